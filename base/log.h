@@ -1,0 +1,23 @@
+/* One line per message on stderr, "hearth: error: ...". Thread-safe: a line is written by one call.
+ *
+ * A rank of several may catch its lines instead (log_catch), so that the cluster prints one line and not N alike. */
+#ifndef HEARTH_BASE_LOG_H
+#define HEARTH_BASE_LOG_H
+
+enum { LOG_LINE_MAX = 1024 };
+
+struct log_catcher {
+    char first_error[LOG_LINE_MAX]; /* the first error line caught, without prefix and newline; "" if none */
+};
+
+/* Logs an error: what failed, where, what was expected and what was found. */
+void log_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Logs something the user should know although the work goes on. */
+void log_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Logs status for people. */
+void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* From now on error lines of the calling thread go into `c` (not owned; NULL: to stderr again). */
+void log_catch(struct log_catcher *c);
+
+#endif

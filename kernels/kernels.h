@@ -1,0 +1,131 @@
+/* The table of operations that a layer is made of, and the packed weight matrix they read.
+ *
+ * One table per instruction set: the scalar one is the reference, every other equals it BIT FOR BIT, at any thread
+ * count and batch size. So each operation below states its order of accumulation. `fma(a,b,c)` is one rounding; no
+ * compiler contraction, no fast-math. Inputs are finite; with infinities or NaN the results are unspecified (but
+ * nothing is read or written out of bounds).
+ *
+ * No function here allocates, locks or fails; arguments are the caller's responsibility. All are thread-safe as long
+ * as outputs do not overlap. */
+#ifndef HEARTH_KERNELS_KERNELS_H
+#define HEARTH_KERNELS_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/dtype.h"
+#include "base/status.h"
+
+enum {
+    ROW_GROUP = 16,   /* rows of a packed matrix are interleaved in groups of this many */
+    ACT_BLOCK = 32,   /* activations are quantised in blocks of this many columns */
+    KV_TILE = 16,     /* positions of the K cache are interleaved in tiles of this many */
+    SUM_LANES = 16,   /* sums over a vector run in this many lanes */
+};
+
+/* ---- weights ----------------------------------------------------------------------------------------------------
+ * A matrix [rows, cols] repacked in groups of ROW_GROUP rows; the last group is padded with zero rows. Group g lies at
+ * data + g * group_bytes and is read straight through. Layout inside a group: see kernels/pack.h. */
+struct packed {
+    enum dtype type;
+    int64_t rows, cols;
+    int64_t groups;      /* ceil(rows / ROW_GROUP) */
+    size_t group_bytes;
+    uint8_t *data;       /* groups * group_bytes, aligned to 64; owned by whoever made it (an arena) */
+};
+
+/* Fills in everything but `data`. `cols` is a multiple of dtype_block(type). */
+void packed_shape(struct packed *m, enum dtype type, int64_t rows, int64_t cols);
+/* Bytes that `data` needs. */
+size_t packed_bytes(const struct packed *m);
+/* Repacks groups [group_begin, group_end). `src` is the first row's first block in the file's layout, `src_stride` the
+ * bytes from row to row (larger than the row's own bytes when the columns are a slice). Reads nothing but the blocks
+ * of existing rows. */
+void packed_fill(struct packed *m, int64_t group_begin, int64_t group_end, const uint8_t *src, size_t src_stride);
+
+/* Dequantises `n` elements (a multiple of the block) of a row in the file's layout into out [n] f32, exactly as
+ * ggml defines the type, products and sums in f32 without contraction. */
+void dequantize_row(enum dtype type, const uint8_t *src, int64_t n, float *out /* [n] f32 */);
+
+/* ---- activations ------------------------------------------------------------------------------------------------
+ * What a matrix is multiplied with: `n_tokens` rows of `cols`. Quantised weights read codes, scale and sum16, float
+ * weights (F32, F16, BF16) read f32; quantize() fills the quantised half from f32. */
+struct acts {
+    int64_t cols;     /* a multiple of ACT_BLOCK when the quantised half is used */
+    float *f32;       /* [n_tokens, cols] */
+    int8_t *codes;    /* [n_tokens, cols], in [-127, 127] */
+    float *scale;     /* [n_tokens, cols / 32]: f32 = scale * code */
+    int32_t *sum16;   /* [n_tokens, cols / 16]: sums of 16 codes */
+};
+
+/* Whether weights of this type read the quantised half of acts. */
+bool dtype_is_quantised(enum dtype type);
+
+struct kernels {
+    const char *name; /* "scalar", "avx2", "avx512" */
+
+    /* Rows [token_begin, token_end) of `a`: per block of 32, scale = amax / 127 (f32 division); inverse = 127 / amax
+     * (0 if amax is 0); code = round-to-nearest-even(f32 * inverse); sum16. */
+    void (*quantize)(struct acts *a, int64_t token_begin, int64_t token_end);
+
+    /* y[t * y_stride + r] = sum over columns of w[r, c] * a[t, c], for the rows of groups [group_begin, group_end)
+     * (rows past m->rows are not written) and tokens [0, n_tokens).
+     * Quantised: the blocks of 32 columns in ascending order, per block as kernels/pack.h spells out.
+     * Float: columns in ascending order, acc = fma(w, a, acc), acc starts at +0. */
+    void (*matmul)(const struct packed *m, int64_t group_begin, int64_t group_end, const struct acts *a,
+                   int64_t n_tokens, float *y /* [n_tokens, y_stride] f32 */, int64_t y_stride);
+
+    /* out = x * w * rsqrt, for one vector. Sum of squares in SUM_LANES lanes (lane i % 16, ascending, fma), lanes added
+     * pairwise (i and i+8, then +4, +2, +1); mean = sum / n; s = 1 / sqrtf(mean + eps); out = (x * s) * w. */
+    void (*rms_norm)(const float *x /* [n] */, const float *w /* [n] */, int64_t n, float eps, float *out /* [n] */);
+
+    /* Rotary position embedding of n_heads heads of head_dim, in place, the first 2 * half values of each head. Pair i
+     * is (2i, 2i+1), or (i, i+half) if neox. (a, b) -> (fma(a, cos, -(b * sin)), fma(a, sin, b * cos)), inner products
+     * rounded. */
+    void (*rope)(float *x /* [n_heads, head_dim] */, const float *cos_sin /* [half cos, half sin] */, int64_t n_heads,
+                 int64_t head_dim, int64_t half, bool neox);
+
+    /* out = silu(gate) * up; silu(g) = g / (1 + exp(-g)) with the exp of kernels/expf.h. out may be gate. */
+    void (*silu_mul)(const float *gate, const float *up, int64_t n, float *out /* [n] */);
+
+    /* x += y. */
+    void (*add)(float *x /* [n] */, const float *y /* [n] */, int64_t n);
+
+    /* f32 to f16, round to nearest even. */
+    void (*to_f16)(const float *x /* [n] */, int64_t n, uint16_t *out /* [n] */);
+
+    /* Attention scores of n_q query vectors against positions [pos_begin, pos_end) of one KV head:
+     * s[q * s_stride + (p - pos_begin)] = scale * (sum over d ascending of fma(q[q][d], k[p][d], acc)), acc from +0.
+     * K is tiled: k[p][d] lies at k[((p / KV_TILE) * head_dim + d) * KV_TILE + p % KV_TILE], f16. pos_begin is a
+     * multiple of KV_TILE; up to KV_TILE - 1 values past pos_end may be written (s_stride has room for them). */
+    void (*attn_scores)(const float *q, int64_t q_stride, int64_t n_q, const uint16_t *k, int64_t head_dim,
+                        int64_t pos_begin, int64_t pos_end, float scale, float *s, int64_t s_stride);
+
+    /* In place on x[0..n): max; e_i = exp(x_i - max) (kernels/expf.h); sum of e in SUM_LANES lanes as in rms_norm;
+     * x_i = e_i * (1 / sum). n >= 1. */
+    void (*softmax)(float *x /* [n] */, int64_t n);
+
+    /* out[q][d] = sum over p ascending of fma(w[q][p], v[p][d], acc), acc from +0; for each query its own positions
+     * [begin[q], end[q]) only; w[q][p] lies at w[q * w_stride + p - w_origin]. v: [positions, head_dim] f16. */
+    void (*attn_mix)(const float *w, int64_t w_stride, int64_t w_origin, int64_t n_q, const int64_t *begin,
+                     const int64_t *end, const uint16_t *v, int64_t head_dim, float *out, int64_t out_stride);
+};
+
+/* The table for this machine: `name` is "scalar", "avx2", "avx512" or NULL for the fastest that CPUID, XGETBV and the
+ * operating system really allow. ST_USAGE (logged, naming what there is) if `name` is not available here. The table is
+ * constant and never freed. */
+status kernels_select(const char *name, const struct kernels **out);
+
+/* The tables that this machine can run, scalar first; NULL past the last. For tests and benchmarks. */
+const struct kernels *kernels_available(int i);
+
+/* cos and sin of position * freq[i] for i < half into cos_sin, in double from a fixed polynomial: the same bits on every
+ * machine. freq: rope_freqs(). */
+void rope_angles(const double *freq /* [half] */, int64_t half, int64_t position, float *cos_sin /* [2 * half] */);
+/* freq[i] = base^(-2i / n_rot) / factors[i] (factors may be NULL: 1), Su et al., RoFormer, 2021, section 3.2.2. */
+void rope_freqs(double base, int64_t n_rot, const float *factors, double *freq /* [n_rot / 2] */);
+
+/* The exp that every kernel uses, for others who need the same bits (the sampler's softmax). */
+float exp_f32(float x);
+
+#endif

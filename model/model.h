@@ -1,0 +1,77 @@
+/* A model as the rest of hearth sees it: hyper-parameters and weights as views into the mapped file.
+ * Immutable after model_load; thread-safe to read. */
+#ifndef HEARTH_MODEL_MODEL_H
+#define HEARTH_MODEL_MODEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/dtype.h"
+#include "base/status.h"
+#include "model/gguf.h"
+
+enum arch { ARCH_LLAMA, ARCH_QWEN2, ARCH_QWEN3 };
+
+struct hparams {
+    enum arch arch;
+    const char *arch_name;   /* "llama" */
+    int n_layers;
+    int64_t d_model;
+    int64_t d_ff;
+    int64_t n_heads;         /* query heads */
+    int64_t n_kv_heads;      /* n_heads is a multiple of it */
+    int64_t head_dim;        /* of keys and values */
+    int64_t n_rot;           /* rotated values of a head, even, <= head_dim */
+    bool rope_neox;          /* pairs (i, i + n_rot/2) instead of (2i, 2i+1) */
+    double rope_base;
+    double rope_scale;       /* linear scaling: positions are multiplied by this (1 normally) */
+    float norm_eps;
+    int64_t window;          /* sliding attention window in tokens, 0: none */
+    int64_t n_vocab;
+    int64_t n_ctx_train;
+};
+
+/* A matrix as it lies in the file: y[rows] = W[rows, cols] x[cols]; row-major, cols fastest. data NULL: absent. */
+struct matrix {
+    enum dtype type;
+    int64_t rows, cols;
+    const uint8_t *data;     /* [rows, cols] of `type` */
+    const char *name;
+};
+
+struct layer_weights {
+    struct matrix attn_norm;         /* [1, d_model] */
+    struct matrix q, k, v;           /* [n_heads * head_dim, d_model], [n_kv_heads * head_dim, d_model] twice */
+    struct matrix q_bias, k_bias, v_bias; /* [1, rows of q, k, v]; qwen2 (and some llama) */
+    struct matrix q_norm, k_norm;    /* [1, head_dim]; qwen3 */
+    struct matrix o;                 /* [d_model, n_heads * head_dim] */
+    struct matrix o_bias;            /* [1, d_model]; may be absent */
+    struct matrix ffn_norm;          /* [1, d_model] */
+    struct matrix gate, up;          /* [d_ff, d_model] */
+    struct matrix down;              /* [d_model, d_ff] */
+    struct matrix down_t;            /* PowerInfer's transposed down [d_ff, d_model] in place of down */
+};
+
+struct model {
+    struct gguf *file;               /* owned */
+    struct hparams hp;
+    struct matrix embedding;         /* [n_vocab, d_model] */
+    struct matrix out_norm;          /* [1, d_model] */
+    struct matrix output;            /* [n_vocab, d_model]; a view of embedding where the file ties them */
+    struct matrix rope_factors;      /* [1, n_rot/2] f32; Llama 3 */
+    struct layer_weights *layers;    /* [n_layers] */
+};
+
+/* Opens `path`, reads the hyper-parameters, finds every tensor and checks its shape and type. ST_UNSUPPORTED names an
+ * unknown architecture or type, ST_FORMAT a wrong or missing key or tensor (name, expected and actual shape). */
+status model_load(const char *path, struct model **out);
+/* The same over an open file, which then belongs to the model, also on failure. */
+status model_from_gguf(struct gguf *g, struct model **out);
+void model_free(struct model *m); /* NULL is fine */
+
+/* The boundaries of neuron shards lie on multiples of this: the block of the down projections, at least 32 (1 block of 256
+ * for K types), the same for all layers. */
+int64_t model_neuron_unit(const struct model *m);
+/* "SiLU", as inspect prints it. */
+const char *model_activation(const struct model *m);
+
+#endif

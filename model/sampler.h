@@ -1,0 +1,35 @@
+/* From logits to one token. The same logits, parameters, seed and history give the same token on every machine. */
+#ifndef HEARTH_MODEL_SAMPLER_H
+#define HEARTH_MODEL_SAMPLER_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include "base/status.h"
+
+struct sampler_params {
+    float temperature;    /* <= 0: greedy */
+    int32_t top_k;        /* <= 0: off */
+    float top_p;          /* >= 1: off; Holtzman et al. 2020 */
+    float min_p;          /* <= 0: off; Nguyen et al. 2024 */
+    float repeat_penalty; /* 1: off; Keskar et al. 2019, as llama.cpp applies it: over the last repeat_last tokens */
+    int32_t repeat_last;
+    uint64_t seed;
+};
+
+/* Greedy, as an unset command line has it: temperature 0.8 etc. are the cli's defaults, not these. */
+extern const struct sampler_params sampler_greedy;
+
+struct sampler;
+
+/* ST_NOMEM. Scratch for n_vocab candidates is allocated here, none later. */
+status sampler_create(int32_t n_vocab, struct sampler **out);
+void sampler_free(struct sampler *s); /* NULL is fine */
+/* New parameters, empty history, generator reseeded. */
+void sampler_reset(struct sampler *s, const struct sampler_params *p);
+/* Tells the sampler of a token that is now part of the text (prompt tokens too), for the repeat penalty. */
+void sampler_accept(struct sampler *s, int32_t token);
+/* Picks a token; logits [n_vocab] are not changed. Order: penalty, top-k, top-p, min-p, temperature, draw. Greedy takes
+ * the largest, the lowest id among equals. Does not accept it. NaN logits are never picked unless all are. */
+int32_t sampler_pick(struct sampler *s, const float *logits /* [n_vocab] f32 */);
+
+#endif

@@ -1,0 +1,43 @@
+/* Text to tokens and back, from the vocabulary in the model file. Immutable after creation, so thread-safe; a decoder's
+ * state is the caller's.
+ *
+ * Byte-level BPE (tokenizer.ggml.model "gpt2": Sennrich et al. 2016, with the pre-tokenizers gpt-2, llama-bpe, smollm,
+ * qwen2, falcon as PCRE2 patterns) and SentencePiece BPE with byte fallback (model "llama": Kudo and Richardson 2018).
+ * Token ids equal llama.cpp's. Input text may hold any bytes, NUL and broken UTF-8 included. */
+#ifndef HEARTH_MODEL_TOKENIZER_H
+#define HEARTH_MODEL_TOKENIZER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/status.h"
+#include "model/gguf.h"
+
+struct tokenizer;
+
+/* Reads the vocabulary. `g` must outlive the tokenizer. ST_UNSUPPORTED names an unknown tokenizer or pre-tokenizer,
+ * ST_FORMAT a broken vocabulary. */
+status tokenizer_create(const struct gguf *g, struct tokenizer **out);
+void tokenizer_free(struct tokenizer *t); /* NULL is fine */
+
+int32_t tokenizer_n_vocab(const struct tokenizer *t);
+int32_t tokenizer_bos(const struct tokenizer *t); /* -1 if there is none */
+int32_t tokenizer_eos(const struct tokenizer *t);
+/* Whether the token ends an answer: eos, eot, eom and the chat families' end-of-turn tokens, as llama.cpp has them. */
+bool tokenizer_is_end(const struct tokenizer *t, int32_t id);
+/* Whether the file asks for BOS (EOS) around a text. */
+bool tokenizer_adds_bos(const struct tokenizer *t);
+/* The id of the token whose text is exactly `text`, or -1. */
+int32_t tokenizer_find(const struct tokenizer *t, const char *text);
+
+/* Encodes text [n bytes]. add_special: the file's BOS/EOS rules apply. parse_special: special tokens written in the text
+ * ("<|im_start|>") become their ids; otherwise they are plain text. *ids is malloc'ed (caller frees), *n_ids its count.
+ * ST_NOMEM. */
+status tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, bool add_special, bool parse_special,
+                        int32_t **ids, size_t *n_ids);
+
+/* The bytes of one token into out (cap bytes), not NUL-terminated; returns their number (if larger than cap nothing is
+ * written). Control tokens have no bytes unless `special`. A piece may end within a UTF-8 sequence. */
+size_t tokenizer_piece(const struct tokenizer *t, int32_t id, bool special, char *out, size_t cap);
+
+#endif

@@ -1,0 +1,66 @@
+/* Which rank holds what. Pure data: made by hand, from options, or later by the solver; obeyed by everyone else.
+ *
+ * A plan says for each layer whose stage it is (norms, attention, KV cache: exactly one rank) and how its FFN neurons
+ * are cut over the ranks: boundaries b[0] = 0 <= b[1] <= ... <= b[n_ranks] = d_ff, rank r holding [b[r], b[r+1]). The
+ * token embedding belongs to the first layer's stage, the final norm and output matrix to the last layer's. */
+#ifndef HEARTH_PLACEMENT_PLAN_H
+#define HEARTH_PLACEMENT_PLAN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/status.h"
+
+enum { PLAN_MAX_RANKS = 64, PLAN_MAX_LAYERS = 1024 };
+
+/* What a plan must agree with. */
+struct plan_model {
+    char architecture[32];
+    int n_layers;
+    int64_t d_ff;        /* neurons of a layer */
+    int64_t neuron_unit; /* a shard's boundaries are multiples of this (the down projection's block), d_ff itself excepted */
+    uint64_t file_bytes; /* all parts of the model file */
+    uint64_t file_hash;  /* of header and sampled content; 0: not stated */
+};
+
+struct plan_layer {
+    int stage;                          /* rank */
+    int64_t bound[PLAN_MAX_RANKS + 1];  /* neuron boundaries, n_ranks + 1 of them */
+};
+
+struct plan {
+    struct plan_model model;
+    int n_ranks;
+    struct plan_layer *layers; /* [model.n_layers] */
+};
+
+enum plan_split { SPLIT_STAGES, SPLIT_SHARDS, SPLIT_BOTH };
+
+/* Makes a plan from options. stages: rank r holds a contiguous layer range and its whole FFN, in proportion to its
+ * share. shards: rank 0 is every layer's stage, neurons are cut in proportion to the shares. both: layers cut and
+ * neurons cut. `shares`: n_ranks positive weights, NULL for equal ones. ST_USAGE (logged) if a share is not positive or
+ * n_ranks is out of [1, PLAN_MAX_RANKS]. */
+status plan_make(const struct plan_model *model, enum plan_split split, int n_ranks, const double *shares,
+                 struct plan **out);
+
+/* Reads a plan from JSON text (n bytes, not NUL-terminated) and checks it completely: every layer has one stage, stages
+ * are contiguous in ascending layers, boundaries ascend, lie on neuron units and cover d_ff. `where` names the text in
+ * error lines. ST_FORMAT, ST_NOMEM. Bytes are hostile: no input crashes. */
+status plan_parse(const char *text, size_t n, const char *where, struct plan **out);
+status plan_load(const char *path, struct plan **out);
+
+/* Whether the plan fits this model and number of ranks; ST_MISMATCH (logged: expected, found) if not. */
+status plan_check(const struct plan *p, const struct plan_model *model, int n_ranks);
+
+/* The plan as JSON text, NUL-terminated, malloc'ed (caller frees); NULL if out of memory. plan_parse reads it back. */
+char *plan_format(const struct plan *p);
+
+void plan_free(struct plan *p); /* NULL is fine */
+
+/* [*first, *last) of the layers whose stage is `rank`; *first == *last if none. */
+void plan_stage(const struct plan *p, int rank, int *first, int *last);
+/* The rank of the stage after the one that holds `layer`'s, or -1 if that is the last. */
+int plan_next_stage(const struct plan *p, int rank);
+int plan_first_stage(const struct plan *p);
+int plan_last_stage(const struct plan *p);
+
+#endif
