@@ -85,7 +85,7 @@ struct kernels {
     void (*rope)(float *x /* [n_heads, head_dim] */, const float *cos_sin /* [half cos, half sin] */, int64_t n_heads,
                  int64_t head_dim, int64_t half, bool neox);
 
-    /* out = silu(gate) * up; silu(g) = g / (1 + exp(-g)) with the exp of kernels/expf.h. out may be gate. */
+    /* out = silu(gate) * up; silu(g) = g / (1 + exp(-g)) with the exp of base/exactmath.h. out may be gate. */
     void (*silu_mul)(const float *gate, const float *up, int64_t n, float *out /* [n] */);
 
     /* x += y. */
@@ -101,7 +101,7 @@ struct kernels {
     void (*attn_scores)(const float *q, int64_t q_stride, int64_t n_q, const uint16_t *k, int64_t head_dim,
                         int64_t pos_begin, int64_t pos_end, float scale, float *s, int64_t s_stride);
 
-    /* In place on x[0..n): max; e_i = exp(x_i - max) (kernels/expf.h); sum of e in SUM_LANES lanes as in rms_norm;
+    /* In place on x[0..n): max; e_i = exp(x_i - max) (base/exactmath.h); sum of e in SUM_LANES lanes as in rms_norm;
      * x_i = e_i * (1 / sum). n >= 1. */
     void (*softmax)(float *x /* [n] */, int64_t n);
 
@@ -118,14 +118,5 @@ status kernels_select(const char *name, const struct kernels **out);
 
 /* The tables that this machine can run, scalar first; NULL past the last. For tests and benchmarks. */
 const struct kernels *kernels_available(int i);
-
-/* cos and sin of position * freq[i] for i < half into cos_sin, in double from a fixed polynomial: the same bits on every
- * machine. freq: rope_freqs(). */
-void rope_angles(const double *freq /* [half] */, int64_t half, int64_t position, float *cos_sin /* [2 * half] */);
-/* freq[i] = base^(-2i / n_rot) / factors[i] (factors may be NULL: 1), Su et al., RoFormer, 2021, section 3.2.2. */
-void rope_freqs(double base, int64_t n_rot, const float *factors, double *freq /* [n_rot / 2] */);
-
-/* The exp that every kernel uses, for others who need the same bits (the sampler's softmax). */
-float exp_f32(float x);
 
 #endif

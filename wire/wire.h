@@ -1,0 +1,153 @@
+/* Messages between ranks: layouts, encode, decode. All integers little-endian. A decoder never trusts a byte: it checks
+ * every count against the message's size and the limits, and points into the message instead of copying. Stateless and
+ * thread-safe.
+ *
+ *   coordinator -> first stage   STEP      tokens to run at a position, and what is wanted of the last stage
+ *   stage -> next stage          HIDDEN    the same step with its hidden states
+ *   stage -> owners              FFN       x of one layer's FFN; the owners answer
+ *   owner -> stage               PARTIAL   its partial sum
+ *   last stage -> coordinator    RESULT    the token picked, or scores, or logits
+ *   coordinator -> last stage    SAMPLING  new sampling parameters, history emptied
+ *   any -> any                   FAILED    why this rank cannot go on
+ *   coordinator -> all           STOP      end of service
+ *   start-up                     HELLO     who I am; the coordinator answers WELCOME to all or FAILED
+ */
+#ifndef HEARTH_WIRE_WIRE_H
+#define HEARTH_WIRE_WIRE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/status.h"
+
+enum wire_kind {
+    WIRE_HELLO, WIRE_WELCOME, WIRE_STEP, WIRE_HIDDEN, WIRE_FFN, WIRE_PARTIAL, WIRE_RESULT, WIRE_SAMPLING, WIRE_FAILED,
+    WIRE_STOP, WIRE_KINDS
+};
+
+enum { WIRE_VERSION = 1, WIRE_HEADER = 64 }; /* payloads that are read by kernels start WIRE_HEADER bytes in: aligned */
+
+/* "STEP". */
+const char *wire_name(int kind);
+
+/* What the last stage does with a step. */
+enum wire_want {
+    WANT_NOTHING, /* an inner chunk of a prompt; RESULT still comes, empty, as the coordinator's credit */
+    WANT_TOKEN,   /* sample after the last token */
+    WANT_SCORES,  /* minus log probability of each token's successor, for the tokens from `score_from` on */
+    WANT_LOGITS   /* sample, and return the logits after the last token too */
+};
+
+/* The description of a step, common to STEP and HIDDEN. */
+struct wire_step {
+    uint64_t id;           /* ascending */
+    uint32_t want;         /* enum wire_want */
+    uint32_t score_from;   /* index into tokens */
+    uint32_t position;     /* of the first token in the sequence: the KV cache is valid below it */
+    uint32_t n_tokens;     /* 1 .. limits.n_batch */
+    int32_t next_token;    /* the successor of the last token, for WANT_SCORES; -1 otherwise */
+    const uint8_t *tokens; /* [n_tokens] i32, little-endian, read with wire_token() */
+};
+
+/* What messages may hold at most; the same on every rank, from the model and the options. */
+struct wire_limits {
+    uint32_t n_batch, n_ctx, n_vocab, n_layers, d_model;
+};
+
+static inline int32_t wire_token(const uint8_t *tokens, uint32_t i)
+{
+    const uint8_t *p = tokens + 4 * (size_t)i;
+    return (int32_t)((uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24);
+}
+
+/* STEP. tokens: [s->n_tokens]. Returns the message's size, 0 if `cap` is too small. */
+size_t wire_step_encode(const struct wire_step *s, const int32_t *tokens, uint8_t *out, size_t cap);
+/* ST_FORMAT (logged) unless every field obeys the limits and the size is exact. */
+status wire_step_decode(const uint8_t *in, size_t n, const struct wire_limits *lim, struct wire_step *s);
+size_t wire_step_max(const struct wire_limits *lim);
+
+/* HIDDEN: WIRE_HEADER bytes, tokens padded to 64 bytes, then hidden [n_tokens, d_model] f32. The hidden states are
+ * written by the caller to where *hidden_at says. */
+size_t wire_hidden_encode(const struct wire_step *s, const struct wire_limits *lim, uint8_t *out, size_t cap,
+                          float **hidden);
+status wire_hidden_decode(const uint8_t *in, size_t n, const struct wire_limits *lim, struct wire_step *s,
+                          const float **hidden);
+size_t wire_hidden_max(const struct wire_limits *lim);
+
+/* How FFN carries x. */
+enum wire_form {
+    FORM_Q8,  /* what quantised kernels read: codes i8 [n, d_model], scale f32 [n, d_model/32], sum16 i32 [n, d_model/16] */
+    FORM_F32  /* f32 [n, d_model] */
+};
+
+/* FFN: WIRE_HEADER bytes, then the parts of x in the order above, each starting on a multiple of 64. */
+struct wire_ffn {
+    uint64_t id;        /* of the step */
+    uint32_t layer, n_tokens, form;
+    int8_t *codes;      /* into the message (NULL unless FORM_Q8) */
+    float *scale;
+    int32_t *sum16;
+    float *f32;         /* into the message (NULL unless FORM_F32) */
+};
+
+/* Writes the header for f->{id, layer, n_tokens, form} and sets the pointers to where the caller puts x. Returns the
+ * message's size, 0 if `cap` is too small. */
+size_t wire_ffn_encode(struct wire_ffn *f, const struct wire_limits *lim, uint8_t *out, size_t cap);
+/* `in` is aligned to 64 bytes. Codes of -128 are format errors: kernels rely on it. */
+status wire_ffn_decode(uint8_t *in, size_t n, const struct wire_limits *lim, struct wire_ffn *f);
+size_t wire_ffn_max(const struct wire_limits *lim);
+
+/* PARTIAL: WIRE_HEADER bytes, then sum f32 [n_tokens, d_model]. */
+struct wire_partial {
+    uint64_t id;
+    uint32_t layer, n_tokens;
+    float *sum; /* into the message */
+};
+size_t wire_partial_encode(struct wire_partial *p, const struct wire_limits *lim, uint8_t *out, size_t cap);
+status wire_partial_decode(uint8_t *in, size_t n, const struct wire_limits *lim, struct wire_partial *p);
+size_t wire_partial_max(const struct wire_limits *lim);
+
+/* RESULT: WIRE_HEADER bytes, then values f32 [n_values]: scores, logits or none. */
+struct wire_result {
+    uint64_t id;
+    int32_t token;      /* -1 unless the step wanted one */
+    uint32_t n_values;
+    float *values;      /* into the message */
+};
+size_t wire_result_encode(struct wire_result *r, const struct wire_limits *lim, uint8_t *out, size_t cap);
+status wire_result_decode(uint8_t *in, size_t n, const struct wire_limits *lim, struct wire_result *r);
+size_t wire_result_max(const struct wire_limits *lim);
+
+/* SAMPLING: the fields of model/sampler.h's parameters, which wire may not include. */
+struct wire_sampling {
+    float temperature, top_p, min_p, repeat_penalty;
+    int32_t top_k, repeat_last;
+    uint64_t seed;
+};
+enum { WIRE_SAMPLING_SIZE = 32 };
+size_t wire_sampling_encode(const struct wire_sampling *s, uint8_t *out, size_t cap);
+/* ST_FORMAT if a number is not finite. */
+status wire_sampling_decode(const uint8_t *in, size_t n, struct wire_sampling *s);
+
+/* HELLO: everything that ranks must agree in. */
+struct wire_hello {
+    uint32_t version;      /* WIRE_VERSION */
+    char release[16];      /* hearth's version, NUL-padded */
+    uint64_t file_bytes, file_hash, plan_hash;
+    uint32_t n_ctx, n_batch;
+    uint64_t need_bytes;   /* memory that this rank computed for itself */
+    uint32_t failed;       /* this rank already knows that it cannot go on: reason says why */
+    char reason[256];      /* NUL-terminated, printable after decoding */
+};
+enum { WIRE_HELLO_MAX = 384 };
+size_t wire_hello_encode(const struct wire_hello *h, uint8_t *out, size_t cap);
+/* The leading version is readable in every version: a hello of another version decodes with only `version` and `release`
+ * set. */
+status wire_hello_decode(const uint8_t *in, size_t n, struct wire_hello *h);
+
+/* FAILED: a printable reason of at most 255 bytes (WELCOME and STOP have no body: size 0). */
+enum { WIRE_FAILED_MAX = 256 };
+size_t wire_failed_encode(const char *reason, uint8_t *out, size_t cap);
+status wire_failed_decode(const uint8_t *in, size_t n, char reason[WIRE_FAILED_MAX]);
+
+#endif
