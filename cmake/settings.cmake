@@ -1,0 +1,34 @@
+# What every target is compiled with.
+set(CMAKE_C_STANDARD 17)
+set(CMAKE_C_STANDARD_REQUIRED ON)
+set(CMAKE_C_EXTENSIONS ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+if(NOT CMAKE_BUILD_TYPE)
+    set(CMAKE_BUILD_TYPE Release)
+endif()
+set(CMAKE_C_FLAGS_RELEASE "-O2")
+
+option(HEARTH_WERROR "Warnings are errors" ON)
+set(HEARTH_SANITIZE "" CACHE STRING "address (with undefined), thread, or nothing")
+option(HEARTH_FUZZ "Build the libFuzzer targets (clang)" OFF)
+
+add_library(hearth_settings INTERFACE)
+target_include_directories(hearth_settings INTERFACE ${PROJECT_SOURCE_DIR})
+target_compile_definitions(hearth_settings INTERFACE _GNU_SOURCE HEARTH_VERSION="${PROJECT_VERSION}")
+# No contraction: a product and a sum are two roundings unless the code says fma (law 3).
+target_compile_options(hearth_settings INTERFACE
+    -ffp-contract=off -fno-strict-aliasing -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes
+    $<$<BOOL:${HEARTH_WERROR}>:-Werror>)
+
+if(HEARTH_SANITIZE STREQUAL "address")
+    set(sanitize -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+elseif(HEARTH_SANITIZE STREQUAL "thread")
+    set(sanitize -fsanitize=thread)
+elseif(HEARTH_SANITIZE)
+    message(FATAL_ERROR "HEARTH_SANITIZE is '${HEARTH_SANITIZE}'; it takes address or thread")
+endif()
+if(HEARTH_FUZZ)
+    list(APPEND sanitize -fsanitize=fuzzer-no-link,address,undefined)
+endif()
+target_compile_options(hearth_settings INTERFACE ${sanitize})
+target_link_options(hearth_settings INTERFACE ${sanitize})
