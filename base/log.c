@@ -1,0 +1,55 @@
+#include "base/log.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Which catcher an error line goes to is a property of the thread that logs: ranks of one process are threads. */
+static _Thread_local struct log_catcher *catcher;
+
+static void write_line(const char *prefix, const char *format, va_list args)
+{
+    char line[LOG_LINE_MAX + 64];
+    int n = snprintf(line, sizeof line, "hearth: %s", prefix);
+    int m = vsnprintf(line + n, LOG_LINE_MAX, format, args);
+    n += m < LOG_LINE_MAX ? (m > 0 ? m : 0) : LOG_LINE_MAX - 1;
+    line[n++] = '\n';
+    /* One write, so that lines of several threads and ranks do not mix. Nothing can be done if it fails. */
+    ssize_t ignored = write(STDERR_FILENO, line, (size_t)n);
+    (void)ignored;
+}
+
+void log_error(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    if (!catcher)
+        write_line("error: ", format, args);
+    else if (!catcher->first_error[0])
+        vsnprintf(catcher->first_error, sizeof catcher->first_error, format, args);
+    va_end(args);
+}
+
+void log_warn(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    write_line("warning: ", format, args);
+    va_end(args);
+}
+
+void log_info(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    write_line("", format, args);
+    va_end(args);
+}
+
+void log_catch(struct log_catcher *c)
+{
+    catcher = c;
+    if (c)
+        c->first_error[0] = 0;
+}

@@ -1,0 +1,170 @@
+#include "base/threads.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/log.h"
+
+/* How long a worker spins for the next run before it sleeps. Decoding starts one every few microseconds. */
+enum { SPINS_BEFORE_YIELD = 4000, YIELDS_BEFORE_SLEEP = 200 };
+
+struct worker {
+    struct pool *pool;
+    pthread_t thread;
+    int index;
+};
+
+struct pool {
+    int n_threads;
+    struct worker *workers; /* [n_threads - 1] */
+    pool_fn *fn;
+    void *arg;
+    int64_t n, grain;
+    /* Each on its own cache line: next is hammered by all threads, run is polled by the sleepy ones. */
+    _Alignas(64) _Atomic int64_t next;
+    _Alignas(64) _Atomic uint32_t run; /* counts runs; a worker waits for it to change */
+    _Alignas(64) _Atomic int busy;     /* workers that have not finished this run */
+    _Alignas(64) _Atomic int asleep;
+    _Atomic bool quit;
+};
+
+static inline void cpu_pause(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+}
+
+static void futex(_Atomic uint32_t *word, int op, uint32_t value)
+{
+    syscall(SYS_futex, word, op | FUTEX_PRIVATE_FLAG, value, NULL, NULL, 0);
+}
+
+static void work(struct pool *p, int thread)
+{
+    for (;;) {
+        int64_t begin = atomic_fetch_add_explicit(&p->next, p->grain, memory_order_relaxed);
+        if (begin >= p->n)
+            return;
+        int64_t end = begin + p->grain;
+        p->fn(p->arg, begin, end < p->n ? end : p->n, thread);
+    }
+}
+
+static void wait_for_run(struct pool *p, uint32_t seen)
+{
+    for (int i = 0; i < SPINS_BEFORE_YIELD + YIELDS_BEFORE_SLEEP; i++) {
+        if (atomic_load_explicit(&p->run, memory_order_acquire) != seen)
+            return;
+        if (i < SPINS_BEFORE_YIELD)
+            cpu_pause();
+        else
+            sched_yield();
+    }
+    atomic_fetch_add(&p->asleep, 1);
+    while (atomic_load(&p->run) == seen)
+        futex(&p->run, FUTEX_WAIT, seen);
+    atomic_fetch_sub(&p->asleep, 1);
+}
+
+static void *worker_main(void *arg)
+{
+    struct worker *w = arg;
+    struct pool *p = w->pool;
+    for (uint32_t seen = 0;; seen++) {
+        wait_for_run(p, seen);
+        if (atomic_load_explicit(&p->quit, memory_order_acquire))
+            return NULL;
+        work(p, w->index);
+        atomic_fetch_sub_explicit(&p->busy, 1, memory_order_release);
+    }
+}
+
+static void start_run(struct pool *p)
+{
+    atomic_fetch_add(&p->run, 1);
+    if (atomic_load(&p->asleep) > 0)
+        futex(&p->run, FUTEX_WAKE, (uint32_t)p->n_threads);
+}
+
+void pool_for(struct pool *p, int64_t n, int64_t grain, pool_fn *fn, void *arg)
+{
+    if (p->n_threads == 1 || n <= grain) {
+        for (int64_t i = 0; i < n; i += grain)
+            fn(arg, i, i + grain < n ? i + grain : n, 0);
+        return;
+    }
+    p->fn = fn;
+    p->arg = arg;
+    p->n = n;
+    p->grain = grain;
+    atomic_store_explicit(&p->next, 0, memory_order_relaxed);
+    atomic_store_explicit(&p->busy, p->n_threads - 1, memory_order_relaxed);
+    start_run(p);
+    work(p, 0);
+    /* Yield once in a while: with more ranks than processors the worker may need this one to finish. */
+    for (int i = 1; atomic_load_explicit(&p->busy, memory_order_acquire) > 0; i++) {
+        if (i % SPINS_BEFORE_YIELD)
+            cpu_pause();
+        else
+            sched_yield();
+    }
+}
+
+status pool_create(int n_threads, struct pool **out)
+{
+    struct pool *p = aligned_alloc(64, sizeof *p);
+    if (!p)
+        goto err;
+    memset(p, 0, sizeof *p);
+    p->n_threads = 1;
+    p->workers = calloc((size_t)n_threads, sizeof *p->workers);
+    if (!p->workers)
+        goto err;
+    for (int i = 1; i < n_threads; i++) {
+        struct worker *w = &p->workers[i - 1];
+        *w = (struct worker){.pool = p, .index = i};
+        int e = pthread_create(&w->thread, NULL, worker_main, w);
+        if (e) {
+            log_error("cannot start thread %d of %d: %s", i + 1, n_threads, strerror(e));
+            pool_destroy(p);
+            return ST_NOMEM;
+        }
+        p->n_threads = i + 1;
+    }
+    *out = p;
+    return ST_OK;
+err:
+    log_error("out of memory for a pool of %d threads", n_threads);
+    free(p);
+    return ST_NOMEM;
+}
+
+void pool_destroy(struct pool *p)
+{
+    if (!p)
+        return;
+    atomic_store(&p->quit, true);
+    start_run(p);
+    for (int i = 0; i < p->n_threads - 1; i++)
+        pthread_join(p->workers[i].thread, NULL);
+    free(p->workers);
+    free(p);
+}
+
+int pool_size(const struct pool *p) { return p->n_threads; }
+
+int threads_available(void)
+{
+    cpu_set_t set;
+    int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    return n > 0 ? n : 1;
+}
