@@ -20,10 +20,11 @@ float exp_f32(float x)
     memcpy(&u, &shifted, sizeof u);
     float r = fmaf(n, -EXP_LN2_HI, x);
     r = fmaf(n, -EXP_LN2_LO, r);
-    float p = fmaf(EXP_C5, r, EXP_C4);
+    float p = fmaf(EXP_C6, r, EXP_C5);
+    p = fmaf(p, r, EXP_C4);
     p = fmaf(p, r, EXP_C3);
     p = fmaf(p, r, EXP_C2);
-    p = fmaf(p, r, EXP_C1);
+    p = fmaf(p, r, 1.0f);
     p = fmaf(p, r, 1.0f);
     return p * bits_f32((u << 23) + (127u << 23)); /* the low bits of shifted hold n */
 }

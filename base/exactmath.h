@@ -6,8 +6,8 @@
 #include <stdint.h>
 
 /* e^x to about 1 ulp, x clamped to [-87, 88]. Every SIMD exp in kernels/ is this sequence of operations:
- *   t = x * log2(e), n = round-to-nearest-even(t) (by the magic-number add), r = fma(n, -ln2_hi, x), r = fma(n, -ln2_lo, r),
- *   p = the polynomial below by Horner with fma, result = p * 2^n (exponent bits). */
+ *   t = x * log2(e) + magic (two roundings), n = t - magic, r = fma(n, -ln2_hi, x), r = fma(n, -ln2_lo, r),
+ *   p = the polynomial below by Horner with fma, result = p * 2^n (the low bits of t are n: shifted into an exponent). */
 float exp_f32(float x);
 
 /* The constants of exp_f32, for its SIMD twins. */
@@ -17,11 +17,12 @@ float exp_f32(float x);
 #define EXP_MIN -87.0f
 #define EXP_MAX 88.0f
 #define EXP_MAGIC 0x1.8p23f
-#define EXP_C5 0x1.123bb0p-7f /* r^5 */
-#define EXP_C4 0x1.573e2ep-5f
-#define EXP_C3 0x1.555a5cp-3f
-#define EXP_C2 0x1.fffdb6p-2f
-#define EXP_C1 0x1.ffffecp-1f /* r^1; r^0 is 1 */
+/* Minimax on [-ln2/2, ln2/2]: 1 + r + c2 r^2 + ... + c6 r^6. */
+#define EXP_C6 0x1.6a23cep-10f
+#define EXP_C5 0x1.123a20p-7f
+#define EXP_C4 0x1.5558f2p-5f
+#define EXP_C3 0x1.555492p-3f
+#define EXP_C2 0x1.fffffcp-2f
 
 /* cos and sin of x radians, |x| < 2^31, to about 1e-15 after reduction by pi/2 in three parts (Cody and Waite, 1980). */
 void cos_sin_f64(double x, double *cos_x, double *sin_x);
