@@ -1,0 +1,35 @@
+/* One sequence: its tokens and what of them is in the ranks' KV caches. Not thread-safe.
+ *
+ * A function that fails with ST_FULL (the context has no room for the tokens) or ST_USAGE (a token that the vocabulary
+ * does not have) logs it and leaves the session as it was; after any other error the session is of no more use. */
+#ifndef HEARTH_COORDINATOR_SESSION_H
+#define HEARTH_COORDINATOR_SESSION_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include "base/status.h"
+#include "model/sampler.h"
+
+struct session;
+
+/* Told of every chunk of a long prompt: `done` of `total` tokens. */
+typedef void session_progress(void *arg, const char *what, uint64_t done, uint64_t total);
+
+/* Appends tokens[n], in chunks, n >= 1. *next is the token sampled after them (not appended); `next` may be NULL. */
+status session_prompt(struct session *s, const int32_t *tokens, size_t n, int32_t *next, session_progress *progress,
+                      void *arg);
+/* Appends one token and samples the one after it. */
+status session_next(struct session *s, int32_t token, int32_t *next);
+/* Starts again at position 0 with tokens[n]: nll[i - score_from] = -log p(tokens[i + 1] | tokens[0 .. i]), natural
+ * logarithm, for score_from <= i < n - 1. */
+status session_score(struct session *s, const int32_t *tokens, size_t n, size_t score_from,
+                     float *nll /* [n - score_from - 1] */);
+/* Forgets all but the first n_tokens. */
+void session_truncate(struct session *s, size_t n_tokens);
+size_t session_length(const struct session *s); /* tokens */
+/* New sampling parameters; the history of the repeat penalty is emptied. */
+status session_sampling(struct session *s, const struct sampler_params *p);
+/* Like session_prompt, but returns the logits after the last token. */
+status session_logits(struct session *s, const int32_t *tokens, size_t n, float *logits /* [n_vocab] f32 */);
+
+#endif
