@@ -25,7 +25,7 @@ enum {
 
 /* ---- weights ----------------------------------------------------------------------------------------------------
  * A matrix [rows, cols] repacked in groups of ROW_GROUP rows; the last group is padded with zero rows. Group g lies at
- * data + g * group_bytes and is read straight through. Layout inside a group: see kernels/pack.h. */
+ * data + g * group_bytes and is read straight through. Layout inside a group: see kernels/layout.h. */
 struct packed {
     enum dtype type;
     int64_t rows, cols;
@@ -48,14 +48,20 @@ void packed_fill(struct packed *m, int64_t group_begin, int64_t group_end, const
 void dequantize_row(enum dtype type, const uint8_t *src, int64_t n, float *out /* [n] f32 */);
 
 /* ---- activations ------------------------------------------------------------------------------------------------
- * What a matrix is multiplied with: `n_tokens` rows of `cols`. Quantised weights read codes, scale and sum16, float
- * weights (F32, F16, BF16) read f32; quantize() fills the quantised half from f32. */
+ * What a matrix is multiplied with: `n_tokens` rows of `cols`. Quantised weights read codes and blocks, float weights
+ * (F32, F16, BF16) read f32. */
+struct act_block {         /* of 32 columns of one token */
+    float scale;           /* value = scale * code */
+    float scaled_sum;      /* scale * (float)(sum of the 32 codes), rounded once */
+    int32_t minus_sum;     /* minus the sum of the 32 codes */
+    int32_t minus_sum_low; /* minus the sum of the first 16 codes */
+};
+
 struct acts {
-    int64_t cols;     /* a multiple of ACT_BLOCK when the quantised half is used */
-    float *f32;       /* [n_tokens, cols] */
-    int8_t *codes;    /* [n_tokens, cols], in [-127, 127] */
-    float *scale;     /* [n_tokens, cols / 32]: f32 = scale * code */
-    int32_t *sum16;   /* [n_tokens, cols / 16]: sums of 16 codes */
+    int64_t cols;             /* a multiple of ACT_BLOCK when the quantised half is used */
+    float *f32;               /* [n_tokens, cols] */
+    int8_t *codes;            /* [n_tokens, cols], in [-127, 127] */
+    struct act_block *blocks; /* [n_tokens, cols / 32] */
 };
 
 /* Whether weights of this type read the quantised half of acts. */
@@ -64,13 +70,16 @@ bool dtype_is_quantised(enum dtype type);
 struct kernels {
     const char *name; /* "scalar", "avx2", "avx512" */
 
-    /* Rows [token_begin, token_end) of `a`: per block of 32, scale = amax / 127 (f32 division); inverse = 127 / amax
-     * (0 if amax is 0); code = round-to-nearest-even(f32 * inverse); sum16. */
+    /* Fills codes and blocks of tokens [token_begin, token_end) from f32. Per block of 32: amax = largest |f32|,
+     * scale = amax / 127, inverse = 127 / amax (0 if amax < 1e-30), code = round-to-nearest-even(f32 * inverse). */
     void (*quantize)(struct acts *a, int64_t token_begin, int64_t token_end);
+
+    /* Completes blocks whose codes and scale are set (a received message): the three sums. */
+    void (*sum_blocks)(struct acts *a, int64_t token_begin, int64_t token_end);
 
     /* y[t * y_stride + r] = sum over columns of w[r, c] * a[t, c], for the rows of groups [group_begin, group_end)
      * (rows past m->rows are not written) and tokens [0, n_tokens).
-     * Quantised: the blocks of 32 columns in ascending order, per block as kernels/pack.h spells out.
+     * Quantised: the blocks of 32 columns in ascending order, per block as kernels/layout.h spells out.
      * Float: columns in ascending order, acc = fma(w, a, acc), acc starts at +0. */
     void (*matmul)(const struct packed *m, int64_t group_begin, int64_t group_end, const struct acts *a,
                    int64_t n_tokens, float *y /* [n_tokens, y_stride] f32 */, int64_t y_stride);

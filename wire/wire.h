@@ -76,7 +76,7 @@ size_t wire_hidden_max(const struct wire_limits *lim);
 
 /* How FFN carries x. */
 enum wire_form {
-    FORM_Q8,  /* what quantised kernels read: codes i8 [n, d_model], scale f32 [n, d_model/32], sum16 i32 [n, d_model/16] */
+    FORM_Q8,  /* what quantised kernels read: codes i8 [n, d_model], scale f32 [n, d_model/32] */
     FORM_F32  /* f32 [n, d_model] */
 };
 
@@ -86,7 +86,6 @@ struct wire_ffn {
     uint32_t layer, n_tokens, form;
     int8_t *codes;      /* into the message (NULL unless FORM_Q8) */
     float *scale;
-    int32_t *sum16;
     float *f32;         /* into the message (NULL unless FORM_F32) */
 };
 

@@ -1,0 +1,133 @@
+/* How a packed group of 16 rows is laid out, and what a block of 32 columns contributes to its rows' sums.
+ *
+ * A group is a code plane followed by scale planes, each a straight run over the nb = cols / 32 blocks:
+ *
+ *   codes    per block: low part, then high part. A quad is 4 neighbouring columns; quad q holds columns 4q .. 4q+3;
+ *            byte 4r + j of every 64-byte word belongs to row r, column j of a quad.
+ *              low 8 bits: 8 words, word q is quad q                                                (512 bytes)
+ *              low 4 bits: 4 words, low nibbles of word i are quad i, high nibbles quad i + 4       (256 bytes)
+ *              low 2 bits: 2 words, bits 2s, 2s+1 of word h are quad 2s + h                         (128 bytes)
+ *              high 2 bits: the same as low 2 bits;  high 1 bit: 1 word, bit q is quad q            (64 bytes)
+ *   scales   per block, [16 rows] each:
+ *              no K:  f16 d                 (and f16 m if the type has minima)
+ *              K32:   u8 scale, u8 min      (one of each for the 32 columns)
+ *              K16:   i8 scale for columns 0..15, i8 scale for 16..31
+ *              K16 with minima: the same, each byte scale | min << 4
+ *   supers   K types, per 8 blocks: f16 d[16] (and f16 dmin[16] if the type has minima)
+ *
+ * A block's contribution to a row, in this order (D and M are exact in f32; s = the activation block):
+ *   one scale:   isum = sum of (code - offset) * activation code, exact in i32
+ *                acc = fma((float)isum, D * s.scale, acc);  with minima then acc = fma(M, s.scaled_sum, acc)
+ *   two scales:  the same for columns 0..15, then for columns 16..31; the scaled sums are then
+ *                s.scale * (float)(sum of the 16 codes), rounded once
+ * with D = d, or d * scale; M = m, or -(dmin * min). */
+#ifndef HEARTH_KERNELS_LAYOUT_H
+#define HEARTH_KERNELS_LAYOUT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include "kernels/kernels.h"
+
+struct layout {
+    uint8_t low_bits, high_bits; /* bits of a code, as split over planes */
+    uint8_t offset;              /* value = D * (code - offset) + M; a power of two or 0 */
+    uint8_t offset_shift;        /* log2(offset) */
+    bool k, halves, minima;      /* super-blocks; a scale per 16 columns; M present */
+};
+
+/* Constant-folds when `type` is a constant, which is how one matmul serves all types. */
+static inline __attribute__((always_inline)) struct layout layout_of(enum dtype type)
+{
+    switch (type) {
+    case DT_Q4_0: return (struct layout){4, 0, 8, 3, false, false, false};
+    case DT_Q4_1: return (struct layout){4, 0, 0, 0, false, false, true};
+    case DT_Q5_0: return (struct layout){4, 1, 16, 4, false, false, false};
+    case DT_Q5_1: return (struct layout){4, 1, 0, 0, false, false, true};
+    case DT_Q2_K: return (struct layout){2, 0, 0, 0, true, true, true};
+    case DT_Q3_K: return (struct layout){2, 1, 4, 2, true, true, false};
+    case DT_Q4_K: return (struct layout){4, 0, 0, 0, true, false, true};
+    case DT_Q5_K: return (struct layout){4, 1, 0, 0, true, false, true};
+    case DT_Q6_K: return (struct layout){4, 2, 32, 5, true, true, false};
+    default: return (struct layout){8, 0, 128, 7, false, false, false}; /* DT_Q8_0 */
+    }
+}
+
+/* Bytes per block of the code plane, per block of the scale plane, per super-block of the supers plane. */
+static inline __attribute__((always_inline)) size_t layout_code_bytes(struct layout l)
+{
+    return 64u * (size_t)(l.low_bits + l.high_bits);
+}
+static inline __attribute__((always_inline)) size_t layout_scale_bytes(struct layout l)
+{
+    return l.k || !l.minima ? 2 * ROW_GROUP : 4 * ROW_GROUP;
+}
+static inline __attribute__((always_inline)) size_t layout_super_bytes(struct layout l)
+{
+    return !l.k ? 0 : l.minima ? 4 * ROW_GROUP : 2 * ROW_GROUP;
+}
+
+/* The planes of one group. */
+struct planes {
+    uint8_t *codes, *scales, *supers;
+};
+
+static inline __attribute__((always_inline)) struct planes layout_planes(struct layout l, uint8_t *group, int64_t cols)
+{
+    size_t nb = (size_t)cols / ACT_BLOCK;
+    uint8_t *scales = group + nb * layout_code_bytes(l);
+    return (struct planes){group, scales, scales + nb * layout_scale_bytes(l)};
+}
+
+/* One block of 32 columns of one row as the file has it. */
+struct block {
+    uint32_t quad[8];    /* codes, a byte each */
+    uint16_t d, m;       /* f16: scale, and m or dmin (0 if the type has none) */
+    uint8_t sc[2], mn[2]; /* K types: scales and minima of the two halves (equal for one scale); i8 in K16 without minima */
+};
+
+/* Decodes block `index` (of 32 columns) of a row that starts at src. */
+void block_decode(enum dtype type, const uint8_t *src, int64_t index, struct block *b);
+
+static inline float f32_of_bits(uint32_t u)
+{
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+
+static inline float f32_of_bf16(uint16_t h) { return f32_of_bits((uint32_t)h << 16); }
+
+static inline float f32_of_f16(uint16_t h)
+{
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, mantissa = h & 0x3ff;
+    if (exponent == 31)
+        return f32_of_bits(sign | 0x7f800000 | mantissa << 13);
+    if (exponent)
+        return f32_of_bits(sign | (exponent + 112) << 23 | mantissa << 13);
+    float f = (float)mantissa * 0x1p-24f; /* subnormal: exact */
+    return sign ? -f : f;
+}
+
+/* Round to nearest even, as the hardware's conversion does. */
+static inline uint16_t f16_of_f32(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    uint16_t sign = (uint16_t)(u >> 16 & 0x8000);
+    u &= 0x7fffffff;
+    if (u > 0x7f800000)
+        return (uint16_t)(sign | 0x7e00 | (u >> 13 & 0x3ff));
+    if (u >= 0x477ff000) /* 65520 and above round to infinity */
+        return sign | 0x7c00;
+    if (u < 0x38800000) { /* subnormal: the add of 2^-1 aligns and rounds the mantissa */
+        float a = f32_of_bits(u) + 0.5f;
+        memcpy(&u, &a, sizeof u);
+        return (uint16_t)(sign | (u - 0x3f000000));
+    }
+    u += 0xfff + (u >> 13 & 1);
+    return (uint16_t)(sign | ((u - 0x38000000) >> 13));
+}
+
+#endif

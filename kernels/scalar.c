@@ -1,0 +1,257 @@
+/* The reference: plain C that spells out each operation's order. Every other table equals it bit for bit. */
+#include <math.h>
+
+#include "base/exactmath.h"
+#include "kernels/layout.h"
+#include "kernels/tables.h"
+
+static void quantize_block(const float *x, int8_t *codes, struct act_block *block)
+{
+    float amax = 0;
+    for (int c = 0; c < ACT_BLOCK; c++)
+        amax = fabsf(x[c]) > amax ? fabsf(x[c]) : amax;
+    float inverse = amax >= 1e-30f ? 127.0f / amax : 0.0f;
+    int sum[2] = {0, 0};
+    for (int c = 0; c < ACT_BLOCK; c++) {
+        codes[c] = (int8_t)rintf(x[c] * inverse);
+        sum[c / 16] += codes[c];
+    }
+    block->scale = amax / 127.0f;
+    block->scaled_sum = block->scale * (float)(sum[0] + sum[1]);
+    block->minus_sum = -(sum[0] + sum[1]);
+    block->minus_sum_low = -sum[0];
+}
+
+static void quantize(struct acts *a, int64_t token_begin, int64_t token_end)
+{
+    int64_t nb = a->cols / ACT_BLOCK;
+    for (int64_t i = token_begin * nb; i < token_end * nb; i++)
+        quantize_block(a->f32 + i * ACT_BLOCK, a->codes + i * ACT_BLOCK, &a->blocks[i]);
+}
+
+static void sum_blocks(struct acts *a, int64_t token_begin, int64_t token_end)
+{
+    int64_t nb = a->cols / ACT_BLOCK;
+    for (int64_t i = token_begin * nb; i < token_end * nb; i++) {
+        const int8_t *codes = a->codes + i * ACT_BLOCK;
+        int sum[2] = {0, 0};
+        for (int c = 0; c < ACT_BLOCK; c++)
+            sum[c / 16] += codes[c];
+        a->blocks[i].scaled_sum = a->blocks[i].scale * (float)(sum[0] + sum[1]);
+        a->blocks[i].minus_sum = -(sum[0] + sum[1]);
+        a->blocks[i].minus_sum_low = -sum[0];
+    }
+}
+
+/* Code of row r, column c of a block. */
+static int code_at(struct layout l, const uint8_t *codes, int r, int c)
+{
+    int q = c / 4, at = 4 * r + c % 4, code;
+    if (l.low_bits == 8)
+        return codes[64 * q + at];
+    if (l.low_bits == 4)
+        code = codes[64 * (q % 4) + at] >> (q < 4 ? 0 : 4) & 15;
+    else
+        code = codes[64 * (q % 2) + at] >> (2 * (q / 2)) & 3;
+    codes += 64 * l.low_bits;
+    if (l.high_bits == 2)
+        code |= (codes[64 * (q % 2) + at] >> (2 * (q / 2)) & 3) << 4;
+    else if (l.high_bits == 1)
+        code |= (codes[at] >> q & 1) << l.low_bits;
+    return code;
+}
+
+static float f16_at(const uint8_t *p, int i)
+{
+    uint16_t h;
+    memcpy(&h, p + 2 * i, 2);
+    return f32_of_f16(h);
+}
+
+/* D and M of row r, half h of block b. */
+static void scale_at(struct layout l, const struct planes *p, int64_t b, int h, int r, float *d, float *m)
+{
+    const uint8_t *scales = p->scales + (size_t)b * layout_scale_bytes(l);
+    const uint8_t *supers = p->supers + (size_t)(b / 8) * layout_super_bytes(l);
+    *m = 0;
+    if (!l.k) {
+        *d = f16_at(scales, r);
+        if (l.minima)
+            *m = f16_at(scales, ROW_GROUP + r);
+    } else if (!l.halves) {
+        *d = f16_at(supers, r) * (float)scales[r];
+        *m = -(f16_at(supers, ROW_GROUP + r) * (float)scales[ROW_GROUP + r]);
+    } else if (l.minima) {
+        *d = f16_at(supers, r) * (float)(scales[h * ROW_GROUP + r] & 15);
+        *m = -(f16_at(supers, ROW_GROUP + r) * (float)(scales[h * ROW_GROUP + r] >> 4));
+    } else {
+        *d = f16_at(supers, r) * (float)(int8_t)scales[h * ROW_GROUP + r];
+    }
+}
+
+static float add_block(struct layout l, const struct planes *p, int64_t b, int r, const int8_t *x,
+                       const struct act_block *s, float acc)
+{
+    const uint8_t *codes = p->codes + (size_t)b * layout_code_bytes(l);
+    int n_parts = l.halves ? 2 : 1, width = ACT_BLOCK / n_parts;
+    for (int h = 0; h < n_parts; h++) {
+        int isum = 0, sum = 0;
+        for (int c = h * width; c < (h + 1) * width; c++) {
+            isum += (code_at(l, codes, r, c) - l.offset) * x[c];
+            sum += x[c];
+        }
+        float d, m;
+        scale_at(l, p, b, h, r, &d, &m);
+        acc = fmaf((float)isum, d * s->scale, acc);
+        if (l.minima)
+            acc = fmaf(m, s->scale * (float)sum, acc);
+    }
+    return acc;
+}
+
+static float dot_quantised(const struct packed *m, uint8_t *group, int r, const int8_t *x, const struct act_block *s)
+{
+    struct layout l = layout_of(m->type);
+    struct planes p = layout_planes(l, group, m->cols);
+    float acc = 0;
+    for (int64_t b = 0; b < m->cols / ACT_BLOCK; b++)
+        acc = add_block(l, &p, b, r, x + b * ACT_BLOCK, &s[b], acc);
+    return acc;
+}
+
+static float dot_float(const struct packed *m, const uint8_t *group, int r, const float *x)
+{
+    float acc = 0;
+    for (int64_t c = 0; c < m->cols; c++) {
+        float w;
+        uint16_t h;
+        if (m->type == DT_F32) {
+            memcpy(&w, group + 4 * (c * ROW_GROUP + r), 4);
+        } else {
+            memcpy(&h, group + 2 * (c * ROW_GROUP + r), 2);
+            w = m->type == DT_F16 ? f32_of_f16(h) : f32_of_bf16(h);
+        }
+        acc = fmaf(w, x[c], acc);
+    }
+    return acc;
+}
+
+static void matmul(const struct packed *m, int64_t group_begin, int64_t group_end, const struct acts *a,
+                   int64_t n_tokens, float *y, int64_t y_stride)
+{
+    int64_t nb = m->cols / ACT_BLOCK;
+    int64_t row_end = group_end * ROW_GROUP < m->rows ? group_end * ROW_GROUP : m->rows;
+    for (int64_t row = group_begin * ROW_GROUP; row < row_end; row++) {
+        uint8_t *group = m->data + (size_t)(row / ROW_GROUP) * m->group_bytes;
+        int r = (int)(row % ROW_GROUP);
+        for (int64_t t = 0; t < n_tokens; t++)
+            y[t * y_stride + row] = dtype_is_quantised(m->type)
+                                        ? dot_quantised(m, group, r, a->codes + t * m->cols, a->blocks + t * nb)
+                                        : dot_float(m, group, r, a->f32 + t * m->cols);
+    }
+}
+
+/* Adds SUM_LANES lanes pairwise. */
+static float add_lanes(float *lane)
+{
+    for (int n = SUM_LANES / 2; n > 0; n /= 2)
+        for (int i = 0; i < n; i++)
+            lane[i] = lane[i] + lane[i + n];
+    return lane[0];
+}
+
+static void rms_norm(const float *x, const float *w, int64_t n, float eps, float *out)
+{
+    float lane[SUM_LANES] = {0};
+    for (int64_t i = 0; i < n; i++)
+        lane[i % SUM_LANES] = fmaf(x[i], x[i], lane[i % SUM_LANES]);
+    float s = 1.0f / sqrtf(add_lanes(lane) / (float)n + eps);
+    for (int64_t i = 0; i < n; i++)
+        out[i] = (x[i] * s) * w[i];
+}
+
+static void rope(float *x, const float *cos_sin, int64_t n_heads, int64_t head_dim, int64_t half, bool neox)
+{
+    for (int64_t h = 0; h < n_heads; h++, x += head_dim) {
+        for (int64_t i = 0; i < half; i++) {
+            float *a = neox ? &x[i] : &x[2 * i], *b = neox ? &x[i + half] : &x[2 * i + 1];
+            float c = cos_sin[i], s = cos_sin[half + i], a0 = *a, b0 = *b;
+            *a = fmaf(a0, c, -(b0 * s));
+            *b = fmaf(a0, s, b0 * c);
+        }
+    }
+}
+
+static void silu_mul(const float *gate, const float *up, int64_t n, float *out)
+{
+    for (int64_t i = 0; i < n; i++)
+        out[i] = gate[i] / (1.0f + exp_f32(-gate[i])) * up[i];
+}
+
+static void add(float *x, const float *y, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        x[i] += y[i];
+}
+
+static void to_f16(const float *x, int64_t n, uint16_t *out)
+{
+    for (int64_t i = 0; i < n; i++)
+        out[i] = f16_of_f32(x[i]);
+}
+
+static void attn_scores(const float *q, int64_t q_stride, int64_t n_q, const uint16_t *k, int64_t head_dim,
+                        int64_t pos_begin, int64_t pos_end, float scale, float *s, int64_t s_stride)
+{
+    for (int64_t i = 0; i < n_q; i++) {
+        for (int64_t p = pos_begin; p < pos_end; p++) {
+            const uint16_t *column = k + p / KV_TILE * head_dim * KV_TILE + p % KV_TILE;
+            float acc = 0;
+            for (int64_t d = 0; d < head_dim; d++)
+                acc = fmaf(q[i * q_stride + d], f32_of_f16(column[d * KV_TILE]), acc);
+            s[i * s_stride + p - pos_begin] = acc * scale;
+        }
+    }
+}
+
+static void softmax(float *x, int64_t n)
+{
+    float max = x[0], lane[SUM_LANES] = {0};
+    for (int64_t i = 1; i < n; i++)
+        max = x[i] > max ? x[i] : max;
+    for (int64_t i = 0; i < n; i++) {
+        x[i] = exp_f32(x[i] - max);
+        lane[i % SUM_LANES] += x[i];
+    }
+    float inverse = 1.0f / add_lanes(lane);
+    for (int64_t i = 0; i < n; i++)
+        x[i] *= inverse;
+}
+
+static void attn_mix(const float *w, int64_t w_stride, int64_t w_origin, int64_t n_q, const int64_t *begin,
+                     const int64_t *end, const uint16_t *v, int64_t head_dim, float *out, int64_t out_stride)
+{
+    for (int64_t i = 0; i < n_q; i++) {
+        for (int64_t d = 0; d < head_dim; d++) {
+            float acc = 0;
+            for (int64_t p = begin[i]; p < end[i]; p++)
+                acc = fmaf(w[i * w_stride + p - w_origin], f32_of_f16(v[p * head_dim + d]), acc);
+            out[i * out_stride + d] = acc;
+        }
+    }
+}
+
+const struct kernels kernels_scalar = {
+    .name = "scalar",
+    .quantize = quantize,
+    .sum_blocks = sum_blocks,
+    .matmul = matmul,
+    .rms_norm = rms_norm,
+    .rope = rope,
+    .silu_mul = silu_mul,
+    .add = add,
+    .to_f16 = to_f16,
+    .attn_scores = attn_scores,
+    .softmax = softmax,
+    .attn_mix = attn_mix,
+};

@@ -1,0 +1,140 @@
+/* A vector of 16 lanes as two ymm registers; the words are those of avx512_vec.h. */
+#ifndef HEARTH_KERNELS_X86_AVX2_VEC_H
+#define HEARTH_KERNELS_X86_AVX2_VEC_H
+
+#include <immintrin.h>
+#include <stdint.h>
+
+enum { TILE_TOKENS = 2 }; /* accumulators of a tile fit the 16 registers */
+
+typedef struct { __m256 a, b; } vf;
+typedef struct { __m256i a, b; } vi;
+
+#define VF(op_a, op_b) ((vf){op_a, op_b})
+#define VI(op_a, op_b) ((vi){op_a, op_b})
+
+static inline vf vf_load(const float *p) { return VF(_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)); }
+static inline void vf_store(float *p, vf v)
+{
+    _mm256_storeu_ps(p, v.a);
+    _mm256_storeu_ps(p + 8, v.b);
+}
+static inline vf vf_load_part(const float *p, int64_t n)
+{
+    float all[16] = {0};
+    __builtin_memcpy(all, p, (size_t)n * sizeof *p);
+    return vf_load(all);
+}
+static inline void vf_store_part(float *p, vf v, int64_t n)
+{
+    float all[16];
+    vf_store(all, v);
+    __builtin_memcpy(p, all, (size_t)n * sizeof *p);
+}
+static inline vf vf_set(float x) { return VF(_mm256_set1_ps(x), _mm256_set1_ps(x)); }
+static inline vf vf_zero(void) { return VF(_mm256_setzero_ps(), _mm256_setzero_ps()); }
+static inline vf vf_add(vf x, vf y) { return VF(_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)); }
+static inline vf vf_sub(vf x, vf y) { return VF(_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)); }
+static inline vf vf_mul(vf x, vf y) { return VF(_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)); }
+static inline vf vf_div(vf x, vf y) { return VF(_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)); }
+static inline vf vf_fma(vf x, vf y, vf z) { return VF(_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)); }
+static inline vf vf_fnma(vf x, vf y, vf z)
+{
+    return VF(_mm256_fnmadd_ps(x.a, y.a, z.a), _mm256_fnmadd_ps(x.b, y.b, z.b));
+}
+static inline vf vf_max(vf x, vf y) { return VF(_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)); }
+static inline vf vf_min(vf x, vf y) { return VF(_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)); }
+static inline vf vf_abs(vf x)
+{
+    __m256 s = _mm256_set1_ps(-0.0f);
+    return VF(_mm256_andnot_ps(s, x.a), _mm256_andnot_ps(s, x.b));
+}
+static inline vf vf_neg(vf x)
+{
+    __m256 s = _mm256_set1_ps(-0.0f);
+    return VF(_mm256_xor_ps(s, x.a), _mm256_xor_ps(s, x.b));
+}
+static inline vf vf_of_vi(vi x) { return VF(_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)); }
+static inline vi vi_round(vf x) { return VI(_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)); }
+static inline vi vi_bits(vf x) { return VI(_mm256_castps_si256(x.a), _mm256_castps_si256(x.b)); }
+static inline vf vf_bits(vi x) { return VF(_mm256_castsi256_ps(x.a), _mm256_castsi256_ps(x.b)); }
+static inline __m128i load128(const void *p) { return _mm_loadu_si128((const __m128i *)p); }
+static inline vf vf_of_f16(const uint16_t *p) { return VF(_mm256_cvtph_ps(load128(p)), _mm256_cvtph_ps(load128(p + 8))); }
+static inline vf vf_of_bf16(const uint16_t *p)
+{
+    return VF(_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load128(p)), 16)),
+              _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load128(p + 8)), 16)));
+}
+static inline void vf_to_f16(uint16_t *p, vf x)
+{
+    _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(x.a, _MM_FROUND_TO_NEAREST_INT));
+    _mm_storeu_si128((__m128i *)(p + 8), _mm256_cvtps_ph(x.b, _MM_FROUND_TO_NEAREST_INT));
+}
+static inline float vf_add_lanes(vf x)
+{
+    __m256 b = _mm256_add_ps(x.a, x.b);
+    __m128 c = _mm_add_ps(_mm256_castps256_ps128(b), _mm256_extractf128_ps(b, 1));
+    c = _mm_add_ps(c, _mm_movehl_ps(c, c));
+    return _mm_cvtss_f32(_mm_add_ss(c, _mm_shuffle_ps(c, c, 1)));
+}
+static inline float vf_max_lanes(vf x)
+{
+    __m256 b = _mm256_max_ps(x.a, x.b);
+    __m128 c = _mm_max_ps(_mm256_castps256_ps128(b), _mm256_extractf128_ps(b, 1));
+    c = _mm_max_ps(c, _mm_movehl_ps(c, c));
+    return _mm_cvtss_f32(_mm_max_ss(c, _mm_shuffle_ps(c, c, 1)));
+}
+
+static inline vi vi_zero(void) { return VI(_mm256_setzero_si256(), _mm256_setzero_si256()); }
+static inline vi vi_set(int32_t x) { return VI(_mm256_set1_epi32(x), _mm256_set1_epi32(x)); }
+static inline vi vi_load(const void *p)
+{
+    return VI(_mm256_loadu_si256((const __m256i *)p), _mm256_loadu_si256((const __m256i *)p + 1));
+}
+static inline vi vi_and(vi x, vi y) { return VI(_mm256_and_si256(x.a, y.a), _mm256_and_si256(x.b, y.b)); }
+static inline vi vi_or(vi x, vi y) { return VI(_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)); }
+static inline vi vi_add(vi x, vi y) { return VI(_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)); }
+static inline vi vi_sub(vi x, vi y) { return VI(_mm256_sub_epi32(x.a, y.a), _mm256_sub_epi32(x.b, y.b)); }
+#define vi_shl32(x, n) VI(_mm256_slli_epi32((x).a, n), _mm256_slli_epi32((x).b, n))
+#define vi_shr16(x, n) VI(_mm256_srli_epi16((x).a, n), _mm256_srli_epi16((x).b, n))
+#define vi_shl16(x, n) VI(_mm256_slli_epi16((x).a, n), _mm256_slli_epi16((x).b, n))
+static inline __m128i load64(const void *p) { return _mm_loadl_epi64((const __m128i *)p); }
+static inline vi vi_of_u8(const uint8_t *p)
+{
+    return VI(_mm256_cvtepu8_epi32(load64(p)), _mm256_cvtepu8_epi32(load64(p + 8)));
+}
+static inline vi vi_of_i8(const uint8_t *p)
+{
+    return VI(_mm256_cvtepi8_epi32(load64(p)), _mm256_cvtepi8_epi32(load64(p + 8)));
+}
+
+typedef __m256i quad_x;
+static inline quad_x quad_load(const int8_t *p)
+{
+    int32_t v;
+    __builtin_memcpy(&v, p, 4);
+    return _mm256_set1_epi32(v);
+}
+/* Codes are below 128, so that the two products of a 16-bit word cannot saturate. */
+static inline __m256i dot_ymm(__m256i acc, __m256i codes, __m256i x)
+{
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(codes, x), _mm256_set1_epi16(1)));
+}
+static inline vi vi_dot(vi acc, vi codes, quad_x x) { return VI(dot_ymm(acc.a, codes.a, x), dot_ymm(acc.b, codes.b, x)); }
+/* 8-bit codes: as signed weights w, |w| times sign(w) x: 128 * 127 * 2 still fits 16 bits. No bias is left. */
+static inline __m256i dot8_ymm(__m256i acc, __m256i codes, __m256i x)
+{
+    __m256i w = _mm256_xor_si256(codes, _mm256_set1_epi8((char)0x80));
+    return dot_ymm(acc, _mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+}
+static inline vi vi_dot8(vi acc, vi codes, quad_x x)
+{
+    return VI(dot8_ymm(acc.a, codes.a, x), dot8_ymm(acc.b, codes.b, x));
+}
+static inline vi vi_dot8_start(int32_t minus_sum)
+{
+    (void)minus_sum;
+    return vi_zero();
+}
+
+#endif

@@ -1,0 +1,88 @@
+/* A vector of 16 lanes, one for each row of a group (or each lane of a sum): here one zmm register. The kernels in
+ * vec_*.h are written once in these words; avx2_vec.h says them with two ymm registers. */
+#ifndef HEARTH_KERNELS_X86_AVX512_VEC_H
+#define HEARTH_KERNELS_X86_AVX512_VEC_H
+
+#include <immintrin.h>
+#include <stdint.h>
+
+enum { TILE_TOKENS = 8 }; /* accumulators of a tile fit the 32 registers */
+
+typedef __m512 vf;  /* 16 f32 */
+typedef __m512i vi; /* 16 i32, or 64 bytes: 4 per lane */
+
+static inline vf vf_load(const float *p) { return _mm512_loadu_ps(p); }
+static inline void vf_store(float *p, vf a) { _mm512_storeu_ps(p, a); }
+/* The first n lanes, n in [0, 16]; absent lanes are 0. */
+static inline vf vf_load_part(const float *p, int64_t n)
+{
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+}
+static inline void vf_store_part(float *p, vf a, int64_t n)
+{
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), a);
+}
+static inline vf vf_set(float a) { return _mm512_set1_ps(a); }
+static inline vf vf_zero(void) { return _mm512_setzero_ps(); }
+static inline vf vf_add(vf a, vf b) { return _mm512_add_ps(a, b); }
+static inline vf vf_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
+static inline vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
+static inline vf vf_div(vf a, vf b) { return _mm512_div_ps(a, b); }
+static inline vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
+static inline vf vf_fnma(vf a, vf b, vf c) { return _mm512_fnmadd_ps(a, b, c); }
+static inline vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); } /* a > b ? a : b */
+static inline vf vf_min(vf a, vf b) { return _mm512_min_ps(a, b); }
+static inline vf vf_abs(vf a) { return _mm512_andnot_ps(_mm512_set1_ps(-0.0f), a); }
+static inline vf vf_neg(vf a) { return _mm512_xor_ps(a, _mm512_set1_ps(-0.0f)); }
+static inline vf vf_of_vi(vi a) { return _mm512_cvtepi32_ps(a); }
+static inline vi vi_round(vf a) { return _mm512_cvtps_epi32(a); } /* to nearest even */
+static inline vi vi_bits(vf a) { return _mm512_castps_si512(a); }
+static inline vf vf_bits(vi a) { return _mm512_castsi512_ps(a); }
+static inline vf vf_of_f16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+static inline vf vf_of_bf16(const uint16_t *p)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16));
+}
+static inline void vf_to_f16(uint16_t *p, vf a)
+{
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
+}
+/* The pairwise sum of lanes: i and i + 8, then + 4, + 2, + 1. */
+static inline float vf_add_lanes(vf a)
+{
+    __m256 b = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+    __m128 c = _mm_add_ps(_mm256_castps256_ps128(b), _mm256_extractf128_ps(b, 1));
+    c = _mm_add_ps(c, _mm_movehl_ps(c, c));
+    return _mm_cvtss_f32(_mm_add_ss(c, _mm_shuffle_ps(c, c, 1)));
+}
+static inline float vf_max_lanes(vf a) { return _mm512_reduce_max_ps(a); }
+
+static inline vi vi_zero(void) { return _mm512_setzero_si512(); }
+static inline vi vi_set(int32_t a) { return _mm512_set1_epi32(a); }
+static inline vi vi_load(const void *p) { return _mm512_loadu_si512(p); }
+static inline vi vi_and(vi a, vi b) { return _mm512_and_si512(a, b); }
+static inline vi vi_or(vi a, vi b) { return _mm512_or_si512(a, b); }
+static inline vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
+static inline vi vi_sub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
+/* Shifts by constants; right shifts are of 16-bit words (bytes are masked afterwards). */
+#define vi_shl32(a, n) _mm512_slli_epi32(a, n)
+#define vi_shr16(a, n) _mm512_srli_epi16(a, n)
+#define vi_shl16(a, n) _mm512_slli_epi16(a, n)
+static inline vi vi_of_u8(const uint8_t *p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)); }
+static inline vi vi_of_i8(const uint8_t *p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)); }
+
+/* 4 activation codes, the same for every lane. */
+typedef int32_t quad_x;
+static inline quad_x quad_load(const int8_t *p)
+{
+    int32_t v;
+    __builtin_memcpy(&v, p, 4);
+    return v;
+}
+/* acc + the dot product of 4 unsigned codes with 4 activation codes, in each lane. */
+static inline vi vi_dot(vi acc, vi codes, quad_x x) { return _mm512_dpbusd_epi32(acc, codes, _mm512_set1_epi32(x)); }
+/* The same for codes of 8 bits, biased by 128: starts at minus 128 times the sum of the activation codes. */
+static inline vi vi_dot8(vi acc, vi codes, quad_x x) { return vi_dot(acc, codes, x); }
+static inline vi vi_dot8_start(int32_t minus_sum) { return _mm512_slli_epi32(_mm512_set1_epi32(minus_sum), 7); }
+
+#endif
