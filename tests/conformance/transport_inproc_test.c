@@ -1,0 +1,232 @@
+/* The in-process transport: the conformance cases on threads, and what only it can be tested for: peers that fail and
+ * endpoints that go in any order. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "tests/conformance/transport_conformance.h"
+
+enum { MAX_RANKS = 7 };
+
+struct rank_run {
+    struct transport *t;
+    struct check check;
+};
+
+static void *run_cases(void *arg)
+{
+    struct rank_run *run = arg;
+    for (int i = 0; i < n_transport_cases; i++)
+        transport_cases[i].run(run->t, &run->check);
+    transport_destroy(run->t);
+    return NULL;
+}
+
+static void run_cluster(int n_ranks, void *(*body)(void *))
+{
+    struct transport *t[MAX_RANKS];
+    struct rank_run runs[MAX_RANKS] = {0};
+    pthread_t threads[MAX_RANKS];
+    assert_int_equal(transport_inproc_create(n_ranks, t), ST_OK);
+    for (int r = 0; r < n_ranks; r++) {
+        assert_int_equal(t[r]->rank, r);
+        assert_int_equal(t[r]->n_ranks, n_ranks);
+        runs[r].t = t[r];
+        assert_int_equal(pthread_create(&threads[r], NULL, body, &runs[r]), 0);
+    }
+    for (int r = 0; r < n_ranks; r++)
+        pthread_join(threads[r], NULL);
+    for (int r = 0; r < n_ranks; r++) {
+        if (runs[r].check.failures)
+            print_error("rank %d: %s\n", r, runs[r].check.first);
+        assert_int_equal(runs[r].check.failures, 0);
+    }
+}
+
+static void conforms_with_1_to_4_and_7_ranks(void **state)
+{
+    (void)state;
+    static const int ranks[] = {1, 2, 3, 4, 7};
+    for (size_t i = 0; i < sizeof ranks / sizeof *ranks; i++)
+        run_cluster(ranks[i], run_cases);
+}
+
+static void *wait_for_failure(void *arg)
+{
+    struct rank_run *run = arg;
+    struct transport *t = run->t;
+    struct log_catcher catcher = {0};
+    struct arrival a;
+    struct send s;
+    bool flag;
+    log_catch(&catcher);
+    if (t->rank == 1) {
+        transport_abandon(t, "the disk burns");
+        CHECK(&run->check, transport_poll(t, ~0u, &a, &flag) == ST_PEER && !catcher.first_error[0]);
+    } else {
+        /* The message goes to nobody who ever receives it; the failure of a third rank ends the wait. */
+        status st = transport_send(t, 1, 2, "x", 1, &s);
+        flag = false;
+        while (st == ST_OK && !flag)
+            st = transport_sent(t, &s, &flag);
+        CHECK(&run->check, st == ST_PEER);
+        CHECK(&run->check, strstr(catcher.first_error, "rank 1: the disk burns") != NULL);
+        catcher.first_error[0] = '\0';
+        CHECK(&run->check, transport_poll(t, ~0u, &a, &flag) == ST_PEER);
+        CHECK(&run->check, transport_send(t, 0, 2, "x", 1, &s) == ST_PEER);
+        CHECK(&run->check, transport_sent(t, &s, &flag) == ST_PEER);
+        CHECK(&run->check, catcher.first_error[0] == '\0'); /* logged once */
+    }
+    log_catch(NULL);
+    transport_destroy(t);
+    return NULL;
+}
+
+static void peers_of_a_failed_rank_get_st_peer(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 50; i++)
+        run_cluster(4, wait_for_failure);
+}
+
+static void found_message_of_a_rank_that_fails_is_st_peer(void **state)
+{
+    (void)state;
+    struct transport *t[2];
+    struct send s;
+    struct arrival a;
+    struct log_catcher catcher = {0};
+    char byte;
+    bool found = false;
+    assert_int_equal(transport_inproc_create(2, t), ST_OK);
+    log_catch(&catcher);
+    assert_int_equal(transport_send(t[1], 0, 4, "x", 1, &s), ST_OK);
+    assert_int_equal(transport_poll(t[0], ~0u, &a, &found), ST_OK);
+    assert_true(found);
+    transport_abandon(t[1], "gone");
+    transport_abandon(t[0], "the second reason is not the cause");
+    assert_int_equal(transport_receive(t[0], &a, &byte), ST_PEER);
+    log_catch(NULL);
+    assert_string_equal(catcher.first_error, "rank 1: gone");
+    transport_destroy(t[1]);
+    transport_destroy(t[0]);
+}
+
+static void sends_to_a_destroyed_endpoint_are_done(void **state)
+{
+    (void)state;
+    struct transport *t[2];
+    struct send before, after;
+    bool done = false;
+    assert_int_equal(transport_inproc_create(2, t), ST_OK);
+    assert_int_equal(transport_send(t[0], 1, 4, "x", 1, &before), ST_OK);
+    assert_int_equal(transport_sent(t[0], &before, &done), ST_OK);
+    assert_false(done);
+    transport_destroy(t[1]);
+    assert_int_equal(transport_send(t[0], 1, 4, "x", 1, &after), ST_OK);
+    assert_int_equal(transport_sent(t[0], &before, &done), ST_OK);
+    assert_true(done);
+    assert_int_equal(transport_sent(t[0], &after, &done), ST_OK);
+    assert_true(done);
+    transport_destroy(t[0]);
+}
+
+/* A destroyed sender's messages vanish from the inboxes, in front, in the middle and at the end, and also when one was
+ * found and not yet received; what others sent is still there. */
+static void messages_of_a_destroyed_endpoint_vanish(void **state)
+{
+    (void)state;
+    struct transport *t[3];
+    struct send s[6];
+    struct arrival a;
+    struct log_catcher catcher = {0};
+    char byte = 0;
+    bool found = false;
+    assert_int_equal(transport_inproc_create(3, t), ST_OK);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(transport_send(t[1 + i % 2], 0, 4, &"abcde"[i], 1, &s[i]), ST_OK);
+    assert_int_equal(transport_poll(t[0], 1u << 4, &a, &found), ST_OK);
+    assert_true(found && a.from == 1);
+    transport_destroy(t[1]);
+    memset(&s[0], 0xff, sizeof s[0]);
+    memset(&s[2], 0xff, sizeof s[2]);
+    memset(&s[4], 0xff, sizeof s[4]);
+    log_catch(&catcher);
+    assert_int_equal(transport_receive(t[0], &a, &byte), ST_PEER);
+    log_catch(NULL);
+    assert_non_null(strstr(catcher.first_error, "rank 1: left"));
+    assert_int_equal(transport_send(t[2], 0, 4, "f", 1, &s[5]), ST_OK);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(transport_poll(t[0], 1u << 4, &a, &found), ST_OK);
+        assert_true(found && a.from == 2);
+        assert_int_equal(transport_receive(t[0], &a, &byte), ST_OK);
+        assert_int_equal(byte, "bdf"[i]);
+    }
+    assert_int_equal(transport_poll(t[0], ~0u, &a, &found), ST_OK);
+    assert_false(found);
+    transport_destroy(t[0]);
+    transport_destroy(t[2]);
+}
+
+/* Ranks send to each other and leave at once, while others still receive: for the sanitizers. */
+static void *leave_early(void *arg)
+{
+    struct rank_run *run = arg;
+    struct transport *t = run->t;
+    struct log_catcher catcher = {0};
+    char data[4096] = {0}, buffer[sizeof data];
+    struct send sends[MAX_RANKS][8];
+    log_catch(&catcher);
+    for (int r = 0; r < t->n_ranks; r++) {
+        for (int i = 0; i < 8; i++)
+            CHECK(&run->check, transport_send(t, r, i, data, sizeof data, &sends[r][i]) == ST_OK);
+    }
+    for (int i = 0; i < 10 * (t->rank + 1); i++) {
+        struct arrival a;
+        bool found = false;
+        CHECK(&run->check, transport_poll(t, ~0u, &a, &found) == ST_OK);
+        if (found) /* its sender may leave between the poll and this */
+            (void)transport_receive(t, &a, buffer);
+    }
+    log_catch(NULL);
+    transport_destroy(t);
+    memset(sends, 0xff, sizeof sends);
+    memset(data, 0xff, sizeof data);
+    return NULL;
+}
+
+static void endpoints_leave_in_any_order(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 200; i++)
+        run_cluster(MAX_RANKS, leave_early);
+}
+
+static void no_ranks_are_refused(void **state)
+{
+    (void)state;
+    struct log_catcher catcher = {0};
+    log_catch(&catcher);
+    assert_int_equal(transport_inproc_create(0, NULL), ST_USAGE);
+    log_catch(NULL);
+    assert_string_not_equal(catcher.first_error, "");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(conforms_with_1_to_4_and_7_ranks),
+        cmocka_unit_test(peers_of_a_failed_rank_get_st_peer),
+        cmocka_unit_test(found_message_of_a_rank_that_fails_is_st_peer),
+        cmocka_unit_test(sends_to_a_destroyed_endpoint_are_done),
+        cmocka_unit_test(messages_of_a_destroyed_endpoint_vanish),
+        cmocka_unit_test(endpoints_leave_in_any_order),
+        cmocka_unit_test(no_ranks_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,263 @@
+/* Ranks as processes under mpirun. A message is a point-to-point message of COMM_WORLD whose tag is its kind.
+ *
+ * poll() probes for each wanted kind by its tag instead of for any tag: what nobody wants yet stays in MPI's own queue,
+ * which keeps the order and has no bound of ours that could fill up and stop progress. */
+#include "transport/transport.h"
+
+#include <limits.h>
+#include <mpi.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+
+struct mpi_transport {
+    struct transport base; /* first: a transport is its mpi_transport */
+    struct send *active;   /* sends under way, linked by next and request[1] (the previous one) */
+    uint32_t turn;         /* the kind to probe first, moving on so that none starves another */
+    bool failed;           /* logged; every operation is ST_PEER */
+};
+
+_Static_assert(sizeof(MPI_Request) <= sizeof(void *), "a request must fit its slot in struct send");
+_Static_assert(sizeof(MPI_Message) <= sizeof(void *), "a message must fit its slot in struct arrival");
+
+static struct mpi_transport *mpi_of(struct transport *t)
+{
+    return (struct mpi_transport *)t;
+}
+
+/* Logs what MPI says about a failed call. */
+static status mpi_failed(struct mpi_transport *m, int code, const char *call, int peer)
+{
+    char text[MPI_MAX_ERROR_STRING] = "unknown error";
+    int n = 0;
+    MPI_Error_string(code, text, &n);
+    if (peer >= 0)
+        log_error("rank %d: %s on rank %d failed: %s", peer, call, m->base.rank, text);
+    else
+        log_error("%s on rank %d failed: %s", call, m->base.rank, text);
+    m->failed = true;
+    return ST_PEER;
+}
+
+static MPI_Request get_request(const struct send *s)
+{
+    MPI_Request r;
+    memcpy(&r, &s->request[0], sizeof r);
+    return r;
+}
+
+static void set_request(struct send *s, MPI_Request r)
+{
+    memcpy(&s->request[0], &r, sizeof r);
+}
+
+static status mpi_send(struct transport *t, int to, int kind, const void *data, size_t size, struct send *s)
+{
+    struct mpi_transport *m = mpi_of(t);
+    if (m->failed)
+        return ST_PEER;
+    if (size > INT_MAX) {
+        log_error("mpi transport: a message of %zu bytes, expected at most %d", size, INT_MAX);
+        return ST_UNSUPPORTED;
+    }
+    MPI_Request request;
+    int code = MPI_Isend(data, (int)size, MPI_BYTE, to, kind, MPI_COMM_WORLD, &request);
+    if (code != MPI_SUCCESS)
+        return mpi_failed(m, code, "MPI_Isend", to);
+    atomic_store_explicit(&s->done, false, memory_order_relaxed);
+    s->from = t->rank;
+    s->kind = kind;
+    s->data = data;
+    s->size = size;
+    set_request(s, request);
+    s->request[1] = NULL;
+    s->next = m->active;
+    if (m->active)
+        m->active->request[1] = s;
+    m->active = s;
+    return ST_OK;
+}
+
+static status mpi_sent(struct transport *t, struct send *s, bool *done)
+{
+    struct mpi_transport *m = mpi_of(t);
+    if (m->failed)
+        return ST_PEER;
+    if (atomic_load_explicit(&s->done, memory_order_relaxed)) {
+        *done = true;
+        return ST_OK;
+    }
+    MPI_Request request = get_request(s);
+    int finished = 0;
+    int code = MPI_Test(&request, &finished, MPI_STATUS_IGNORE);
+    if (code != MPI_SUCCESS)
+        return mpi_failed(m, code, "MPI_Test of a send", -1);
+    if (finished) {
+        struct send *previous = s->request[1];
+        *(previous ? &previous->next : &m->active) = s->next;
+        if (s->next)
+            s->next->request[1] = previous;
+        atomic_store_explicit(&s->done, true, memory_order_relaxed);
+    }
+    *done = finished;
+    return ST_OK;
+}
+
+/* Probes for one tag (or MPI_ANY_TAG). */
+static status probe(struct mpi_transport *m, int tag, struct arrival *a, bool *found)
+{
+    MPI_Message message;
+    MPI_Status info;
+    int flag = 0, size = 0;
+    int code = MPI_Improbe(MPI_ANY_SOURCE, tag, MPI_COMM_WORLD, &flag, &message, &info);
+    if (code != MPI_SUCCESS)
+        return mpi_failed(m, code, "MPI_Improbe", -1);
+    *found = flag;
+    if (!flag)
+        return ST_OK;
+    MPI_Get_count(&info, MPI_BYTE, &size);
+    *a = (struct arrival){.from = info.MPI_SOURCE, .kind = info.MPI_TAG, .size = (size_t)size};
+    memcpy(&a->handle[0], &message, sizeof message);
+    return ST_OK;
+}
+
+static status mpi_poll(struct transport *t, uint32_t kinds, struct arrival *a, bool *found)
+{
+    struct mpi_transport *m = mpi_of(t);
+    if (m->failed)
+        return ST_PEER;
+    *found = false;
+    /* The kinds from `turn` on first, then those below it. */
+    uint32_t above = kinds & ~0u << m->turn;
+    uint32_t part[2] = {above, kinds & ~above};
+    for (int i = 0; i < 2; i++) {
+        for (uint32_t rest = part[i]; rest; rest &= rest - 1) {
+            int kind = __builtin_ctz(rest);
+            status st = probe(m, kind, a, found);
+            if (st != ST_OK)
+                return st;
+            if (*found) {
+                m->turn = (uint32_t)(kind + 1) % TRANSPORT_KINDS;
+                return ST_OK;
+            }
+        }
+    }
+    return ST_OK;
+}
+
+static status mpi_receive(struct transport *t, struct arrival *a, void *buffer)
+{
+    struct mpi_transport *m = mpi_of(t);
+    if (m->failed)
+        return ST_PEER;
+    MPI_Message message;
+    memcpy(&message, &a->handle[0], sizeof message);
+    int code = MPI_Mrecv(buffer, (int)a->size, MPI_BYTE, &message, MPI_STATUS_IGNORE);
+    return code == MPI_SUCCESS ? ST_OK : mpi_failed(m, code, "MPI_Mrecv", a->from);
+}
+
+static void mpi_abandon(struct transport *t, const char *why)
+{
+    /* mpirun ends the other ranks when one aborts. MPI_Abort does not return. */
+    log_error("rank %d: %s", t->rank, why);
+    MPI_Abort(MPI_COMM_WORLD, 1);
+}
+
+/* Receives one message and throws it away, if there is one. */
+static status discard(struct mpi_transport *m)
+{
+    struct arrival a;
+    bool found;
+    status st = probe(m, MPI_ANY_TAG, &a, &found);
+    if (st != ST_OK || !found)
+        return st;
+    void *scratch = malloc(a.size ? a.size : 1);
+    if (!scratch) {
+        log_error("mpi transport: no memory for a message of %zu bytes", a.size);
+        return ST_NOMEM;
+    }
+    st = mpi_receive(&m->base, &a, scratch);
+    free(scratch);
+    return st;
+}
+
+/* Finishes every send of every rank, so that MPI_Finalize finds nothing under way: each rank throws away what still
+ * reaches it, enters a barrier when its own sends are finished, and leaves when all have entered. */
+static status drain(struct mpi_transport *m)
+{
+    MPI_Request barrier = MPI_REQUEST_NULL;
+    bool entered = false;
+    for (int left = 0; !left;) {
+        status st = discard(m);
+        bool done = true;
+        while (st == ST_OK && m->active && done)
+            st = mpi_sent(&m->base, m->active, &done);
+        if (st != ST_OK)
+            return st;
+        if (!entered && !m->active) {
+            entered = true;
+            int code = MPI_Ibarrier(MPI_COMM_WORLD, &barrier);
+            if (code != MPI_SUCCESS)
+                return mpi_failed(m, code, "MPI_Ibarrier", -1);
+        }
+        if (entered) {
+            int code = MPI_Test(&barrier, &left, MPI_STATUS_IGNORE);
+            if (code != MPI_SUCCESS)
+                return mpi_failed(m, code, "MPI_Test of the last barrier", -1);
+        }
+    }
+    return ST_OK;
+}
+
+static void mpi_destroy(struct transport *t)
+{
+    struct mpi_transport *m = mpi_of(t);
+    /* Without the others MPI_Finalize would wait for ever. */
+    if (m->failed || drain(m) != ST_OK)
+        MPI_Abort(MPI_COMM_WORLD, 1);
+    MPI_Finalize();
+    free(m);
+}
+
+static const struct transport_ops mpi_ops = {
+    .name = "mpi",
+    .send = mpi_send,
+    .sent = mpi_sent,
+    .poll = mpi_poll,
+    .receive = mpi_receive,
+    .abandon = mpi_abandon,
+    .destroy = mpi_destroy,
+};
+
+status transport_mpi_create(struct transport **out)
+{
+    struct mpi_transport *m = calloc(1, sizeof *m);
+    if (!m) {
+        log_error("mpi transport: no memory");
+        return ST_NOMEM;
+    }
+    int level = 0;
+    int code = MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level);
+    if (code != MPI_SUCCESS || level < MPI_THREAD_FUNNELED) {
+        log_error("MPI_Init_thread: code %d, thread level %d, expected at least %d", code, level, MPI_THREAD_FUNNELED);
+        free(m);
+        return ST_INTERNAL;
+    }
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+    m->base.ops = &mpi_ops;
+    MPI_Comm_rank(MPI_COMM_WORLD, &m->base.rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &m->base.n_ranks);
+    *out = &m->base;
+    return ST_OK;
+}
+
+bool transport_mpi_launched(void)
+{
+    static const char *const names[] = {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "PMI_SIZE"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (getenv(names[i]))
+            return true;
+    }
+    return false;
+}
