@@ -19,7 +19,7 @@ struct gguf_tensor {
     int64_t dims[GGUF_MAX_DIMS]; /* fastest first, unused ones are 1 */
     const uint8_t *data;    /* into the mapping, `bytes` readable */
     uint64_t bytes;
-    int part;               /* which file of a split model */
+    int part;               /* which file of a split model, from 0 */
 };
 
 struct gguf_string {
@@ -56,8 +56,10 @@ void gguf_release_pages(const struct gguf *g, const uint8_t *data, uint64_t byte
  * 4 KiB spread over the data: what ranks compare to know that they hold the same file. Never 0. */
 uint64_t gguf_hash(const struct gguf *g);
 
-/* Metadata. Each returns false, leaving *out alone, when the key is absent or of another kind (any integer type serves
- * an integer getter if the value fits; F32 and F64 serve f64). */
+/* Whether there is a key of this name, of any kind. */
+bool gguf_has_key(const struct gguf *g, const char *key);
+/* Metadata (of a split model: the first part's). Each returns false, leaving *out alone, when the key is absent or of
+ * another kind (any integer type serves an integer getter if the value fits; F32 and F64 serve f64). */
 bool gguf_get_u64(const struct gguf *g, const char *key, uint64_t *out);
 bool gguf_get_i64(const struct gguf *g, const char *key, int64_t *out);
 bool gguf_get_f64(const struct gguf *g, const char *key, double *out);

@@ -1,0 +1,266 @@
+/* Finding a model's tensors in its file and checking every shape and type before anybody computes with them. */
+#include "model/model.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/log.h"
+#include "model/gguf_parts.h"
+#include "model/hparams.h"
+
+enum { NAME_SIZE = 64, SHAPE_SIZE = 96 };
+
+/* What a tensor is for, which decides the types it may have. */
+enum role {
+    ROLE_MATRIX, /* any weight type */
+    ROLE_VECTOR, /* norms and biases: floats */
+    ROLE_F32,    /* numbers that are read one by one */
+};
+
+struct finder {
+    const struct gguf *g;
+    bool *used; /* [n_tensors] */
+};
+
+static bool role_allows(enum role role, uint32_t type)
+{
+    if (role == ROLE_F32)
+        return type == DT_F32;
+    return dtype_is_weight(type) && (role == ROLE_MATRIX || dtype_block(type) == 1);
+}
+
+static const char *role_types(enum role role)
+{
+    return role == ROLE_F32 ? "F32" : role == ROLE_VECTOR ? "F32, F16 or BF16" : "a type of weights";
+}
+
+static const char *shape_text(const struct gguf_tensor *t, char out[SHAPE_SIZE])
+{
+    int n = snprintf(out, SHAPE_SIZE, "[%" PRId64, t->dims[0]);
+    for (int i = 1; i < t->n_dims; i++)
+        n += snprintf(out + n, SHAPE_SIZE - (size_t)n, ", %" PRId64, t->dims[i]);
+    snprintf(out + n, SHAPE_SIZE - (size_t)n, "]");
+    return out;
+}
+
+/* The tensor `name` of rows x cols as a matrix; an absent one leaves *out alone. Shapes are printed as the file has
+ * them, fastest dimension first. */
+static status find_optional(struct finder *f, const char *name, enum role role, int64_t rows, int64_t cols,
+                            struct matrix *out)
+{
+    const struct gguf_tensor *t = gguf_find_tensor(f->g, name);
+    if (!t)
+        return ST_OK;
+    f->used[t - gguf_tensor_at(f->g, 0)] = true;
+    if (t->dims[0] != cols || t->dims[1] != rows || t->dims[2] != 1 || t->dims[3] != 1) {
+        struct gguf_tensor want = {.n_dims = role == ROLE_MATRIX ? 2 : 1, .dims = {cols, rows, 1, 1}};
+        char expected[SHAPE_SIZE], found[SHAPE_SIZE];
+        log_error("%s: tensor %s: expected %s, found %s", gguf_path(f->g), name, shape_text(&want, expected),
+                  shape_text(t, found));
+        return ST_FORMAT;
+    }
+    if (!role_allows(role, t->type)) {
+        log_error("%s: tensor %s: expected %s, found type %s", gguf_path(f->g), name, role_types(role),
+                  dtype_name(t->type));
+        return ST_UNSUPPORTED;
+    }
+    *out = (struct matrix){.type = t->type, .rows = rows, .cols = cols, .data = t->data, .name = t->name};
+    return ST_OK;
+}
+
+static status find_required(struct finder *f, const char *name, enum role role, int64_t rows, int64_t cols,
+                            struct matrix *out)
+{
+    if (!gguf_find_tensor(f->g, name)) {
+        struct gguf_tensor want = {.n_dims = role == ROLE_MATRIX ? 2 : 1, .dims = {cols, rows, 1, 1}};
+        char expected[SHAPE_SIZE];
+        log_error("%s: tensor %s: expected %s, found no such tensor", gguf_path(f->g), name,
+                  shape_text(&want, expected));
+        return ST_FORMAT;
+    }
+    return find_optional(f, name, role, rows, cols, out);
+}
+
+/* One tensor of every layer: where its matrix lies in struct layer_weights and what it must look like. */
+struct layer_tensor {
+    const char *name;
+    size_t offset;
+    enum role role;
+    bool required;
+    int64_t rows, cols;
+};
+
+static status find_layer(struct finder *f, const struct model *m, int layer, struct layer_weights *w)
+{
+    const struct hparams *hp = &m->hp;
+    const int64_t q_rows = hp->n_heads * hp->head_dim, kv_rows = hp->n_kv_heads * hp->head_dim;
+    const bool qwen2 = hp->arch == ARCH_QWEN2, qwen3 = hp->arch == ARCH_QWEN3;
+    char name[NAME_SIZE];
+    snprintf(name, sizeof name, "blk.%d.ffn_down_t.weight", layer);
+    const bool transposed = gguf_is_powerinfer(f->g) && gguf_find_tensor(f->g, name);
+#define AT(field) offsetof(struct layer_weights, field)
+    const struct layer_tensor tensors[] = {
+        {"attn_norm.weight", AT(attn_norm), ROLE_VECTOR, true, 1, hp->d_model},
+        {"attn_q.weight", AT(q), ROLE_MATRIX, true, q_rows, hp->d_model},
+        {"attn_k.weight", AT(k), ROLE_MATRIX, true, kv_rows, hp->d_model},
+        {"attn_v.weight", AT(v), ROLE_MATRIX, true, kv_rows, hp->d_model},
+        {"attn_q.bias", AT(q_bias), ROLE_VECTOR, qwen2, 1, q_rows},
+        {"attn_k.bias", AT(k_bias), ROLE_VECTOR, qwen2, 1, kv_rows},
+        {"attn_v.bias", AT(v_bias), ROLE_VECTOR, qwen2, 1, kv_rows},
+        {"attn_output.weight", AT(o), ROLE_MATRIX, true, hp->d_model, q_rows},
+        {"attn_output.bias", AT(o_bias), ROLE_VECTOR, false, 1, hp->d_model},
+        {"ffn_norm.weight", AT(ffn_norm), ROLE_VECTOR, true, 1, hp->d_model},
+        {"ffn_gate.weight", AT(gate), ROLE_MATRIX, true, hp->d_ff, hp->d_model},
+        {"ffn_up.weight", AT(up), ROLE_MATRIX, true, hp->d_ff, hp->d_model},
+        transposed ? (struct layer_tensor){"ffn_down_t.weight", AT(down_t), ROLE_MATRIX, true, hp->d_ff, hp->d_model}
+                   : (struct layer_tensor){"ffn_down.weight", AT(down), ROLE_MATRIX, true, hp->d_model, hp->d_ff},
+        /* Only qwen3 normalises heads; in another file these would stay unused, and such files are refused. */
+        {"attn_q_norm.weight", AT(q_norm), ROLE_VECTOR, true, 1, hp->head_dim},
+        {"attn_k_norm.weight", AT(k_norm), ROLE_VECTOR, true, 1, hp->head_dim},
+    };
+#undef AT
+    const size_t n = sizeof tensors / sizeof *tensors - (qwen3 ? 0 : 2);
+    for (size_t i = 0; i < n; i++) {
+        const struct layer_tensor *t = &tensors[i];
+        struct matrix *out = (struct matrix *)((char *)w + t->offset);
+        snprintf(name, sizeof name, "blk.%d.%s", layer, t->name);
+        status s = (t->required ? find_required : find_optional)(f, name, t->role, t->rows, t->cols, out);
+        if (s != ST_OK)
+            return s;
+    }
+    return ST_OK;
+}
+
+/* Frequencies are divided by the factors, so each must be a positive number. */
+static status check_rope_factors(const struct model *m)
+{
+    const struct matrix *r = &m->rope_factors;
+    if (!r->data)
+        return ST_OK;
+    struct reader in = {r->data, r->data + dtype_row_bytes(r->type, r->cols), false};
+    for (int64_t i = 0; i < r->cols; i++) {
+        float factor = read_f32(&in);
+        if (!(factor >= 1e-6f && factor <= 1e6f)) {
+            log_error("%s: tensor %s: expected factors of 1e-06 to 1e+06, found %g at %" PRId64, gguf_path(m->file),
+                      r->name, (double)factor, i);
+            return ST_FORMAT;
+        }
+    }
+    return ST_OK;
+}
+
+static status find_globals(struct finder *f, struct model *m)
+{
+    const struct hparams *hp = &m->hp;
+    status s = find_required(f, "token_embd.weight", ROLE_MATRIX, hp->n_vocab, hp->d_model, &m->embedding);
+    if (s == ST_OK)
+        s = find_required(f, "output_norm.weight", ROLE_VECTOR, 1, hp->d_model, &m->out_norm);
+    m->output = m->embedding;
+    if (s == ST_OK)
+        s = find_optional(f, "output.weight", ROLE_MATRIX, hp->n_vocab, hp->d_model, &m->output);
+    if (s == ST_OK && hp->arch == ARCH_LLAMA)
+        s = find_optional(f, "rope_freqs.weight", ROLE_F32, 1, hp->n_rot / 2, &m->rope_factors);
+    return s == ST_OK ? check_rope_factors(m) : s;
+}
+
+static bool ends_with(const char *s, const char *tail)
+{
+    size_t n = strlen(s), t = strlen(tail);
+    return n >= t && !strcmp(s + n - t, tail);
+}
+
+/* A tensor that nobody reads would change the model's results if it were left out: refused, as llama.cpp does. The
+ * predictors of a PowerInfer file change nothing in a dense run. */
+static status check_all_used(const struct finder *f, const struct model *m)
+{
+    for (int i = 0; i < gguf_n_tensors(f->g); i++) {
+        const char *name = gguf_tensor_at(f->g, i)->name;
+        bool predictor = gguf_is_powerinfer(f->g) && (ends_with(name, ".fc1.weight") || ends_with(name, ".fc2.weight"));
+        if (!f->used[i] && !predictor) {
+            char printable[NAME_SIZE];
+            gguf_printable(name, strlen(name), printable, sizeof printable);
+            log_error("%s: tensor %s: expected only tensors of a %s model of %d layers, found one that hearth does "
+                      "not know", gguf_path(f->g), printable, m->hp.arch_name, m->hp.n_layers);
+            return ST_UNSUPPORTED;
+        }
+    }
+    return ST_OK;
+}
+
+static status no_memory(const struct gguf *g)
+{
+    log_error("%s: no memory for the table of its weights", gguf_path(g));
+    return ST_NOMEM;
+}
+
+static status find_weights(struct model *m)
+{
+    struct finder f = {.g = m->file};
+    m->layers = calloc((size_t)m->hp.n_layers, sizeof *m->layers);
+    f.used = calloc((size_t)gguf_n_tensors(m->file), sizeof *f.used); /* hparams_read found one at least */
+    status s = m->layers && f.used ? find_globals(&f, m) : no_memory(m->file);
+    for (int i = 0; s == ST_OK && i < m->hp.n_layers; i++)
+        s = find_layer(&f, m, i, &m->layers[i]);
+    if (s == ST_OK)
+        s = check_all_used(&f, m);
+    free(f.used);
+    return s;
+}
+
+status model_from_gguf(struct gguf *g, struct model **out)
+{
+    struct model *m = calloc(1, sizeof *m);
+    if (!m) {
+        status s = no_memory(g);
+        gguf_close(g);
+        return s;
+    }
+    m->file = g;
+    status s = hparams_read(g, &m->hp);
+    if (s == ST_OK)
+        s = find_weights(m);
+    if (s != ST_OK) {
+        model_free(m);
+        return s;
+    }
+    *out = m;
+    return ST_OK;
+}
+
+status model_load(const char *path, struct model **out)
+{
+    struct gguf *g;
+    status s = gguf_open(path, &g);
+    return s == ST_OK ? model_from_gguf(g, out) : s;
+}
+
+void model_free(struct model *m)
+{
+    if (!m)
+        return;
+    free(m->layers);
+    gguf_close(m->file);
+    free(m);
+}
+
+int64_t model_neuron_unit(const struct model *m)
+{
+    /* Blocks are 1, 32 or 256, so the largest is a multiple of the others. Only blocks that run along the neurons
+     * count; those of a transposed down projection do not. */
+    int64_t unit = 32;
+    for (int i = 0; i < m->hp.n_layers; i++) {
+        const struct matrix *down = &m->layers[i].down;
+        if (down->data && dtype_block(down->type) > unit)
+            unit = dtype_block(down->type);
+    }
+    return unit;
+}
+
+const char *model_activation(const struct model *m)
+{
+    (void)m;
+    return "SiLU";
+}
