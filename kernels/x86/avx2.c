@@ -1,0 +1,22 @@
+/* AVX2, FMA and F16C: most x86 machines since 2013. */
+#include "kernels/x86/avx2_vec.h"
+
+#include "kernels/tables.h"
+#include "kernels/x86/vec_attention.h"
+#include "kernels/x86/vec_matmul.h"
+#include "kernels/x86/vec_ops.h"
+
+const struct kernels kernels_avx2 = {
+    .name = "avx2",
+    .quantize = quantize,
+    .sum_blocks = sum_blocks,
+    .matmul = matmul,
+    .rms_norm = rms_norm,
+    .rope = rope,
+    .silu_mul = silu_mul,
+    .add = add,
+    .to_f16 = to_f16,
+    .attn_scores = attn_scores,
+    .softmax = softmax,
+    .attn_mix = attn_mix,
+};

@@ -1,0 +1,22 @@
+/* AVX-512 with VNNI: Intel servers since 2019, AMD since Zen 4. */
+#include "kernels/x86/avx512_vec.h"
+
+#include "kernels/tables.h"
+#include "kernels/x86/vec_attention.h"
+#include "kernels/x86/vec_matmul.h"
+#include "kernels/x86/vec_ops.h"
+
+const struct kernels kernels_avx512 = {
+    .name = "avx512",
+    .quantize = quantize,
+    .sum_blocks = sum_blocks,
+    .matmul = matmul,
+    .rms_norm = rms_norm,
+    .rope = rope,
+    .silu_mul = silu_mul,
+    .add = add,
+    .to_f16 = to_f16,
+    .attn_scores = attn_scores,
+    .softmax = softmax,
+    .attn_mix = attn_mix,
+};

@@ -1,0 +1,118 @@
+/* Attention over the f16 KV cache, in the words of *_vec.h. Scores: a lane is a position. Mix: a lane is a dimension. So
+ * both sums run in the reference's order. Queries that share a KV head share its loads. */
+#ifndef HEARTH_KERNELS_X86_VEC_ATTENTION_H
+#define HEARTH_KERNELS_X86_VEC_ATTENTION_H
+
+#include "kernels/layout.h"
+
+#ifndef INLINE
+#define INLINE static inline __attribute__((always_inline))
+#endif
+
+INLINE void score_tile(int n, const float *q, int64_t q_stride, const uint16_t *k, int64_t head_dim, float scale,
+                       float *s, int64_t s_stride)
+{
+    vf acc[TILE_TOKENS];
+    for (int i = 0; i < n; i++)
+        acc[i] = vf_zero();
+    for (int64_t d = 0; d < head_dim; d++) {
+        vf kd = vf_of_f16(k + d * KV_TILE);
+        for (int i = 0; i < n; i++)
+            acc[i] = vf_fma(vf_set(q[i * q_stride + d]), kd, acc[i]);
+    }
+    for (int i = 0; i < n; i++)
+        vf_store(s + i * s_stride, vf_mul(acc[i], vf_set(scale)));
+}
+
+static void attn_scores(const float *q, int64_t q_stride, int64_t n_q, const uint16_t *k, int64_t head_dim,
+                        int64_t pos_begin, int64_t pos_end, float scale, float *s, int64_t s_stride)
+{
+    for (int64_t p = pos_begin; p < pos_end; p += KV_TILE) {
+        const uint16_t *kp = k + p * head_dim;
+        float *sp = s + p - pos_begin;
+        int64_t i = 0;
+        for (; i + TILE_TOKENS <= n_q; i += TILE_TOKENS)
+            score_tile(TILE_TOKENS, q + i * q_stride, q_stride, kp, head_dim, scale, sp + i * s_stride, s_stride);
+        for (; TILE_TOKENS > 3 && i + 3 <= n_q; i += 3)
+            score_tile(TILE_TOKENS > 3 ? 3 : 1, q + i * q_stride, q_stride, kp, head_dim, scale, sp + i * s_stride,
+                       s_stride);
+        for (; i < n_q; i++)
+            score_tile(1, q + i * q_stride, q_stride, kp, head_dim, scale, sp + i * s_stride, s_stride);
+    }
+}
+
+/* n queries over the same positions, n_vec vectors of dimensions from d on. */
+INLINE void mix_tile(int n, int n_vec, const float *w, int64_t w_stride, int64_t begin, int64_t end, const uint16_t *v,
+                     int64_t head_dim, vf acc[][4])
+{
+    for (int64_t p = begin; p < end; p++) {
+        for (int j = 0; j < n_vec; j++) {
+            vf vp = vf_of_f16(v + p * head_dim + j * SUM_LANES);
+            for (int i = 0; i < n; i++)
+                acc[i][j] = vf_fma(vf_set(w[i * w_stride + p]), vp, acc[i][j]);
+        }
+    }
+}
+
+/* Queries i < n over their own ranges: what they share in one pass when they begin alike, the rest one by one. */
+INLINE void mix_queries(int n, int n_vec, const float *w, int64_t w_stride, const int64_t *begin, const int64_t *end,
+                        const uint16_t *v, int64_t head_dim, float *out, int64_t out_stride)
+{
+    vf acc[TILE_TOKENS][4];
+    int64_t shared = end[0];
+    for (int i = 0; i < n; i++) {
+        shared = end[i] < shared ? end[i] : shared;
+        for (int j = 0; j < n_vec; j++)
+            acc[i][j] = vf_zero();
+    }
+    for (int i = 0; i < n; i++)
+        if (begin[i] != begin[0] || n == 1)
+            shared = begin[0]; /* nothing is shared */
+    if (shared > begin[0])
+        mix_tile(n, n_vec, w, w_stride, begin[0], shared, v, head_dim, acc);
+    for (int i = 0; i < n; i++) {
+        mix_tile(1, n_vec, w + i * w_stride, w_stride, shared > begin[0] ? shared : begin[i], end[i], v, head_dim,
+                 acc + i);
+        for (int j = 0; j < n_vec; j++)
+            vf_store(out + i * out_stride + j * SUM_LANES, acc[i][j]);
+    }
+}
+
+static void mix_rest(const float *w, int64_t begin, int64_t end, const uint16_t *v, int64_t head_dim, int64_t d,
+                     float *out)
+{
+    for (; d < head_dim; d++) {
+        float acc = 0;
+        for (int64_t p = begin; p < end; p++)
+            acc = __builtin_fmaf(w[p], f32_of_f16(v[p * head_dim + d]), acc);
+        out[d] = acc;
+    }
+}
+
+static void attn_mix(const float *w, int64_t w_stride, int64_t w_origin, int64_t n_q, const int64_t *begin,
+                     const int64_t *end, const uint16_t *v, int64_t head_dim, float *out, int64_t out_stride)
+{
+    enum { SHARE = TILE_TOKENS > 4 ? 4 : 1 }; /* 4 queries x 4 vectors of accumulators, where registers allow */
+    w -= w_origin;
+    for (int64_t i = 0; i < n_q;) {
+        int64_t n = n_q - i >= SHARE ? SHARE : 1;
+        const float *wi = w + i * w_stride;
+        float *o = out + i * out_stride;
+        int64_t d = 0;
+        for (; d + 4 * SUM_LANES <= head_dim; d += 4 * SUM_LANES) {
+            if (n == SHARE)
+                mix_queries(SHARE, 4, wi, w_stride, begin + i, end + i, v + d, head_dim, o + d, out_stride);
+            else
+                mix_queries(1, 4, wi, w_stride, begin + i, end + i, v + d, head_dim, o + d, out_stride);
+        }
+        for (; d + SUM_LANES <= head_dim; d += SUM_LANES)
+            for (int64_t j = 0; j < n; j++)
+                mix_queries(1, 1, wi + j * w_stride, w_stride, begin + i + j, end + i + j, v + d, head_dim,
+                            o + j * out_stride + d, out_stride);
+        for (int64_t j = 0; j < n; j++)
+            mix_rest(wi + j * w_stride, begin[i + j], end[i + j], v, head_dim, d, o + j * out_stride);
+        i += n;
+    }
+}
+
+#endif

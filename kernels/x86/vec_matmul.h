@@ -1,0 +1,264 @@
+/* Matrix times vectors over packed groups, in the words of *_vec.h. A lane is a row, so nothing is ever added across
+ * lanes: the order of accumulation is that of the reference whatever the tile. `type` and `n` are constants wherever
+ * these functions are inlined. */
+#ifndef HEARTH_KERNELS_X86_VEC_MATMUL_H
+#define HEARTH_KERNELS_X86_VEC_MATMUL_H
+
+#include "kernels/layout.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* Tokens that pass over a run of groups together: their codes and the groups stay in the second-level cache. */
+enum { TOKEN_BLOCK = 64 };
+/* Decoding reads weights once, at the speed of memory: this far ahead. */
+enum { PREFETCH_BYTES = 4096 };
+
+/* The codes of one block: quad q of all 16 rows. */
+INLINE void load_codes(struct layout l, const uint8_t *p, vi codes[8])
+{
+    const vi low4 = vi_set(0x0f0f0f0f), low2 = vi_set(0x03030303);
+    if (l.low_bits == 8) {
+        for (int q = 0; q < 8; q++)
+            codes[q] = vi_load(p + 64 * q);
+    } else if (l.low_bits == 4) {
+        for (int i = 0; i < 4; i++) {
+            vi v = vi_load(p + 64 * i);
+            codes[i] = vi_and(v, low4);
+            codes[i + 4] = vi_and(vi_shr16(v, 4), low4);
+        }
+    } else {
+        for (int h = 0; h < 2; h++) {
+            vi v = vi_load(p + 64 * h);
+            codes[h] = vi_and(v, low2);
+            codes[2 + h] = vi_and(vi_shr16(v, 2), low2);
+            codes[4 + h] = vi_and(vi_shr16(v, 4), low2);
+            codes[6 + h] = vi_and(vi_shr16(v, 6), low2);
+        }
+    }
+}
+
+/* Adds the high bits of Q6_K (2 above 4 low ones), Q5 (1 above 4) and Q3_K (1 above 2). */
+INLINE void load_high_codes(struct layout l, const uint8_t *p, vi codes[8])
+{
+    if (l.high_bits == 2) {
+        const vi mask = vi_set(0x30303030);
+        for (int h = 0; h < 2; h++) {
+            vi v = vi_load(p + 64 * h);
+            codes[h] = vi_or(codes[h], vi_and(vi_shl16(v, 4), mask));
+            codes[2 + h] = vi_or(codes[2 + h], vi_and(vi_shl16(v, 2), mask));
+            codes[4 + h] = vi_or(codes[4 + h], vi_and(v, mask));
+            codes[6 + h] = vi_or(codes[6 + h], vi_and(vi_shr16(v, 2), mask));
+        }
+    } else if (l.high_bits == 1) {
+        vi v = vi_load(p);
+        if (l.low_bits == 4) {
+            const vi mask = vi_set(0x10101010);
+            codes[0] = vi_or(codes[0], vi_and(vi_shl16(v, 4), mask));
+            codes[1] = vi_or(codes[1], vi_and(vi_shl16(v, 3), mask));
+            codes[2] = vi_or(codes[2], vi_and(vi_shl16(v, 2), mask));
+            codes[3] = vi_or(codes[3], vi_and(vi_shl16(v, 1), mask));
+            codes[4] = vi_or(codes[4], vi_and(v, mask));
+            codes[5] = vi_or(codes[5], vi_and(vi_shr16(v, 1), mask));
+            codes[6] = vi_or(codes[6], vi_and(vi_shr16(v, 2), mask));
+            codes[7] = vi_or(codes[7], vi_and(vi_shr16(v, 3), mask));
+        } else {
+            const vi mask = vi_set(0x04040404);
+            codes[0] = vi_or(codes[0], vi_and(vi_shl16(v, 2), mask));
+            codes[1] = vi_or(codes[1], vi_and(vi_shl16(v, 1), mask));
+            codes[2] = vi_or(codes[2], vi_and(v, mask));
+            codes[3] = vi_or(codes[3], vi_and(vi_shr16(v, 1), mask));
+            codes[4] = vi_or(codes[4], vi_and(vi_shr16(v, 2), mask));
+            codes[5] = vi_or(codes[5], vi_and(vi_shr16(v, 3), mask));
+            codes[6] = vi_or(codes[6], vi_and(vi_shr16(v, 4), mask));
+            codes[7] = vi_or(codes[7], vi_and(vi_shr16(v, 5), mask));
+        }
+    }
+}
+
+/* D and M (if the type has minima) of half h of block b, for the 16 rows. */
+INLINE void load_scales(struct layout l, const struct planes *p, int64_t b, int h, vf *d, vf *m)
+{
+    const uint8_t *scales = p->scales + (size_t)b * layout_scale_bytes(l);
+    const uint16_t *supers = (const uint16_t *)(p->supers + (size_t)(b / 8) * layout_super_bytes(l));
+    *m = vf_zero();
+    if (!l.k) {
+        *d = vf_of_f16((const uint16_t *)scales);
+        if (l.minima)
+            *m = vf_of_f16((const uint16_t *)scales + ROW_GROUP);
+    } else if (!l.halves) {
+        *d = vf_mul(vf_of_f16(supers), vf_of_vi(vi_of_u8(scales)));
+        *m = vf_neg(vf_mul(vf_of_f16(supers + ROW_GROUP), vf_of_vi(vi_of_u8(scales + ROW_GROUP))));
+    } else if (l.minima) {
+        vi both = vi_of_u8(scales + h * ROW_GROUP);
+        *d = vf_mul(vf_of_f16(supers), vf_of_vi(vi_and(both, vi_set(15))));
+        *m = vf_neg(vf_mul(vf_of_f16(supers + ROW_GROUP), vf_of_vi(vi_shr16(both, 4))));
+    } else {
+        *d = vf_mul(vf_of_f16(supers), vf_of_vi(vi_of_i8(scales + h * ROW_GROUP)));
+    }
+}
+
+/* What an integer sum starts with: minus offset times the sum of the activation codes. */
+INLINE vi start_sum(struct layout l, int h, const struct act_block *s)
+{
+    if (!l.offset)
+        return vi_zero();
+    int32_t minus = !l.halves ? s->minus_sum : h == 0 ? s->minus_sum_low : s->minus_sum - s->minus_sum_low;
+    if (l.low_bits == 8)
+        return vi_dot8_start(minus);
+    return vi_shl32(vi_set(minus), l.offset_shift);
+}
+
+INLINE vi dot_quad(struct layout l, vi acc, vi codes, const int8_t *x)
+{
+    return l.low_bits == 8 ? vi_dot8(acc, codes, quad_load(x)) : vi_dot(acc, codes, quad_load(x));
+}
+
+/* acc[t] += block b of the group times block b of tokens t < n. */
+INLINE void add_block(enum dtype type, int n, const struct planes *p, int64_t b, const int8_t *x, int64_t x_stride,
+                      const struct act_block *s, int64_t s_stride, vf *acc)
+{
+    struct layout l = layout_of(type);
+    vi codes[8];
+    const uint8_t *block = p->codes + (size_t)b * layout_code_bytes(l);
+    if (n == 1)
+        for (size_t i = 0; i < layout_code_bytes(l); i += 64)
+            __builtin_prefetch(block + PREFETCH_BYTES + i);
+    load_codes(l, block, codes);
+    load_high_codes(l, block + 64 * l.low_bits, codes);
+    for (int h = 0; h < (l.halves ? 2 : 1); h++) {
+        vi sum[TILE_TOKENS];
+        vf d, m;
+        for (int t = 0; t < n; t++)
+            sum[t] = start_sum(l, h, s + t * s_stride + b);
+        for (int q = l.halves ? 4 * h : 0; q < (l.halves ? 4 * h + 4 : 8); q++)
+            for (int t = 0; t < n; t++)
+                sum[t] = dot_quad(l, sum[t], codes[q], x + t * x_stride + b * ACT_BLOCK + 4 * q);
+        load_scales(l, p, b, h, &d, &m);
+        for (int t = 0; t < n; t++) {
+            const struct act_block *st = s + t * s_stride + b;
+            acc[t] = vf_fma(vf_of_vi(sum[t]), vf_mul(d, vf_set(st->scale)), acc[t]);
+            if (l.minima && !l.halves)
+                acc[t] = vf_fma(m, vf_set(st->scaled_sum), acc[t]);
+            else if (l.minima)
+                acc[t] = vf_fma(m, vf_set(st->scale * (float)(h == 0 ? -st->minus_sum_low
+                                                                     : st->minus_sum_low - st->minus_sum)), acc[t]);
+        }
+    }
+}
+
+INLINE void store_rows(const struct packed *m, int64_t g, int n, const vf *acc, float *y, int64_t y_stride)
+{
+    int64_t rows = m->rows - g * ROW_GROUP;
+    for (int t = 0; t < n; t++) {
+        if (rows >= ROW_GROUP)
+            vf_store(y + t * y_stride + g * ROW_GROUP, acc[t]);
+        else
+            vf_store_part(y + t * y_stride + g * ROW_GROUP, acc[t], rows);
+    }
+}
+
+/* One group times tokens [t0, t0 + n). */
+INLINE void quantised_tile(enum dtype type, int n, const struct packed *m, int64_t g, const struct acts *a, int64_t t0,
+                           float *y, int64_t y_stride)
+{
+    int64_t nb = m->cols / ACT_BLOCK;
+    struct planes p = layout_planes(layout_of(type), m->data + (size_t)g * m->group_bytes, m->cols);
+    vf acc[TILE_TOKENS];
+    for (int t = 0; t < n; t++)
+        acc[t] = vf_zero();
+    for (int64_t b = 0; b < nb; b++)
+        add_block(type, n, &p, b, a->codes + t0 * m->cols, m->cols, a->blocks + t0 * nb, nb, acc);
+    store_rows(m, g, n, acc, y + t0 * y_stride, y_stride);
+}
+
+INLINE vf load_float(enum dtype type, const uint8_t *p)
+{
+    return type == DT_F32   ? vf_load((const float *)p)
+           : type == DT_F16 ? vf_of_f16((const uint16_t *)p)
+                            : vf_of_bf16((const uint16_t *)p);
+}
+
+INLINE void float_tile(enum dtype type, int n, const struct packed *m, int64_t g, const struct acts *a, int64_t t0,
+                       float *y, int64_t y_stride)
+{
+    const uint8_t *group = m->data + (size_t)g * m->group_bytes;
+    const float *x = a->f32 + t0 * m->cols;
+    const int64_t step = ROW_GROUP * (type == DT_F32 ? 4 : 2);
+    vf acc[TILE_TOKENS];
+    for (int t = 0; t < n; t++)
+        acc[t] = vf_zero();
+    for (int64_t c = 0; c < m->cols; c++) {
+        if (n == 1)
+            __builtin_prefetch(group + c * step + PREFETCH_BYTES);
+        vf w = load_float(type, group + c * step);
+        for (int t = 0; t < n; t++)
+            acc[t] = vf_fma(w, vf_set(x[t * m->cols + c]), acc[t]);
+    }
+    store_rows(m, g, n, acc, y + t0 * y_stride, y_stride);
+}
+
+INLINE void tile(enum dtype type, int n, const struct packed *m, int64_t g, const struct acts *a, int64_t t0, float *y,
+                 int64_t y_stride)
+{
+    if (type == DT_F32 || type == DT_F16 || type == DT_BF16)
+        float_tile(type, n, m, g, a, t0, y, y_stride);
+    else
+        quantised_tile(type, n, m, g, a, t0, y, y_stride);
+}
+
+/* All groups of a call times all tokens, for one type. */
+INLINE void multiply(enum dtype type, const struct packed *m, int64_t group_begin, int64_t group_end,
+                     const struct acts *a, int64_t n_tokens, float *y, int64_t y_stride)
+{
+    for (int64_t t0 = 0; t0 < n_tokens; t0 += TOKEN_BLOCK) {
+        int64_t t_end = t0 + TOKEN_BLOCK < n_tokens ? t0 + TOKEN_BLOCK : n_tokens;
+        for (int64_t g = group_begin; g < group_end; g++) {
+            int64_t t = t0;
+            for (; t + TILE_TOKENS <= t_end; t += TILE_TOKENS)
+                tile(type, TILE_TOKENS, m, g, a, t, y, y_stride);
+            for (; TILE_TOKENS > 4 && t + 4 <= t_end; t += 4)
+                tile(type, TILE_TOKENS > 4 ? 4 : 1, m, g, a, t, y, y_stride);
+            for (; TILE_TOKENS > 2 && t + 2 <= t_end; t += 2)
+                tile(type, TILE_TOKENS > 2 ? 2 : 1, m, g, a, t, y, y_stride);
+            for (; t < t_end; t++)
+                tile(type, 1, m, g, a, t, y, y_stride);
+        }
+    }
+}
+
+/* A function of its own for each type keeps compile times and register allocation sane. */
+#define MULTIPLY(type)                                                                                                  \
+    static __attribute__((noinline)) void multiply_##type(const struct packed *m, int64_t g0, int64_t g1,               \
+                                                          const struct acts *a, int64_t n, float *y, int64_t stride)    \
+    {                                                                                                                   \
+        multiply(DT_##type, m, g0, g1, a, n, y, stride);                                                                \
+    }
+MULTIPLY(F32)
+MULTIPLY(F16)
+MULTIPLY(BF16)
+MULTIPLY(Q4_0)
+MULTIPLY(Q4_1)
+MULTIPLY(Q5_0)
+MULTIPLY(Q5_1)
+MULTIPLY(Q8_0)
+MULTIPLY(Q2_K)
+MULTIPLY(Q3_K)
+MULTIPLY(Q4_K)
+MULTIPLY(Q5_K)
+MULTIPLY(Q6_K)
+#undef MULTIPLY
+
+static void matmul(const struct packed *m, int64_t group_begin, int64_t group_end, const struct acts *a,
+                   int64_t n_tokens, float *y, int64_t y_stride)
+{
+    typedef void multiply_fn(const struct packed *, int64_t, int64_t, const struct acts *, int64_t, float *, int64_t);
+    static multiply_fn *const by_type[] = {
+        [DT_F32] = multiply_F32,   [DT_F16] = multiply_F16,   [DT_BF16] = multiply_BF16, [DT_Q4_0] = multiply_Q4_0,
+        [DT_Q4_1] = multiply_Q4_1, [DT_Q5_0] = multiply_Q5_0, [DT_Q5_1] = multiply_Q5_1, [DT_Q8_0] = multiply_Q8_0,
+        [DT_Q2_K] = multiply_Q2_K, [DT_Q3_K] = multiply_Q3_K, [DT_Q4_K] = multiply_Q4_K, [DT_Q5_K] = multiply_Q5_K,
+        [DT_Q6_K] = multiply_Q6_K,
+    };
+    by_type[m->type](m, group_begin, group_end, a, n_tokens, y, y_stride);
+}
+
+#endif

@@ -1,0 +1,169 @@
+/* The operations on vectors, in the words of *_vec.h; kernels.h says what each computes and in which order. */
+#ifndef HEARTH_KERNELS_X86_VEC_OPS_H
+#define HEARTH_KERNELS_X86_VEC_OPS_H
+
+#include <math.h>
+
+#include "base/exactmath.h"
+#include "kernels/layout.h"
+
+enum { LANES = SUM_LANES };
+
+/* exp_f32 in every lane: the same operations in the same order. */
+static inline vf vf_exp(vf x)
+{
+    x = vf_max(x, vf_set(EXP_MIN));
+    x = vf_min(x, vf_set(EXP_MAX));
+    vf shifted = vf_add(vf_mul(x, vf_set(EXP_LOG2E)), vf_set(EXP_MAGIC));
+    vf n = vf_sub(shifted, vf_set(EXP_MAGIC));
+    vf r = vf_fnma(n, vf_set(EXP_LN2_HI), x);
+    r = vf_fnma(n, vf_set(EXP_LN2_LO), r);
+    vf p = vf_fma(vf_set(EXP_C6), r, vf_set(EXP_C5));
+    p = vf_fma(p, r, vf_set(EXP_C4));
+    p = vf_fma(p, r, vf_set(EXP_C3));
+    p = vf_fma(p, r, vf_set(EXP_C2));
+    p = vf_fma(p, r, vf_set(1.0f));
+    p = vf_fma(p, r, vf_set(1.0f));
+    return vf_mul(p, vf_bits(vi_add(vi_shl32(vi_bits(shifted), 23), vi_set(127 << 23))));
+}
+
+static inline int64_t part_of(int64_t n, int64_t i) { return n - i < LANES ? n - i : LANES; }
+
+/* Codes and sums of one block; scale is set. */
+static inline void sum_block(const int8_t *codes, struct act_block *block)
+{
+    const __m256i ones = _mm256_set1_epi8(1);
+    __m256i v = _mm256_loadu_si256((const __m256i *)codes);
+    __m256i s = _mm256_madd_epi16(_mm256_maddubs_epi16(ones, v), _mm256_set1_epi16(1)); /* 8 sums of 4 */
+    __m128i both = _mm_hadd_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
+    both = _mm_hadd_epi32(both, both);
+    int32_t low = _mm_extract_epi32(both, 0), high = _mm_extract_epi32(both, 1);
+    block->scaled_sum = block->scale * (float)(low + high);
+    block->minus_sum = -(low + high);
+    block->minus_sum_low = -low;
+}
+
+static void sum_blocks(struct acts *a, int64_t token_begin, int64_t token_end)
+{
+    int64_t nb = a->cols / ACT_BLOCK;
+    for (int64_t i = token_begin * nb; i < token_end * nb; i++)
+        sum_block(a->codes + i * ACT_BLOCK, &a->blocks[i]);
+}
+
+static inline void quantize_block(const float *x, int8_t *codes, struct act_block *block)
+{
+    vf low = vf_load(x), high = vf_load(x + LANES);
+    float amax = vf_max_lanes(vf_max(vf_abs(low), vf_abs(high)));
+    vf inverse = vf_set(amax >= 1e-30f ? 127.0f / amax : 0.0f);
+    int32_t wide[ACT_BLOCK];
+    vi a = vi_round(vf_mul(low, inverse)), b = vi_round(vf_mul(high, inverse));
+    memcpy(wide, &a, sizeof a);
+    memcpy(wide + LANES, &b, sizeof b);
+    __m256i *w = (__m256i *)wide;
+    __m256i p0 = _mm256_packs_epi32(_mm256_loadu_si256(w), _mm256_loadu_si256(w + 1));
+    __m256i p1 = _mm256_packs_epi32(_mm256_loadu_si256(w + 2), _mm256_loadu_si256(w + 3));
+    /* packs works within 128-bit halves: the permutation puts the groups of 4 back in order. */
+    __m256i p = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(p0, p1), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    _mm256_storeu_si256((__m256i *)codes, p);
+    block->scale = amax / 127.0f;
+    sum_block(codes, block);
+}
+
+static void quantize(struct acts *a, int64_t token_begin, int64_t token_end)
+{
+    int64_t nb = a->cols / ACT_BLOCK;
+    for (int64_t i = token_begin * nb; i < token_end * nb; i++)
+        quantize_block(a->f32 + i * ACT_BLOCK, a->codes + i * ACT_BLOCK, &a->blocks[i]);
+}
+
+static void rms_norm(const float *x, const float *w, int64_t n, float eps, float *out)
+{
+    vf acc = vf_zero();
+    for (int64_t i = 0; i < n; i += LANES) {
+        vf v = vf_load_part(x + i, part_of(n, i));
+        acc = vf_fma(v, v, acc); /* an absent lane adds +0 to a sum that is not negative */
+    }
+    vf s = vf_set(1.0f / sqrtf(vf_add_lanes(acc) / (float)n + eps));
+    for (int64_t i = 0; i < n; i += LANES) {
+        int64_t m = part_of(n, i);
+        vf_store_part(out + i, vf_mul(vf_mul(vf_load_part(x + i, m), s), vf_load_part(w + i, m)), m);
+    }
+}
+
+static void rope(float *x, const float *cos_sin, int64_t n_heads, int64_t head_dim, int64_t half, bool neox)
+{
+    for (int64_t h = 0; h < n_heads; h++, x += head_dim) {
+        int64_t i = 0;
+        for (; neox && i + LANES <= half; i += LANES) {
+            vf c = vf_load(cos_sin + i), s = vf_load(cos_sin + half + i);
+            vf a = vf_load(x + i), b = vf_load(x + half + i);
+            vf_store(x + i, vf_fma(a, c, vf_neg(vf_mul(b, s))));
+            vf_store(x + half + i, vf_fma(a, s, vf_mul(b, c)));
+        }
+        for (; i < half; i++) {
+            float *a = neox ? &x[i] : &x[2 * i], *b = neox ? &x[i + half] : &x[2 * i + 1];
+            float c = cos_sin[i], s = cos_sin[half + i], a0 = *a, b0 = *b;
+            *a = fmaf(a0, c, -(b0 * s));
+            *b = fmaf(a0, s, b0 * c);
+        }
+    }
+}
+
+static void silu_mul(const float *gate, const float *up, int64_t n, float *out)
+{
+    for (int64_t i = 0; i < n; i += LANES) {
+        int64_t m = part_of(n, i);
+        vf g = vf_load_part(gate + i, m);
+        vf silu = vf_div(g, vf_add(vf_set(1.0f), vf_exp(vf_neg(g))));
+        vf_store_part(out + i, vf_mul(silu, vf_load_part(up + i, m)), m);
+    }
+}
+
+static void add(float *x, const float *y, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += LANES) {
+        int64_t m = part_of(n, i);
+        vf_store_part(x + i, vf_add(vf_load_part(x + i, m), vf_load_part(y + i, m)), m);
+    }
+}
+
+static void to_f16(const float *x, int64_t n, uint16_t *out)
+{
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        vf_to_f16(out + i, vf_load(x + i));
+    uint16_t rest[LANES];
+    if (i < n) {
+        vf_to_f16(rest, vf_load_part(x + i, n - i));
+        memcpy(out + i, rest, (size_t)(n - i) * sizeof *out);
+    }
+}
+
+static void softmax(float *x, int64_t n)
+{
+    float max = x[0];
+    int64_t whole = n / LANES * LANES;
+    if (whole) {
+        vf m = vf_load(x);
+        for (int64_t i = LANES; i < whole; i += LANES)
+            m = vf_max(m, vf_load(x + i));
+        max = vf_max_lanes(m);
+    }
+    for (int64_t i = whole; i < n; i++)
+        max = x[i] > max ? x[i] : max;
+    vf acc = vf_zero();
+    for (int64_t i = 0; i < whole; i += LANES) {
+        vf e = vf_exp(vf_sub(vf_load(x + i), vf_set(max)));
+        vf_store(x + i, e);
+        acc = vf_add(acc, e);
+    }
+    if (whole < n) {
+        vf_store_part(x + whole, vf_exp(vf_sub(vf_load_part(x + whole, n - whole), vf_set(max))), n - whole);
+        acc = vf_add(acc, vf_load_part(x + whole, n - whole));
+    }
+    vf inverse = vf_set(1.0f / vf_add_lanes(acc));
+    for (int64_t i = 0; i < n; i += LANES)
+        vf_store_part(x + i, vf_mul(vf_load_part(x + i, part_of(n, i)), inverse), part_of(n, i));
+}
+
+#endif

@@ -1,0 +1,46 @@
+/* Inputs for kernels: random and worst-case weights and activations, buffers with canaries. */
+#ifndef HEARTH_TESTS_KERNELS_SUITE_H
+#define HEARTH_TESTS_KERNELS_SUITE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "kernels/kernels.h"
+
+/* Reproducible random numbers (splitmix64). */
+struct rng {
+    uint64_t state;
+};
+uint64_t rng_next(struct rng *r);
+/* In [-1, 1). */
+float rng_float(struct rng *r);
+
+/* How values are chosen. */
+enum filling {
+    FILL_RANDOM,  /* ordinary values */
+    FILL_EXTREME, /* largest codes of one sign, large scales: where saturation and overflow would show */
+    FILL_TINY,    /* subnormal scales, zeros, alternating signs */
+    FILLINGS
+};
+
+/* Weights of any type in the file's layout, rows * dtype_row_bytes(); free() them. */
+uint8_t *make_weights(struct rng *r, enum dtype type, int64_t rows, int64_t cols, enum filling f);
+/* n floats; free() them. */
+float *make_floats(struct rng *r, int64_t n, enum filling f);
+
+/* size bytes with canaries around; check_canaries is false if any changed. */
+void *guarded(size_t size);
+bool guarded_intact(const void *p, size_t size);
+void guarded_free(void *p);
+
+/* A packed matrix in guarded memory, and activations for it, quantised by the scalar reference. */
+struct packed make_packed(enum dtype type, int64_t rows, int64_t cols, const uint8_t *weights);
+struct acts make_acts(struct rng *r, int64_t n_tokens, int64_t cols, enum filling f);
+void free_acts(struct acts *a);
+
+extern const enum dtype weight_types[13];
+
+/* Prints GB/s or GFLOP/s of every operation of `k`. */
+void bench_kernels(const struct kernels *k);
+
+#endif
