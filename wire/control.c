@@ -1,0 +1,130 @@
+/* SAMPLING, HELLO and FAILED. */
+#include "wire/parts.h"
+
+#include <math.h>
+
+#include "base/log.h"
+
+enum {
+    VERSION_SIZE = 4 + 16,                         /* version and release: readable in every version */
+    HELLO_SIZE = VERSION_SIZE + 4 * 8 + 3 * 4 + 256
+};
+_Static_assert((int)HELLO_SIZE <= (int)WIRE_HELLO_MAX, "HELLO outgrew its buffer");
+
+void wire_printable(char *out, const uint8_t *text, size_t n)
+{
+    size_t i = 0;
+    for (; i < n && text[i]; i++)
+        out[i] = text[i] < 0x20 || text[i] == 0x7f ? '?' : (char)text[i];
+    memset(out + i, 0, n + 1 - i);
+}
+
+size_t wire_sampling_encode(const struct wire_sampling *s, uint8_t *out, size_t cap)
+{
+    struct writer w = {out, out + cap, false};
+    write_f32(&w, s->temperature);
+    write_f32(&w, s->top_p);
+    write_f32(&w, s->min_p);
+    write_f32(&w, s->repeat_penalty);
+    write_u32(&w, (uint32_t)s->top_k);
+    write_u32(&w, (uint32_t)s->repeat_last);
+    write_u64(&w, s->seed);
+    return w.failed ? 0 : WIRE_SAMPLING_SIZE;
+}
+
+status wire_sampling_decode(const uint8_t *in, size_t n, struct wire_sampling *out)
+{
+    struct reader r = {in, in + n, false};
+    struct wire_sampling s;
+    status st = wire_size_is(WIRE_SAMPLING, n, WIRE_SAMPLING_SIZE);
+    if (st != ST_OK)
+        return st;
+    s.temperature = read_f32(&r);
+    s.top_p = read_f32(&r);
+    s.min_p = read_f32(&r);
+    s.repeat_penalty = read_f32(&r);
+    s.top_k = (int32_t)read_u32(&r);
+    s.repeat_last = (int32_t)read_u32(&r);
+    s.seed = read_u64(&r);
+    if (!isfinite(s.temperature) || !isfinite(s.top_p) || !isfinite(s.min_p) || !isfinite(s.repeat_penalty)) {
+        log_error("SAMPLING message: temperature %g, top_p %g, min_p %g, repeat_penalty %g, expected finite numbers",
+                  (double)s.temperature, (double)s.top_p, (double)s.min_p, (double)s.repeat_penalty);
+        return ST_FORMAT;
+    }
+    *out = s;
+    return ST_OK;
+}
+
+/* Writes text into a field of n bytes that ends in at least one NUL. */
+static void write_text(struct writer *w, const char *text, size_t n)
+{
+    uint8_t *at = write_bytes(w, n);
+    if (!at)
+        return;
+    size_t length = strnlen(text, n - 1);
+    memcpy(at, text, length);
+    memset(at + length, 0, n - length);
+}
+
+size_t wire_hello_encode(const struct wire_hello *h, uint8_t *out, size_t cap)
+{
+    struct writer w = {out, out + cap, false};
+    write_u32(&w, h->version);
+    write_text(&w, h->release, sizeof h->release);
+    write_u64(&w, h->file_bytes);
+    write_u64(&w, h->file_hash);
+    write_u64(&w, h->plan_hash);
+    write_u64(&w, h->need_bytes);
+    write_u32(&w, h->n_ctx);
+    write_u32(&w, h->n_batch);
+    write_u32(&w, h->failed);
+    write_text(&w, h->reason, sizeof h->reason);
+    return w.failed ? 0 : HELLO_SIZE;
+}
+
+status wire_hello_decode(const uint8_t *in, size_t n, struct wire_hello *out)
+{
+    struct reader r = {in, in + n, false};
+    struct wire_hello h = {0};
+    h.version = read_u32(&r);
+    const uint8_t *release = read_bytes(&r, sizeof h.release);
+    if (!release)
+        return wire_refuse(WIRE_HELLO, "size", (int64_t)n, VERSION_SIZE, INT64_MAX);
+    wire_printable(h.release, release, sizeof h.release - 1);
+    if (h.version == WIRE_VERSION) {
+        status st = wire_size_is(WIRE_HELLO, n, HELLO_SIZE);
+        if (st != ST_OK)
+            return st;
+        h.file_bytes = read_u64(&r);
+        h.file_hash = read_u64(&r);
+        h.plan_hash = read_u64(&r);
+        h.need_bytes = read_u64(&r);
+        h.n_ctx = read_u32(&r);
+        h.n_batch = read_u32(&r);
+        h.failed = read_u32(&r);
+        if ((st = wire_in_range(WIRE_HELLO, "failed", h.failed, 0, 1)) != ST_OK)
+            return st;
+        wire_printable(h.reason, read_bytes(&r, sizeof h.reason), sizeof h.reason - 1);
+    }
+    *out = h;
+    return ST_OK;
+}
+
+size_t wire_failed_encode(const char *reason, uint8_t *out, size_t cap)
+{
+    if (!*reason)
+        reason = "no reason given";
+    size_t n = strnlen(reason, WIRE_FAILED_MAX - 1);
+    if (cap < n)
+        return 0;
+    memcpy(out, reason, n);
+    return n;
+}
+
+status wire_failed_decode(const uint8_t *in, size_t n, char reason[WIRE_FAILED_MAX])
+{
+    status st = wire_in_range(WIRE_FAILED, "size", (int64_t)n, 0, WIRE_FAILED_MAX - 1);
+    if (st == ST_OK)
+        wire_printable(reason, in, n);
+    return st;
+}

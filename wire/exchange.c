@@ -1,0 +1,210 @@
+/* FFN, PARTIAL and RESULT. Headers hold id u64, then u32 fields, then zeros. */
+#include "wire/parts.h"
+
+#include <math.h>
+
+#include "base/log.h"
+
+enum { ACT_BLOCK_COLUMNS = 32 }; /* the quantised kernels' activation block */
+
+/* Where the parts of FFN lie. */
+struct ffn_layout {
+    size_t n_codes, n_scales;
+    size_t scale_at, size; /* bytes from the start; codes and f32 start at WIRE_HEADER */
+};
+
+static struct ffn_layout ffn_layout(uint32_t form, uint32_t n_tokens, const struct wire_limits *lim)
+{
+    struct ffn_layout l = {0};
+    if (form == FORM_F32) {
+        l.size = WIRE_HEADER + wire_dense_bytes(n_tokens, lim);
+        return l;
+    }
+    l.n_codes = (size_t)n_tokens * lim->d_model;
+    l.n_scales = l.n_codes / ACT_BLOCK_COLUMNS;
+    l.scale_at = WIRE_HEADER + wire_align(l.n_codes);
+    l.size = l.scale_at + l.n_scales * sizeof(float);
+    return l;
+}
+
+static bool form_possible(uint32_t form, const struct wire_limits *lim)
+{
+    return form == FORM_F32 || (form == FORM_Q8 && lim->d_model % ACT_BLOCK_COLUMNS == 0);
+}
+
+static void ffn_point(struct wire_ffn *f, const struct ffn_layout *l, uint8_t *message)
+{
+    bool q8 = f->form == FORM_Q8;
+    f->codes = q8 ? (int8_t *)(message + WIRE_HEADER) : NULL;
+    f->scale = q8 ? (float *)(void *)(message + l->scale_at) : NULL;
+    f->f32 = q8 ? NULL : (float *)(void *)(message + WIRE_HEADER);
+}
+
+size_t wire_ffn_max(const struct wire_limits *lim)
+{
+    return ffn_layout(FORM_F32, lim->n_batch, lim).size; /* four times the codes: always the larger form */
+}
+
+size_t wire_ffn_encode(struct wire_ffn *f, const struct wire_limits *lim, uint8_t *out, size_t cap)
+{
+    struct writer w = {out, out + cap, false};
+    struct ffn_layout l = ffn_layout(f->form, f->n_tokens, lim);
+    if (!form_possible(f->form, lim) || cap < l.size)
+        return 0;
+    write_u64(&w, f->id);
+    write_u32(&w, f->layer);
+    write_u32(&w, f->n_tokens);
+    write_u32(&w, f->form);
+    wire_pad_header(&w, out);
+    if (f->form == FORM_Q8) /* the gap between codes and scales */
+        memset(out + WIRE_HEADER + l.n_codes, 0, l.scale_at - WIRE_HEADER - l.n_codes);
+    ffn_point(f, &l, out);
+    return l.size;
+}
+
+/* Whether all codes are in [-127, 127]: eight at a time, since this is done for every exchange. */
+static bool codes_valid(const int8_t *codes, size_t n)
+{
+    const uint64_t ones = 0x0101010101010101u, tops = 0x8080808080808080u;
+    uint64_t bad = 0;
+    for (size_t i = 0; i < n; i += 8) {
+        uint64_t v;
+        memcpy(&v, codes + i, 8);
+        v ^= tops;                /* a code of -128 is now a zero byte, */
+        bad |= (v - ones) & ~v;   /* which alone borrows into its own top bit */
+    }
+    return !(bad & tops);
+}
+
+static bool all_finite(const float *x, size_t n)
+{
+    bool finite = true;
+    for (size_t i = 0; i < n; i++)
+        finite &= isfinite(x[i]) != 0;
+    return finite;
+}
+
+status wire_ffn_decode(uint8_t *in, size_t n, const struct wire_limits *lim, struct wire_ffn *out)
+{
+    struct reader r = {in, in + n, false};
+    struct wire_ffn f = {0};
+    f.id = read_u64(&r);
+    f.layer = read_u32(&r);
+    f.n_tokens = read_u32(&r);
+    f.form = read_u32(&r);
+    if (r.failed)
+        return wire_refuse(WIRE_FFN, "size", (int64_t)n, WIRE_HEADER, INT64_MAX);
+    status st;
+    if ((st = wire_in_range(WIRE_FFN, "layer", f.layer, 0, (int64_t)lim->n_layers - 1)) != ST_OK ||
+        (st = wire_in_range(WIRE_FFN, "n_tokens", f.n_tokens, 1, lim->n_batch)) != ST_OK)
+        return st;
+    if (!form_possible(f.form, lim)) {
+        log_error("FFN message: form %u does not exist or does not fit rows of %u", f.form, lim->d_model);
+        return ST_FORMAT;
+    }
+    struct ffn_layout l = ffn_layout(f.form, f.n_tokens, lim);
+    if ((st = wire_size_is(WIRE_FFN, n, l.size)) != ST_OK)
+        return st;
+    ffn_point(&f, &l, in);
+    if (f.codes && !codes_valid(f.codes, l.n_codes)) {
+        log_error("FFN message of layer %u: a code is -128, expected -127 to 127", f.layer);
+        return ST_FORMAT;
+    }
+    if (f.scale && !all_finite(f.scale, l.n_scales)) {
+        log_error("FFN message of layer %u: a scale is not finite", f.layer);
+        return ST_FORMAT;
+    }
+    *out = f;
+    return ST_OK;
+}
+
+static size_t partial_size(uint32_t n_tokens, const struct wire_limits *lim)
+{
+    return WIRE_HEADER + wire_dense_bytes(n_tokens, lim);
+}
+
+size_t wire_partial_max(const struct wire_limits *lim)
+{
+    return partial_size(lim->n_batch, lim);
+}
+
+size_t wire_partial_encode(struct wire_partial *p, const struct wire_limits *lim, uint8_t *out, size_t cap)
+{
+    struct writer w = {out, out + cap, false};
+    size_t size = partial_size(p->n_tokens, lim);
+    if (cap < size)
+        return 0;
+    write_u64(&w, p->id);
+    write_u32(&w, p->layer);
+    write_u32(&w, p->n_tokens);
+    wire_pad_header(&w, out);
+    p->sum = (float *)(void *)(out + WIRE_HEADER);
+    return size;
+}
+
+status wire_partial_decode(uint8_t *in, size_t n, const struct wire_limits *lim, struct wire_partial *out)
+{
+    struct reader r = {in, in + n, false};
+    struct wire_partial p = {0};
+    p.id = read_u64(&r);
+    p.layer = read_u32(&r);
+    p.n_tokens = read_u32(&r);
+    if (r.failed)
+        return wire_refuse(WIRE_PARTIAL, "size", (int64_t)n, WIRE_HEADER, INT64_MAX);
+    status st;
+    if ((st = wire_in_range(WIRE_PARTIAL, "layer", p.layer, 0, (int64_t)lim->n_layers - 1)) != ST_OK ||
+        (st = wire_in_range(WIRE_PARTIAL, "n_tokens", p.n_tokens, 1, lim->n_batch)) != ST_OK ||
+        (st = wire_size_is(WIRE_PARTIAL, n, partial_size(p.n_tokens, lim))) != ST_OK)
+        return st;
+    p.sum = (float *)(void *)(in + WIRE_HEADER);
+    *out = p;
+    return ST_OK;
+}
+
+static size_t result_size(uint32_t n_values)
+{
+    return WIRE_HEADER + (size_t)n_values * sizeof(float);
+}
+
+static uint32_t most_values(const struct wire_limits *lim)
+{
+    return lim->n_vocab > lim->n_batch ? lim->n_vocab : lim->n_batch;
+}
+
+size_t wire_result_max(const struct wire_limits *lim)
+{
+    return result_size(most_values(lim));
+}
+
+size_t wire_result_encode(struct wire_result *p, const struct wire_limits *lim, uint8_t *out, size_t cap)
+{
+    struct writer w = {out, out + cap, false};
+    size_t size = result_size(p->n_values);
+    if (p->n_values > most_values(lim) || cap < size)
+        return 0;
+    write_u64(&w, p->id);
+    write_u32(&w, (uint32_t)p->token);
+    write_u32(&w, p->n_values);
+    wire_pad_header(&w, out);
+    p->values = (float *)(void *)(out + WIRE_HEADER);
+    return size;
+}
+
+status wire_result_decode(uint8_t *in, size_t n, const struct wire_limits *lim, struct wire_result *out)
+{
+    struct reader r = {in, in + n, false};
+    struct wire_result p = {0};
+    p.id = read_u64(&r);
+    p.token = (int32_t)read_u32(&r);
+    p.n_values = read_u32(&r);
+    if (r.failed)
+        return wire_refuse(WIRE_RESULT, "size", (int64_t)n, WIRE_HEADER, INT64_MAX);
+    status st;
+    if ((st = wire_in_range(WIRE_RESULT, "token", p.token, -1, (int64_t)lim->n_vocab - 1)) != ST_OK ||
+        (st = wire_in_range(WIRE_RESULT, "n_values", p.n_values, 0, most_values(lim))) != ST_OK ||
+        (st = wire_size_is(WIRE_RESULT, n, result_size(p.n_values))) != ST_OK)
+        return st;
+    p.values = (float *)(void *)(in + WIRE_HEADER);
+    *out = p;
+    return ST_OK;
+}
