@@ -1,0 +1,196 @@
+/* hearth bench: tokens per second of prompts and of decoding, beside the memory bandwidth that bounds decoding. */
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include "base/clock.h"
+#include "base/log.h"
+#include "cli/bandwidth.h"
+#include "cli/command.h"
+#include "cli/options.h"
+#include "coordinator/session.h"
+
+enum { RUNS_MAX = 1000 };
+
+struct bench {
+    struct cluster_options cluster;
+    enum table_format format;
+    int64_t n_prompt, n_decode, runs;
+};
+
+/* One test: `n` tokens, as a prompt or one by one. */
+struct test {
+    char name[24];
+    bool prompt;
+    size_t n;
+    double mean, stddev; /* tokens per second */
+    double bytes_per_token;
+};
+
+static const struct argp_option options[] = {
+    {"n-prompt", 'p', "N", 0, "tokens of the prompt test, 0: none (default 512)", 0},
+    {"n-gen", 'n', "N", 0, "tokens of the decoding test, 0: none (default 128)", 0},
+    {"repetitions", 'r', "N", 0, "how often each test runs (default 5)", 0},
+    {0},
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    struct bench *b = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &b->cluster;
+        state->child_inputs[1] = &b->format;
+        return 0;
+    case 'p':
+        return option_int(state, "-p", arg, 0, 1 << 20, &b->n_prompt);
+    case 'n':
+        return option_int(state, "-n", arg, 0, 1 << 20, &b->n_decode);
+    case 'r':
+        return option_int(state, "-r", arg, 1, RUNS_MAX, &b->runs);
+    case ARGP_KEY_ARG:
+        return option_wrong(state, "'%s' belongs to no option", arg);
+    case ARGP_KEY_END:
+        if (b->n_prompt == 0 && b->n_decode == 0)
+            return option_wrong(state, "-p 0 -n 0 leaves nothing to measure");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+/* Any tokens will do, but the same ones every time. */
+static int32_t some_token(const struct cluster *c, size_t i)
+{
+    return (int32_t)((i * 2654435761u + 12345) % (uint64_t)tokenizer_n_vocab(cluster_tokenizer(c)));
+}
+
+static status run_once(struct cluster *c, const struct test *t, const int32_t *tokens, double *seconds)
+{
+    struct session *s = cluster_session(c);
+    int32_t next;
+    status st = ST_OK;
+    session_truncate(s, 0);
+    double start = clock_s();
+    if (t->prompt)
+        st = session_prompt(s, tokens, t->n, NULL, NULL, NULL);
+    else
+        for (size_t i = 0; i < t->n && st == ST_OK; i++)
+            st = session_next(s, tokens[i], &next);
+    *seconds = clock_s() - start;
+    return st;
+}
+
+/* The first run, of a few tokens, is not counted: it finds cold caches and sleeping threads. */
+static status measure(const struct bench *b, struct cluster *c, struct test *t, struct progress *progress)
+{
+    double sum = 0, squares = 0, seconds;
+    int32_t *tokens = malloc(t->n * sizeof *tokens);
+    if (!tokens) {
+        log_error("no memory for %zu tokens", t->n);
+        return ST_NOMEM;
+    }
+    for (size_t i = 0; i < t->n; i++)
+        tokens[i] = some_token(c, i);
+    struct test warm_up = *t;
+    warm_up.n = t->prompt ? t->n : t->n < 8 ? t->n : 8;
+    status st = run_once(c, &warm_up, tokens, &seconds);
+    for (int64_t r = 0; r < b->runs && st == ST_OK; r++) {
+        st = run_once(c, t, tokens, &seconds);
+        double rate = (double)t->n / seconds;
+        sum += rate;
+        squares += rate * rate;
+        progress_update(progress, t->name, (uint64_t)r + 1, (uint64_t)b->runs);
+    }
+    free(tokens);
+    if (st != ST_OK)
+        return st;
+    double n = (double)b->runs;
+    t->mean = sum / n;
+    t->stddev = b->runs > 1 ? sqrt(fmax(0, squares - n * t->mean * t->mean) / (n - 1)) : 0;
+    return ST_OK;
+}
+
+/* A batch of a prompt reads the weights once for all its tokens. */
+static double bytes_per_token(const struct bench *b, const struct cluster *c, const struct test *t)
+{
+    double bytes = (double)cluster_bytes_per_token(c);
+    size_t batches = (t->n + b->cluster.n_batch - 1) / b->cluster.n_batch;
+    return t->prompt ? bytes * (double)batches / (double)t->n : bytes;
+}
+
+static json_t *row_of(const struct bench *b, const struct test *t, int ranks, double peak)
+{
+    return json_pack("{s:s, s:f, s:f, s:i, s:i, s:s, s:I, s:f, s:f}", "test", t->name, "tokens_per_s", t->mean, "stddev",
+                     t->stddev, "threads", b->cluster.threads, "ranks", ranks, "sparse", "dense", "bytes_per_token",
+                     (json_int_t)llround(t->bytes_per_token), "read_gb_per_s", t->mean * t->bytes_per_token / 1e9,
+                     "peak_read_gb_per_s", peak);
+}
+
+static status print_rows(const struct bench *b, const struct test *tests, int n_tests, int ranks, double peak)
+{
+    json_t *rows = json_array();
+    status st = ST_OK;
+    for (int i = 0; i < n_tests; i++) {
+        if (json_array_append_new(rows, row_of(b, &tests[i], ranks, peak)) != 0) {
+            log_error("no memory for the table");
+            st = ST_NOMEM;
+        }
+    }
+    if (st == ST_OK)
+        st = table_print(stdout, rows, b->format);
+    json_decref(rows);
+    return st;
+}
+
+static status check_context(const struct bench *b, const struct cluster *c)
+{
+    int64_t most = b->n_prompt > b->n_decode ? b->n_prompt : b->n_decode;
+    if (most <= (int64_t)cluster_context(c))
+        return ST_OK;
+    log_error("a test of %lld tokens does not fit into the context of %u (-c sets it)", (long long)most,
+              cluster_context(c));
+    return ST_USAGE;
+}
+
+status command_bench(const struct launch *launch, int argc, char **argv)
+{
+    static const struct argp_child children[] = {{&argp_cluster, 0, NULL, 0}, {&argp_output, 0, NULL, 0}, {0}};
+    static const struct argp argp = {
+        .options = options, .parser = parse, .children = children,
+        .doc = "Measure tokens per second, of a prompt (pp) and of decoding (tg), and how fast that reads the weights "
+               "beside how fast this machine's memory can be read by as many threads."};
+    struct bench b = {.cluster = cluster_defaults, .n_prompt = 512, .n_decode = 128, .runs = 5};
+    struct progress progress;
+    struct cluster *c = NULL;
+    struct test tests[2];
+    int n_tests = 0, ranks = 1;
+    double peak = 0;
+    status st = options_parse(&argp, launch, argc, argv, &b);
+    if (st != ST_OK)
+        return st;
+    options_settle(&b.cluster, launch, &progress);
+    if (b.cluster.n_ctx == 0)
+        b.cluster.n_ctx = (uint32_t)(b.n_prompt > b.n_decode ? b.n_prompt : b.n_decode);
+    st = cluster_start(&b.cluster, &c);
+    if (st != ST_OK || !c)
+        return st;
+    ranks = cluster_ranks(c);
+    st = check_context(&b, c);
+    if (st == ST_OK)
+        st = session_sampling(cluster_session(c), &sampler_greedy);
+    for (int prompt = 1; prompt >= 0 && st == ST_OK; prompt--) {
+        struct test *t = &tests[n_tests];
+        *t = (struct test){.prompt = prompt, .n = (size_t)(prompt ? b.n_prompt : b.n_decode)};
+        if (t->n == 0)
+            continue;
+        snprintf(t->name, sizeof t->name, "%s%zu", prompt ? "pp" : "tg", t->n);
+        t->bytes_per_token = bytes_per_token(&b, c, t);
+        st = measure(&b, c, t, &progress);
+        n_tests++;
+    }
+    /* The ranks' waiting would disturb it: the memory is measured when they are gone. */
+    cluster_stop(c);
+    if (st == ST_OK)
+        st = bandwidth_read_peak(b.cluster.threads * b.cluster.ranks * launch->local_ranks, &peak);
+    return st == ST_OK ? print_rows(&b, tests, n_tests, ranks, peak) : st;
+}

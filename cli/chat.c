@@ -1,0 +1,267 @@
+/* hearth chat: holds a conversation. Each line of standard input is a message; one that ends in \ goes on in the next. */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "base/log.h"
+#include "cli/command.h"
+#include "cli/conversation.h"
+#include "cli/generate.h"
+#include "cli/options.h"
+#include "coordinator/session.h"
+#include "model/chat.h"
+#include "model/model.h"
+
+enum { KEY_TEMPLATE = 256, KEY_SYSTEM };
+
+struct chat {
+    struct cluster_options cluster;
+    struct sampler_params sampling;
+    const char *template_name, *system;
+    int64_t n_predict;
+    /* while it runs */
+    const struct chat_template *format;
+    struct conversation conversation;
+    struct token_list held; /* what the session holds */
+    struct meter meter;
+    bool terminal;
+};
+
+static const struct argp_option options[] = {
+    {"system", KEY_SYSTEM, "TEXT", 0, "system message: what the model is told before the first message", 0},
+    {"n-predict", 'n', "N", 0, "end each answer after N tokens (default -1: when the model ends it)", 0},
+    {"chat-template", KEY_TEMPLATE, "NAME", 0, "the model's chat format (default: as the model file says)", 0},
+    {0},
+};
+
+/* Ctrl-C: a signal handler reaches nothing but a variable like this one. */
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int signal_number)
+{
+    (void)signal_number;
+    interrupted = 1;
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    struct chat *c = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &c->cluster;
+        state->child_inputs[1] = &c->sampling;
+        return 0;
+    case 'n':
+        return option_int(state, "-n", arg, -2, INT32_MAX, &c->n_predict);
+    case KEY_TEMPLATE:
+        c->template_name = arg;
+        return 0;
+    case KEY_SYSTEM:
+        c->system = arg;
+        return 0;
+    case ARGP_KEY_ARG:
+        return option_wrong(state, "'%s' belongs to no option (a text of several words needs quotes)", arg);
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+/* Reads one message. *end: the input is over, or the user interrupted at the prompt. */
+static status read_message(const struct chat *c, struct text *message, bool *end)
+{
+    char *line = NULL;
+    size_t cap = 0;
+    status st = ST_OK;
+    bool more = true;
+    message->n = 0;
+    interrupted = 0;
+    *end = false;
+    for (const char *prompt = "> "; more && st == ST_OK; prompt = ". ") {
+        if (c->terminal)
+            fputs(prompt, stderr);
+        ssize_t n = getline(&line, &cap, stdin);
+        if (n < 0) {
+            *end = message->n == 0 || interrupted;
+            if (ferror(stdin) && !interrupted) {
+                log_error("cannot read standard input: %s", strerror(errno));
+                st = ST_IO;
+            }
+            break;
+        }
+        n -= n > 0 && line[n - 1] == '\n';
+        n -= n > 0 && line[n - 1] == '\r';
+        more = n > 0 && line[n - 1] == '\\';
+        if (more)
+            line[n - 1] = '\n';
+        st = text_append(message, line, (size_t)n);
+    }
+    free(line);
+    return st;
+}
+
+static size_t common_prefix(const struct token_list *held, const int32_t *tokens, size_t n)
+{
+    size_t i = 0;
+    while (i < held->n && i < n && held->at[i] == tokens[i])
+        i++;
+    return i;
+}
+
+/* ST_FULL (logged) if the last message, with the system message alone before it, fills the context. */
+static status check_last_message(const struct chat *c, const struct cluster *cl)
+{
+    const struct conversation *all = &c->conversation;
+    struct chat_message few[2] = {all->messages[0], all->messages[all->n - 1]};
+    bool system = strcmp(few[0].role, "system") == 0;
+    struct conversation alone = {.messages = few + !system, .n = 1 + system};
+    int32_t *tokens;
+    size_t n;
+    status st = conversation_encode(&alone, c->format, cluster_tokenizer(cl), &tokens, &n);
+    if (st != ST_OK)
+        return st;
+    free(tokens);
+    if (n < cluster_context(cl))
+        return ST_OK;
+    log_error("the message makes %zu tokens, the context has %u (-c sets it)", n, cluster_context(cl));
+    return ST_FULL;
+}
+
+/* The tokens of the conversation with room left for an answer: the oldest turns are forgotten until there is. A quarter
+ * of the context is room enough, so that not every turn from then on reads everything anew. */
+static status encode_fitting(struct chat *c, const struct cluster *cl, int32_t **tokens, size_t *n)
+{
+    size_t context = cluster_context(cl), forgotten = 0;
+    size_t room = c->n_predict >= 0 && (size_t)c->n_predict < context / 4 ? (size_t)c->n_predict : context / 4;
+    status st = check_last_message(c, cl);
+    while (st == ST_OK) {
+        st = conversation_encode(&c->conversation, c->format, cluster_tokenizer(cl), tokens, n);
+        if (st != ST_OK || *n + room <= context || !conversation_drop_oldest(&c->conversation))
+            break;
+        free(*tokens);
+        forgotten++;
+    }
+    if (forgotten)
+        log_warn("the context of %zu tokens is full: the oldest %s forgotten", context,
+                 forgotten == 1 ? "turn is" : "turns are");
+    return st;
+}
+
+/* Only what the session does not hold yet is fed: normally the new message. */
+static status answer_message(struct chat *c, struct cluster *cl)
+{
+    struct generation g = {
+        .cluster = cl, .max_tokens = c->n_predict, .stop = &interrupted, .progress = c->cluster.progress,
+        .progress_arg = c->cluster.progress_arg, .meter = &c->meter,
+    };
+    struct text answer = {0};
+    int32_t *tokens;
+    size_t n, made;
+    enum end_reason why;
+    status st = encode_fitting(c, cl, &tokens, &n);
+    if (st != ST_OK)
+        return st;
+    size_t same = common_prefix(&c->held, tokens, n);
+    same -= same == n; /* something must be fed to get an answer */
+    c->held.n = same;
+    session_truncate(cluster_session(cl), same);
+    st = text_append(&answer, "", 0);
+    if (st == ST_OK)
+        st = generate(&g, tokens + same, n - same, stdout, &c->held, &answer, &made, &why);
+    if (st == ST_OK) {
+        putchar('\n');
+        fflush(stdout);
+        if (why == END_FULL)
+            log_warn("the context of %u tokens is full: the answer is cut short", cluster_context(cl));
+        st = conversation_add(&c->conversation, "assistant", answer.at);
+    }
+    free(answer.at);
+    free(tokens);
+    return st;
+}
+
+/* A message that does not fit is refused, and the conversation goes on without it; its status is the program's in the
+ * end, for a script that feeds messages. */
+static status converse(struct chat *c, struct cluster *cl)
+{
+    struct text message = {0};
+    status refused = ST_OK, st = ST_OK;
+    while (st == ST_OK) {
+        bool end;
+        st = read_message(c, &message, &end);
+        if (st != ST_OK || end)
+            break;
+        if (message.n == 0)
+            continue;
+        st = conversation_add(&c->conversation, "user", message.at);
+        if (st == ST_OK)
+            st = answer_message(c, cl);
+        if (st == ST_FULL) {
+            conversation_drop_last(&c->conversation);
+            refused = c->terminal ? ST_OK : st;
+            st = ST_OK;
+        }
+    }
+    if (c->terminal)
+        fputc('\n', stderr);
+    free(message.at);
+    return st == ST_OK ? refused : st;
+}
+
+static status catch_interrupts(void)
+{
+    struct sigaction action = {.sa_handler = on_interrupt}; /* no SA_RESTART: reading a line must end too */
+    if (sigaction(SIGINT, &action, NULL) == 0)
+        return ST_OK;
+    log_error("cannot catch Ctrl-C: %s", strerror(errno));
+    return ST_INTERNAL;
+}
+
+static status run_chat(struct chat *c, struct cluster *cl)
+{
+    status st = c->template_name ? chat_template_by_name(c->template_name, &c->format)
+                                 : chat_template_of(cluster_model(cl)->file, &c->format);
+    if (st == ST_OK)
+        st = session_sampling(cluster_session(cl), &c->sampling);
+    if (st == ST_OK && c->system)
+        st = conversation_add(&c->conversation, "system", c->system);
+    if (st == ST_OK)
+        st = catch_interrupts();
+    if (st != ST_OK)
+        return st;
+    c->terminal = isatty(STDIN_FILENO);
+    if (c->terminal && !c->cluster.quiet)
+        log_info("a line is a message; \\ at its end continues it; Ctrl-C stops an answer, Ctrl-D ends");
+    st = converse(c, cl);
+    if (st == ST_OK && !c->cluster.quiet)
+        meter_print(&c->meter, cl);
+    return st;
+}
+
+status command_chat(const struct launch *launch, int argc, char **argv)
+{
+    static const struct argp_child children[] = {{&argp_cluster, 0, NULL, 0}, {&argp_sampling, 0, NULL, 0}, {0}};
+    static const struct argp argp = {
+        .options = options, .parser = parse, .children = children,
+        .doc = "Hold a conversation: every line of standard input is a message, the answers go to standard output. "
+               "Ctrl-C stops an answer (at the prompt it ends, as Ctrl-D does). When the context is full, the oldest "
+               "turns are forgotten.\vUnder mpirun Ctrl-C reaches mpirun first, which ends everything."};
+    struct chat c = {.cluster = cluster_defaults, .sampling = sampling_defaults, .n_predict = -1,
+                     .meter = {.first_token_s = -1}};
+    struct progress progress;
+    struct cluster *cl = NULL;
+    status st = options_parse(&argp, launch, argc, argv, &c);
+    /* A wrong name is known before anything is loaded. */
+    if (st == ST_OK && c.template_name)
+        st = chat_template_by_name(c.template_name, &c.format);
+    if (st != ST_OK)
+        return st;
+    options_settle(&c.cluster, launch, &progress);
+    st = cluster_start(&c.cluster, &cl);
+    if (st == ST_OK && cl)
+        st = run_chat(&c, cl);
+    cluster_stop(cl);
+    conversation_free(&c.conversation);
+    token_list_free(&c.held);
+    return st;
+}

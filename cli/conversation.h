@@ -1,0 +1,29 @@
+/* The messages of a chat, and their tokens. */
+#ifndef HEARTH_CLI_CONVERSATION_H
+#define HEARTH_CLI_CONVERSATION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/status.h"
+#include "model/chat.h"
+#include "model/tokenizer.h"
+
+struct conversation {
+    struct chat_message *messages; /* owned, as is each content; roles are constants */
+    size_t n, cap;
+};
+
+/* Appends a message, content copied. ST_NOMEM. */
+status conversation_add(struct conversation *c, const char *role, const char *content);
+/* Takes the last message away. */
+void conversation_drop_last(struct conversation *c);
+/* Takes the oldest question and its answer away, never the system message nor the last message. False if there is none. */
+bool conversation_drop_oldest(struct conversation *c);
+void conversation_free(struct conversation *c);
+
+/* The tokens of the whole conversation, up to where the model's answer begins; malloc'ed, caller frees. */
+status conversation_encode(const struct conversation *c, const struct chat_template *format, const struct tokenizer *t,
+                           int32_t **tokens, size_t *n);
+
+#endif

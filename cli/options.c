@@ -1,0 +1,326 @@
+#include "cli/options.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <limits.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include "base/log.h"
+#include "cli/topology.h"
+#include "placement/plan.h"
+
+enum { EXIT_USAGE = 2 };
+
+enum key { KEY_PLAN = 256, KEY_SPLIT, KEY_SHARES, KEY_RANKS, KEY_RAM_BUDGET, KEY_KERNELS, KEY_TEMP, KEY_TOP_K, KEY_TOP_P,
+           KEY_MIN_P, KEY_REPEAT_PENALTY, KEY_REPEAT_LAST };
+
+const struct cluster_options cluster_defaults = {.split = -1, .ranks = 1, .n_batch = 256};
+
+const struct sampler_params sampling_defaults = {
+    .temperature = 0.8f, .top_k = 40, .top_p = 0.95f, .min_p = 0.05f, .repeat_penalty = 1.0f, .repeat_last = 64,
+};
+
+error_t option_wrong(struct argp_state *state, const char *format, ...)
+{
+    char line[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    argp_failure(state, EXIT_USAGE, 0, "error: %s", line);
+    return EINVAL;
+}
+
+error_t option_int(struct argp_state *state, const char *name, const char *arg, int64_t least, int64_t most,
+                   int64_t *out)
+{
+    char *end;
+    errno = 0;
+    long long v = strtoll(arg, &end, 10);
+    if (end == arg || *end || errno || v < least || v > most)
+        return option_wrong(state, "%s takes a whole number from %lld to %lld, not '%s'", name, (long long)least,
+                            (long long)most, arg);
+    *out = v;
+    return 0;
+}
+
+error_t option_float(struct argp_state *state, const char *name, const char *arg, double least, double most, float *out)
+{
+    char *end;
+    double v = strtod(arg, &end);
+    if (end == arg || *end || !(v >= least && v <= most))
+        return option_wrong(state, "%s takes a number from %g to %g, not '%s'", name, least, most, arg);
+    *out = (float)v;
+    return 0;
+}
+
+error_t option_bytes(struct argp_state *state, const char *name, const char *arg, uint64_t *out)
+{
+    static const char units[] = "KMGT";
+    char *end;
+    double v = strtod(arg, &end);
+    const char *unit = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
+    if (unit) {
+        v *= ldexp(1, 10 * (int)(unit - units + 1));
+        end += 1 + (end[1] == 'i') + (end[1 + (end[1] == 'i')] == 'B');
+    }
+    if (!isdigit((unsigned char)*arg) || *end || !(v >= 1 && v < 0x1p62))
+        return option_wrong(state, "%s takes a size such as 8G or 512M, not '%s'", name, arg);
+    *out = (uint64_t)v;
+    return 0;
+}
+
+status options_shares(const char *text, double *shares, int max, int *n)
+{
+    int found = 0;
+    for (const char *at = text;; found++) {
+        char *end;
+        double v = strtod(at, &end);
+        if (end == at || !(v > 0 && v < 1e9) || (*end && *end != ',')) {
+            log_error("--shares takes positive numbers such as 3,1, not '%s'", text);
+            return ST_USAGE;
+        }
+        if (found == max) {
+            log_error("--shares has more than %d numbers", max);
+            return ST_USAGE;
+        }
+        shares[found] = v;
+        if (!*end)
+            break;
+        at = end + 1;
+    }
+    *n = found + 1;
+    return ST_OK;
+}
+
+/* ---- -m and what else makes a cluster ---- */
+
+static const struct argp_option cluster_options[] = {
+    {"model", 'm', "FILE", 0, "model file (GGUF; of a split model its first part)", 1},
+    {"threads", 't', "N", 0, "threads of each rank (default: the cores that it may use)", 1},
+    {"ctx-size", 'c', "N", 0, "context in tokens (default: what the model was trained for, at most 4096)", 1},
+    {"batch-size", 'b', "N", 0, "prompt tokens that run together (default 256)", 1},
+    {"kernels", KEY_KERNELS, "NAME", 0, "scalar, avx2 or avx512 (default: the fastest here)", 1},
+    {"quiet", 'q', NULL, 0, "no progress and no closing line", 1},
+    {NULL, 0, NULL, 0, "Ranks:", 2},
+    {"ranks", KEY_RANKS, "N", 0, "without mpirun: run N ranks in this process", 2},
+    {"split", KEY_SPLIT, "HOW", 0,
+     "stages: whole layers on each rank; shards: every layer's neurons over all ranks; both (default: shards)", 2},
+    {"shares", KEY_SHARES, "A,B,...", 0, "how much each rank takes, e.g. 3,1 (default: all the same)", 2},
+    {"plan", KEY_PLAN, "FILE", 0, "obey this plan instead of --split and --shares", 2},
+    {"ram-budget", KEY_RAM_BUDGET, "SIZE", 0, "refuse to start if a rank needs more memory, e.g. 8G", 2},
+    {0},
+};
+
+static error_t parse_split(struct argp_state *state, const char *arg, int *split)
+{
+    static const char *const names[] = {[SPLIT_STAGES] = "stages", [SPLIT_SHARDS] = "shards", [SPLIT_BOTH] = "both"};
+    for (int i = 0; i < 3; i++) {
+        if (strcmp(arg, names[i]) == 0) {
+            *split = i;
+            return 0;
+        }
+    }
+    return option_wrong(state, "--split takes stages, shards or both, not '%s'", arg);
+}
+
+static error_t check_cluster(struct argp_state *state, const struct cluster_options *o)
+{
+    if (!o->model)
+        return option_wrong(state, "no model given (-m FILE)");
+    if (o->plan && (o->split >= 0 || o->shares))
+        return option_wrong(state, "--plan stands instead of --split and --shares: give one or the other");
+    return 0;
+}
+
+static error_t parse_cluster(int key, char *arg, struct argp_state *state)
+{
+    struct cluster_options *o = state->input;
+    int64_t v = 0;
+    error_t e = 0;
+    switch (key) {
+    case 'm':
+        o->model = arg;
+        break;
+    case 't':
+        e = option_int(state, "-t", arg, 1, 1024, &v);
+        o->threads = (int)v;
+        break;
+    case 'c':
+        e = option_int(state, "-c", arg, 0, 1 << 24, &v);
+        o->n_ctx = (uint32_t)v;
+        break;
+    case 'b':
+        e = option_int(state, "-b", arg, 1, 4096, &v);
+        o->n_batch = (uint32_t)v;
+        break;
+    case 'q':
+        o->quiet = true;
+        break;
+    case KEY_KERNELS:
+        o->kernels = arg;
+        break;
+    case KEY_RANKS:
+        e = option_int(state, "--ranks", arg, 1, PLAN_MAX_RANKS, &v);
+        o->ranks = (int)v;
+        break;
+    case KEY_SPLIT:
+        e = parse_split(state, arg, &o->split);
+        break;
+    case KEY_SHARES:
+        o->shares = arg;
+        break;
+    case KEY_PLAN:
+        o->plan = arg;
+        break;
+    case KEY_RAM_BUDGET:
+        e = option_bytes(state, "--ram-budget", arg, &o->ram_budget);
+        break;
+    case ARGP_KEY_END:
+        return check_cluster(state, o);
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+    return e;
+}
+
+const struct argp argp_cluster = {.options = cluster_options, .parser = parse_cluster};
+
+/* ---- sampling ---- */
+
+static const struct argp_option sampling_options[] = {
+    {NULL, 0, NULL, 0, "Sampling:", 3},
+    {"seed", 's', "N", 0, "seed of the random numbers (default -1: a new one each time)", 3},
+    {"temp", KEY_TEMP, "T", 0, "temperature, 0 takes the likeliest token always (default 0.8)", 3},
+    {"top-k", KEY_TOP_K, "K", 0, "only the K likeliest tokens, 0: all (default 40)", 3},
+    {"top-p", KEY_TOP_P, "P", 0, "only the likeliest tokens that together have P (default 0.95, 1: off)", 3},
+    {"min-p", KEY_MIN_P, "P", 0, "only tokens with P times the likeliest one's probability (default 0.05, 0: off)", 3},
+    {"repeat-penalty", KEY_REPEAT_PENALTY, "X", 0, "make recent tokens less likely (default 1: off)", 3},
+    {"repeat-last-n", KEY_REPEAT_LAST, "N", 0, "how many tokens are recent (default 64)", 3},
+    {0},
+};
+
+static uint64_t new_seed(void)
+{
+    uint32_t seed = 0;
+    if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
+        log_warn("the system gives no random number: the seed is 0");
+    return seed;
+}
+
+static error_t parse_sampling(int key, char *arg, struct argp_state *state)
+{
+    struct sampler_params *p = state->input;
+    int64_t v = 0;
+    error_t e = 0;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        p->seed = UINT64_MAX;
+        break;
+    case 's':
+        e = option_int(state, "--seed", arg, -1, UINT32_MAX, &v);
+        p->seed = (uint64_t)v;
+        break;
+    case KEY_TEMP:
+        e = option_float(state, "--temp", arg, 0, 100, &p->temperature);
+        break;
+    case KEY_TOP_K:
+        e = option_int(state, "--top-k", arg, 0, INT_MAX, &v);
+        p->top_k = (int32_t)v;
+        break;
+    case KEY_TOP_P:
+        e = option_float(state, "--top-p", arg, 0, 1, &p->top_p);
+        break;
+    case KEY_MIN_P:
+        e = option_float(state, "--min-p", arg, 0, 1, &p->min_p);
+        break;
+    case KEY_REPEAT_PENALTY:
+        e = option_float(state, "--repeat-penalty", arg, 0.01, 100, &p->repeat_penalty);
+        break;
+    case KEY_REPEAT_LAST:
+        e = option_int(state, "--repeat-last-n", arg, 0, INT_MAX, &v);
+        p->repeat_last = (int32_t)v;
+        break;
+    case ARGP_KEY_SUCCESS:
+        if (p->seed == UINT64_MAX)
+            p->seed = p->temperature > 0 ? new_seed() : 0;
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+    return e;
+}
+
+const struct argp argp_sampling = {.options = sampling_options, .parser = parse_sampling};
+
+/* ---- a text ---- */
+
+static const struct argp_option text_options[] = {
+    {"prompt", 'p', "TEXT", 0, "the text", 0},
+    {"file", 'f', "FILE", 0, "read the text from FILE (-: standard input)", 0},
+    {0},
+};
+
+static error_t parse_text(int key, char *arg, struct argp_state *state)
+{
+    struct text_option *t = state->input;
+    switch (key) {
+    case 'p':
+        t->prompt = arg;
+        return 0;
+    case 'f':
+        t->file = arg;
+        return 0;
+    case ARGP_KEY_END:
+        if (t->prompt && t->file)
+            return option_wrong(state, "-p and -f both give a text: give one");
+        if (!t->prompt && !t->file)
+            return option_wrong(state, "no text given (-p TEXT, or -f FILE)");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+const struct argp argp_text = {.options = text_options, .parser = parse_text};
+
+/* ---- -o ---- */
+
+static const struct argp_option output_options[] = {
+    {"output", 'o', "FORMAT", 0, "md, csv or json (default md)", 0},
+    {0},
+};
+
+static error_t parse_output(int key, char *arg, struct argp_state *state)
+{
+    enum table_format *format = state->input;
+    if (key != 'o')
+        return ARGP_ERR_UNKNOWN;
+    if (!table_format_of(arg, format))
+        return option_wrong(state, "-o takes md, csv or json, not '%s'", arg);
+    return 0;
+}
+
+const struct argp argp_output = {.options = output_options, .parser = parse_output};
+
+/* ---- all together ---- */
+
+status options_parse(const struct argp *argp, const struct launch *launch, int argc, char **argv, void *input)
+{
+    unsigned flags = launch->rank > 0 ? ARGP_NO_ERRS : 0;
+    return argp_parse(argp, argc, argv, flags, NULL, input) == 0 ? ST_OK : ST_USAGE;
+}
+
+void options_settle(struct cluster_options *o, const struct launch *launch, struct progress *p)
+{
+    topology_settle(launch, o->ranks, &o->threads);
+    if (launch->rank > 0)
+        o->quiet = true;
+    progress_init(p, o->quiet);
+    o->progress = progress_update;
+    o->progress_arg = p;
+}

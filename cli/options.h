@@ -1,0 +1,46 @@
+/* Options that several commands share, as children for their argp parsers, and the checks of option values.
+ *
+ * A wrong value prints one line and ends the program with status 2, as argp does; on ranks > 0 it is silent and
+ * options_parse returns ST_USAGE, for rank 0 has said it. */
+#ifndef HEARTH_CLI_OPTIONS_H
+#define HEARTH_CLI_OPTIONS_H
+
+#include <argp.h>
+#include <stdint.h>
+#include "base/status.h"
+#include "cli/cluster.h"
+#include "cli/launch.h"
+#include "cli/progress.h"
+#include "cli/table.h"
+#include "cli/text.h"
+#include "model/sampler.h"
+
+extern const struct argp argp_cluster;  /* -m -t -c -b --plan ...; input: struct cluster_options */
+extern const struct argp argp_sampling; /* -s --temp ...; input: struct sampler_params */
+extern const struct argp argp_text;     /* -p -f; input: struct text_option */
+extern const struct argp argp_output;   /* -o; input: enum table_format */
+
+/* The values that options have when nobody sets them. */
+extern const struct cluster_options cluster_defaults;
+extern const struct sampler_params sampling_defaults;
+
+/* Parses the command line into `input`. Text that says what is wrong has been printed unless ST_OK. */
+status options_parse(const struct argp *argp, const struct launch *launch, int argc, char **argv, void *input);
+
+/* After parsing, on every rank of a command that runs the model: the threads that this rank should use, its NUMA node,
+ * and where progress goes. `p` must outlive the cluster. */
+void options_settle(struct cluster_options *o, const struct launch *launch, struct progress *p);
+
+/* For parsers: values with their range, both ends allowed. 0, or EINVAL after one line on stderr. */
+error_t option_int(struct argp_state *state, const char *name, const char *arg, int64_t least, int64_t most,
+                   int64_t *out);
+error_t option_float(struct argp_state *state, const char *name, const char *arg, double least, double most, float *out);
+/* "8G", "512M", "1048576": bytes, K M G T being powers of 1024. */
+error_t option_bytes(struct argp_state *state, const char *name, const char *arg, uint64_t *out);
+/* Says what is wrong with the command line. Returns EINVAL. */
+error_t option_wrong(struct argp_state *state, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* "3,1,..." into shares[at most max]; *n is how many. ST_USAGE (logged) unless all are positive numbers. */
+status options_shares(const char *text, double *shares /* [max] */, int max, int *n);
+
+#endif

@@ -1,0 +1,17 @@
+/* From a command line's options to a plan. */
+#ifndef HEARTH_CLI_PLANNING_H
+#define HEARTH_CLI_PLANNING_H
+
+#include "base/status.h"
+#include "cli/cluster.h"
+#include "model/model.h"
+#include "placement/plan.h"
+
+/* What a plan for this model must agree with. */
+void plan_model_of(const struct model *m, struct plan_model *out);
+
+/* Reads o->plan, or makes a plan from o->split (unset: shards) and o->shares, and checks it against the model and the
+ * number of ranks. ST_USAGE if the shares are not as many as the ranks; errors of plan.h. All are logged. */
+status plan_of_options(const struct cluster_options *o, const struct model *m, int n_ranks, struct plan **out);
+
+#endif

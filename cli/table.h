@@ -1,0 +1,20 @@
+/* Results for people and for programs: an array of flat objects as a Markdown table, CSV or JSON. */
+#ifndef HEARTH_CLI_TABLE_H
+#define HEARTH_CLI_TABLE_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include "base/status.h"
+
+enum table_format { TABLE_MD, TABLE_CSV, TABLE_JSON };
+
+/* "md", "csv", "json"; false for anything else. */
+bool table_format_of(const char *name, enum table_format *out);
+
+/* Prints `rows`: objects with the same keys in the same order, the columns. */
+status table_print(FILE *out, const json_t *rows, enum table_format format);
+/* Prints one JSON value and a newline, numbers rounded to 7 digits. */
+status table_print_json(FILE *out, const json_t *value);
+
+#endif

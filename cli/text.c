@@ -1,0 +1,123 @@
+#include "cli/text.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/log.h"
+
+status text_append(struct text *t, const char *bytes, size_t n)
+{
+    if (t->cap - t->n < n + 1) {
+        size_t cap = 2 * t->cap + n + 1;
+        char *at = realloc(t->at, cap);
+        if (!at) {
+            log_error("no memory for a text of %zu bytes", cap);
+            return ST_NOMEM;
+        }
+        t->at = at;
+        t->cap = cap;
+    }
+    if (n)
+        memcpy(t->at + t->n, bytes, n);
+    t->n += n;
+    t->at[t->n] = '\0';
+    return ST_OK;
+}
+
+static status read_all(FILE *f, const char *name, struct text *t)
+{
+    char buffer[1 << 16];
+    status st = text_append(t, "", 0);
+    while (st == ST_OK) {
+        size_t got = fread(buffer, 1, sizeof buffer, f);
+        if (got == 0)
+            break;
+        st = text_append(t, buffer, got);
+    }
+    if (st == ST_OK && ferror(f)) {
+        log_error("cannot read %s: %s", name, strerror(errno));
+        st = ST_IO;
+    }
+    return st;
+}
+
+status text_read(const struct text_option *o, bool trim_newline, char **text, size_t *n)
+{
+    struct text t = {0};
+    status st;
+    if (o->prompt) {
+        st = text_append(&t, o->prompt, strlen(o->prompt));
+    } else if (strcmp(o->file, "-") == 0) {
+        st = read_all(stdin, "standard input", &t);
+    } else {
+        FILE *f = fopen(o->file, "rb");
+        if (!f) {
+            log_error("cannot open %s: %s", o->file, strerror(errno));
+            return ST_IO;
+        }
+        st = read_all(f, o->file, &t);
+        fclose(f);
+    }
+    if (st != ST_OK) {
+        free(t.at);
+        return st;
+    }
+    if (!o->prompt && trim_newline && t.n && t.at[t.n - 1] == '\n')
+        t.at[--t.n] = '\0';
+    *text = t.at;
+    *n = t.n;
+    return ST_OK;
+}
+
+/* Bytes of the character that starts with `lead`; 1 for what starts none. */
+static size_t sequence_length(unsigned char lead)
+{
+    return lead >= 0xf0 && lead < 0xf5 ? 4 : lead >= 0xe0 ? (lead < 0xf0 ? 3 : 1) : lead >= 0xc2 ? 2 : 1;
+}
+
+size_t utf8_whole(const char *bytes, size_t n)
+{
+    for (size_t back = 1; back <= 3 && back <= n; back++) {
+        unsigned char c = (unsigned char)bytes[n - back];
+        if ((c & 0xc0) == 0x80)
+            continue; /* inside a character: look for its start */
+        return sequence_length(c) > back ? n - back : n;
+    }
+    return n;
+}
+
+static void put(struct utf8_stream *s, const char *bytes, size_t n)
+{
+    if (n)
+        fwrite(bytes, 1, n, s->out);
+}
+
+void utf8_write(struct utf8_stream *s, const char *bytes, size_t n)
+{
+    char joined[PIECE_MAX + sizeof s->held];
+    while (n > 0) {
+        size_t take = n < PIECE_MAX ? n : PIECE_MAX;
+        memcpy(joined, s->held, s->n_held);
+        memcpy(joined + s->n_held, bytes, take);
+        size_t all = s->n_held + take, whole = utf8_whole(joined, all);
+        put(s, joined, whole);
+        s->n_held = all - whole;
+        memcpy(s->held, joined + whole, s->n_held);
+        bytes += take;
+        n -= take;
+    }
+    fflush(s->out);
+}
+
+void utf8_end(struct utf8_stream *s)
+{
+    put(s, s->held, s->n_held);
+    s->n_held = 0;
+    fflush(s->out);
+}
+
+size_t text_piece(const struct tokenizer *t, int32_t token, bool special, char piece[PIECE_MAX])
+{
+    size_t n = tokenizer_piece(t, token, special, piece, PIECE_MAX);
+    return n <= PIECE_MAX ? n : 0;
+}

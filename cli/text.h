@@ -1,0 +1,48 @@
+/* Text in and out: a prompt from the command line, a file or standard input; tokens as readable text. */
+#ifndef HEARTH_CLI_TEXT_H
+#define HEARTH_CLI_TEXT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include "base/status.h"
+#include "model/tokenizer.h"
+
+struct text_option {
+    const char *prompt; /* the text itself, or NULL */
+    const char *file;   /* where it is, "-" for standard input; NULL if prompt is set */
+};
+
+/* Reads the text: *text is malloc'ed (caller frees) and NUL-terminated, *n its bytes. `trim_newline` leaves out one final
+ * newline of a file, as llama.cpp does. ST_IO names the file. */
+status text_read(const struct text_option *t, bool trim_newline, char **text, size_t *n);
+
+/* Writes bytes so that every write ends on a whole UTF-8 character; bytes that cannot become one pass unchanged. */
+struct utf8_stream {
+    FILE *out;
+    char held[4];
+    size_t n_held;
+};
+
+void utf8_write(struct utf8_stream *s, const char *bytes, size_t n);
+/* Writes what is held although the character is not complete. */
+void utf8_end(struct utf8_stream *s);
+
+/* How many of the first n bytes to write now: all but an unfinished character at the end. */
+size_t utf8_whole(const char *bytes, size_t n);
+
+/* A growing string, NUL-terminated once it holds something. */
+struct text {
+    char *at; /* malloc'ed, caller frees */
+    size_t n, cap;
+};
+
+/* ST_NOMEM leaves it as it was. */
+status text_append(struct text *t, const char *bytes, size_t n);
+
+/* The bytes of a token in `piece` (a longer one counts as empty: no vocabulary has any). */
+enum { PIECE_MAX = 1024 };
+size_t text_piece(const struct tokenizer *t, int32_t token, bool special, char piece[PIECE_MAX]);
+
+#endif

@@ -1,0 +1,31 @@
+/* The machine's cores and NUMA nodes (hwloc), and this process's part of them. */
+#ifndef HEARTH_CLI_TOPOLOGY_H
+#define HEARTH_CLI_TOPOLOGY_H
+
+#include <stdbool.h>
+#include "base/status.h"
+#include "cli/launch.h"
+
+struct topology;
+
+/* Looks at this machine, or, for tests, at the one that `synthetic` describes in hwloc's words ("node:2 core:8 pu:2").
+ * ST_INTERNAL if hwloc cannot. */
+status topology_open(const char *synthetic, struct topology **out);
+void topology_close(struct topology *t);
+
+/* Physical cores that this process may use: two hardware threads of a core share its units, and one of them already
+ * keeps them and the memory bus busy. At least 1. */
+int topology_cores(const struct topology *t);
+int topology_nodes(const struct topology *t);
+/* The NUMA node that local rank `rank` of `n_ranks` should live on, or -1 where nodes and ranks do not divide evenly
+ * (or there is one node only) and a rank had better use all of the machine. */
+int topology_node_of(const struct topology *t, int rank, int n_ranks);
+/* The threads that each of `n_ranks` ranks on this machine should run. `bound`: the process's processors are already
+ * its rank's own. */
+int topology_threads(const struct topology *t, int n_ranks, bool bound);
+
+/* Both at once for this process: sets *threads unless it is set, and binds the process to its NUMA node where several
+ * processes share a machine of several nodes. `inner_ranks`: ranks in this process. Failures only cost speed. */
+void topology_settle(const struct launch *launch, int inner_ranks, int *threads);
+
+#endif
