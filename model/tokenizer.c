@@ -1,0 +1,242 @@
+/* The tokenizer as others see it; the work is in vocabulary.c, special.c, pretokenize.c, bpe.c and spm.c. */
+#include "model/tokenizer_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/log.h"
+
+/* 3 bytes for each byte of a text (repaired, or with its spaces escaped) must fit 32 bits. */
+enum { MAX_TEXT_BYTES = 1 << 30 };
+
+static bool equals(struct gguf_string s, const char *word)
+{
+    return s.n == strlen(word) && !memcmp(s.at, word, s.n);
+}
+
+static status read_bpe(struct tokenizer *t, const struct gguf *g)
+{
+    struct gguf_string pre = {"default", 7};
+    gguf_get_string(g, "tokenizer.ggml.pre", &pre);
+    status s = pretokenizer_create(pre.at, pre.n, gguf_path(g), &t->pre, &t->ignore_merges, &t->add_bos);
+    if (s == ST_OK)
+        s = vocabulary_read(t, g);
+    return s == ST_OK ? merges_read(t, g) : s;
+}
+
+static status read_sentencepiece(struct tokenizer *t, const struct gguf *g)
+{
+    t->add_bos = t->add_space_prefix = true;
+    gguf_get_bool(g, "tokenizer.ggml.add_space_prefix", &t->add_space_prefix);
+    status s = vocabulary_read(t, g);
+    if (s != ST_OK)
+        return s;
+    for (int byte = 0; byte < 256; byte++) {
+        char name[8];
+        snprintf(name, sizeof name, "<0x%02X>", byte);
+        t->of_byte[byte] = find_token(t, name, 6);
+        if (t->of_byte[byte] < 0)
+            t->of_byte[byte] = find_token(t, (const char[]){(char)byte}, 1);
+    }
+    return ST_OK;
+}
+
+status tokenizer_create(const struct gguf *g, struct tokenizer **out)
+{
+    struct gguf_string model;
+    if (!gguf_get_string(g, "tokenizer.ggml.model", &model)) {
+        log_error("%s: the file has no tokenizer (tokenizer.ggml.model)", gguf_path(g));
+        return ST_FORMAT;
+    }
+    if (!equals(model, "gpt2") && !equals(model, "llama")) {
+        log_error("%s: tokenizer.ggml.model: expected gpt2 or llama, found '%.*s'", gguf_path(g),
+                  (int)(model.n < 64 ? model.n : 64), model.at);
+        return ST_UNSUPPORTED;
+    }
+    struct tokenizer *t = calloc(1, sizeof *t);
+    status s = ST_NOMEM;
+    if (!t)
+        goto failed;
+    t->sentencepiece = equals(model, "llama");
+    s = t->sentencepiece ? read_sentencepiece(t, g) : read_bpe(t, g);
+    if (s == ST_OK)
+        s = specials_read(t, g);
+    if (s != ST_OK)
+        goto failed;
+    *out = t;
+    return ST_OK;
+failed:
+    if (s == ST_NOMEM)
+        log_error("%s: no memory for the tokenizer", gguf_path(g));
+    tokenizer_free(t);
+    return s;
+}
+
+void tokenizer_free(struct tokenizer *t)
+{
+    if (!t)
+        return;
+    pretokenizer_free(t->pre);
+    free(t->pieces);
+    free(t->scores);
+    free(t->texts.slots);
+    free(t->pairs.slots);
+    free(t->ghost_text);
+    free(t->specials);
+    free(t->specials_by_text);
+    free(t);
+}
+
+int32_t tokenizer_n_vocab(const struct tokenizer *t)
+{
+    return t->n_vocab;
+}
+
+int32_t tokenizer_bos(const struct tokenizer *t)
+{
+    return t->bos;
+}
+
+int32_t tokenizer_eos(const struct tokenizer *t)
+{
+    return t->eos;
+}
+
+bool tokenizer_is_end(const struct tokenizer *t, int32_t id)
+{
+    return id >= 0 && id < t->n_vocab && t->pieces[id].flags & PIECE_END;
+}
+
+bool tokenizer_adds_bos(const struct tokenizer *t)
+{
+    return t->add_bos;
+}
+
+int32_t tokenizer_find(const struct tokenizer *t, const char *text)
+{
+    return find_token(t, text, strlen(text));
+}
+
+static status encode_fragments(const struct tokenizer *t, const char *text, const struct fragments *f, struct ids *out)
+{
+    struct merge_work work = {0};
+    status s = ST_OK;
+    bool after_special = true;
+    for (size_t i = 0; i < f->n && s == ST_OK; i++) {
+        const char *at = text + f->at[i].begin;
+        size_t n = f->at[i].end - f->at[i].begin;
+        if (f->at[i].token >= 0)
+            s = ids_push(out, f->at[i].token);
+        else if (t->sentencepiece)
+            s = spm_encode(t, &work, at, n, after_special, out);
+        else
+            s = bpe_encode(t, &work, at, n, out);
+        after_special = f->at[i].token >= 0;
+    }
+    merge_free(&work);
+    return s;
+}
+
+status tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, bool add_special, bool parse_special,
+                        int32_t **ids, size_t *n_ids)
+{
+    struct ids v = {0};
+    struct fragments f = {0};
+    if (n > MAX_TEXT_BYTES) {
+        log_error("tokenizer: expected a text of at most %d bytes, found %zu", MAX_TEXT_BYTES, n);
+        return ST_USAGE;
+    }
+    status s = partition(t, text, n, parse_special, &f);
+    if (s == ST_OK)
+        s = reserve((void **)&v.at, &v.cap, n / 3 + 16, sizeof *v.at);
+    if (s == ST_OK && add_special && t->add_bos)
+        s = ids_push(&v, t->bos);
+    if (s == ST_OK)
+        s = encode_fragments(t, text, &f, &v);
+    if (s == ST_OK && add_special && t->add_eos)
+        s = ids_push(&v, t->eos);
+    free(f.at);
+    if (s != ST_OK) {
+        free(v.at);
+        if (s == ST_NOMEM)
+            log_error("tokenizer: no memory to encode a text of %zu bytes", n);
+        return s;
+    }
+    *ids = v.at;
+    *n_ids = v.n;
+    return ST_OK;
+}
+
+/* Writes what fits, counts all. */
+struct sink {
+    char *out;
+    size_t cap, n;
+};
+
+static void sink_put(struct sink *k, const char *at, size_t n)
+{
+    if (k->n + n <= k->cap)
+        memcpy(k->out + k->n, at, n);
+    k->n += n;
+}
+
+/* A token of a byte-level vocabulary: each character is a byte; a character that is none stays as it is. */
+static void put_bpe(struct sink *k, const struct piece *p)
+{
+    for (uint32_t i = 0; i < p->n;) {
+        uint8_t c = (uint8_t)p->at[i], next = i + 1 < p->n ? (uint8_t)p->at[i + 1] : 0;
+        int len = (c & 0xe0) == 0xc0 && (next & 0xc0) == 0x80 ? 2 : 1;
+        int byte = character_byte(len == 2 ? (c & 0x1fu) << 6 | (next & 0x3fu) : c);
+        char one = (char)byte;
+        if (byte < 0 || (len == 1 && c >= 0x80))
+            sink_put(k, p->at + i, (size_t)len);
+        else
+            sink_put(k, &one, 1);
+        i += (uint32_t)len;
+    }
+}
+
+static void put_spm(struct sink *k, const struct piece *p)
+{
+    for (uint32_t i = 0; i < p->n;) {
+        bool space = p->n - i >= 3 && !memcmp(p->at + i, "\xe2\x96\x81", 3);
+        sink_put(k, space ? " " : p->at + i, 1);
+        i += space ? 3 : 1;
+    }
+}
+
+/* "<0x0A>" */
+static void put_byte(struct sink *k, const struct piece *p)
+{
+    char hex[3] = "";
+    if (p->n == 6)
+        memcpy(hex, p->at + 3, 2);
+    char byte = (char)strtol(hex, NULL, 16);
+    sink_put(k, &byte, 1);
+}
+
+static void put_piece(const struct tokenizer *t, struct sink *k, const struct piece *p)
+{
+    if (p->flags & PIECE_SPECIAL)
+        sink_put(k, p->at, p->n);
+    else if (p->flags & PIECE_NORMAL && t->sentencepiece)
+        put_spm(k, p);
+    else if (p->flags & PIECE_NORMAL)
+        put_bpe(k, p);
+    else if (p->flags & PIECE_BYTE)
+        put_byte(k, p);
+}
+
+size_t tokenizer_piece(const struct tokenizer *t, int32_t id, bool special, char *out, size_t cap)
+{
+    if (id < 0 || id >= t->n_vocab)
+        return 0;
+    const struct piece *p = &t->pieces[id];
+    if (!special && p->flags & (PIECE_CONTROL | PIECE_UNKNOWN))
+        return 0;
+    struct sink needed = {NULL, 0, 0}, k = {out, cap, 0};
+    put_piece(t, &needed, p);
+    if (needed.n <= cap)
+        put_piece(t, &k, p);
+    return needed.n;
+}

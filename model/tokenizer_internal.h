@@ -1,0 +1,160 @@
+/* What the parts of the tokenizer share. Private to model/tokenizer.c, vocabulary.c, special.c, pretokenize.c, merge.c,
+ * bpe.c and spm.c. */
+#ifndef HEARTH_MODEL_TOKENIZER_INTERNAL_H
+#define HEARTH_MODEL_TOKENIZER_INTERNAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/status.h"
+#include "model/tokenizer.h"
+
+/* What kind of token a piece is; more than one may hold. */
+enum {
+    PIECE_UNKNOWN = 1,
+    PIECE_UNUSED = 2,
+    PIECE_NORMAL = 4,
+    PIECE_CONTROL = 8,
+    PIECE_USER_DEFINED = 16,
+    PIECE_BYTE = 32,
+    PIECE_RSTRIP = 64, /* swallows the white space after it */
+    PIECE_END = 128,   /* ends an answer */
+    PIECE_SPECIAL = PIECE_UNKNOWN | PIECE_CONTROL | PIECE_USER_DEFINED, /* cut out of the text before anything else */
+};
+
+/* A text with a number: tokens [0, n_vocab) as the file numbers them; from n_vocab on the texts that only merges mention
+ * ("ghosts"), which occur while merging but are no tokens. */
+struct piece {
+    const char *at; /* into the file, or into ghost_text; not NUL-terminated */
+    uint32_t n;
+    uint32_t flags;
+};
+
+/* Open addressing, linear probing, at most half full. */
+struct text_table {
+    struct text_slot {
+        uint32_t hash;
+        int32_t piece; /* -1: empty */
+    } *slots;
+    size_t n_slots; /* a power of two */
+    size_t used;
+};
+
+struct pair_table {
+    struct pair_slot {
+        int32_t left, right; /* pieces */
+        uint32_t rank;
+        int32_t merged; /* piece; -1: empty slot */
+    } *slots;
+    size_t n_slots;
+};
+
+struct pretokenizer; /* compiled patterns, pretokenize.c */
+
+struct tokenizer {
+    bool sentencepiece; /* else byte-level BPE */
+    bool add_bos, add_eos;
+    bool add_space_prefix; /* SentencePiece: a text begins with a space */
+    bool ignore_merges;    /* BPE: a word that is a token as a whole stays whole */
+    int32_t bos, eos, unk; /* -1: none */
+    int32_t n_vocab, n_pieces, cap_pieces;
+    struct piece *pieces; /* [cap_pieces] */
+    float *scores;        /* [n_vocab]; SentencePiece only */
+    struct text_table texts;
+    struct pair_table pairs; /* BPE merges */
+    char *ghost_text;
+    uint32_t max_piece; /* bytes of the longest token */
+    /* BPE: the piece of the character that stands for a byte; SentencePiece: the token of the byte, -1 if there is none. */
+    int32_t of_byte[256];
+    struct pretokenizer *pre;
+    int32_t *specials; /* [n_specials] by length, longest first */
+    int32_t *specials_by_text; /* [n_specials] indices into specials, sorted by text */
+    int32_t n_specials;
+    bool special_begins[256]; /* whether any special begins with this byte */
+};
+
+struct ids {
+    int32_t *at;
+    size_t n, cap;
+};
+
+/* Appends; ST_NOMEM. */
+status ids_push(struct ids *v, int32_t id);
+/* Makes *buffer hold n elements of `size` bytes, growing geometrically; contents are kept. ST_NOMEM. */
+status reserve(void **buffer, size_t *cap, size_t n, size_t size);
+
+/* --- vocabulary.c --- */
+/* Reads tokens, types and scores into t->pieces and t->texts. */
+status vocabulary_read(struct tokenizer *t, const struct gguf *g);
+/* Reads the merges into t->pairs, after vocabulary_read. */
+status merges_read(struct tokenizer *t, const struct gguf *g);
+/* The piece of this text, or -1. */
+int32_t find_text(const struct tokenizer *t, const char *at, size_t n);
+/* The token of this text, or -1: ghosts are not tokens. */
+int32_t find_token(const struct tokenizer *t, const char *at, size_t n);
+/* The merge of two pieces, or NULL. */
+const struct pair_slot *find_pair(const struct tokenizer *t, int32_t left, int32_t right);
+
+/* --- special.c --- */
+/* BOS, EOS, the end-of-answer set, and which tokens are cut out of texts. */
+status specials_read(struct tokenizer *t, const struct gguf *g);
+
+struct fragment {
+    size_t begin, end; /* of the text */
+    int32_t token;     /* -1: plain text */
+};
+struct fragments {
+    struct fragment *at;
+    size_t n, cap;
+};
+/* Cuts the special tokens out of a text. */
+status partition(const struct tokenizer *t, const char *text, size_t n, bool parse_special, struct fragments *out);
+
+/* --- pretokenize.c --- */
+/* By the name in tokenizer.ggml.pre; also says what else the name implies. ST_UNSUPPORTED is logged. */
+status pretokenizer_create(const char *name, size_t n, const char *where, struct pretokenizer **out, bool *ignore_merges,
+                           bool *add_bos);
+void pretokenizer_free(struct pretokenizer *p);
+
+/* UTF-8 as the patterns need it: broken bytes become U+FFFD, overlong forms short ones. *n_out <= 3 n. Whether the result
+ * holds surrogates (which are kept) is *surrogates. */
+void repair_utf8(const char *text, size_t n, char *out, size_t *n_out, bool *surrogates);
+
+typedef status word_fn(void *arg, const char *word, size_t n);
+/* Calls word(arg, ...) for each word of a text in order; the words together are the text, which must be repaired. */
+status pretokenize(const struct pretokenizer *p, const char *text, size_t n, bool surrogates, word_fn *word, void *arg);
+
+/* --- merge.c --- */
+struct symbol {
+    int32_t prev, next; /* -1: none */
+    uint32_t begin, n;  /* bytes of the text; n = 0: merged into another */
+    int32_t piece;      /* -1: none (SentencePiece) */
+};
+struct merge_work {
+    struct symbol *symbols;
+    size_t n_symbols, cap_symbols;
+    struct candidate *heap;
+    size_t n_heap, cap_heap;
+};
+/* Whether two neighbours merge, to what, and how soon (smaller first). */
+typedef bool pair_fn(const struct tokenizer *t, const char *text, const struct symbol *left, const struct symbol *right,
+                     uint32_t *order, int32_t *merged);
+/* Makes room for n symbols. */
+status merge_reserve(struct merge_work *w, size_t n);
+/* Appends a symbol behind the last one; merge_reserve came before. */
+void merge_append(struct merge_work *w, uint32_t begin, uint32_t n, int32_t piece);
+/* Merges neighbours, the smallest order first and the leftmost among equals, until none merge. O(n log n). */
+void merge_all(const struct tokenizer *t, struct merge_work *w, const char *text, pair_fn *pair);
+void merge_free(struct merge_work *w);
+
+/* --- bpe.c, spm.c --- */
+/* Appends the tokens of a plain text. */
+status bpe_encode(const struct tokenizer *t, struct merge_work *w, const char *text, size_t n, struct ids *out);
+/* `prefix`: the text is the first or follows a special token, so it begins with a space if the model has it so. */
+status spm_encode(const struct tokenizer *t, struct merge_work *w, const char *text, size_t n, bool prefix, struct ids *out);
+/* The character that stands for a byte in a byte-level vocabulary, as UTF-8 in out; returns its bytes, 1 or 2. */
+int byte_character(uint8_t byte, char out[2]);
+/* Its reverse: the byte that a code point stands for, or -1. */
+int character_byte(uint32_t code);
+
+#endif
