@@ -1,0 +1,48 @@
+#!/bin/sh
+# Installs what is missing, gets the test model, and builds and runs every test: as released, under AddressSanitizer and
+# UndefinedBehaviorSanitizer, and (what runs in threads) under ThreadSanitizer. Ends with one line of counts.
+#
+#   sh tests/run.sh            all three
+#   sh tests/run.sh release    one preset (or several)
+set -u
+cd "$(dirname "$0")/.." || exit 1
+[ $# -gt 0 ] || set -- release asan tsan
+
+sh deploy/packages.sh || exit 1
+HEARTH_TEST_MODEL=${HEARTH_TEST_MODEL:-$(sh deploy/model.sh)} || exit 1
+export HEARTH_TEST_MODEL
+# mpirun refuses root unless told that it is meant so.
+[ "$(id -u)" -ne 0 ] || export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+
+passed=0 failed=0 skipped=0
+
+attribute() { # NAME FILE; a number of the report's first element
+    sed -n "s/^[[:space:]]*$1=\"\([0-9]*\)\".*/\1/p; s/.*<testsuite .*[[:space:]]$1=\"\([0-9]*\)\".*/\1/p" "$2" | head -n 1
+}
+
+for preset in "$@"; do
+    echo "== $preset =="
+    report=$PWD/build/$preset/tests.xml
+    mkdir -p build
+    rm -f "$report"
+    if ! { cmake --preset "$preset" && cmake --build --preset "$preset"; } >"build/$preset.log" 2>&1; then
+        cat "build/$preset.log"
+        echo "the $preset build failed"
+        failed=$((failed + 1))
+        continue
+    fi
+    ctest --preset "$preset" --output-junit "$report" --timeout 300 </dev/null
+    result=$?
+    if [ ! -s "$report" ]; then
+        echo "$preset: ctest ran no test"
+        failed=$((failed + 1))
+        continue
+    fi
+    all=$(attribute tests "$report") bad=$(attribute failures "$report")
+    left_out=$(($(attribute skipped "$report") + $(attribute disabled "$report")))
+    [ "$result" -eq 0 ] || [ "$bad" -gt 0 ] || bad=1
+    passed=$((passed + all - bad - left_out)) failed=$((failed + bad)) skipped=$((skipped + left_out))
+done
+
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]

@@ -1,0 +1,121 @@
+#!/bin/sh
+# Fails when an #include crosses the room table, uses a vendor's header outside its place, or is not written
+# "room/file.h". The table is docs/architecture.md's.
+#
+#   rooms_test.sh ROOT              checks the tree
+#   rooms_test.sh --self-test ROOT  shows on a copy of the tree that the check finds what it is for
+set -eu
+
+check() { # ROOT; prints every violation
+    (cd "$1" && find base model wire kernels transport sparsity placement worker coordinator cli tests tools \
+        -name '*.[ch]' 2>/dev/null | sort | xargs awk '
+        BEGIN {
+            # Who may enter whom. "room/file.h" names one header of a room.
+            may["base"] = ""
+            may["model"] = may["wire"] = may["kernels"] = may["transport"] = "base"
+            may["sparsity"] = "base model kernels"
+            may["placement"] = "base model"
+            may["worker"] = "base wire model kernels transport sparsity placement/plan.h"
+            may["coordinator"] = "base wire model transport placement"
+            may["cli"] = "base model wire kernels transport sparsity placement worker coordinator"
+            may["tests"] = may["tools"] = may["cli"] " cli tests tools"
+            # Where a vendor header may be used, besides tests and tools.
+            place["mpi.h"] = place["nccl.h"] = place["infiniband/"] = place["rdma/"] = "transport"
+            place["cuda"] = "kernels/cuda transport/nccl.c"
+            place["immintrin.h"] = place["x86intrin.h"] = place["cpuid.h"] = place["arm_neon.h"] = "kernels"
+            place["pcre2.h"] = place["xxhash.h"] = "model"
+            place["jansson.h"] = "placement cli"
+            place["argp.h"] = place["hwloc"] = "cli"
+            place["cmocka.h"] = "tests"
+        }
+        function room_of(path) { sub(/\/.*/, "", path); return path }
+        function starts(text, prefix) { return substr(text, 1, length(prefix)) == prefix }
+        function wrong(why) { print FILENAME ":" FNR ": " why }
+        function check_own(header, room,   n, i, allowed) {
+            if (!(room_of(header) in may) || header !~ /^[^.\/][^\/]*\/[^.]/ || header ~ /\.\./) {
+                wrong("\"" header "\" is not written \"room/file.h\"")
+                return
+            }
+            if (room_of(header) == room)
+                return
+            n = split(may[room], allowed, " ")
+            for (i = 1; i <= n; i++)
+                if (allowed[i] == header || allowed[i] == room_of(header))
+                    return
+            wrong(room " may not enter " header)
+        }
+        function check_vendor(header, room,   v, n, i, where) {
+            if (room_of(header) in may) {
+                wrong("<" header "> is a header of a room and is written with quotes")
+                return
+            }
+            if (room == "tests" || room == "tools")
+                return
+            for (v in place) {
+                if (!starts(header, v))
+                    continue
+                n = split(place[v], where, " ")
+                for (i = 1; i <= n; i++)
+                    if (starts(FILENAME, where[i]))
+                        return
+                wrong("<" header "> belongs into " place[v] " only")
+            }
+        }
+        /^[ \t]*#[ \t]*include/ {
+            header = $0
+            sub(/^[ \t]*#[ \t]*include[ \t]*/, "", header)
+            if (header ~ /^"[^"]+"/) {
+                split(header, part, "\"")
+                check_own(part[2], room_of(FILENAME))
+            } else if (header ~ /^<[^>]+>/) {
+                split(header, part, /[<>]/)
+                check_vendor(part[2], room_of(FILENAME))
+            } else {
+                wrong("an include that is neither \"...\" nor <...>")
+            }
+        }')
+}
+
+# FILE LINE: in a copy of the tree with LINE added to FILE (made if need be), the check must find exactly that.
+must_find() {
+    mkdir -p "$(dirname "$copy/$1")"
+    cp "$copy/$1" "$copy/saved" 2>/dev/null || : > "$copy/saved"
+    printf '%s\n' "$2" >> "$copy/$1"
+    found=$(check "$copy")
+    cp "$copy/saved" "$copy/$1"
+    case $found in
+    "$1:"*) printf 'finds  %s\n' "$found" ;;
+    *) printf 'MISSES %s in %s: %s\n' "$2" "$1" "$found"; failed=1 ;;
+    esac
+}
+
+self_test() {
+    copy=$(mktemp -d) failed=0
+    trap 'rm -rf "$copy"' EXIT
+    (cd "$1" && tar cf - base model wire kernels transport placement worker coordinator cli) | (cd "$copy" && tar xf -)
+    must_find worker/probe_a.c '#include "coordinator/session.h"'
+    must_find coordinator/probe_b.c '#include "worker/worker.h"'
+    must_find worker/probe_c.c '#include "placement/probe.h"'
+    must_find base/log.c '  #  include "model/model.h"'
+    must_find cli/main.c '#include "text.h"'
+    must_find cli/main.c '#include "../base/log.h"'
+    must_find cli/main.c '#include "cli/../base/log.h"'
+    must_find cli/main.c '#include <base/log.h>'
+    must_find cli/main.c '#include HEADER'
+    must_find worker/probe_d.c '#include <mpi.h>'
+    must_find model/probe_e.c '#include <jansson.h>'
+    must_find worker/probe_f.c '#include <immintrin.h>'
+    must_find kernels/probe_g.c '#include <cuda_runtime.h>'
+    must_find transport/probe_h.c '#include "wire/wire.h"'
+    return $failed
+}
+
+if [ "$1" = --self-test ]; then
+    self_test "$2"
+else
+    violations=$(check "$1")
+    if [ -n "$violations" ]; then
+        printf '%s\n' "$violations"
+        exit 1
+    fi
+fi
