@@ -1,15 +1,32 @@
 # Every tests/unit/NAME_test.c and tests/conformance/NAME_test.c is a cmocka program of that name; ctest runs them all.
+# The other files of tests/conformance are the suites that they share; NAME_bench.c is a program of its own.
 include(CTest)
 if(BUILD_TESTING)
     set(rooms cli coordinator worker placement transport wire kernels model base)
+    file(GLOB suites CONFIGURE_DEPENDS tests/conformance/*.c)
+    list(FILTER suites EXCLUDE REGEX "_(test|bench)\\.c$")
+    add_library(suites STATIC ${suites})
+    target_link_libraries(suites PUBLIC transport kernels base)
     file(GLOB sources CONFIGURE_DEPENDS tests/unit/*_test.c tests/conformance/*_test.c)
     foreach(source ${sources})
         get_filename_component(name ${source} NAME_WE)
         add_executable(${name} ${source})
-        target_link_libraries(${name} PRIVATE ${rooms} PkgConfig::CMOCKA PkgConfig::JANSSON)
+        target_link_libraries(${name} PRIVATE suites ${rooms} PkgConfig::CMOCKA PkgConfig::JANSSON)
         target_compile_definitions(${name} PRIVATE TEST_DATA="${PROJECT_SOURCE_DIR}/tests/vectors")
+        file(STRINGS ${source} fails_allocations REGEX "tests/unit/alloc_fail.h")
+        if(fails_allocations)
+            target_link_options(${name} PRIVATE -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc)
+        endif()
         add_test(NAME ${name} COMMAND ${name})
     endforeach()
+
+    file(GLOB sources CONFIGURE_DEPENDS tests/conformance/*_bench.c)
+    foreach(source ${sources})
+        get_filename_component(name ${source} NAME_WE)
+        add_executable(${name} ${source})
+        target_link_libraries(${name} PRIVATE suites)
+    endforeach()
+    include(cmake/mpi_tests.cmake)
 endif()
 
 # tools/NAME.c is a developer's program hearth-NAME.

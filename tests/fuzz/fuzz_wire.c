@@ -1,5 +1,6 @@
 /* Every wire decoder. The first byte picks the message and the limits; the rest is the message, which is copied to an
- * aligned block of exactly its size. What decodes is read to its last byte, as its users do. */
+ * aligned block of exactly its size; or, since exact sizes are hard to guess, what a valid message is changed by. What
+ * decodes is read to its last byte, as its users do. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,6 +76,64 @@ static void decode(int kind, uint8_t *in, size_t n, const struct wire_limits *li
         require(memchr(reason, 0, sizeof reason) != NULL);
 }
 
+/* A valid message of n_tokens into `out`, which is zero. Returns its size. */
+static size_t encode(int kind, uint32_t n_tokens, const struct wire_limits *lim, uint8_t *out, size_t cap)
+{
+    static const uint8_t tokens[4 * 256];
+    static const int32_t numbers[256];
+    struct wire_step step = {.id = 1, .want = WANT_SCORES, .n_tokens = n_tokens, .tokens = tokens};
+    struct wire_ffn ffn = {.id = 1, .n_tokens = n_tokens, .form = lim->d_model % 32 ? FORM_F32 : FORM_Q8};
+    struct wire_partial partial = {.id = 1, .n_tokens = n_tokens};
+    struct wire_result result = {.id = 1, .n_values = n_tokens};
+    struct wire_sampling sampling = {.temperature = 1};
+    struct wire_hello hello = {.version = WIRE_VERSION};
+    float *hidden;
+    switch (kind) {
+    case WIRE_STEP:
+        return wire_step_encode(&step, numbers, out, cap);
+    case WIRE_HIDDEN:
+        return wire_hidden_encode(&step, lim, out, cap, &hidden);
+    case WIRE_FFN:
+        return wire_ffn_encode(&ffn, lim, out, cap);
+    case WIRE_PARTIAL:
+        return wire_partial_encode(&partial, lim, out, cap);
+    case WIRE_RESULT:
+        return wire_result_encode(&result, lim, out, cap);
+    case WIRE_SAMPLING:
+        return wire_sampling_encode(&sampling, out, cap);
+    case WIRE_HELLO:
+        return wire_hello_encode(&hello, out, cap);
+    default:
+        return wire_failed_encode("a reason", out, cap);
+    }
+}
+
+static void decode_changed(int kind, const uint8_t *data, size_t n, const struct wire_limits *lim)
+{
+    static _Alignas(64) uint8_t valid[1 << 16];
+    void *message = NULL;
+    memset(valid, 0, sizeof valid);
+    size_t size = encode(kind, n ? data[0] % lim->n_batch + 1 : 1, lim, valid, sizeof valid);
+    require(size > 0);
+    if (posix_memalign(&message, 64, size) != 0)
+        return;
+    memcpy(message, valid, size);
+    for (size_t i = 1; i < n && i <= size; i++)
+        ((uint8_t *)message)[i - 1] ^= data[i];
+    decode(kind, message, size, lim);
+    free(message);
+}
+
+static void decode_as_is(int kind, const uint8_t *data, size_t n, const struct wire_limits *lim)
+{
+    void *message = NULL;
+    if (posix_memalign(&message, 64, n) != 0)
+        return;
+    memcpy(message, data, n);
+    decode(kind, message, n, lim);
+    free(message);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     static const struct wire_limits limits[] = {
@@ -82,13 +141,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         {.n_batch = 256, .n_ctx = 4096, .n_vocab = 49152, .n_layers = 30, .d_model = 20},
     };
     struct log_catcher quiet;
-    void *message = NULL;
-    if (n < 1 || posix_memalign(&message, 64, n - 1) != 0)
+    if (n < 1)
         return 0;
-    memcpy(message, data + 1, n - 1);
     log_catch(&quiet);
-    decode(data[0] % WIRE_KINDS, message, n - 1, &limits[data[0] / 128]);
+    (data[0] & 64 ? decode_changed : decode_as_is)(data[0] % 64 % WIRE_KINDS, data + 1, n - 1, &limits[data[0] / 128]);
     log_catch(NULL);
-    free(message);
     return 0;
 }

@@ -1,0 +1,16 @@
+# Tests that run under mpirun. Ranks share the cores: --oversubscribe allows more of them than there are.
+set(mpirun ${MPIEXEC_EXECUTABLE} --allow-run-as-root --oversubscribe --bind-to none)
+# MPI unloads plug-ins whose memory it never frees, which no suppression can name: leaks are found in process instead.
+set(mpi_environment ASAN_OPTIONS=detect_leaks=0)
+
+add_executable(transport_mpi tests/mpi/transport_mpi.c)
+target_link_libraries(transport_mpi PRIVATE suites)
+foreach(n_ranks 1 2 3 4)
+    add_test(NAME transport_mpi_${n_ranks} COMMAND ${mpirun} -np ${n_ranks} $<TARGET_FILE:transport_mpi>)
+    set_tests_properties(transport_mpi_${n_ranks} PROPERTIES
+        PROCESSORS ${n_ranks} TIMEOUT 300 ENVIRONMENT ${mpi_environment})
+endforeach()
+
+add_test(NAME rank_death
+    COMMAND sh ${PROJECT_SOURCE_DIR}/tests/mpi/rank_death.sh ${MPIEXEC_EXECUTABLE} $<TARGET_FILE:transport_mpi>)
+set_tests_properties(rank_death PROPERTIES PROCESSORS 3 TIMEOUT 120 ENVIRONMENT ${mpi_environment})
