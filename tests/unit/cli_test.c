@@ -1,0 +1,230 @@
+/* The parts of the command line that need no model. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+#include "base/log.h"
+#include "cli/conversation.h"
+#include "cli/options.h"
+#include "cli/table.h"
+#include "cli/text.h"
+#include "cli/topology.h"
+
+/* What `write` prints into a memory stream. */
+static char *printed(void (*write)(FILE *out, const void *arg), const void *arg)
+{
+    char *text = NULL;
+    size_t n = 0;
+    FILE *out = open_memstream(&text, &n);
+    assert_non_null(out);
+    write(out, arg);
+    fclose(out);
+    return text;
+}
+
+static void test_utf8_whole(void **state)
+{
+    (void)state;
+    assert_int_equal(utf8_whole("abc", 3), 3);
+    assert_int_equal(utf8_whole("", 0), 0);
+    assert_int_equal(utf8_whole("a\xc3", 2), 1);             /* the first byte of two */
+    assert_int_equal(utf8_whole("a\xc3\xb6", 3), 3);
+    assert_int_equal(utf8_whole("a\xf0\x9f\x98", 4), 1);     /* three bytes of four */
+    assert_int_equal(utf8_whole("a\xf0\x9f\x98\x80", 5), 5);
+    assert_int_equal(utf8_whole("\xe2\x82", 2), 0);
+    assert_int_equal(utf8_whole("a\xff", 2), 2);             /* begins nothing: waiting would not help */
+    assert_int_equal(utf8_whole("a\x80\x80\x80\x80", 5), 5); /* continues nothing */
+}
+
+/* Every flush ends on a whole character, and nothing is lost. */
+static void test_utf8_stream(void **state)
+{
+    (void)state;
+    static const char text[] = "z\xc3\xb6\xf0\x9f\x98\x80\xe2\x82\xac\xff!\xf0\x9f";
+    char *out_text = NULL;
+    size_t n_out = 0, n = sizeof text - 1;
+    FILE *out = open_memstream(&out_text, &n_out);
+    struct utf8_stream s = {.out = out};
+    for (size_t i = 0; i < n; i++) {
+        utf8_write(&s, text + i, 1);
+        assert_int_equal(utf8_whole(out_text, n_out), n_out);
+    }
+    assert_int_equal(n_out, n - 2); /* the unfinished end waits */
+    utf8_end(&s);
+    assert_int_equal(n_out, n);
+    assert_memory_equal(out_text, text, n);
+    fclose(out);
+    free(out_text);
+}
+
+static void test_utf8_long_piece(void **state)
+{
+    (void)state;
+    char *text = malloc(3 * PIECE_MAX + 1), *out_text = NULL;
+    size_t n_out = 0;
+    FILE *out = open_memstream(&out_text, &n_out);
+    struct utf8_stream s = {.out = out};
+    assert_non_null(text);
+    for (size_t i = 0; i < PIECE_MAX; i++)
+        memcpy(text + 3 * i, "\xe2\x82\xac", 3);
+    utf8_write(&s, text, 3 * PIECE_MAX);
+    utf8_end(&s);
+    assert_int_equal(n_out, 3 * PIECE_MAX);
+    assert_memory_equal(out_text, text, n_out);
+    fclose(out);
+    free(out_text);
+    free(text);
+}
+
+static void test_shares(void **state)
+{
+    (void)state;
+    double shares[4];
+    int n = 0;
+    struct log_catcher caught;
+    assert_int_equal(options_shares("3,1", shares, 4, &n), ST_OK);
+    assert_int_equal(n, 2);
+    assert_true(shares[0] == 3 && shares[1] == 1);
+    assert_int_equal(options_shares("0.5", shares, 4, &n), ST_OK);
+    assert_int_equal(n, 1);
+    static const char *const wrong[] = {"", "3,", ",3", "3,,1", "3;1", "0,1", "-1,1", "x", "nan,1", "inf", "3,1x",
+                                        "1,1,1,1,1"};
+    log_catch(&caught);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        caught.first_error[0] = '\0';
+        n = 7;
+        assert_int_equal(options_shares(wrong[i], shares, 4, &n), ST_USAGE);
+        assert_int_equal(n, 7);
+        assert_true(caught.first_error[0]);
+    }
+    log_catch(NULL);
+}
+
+static void write_rows(FILE *out, const void *arg)
+{
+    const enum table_format *format = arg;
+    json_t *rows = json_pack("[{s:s, s:f, s:i}, {s:s, s:f, s:i}]", "test", "pp512", "rate", 1234.56, "n", 1, "test", "t",
+                             "rate", 2.5, "n", 20);
+    assert_int_equal(table_print(out, rows, *format), ST_OK);
+    json_decref(rows);
+}
+
+static void test_table(void **state)
+{
+    (void)state;
+    static const char *const expected[] = {
+        [TABLE_MD] = "| test  |   rate |  n |\n"
+                     "| ----- | -----: | -: |\n"
+                     "| pp512 | 1234.6 |  1 |\n"
+                     "| t     |   2.50 | 20 |\n",
+        [TABLE_CSV] = "test,rate,n\npp512,1234.6,1\nt,2.50,20\n",
+    };
+    for (int f = TABLE_MD; f <= TABLE_CSV; f++) {
+        enum table_format format = (enum table_format)f;
+        char *text = printed(write_rows, &format);
+        assert_string_equal(text, expected[f]);
+        free(text);
+    }
+    enum table_format json = TABLE_JSON;
+    char *text = printed(write_rows, &json);
+    json_t *back = json_loads(text, 0, NULL);
+    assert_int_equal(json_array_size(back), 2);
+    assert_string_equal(json_string_value(json_object_get(json_array_get(back, 0), "test")), "pp512");
+    assert_int_equal(json_integer_value(json_object_get(json_array_get(back, 1), "n")), 20);
+    json_decref(back);
+    free(text);
+}
+
+/* Machines in hwloc's words, and what ranks get of them. */
+static void test_topology(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *machine;
+        int cores, nodes, ranks, threads_each, node_of_last;
+        bool bound;
+    } cases[] = {
+        {"core:4 pu:1", 4, 1, 1, 4, -1, false},
+        {"core:8 pu:2", 8, 1, 2, 4, -1, false},          /* hyper-threads are no cores */
+        {"core:8 pu:2", 8, 1, 2, 8, -1, true},           /* bound: what is left is the rank's own */
+        {"core:2 pu:2", 2, 1, 4, 1, -1, false},          /* more ranks than cores: one thread each */
+        {"node:2 core:6 pu:2", 12, 2, 2, 6, 1, false},
+        {"node:2 core:6 pu:2", 12, 2, 1, 12, -1, false}, /* one rank uses both nodes */
+        {"node:2 core:6 pu:2", 12, 2, 3, 4, -1, false},  /* three do not divide into two */
+        {"node:4 core:2 pu:1", 8, 4, 8, 1, 3, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct topology *t;
+        assert_int_equal(topology_open(cases[i].machine, &t), ST_OK);
+        assert_int_equal(topology_cores(t), cases[i].cores);
+        assert_int_equal(topology_nodes(t), cases[i].nodes);
+        assert_int_equal(topology_threads(t, cases[i].ranks, cases[i].bound), cases[i].threads_each);
+        assert_int_equal(topology_node_of(t, cases[i].ranks - 1, cases[i].ranks), cases[i].node_of_last);
+        topology_close(t);
+    }
+}
+
+static void test_topology_of_nonsense(void **state)
+{
+    (void)state;
+    struct log_catcher caught;
+    struct topology *t = NULL;
+    log_catch(&caught);
+    assert_int_equal(topology_open("nonsense:0", &t), ST_INTERNAL);
+    log_catch(NULL);
+    assert_null(t);
+    assert_true(caught.first_error[0]);
+}
+
+static void test_this_machine(void **state)
+{
+    (void)state;
+    struct launch alone = {.local_ranks = 1};
+    int threads = 0;
+    topology_settle(&alone, 1, &threads);
+    assert_true(threads >= 1);
+    threads = 3;
+    topology_settle(&alone, 1, &threads);
+    assert_int_equal(threads, 3);
+}
+
+static void test_conversation_drops_oldest(void **state)
+{
+    (void)state;
+    struct conversation c = {0};
+    static const char *const roles[] = {"system", "user", "assistant", "user", "assistant", "user"};
+    static const char *const texts[] = {"s", "u1", "a1", "u2", "a2", "u3"};
+    for (int i = 0; i < 6; i++)
+        assert_int_equal(conversation_add(&c, roles[i], texts[i]), ST_OK);
+    assert_true(conversation_drop_oldest(&c));
+    assert_int_equal(c.n, 4);
+    assert_string_equal(c.messages[0].content, "s");
+    assert_string_equal(c.messages[1].content, "u2");
+    assert_true(conversation_drop_oldest(&c));
+    assert_int_equal(c.n, 2);
+    assert_string_equal(c.messages[1].content, "u3");
+    assert_false(conversation_drop_oldest(&c)); /* the system message and the question stay */
+    assert_int_equal(c.n, 2);
+    conversation_free(&c);
+    assert_false(conversation_drop_oldest(&c));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_utf8_whole),
+        cmocka_unit_test(test_utf8_stream),
+        cmocka_unit_test(test_utf8_long_piece),
+        cmocka_unit_test(test_shares),
+        cmocka_unit_test(test_table),
+        cmocka_unit_test(test_topology),
+        cmocka_unit_test(test_topology_of_nonsense),
+        cmocka_unit_test(test_this_machine),
+        cmocka_unit_test(test_conversation_drops_oldest),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
