@@ -1,0 +1,89 @@
+/* Sending and waiting. Whoever waits serves: a request for this rank's neurons never waits for anything itself. */
+#include <sched.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "worker/internal.h"
+
+/* Polls before a waiting rank yields, and before it starts to sleep: an answer usually comes within microseconds, the
+ * next prompt perhaps tomorrow. */
+enum { POLLS_BEFORE_YIELD = 64, POLLS_BEFORE_SLEEP = 20000, SLEEP_NS = 100000 };
+
+void be_idle(unsigned *polls)
+{
+    ++*polls;
+    if (*polls > POLLS_BEFORE_SLEEP) {
+        nanosleep(&(struct timespec){.tv_nsec = SLEEP_NS}, NULL);
+        *polls = POLLS_BEFORE_SLEEP;
+    } else if (*polls > POLLS_BEFORE_YIELD) {
+        sched_yield();
+    }
+}
+
+static status take_failed(struct worker *w, struct arrival *a)
+{
+    uint8_t message[WIRE_FAILED_MAX];
+    char reason[WIRE_FAILED_MAX];
+    if (a->size > sizeof message) {
+        log_error("rank %d failed", a->from);
+        return ST_PEER;
+    }
+    status st = transport_receive(w->o.transport, a, message);
+    if (!st)
+        st = wire_failed_decode(message, a->size, reason);
+    if (!st)
+        log_error("rank %d: %s", a->from, reason);
+    return ST_PEER;
+}
+
+status serve_or_find(struct worker *w, uint32_t kinds, struct arrival *a, bool *found)
+{
+    const uint32_t served = 1u << WIRE_FFN | 1u << WIRE_FAILED;
+    status st = transport_poll(w->o.transport, kinds | served, a, found);
+    while (!st && *found && !(kinds >> a->kind & 1)) {
+        st = a->kind == WIRE_FFN ? shard_serve(w, a) : take_failed(w, a);
+        if (!st)
+            st = transport_poll(w->o.transport, kinds | served, a, found);
+    }
+    return st;
+}
+
+status outbox_wait(struct worker *w, struct outbox *b)
+{
+    bool done = false;
+    unsigned polls = 0;
+    for (;;) {
+        status st = transport_sent(w->o.transport, &b->send, &done);
+        if (st || done)
+            return st;
+        struct arrival a;
+        bool found;
+        st = serve_or_find(w, 0, &a, &found);
+        if (st)
+            return st;
+        be_idle(&polls);
+    }
+}
+
+status outbox_send(struct worker *w, struct outbox *b, int to, int kind, size_t size)
+{
+    return transport_send(w->o.transport, to, kind, b->buffer, size, &b->send);
+}
+
+void worker_fail(struct transport *t, const char *reason)
+{
+    uint8_t message[WIRE_FAILED_MAX];
+    struct send sends[PLAN_MAX_RANKS];
+    size_t size = wire_failed_encode(reason, message, sizeof message);
+    double deadline = clock_s() + 1.0;
+    for (int r = 0; r < t->n_ranks && r < PLAN_MAX_RANKS; r++)
+        if (r != t->rank && transport_send(t, r, WIRE_FAILED, message, size, &sends[r]))
+            return; /* the transport itself is gone: peers notice that */
+    for (int r = 0; r < t->n_ranks && r < PLAN_MAX_RANKS; r++) {
+        bool done = r == t->rank;
+        while (!done && clock_s() < deadline && transport_sent(t, &sends[r], &done) == ST_OK)
+            sched_yield();
+    }
+}

@@ -1,0 +1,145 @@
+/* The parts of a worker, shared by the files of this folder. d_model is written d, tokens of a step n. */
+#ifndef HEARTH_WORKER_INTERNAL_H
+#define HEARTH_WORKER_INTERNAL_H
+
+#include "base/arena.h"
+#include "base/threads.h"
+#include "model/sampler.h"
+#include "worker/worker.h"
+
+enum {
+    QUERY_ROWS = 32, /* query vectors of one KV head that one piece of attention takes together */
+    LOGIT_ROWS = 16, /* tokens whose logits are computed together when a text is scored */
+    STAGE_BUFFERS = 2 /* hidden states on their way to the next stage */
+};
+
+/* A layer of this rank's stage. Weight matrices are packed, vectors are f32; NULL: the model has none. */
+struct stage_layer {
+    float *attn_norm, *ffn_norm;     /* [d] */
+    struct packed q, k, v, o;
+    float *q_bias, *k_bias, *v_bias, *o_bias;
+    float *q_norm, *k_norm;          /* [head_dim] */
+    uint16_t *k_cache;               /* [n_kv_heads, n_ctx / KV_TILE, head_dim, KV_TILE] f16 */
+    uint16_t *v_cache;               /* [n_kv_heads, n_ctx, head_dim] f16 */
+};
+
+/* This rank's neurons of a layer. */
+struct shard {
+    int64_t begin, end;              /* of the layer's neurons; equal: none */
+    struct packed gate, up;          /* [end - begin, d] */
+    struct packed down;              /* [d, end - begin] */
+};
+
+/* A message this rank sends again and again. */
+struct outbox {
+    uint8_t *buffer;
+    size_t capacity;
+    struct send send;                /* one under way at most */
+};
+
+/* What a thread needs for attention. */
+struct attention_scratch {
+    float *q, *out;                  /* [QUERY_ROWS, head_dim] */
+    float *scores;                   /* [QUERY_ROWS, score_stride] */
+};
+
+struct stage {
+    int first, last;                 /* layers [first, last); equal: this rank is no stage */
+    bool is_first, is_last;          /* it embeds; it samples */
+    int next;                        /* rank of the next stage, -1 if last */
+    struct stage_layer *layers;      /* [last - first] */
+    double *rope_freq;               /* [n_rot / 2] */
+    float *out_norm;                 /* [d], last stage */
+    struct packed output;            /* [n_vocab, d], last stage */
+    uint32_t length;                 /* tokens in the KV cache */
+
+    float *x;                        /* [n, d] the residual stream */
+    float *cos_sin;                  /* [n, n_rot] */
+    struct acts in;                  /* [n, d] what the projections read */
+    float *q, *k, *v;                /* [n, heads * head_dim], [n, kv_heads * head_dim] twice */
+    struct acts mixed;               /* [n, heads * head_dim] what attention gives */
+    float *y;                        /* [n, d] a block's output */
+    struct attention_scratch *scratch; /* [n_threads] */
+    int64_t score_stride;
+    float *logits;                   /* [LOGIT_ROWS, n_vocab], last stage */
+    float *scores;                   /* [n_batch] minus log probabilities, last stage */
+
+    uint8_t *step_buffer;            /* a received STEP or HIDDEN */
+    size_t step_capacity;
+    struct outbox hidden[STAGE_BUFFERS]; /* to the next stage */
+    int hidden_turn;
+    struct outbox ffn;               /* x to the owners; sent to several ranks: one send each */
+    struct send *ffn_sends;          /* [n_ranks] */
+    uint8_t **partials;              /* [n_ranks] received PARTIALs, NULL for ranks that hold no neurons */
+    struct outbox result;
+    struct sampler *sampler;         /* last stage; NULL elsewhere */
+};
+
+struct worker {
+    struct worker_options o;
+    int rank, n_ranks;
+    struct wire_limits limits;
+    struct arena arena;
+    uint64_t weight_bytes, kv_bytes; /* of the arena */
+    struct pool *pool;
+    struct stage stage;
+    struct shard *shards;            /* [n_layers] */
+
+    /* What serving and the own part of an FFN need: never two at a time. */
+    struct acts request;             /* [n, d] x of a received FFN message */
+    uint8_t *request_buffer;
+    float *gate, *up;                /* [n, widest own shard] */
+    struct acts activated;           /* [n, widest own shard] */
+    struct outbox *replies;          /* [n_ranks] PARTIAL to each stage that may ask */
+    bool stopped;
+};
+
+/* layout.c: hands out every array from w->arena; the same code on a dry arena counts. */
+status worker_lay_out(struct worker *w);
+/* load.c: fills in the weights. */
+status worker_load(struct worker *w);
+
+/* exchange.c */
+status outbox_wait(struct worker *w, struct outbox *b); /* until its last send is done, serving meanwhile */
+status outbox_send(struct worker *w, struct outbox *b, int to, int kind, size_t size);
+/* Handles one arrival of a kind in `kinds`, beside FFN and FAILED which are always handled. *found tells whether. For
+ * other kinds the arrival is handed to the caller in *a. */
+status serve_or_find(struct worker *w, uint32_t kinds, struct arrival *a, bool *found);
+/* Between polls that found nothing: gives the processor away, the longer the wait the more. */
+void be_idle(unsigned *polls);
+
+/* stage.c */
+status stage_run(struct worker *w, const struct arrival *a);
+/* attention.c: x += attention(norm(x)), for n tokens from position on. */
+void attention_block(struct worker *w, struct stage_layer *layer, uint32_t position, uint32_t n);
+/* kv.c: stores token t's key and value at a position. */
+void kv_store(const struct worker *w, struct stage_layer *layer, uint32_t position, const float *k, const float *v);
+/* f16 elements of a layer's keys, or values. */
+size_t kv_elements(const struct worker *w);
+/* One KV head's keys and values. */
+const uint16_t *kv_keys(const struct worker *w, const struct stage_layer *layer, int64_t head);
+const uint16_t *kv_values(const struct worker *w, const struct stage_layer *layer, int64_t head);
+/* ffn.c: x += ffn(norm(x)), with the neurons of all ranks. */
+status ffn_block(struct worker *w, int layer, uint64_t step, uint32_t n);
+/* shard.c: sum[n, d] = the part of this rank's neurons. */
+void shard_compute(struct worker *w, int layer, const struct acts *x, uint32_t n, float *sum);
+bool shard_wants_q8(const struct worker *w, int layer);
+bool shard_wants_f32(const struct worker *w, int layer);
+status shard_serve(struct worker *w, struct arrival *a);
+/* merge.c: adds the partial sums of all owners in rank order to x. */
+void merge_partials(struct worker *w, int layer, uint32_t n, float *own);
+/* head.c: norm, logits, and what the step wants; sends RESULT. */
+status head_run(struct worker *w, const struct wire_step *s);
+
+/* How many of n groups a thread takes at a time: small enough to share evenly, large enough to stay in cache. */
+int64_t group_grain(const struct worker *w, int64_t groups);
+/* acts of tokens [t, t + 1), columns [begin, begin + cols). */
+static inline struct acts acts_slice(const struct acts *a, int64_t t, int64_t begin, int64_t cols)
+{
+    return (struct acts){.cols = cols,
+                         .f32 = a->f32 + t * a->cols + begin,
+                         .codes = a->codes + t * a->cols + begin,
+                         .blocks = a->blocks + (t * a->cols + begin) / ACT_BLOCK};
+}
+
+#endif

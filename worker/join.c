@@ -1,0 +1,41 @@
+/* How a rank joins: it says what it has, and waits to be taken. */
+#include "base/log.h"
+#include "worker/internal.h"
+
+static status send_and_wait(struct transport *t, int kind, const void *data, size_t size)
+{
+    struct send s;
+    bool done = false;
+    unsigned polls = 0;
+    status st = transport_send(t, 0, kind, data, size, &s);
+    while (!st && !done) {
+        st = transport_sent(t, &s, &done);
+        be_idle(&polls);
+    }
+    return st;
+}
+
+status worker_join(struct transport *t, const struct wire_hello *hello)
+{
+    uint8_t message[WIRE_HELLO_MAX], answer[WIRE_FAILED_MAX];
+    struct arrival a;
+    bool found = false;
+    unsigned polls = 0;
+    status st = send_and_wait(t, WIRE_HELLO, message, wire_hello_encode(hello, message, sizeof message));
+    while (!st && !found) {
+        st = transport_poll(t, 1u << WIRE_WELCOME | 1u << WIRE_FAILED, &a, &found);
+        be_idle(&polls);
+    }
+    if (!st && a.size > sizeof answer) {
+        log_error("rank %d: answer of %zu bytes to its hello", t->rank, a.size);
+        return ST_FORMAT;
+    }
+    if (!st)
+        st = transport_receive(t, &a, answer);
+    return st ? st : a.kind == WIRE_WELCOME ? ST_OK : ST_PEER;
+}
+
+status worker_ready(struct transport *t)
+{
+    return send_and_wait(t, WIRE_WELCOME, NULL, 0);
+}

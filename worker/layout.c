@@ -1,0 +1,193 @@
+/* Every array of a worker, handed out from one arena. A dry arena counts the same calls: memory is known before loading. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "worker/internal.h"
+
+static float *floats(struct worker *w, int64_t n) { return arena_alloc(&w->arena, (size_t)n * sizeof(float)); }
+
+static void lay_matrix(struct worker *w, struct packed *p, const struct matrix *m, int64_t rows, int64_t cols)
+{
+    packed_shape(p, m->type, rows, cols);
+    p->data = arena_alloc(&w->arena, packed_bytes(p));
+}
+
+static float *lay_vector(struct worker *w, const struct matrix *m)
+{
+    return m->data ? floats(w, m->cols) : NULL;
+}
+
+static void lay_acts(struct worker *w, struct acts *a, int64_t n, int64_t cols)
+{
+    *a = (struct acts){.cols = cols, .f32 = floats(w, n * cols)};
+    a->codes = arena_alloc(&w->arena, (size_t)(n * cols));
+    a->blocks = arena_alloc(&w->arena, (size_t)(n * cols / ACT_BLOCK) * sizeof *a->blocks);
+}
+
+static void lay_outbox(struct worker *w, struct outbox *b, size_t capacity)
+{
+    *b = (struct outbox){.buffer = arena_alloc(&w->arena, capacity), .capacity = capacity};
+    atomic_store(&b->send.done, true);
+}
+
+static void lay_layer(struct worker *w, int layer)
+{
+    const struct layer_weights *f = &w->o.model->layers[layer];
+    struct stage_layer *l = &w->stage.layers[layer - w->stage.first];
+    l->attn_norm = lay_vector(w, &f->attn_norm);
+    l->ffn_norm = lay_vector(w, &f->ffn_norm);
+    lay_matrix(w, &l->q, &f->q, f->q.rows, f->q.cols);
+    lay_matrix(w, &l->k, &f->k, f->k.rows, f->k.cols);
+    lay_matrix(w, &l->v, &f->v, f->v.rows, f->v.cols);
+    lay_matrix(w, &l->o, &f->o, f->o.rows, f->o.cols);
+    l->q_bias = lay_vector(w, &f->q_bias);
+    l->k_bias = lay_vector(w, &f->k_bias);
+    l->v_bias = lay_vector(w, &f->v_bias);
+    l->o_bias = lay_vector(w, &f->o_bias);
+    l->q_norm = lay_vector(w, &f->q_norm);
+    l->k_norm = lay_vector(w, &f->k_norm);
+}
+
+/* The widest of this rank's shards; a worker without neurons has none. */
+static int64_t lay_shards(struct worker *w)
+{
+    const struct model *m = w->o.model;
+    int64_t widest = 0;
+    for (int i = 0; i < m->hp.n_layers; i++) {
+        const struct layer_weights *f = &m->layers[i];
+        struct shard *s = &w->shards[i];
+        s->begin = w->o.plan->layers[i].bound[w->rank];
+        s->end = w->o.plan->layers[i].bound[w->rank + 1];
+        int64_t n = s->end - s->begin;
+        widest = n > widest ? n : widest;
+        lay_matrix(w, &s->gate, &f->gate, n, f->gate.cols);
+        lay_matrix(w, &s->up, &f->up, n, f->up.cols);
+        lay_matrix(w, &s->down, &f->down, f->down.rows, n);
+    }
+    return widest;
+}
+
+static void lay_kv(struct worker *w)
+{
+    for (int i = 0; i < w->stage.last - w->stage.first; i++) {
+        w->stage.layers[i].k_cache = arena_alloc(&w->arena, kv_elements(w) * sizeof(uint16_t));
+        w->stage.layers[i].v_cache = arena_alloc(&w->arena, kv_elements(w) * sizeof(uint16_t));
+    }
+}
+
+static void lay_stage_buffers(struct worker *w)
+{
+    const struct hparams *hp = &w->o.model->hp;
+    struct stage *s = &w->stage;
+    int64_t n = w->o.n_batch, heads = hp->n_heads * hp->head_dim, kv_heads = hp->n_kv_heads * hp->head_dim;
+    s->x = floats(w, n * hp->d_model);
+    s->y = floats(w, n * hp->d_model);
+    s->cos_sin = floats(w, n * hp->n_rot);
+    lay_acts(w, &s->in, n, hp->d_model);
+    s->q = floats(w, n * heads);
+    s->k = floats(w, n * kv_heads);
+    s->v = floats(w, n * kv_heads);
+    lay_acts(w, &s->mixed, n, heads);
+    s->score_stride = (w->o.n_ctx + 2 * KV_TILE - 1) / KV_TILE * KV_TILE;
+    for (int t = 0; t < w->o.n_threads; t++) {
+        s->scratch[t].q = floats(w, QUERY_ROWS * hp->head_dim);
+        s->scratch[t].out = floats(w, QUERY_ROWS * hp->head_dim);
+        s->scratch[t].scores = floats(w, QUERY_ROWS * s->score_stride);
+    }
+    s->step_capacity = s->is_first ? wire_step_max(&w->limits) : wire_hidden_max(&w->limits);
+    s->step_buffer = arena_alloc(&w->arena, s->step_capacity);
+    for (int i = 0; i < STAGE_BUFFERS && !s->is_last; i++)
+        lay_outbox(w, &s->hidden[i], wire_hidden_max(&w->limits));
+    if (s->is_last) {
+        s->logits = floats(w, LOGIT_ROWS * hp->n_vocab);
+        s->scores = floats(w, n);
+        lay_outbox(w, &s->result, wire_result_max(&w->limits));
+    }
+}
+
+/* Whether any layer of this rank's stage has neurons on rank r. */
+static bool asks(const struct worker *w, int stage_rank, int owner)
+{
+    int first, last;
+    plan_stage(w->o.plan, stage_rank, &first, &last);
+    for (int i = first; i < last; i++)
+        if (w->o.plan->layers[i].bound[owner] < w->o.plan->layers[i].bound[owner + 1])
+            return stage_rank != owner;
+    return false;
+}
+
+static void lay_exchange(struct worker *w, int64_t widest)
+{
+    const struct hparams *hp = &w->o.model->hp;
+    bool has_owners = false, has_stages = false;
+    for (int r = 0; r < w->n_ranks; r++) {
+        if (asks(w, w->rank, r)) {
+            w->stage.partials[r] = arena_alloc(&w->arena, wire_partial_max(&w->limits));
+            has_owners = true;
+        }
+        if (asks(w, r, w->rank)) {
+            lay_outbox(w, &w->replies[r], wire_partial_max(&w->limits));
+            has_stages = true;
+        }
+    }
+    if (has_owners)
+        lay_outbox(w, &w->stage.ffn, wire_ffn_max(&w->limits));
+    if (has_stages) {
+        w->request_buffer = arena_alloc(&w->arena, wire_ffn_max(&w->limits));
+        lay_acts(w, &w->request, w->o.n_batch, hp->d_model);
+    }
+    if (widest) {
+        w->gate = floats(w, w->o.n_batch * widest);
+        w->up = floats(w, w->o.n_batch * widest);
+        lay_acts(w, &w->activated, w->o.n_batch, widest);
+    }
+}
+
+/* The small arrays of structs that hold the above; they are the heap's. */
+static status allocate_tables(struct worker *w)
+{
+    struct stage *s = &w->stage;
+    size_t ranks = (size_t)w->n_ranks;
+    s->layers = calloc((size_t)(s->last - s->first) + 1, sizeof *s->layers);
+    s->scratch = calloc((size_t)w->o.n_threads, sizeof *s->scratch);
+    s->rope_freq = calloc((size_t)w->o.model->hp.n_rot / 2 + 1, sizeof *s->rope_freq);
+    s->ffn_sends = calloc(ranks, sizeof *s->ffn_sends);
+    s->partials = calloc(ranks, sizeof *s->partials);
+    w->replies = calloc(ranks, sizeof *w->replies);
+    w->shards = calloc((size_t)w->o.model->hp.n_layers, sizeof *w->shards);
+    if (s->layers && s->scratch && s->rope_freq && s->ffn_sends && s->partials && w->replies && w->shards)
+        return ST_OK;
+    log_error("rank %d: out of memory for its tables", w->rank);
+    return ST_NOMEM;
+}
+
+status worker_lay_out(struct worker *w)
+{
+    const struct model *m = w->o.model;
+    struct stage *s = &w->stage;
+    plan_stage(w->o.plan, w->rank, &s->first, &s->last);
+    bool is_stage = s->first < s->last;
+    s->is_first = is_stage && plan_first_stage(w->o.plan) == w->rank;
+    s->is_last = is_stage && plan_last_stage(w->o.plan) == w->rank;
+    s->next = is_stage ? plan_next_stage(w->o.plan, w->rank) : -1;
+    status st = s->layers ? ST_OK : allocate_tables(w);
+    if (st)
+        return st;
+
+    for (int i = s->first; i < s->last; i++)
+        lay_layer(w, i);
+    if (s->is_last) {
+        s->out_norm = lay_vector(w, &m->out_norm);
+        lay_matrix(w, &s->output, &m->output, m->output.rows, m->output.cols);
+    }
+    int64_t widest = lay_shards(w);
+    w->weight_bytes = w->arena.used;
+    if (is_stage)
+        lay_kv(w);
+    w->kv_bytes = w->arena.used - w->weight_bytes;
+    if (is_stage)
+        lay_stage_buffers(w);
+    lay_exchange(w, widest);
+    return ST_OK;
+}

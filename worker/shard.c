@@ -1,0 +1,110 @@
+/* An owner's work: its neurons' part of one layer's FFN, down(silu(gate x) * up x) (Shazeer, GLU Variants, 2020). */
+#include <string.h>
+
+#include "base/log.h"
+#include "worker/internal.h"
+
+struct part {
+    struct worker *w;
+    const struct shard *s;
+    const struct acts *x;
+    struct acts h;     /* [n, own neurons], a view of w->activated */
+    uint32_t n;
+    bool quantise;     /* the down projection reads quantised activations */
+    float *sum;        /* [n, d] */
+};
+
+/* Gate and up of some groups of neurons; what they activate is quantised at once, by the thread that has it in cache. */
+static void activate_groups(void *arg, int64_t begin, int64_t end, int thread)
+{
+    struct part *p = arg;
+    const struct kernels *k = p->w->o.kernels;
+    const int64_t own = p->s->end - p->s->begin;
+    (void)thread;
+    begin *= 2; /* pieces are pairs of groups: whole blocks of 32 neurons */
+    end = 2 * end < p->s->gate.groups ? 2 * end : p->s->gate.groups;
+    const int64_t r0 = begin * ROW_GROUP, r1 = end * ROW_GROUP < own ? end * ROW_GROUP : own;
+    k->matmul(&p->s->gate, begin, end, p->x, p->n, p->w->gate, own);
+    k->matmul(&p->s->up, begin, end, p->x, p->n, p->w->up, own);
+    for (int64_t t = 0; t < p->n; t++) {
+        struct acts h = acts_slice(&p->h, t, r0, r1 - r0);
+        k->silu_mul(p->w->gate + t * own + r0, p->w->up + t * own + r0, r1 - r0, h.f32);
+        if (p->quantise)
+            k->quantize(&h, 0, 1);
+    }
+}
+
+static void project_down(void *arg, int64_t begin, int64_t end, int thread)
+{
+    struct part *p = arg;
+    (void)thread;
+    p->w->o.kernels->matmul(&p->s->down, begin, end, &p->h, p->n, p->sum, p->s->down.rows);
+}
+
+void shard_compute(struct worker *w, int layer, const struct acts *x, uint32_t n, float *sum)
+{
+    const struct shard *s = &w->shards[layer];
+    struct part p = {.w = w, .s = s, .x = x, .h = w->activated, .n = n, .sum = sum};
+    int64_t pairs = (s->gate.groups + 1) / 2;
+    p.h.cols = s->end - s->begin;
+    p.quantise = dtype_is_quantised(s->down.type);
+    pool_for(w->pool, pairs, (group_grain(w, s->gate.groups) + 1) / 2, activate_groups, &p);
+    pool_for(w->pool, s->down.groups, group_grain(w, s->down.groups), project_down, &p);
+}
+
+bool shard_wants_q8(const struct worker *w, int layer)
+{
+    const struct layer_weights *f = &w->o.model->layers[layer];
+    return dtype_is_quantised(f->gate.type) || dtype_is_quantised(f->up.type);
+}
+
+bool shard_wants_f32(const struct worker *w, int layer)
+{
+    const struct layer_weights *f = &w->o.model->layers[layer];
+    return !dtype_is_quantised(f->gate.type) || !dtype_is_quantised(f->up.type);
+}
+
+/* x of a request as kernels read it. */
+static void take_x(struct worker *w, const struct wire_ffn *f, struct acts *x)
+{
+    const int64_t n = f->n_tokens, d = w->request.cols;
+    *x = w->request;
+    if (f->form == FORM_F32) {
+        x->f32 = f->f32;
+        if (shard_wants_q8(w, (int)f->layer))
+            w->o.kernels->quantize(x, 0, n);
+        return;
+    }
+    x->codes = f->codes;
+    for (int64_t i = 0; i < n * d / ACT_BLOCK; i++)
+        x->blocks[i].scale = f->scale[i];
+    w->o.kernels->sum_blocks(x, 0, n);
+}
+
+status shard_serve(struct worker *w, struct arrival *a)
+{
+    struct wire_ffn f;
+    struct acts x;
+    if (!w->request_buffer || !w->replies[a->from].buffer || a->size > wire_ffn_max(&w->limits)) {
+        log_error("rank %d: FFN request of %zu bytes from rank %d, which the plan does not foresee", w->rank, a->size,
+                  a->from);
+        return ST_FORMAT;
+    }
+    status st = transport_receive(w->o.transport, a, w->request_buffer);
+    if (!st)
+        st = wire_ffn_decode(w->request_buffer, a->size, &w->limits, &f);
+    if (!st && f.form == FORM_Q8 && shard_wants_f32(w, (int)f.layer)) {
+        log_error("rank %d: layer %u of rank %d came quantised, its weights are not", w->rank, f.layer, a->from);
+        st = ST_FORMAT;
+    }
+    if (!st)
+        st = outbox_wait(w, &w->replies[a->from]); /* done long ago: the stage waited for it */
+    if (st)
+        return st;
+    struct wire_partial p = {.id = f.id, .layer = f.layer, .n_tokens = f.n_tokens};
+    struct outbox *reply = &w->replies[a->from];
+    size_t size = wire_partial_encode(&p, &w->limits, reply->buffer, reply->capacity);
+    take_x(w, &f, &x);
+    shard_compute(w, (int)f.layer, &x, f.n_tokens, p.sum);
+    return outbox_send(w, reply, a->from, WIRE_PARTIAL, size);
+}

@@ -1,0 +1,91 @@
+/* A stage's work: the layers of its range, from tokens or hidden states to hidden states or a result. */
+#include <string.h>
+
+#include "base/exactmath.h"
+#include "base/log.h"
+#include "worker/internal.h"
+
+static void embed_tokens(struct worker *w, const struct wire_step *s)
+{
+    const struct matrix *e = &w->o.model->embedding;
+    const size_t row = dtype_row_bytes(e->type, e->cols);
+    for (uint32_t t = 0; t < s->n_tokens; t++)
+        dequantize_row(e->type, e->data + (size_t)wire_token(s->tokens, t) * row, e->cols, w->stage.x + t * e->cols);
+}
+
+static void compute_angles(struct worker *w, const struct wire_step *s)
+{
+    const struct hparams *hp = &w->o.model->hp;
+    for (uint32_t t = 0; t < s->n_tokens; t++)
+        rope_angles(w->stage.rope_freq, hp->n_rot / 2, (double)(s->position + t) * hp->rope_scale,
+                    w->stage.cos_sin + t * hp->n_rot);
+}
+
+static status run_layers(struct worker *w, const struct wire_step *s)
+{
+    struct stage *stage = &w->stage;
+    compute_angles(w, s);
+    for (int i = stage->first; i < stage->last; i++) {
+        attention_block(w, &stage->layers[i - stage->first], s->position, s->n_tokens);
+        status st = ffn_block(w, i, s->id, s->n_tokens);
+        if (st)
+            return st;
+    }
+    stage->length = s->position + s->n_tokens;
+    return ST_OK;
+}
+
+static status pass_on(struct worker *w, const struct wire_step *s)
+{
+    struct stage *stage = &w->stage;
+    struct outbox *box = &stage->hidden[stage->hidden_turn];
+    float *hidden;
+    stage->hidden_turn = (stage->hidden_turn + 1) % STAGE_BUFFERS;
+    status st = outbox_wait(w, box);
+    if (st)
+        return st;
+    size_t size = wire_hidden_encode(s, &w->limits, box->buffer, box->capacity, &hidden);
+    memcpy(hidden, stage->x, (size_t)s->n_tokens * w->limits.d_model * sizeof(float));
+    return outbox_send(w, box, stage->next, WIRE_HIDDEN, size);
+}
+
+/* Reads the step that `a` brings into *s and its tokens' states into x. */
+static status take_step(struct worker *w, const struct arrival *a, struct wire_step *s)
+{
+    struct stage *stage = &w->stage;
+    struct arrival copy = *a;
+    const float *hidden;
+    bool expected = stage->first < stage->last && (a->kind == WIRE_STEP) == stage->is_first;
+    if (!expected || a->size > stage->step_capacity) {
+        log_error("rank %d: %s of %zu bytes from rank %d, which the plan does not foresee", w->rank, wire_name(a->kind),
+                  a->size, a->from);
+        return ST_FORMAT;
+    }
+    status st = transport_receive(w->o.transport, &copy, stage->step_buffer);
+    if (!st && stage->is_first)
+        st = wire_step_decode(stage->step_buffer, a->size, &w->limits, s);
+    else if (!st)
+        st = wire_hidden_decode(stage->step_buffer, a->size, &w->limits, s, &hidden);
+    if (st)
+        return st;
+    if (s->position > stage->length) {
+        log_error("rank %d: step at position %u, but the KV cache holds %u tokens", w->rank, s->position, stage->length);
+        return ST_FORMAT;
+    }
+    if (stage->is_first)
+        embed_tokens(w, s);
+    else
+        memcpy(stage->x, hidden, (size_t)s->n_tokens * w->limits.d_model * sizeof(float));
+    return ST_OK;
+}
+
+status stage_run(struct worker *w, const struct arrival *a)
+{
+    struct wire_step s;
+    status st = take_step(w, a, &s);
+    if (!st)
+        st = run_layers(w, &s);
+    if (!st)
+        st = w->stage.is_last ? head_run(w, &s) : pass_on(w, &s);
+    return st;
+}

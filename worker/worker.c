@@ -1,0 +1,155 @@
+#include "worker/worker.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "worker/internal.h"
+
+struct wire_limits worker_limits(const struct worker_options *o)
+{
+    return (struct wire_limits){.n_batch = o->n_batch,
+                                .n_ctx = o->n_ctx,
+                                .n_vocab = (uint32_t)o->model->hp.n_vocab,
+                                .n_layers = (uint32_t)o->model->hp.n_layers,
+                                .d_model = (uint32_t)o->model->hp.d_model};
+}
+
+int64_t group_grain(const struct worker *w, int64_t groups)
+{
+    enum { PIECES_PER_THREAD = 4, MOST_GROUPS = 16 };
+    int64_t grain = groups / (w->o.n_threads * PIECES_PER_THREAD);
+    return grain < 1 ? 1 : grain > MOST_GROUPS ? MOST_GROUPS : grain;
+}
+
+/* Frees what worker_lay_out took from the heap. */
+static void free_tables(struct worker *w)
+{
+    free(w->stage.layers);
+    free(w->stage.scratch);
+    free(w->stage.rope_freq);
+    free(w->stage.ffn_sends);
+    free(w->stage.partials);
+    free(w->replies);
+    free(w->shards);
+}
+
+static struct worker describe(const struct worker_options *o, int rank)
+{
+    return (struct worker){.o = *o, .rank = rank, .n_ranks = o->plan->n_ranks, .limits = worker_limits(o)};
+}
+
+status worker_memory(const struct worker_options *o, int rank, struct worker_memory *out)
+{
+    struct worker w = describe(o, rank);
+    arena_dry(&w.arena);
+    status st = worker_lay_out(&w);
+    if (!st)
+        *out = (struct worker_memory){.weights = w.weight_bytes,
+                                      .kv = w.kv_bytes,
+                                      .buffers = w.arena.used - w.weight_bytes - w.kv_bytes,
+                                      .total = w.arena.used};
+    free_tables(&w);
+    return st;
+}
+
+uint64_t worker_bytes_per_token(const struct worker_options *o, int rank)
+{
+    struct worker_memory m;
+    return worker_memory(o, rank, &m) ? 0 : m.weights;
+}
+
+status worker_create(const struct worker_options *o, struct worker **out)
+{
+    struct worker_memory need;
+    struct worker *w = NULL;
+    status st = worker_memory(o, o->transport->rank, &need);
+    if (st)
+        return st;
+    w = malloc(sizeof *w);
+    if (!w) {
+        log_error("rank %d: out of memory for its worker", o->transport->rank);
+        return ST_NOMEM;
+    }
+    *w = describe(o, o->transport->rank);
+    if ((st = arena_map(&w->arena, need.total)) || (st = worker_lay_out(w)) || (st = pool_create(o->n_threads, &w->pool)))
+        goto err;
+    if (w->stage.is_last) {
+        if ((st = sampler_create((int32_t)o->model->hp.n_vocab, &w->stage.sampler)))
+            goto err;
+        sampler_reset(w->stage.sampler, &sampler_greedy);
+    }
+    if ((st = worker_load(w)))
+        goto err;
+    *out = w;
+    return ST_OK;
+err:
+    worker_free(w);
+    return st;
+}
+
+void worker_free(struct worker *w)
+{
+    if (!w)
+        return;
+    pool_destroy(w->pool);
+    sampler_free(w->stage.sampler);
+    free_tables(w);
+    arena_unmap(&w->arena);
+    free(w);
+}
+
+static status take_sampling(struct worker *w, struct arrival *a)
+{
+    uint8_t message[WIRE_SAMPLING_SIZE];
+    struct wire_sampling s;
+    if (!w->stage.sampler || a->size > sizeof message) {
+        log_error("rank %d: sampling parameters of %zu bytes from rank %d, which the plan does not foresee", w->rank,
+                  a->size, a->from);
+        return ST_FORMAT;
+    }
+    status st = transport_receive(w->o.transport, a, message);
+    if (!st)
+        st = wire_sampling_decode(message, a->size, &s);
+    if (!st)
+        sampler_reset(w->stage.sampler, &(struct sampler_params){.temperature = s.temperature,
+                                                                 .top_k = s.top_k,
+                                                                 .top_p = s.top_p,
+                                                                 .min_p = s.min_p,
+                                                                 .repeat_penalty = s.repeat_penalty,
+                                                                 .repeat_last = s.repeat_last,
+                                                                 .seed = s.seed});
+    return st;
+}
+
+status worker_poll(struct worker *w, bool *handled, bool *stopped)
+{
+    const uint32_t kinds = 1u << WIRE_STEP | 1u << WIRE_HIDDEN | 1u << WIRE_SAMPLING | 1u << WIRE_STOP;
+    struct arrival a;
+    *handled = *stopped = false;
+    status st = serve_or_find(w, kinds, &a, handled);
+    if (st || !*handled)
+        return st;
+    switch (a.kind) {
+    case WIRE_SAMPLING: return take_sampling(w, &a);
+    case WIRE_STOP:
+        *stopped = true;
+        return a.size ? ST_FORMAT : transport_receive(w->o.transport, &a, NULL);
+    default: return stage_run(w, &a);
+    }
+}
+
+status worker_run(struct worker *w)
+{
+    unsigned polls = 0;
+    for (;;) {
+        bool handled, stopped;
+        status st = worker_poll(w, &handled, &stopped);
+        if (st || stopped)
+            return st;
+        if (handled)
+            polls = 0;
+        else
+            be_idle(&polls);
+    }
+}

@@ -1,0 +1,65 @@
+/* What every rank does: it keeps the layers of its stage and its shards of neurons, and answers messages.
+ *
+ * A worker belongs to one thread (its pool's threads work for it). Whoever waits inside it for a message serves the FFN
+ * requests that arrive meanwhile, so ranks cannot deadlock on each other. */
+#ifndef HEARTH_WORKER_WORKER_H
+#define HEARTH_WORKER_WORKER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/status.h"
+#include "kernels/kernels.h"
+#include "model/model.h"
+#include "placement/plan.h"
+#include "transport/transport.h"
+#include "wire/wire.h"
+
+struct worker;
+
+struct worker_options {
+    const struct model *model;     /* these five are borrowed and outlive the worker */
+    const struct plan *plan;       /* checked against the model */
+    struct transport *transport;   /* its rank is the worker's */
+    const struct kernels *kernels;
+    int n_threads;
+    uint32_t n_ctx, n_batch;       /* tokens of KV cache; tokens of one step at most */
+    /* Called now and then while loading; NULL: silent. done and total in bytes. */
+    void (*progress)(void *arg, const char *what, uint64_t done, uint64_t total);
+    void *progress_arg;
+};
+
+/* Bytes that a rank will allocate, known before anything is loaded. */
+struct worker_memory {
+    uint64_t weights;  /* repacked matrices, norms and biases */
+    uint64_t kv;       /* KV cache of its stage */
+    uint64_t buffers;  /* activations, scores, logits, messages */
+    uint64_t total;    /* what the arena takes, alignment included */
+};
+
+/* Computes what rank `rank` needs. Thread-safe. ST_NOMEM. */
+status worker_memory(const struct worker_options *o, int rank, struct worker_memory *out);
+/* The limits of messages that follow from model and options. */
+struct wire_limits worker_limits(const struct worker_options *o);
+/* Bytes of weights that this rank reads to decode one token. */
+uint64_t worker_bytes_per_token(const struct worker_options *o, int rank);
+
+/* Allocates everything and repacks this rank's weights, on all its threads. ST_NOMEM, ST_UNSUPPORTED. */
+status worker_create(const struct worker_options *o, struct worker **out);
+void worker_free(struct worker *w); /* NULL is fine */
+
+/* Handles one message if there is one (*handled); returns at once otherwise. *stopped: STOP came. ST_PEER if another
+ * rank failed (logged, naming it). Any other failure is this rank's own; worker_fail tells the others. */
+status worker_poll(struct worker *w, bool *handled, bool *stopped);
+/* Polls until STOP. */
+status worker_run(struct worker *w);
+
+/* Tells every other rank why this one cannot go on. Needs no worker: it may be loading that failed. Waits until the
+ * messages are gone, but not longer than a second. */
+void worker_fail(struct transport *t, const char *reason);
+
+/* Start-up, on every rank but 0: sends HELLO, waits for WELCOME. ST_PEER if rank 0 refused (it logs why, not we). */
+status worker_join(struct transport *t, const struct wire_hello *hello);
+/* Tells rank 0 that this rank has loaded its weights. */
+status worker_ready(struct transport *t);
+
+#endif
