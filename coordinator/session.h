@@ -9,11 +9,28 @@
 #include <stdint.h>
 #include "base/status.h"
 #include "model/sampler.h"
+#include "transport/transport.h"
+#include "wire/wire.h"
 
 struct session;
 
 /* Told of every chunk of a long prompt: `done` of `total` tokens. */
 typedef void session_progress(void *arg, const char *what, uint64_t done, uint64_t total);
+
+/* What a session stands on. Borrowed pointers outlive it. */
+struct session_options {
+    struct transport *transport;
+    struct wire_limits limits;
+    int first_stage, last_stage; /* ranks */
+    /* Lets this process's own worker handle a message; *handled false: there was none. */
+    status (*pump)(void *arg, bool *handled);
+    void *pump_arg;
+};
+
+/* ST_NOMEM. */
+status session_create(const struct session_options *o, struct session **out);
+/* Tells every rank to stop, and frees the session; NULL is fine. */
+void session_stop(struct session *s);
 
 /* Appends tokens[n], in chunks, n >= 1. *next is the token sampled after them (not appended); `next` may be NULL. */
 status session_prompt(struct session *s, const int32_t *tokens, size_t n, int32_t *next, session_progress *progress,

@@ -110,6 +110,22 @@ status wire_hello_decode(const uint8_t *in, size_t n, struct wire_hello *out)
     return ST_OK;
 }
 
+size_t wire_ready_encode(uint64_t held_bytes, uint8_t *out, size_t cap)
+{
+    struct writer w = {out, out + cap, false};
+    write_u64(&w, held_bytes);
+    return w.failed ? 0 : WIRE_READY_SIZE;
+}
+
+status wire_ready_decode(const uint8_t *in, size_t n, uint64_t *held_bytes)
+{
+    struct reader r = {in, in + n, false};
+    status st = wire_size_is(WIRE_READY, n, WIRE_READY_SIZE);
+    if (st == ST_OK)
+        *held_bytes = read_u64(&r);
+    return st;
+}
+
 size_t wire_failed_encode(const char *reason, uint8_t *out, size_t cap)
 {
     if (!*reason)

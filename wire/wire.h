@@ -10,7 +10,7 @@
  *   coordinator -> last stage    SAMPLING  new sampling parameters, history emptied
  *   any -> any                   FAILED    why this rank cannot go on
  *   coordinator -> all           STOP      end of service
- *   start-up                     HELLO     who I am; the coordinator answers WELCOME to all or FAILED
+ *   start-up                     HELLO     who I am; the coordinator answers WELCOME to all or FAILED; READY when loaded
  */
 #ifndef HEARTH_WIRE_WIRE_H
 #define HEARTH_WIRE_WIRE_H
@@ -22,7 +22,7 @@
 
 enum wire_kind {
     WIRE_HELLO, WIRE_WELCOME, WIRE_STEP, WIRE_HIDDEN, WIRE_FFN, WIRE_PARTIAL, WIRE_RESULT, WIRE_SAMPLING, WIRE_FAILED,
-    WIRE_STOP, WIRE_KINDS
+    WIRE_STOP, WIRE_READY, WIRE_KINDS
 };
 
 enum { WIRE_VERSION = 1, WIRE_HEADER = 64 }; /* payloads that are read by kernels start WIRE_HEADER bytes in: aligned */
@@ -143,6 +143,11 @@ size_t wire_hello_encode(const struct wire_hello *h, uint8_t *out, size_t cap);
 /* The leading version is readable in every version: a hello of another version decodes with only `version` and `release`
  * set. */
 status wire_hello_decode(const uint8_t *in, size_t n, struct wire_hello *h);
+
+/* READY: how many bytes of memory the process really holds. */
+enum { WIRE_READY_SIZE = 8 };
+size_t wire_ready_encode(uint64_t held_bytes, uint8_t *out, size_t cap);
+status wire_ready_decode(const uint8_t *in, size_t n, uint64_t *held_bytes);
 
 /* FAILED: a printable reason of at most 255 bytes (WELCOME and STOP have no body: size 0). */
 enum { WIRE_FAILED_MAX = 256 };

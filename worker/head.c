@@ -84,6 +84,11 @@ static status send_scores(struct worker *w, const struct wire_step *s)
     return send_result(w, s, -1, w->stage.scores + s->score_from, s->n_tokens - s->score_from);
 }
 
+status head_acknowledge(struct worker *w)
+{
+    return send_result(w, &(struct wire_step){0}, -1, NULL, 0);
+}
+
 status head_run(struct worker *w, const struct wire_step *s)
 {
     struct stage *stage = &w->stage;

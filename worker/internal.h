@@ -130,6 +130,8 @@ status shard_serve(struct worker *w, struct arrival *a);
 void merge_partials(struct worker *w, int layer, uint32_t n, float *own);
 /* head.c: norm, logits, and what the step wants; sends RESULT. */
 status head_run(struct worker *w, const struct wire_step *s);
+/* Answers SAMPLING: an empty RESULT of step 0. */
+status head_acknowledge(struct worker *w);
 
 /* How many of n groups a thread takes at a time: small enough to share evenly, large enough to stay in cache. */
 int64_t group_grain(const struct worker *w, int64_t groups);

@@ -32,10 +32,11 @@ status worker_join(struct transport *t, const struct wire_hello *hello)
     }
     if (!st)
         st = transport_receive(t, &a, answer);
-    return st ? st : a.kind == WIRE_WELCOME ? ST_OK : ST_PEER;
+    return st ? st : a.kind == WIRE_WELCOME ? ST_OK : ST_MISMATCH;
 }
 
-status worker_ready(struct transport *t)
+status worker_ready(struct transport *t, uint64_t held_bytes)
 {
-    return send_and_wait(t, WIRE_WELCOME, NULL, 0);
+    uint8_t message[WIRE_READY_SIZE];
+    return send_and_wait(t, WIRE_READY, message, wire_ready_encode(held_bytes, message, sizeof message));
 }

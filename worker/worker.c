@@ -111,15 +111,16 @@ static status take_sampling(struct worker *w, struct arrival *a)
     status st = transport_receive(w->o.transport, a, message);
     if (!st)
         st = wire_sampling_decode(message, a->size, &s);
-    if (!st)
-        sampler_reset(w->stage.sampler, &(struct sampler_params){.temperature = s.temperature,
-                                                                 .top_k = s.top_k,
-                                                                 .top_p = s.top_p,
-                                                                 .min_p = s.min_p,
-                                                                 .repeat_penalty = s.repeat_penalty,
-                                                                 .repeat_last = s.repeat_last,
-                                                                 .seed = s.seed});
-    return st;
+    if (st)
+        return st;
+    sampler_reset(w->stage.sampler, &(struct sampler_params){.temperature = s.temperature,
+                                                             .top_k = s.top_k,
+                                                             .top_p = s.top_p,
+                                                             .min_p = s.min_p,
+                                                             .repeat_penalty = s.repeat_penalty,
+                                                             .repeat_last = s.repeat_last,
+                                                             .seed = s.seed});
+    return head_acknowledge(w);
 }
 
 status worker_poll(struct worker *w, bool *handled, bool *stopped)

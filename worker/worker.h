@@ -57,9 +57,9 @@ status worker_run(struct worker *w);
  * messages are gone, but not longer than a second. */
 void worker_fail(struct transport *t, const char *reason);
 
-/* Start-up, on every rank but 0: sends HELLO, waits for WELCOME. ST_PEER if rank 0 refused (it logs why, not we). */
+/* Start-up, on every rank but 0: sends HELLO, waits for WELCOME. ST_MISMATCH if rank 0 refused (it logs why, not we). */
 status worker_join(struct transport *t, const struct wire_hello *hello);
-/* Tells rank 0 that this rank has loaded its weights. */
-status worker_ready(struct transport *t);
+/* Tells rank 0 that this rank has loaded its weights, and what memory the process holds. */
+status worker_ready(struct transport *t, uint64_t held_bytes);
 
 #endif

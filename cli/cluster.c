@@ -1,0 +1,335 @@
+#include "cli/cluster.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sysinfo.h>
+#include <xxhash.h>
+
+#include "base/log.h"
+#include "base/threads.h"
+#include "cli/planning.h"
+#include "coordinator/roll_call.h"
+#include "coordinator/session.h"
+#include "model/tokenizer.h"
+#include "worker/worker.h"
+
+/* What one rank of this process has. */
+struct member {
+    const struct cluster_options *o;
+    struct transport *transport;
+    struct model *model;
+    struct plan *plan;
+    const struct kernels *kernels;
+    struct worker_options worker_options;
+    struct worker *worker;
+    struct wire_hello hello;
+    struct log_catcher errors; /* ranks > 0 are silent: rank 0 says what went wrong, once */
+    pthread_t thread;
+};
+
+struct cluster {
+    struct cluster_options o;
+    struct member own;               /* rank 0 */
+    struct member *others;           /* in-process ranks 1 .. n - 1; NULL under mpirun */
+    int n_others;                    /* threads that run */
+    struct tokenizer *tokenizer;
+    struct session *session;
+    uint64_t bytes_per_token;
+};
+
+/* Bytes of anonymous memory that the process holds, as the system counts. 0: unknown. */
+static uint64_t held_bytes(void)
+{
+    uint64_t kib = 0;
+    char line[256];
+    FILE *f = fopen("/proc/self/status", "r");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "RssAnon: %" SCNu64, &kib) == 1)
+            break;
+    if (f)
+        fclose(f);
+    return kib * 1024;
+}
+
+static uint64_t machine_bytes(void)
+{
+    struct sysinfo s;
+    return sysinfo(&s) == 0 ? (uint64_t)s.totalram * s.mem_unit : UINT64_MAX;
+}
+
+static double gib(uint64_t bytes) { return (double)bytes / (1 << 30); }
+
+/* Checks what this rank will need against its budget, before anything is loaded. */
+static status check_memory(struct member *m)
+{
+    struct worker_memory need;
+    status st = worker_memory(&m->worker_options, m->transport->rank, &need);
+    if (st)
+        return st;
+    m->hello.need_bytes = need.total;
+    bool budgeted = m->o->ram_budget != 0;
+    uint64_t limit = budgeted ? m->o->ram_budget : machine_bytes();
+    if (need.total <= limit)
+        return ST_OK;
+    log_error("%.2f GiB of memory needed (weights %.2f, KV cache of %u tokens %.2f, buffers %.2f), %s %.2f: give the rank "
+              "a smaller share (--shares, --plan), more ranks, or a shorter context (-c)", gib(need.total),
+              gib(need.weights), m->worker_options.n_ctx, gib(need.kv), gib(need.buffers),
+              budgeted ? "the budget is" : "the machine has", gib(limit));
+    return ST_BUDGET;
+}
+
+static uint32_t context_of(const struct cluster_options *o, const struct model *m)
+{
+    enum { MOST_BY_DEFAULT = 4096 };
+    if (o->n_ctx)
+        return o->n_ctx;
+    return m->hp.n_ctx_train > 0 && m->hp.n_ctx_train < MOST_BY_DEFAULT ? (uint32_t)m->hp.n_ctx_train : MOST_BY_DEFAULT;
+}
+
+static status hash_plan(const struct plan *p, uint64_t *hash)
+{
+    char *text = plan_format(p);
+    if (!text) {
+        log_error("out of memory for the plan's text");
+        return ST_NOMEM;
+    }
+    *hash = XXH3_64bits(text, strlen(text));
+    free(text);
+    return ST_OK;
+}
+
+/* Everything up to the roll call: opens the file, makes the plan, computes the memory. */
+static status prepare(struct member *m)
+{
+    const struct cluster_options *o = m->o;
+    status st = kernels_select(o->kernels, &m->kernels);
+    if (!st)
+        st = model_load(o->model, &m->model);
+    if (!st)
+        st = plan_of_options(o, m->model, m->transport->n_ranks, &m->plan);
+    if (st)
+        return st;
+    uint32_t n_ctx = context_of(o, m->model);
+    m->worker_options = (struct worker_options){.model = m->model,
+                                                .plan = m->plan,
+                                                .transport = m->transport,
+                                                .kernels = m->kernels,
+                                                .n_threads = o->threads ? o->threads : threads_available(),
+                                                .n_ctx = n_ctx,
+                                                .n_batch = o->n_batch < n_ctx ? o->n_batch : n_ctx};
+    m->hello.file_bytes = gguf_file_bytes(m->model->file);
+    m->hello.file_hash = gguf_hash(m->model->file);
+    m->hello.n_ctx = m->worker_options.n_ctx;
+    m->hello.n_batch = m->worker_options.n_batch;
+    st = hash_plan(m->plan, &m->hello.plan_hash);
+    return st ? st : check_memory(m);
+}
+
+static void say_hello(struct member *m, status prepared)
+{
+    m->hello.version = WIRE_VERSION;
+    snprintf(m->hello.release, sizeof m->hello.release, "%s", HEARTH_VERSION);
+    m->hello.failed = prepared != ST_OK;
+    if (prepared)
+        snprintf(m->hello.reason, sizeof m->hello.reason, "%.255s", m->errors.first_error);
+}
+
+static void release(struct member *m)
+{
+    worker_free(m->worker);
+    plan_free(m->plan);
+    model_free(m->model);
+    transport_destroy(m->transport);
+    m->worker = NULL;
+    m->plan = NULL;
+    m->model = NULL;
+    m->transport = NULL;
+}
+
+/* A rank other than 0, from start to STOP. */
+static status serve(struct member *m)
+{
+    log_catch(&m->errors);
+    status st = prepare(m);
+    say_hello(m, st);
+    status joined = worker_join(m->transport, &m->hello);
+    st = st ? st : joined;
+    if (!st) {
+        st = worker_create(&m->worker_options, &m->worker);
+        if (!st)
+            st = worker_ready(m->transport, held_bytes());
+        if (!st)
+            st = worker_run(m->worker);
+        if (st && st != ST_PEER)
+            worker_fail(m->transport, m->errors.first_error);
+    }
+    log_catch(NULL);
+    release(m);
+    return st;
+}
+
+static void *serve_thread(void *arg)
+{
+    serve(arg);
+    return NULL;
+}
+
+/* The endpoint of every rank in this process. */
+static status open_transports(const struct cluster_options *o, int *n, struct transport **t)
+{
+    if (transport_mpi_launched()) {
+        *n = 1;
+        return transport_mpi_create(t);
+    }
+    *n = o->ranks > 0 ? o->ranks : 1;
+    if (*n > PLAN_MAX_RANKS) {
+        log_error("--ranks %d: at most %d", *n, PLAN_MAX_RANKS);
+        return ST_USAGE;
+    }
+    return transport_inproc_create(*n, t);
+}
+
+static status start_others(struct cluster *c, struct transport **t, int n)
+{
+    c->others = calloc((size_t)n, sizeof *c->others);
+    if (!c->others) {
+        log_error("out of memory for %d ranks", n);
+        return ST_NOMEM;
+    }
+    for (int r = 1; r < n; r++) {
+        struct member *m = &c->others[r - 1];
+        *m = (struct member){.o = &c->o, .transport = t[r]};
+        int e = pthread_create(&m->thread, NULL, serve_thread, m);
+        if (e) {
+            log_error("cannot start rank %d as a thread: %s", r, strerror(e));
+            return ST_NOMEM;
+        }
+        t[r] = NULL; /* the thread's now */
+        c->n_others = r;
+    }
+    return ST_OK;
+}
+
+static status pump_own(void *arg, bool *handled)
+{
+    struct cluster *c = arg;
+    bool stopped;
+    return worker_poll(c->own.worker, handled, &stopped);
+}
+
+static void print_memory(const struct cluster *c, const struct wire_hello *hellos, const uint64_t *held)
+{
+    bool shared = c->others != NULL && c->n_others > 0;
+    for (int r = 0; r < c->own.transport->n_ranks; r++) {
+        if (shared && r > 0)
+            log_info("rank %d: %.1f MiB computed", r, (double)hellos[r].need_bytes / (1 << 20));
+        else
+            log_info("rank %d: %.1f MiB computed, %.1f MiB held%s", r, (double)hellos[r].need_bytes / (1 << 20),
+                     (double)held[r] / (1 << 20), shared ? " by the process, all its ranks together" : "");
+    }
+}
+
+static status open_session(struct cluster *c)
+{
+    struct member *m = &c->own;
+    const struct session_options o = {.transport = m->transport,
+                                      .limits = worker_limits(&m->worker_options),
+                                      .first_stage = plan_first_stage(m->plan),
+                                      .last_stage = plan_last_stage(m->plan),
+                                      .pump = pump_own,
+                                      .pump_arg = c};
+    for (int r = 0; r < m->transport->n_ranks; r++)
+        c->bytes_per_token += worker_bytes_per_token(&m->worker_options, r);
+    return session_create(&o, &c->session);
+}
+
+/* Rank 0, from start to a session that can be used. */
+static status lead(struct cluster *c)
+{
+    struct member *m = &c->own;
+    struct wire_hello hellos[PLAN_MAX_RANKS];
+    uint64_t held[PLAN_MAX_RANKS] = {0};
+    status st = prepare(m);
+    if (!st)
+        st = tokenizer_create(m->model->file, &c->tokenizer);
+    say_hello(m, st);
+    status called = roll_call(m->transport, &m->hello, hellos);
+    if (st || called)
+        return st ? st : called;
+    m->worker_options.progress = c->o.progress;
+    m->worker_options.progress_arg = c->o.progress_arg;
+    st = worker_create(&m->worker_options, &m->worker);
+    if (st) {
+        worker_fail(m->transport, "rank 0 could not load its part");
+        return st;
+    }
+    st = roll_call_ready(m->transport, held);
+    held[0] = held_bytes();
+    if (!st && !c->o.quiet)
+        print_memory(c, hellos, held);
+    return st ? st : open_session(c);
+}
+
+static status serve_alone(const struct cluster_options *o, struct transport *t)
+{
+    struct member m = {.o = o, .transport = t};
+    return serve(&m);
+}
+
+status cluster_start(const struct cluster_options *o, struct cluster **out)
+{
+    struct transport *t[PLAN_MAX_RANKS] = {0};
+    struct cluster *c = NULL;
+    int n;
+    status st = open_transports(o, &n, t);
+    if (st)
+        return st;
+    if (t[0]->rank > 0) {
+        *out = NULL;
+        return serve_alone(o, t[0]);
+    }
+    c = calloc(1, sizeof *c);
+    if (!c) {
+        log_error("out of memory for a cluster");
+        st = ST_NOMEM;
+        goto err;
+    }
+    c->o = *o;
+    c->own = (struct member){.o = &c->o, .transport = t[0]};
+    if (n > 1 && (st = start_others(c, t, n)))
+        goto err;
+    if ((st = lead(c)))
+        goto err;
+    *out = c;
+    return ST_OK;
+err:
+    if (c && c->n_others < n - 1) /* some ranks never started: those that did must not wait for them */
+        transport_abandon(t[0], "start-up failed");
+    for (int r = c ? c->n_others + 1 : 0; r < n; r++)
+        transport_destroy(t[r]);
+    cluster_stop(c);
+    return st;
+}
+
+void cluster_stop(struct cluster *c)
+{
+    if (!c)
+        return;
+    session_stop(c->session);
+    for (int i = 0; i < c->n_others; i++)
+        pthread_join(c->others[i].thread, NULL);
+    free(c->others);
+    tokenizer_free(c->tokenizer);
+    release(&c->own);
+    free(c);
+}
+
+const struct model *cluster_model(const struct cluster *c) { return c->own.model; }
+struct tokenizer const *cluster_tokenizer(const struct cluster *c) { return c->tokenizer; }
+int cluster_ranks(const struct cluster *c) { return c->own.transport->n_ranks; }
+uint32_t cluster_context(const struct cluster *c) { return c->own.worker_options.n_ctx; }
+struct session *cluster_session(struct cluster *c) { return c->session; }
+uint64_t cluster_bytes_per_token(const struct cluster *c) { return c->bytes_per_token; }

@@ -1,0 +1,103 @@
+#include "coordinator/roll_call.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/log.h"
+
+/* Waits for a message of one of `kinds`, at most cap bytes. Start-up is not a hot path: it sleeps between polls. */
+static status await(struct transport *t, uint32_t kinds, struct arrival *a, void *buffer, size_t cap)
+{
+    bool found = false;
+    status st = transport_poll(t, kinds, a, &found);
+    while (!st && !found) {
+        nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
+        st = transport_poll(t, kinds, a, &found);
+    }
+    if (!st && a->size > cap) {
+        log_error("rank %d: message of %zu bytes at start-up, expected at most %zu", a->from, a->size, cap);
+        st = ST_FORMAT;
+    }
+    return st ? st : transport_receive(t, a, buffer);
+}
+
+static status send_all(struct transport *t, int kind, const void *data, size_t size)
+{
+    for (int r = 1; r < t->n_ranks; r++) {
+        struct send s;
+        bool done = false;
+        status st = transport_send(t, r, kind, data, size, &s);
+        while (!st && !done)
+            st = transport_sent(t, &s, &done);
+        if (st)
+            return st;
+    }
+    return ST_OK;
+}
+
+/* Whether a rank fits; if not, says why in one line. */
+static status compare(int rank, const struct wire_hello *own, const struct wire_hello *h)
+{
+    if (h->version != own->version || strncmp(h->release, own->release, sizeof h->release) != 0)
+        log_error("rank %d runs hearth %s (protocol %u), rank 0 runs %s (protocol %u): install the same version everywhere",
+                  rank, h->release, h->version, own->release, own->version);
+    else if (h->failed)
+        log_error("rank %d: %s", rank, h->reason);
+    else if (h->file_bytes != own->file_bytes)
+        log_error("rank %d has another model file: %" PRIu64 " bytes, rank 0's has %" PRIu64, rank, h->file_bytes,
+                  own->file_bytes);
+    else if (h->file_hash != own->file_hash)
+        log_error("rank %d has another model file: hash %016" PRIx64 ", rank 0's is %016" PRIx64 ", of the same size", rank,
+                  h->file_hash, own->file_hash);
+    else if (h->plan_hash != own->plan_hash)
+        log_error("rank %d has another plan: hash %016" PRIx64 ", rank 0's is %016" PRIx64, rank, h->plan_hash,
+                  own->plan_hash);
+    else if (h->n_ctx != own->n_ctx || h->n_batch != own->n_batch)
+        log_error("rank %d was started with a context of %u and a batch of %u, rank 0 with %u and %u", rank, h->n_ctx,
+                  h->n_batch, own->n_ctx, own->n_batch);
+    else
+        return ST_OK;
+    return ST_MISMATCH;
+}
+
+status roll_call(struct transport *t, const struct wire_hello *own, struct wire_hello *hellos)
+{
+    uint8_t message[WIRE_HELLO_MAX];
+    status verdict = own->failed ? ST_MISMATCH : ST_OK;
+    hellos[0] = *own;
+    for (int i = 1; i < t->n_ranks; i++) {
+        struct arrival a;
+        struct wire_hello h;
+        status st = await(t, 1u << WIRE_HELLO, &a, message, sizeof message);
+        if (!st)
+            st = wire_hello_decode(message, a.size, &h);
+        if (st)
+            return st;
+        hellos[a.from] = h;
+    }
+    for (int r = 1; r < t->n_ranks && !verdict; r++)
+        verdict = compare(r, own, &hellos[r]);
+    size_t size = verdict ? wire_failed_encode("refused at start-up", message, sizeof message) : 0;
+    status st = send_all(t, verdict ? WIRE_FAILED : WIRE_WELCOME, message, size);
+    return st ? st : verdict;
+}
+
+status roll_call_ready(struct transport *t, uint64_t *held_bytes)
+{
+    uint8_t message[WIRE_FAILED_MAX];
+    char reason[WIRE_FAILED_MAX];
+    for (int i = 1; i < t->n_ranks; i++) {
+        struct arrival a;
+        status st = await(t, 1u << WIRE_READY | 1u << WIRE_FAILED, &a, message, sizeof message);
+        if (!st && a.kind == WIRE_READY)
+            st = wire_ready_decode(message, a.size, &held_bytes[a.from]);
+        else if (!st && (st = wire_failed_decode(message, a.size, reason)) == ST_OK) {
+            log_error("rank %d: %s", a.from, reason);
+            st = ST_PEER;
+        }
+        if (st)
+            return st;
+    }
+    return ST_OK;
+}

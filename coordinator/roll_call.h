@@ -1,0 +1,18 @@
+/* Start-up on rank 0: hears every rank, compares what they must agree in, and lets them load or sends them home. */
+#ifndef HEARTH_COORDINATOR_ROLL_CALL_H
+#define HEARTH_COORDINATOR_ROLL_CALL_H
+
+#include "base/status.h"
+#include "transport/transport.h"
+#include "wire/wire.h"
+
+/* Waits for the HELLO of every other rank. All agree with `own`: sends WELCOME to all. If not, or if own->failed: one
+ * line is logged (for own failure it was before), every rank gets FAILED, and ST_MISMATCH comes back.
+ * hellos [n_ranks] receives each rank's hello, own included. */
+status roll_call(struct transport *t, const struct wire_hello *own, struct wire_hello *hellos);
+
+/* Waits until every other rank has loaded. held_bytes [n_ranks] receives what each process holds (own entry untouched).
+ * ST_PEER (logged) if one fails meanwhile. */
+status roll_call_ready(struct transport *t, uint64_t *held_bytes);
+
+#endif

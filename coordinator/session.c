@@ -1,0 +1,283 @@
+#include "coordinator/session.h"
+
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+
+/* Chunks of a prompt on their way at once: while the second stage runs one, the first runs the next. */
+enum { IN_FLIGHT = 4 };
+
+struct slot {
+    uint8_t *buffer;
+    struct send send;
+};
+
+struct session {
+    struct session_options o;
+    size_t n_tokens;
+    uint64_t next_id;            /* of the next step, from 1 */
+    struct slot slots[IN_FLIGHT];
+    size_t step_max;
+    uint8_t *result;
+    struct send control;
+};
+
+status session_create(const struct session_options *o, struct session **out)
+{
+    struct session *s = calloc(1, sizeof *s);
+    if (!s)
+        goto err;
+    s->o = *o;
+    s->next_id = 1;
+    s->step_max = wire_step_max(&o->limits);
+    s->result = aligned_alloc(64, (wire_result_max(&o->limits) + 63) / 64 * 64);
+    if (!s->result)
+        goto err;
+    for (int i = 0; i < IN_FLIGHT; i++) {
+        s->slots[i].buffer = malloc(s->step_max);
+        atomic_store(&s->slots[i].send.done, true);
+        if (!s->slots[i].buffer)
+            goto err;
+    }
+    *out = s;
+    return ST_OK;
+err:
+    log_error("out of memory for a session");
+    session_stop(s);
+    return ST_NOMEM;
+}
+
+static void session_free(struct session *s)
+{
+    for (int i = 0; i < IN_FLIGHT; i++)
+        free(s->slots[i].buffer);
+    free(s->result);
+    free(s);
+}
+
+/* Lets the own worker run; gives the processor away when it had nothing to do. */
+static status pump(struct session *s, unsigned *idle)
+{
+    enum { POLLS_BEFORE_YIELD = 64 };
+    bool handled;
+    status st = s->o.pump(s->o.pump_arg, &handled);
+    if (handled)
+        *idle = 0;
+    else if (++*idle > POLLS_BEFORE_YIELD)
+        sched_yield();
+    return st;
+}
+
+static status wait_sent(struct session *s, struct send *send)
+{
+    bool done = false;
+    unsigned idle = 0;
+    for (;;) {
+        status st = transport_sent(s->o.transport, send, &done);
+        if (st || done)
+            return st;
+        if ((st = pump(s, &idle)))
+            return st;
+    }
+}
+
+static status wait_result(struct session *s, uint64_t id, struct wire_result *r)
+{
+    struct arrival a;
+    bool found = false;
+    unsigned idle = 0;
+    while (!found) {
+        status st = transport_poll(s->o.transport, 1u << WIRE_RESULT, &a, &found);
+        if (!st && !found)
+            st = pump(s, &idle);
+        if (st)
+            return st;
+    }
+    if (a.size > wire_result_max(&s->o.limits) || a.from != s->o.last_stage) {
+        log_error("RESULT of %zu bytes from rank %d, expected at most %zu from rank %d", a.size, a.from,
+                  wire_result_max(&s->o.limits), s->o.last_stage);
+        return ST_FORMAT;
+    }
+    status st = transport_receive(s->o.transport, &a, s->result);
+    if (!st)
+        st = wire_result_decode(s->result, a.size, &s->o.limits, r);
+    if (!st && r->id != id) {
+        log_error("RESULT of step %llu, expected %llu", (unsigned long long)r->id, (unsigned long long)id);
+        st = ST_FORMAT;
+    }
+    return st;
+}
+
+static status send_step(struct session *s, struct slot *slot, const struct wire_step *step, const int32_t *tokens)
+{
+    status st = wait_sent(s, &slot->send);
+    if (st)
+        return st;
+    size_t size = wire_step_encode(step, tokens, slot->buffer, s->step_max);
+    return transport_send(s->o.transport, s->o.first_stage, WIRE_STEP, slot->buffer, size, &slot->send);
+}
+
+/* A text on its way through the ranks, in chunks. */
+struct passage {
+    const int32_t *tokens;  /* [n] */
+    size_t n;
+    enum wire_want want;    /* of the last chunk; WANT_SCORES: of every chunk past score_from */
+    size_t score_from;
+    int32_t successor;      /* of the last token, for scores; -1: unknown */
+    int32_t token;          /* out: the token picked */
+    float *values;          /* out: scores or logits; may be NULL */
+    session_progress *progress;
+    void *progress_arg;
+};
+
+static struct wire_step step_of(const struct session *s, const struct passage *p, size_t begin)
+{
+    size_t end = p->n - begin > s->o.limits.n_batch ? begin + s->o.limits.n_batch : p->n;
+    struct wire_step step = {.position = (uint32_t)(s->n_tokens + begin),
+                             .n_tokens = (uint32_t)(end - begin),
+                             .next_token = end < p->n ? p->tokens[end] : p->successor};
+    if (p->want == WANT_SCORES && end > p->score_from) {
+        step.want = WANT_SCORES;
+        step.score_from = (uint32_t)(p->score_from > begin ? p->score_from - begin : 0);
+    } else {
+        step.want = end == p->n && p->want != WANT_SCORES ? p->want : WANT_NOTHING;
+        step.next_token = -1;
+    }
+    return step;
+}
+
+static status take_result(struct session *s, struct passage *p, uint64_t id, size_t *n_values)
+{
+    struct wire_result r;
+    status st = wait_result(s, id, &r);
+    if (st)
+        return st;
+    p->token = r.token;
+    if (p->values && r.n_values)
+        memcpy(p->values + *n_values, r.values, r.n_values * sizeof *r.values);
+    *n_values += r.n_values;
+    return ST_OK;
+}
+
+static status run_passage(struct session *s, struct passage *p)
+{
+    const size_t batch = s->o.limits.n_batch, n_chunks = (p->n + batch - 1) / batch;
+    const uint64_t first_id = s->next_id;
+    size_t sent = 0, n_values = 0;
+    for (size_t done = 0; done < n_chunks; done++) {
+        for (; sent < n_chunks && sent < done + IN_FLIGHT; sent++) {
+            struct wire_step step = step_of(s, p, sent * batch);
+            step.id = s->next_id++;
+            status st = send_step(s, &s->slots[sent % IN_FLIGHT], &step, p->tokens + sent * batch);
+            if (st)
+                return st;
+        }
+        status st = take_result(s, p, first_id + done, &n_values);
+        if (st)
+            return st;
+        if (p->progress && n_chunks > 1)
+            p->progress(p->progress_arg, "prompt", done + 1 < n_chunks ? (done + 1) * batch : p->n, p->n);
+    }
+    s->n_tokens += p->n;
+    return ST_OK;
+}
+
+/* Whether tokens[n] may be appended. */
+static status check_tokens(const struct session *s, const int32_t *tokens, size_t n)
+{
+    if (n < 1) {
+        log_error("no tokens to run");
+        return ST_USAGE;
+    }
+    if (n > s->o.limits.n_ctx - s->n_tokens) {
+        log_error("the context is full: it has room for %u tokens, %zu are taken and %zu more are wanted; -c sets it",
+                  s->o.limits.n_ctx, s->n_tokens, n);
+        return ST_FULL;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (tokens[i] < 0 || (uint32_t)tokens[i] >= s->o.limits.n_vocab) {
+            log_error("token %zu is %d, the vocabulary has %u", i, tokens[i], s->o.limits.n_vocab);
+            return ST_USAGE;
+        }
+    }
+    return ST_OK;
+}
+
+status session_prompt(struct session *s, const int32_t *tokens, size_t n, int32_t *next, session_progress *progress,
+                      void *arg)
+{
+    struct passage p = {.tokens = tokens, .n = n, .want = next ? WANT_TOKEN : WANT_NOTHING, .successor = -1,
+                        .progress = progress, .progress_arg = arg};
+    status st = check_tokens(s, tokens, n);
+    if (!st)
+        st = run_passage(s, &p);
+    if (!st && next)
+        *next = p.token;
+    return st;
+}
+
+status session_next(struct session *s, int32_t token, int32_t *next)
+{
+    return session_prompt(s, &token, 1, next, NULL, NULL);
+}
+
+status session_score(struct session *s, const int32_t *tokens, size_t n, size_t score_from, float *nll)
+{
+    session_truncate(s, 0);
+    status st = check_tokens(s, tokens, n);
+    if (st || score_from + 1 >= n)
+        return st;
+    /* The last token is only a successor: it need not run. */
+    struct passage p = {.tokens = tokens, .n = n - 1, .want = WANT_SCORES, .score_from = score_from,
+                        .successor = tokens[n - 1], .values = nll};
+    return run_passage(s, &p);
+}
+
+status session_logits(struct session *s, const int32_t *tokens, size_t n, float *logits)
+{
+    struct passage p = {.tokens = tokens, .n = n, .want = WANT_LOGITS, .successor = -1, .values = logits};
+    status st = check_tokens(s, tokens, n);
+    return st ? st : run_passage(s, &p);
+}
+
+void session_truncate(struct session *s, size_t n_tokens)
+{
+    if (n_tokens < s->n_tokens)
+        s->n_tokens = n_tokens;
+}
+
+size_t session_length(const struct session *s) { return s->n_tokens; }
+
+status session_sampling(struct session *s, const struct sampler_params *p)
+{
+    const struct wire_sampling w = {.temperature = p->temperature, .top_p = p->top_p, .min_p = p->min_p,
+                                    .repeat_penalty = p->repeat_penalty, .top_k = p->top_k,
+                                    .repeat_last = p->repeat_last, .seed = p->seed};
+    uint8_t message[WIRE_SAMPLING_SIZE];
+    struct wire_result r;
+    size_t size = wire_sampling_encode(&w, message, sizeof message);
+    status st = transport_send(s->o.transport, s->o.last_stage, WIRE_SAMPLING, message, size, &s->control);
+    if (!st)
+        st = wait_result(s, 0, &r); /* only then may the next step follow: kinds overtake each other */
+    return st ? st : wait_sent(s, &s->control);
+}
+
+void session_stop(struct session *s)
+{
+    if (!s)
+        return;
+    struct send sends[64];
+    struct transport *t = s->o.transport;
+    int n = t ? t->n_ranks : 0;
+    for (int r = 1; r < n && r < 64; r++) {
+        bool done = false;
+        status st = transport_send(t, r, WIRE_STOP, NULL, 0, &sends[r]);
+        while (!st && !done)
+            st = transport_sent(t, &sends[r], &done);
+        if (st)
+            break;
+    }
+    session_free(s);
+}
