@@ -27,7 +27,7 @@ struct pretokenizer {
 /* 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S) */
 #define WORDS \
     "'(?:[stmd]|re|ve|ll)| ?\\p{L}++| ?\\p{N}++| ?" OTHERS "++|[" SPACES "]+(?![^" SPACES "])"
-/* (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+ */
+/* (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+ */
 #define WORDS_AND_LINES(digits) \
     "'(?:[sStTmMdD]|[rR][eE]|[vV][eE]|[lL][lL])|[^\\r\\n\\p{L}\\p{N}]?\\p{L}++|" digits "| ?" OTHERS "++[\\r\\n]*+|" \
     "(?:[" SPACES_BUT_NEWLINES "]*+[\\r\\n]++)++|[" SPACES "]+(?![^" SPACES "])|[" SPACES "]++"

@@ -73,8 +73,8 @@ static status texts_grow(struct text_table *table, size_t n)
     return ST_OK;
 }
 
-/* Appends a piece; unless it is empty it must be new to the table. */
-static status piece_append(struct tokenizer *t, struct piece p)
+/* The piece of a text, which is appended with these flags if there is none yet; an empty text always is. */
+static status intern(struct tokenizer *t, const char *at, size_t n, uint32_t flags, int32_t *piece)
 {
     size_t cap = (size_t)t->cap_pieces;
     status s = reserve((void **)&t->pieces, &cap, (size_t)t->n_pieces + 1, sizeof *t->pieces);
@@ -84,24 +84,19 @@ static status piece_append(struct tokenizer *t, struct piece p)
         s = texts_grow(&t->texts, 2 * t->texts.used + 1);
     if (s != ST_OK)
         return s;
-    int32_t id = t->n_pieces++;
-    t->pieces[id] = p;
-    if (!p.n)
-        return ST_OK;
-    uint32_t hash = text_hash(p.at, p.n);
-    *text_slot(t, p.at, p.n, hash) = (struct text_slot){.hash = hash, .piece = id};
-    t->texts.used++;
+    if (n) {
+        uint32_t hash = text_hash(at, n);
+        struct text_slot *slot = text_slot(t, at, n, hash);
+        if (slot->piece >= 0) {
+            *piece = slot->piece;
+            return ST_OK;
+        }
+        *slot = (struct text_slot){.hash = hash, .piece = t->n_pieces};
+        t->texts.used++;
+    }
+    *piece = t->n_pieces++;
+    t->pieces[*piece] = (struct piece){.at = at, .n = (uint32_t)n, .flags = flags};
     return ST_OK;
-}
-
-/* The piece of a text, which becomes a ghost if it is none yet. */
-static status intern(struct tokenizer *t, const char *at, size_t n, int32_t *piece)
-{
-    *piece = find_text(t, at, n);
-    if (*piece >= 0)
-        return ST_OK;
-    *piece = t->n_pieces;
-    return piece_append(t, (struct piece){.at = at, .n = (uint32_t)n});
 }
 
 static uint32_t flags_of_type(int64_t type)
@@ -124,15 +119,15 @@ static status token_read(struct tokenizer *t, const struct gguf *g, uint64_t i, 
         log_error("%s: token %" PRIu64 ": expected at most %d bytes, found %zu", gguf_path(g), i, MAX_TOKEN_BYTES, text.n);
         return ST_FORMAT;
     }
-    int32_t same = text.n ? find_text(t, text.at, text.n) : -1;
-    if (same >= 0) {
-        log_error("%s: tokens %" PRId32 " and %" PRIu64 " have the same text '%.*s'", gguf_path(g), same, i,
-                  (int)(text.n < 64 ? text.n : 64), text.at);
-        return ST_FORMAT;
-    }
     if (text.n > t->max_piece)
         t->max_piece = (uint32_t)text.n;
-    return piece_append(t, (struct piece){.at = text.at, .n = (uint32_t)text.n, .flags = flags_of_type(type)});
+    int32_t piece;
+    status s = intern(t, text.at, text.n, flags_of_type(type), &piece);
+    if (s != ST_OK || piece == (int32_t)i)
+        return s;
+    log_error("%s: tokens %" PRId32 " and %" PRIu64 " have the same text '%.*s'", gguf_path(g), piece, i,
+              (int)(text.n < 64 ? text.n : 64), text.at);
+    return ST_FORMAT;
 }
 
 /* Whether an array beside the tokens is there; it must have as many elements. */
@@ -207,8 +202,8 @@ const struct pair_slot *find_pair(const struct tokenizer *t, int32_t left, int32
     return slot->merged < 0 ? NULL : slot;
 }
 
-/* "left right", the blank not being the first byte; a merge without one never applies. */
-static status merge_read(struct tokenizer *t, struct gguf_string merge, uint32_t rank, char **ghosts)
+/* "left right", the blank not being the first byte; a merge without one never applies. *last: what the merge before made. */
+static status merge_read(struct tokenizer *t, struct gguf_string merge, uint32_t rank, char **ghosts, int32_t *last)
 {
     const char *blank = merge.n > 1 ? memchr(merge.at + 1, ' ', merge.n - 1) : NULL;
     if (!blank)
@@ -217,18 +212,25 @@ static status merge_read(struct tokenizer *t, struct gguf_string merge, uint32_t
     if (!n_right)
         return ST_OK;
     int32_t left, right, merged;
-    status s = intern(t, merge.at, n_left, &left);
+    status s = intern(t, merge.at, n_left, 0, &left);
     if (s == ST_OK)
-        s = intern(t, blank + 1, n_right, &right);
+        s = intern(t, blank + 1, n_right, 0, &right);
     if (s != ST_OK)
         return s;
     memcpy(mempcpy(*ghosts, merge.at, n_left), blank + 1, n_right);
-    int32_t before = t->n_pieces;
-    s = intern(t, *ghosts, n_left + n_right, &merged);
-    if (s != ST_OK)
-        return s;
-    if (t->n_pieces > before)
-        *ghosts += n_left + n_right;
+    int32_t guess = *last + 1 < t->n_pieces ? *last + 1 : 0;
+    const struct piece *next = &t->pieces[guess];
+    if (next->n == n_left + n_right && !memcmp(next->at, *ghosts, next->n)) {
+        merged = guess; /* vocabularies list what merges make in the order of the merges: no search */
+    } else {
+        int32_t before = t->n_pieces;
+        s = intern(t, *ghosts, n_left + n_right, 0, &merged);
+        if (s != ST_OK)
+            return s;
+        if (t->n_pieces > before)
+            *ghosts += n_left + n_right;
+    }
+    *last = merged;
     struct pair_slot *slot = pair_slot(t, left, right);
     if (slot->merged < 0) /* of two equal merges the first one counts */
         *slot = (struct pair_slot){.left = left, .right = right, .rank = rank, .merged = merged};
@@ -273,16 +275,17 @@ status merges_read(struct tokenizer *t, const struct gguf *g)
     char *ghosts = t->ghost_text;
     for (int byte = 0; byte < 256; byte++) {
         int len = byte_character((uint8_t)byte, ghosts);
-        s = intern(t, ghosts, (size_t)len, &t->of_byte[byte]);
+        s = intern(t, ghosts, (size_t)len, 0, &t->of_byte[byte]);
         if (s != ST_OK)
             return s;
         ghosts += len;
     }
+    int32_t last = -1;
     for (uint64_t i = 0; i < n && s == ST_OK; i++) {
         struct gguf_string merge;
         if (!gguf_array_string(g, merges_key, i, &merge))
             return ST_INTERNAL;
-        s = merge_read(t, merge, (uint32_t)i, &ghosts);
+        s = merge_read(t, merge, (uint32_t)i, &ghosts, &last);
     }
     return s;
 }

@@ -1,4 +1,4 @@
-/* The tokenizer against llama.cpp's ids (tests/vectors/make_tokens.py), against hostile vocabularies and with allocations
+/* The tokenizer against the ids of llama.cpp (tests/vectors/make_tokens.py), with hostile vocabularies and allocations
  * that fail. HEARTH_TEST_MODEL names SmolLM2-135M-Instruct for the tests that need it. */
 #include <setjmp.h>
 #include <stdarg.h>

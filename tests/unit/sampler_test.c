@@ -1,0 +1,296 @@
+/* Sampling on small vectors whose results follow from the definitions, and its determinism. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+#include "model/sampler.h"
+#include "tests/unit/alloc_fail.h"
+
+/* Parameters in the order temperature, top-k, top-p, min-p, seed; penalty and its window. */
+#define P(temperature, top_k, top_p, min_p, seed) \
+    (&(struct sampler_params){temperature, top_k, top_p, min_p, 1, 0, seed})
+#define PENALTY(penalty, last) (&(struct sampler_params){0, 0, 1, 0, penalty, last, 0})
+
+static struct sampler *make(int32_t n_vocab, const struct sampler_params *p)
+{
+    struct sampler *s;
+    assert_int_equal(sampler_create(n_vocab, &s), ST_OK);
+    sampler_reset(s, p);
+    return s;
+}
+
+/* Which of n <= 64 tokens ever come up in many draws, as a bit set. */
+static uint64_t reachable(int32_t n, const float *logits, const struct sampler_params *p)
+{
+    struct sampler *s = make(n, p);
+    uint64_t set = 0;
+    for (int i = 0; i < 4000; i++)
+        set |= UINT64_C(1) << sampler_pick(s, logits);
+    sampler_free(s);
+    return set;
+}
+
+static int32_t pick_once(int32_t n, const float *logits, const struct sampler_params *p)
+{
+    struct sampler *s = make(n, p);
+    int32_t token = sampler_pick(s, logits);
+    sampler_free(s);
+    return token;
+}
+
+static void greedy_takes_the_largest_and_the_lowest_id_of_equals(void **state)
+{
+    (void)state;
+    assert_int_equal(pick_once(5, (float[]){-3, 2, 7, 7, 1}, &sampler_greedy), 2);
+    assert_int_equal(pick_once(3, (float[]){0, 0, 0}, &sampler_greedy), 0);
+    assert_int_equal(pick_once(3, (float[]){-5, -1, -2}, &sampler_greedy), 1);
+    assert_int_equal(pick_once(4, (float[]){1, 4, 4, 0}, P(1, 1, 1, 0, 0)), 1);
+    assert_int_equal(pick_once(4, (float[]){1, 4, 9, 0}, P(NAN, 0, 1, 0, 0)), 2);
+}
+
+static void top_k_keeps_the_k_best(void **state)
+{
+    (void)state;
+    const float logits[] = {1, 3, 2, 3, 0, 2.5f};
+    assert_int_equal(reachable(6, logits, P(1, 2, 1, 0, 0)), 1 << 1 | 1 << 3);
+    assert_int_equal(reachable(6, logits, P(1, 3, 1, 0, 0)), 1 << 1 | 1 << 3 | 1 << 5);
+    assert_int_equal(reachable(6, logits, P(1, 60, 1, 0, 0)), 0x3f);
+    /* Of equals at the edge the lower id stays. */
+    assert_int_equal(reachable(4, (float[]){1, 1, 1, 1}, P(1, 2, 1, 0, 0)), 3);
+}
+
+/* Probabilities 0.5, 0.25, 0.15, 0.1 in mixed order. */
+static const float quarters[] = {-1.3862944f, -2.3025851f, -0.6931472f, -1.8971200f};
+
+static void top_p_keeps_the_fewest_that_reach_p(void **state)
+{
+    (void)state;
+    for (int32_t k = 0; k <= 4; k += 4) { /* without and behind top-k: two ways of the code */
+        assert_int_equal(reachable(4, quarters, P(1, k, 0.49f, 0, 0)), 1 << 2);
+        assert_int_equal(reachable(4, quarters, P(1, k, 0.51f, 0, 0)), 1 << 2 | 1 << 0);
+        assert_int_equal(reachable(4, quarters, P(1, k, 0.76f, 0, 0)), 1 << 2 | 1 << 0 | 1 << 3);
+        assert_int_equal(reachable(4, quarters, P(1, k, 0.95f, 0, 0)), 0xf);
+        assert_int_equal(reachable(4, quarters, P(1, k, 0, 0, 0)), 1 << 2);
+        assert_int_equal(reachable(4, quarters, P(1, k, -1, 0, 0)), 1 << 2);
+    }
+    /* Behind top-k the probabilities are those of the survivors: 0.5/0.75 = 0.67. */
+    assert_int_equal(reachable(4, quarters, P(1, 2, 0.66f, 0, 0)), 1 << 2);
+}
+
+static void min_p_is_relative_to_the_best(void **state)
+{
+    (void)state;
+    assert_int_equal(reachable(4, quarters, P(1, 0, 1, 0.51f, 0)), 1 << 2);
+    assert_int_equal(reachable(4, quarters, P(1, 0, 1, 0.49f, 0)), 1 << 2 | 1 << 0);
+    assert_int_equal(reachable(4, quarters, P(1, 0, 1, 0.29f, 0)), 1 << 2 | 1 << 0 | 1 << 3);
+    assert_int_equal(reachable(4, quarters, P(1, 0, 1, 0.19f, 0)), 0xf);
+    assert_int_equal(reachable(4, quarters, P(1, 0, 1, 5, 0)), 1 << 2);
+    /* Temperature comes after: it does not widen the choice. */
+    assert_int_equal(reachable(4, quarters, P(9, 0, 1, 0.51f, 0)), 1 << 2);
+}
+
+static void the_penalty_divides_gains_and_multiplies_losses(void **state)
+{
+    (void)state;
+    struct sampler *s = make(4, PENALTY(2, 2));
+    const float positive[] = {4, 3, 2.5f, 1}, negative[] = {-1, -1.5f, -3, -9};
+    assert_int_equal(sampler_pick(s, positive), 0);
+    sampler_accept(s, 0); /* 2, 3, 2.5, 1 */
+    assert_int_equal(sampler_pick(s, positive), 1);
+    assert_int_equal(sampler_pick(s, negative), 1); /* -2, -1.5, -3, -9 */
+    sampler_accept(s, 1); /* 2, 1.5, 2.5, 1 */
+    assert_int_equal(sampler_pick(s, positive), 2);
+    sampler_accept(s, 2); /* the 0 fell out of the last two: 4, 1.5, 1.25, 1 */
+    assert_int_equal(sampler_pick(s, positive), 0);
+    sampler_accept(s, 0);
+    sampler_accept(s, 0); /* twice in the window counts once: 2, 3, 2.5, 1 */
+    assert_int_equal(sampler_pick(s, positive), 1);
+    sampler_accept(s, -1);
+    sampler_accept(s, 4); /* no tokens: ignored */
+    assert_int_equal(sampler_pick(s, positive), 1);
+    sampler_reset(s, PENALTY(2, 2));
+    assert_int_equal(sampler_pick(s, positive), 0); /* empty history */
+    sampler_reset(s, PENALTY(2, 0));
+    sampler_accept(s, 0);
+    assert_int_equal(sampler_pick(s, positive), 0);
+    sampler_reset(s, PENALTY(2, -1)); /* everything since the reset */
+    for (int i = 0; i < 100000; i++)
+        sampler_accept(s, i == 0 ? 0 : 3);
+    assert_int_equal(sampler_pick(s, positive), 1);
+    sampler_free(s);
+}
+
+static void the_same_seed_gives_the_same_tokens(void **state)
+{
+    (void)state;
+    float logits[100];
+    for (int i = 0; i < 100; i++)
+        logits[i] = (float)(i * 37 % 100) / 25;
+    struct sampler *a = make(100, P(0.8f, 40, 0.95f, 0.05f, 7));
+    struct sampler *b = make(100, P(0.8f, 40, 0.95f, 0.05f, 7));
+    struct sampler *c = make(100, P(0.8f, 40, 0.95f, 0.05f, 8));
+    int same = 0;
+    for (int i = 0; i < 200; i++) {
+        int32_t token = sampler_pick(a, logits);
+        assert_int_equal(sampler_pick(b, logits), token);
+        same += sampler_pick(c, logits) == token;
+    }
+    assert_true(same < 100);
+    sampler_free(a);
+    sampler_free(b);
+    sampler_free(c);
+}
+
+/* A draw is a promise over time and machines: these tokens must not change. */
+static void draws_are_fixed_for_good(void **state)
+{
+    (void)state;
+    float logits[50];
+    for (int i = 0; i < 50; i++)
+        logits[i] = (float)(i * 17 % 50) / 10;
+    struct sampler *s = make(50, P(1, 0, 1, 0, 42));
+    static const int32_t expected[] = {8, 29, 41, 47, 49, 43, 41, 44, 43, 37, 41, 23};
+    for (int i = 0; i < 12; i++)
+        assert_int_equal(sampler_pick(s, logits), expected[i]);
+    sampler_free(s);
+}
+
+static double chi_square(const int *counts, const double *probability, int n, int draws)
+{
+    double sum = 0;
+    for (int i = 0; i < n; i++)
+        sum += (counts[i] - draws * probability[i]) * (counts[i] - draws * probability[i]) / (draws * probability[i]);
+    return sum;
+}
+
+static void tokens_come_up_as_often_as_they_are_probable(void **state)
+{
+    (void)state;
+    enum { DRAWS = 20000 };
+    static const double p[] = {0.25, 0.1, 0.5, 0.15};
+    double hot[4], total = 0; /* at temperature 2: square roots */
+    for (int i = 0; i < 4; i++)
+        total += hot[i] = sqrt(p[i]);
+    for (int i = 0; i < 4; i++)
+        hot[i] /= total;
+    for (int half = 0; half < 2; half++) {
+        struct sampler *s = make(4, P(half ? 2 : 1, 0, 1, 0, 3));
+        int counts[4] = {0};
+        for (int i = 0; i < DRAWS; i++)
+            counts[sampler_pick(s, quarters)]++;
+        /* 3 degrees of freedom: 16.3 is passed once in a thousand. */
+        assert_true(chi_square(counts, half ? hot : p, 4, DRAWS) < 16.3);
+        assert_true(chi_square(counts, half ? p : hot, 4, DRAWS) > 100);
+        sampler_free(s);
+    }
+}
+
+static void strange_logits_are_survived(void **state)
+{
+    (void)state;
+    const struct sampler_params *const all[] = {
+        &sampler_greedy, P(1, 0, 1, 0, 0), P(1, 2, 1, 0, 0), P(1, 0, 0.9f, 0, 0),
+        P(1, 0, 1, 0.1f, 0), P(1e-38f, 0, 1, 0, 0), P(INFINITY, 0, 1, 0, 0),
+        (&(struct sampler_params){1, 0, NAN, NAN, NAN, 4, 0}),
+        P(1, 3, 0.5f, 0.5f, 0),
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        assert_int_equal(reachable(3, (float[]){NAN, 1, NAN}, all[i]), 2);
+        assert_int_equal(reachable(3, (float[]){NAN, NAN, NAN}, all[i]), 1);
+        assert_int_equal(reachable(3, (float[]){0, INFINITY, 3e38f}, all[i]), 2);
+        assert_int_equal(reachable(3, (float[]){-INFINITY, -INFINITY, 0}, all[i]), 4);
+        assert_int_equal(reachable(3, (float[]){NAN, -INFINITY, NAN}, all[i]), 2);
+        assert_int_equal(reachable(1, (float[]){5}, all[i]), 1);
+    }
+    assert_int_equal(reachable(3, (float[]){INFINITY, 0, INFINITY}, P(1, 0, 1, 0, 0)), 5);
+    struct sampler *s = make(2, (&(struct sampler_params){1, 0, 1, 0, INFINITY, 4, 0}));
+    sampler_accept(s, 0);
+    assert_int_equal(sampler_pick(s, (float[]){INFINITY, 1}), 1); /* inf / inf is no number */
+    sampler_free(s);
+}
+
+/* All ways through a large vocabulary against a plain sort. */
+static int by_logit(const void *a, const void *b)
+{
+    const float *x = *(const float *const *)a, *y = *(const float *const *)b;
+    return *x != *y ? (*x < *y) - (*x > *y) : (x > y) - (x < y);
+}
+
+static void selection_equals_a_sort(void **state)
+{
+    (void)state;
+    enum { N = 128000 };
+    float *logits = malloc(N * sizeof *logits);
+    const float **order = malloc(N * sizeof *order);
+    bool *allowed = calloc(N, sizeof *allowed);
+    uint32_t x = 1;
+    for (int i = 0; i < N; i++) {
+        x = x * 1664525 + 1013904223;
+        logits[i] = (float)(x >> 20) / 128; /* many equals */
+        order[i] = &logits[i];
+    }
+    qsort(order, N, sizeof *order, by_logit);
+    for (int i = 0; i < 50; i++)
+        allowed[order[i] - logits] = true;
+    struct sampler *s = make(N, P(50, 50, 1, 0, 1));
+    for (int i = 0; i < 200; i++)
+        assert_true(allowed[sampler_pick(s, logits)]);
+    /* Top-p alone keeps a prefix of the same order. */
+    double total = 0, sum = 0;
+    for (int i = 0; i < N; i++)
+        total += exp((double)(*order[i] - *order[0]));
+    int kept = 0;
+    while (sum < 0.5 * total)
+        sum += exp((double)(*order[kept++] - *order[0]));
+    for (int i = 0; i < N; i++)
+        allowed[i] = false;
+    for (int i = 0; i < kept; i++)
+        allowed[order[i] - logits] = true;
+    sampler_reset(s, P(50, 0, 0.4999f, 0, 1));
+    for (int i = 0; i < 20; i++)
+        assert_true(allowed[sampler_pick(s, logits)]);
+    sampler_free(s);
+    free(logits);
+    free(order);
+    free(allowed);
+}
+
+static void a_failed_allocation_is_reported(void **state)
+{
+    (void)state;
+    struct sampler *s = NULL;
+    status r;
+    long n = 0;
+    for (; alloc_fail_at(n), r = sampler_create(100, &s), alloc_failed(); n++) {
+        assert_int_equal(r, ST_NOMEM);
+        assert_null(s);
+    }
+    assert_int_equal(r, ST_OK);
+    assert_true(n > 2);
+    sampler_free(s);
+    sampler_free(NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(greedy_takes_the_largest_and_the_lowest_id_of_equals),
+        cmocka_unit_test(top_k_keeps_the_k_best),
+        cmocka_unit_test(top_p_keeps_the_fewest_that_reach_p),
+        cmocka_unit_test(min_p_is_relative_to_the_best),
+        cmocka_unit_test(the_penalty_divides_gains_and_multiplies_losses),
+        cmocka_unit_test(the_same_seed_gives_the_same_tokens),
+        cmocka_unit_test(draws_are_fixed_for_good),
+        cmocka_unit_test(tokens_come_up_as_often_as_they_are_probable),
+        cmocka_unit_test(strange_logits_are_survived),
+        cmocka_unit_test(selection_equals_a_sort),
+        cmocka_unit_test(a_failed_allocation_is_reported),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
