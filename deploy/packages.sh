@@ -5,7 +5,7 @@ set -eu
 
 packages="gcc libc6-dev cmake ninja-build pkg-config
     openmpi-bin libopenmpi-dev libhwloc-dev libpcre2-dev libxxhash-dev libjansson-dev libcmocka-dev
-    help2man ca-certificates python3 python3-pip"
+    help2man python3 python3-pip"
 
 missing=
 for package in $packages; do
