@@ -81,14 +81,6 @@ static status check_memory(struct member *m)
     return ST_BUDGET;
 }
 
-static uint32_t context_of(const struct cluster_options *o, const struct model *m)
-{
-    enum { MOST_BY_DEFAULT = 4096 };
-    if (o->n_ctx)
-        return o->n_ctx;
-    return m->hp.n_ctx_train > 0 && m->hp.n_ctx_train < MOST_BY_DEFAULT ? (uint32_t)m->hp.n_ctx_train : MOST_BY_DEFAULT;
-}
-
 static status hash_plan(const struct plan *p, uint64_t *hash)
 {
     char *text = plan_format(p);
@@ -112,7 +104,7 @@ static status prepare(struct member *m)
         st = plan_of_options(o, m->model, m->transport->n_ranks, &m->plan);
     if (st)
         return st;
-    uint32_t n_ctx = context_of(o, m->model);
+    uint32_t n_ctx = plan_context(o, m->model);
     m->worker_options = (struct worker_options){.model = m->model,
                                                 .plan = m->plan,
                                                 .transport = m->transport,

@@ -4,6 +4,8 @@
 #include "cli/command.h"
 #include "cli/options.h"
 #include "cli/planning.h"
+#include "cli/topology.h"
+#include "worker/worker.h"
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
@@ -16,6 +18,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     default:
         return ARGP_ERR_UNKNOWN;
     }
+}
+
+static double mib(uint64_t bytes)
+{
+    return (double)bytes / (1 << 20);
 }
 
 /* As many as --ranks says; else as the plan or the shares have. */
@@ -39,19 +46,43 @@ static status count_ranks(const struct cluster_options *o, int *n_ranks)
     return ST_OK;
 }
 
-static void report(const struct plan *p)
+/* What rank `r` gets, and the memory that it will need; ST_BUDGET (logged) if that is more than it may use. */
+static status report_rank(const struct worker_options *w, const struct cluster_options *o, int r)
 {
-    for (int r = 0; r < p->n_ranks; r++) {
-        int first, last;
-        int64_t neurons = 0;
-        plan_stage(p, r, &first, &last);
-        for (int l = 0; l < p->model.n_layers; l++)
-            neurons += p->layers[l].bound[r + 1] - p->layers[l].bound[r];
-        char stage[48] = "no layer's stage";
-        if (last > first)
-            snprintf(stage, sizeof stage, "the stage of layers %d to %d", first, last - 1);
-        log_info("rank %d: %s, %lld neurons", r, stage, (long long)neurons);
-    }
+    const struct plan *p = w->plan;
+    struct worker_memory need;
+    int64_t neurons = 0;
+    int first, last;
+    status st = worker_memory(w, r, &need);
+    if (st != ST_OK)
+        return st;
+    plan_stage(p, r, &first, &last);
+    for (int l = 0; l < p->model.n_layers; l++)
+        neurons += p->layers[l].bound[r + 1] - p->layers[l].bound[r];
+    char stage[48] = "no stage";
+    if (last > first)
+        snprintf(stage, sizeof stage, "stage of layers %d to %d", first, last - 1);
+    if (!o->quiet)
+        log_info("rank %d: %s, %lld neurons, %.1f MiB (weights %.1f, KV cache of %u tokens %.1f, buffers %.1f)", r, stage,
+                 (long long)neurons, mib(need.total), mib(need.weights), w->n_ctx, mib(need.kv), mib(need.buffers));
+    if (o->ram_budget == 0 || need.total <= o->ram_budget)
+        return ST_OK;
+    log_error("rank %d needs %.1f MiB of memory, the budget is %.1f (--ram-budget)", r, mib(need.total),
+              mib(o->ram_budget));
+    return ST_BUDGET;
+}
+
+static status report(const struct cluster_options *o, const struct model *m, const struct plan *p)
+{
+    uint32_t n_ctx = plan_context(o, m);
+    struct worker_options w = {
+        .model = m, .plan = p, .n_threads = o->threads, .n_ctx = n_ctx,
+        .n_batch = o->n_batch < n_ctx ? o->n_batch : n_ctx,
+    };
+    status st = kernels_select(o->kernels, &w.kernels);
+    for (int r = 0; r < p->n_ranks && st == ST_OK; r++)
+        st = report_rank(&w, o, r);
+    return st;
 }
 
 status command_plan(const struct launch *launch, int argc, char **argv)
@@ -60,8 +91,8 @@ status command_plan(const struct launch *launch, int argc, char **argv)
     static const struct argp argp = {
         .parser = parse, .children = children,
         .doc = "Print the plan that these options make, as JSON: which rank holds what of the model. With --plan, check "
-               "that plan against the model and print it. What each rank gets goes to standard error.\vExample: "
-               "hearth plan -m model.gguf --ranks 2 --shares 3,1 > plan.json"};
+               "that plan against the model and print it. What each rank gets, and the memory that it will need, goes to "
+               "standard error.\vExample: hearth plan -m model.gguf --ranks 2 --shares 3,1 > plan.json"};
     struct cluster_options o = cluster_defaults;
     struct model *m = NULL;
     struct plan *p = NULL;
@@ -84,9 +115,10 @@ status command_plan(const struct launch *launch, int argc, char **argv)
         st = ST_NOMEM;
         goto done;
     }
-    puts(text);
-    if (!o.quiet)
-        report(p);
+    topology_settle(launch, n_ranks, &o.threads); /* memory depends on the threads a little */
+    st = report(&o, m, p);
+    if (st == ST_OK)
+        puts(text);
 done:
     free(text);
     plan_free(p);

@@ -47,3 +47,11 @@ status plan_of_options(const struct cluster_options *o, const struct model *m, i
     *out = p;
     return ST_OK;
 }
+
+uint32_t plan_context(const struct cluster_options *o, const struct model *m)
+{
+    enum { MOST_BY_DEFAULT = 4096 };
+    if (o->n_ctx)
+        return o->n_ctx;
+    return m->hp.n_ctx_train > 0 && m->hp.n_ctx_train < MOST_BY_DEFAULT ? (uint32_t)m->hp.n_ctx_train : MOST_BY_DEFAULT;
+}
