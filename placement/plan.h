@@ -7,6 +7,7 @@
 #define HEARTH_PLACEMENT_PLAN_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include "base/status.h"
 
@@ -17,8 +18,9 @@ struct plan_model {
     char architecture[32];
     int n_layers;
     int64_t d_ff;        /* neurons of a layer */
-    int64_t neuron_unit; /* a shard's boundaries are multiples of this (the down projection's block), d_ff itself excepted */
-    uint64_t file_bytes; /* all parts of the model file */
+    int64_t neuron_unit; /* a shard's boundaries are multiples of this (the down projection's block), d_ff itself
+                          * excepted; 0: not stated, of a plan written by hand */
+    uint64_t file_bytes; /* all parts of the model file; 0: not stated */
     uint64_t file_hash;  /* of header and sampled content; 0: not stated */
 };
 
@@ -37,18 +39,22 @@ enum plan_split { SPLIT_STAGES, SPLIT_SHARDS, SPLIT_BOTH };
 
 /* Makes a plan from options. stages: rank r holds a contiguous layer range and its whole FFN, in proportion to its
  * share. shards: rank 0 is every layer's stage, neurons are cut in proportion to the shares. both: layers cut and
- * neurons cut. `shares`: n_ranks positive weights, NULL for equal ones. ST_USAGE (logged) if a share is not positive or
- * n_ranks is out of [1, PLAN_MAX_RANKS]. */
+ * neurons cut. Layers and neuron units are whole: the method of the largest remainder (Hamilton) cuts them, the lower
+ * rank first among equals, so a rank with a tiny share may get none.
+ * `shares`: n_ranks positive weights, NULL for equal ones. ST_USAGE (logged) if a share is not positive or n_ranks is
+ * out of [1, PLAN_MAX_RANKS], ST_UNSUPPORTED if the model has more than PLAN_MAX_LAYERS layers, ST_NOMEM. */
 status plan_make(const struct plan_model *model, enum plan_split split, int n_ranks, const double *shares,
                  struct plan **out);
 
 /* Reads a plan from JSON text (n bytes, not NUL-terminated) and checks it completely: every layer has one stage, stages
  * are contiguous in ascending layers, boundaries ascend, lie on neuron units and cover d_ff. `where` names the text in
- * error lines. ST_FORMAT, ST_NOMEM. Bytes are hostile: no input crashes. */
+ * error lines, which say where in the JSON: "layers[3].neurons[1]". ST_FORMAT, ST_NOMEM; plan_load also ST_IO. Bytes are
+ * hostile: no input crashes. The format: placement/plan_json.c. */
 status plan_parse(const char *text, size_t n, const char *where, struct plan **out);
 status plan_load(const char *path, struct plan **out);
 
-/* Whether the plan fits this model and number of ranks; ST_MISMATCH (logged: expected, found) if not. */
+/* Whether the plan fits this model and number of ranks, and its boundaries the model's neuron unit; what either side does
+ * not state is not compared. ST_MISMATCH (logged: expected, found) if not. */
 status plan_check(const struct plan *p, const struct plan_model *model, int n_ranks);
 
 /* The plan as JSON text, NUL-terminated, malloc'ed (caller frees); NULL if out of memory. plan_parse reads it back. */

@@ -1,0 +1,191 @@
+/* Making a plan from shares, checking it against a model, and asking it. */
+#include "placement/plan.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+
+/* Cuts `total` units over n ranks in proportion to the shares (largest remainder, the lower rank among equals), so that
+ * the parts add up exactly: rank r gets [cut[r], cut[r + 1]). */
+static void cut_by_shares(int64_t total, int n, const double *shares /* [n], sum 1 */, int64_t *cut /* [n + 1] */)
+{
+    double rest[PLAN_MAX_RANKS];
+    int64_t part[PLAN_MAX_RANKS], left = total;
+    for (int r = 0; r < n; r++) {
+        double exact = (double)total * shares[r];
+        part[r] = (int64_t)floor(exact);
+        if (part[r] > left) /* rounding of the shares themselves */
+            part[r] = left;
+        rest[r] = exact - (double)part[r];
+        left -= part[r];
+    }
+    for (; left > 0; left--) {
+        int most = 0;
+        for (int r = 1; r < n; r++) {
+            if (rest[r] > rest[most])
+                most = r;
+        }
+        part[most]++;
+        rest[most] -= 1;
+    }
+    cut[0] = 0;
+    for (int r = 0; r < n; r++)
+        cut[r + 1] = cut[r] + part[r];
+}
+
+/* Scales the shares to a sum of 1. ST_USAGE if one is not positive and finite. */
+static status normalise(int n, const double *shares, double *out)
+{
+    double largest = 0, sum = 0;
+    for (int r = 0; r < n; r++) {
+        double share = shares ? shares[r] : 1;
+        if (!(share > 0) || !isfinite(share)) {
+            log_error("shares: rank %d's is %g, expected a positive number", r, share);
+            return ST_USAGE;
+        }
+        largest = share > largest ? share : largest;
+    }
+    for (int r = 0; r < n; r++) {
+        out[r] = (shares ? shares[r] : 1) / largest; /* by the largest first: the sum cannot overflow */
+        sum += out[r];
+    }
+    for (int r = 0; r < n; r++)
+        out[r] /= sum;
+    return ST_OK;
+}
+
+static status check_makeable(const struct plan_model *m, int n_ranks)
+{
+    if (n_ranks < 1 || n_ranks > PLAN_MAX_RANKS) {
+        log_error("plan: %d ranks, expected 1 to %d", n_ranks, PLAN_MAX_RANKS);
+        return ST_USAGE;
+    }
+    if (m->n_layers < 1 || m->n_layers > PLAN_MAX_LAYERS || m->d_ff < 1 || m->neuron_unit < 1) {
+        log_error("plan: a model of %d layers with %lld neurons in units of %lld, expected 1 to %d layers and at least 1",
+                  m->n_layers, (long long)m->d_ff, (long long)m->neuron_unit, PLAN_MAX_LAYERS);
+        return ST_UNSUPPORTED;
+    }
+    return ST_OK;
+}
+
+static void fill_layers(struct plan *p, enum plan_split split, const double *shares)
+{
+    int n = p->n_ranks, stage = 0;
+    int64_t layers[PLAN_MAX_RANKS + 1], units[PLAN_MAX_RANKS + 1];
+    const struct plan_model *m = &p->model;
+    cut_by_shares(m->n_layers, n, shares, layers);
+    cut_by_shares((m->d_ff + m->neuron_unit - 1) / m->neuron_unit, n, shares, units);
+    for (int l = 0; l < m->n_layers; l++) {
+        struct plan_layer *layer = &p->layers[l];
+        while (split != SPLIT_SHARDS && l >= layers[stage + 1])
+            stage++;
+        layer->stage = stage;
+        for (int r = 0; r <= n; r++) {
+            int64_t all = r > stage ? m->d_ff : 0, cut = units[r] * m->neuron_unit;
+            layer->bound[r] = split == SPLIT_STAGES ? all : cut < m->d_ff ? cut : m->d_ff;
+        }
+    }
+}
+
+status plan_make(const struct plan_model *model, enum plan_split split, int n_ranks, const double *shares,
+                 struct plan **out)
+{
+    double normal[PLAN_MAX_RANKS];
+    status st = check_makeable(model, n_ranks);
+    if (st != ST_OK || (st = normalise(n_ranks, shares, normal)) != ST_OK)
+        return st;
+    struct plan *p = calloc(1, sizeof *p);
+    struct plan_layer *layers = calloc((size_t)model->n_layers, sizeof *layers);
+    if (!p || !layers) {
+        log_error("plan: no memory for %d layers", model->n_layers);
+        free(layers);
+        free(p);
+        return ST_NOMEM;
+    }
+    *p = (struct plan){.model = *model, .n_ranks = n_ranks, .layers = layers};
+    fill_layers(p, split, normal);
+    *out = p;
+    return ST_OK;
+}
+
+void plan_free(struct plan *p)
+{
+    if (!p)
+        return;
+    free(p->layers);
+    free(p);
+}
+
+static status mismatch(const char *what, int64_t planned, int64_t found)
+{
+    log_error("plan: made for %s %lld, found %lld", what, (long long)planned, (long long)found);
+    return ST_MISMATCH;
+}
+
+static status check_units(const struct plan *p, int64_t unit)
+{
+    for (int l = 0; l < p->model.n_layers; l++) {
+        for (int r = 1; r < p->n_ranks; r++) {
+            int64_t b = p->layers[l].bound[r];
+            if (b % unit == 0 || b == p->model.d_ff)
+                continue;
+            log_error("plan: layer %d is cut at neuron %lld, expected a multiple of %lld", l, (long long)b,
+                      (long long)unit);
+            return ST_MISMATCH;
+        }
+    }
+    return ST_OK;
+}
+
+status plan_check(const struct plan *p, const struct plan_model *model, int n_ranks)
+{
+    const struct plan_model *m = &p->model;
+    if (p->n_ranks != n_ranks)
+        return mismatch("a number of ranks of", p->n_ranks, n_ranks);
+    if (strcmp(m->architecture, model->architecture) != 0) {
+        log_error("plan: made for architecture '%s', found '%s'", m->architecture, model->architecture);
+        return ST_MISMATCH;
+    }
+    if (m->n_layers != model->n_layers)
+        return mismatch("a number of layers of", m->n_layers, model->n_layers);
+    if (m->d_ff != model->d_ff)
+        return mismatch("a number of neurons (d_ff) of", m->d_ff, model->d_ff);
+    if (m->file_bytes && model->file_bytes && m->file_bytes != model->file_bytes)
+        return mismatch("a model file of bytes", (int64_t)m->file_bytes, (int64_t)model->file_bytes);
+    if (m->file_hash && model->file_hash && m->file_hash != model->file_hash) {
+        log_error("plan: made for the model file with hash %016llx, found %016llx", (unsigned long long)m->file_hash,
+                  (unsigned long long)model->file_hash);
+        return ST_MISMATCH;
+    }
+    return check_units(p, model->neuron_unit);
+}
+
+void plan_stage(const struct plan *p, int rank, int *first, int *last)
+{
+    int l = 0;
+    while (l < p->model.n_layers && p->layers[l].stage != rank)
+        l++;
+    *first = l;
+    while (l < p->model.n_layers && p->layers[l].stage == rank)
+        l++;
+    *last = l;
+}
+
+int plan_next_stage(const struct plan *p, int rank)
+{
+    int first, last;
+    plan_stage(p, rank, &first, &last);
+    return last < p->model.n_layers ? p->layers[last].stage : -1;
+}
+
+int plan_first_stage(const struct plan *p)
+{
+    return p->layers[0].stage;
+}
+
+int plan_last_stage(const struct plan *p)
+{
+    return p->layers[p->model.n_layers - 1].stage;
+}

@@ -1,0 +1,58 @@
+/* The plan reader: any text is refused or gives a plan whose every promise holds and which reads back the same. */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "placement/plan.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
+
+static void require(int holds)
+{
+    if (!holds)
+        abort();
+}
+
+static void check(const struct plan *p)
+{
+    const struct plan_model *m = &p->model;
+    int stages = 0, layers = 0;
+    require(p->n_ranks >= 1 && p->n_ranks <= PLAN_MAX_RANKS && m->n_layers >= 1 && m->n_layers <= PLAN_MAX_LAYERS);
+    for (int l = 0; l < m->n_layers; l++) {
+        const int64_t *bound = p->layers[l].bound;
+        require(bound[0] == 0 && bound[p->n_ranks] == m->d_ff);
+        for (int r = 0; r < p->n_ranks; r++)
+            require(bound[r] <= bound[r + 1]);
+        require(p->layers[l].stage >= 0 && p->layers[l].stage < p->n_ranks);
+    }
+    for (int r = 0; r < p->n_ranks; r++) {
+        int first, last;
+        plan_stage(p, r, &first, &last);
+        layers += last - first;
+    }
+    require(layers == m->n_layers);
+    for (int r = plan_first_stage(p); r >= 0; r = plan_next_stage(p, r))
+        require(++stages <= p->n_ranks);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+    struct log_catcher quiet;
+    struct plan *p = NULL, *again = NULL;
+    log_catch(&quiet);
+    if (plan_parse((const char *)data, n, "fuzz", &p) == ST_OK) {
+        check(p);
+        char *text = plan_format(p), *twice = NULL;
+        require(text && plan_parse(text, strlen(text), "fuzz", &again) == ST_OK);
+        require((twice = plan_format(again)) && strcmp(text, twice) == 0);
+        free(twice);
+        free(text);
+        plan_free(again);
+        plan_free(p);
+    } else {
+        require(quiet.first_error[0] != '\0' && !strpbrk(quiet.first_error, "\n\033"));
+    }
+    log_catch(NULL);
+    return 0;
+}
