@@ -18,6 +18,10 @@ tiny.json: an object per model
     quantised). llama.cpp quantises activations too, and rounds them to f16 or bf16 where the weights are.
 smollm2.json: an object per prompt
     text, special (whether "<|im_start|>" in the text is a token), ids
+    clear: no choice is closer than 0.2. Rounding activations to 8 bits moves the difference of two logits of this model by
+    0.15 (root mean square; against float64), so among close choices right programs part: llama.cpp with flash attention
+    parts from llama.cpp without it on 6 of the 10 prompts that are not clear. Those are for comparing logits along the
+    recorded tokens.
     steps: [[token, logit, second token, second logit]], up to 64; `ended` if an end token is the last of them
     top: [[token, logit]], the 20 best after the prompt
 perplexity.json: as llama-perplexity does it. The text's tokens are cut into windows of n_ctx, what remains is left out; of each
@@ -215,29 +219,50 @@ def make_tiny_vectors():
 
 # ---- SmolLM2 ----
 
-def chatml(user, system=None):
-    system = system or "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+def chatml(user, system="You are a helpful AI assistant named SmolLM, trained by Hugging Face"):
     return f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\n"
 
 
-PROMPTS = [  # text, special
-    (chatml("What is the capital of France, and what is it known for?"), True),
+ENGLISH = ("The old clock in the hall struck nine as Maria closed her book and looked out of the window, where the rain had "
+           "finally stopped and a thin moon was rising behind the trees of the park. She thought of her brother, who was "
+           "travelling somewhere in the north, and wondered whether he had found a warm place to sleep.")
+GERMAN = ("Der alte Müller stand am Fenster und sah hinaus auf den Fluss, der nach dem langen Regen hoch über die Ufer "
+          "getreten war. Er dachte an seinen Sohn, der in der Stadt lebte und nur noch selten nach Hause kam, und an die "
+          "Mühle, die bald niemand mehr brauchen würde.")
+RUSSIAN = ("Москва является столицей России и самым большим городом страны. Город расположен на реке Москве в центре "
+           "Восточно-Европейской равнины.")
+JAPANESE = "東京は日本の首都であり、世界最大の都市の一つです。"
+
+CLEAR_PROMPTS = [  # text, special
+    (chatml("Count from 1 to 30, one number per line."), True),
+    (chatml("Write a Java program that prints Hello, World!"), True),
+    (chatml("Write a JSON object describing a person."), True),
+    (f"{ENGLISH}\n\n{ENGLISH}\n\nThe old clock", False),
+    (f"{GERMAN}\n\n{GERMAN}\n\nDer alte Müller", False),
+    (f"{RUSSIAN}\n\n{RUSSIAN}\n\nМосква является", False),
+    (f"{JAPANESE}\n{JAPANESE}\n東京は日", False),
+    ("10, 20, 30, 40, 50, 60,", False),
+    ("| a | b |\n|---|---|\n| 1 | 2 |\n", False),
+    ("Mary had a little lamb,", False),
+]
+CLOSE_PROMPTS = [
     (chatml("Explain in a few sentences why the sky is blue."), True),
+    (chatml("What are the main differences between cats and dogs?"), True),
     (chatml("Write a short story about a lighthouse keeper and a lost dog."), True),
-    (chatml("Give me five tips for learning to play the piano.", "You answer in numbered lists."), True),
+    (chatml("List the planets of the solar system and describe each."), True),
     (chatml("Write a Python function that returns the n-th Fibonacci number."), True),
-    ("Once upon a time, in a small village by the sea, there lived", False),
     ("The three laws of thermodynamics are", False),
-    ("def quicksort(items):\n    \"\"\"Sort a list.\"\"\"\n", False),
+    ("The history of the Roman Empire begins", False),
+    ("#include <stdio.h>\n\nint main(void)\n{\n", False),
     ("Il était une fois, dans un petit village près de la mer,", False),
-    ("1, 1, 2, 3, 5, 8, 13, 21, 34,", False),
+    ("Dear Sir or Madam,\n\n", False),
 ]
 
 
 def make_smollm2_vectors(path):
     llama = Llama(path, 512)
     lines = []
-    for text, special in PROMPTS:
+    for clear, (text, special) in [(True, p) for p in CLEAR_PROMPTS] + [(False, p) for p in CLOSE_PROMPTS]:
         ids = llama.tokenize(text, special)
         llama.clear()
         logits = llama.decode(ids, 0, [len(ids) - 1])[0]
@@ -250,8 +275,8 @@ def make_smollm2_vectors(path):
             logits = llama.decode([steps[-1][0]], len(ids) + len(steps) - 1, [0])[0]
         print(f"{text[-40:]!r}: {len(ids)} ids, {len(steps)} steps, least margin "
               f"{min(s[1] - s[3] for s in steps):.3f}", file=sys.stderr)
-        lines.append(json.dumps({"text": text, "special": special, "ids": ids, "top": top, "ended": ended, "steps": steps},
-                                ensure_ascii=False, separators=(",", ":")))
+        lines.append(json.dumps({"text": text, "special": special, "clear": clear, "ids": ids, "top": top, "ended": ended,
+                                 "steps": steps}, ensure_ascii=False, separators=(",", ":")))
     llama.close()
     (HERE / "smollm2.json").write_text("[\n" + ",\n".join(lines) + "\n]\n")
 
