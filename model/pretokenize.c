@@ -60,13 +60,13 @@ static const struct kind *find_kind(const char *name, size_t n)
     return NULL;
 }
 
-status pretokenizer_create(const char *name, size_t n, const char *where, struct pretokenizer **out, bool *ignore_merges,
-                           bool *add_bos)
+status pretokenizer_create(const char *name, size_t n, const char *where, struct pretokenizer **out,
+                           bool *ignore_merges, bool *add_bos)
 {
     const struct kind *k = find_kind(name, n);
     if (!k) {
-        log_error("%s: unknown pre-tokenizer '%.*s' (known: gpt-2, llama-bpe, smollm, qwen2, falcon and their kin)", where,
-                  (int)(n < 64 ? n : 64), name);
+        log_error("%s: tokenizer.ggml.pre: expected gpt-2, llama-bpe, smollm, qwen2, falcon or their kin, found '%.*s'",
+                  where, (int)(n < 64 ? n : 64), name);
         return ST_UNSUPPORTED;
     }
     struct pretokenizer *p = calloc(1, sizeof *p);
@@ -75,7 +75,8 @@ status pretokenizer_create(const char *name, size_t n, const char *where, struct
     for (; p->n < MAX_PATTERNS && k->patterns[p->n]; p->n++) {
         int error;
         PCRE2_SIZE at;
-        pcre2_code *code = pcre2_compile((PCRE2_SPTR)k->patterns[p->n], PCRE2_ZERO_TERMINATED, PCRE2_UTF, &error, &at, NULL);
+        PCRE2_SPTR pattern = (PCRE2_SPTR)k->patterns[p->n];
+        pcre2_code *code = pcre2_compile(pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF, &error, &at, NULL);
         if (!code) {
             int number = p->n;
             pretokenizer_free(p);

@@ -67,7 +67,8 @@ static size_t escape_spaces(const char *text, size_t n, bool prefix, char *out)
     return (size_t)(at - out);
 }
 
-status spm_encode(const struct tokenizer *t, struct merge_work *w, const char *text, size_t n, bool prefix, struct ids *out)
+status spm_encode(const struct tokenizer *t, struct merge_work *w, const char *text, size_t n, bool prefix,
+                  struct ids *out)
 {
     char *escaped = malloc(3 * n + 3);
     if (!escaped)

@@ -22,8 +22,8 @@ enum {
     PIECE_SPECIAL = PIECE_UNKNOWN | PIECE_CONTROL | PIECE_USER_DEFINED, /* cut out of the text before anything else */
 };
 
-/* A text with a number: tokens [0, n_vocab) as the file numbers them; from n_vocab on the texts that only merges mention
- * ("ghosts"), which occur while merging but are no tokens. */
+/* A text with a number: tokens [0, n_vocab) as the file numbers them; from n_vocab on the texts that only merges
+ * mention ("ghosts"), which occur while merging but are no tokens. */
 struct piece {
     const char *at; /* into the file, or into ghost_text; not NUL-terminated */
     uint32_t n;
@@ -64,7 +64,7 @@ struct tokenizer {
     struct pair_table pairs; /* BPE merges */
     char *ghost_text;
     uint32_t max_piece; /* bytes of the longest token */
-    /* BPE: the piece of the character that stands for a byte; SentencePiece: the token of the byte, -1 if there is none. */
+    /* BPE: the piece of the character that stands for a byte; SentencePiece: the token of the byte, -1 if none. */
     int32_t of_byte[256];
     struct pretokenizer *pre;
     int32_t *specials; /* [n_specials] by length, longest first */
@@ -112,12 +112,12 @@ status partition(const struct tokenizer *t, const char *text, size_t n, bool par
 
 /* --- pretokenize.c --- */
 /* By the name in tokenizer.ggml.pre; also says what else the name implies. ST_UNSUPPORTED is logged. */
-status pretokenizer_create(const char *name, size_t n, const char *where, struct pretokenizer **out, bool *ignore_merges,
-                           bool *add_bos);
+status pretokenizer_create(const char *name, size_t n, const char *where, struct pretokenizer **out,
+                           bool *ignore_merges, bool *add_bos);
 void pretokenizer_free(struct pretokenizer *p);
 
-/* UTF-8 as the patterns need it: broken bytes become U+FFFD, overlong forms short ones. *n_out <= 3 n. Whether the result
- * holds surrogates (which are kept) is *surrogates. */
+/* UTF-8 as the patterns need it: broken bytes become U+FFFD, overlong forms short ones. *n_out <= 3 n. Whether the
+ * result holds surrogates (which are kept) is *surrogates. */
 void repair_utf8(const char *text, size_t n, char *out, size_t *n_out, bool *surrogates);
 
 typedef status word_fn(void *arg, const char *word, size_t n);
@@ -151,7 +151,8 @@ void merge_free(struct merge_work *w);
 /* Appends the tokens of a plain text. */
 status bpe_encode(const struct tokenizer *t, struct merge_work *w, const char *text, size_t n, struct ids *out);
 /* `prefix`: the text is the first or follows a special token, so it begins with a space if the model has it so. */
-status spm_encode(const struct tokenizer *t, struct merge_work *w, const char *text, size_t n, bool prefix, struct ids *out);
+status spm_encode(const struct tokenizer *t, struct merge_work *w, const char *text, size_t n, bool prefix,
+                  struct ids *out);
 /* The character that stands for a byte in a byte-level vocabulary, as UTF-8 in out; returns its bytes, 1 or 2. */
 int byte_character(uint8_t byte, char out[2]);
 /* Its reverse: the byte that a code point stands for, or -1. */

@@ -116,7 +116,8 @@ static status token_read(struct tokenizer *t, const struct gguf *g, uint64_t i, 
         return ST_FORMAT;
     }
     if (text.n > MAX_TOKEN_BYTES) {
-        log_error("%s: token %" PRIu64 ": expected at most %d bytes, found %zu", gguf_path(g), i, MAX_TOKEN_BYTES, text.n);
+        log_error("%s: token %" PRIu64 ": expected at most %d bytes, found %zu", gguf_path(g), i, MAX_TOKEN_BYTES,
+                  text.n);
         return ST_FORMAT;
     }
     if (text.n > t->max_piece)
@@ -202,7 +203,8 @@ const struct pair_slot *find_pair(const struct tokenizer *t, int32_t left, int32
     return slot->merged < 0 ? NULL : slot;
 }
 
-/* "left right", the blank not being the first byte; a merge without one never applies. *last: what the merge before made. */
+/* "left right", the blank not being the first byte; a merge without one never applies. *last: what the one before it
+ * made. */
 static status merge_read(struct tokenizer *t, struct gguf_string merge, uint32_t rank, char **ghosts, int32_t *last)
 {
     const char *blank = merge.n > 1 ? memchr(merge.at + 1, ' ', merge.n - 1) : NULL;
