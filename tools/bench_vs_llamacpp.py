@@ -209,13 +209,13 @@ def write_report(args, rows, ranks, first_token_s):
             ["date", datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")],
             ["commit", commit],
             ["llama.cpp", f"llama-cpp-python {llama_cpp.__version__}, built from source on the same machine"],
-            ["runs", f"{args.repeat} of each, taking turns, medians; every run is a process of its own that warms up first"],
+            ["runs", f"medians of {args.repeat} of each, taking turns; each run is a process that warms up first"],
             ["load average at the end", f"{os.getloadavg()[0]:.1f}"],
         ]),
         "## Against llama.cpp, one process",
-        "Decoding (tok/s, after a short prompt; 128 tokens with SmolLM2, 64 with the others) and prompt processing (tok/s,"
-        " for the number of tokens in the last column). Read rates are the weights' bytes in the file, all of which"
-        " a token needs (the embedding is tied to the output), times tokens per second. `peak` is the machine's read"
+        "Decoding (tok/s, after a short prompt; 128 tokens with SmolLM2, 64 with the others) and prompt processing"
+        " (tok/s, for the number of tokens in the last column). Read rates are the weights' bytes in the file, all of"
+        " which a token needs (the embedding is tied to the output), times tokens per second. `peak` is the machine's read"
         " bandwidth with as many threads, measured by `hearth bench` in the same runs. The 1B shape is `hearth-synth"
         " --shape 1b`.",
         table(["model", "threads", "decode hearth", "llama.cpp", "ratio", "GB/s hearth", "llama.cpp", "peak",
@@ -227,14 +227,16 @@ def write_report(args, rows, ranks, first_token_s):
             "## Two ranks on one machine",
             "1B shape q4_0, one thread a rank: `mpirun -np 2 hearth bench --split shards -t 1` against one process.",
             table(["", "one rank", "two ranks", "ratio"], [
-                ["decode, tok/s", f"{one['decode']:.1f}", f"{two['decode']:.1f}", with_goal(two["decode"] / one["decode"], 1.4)],
-                ["prompt (128), tok/s", f"{one['prompt']:.0f}", f"{two['prompt']:.0f}", f"{two['prompt'] / one['prompt']:.2f}"],
+                ["decode, tok/s", f"{one['decode']:.1f}", f"{two['decode']:.1f}",
+                 with_goal(two["decode"] / one["decode"], 1.4)],
+                ["prompt (128), tok/s", f"{one['prompt']:.0f}", f"{two['prompt']:.0f}",
+                 f"{two['prompt'] / one['prompt']:.2f}"],
             ]),
         ]
     if first_token_s is not None:
         parts += [
             "## Start to first token",
-            f"`hearth run` on SmolLM2, from starting the process to the first byte of the answer, the file in the page"
+            "`hearth run` on SmolLM2, from starting the process to the first byte of the answer, the file in the page"
             f" cache: {first_token_s:.2f} s (goal: under 1 s).",
         ]
     args.output.parent.mkdir(parents=True, exist_ok=True)
@@ -255,7 +257,8 @@ def find_models(args):
             files[name] = args.model_dir / f"1b-{kind}.gguf"
             if not files[name].exists():
                 args.model_dir.mkdir(parents=True, exist_ok=True)
-                subprocess.run([args.build / "hearth-synth", "--shape", "1b", "--type", kind, "-o", files[name]], check=True)
+                synth = [args.build / "hearth-synth", "--shape", "1b", "--type", kind, "-o", files[name]]
+                subprocess.run(synth, check=True)
         if files[name] and not files[name].exists():
             sys.exit(f"{files[name]} is missing (deploy/demo.sh downloads SmolLM2)")
     return files
@@ -267,13 +270,13 @@ def main():
         llama_measure(model, int(threads), int(n_prompt), int(n_decode))
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", type=Path, default=ROOT / "build/release", help="folder with hearth and hearth-synth")
-    parser.add_argument("--model-dir", type=Path, default=ROOT / "models", help="where synthetic models are kept or made")
-    parser.add_argument("--smollm2", type=Path, default=None, help="SmolLM2-135M-Instruct.Q4_1.gguf (default: in the model folder)")
+    parser.add_argument("--build", type=Path, default=ROOT / "build/release", help="has hearth and hearth-synth")
+    parser.add_argument("--model-dir", type=Path, default=ROOT / "models", help="synthetic models are kept there")
+    parser.add_argument("--smollm2", type=Path, help="SmolLM2-135M-Instruct.Q4_1.gguf (default: in the model folder)")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--repeat", type=int, default=5, help="runs of each program (default 5)")
     parser.add_argument("--models", nargs="+", help="only models whose name contains one of these words")
-    parser.add_argument("--only", choices=["hearth", "llama.cpp"], help="measure one program, print its medians, write nothing")
+    parser.add_argument("--only", choices=["hearth", "llama.cpp"], help="measure one program, write nothing")
     parser.add_argument("--output", type=Path, default=ROOT / "docs/benchmarks.md")
     args = parser.parse_args()
     args.hearth = args.build / "hearth"

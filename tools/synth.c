@@ -1,6 +1,6 @@
 /* hearth-synth: a GGUF model of random weights in the shape of a Llama model, for benchmarks.
  *
- * Speed does not depend on what weights say, only on their shape and type, so a benchmark needs no download. Weights are
+ * Speed does not depend on what weights say, only on their shape and type, so a benchmark needs no download. They are
  * drawn directly as quantised blocks: symmetric codes, and scales that give every matrix a standard deviation of about
  * 1/sqrt(columns), so that activations and logits stay of order one through any number of layers. */
 #include <argp.h>
@@ -78,7 +78,7 @@ static inline uint64_t draw(struct random *r)
     return z ^ (z >> 31);
 }
 
-/* Sixteen codes of 4 bits, 1 to 15, triangular around 8 (standard deviation 3.24): sums of two uniform 3-bit numbers. */
+/* Sixteen codes of 4 bits, 1 to 15, triangular around 8 (standard deviation 3.24): sums of two uniform 3-bit codes. */
 static inline uint64_t draw_nibbles(struct random *r)
 {
     const uint64_t low3 = 0x7777777777777777u;
@@ -264,7 +264,7 @@ static void key_array(struct output *o, const char *name, enum gguf_type type, u
     put_u64_field(o, n);
 }
 
-/* The text of token `id`: specials, bytes, the word mark, then words a, b, ..., z, aa, ... with and without the mark. */
+/* The text of token `id`: specials, bytes, the word mark, then words a, b, ..., z, aa, ... without and with it. */
 static void token_text(uint32_t id, char text[WORD_MAX])
 {
     static const char *const special[N_SPECIAL_TOKENS] = {"<unk>", "<s>", "</s>"};
@@ -346,7 +346,8 @@ static int list_tensors(struct tensor *list, const struct options *opt)
 {
     const struct shape *s = opt->shape;
     const enum dtype body = opt->type->body;
-    const int64_t d = s->d_model, q_rows = (int64_t)s->heads * s->head_dim, kv_rows = (int64_t)s->kv_heads * s->head_dim;
+    const int64_t d = s->d_model, head_dim = s->head_dim, q_rows = s->heads * head_dim;
+    const int64_t kv_rows = s->kv_heads * head_dim;
     const struct {
         const char *name;
         enum dtype type;
@@ -512,8 +513,9 @@ const char *argp_program_version = "hearth-synth " HEARTH_VERSION;
 
 static const char doc[] =
     "Writes a GGUF model of random weights in the shape of a Llama model, for benchmarks.\v"
-    "Shapes: 1b is Llama 3.2 1B (16 layers, tied embedding), 7b is Llama 2 7B (32 layers), 70b is Llama 2 70B (80 layers)."
-    "\n\nTypes: q4_0 and q8_0 are used for every matrix. q4_k is Q4_K with Q6_K for the matrix that makes the logits, as "
+    "Shapes: 1b is Llama 3.2 1B (16 layers, tied embedding), 7b is Llama 2 7B (32 layers), 70b is Llama 2 70B (80 "
+    "layers).\n\n"
+    "Types: q4_0 and q8_0 are used for every matrix. q4_k is Q4_K with Q6_K for the matrix that makes the logits, as "
     "in llama.cpp's Q4_K files: the embedding of 1b, the output matrix of the others. Norms are F32.\n\n"
     "The text of such a model means nothing. The same options and seed write the same file.";
 

@@ -5,8 +5,8 @@
 
 The same files come out each time. A change of any of them needs make_vectors.py to run again.
 
-Random weights usually give flat logits and attention that hardly looks at positions; the scales below are chosen so that
-logits spread over several units and a wrong rotation, window, bias or norm changes them visibly.
+Random weights usually give flat logits and attention that hardly looks at positions; the scales below are chosen so
+that logits spread over several units and a wrong rotation, window, bias or norm changes them visibly.
 """
 import math
 from pathlib import Path
@@ -52,9 +52,9 @@ def halves(a):
 
 def k_blocks(kind, n, rng, d, dmin):
     """n blocks of a K type with random codes and scales; d and dmin are the blocks' f16 factors, [n] each."""
-    codes = {T.Q2_K: (16, 64), T.Q3_K: (32, 64, 12), T.Q4_K: (12, 128), T.Q5_K: (12, 32, 128), T.Q6_K: (128, 64, 16)}[kind]
-    parts = [rng.integers(0, 256, (n, size), np.uint8) for size in codes]
-    if kind in (T.Q2_K,):
+    sizes = {T.Q2_K: (16, 64), T.Q3_K: (32, 64, 12), T.Q4_K: (12, 128), T.Q5_K: (12, 32, 128), T.Q6_K: (128, 64, 16)}
+    parts = [rng.integers(0, 256, (n, size), np.uint8) for size in sizes[kind]]
+    if kind == T.Q2_K:
         return np.hstack([*parts, halves(d), halves(dmin)])
     if kind in (T.Q3_K, T.Q6_K):
         return np.hstack([*parts, halves(d)])
@@ -112,8 +112,8 @@ def byte_symbols():
 
 
 def bpe_vocabulary(w, n, pre, specials, bos):
-    merges = ["\u0120 t", "h e", "\u0120t he", "i n", "a n", "an d", "\u0120 and", "e r", "r e", "\u0120 a", "o n", "a t",
-              "\u0120 in", "1 2", "12 3", "\u0120 \u0120", "\u010a \u010a"]
+    merges = ["\u0120 t", "h e", "\u0120t he", "i n", "a n", "an d", "\u0120 and", "e r", "r e", "\u0120 a", "o n",
+              "a t", "\u0120 in", "1 2", "12 3", "\u0120 \u0120", "\u010a \u010a"]
     tokens = byte_symbols() + [m.replace(" ", "") for m in merges]
     tokens += [f"filler{i}" for i in range(n - len(tokens) - len(specials))] + specials
     w.add_tokenizer_model("gpt2")
@@ -131,7 +131,8 @@ def add_vocabulary(w, kind, n):
     if kind == "spm":
         spm_vocabulary(w, n)
     elif kind == "llama-bpe":
-        bpe_vocabulary(w, n, "llama-bpe", ["<|begin_of_text|>", "<|start_header_id|>", "<|eot_id|>", "<|end_of_text|>"], True)
+        specials = ["<|begin_of_text|>", "<|start_header_id|>", "<|eot_id|>", "<|end_of_text|>"]
+        bpe_vocabulary(w, n, "llama-bpe", specials, True)
     else:
         bpe_vocabulary(w, n, "qwen2", ["<|endoftext|>", "<|im_start|>", "<|im_end|>"], False)
 

@@ -18,14 +18,14 @@ tiny.json: an object per model
     quantised). llama.cpp quantises activations too, and rounds them to f16 or bf16 where the weights are.
 smollm2.json: an object per prompt
     text, special (whether "<|im_start|>" in the text is a token), ids
-    clear: no choice is closer than 0.2. Rounding activations to 8 bits moves the difference of two logits of this model by
-    0.15 (root mean square; against float64), so among close choices right programs part: llama.cpp with flash attention
-    parts from llama.cpp without it on 6 of the 10 prompts that are not clear. Those are for comparing logits along the
-    recorded tokens.
+    clear: no choice is closer than 0.2. Rounding activations to 8 bits moves the difference of two logits of this
+    model by 0.15 (root mean square; against float64), so among close choices right programs part: llama.cpp with
+    flash attention parts from llama.cpp without it on 6 of the 10 prompts that are not clear. Those are for comparing
+    logits along the recorded tokens.
     steps: [[token, logit, second token, second logit]], up to 64; `ended` if an end token is the last of them
     top: [[token, logit]], the 20 best after the prompt
-perplexity.json: as llama-perplexity does it. The text's tokens are cut into windows of n_ctx, what remains is left out; of each
-window the tokens after the first half plus one are scored, so n_ctx / 2 - 1 of them.
+perplexity.json: as llama-perplexity does it. The text's tokens are cut into windows of n_ctx, what remains is left out;
+of each window the tokens after the first half plus one are scored, so n_ctx / 2 - 1 of them.
 """
 import argparse
 import ctypes
@@ -149,7 +149,8 @@ def exact_logits(path, tokens):
     w = {t.name: gguf.quants.dequantize(t.data, t.tensor_type).astype(np.float64) for t in reader.tensors}
     get = lambda name, default=None: key.get(f"{arch}.{name}", default)
     heads, kv, hd = get("attention.head_count"), get("attention.head_count_kv"), get("attention.key_length")
-    eps, base, window = get("attention.layer_norm_rms_epsilon"), get("rope.freq_base"), get("attention.sliding_window", 0)
+    eps, base = get("attention.layer_norm_rms_epsilon"), get("rope.freq_base")
+    window = get("attention.sliding_window", 0)
     n = len(tokens)
 
     def norm(x, weight):
@@ -223,12 +224,13 @@ def chatml(user, system="You are a helpful AI assistant named SmolLM, trained by
     return f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\n"
 
 
-ENGLISH = ("The old clock in the hall struck nine as Maria closed her book and looked out of the window, where the rain had "
-           "finally stopped and a thin moon was rising behind the trees of the park. She thought of her brother, who was "
-           "travelling somewhere in the north, and wondered whether he had found a warm place to sleep.")
+ENGLISH = ("The old clock in the hall struck nine as Maria closed her book and looked out of the window, where the "
+           "rain had finally stopped and a thin moon was rising behind the trees of the park. She thought of her "
+           "brother, who was travelling somewhere in the north, and wondered whether he had found a warm "
+           "place to sleep.")
 GERMAN = ("Der alte Müller stand am Fenster und sah hinaus auf den Fluss, der nach dem langen Regen hoch über die Ufer "
-          "getreten war. Er dachte an seinen Sohn, der in der Stadt lebte und nur noch selten nach Hause kam, und an die "
-          "Mühle, die bald niemand mehr brauchen würde.")
+          "getreten war. Er dachte an seinen Sohn, der in der Stadt lebte und nur noch selten nach Hause kam, und an "
+          "die Mühle, die bald niemand mehr brauchen würde.")
 RUSSIAN = ("Москва является столицей России и самым большим городом страны. Город расположен на реке Москве в центре "
            "Восточно-Европейской равнины.")
 JAPANESE = "東京は日本の首都であり、世界最大の都市の一つです。"
@@ -262,7 +264,8 @@ CLOSE_PROMPTS = [
 def make_smollm2_vectors(path):
     llama = Llama(path, 512)
     lines = []
-    for clear, (text, special) in [(True, p) for p in CLEAR_PROMPTS] + [(False, p) for p in CLOSE_PROMPTS]:
+    for text, special in CLEAR_PROMPTS + CLOSE_PROMPTS:
+        clear = (text, special) in CLEAR_PROMPTS
         ids = llama.tokenize(text, special)
         llama.clear()
         logits = llama.decode(ids, 0, [len(ids) - 1])[0]
@@ -275,8 +278,9 @@ def make_smollm2_vectors(path):
             logits = llama.decode([steps[-1][0]], len(ids) + len(steps) - 1, [0])[0]
         print(f"{text[-40:]!r}: {len(ids)} ids, {len(steps)} steps, least margin "
               f"{min(s[1] - s[3] for s in steps):.3f}", file=sys.stderr)
-        lines.append(json.dumps({"text": text, "special": special, "clear": clear, "ids": ids, "top": top, "ended": ended,
-                                 "steps": steps}, ensure_ascii=False, separators=(",", ":")))
+        lines.append(json.dumps({
+            "text": text, "special": special, "clear": clear, "ids": ids, "top": top, "ended": ended, "steps": steps,
+        }, ensure_ascii=False, separators=(",", ":")))
     llama.close()
     (HERE / "smollm2.json").write_text("[\n" + ",\n".join(lines) + "\n]\n")
 
@@ -300,8 +304,8 @@ def make_perplexity(path, n_ctx=512):
         print(f"{i + 1}/{windows} {math.exp(nll / scored):.4f}", file=sys.stderr)
     llama.close()
     (HERE / "perplexity.json").write_text(json.dumps({
-        "text": "text/licences.txt", "n_ctx": n_ctx, "perplexity": rounded(math.exp(nll / scored)), "tokens": len(tokens),
-        "windows": windows, "scored": scored}, indent=1) + "\n")
+        "text": "text/licences.txt", "n_ctx": n_ctx, "perplexity": rounded(math.exp(nll / scored)),
+        "tokens": len(tokens), "windows": windows, "scored": scored}, indent=1) + "\n")
 
 
 def main():
