@@ -75,6 +75,17 @@ static size_t sequence_length(unsigned char lead)
     return lead >= 0xf0 && lead < 0xf5 ? 4 : lead >= 0xe0 ? (lead < 0xf0 ? 3 : 1) : lead >= 0xc2 ? 2 : 1;
 }
 
+size_t utf8_character(const char *bytes, size_t n)
+{
+    size_t length = n ? sequence_length((unsigned char)bytes[0]) : 0;
+    if (length > n || (length == 1 && (unsigned char)bytes[0] >= 0x80))
+        return 0;
+    for (size_t i = 1; i < length; i++)
+        if (((unsigned char)bytes[i] & 0xc0) != 0x80)
+            return 0;
+    return length;
+}
+
 size_t utf8_whole(const char *bytes, size_t n)
 {
     for (size_t back = 1; back <= 3 && back <= n; back++) {

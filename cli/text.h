@@ -32,6 +32,9 @@ void utf8_end(struct utf8_stream *s);
 /* How many of the first n bytes to write now: all but an unfinished character at the end. */
 size_t utf8_whole(const char *bytes, size_t n);
 
+/* Bytes of the character that the n bytes begin with; 0 if they begin with none. */
+size_t utf8_character(const char *bytes, size_t n);
+
 /* A growing string, NUL-terminated once it holds something. */
 struct text {
     char *at; /* malloc'ed, caller frees */

@@ -59,16 +59,18 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 static void print_piece(const char *piece, size_t n)
 {
     putchar('"');
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0, length; i < n; i += length) {
         unsigned char c = (unsigned char)piece[i];
+        length = utf8_character(piece + i, n - i);
         if (c == '\n')
             fputs("\\n", stdout);
         else if (c == '"' || c == '\\')
             printf("\\%c", c);
-        else if (c < 0x20 || c == 0x7f || (c >= 0x80 && utf8_whole(piece, n) != n))
+        else if (length == 0 || c < 0x20 || c == 0x7f)
             printf("\\x%02x", c);
         else
-            putchar(c);
+            fwrite(piece + i, 1, length, stdout);
+        length += length == 0;
     }
     puts("\"");
 }

@@ -40,6 +40,19 @@ static void test_utf8_whole(void **state)
     assert_int_equal(utf8_whole("a\x80\x80\x80\x80", 5), 5); /* continues nothing */
 }
 
+static void test_utf8_character(void **state)
+{
+    (void)state;
+    assert_int_equal(utf8_character("", 0), 0);
+    assert_int_equal(utf8_character("ab", 2), 1);
+    assert_int_equal(utf8_character("\xc3\xb6x", 3), 2);
+    assert_int_equal(utf8_character("\xf0\x9f\x98\x80", 4), 4);
+    assert_int_equal(utf8_character("\xf0\x9f\x98", 3), 0); /* unfinished */
+    assert_int_equal(utf8_character("\xc3x", 2), 0);
+    assert_int_equal(utf8_character("\x80", 1), 0);
+    assert_int_equal(utf8_character("\xff", 1), 0);
+}
+
 /* Every flush ends on a whole character, and nothing is lost. */
 static void test_utf8_stream(void **state)
 {
@@ -217,6 +230,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_utf8_whole),
+        cmocka_unit_test(test_utf8_character),
         cmocka_unit_test(test_utf8_stream),
         cmocka_unit_test(test_utf8_long_piece),
         cmocka_unit_test(test_shares),
