@@ -11,7 +11,7 @@
 #include <string.h>
 #include "base/log.h"
 
-enum { MAX_PATTERNS = 4, MATCH_LIMIT = 1000000, JIT_STACK_MIN = 32 << 10, JIT_STACK_MAX = 1 << 20 };
+enum { MAX_PATTERNS = 4 };
 
 struct pretokenizer {
     pcre2_code *codes[MAX_PATTERNS];
@@ -218,15 +218,13 @@ status pretokenize(const struct pretokenizer *p, const char *text, size_t n, boo
     struct cut c = {.p = p, .text = text, .matched = text, .word = word, .arg = arg};
     status s = ST_NOMEM;
     char *copy = surrogates ? without_surrogates(text, n) : NULL;
-    pcre2_jit_stack *stack = pcre2_jit_stack_create(JIT_STACK_MIN, JIT_STACK_MAX, NULL);
     c.context = pcre2_match_context_create(NULL);
     if (!c.context || (surrogates && !copy))
         goto done;
     if (copy)
         c.matched = copy;
-    pcre2_set_match_limit(c.context, MATCH_LIMIT);
-    if (stack) /* none without a JIT */
-        pcre2_jit_stack_assign(c.context, NULL, stack);
+    /* The patterns need steps in proportion to the text; more would be a bug, which must not become a hang. */
+    pcre2_set_match_limit(c.context, n < UINT32_MAX / 16 ? (uint32_t)n * 8 + 10000 : UINT32_MAX);
     for (int i = 0; i < p->n; i++) {
         c.match[i] = pcre2_match_data_create(1, NULL);
         if (!c.match[i])
@@ -237,7 +235,6 @@ done:
     for (int i = 0; i < p->n; i++)
         pcre2_match_data_free(c.match[i]);
     pcre2_match_context_free(c.context);
-    pcre2_jit_stack_free(stack);
     free(copy);
     return s;
 }

@@ -175,7 +175,7 @@ struct sink {
 
 static void sink_put(struct sink *k, const char *at, size_t n)
 {
-    if (k->n + n <= k->cap)
+    if (n && k->n + n <= k->cap)
         memcpy(k->out + k->n, at, n);
     k->n += n;
 }

@@ -180,19 +180,353 @@ static void smollm2_ids_equal_llama_cpp(void **state)
     check_model(model, "tokens_smollm2.json");
 }
 
+/* --- vocabularies built here --- */
+
+static struct log_catcher caught;
+
+enum { N_TOKENS = 8 };
+static const char *const plain_tokens[N_TOKENS] = {"<unk>", "<s>", "</s>", "a", "b", "ab", "<|x|>", "c"};
+static const uint32_t plain_types[N_TOKENS] = {2, 3, 3, 1, 1, 1, 4, 1};
+
+/* What a vocabulary-only file holds; zeros leave keys out. */
+struct recipe {
+    const char *model, *pre;
+    const char *const *tokens;
+    uint64_t n_tokens, n_types, n_scores, n_merges;
+    const char *const *merges;
+    bool no_merges, types_are_strings, scores_are_strings, merges_are_numbers, tokens_are_numbers;
+    int64_t bos; /* -1: no key */
+    int add_eos; /* 0: no key */
+};
+
+static struct recipe recipe_of(const char *model)
+{
+    static const char *const merges[] = {"a b"};
+    return (struct recipe){.model = model, .pre = "gpt-2", .tokens = plain_tokens, .n_tokens = N_TOKENS,
+                           .n_types = N_TOKENS, .n_scores = N_TOKENS, .merges = merges, .n_merges = 1, .bos = -1};
+}
+
+static void put_numbers(struct gguf_writer *w, const char *key, enum gguf_type type, uint64_t n, bool as_strings)
+{
+    if (!n)
+        return;
+    gguf_key_array(w, key, as_strings ? GGUF_STRING : type, n);
+    for (uint64_t i = 0; i < n; i++) {
+        if (as_strings)
+            gguf_put_string(w, "1");
+        else if (type == GGUF_F32)
+            gguf_put_f32(w, -(float)i);
+        else
+            gguf_put_uint(w, i < N_TOKENS ? plain_types[i] : 1, 4);
+    }
+}
+
+static void write_recipe(struct gguf_writer *w, const struct recipe *r)
+{
+    gguf_writer_begin(w, "GGUF", 3);
+    if (r->model)
+        gguf_key_string(w, "tokenizer.ggml.model", r->model);
+    if (r->pre)
+        gguf_key_string(w, "tokenizer.ggml.pre", r->pre);
+    if (r->tokens_are_numbers)
+        put_numbers(w, "tokenizer.ggml.tokens", GGUF_I32, 3, false);
+    else if (r->tokens)
+        gguf_key_strings(w, "tokenizer.ggml.tokens", r->tokens, r->n_tokens);
+    put_numbers(w, "tokenizer.ggml.token_type", GGUF_I32, r->n_types, r->types_are_strings);
+    put_numbers(w, "tokenizer.ggml.scores", GGUF_F32, r->n_scores, r->scores_are_strings);
+    if (r->merges_are_numbers)
+        put_numbers(w, "tokenizer.ggml.merges", GGUF_I32, 3, false);
+    else if (!r->no_merges)
+        gguf_key_strings(w, "tokenizer.ggml.merges", r->merges, r->n_merges);
+    if (r->bos >= 0)
+        gguf_key_u32(w, "tokenizer.ggml.bos_token_id", (uint32_t)r->bos);
+    if (r->add_eos)
+        gguf_key_uint(w, "tokenizer.ggml.add_eos_token", GGUF_BOOL, 1);
+    gguf_writer_end(w);
+}
+
+/* The tokenizer of a recipe; *w and *g are the caller's to release, also on failure. */
+static status create(const struct recipe *r, struct gguf_writer *w, struct gguf **g, struct tokenizer **t)
+{
+    write_recipe(w, r);
+    assert_int_equal(gguf_open_bytes(w->bytes, w->n, "test.gguf", g), ST_OK);
+    *t = NULL;
+    log_catch(&caught);
+    status s = tokenizer_create(*g, t);
+    log_catch(NULL);
+    return s;
+}
+
+static void expect_refused(const struct recipe *r, status expected, const char *line)
+{
+    struct gguf_writer w;
+    struct gguf *g;
+    struct tokenizer *t;
+    assert_int_equal(create(r, &w, &g, &t), expected);
+    assert_null(t);
+    if (!strstr(caught.first_error, line))
+        fail_msg("expected a line with '%s', found '%s'", line, caught.first_error);
+    gguf_close(g);
+    gguf_writer_free(&w);
+}
+
+static void broken_vocabularies_are_refused(void **state)
+{
+    (void)state;
+    for (int spm = 0; spm < 2; spm++) {
+        struct recipe r = recipe_of(spm ? "llama" : "gpt2");
+        r.model = NULL;
+        expect_refused(&r, ST_FORMAT, "tokenizer.ggml.model");
+        r.model = "bert";
+        expect_refused(&r, ST_UNSUPPORTED, "'bert'");
+        r = recipe_of(spm ? "llama" : "gpt2");
+        r.tokens = NULL;
+        expect_refused(&r, ST_FORMAT, "tokenizer.ggml.tokens");
+        r.tokens = plain_tokens;
+        r.n_tokens = 0;
+        expect_refused(&r, ST_FORMAT, "tokenizer.ggml.tokens");
+        r.n_tokens = N_TOKENS;
+        r.tokens_are_numbers = true;
+        expect_refused(&r, ST_FORMAT, "tokenizer.ggml.tokens");
+        r.tokens_are_numbers = false;
+        r.n_types = N_TOKENS - 1;
+        expect_refused(&r, ST_FORMAT, "token_type: expected 8 elements, found 7");
+        r.n_types = N_TOKENS;
+        r.types_are_strings = true;
+        expect_refused(&r, ST_FORMAT, "token 0: expected");
+        r.types_are_strings = false;
+        r.n_scores = 1;
+        expect_refused(&r, ST_FORMAT, "scores: expected 8 elements, found 1");
+        r.n_scores = N_TOKENS;
+        r.tokens = (const char *const[]){"x", "y", "z", "q", "y", "1", "2", "3"};
+        expect_refused(&r, ST_FORMAT, "tokens 1 and 4 have the same text 'y'");
+    }
+    struct recipe r = recipe_of("llama");
+    r.scores_are_strings = true;
+    expect_refused(&r, ST_FORMAT, "scores: expected numbers");
+    r = recipe_of("gpt2");
+    r.no_merges = true;
+    expect_refused(&r, ST_FORMAT, "tokenizer.ggml.merges");
+    r.merges_are_numbers = true;
+    expect_refused(&r, ST_FORMAT, "tokenizer.ggml.merges");
+    r = recipe_of("gpt2");
+    static const char *const unknown[] = {"bloom", "", " ", "gpt-2 phi-2", "gpt", "-2",
+                                          "a name that is much longer than any that is known to anybody"};
+    for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++) {
+        r.pre = unknown[i];
+        expect_refused(&r, ST_UNSUPPORTED, "tokenizer.ggml.pre");
+    }
+    r = recipe_of("gpt2");
+    r.add_eos = 1; /* the default EOS, 11, is no token here */
+    expect_refused(&r, ST_FORMAT, "adds a EOS token but there is none");
+}
+
+/* Encodes a NUL-terminated text and compares; expected ends with -1. */
+static void expect_ids(const struct tokenizer *t, const char *text, bool special, const int32_t *expected)
+{
+    int32_t *ids;
+    size_t n, want = 0;
+    assert_int_equal(tokenizer_encode(t, text, strlen(text), special, special, &ids, &n), ST_OK);
+    while (expected[want] >= 0)
+        want++;
+    assert_int_equal(n, want);
+    assert_memory_equal(ids, expected, n * sizeof *ids);
+    free(ids);
+}
+#define IDS(...) ((const int32_t[]){__VA_ARGS__, -1})
+
+static void strange_vocabularies_are_survived(void **state)
+{
+    (void)state;
+    static const char *const merges[] = {"", " ", "a", "a ", " b", "b  ", "q r", "qr s", "a b", "a b", "  ", "ab c"};
+    struct gguf_writer w;
+    struct gguf *g;
+    struct tokenizer *t;
+    struct recipe r = recipe_of("gpt2");
+    r.tokens = (const char *const[]){"<unk>", "", "", "a", "b", "ab", "<|x|>", "c"}; /* empty tokens never match */
+    r.merges = merges;
+    r.n_merges = sizeof merges / sizeof *merges;
+    r.bos = 99;
+    assert_int_equal(create(&r, &w, &g, &t), ST_OK);
+    assert_int_equal(tokenizer_bos(t), -1);
+    expect_ids(t, "abb", true, IDS(5, 4));
+    expect_ids(t, "abc", true, IDS(3, 4, 7)); /* "abc" is no token: its characters are */
+    expect_ids(t, "a<|x|>zb", true, IDS(3, 6, 4)); /* z is in no token */
+    expect_ids(t, "qrs", true, IDS(-1));
+    assert_int_equal(tokenizer_piece(t, 1, true, NULL, 0), 0);
+    assert_int_equal(tokenizer_find(t, ""), -1);
+    assert_int_equal(tokenizer_find(t, "qr"), -1); /* known to a merge only */
+    assert_int_equal(tokenizer_find(t, "ab"), 5);
+    tokenizer_free(t);
+    gguf_close(g);
+    gguf_writer_free(&w);
+
+    r = recipe_of("llama");
+    r.n_scores = r.n_types = 0; /* no scores: all equal; no types: all normal */
+    assert_int_equal(create(&r, &w, &g, &t), ST_OK);
+    expect_ids(t, "ab", false, IDS(0, 0, 0, 5)); /* no byte tokens: U+2581 is three unknowns */
+    expect_ids(t, "ab", true, IDS(1, 0, 0, 0, 5));
+    tokenizer_free(t);
+    gguf_close(g);
+    gguf_writer_free(&w);
+}
+
+static void pieces_respect_their_room(void **state)
+{
+    (void)state;
+    struct gguf_writer w;
+    struct gguf *g;
+    struct tokenizer *t;
+    struct recipe r = recipe_of("llama");
+    assert_int_equal(create(&r, &w, &g, &t), ST_OK);
+    char out[8] = "#######";
+    assert_int_equal(tokenizer_piece(t, 5, false, out, 1), 2);
+    assert_string_equal(out, "#######");
+    assert_int_equal(tokenizer_piece(t, 5, false, out, 2), 2);
+    assert_string_equal(out, "ab#####");
+    assert_int_equal(tokenizer_piece(t, 2, false, out, 8), 0); /* control tokens are silent */
+    assert_int_equal(tokenizer_piece(t, 2, true, out, 8), 4);
+    assert_int_equal(tokenizer_piece(t, -1, true, out, 8), 0);
+    assert_int_equal(tokenizer_piece(t, N_TOKENS, true, out, 8), 0);
+    assert_false(tokenizer_is_end(t, -1));
+    assert_false(tokenizer_is_end(t, N_TOKENS));
+    assert_true(tokenizer_is_end(t, 2));
+    tokenizer_free(t);
+    gguf_close(g);
+    gguf_writer_free(&w);
+}
+
+/* --- all of a model --- */
+
+static void open_tokenizer(const char *name, struct gguf **g, struct tokenizer **t)
+{
+    char path[512];
+    snprintf(path, sizeof path, TEST_DATA "/tok-%s.gguf", name);
+    assert_int_equal(gguf_open(path, g), ST_OK);
+    assert_int_equal(tokenizer_create(*g, t), ST_OK);
+}
+
+/* Byte-level BPE gives back valid UTF-8 byte for byte; so does SentencePiece but for the space it puts first. */
+static void texts_come_back(void **state)
+{
+    const char *name = *state;
+    size_t lead = strcmp(name, "spm") ? 0 : 1;
+    struct gguf *g;
+    struct tokenizer *t;
+    open_tokenizer(name, &g, &t);
+    json_t *strings = load_json("tokens_strings.json");
+    int compared = 0;
+    for (size_t i = 0; i < json_array_size(strings); i++) {
+        const char *text = json_string_value(json_array_get(strings, i));
+        if (!text || !*text || strstr(text, "\xed\xa0") || strstr(text, "\u2581"))
+            continue;
+        int32_t *ids;
+        size_t n, n_back;
+        assert_int_equal(tokenizer_encode(t, text, strlen(text), false, false, &ids, &n), ST_OK);
+        char *back = join_pieces(t, ids, n, &n_back);
+        bool user_defined_first = n && lead && back[0] != ' '; /* then no space was put first */
+        size_t skip = user_defined_first ? 0 : lead;
+        if (n_back == strlen(text) + skip) {
+            assert_memory_equal(back + skip, text, strlen(text));
+            compared++;
+        } else if (!lead) {
+            fail_msg("'%s' came back as '%.*s'", text, (int)n_back, back);
+        }
+        free(back);
+        free(ids);
+    }
+    assert_true(compared > 250);
+    json_decref(strings);
+    tokenizer_free(t);
+    gguf_close(g);
+}
+
+/* Long uniform texts: the merging loop and the patterns are not quadratic (quadratic ones take minutes here). */
+static void long_texts_are_fine(void **state)
+{
+    const char *name = *state;
+    enum { N = 1 << 18 };
+    struct gguf *g;
+    struct tokenizer *t;
+    open_tokenizer(name, &g, &t);
+    char *text = malloc(N);
+    static const char *const units[] = {"a", " ", "\n", "'", "1", "!", " \n", "\xff", "\xe2", "<|im_end|>", "<|im_"};
+    for (size_t u = 0; u < sizeof units / sizeof *units; u++) {
+        for (size_t i = 0; i < N; i++)
+            text[i] = units[u][i % strlen(units[u])];
+        int32_t *ids;
+        size_t n;
+        assert_int_equal(tokenizer_encode(t, text, N, true, true, &ids, &n), ST_OK);
+        for (size_t i = 0; i < n; i++)
+            assert_true(ids[i] >= 0 && ids[i] < tokenizer_n_vocab(t));
+        free(ids);
+    }
+    free(text);
+    tokenizer_free(t);
+    gguf_close(g);
+}
+
+static void failed_allocations_are_reported(void **state)
+{
+    const char *name = *state, *text = "<|im_start|>The  quick \xed\xa0\x80 brown\n fox<|im_end|> 1234 <|user|>";
+    struct gguf *g;
+    struct tokenizer *t = NULL, *made;
+    int32_t *ids = NULL;
+    size_t n_ids;
+    char path[512];
+    long n;
+    status s;
+    snprintf(path, sizeof path, TEST_DATA "/tok-%s.gguf", name);
+    assert_int_equal(gguf_open(path, &g), ST_OK);
+    log_catch(&caught);
+    for (n = 0; alloc_fail_at(n), s = tokenizer_create(g, &t), alloc_failed(); n++) {
+        assert_int_equal(s, ST_NOMEM);
+        assert_null(t);
+        assert_non_null(strstr(caught.first_error, "memory"));
+        log_catch(&caught);
+    }
+    assert_int_equal(s, ST_OK);
+    assert_true(n > 5);
+    made = t;
+    for (n = 0; alloc_fail_at(n), s = tokenizer_encode(made, text, strlen(text), true, true, &ids, &n_ids), alloc_failed();
+         n++) {
+        assert_int_equal(s, ST_NOMEM);
+        assert_null(ids);
+        assert_non_null(strstr(caught.first_error, "memory"));
+        log_catch(&caught);
+    }
+    log_catch(NULL);
+    assert_int_equal(s, ST_OK);
+    assert_true(n > 5);
+    free(ids);
+    tokenizer_free(made);
+    tokenizer_free(NULL);
+    gguf_close(g);
+}
+
 int main(void)
 {
+    static char *const models[] = {"gpt-2", "llama-bpe", "qwen2", "falcon", "smollm", "default", "spm", "phi3",
+                                   "spm-noprefix"};
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_prestate(ids_equal_llama_cpp, "gpt-2"),
-        cmocka_unit_test_prestate(ids_equal_llama_cpp, "llama-bpe"),
-        cmocka_unit_test_prestate(ids_equal_llama_cpp, "qwen2"),
-        cmocka_unit_test_prestate(ids_equal_llama_cpp, "falcon"),
-        cmocka_unit_test_prestate(ids_equal_llama_cpp, "smollm"),
-        cmocka_unit_test_prestate(ids_equal_llama_cpp, "default"),
-        cmocka_unit_test_prestate(ids_equal_llama_cpp, "spm"),
-        cmocka_unit_test_prestate(ids_equal_llama_cpp, "phi3"),
-        cmocka_unit_test_prestate(ids_equal_llama_cpp, "spm-noprefix"),
+#define EACH(test) \
+    cmocka_unit_test_prestate(test, models[0]), cmocka_unit_test_prestate(test, models[1]), \
+    cmocka_unit_test_prestate(test, models[2]), cmocka_unit_test_prestate(test, models[3]), \
+    cmocka_unit_test_prestate(test, models[4]), cmocka_unit_test_prestate(test, models[5]), \
+    cmocka_unit_test_prestate(test, models[6])
+        EACH(ids_equal_llama_cpp),
+        cmocka_unit_test_prestate(ids_equal_llama_cpp, models[7]),
+        cmocka_unit_test_prestate(ids_equal_llama_cpp, models[8]),
         cmocka_unit_test(smollm2_ids_equal_llama_cpp),
+        cmocka_unit_test(broken_vocabularies_are_refused),
+        cmocka_unit_test(strange_vocabularies_are_survived),
+        cmocka_unit_test(pieces_respect_their_room),
+        EACH(long_texts_are_fine),
+        cmocka_unit_test_prestate(texts_come_back, models[0]),
+        cmocka_unit_test_prestate(texts_come_back, models[2]),
+        cmocka_unit_test_prestate(texts_come_back, models[4]),
+        cmocka_unit_test_prestate(texts_come_back, models[6]),
+        EACH(failed_allocations_are_reported),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
