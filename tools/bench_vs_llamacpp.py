@@ -208,7 +208,7 @@ def write_report(args, rows, ranks, first_token_s):
             ["machine", machine()],
             ["date", datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")],
             ["commit", commit],
-            ["llama.cpp", f"llama-cpp-python {llama_cpp.__version__}, built from source on the same machine, its default settings"],
+            ["llama.cpp", f"llama-cpp-python {llama_cpp.__version__}, built here from source, default settings"],
             ["runs", f"medians of {args.repeat} of each, taking turns; each run is a process that warms up first"],
             ["load average at the end", f"{os.getloadavg()[0]:.1f}"],
         ]),
