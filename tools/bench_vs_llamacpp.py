@@ -215,9 +215,9 @@ def write_report(args, rows, ranks, first_token_s):
         "## Against llama.cpp, one process",
         "Decoding (tok/s, after a short prompt; 128 tokens with SmolLM2, 64 with the others) and prompt processing"
         " (tok/s, for the number of tokens in the last column). Read rates are the weights' bytes in the file, all of"
-        " which a token needs (the embedding is tied to the output), times tokens per second. `peak` is the machine's read"
-        " bandwidth with as many threads, measured by `hearth bench` in the same runs. The 1B shape is `hearth-synth"
-        " --shape 1b`.",
+        " which a token needs (the embedding is tied to the output), times tokens per second. `peak` is the machine's"
+        " read bandwidth with as many threads, measured by `hearth bench` in the same runs. The 1B shape is"
+        " `hearth-synth --shape 1b`.",
         table(["model", "threads", "decode hearth", "llama.cpp", "ratio", "GB/s hearth", "llama.cpp", "peak",
                "hearth of peak", "prompt hearth", "llama.cpp", "ratio"], rows),
     ]
