@@ -11,6 +11,9 @@ foreach(n_ranks 1 2 3 4)
         PROCESSORS ${n_ranks} TIMEOUT 300 ENVIRONMENT ${mpi_environment})
 endforeach()
 
+add_test(NAME transport_mpi_alone COMMAND transport_mpi)
+set_tests_properties(transport_mpi_alone PROPERTIES PASS_REGULAR_EXPRESSION "run this under mpirun")
+
 add_test(NAME rank_death
     COMMAND sh ${PROJECT_SOURCE_DIR}/tests/mpi/rank_death.sh ${MPIEXEC_EXECUTABLE} $<TARGET_FILE:transport_mpi>)
 set_tests_properties(rank_death PROPERTIES PROCESSORS 3 TIMEOUT 120 ENVIRONMENT ${mpi_environment})

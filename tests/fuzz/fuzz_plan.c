@@ -1,4 +1,6 @@
-/* The plan reader: any text is refused or gives a plan whose every promise holds and which reads back the same. */
+/* Start it with -dict=tests/fuzz/plan.dict CORPUS tests/fuzz/corpus/plan.
+ *
+ * The plan reader: any text is refused or gives a plan whose every promise holds and which reads back the same. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
