@@ -29,6 +29,7 @@ struct test {
 static const struct argp_option options[] = {
     {"n-prompt", 'p', "N", 0, "tokens of the prompt test, 0: none (default 512)", 0},
     {"n-gen", 'n', "N", 0, "tokens of the decoding test, 0: none (default 128)", 0},
+    {"ctx-size", 'c', "N", 0, "context in tokens (default: what the tests need)", 0},
     {"repetitions", 'r', "N", 0, "how often each test runs (default 5)", 0},
     {0},
 };
@@ -45,6 +46,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return option_int(state, "-p", arg, 0, 1 << 20, &b->n_prompt);
     case 'n':
         return option_int(state, "-n", arg, 0, 1 << 20, &b->n_decode);
+    case 'c':
+        return option_context(state, arg, 1, &b->cluster);
     case 'r':
         return option_int(state, "-r", arg, 1, RUNS_MAX, &b->runs);
     case ARGP_KEY_ARG:

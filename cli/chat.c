@@ -50,7 +50,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &c->cluster;
-        state->child_inputs[1] = &c->sampling;
+        state->child_inputs[1] = &c->cluster;
+        state->child_inputs[2] = &c->sampling;
         return 0;
     case 'n':
         return option_int(state, "-n", arg, -2, INT32_MAX, &c->n_predict);
@@ -240,7 +241,8 @@ static status run_chat(struct chat *c, struct cluster *cl)
 
 status command_chat(const struct launch *launch, int argc, char **argv)
 {
-    static const struct argp_child children[] = {{&argp_cluster, 0, NULL, 0}, {&argp_sampling, 0, NULL, 0}, {0}};
+    static const struct argp_child children[] = {
+        {&argp_cluster, 0, NULL, 0}, {&argp_context, 0, NULL, 0}, {&argp_sampling, 0, NULL, 0}, {0}};
     static const struct argp argp = {
         .options = options, .parser = parse, .children = children,
         .doc = "Hold a conversation: every line of standard input is a message, the answers go to standard output. "

@@ -74,6 +74,15 @@ error_t option_bytes(struct argp_state *state, const char *name, const char *arg
     return 0;
 }
 
+error_t option_context(struct argp_state *state, const char *arg, uint32_t least, struct cluster_options *o)
+{
+    int64_t v = 0;
+    error_t e = option_int(state, "-c", arg, least, 1 << 24, &v);
+    if (e == 0)
+        o->n_ctx = (uint32_t)v;
+    return e;
+}
+
 status options_shares(const char *text, double *shares, int max, int *n)
 {
     int found = 0;
@@ -102,7 +111,6 @@ status options_shares(const char *text, double *shares, int max, int *n)
 static const struct argp_option cluster_options[] = {
     {"model", 'm', "FILE", 0, "model file (GGUF; of a split model its first part)", 1},
     {"threads", 't', "N", 0, "threads of each rank (default: the cores that it may use)", 1},
-    {"ctx-size", 'c', "N", 0, "context in tokens (default: what the model was trained for, at most 4096)", 1},
     {"batch-size", 'b', "N", 0, "prompt tokens that run together (default 256)", 1},
     {"kernels", KEY_KERNELS, "NAME", 0, "scalar, avx2 or avx512 (default: the fastest here)", 1},
     {"quiet", 'q', NULL, 0, "no progress and no closing line", 1},
@@ -150,10 +158,6 @@ static error_t parse_cluster(int key, char *arg, struct argp_state *state)
         e = option_int(state, "-t", arg, 1, 1024, &v);
         o->threads = (int)v;
         break;
-    case 'c':
-        e = option_int(state, "-c", arg, 0, 1 << 24, &v);
-        o->n_ctx = (uint32_t)v;
-        break;
     case 'b':
         e = option_int(state, "-b", arg, 1, 4096, &v);
         o->n_batch = (uint32_t)v;
@@ -189,6 +193,20 @@ static error_t parse_cluster(int key, char *arg, struct argp_state *state)
 }
 
 const struct argp argp_cluster = {.options = cluster_options, .parser = parse_cluster};
+
+/* ---- -c ---- */
+
+static const struct argp_option context_options[] = {
+    {"ctx-size", 'c', "N", 0, "context in tokens (default: what the model was trained for, at most 4096)", 1},
+    {0},
+};
+
+static error_t parse_context(int key, char *arg, struct argp_state *state)
+{
+    return key == 'c' ? option_context(state, arg, 0, state->input) : ARGP_ERR_UNKNOWN;
+}
+
+const struct argp argp_context = {.options = context_options, .parser = parse_context};
 
 /* ---- sampling ---- */
 

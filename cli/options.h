@@ -15,7 +15,8 @@
 #include "cli/text.h"
 #include "model/sampler.h"
 
-extern const struct argp argp_cluster;  /* -m -t -c -b --plan ...; input: struct cluster_options */
+extern const struct argp argp_cluster;  /* -m -t -b --plan ...; input: struct cluster_options */
+extern const struct argp argp_context;  /* -c; the same input. A command whose default is its own has a -c of its own */
 extern const struct argp argp_sampling; /* -s --temp ...; input: struct sampler_params */
 extern const struct argp argp_text;     /* -p -f; input: struct text_option */
 extern const struct argp argp_output;   /* -o; input: enum table_format */
@@ -37,6 +38,8 @@ error_t option_int(struct argp_state *state, const char *name, const char *arg, 
 error_t option_float(struct argp_state *state, const char *name, const char *arg, double least, double most, float *out);
 /* "8G", "512M", "1048576": bytes, K M G T being powers of 1024. */
 error_t option_bytes(struct argp_state *state, const char *name, const char *arg, uint64_t *out);
+/* -c, at least `least` tokens. */
+error_t option_context(struct argp_state *state, const char *arg, uint32_t least, struct cluster_options *o);
 /* Says what is wrong with the command line. Returns EINVAL. */
 error_t option_wrong(struct argp_state *state, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -23,6 +23,7 @@ struct score {
 };
 
 static const struct argp_option options[] = {
+    {"ctx-size", 'c', "N", 0, "window in tokens (default 512)", 0},
     {"chunks", KEY_CHUNKS, "N", 0, "only the first N windows (default: all)", 0},
     {0},
 };
@@ -36,6 +37,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         state->child_inputs[1] = &p->cluster;
         state->child_inputs[2] = &p->format;
         return 0;
+    case 'c':
+        return option_context(state, arg, 4, &p->cluster);
     case KEY_CHUNKS:
         return option_int(state, "--chunks", arg, 1, INT32_MAX, &p->max_windows);
     case ARGP_KEY_ARG:
@@ -143,6 +146,7 @@ status command_perplexity(const struct launch *launch, int argc, char **argv)
                "(default 512), and the second half of each is scored. 'tokens' are all of the text, 'scored' those "
                "that count."};
     struct perplexity p = {.cluster = cluster_defaults};
+    p.cluster.n_ctx = DEFAULT_WINDOW;
     struct progress progress;
     struct cluster *c = NULL;
     char *text = NULL;
@@ -152,13 +156,6 @@ status command_perplexity(const struct launch *launch, int argc, char **argv)
         st = text_read(&p.text, true, &text, &n);
     if (st != ST_OK)
         return st;
-    if (p.cluster.n_ctx == 0)
-        p.cluster.n_ctx = DEFAULT_WINDOW;
-    if (p.cluster.n_ctx < 4) {
-        log_error("a window of %u tokens is too short to score (-c 4 or more)", p.cluster.n_ctx);
-        free(text);
-        return ST_USAGE;
-    }
     options_settle(&p.cluster, launch, &progress);
     st = cluster_start(&p.cluster, &c);
     if (st == ST_OK && c)

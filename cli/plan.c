@@ -11,7 +11,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 {
     switch (key) {
     case ARGP_KEY_INIT:
-        state->child_inputs[0] = state->input;
+        state->child_inputs[0] = state->child_inputs[1] = state->input;
         return 0;
     case ARGP_KEY_ARG:
         return option_wrong(state, "'%s' belongs to no option", arg);
@@ -87,7 +87,7 @@ static status report(const struct cluster_options *o, const struct model *m, con
 
 status command_plan(const struct launch *launch, int argc, char **argv)
 {
-    static const struct argp_child children[] = {{&argp_cluster, 0, NULL, 0}, {0}};
+    static const struct argp_child children[] = {{&argp_cluster, 0, NULL, 0}, {&argp_context, 0, NULL, 0}, {0}};
     static const struct argp argp = {
         .parser = parse, .children = children,
         .doc = "Print the plan that these options make, as JSON: which rank holds what of the model. With --plan, check "

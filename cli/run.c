@@ -31,7 +31,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &r->text;
         state->child_inputs[1] = &r->cluster;
-        state->child_inputs[2] = &r->sampling;
+        state->child_inputs[2] = &r->cluster;
+        state->child_inputs[3] = &r->sampling;
         return 0;
     case 'n':
         return option_int(state, "-n", arg, -2, INT32_MAX, &r->n_predict);
@@ -114,7 +115,8 @@ done:
 status command_run(const struct launch *launch, int argc, char **argv)
 {
     static const struct argp_child children[] = {
-        {&argp_text, 0, NULL, 0}, {&argp_cluster, 0, NULL, 0}, {&argp_sampling, 0, NULL, 0}, {0}};
+        {&argp_text, 0, NULL, 0}, {&argp_cluster, 0, NULL, 0}, {&argp_context, 0, NULL, 0},
+        {&argp_sampling, 0, NULL, 0}, {0}};
     static const struct argp argp = {
         .options = options, .parser = parse, .children = children,
         .doc = "Continue a text. The continuation alone goes to standard output, as it comes.\vExample: hearth run -m "

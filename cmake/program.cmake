@@ -1,30 +1,28 @@
 # The program, its man pages, cmake --install, and the tests of its command line.
 include(GNUInstallDirs)
-if(EXISTS ${PROJECT_SOURCE_DIR}/cli/cluster.c)
-    # cli is built as a library so that tests can call it; main() alone is the program.
-    add_executable(hearth cli/main.c)
-    target_link_libraries(hearth PRIVATE cli)
-    install(TARGETS hearth RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+# cli is built as a library so that tests can call it; main() alone is the program.
+add_executable(hearth cli/main.c)
+target_link_libraries(hearth PRIVATE cli)
+install(TARGETS hearth RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 
-    # The man pages are what --help says.
-    find_program(HELP2MAN help2man)
-    if(HELP2MAN)
-        set(pages)
-        foreach(command "" run chat bench perplexity tokenize inspect plan)
-            string(JOIN "-" name hearth ${command})
-            string(JOIN " " call $<TARGET_FILE:hearth> ${command})
-            string(JOIN " " title hearth ${command})
-            add_custom_command(OUTPUT ${name}.1
-                COMMAND ${HELP2MAN} --no-info --name "${title}, one language model over several PCs"
-                        --version-string "${name} ${PROJECT_VERSION}" --output ${name}.1 "${call}"
-                DEPENDS hearth VERBATIM)
-            list(APPEND pages ${CMAKE_CURRENT_BINARY_DIR}/${name}.1)
-        endforeach()
-        add_custom_target(man ALL DEPENDS ${pages})
-        install(FILES ${pages} DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
-    else()
-        message(STATUS "help2man is not there: no man pages")
-    endif()
+# The man pages are what --help says.
+find_program(HELP2MAN help2man)
+if(HELP2MAN)
+    set(pages)
+    foreach(command "" run chat bench perplexity tokenize inspect plan)
+        string(JOIN "-" name hearth ${command})
+        string(JOIN " " call $<TARGET_FILE:hearth> ${command})
+        string(JOIN " " title hearth ${command})
+        add_custom_command(OUTPUT ${name}.1
+            COMMAND ${HELP2MAN} --no-info --name "${title}, one language model over several PCs"
+                    --version-string "${name} ${PROJECT_VERSION}" --output ${name}.1 "${call}"
+            DEPENDS hearth VERBATIM)
+        list(APPEND pages ${CMAKE_CURRENT_BINARY_DIR}/${name}.1)
+    endforeach()
+    add_custom_target(man ALL DEPENDS ${pages})
+    install(FILES ${pages} DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+else()
+    message(STATUS "help2man is not there: no man pages")
 endif()
 
 include(CTest)
@@ -36,9 +34,7 @@ if(BUILD_TESTING)
     file(GLOB scripts CONFIGURE_DEPENDS tests/cli/*_test.sh)
     foreach(script ${scripts})
         get_filename_component(name ${script} NAME_WE)
-        if(TARGET hearth)
-            add_test(NAME cli_${name} COMMAND sh ${script} $<TARGET_FILE:hearth>)
-            set_tests_properties(cli_${name} PROPERTIES SKIP_RETURN_CODE 77)
-        endif()
+        add_test(NAME cli_${name} COMMAND sh ${script} $<TARGET_FILE:hearth>)
+        set_tests_properties(cli_${name} PROPERTIES SKIP_RETURN_CODE 77)
     endforeach()
 endif()

@@ -1,0 +1,70 @@
+#!/bin/sh
+# The conversation: piped messages, what is fed, a full context, Ctrl-C.
+. "$(dirname "$0")/library.sh"
+need_model
+
+chat() { # MESSAGES OPTION...
+    messages=$1
+    shift
+    printf '%b' "$messages" | "$hearth" chat -m "$model" --temp 0 "$@" >"$work/out" 2>"$work/err"
+    status=$?
+    out=$(cat "$work/out")
+    err=$(cat "$work/err")
+}
+
+fed() { # the number of prompt tokens in the closing line
+    sed -n 's/.*prompt \([0-9]*\) tokens.*/\1/p' "$work/err"
+}
+
+chat 'What is the capital of France?\n' --system "You answer in few words." -n 16
+equal "status of one turn" 0 "$status"
+like "the answer" "*Paris*" "$out"
+one=$out one_fed=$(fed)
+
+# The second turn feeds its own message only, not the first one again.
+chat 'What is the capital of France?\n\nAnd of Italy?\n' --system "You answer in few words." -n 16
+equal "status of two turns" 0 "$status"
+equal "first answer of two" "$one" "$(head -n 1 "$work/out")"
+[ "$(fed)" -lt $((one_fed + 30)) ] || fail "two turns fed $(fed) tokens, one turn $one_fed"
+
+# A message over two lines is one message; one without a newline counts.
+chat 'What is the capital\\\nof France?' -n 4
+equal "status of a message of two lines" 0 "$status"
+
+# When the context is full, the oldest turns go, and it says so.
+chat 'Tell me of cats.\nTell me of dogs.\nTell me of cows.\nTell me of hens.\n' --system "Be brief." -n 24 -c 96
+equal "status with a full context" 0 "$status"
+like "a full context" "*context of 96 tokens is full: the oldest turn*" "$err"
+
+# A message that never fits is refused, and the conversation goes on.
+long=$(i=0; while [ $i -lt 100 ]; do printf 'word '; i=$((i + 1)); done)
+chat "$long\\nTell me of cats.\\n" --system "Be brief." -n 4 -c 64
+equal "status after a refused message" 1 "$status"
+like "a refused message" "*error: the message makes*context has 64*" "$err"
+[ -n "$out" ] || fail "nothing was answered after a refused message"
+
+# Ctrl-C stops the answer; the program goes on to the next message.
+mkfifo "$work/in"
+"$hearth" chat -m "$model" --temp 0 -q --system "You tell long stories." -n 3000 <"$work/in" >"$work/out" 2>"$work/err" &
+pid=$!
+exec 3>"$work/in"
+echo "Count from one to one thousand, and write every number as a word." >&3
+tries=0
+while [ ! -s "$work/out" ] && [ $tries -lt 300 ]; do
+    sleep 0.1
+    tries=$((tries + 1))
+done
+kill -INT $pid
+echo "What is the capital of France?" >&3
+sleep 0.1
+exec 3>&-
+tries=0
+while kill -0 $pid 2>/dev/null && [ $tries -lt 600 ]; do
+    [ $tries -eq 50 ] && kill -INT $pid # the second answer has had its time
+    sleep 0.1
+    tries=$((tries + 1))
+done
+wait $pid
+equal "status after Ctrl-C" 0 $?
+[ "$(wc -l < "$work/out")" -ge 2 ] || fail "Ctrl-C ended the program: $(cat "$work/out" "$work/err")"
+finish

@@ -1,0 +1,99 @@
+#!/bin/sh
+# Every command with a real model.
+. "$(dirname "$0")/library.sh"
+need_model
+
+# run: the continuation alone on standard output, all the rest on standard error.
+hearth run -m "$model" -p "The capital of France is" -n 8 --temp 0
+equal "status of run" 0 "$status"
+like "run" " Paris*" "$out"
+like "closing line" "*prompt 5 tokens*decoding 7 tokens*GB/s*" "$err"
+paris=$out
+hearth run -m "$model" -p "The capital of France is" -n 8 --temp 0 -q
+equal "standard error of a quiet run" "" "$err"
+equal "run again" "$paris" "$out"
+
+# Where the text comes from changes nothing: -p, a file (its last newline left out), standard input.
+echo "The capital of France is" > "$work/prompt"
+hearth run -q -m "$model" -f "$work/prompt" -n 8 --temp 0
+equal "run -f FILE" "$paris" "$out"
+out=$("$hearth" run -q -m "$model" -f - -n 8 --temp 0 < "$work/prompt")
+equal "run -f -" "$paris" "$out"
+# Neither do threads and the batch.
+hearth run -q -m "$model" -p "The capital of France is" -n 8 --temp 0 -t 1 -b 2
+equal "run -t 1 -b 2" "$paris" "$out"
+
+# A seed repeats, another one differs.
+hearth run -q -m "$model" -p "Once upon a time" -n 16 -s 7
+first=$out
+hearth run -q -m "$model" -p "Once upon a time" -n 16 -s 7
+equal "the same seed" "$first" "$out"
+hearth run -q -m "$model" -p "Once upon a time" -n 16 -s 8
+[ "$first" != "$out" ] || fail "another seed gave the same text"
+
+# The context: a text that does not fit, one that fills it, one that is cut by it.
+refuses 2 "*4 tokens*context*3*" run -q -m "$model" -p "one two three four" -c 3
+hearth run -q -m "$model" -p "Once upon a time" -c 12 --temp 0
+equal "status when the context is full" 0 "$status"
+hearth run -q -m "$model" -p "Once upon a time" -c 12 -n 100 --temp 0 --ignore-eos
+equal "status when the context is full before -n" 1 "$status"
+like "full context" "*context of 12 tokens is full*" "$err"
+refuses 2 "*budget*" run -q -m "$model" -p x --ram-budget 1M
+refuses 2 "*kernels*'sse9'*" run -q -m "$model" -p x --kernels sse9
+refuses 2 "*--shares*" run -q -m "$model" -p x --shares 3,1 --ranks 3
+refuses 2 "*empty*" run -q -m "$model" -p ""
+
+# A full disk is noticed.
+if [ -c /dev/full ]; then
+    "$hearth" run -q -m "$model" -p x -n 2 > /dev/full 2>"$work/err"
+    equal "status on a full disk" 1 $?
+fi
+
+hearth tokenize -m "$model" -p "Hello world" -o json
+equal "tokenize -o json" "[19556, 905]" "$out"
+hearth tokenize -m "$model" -p "<|im_start|>" --ids
+equal "tokenize --ids" "1" "$out"
+hearth tokenize -m "$model" -p "<|im_start|>" --ids --no-parse-special
+[ "$out" != "1" ] || fail "--no-parse-special parsed a control token"
+
+hearth inspect "$model" -o json
+for field in architecture layers d_model d_ff heads kv_heads vocab tensors bytes activation; do
+    like "inspect -o json" "*\"$field\": *" "$out"
+done
+hearth inspect "$model"
+like "inspect" "*blk.0.ffn_down.weight*" "$out"
+
+hearth bench -m "$model" -p 16 -n 4 -r 2 -t 1 -o json
+equal "status of bench" 0 "$status"
+for field in test tokens_per_s stddev threads ranks sparse bytes_per_token read_gb_per_s peak_read_gb_per_s; do
+    like "bench -o json" "*\"$field\": *\"$field\": *" "$out"
+done
+like "bench" '*"pp16"*"tg4"*' "$out"
+
+i=0
+while [ $i -lt 40 ]; do
+    echo "The quick brown fox number $i jumps over the lazy dog, and the dog does not mind."
+    i=$((i + 1))
+done > "$work/text"
+hearth perplexity -m "$model" -f "$work/text" -c 64 -o json
+equal "status of perplexity" 0 "$status"
+for field in perplexity tokens windows; do
+    like "perplexity -o json" "*\"$field\": *" "$out"
+done
+refuses 2 "*fewer than one window*" perplexity -q -m "$model" -p "short" -c 512
+
+# Plans: made, checked, obeyed; and the one in the documentation.
+hearth plan -q -m "$model" --ranks 2 --shares 3,1
+equal "status of plan" 0 "$status"
+echo "$out" > "$work/plan.json"
+hearth plan -q -m "$model" --plan "$work/plan.json"
+equal "plan --plan prints it back" "$(cat "$work/plan.json")" "$out"
+hearth run -q -m "$model" -p "The capital of France is" -n 4 --temp 0 --plan "$work/plan.json" --ranks 2
+equal "status of run --plan" 0 "$status"
+refuses 2 "*plan*" run -q -m "$model" -p x --plan "$work/plan.json" --ranks 3
+sed 's/"layers": 30/"layers": 31/' "$work/plan.json" > "$work/other.json"
+refuses 2 "*other.json*" plan -q -m "$model" --plan "$work/other.json"
+sed -n '/^```json/,/^```/p' "$(dirname "$0")/../../docs/plans.md" | grep -v '```' > "$work/documented.json"
+hearth plan -q -m "$model" --plan "$work/documented.json"
+equal "status of the documented plan" 0 "$status"
+finish

@@ -1,0 +1,61 @@
+#!/bin/sh
+# The command line without a model: help, versions, wrong options, wrong files.
+. "$(dirname "$0")/library.sh"
+
+hearth --version
+equal "status of --version" 0 "$status"
+like "--version" "hearth [0-9]*.[0-9]*" "$out"
+hearth --help
+equal "status of --help" 0 "$status"
+commands=$out
+for command in run chat bench perplexity tokenize inspect plan; do
+    like "--help" "*  $command *" "$commands"
+    hearth $command --help
+    equal "status of $command --help" 0 "$status"
+    like "$command --help" "Usage: hearth $command *" "$out"
+done
+
+hearth
+equal "status without a command" 2 "$status"
+equal "output without a command" "" "$out"
+hearth --bogus
+equal "status of an unknown option" 2 "$status"
+hearth run --bogus
+equal "status of an unknown option of run" 2 "$status"
+like "unknown option of run" "*bogus*" "$err"
+
+refuses 2 "*no command 'dance'*" dance
+refuses 2 "*no model given*" run -p x
+refuses 2 "*no text given*" run -m x
+refuses 2 "*-p and -f*" run -m x -p x -f x
+refuses 2 "*-n takes*'many'*" run -m x -p x -n many
+refuses 2 "*-n takes*'5x'*" run -m x -p x -n 5x
+refuses 2 "*-t takes*'0'*" run -m x -p x -t 0
+refuses 2 "*-c takes*'99999999999999999999'*" run -m x -p x -c 99999999999999999999
+refuses 2 "*--temp takes*'-1'*" run -m x -p x --temp -1
+refuses 2 "*--temp takes*'nan'*" run -m x -p x --temp nan
+refuses 2 "*--top-p takes*'1.5'*" run -m x -p x --top-p 1.5
+refuses 2 "*--ram-budget takes*'8X'*" run -m x -p x --ram-budget 8X
+refuses 2 "*--ram-budget takes*'-8G'*" run -m x -p x --ram-budget -8G
+refuses 2 "*--split takes*'halves'*" run -m x -p x --split halves
+refuses 2 "*--plan stands instead*" run -m x -p x --plan p --shares 1,1
+refuses 2 "*'loose' belongs to no option*" run -m x -p x loose
+refuses 2 "*-c takes*'3'*" perplexity -m x -p x -c 3
+refuses 2 "*-o takes*'xml'*" bench -m x -o xml
+refuses 2 "*nothing to measure*" bench -m x -p 0 -n 0
+refuses 2 "*--chat-template*'nonsense'*" chat -m x --chat-template nonsense
+refuses 2 "*no model given*" inspect
+refuses 2 "*one model at a time*" inspect a b
+
+refuses 2 "*$work/none*No such file*" run -m x -f "$work/none"
+refuses 2 "*$work/none*No such file*" run -m "$work/none" -p x
+refuses 2 "*$work/none*No such file*" tokenize -m "$work/none" -p x
+refuses 2 "*$work/none*No such file*" inspect "$work/none"
+refuses 2 "*$work/none*No such file*" perplexity -m "$work/none" -p x
+refuses 2 "*$work*" run -m "$work" -p x # a folder
+: > "$work/empty"
+refuses 2 "*$work/empty*" inspect "$work/empty"
+echo "this is no model at all" > "$work/text"
+refuses 2 "*$work/text*" run -m "$work/text" -p x
+refuses 2 "*$work/text*" run -m "$work/text" -p x --ranks 3
+finish
