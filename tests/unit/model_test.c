@@ -34,7 +34,7 @@ struct recipe {
     const char *arch, *magic;
     const char *without;          /* this key (after "ARCH.") or tensor is left out */
     const char *reshape;          /* this tensor gets `dims` */
-    int64_t dims[2];
+    int64_t dims[3];              /* trailing ones may be 0: not there */
     const char *retype;           /* this tensor gets `type` */
     uint32_t type;
     const char *u32_key;          /* this key (after "ARCH.") is added, or replaces the usual one */
@@ -72,14 +72,14 @@ static void put_f32(struct gguf_writer *w, const struct recipe *r, const char *n
 static void put_tensor(struct gguf_writer *w, const struct recipe *r, const char *name, uint32_t type, int64_t cols,
                        int64_t rows, const void *data)
 {
-    int64_t dims[2] = {cols, rows};
+    int64_t dims[3] = {cols, rows, 0};
     if (is(r->without, name))
         return;
     if (is(r->reshape, name))
         memcpy(dims, r->dims, sizeof dims);
     if (is(r->retype, name))
         type = r->type;
-    gguf_add_tensor(w, name, type, dims[1] ? 2 : 1, dims, data);
+    gguf_add_tensor(w, name, type, dims[2] ? 3 : dims[1] ? 2 : 1, dims, data);
 }
 
 static void put_layer(struct gguf_writer *w, const struct recipe *r, int layer)
@@ -466,6 +466,8 @@ static void refuses_every_wrong_shape(void **state)
     free_model(m, &w);
     assert_refused(ST_FORMAT, "tensor blk.1.ffn_up.weight: expected [64, 96], found [64, 90]",
                    .reshape = "blk.1.ffn_up.weight", .dims = {64, 90});
+    assert_refused(ST_FORMAT, "tensor blk.1.ffn_up.weight: expected [64, 96], found [64, 96, 2]",
+                   .reshape = "blk.1.ffn_up.weight", .dims = {64, 96, 2});
 }
 
 static void refuses_every_missing_tensor(void **state)
