@@ -34,8 +34,9 @@ enum gguf_type {
 
 struct gguf;
 
-/* Opens and maps a model; `path` is the file or, of a split model, its first part. ST_IO (cannot open or map), ST_FORMAT
- * (malformed: the line says what, at which byte, expected and found), ST_UNSUPPORTED (version, tensor type), ST_NOMEM. */
+/* Opens and maps a model; `path` is the file or, of a split model, its first part. ST_IO (cannot open or map),
+ * ST_FORMAT (malformed: the line says what, at which byte, expected and found), ST_UNSUPPORTED (version, tensor type),
+ * ST_NOMEM. */
 status gguf_open(const char *path, struct gguf **out);
 /* The same over bytes in memory (not copied, must outlive the gguf; one part only). For tests and fuzzing. */
 status gguf_open_bytes(const uint8_t *bytes, size_t n, const char *where, struct gguf **out);
@@ -52,8 +53,8 @@ uint64_t gguf_file_bytes(const struct gguf *g); /* all parts */
 /* Lets the system drop the pages of [data, data + bytes) from this process; reading them again is still right. */
 void gguf_release_pages(const struct gguf *g, const uint8_t *data, uint64_t bytes);
 
-/* A 64-bit hash (xxh3) of the header of every part (all bytes before its tensor data), the file sizes, and 64 samples of
- * 4 KiB spread over the data: what ranks compare to know that they hold the same file. Never 0. */
+/* A 64-bit hash (xxh3) of the header of every part (all bytes before its tensor data), the file sizes, and 64 samples
+ * of 4 KiB spread over the data: what ranks compare to know that they hold the same file. Never 0. */
 uint64_t gguf_hash(const struct gguf *g);
 
 /* Whether there is a key of this name, of any kind. */

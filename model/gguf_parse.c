@@ -326,7 +326,8 @@ static status parse_tensor(struct cursor *c, struct gguf_tensor *t, uint64_t ali
     if ((s = take_u64(c, "offset", offset)) != ST_OK)
         return s;
     if (*offset % alignment)
-        return bad(c, at, ST_FORMAT, "offset", "expected a multiple of %" PRIu64 ", found %" PRIu64, alignment, *offset);
+        return bad(c, at, ST_FORMAT, "offset", "expected a multiple of %" PRIu64 ", found %" PRIu64, alignment,
+                   *offset);
     return ST_OK;
 }
 

@@ -137,7 +137,8 @@ static void check_arrays(const struct gguf *g)
     struct gguf_string s;
     assert_true(gguf_get_array(g, "a.strings", &type, &n) && type == GGUF_STRING && n == 3);
     for (uint64_t j = 0; j < 3; j++)
-        assert_true(gguf_array_string(g, "a.strings", j, &s) && s.n == strlen(words[j]) && !memcmp(s.at, words[j], s.n));
+        assert_true(gguf_array_string(g, "a.strings", j, &s) && s.n == strlen(words[j]) &&
+                    !memcmp(s.at, words[j], s.n));
     assert_false(gguf_array_string(g, "a.strings", 3, &s));
     assert_true(gguf_array_i64(g, "a.i16", 1, &i) && i == -7);
     assert_false(gguf_array_i64(g, "a.i16", 2, &i));

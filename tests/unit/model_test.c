@@ -1,4 +1,4 @@
-/* Hyper-parameters and weights from GGUF files built in memory, each wrong in one way, and from those of the vectors. */
+/* Hyper-parameters and weights from GGUF files built in memory, each wrong in one way, and from the vectors' files. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -370,7 +370,8 @@ static void reads_rope_and_window(void **state)
 static void refuses_unknown_architectures(void **state)
 {
     (void)state;
-    assert_refused(ST_UNSUPPORTED, "architecture: expected one of llama, qwen2, qwen3, found 'gemma3'", .arch = "gemma3");
+    assert_refused(ST_UNSUPPORTED, "architecture: expected one of llama, qwen2, qwen3, found 'gemma3'",
+                   .arch = "gemma3");
     assert_refused(ST_UNSUPPORTED, "found 'llam'", .arch = "llam");
     assert_refused(ST_UNSUPPORTED, "found 'llama4'", .arch = "llama4");
     assert_refused(ST_FORMAT, "key general.architecture: expected a string, found no such key",
@@ -405,7 +406,8 @@ static void refuses_impossible_numbers(void **state)
         {"block_count", 3, "tensor blk.2.attn_norm.weight: expected [64], found no such tensor"},
         {"embedding_length", 0, "found 0"},
         {"embedding_length", UINT32_MAX, "found 4294967295"},
-        {"embedding_length", 68, "key llama.rope.dimension_count: expected an even number up to the head's 17, found 17"},
+        {"embedding_length", 68,
+         "key llama.rope.dimension_count: expected an even number up to the head's 17, found 17"},
         {"embedding_length", 72, "tensor token_embd.weight: expected [72, 8], found [64, 8]"},
         {"feed_forward_length", 0, "found 0"},
         {"feed_forward_length", UINT32_MAX, "found 4294967295"},
@@ -499,8 +501,8 @@ static void refuses_wrong_types(void **state)
                    .retype = "blk.1.attn_q.weight", .type = DT_I16);
     struct gguf_writer w;
     struct model *m;
-    assert_int_equal(load(&(struct recipe){.arch = "llama", .retype = "blk.1.ffn_norm.weight", .type = DT_BF16}, &w, &m),
-                     ST_OK);
+    struct recipe bf16 = {.arch = "llama", .retype = "blk.1.ffn_norm.weight", .type = DT_BF16};
+    assert_int_equal(load(&bf16, &w, &m), ST_OK);
     assert_int_equal(m->layers[1].ffn_norm.type, DT_BF16);
     free_model(m, &w);
 }
