@@ -123,10 +123,10 @@ static double bytes_per_token(const struct bench *b, const struct cluster *c, co
 
 static json_t *row_of(const struct bench *b, const struct test *t, int ranks, double peak)
 {
-    return json_pack("{s:s, s:f, s:f, s:i, s:i, s:s, s:I, s:f, s:f}", "test", t->name, "tokens_per_s", t->mean, "stddev",
-                     t->stddev, "threads", b->cluster.threads, "ranks", ranks, "sparse", "dense", "bytes_per_token",
-                     (json_int_t)llround(t->bytes_per_token), "read_gb_per_s", t->mean * t->bytes_per_token / 1e9,
-                     "peak_read_gb_per_s", peak);
+    return json_pack("{s:s, s:f, s:f, s:i, s:i, s:s, s:I, s:f, s:f}", "test", t->name, "tokens_per_s", t->mean,
+                     "stddev", t->stddev, "threads", b->cluster.threads, "ranks", ranks, "sparse", "dense",
+                     "bytes_per_token", (json_int_t)llround(t->bytes_per_token), "read_gb_per_s",
+                     t->mean * t->bytes_per_token / 1e9, "peak_read_gb_per_s", peak);
 }
 
 static status print_rows(const struct bench *b, const struct test *tests, int n_tests, int ranks, double peak)

@@ -1,4 +1,5 @@
-/* hearth chat: holds a conversation. Each line of standard input is a message; one that ends in \ goes on in the next. */
+/* hearth chat: holds a conversation. Each line of standard input is a message, one that ends in \ goes on in the
+ * next. */
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>

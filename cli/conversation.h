@@ -18,7 +18,8 @@ struct conversation {
 status conversation_add(struct conversation *c, const char *role, const char *content);
 /* Takes the last message away. */
 void conversation_drop_last(struct conversation *c);
-/* Takes the oldest question and its answer away, never the system message nor the last message. False if there is none. */
+/* Takes the oldest question and its answer away, never the system message nor the last message. False if there is
+ * none. */
 bool conversation_drop_oldest(struct conversation *c);
 void conversation_free(struct conversation *c);
 

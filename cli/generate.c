@@ -10,7 +10,7 @@
 
 double process_age_s(void)
 {
-    /* Field 22 of /proc/self/stat: the start in clock ticks since boot; the name before it may hold anything but ')'. */
+    /* Field 22 of /proc/self/stat: the start in clock ticks since boot. The name before it ends with the last ')'. */
     char line[1024];
     FILE *f = fopen("/proc/self/stat", "r");
     size_t n = f ? fread(line, 1, sizeof line - 1, f) : 0;

@@ -15,8 +15,8 @@
 
 enum { EXIT_USAGE = 2 };
 
-enum key { KEY_PLAN = 256, KEY_SPLIT, KEY_SHARES, KEY_RANKS, KEY_RAM_BUDGET, KEY_KERNELS, KEY_TEMP, KEY_TOP_K, KEY_TOP_P,
-           KEY_MIN_P, KEY_REPEAT_PENALTY, KEY_REPEAT_LAST };
+enum key { KEY_PLAN = 256, KEY_SPLIT, KEY_SHARES, KEY_RANKS, KEY_RAM_BUDGET, KEY_KERNELS, KEY_TEMP, KEY_TOP_K,
+           KEY_TOP_P, KEY_MIN_P, KEY_REPEAT_PENALTY, KEY_REPEAT_LAST };
 
 const struct cluster_options cluster_defaults = {.split = -1, .ranks = 1, .n_batch = 256};
 
@@ -48,7 +48,8 @@ error_t option_int(struct argp_state *state, const char *name, const char *arg, 
     return 0;
 }
 
-error_t option_float(struct argp_state *state, const char *name, const char *arg, double least, double most, float *out)
+error_t option_float(struct argp_state *state, const char *name, const char *arg, double least, double most,
+                     float *out)
 {
     char *end;
     double v = strtod(arg, &end);

@@ -35,7 +35,8 @@ void options_settle(struct cluster_options *o, const struct launch *launch, stru
 /* For parsers: values with their range, both ends allowed. 0, or EINVAL after one line on stderr. */
 error_t option_int(struct argp_state *state, const char *name, const char *arg, int64_t least, int64_t most,
                    int64_t *out);
-error_t option_float(struct argp_state *state, const char *name, const char *arg, double least, double most, float *out);
+error_t option_float(struct argp_state *state, const char *name, const char *arg, double least, double most,
+                     float *out);
 /* "8G", "512M", "1048576": bytes, K M G T being powers of 1024. */
 error_t option_bytes(struct argp_state *state, const char *name, const char *arg, uint64_t *out);
 /* -c, at least `least` tokens. */

@@ -63,8 +63,9 @@ static status report_rank(const struct worker_options *w, const struct cluster_o
     if (last > first)
         snprintf(stage, sizeof stage, "stage of layers %d to %d", first, last - 1);
     if (!o->quiet)
-        log_info("rank %d: %s, %lld neurons, %.1f MiB (weights %.1f, KV cache of %u tokens %.1f, buffers %.1f)", r, stage,
-                 (long long)neurons, mib(need.total), mib(need.weights), w->n_ctx, mib(need.kv), mib(need.buffers));
+        log_info("rank %d: %s, %lld neurons, %.1f MiB (weights %.1f, KV cache of %u tokens %.1f, buffers %.1f)", r,
+                 stage, (long long)neurons, mib(need.total), mib(need.weights), w->n_ctx, mib(need.kv),
+                 mib(need.buffers));
     if (o->ram_budget == 0 || need.total <= o->ram_budget)
         return ST_OK;
     log_error("rank %d needs %.1f MiB of memory, the budget is %.1f (--ram-budget)", r, mib(need.total),
@@ -90,9 +91,9 @@ status command_plan(const struct launch *launch, int argc, char **argv)
     static const struct argp_child children[] = {{&argp_cluster, 0, NULL, 0}, {&argp_context, 0, NULL, 0}, {0}};
     static const struct argp argp = {
         .parser = parse, .children = children,
-        .doc = "Print the plan that these options make, as JSON: which rank holds what of the model. With --plan, check "
-               "that plan against the model and print it. What each rank gets, and the memory that it will need, goes to "
-               "standard error.\vExample: hearth plan -m model.gguf --ranks 2 --shares 3,1 > plan.json"};
+        .doc = "Print the plan that these options make, as JSON: which rank holds what of the model. With --plan, "
+               "check that plan against the model and print it. What each rank gets, and the memory that it will need, "
+               "goes to standard error.\vExample: hearth plan -m model.gguf --ranks 2 --shares 3,1 > plan.json"};
     struct cluster_options o = cluster_defaults;
     struct model *m = NULL;
     struct plan *p = NULL;

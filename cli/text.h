@@ -14,8 +14,8 @@ struct text_option {
     const char *file;   /* where it is, "-" for standard input; NULL if prompt is set */
 };
 
-/* Reads the text: *text is malloc'ed (caller frees) and NUL-terminated, *n its bytes. `trim_newline` leaves out one final
- * newline of a file, as llama.cpp does. ST_IO names the file. */
+/* Reads the text: *text is malloc'ed (caller frees) and NUL-terminated, *n its bytes. `trim_newline` leaves out one
+ * final newline of a file, as llama.cpp does. ST_IO names the file. */
 status text_read(const struct text_option *t, bool trim_newline, char **text, size_t *n);
 
 /* Writes bytes so that every write ends on a whole UTF-8 character; bytes that cannot become one pass unchanged. */

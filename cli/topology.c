@@ -24,7 +24,8 @@ status topology_open(const char *synthetic, struct topology **out)
         log_error("hwloc cannot start");
         return ST_INTERNAL;
     }
-    if ((synthetic && hwloc_topology_set_synthetic(t->machine, synthetic) != 0) || hwloc_topology_load(t->machine) != 0) {
+    if ((synthetic && hwloc_topology_set_synthetic(t->machine, synthetic) != 0) ||
+        hwloc_topology_load(t->machine) != 0) {
         log_error("hwloc cannot read the topology of %s", synthetic ? synthetic : "this machine");
         topology_close(t);
         return ST_INTERNAL;

@@ -45,7 +45,8 @@ like "a refused message" "*error: the message makes*context has 64*" "$err"
 
 # Ctrl-C stops the answer; the program goes on to the next message.
 mkfifo "$work/in"
-"$hearth" chat -m "$model" --temp 0 -q --system "You tell long stories." -n 3000 <"$work/in" >"$work/out" 2>"$work/err" &
+"$hearth" chat -m "$model" --temp 0 -q --system "You tell long stories." -n 3000 \
+    <"$work/in" >"$work/out" 2>"$work/err" &
 pid=$!
 exec 3>"$work/in"
 echo "Count from one to one thousand, and write every number as a word." >&3

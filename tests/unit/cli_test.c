@@ -120,8 +120,8 @@ static void test_shares(void **state)
 static void write_rows(FILE *out, const void *arg)
 {
     const enum table_format *format = arg;
-    json_t *rows = json_pack("[{s:s, s:f, s:i}, {s:s, s:f, s:i}]", "test", "pp512", "rate", 1234.56, "n", 1, "test", "t",
-                             "rate", 2.5, "n", 20);
+    json_t *rows = json_pack("[{s:s, s:f, s:i}, {s:s, s:f, s:i}]", "test", "pp512", "rate", 1234.56, "n", 1, "test",
+                             "t", "rate", 2.5, "n", 20);
     assert_int_equal(table_print(out, rows, *format), ST_OK);
     json_decref(rows);
 }
