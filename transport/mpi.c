@@ -1,7 +1,8 @@
 /* Ranks as processes under mpirun. A message is a point-to-point message of COMM_WORLD whose tag is its kind.
  *
- * poll() probes for each wanted kind by its tag instead of for any tag: what nobody wants yet stays in MPI's own queue,
- * which keeps the order and has no bound of ours that could fill up and stop progress. */
+ * poll() takes a message by its tag, never just any: what nobody wants yet stays in MPI's own queue, which keeps the
+ * order and has no bound of ours that could fill up and stop progress. One look for any message comes first, since a
+ * waiting rank mostly finds none. */
 #include "transport/transport.h"
 
 #include <limits.h>
@@ -14,7 +15,6 @@
 struct mpi_transport {
     struct transport base; /* first: a transport is its mpi_transport */
     struct send *active;   /* sends under way, linked by next and request[1] (the previous one) */
-    uint32_t turn;         /* the kind to probe first, moving on so that none starves another */
     bool failed;           /* logged; every operation is ST_PEER */
 };
 
@@ -125,25 +125,23 @@ static status probe(struct mpi_transport *m, int tag, struct arrival *a, bool *f
 static status mpi_poll(struct transport *t, uint32_t kinds, struct arrival *a, bool *found)
 {
     struct mpi_transport *m = mpi_of(t);
+    MPI_Status info;
+    int any = 0;
     if (m->failed)
         return ST_PEER;
+    int code = MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, MPI_COMM_WORLD, &any, &info);
+    if (code != MPI_SUCCESS)
+        return mpi_failed(m, code, "MPI_Iprobe", -1);
     *found = false;
-    /* The kinds from `turn` on first, then those below it. */
-    uint32_t above = kinds & ~0u << m->turn;
-    uint32_t part[2] = {above, kinds & ~above};
-    for (int i = 0; i < 2; i++) {
-        for (uint32_t rest = part[i]; rest; rest &= rest - 1) {
-            int kind = __builtin_ctz(rest);
-            status st = probe(m, kind, a, found);
-            if (st != ST_OK)
-                return st;
-            if (*found) {
-                m->turn = (uint32_t)(kind + 1) % TRANSPORT_KINDS;
-                return ST_OK;
-            }
-        }
-    }
-    return ST_OK;
+    if (!any)
+        return ST_OK;
+    if (info.MPI_TAG < TRANSPORT_KINDS && kinds >> info.MPI_TAG & 1)
+        return probe(m, info.MPI_TAG, a, found);
+    /* The first one waiting is not wanted yet; what stands behind it may be. */
+    status st = ST_OK;
+    for (uint32_t rest = kinds; rest && st == ST_OK && !*found; rest &= rest - 1)
+        st = probe(m, __builtin_ctz(rest), a, found);
+    return st;
 }
 
 static status mpi_receive(struct transport *t, struct arrival *a, void *buffer)

@@ -51,7 +51,9 @@ struct transport_ops {
     /* Says that this rank is going for good: peers get ST_PEER, with `why` logged on their side where the transport
      * can carry it. Used on errors only. */
     void (*abandon)(struct transport *t, const char *why);
-    /* Frees the endpoint; sends still under way are completed or cancelled. */
+    /* Frees the endpoint; sends still under way are completed or cancelled (a message that matters is waited for with
+     * sent), and messages that reach it from now on are thrown away: their sends are done. mpi waits here until every
+     * rank has come to its destroy. */
     void (*destroy)(struct transport *t);
 };
 

@@ -120,7 +120,7 @@ status wire_ffn_decode(uint8_t *in, size_t n, const struct wire_limits *lim, str
 
 static size_t partial_size(uint32_t n_tokens, const struct wire_limits *lim)
 {
-    return WIRE_HEADER + wire_dense_bytes(n_tokens, lim);
+    return WIRE_HEADER + (size_t)n_tokens * lim->d_model * sizeof(double);
 }
 
 size_t wire_partial_max(const struct wire_limits *lim)
@@ -138,7 +138,7 @@ size_t wire_partial_encode(struct wire_partial *p, const struct wire_limits *lim
     write_u32(&w, p->layer);
     write_u32(&w, p->n_tokens);
     wire_pad_header(&w, out);
-    p->sum = (float *)(void *)(out + WIRE_HEADER);
+    p->sum = (double *)(void *)(out + WIRE_HEADER);
     return size;
 }
 
@@ -156,7 +156,7 @@ status wire_partial_decode(uint8_t *in, size_t n, const struct wire_limits *lim,
         (st = wire_in_range(WIRE_PARTIAL, "n_tokens", p.n_tokens, 1, lim->n_batch)) != ST_OK ||
         (st = wire_size_is(WIRE_PARTIAL, n, partial_size(p.n_tokens, lim))) != ST_OK)
         return st;
-    p.sum = (float *)(void *)(in + WIRE_HEADER);
+    p.sum = (double *)(void *)(in + WIRE_HEADER);
     *out = p;
     return ST_OK;
 }

@@ -1,6 +1,8 @@
 /* Messages between ranks: layouts, encode, decode. All integers little-endian. A decoder never trusts a byte: it checks
- * every count against the message's size and the limits, and points into the message instead of copying. Stateless and
- * thread-safe.
+ * every count against the message's size and the limits, and points into the message instead of copying. Messages start
+ * on a multiple of 64, for encoding and decoding. What is not a count is checked where a reader relies on it: tokens are
+ * in the vocabulary, codes not -128, scales and sampling parameters finite; hidden states, x in f32, sums and values are
+ * a peer's arithmetic and may be anything. Stateless and thread-safe.
  *
  *   coordinator -> first stage   STEP      tokens to run at a position, and what is wanted of the last stage
  *   stage -> next stage          HIDDEN    the same step with its hidden states
@@ -92,15 +94,16 @@ struct wire_ffn {
 /* Writes the header for f->{id, layer, n_tokens, form} and sets the pointers to where the caller puts x. Returns the
  * message's size, 0 if `cap` is too small. */
 size_t wire_ffn_encode(struct wire_ffn *f, const struct wire_limits *lim, uint8_t *out, size_t cap);
-/* `in` is aligned to 64 bytes. Codes of -128 are format errors: kernels rely on it. */
+/* `in` is aligned to 64 bytes. Codes of -128 and scales that are not finite are format errors: kernels rely on it. */
 status wire_ffn_decode(uint8_t *in, size_t n, const struct wire_limits *lim, struct wire_ffn *f);
 size_t wire_ffn_max(const struct wire_limits *lim);
 
-/* PARTIAL: WIRE_HEADER bytes, then sum f32 [n_tokens, d_model]. */
+/* PARTIAL: WIRE_HEADER bytes, then sum f64 [n_tokens, d_model]: with less than f64 the result would depend on where the
+ * neurons are cut. */
 struct wire_partial {
     uint64_t id;
     uint32_t layer, n_tokens;
-    float *sum; /* into the message */
+    double *sum; /* into the message */
 };
 size_t wire_partial_encode(struct wire_partial *p, const struct wire_limits *lim, uint8_t *out, size_t cap);
 status wire_partial_decode(uint8_t *in, size_t n, const struct wire_limits *lim, struct wire_partial *p);
