@@ -2,7 +2,8 @@
  *
  * A pre-tokenizer is a list of patterns: each cuts every segment that the one before left into its matches and the gaps
  * between them, and looks at nothing outside the segment. The patterns below match what the published ones match, but
- * possessively: no text makes them backtrack more than a character, so cutting takes linear time. */
+ * possessively: no text makes them backtrack more than a character, so cutting takes linear time. What is a letter or a
+ * number is as PCRE2's Unicode tables have it (14.0 in PCRE2 10.42); characters that came later count as neither. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "model/tokenizer_internal.h"
 
