@@ -63,8 +63,8 @@ static status check_makeable(const struct plan_model *m, int n_ranks)
         return ST_USAGE;
     }
     if (m->n_layers < 1 || m->n_layers > PLAN_MAX_LAYERS || m->d_ff < 1 || m->neuron_unit < 1) {
-        log_error("plan: a model of %d layers with %lld neurons in units of %lld, expected 1 to %d layers and at least 1",
-                  m->n_layers, (long long)m->d_ff, (long long)m->neuron_unit, PLAN_MAX_LAYERS);
+        log_error("plan: a model of %d layers with %lld neurons in units of %lld, expected 1 to %d layers, the rest "
+                  "positive", m->n_layers, (long long)m->d_ff, (long long)m->neuron_unit, PLAN_MAX_LAYERS);
         return ST_UNSUPPORTED;
     }
     return ST_OK;

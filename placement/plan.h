@@ -48,13 +48,13 @@ status plan_make(const struct plan_model *model, enum plan_split split, int n_ra
 
 /* Reads a plan from JSON text (n bytes, not NUL-terminated) and checks it completely: every layer has one stage, stages
  * are contiguous in ascending layers, boundaries ascend, lie on neuron units and cover d_ff. `where` names the text in
- * error lines, which say where in the JSON: "layers[3].neurons[1]". ST_FORMAT, ST_NOMEM; plan_load also ST_IO. Bytes are
- * hostile: no input crashes. The format: placement/plan_json.c. */
+ * error lines, which say where in the JSON: "layers[3].neurons[1]". ST_FORMAT, ST_NOMEM; plan_load also ST_IO. Bytes
+ * are hostile: no input crashes. The format: placement/plan_json.c. */
 status plan_parse(const char *text, size_t n, const char *where, struct plan **out);
 status plan_load(const char *path, struct plan **out);
 
-/* Whether the plan fits this model and number of ranks, and its boundaries the model's neuron unit; what either side does
- * not state is not compared. ST_MISMATCH (logged: expected, found) if not. */
+/* Whether the plan fits this model and number of ranks, and its boundaries the model's neuron unit; what either side
+ * does not state is not compared. ST_MISMATCH (logged: expected, found) if not. */
 status plan_check(const struct plan *p, const struct plan_model *model, int n_ranks);
 
 /* The plan as JSON text, NUL-terminated, malloc'ed (caller frees); NULL if out of memory. plan_parse reads it back. */

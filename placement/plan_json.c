@@ -107,7 +107,7 @@ static status get_architecture(const struct place *at, const json_t *model, char
     size_t length = strlen(text);
     size_t plain = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
     if (length == 0 || length >= n || plain != length)
-        return refuse(at->where, "%sarchitecture is '%.64s', expected a name of 1 to %zu letters, digits, '.', '_', '-'",
+        return refuse(at->where, "%sarchitecture is '%.64s', expected 1 to %zu letters, digits, '.', '_', '-'",
                       at->prefix, text, n - 1);
     memcpy(out, text, length + 1);
     return ST_OK;
@@ -130,7 +130,8 @@ static status get_hash(const struct place *at, const json_t *model, uint64_t *ou
 
 static status parse_model(const char *where, json_t *v, struct plan_model *out)
 {
-    static const char *const keys[] = {"architecture", "layers", "d_ff", "neuron_unit", "file_bytes", "file_hash", NULL};
+    static const char *const keys[] = {"architecture", "layers",     "d_ff", "neuron_unit",
+                                       "file_bytes",   "file_hash", NULL};
     struct place at = {where, "model."};
     int64_t n_layers = 0, file_bytes = 0;
     status st;
@@ -336,8 +337,8 @@ status plan_load(const char *path, struct plan **out)
 
 static void print_model(FILE *f, const struct plan_model *m)
 {
-    fprintf(f, "  \"model\": {\"architecture\": \"%s\", \"layers\": %d, \"d_ff\": %" PRId64, m->architecture, m->n_layers,
-            m->d_ff);
+    fprintf(f, "  \"model\": {\"architecture\": \"%s\", \"layers\": %d, \"d_ff\": %" PRId64, m->architecture,
+            m->n_layers, m->d_ff);
     if (m->neuron_unit)
         fprintf(f, ", \"neuron_unit\": %" PRId64, m->neuron_unit);
     if (m->file_bytes)

@@ -1,8 +1,8 @@
 /* Messages between ranks: layouts, encode, decode. All integers little-endian. A decoder never trusts a byte: it checks
  * every count against the message's size and the limits, and points into the message instead of copying. Messages start
- * on a multiple of 64, for encoding and decoding. What is not a count is checked where a reader relies on it: tokens are
- * in the vocabulary, codes not -128, scales and sampling parameters finite; hidden states, x in f32, sums and values are
- * a peer's arithmetic and may be anything. Stateless and thread-safe.
+ * on a multiple of 64, for encoding and decoding. What is not a count is checked where a reader relies on it: tokens
+ * are in the vocabulary, codes not -128, scales and sampling parameters finite; hidden states, x in f32, sums and values
+ * are a peer's arithmetic and may be anything. Stateless and thread-safe.
  *
  *   coordinator -> first stage   STEP      tokens to run at a position, and what is wanted of the last stage
  *   stage -> next stage          HIDDEN    the same step with its hidden states

@@ -138,7 +138,7 @@ struct note {
     uint8_t data[8];
 };
 
-/* Every rank sends numbered messages of three kinds to every rank, itself included; each kind's numbers arrive in order. */
+/* Every rank sends numbered messages of three kinds to every rank, itself included; each kind's arrive in order. */
 static void order_per_kind(struct transport *t, struct check *c)
 {
     static const int kinds[] = {0, 7, 30};

@@ -65,7 +65,7 @@ static void decode(int kind, uint8_t *in, size_t n, const struct wire_limits *li
     if (kind == WIRE_FFN && wire_ffn_decode(in, n, lim, &ffn) == ST_OK)
         use_ffn(&ffn, lim);
     if (kind == WIRE_PARTIAL && wire_partial_decode(in, n, lim, &partial) == ST_OK)
-        read_all(partial.sum, (size_t)partial.n_tokens * lim->d_model * 4);
+        read_all(partial.sum, (size_t)partial.n_tokens * lim->d_model * 8);
     if (kind == WIRE_RESULT && wire_result_decode(in, n, lim, &result) == ST_OK)
         read_all(result.values, (size_t)result.n_values * 4);
     if (kind == WIRE_SAMPLING && wire_sampling_decode(in, n, &sampling) == ST_OK)

@@ -248,7 +248,8 @@ static void assert_text_refused(const char *text, const char *says)
     status st = plan_parse(text, strlen(text), "my.json", &p);
     log_catch(NULL);
     if (st != ST_FORMAT || !strstr(catcher.first_error, says))
-        print_error("expected a refusal with '%s', got %s: %s\nof %s\n", says, status_name(st), catcher.first_error, text);
+        print_error("expected a refusal with '%s', got %s: %s\nof %s\n", says, status_name(st),
+                    catcher.first_error, text);
     assert_int_equal(st, ST_FORMAT);
     assert_non_null(strstr(catcher.first_error, "my.json: "));
     assert_non_null(strstr(catcher.first_error, says));
@@ -275,8 +276,10 @@ static void bad_texts_are_refused_by_place(void **state)
         {"{\"hearth_plan\":1,\"model\":{\"architecture\":\"\"}}", "model.architecture is ''"},
         {"{\"hearth_plan\":1,\"model\":{\"architecture\":\"a b\"}}", "model.architecture is 'a b'"},
         {"{\"hearth_plan\":1,\"model\":{\"architecture\":\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"}}", "1 to 31 letters"},
-        {"{\"hearth_plan\":1,\"model\":{\"architecture\":\"a\",\"layers\":0}}", "model.layers is 0, expected 1 to 1024"},
-        {"{\"hearth_plan\":1,\"model\":{\"architecture\":\"a\",\"layers\":99999999999}}", "model.layers is 99999999999"},
+        {"{\"hearth_plan\":1,\"model\":{\"architecture\":\"a\",\"layers\":0}}",
+         "model.layers is 0, expected 1 to 1024"},
+        {"{\"hearth_plan\":1,\"model\":{\"architecture\":\"a\",\"layers\":99999999999}}",
+         "model.layers is 99999999999"},
         {"{\"hearth_plan\":1,\"model\":{\"architecture\":\"a\",\"layers\":1e99}}", "model.layers is a real number"},
         {"{\"hearth_plan\":1,\"model\":{\"architecture\":\"a\",\"layers\":99999999999999999999}}", "too big integer"},
         {"{\"hearth_plan\":1,\"model\":{\"architecture\":\"a\",\"layers\":4}}", "model.d_ff is missing"},
