@@ -27,6 +27,10 @@ enum dtype {
     DT_BF16 = 30,
 };
 
+/* A product whose columns may be cut over ranks (the FFN's down projection, its columns being neurons) is summed in
+ * segments of this many columns: cuts lie between segments. */
+enum { SUM_SEGMENT = 128 };
+
 /* Whether hearth can size the type at all (a tensor of another type makes a file unreadable). */
 bool dtype_known(uint32_t type);
 /* Whether weights may have the type (F32, F16, BF16 and the quantised ones). */

@@ -23,6 +23,11 @@ enum {
     SUM_LANES = 16,   /* sums over a vector run in this many lanes */
 };
 
+/* A product that may be cut over ranks is summed in segments of SUM_SEGMENT columns (base/dtype.h), rounded
+ * to multiples of 2^-30 by adding and subtracting this. On a common grid f64 sums below 2^22 are exact, so it does not
+ * matter where the columns are cut, as long as it is between segments. */
+#define SEGMENT_GRID 0x1.8p22
+
 /* ---- weights ----------------------------------------------------------------------------------------------------
  * A matrix [rows, cols] repacked in groups of ROW_GROUP rows; the last group is padded with zero rows. Group g lies at
  * data + g * group_bytes and is read straight through. Layout inside a group: see kernels/layout.h. */
@@ -83,6 +88,12 @@ struct kernels {
      * Float: columns in ascending order, acc = fma(w, a, acc), acc starts at +0. */
     void (*matmul)(const struct packed *m, int64_t group_begin, int64_t group_end, const struct acts *a,
                    int64_t n_tokens, float *y /* [n_tokens, y_stride] f32 */, int64_t y_stride);
+
+    /* The same product for columns that may be a part of all: y[t * y_stride + r] is the f64 sum of its segments, each
+     * summed in f32 as in matmul (from +0), then converted to f64 and rounded: (s + SEGMENT_GRID) - SEGMENT_GRID. Parts
+     * of a product, cut anywhere between segments, add up to the same bits in any order. */
+    void (*matmul_partial)(const struct packed *m, int64_t group_begin, int64_t group_end, const struct acts *a,
+                           int64_t n_tokens, double *y /* [n_tokens, y_stride] f64 */, int64_t y_stride);
 
     /* out = x * w * rsqrt, for one vector. Sum of squares in SUM_LANES lanes (lane i % 16, ascending, fma), lanes added
      * pairwise (i and i+8, then +4, +2, +1); mean = sum / n; s = 1 / sqrtf(mean + eps); out = (x * s) * w. */

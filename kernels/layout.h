@@ -1,19 +1,20 @@
 /* How a packed group of 16 rows is laid out, and what a block of 32 columns contributes to its rows' sums.
  *
- * A group is a code plane followed by scale planes, each a straight run over the nb = cols / 32 blocks:
+ * A group is a run of chunks, each of CHUNK_BLOCKS blocks (the last may be shorter), so that a kernel reads one stream
+ * from front to back. A chunk is: supers, then its blocks' scales, then its blocks' codes.
  *
+ *   supers   K types only (their rows are whole chunks): f16 d[16] (and f16 dmin[16] if the type has minima)
+ *   scales   per block, [16 rows] each:
+ *              no K:  f16 d                 (and f16 m if the type has minima)
+ *              K32:   u8 scale, u8 min      (one of each for the 32 columns)
+ *              K16:   i8 scale for columns 0..15, i8 scale for 16..31
+ *              K16 with minima: the same, each byte scale | min << 4
  *   codes    per block: low part, then high part. A quad is 4 neighbouring columns; quad q holds columns 4q .. 4q+3;
  *            byte 4r + j of every 64-byte word belongs to row r, column j of a quad.
  *              low 8 bits: 8 words, word q is quad q                                                (512 bytes)
  *              low 4 bits: 4 words, low nibbles of word i are quad i, high nibbles quad i + 4       (256 bytes)
  *              low 2 bits: 2 words, bits 2s, 2s+1 of word h are quad 2s + h                         (128 bytes)
  *              high 2 bits: the same as low 2 bits;  high 1 bit: 1 word, bit q is quad q            (64 bytes)
- *   scales   per block, [16 rows] each:
- *              no K:  f16 d                 (and f16 m if the type has minima)
- *              K32:   u8 scale, u8 min      (one of each for the 32 columns)
- *              K16:   i8 scale for columns 0..15, i8 scale for 16..31
- *              K16 with minima: the same, each byte scale | min << 4
- *   supers   K types, per 8 blocks: f16 d[16] (and f16 dmin[16] if the type has minima)
  *
  * A block's contribution to a row, in this order (D and M are exact in f32; s = the activation block):
  *   one scale:   isum = sum of (code - offset) * activation code, exact in i32
@@ -54,7 +55,9 @@ static inline __attribute__((always_inline)) struct layout layout_of(enum dtype 
     }
 }
 
-/* Bytes per block of the code plane, per block of the scale plane, per super-block of the supers plane. */
+enum { CHUNK_BLOCKS = 8 }; /* a K type's super-block */
+
+/* Bytes of one block's codes, of one block's scales, of one chunk's supers. */
 static inline __attribute__((always_inline)) size_t layout_code_bytes(struct layout l)
 {
     return 64u * (size_t)(l.low_bits + l.high_bits);
@@ -68,16 +71,20 @@ static inline __attribute__((always_inline)) size_t layout_super_bytes(struct la
     return !l.k ? 0 : l.minima ? 4 * ROW_GROUP : 2 * ROW_GROUP;
 }
 
-/* The planes of one group. */
-struct planes {
-    uint8_t *codes, *scales, *supers;
+/* Chunk c of a group of nb blocks. */
+struct chunk {
+    int n;                  /* blocks */
+    uint8_t *supers, *scales, *codes;
 };
 
-static inline __attribute__((always_inline)) struct planes layout_planes(struct layout l, uint8_t *group, int64_t cols)
+static inline __attribute__((always_inline)) struct chunk layout_chunk(struct layout l, uint8_t *group, int64_t nb,
+                                                                       int64_t c)
 {
-    size_t nb = (size_t)cols / ACT_BLOCK;
-    uint8_t *scales = group + nb * layout_code_bytes(l);
-    return (struct planes){group, scales, scales + nb * layout_scale_bytes(l)};
+    struct chunk k = {.n = nb - c * CHUNK_BLOCKS < CHUNK_BLOCKS ? (int)(nb - c * CHUNK_BLOCKS) : CHUNK_BLOCKS};
+    k.supers = group + (size_t)c * (layout_super_bytes(l) + CHUNK_BLOCKS * (layout_scale_bytes(l) + layout_code_bytes(l)));
+    k.scales = k.supers + layout_super_bytes(l);
+    k.codes = k.scales + (size_t)k.n * layout_scale_bytes(l);
+    return k;
 }
 
 /* One block of 32 columns of one row as the file has it. */

@@ -68,11 +68,11 @@ static float f16_at(const uint8_t *p, int i)
     return f32_of_f16(h);
 }
 
-/* D and M of row r, half h of block b. */
-static void scale_at(struct layout l, const struct planes *p, int64_t b, int h, int r, float *d, float *m)
+/* D and M of row r, half h of block i of a chunk. */
+static void scale_at(struct layout l, const struct chunk *k, int i, int h, int r, float *d, float *m)
 {
-    const uint8_t *scales = p->scales + (size_t)b * layout_scale_bytes(l);
-    const uint8_t *supers = p->supers + (size_t)(b / 8) * layout_super_bytes(l);
+    const uint8_t *scales = k->scales + (size_t)i * layout_scale_bytes(l);
+    const uint8_t *supers = k->supers;
     *m = 0;
     if (!l.k) {
         *d = f16_at(scales, r);
@@ -89,10 +89,10 @@ static void scale_at(struct layout l, const struct planes *p, int64_t b, int h, 
     }
 }
 
-static float add_block(struct layout l, const struct planes *p, int64_t b, int r, const int8_t *x,
+static float add_block(struct layout l, const struct chunk *k, int i, int r, const int8_t *x,
                        const struct act_block *s, float acc)
 {
-    const uint8_t *codes = p->codes + (size_t)b * layout_code_bytes(l);
+    const uint8_t *codes = k->codes + (size_t)i * layout_code_bytes(l);
     int n_parts = l.halves ? 2 : 1, width = ACT_BLOCK / n_parts;
     for (int h = 0; h < n_parts; h++) {
         int isum = 0, sum = 0;
@@ -101,7 +101,7 @@ static float add_block(struct layout l, const struct planes *p, int64_t b, int r
             sum += x[c];
         }
         float d, m;
-        scale_at(l, p, b, h, r, &d, &m);
+        scale_at(l, k, i, h, r, &d, &m);
         acc = fmaf((float)isum, d * s->scale, acc);
         if (l.minima)
             acc = fmaf(m, s->scale * (float)sum, acc);
@@ -109,20 +109,24 @@ static float add_block(struct layout l, const struct planes *p, int64_t b, int r
     return acc;
 }
 
-static float dot_quantised(const struct packed *m, uint8_t *group, int r, const int8_t *x, const struct act_block *s)
+/* Columns [begin, end) of row r of a group, whole blocks. */
+static float dot_quantised(const struct packed *m, uint8_t *group, int r, const int8_t *x, const struct act_block *s,
+                           int64_t begin, int64_t end)
 {
     struct layout l = layout_of(m->type);
-    struct planes p = layout_planes(l, group, m->cols);
+    const int64_t nb = m->cols / ACT_BLOCK;
     float acc = 0;
-    for (int64_t b = 0; b < m->cols / ACT_BLOCK; b++)
-        acc = add_block(l, &p, b, r, x + b * ACT_BLOCK, &s[b], acc);
+    for (int64_t b = begin / ACT_BLOCK; b < end / ACT_BLOCK; b++) {
+        struct chunk k = layout_chunk(l, group, nb, b / CHUNK_BLOCKS);
+        acc = add_block(l, &k, (int)(b % CHUNK_BLOCKS), r, x + b * ACT_BLOCK, &s[b], acc);
+    }
     return acc;
 }
 
-static float dot_float(const struct packed *m, const uint8_t *group, int r, const float *x)
+static float dot_float(const struct packed *m, const uint8_t *group, int r, const float *x, int64_t begin, int64_t end)
 {
     float acc = 0;
-    for (int64_t c = 0; c < m->cols; c++) {
+    for (int64_t c = begin; c < end; c++) {
         float w;
         uint16_t h;
         if (m->type == DT_F32) {
@@ -136,18 +140,40 @@ static float dot_float(const struct packed *m, const uint8_t *group, int r, cons
     return acc;
 }
 
+static float dot(const struct packed *m, int64_t row, const struct acts *a, int64_t t, int64_t begin, int64_t end)
+{
+    uint8_t *group = m->data + (size_t)(row / ROW_GROUP) * m->group_bytes;
+    int r = (int)(row % ROW_GROUP);
+    if (!dtype_is_quantised(m->type))
+        return dot_float(m, group, r, a->f32 + t * m->cols, begin, end);
+    return dot_quantised(m, group, r, a->codes + t * m->cols, a->blocks + t * (m->cols / ACT_BLOCK), begin, end);
+}
+
+static int64_t last_row(const struct packed *m, int64_t group_end)
+{
+    return group_end * ROW_GROUP < m->rows ? group_end * ROW_GROUP : m->rows;
+}
+
 static void matmul(const struct packed *m, int64_t group_begin, int64_t group_end, const struct acts *a,
                    int64_t n_tokens, float *y, int64_t y_stride)
 {
-    int64_t nb = m->cols / ACT_BLOCK;
-    int64_t row_end = group_end * ROW_GROUP < m->rows ? group_end * ROW_GROUP : m->rows;
-    for (int64_t row = group_begin * ROW_GROUP; row < row_end; row++) {
-        uint8_t *group = m->data + (size_t)(row / ROW_GROUP) * m->group_bytes;
-        int r = (int)(row % ROW_GROUP);
+    for (int64_t row = group_begin * ROW_GROUP; row < last_row(m, group_end); row++)
         for (int64_t t = 0; t < n_tokens; t++)
-            y[t * y_stride + row] = dtype_is_quantised(m->type)
-                                        ? dot_quantised(m, group, r, a->codes + t * m->cols, a->blocks + t * nb)
-                                        : dot_float(m, group, r, a->f32 + t * m->cols);
+            y[t * y_stride + row] = dot(m, row, a, t, 0, m->cols);
+}
+
+static void matmul_partial(const struct packed *m, int64_t group_begin, int64_t group_end, const struct acts *a,
+                           int64_t n_tokens, double *y, int64_t y_stride)
+{
+    for (int64_t row = group_begin * ROW_GROUP; row < last_row(m, group_end); row++) {
+        for (int64_t t = 0; t < n_tokens; t++) {
+            double sum = 0;
+            for (int64_t c = 0; c < m->cols; c += SUM_SEGMENT) {
+                double s = (double)dot(m, row, a, t, c, c + SUM_SEGMENT < m->cols ? c + SUM_SEGMENT : m->cols);
+                sum += (s + SEGMENT_GRID) - SEGMENT_GRID;
+            }
+            y[t * y_stride + row] = sum;
+        }
     }
 }
 
@@ -246,6 +272,7 @@ const struct kernels kernels_scalar = {
     .quantize = quantize,
     .sum_blocks = sum_blocks,
     .matmul = matmul,
+    .matmul_partial = matmul_partial,
     .rms_norm = rms_norm,
     .rope = rope,
     .silu_mul = silu_mul,

@@ -68,9 +68,8 @@ status model_load(const char *path, struct model **out);
 status model_from_gguf(struct gguf *g, struct model **out);
 void model_free(struct model *m); /* NULL is fine */
 
-/* The boundaries of neuron shards lie on multiples of this, except for the end at d_ff (which quantised down
- * projections make a multiple anyway): the largest block along the neurons of any layer's down projection, at least 32
- * (256 for K types). Blocks of a transposed down projection run across the neurons and do not count. */
+/* The boundaries of neuron shards lie on multiples of this, except for the end at d_ff: the largest block along the neurons of any layer's down projection, at least
+ * SUM_SEGMENT (256 for K types). Blocks of a transposed down projection run across the neurons and do not count. */
 int64_t model_neuron_unit(const struct model *m);
 /* "SiLU", as inspect prints it. */
 const char *model_activation(const struct model *m);

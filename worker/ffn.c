@@ -1,5 +1,5 @@
 /* The FFN block of a stage: x += ffn(norm(x)). Its neurons lie on many ranks: x goes to their owners, this rank computes
- * its own part meanwhile, and the partial sums are merged in rank order. */
+ * its own part meanwhile, and the partial sums are merged. */
 #include <string.h>
 
 #include "base/log.h"
@@ -126,9 +126,9 @@ status ffn_block(struct worker *w, int layer, uint64_t step, uint32_t n)
     if (st)
         return st;
     if (owns(w, layer, w->rank))
-        shard_compute(w, layer, &s->in, n, s->y);
+        shard_compute(w, layer, &s->in, n, s->own);
     st = await_partials(w, layer, step, n, expected);
     if (!st)
-        merge_partials(w, layer, n, s->y);
+        merge_partials(w, layer, n);
     return st;
 }

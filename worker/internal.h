@@ -58,7 +58,8 @@ struct stage {
     struct acts in;                  /* [n, d] what the projections read */
     float *q, *k, *v;                /* [n, heads * head_dim], [n, kv_heads * head_dim] twice */
     struct acts mixed;               /* [n, heads * head_dim] what attention gives */
-    float *y;                        /* [n, d] a block's output */
+    float *y;                        /* [n, d] attention's output */
+    double *own;                     /* [n, d] the FFN's part of the own neurons */
     struct attention_scratch *scratch; /* [n_threads] */
     int64_t score_stride;
     float *logits;                   /* [LOGIT_ROWS, n_vocab], last stage */
@@ -122,12 +123,12 @@ const uint16_t *kv_values(const struct worker *w, const struct stage_layer *laye
 /* ffn.c: x += ffn(norm(x)), with the neurons of all ranks. */
 status ffn_block(struct worker *w, int layer, uint64_t step, uint32_t n);
 /* shard.c: sum[n, d] = the part of this rank's neurons. */
-void shard_compute(struct worker *w, int layer, const struct acts *x, uint32_t n, float *sum);
+void shard_compute(struct worker *w, int layer, const struct acts *x, uint32_t n, double *sum);
 bool shard_wants_q8(const struct worker *w, int layer);
 bool shard_wants_f32(const struct worker *w, int layer);
 status shard_serve(struct worker *w, struct arrival *a);
-/* merge.c: adds the partial sums of all owners in rank order to x. */
-void merge_partials(struct worker *w, int layer, uint32_t n, float *own);
+/* merge.c: x += the sum of all owners' partial sums. */
+void merge_partials(struct worker *w, int layer, uint32_t n);
 /* head.c: norm, logits, and what the step wants; sends RESULT. */
 status head_run(struct worker *w, const struct wire_step *s);
 /* Answers SAMPLING: an empty RESULT of step 0. */

@@ -83,6 +83,7 @@ static void lay_stage_buffers(struct worker *w)
     int64_t n = w->o.n_batch, heads = hp->n_heads * hp->head_dim, kv_heads = hp->n_kv_heads * hp->head_dim;
     s->x = floats(w, n * hp->d_model);
     s->y = floats(w, n * hp->d_model);
+    s->own = arena_alloc(&w->arena, (size_t)(n * hp->d_model) * sizeof *s->own);
     s->cos_sin = floats(w, n * hp->n_rot);
     lay_acts(w, &s->in, n, hp->d_model);
     s->q = floats(w, n * heads);

@@ -1,34 +1,32 @@
-/* The partial sums of an FFN, added in rank order, so that a run repeats exactly. */
+/* Adds the partial sums of an FFN to the residual stream. They are f64 on a common grid (kernels.h, SEGMENT_GRID), so their
+ * sum is exact: neither the order of the ranks nor where the plan cuts the neurons changes a bit. */
 #include "worker/internal.h"
 
 struct merge {
     struct worker *w;
-    int layer;
-    float *own;
+    const double *part[PLAN_MAX_RANKS]; /* [n, d] of each owner */
+    int n_parts;
 };
 
 static void merge_tokens(void *arg, int64_t begin, int64_t end, int thread)
 {
     struct merge *m = arg;
-    const struct worker *w = m->w;
-    const int64_t *bound = w->o.plan->layers[m->layer].bound;
-    const int64_t d = w->o.model->hp.d_model, at = begin * d, n = (end - begin) * d;
-    float *sum = NULL;
+    const int64_t d = m->w->o.model->hp.d_model;
     (void)thread;
-    for (int r = 0; r < w->n_ranks; r++) {
-        if (bound[r] == bound[r + 1])
-            continue;
-        float *part = r == w->rank ? m->own : (float *)(w->stage.partials[r] + WIRE_HEADER);
-        if (!sum)
-            sum = part + at; /* the first part collects the others */
-        else
-            w->o.kernels->add(sum, part + at, n);
+    for (int64_t i = begin * d; i < end * d; i++) {
+        double sum = m->part[0][i];
+        for (int p = 1; p < m->n_parts; p++)
+            sum += m->part[p][i];
+        m->w->stage.x[i] += (float)sum;
     }
-    w->o.kernels->add(w->stage.x + at, sum, n);
 }
 
-void merge_partials(struct worker *w, int layer, uint32_t n, float *own)
+void merge_partials(struct worker *w, int layer, uint32_t n)
 {
-    struct merge m = {.w = w, .layer = layer, .own = own};
+    const int64_t *bound = w->o.plan->layers[layer].bound;
+    struct merge m = {.w = w};
+    for (int r = 0; r < w->n_ranks; r++)
+        if (bound[r] < bound[r + 1])
+            m.part[m.n_parts++] = r == w->rank ? w->stage.own : (const double *)(w->stage.partials[r] + WIRE_HEADER);
     pool_for(w->pool, n, 4, merge_tokens, &m);
 }

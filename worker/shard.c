@@ -11,7 +11,7 @@ struct part {
     struct acts h;     /* [n, own neurons], a view of w->activated */
     uint32_t n;
     bool quantise;     /* the down projection reads quantised activations */
-    float *sum;        /* [n, d] */
+    double *sum;       /* [n, d] */
 };
 
 /* Gate and up of some groups of neurons; what they activate is quantised at once, by the thread that has it in cache. */
@@ -38,10 +38,10 @@ static void project_down(void *arg, int64_t begin, int64_t end, int thread)
 {
     struct part *p = arg;
     (void)thread;
-    p->w->o.kernels->matmul(&p->s->down, begin, end, &p->h, p->n, p->sum, p->s->down.rows);
+    p->w->o.kernels->matmul_partial(&p->s->down, begin, end, &p->h, p->n, p->sum, p->s->down.rows);
 }
 
-void shard_compute(struct worker *w, int layer, const struct acts *x, uint32_t n, float *sum)
+void shard_compute(struct worker *w, int layer, const struct acts *x, uint32_t n, double *sum)
 {
     const struct shard *s = &w->shards[layer];
     struct part p = {.w = w, .s = s, .x = x, .h = w->activated, .n = n, .sum = sum};

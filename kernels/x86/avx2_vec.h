@@ -85,6 +85,30 @@ static inline float vf_max_lanes(vf x)
     return _mm_cvtss_f32(_mm_max_ss(c, _mm_shuffle_ps(c, c, 1)));
 }
 
+typedef struct { __m256d v[4]; } vd;
+static inline vd vd_zero(void)
+{
+    __m256d z = _mm256_setzero_pd();
+    return (vd){{z, z, z, z}};
+}
+static inline __m256d on_grid(__m128 v, __m256d grid)
+{
+    return _mm256_sub_pd(_mm256_add_pd(_mm256_cvtps_pd(v), grid), grid);
+}
+static inline vd vd_add_on_grid(vd sum, vf v, double grid)
+{
+    __m256d g = _mm256_set1_pd(grid);
+    return (vd){{_mm256_add_pd(sum.v[0], on_grid(_mm256_castps256_ps128(v.a), g)),
+                 _mm256_add_pd(sum.v[1], on_grid(_mm256_extractf128_ps(v.a, 1), g)),
+                 _mm256_add_pd(sum.v[2], on_grid(_mm256_castps256_ps128(v.b), g)),
+                 _mm256_add_pd(sum.v[3], on_grid(_mm256_extractf128_ps(v.b, 1), g))}};
+}
+static inline void vd_store(double *p, vd x)
+{
+    for (int i = 0; i < 4; i++)
+        _mm256_storeu_pd(p + 4 * i, x.v[i]);
+}
+
 static inline vi vi_zero(void) { return VI(_mm256_setzero_si256(), _mm256_setzero_si256()); }
 static inline vi vi_set(int32_t x) { return VI(_mm256_set1_epi32(x), _mm256_set1_epi32(x)); }
 static inline vi vi_load(const void *p)

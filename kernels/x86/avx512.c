@@ -11,6 +11,7 @@ const struct kernels kernels_avx512 = {
     .quantize = quantize,
     .sum_blocks = sum_blocks,
     .matmul = matmul,
+    .matmul_partial = matmul_partial,
     .rms_norm = rms_norm,
     .rope = rope,
     .silu_mul = silu_mul,

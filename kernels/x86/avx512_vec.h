@@ -57,6 +57,26 @@ static inline float vf_add_lanes(vf a)
 }
 static inline float vf_max_lanes(vf a) { return _mm512_reduce_max_ps(a); }
 
+/* 16 f64. */
+typedef struct { __m512d a, b; } vd;
+static inline vd vd_zero(void) { return (vd){_mm512_setzero_pd(), _mm512_setzero_pd()}; }
+static inline __m512d on_grid(__m256 v, __m512d grid)
+{
+    return _mm512_sub_pd(_mm512_add_pd(_mm512_cvtps_pd(v), grid), grid);
+}
+/* sum + each lane of v rounded to the grid. */
+static inline vd vd_add_on_grid(vd sum, vf v, double grid)
+{
+    __m512d g = _mm512_set1_pd(grid);
+    return (vd){_mm512_add_pd(sum.a, on_grid(_mm512_castps512_ps256(v), g)),
+                _mm512_add_pd(sum.b, on_grid(_mm512_extractf32x8_ps(v, 1), g))};
+}
+static inline void vd_store(double *p, vd v)
+{
+    _mm512_storeu_pd(p, v.a);
+    _mm512_storeu_pd(p + 8, v.b);
+}
+
 static inline vi vi_zero(void) { return _mm512_setzero_si512(); }
 static inline vi vi_set(int32_t a) { return _mm512_set1_epi32(a); }
 static inline vi vi_load(const void *p) { return _mm512_loadu_si512(p); }

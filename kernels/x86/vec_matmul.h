@@ -75,11 +75,11 @@ INLINE void load_high_codes(struct layout l, const uint8_t *p, vi codes[8])
     }
 }
 
-/* D and M (if the type has minima) of half h of block b, for the 16 rows. */
-INLINE void load_scales(struct layout l, const struct planes *p, int64_t b, int h, vf *d, vf *m)
+/* D and M (if the type has minima) of half h of block i of a chunk, for the 16 rows. */
+INLINE void load_scales(struct layout l, const struct chunk *k, int i, int h, vf *d, vf *m)
 {
-    const uint8_t *scales = p->scales + (size_t)b * layout_scale_bytes(l);
-    const uint16_t *supers = (const uint16_t *)(p->supers + (size_t)(b / 8) * layout_super_bytes(l));
+    const uint8_t *scales = k->scales + (size_t)i * layout_scale_bytes(l);
+    const uint16_t *supers = (const uint16_t *)k->supers;
     *m = vf_zero();
     if (!l.k) {
         *d = vf_of_f16((const uint16_t *)scales);
@@ -113,29 +113,29 @@ INLINE vi dot_quad(struct layout l, vi acc, vi codes, const int8_t *x)
     return l.low_bits == 8 ? vi_dot8(acc, codes, quad_load(x)) : vi_dot(acc, codes, quad_load(x));
 }
 
-/* acc[t] += block b of the group times block b of tokens t < n. */
-INLINE void add_block(enum dtype type, int n, const struct planes *p, int64_t b, const int8_t *x, int64_t x_stride,
+/* acc[t] += block i of a chunk times a block of tokens t < n: codes x, scales and sums s. */
+INLINE void add_block(enum dtype type, int n, const struct chunk *k, int i, const int8_t *x, int64_t x_stride,
                       const struct act_block *s, int64_t s_stride, vf *acc)
 {
     struct layout l = layout_of(type);
     vi codes[8];
-    const uint8_t *block = p->codes + (size_t)b * layout_code_bytes(l);
+    const uint8_t *block = k->codes + (size_t)i * layout_code_bytes(l);
     if (n == 1)
-        for (size_t i = 0; i < layout_code_bytes(l); i += 64)
-            __builtin_prefetch(block + PREFETCH_BYTES + i);
+        for (size_t at = 0; at < layout_code_bytes(l); at += 64)
+            __builtin_prefetch(block + PREFETCH_BYTES + at);
     load_codes(l, block, codes);
     load_high_codes(l, block + 64 * l.low_bits, codes);
     for (int h = 0; h < (l.halves ? 2 : 1); h++) {
         vi sum[TILE_TOKENS];
         vf d, m;
         for (int t = 0; t < n; t++)
-            sum[t] = start_sum(l, h, s + t * s_stride + b);
+            sum[t] = start_sum(l, h, s + t * s_stride);
         for (int q = l.halves ? 4 * h : 0; q < (l.halves ? 4 * h + 4 : 8); q++)
             for (int t = 0; t < n; t++)
-                sum[t] = dot_quad(l, sum[t], codes[q], x + t * x_stride + b * ACT_BLOCK + 4 * q);
-        load_scales(l, p, b, h, &d, &m);
+                sum[t] = dot_quad(l, sum[t], codes[q], x + t * x_stride + 4 * q);
+        load_scales(l, k, i, h, &d, &m);
         for (int t = 0; t < n; t++) {
-            const struct act_block *st = s + t * s_stride + b;
+            const struct act_block *st = s + t * s_stride;
             acc[t] = vf_fma(vf_of_vi(sum[t]), vf_mul(d, vf_set(st->scale)), acc[t]);
             if (l.minima && !l.halves)
                 acc[t] = vf_fma(m, vf_set(st->scaled_sum), acc[t]);
@@ -146,29 +146,72 @@ INLINE void add_block(enum dtype type, int n, const struct planes *p, int64_t b,
     }
 }
 
-INLINE void store_rows(const struct packed *m, int64_t g, int n, const vf *acc, float *y, int64_t y_stride)
+/* Where a product goes: y in f32, or partial in f64, one of them NULL. */
+struct product {
+    float *y;
+    double *partial;
+    int64_t stride;
+};
+
+INLINE void store_rows(const struct packed *m, int64_t g, int64_t t0, int n, const vf *acc, const vd *sum,
+                       struct product out)
 {
     int64_t rows = m->rows - g * ROW_GROUP;
     for (int t = 0; t < n; t++) {
-        if (rows >= ROW_GROUP)
-            vf_store(y + t * y_stride + g * ROW_GROUP, acc[t]);
-        else
-            vf_store_part(y + t * y_stride + g * ROW_GROUP, acc[t], rows);
+        const int64_t at = (t0 + t) * out.stride + g * ROW_GROUP;
+        if (out.partial && rows >= ROW_GROUP) {
+            vd_store(out.partial + at, sum[t]);
+        } else if (out.partial) {
+            double all[ROW_GROUP];
+            vd_store(all, sum[t]);
+            memcpy(out.partial + at, all, (size_t)rows * sizeof *all);
+        } else if (rows >= ROW_GROUP) {
+            vf_store(out.y + at, acc[t]);
+        } else {
+            vf_store_part(out.y + at, acc[t], rows);
+        }
+    }
+}
+
+/* Ends a segment: its sums go onto the grid, the next starts from +0. */
+INLINE void close_segment(int n, vf *acc, vd *sum)
+{
+    for (int t = 0; t < n; t++) {
+        sum[t] = vd_add_on_grid(sum[t], acc[t], SEGMENT_GRID);
+        acc[t] = vf_zero();
+    }
+}
+
+INLINE void clear_sums(int n, vf *acc, vd *sum)
+{
+    for (int t = 0; t < n; t++) {
+        acc[t] = vf_zero();
+        sum[t] = vd_zero();
     }
 }
 
 /* One group times tokens [t0, t0 + n). */
 INLINE void quantised_tile(enum dtype type, int n, const struct packed *m, int64_t g, const struct acts *a, int64_t t0,
-                           float *y, int64_t y_stride)
+                           struct product out)
 {
-    int64_t nb = m->cols / ACT_BLOCK;
-    struct planes p = layout_planes(layout_of(type), m->data + (size_t)g * m->group_bytes, m->cols);
+    enum { SEGMENT_BLOCKS = SUM_SEGMENT / ACT_BLOCK };
+    const int64_t nb = m->cols / ACT_BLOCK;
+    const int8_t *x = a->codes + t0 * m->cols;
+    const struct act_block *s = a->blocks + t0 * nb;
     vf acc[TILE_TOKENS];
-    for (int t = 0; t < n; t++)
-        acc[t] = vf_zero();
-    for (int64_t b = 0; b < nb; b++)
-        add_block(type, n, &p, b, a->codes + t0 * m->cols, m->cols, a->blocks + t0 * nb, nb, acc);
-    store_rows(m, g, n, acc, y + t0 * y_stride, y_stride);
+    vd sum[TILE_TOKENS];
+    clear_sums(n, acc, sum);
+    for (int64_t c = 0; c * CHUNK_BLOCKS < nb; c++) {
+        struct chunk k = layout_chunk(layout_of(type), m->data + (size_t)g * m->group_bytes, nb, c);
+        for (int i = 0; i < k.n;) {
+            int end = out.partial && i + SEGMENT_BLOCKS < k.n ? i + SEGMENT_BLOCKS : k.n;
+            for (; i < end; i++, x += ACT_BLOCK, s++)
+                add_block(type, n, &k, i, x, m->cols, s, nb, acc);
+            if (out.partial)
+                close_segment(n, acc, sum);
+        }
+    }
+    store_rows(m, g, t0, n, acc, sum, out);
 }
 
 INLINE vf load_float(enum dtype type, const uint8_t *p)
@@ -179,59 +222,71 @@ INLINE vf load_float(enum dtype type, const uint8_t *p)
 }
 
 INLINE void float_tile(enum dtype type, int n, const struct packed *m, int64_t g, const struct acts *a, int64_t t0,
-                       float *y, int64_t y_stride)
+                       struct product out)
 {
     const uint8_t *group = m->data + (size_t)g * m->group_bytes;
     const float *x = a->f32 + t0 * m->cols;
     const int64_t step = ROW_GROUP * (type == DT_F32 ? 4 : 2);
     vf acc[TILE_TOKENS];
-    for (int t = 0; t < n; t++)
-        acc[t] = vf_zero();
-    for (int64_t c = 0; c < m->cols; c++) {
-        if (n == 1)
-            __builtin_prefetch(group + c * step + PREFETCH_BYTES);
-        vf w = load_float(type, group + c * step);
-        for (int t = 0; t < n; t++)
-            acc[t] = vf_fma(w, vf_set(x[t * m->cols + c]), acc[t]);
+    vd sum[TILE_TOKENS];
+    clear_sums(n, acc, sum);
+    for (int64_t c = 0; c < m->cols;) {
+        int64_t end = out.partial && c + SUM_SEGMENT < m->cols ? c + SUM_SEGMENT : m->cols;
+        for (; c < end; c++) {
+            if (n == 1)
+                __builtin_prefetch(group + c * step + PREFETCH_BYTES);
+            vf w = load_float(type, group + c * step);
+            for (int t = 0; t < n; t++)
+                acc[t] = vf_fma(w, vf_set(x[t * m->cols + c]), acc[t]);
+        }
+        if (out.partial)
+            close_segment(n, acc, sum);
     }
-    store_rows(m, g, n, acc, y + t0 * y_stride, y_stride);
+    store_rows(m, g, t0, n, acc, sum, out);
 }
 
-INLINE void tile(enum dtype type, int n, const struct packed *m, int64_t g, const struct acts *a, int64_t t0, float *y,
-                 int64_t y_stride)
+INLINE void tile(enum dtype type, int n, const struct packed *m, int64_t g, const struct acts *a, int64_t t0,
+                 struct product out)
 {
     if (type == DT_F32 || type == DT_F16 || type == DT_BF16)
-        float_tile(type, n, m, g, a, t0, y, y_stride);
+        float_tile(type, n, m, g, a, t0, out);
     else
-        quantised_tile(type, n, m, g, a, t0, y, y_stride);
+        quantised_tile(type, n, m, g, a, t0, out);
 }
 
 /* All groups of a call times all tokens, for one type. */
 INLINE void multiply(enum dtype type, const struct packed *m, int64_t group_begin, int64_t group_end,
-                     const struct acts *a, int64_t n_tokens, float *y, int64_t y_stride)
+                     const struct acts *a, int64_t n_tokens, struct product out)
 {
     for (int64_t t0 = 0; t0 < n_tokens; t0 += TOKEN_BLOCK) {
         int64_t t_end = t0 + TOKEN_BLOCK < n_tokens ? t0 + TOKEN_BLOCK : n_tokens;
         for (int64_t g = group_begin; g < group_end; g++) {
             int64_t t = t0;
             for (; t + TILE_TOKENS <= t_end; t += TILE_TOKENS)
-                tile(type, TILE_TOKENS, m, g, a, t, y, y_stride);
+                tile(type, TILE_TOKENS, m, g, a, t, out);
             for (; TILE_TOKENS > 4 && t + 4 <= t_end; t += 4)
-                tile(type, TILE_TOKENS > 4 ? 4 : 1, m, g, a, t, y, y_stride);
+                tile(type, TILE_TOKENS > 4 ? 4 : 1, m, g, a, t, out);
             for (; TILE_TOKENS > 2 && t + 2 <= t_end; t += 2)
-                tile(type, TILE_TOKENS > 2 ? 2 : 1, m, g, a, t, y, y_stride);
+                tile(type, TILE_TOKENS > 2 ? 2 : 1, m, g, a, t, out);
             for (; t < t_end; t++)
-                tile(type, 1, m, g, a, t, y, y_stride);
+                tile(type, 1, m, g, a, t, out);
         }
     }
 }
 
-/* A function of its own for each type keeps compile times and register allocation sane. */
+/* Two functions of its own for each type keep compile times and register allocation sane. */
+typedef void multiply_fn(const struct packed *, int64_t, int64_t, const struct acts *, int64_t, struct product);
 #define MULTIPLY(type)                                                                                                  \
     static __attribute__((noinline)) void multiply_##type(const struct packed *m, int64_t g0, int64_t g1,               \
-                                                          const struct acts *a, int64_t n, float *y, int64_t stride)    \
+                                                          const struct acts *a, int64_t n, struct product out)          \
     {                                                                                                                   \
-        multiply(DT_##type, m, g0, g1, a, n, y, stride);                                                                \
+        multiply(DT_##type, m, g0, g1, a, n, (struct product){out.y, NULL, out.stride});                                \
+    }                                                                                                                   \
+    static __attribute__((noinline)) void partial_##type(const struct packed *m, int64_t g0, int64_t g1,                \
+                                                         const struct acts *a, int64_t n, struct product out)           \
+    {                                                                                                                   \
+        if (out.partial)                                                                                                \
+            multiply(DT_##type, m, g0, g1, a, n, (struct product){NULL, out.partial, out.stride});                      \
     }
 MULTIPLY(F32)
 MULTIPLY(F16)
@@ -248,17 +303,34 @@ MULTIPLY(Q5_K)
 MULTIPLY(Q6_K)
 #undef MULTIPLY
 
+struct multiply_pair {
+    multiply_fn *whole, *partial;
+};
+
+static struct multiply_pair multiply_of(enum dtype type)
+{
+    static const struct multiply_pair by_type[] = {
+        [DT_F32] = {multiply_F32, partial_F32},    [DT_F16] = {multiply_F16, partial_F16},
+        [DT_BF16] = {multiply_BF16, partial_BF16}, [DT_Q4_0] = {multiply_Q4_0, partial_Q4_0},
+        [DT_Q4_1] = {multiply_Q4_1, partial_Q4_1}, [DT_Q5_0] = {multiply_Q5_0, partial_Q5_0},
+        [DT_Q5_1] = {multiply_Q5_1, partial_Q5_1}, [DT_Q8_0] = {multiply_Q8_0, partial_Q8_0},
+        [DT_Q2_K] = {multiply_Q2_K, partial_Q2_K}, [DT_Q3_K] = {multiply_Q3_K, partial_Q3_K},
+        [DT_Q4_K] = {multiply_Q4_K, partial_Q4_K}, [DT_Q5_K] = {multiply_Q5_K, partial_Q5_K},
+        [DT_Q6_K] = {multiply_Q6_K, partial_Q6_K},
+    };
+    return by_type[type];
+}
+
 static void matmul(const struct packed *m, int64_t group_begin, int64_t group_end, const struct acts *a,
                    int64_t n_tokens, float *y, int64_t y_stride)
 {
-    typedef void multiply_fn(const struct packed *, int64_t, int64_t, const struct acts *, int64_t, float *, int64_t);
-    static multiply_fn *const by_type[] = {
-        [DT_F32] = multiply_F32,   [DT_F16] = multiply_F16,   [DT_BF16] = multiply_BF16, [DT_Q4_0] = multiply_Q4_0,
-        [DT_Q4_1] = multiply_Q4_1, [DT_Q5_0] = multiply_Q5_0, [DT_Q5_1] = multiply_Q5_1, [DT_Q8_0] = multiply_Q8_0,
-        [DT_Q2_K] = multiply_Q2_K, [DT_Q3_K] = multiply_Q3_K, [DT_Q4_K] = multiply_Q4_K, [DT_Q5_K] = multiply_Q5_K,
-        [DT_Q6_K] = multiply_Q6_K,
-    };
-    by_type[m->type](m, group_begin, group_end, a, n_tokens, y, y_stride);
+    multiply_of(m->type).whole(m, group_begin, group_end, a, n_tokens, (struct product){y, NULL, y_stride});
+}
+
+static void matmul_partial(const struct packed *m, int64_t group_begin, int64_t group_end, const struct acts *a,
+                           int64_t n_tokens, double *y, int64_t y_stride)
+{
+    multiply_of(m->type).partial(m, group_begin, group_end, a, n_tokens, (struct product){NULL, y, y_stride});
 }
 
 #endif

@@ -37,6 +37,22 @@ static void expect_same(const char *what, const char *name, const float *want, c
 static const int64_t some_rows[] = {1, 15, 16, 17, 48, 67};
 static const int64_t some_tokens[] = {1, 2, 3, 5, 8, 9, 17, 70};
 
+static void check_partial(const struct kernels *k, const struct packed *m, const struct acts *a, int64_t n_tokens,
+                          int64_t stride)
+{
+    size_t bytes = (size_t)(n_tokens * stride) * sizeof(double);
+    double *want = guarded(bytes), *got = guarded(bytes);
+    kernels_scalar.matmul_partial(m, 0, m->groups, a, n_tokens, want, stride);
+    k->matmul_partial(m, 0, m->groups, a, n_tokens, got, stride);
+    for (int64_t i = 0; i < n_tokens * stride; i++)
+        if (memcmp(&want[i], &got[i], sizeof *want) && !(isnan(want[i]) && isnan(got[i])))
+            fail_msg("%s, partial %s: value %lld is %a, expected %a", k->name, dtype_name(m->type), (long long)i, got[i],
+                     want[i]);
+    assert_true(guarded_intact(got, bytes));
+    guarded_free(want);
+    guarded_free(got);
+}
+
 static void check_matmul(const struct kernels *k, enum dtype type, int64_t rows, int64_t cols, int64_t n_tokens,
                          enum filling f)
 {
@@ -61,6 +77,7 @@ static void check_matmul(const struct kernels *k, enum dtype type, int64_t rows,
             k->matmul(&m, g, g + 1, &one, 1, split + t * stride, stride);
     }
     expect_same("one by one", k->name, want, split, n_tokens * stride);
+    check_partial(k, &m, &a, n_tokens, stride);
     assert_true(guarded_intact(got, bytes));
     assert_true(guarded_intact(m.data, packed_bytes(&m)));
 
@@ -124,6 +141,51 @@ static void reference_is_right(void **state)
         free_acts(&a);
         free(weights);
     }
+}
+
+/* Where the columns of a product are cut changes no bit of the sum of its parts. */
+static void check_cuts(const struct kernels *k)
+{
+    enum { ROWS = 19, COLS = 1024, CUTS = 3 };
+    const int64_t cut[CUTS] = {256, 512, 768};
+    for (size_t i = 0; i < sizeof weight_types / sizeof *weight_types; i++) {
+        enum dtype type = weight_types[i];
+        struct rng r = {.state = type};
+        uint8_t *weights = make_weights(&r, type, ROWS, COLS, FILL_RANDOM);
+        struct acts a = make_acts(&r, 1, COLS, FILL_RANDOM);
+        struct packed whole = make_packed(type, ROWS, COLS, weights);
+        double want[ROWS], left[ROWS], right[ROWS];
+        k->matmul_partial(&whole, 0, whole.groups, &a, 1, want, ROWS);
+        for (int j = 0; j < CUTS; j++) {
+            struct packed part[2];
+            struct acts x[2] = {a, a};
+            for (int p = 0; p < 2; p++) {
+                int64_t first = p ? cut[j] : 0;
+                packed_shape(&part[p], type, ROWS, p ? COLS - cut[j] : cut[j]);
+                part[p].data = guarded(packed_bytes(&part[p]));
+                packed_fill(&part[p], 0, part[p].groups, weights + dtype_row_bytes(type, first),
+                            dtype_row_bytes(type, COLS));
+                x[p] = (struct acts){.cols = part[p].cols, .f32 = a.f32 + first, .codes = a.codes + first,
+                                     .blocks = a.blocks + first / ACT_BLOCK};
+                k->matmul_partial(&part[p], 0, part[p].groups, &x[p], 1, p ? right : left, ROWS);
+                guarded_free(part[p].data);
+            }
+            for (int row = 0; row < ROWS; row++)
+                if (left[row] + right[row] != want[row])
+                    fail_msg("%s, %s cut at %d: row %d is %a, expected %a", k->name, dtype_name(type), (int)cut[j], row,
+                             left[row] + right[row], want[row]);
+        }
+        guarded_free(whole.data);
+        free_acts(&a);
+        free(weights);
+    }
+}
+
+static void cuts_change_nothing(void **state)
+{
+    (void)state;
+    check_cuts(&kernels_scalar);
+    each_table(check_cuts);
 }
 
 static void check_quantize(const struct kernels *k)
@@ -335,7 +397,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(reference_is_right),        cmocka_unit_test(matmul_equals_reference),
         cmocka_unit_test(quantize_equals_reference), cmocka_unit_test(vectors_equal_reference),
         cmocka_unit_test(rope_equals_reference),     cmocka_unit_test(attention_equals_reference),
-        cmocka_unit_test(selection_is_by_name),
+        cmocka_unit_test(selection_is_by_name),      cmocka_unit_test(cuts_change_nothing),
     };
     return cmocka_run_group_tests_name("kernels", tests, NULL, NULL);
 }

@@ -233,7 +233,7 @@ static void loads_llama(void **state)
     assert_matrix(&l->down, "blk.1.ffn_down.weight", DT_F32, D, FF);
     assert_true(!l->down_t.data && !l->q_bias.data && !l->o_bias.data && !l->q_norm.data);
     assert_ptr_equal(l->up.data, gguf_find_tensor(m->file, "blk.1.ffn_up.weight")->data);
-    assert_int_equal(model_neuron_unit(m), 32);
+    assert_int_equal(model_neuron_unit(m), SUM_SEGMENT);
     assert_string_equal(model_activation(m), "SiLU");
     free_model(m, &w);
     assert_int_equal(load(&(struct recipe){.arch = "llama", .untied = true, .q_biases = true}, &w, &m), ST_OK);
@@ -303,7 +303,7 @@ static void loads_powerinfer(void **state)
     assert_int_equal(load(&r, &w, &m), ST_OK);
     assert_matrix(&m->layers[0].down_t, "blk.0.ffn_down_t.weight", DT_Q4_0, FF, D);
     assert_null(m->layers[0].down.data);
-    assert_int_equal(model_neuron_unit(m), 32);
+    assert_int_equal(model_neuron_unit(m), SUM_SEGMENT);
     free_model(m, &w);
     assert_refused(ST_FORMAT, "tensor blk.0.ffn_down.weight: expected [96, 64], found no such tensor",
                    .transposed_down = true);
@@ -318,7 +318,7 @@ static void neuron_unit_is_the_largest_block(void **state)
     struct model *m;
     struct recipe r = {.arch = "llama", .down_type = DT_Q5_1};
     assert_int_equal(load(&r, &w, &m), ST_OK);
-    assert_int_equal(model_neuron_unit(m), 32);
+    assert_int_equal(model_neuron_unit(m), SUM_SEGMENT);
     free_model(m, &w);
     /* One layer of K type is enough. */
     struct layer_weights layers[2] = {{.down = {.type = DT_Q8_0, .data = (const uint8_t *)""}},
@@ -611,7 +611,7 @@ static void loads_the_files_of_the_vectors(void **state)
         assert_int_equal(m->rope_factors.data != NULL, strstr(e->d_name, "llama3") != NULL);
         assert_int_equal(m->layers[0].q_bias.data != NULL, strstr(e->d_name, "qwen2") != NULL);
         assert_int_equal(m->layers[0].q_norm.data != NULL, strstr(e->d_name, "qwen3") != NULL);
-        assert_int_equal(model_neuron_unit(m), strstr(e->d_name, "_k") ? 256 : 32);
+        assert_int_equal(model_neuron_unit(m), strstr(e->d_name, "_k") ? 256 : SUM_SEGMENT);
         model_free(m);
         n++;
     }
