@@ -228,6 +228,14 @@ static const struct transport_ops mpi_ops = {
     .destroy = mpi_destroy,
 };
 
+/* An exchange's messages, 2 to 64 KiB, go at once over shared memory: by rendezvous (Open MPI's way above 4 KiB) the
+ * receiver waits until the sender looks again. What the user has set stays. */
+static void prefer_eager_messages(void)
+{
+    setenv("OMPI_MCA_btl_vader_eager_limit", "65536", 0);
+    setenv("OMPI_MCA_btl_vader_max_send_size", "65536", 0);
+}
+
 status transport_mpi_create(struct transport **out)
 {
     struct mpi_transport *m = calloc(1, sizeof *m);
@@ -235,6 +243,7 @@ status transport_mpi_create(struct transport **out)
         log_error("mpi transport: no memory");
         return ST_NOMEM;
     }
+    prefer_eager_messages();
     int level = 0;
     int code = MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level);
     if (code != MPI_SUCCESS || level < MPI_THREAD_FUNNELED) {
