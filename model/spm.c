@@ -67,13 +67,12 @@ static size_t escape_spaces(const char *text, size_t n, bool prefix, char *out)
     return (size_t)(at - out);
 }
 
-status spm_encode(const struct tokenizer *t, struct merge_work *w, const char *text, size_t n, bool prefix,
-                  struct ids *out)
+status spm_encode(const struct tokenizer *t, struct merge_work *w, const char *text, size_t n, struct ids *out)
 {
     char *escaped = malloc(3 * n + 3);
     if (!escaped)
         return ST_NOMEM;
-    n = escape_spaces(text, n, prefix && t->add_space_prefix, escaped);
+    n = escape_spaces(text, n, t->add_space_prefix, escaped);
     w->n_symbols = 0;
     status s = merge_reserve(w, n);
     if (s != ST_OK)

@@ -121,17 +121,15 @@ static status encode_fragments(const struct tokenizer *t, const char *text, cons
 {
     struct merge_work work = {0};
     status s = ST_OK;
-    bool after_special = true;
     for (size_t i = 0; i < f->n && s == ST_OK; i++) {
         const char *at = text + f->at[i].begin;
         size_t n = f->at[i].end - f->at[i].begin;
         if (f->at[i].token >= 0)
             s = ids_push(out, f->at[i].token);
         else if (t->sentencepiece)
-            s = spm_encode(t, &work, at, n, after_special, out);
+            s = spm_encode(t, &work, at, n, out);
         else
             s = bpe_encode(t, &work, at, n, out);
-        after_special = f->at[i].token >= 0;
     }
     merge_free(&work);
     return s;

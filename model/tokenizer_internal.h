@@ -148,11 +148,9 @@ void merge_all(const struct tokenizer *t, struct merge_work *w, const char *text
 void merge_free(struct merge_work *w);
 
 /* --- bpe.c, spm.c --- */
-/* Appends the tokens of a plain text. */
+/* Append the tokens of a plain text, which is the first or follows a special token. */
 status bpe_encode(const struct tokenizer *t, struct merge_work *w, const char *text, size_t n, struct ids *out);
-/* `prefix`: the text is the first or follows a special token, so it begins with a space if the model has it so. */
-status spm_encode(const struct tokenizer *t, struct merge_work *w, const char *text, size_t n, bool prefix,
-                  struct ids *out);
+status spm_encode(const struct tokenizer *t, struct merge_work *w, const char *text, size_t n, struct ids *out);
 /* The character that stands for a byte in a byte-level vocabulary, as UTF-8 in out; returns its bytes, 1 or 2. */
 int byte_character(uint8_t byte, char out[2]);
 /* Its reverse: the byte that a code point stands for, or -1. */

@@ -11,7 +11,8 @@ import sys
 import gguf
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-CHATML = ("{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}"
+CHATML = ("{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] +"
+          " '<|im_end|>' + '\\n'}}"
           "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}")
 QWEN2 = ("{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
          "{{ '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' }}{% endif %}"
@@ -31,16 +32,21 @@ QWEN25 = """{%- if messages[0]['role'] == 'system' %}
     {{- '<|im_start|>assistant\\n' }}
 {%- endif %}
 """
-LLAMA2 = ("{% if messages[0]['role'] == 'system' %}{% set loop_messages = messages[1:] %}{% set system_message = messages[0]['content'] %}"
-          "{% else %}{% set loop_messages = messages %}{% set system_message = false %}{% endif %}{% for message in loop_messages %}"
+LLAMA2 = ("{% if messages[0]['role'] == 'system' %}{% set loop_messages = messages[1:] %}{% set system_message ="
+          " messages[0]['content'] %}"
+          "{% else %}{% set loop_messages = messages %}{% set system_message = false %}{% endif %}{% for message in"
+          " loop_messages %}"
           "{% if loop.index0 == 0 and system_message != false %}"
           "{% set content = '<<SYS>>\\n' + system_message + '\\n<</SYS>>\\n\\n' + message['content'] %}{% else %}"
           "{% set content = message['content'] %}{% endif %}{% if message['role'] == 'user' %}"
           "{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}{% elif message['role'] == 'assistant' %}"
           "{{ ' '  + content.strip() + ' ' + eos_token }}{% endif %}{% endfor %}")
-LLAMA3 = ("{% set loop_messages = messages %}{% for message in loop_messages %}{% set content = '<|start_header_id|>' + message['role'] + "
-          "'<|end_header_id|>\\n\\n'+ message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = bos_token + content %}"
-          "{% endif %}{{ content }}{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}")
+LLAMA3 = ("{% set loop_messages = messages %}{% for message in loop_messages %}{% set content ="
+          " '<|start_header_id|>' + message['role'] + "
+          "'<|end_header_id|>\\n\\n'+ message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% set"
+          " content = bos_token + content %}"
+          "{% endif %}{{ content }}{% endfor %}{% if add_generation_prompt %}{{"
+          " '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}")
 LLAMA31 = """{{- bos_token }}
 {%- if not date_string is defined %}
     {%- set date_string = "26 Jul 2024" %}
@@ -63,7 +69,8 @@ LLAMA31 = """{{- bos_token }}
     {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}
 {%- endif %}
 """
-MISTRAL = ("{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}"
+MISTRAL = ("{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}{{ '[INST] ' +"
+           " message['content'] + ' [/INST]' }}"
            "{% elif message['role'] == 'assistant' %}{{ message['content'] + eos_token}}{% endif %}{% endfor %}")
 
 
@@ -99,32 +106,44 @@ MISTRAL3 = mistral('"[INST] " + message["content"] + "[/INST]"',
 TEKKEN3 = mistral('"[INST]" + message["content"] + "[/INST]"',
                   '"[INST]" + system_message + "\\n\\n" + message["content"] + "[/INST]"',
                   'message["content"] + eos_token', TOOLS)
-MISTRAL7 = ("{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + '[/INST]' }}"
+MISTRAL7 = ("{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}{{ '[INST] ' +"
+            " message['content'] + '[/INST]' }}"
             "{% elif message['role'] == 'system' %}{{ '[SYSTEM_PROMPT] ' + message['content'] + '[/SYSTEM_PROMPT]' }}"
-            "{% elif message['role'] == 'assistant' %}{{ ' ' + message['content'] + eos_token }}{% endif %}{% endfor %}")
+            "{% elif message['role'] == 'assistant' %}{{ ' ' + message['content'] + eos_token }}{% endif %}{%"
+            " endfor %}")
 TEKKEN7 = MISTRAL7.replace("[INST] '", "[INST]'").replace("PROMPT] '", "PROMPT]'").replace("' ' + message", "message")
-ZEPHYR = ("{% for message in messages %}\n{% if message['role'] == 'user' %}\n{{ '<|user|>\n' + message['content'] + eos_token }}\n"
+ZEPHYR = ("{% for message in messages %}\n{% if message['role'] == 'user' %}\n{{ '<|user|>\n' + message['content']"
+          " + eos_token }}\n"
           "{% elif message['role'] == 'system' %}\n{{ '<|system|>\n' + message['content'] + eos_token }}\n"
-          "{% elif message['role'] == 'assistant' %}\n{{ '<|assistant|>\n'  + message['content'] + eos_token }}\n{% endif %}\n"
+          "{% elif message['role'] == 'assistant' %}\n{{ '<|assistant|>\n'  + message['content'] + eos_token }}\n{%"
+          " endif %}\n"
           "{% if loop.last and add_generation_prompt %}\n{{ '<|assistant|>' }}\n{% endif %}\n{% endfor %}")
-GEMMA = ("{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set first_user_prefix = messages[0]['content'] + '\\n\\n' %}"
-         "{% set loop_messages = messages[1:] %}{% else %}{% set first_user_prefix = '' %}{% set loop_messages = messages %}{% endif %}"
+GEMMA = ("{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set first_user_prefix = messages[0]['content']"
+         " + '\\n\\n' %}"
+         "{% set loop_messages = messages[1:] %}{% else %}{% set first_user_prefix = '' %}{% set loop_messages ="
+         " messages %}{% endif %}"
          "{% for message in loop_messages %}{% if message['role'] == 'assistant' %}{% set role = 'model' %}{% else %}"
-         "{% set role = message['role'] %}{% endif %}{{ '<start_of_turn>' + role + '\\n' + (first_user_prefix if loop.first else '') }}"
+         "{% set role = message['role'] %}{% endif %}{{ '<start_of_turn>' + role + '\\n' + (first_user_prefix if"
+         " loop.first else '') }}"
          "{{ message['content'] | trim }}{{ '<end_of_turn>\\n' }}{% endfor %}"
          "{% if add_generation_prompt %}{{'<start_of_turn>model\\n'}}{% endif %}")
-PHI3 = ("{% for message in messages %}{% if message['role'] == 'system' %}{{'<|system|>\\n' + message['content'] + '<|end|>\\n'}}"
-        "{% elif message['role'] == 'user' %}{{'<|user|>\\n' + message['content'] + '<|end|>\\n'}}{% elif message['role'] == 'assistant' %}"
+PHI3 = ("{% for message in messages %}{% if message['role'] == 'system' %}{{'<|system|>\\n' + message['content'] +"
+        " '<|end|>\\n'}}"
+        "{% elif message['role'] == 'user' %}{{'<|user|>\\n' + message['content'] + '<|end|>\\n'}}{% elif"
+        " message['role'] == 'assistant' %}"
         "{{'<|assistant|>\\n' + message['content'] + '<|end|>\\n'}}{% endif %}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}")
-VICUNA_SYSTEM = ("A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "
+VICUNA_SYSTEM = ("A chat between a curious user and an artificial intelligence assistant. The assistant gives"
+                 " helpful, detailed, "
                  "and polite answers to the user\\'s questions.")
-VICUNA = ("{% if messages[0]['role'] != 'system' %}{{ '" + VICUNA_SYSTEM + " ' }}{% endif %}{% for message in messages %}"
+VICUNA = ("{% if messages[0]['role'] != 'system' %}{{ '" + VICUNA_SYSTEM + " ' }}{% endif %}{% for message in"
+                                                                           " messages %}"
           "{% if message['role'] == 'system' %}{{ message['content'] + ' ' }}{% elif message['role'] == 'user' %}"
           "{{ 'USER: ' + message['content'] + ' ' }}{% elif message['role'] == 'assistant' %}"
           "{{ 'ASSISTANT: ' + message['content'] + eos_token }}{% endif %}{% endfor %}"
           "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}")
-VICUNA_LINES = ("{%- for message in messages %}{%- if message['role'] == 'system' -%}{{-'' + message['content'] + '\\n\\n' -}}{%- else -%}"
+VICUNA_LINES = ("{%- for message in messages %}{%- if message['role'] == 'system' -%}{{-'' + message['content'] +"
+                " '\\n\\n' -}}{%- else -%}"
                 "{%- if message['role'] == 'user' -%}{{-'USER: ' + message['content'] + '\\n'-}}{%- else -%}"
                 "{{-'ASSISTANT: ' + message['content'] + '</s>\\n' -}}{%- endif -%}{%- endif -%}{%- endfor -%}"
                 "{%- if add_generation_prompt -%}{{-'ASSISTANT:'-}}{%- endif -%}")
@@ -135,7 +154,8 @@ CONVERSATIONS = [
     [("system", S), ("user", U)],
     [("user", U), ("assistant", A), ("user", "And 3 + 3?")],
     [("system", S), ("user", U), ("assistant", A), ("user", "And 3 + 3?")],
-    [("system", "Two\nlines."), ("user", "a\n\nb"), ("assistant", "c\n"), ("user", " d "), ("assistant", " e"), ("user", "\u00e9\U0001f600")],
+    [("system", "Two\nlines."), ("user", "a\n\nb"), ("assistant", "c\n"), ("user", " d "), ("assistant", " e"),
+     ("user", "\u00e9\U0001f600")],
     [("user", ""), ("assistant", ""), ("user", "<b>")],
     [("user", U), ("assistant", A)],
     [("system", S), ("user", U), ("assistant", A)],
@@ -147,11 +167,13 @@ def main():
         sys.exit(__doc__)
     smollm2 = gguf.GGUFReader(sys.argv[1]).fields["tokenizer.chat_template"].contents()
     families = [
-        ("chatml", CHATML, "<|im_end|>"), ("smollm2", smollm2, "<|im_end|>"), ("qwen2", QWEN2, "<|im_end|>"), ("qwen2.5", QWEN25, "<|im_end|>"),
-        ("llama2", LLAMA2, "</s>"), ("llama3", LLAMA3, "<|eot_id|>"), ("llama3.1", LLAMA31, "<|eot_id|>"), ("mistral", MISTRAL, "</s>"),
-        ("mistral-v1", MISTRAL1, "</s>"), ("mistral-v3", MISTRAL3, "</s>"), ("mistral-v3-tekken", TEKKEN3, "</s>"), ("mistral-v7", MISTRAL7, "</s>"),
-        ("mistral-v7-tekken", TEKKEN7, "</s>"), ("zephyr", ZEPHYR, "</s>"), ("stablelm-zephyr", ZEPHYR, "<|endoftext|>"), ("gemma", GEMMA, "<end_of_turn>"),
-        ("phi3", PHI3, "<|end|>"), ("vicuna", VICUNA, "</s>"), ("vicuna-lines", VICUNA_LINES, "</s>"),
+        ("chatml", CHATML, "<|im_end|>"), ("smollm2", smollm2, "<|im_end|>"), ("qwen2", QWEN2, "<|im_end|>"),
+        ("qwen2.5", QWEN25, "<|im_end|>"), ("llama2", LLAMA2, "</s>"), ("llama3", LLAMA3, "<|eot_id|>"),
+        ("llama3.1", LLAMA31, "<|eot_id|>"), ("mistral", MISTRAL, "</s>"), ("mistral-v1", MISTRAL1, "</s>"),
+        ("mistral-v3", MISTRAL3, "</s>"), ("mistral-v3-tekken", TEKKEN3, "</s>"), ("mistral-v7", MISTRAL7, "</s>"),
+        ("mistral-v7-tekken", TEKKEN7, "</s>"), ("zephyr", ZEPHYR, "</s>"),
+        ("stablelm-zephyr", ZEPHYR, "<|endoftext|>"), ("gemma", GEMMA, "<end_of_turn>"), ("phi3", PHI3, "<|end|>"),
+        ("vicuna", VICUNA, "</s>"), ("vicuna-lines", VICUNA_LINES, "</s>"),
     ]
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
     result = []

@@ -59,6 +59,13 @@ def byte_characters():
     return table
 
 
+def probes():
+    """Merges that cross where the pre-tokenizers cut, so that ids show the cuts around characters of every kind."""
+    table = byte_characters()
+    leads = [0xC2, 0xC3, 0xCC, 0xD9, 0xE0, 0xE1, 0xE2, 0xE3, 0xEF, 0xF0]
+    return [(table[ord(c)], table[b]) for c in "a1!'\nELMSTDe" for b in leads]
+
+
 def learn(count):
     """Merges by frequency (ties: the smaller pair), over the byte characters."""
     table = byte_characters()
@@ -103,6 +110,7 @@ def write_bpe(path, pre, count, specials, drop=(), whole=(), **keys):
     normal = gguf.TokenType.NORMAL
     tokens = [(c, normal) for c in byte_characters().values()]
     merges = learn(count)
+    merges += [p for p in probes() if p[0] + p[1] not in {a + b for a, b in merges}]
     for number, (left, right) in enumerate(merges):
         if number not in drop:
             tokens.append((left + right, normal))
@@ -170,8 +178,8 @@ def main():
               bos="<|begin_of_text|>", eos="<|eot_id|>")
     write_bpe(path("qwen2"), "qwen2", 400, chat + [("<|fim_pad|>", control), ("<|file_sep|>", user)],
               add_bos_token=False, eos="<|im_end|>", bos="<|endoftext|>")
-    write_bpe(path("falcon"), "falcon", 400, chat + [(">>TITLE<<", control)], drop=range(5, 400, 23), add_bos_token=True,
-              add_eos_token=True, bos=">>TITLE<<", eos="<|endoftext|>")
+    write_bpe(path("falcon"), "falcon", 400, chat + [(">>TITLE<<", control)], drop=range(5, 400, 23),
+              add_bos_token=True, add_eos_token=True, bos=">>TITLE<<", eos="<|endoftext|>")
     write_bpe(path("default"), "default", 300, chat, bos="<|endoftext|>", eos="<|endoftext|>")
     write_bpe(path("smollm"), "smollm", 300, chat, bos="<|endoftext|>", eos="<|im_end|>")
     write_spm(path("spm"))
