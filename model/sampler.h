@@ -1,4 +1,5 @@
-/* From logits to one token. The same logits, parameters, seed and history give the same token on every machine. */
+/* From logits to one token. The same logits, parameters, seed and history give the same token on every machine: the
+ * generator is xoshiro256** (Blackman and Vigna, 2018), the exponential base/exactmath.h's. A sampler is one thread's. */
 #ifndef HEARTH_MODEL_SAMPLER_H
 #define HEARTH_MODEL_SAMPLER_H
 
@@ -12,7 +13,7 @@ struct sampler_params {
     float top_p;          /* >= 1: off; Holtzman et al. 2020 */
     float min_p;          /* <= 0: off; Nguyen et al. 2024 */
     float repeat_penalty; /* 1: off; Keskar et al. 2019, as llama.cpp applies it: over the last repeat_last tokens */
-    int32_t repeat_last;
+    int32_t repeat_last;  /* tokens, at most 65536; 0: none, < 0: all since the reset */
     uint64_t seed;
 };
 

@@ -3,7 +3,7 @@
  *
  * Byte-level BPE (tokenizer.ggml.model "gpt2": Sennrich et al. 2016, with the pre-tokenizers gpt-2, llama-bpe, smollm,
  * qwen2, falcon as PCRE2 patterns) and SentencePiece BPE with byte fallback (model "llama": Kudo and Richardson 2018).
- * Token ids equal llama.cpp's. Input text may hold any bytes, NUL and broken UTF-8 included. */
+ * Token ids equal llama.cpp's (but see pretokenize.c on characters newer than PCRE2). Input text may hold any bytes, NUL and broken UTF-8 included. */
 #ifndef HEARTH_MODEL_TOKENIZER_H
 #define HEARTH_MODEL_TOKENIZER_H
 
@@ -32,7 +32,7 @@ int32_t tokenizer_find(const struct tokenizer *t, const char *text);
 
 /* Encodes text [n bytes]. add_special: the file's BOS/EOS rules apply. parse_special: special tokens written in the text
  * ("<|im_start|>") become their ids; otherwise they are plain text. *ids is malloc'ed (caller frees), *n_ids its count.
- * ST_NOMEM. */
+ * O(n log n). ST_NOMEM, ST_USAGE (more than 1 GiB of text). */
 status tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, bool add_special, bool parse_special,
                         int32_t **ids, size_t *n_ids);
 
