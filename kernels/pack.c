@@ -12,7 +12,7 @@ void packed_shape(struct packed *m, enum dtype type, int64_t rows, int64_t cols)
     if (dtype_is_quantised(type)) {
         struct layout l = layout_of(type);
         size_t nb = (size_t)cols / ACT_BLOCK;
-        m->group_bytes = nb * (layout_code_bytes(l) + layout_scale_bytes(l)) + nb / CHUNK_BLOCKS * layout_super_bytes(l);
+        m->group_bytes = nb * (layout_code_bytes(l) + layout_scale_bytes(l)) + nb / SUPER_BLOCKS * layout_super_bytes(l);
     } else {
         m->group_bytes = (size_t)cols * ROW_GROUP * (type == DT_F32 ? 4 : 2);
     }
@@ -73,12 +73,11 @@ static void pack_row(const struct packed *m, uint8_t *group, int r, const uint8_
     struct layout l = layout_of(m->type);
     const int64_t nb = m->cols / ACT_BLOCK;
     for (int64_t b = 0; b < nb; b++) {
-        struct chunk c = layout_chunk(l, group, nb, b / CHUNK_BLOCKS);
-        size_t i = (size_t)(b % CHUNK_BLOCKS);
+        struct place p = layout_place(l, group, b);
         struct block block;
         block_decode(m->type, src, b, &block);
-        put_codes(l, block.quad, r, c.codes + i * layout_code_bytes(l));
-        put_scales(l, &block, r, c.scales + i * layout_scale_bytes(l), c.supers);
+        put_codes(l, block.quad, r, p.codes);
+        put_scales(l, &block, r, p.scales, p.supers);
     }
 }
 

@@ -68,11 +68,10 @@ static float f16_at(const uint8_t *p, int i)
     return f32_of_f16(h);
 }
 
-/* D and M of row r, half h of block i of a chunk. */
-static void scale_at(struct layout l, const struct chunk *k, int i, int h, int r, float *d, float *m)
+/* D and M of row r, half h of the block at p. */
+static void scale_at(struct layout l, const struct place *p, int h, int r, float *d, float *m)
 {
-    const uint8_t *scales = k->scales + (size_t)i * layout_scale_bytes(l);
-    const uint8_t *supers = k->supers;
+    const uint8_t *scales = p->scales, *supers = p->supers;
     *m = 0;
     if (!l.k) {
         *d = f16_at(scales, r);
@@ -89,19 +88,18 @@ static void scale_at(struct layout l, const struct chunk *k, int i, int h, int r
     }
 }
 
-static float add_block(struct layout l, const struct chunk *k, int i, int r, const int8_t *x,
-                       const struct act_block *s, float acc)
+static float add_block(struct layout l, const struct place *p, int r, const int8_t *x, const struct act_block *s,
+                       float acc)
 {
-    const uint8_t *codes = k->codes + (size_t)i * layout_code_bytes(l);
     int n_parts = l.halves ? 2 : 1, width = ACT_BLOCK / n_parts;
     for (int h = 0; h < n_parts; h++) {
         int isum = 0, sum = 0;
         for (int c = h * width; c < (h + 1) * width; c++) {
-            isum += (code_at(l, codes, r, c) - l.offset) * x[c];
+            isum += (code_at(l, p->codes, r, c) - l.offset) * x[c];
             sum += x[c];
         }
         float d, m;
-        scale_at(l, k, i, h, r, &d, &m);
+        scale_at(l, p, h, r, &d, &m);
         acc = fmaf((float)isum, d * s->scale, acc);
         if (l.minima)
             acc = fmaf(m, s->scale * (float)sum, acc);
@@ -114,11 +112,10 @@ static float dot_quantised(const struct packed *m, uint8_t *group, int r, const 
                            int64_t begin, int64_t end)
 {
     struct layout l = layout_of(m->type);
-    const int64_t nb = m->cols / ACT_BLOCK;
     float acc = 0;
     for (int64_t b = begin / ACT_BLOCK; b < end / ACT_BLOCK; b++) {
-        struct chunk k = layout_chunk(l, group, nb, b / CHUNK_BLOCKS);
-        acc = add_block(l, &k, (int)(b % CHUNK_BLOCKS), r, x + b * ACT_BLOCK, &s[b], acc);
+        struct place p = layout_place(l, group, b);
+        acc = add_block(l, &p, r, x + b * ACT_BLOCK, &s[b], acc);
     }
     return acc;
 }

@@ -10,8 +10,6 @@
 
 /* Tokens that pass over a run of groups together: their codes and the groups stay in the second-level cache. */
 enum { TOKEN_BLOCK = 64 };
-/* Decoding reads weights once, at the speed of memory: this far ahead. */
-enum { PREFETCH_BYTES = 4096 };
 
 /* The codes of one block: quad q of all 16 rows. */
 INLINE void load_codes(struct layout l, const uint8_t *p, vi codes[8])
@@ -75,11 +73,11 @@ INLINE void load_high_codes(struct layout l, const uint8_t *p, vi codes[8])
     }
 }
 
-/* D and M (if the type has minima) of half h of block i of a chunk, for the 16 rows. */
-INLINE void load_scales(struct layout l, const struct chunk *k, int i, int h, vf *d, vf *m)
+/* D and M (if the type has minima) of half h of the block at p, for the 16 rows. */
+INLINE void load_scales(struct layout l, const struct place *p, int h, vf *d, vf *m)
 {
-    const uint8_t *scales = k->scales + (size_t)i * layout_scale_bytes(l);
-    const uint16_t *supers = (const uint16_t *)k->supers;
+    const uint8_t *scales = p->scales;
+    const uint16_t *supers = (const uint16_t *)p->supers;
     *m = vf_zero();
     if (!l.k) {
         *d = vf_of_f16((const uint16_t *)scales);
@@ -113,18 +111,14 @@ INLINE vi dot_quad(struct layout l, vi acc, vi codes, const int8_t *x)
     return l.low_bits == 8 ? vi_dot8(acc, codes, quad_load(x)) : vi_dot(acc, codes, quad_load(x));
 }
 
-/* acc[t] += block i of a chunk times a block of tokens t < n: codes x, scales and sums s. */
-INLINE void add_block(enum dtype type, int n, const struct chunk *k, int i, const int8_t *x, int64_t x_stride,
+/* acc[t] += the block at p times a block of tokens t < n: codes x, scales and sums s. */
+INLINE void add_block(enum dtype type, int n, const struct place *p, const int8_t *x, int64_t x_stride,
                       const struct act_block *s, int64_t s_stride, vf *acc)
 {
     struct layout l = layout_of(type);
     vi codes[8];
-    const uint8_t *block = k->codes + (size_t)i * layout_code_bytes(l);
-    if (n == 1)
-        for (size_t at = 0; at < layout_code_bytes(l); at += 64)
-            __builtin_prefetch(block + PREFETCH_BYTES + at);
-    load_codes(l, block, codes);
-    load_high_codes(l, block + 64 * l.low_bits, codes);
+    load_codes(l, p->codes, codes);
+    load_high_codes(l, p->codes + 64 * l.low_bits, codes);
     for (int h = 0; h < (l.halves ? 2 : 1); h++) {
         vi sum[TILE_TOKENS];
         vf d, m;
@@ -133,7 +127,7 @@ INLINE void add_block(enum dtype type, int n, const struct chunk *k, int i, cons
         for (int q = l.halves ? 4 * h : 0; q < (l.halves ? 4 * h + 4 : 8); q++)
             for (int t = 0; t < n; t++)
                 sum[t] = dot_quad(l, sum[t], codes[q], x + t * x_stride + 4 * q);
-        load_scales(l, k, i, h, &d, &m);
+        load_scales(l, p, h, &d, &m);
         for (int t = 0; t < n; t++) {
             const struct act_block *st = s + t * s_stride;
             acc[t] = vf_fma(vf_of_vi(sum[t]), vf_mul(d, vf_set(st->scale)), acc[t]);
@@ -201,15 +195,14 @@ INLINE void quantised_tile(enum dtype type, int n, const struct packed *m, int64
     vf acc[TILE_TOKENS];
     vd sum[TILE_TOKENS];
     clear_sums(n, acc, sum);
-    for (int64_t c = 0; c * CHUNK_BLOCKS < nb; c++) {
-        struct chunk k = layout_chunk(layout_of(type), m->data + (size_t)g * m->group_bytes, nb, c);
-        for (int i = 0; i < k.n;) {
-            int end = out.partial && i + SEGMENT_BLOCKS < k.n ? i + SEGMENT_BLOCKS : k.n;
-            for (; i < end; i++, x += ACT_BLOCK, s++)
-                add_block(type, n, &k, i, x, m->cols, s, nb, acc);
-            if (out.partial)
-                close_segment(n, acc, sum);
+    for (int64_t b = 0; b < nb;) {
+        int64_t end = out.partial && b + SEGMENT_BLOCKS < nb ? b + SEGMENT_BLOCKS : nb;
+        for (; b < end; b++) {
+            struct place p = layout_place(layout_of(type), m->data + (size_t)g * m->group_bytes, b);
+            add_block(type, n, &p, x + b * ACT_BLOCK, m->cols, s + b, nb, acc);
         }
+        if (out.partial)
+            close_segment(n, acc, sum);
     }
     store_rows(m, g, t0, n, acc, sum, out);
 }
@@ -233,8 +226,6 @@ INLINE void float_tile(enum dtype type, int n, const struct packed *m, int64_t g
     for (int64_t c = 0; c < m->cols;) {
         int64_t end = out.partial && c + SUM_SEGMENT < m->cols ? c + SUM_SEGMENT : m->cols;
         for (; c < end; c++) {
-            if (n == 1)
-                __builtin_prefetch(group + c * step + PREFETCH_BYTES);
             vf w = load_float(type, group + c * step);
             for (int t = 0; t < n; t++)
                 acc[t] = vf_fma(w, vf_set(x[t * m->cols + c]), acc[t]);
