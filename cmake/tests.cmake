@@ -1,4 +1,5 @@
-# Every tests/unit/NAME_test.c and tests/conformance/NAME_test.c is a cmocka program of that name; ctest runs them all.
+# Every NAME_test.c of tests/unit, tests/conformance and tests/engine is a cmocka program of that name; ctest runs them
+# all.
 # The other files of tests/conformance are the suites that they share; NAME_bench.c is a program of its own.
 include(CTest)
 if(BUILD_TESTING)
@@ -7,7 +8,7 @@ if(BUILD_TESTING)
     list(FILTER suites EXCLUDE REGEX "_(test|bench)\\.c$")
     add_library(suites STATIC ${suites})
     target_link_libraries(suites PUBLIC transport kernels base)
-    file(GLOB sources CONFIGURE_DEPENDS tests/unit/*_test.c tests/conformance/*_test.c)
+    file(GLOB sources CONFIGURE_DEPENDS tests/unit/*_test.c tests/conformance/*_test.c tests/engine/*_test.c)
     foreach(source ${sources})
         get_filename_component(name ${source} NAME_WE)
         add_executable(${name} ${source})
@@ -16,6 +17,10 @@ if(BUILD_TESTING)
         file(STRINGS ${source} fails_allocations REGEX "tests/unit/alloc_fail.h")
         if(fails_allocations)
             target_link_options(${name} PRIVATE -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc)
+        endif()
+        file(STRINGS ${source} fails_system_calls REGEX "__wrap_mmap")
+        if(fails_system_calls)
+            target_link_options(${name} PRIVATE -Wl,--wrap=mmap,--wrap=aligned_alloc,--wrap=pthread_create)
         endif()
         add_test(NAME ${name} COMMAND ${name})
     endforeach()
