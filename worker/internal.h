@@ -10,6 +10,7 @@
 enum {
     QUERY_ROWS = 32, /* query vectors of one KV head that one piece of attention takes together */
     LOGIT_ROWS = 16, /* tokens whose logits are computed together when a text is scored */
+    MOST_HEAD_DIM = 1024, /* values of a head, so that one converts on the stack */
     STAGE_BUFFERS = 2 /* hidden states on their way to the next stage */
 };
 

@@ -19,7 +19,7 @@ void kv_store(const struct worker *w, struct stage_layer *layer, uint32_t positi
 {
     const struct hparams *hp = &w->o.model->hp;
     const int64_t dim = hp->head_dim, positions = kv_positions(w);
-    uint16_t half[1024];
+    uint16_t half[MOST_HEAD_DIM];
     for (int64_t h = 0; h < hp->n_kv_heads; h++) {
         uint16_t *tile = layer->k_cache + (h * positions + position / KV_TILE * KV_TILE) * dim + position % KV_TILE;
         w->o.kernels->to_f16(k + h * dim, dim, half);

@@ -39,11 +39,33 @@ static struct worker describe(const struct worker_options *o, int rank)
     return (struct worker){.o = *o, .rank = rank, .n_ranks = o->plan->n_ranks, .limits = worker_limits(o)};
 }
 
+/* What the file may hold and the reader accepts, but no worker runs yet. */
+static status check_runs(const struct model *m)
+{
+    const int64_t sharing = m->hp.n_heads / m->hp.n_kv_heads;
+    if (sharing > QUERY_ROWS || m->hp.head_dim > MOST_HEAD_DIM) {
+        log_error("%s: %lld query heads share a KV head of %lld values; at most %d and %d can run", gguf_path(m->file),
+                  (long long)sharing, (long long)m->hp.head_dim, QUERY_ROWS, MOST_HEAD_DIM);
+        return ST_UNSUPPORTED;
+    }
+    for (int i = 0; i < m->hp.n_layers; i++) {
+        if (!m->layers[i].down.data) {
+            log_error("%s: layer %d has PowerInfer's transposed down projection, which needs sparse execution; `hearth "
+                      "inspect` reads such files, `hearth run` not yet", gguf_path(m->file), i);
+            return ST_UNSUPPORTED;
+        }
+    }
+    return ST_OK;
+}
+
 status worker_memory(const struct worker_options *o, int rank, struct worker_memory *out)
 {
     struct worker w = describe(o, rank);
+    status st = check_runs(o->model);
+    if (st)
+        return st;
     arena_dry(&w.arena);
-    status st = worker_lay_out(&w);
+    st = worker_lay_out(&w);
     if (!st)
         *out = (struct worker_memory){.weights = w.weight_bytes,
                                       .kv = w.kv_bytes,
