@@ -1,0 +1,340 @@
+/* Law 3, and more: the logits are the same bits for every plan, number of ranks, threads and tokens of a batch, and for
+ * every table of kernels. */
+#include "tests/engine/made_model.h"
+
+/* What one cluster made of a prompt: logits after it and after each greedy token; the text as a user gets it. */
+struct trace {
+    size_t n_rows, n_vocab, n_text;
+    float *rows;    /* [n_rows, n_vocab] */
+    int32_t *text;  /* [n_text] */
+};
+
+/* What every cluster of a comparison runs. */
+struct job {
+    const int32_t *prompt; /* [n_prompt] */
+    size_t n_prompt;
+    size_t n_rows, n_text;
+};
+
+static void trace_free(struct trace *t)
+{
+    free(t->rows);
+    free(t->text);
+}
+
+static struct trace run(const struct cluster_options *o, const struct job *j)
+{
+    struct cluster *c = start(o);
+    struct session *s = cluster_session(c);
+    struct trace t = {.n_rows = j->n_rows, .n_vocab = vocabulary(c), .n_text = j->n_text};
+    t.rows = malloc(t.n_rows * t.n_vocab * sizeof *t.rows);
+    t.text = malloc((t.n_text + 1) * sizeof *t.text);
+    assert_true(t.rows && t.text);
+    assert_int_equal(session_logits(s, j->prompt, j->n_prompt, t.rows), ST_OK);
+    for (size_t i = 1; i < t.n_rows; i++) {
+        int32_t token = largest(t.rows + (i - 1) * t.n_vocab, t.n_vocab);
+        assert_int_equal(session_logits(s, &token, 1, t.rows + i * t.n_vocab), ST_OK);
+    }
+    session_truncate(s, 0);
+    if (t.n_text)
+        assert_int_equal(session_prompt(s, j->prompt, j->n_prompt, &t.text[0], NULL, NULL), ST_OK);
+    for (size_t i = 1; i < t.n_text; i++)
+        assert_int_equal(session_next(s, t.text[i - 1], &t.text[i]), ST_OK);
+    cluster_stop(c);
+    return t;
+}
+
+static void describe(const struct cluster_options *o)
+{
+    print_error("%s: plan %s, split %d, shares %s, %d ranks, %d threads, batch %u, kernels %s\n", o->model,
+                o->plan ? o->plan : "-", o->split, o->shares ? o->shares : "-", o->ranks, o->threads, o->n_batch,
+                o->kernels ? o->kernels : "-");
+}
+
+static void must_equal(const struct trace *expected, const struct cluster_options *o, const struct job *j)
+{
+    struct trace t = run(o, j);
+    size_t row = t.n_vocab * sizeof *t.rows;
+    for (size_t i = 0; i < t.n_rows; i++) {
+        if (memcmp(t.rows + i * t.n_vocab, expected->rows + i * t.n_vocab, row) != 0) {
+            describe(o);
+            fail_msg("logits after %zu of %zu greedy tokens differ", i, t.n_rows);
+        }
+    }
+    if (memcmp(t.text, expected->text, t.n_text * sizeof *t.text) != 0) {
+        describe(o);
+        fail_msg("the text of %zu tokens differs", t.n_text);
+    }
+    trace_free(&t);
+}
+
+/* The reference: scalar kernels, one rank, one thread. */
+static struct trace reference(const char *model, const struct job *j)
+{
+    struct cluster_options o = plain_options(model);
+    o.kernels = "scalar";
+    struct trace t = run(&o, j);
+    for (size_t i = 0; i < j->n_text && i < j->n_rows; i++) /* the sampler takes what the logits say */
+        assert_int_equal(t.text[i], largest(t.rows + i * t.n_vocab, t.n_vocab));
+    bool varied = false; /* or the comparison would show nothing */
+    for (size_t i = 1; i < t.n_rows; i++)
+        varied |= memcmp(t.rows, t.rows + i * t.n_vocab, t.n_vocab * sizeof *t.rows) != 0;
+    for (size_t i = 0; i < t.n_rows * t.n_vocab; i++)
+        assert_true(isfinite(t.rows[i]));
+    assert_true(varied);
+    return t;
+}
+
+/* The i-th of the settings that no result depends on. */
+static void vary(struct cluster_options *o, int i)
+{
+    static const uint32_t batches[] = {7, 256, 1, 16, 3};
+    int n_tables = 0;
+    while (kernels_available(n_tables))
+        n_tables++;
+    o->n_batch = batches[i % 5];
+    o->threads = o->ranks < 3 ? 1 + i % 3 : 1 + (i % 4 == 0); /* waiting threads spin: many of them take long */
+    o->kernels = kernels_available(i % n_tables)->name;
+}
+
+static void sweep(const char *model, const struct job *j, int most_ranks, int step)
+{
+    static const char *const shares[] = {NULL, "3", "3,1", "1,5,2", "2,1,1,4"};
+    struct trace expected = reference(model, j);
+    int i = 0;
+    for (int ranks = 1; ranks <= most_ranks; ranks++) {
+        for (int split = SPLIT_STAGES; split <= SPLIT_BOTH; split++) {
+            for (int unequal = 0; unequal < 2; unequal++, i++) {
+                struct cluster_options o = plain_options(model);
+                o.ranks = ranks;
+                o.split = split;
+                o.shares = unequal ? shares[ranks] : NULL;
+                vary(&o, i);
+                if (i % step == 0)
+                    must_equal(&expected, &o, j);
+            }
+        }
+    }
+    trace_free(&expected);
+}
+
+static void fill_prompt(int32_t *prompt, size_t n)
+{
+    uint64_t state = 11;
+    for (size_t i = 0; i < n; i++)
+        prompt[i] = (int32_t)(made_draw(&state) % MADE_VOCABULARY);
+}
+
+enum { PROMPT = 45 };
+
+static void test_made_models(void **state)
+{
+    (void)state;
+    static const struct made_model *const models[] = {&made_quantised, &made_mixed, &made_k};
+    int32_t prompt[PROMPT];
+    fill_prompt(prompt, PROMPT);
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        struct job j = {prompt, PROMPT, i || SANITIZED ? 6 : 16, i || SANITIZED ? 6 : 128};
+        char path[MADE_NAME];
+        made_model_write(models[i], path);
+        sweep(path, &j, 4, SANITIZED ? 5 : i ? 2 : 1);
+        unlink(path);
+    }
+}
+
+static void test_tiny_models(void **state)
+{
+    (void)state;
+    int32_t prompt[PROMPT];
+    fill_prompt(prompt, PROMPT);
+    for (int m = 0; tiny_model(m); m += SANITIZED ? 6 : 1) {
+        struct job j = {prompt, PROMPT, 3, 3};
+        char path[512];
+        snprintf(path, sizeof path, "%s", tiny_model(m));
+        sweep(path, &j, 3, SANITIZED ? 5 : 3);
+    }
+}
+
+/* Each setting by itself, with one rank and two. */
+static void test_settings(void **state)
+{
+    (void)state;
+    static const uint32_t batches[] = {1, 2, 7, 16, 33, 256};
+    int32_t prompt[PROMPT];
+    struct job j = {prompt, PROMPT, 2, 0};
+    char path[MADE_NAME];
+    fill_prompt(prompt, PROMPT);
+    made_model_write(&made_quantised, path);
+    struct trace expected = reference(path, &j);
+    for (int ranks = 1; ranks <= 2; ranks++) {
+        struct cluster_options o = plain_options(path);
+        o.ranks = ranks;
+        for (size_t i = 0; i < sizeof batches / sizeof *batches; i++) {
+            o.n_batch = batches[i];
+            must_equal(&expected, &o, &j);
+        }
+        for (o.threads = 2; o.threads <= 5; o.threads++)
+            must_equal(&expected, &o, &j);
+        o.threads = 1;
+        for (int i = 0; kernels_available(i); i++) {
+            o.kernels = kernels_available(i)->name;
+            must_equal(&expected, &o, &j);
+            must_equal(&expected, &o, &j); /* again */
+        }
+        o.kernels = NULL;
+        o.n_ctx = 131; /* the caches lie otherwise */
+        must_equal(&expected, &o, &j);
+    }
+    trace_free(&expected);
+    unlink(path);
+}
+
+/* Plans that no option makes, for the first made model: 4 layers, 672 neurons. */
+static const struct {
+    int ranks;
+    const char *layers;
+} plans[] = {
+    /* rank 1 does nothing at all */
+    {3, "{\"from\": 0, \"to\": 4, \"stage\": 0, \"neurons\": [0, 256, 256, 672]}"},
+    /* rank 0 only coordinates; the stages go down */
+    {3, "{\"from\": 0, \"to\": 2, \"stage\": 2, \"neurons\": [0, 0, 0, 672]},"
+        "{\"from\": 2, \"to\": 4, \"stage\": 1, \"neurons\": [0, 0, 640, 672]}"},
+    /* the first stage is not rank 0, the last one is */
+    {2, "{\"from\": 0, \"to\": 3, \"stage\": 1, \"neurons\": [0, 0, 672]},"
+        "{\"from\": 3, \"to\": 4, \"stage\": 0, \"neurons\": [0, 128, 672]}"},
+    /* no stage holds a neuron of its own layers: everybody asks everybody */
+    {4, "{\"from\": 0, \"to\": 1, \"stage\": 3, \"neurons\": [0, 128, 384, 672, 672]},"
+        "{\"from\": 1, \"to\": 2, \"stage\": 0, \"neurons\": [0, 0, 128, 256, 672]},"
+        "{\"from\": 2, \"to\": 3, \"stage\": 2, \"neurons\": [0, 512, 640, 640, 672]},"
+        "{\"from\": 3, \"to\": 4, \"stage\": 1, \"neurons\": [0, 672, 672, 672, 672]}"},
+    /* one rank is every stage, the others hold every neuron */
+    {3, "{\"from\": 0, \"to\": 4, \"stage\": 1, \"neurons\": [0, 640, 640, 672]}"},
+};
+
+static void test_plans_by_hand(void **state)
+{
+    (void)state;
+    int32_t prompt[PROMPT];
+    struct job j = {prompt, PROMPT, SANITIZED ? 3 : 8, SANITIZED ? 3 : 128};
+    char model[MADE_NAME], plan[MADE_NAME], text[1024];
+    fill_prompt(prompt, PROMPT);
+    made_model_write(&made_quantised, model);
+    struct trace expected = reference(model, &j);
+    for (size_t i = 0; i < sizeof plans / sizeof *plans; i++) {
+        int n = snprintf(text, sizeof text,
+                         "{\"hearth_plan\": 1, \"model\": {\"architecture\": \"llama\", \"layers\": 4, \"d_ff\": 672}, "
+                         "\"ranks\": %d, \"layers\": [%s]}", plans[i].ranks, plans[i].layers);
+        made_file_of(text, (size_t)n, plan);
+        struct cluster_options o = plain_options(model);
+        o.plan = plan;
+        o.ranks = plans[i].ranks;
+        must_equal(&expected, &o, &j);
+        vary(&o, 2 * (int)i);
+        must_equal(&expected, &o, &j);
+        unlink(plan);
+    }
+    trace_free(&expected);
+    unlink(model);
+}
+
+/* More ranks than anything can be cut into. */
+static void test_many_ranks(void **state)
+{
+    (void)state;
+    int32_t prompt[PROMPT];
+    struct job j = {prompt, PROMPT, 2, 2};
+    char path[MADE_NAME];
+    fill_prompt(prompt, PROMPT);
+    made_model_write(&made_quantised, path);
+    struct trace expected = reference(path, &j);
+    for (int split = SPLIT_STAGES; split <= SPLIT_BOTH; split++) {
+        struct cluster_options o = plain_options(path);
+        o.ranks = SANITIZED ? 6 : 12;
+        o.split = split;
+        o.n_batch = 10;
+        must_equal(&expected, &o, &j);
+    }
+    trace_free(&expected);
+    unlink(path);
+}
+
+static int32_t *large_prompt(const char *model, size_t *n)
+{
+    static const char text[] = "The old clock in the hall struck nine as Maria closed her book and looked out of the "
+                               "window, where the rain had finally stopped.";
+    struct model *m;
+    struct tokenizer *t;
+    int32_t *ids;
+    assert_int_equal(model_load(model, &m), ST_OK);
+    assert_int_equal(tokenizer_create(m->file, &t), ST_OK);
+    assert_int_equal(tokenizer_encode(t, text, sizeof text - 1, true, false, &ids, n), ST_OK);
+    tokenizer_free(t);
+    model_free(m);
+    return ids;
+}
+
+static void test_large_model(void **state)
+{
+    (void)state;
+    const char *model = large_model();
+    if (!model)
+        skip();
+    size_t n;
+    int32_t *prompt = large_prompt(model, &n);
+    struct job j = {prompt, n, 4, 128};
+    struct cluster_options o = plain_options(model);
+    struct trace expected = run(&o, &j);
+    static const struct {
+        int ranks, split;
+        const char *shares;
+        uint32_t n_batch;
+        int threads;
+    } cases[] = {
+        {1, SPLIT_SHARDS, NULL, 7, 2},     {2, SPLIT_SHARDS, NULL, 256, 1},   {2, SPLIT_STAGES, "3,1", 7, 1},
+        {3, SPLIT_BOTH, "1,2,1", 256, 1},  {4, SPLIT_SHARDS, "5,1,3,1", 11, 1}, {4, SPLIT_STAGES, NULL, 5, 1},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        o = plain_options(model);
+        o.ranks = cases[i].ranks;
+        o.split = cases[i].split;
+        o.shares = cases[i].shares;
+        o.n_batch = cases[i].n_batch;
+        o.threads = cases[i].threads;
+        must_equal(&expected, &o, &j);
+    }
+    trace_free(&expected);
+    free(prompt);
+}
+
+/* The scalar kernels take a quarter of a second for a token of this model. */
+static void test_large_model_kernels(void **state)
+{
+    (void)state;
+    const char *model = large_model();
+    if (!model)
+        skip();
+    static const int32_t prompt[] = {504, 3575, 282, 4649, 314};
+    struct job j = {prompt, 5, 3, 0};
+    struct trace expected = reference(model, &j);
+    for (int i = 1; kernels_available(i); i++) {
+        struct cluster_options o = plain_options(model);
+        o.kernels = kernels_available(i)->name;
+        o.ranks = i;
+        must_equal(&expected, &o, &j);
+    }
+    trace_free(&expected);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_made_models),
+        cmocka_unit_test(test_tiny_models),
+        cmocka_unit_test(test_settings),
+        cmocka_unit_test(test_plans_by_hand),
+        cmocka_unit_test(test_many_ranks),
+        cmocka_unit_test(test_large_model),
+        cmocka_unit_test(test_large_model_kernels),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
