@@ -89,6 +89,19 @@ static void fill_layers(struct plan *p, enum plan_split split, const double *sha
     }
 }
 
+/* Rows are cut where groups of 16 packed rows end. */
+static void fill_rows(struct plan *p, enum plan_split split, const double *shares)
+{
+    enum { ROW_UNIT = 16 };
+    int64_t n_vocab = p->model.n_vocab, units[PLAN_MAX_RANKS + 1];
+    p->rows_cut = n_vocab > 0 && p->n_ranks > 1 && split != SPLIT_STAGES;
+    if (!p->rows_cut)
+        return;
+    cut_by_shares((n_vocab + ROW_UNIT - 1) / ROW_UNIT, p->n_ranks, shares, units);
+    for (int r = 0; r <= p->n_ranks; r++)
+        p->rows[r] = units[r] * ROW_UNIT < n_vocab ? units[r] * ROW_UNIT : n_vocab;
+}
+
 status plan_make(const struct plan_model *model, enum plan_split split, int n_ranks, const double *shares,
                  struct plan **out)
 {
@@ -106,6 +119,7 @@ status plan_make(const struct plan_model *model, enum plan_split split, int n_ra
     }
     *p = (struct plan){.model = *model, .n_ranks = n_ranks, .layers = layers};
     fill_layers(p, split, normal);
+    fill_rows(p, split, normal);
     *out = p;
     return ST_OK;
 }
@@ -152,6 +166,8 @@ status plan_check(const struct plan *p, const struct plan_model *model, int n_ra
         return mismatch("a number of layers of", m->n_layers, model->n_layers);
     if (m->d_ff != model->d_ff)
         return mismatch("a number of neurons (d_ff) of", m->d_ff, model->d_ff);
+    if (p->rows_cut && p->rows[n_ranks] != model->n_vocab)
+        return mismatch("a vocabulary of", p->rows[n_ranks], model->n_vocab);
     if (m->file_bytes && model->file_bytes && m->file_bytes != model->file_bytes)
         return mismatch("a model file of bytes", (int64_t)m->file_bytes, (int64_t)model->file_bytes);
     if (m->file_hash && model->file_hash && m->file_hash != model->file_hash) {
@@ -178,6 +194,13 @@ int plan_next_stage(const struct plan *p, int rank)
     int first, last;
     plan_stage(p, rank, &first, &last);
     return last < p->model.n_layers ? p->layers[last].stage : -1;
+}
+
+void plan_rows(const struct plan *p, int rank, int64_t n_vocab, int64_t *begin, int64_t *end)
+{
+    bool all = !p->rows_cut && rank == plan_last_stage(p);
+    *begin = p->rows_cut ? p->rows[rank] : 0;
+    *end = p->rows_cut ? p->rows[rank + 1] : all ? n_vocab : 0;
 }
 
 int plan_first_stage(const struct plan *p)

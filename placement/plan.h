@@ -2,7 +2,8 @@
  *
  * A plan says for each layer whose stage it is (norms, attention, KV cache: exactly one rank) and how its FFN neurons
  * are cut over the ranks: boundaries b[0] = 0 <= b[1] <= ... <= b[n_ranks] = d_ff, rank r holding [b[r], b[r+1]). The
- * token embedding belongs to the first layer's stage, the final norm and output matrix to the last layer's. */
+ * output matrix's rows, one for each word of the vocabulary, may be cut in the same way; uncut they belong to the last
+ * layer's stage, as the final norm does. The token embedding belongs to the first layer's. */
 #ifndef HEARTH_PLACEMENT_PLAN_H
 #define HEARTH_PLACEMENT_PLAN_H
 
@@ -18,6 +19,7 @@ struct plan_model {
     char architecture[32];
     int n_layers;
     int64_t d_ff;        /* neurons of a layer */
+    int64_t n_vocab;     /* rows of the output matrix; 0: not stated */
     int64_t neuron_unit; /* a shard's boundaries are multiples of this (the down projection's block), d_ff itself
                           * excepted; 0: not stated, of a plan written by hand */
     uint64_t file_bytes; /* all parts of the model file; 0: not stated */
@@ -33,13 +35,15 @@ struct plan {
     struct plan_model model;
     int n_ranks;
     struct plan_layer *layers; /* [model.n_layers] */
+    bool rows_cut;       /* the output matrix is cut: */
+    int64_t rows[PLAN_MAX_RANKS + 1]; /* its row boundaries, n_ranks + 1 of them; the last is n_vocab */
 };
 
 enum plan_split { SPLIT_STAGES, SPLIT_SHARDS, SPLIT_BOTH };
 
 /* Makes a plan from options. stages: rank r holds a contiguous layer range and its whole FFN, in proportion to its
- * share. shards: rank 0 is every layer's stage, neurons are cut in proportion to the shares. both: layers cut and
- * neurons cut. Layers and neuron units are whole: the method of the largest remainder (Hamilton) cuts them, the lower
+ * share. shards: rank 0 is every layer's stage, neurons and output rows are cut in proportion to the shares. both:
+ * layers, neurons and rows cut. Layers and neuron units are whole: the method of the largest remainder (Hamilton) cuts them, the lower
  * rank first among equals, so a rank with a tiny share may get none.
  * `shares`: n_ranks positive weights, NULL for equal ones. ST_USAGE (logged) if a share is not positive or n_ranks is
  * out of [1, PLAN_MAX_RANKS], ST_UNSUPPORTED if the model has more than PLAN_MAX_LAYERS layers, ST_NOMEM. */
@@ -66,6 +70,8 @@ void plan_free(struct plan *p); /* NULL is fine */
 void plan_stage(const struct plan *p, int rank, int *first, int *last);
 /* The rank of the stage after the one that holds `layer`'s, or -1 if that is the last. */
 int plan_next_stage(const struct plan *p, int rank);
+/* [*begin, *end) of the output matrix's n_vocab rows that `rank` holds. */
+void plan_rows(const struct plan *p, int rank, int64_t n_vocab, int64_t *begin, int64_t *end);
 int plan_first_stage(const struct plan *p);
 int plan_last_stage(const struct plan *p);
 

@@ -174,6 +174,29 @@ static status parse_neurons(const struct place *at, const json_t *v, const struc
     return ST_OK;
 }
 
+/* The optional row boundaries of the output matrix: ascending from 0. */
+static status parse_rows(const struct place *at, const json_t *v, struct plan *p)
+{
+    size_t n = (size_t)p->n_ranks + 1;
+    int64_t low = 0;
+    if (!v)
+        return ST_OK;
+    if (!json_is_array(v) || json_array_size(v) != n)
+        return refuse(at->where, "rows is %s, expected an array of %zu boundaries (one more than ranks)", type_name(v), n);
+    for (size_t i = 0; i < n; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "rows[%zu]", i);
+        status st = check_int(at, name, json_array_get(v, i), i == n - 1 && low == 0 ? 1 : low, i == 0 ? 0 : LARGEST,
+                              &p->rows[i]);
+        if (st != ST_OK)
+            return st;
+        low = p->rows[i];
+    }
+    p->rows_cut = true;
+    p->model.n_vocab = low;
+    return ST_OK;
+}
+
 /* What has been read of "layers" so far. */
 struct progress {
     int64_t next_layer;
@@ -229,7 +252,7 @@ static status parse_layers(const char *where, const json_t *v, struct plan *p)
 
 static status parse_plan(const char *where, json_t *root, struct plan *p)
 {
-    static const char *const keys[] = {"hearth_plan", "model", "ranks", "layers", NULL};
+    static const char *const keys[] = {"hearth_plan", "model", "ranks", "layers", "rows", NULL};
     struct place at = {where, ""};
     int64_t version, n_ranks = 0;
     status st;
@@ -246,7 +269,8 @@ static status parse_plan(const char *where, json_t *root, struct plan *p)
         log_error("%s: no memory for %d layers", where, p->model.n_layers);
         return ST_NOMEM;
     }
-    return parse_layers(where, json_object_get(root, "layers"), p);
+    st = parse_layers(where, json_object_get(root, "layers"), p);
+    return st != ST_OK ? st : parse_rows(&at, json_object_get(root, "rows"), p);
 }
 
 static status load_error(const char *where, const json_error_t *e)
@@ -362,6 +386,16 @@ static void print_run(FILE *f, const struct plan *p, int from, int to)
     fprintf(f, "]}%s\n", to < p->model.n_layers ? "," : "");
 }
 
+static void print_rows(FILE *f, const struct plan *p)
+{
+    if (!p->rows_cut)
+        return;
+    fputs(",\n  \"rows\": [", f);
+    for (int r = 0; r <= p->n_ranks; r++)
+        fprintf(f, "%s%" PRId64, r ? ", " : "", p->rows[r]);
+    fputs("]", f);
+}
+
 char *plan_format(const struct plan *p)
 {
     char *text = NULL;
@@ -377,7 +411,9 @@ char *plan_format(const struct plan *p)
             ;
         print_run(f, p, from, to);
     }
-    fputs("  ]\n}\n", f);
+    fputs("  ]", f);
+    print_rows(f, p);
+    fputs("\n}\n", f);
     bool failed = ferror(f);
     if (fclose(f) != 0 || failed) {
         free(text);

@@ -95,7 +95,7 @@ status wire_ffn_decode(uint8_t *in, size_t n, const struct wire_limits *lim, str
     if (r.failed)
         return wire_refuse(WIRE_FFN, "size", (int64_t)n, WIRE_HEADER, INT64_MAX);
     status st;
-    if ((st = wire_in_range(WIRE_FFN, "layer", f.layer, 0, (int64_t)lim->n_layers - 1)) != ST_OK ||
+    if ((st = wire_in_range(WIRE_FFN, "layer", f.layer, 0, lim->n_layers)) != ST_OK ||
         (st = wire_in_range(WIRE_FFN, "n_tokens", f.n_tokens, 1, lim->n_batch)) != ST_OK)
         return st;
     if (!form_possible(f.form, lim)) {
@@ -158,6 +158,50 @@ status wire_partial_decode(uint8_t *in, size_t n, const struct wire_limits *lim,
         return st;
     p.sum = (double *)(void *)(in + WIRE_HEADER);
     *out = p;
+    return ST_OK;
+}
+
+static size_t logits_size(uint32_t n_tokens, uint32_t n_rows)
+{
+    return WIRE_HEADER + (size_t)n_tokens * n_rows * sizeof(float);
+}
+
+size_t wire_logits_max(uint32_t n_rows)
+{
+    return logits_size(WIRE_LOGIT_TOKENS, n_rows);
+}
+
+size_t wire_logits_encode(struct wire_logits *l, const struct wire_limits *lim, uint8_t *out, size_t cap)
+{
+    struct writer w = {out, out + cap, false};
+    size_t size = logits_size(l->n_tokens, l->n_rows);
+    if (cap < size || l->n_tokens > WIRE_LOGIT_TOKENS || l->n_rows > lim->n_vocab)
+        return 0;
+    write_u64(&w, l->id);
+    write_u32(&w, l->n_tokens);
+    write_u32(&w, l->n_rows);
+    wire_pad_header(&w, out);
+    l->values = (float *)(void *)(out + WIRE_HEADER);
+    return size;
+}
+
+status wire_logits_decode(uint8_t *in, size_t n, const struct wire_limits *lim, uint32_t n_rows, struct wire_logits *out)
+{
+    struct reader r = {in, in + n, false};
+    struct wire_logits l = {0};
+    l.id = read_u64(&r);
+    l.n_tokens = read_u32(&r);
+    l.n_rows = read_u32(&r);
+    if (r.failed)
+        return wire_refuse(WIRE_LOGITS, "size", (int64_t)n, WIRE_HEADER, INT64_MAX);
+    status st;
+    uint32_t most = lim->n_batch < WIRE_LOGIT_TOKENS ? lim->n_batch : WIRE_LOGIT_TOKENS;
+    if ((st = wire_in_range(WIRE_LOGITS, "n_tokens", l.n_tokens, 1, most)) != ST_OK ||
+        (st = wire_in_range(WIRE_LOGITS, "n_rows", l.n_rows, n_rows, n_rows)) != ST_OK ||
+        (st = wire_size_is(WIRE_LOGITS, n, logits_size(l.n_tokens, l.n_rows))) != ST_OK)
+        return st;
+    l.values = (float *)(void *)(in + WIRE_HEADER);
+    *out = l;
     return ST_OK;
 }
 

@@ -9,6 +9,7 @@ const char *wire_name(int kind)
         [WIRE_HELLO] = "HELLO",   [WIRE_WELCOME] = "WELCOME",   [WIRE_STEP] = "STEP",     [WIRE_HIDDEN] = "HIDDEN",
         [WIRE_FFN] = "FFN",       [WIRE_PARTIAL] = "PARTIAL",   [WIRE_RESULT] = "RESULT", [WIRE_SAMPLING] = "SAMPLING",
         [WIRE_FAILED] = "FAILED", [WIRE_STOP] = "STOP",         [WIRE_READY] = "READY",
+        [WIRE_LOGITS] = "LOGITS",
     };
     return kind >= 0 && kind < WIRE_KINDS ? names[kind] : "?";
 }

@@ -6,8 +6,8 @@
  *
  *   coordinator -> first stage   STEP      tokens to run at a position, and what is wanted of the last stage
  *   stage -> next stage          HIDDEN    the same step with its hidden states
- *   stage -> owners              FFN       x of one layer's FFN; the owners answer
- *   owner -> stage               PARTIAL   its partial sum
+ *   stage -> owners              FFN       x of one layer's FFN, or of the output matrix; the owners answer
+ *   owner -> stage               PARTIAL   its partial sum; LOGITS, its rows of the output matrix
  *   last stage -> coordinator    RESULT    the token picked, or scores, or logits
  *   coordinator -> last stage    SAMPLING  new sampling parameters, history emptied
  *   any -> any                   FAILED    why this rank cannot go on
@@ -24,7 +24,7 @@
 
 enum wire_kind {
     WIRE_HELLO, WIRE_WELCOME, WIRE_STEP, WIRE_HIDDEN, WIRE_FFN, WIRE_PARTIAL, WIRE_RESULT, WIRE_SAMPLING, WIRE_FAILED,
-    WIRE_STOP, WIRE_READY, WIRE_KINDS
+    WIRE_STOP, WIRE_READY, WIRE_LOGITS, WIRE_KINDS
 };
 
 enum { WIRE_VERSION = 1, WIRE_HEADER = 64 }; /* payloads that are read by kernels start WIRE_HEADER bytes in: aligned */
@@ -85,7 +85,8 @@ enum wire_form {
 /* FFN: WIRE_HEADER bytes, then the parts of x in the order above, each starting on a multiple of 64. */
 struct wire_ffn {
     uint64_t id;        /* of the step */
-    uint32_t layer, n_tokens, form;
+    uint32_t layer;     /* n_layers: the output matrix */
+    uint32_t n_tokens, form;
     int8_t *codes;      /* into the message (NULL unless FORM_Q8) */
     float *scale;
     float *f32;         /* into the message (NULL unless FORM_F32) */
@@ -97,6 +98,19 @@ size_t wire_ffn_encode(struct wire_ffn *f, const struct wire_limits *lim, uint8_
 /* `in` is aligned to 64 bytes. Codes of -128 and scales that are not finite are format errors: kernels rely on it. */
 status wire_ffn_decode(uint8_t *in, size_t n, const struct wire_limits *lim, struct wire_ffn *f);
 size_t wire_ffn_max(const struct wire_limits *lim);
+
+/* LOGITS, the answer to an FFN message for the output matrix: WIRE_HEADER bytes, then values f32 [n_tokens, n_rows] of
+ * the owner's rows. */
+enum { WIRE_LOGIT_TOKENS = 16 }; /* tokens whose logits are asked for together, at most */
+struct wire_logits {
+    uint64_t id;
+    uint32_t n_tokens, n_rows;
+    float *values; /* into the message */
+};
+size_t wire_logits_encode(struct wire_logits *l, const struct wire_limits *lim, uint8_t *out, size_t cap);
+/* n_rows must be what the plan gives the sender. */
+status wire_logits_decode(uint8_t *in, size_t n, const struct wire_limits *lim, uint32_t n_rows, struct wire_logits *l);
+size_t wire_logits_max(uint32_t n_rows);
 
 /* PARTIAL: WIRE_HEADER bytes, then sum f64 [n_tokens, d_model]: with less than f64 the result would depend on where the
  * neurons are cut. */

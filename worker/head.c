@@ -5,34 +5,78 @@
 #include "base/log.h"
 #include "worker/internal.h"
 
-struct logits {
+struct product {
     struct worker *w;
-    struct acts x;              /* of the rows wanted */
-    uint32_t n;                 /* rows, at most LOGIT_ROWS */
-    const struct wire_step *step;
-    uint32_t first;             /* token index of row 0 */
+    const struct acts *x;
+    uint32_t n;
+    float *logits;
+    int64_t stride;
 };
 
 static void compute_groups(void *arg, int64_t begin, int64_t end, int thread)
 {
-    struct logits *l = arg;
-    struct stage *s = &l->w->stage;
+    struct product *p = arg;
     (void)thread;
-    l->w->o.kernels->matmul(&s->output, begin, end, &l->x, l->n, s->logits, s->output.rows);
+    p->w->o.kernels->matmul(&p->w->rows.weights, begin, end, p->x, p->n, p->logits, p->stride);
 }
 
-/* logits[i] of tokens first + i, i < n. */
-static void compute_logits(struct worker *w, struct logits *l)
+void rows_compute(struct worker *w, const struct acts *x, uint32_t n, float *logits, int64_t stride)
+{
+    struct product p = {w, x, n, logits, stride};
+    const int64_t groups = w->rows.weights.groups;
+    pool_for(w->pool, groups, group_grain(w, groups), compute_groups, &p);
+}
+
+/* Puts an owner's rows in their place. */
+static status take_logits(struct worker *w, struct arrival *a, int layer, uint64_t step, uint32_t n)
+{
+    struct wire_logits l;
+    uint8_t *buffer = w->stage.logit_parts[a->from];
+    const int64_t n_vocab = w->o.model->hp.n_vocab;
+    int64_t begin, end;
+    (void)layer;
+    plan_rows(w->o.plan, a->from, n_vocab, &begin, &end);
+    if (!buffer || a->size > wire_logits_max((uint32_t)(end - begin))) {
+        log_error("rank %d: logits of %zu bytes from rank %d, which the plan does not foresee", w->rank, a->size, a->from);
+        return ST_FORMAT;
+    }
+    status st = transport_receive(w->o.transport, a, buffer);
+    if (!st)
+        st = wire_logits_decode(buffer, a->size, &w->limits, (uint32_t)(end - begin), &l);
+    if (!st && (l.id != step || l.n_tokens != n)) {
+        log_error("rank %d: logits from rank %d are of step %llu, %u tokens; expected %llu, %u", w->rank, a->from,
+                  (unsigned long long)l.id, l.n_tokens, (unsigned long long)step, n);
+        st = ST_FORMAT;
+    }
+    for (uint32_t t = 0; !st && t < n; t++)
+        memcpy(w->stage.logits + t * n_vocab + begin, l.values + t * (end - begin), (size_t)(end - begin) * sizeof(float));
+    return st;
+}
+
+/* The tokens whose logits are computed together. */
+struct logits {
+    struct worker *w;
+    const struct wire_step *step;
+    uint32_t first, n;          /* tokens first .. first + n - 1 of the step, n at most LOGIT_ROWS */
+};
+
+/* stage.logits[i] of token first + i, i < n. */
+static status compute_logits(struct worker *w, const struct logits *l)
 {
     struct stage *s = &w->stage;
     const struct hparams *hp = &w->o.model->hp;
-    l->x = acts_slice(&s->in, 0, 0, hp->d_model);
+    int expected;
     for (uint32_t i = 0; i < l->n; i++)
         w->o.kernels->rms_norm(s->x + (l->first + i) * hp->d_model, s->out_norm, hp->d_model, hp->norm_eps,
-                               l->x.f32 + i * hp->d_model);
-    if (dtype_is_quantised(s->output.type))
-        w->o.kernels->quantize(&l->x, 0, l->n);
-    pool_for(w->pool, s->output.groups, group_grain(w, s->output.groups), compute_groups, l);
+                               s->in.f32 + i * hp->d_model);
+    if (owners_want_q8(w, hp->n_layers))
+        w->o.kernels->quantize(&s->in, 0, l->n);
+    status st = owners_ask(w, hp->n_layers, l->step->id, l->n, &expected);
+    if (st)
+        return st;
+    if (owner_of(w, hp->n_layers, w->rank))
+        rows_compute(w, &s->in, l->n, s->logits + w->rows.begin, hp->n_vocab);
+    return owners_await(w, hp->n_layers, l->step->id, l->n, expected, WIRE_LOGITS, take_logits);
 }
 
 /* The token after `t` in the text. */
@@ -46,7 +90,7 @@ static void score_rows(void *arg, int64_t begin, int64_t end, int thread)
 {
     struct logits *l = arg;
     struct stage *s = &l->w->stage;
-    const int64_t n_vocab = s->output.rows;
+    const int64_t n_vocab = l->w->o.model->hp.n_vocab;
     (void)thread;
     for (int64_t i = begin; i < end; i++) {
         float *row = s->logits + i * n_vocab;
@@ -78,7 +122,9 @@ static status send_scores(struct worker *w, const struct wire_step *s)
     struct logits l = {.w = w, .step = s};
     for (l.first = s->score_from; l.first < s->n_tokens; l.first += l.n) {
         l.n = s->n_tokens - l.first < LOGIT_ROWS ? s->n_tokens - l.first : LOGIT_ROWS;
-        compute_logits(w, &l);
+        status st = compute_logits(w, &l);
+        if (st)
+            return st;
         pool_for(w->pool, l.n, 1, score_rows, &l);
     }
     return send_result(w, s, -1, w->stage.scores + s->score_from, s->n_tokens - s->score_from);
@@ -99,7 +145,9 @@ status head_run(struct worker *w, const struct wire_step *s)
     if (s->want == WANT_NOTHING)
         return send_result(w, s, -1, NULL, 0);
     struct logits l = {.w = w, .step = s, .n = 1, .first = s->n_tokens - 1};
-    compute_logits(w, &l);
+    status st = compute_logits(w, &l);
+    if (st)
+        return st;
     int32_t token = sampler_pick(stage->sampler, stage->logits);
     return send_result(w, s, token, stage->logits, s->want == WANT_LOGITS ? w->limits.n_vocab : 0);
 }

@@ -9,7 +9,7 @@
 
 enum {
     QUERY_ROWS = 32, /* query vectors of one KV head that one piece of attention takes together */
-    LOGIT_ROWS = 16, /* tokens whose logits are computed together when a text is scored */
+    LOGIT_ROWS = WIRE_LOGIT_TOKENS, /* tokens whose logits are computed together when a text is scored */
     MOST_HEAD_DIM = 1024, /* values of a head, so that one converts on the stack */
     STAGE_BUFFERS = 2 /* hidden states on their way to the next stage */
 };
@@ -29,6 +29,12 @@ struct shard {
     int64_t begin, end;              /* of the layer's neurons; equal: none */
     struct packed gate, up;          /* [end - begin, d] */
     struct packed down;              /* [d, end - begin] */
+};
+
+/* This rank's rows of the output matrix. */
+struct rows {
+    int64_t begin, end;              /* of n_vocab; equal: none */
+    struct packed weights;           /* [end - begin, d] */
 };
 
 /* A message this rank sends again and again. */
@@ -51,7 +57,6 @@ struct stage {
     struct stage_layer *layers;      /* [last - first] */
     double *rope_freq;               /* [n_rot / 2] */
     float *out_norm;                 /* [d], last stage */
-    struct packed output;            /* [n_vocab, d], last stage */
     uint32_t length;                 /* tokens in the KV cache */
 
     float *x;                        /* [n, d] the residual stream */
@@ -73,6 +78,7 @@ struct stage {
     struct outbox ffn;               /* x to the owners; sent to several ranks: one send each */
     struct send *ffn_sends;          /* [n_ranks] */
     uint8_t **partials;              /* [n_ranks] received PARTIALs, NULL for ranks that hold no neurons */
+    uint8_t **logit_parts;           /* [n_ranks] received LOGITS, last stage; NULL for ranks that hold no rows */
     struct outbox result;
     struct sampler *sampler;         /* last stage; NULL elsewhere */
 };
@@ -86,6 +92,7 @@ struct worker {
     struct pool *pool;
     struct stage stage;
     struct shard *shards;            /* [n_layers] */
+    struct rows rows;
 
     /* What serving and the own part of an FFN need: never two at a time. */
     struct acts request;             /* [n, d] x of a received FFN message */
@@ -93,6 +100,7 @@ struct worker {
     float *gate, *up;                /* [n, widest own shard] */
     struct acts activated;           /* [n, widest own shard] */
     struct outbox *replies;          /* [n_ranks] PARTIAL to each stage that may ask */
+    struct outbox logits_reply;      /* LOGITS to the last stage */
     bool stopped;
 };
 
@@ -121,13 +129,23 @@ size_t kv_elements(const struct worker *w);
 /* One KV head's keys and values. */
 const uint16_t *kv_keys(const struct worker *w, const struct stage_layer *layer, int64_t head);
 const uint16_t *kv_values(const struct worker *w, const struct stage_layer *layer, int64_t head);
+/* owners.c: what several ranks hold a part of: the neurons of a layer, or (layer n_layers) the output matrix's rows. */
+bool owner_of(const struct worker *w, int layer, int rank);
+/* Whether kernels read x quantised (as floats) for it. */
+bool owners_want_q8(const struct worker *w, int layer);
+bool owners_want_f32(const struct worker *w, int layer);
+/* Starts sending n tokens of stage.in to every other owner; *expected counts them. */
+status owners_ask(struct worker *w, int layer, uint64_t step, uint32_t n, int *expected);
+/* Waits for their answers, messages of one kind, and hands each to `take`; serves requests of other stages meanwhile. */
+typedef status take_answer(struct worker *w, struct arrival *a, int layer, uint64_t step, uint32_t n);
+status owners_await(struct worker *w, int layer, uint64_t step, uint32_t n, int expected, int kind, take_answer *take);
 /* ffn.c: x += ffn(norm(x)), with the neurons of all ranks. */
 status ffn_block(struct worker *w, int layer, uint64_t step, uint32_t n);
 /* shard.c: sum[n, d] = the part of this rank's neurons. */
 void shard_compute(struct worker *w, int layer, const struct acts *x, uint32_t n, double *sum);
-bool shard_wants_q8(const struct worker *w, int layer);
-bool shard_wants_f32(const struct worker *w, int layer);
 status shard_serve(struct worker *w, struct arrival *a);
+/* head.c: logits[t * stride + i] of this rank's rows, for n tokens. */
+void rows_compute(struct worker *w, const struct acts *x, uint32_t n, float *logits, int64_t stride);
 /* merge.c: x += the sum of all owners' partial sums. */
 void merge_partials(struct worker *w, int layer, uint32_t n);
 /* head.c: norm, logits, and what the step wants; sends RESULT. */

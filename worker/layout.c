@@ -113,7 +113,7 @@ static bool asks(const struct worker *w, int stage_rank, int owner)
     int first, last;
     plan_stage(w->o.plan, stage_rank, &first, &last);
     for (int i = first; i < last; i++)
-        if (w->o.plan->layers[i].bound[owner] < w->o.plan->layers[i].bound[owner + 1])
+        if (owner_of(w, i, owner))
             return stage_rank != owner;
     return false;
 }
@@ -131,6 +131,18 @@ static void lay_exchange(struct worker *w, int64_t widest)
             lay_outbox(w, &w->replies[r], wire_partial_max(&w->limits));
             has_stages = true;
         }
+    }
+    for (int r = 0; r < w->n_ranks && w->stage.is_last; r++) {
+        int64_t begin, end;
+        plan_rows(w->o.plan, r, hp->n_vocab, &begin, &end);
+        if (r == w->rank || begin == end)
+            continue;
+        w->stage.logit_parts[r] = arena_alloc(&w->arena, wire_logits_max((uint32_t)(end - begin)));
+        has_owners = true;
+    }
+    if (!w->stage.is_last && w->rows.begin < w->rows.end) {
+        lay_outbox(w, &w->logits_reply, wire_logits_max((uint32_t)(w->rows.end - w->rows.begin)));
+        has_stages = true;
     }
     if (has_owners)
         lay_outbox(w, &w->stage.ffn, wire_ffn_max(&w->limits));
@@ -155,9 +167,10 @@ static status allocate_tables(struct worker *w)
     s->rope_freq = calloc((size_t)w->o.model->hp.n_rot / 2 + 1, sizeof *s->rope_freq);
     s->ffn_sends = calloc(ranks, sizeof *s->ffn_sends);
     s->partials = calloc(ranks, sizeof *s->partials);
+    s->logit_parts = calloc(ranks, sizeof *s->logit_parts);
     w->replies = calloc(ranks, sizeof *w->replies);
     w->shards = calloc((size_t)w->o.model->hp.n_layers, sizeof *w->shards);
-    if (s->layers && s->scratch && s->rope_freq && s->ffn_sends && s->partials && w->replies && w->shards)
+    if (s->layers && s->scratch && s->rope_freq && s->ffn_sends && s->partials && s->logit_parts && w->replies && w->shards)
         return ST_OK;
     log_error("rank %d: out of memory for its tables", w->rank);
     return ST_NOMEM;
@@ -178,10 +191,10 @@ status worker_lay_out(struct worker *w)
 
     for (int i = s->first; i < s->last; i++)
         lay_layer(w, i);
-    if (s->is_last) {
+    if (s->is_last)
         s->out_norm = lay_vector(w, &m->out_norm);
-        lay_matrix(w, &s->output, &m->output, m->output.rows, m->output.cols);
-    }
+    plan_rows(w->o.plan, w->rank, m->hp.n_vocab, &w->rows.begin, &w->rows.end);
+    lay_matrix(w, &w->rows.weights, &m->output, w->rows.end - w->rows.begin, m->output.cols);
     int64_t widest = lay_shards(w);
     w->weight_bytes = w->arena.used;
     if (is_stage)

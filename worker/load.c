@@ -94,10 +94,8 @@ status worker_load(struct worker *w)
             load_layer(&l, i);
         load_shard(&l, i);
     }
-    if (w->stage.is_last) {
-        load_vector(&l, w->stage.out_norm, &m->out_norm);
-        load_slice(&l, &w->stage.output, &m->output, 0, 0);
-    }
+    load_vector(&l, w->stage.out_norm, &m->out_norm);
+    load_slice(&l, &w->rows.weights, &m->output, w->rows.begin, 0);
     if (w->o.progress)
         w->o.progress(w->o.progress_arg, "loading", l.total, l.total);
     return ST_OK;

@@ -52,18 +52,6 @@ void shard_compute(struct worker *w, int layer, const struct acts *x, uint32_t n
     pool_for(w->pool, s->down.groups, group_grain(w, s->down.groups), project_down, &p);
 }
 
-bool shard_wants_q8(const struct worker *w, int layer)
-{
-    const struct layer_weights *f = &w->o.model->layers[layer];
-    return dtype_is_quantised(f->gate.type) || dtype_is_quantised(f->up.type);
-}
-
-bool shard_wants_f32(const struct worker *w, int layer)
-{
-    const struct layer_weights *f = &w->o.model->layers[layer];
-    return !dtype_is_quantised(f->gate.type) || !dtype_is_quantised(f->up.type);
-}
-
 /* x of a request as kernels read it. */
 static void take_x(struct worker *w, const struct wire_ffn *f, struct acts *x)
 {
@@ -71,7 +59,7 @@ static void take_x(struct worker *w, const struct wire_ffn *f, struct acts *x)
     *x = w->request;
     if (f->form == FORM_F32) {
         x->f32 = f->f32;
-        if (shard_wants_q8(w, (int)f->layer))
+        if (owners_want_q8(w, (int)f->layer))
             w->o.kernels->quantize(x, 0, n);
         return;
     }
@@ -81,11 +69,54 @@ static void take_x(struct worker *w, const struct wire_ffn *f, struct acts *x)
     w->o.kernels->sum_blocks(x, 0, n);
 }
 
+/* An outbox that the plan foresees for answers to rank `to`, its last answer gone: the stage waited for that. */
+static status open_reply(struct worker *w, struct outbox *reply, const struct wire_ffn *f, int to)
+{
+    if (!reply->buffer) {
+        log_error("rank %d: request of layer %u from rank %d, which the plan does not foresee", w->rank, f->layer, to);
+        return ST_FORMAT;
+    }
+    return outbox_wait(w, reply);
+}
+
+static status reply_partial(struct worker *w, int to, const struct wire_ffn *f, const struct acts *x)
+{
+    struct outbox *reply = &w->replies[to];
+    struct wire_partial p = {.id = f->id, .layer = f->layer, .n_tokens = f->n_tokens};
+    status st = open_reply(w, reply, f, to);
+    if (st)
+        return st;
+    size_t size = wire_partial_encode(&p, &w->limits, reply->buffer, reply->capacity);
+    if (!owner_of(w, (int)f->layer, w->rank)) {
+        log_error("rank %d: request of layer %u from rank %d, of which it holds no neuron", w->rank, f->layer, to);
+        return ST_FORMAT;
+    }
+    shard_compute(w, (int)f->layer, x, f->n_tokens, p.sum);
+    return outbox_send(w, reply, to, WIRE_PARTIAL, size);
+}
+
+static status reply_logits(struct worker *w, int to, const struct wire_ffn *f, const struct acts *x)
+{
+    struct outbox *reply = &w->logits_reply;
+    struct wire_logits l = {.id = f->id, .n_tokens = f->n_tokens, .n_rows = (uint32_t)(w->rows.end - w->rows.begin)};
+    status st = open_reply(w, reply, f, to);
+    if (st)
+        return st;
+    size_t size = wire_logits_encode(&l, &w->limits, reply->buffer, reply->capacity);
+    if (!size || to != plan_last_stage(w->o.plan)) {
+        log_error("rank %d: request of the logits of %u tokens from rank %d, expected at most %d from rank %d", w->rank,
+                  f->n_tokens, to, WIRE_LOGIT_TOKENS, plan_last_stage(w->o.plan));
+        return ST_FORMAT;
+    }
+    rows_compute(w, x, f->n_tokens, l.values, l.n_rows);
+    return outbox_send(w, reply, to, WIRE_LOGITS, size);
+}
+
 status shard_serve(struct worker *w, struct arrival *a)
 {
     struct wire_ffn f;
     struct acts x;
-    if (!w->request_buffer || !w->replies[a->from].buffer || a->size > wire_ffn_max(&w->limits)) {
+    if (!w->request_buffer || a->size > wire_ffn_max(&w->limits)) {
         log_error("rank %d: FFN request of %zu bytes from rank %d, which the plan does not foresee", w->rank, a->size,
                   a->from);
         return ST_FORMAT;
@@ -93,18 +124,12 @@ status shard_serve(struct worker *w, struct arrival *a)
     status st = transport_receive(w->o.transport, a, w->request_buffer);
     if (!st)
         st = wire_ffn_decode(w->request_buffer, a->size, &w->limits, &f);
-    if (!st && f.form == FORM_Q8 && shard_wants_f32(w, (int)f.layer)) {
+    if (!st && f.form == FORM_Q8 && owners_want_f32(w, (int)f.layer)) {
         log_error("rank %d: layer %u of rank %d came quantised, its weights are not", w->rank, f.layer, a->from);
         st = ST_FORMAT;
     }
-    if (!st)
-        st = outbox_wait(w, &w->replies[a->from]); /* done long ago: the stage waited for it */
     if (st)
         return st;
-    struct wire_partial p = {.id = f.id, .layer = f.layer, .n_tokens = f.n_tokens};
-    struct outbox *reply = &w->replies[a->from];
-    size_t size = wire_partial_encode(&p, &w->limits, reply->buffer, reply->capacity);
     take_x(w, &f, &x);
-    shard_compute(w, (int)f.layer, &x, f.n_tokens, p.sum);
-    return outbox_send(w, reply, a->from, WIRE_PARTIAL, size);
+    return f.layer == w->limits.n_layers ? reply_logits(w, a->from, &f, &x) : reply_partial(w, a->from, &f, &x);
 }

@@ -30,6 +30,7 @@ static void free_tables(struct worker *w)
     free(w->stage.rope_freq);
     free(w->stage.ffn_sends);
     free(w->stage.partials);
+    free(w->stage.logit_parts);
     free(w->replies);
     free(w->shards);
 }

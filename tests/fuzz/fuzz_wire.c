@@ -51,6 +51,8 @@ static void decode(int kind, uint8_t *in, size_t n, const struct wire_limits *li
     struct wire_step step;
     struct wire_ffn ffn;
     struct wire_partial partial;
+    struct wire_logits logits;
+    uint64_t held_bytes;
     struct wire_result result;
     struct wire_sampling sampling;
     struct wire_hello hello;
@@ -66,6 +68,10 @@ static void decode(int kind, uint8_t *in, size_t n, const struct wire_limits *li
         use_ffn(&ffn, lim);
     if (kind == WIRE_PARTIAL && wire_partial_decode(in, n, lim, &partial) == ST_OK)
         read_all(partial.sum, (size_t)partial.n_tokens * lim->d_model * 8);
+    if (kind == WIRE_LOGITS && wire_logits_decode(in, n, lim, lim->n_vocab / 2, &logits) == ST_OK)
+        read_all(logits.values, (size_t)logits.n_tokens * logits.n_rows * 4);
+    if (kind == WIRE_READY && wire_ready_decode(in, n, &held_bytes) == ST_OK)
+        read_all(&held_bytes, sizeof held_bytes);
     if (kind == WIRE_RESULT && wire_result_decode(in, n, lim, &result) == ST_OK)
         read_all(result.values, (size_t)result.n_values * 4);
     if (kind == WIRE_SAMPLING && wire_sampling_decode(in, n, &sampling) == ST_OK)
@@ -84,6 +90,7 @@ static size_t encode(int kind, uint32_t n_tokens, const struct wire_limits *lim,
     struct wire_step step = {.id = 1, .want = WANT_SCORES, .n_tokens = n_tokens, .tokens = tokens};
     struct wire_ffn ffn = {.id = 1, .n_tokens = n_tokens, .form = lim->d_model % 32 ? FORM_F32 : FORM_Q8};
     struct wire_partial partial = {.id = 1, .n_tokens = n_tokens};
+    struct wire_logits logits = {.id = 1, .n_rows = lim->n_vocab / 2};
     struct wire_result result = {.id = 1, .n_values = n_tokens};
     struct wire_sampling sampling = {.temperature = 1};
     struct wire_hello hello = {.version = WIRE_VERSION};
@@ -97,6 +104,11 @@ static size_t encode(int kind, uint32_t n_tokens, const struct wire_limits *lim,
         return wire_ffn_encode(&ffn, lim, out, cap);
     case WIRE_PARTIAL:
         return wire_partial_encode(&partial, lim, out, cap);
+    case WIRE_LOGITS:
+        logits.n_tokens = n_tokens < WIRE_LOGIT_TOKENS ? n_tokens : WIRE_LOGIT_TOKENS;
+        return wire_logits_encode(&logits, lim, out, cap);
+    case WIRE_READY:
+        return wire_ready_encode(1, out, cap);
     case WIRE_RESULT:
         return wire_result_encode(&result, lim, out, cap);
     case WIRE_SAMPLING:
@@ -110,9 +122,8 @@ static size_t encode(int kind, uint32_t n_tokens, const struct wire_limits *lim,
 
 static void decode_changed(int kind, const uint8_t *data, size_t n, const struct wire_limits *lim)
 {
-    static _Alignas(64) uint8_t valid[1 << 16];
+    static _Alignas(64) uint8_t valid[1 << 21];
     void *message = NULL;
-    memset(valid, 0, sizeof valid);
     size_t size = encode(kind, n ? data[0] % lim->n_batch + 1 : 1, lim, valid, sizeof valid);
     require(size > 0);
     if (posix_memalign(&message, 64, size) != 0)

@@ -15,7 +15,7 @@
 #include "placement/plan.h"
 #include "tests/unit/alloc_fail.h"
 
-static const struct plan_model small = {.architecture = "llama", .n_layers = 30, .d_ff = 1536, .neuron_unit = 32,
+static const struct plan_model small = {.architecture = "llama", .n_layers = 30, .d_ff = 1536, .n_vocab = 1000, .neuron_unit = 32,
                                         .file_bytes = 98765, .file_hash = 0x0123456789abcdef};
 
 static struct plan *make(const struct plan_model *m, enum plan_split split, int n, const double *shares)
@@ -81,6 +81,28 @@ static void both_cuts_both(void **state)
     assert_stage(p, 1, 15, 30);
     for (int l = 0; l < 30; l++)
         assert_bounds(p, l, (const int64_t[]){0, 768, 1536});
+    plan_free(p);
+}
+
+static void assert_rows(const struct plan *p, int rank, int64_t begin, int64_t end)
+{
+    int64_t b = -1, e = -1;
+    plan_rows(p, rank, 1000, &b, &e);
+    assert_int_equal(b, begin);
+    assert_int_equal(e, end);
+}
+
+/* The output matrix is cut where neurons are; uncut it belongs to the last stage. */
+static void rows_are_cut_with_neurons(void **state)
+{
+    (void)state;
+    struct plan *p = make(&small, SPLIT_SHARDS, 2, (const double[]){3, 1});
+    assert_rows(p, 0, 0, 752);
+    assert_rows(p, 1, 752, 1000);
+    plan_free(p);
+    p = make(&small, SPLIT_STAGES, 2, NULL);
+    assert_rows(p, 0, 0, 0);
+    assert_rows(p, 1, 0, 1000);
     plan_free(p);
 }
 
@@ -168,6 +190,9 @@ static void assert_plans_equal(const struct plan *a, const struct plan *b)
     assert_int_equal(a->model.neuron_unit, b->model.neuron_unit);
     assert_true(a->model.file_bytes == b->model.file_bytes && a->model.file_hash == b->model.file_hash);
     assert_int_equal(a->n_ranks, b->n_ranks);
+    assert_int_equal(a->rows_cut, b->rows_cut);
+    for (int r = 0; a->rows_cut && r <= a->n_ranks; r++)
+        assert_int_equal(a->rows[r], b->rows[r]);
     for (int l = 0; l < a->model.n_layers; l++) {
         assert_int_equal(a->layers[l].stage, b->layers[l].stage);
         assert_bounds(a, l, b->layers[l].bound);
@@ -204,7 +229,7 @@ static void format_is_what_people_write(void **state)
         "  \"ranks\": 2,\n  \"layers\": [\n"
         "    {\"from\": 0, \"to\": 15, \"stage\": 0, \"neurons\": [0, 768, 1536]},\n"
         "    {\"from\": 15, \"to\": 30, \"stage\": 1, \"neurons\": [0, 768, 1536]}\n"
-        "  ]\n}\n");
+        "  ],\n  \"rows\": [0, 512, 1000]\n}\n");
     free(text);
     plan_free(p);
 }
@@ -319,6 +344,11 @@ static void bad_texts_are_refused_by_place(void **state)
         {HEAD RUN(0, 4, 0, "[0,-32,96]") "]}", "layers[0].neurons[1] is -32, expected 0 to 96"},
         {HEAD RUN(0, 4, 0, "[0,33,96]") "]}", "layers[0].neurons[1] is 33, expected a multiple of 32"},
         {HEAD RUN(0, 4, 0, "[0,\"32\",96]") "]}", "layers[0].neurons[1] is a string, expected an integer"},
+        {HEAD RUN(0, 4, 0, CUT) "],\"rows\":7}", "rows is an integer, expected an array of 3 boundaries"},
+        {HEAD RUN(0, 4, 0, CUT) "],\"rows\":[0,64]}", "expected an array of 3 boundaries"},
+        {HEAD RUN(0, 4, 0, CUT) "],\"rows\":[1,64,128]}", "rows[0] is 1, expected 0"},
+        {HEAD RUN(0, 4, 0, CUT) "],\"rows\":[0,64,32]}", "rows[2] is 32, expected 64 to "},
+        {HEAD RUN(0, 4, 0, CUT) "],\"rows\":[0,0,0]}", "rows[2] is 0, expected 1 to "},
         {HEAD RUN(0, 4, 0, CUT) "]} x", "line 1"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
@@ -360,6 +390,9 @@ static void plan_of_another_model_is_a_mismatch(void **state)
     m = small;
     m.d_ff = 1504;
     refuses_model(p, m, 2, "1536, found 1504");
+    m = small;
+    m.n_vocab = 999;
+    refuses_model(p, m, 2, "vocabulary of 1000, found 999");
     m = small;
     m.neuron_unit = 512;
     refuses_model(p, m, 2, "layer 0 is cut at neuron 768, expected a multiple of 512");
@@ -465,6 +498,7 @@ int main(void)
         cmocka_unit_test(stages_cut_layers),
         cmocka_unit_test(shards_cut_neurons),
         cmocka_unit_test(both_cuts_both),
+        cmocka_unit_test(rows_are_cut_with_neurons),
         cmocka_unit_test(cuts_are_exact_and_fair),
         cmocka_unit_test(tiny_and_huge_shares_work),
         cmocka_unit_test(bad_shares_and_ranks_are_refused),

@@ -209,7 +209,7 @@ static void ffn_q8_round_trip_and_refusals(void **state)
     assert_ptr_equal(d.scale, f.scale);
     assert_null(d.f32);
     assert_size_is_exact(decode_ffn, message, n);
-    assert_field_refused(decode_ffn, message, n, 8, 4, "layer is 4, expected 0 to 3");
+    assert_field_refused(decode_ffn, message, n, 8, 5, "layer is 5, expected 0 to 4");
     assert_field_refused(decode_ffn, message, n, 12, 0, "n_tokens is 0");
     assert_field_refused(decode_ffn, message, n, 12, 9, "n_tokens is 9");
     assert_field_refused(decode_ffn, message, n, 16, 2, "form 2");
@@ -283,6 +283,35 @@ static void partial_round_trip_and_refusals(void **state)
     assert_field_refused(decode_partial, message, n, 12, 3, "size");
     p.n_tokens = limits.n_batch;
     assert_int_equal(wire_partial_max(&limits), wire_partial_encode(&p, &limits, message, sizeof message));
+}
+
+static status decode_logits(uint8_t *in, size_t n)
+{
+    struct wire_logits l;
+    return wire_logits_decode(in, n, &limits, 5, &l);
+}
+
+static void logits_round_trip_and_refusals(void **state)
+{
+    (void)state;
+    _Alignas(64) uint8_t message[1024];
+    struct wire_logits l = {.id = 9, .n_tokens = 2, .n_rows = 5}, d;
+    size_t n = wire_logits_encode(&l, &limits, message, sizeof message);
+    assert_int_equal(n, WIRE_HEADER + 2 * 5 * 4);
+    assert_int_equal(wire_logits_encode(&l, &limits, message, n - 1), 0);
+    for (int i = 0; i < 2 * 5; i++)
+        l.values[i] = (float)i;
+    assert_int_equal(wire_logits_decode(message, n, &limits, 5, &d), ST_OK);
+    assert_true(d.id == 9 && d.n_tokens == 2 && d.n_rows == 5);
+    assert_ptr_equal(d.values, message + WIRE_HEADER);
+    assert_size_is_exact(decode_logits, message, n);
+    assert_field_refused(decode_logits, message, n, 8, 0, "n_tokens is 0");
+    assert_field_refused(decode_logits, message, n, 8, WIRE_LOGIT_TOKENS + 1, "n_tokens is 17");
+    assert_field_refused(decode_logits, message, n, 12, 4, "n_rows is 4, expected 5");
+    l.n_tokens = WIRE_LOGIT_TOKENS;
+    assert_int_equal(wire_logits_max(5), wire_logits_encode(&l, &limits, message, sizeof message));
+    l.n_tokens++;
+    assert_int_equal(wire_logits_encode(&l, &limits, message, sizeof message), 0);
 }
 
 static void result_round_trip_and_refusals(void **state)
@@ -416,6 +445,7 @@ int main(void)
         cmocka_unit_test(ffn_q8_needs_whole_blocks),
         cmocka_unit_test(partial_round_trip_and_refusals),
         cmocka_unit_test(result_round_trip_and_refusals),
+        cmocka_unit_test(logits_round_trip_and_refusals),
         cmocka_unit_test(sampling_round_trip_and_refusals),
         cmocka_unit_test(hello_round_trip_and_refusals),
         cmocka_unit_test(hello_of_another_version_names_itself),

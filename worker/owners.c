@@ -1,0 +1,98 @@
+/* Asking the owners of something that several ranks hold a part of, and waiting for their answers. */
+#include <string.h>
+
+#include "base/log.h"
+#include "worker/internal.h"
+
+static bool is_output(const struct worker *w, int layer) { return layer == w->o.model->hp.n_layers; }
+
+bool owner_of(const struct worker *w, int layer, int rank)
+{
+    int64_t begin, end;
+    if (is_output(w, layer)) {
+        plan_rows(w->o.plan, rank, w->o.model->hp.n_vocab, &begin, &end);
+        return begin < end;
+    }
+    const int64_t *bound = w->o.plan->layers[layer].bound;
+    return bound[rank] < bound[rank + 1];
+}
+
+bool owners_want_q8(const struct worker *w, int layer)
+{
+    if (is_output(w, layer))
+        return dtype_is_quantised(w->o.model->output.type);
+    const struct layer_weights *f = &w->o.model->layers[layer];
+    return dtype_is_quantised(f->gate.type) || dtype_is_quantised(f->up.type);
+}
+
+bool owners_want_f32(const struct worker *w, int layer)
+{
+    if (is_output(w, layer))
+        return !dtype_is_quantised(w->o.model->output.type);
+    const struct layer_weights *f = &w->o.model->layers[layer];
+    return !dtype_is_quantised(f->gate.type) || !dtype_is_quantised(f->up.type);
+}
+
+/* Writes x as kernels read it: int8 blocks are four times smaller than floats and change no bit. */
+static size_t encode_x(struct worker *w, int layer, uint64_t step, uint32_t n)
+{
+    const struct stage *s = &w->stage;
+    const size_t values = (size_t)n * (size_t)s->in.cols;
+    struct wire_ffn f = {.id = step, .layer = (uint32_t)layer, .n_tokens = n};
+    f.form = owners_want_f32(w, layer) ? FORM_F32 : FORM_Q8;
+    size_t size = wire_ffn_encode(&f, &w->limits, s->ffn.buffer, s->ffn.capacity);
+    if (f.form == FORM_F32) {
+        memcpy(f.f32, s->in.f32, values * sizeof(float));
+    } else {
+        memcpy(f.codes, s->in.codes, values);
+        for (size_t i = 0; i < values / ACT_BLOCK; i++)
+            f.scale[i] = s->in.blocks[i].scale;
+    }
+    return size;
+}
+
+status owners_ask(struct worker *w, int layer, uint64_t step, uint32_t n, int *expected)
+{
+    struct stage *s = &w->stage;
+    size_t size = 0;
+    *expected = 0;
+    for (int r = 0; r < w->n_ranks; r++) {
+        if (r == w->rank || !owner_of(w, layer, r))
+            continue;
+        if (!size)
+            size = encode_x(w, layer, step, n);
+        status st = transport_send(w->o.transport, r, WIRE_FFN, s->ffn.buffer, size, &s->ffn_sends[r]);
+        if (st)
+            return st;
+        ++*expected;
+    }
+    return ST_OK;
+}
+
+status owners_await(struct worker *w, int layer, uint64_t step, uint32_t n, int expected, int kind, take_answer *take)
+{
+    unsigned polls = 0;
+    while (expected > 0) {
+        struct arrival a;
+        bool found;
+        status st = serve_or_find(w, 1u << kind, &a, &found);
+        if (!st && found) {
+            st = take(w, &a, layer, step, n);
+            expected--;
+            polls = 0;
+        } else if (!st) {
+            be_idle(&polls);
+        }
+        if (st)
+            return st;
+    }
+    for (int r = 0; r < w->n_ranks; r++) { /* their answers say that x has arrived */
+        bool done = r == w->rank || !owner_of(w, layer, r);
+        while (!done) {
+            status st = transport_sent(w->o.transport, &w->stage.ffn_sends[r], &done);
+            if (st)
+                return st;
+        }
+    }
+    return ST_OK;
+}
