@@ -24,6 +24,30 @@ struct session {
     struct send control;
 };
 
+static void session_free(struct session *s)
+{
+    for (int i = 0; s && i < IN_FLIGHT; i++)
+        free(s->slots[i].buffer);
+    if (s)
+        free(s->result);
+    free(s);
+}
+
+/* Ends the service of every other rank. */
+static void tell_stop(struct transport *t)
+{
+    int n = t ? t->n_ranks : 0;
+    for (int r = 1; r < n; r++) {
+        struct send send;
+        bool done = false;
+        status st = transport_send(t, r, WIRE_STOP, NULL, 0, &send);
+        while (!st && !done)
+            st = transport_sent(t, &send, &done);
+        if (st)
+            return;
+    }
+}
+
 status session_create(const struct session_options *o, struct session **out)
 {
     struct session *s = calloc(1, sizeof *s);
@@ -45,16 +69,9 @@ status session_create(const struct session_options *o, struct session **out)
     return ST_OK;
 err:
     log_error("out of memory for a session");
-    session_stop(s);
+    tell_stop(o->transport);
+    session_free(s);
     return ST_NOMEM;
-}
-
-static void session_free(struct session *s)
-{
-    for (int i = 0; i < IN_FLIGHT; i++)
-        free(s->slots[i].buffer);
-    free(s->result);
-    free(s);
 }
 
 /* Lets the own worker run; gives the processor away when it had nothing to do. */
@@ -268,16 +285,6 @@ void session_stop(struct session *s)
 {
     if (!s)
         return;
-    struct send sends[64];
-    struct transport *t = s->o.transport;
-    int n = t ? t->n_ranks : 0;
-    for (int r = 1; r < n && r < 64; r++) {
-        bool done = false;
-        status st = transport_send(t, r, WIRE_STOP, NULL, 0, &sends[r]);
-        while (!st && !done)
-            st = transport_sent(t, &sends[r], &done);
-        if (st)
-            break;
-    }
+    tell_stop(s->o.transport);
     session_free(s);
 }
