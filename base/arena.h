@@ -19,7 +19,7 @@ struct arena {
 
 /* Makes `a` dry: arena_alloc then only counts. */
 void arena_dry(struct arena *a);
-/* Maps `size` zeroed bytes (transparent huge pages where the system has them). ST_NOMEM if that fails. */
+/* Maps `size` zeroed bytes (transparent huge pages where the system has them). ST_NOMEM (logged) if that fails. */
 status arena_map(struct arena *a, size_t size);
 /* Returns `size` bytes aligned to ARENA_ALIGN, zeroed. Dry: counts and returns NULL. A real arena that is too small
  * returns NULL as well: the caller's dry run makes that a bug, not an input error. */

@@ -28,7 +28,7 @@ enum dtype {
 };
 
 /* A product whose columns may be cut over ranks (the FFN's down projection, its columns being neurons) is summed in
- * segments of this many columns: cuts lie between segments. */
+ * segments of this many columns: cuts lie between segments. How: kernels/kernels.h, SEGMENT_GRID. */
 enum { SUM_SEGMENT = 128 };
 
 /* Whether hearth can size the type at all (a tensor of another type makes a file unreadable). */

@@ -5,9 +5,10 @@
 
 #include <stdint.h>
 
-/* e^x to about 1 ulp, x clamped to [-87, 88]. Every SIMD exp in kernels/ is this sequence of operations:
+/* e^x to about 1 ulp, x clamped to [-87, 88], by reduction to [-ln2/2, ln2/2] in two parts (Cody and Waite, 1980) and a
+ * minimax polynomial. Every SIMD exp in kernels/ is this sequence of operations:
  *   t = x * log2(e) + magic (two roundings), n = t - magic, r = fma(n, -ln2_hi, x), r = fma(n, -ln2_lo, r),
- *   p = the polynomial below by Horner with fma, result = p * 2^n (the low bits of t are n: shifted into an exponent). */
+ *   p = the polynomial below by Horner with fma, result = p * 2^n (the low bits of t, n, shifted into an exponent). */
 float exp_f32(float x);
 
 /* The constants of exp_f32, for its SIMD twins. */
@@ -24,7 +25,7 @@ float exp_f32(float x);
 #define EXP_C3 0x1.555492p-3f
 #define EXP_C2 0x1.fffffcp-2f
 
-/* cos and sin of x radians, |x| < 2^31, to about 1e-15 after reduction by pi/2 in three parts (Cody and Waite, 1980). */
+/* cos and sin of x radians, |x| < 2^31, to about 1e-15 after reduction by pi/2 in three parts (Cody, Waite, 1980). */
 void cos_sin_f64(double x, double *cos_x, double *sin_x);
 /* base^y for base > 0 and |y * log2(base)| < 1000, relative error about 1e-14. */
 double pow_f64(double base, double y);

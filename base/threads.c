@@ -160,8 +160,6 @@ void pool_destroy(struct pool *p)
     free(p);
 }
 
-int pool_size(const struct pool *p) { return p->n_threads; }
-
 int threads_available(void)
 {
     cpu_set_t set;

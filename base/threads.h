@@ -1,4 +1,4 @@
-/* A pool of threads that run one function together. The caller is thread 0.
+/* A pool of threads that run one function together. The caller is thread 0. A pool belongs to the thread that made it.
  *
  * Between runs the workers spin for a short while (microseconds, decoding never gets past that) and then sleep. */
 #ifndef HEARTH_BASE_THREADS_H
@@ -9,11 +9,11 @@
 
 struct pool;
 
-/* Creates a pool of `n_threads` (1 or more) threads, the calling one included. */
+/* Creates a pool of `n_threads` (1 or more) threads, the calling one included. ST_NOMEM (logged): no memory, or the
+ * system gives no more threads. */
 status pool_create(int n_threads, struct pool **out);
 /* Joins the workers. NULL is fine. */
 void pool_destroy(struct pool *p);
-int pool_size(const struct pool *p);
 
 /* Calls fn(arg, begin, end, thread) until [0, n) is covered once, in pieces of at most `grain`, on all threads, and
  * returns when all of it is done. Which thread gets which piece is not determined: results must not depend on it.
@@ -21,7 +21,8 @@ int pool_size(const struct pool *p);
 typedef void pool_fn(void *arg, int64_t begin, int64_t end, int thread);
 void pool_for(struct pool *p, int64_t n, int64_t grain, pool_fn *fn, void *arg);
 
-/* Processors this process may use (affinity and cgroup respected by the system's mask), at least 1. */
+/* Processors that this process's affinity mask holds, cpusets included, at least 1. A quota of CPU time is not looked
+ * at. */
 int threads_available(void);
 
 #endif

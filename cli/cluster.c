@@ -74,8 +74,8 @@ static status check_memory(struct member *m)
     uint64_t limit = budgeted ? m->o->ram_budget : machine_bytes();
     if (need.total <= limit)
         return ST_OK;
-    log_error("%.2f GiB of memory needed (weights %.2f, KV cache of %u tokens %.2f, buffers %.2f), %s %.2f: give the rank "
-              "a smaller share (--shares, --plan), more ranks, or a shorter context (-c)", gib(need.total),
+    log_error("%.2f GiB of memory needed (weights %.2f, KV cache of %u tokens %.2f, buffers %.2f), %s %.2f: give the "
+              "rank a smaller share (--shares, --plan), more ranks, or a shorter context (-c)", gib(need.total),
               gib(need.weights), m->worker_options.n_ctx, gib(need.kv), gib(need.buffers),
               budgeted ? "the budget is" : "the machine has", gib(limit));
     return ST_BUDGET;

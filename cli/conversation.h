@@ -23,7 +23,8 @@ void conversation_drop_last(struct conversation *c);
 bool conversation_drop_oldest(struct conversation *c);
 void conversation_free(struct conversation *c);
 
-/* The tokens of the whole conversation, up to where the model's answer begins; malloc'ed, caller frees. */
+/* The tokens of the whole conversation, up to where the model's answer begins; malloc'ed, caller frees. Errors of
+ * chat_format and tokenizer_encode. */
 status conversation_encode(const struct conversation *c, const struct chat_template *format, const struct tokenizer *t,
                            int32_t **tokens, size_t *n);
 

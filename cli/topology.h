@@ -9,7 +9,7 @@
 struct topology;
 
 /* Looks at this machine, or, for tests, at the one that `synthetic` describes in hwloc's words ("node:2 core:8 pu:2").
- * ST_INTERNAL if hwloc cannot. */
+ * ST_INTERNAL (logged) if hwloc cannot, ST_NOMEM. */
 status topology_open(const char *synthetic, struct topology **out);
 void topology_close(struct topology *t);
 

@@ -40,16 +40,16 @@ static status send_all(struct transport *t, int kind, const void *data, size_t s
 static status compare(int rank, const struct wire_hello *own, const struct wire_hello *h)
 {
     if (h->version != own->version || strncmp(h->release, own->release, sizeof h->release) != 0)
-        log_error("rank %d runs hearth %s (protocol %u), rank 0 runs %s (protocol %u): install the same version everywhere",
-                  rank, h->release, h->version, own->release, own->version);
+        log_error("rank %d runs hearth %s (protocol %u), rank 0 runs %s (protocol %u): install the same version "
+                  "everywhere", rank, h->release, h->version, own->release, own->version);
     else if (h->failed)
         log_error("rank %d: %s", rank, h->reason);
     else if (h->file_bytes != own->file_bytes)
         log_error("rank %d has another model file: %" PRIu64 " bytes, rank 0's has %" PRIu64, rank, h->file_bytes,
                   own->file_bytes);
     else if (h->file_hash != own->file_hash)
-        log_error("rank %d has another model file: hash %016" PRIx64 ", rank 0's is %016" PRIx64 ", of the same size", rank,
-                  h->file_hash, own->file_hash);
+        log_error("rank %d has another model file: hash %016" PRIx64 ", rank 0's is %016" PRIx64 ", of the same size",
+                  rank, h->file_hash, own->file_hash);
     else if (h->plan_hash != own->plan_hash)
         log_error("rank %d has another plan: hash %016" PRIx64 ", rank 0's is %016" PRIx64, rank, h->plan_hash,
                   own->plan_hash);

@@ -1,4 +1,5 @@
-/* Start-up on rank 0: hears every rank, compares what they must agree in, and lets them load or sends them home. */
+/* Start-up on rank 0: hears every rank, compares what they must agree in, and lets them load or sends them home. Both
+ * functions wait for as long as it takes and belong to the thread that owns the transport. */
 #ifndef HEARTH_COORDINATOR_ROLL_CALL_H
 #define HEARTH_COORDINATOR_ROLL_CALL_H
 
@@ -8,11 +9,11 @@
 
 /* Waits for the HELLO of every other rank. All agree with `own`: sends WELCOME to all. If not, or if own->failed: one
  * line is logged (for own failure it was before), every rank gets FAILED, and ST_MISMATCH comes back.
- * hellos [n_ranks] receives each rank's hello, own included. */
+ * hellos [n_ranks] receives each rank's hello, own included. ST_FORMAT if a hello is none, ST_PEER if a rank dies. */
 status roll_call(struct transport *t, const struct wire_hello *own, struct wire_hello *hellos);
 
 /* Waits until every other rank has loaded. held_bytes [n_ranks] receives what each process holds (own entry untouched).
- * ST_PEER (logged) if one fails meanwhile. */
+ * ST_PEER (logged) if one fails or dies meanwhile, ST_FORMAT if its message is broken. */
 status roll_call_ready(struct transport *t, uint64_t *held_bytes);
 
 #endif

@@ -1,7 +1,9 @@
-/* One sequence: its tokens and what of them is in the ranks' KV caches. Not thread-safe.
+/* One sequence: its tokens and what of them is in the ranks' KV caches. It belongs to the thread that owns the
+ * transport and the own worker, for whoever waits here lets that worker run.
  *
  * A function that fails with ST_FULL (the context has no room for the tokens) or ST_USAGE (a token that the vocabulary
- * does not have) logs it and leaves the session as it was; after any other error the session is of no more use. */
+ * does not have) logs it and leaves the session as it was; after any other error (ST_PEER: a rank died or failed;
+ * ST_FORMAT: its answer is broken) the session is of no more use but for session_stop. */
 #ifndef HEARTH_COORDINATOR_SESSION_H
 #define HEARTH_COORDINATOR_SESSION_H
 
@@ -27,7 +29,7 @@ struct session_options {
     void *pump_arg;
 };
 
-/* ST_NOMEM. */
+/* ST_NOMEM (logged); the ranks have then been told to stop. */
 status session_create(const struct session_options *o, struct session **out);
 /* Tells every rank to stop, and frees the session; NULL is fine. */
 void session_stop(struct session *s);

@@ -23,9 +23,11 @@ enum {
     SUM_LANES = 16,   /* sums over a vector run in this many lanes */
 };
 
-/* A product that may be cut over ranks is summed in segments of SUM_SEGMENT columns (base/dtype.h), rounded
- * to multiples of 2^-30 by adding and subtracting this. On a common grid f64 sums below 2^22 are exact, so it does not
- * matter where the columns are cut, as long as it is between segments. */
+/* A product that may be cut over ranks is summed in segments of SUM_SEGMENT columns (base/dtype.h), each rounded to a
+ * multiple of 2^-30 by adding and subtracting this: the last bit of an f64 near 1.5 * 2^22 is worth 2^-30. (A segment
+ * of 2^21 or more, which would leave that binade, is such a multiple already: it was an f32.) f64 holds every multiple
+ * of 2^-30 below 2^23, so while sums stay below 2^22 no addition rounds, and neither their order nor where the columns
+ * are cut matters, as long as it is between segments. The grid costs at most 2^-31 per segment. */
 #define SEGMENT_GRID 0x1.8p22
 
 /* ---- weights ----------------------------------------------------------------------------------------------------
@@ -75,8 +77,9 @@ bool dtype_is_quantised(enum dtype type);
 struct kernels {
     const char *name; /* "scalar", "avx2", "avx512" */
 
-    /* Fills codes and blocks of tokens [token_begin, token_end) from f32. Per block of 32: amax = largest |f32|,
-     * scale = amax / 127, inverse = 127 / amax (0 if amax < 1e-30), code = round-to-nearest-even(f32 * inverse). */
+    /* Fills codes and blocks of tokens [token_begin, token_end) from f32, as ggml's Q8_0 does but with f32 scales. Per
+     * block of 32: amax = largest |f32|, scale = amax / 127, inverse = 127 / amax (0 if amax < 1e-30),
+     * code = round-to-nearest-even(f32 * inverse). */
     void (*quantize)(struct acts *a, int64_t token_begin, int64_t token_end);
 
     /* Completes blocks whose codes and scale are set (a received message): the three sums. */
@@ -95,17 +98,19 @@ struct kernels {
     void (*matmul_partial)(const struct packed *m, int64_t group_begin, int64_t group_end, const struct acts *a,
                            int64_t n_tokens, double *y /* [n_tokens, y_stride] f64 */, int64_t y_stride);
 
-    /* out = x * w * rsqrt, for one vector. Sum of squares in SUM_LANES lanes (lane i % 16, ascending, fma), lanes added
-     * pairwise (i and i+8, then +4, +2, +1); mean = sum / n; s = 1 / sqrtf(mean + eps); out = (x * s) * w. */
+    /* out = x * w * rsqrt, for one vector (Zhang and Sennrich, RMSNorm, 2019). Sum of squares in SUM_LANES lanes (lane
+     * i % 16, ascending, fma), lanes added pairwise (i and i+8, then +4, +2, +1); mean = sum / n;
+     * s = 1 / sqrtf(mean + eps); out = (x * s) * w. out may be x. */
     void (*rms_norm)(const float *x /* [n] */, const float *w /* [n] */, int64_t n, float eps, float *out /* [n] */);
 
-    /* Rotary position embedding of n_heads heads of head_dim, in place, the first 2 * half values of each head. Pair i
-     * is (2i, 2i+1), or (i, i+half) if neox. (a, b) -> (fma(a, cos, -(b * sin)), fma(a, sin, b * cos)), inner products
-     * rounded. */
+    /* Rotary position embedding (Su et al., RoFormer, 2021) of n_heads heads of head_dim, in place, the first 2 * half
+     * values of each head. Pair i is (2i, 2i+1), or (i, i+half) if neox. (a, b) -> (fma(a, cos, -(b * sin)),
+     * fma(a, sin, b * cos)), inner products rounded. */
     void (*rope)(float *x /* [n_heads, head_dim] */, const float *cos_sin /* [half cos, half sin] */, int64_t n_heads,
                  int64_t head_dim, int64_t half, bool neox);
 
-    /* out = silu(gate) * up; silu(g) = g / (1 + exp(-g)) with the exp of base/exactmath.h. out may be gate. */
+    /* out = silu(gate) * up (SwiGLU: Shazeer, 2020); silu(g) = g / (1 + exp(-g)) with the exp of base/exactmath.h. out
+     * may be gate. */
     void (*silu_mul)(const float *gate, const float *up, int64_t n, float *out /* [n] */);
 
     /* x += y. */
@@ -114,7 +119,7 @@ struct kernels {
     /* f32 to f16, round to nearest even. */
     void (*to_f16)(const float *x /* [n] */, int64_t n, uint16_t *out /* [n] */);
 
-    /* Attention scores of n_q query vectors against positions [pos_begin, pos_end) of one KV head:
+    /* Attention scores (Vaswani et al., 2017) of n_q query vectors against positions [pos_begin, pos_end) of a KV head:
      * s[q * s_stride + (p - pos_begin)] = scale * (sum over d ascending of fma(q[q][d], k[p][d], acc)), acc from +0.
      * K is tiled: k[p][d] lies at k[((p / KV_TILE) * head_dim + d) * KV_TILE + p % KV_TILE], f16. pos_begin is a
      * multiple of KV_TILE; up to KV_TILE - 1 values past pos_end may be written (s_stride has room for them). */

@@ -1,8 +1,8 @@
 /* How a packed group of 16 rows is laid out, and what a block of 32 columns contributes to its rows' sums.
  *
  * A group is a run of blocks, each its scales and then its codes: one stream that a kernel reads from front to back and
- * the hardware prefetches. (Scales in a plane of their own cost a third of the speed.) Groups of K types have supers in
- * front of every 8 blocks.
+ * the hardware prefetches. (Scales apart from their codes cost a third of the speed.) Groups of K types have supers
+ * in front of every 8 blocks.
  *
  *   supers   K types: f16 d[16] (and f16 dmin[16] if the type has minima)
  *   scales   [16 rows] each:
@@ -33,7 +33,7 @@
 #include "kernels/kernels.h"
 
 struct layout {
-    uint8_t low_bits, high_bits; /* bits of a code, as split over planes */
+    uint8_t low_bits, high_bits; /* bits of a code in its low and in its high part */
     uint8_t offset;              /* value = D * (code - offset) + M; a power of two or 0 */
     uint8_t offset_shift;        /* log2(offset) */
     bool k, halves, minima;      /* super-blocks; a scale per 16 columns; M present */
@@ -90,10 +90,10 @@ static inline __attribute__((always_inline)) struct place layout_place(struct la
 struct block {
     uint32_t quad[8];    /* codes, a byte each */
     uint16_t d, m;       /* f16: scale, and m or dmin (0 if the type has none) */
-    uint8_t sc[2], mn[2]; /* K types: scales and minima of the two halves (equal for one scale); i8 in K16 without minima */
+    uint8_t sc[2], mn[2]; /* K types: scales, minima of the halves (equal for one scale); i8 in K16 without minima */
 };
 
-/* Decodes block `index` (of 32 columns) of a row that starts at src. */
+/* Decodes block `index` (of 32 columns) of a row that starts at src, in the file's layout (ggml's block types). */
 void block_decode(enum dtype type, const uint8_t *src, int64_t index, struct block *b);
 
 static inline float f32_of_bits(uint32_t u)

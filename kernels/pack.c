@@ -12,7 +12,8 @@ void packed_shape(struct packed *m, enum dtype type, int64_t rows, int64_t cols)
     if (dtype_is_quantised(type)) {
         struct layout l = layout_of(type);
         size_t nb = (size_t)cols / ACT_BLOCK;
-        m->group_bytes = nb * (layout_code_bytes(l) + layout_scale_bytes(l)) + nb / SUPER_BLOCKS * layout_super_bytes(l);
+        m->group_bytes = nb * (layout_code_bytes(l) + layout_scale_bytes(l));
+        m->group_bytes += nb / SUPER_BLOCKS * layout_super_bytes(l);
     } else {
         m->group_bytes = (size_t)cols * ROW_GROUP * (type == DT_F32 ? 4 : 2);
     }
@@ -21,7 +22,7 @@ void packed_shape(struct packed *m, enum dtype type, int64_t rows, int64_t cols)
 
 size_t packed_bytes(const struct packed *m) { return (size_t)m->groups * m->group_bytes; }
 
-/* Writes the codes of row r of a block into the code plane. */
+/* Writes row r's codes into a block's. */
 static void put_codes(struct layout l, const uint32_t quad[8], int r, uint8_t *codes)
 {
     uint32_t word[8];

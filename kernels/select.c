@@ -7,8 +7,8 @@
 #if HEARTH_X86
 #include <cpuid.h>
 
-/* What the CPU has and the operating system saves on a context switch (XGETBV, Intel SDM vol. 1, 13.3): a feature that is
- * announced but not enabled would fault. */
+/* What the CPU has and the operating system saves on a context switch (XGETBV, Intel SDM vol. 1, 13.3): a feature that
+ * is announced but not enabled would fault. */
 static uint64_t enabled_state(void)
 {
     uint32_t a, b, c, d;

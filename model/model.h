@@ -62,14 +62,16 @@ struct model {
 };
 
 /* Opens `path`, reads the hyper-parameters, finds every tensor and checks its shape and type. ST_UNSUPPORTED names an
- * unknown architecture or type, ST_FORMAT a wrong or missing key or tensor (name, expected and actual shape). */
+ * unknown architecture or type, ST_FORMAT a wrong or missing key or tensor (name, expected and actual shape); ST_IO,
+ * ST_NOMEM as gguf_open. All are logged. model_free gives it back. */
 status model_load(const char *path, struct model **out);
 /* The same over an open file, which then belongs to the model, also on failure. */
 status model_from_gguf(struct gguf *g, struct model **out);
 void model_free(struct model *m); /* NULL is fine */
 
-/* The boundaries of neuron shards lie on multiples of this, except for the end at d_ff: the largest block along the neurons of any layer's down projection, at least
- * SUM_SEGMENT (256 for K types). Blocks of a transposed down projection run across the neurons and do not count. */
+/* The boundaries of neuron shards lie on multiples of this, except for the end at d_ff: SUM_SEGMENT, or the block along
+ * the neurons of any layer's down projection if that is larger (256 for K types). Blocks of a transposed down
+ * projection run across the neurons and do not count. */
 int64_t model_neuron_unit(const struct model *m);
 /* "SiLU", as inspect prints it. */
 const char *model_activation(const struct model *m);

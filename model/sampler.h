@@ -1,5 +1,5 @@
 /* From logits to one token. The same logits, parameters, seed and history give the same token on every machine: the
- * generator is xoshiro256** (Blackman and Vigna, 2018), the exponential base/exactmath.h's. A sampler is one thread's. */
+ * generator is xoshiro256** (Blackman and Vigna, 2018), the exponential base/exactmath.h's. One thread per sampler. */
 #ifndef HEARTH_MODEL_SAMPLER_H
 #define HEARTH_MODEL_SAMPLER_H
 

@@ -17,7 +17,7 @@
 struct tokenizer;
 
 /* Reads the vocabulary. `g` must outlive the tokenizer. ST_UNSUPPORTED names an unknown tokenizer or pre-tokenizer,
- * ST_FORMAT a broken vocabulary. */
+ * ST_FORMAT a broken vocabulary; ST_NOMEM; ST_INTERNAL if PCRE2 fails. All are logged. */
 status tokenizer_create(const struct gguf *g, struct tokenizer **out);
 void tokenizer_free(struct tokenizer *t); /* NULL is fine */
 
@@ -31,9 +31,9 @@ bool tokenizer_adds_bos(const struct tokenizer *t);
 /* The id of the token whose text is exactly `text`, or -1. */
 int32_t tokenizer_find(const struct tokenizer *t, const char *text);
 
-/* Encodes text [n bytes]. add_special: the file's BOS/EOS rules apply. parse_special: special tokens written in the text
- * ("<|im_start|>") become their ids; otherwise they are plain text. *ids is malloc'ed (caller frees), *n_ids its count.
- * O(n log n). ST_NOMEM, ST_USAGE (more than 1 GiB of text). */
+/* Encodes text [n bytes]. add_special: the file's BOS/EOS rules apply. parse_special: special tokens written in the
+ * text ("<|im_start|>") become their ids; otherwise they are plain text. *ids is malloc'ed (caller frees), *n_ids its
+ * count. O(n log n). ST_NOMEM, ST_USAGE (more than 1 GiB of text). */
 status tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, bool add_special, bool parse_special,
                         int32_t **ids, size_t *n_ids);
 

@@ -248,8 +248,8 @@ void model_free(struct model *m)
 
 int64_t model_neuron_unit(const struct model *m)
 {
-    /* Blocks are 1, 32 or 256: the largest of them and the segment is a multiple of the others. Only blocks that run along the neurons
-     * count; those of a transposed down projection do not. */
+    /* Blocks are 1, 32 or 256: the largest of them and the segment is a multiple of the others. Only blocks that run
+     * along the neurons count; those of a transposed down projection do not. */
     int64_t unit = SUM_SEGMENT;
     for (int i = 0; i < m->hp.n_layers; i++) {
         const struct matrix *down = &m->layers[i].down;

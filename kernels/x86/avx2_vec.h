@@ -59,7 +59,10 @@ static inline vi vi_round(vf x) { return VI(_mm256_cvtps_epi32(x.a), _mm256_cvtp
 static inline vi vi_bits(vf x) { return VI(_mm256_castps_si256(x.a), _mm256_castps_si256(x.b)); }
 static inline vf vf_bits(vi x) { return VF(_mm256_castsi256_ps(x.a), _mm256_castsi256_ps(x.b)); }
 static inline __m128i load128(const void *p) { return _mm_loadu_si128((const __m128i *)p); }
-static inline vf vf_of_f16(const uint16_t *p) { return VF(_mm256_cvtph_ps(load128(p)), _mm256_cvtph_ps(load128(p + 8))); }
+static inline vf vf_of_f16(const uint16_t *p)
+{
+    return VF(_mm256_cvtph_ps(load128(p)), _mm256_cvtph_ps(load128(p + 8)));
+}
 static inline vf vf_of_bf16(const uint16_t *p)
 {
     return VF(_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load128(p)), 16)),
@@ -144,7 +147,10 @@ static inline __m256i dot_ymm(__m256i acc, __m256i codes, __m256i x)
 {
     return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(codes, x), _mm256_set1_epi16(1)));
 }
-static inline vi vi_dot(vi acc, vi codes, quad_x x) { return VI(dot_ymm(acc.a, codes.a, x), dot_ymm(acc.b, codes.b, x)); }
+static inline vi vi_dot(vi acc, vi codes, quad_x x)
+{
+    return VI(dot_ymm(acc.a, codes.a, x), dot_ymm(acc.b, codes.b, x));
+}
 /* 8-bit codes: as signed weights w, |w| times sign(w) x: 128 * 127 * 2 still fits 16 bits. No bias is left. */
 static inline __m256i dot8_ymm(__m256i acc, __m256i codes, __m256i x)
 {

@@ -1,5 +1,5 @@
-/* Attention over the f16 KV cache, in the words of *_vec.h. Scores: a lane is a position. Mix: a lane is a dimension. So
- * both sums run in the reference's order. Queries that share a KV head share its loads. */
+/* Attention over the f16 KV cache, in the words of *_vec.h. Scores: a lane is a position. Mix: a lane is a dimension.
+ * So both sums run in the reference's order. Queries that share a KV head share its loads. */
 #ifndef HEARTH_KERNELS_X86_VEC_ATTENTION_H
 #define HEARTH_KERNELS_X86_VEC_ATTENTION_H
 

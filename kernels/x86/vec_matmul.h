@@ -267,17 +267,17 @@ INLINE void multiply(enum dtype type, const struct packed *m, int64_t group_begi
 
 /* Two functions of its own for each type keep compile times and register allocation sane. */
 typedef void multiply_fn(const struct packed *, int64_t, int64_t, const struct acts *, int64_t, struct product);
-#define MULTIPLY(type)                                                                                                  \
-    static __attribute__((noinline)) void multiply_##type(const struct packed *m, int64_t g0, int64_t g1,               \
-                                                          const struct acts *a, int64_t n, struct product out)          \
-    {                                                                                                                   \
-        multiply(DT_##type, m, g0, g1, a, n, (struct product){out.y, NULL, out.stride});                                \
-    }                                                                                                                   \
-    static __attribute__((noinline)) void partial_##type(const struct packed *m, int64_t g0, int64_t g1,                \
-                                                         const struct acts *a, int64_t n, struct product out)           \
-    {                                                                                                                   \
-        if (out.partial)                                                                                                \
-            multiply(DT_##type, m, g0, g1, a, n, (struct product){NULL, out.partial, out.stride});                      \
+#define MULTIPLY(type)                                                                                                 \
+    static __attribute__((noinline)) void multiply_##type(const struct packed *m, int64_t g0, int64_t g1,              \
+                                                          const struct acts *a, int64_t n, struct product out)         \
+    {                                                                                                                  \
+        multiply(DT_##type, m, g0, g1, a, n, (struct product){out.y, NULL, out.stride});                               \
+    }                                                                                                                  \
+    static __attribute__((noinline)) void partial_##type(const struct packed *m, int64_t g0, int64_t g1,               \
+                                                         const struct acts *a, int64_t n, struct product out)          \
+    {                                                                                                                  \
+        if (out.partial)                                                                                               \
+            multiply(DT_##type, m, g0, g1, a, n, (struct product){NULL, out.partial, out.stride});                     \
     }
 MULTIPLY(F32)
 MULTIPLY(F16)
