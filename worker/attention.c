@@ -9,22 +9,8 @@ struct attention {
     struct worker *w;
     struct stage_layer *l;
     uint32_t position, n;
-    bool quantise; /* q, k and v read quantised activations */
     int64_t tokens_per_piece, pieces_per_head;
 };
-
-static void norm_tokens(void *arg, int64_t begin, int64_t end, int thread)
-{
-    struct attention *a = arg;
-    struct stage *s = &a->w->stage;
-    const struct hparams *hp = &a->w->o.model->hp;
-    (void)thread;
-    for (int64_t t = begin; t < end; t++)
-        a->w->o.kernels->rms_norm(s->x + t * hp->d_model, a->l->attn_norm, hp->d_model, hp->norm_eps,
-                                  s->in.f32 + t * hp->d_model);
-    if (a->quantise)
-        a->w->o.kernels->quantize(&s->in, begin, end);
-}
 
 /* Groups of q, k and v, counted through. */
 static void project_groups(void *arg, int64_t begin, int64_t end, int thread)
@@ -142,12 +128,12 @@ void attention_block(struct worker *w, struct stage_layer *l, uint32_t position,
     const struct hparams *hp = &w->o.model->hp;
     int64_t shared = hp->n_heads / hp->n_kv_heads;
     struct attention a = {.w = w, .l = l, .position = position, .n = n};
-    a.quantise = dtype_is_quantised(l->q.type) || dtype_is_quantised(l->k.type) || dtype_is_quantised(l->v.type);
     a.tokens_per_piece = QUERY_ROWS / shared;
     a.pieces_per_head = (n + a.tokens_per_piece - 1) / a.tokens_per_piece;
     int64_t groups = l->q.groups + l->k.groups + l->v.groups;
 
-    pool_for(w->pool, n, 4, norm_tokens, &a);
+    norm_tokens(w, l->attn_norm, n,
+                dtype_is_quantised(l->q.type) || dtype_is_quantised(l->k.type) || dtype_is_quantised(l->v.type));
     pool_for(w->pool, groups, group_grain(w, groups), project_groups, &a);
     pool_for(w->pool, n, 4, rotate_tokens, &a);
     pool_for(w->pool, hp->n_kv_heads * a.pieces_per_head, 1, attend_pieces, &a);

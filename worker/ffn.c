@@ -3,25 +3,6 @@
 #include "base/log.h"
 #include "worker/internal.h"
 
-struct norm {
-    struct worker *w;
-    const float *weight;
-    bool quantise;
-};
-
-static void norm_tokens(void *arg, int64_t begin, int64_t end, int thread)
-{
-    struct norm *a = arg;
-    struct stage *s = &a->w->stage;
-    const struct hparams *hp = &a->w->o.model->hp;
-    (void)thread;
-    for (int64_t t = begin; t < end; t++)
-        a->w->o.kernels->rms_norm(s->x + t * hp->d_model, a->weight, hp->d_model, hp->norm_eps,
-                                  s->in.f32 + t * hp->d_model);
-    if (a->quantise)
-        a->w->o.kernels->quantize(&s->in, begin, end);
-}
-
 static status take_partial(struct worker *w, struct arrival *a, int layer, uint64_t step, uint32_t n)
 {
     struct wire_partial p;
@@ -45,9 +26,8 @@ static status take_partial(struct worker *w, struct arrival *a, int layer, uint6
 status ffn_block(struct worker *w, int layer, uint64_t step, uint32_t n)
 {
     struct stage *s = &w->stage;
-    struct norm norm = {w, s->layers[layer - s->first].ffn_norm, owners_want_q8(w, layer)};
     int expected;
-    pool_for(w->pool, n, 4, norm_tokens, &norm);
+    norm_tokens(w, s->layers[layer - s->first].ffn_norm, n, owners_want_q8(w, layer));
     status st = owners_ask(w, layer, step, n, &expected);
     if (st)
         return st;

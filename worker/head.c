@@ -5,28 +5,6 @@
 #include "base/log.h"
 #include "worker/internal.h"
 
-struct product {
-    struct worker *w;
-    const struct acts *x;
-    uint32_t n;
-    float *logits;
-    int64_t stride;
-};
-
-static void compute_groups(void *arg, int64_t begin, int64_t end, int thread)
-{
-    struct product *p = arg;
-    (void)thread;
-    p->w->o.kernels->matmul(&p->w->rows.weights, begin, end, p->x, p->n, p->logits, p->stride);
-}
-
-void rows_compute(struct worker *w, const struct acts *x, uint32_t n, float *logits, int64_t stride)
-{
-    struct product p = {w, x, n, logits, stride};
-    const int64_t groups = w->rows.weights.groups;
-    pool_for(w->pool, groups, group_grain(w, groups), compute_groups, &p);
-}
-
 /* Puts an owner's rows in their place. */
 static status take_logits(struct worker *w, struct arrival *a, int layer, uint64_t step, uint32_t n)
 {

@@ -120,6 +120,8 @@ void be_idle(unsigned *polls);
 
 /* stage.c */
 status stage_run(struct worker *w, const struct arrival *a);
+/* norm.c: stage.in = norm(x), quantised too if kernels will read it so, for n tokens. */
+void norm_tokens(struct worker *w, const float *weight, uint32_t n, bool quantise);
 /* attention.c: x += attention(norm(x)), for n tokens from position on. */
 void attention_block(struct worker *w, struct stage_layer *layer, uint32_t position, uint32_t n);
 /* kv.c: stores token t's key and value at a position. */
@@ -144,7 +146,7 @@ status ffn_block(struct worker *w, int layer, uint64_t step, uint32_t n);
 /* shard.c: sum[n, d] = the part of this rank's neurons. */
 void shard_compute(struct worker *w, int layer, const struct acts *x, uint32_t n, double *sum);
 status shard_serve(struct worker *w, struct arrival *a);
-/* head.c: logits[t * stride + i] of this rank's rows, for n tokens. */
+/* logits[t * stride + i] = own row i times x, for n tokens. */
 void rows_compute(struct worker *w, const struct acts *x, uint32_t n, float *logits, int64_t stride);
 /* merge.c: x += the sum of all owners' partial sums. */
 void merge_partials(struct worker *w, int layer, uint32_t n);
@@ -154,7 +156,12 @@ status head_run(struct worker *w, const struct wire_step *s);
 status head_acknowledge(struct worker *w);
 
 /* How many of n groups a thread takes at a time: small enough to share evenly, large enough to stay in cache. */
-int64_t group_grain(const struct worker *w, int64_t groups);
+static inline int64_t group_grain(const struct worker *w, int64_t groups)
+{
+    enum { PIECES_PER_THREAD = 4, MOST_GROUPS = 16 };
+    int64_t grain = groups / (w->o.n_threads * PIECES_PER_THREAD);
+    return grain < 1 ? 1 : grain > MOST_GROUPS ? MOST_GROUPS : grain;
+}
 /* acts of tokens [t, t + 1), columns [begin, begin + cols). */
 static inline struct acts acts_slice(const struct acts *a, int64_t t, int64_t begin, int64_t cols)
 {

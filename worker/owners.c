@@ -4,6 +4,8 @@
 #include "base/log.h"
 #include "worker/internal.h"
 
+_Static_assert(PLAN_MAX_RANKS <= 64, "ranks are the bits of a word");
+
 static bool is_output(const struct worker *w, int layer) { return layer == w->o.model->hp.n_layers; }
 
 bool owner_of(const struct worker *w, int layer, int rank)
@@ -69,15 +71,30 @@ status owners_ask(struct worker *w, int layer, uint64_t step, uint32_t n, int *e
     return ST_OK;
 }
 
+/* Every owner answers once. */
+static status take_once(const struct worker *w, const struct arrival *a, int layer, uint64_t *answered)
+{
+    const uint64_t bit = UINT64_C(1) << a->from;
+    if (a->from == w->rank || !owner_of(w, layer, a->from) || *answered & bit) {
+        log_error("rank %d: an answer for layer %d from rank %d, which was not asked or has answered", w->rank, layer,
+                  a->from);
+        return ST_FORMAT;
+    }
+    *answered |= bit;
+    return ST_OK;
+}
+
 status owners_await(struct worker *w, int layer, uint64_t step, uint32_t n, int expected, int kind, take_answer *take)
 {
+    uint64_t answered = 0; /* ranks, a bit each */
     unsigned polls = 0;
     while (expected > 0) {
         struct arrival a;
         bool found;
         status st = serve_or_find(w, 1u << kind, &a, &found);
         if (!st && found) {
-            st = take(w, &a, layer, step, n);
+            st = take_once(w, &a, layer, &answered);
+            st = st ? st : take(w, &a, layer, step, n);
             expected--;
             polls = 0;
         } else if (!st) {

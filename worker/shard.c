@@ -1,4 +1,5 @@
-/* An owner's work: its neurons' part of one layer's FFN, down(silu(gate x) * up x) (Shazeer, GLU Variants, 2020). */
+/* An owner's work: its neurons' part of one layer's FFN, down(silu(gate x) * up x) (Shazeer, GLU Variants, 2020), and its
+ * rows of the output matrix. */
 #include <string.h>
 
 #include "base/log.h"
@@ -50,6 +51,28 @@ void shard_compute(struct worker *w, int layer, const struct acts *x, uint32_t n
     p.quantise = dtype_is_quantised(s->down.type);
     pool_for(w->pool, pairs, (group_grain(w, s->gate.groups) + 1) / 2, activate_groups, &p);
     pool_for(w->pool, s->down.groups, group_grain(w, s->down.groups), project_down, &p);
+}
+
+struct product {
+    struct worker *w;
+    const struct acts *x;
+    uint32_t n;
+    float *logits;     /* [n, stride], from the first own row on */
+    int64_t stride;
+};
+
+static void multiply_rows(void *arg, int64_t begin, int64_t end, int thread)
+{
+    struct product *p = arg;
+    (void)thread;
+    p->w->o.kernels->matmul(&p->w->rows.weights, begin, end, p->x, p->n, p->logits, p->stride);
+}
+
+void rows_compute(struct worker *w, const struct acts *x, uint32_t n, float *logits, int64_t stride)
+{
+    struct product p = {w, x, n, logits, stride};
+    const int64_t groups = w->rows.weights.groups;
+    pool_for(w->pool, groups, group_grain(w, groups), multiply_rows, &p);
 }
 
 /* x of a request as kernels read it. */

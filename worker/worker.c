@@ -15,13 +15,6 @@ struct wire_limits worker_limits(const struct worker_options *o)
                                 .d_model = (uint32_t)o->model->hp.d_model};
 }
 
-int64_t group_grain(const struct worker *w, int64_t groups)
-{
-    enum { PIECES_PER_THREAD = 4, MOST_GROUPS = 16 };
-    int64_t grain = groups / (w->o.n_threads * PIECES_PER_THREAD);
-    return grain < 1 ? 1 : grain > MOST_GROUPS ? MOST_GROUPS : grain;
-}
-
 /* Frees what worker_lay_out took from the heap. */
 static void free_tables(struct worker *w)
 {
