@@ -14,7 +14,7 @@
 #include "base/log.h"
 
 /* How long a worker spins for the next run before it sleeps. Decoding starts one every few microseconds. */
-enum { SPINS_BEFORE_YIELD = 4000, YIELDS_BEFORE_SLEEP = 200 };
+enum { SPINS_BEFORE_YIELD = 4000, YIELDS_BEFORE_SLEEP = 2000 };
 
 struct worker {
     struct pool *pool;

@@ -260,9 +260,14 @@ static status lead(struct cluster *c)
     }
     st = roll_call_ready(m->transport, held);
     held[0] = held_bytes();
-    if (!st && !c->o.quiet)
+    if (st)
+        return st;
+    if (!c->o.quiet)
         print_memory(c, hellos, held);
-    return st ? st : open_session(c);
+    st = open_session(c);
+    if (st)
+        worker_fail(m->transport, "rank 0 could not open a session");
+    return st;
 }
 
 static status serve_alone(const struct cluster_options *o, struct transport *t)
