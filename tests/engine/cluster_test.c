@@ -93,7 +93,7 @@ static void vary(struct cluster_options *o, int i)
     while (kernels_available(n_tables))
         n_tables++;
     o->n_batch = batches[i % 5];
-    o->threads = o->ranks < 3 ? 1 + i % 3 : 1 + (i % 4 == 0); /* waiting threads spin: many of them take long */
+    o->threads = o->ranks == 1 ? 1 + i % 3 : 1 + (i % 4 == 0); /* waiting threads spin: many of them take long */
     o->kernels = kernels_available(i % n_tables)->name;
 }
 

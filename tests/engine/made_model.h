@@ -65,8 +65,11 @@ static inline struct made_block made_block_of(enum dtype type)
 
 static inline void made_half(uint8_t *at, float value)
 {
+    static const struct kernels *scalar; /* looked up once: a virtual machine takes long to say what it is */
     uint16_t half;
-    kernels_available(0)->to_f16(&value, 1, &half);
+    if (!scalar)
+        scalar = kernels_available(0);
+    scalar->to_f16(&value, 1, &half);
     memcpy(at, &half, sizeof half);
 }
 
