@@ -105,7 +105,7 @@ def run_hearth(hearth, model, threads, n_prompt, n_decode, launcher=(), extra=()
 
 
 def mpirun():
-    command = ["mpirun", "-np", "2", "--oversubscribe"]
+    command = ["mpirun", "-np", "2", "--bind-to", "none"]
     if os.geteuid() == 0:
         command.append("--allow-run-as-root")
     return command
@@ -231,7 +231,11 @@ def write_report(args, rows, ranks, first_token_s):
                  with_goal(two["decode"] / one["decode"], 1.4)],
                 ["prompt (128), tok/s", f"{one['prompt']:.0f}", f"{two['prompt']:.0f}",
                  f"{two['prompt'] / one['prompt']:.2f}"],
+                ["read bandwidth of as many cores, GB/s", f"{one['peak']:.1f}", f"{two['peak']:.1f}",
+                 f"{two['peak'] / one['peak']:.2f}"],
             ]),
+            "Two ranks on one machine share its memory: where decoding is bound by it, they gain no more than a second"
+            " core adds to the bandwidth. Two machines have twice of it.",
         ]
     if first_token_s is not None:
         parts += [
