@@ -69,7 +69,6 @@ status session_create(const struct session_options *o, struct session **out)
     return ST_OK;
 err:
     log_error("out of memory for a session");
-    tell_stop(o->transport);
     session_free(s);
     return ST_NOMEM;
 }

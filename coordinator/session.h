@@ -29,7 +29,7 @@ struct session_options {
     void *pump_arg;
 };
 
-/* ST_NOMEM (logged); the ranks have then been told to stop. */
+/* ST_NOMEM (logged); the other ranks know nothing of it then. */
 status session_create(const struct session_options *o, struct session **out);
 /* Tells every rank to stop, and frees the session; NULL is fine. */
 void session_stop(struct session *s);
