@@ -1,45 +1,35 @@
 #include "cli/bandwidth.h"
 
+#include <stdatomic.h>
 #include <stdint.h>
+#include <string.h>
 #include <unistd.h>
 #include "base/arena.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/threads.h"
+#include "kernels/kernels.h"
 
-enum { ROUNDS = 12, STREAMS = 8 };
-
-typedef int64_t vector __attribute__((vector_size(64)));
+enum { ROUNDS = 12, UNIT = 4096 /* bytes, the grain of a thread's part */ };
 
 struct scan {
-    const vector *data;
-    int64_t n; /* vectors */
-    _Alignas(64) int64_t sums[64]; /* of each thread, so that the reads cannot be left out */
+    const struct kernels *kernels;
+    uint32_t *data;
+    _Atomic uint32_t sum; /* so that the reads cannot be left out */
 };
 
 static void fill(void *arg, int64_t begin, int64_t end, int thread)
 {
     struct scan *s = arg;
-    vector *data = (vector *)s->data;
-    for (int64_t i = begin; i < end; i++)
-        data[i] = (vector){i, thread};
+    memset((uint8_t *)s->data + begin * UNIT, thread + 1, (size_t)(end - begin) * UNIT);
 }
 
-/* Several sums, so that no addition waits for the one before. */
-static void sum(void *arg, int64_t begin, int64_t end, int thread)
+static void read_part(void *arg, int64_t begin, int64_t end, int thread)
 {
     struct scan *s = arg;
-    const vector *v = s->data;
-    vector sums[STREAMS] = {{0}};
-    int64_t i = begin;
-    for (; i + STREAMS <= end; i += STREAMS)
-        for (int k = 0; k < STREAMS; k++)
-            sums[k] += v[i + k];
-    for (; i < end; i++)
-        sums[0] += v[i];
-    for (int k = 1; k < STREAMS; k++)
-        sums[0] += sums[k];
-    s->sums[thread % 64] += sums[0][0] ^ sums[0][1];
+    const int64_t words = UNIT / (int64_t)sizeof *s->data;
+    (void)thread;
+    s->sum += s->kernels->read_words(s->data + begin * words, (end - begin) * words);
 }
 
 /* A gigabyte, less where the machine has less than four of them free. */
@@ -58,26 +48,24 @@ status bandwidth_read_peak(int threads, double *gb_per_s)
     struct scan scan = {0};
     int64_t bytes = buffer_bytes();
     arena_dry(&arena);
-    status st = arena_map(&arena, (size_t)bytes);
+    status st = kernels_select(NULL, &scan.kernels);
+    if (st == ST_OK)
+        st = arena_map(&arena, (size_t)bytes);
     if (st != ST_OK)
         return st;
     st = pool_create(threads, &pool);
     if (st != ST_OK)
         goto unmap;
     scan.data = arena_alloc(&arena, (size_t)bytes);
-    scan.n = bytes / (int64_t)sizeof(vector);
-    int64_t grain = (scan.n + threads - 1) / threads;
+    int64_t units = bytes / UNIT, grain = (units + threads - 1) / threads;
     double best_s = 1e9;
-    volatile int64_t used;
-    pool_for(pool, scan.n, grain, fill, &scan);
+    pool_for(pool, units, grain, fill, &scan);
     for (int round = 0; round < ROUNDS; round++) {
         double start = clock_s();
-        pool_for(pool, scan.n, grain, sum, &scan);
+        pool_for(pool, units, grain, read_part, &scan);
         double took = clock_s() - start;
         best_s = took < best_s ? took : best_s;
-        used = scan.sums[0];
     }
-    (void)used;
     *gb_per_s = (double)bytes / best_s / 1e9;
     pool_destroy(pool);
 unmap:

@@ -134,6 +134,10 @@ struct kernels {
      * [begin[q], end[q]) only; w[q][p] lies at w[q * w_stride + p - w_origin]. v: [positions, head_dim] f16. */
     void (*attn_mix)(const float *w, int64_t w_stride, int64_t w_origin, int64_t n_q, const int64_t *begin,
                      const int64_t *end, const uint16_t *v, int64_t head_dim, float *out, int64_t out_stride);
+
+    /* The sum of n 32-bit words, n a multiple of 64, modulo 2^32: reads memory as fast as this instruction set can, for
+     * measuring it. */
+    uint32_t (*read_words)(const uint32_t *p /* [n] */, int64_t n);
 };
 
 /* The table for this machine: `name` is "scalar", "avx2", "avx512" or NULL for the fastest that CPUID, XGETBV and the

@@ -264,6 +264,14 @@ static void attn_mix(const float *w, int64_t w_stride, int64_t w_origin, int64_t
     }
 }
 
+static uint32_t read_words(const uint32_t *p, int64_t n)
+{
+    uint32_t sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += p[i];
+    return sum;
+}
+
 const struct kernels kernels_scalar = {
     .name = "scalar",
     .quantize = quantize,
@@ -278,4 +286,5 @@ const struct kernels kernels_scalar = {
     .attn_scores = attn_scores,
     .softmax = softmax,
     .attn_mix = attn_mix,
+    .read_words = read_words,
 };

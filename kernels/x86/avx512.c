@@ -20,4 +20,5 @@ const struct kernels kernels_avx512 = {
     .attn_scores = attn_scores,
     .softmax = softmax,
     .attn_mix = attn_mix,
+    .read_words = read_words,
 };

@@ -139,6 +139,21 @@ static void to_f16(const float *x, int64_t n, uint16_t *out)
     }
 }
 
+/* Several sums, so that no addition waits for the one before. */
+static uint32_t read_words(const uint32_t *p, int64_t n)
+{
+    vi sum[4] = {vi_zero(), vi_zero(), vi_zero(), vi_zero()};
+    uint32_t lane[LANES], all = 0;
+    for (int64_t i = 0; i < n; i += 4 * LANES)
+        for (int k = 0; k < 4; k++)
+            sum[k] = vi_add(sum[k], vi_load(p + i + k * LANES));
+    sum[0] = vi_add(vi_add(sum[0], sum[1]), vi_add(sum[2], sum[3]));
+    memcpy(lane, &sum[0], sizeof lane);
+    for (int i = 0; i < LANES; i++)
+        all += lane[i];
+    return all;
+}
+
 static void softmax(float *x, int64_t n)
 {
     float max = x[0];
