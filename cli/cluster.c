@@ -169,12 +169,24 @@ static void *serve_thread(void *arg)
     return NULL;
 }
 
+/* This process's endpoint among those of mpirun. */
+static status open_mpi(struct transport **t)
+{
+    status st = transport_mpi_create(t);
+    if (st || (*t)->n_ranks <= PLAN_MAX_RANKS)
+        return st;
+    if ((*t)->rank == 0)
+        log_error("mpirun started %d ranks: at most %d", (*t)->n_ranks, PLAN_MAX_RANKS);
+    transport_destroy(*t);
+    return ST_USAGE;
+}
+
 /* The endpoint of every rank in this process. */
 static status open_transports(const struct cluster_options *o, int *n, struct transport **t)
 {
     if (transport_mpi_launched()) {
         *n = 1;
-        return transport_mpi_create(t);
+        return open_mpi(t);
     }
     *n = o->ranks > 0 ? o->ranks : 1;
     if (*n > PLAN_MAX_RANKS) {
@@ -209,7 +221,10 @@ static status pump_own(void *arg, bool *handled)
 {
     struct cluster *c = arg;
     bool stopped;
-    return worker_poll(c->own.worker, handled, &stopped);
+    status st = worker_poll(c->own.worker, handled, &stopped);
+    if (st && st != ST_PEER) /* whoever waits for this rank's part must not wait for ever */
+        worker_fail(c->own.transport, "rank 0 could not go on");
+    return st;
 }
 
 static void print_memory(const struct cluster *c, const struct wire_hello *hellos, const uint64_t *held)
@@ -233,8 +248,13 @@ static status open_session(struct cluster *c)
                                       .last_stage = plan_last_stage(m->plan),
                                       .pump = pump_own,
                                       .pump_arg = c};
-    for (int r = 0; r < m->transport->n_ranks; r++)
-        c->bytes_per_token += worker_bytes_per_token(&m->worker_options, r);
+    for (int r = 0; r < m->transport->n_ranks; r++) {
+        uint64_t bytes;
+        status st = worker_bytes_per_token(&m->worker_options, r, &bytes);
+        if (st)
+            return st;
+        c->bytes_per_token += bytes;
+    }
     return session_create(&o, &c->session);
 }
 

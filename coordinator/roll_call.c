@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "base/log.h"
+#include "placement/plan.h"
 
 /* Waits for a message of one of `kinds`, at most cap bytes. Start-up is not a hot path: it sleeps between polls. */
 static status await(struct transport *t, uint32_t kinds, struct arrival *a, void *buffer, size_t cap)
@@ -61,26 +62,41 @@ static status compare(int rank, const struct wire_hello *own, const struct wire_
     return ST_MISMATCH;
 }
 
-status roll_call(struct transport *t, const struct wire_hello *own, struct wire_hello *hellos)
+/* Every other rank's hello, once. */
+static status hear_all(struct transport *t, struct wire_hello *hellos)
 {
     uint8_t message[WIRE_HELLO_MAX];
-    status verdict = own->failed ? ST_MISMATCH : ST_OK;
-    hellos[0] = *own;
+    bool heard[PLAN_MAX_RANKS] = {[0] = true};
     for (int i = 1; i < t->n_ranks; i++) {
         struct arrival a;
         struct wire_hello h;
         status st = await(t, 1u << WIRE_HELLO, &a, message, sizeof message);
         if (!st)
             st = wire_hello_decode(message, a.size, &h);
+        if (!st && heard[a.from]) {
+            log_error("rank %d: a second hello", a.from);
+            st = ST_FORMAT;
+        }
         if (st)
             return st;
+        heard[a.from] = true;
         hellos[a.from] = h;
     }
+    return ST_OK;
+}
+
+status roll_call(struct transport *t, const struct wire_hello *own, struct wire_hello *hellos)
+{
+    uint8_t message[WIRE_FAILED_MAX];
+    hellos[0] = *own;
+    status verdict = hear_all(t, hellos);
+    if (own->failed)
+        verdict = ST_MISMATCH;
     for (int r = 1; r < t->n_ranks && !verdict; r++)
         verdict = compare(r, own, &hellos[r]);
     size_t size = verdict ? wire_failed_encode("refused at start-up", message, sizeof message) : 0;
     status st = send_all(t, verdict ? WIRE_FAILED : WIRE_WELCOME, message, size);
-    return st ? st : verdict;
+    return verdict ? verdict : st;
 }
 
 status roll_call_ready(struct transport *t, uint64_t *held_bytes)

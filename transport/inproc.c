@@ -40,6 +40,49 @@ static struct endpoint *endpoint_of(struct transport *t)
     return (struct endpoint *)t;
 }
 
+static void finish(struct send *s)
+{
+    /* From here on the sender may reuse the message and the node. */
+    atomic_store_explicit(&s->done, true, memory_order_release);
+}
+
+/* Unlinks *at. Under e->queue. */
+static void unlink_node(struct endpoint *e, struct send **at)
+{
+    struct send *s = *at;
+    *at = s->next;
+    if (!s->next)
+        e->last = at;
+    atomic_store_explicit(&e->filled, e->first != NULL, memory_order_relaxed);
+}
+
+/* Takes what rank `from` sent (any rank: -1) out of e's inbox, and says that it is done. */
+static void cancel(struct endpoint *e, int from)
+{
+    pthread_mutex_lock(&e->copy);
+    pthread_mutex_lock(&e->queue);
+    if (from < 0)
+        e->gone = true;
+    for (struct send **at = &e->first; *at;) {
+        struct send *s = *at;
+        if (from >= 0 && s->from != from) {
+            at = &s->next;
+            continue;
+        }
+        unlink_node(e, at);
+        finish(s);
+    }
+    pthread_mutex_unlock(&e->queue);
+    pthread_mutex_unlock(&e->copy);
+}
+
+/* Takes back all that e has sent: the senders' memory is theirs again. */
+static void cancel_own(struct endpoint *e)
+{
+    for (int r = 0; r < e->cluster->n_ranks; r++)
+        cancel(&e->cluster->endpoints[r], e->base.rank);
+}
+
 /* ST_PEER once any rank has abandoned the cluster. */
 static status check_peers(struct endpoint *e)
 {
@@ -49,14 +92,10 @@ static status check_peers(struct endpoint *e)
         return ST_OK;
     if (!e->told && rank != e->base.rank)
         log_error("rank %d: %s", rank, c->why);
+    if (!e->told)
+        cancel_own(e);
     e->told = true;
     return ST_PEER;
-}
-
-static void finish(struct send *s)
-{
-    /* From here on the sender may reuse the message and the node. */
-    atomic_store_explicit(&s->done, true, memory_order_release);
 }
 
 static status inproc_send(struct transport *t, int to, int kind, const void *data, size_t size, struct send *s)
@@ -113,16 +152,6 @@ static status inproc_poll(struct transport *t, uint32_t kinds, struct arrival *a
     return ST_OK;
 }
 
-/* Unlinks *at. Under e->queue. */
-static void unlink_node(struct endpoint *e, struct send **at)
-{
-    struct send *s = *at;
-    *at = s->next;
-    if (!s->next)
-        e->last = at;
-    atomic_store_explicit(&e->filled, e->first != NULL, memory_order_relaxed);
-}
-
 static status inproc_receive(struct transport *t, struct arrival *a, void *buffer)
 {
     struct endpoint *e = endpoint_of(t);
@@ -159,26 +188,7 @@ static void inproc_abandon(struct transport *t, const char *why)
         atomic_store_explicit(&c->failed_rank, t->rank, memory_order_release);
     }
     pthread_mutex_unlock(&c->failing);
-}
-
-/* Takes what rank `from` sent (any rank: -1) out of e's inbox, and says that it is done. */
-static void cancel(struct endpoint *e, int from)
-{
-    pthread_mutex_lock(&e->copy);
-    pthread_mutex_lock(&e->queue);
-    if (from < 0)
-        e->gone = true;
-    for (struct send **at = &e->first; *at;) {
-        struct send *s = *at;
-        if (from >= 0 && s->from != from) {
-            at = &s->next;
-            continue;
-        }
-        unlink_node(e, at);
-        finish(s);
-    }
-    pthread_mutex_unlock(&e->queue);
-    pthread_mutex_unlock(&e->copy);
+    cancel_own(endpoint_of(t));
 }
 
 static void cluster_free(struct cluster *c)
@@ -196,8 +206,7 @@ static void inproc_destroy(struct transport *t)
     struct endpoint *e = endpoint_of(t);
     struct cluster *c = e->cluster;
     cancel(e, -1);
-    for (int r = 0; r < c->n_ranks; r++)
-        cancel(&c->endpoints[r], t->rank);
+    cancel_own(e);
     if (atomic_fetch_sub_explicit(&c->alive, 1, memory_order_acq_rel) == 1)
         cluster_free(c);
 }

@@ -5,7 +5,8 @@
  * caller that must wait polls, and serves what arrives meanwhile. A rank may send to itself.
  *
  * One thread per endpoint. Failure of a peer: every operation returns ST_PEER from then on (logged once, naming the
- * rank); the endpoint can then only be destroyed. */
+ * rank), and sends under way are cancelled: their memory is the caller's again. The endpoint can then only be
+ * destroyed. */
 #ifndef HEARTH_TRANSPORT_TRANSPORT_H
 #define HEARTH_TRANSPORT_TRANSPORT_H
 
@@ -49,7 +50,7 @@ struct transport_ops {
     /* Copies the message into buffer, which holds at least a->size bytes. */
     status (*receive)(struct transport *t, struct arrival *a, void *buffer);
     /* Says that this rank is going for good: peers get ST_PEER, with `why` logged on their side where the transport
-     * can carry it. Used on errors only. */
+     * can carry it. Sends under way are cancelled: their memory is the caller's again. Used on errors only. */
     void (*abandon)(struct transport *t, const char *why);
     /* Frees the endpoint; sends still under way are completed or cancelled (a message that matters is waited for with
      * sent), and messages that reach it from now on are thrown away: their sends are done. mpi waits here until every

@@ -77,13 +77,20 @@ void worker_fail(struct transport *t, const char *reason)
     uint8_t message[WIRE_FAILED_MAX];
     struct send sends[PLAN_MAX_RANKS];
     size_t size = wire_failed_encode(reason, message, sizeof message);
-    double deadline = clock_s() + 1.0;
-    for (int r = 0; r < t->n_ranks && r < PLAN_MAX_RANKS; r++)
-        if (r != t->rank && transport_send(t, r, WIRE_FAILED, message, size, &sends[r]))
-            return; /* the transport itself is gone: peers notice that */
-    for (int r = 0; r < t->n_ranks && r < PLAN_MAX_RANKS; r++) {
+    double deadline = clock_s() + 0.25;
+    bool all_done = true;
+    status st = ST_OK;
+    for (int r = 0; r < t->n_ranks && r < PLAN_MAX_RANKS && !st; r++)
+        if (r != t->rank)
+            st = transport_send(t, r, WIRE_FAILED, message, size, &sends[r]);
+    for (int r = 0; r < t->n_ranks && r < PLAN_MAX_RANKS && !st; r++) {
         bool done = r == t->rank;
-        while (!done && clock_s() < deadline && transport_sent(t, &sends[r], &done) == ST_OK)
+        while (!done && !st && clock_s() < deadline) {
+            st = transport_sent(t, &sends[r], &done);
             sched_yield();
+        }
+        all_done = all_done && done;
     }
+    if (st || !all_done) /* who is busy loading, or waits for this rank to take a message, finds out so */
+        transport_abandon(t, reason);
 }

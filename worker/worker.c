@@ -69,10 +69,13 @@ status worker_memory(const struct worker_options *o, int rank, struct worker_mem
     return st;
 }
 
-uint64_t worker_bytes_per_token(const struct worker_options *o, int rank)
+status worker_bytes_per_token(const struct worker_options *o, int rank, uint64_t *bytes)
 {
     struct worker_memory m;
-    return worker_memory(o, rank, &m) ? 0 : m.weights;
+    status st = worker_memory(o, rank, &m);
+    if (!st)
+        *bytes = m.weights;
+    return st;
 }
 
 status worker_create(const struct worker_options *o, struct worker **out)

@@ -40,8 +40,8 @@ struct worker_memory {
 status worker_memory(const struct worker_options *o, int rank, struct worker_memory *out);
 /* The limits of messages that follow from model and options. */
 struct wire_limits worker_limits(const struct worker_options *o);
-/* Bytes of weights that this rank reads to decode one token. */
-uint64_t worker_bytes_per_token(const struct worker_options *o, int rank);
+/* Bytes of weights that a rank reads to decode one token. ST_NOMEM. */
+status worker_bytes_per_token(const struct worker_options *o, int rank, uint64_t *bytes);
 
 /* Allocates everything and repacks this rank's weights, on all its threads. ST_NOMEM, ST_UNSUPPORTED. */
 status worker_create(const struct worker_options *o, struct worker **out);
@@ -54,7 +54,7 @@ status worker_poll(struct worker *w, bool *handled, bool *stopped);
 status worker_run(struct worker *w);
 
 /* Tells every other rank why this one cannot go on. Needs no worker: it may be loading that failed. Waits until the
- * messages are gone, but not longer than a second. */
+ * messages are gone; after a quarter of a second it abandons the transport instead. */
 void worker_fail(struct transport *t, const char *reason);
 
 /* Start-up, on every rank but 0: sends HELLO, waits for WELCOME. ST_MISMATCH if rank 0 refused (it logs why, not we). */

@@ -32,7 +32,7 @@ static inline const char *large_model(void)
 {
     const char *path = getenv("HEARTH_TEST_MODEL");
     if (SANITIZED || !path || !*path) {
-        print_message("%s\n", SANITIZED ? "skipped: too slow under a sanitizer" : "skipped: HEARTH_TEST_MODEL is not set");
+        print_message("skipped: %s\n", SANITIZED ? "too slow under a sanitizer" : "HEARTH_TEST_MODEL is not set");
         return NULL;
     }
     return path;

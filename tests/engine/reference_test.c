@@ -27,8 +27,8 @@ static void close_to(struct tiny *t, size_t position, size_t token, double expec
 {
     double difference = fabs(t->logits[token] - expected);
     if (!(difference <= t->tolerance))
-        fail_msg("%s, position %zu, token %zu: logit %.4f, llama.cpp's is %.4f, tolerance %.4f", t->file, position, token,
-                 t->logits[token], expected, t->tolerance);
+        fail_msg("%s, position %zu, token %zu: logit %.4f, llama.cpp's is %.4f, tolerance %.4f", t->file, position,
+                 token, t->logits[token], expected, t->tolerance);
     t->worst = difference > t->worst ? difference : t->worst;
 }
 

@@ -1,5 +1,5 @@
 /* Makes the n-th allocation fail. A test program that includes this is linked with --wrap for malloc, calloc and
- * realloc (cmake/tests.cmake); allocations inside shared libraries are not counted.
+ * realloc (cmake/tests.cmake); allocations inside shared libraries are not counted. All threads count together.
  *
  *     for (long n = 0; alloc_fail_at(n), s = work(), alloc_failed(); n++)
  *         assert_int_equal(s, ST_NOMEM);
@@ -7,6 +7,7 @@
 #ifndef HEARTH_TESTS_ALLOC_FAIL_H
 #define HEARTH_TESTS_ALLOC_FAIL_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -17,8 +18,8 @@ void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_realloc(void *p, size_t size);
 
-static long alloc_fail_countdown = -1; /* allocations that still succeed; negative: all do */
-static bool alloc_fail_happened;
+static _Atomic long alloc_fail_countdown = -1; /* allocations that still succeed; negative: all do */
+static _Atomic bool alloc_fail_happened;
 
 /* Lets n allocations succeed and the next one fail, once. */
 static inline void alloc_fail_at(long n)
@@ -36,7 +37,7 @@ static inline bool alloc_failed(void)
 
 static bool alloc_fail_now(void)
 {
-    if (alloc_fail_countdown < 0 || alloc_fail_countdown-- > 0)
+    if (atomic_load(&alloc_fail_countdown) < 0 || atomic_fetch_sub(&alloc_fail_countdown, 1) != 0)
         return false;
     alloc_fail_happened = true;
     return true;
