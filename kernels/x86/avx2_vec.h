@@ -119,7 +119,10 @@ static inline vi vi_load(const void *p)
     return VI(_mm256_loadu_si256((const __m256i *)p), _mm256_loadu_si256((const __m256i *)p + 1));
 }
 static inline vi vi_and(vi x, vi y) { return VI(_mm256_and_si256(x.a, y.a), _mm256_and_si256(x.b, y.b)); }
-static inline vi vi_or(vi x, vi y) { return VI(_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)); }
+static inline vi vi_or_and(vi x, vi y, vi z)
+{
+    return VI(_mm256_or_si256(x.a, _mm256_and_si256(y.a, z.a)), _mm256_or_si256(x.b, _mm256_and_si256(y.b, z.b)));
+}
 static inline vi vi_add(vi x, vi y) { return VI(_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)); }
 static inline vi vi_sub(vi x, vi y) { return VI(_mm256_sub_epi32(x.a, y.a), _mm256_sub_epi32(x.b, y.b)); }
 #define vi_shl32(x, n) VI(_mm256_slli_epi32((x).a, n), _mm256_slli_epi32((x).b, n))

@@ -42,57 +42,75 @@ INLINE void load_high_codes(struct layout l, const uint8_t *p, vi codes[8])
         const vi mask = vi_set(0x30303030);
         for (int h = 0; h < 2; h++) {
             vi v = vi_load(p + 64 * h);
-            codes[h] = vi_or(codes[h], vi_and(vi_shl16(v, 4), mask));
-            codes[2 + h] = vi_or(codes[2 + h], vi_and(vi_shl16(v, 2), mask));
-            codes[4 + h] = vi_or(codes[4 + h], vi_and(v, mask));
-            codes[6 + h] = vi_or(codes[6 + h], vi_and(vi_shr16(v, 2), mask));
+            codes[h] = vi_or_and(codes[h], vi_shl16(v, 4), mask);
+            codes[2 + h] = vi_or_and(codes[2 + h], vi_shl16(v, 2), mask);
+            codes[4 + h] = vi_or_and(codes[4 + h], v, mask);
+            codes[6 + h] = vi_or_and(codes[6 + h], vi_shr16(v, 2), mask);
         }
     } else if (l.high_bits == 1) {
         vi v = vi_load(p);
         if (l.low_bits == 4) {
             const vi mask = vi_set(0x10101010);
-            codes[0] = vi_or(codes[0], vi_and(vi_shl16(v, 4), mask));
-            codes[1] = vi_or(codes[1], vi_and(vi_shl16(v, 3), mask));
-            codes[2] = vi_or(codes[2], vi_and(vi_shl16(v, 2), mask));
-            codes[3] = vi_or(codes[3], vi_and(vi_shl16(v, 1), mask));
-            codes[4] = vi_or(codes[4], vi_and(v, mask));
-            codes[5] = vi_or(codes[5], vi_and(vi_shr16(v, 1), mask));
-            codes[6] = vi_or(codes[6], vi_and(vi_shr16(v, 2), mask));
-            codes[7] = vi_or(codes[7], vi_and(vi_shr16(v, 3), mask));
+            codes[0] = vi_or_and(codes[0], vi_shl16(v, 4), mask);
+            codes[1] = vi_or_and(codes[1], vi_shl16(v, 3), mask);
+            codes[2] = vi_or_and(codes[2], vi_shl16(v, 2), mask);
+            codes[3] = vi_or_and(codes[3], vi_shl16(v, 1), mask);
+            codes[4] = vi_or_and(codes[4], v, mask);
+            codes[5] = vi_or_and(codes[5], vi_shr16(v, 1), mask);
+            codes[6] = vi_or_and(codes[6], vi_shr16(v, 2), mask);
+            codes[7] = vi_or_and(codes[7], vi_shr16(v, 3), mask);
         } else {
             const vi mask = vi_set(0x04040404);
-            codes[0] = vi_or(codes[0], vi_and(vi_shl16(v, 2), mask));
-            codes[1] = vi_or(codes[1], vi_and(vi_shl16(v, 1), mask));
-            codes[2] = vi_or(codes[2], vi_and(v, mask));
-            codes[3] = vi_or(codes[3], vi_and(vi_shr16(v, 1), mask));
-            codes[4] = vi_or(codes[4], vi_and(vi_shr16(v, 2), mask));
-            codes[5] = vi_or(codes[5], vi_and(vi_shr16(v, 3), mask));
-            codes[6] = vi_or(codes[6], vi_and(vi_shr16(v, 4), mask));
-            codes[7] = vi_or(codes[7], vi_and(vi_shr16(v, 5), mask));
+            codes[0] = vi_or_and(codes[0], vi_shl16(v, 2), mask);
+            codes[1] = vi_or_and(codes[1], vi_shl16(v, 1), mask);
+            codes[2] = vi_or_and(codes[2], v, mask);
+            codes[3] = vi_or_and(codes[3], vi_shr16(v, 1), mask);
+            codes[4] = vi_or_and(codes[4], vi_shr16(v, 2), mask);
+            codes[5] = vi_or_and(codes[5], vi_shr16(v, 3), mask);
+            codes[6] = vi_or_and(codes[6], vi_shr16(v, 4), mask);
+            codes[7] = vi_or_and(codes[7], vi_shr16(v, 5), mask);
         }
     }
 }
 
-/* D and M (if the type has minima) of half h of the block at p, for the 16 rows. */
-INLINE void load_scales(struct layout l, const struct place *p, int h, vf *d, vf *m)
+/* d and dmin of a super-block, for the 16 rows. */
+struct supers {
+    vf d, m;
+};
+
+INLINE void load_supers(struct layout l, const struct place *p, struct supers *s)
+{
+    const uint16_t *supers = (const uint16_t *)p->supers;
+    s->d = vf_of_f16(supers);
+    if (l.minima)
+        s->m = vf_of_f16(supers + ROW_GROUP);
+}
+
+/* D and, if the type has minima, M (of K types: minus M) of half h of the block at p, for the 16 rows. */
+INLINE void load_scales(struct layout l, const struct place *p, const struct supers *s, int h, vf *d, vf *m)
 {
     const uint8_t *scales = p->scales;
-    const uint16_t *supers = (const uint16_t *)p->supers;
     *m = vf_zero();
     if (!l.k) {
         *d = vf_of_f16((const uint16_t *)scales);
         if (l.minima)
             *m = vf_of_f16((const uint16_t *)scales + ROW_GROUP);
     } else if (!l.halves) {
-        *d = vf_mul(vf_of_f16(supers), vf_of_vi(vi_of_u8(scales)));
-        *m = vf_neg(vf_mul(vf_of_f16(supers + ROW_GROUP), vf_of_vi(vi_of_u8(scales + ROW_GROUP))));
+        *d = vf_mul(s->d, vf_of_vi(vi_of_u8(scales)));
+        *m = vf_mul(s->m, vf_of_vi(vi_of_u8(scales + ROW_GROUP)));
     } else if (l.minima) {
         vi both = vi_of_u8(scales + h * ROW_GROUP);
-        *d = vf_mul(vf_of_f16(supers), vf_of_vi(vi_and(both, vi_set(15))));
-        *m = vf_neg(vf_mul(vf_of_f16(supers + ROW_GROUP), vf_of_vi(vi_shr16(both, 4))));
+        *d = vf_mul(s->d, vf_of_vi(vi_and(both, vi_set(15))));
+        *m = vf_mul(s->m, vf_of_vi(vi_shr16(both, 4)));
     } else {
-        *d = vf_mul(vf_of_f16(supers), vf_of_vi(vi_of_i8(scales + h * ROW_GROUP)));
+        *d = vf_mul(s->d, vf_of_vi(vi_of_i8(scales + h * ROW_GROUP)));
     }
+}
+
+/* acc + M * sum: of K types minus dmin * min * sum. */
+INLINE vf add_minimum(struct layout l, vf m, float sum, vf acc)
+{
+    return l.k ? vf_fnma(m, vf_set(sum), acc) : vf_fma(m, vf_set(sum), acc);
 }
 
 /* What an integer sum starts with: minus offset times the sum of the activation codes. */
@@ -112,8 +130,8 @@ INLINE vi dot_quad(struct layout l, vi acc, vi codes, const int8_t *x)
 }
 
 /* acc[t] += the block at p times a block of tokens t < n: codes x, scales and sums s. */
-INLINE void add_block(enum dtype type, int n, const struct place *p, const int8_t *x, int64_t x_stride,
-                      const struct act_block *s, int64_t s_stride, vf *acc)
+INLINE void add_block(enum dtype type, int n, const struct place *p, const struct supers *supers, const int8_t *x,
+                      int64_t x_stride, const struct act_block *s, int64_t s_stride, vf *acc)
 {
     struct layout l = layout_of(type);
     vi codes[8];
@@ -127,15 +145,15 @@ INLINE void add_block(enum dtype type, int n, const struct place *p, const int8_
         for (int q = l.halves ? 4 * h : 0; q < (l.halves ? 4 * h + 4 : 8); q++)
             for (int t = 0; t < n; t++)
                 sum[t] = dot_quad(l, sum[t], codes[q], x + t * x_stride + 4 * q);
-        load_scales(l, p, h, &d, &m);
+        load_scales(l, p, supers, h, &d, &m);
         for (int t = 0; t < n; t++) {
             const struct act_block *st = s + t * s_stride;
             acc[t] = vf_fma(vf_of_vi(sum[t]), vf_mul(d, vf_set(st->scale)), acc[t]);
             if (l.minima && !l.halves)
-                acc[t] = vf_fma(m, vf_set(st->scaled_sum), acc[t]);
+                acc[t] = add_minimum(l, m, st->scaled_sum, acc[t]);
             else if (l.minima)
-                acc[t] = vf_fma(m, vf_set(st->scale * (float)(h == 0 ? -st->minus_sum_low
-                                                                     : st->minus_sum_low - st->minus_sum)), acc[t]);
+                acc[t] = add_minimum(l, m, st->scale * (float)(h == 0 ? -st->minus_sum_low
+                                                                      : st->minus_sum_low - st->minus_sum), acc[t]);
         }
     }
 }
@@ -192,6 +210,7 @@ INLINE void quantised_tile(enum dtype type, int n, const struct packed *m, int64
     const int64_t nb = m->cols / ACT_BLOCK;
     const int8_t *x = a->codes + t0 * m->cols;
     const struct act_block *s = a->blocks + t0 * nb;
+    struct supers supers = {vf_zero(), vf_zero()};
     vf acc[TILE_TOKENS];
     vd sum[TILE_TOKENS];
     clear_sums(n, acc, sum);
@@ -199,7 +218,9 @@ INLINE void quantised_tile(enum dtype type, int n, const struct packed *m, int64
         int64_t end = out.partial && b + SEGMENT_BLOCKS < nb ? b + SEGMENT_BLOCKS : nb;
         for (; b < end; b++) {
             struct place p = layout_place(layout_of(type), m->data + (size_t)g * m->group_bytes, b);
-            add_block(type, n, &p, x + b * ACT_BLOCK, m->cols, s + b, nb, acc);
+            if (layout_of(type).k && b % SUPER_BLOCKS == 0)
+                load_supers(layout_of(type), &p, &supers);
+            add_block(type, n, &p, &supers, x + b * ACT_BLOCK, m->cols, s + b, nb, acc);
         }
         if (out.partial)
             close_segment(n, acc, sum);
