@@ -17,3 +17,14 @@ set_tests_properties(transport_mpi_alone PROPERTIES PASS_REGULAR_EXPRESSION "run
 add_test(NAME rank_death
     COMMAND sh ${PROJECT_SOURCE_DIR}/tests/mpi/rank_death.sh ${MPIEXEC_EXECUTABLE} $<TARGET_FILE:transport_mpi>)
 set_tests_properties(rank_death PROPERTIES PROCESSORS 3 TIMEOUT 120 ENVIRONMENT ${mpi_environment})
+
+set(parts text refusals deaths)
+if(NOT HEARTH_SANITIZE)
+    list(APPEND parts large) # a sanitizer would take too long
+endif()
+foreach(part ${parts})
+    add_test(NAME mpi_${part} COMMAND sh ${PROJECT_SOURCE_DIR}/tests/mpi/cluster.sh ${part} ${MPIEXEC_EXECUTABLE}
+        $<TARGET_FILE:hearth> ${PROJECT_SOURCE_DIR}/tests/vectors)
+    set_tests_properties(mpi_${part} PROPERTIES
+        PROCESSORS 3 TIMEOUT 300 SKIP_RETURN_CODE 77 ENVIRONMENT ${mpi_environment})
+endforeach()
