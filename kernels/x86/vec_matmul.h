@@ -11,6 +11,15 @@
 /* Tokens that pass over a run of groups together: their codes and the groups stay in the second-level cache. */
 enum { TOKEN_BLOCK = 64 };
 
+/* Decoding takes a block of 8-bit codes, nine cache lines, faster than the hardware prefetches them (27 against 31 GB/s on
+ * a Zen 4 core); narrower codes it keeps up with. Into the second level, 2 KiB ahead. */
+INLINE void prefetch_wide(struct layout l, const struct place *p)
+{
+    enum { AHEAD = 2048 };
+    for (int line = 0; l.low_bits == 8 && line < 9; line++)
+        __builtin_prefetch(p->scales + AHEAD + 64 * line, 0, 2);
+}
+
 /* The codes of one block: quad q of all 16 rows. */
 INLINE void load_codes(struct layout l, const uint8_t *p, vi codes[8])
 {
@@ -135,6 +144,8 @@ INLINE void add_block(enum dtype type, int n, const struct place *p, const struc
 {
     struct layout l = layout_of(type);
     vi codes[8];
+    if (n == 1)
+        prefetch_wide(l, p);
     load_codes(l, p->codes, codes);
     load_high_codes(l, p->codes + 64 * l.low_bits, codes);
     for (int h = 0; h < (l.halves ? 2 : 1); h++) {
