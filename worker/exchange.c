@@ -42,6 +42,8 @@ status serve_or_find(struct worker *w, uint32_t kinds, struct arrival *a, bool *
 {
     const uint32_t served = 1u << WIRE_FFN | 1u << WIRE_FAILED;
     status st = transport_poll(w->o.transport, kinds | served, a, found);
+    if (!st && *found)
+        w->polls = 0; /* served or found: a rank at work must not fall asleep between requests */
     while (!st && *found && !(kinds >> a->kind & 1)) {
         st = a->kind == WIRE_FFN ? shard_serve(w, a) : take_failed(w, a);
         if (!st)
@@ -53,7 +55,6 @@ status serve_or_find(struct worker *w, uint32_t kinds, struct arrival *a, bool *
 status outbox_wait(struct worker *w, struct outbox *b)
 {
     bool done = false;
-    unsigned polls = 0;
     for (;;) {
         status st = transport_sent(w->o.transport, &b->send, &done);
         if (st || done)
@@ -63,7 +64,7 @@ status outbox_wait(struct worker *w, struct outbox *b)
         st = serve_or_find(w, 0, &a, &found);
         if (st)
             return st;
-        be_idle(&polls);
+        be_idle(&w->polls);
     }
 }
 

@@ -101,7 +101,7 @@ struct worker {
     struct acts activated;           /* [n, widest own shard] */
     struct outbox *replies;          /* [n_ranks] PARTIAL to each stage that may ask */
     struct outbox logits_reply;      /* LOGITS to the last stage */
-    bool stopped;
+    unsigned polls;                  /* in a row that found nothing */
 };
 
 /* layout.c: hands out every array from w->arena; the same code on a dry arena counts. */
@@ -112,8 +112,8 @@ status worker_load(struct worker *w);
 /* exchange.c */
 status outbox_wait(struct worker *w, struct outbox *b); /* until its last send is done, serving meanwhile */
 status outbox_send(struct worker *w, struct outbox *b, int to, int kind, size_t size);
-/* Handles one arrival of a kind in `kinds`, beside FFN and FAILED which are always handled. *found tells whether. For
- * other kinds the arrival is handed to the caller in *a. */
+/* Serves what FFN requests have arrived (and ends with ST_PEER at a FAILED), then looks for a message whose kind is in
+ * `kinds`: *found, it is in *a and the caller's to receive. w->polls starts anew when there was anything. */
 status serve_or_find(struct worker *w, uint32_t kinds, struct arrival *a, bool *found);
 /* Between polls that found nothing: gives the processor away, the longer the wait the more. */
 void be_idle(unsigned *polls);

@@ -87,7 +87,6 @@ static status take_once(const struct worker *w, const struct arrival *a, int lay
 status owners_await(struct worker *w, int layer, uint64_t step, uint32_t n, int expected, int kind, take_answer *take)
 {
     uint64_t answered = 0; /* ranks, a bit each */
-    unsigned polls = 0;
     while (expected > 0) {
         struct arrival a;
         bool found;
@@ -96,9 +95,8 @@ status owners_await(struct worker *w, int layer, uint64_t step, uint32_t n, int 
             st = take_once(w, &a, layer, &answered);
             st = st ? st : take(w, &a, layer, step, n);
             expected--;
-            polls = 0;
         } else if (!st) {
-            be_idle(&polls);
+            be_idle(&w->polls);
         }
         if (st)
             return st;

@@ -161,15 +161,12 @@ status worker_poll(struct worker *w, bool *handled, bool *stopped)
 
 status worker_run(struct worker *w)
 {
-    unsigned polls = 0;
     for (;;) {
         bool handled, stopped;
         status st = worker_poll(w, &handled, &stopped);
         if (st || stopped)
             return st;
-        if (handled)
-            polls = 0;
-        else
-            be_idle(&polls);
+        if (!handled)
+            be_idle(&w->polls);
     }
 }
