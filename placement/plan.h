@@ -20,8 +20,8 @@ struct plan_model {
     int n_layers;
     int64_t d_ff;        /* neurons of a layer */
     int64_t n_vocab;     /* rows of the output matrix; 0: not stated */
-    int64_t neuron_unit; /* a shard's boundaries are multiples of this (the down projection's block), d_ff itself
-                          * excepted; 0: not stated, of a plan written by hand */
+    int64_t neuron_unit; /* a shard's boundaries are multiples of this (model_neuron_unit), d_ff itself excepted;
+                          * 0: not stated, of a plan written by hand */
     uint64_t file_bytes; /* all parts of the model file; 0: not stated */
     uint64_t file_hash;  /* of header and sampled content; 0: not stated */
 };
@@ -43,15 +43,16 @@ enum plan_split { SPLIT_STAGES, SPLIT_SHARDS, SPLIT_BOTH };
 
 /* Makes a plan from options. stages: rank r holds a contiguous layer range and its whole FFN, in proportion to its
  * share. shards: rank 0 is every layer's stage, neurons and output rows are cut in proportion to the shares. both:
- * layers, neurons and rows cut. Layers and neuron units are whole: the method of the largest remainder (Hamilton) cuts them, the lower
- * rank first among equals, so a rank with a tiny share may get none.
+ * layers, neurons and rows cut. Layers, neuron units and groups of 16 rows are whole: the method of the largest
+ * remainder (Hamilton) cuts them, the lower rank first among equals, so a rank with a tiny share may get none.
  * `shares`: n_ranks positive weights, NULL for equal ones. ST_USAGE (logged) if a share is not positive or n_ranks is
  * out of [1, PLAN_MAX_RANKS], ST_UNSUPPORTED if the model has more than PLAN_MAX_LAYERS layers, ST_NOMEM. */
 status plan_make(const struct plan_model *model, enum plan_split split, int n_ranks, const double *shares,
                  struct plan **out);
 
 /* Reads a plan from JSON text (n bytes, not NUL-terminated) and checks it completely: every layer has one stage, stages
- * are contiguous in ascending layers, boundaries ascend, lie on neuron units and cover d_ff. `where` names the text in
+ * are contiguous in ascending layers, boundaries ascend and cover d_ff (and lie on neuron units, if those are stated),
+ * row boundaries ascend from 0. `where` names the text in
  * error lines, which say where in the JSON: "layers[3].neurons[1]". ST_FORMAT, ST_NOMEM; plan_load also ST_IO. Bytes
  * are hostile: no input crashes. The format: placement/plan_json.c. */
 status plan_parse(const char *text, size_t n, const char *where, struct plan **out);
@@ -68,10 +69,11 @@ void plan_free(struct plan *p); /* NULL is fine */
 
 /* [*first, *last) of the layers whose stage is `rank`; *first == *last if none. */
 void plan_stage(const struct plan *p, int rank, int *first, int *last);
-/* The rank of the stage after the one that holds `layer`'s, or -1 if that is the last. */
+/* The rank of the stage after `rank`'s, or -1 if that is the last. `rank` has a stage. */
 int plan_next_stage(const struct plan *p, int rank);
 /* [*begin, *end) of the output matrix's n_vocab rows that `rank` holds. */
 void plan_rows(const struct plan *p, int rank, int64_t n_vocab, int64_t *begin, int64_t *end);
+/* The ranks of the first layer's stage and of the last layer's. */
 int plan_first_stage(const struct plan *p);
 int plan_last_stage(const struct plan *p);
 

@@ -1,8 +1,12 @@
 /* Messages between ranks: layouts, encode, decode. All integers little-endian. A decoder never trusts a byte: it checks
  * every count against the message's size and the limits, and points into the message instead of copying. Messages start
  * on a multiple of 64, for encoding and decoding. What is not a count is checked where a reader relies on it: tokens
- * are in the vocabulary, codes not -128, scales and sampling parameters finite; hidden states, x in f32, sums and values
- * are a peer's arithmetic and may be anything. Stateless and thread-safe.
+ * are in the vocabulary, codes not -128, scales and sampling parameters finite; hidden states, x in f32, sums and
+ * values are a peer's arithmetic and may be anything. Stateless and thread-safe.
+ *
+ * Every encoder returns the message's size, 0 if `cap` is too small; every decoder ST_FORMAT (logged) unless each field
+ * obeys the limits and the size is exact, and then leaves its output alone. Pointers in the structs point into the
+ * message: where the caller puts a payload after encoding, and finds it after decoding. _max: the largest size.
  *
  *   coordinator -> first stage   STEP      tokens to run at a position, and what is wanted of the last stage
  *   stage -> next stage          HIDDEN    the same step with its hidden states
@@ -12,7 +16,7 @@
  *   coordinator -> last stage    SAMPLING  new sampling parameters, history emptied
  *   any -> any                   FAILED    why this rank cannot go on
  *   coordinator -> all           STOP      end of service
- *   start-up                     HELLO     who I am; the coordinator answers WELCOME to all or FAILED; READY when loaded
+ *   start-up                     HELLO     who I am; the coordinator answers WELCOME or FAILED; then READY when loaded
  */
 #ifndef HEARTH_WIRE_WIRE_H
 #define HEARTH_WIRE_WIRE_H
@@ -62,9 +66,8 @@ static inline int32_t wire_token(const uint8_t *tokens, uint32_t i)
     return (int32_t)((uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24);
 }
 
-/* STEP. tokens: [s->n_tokens]. Returns the message's size, 0 if `cap` is too small. */
+/* STEP. tokens: [s->n_tokens]. */
 size_t wire_step_encode(const struct wire_step *s, const int32_t *tokens, uint8_t *out, size_t cap);
-/* ST_FORMAT (logged) unless every field obeys the limits and the size is exact. */
 status wire_step_decode(const uint8_t *in, size_t n, const struct wire_limits *lim, struct wire_step *s);
 size_t wire_step_max(const struct wire_limits *lim);
 
@@ -92,8 +95,7 @@ struct wire_ffn {
     float *f32;         /* into the message (NULL unless FORM_F32) */
 };
 
-/* Writes the header for f->{id, layer, n_tokens, form} and sets the pointers to where the caller puts x. Returns the
- * message's size, 0 if `cap` is too small. */
+/* Writes the header for f->{id, layer, n_tokens, form} and sets the pointers to where the caller puts x. */
 size_t wire_ffn_encode(struct wire_ffn *f, const struct wire_limits *lim, uint8_t *out, size_t cap);
 /* `in` is aligned to 64 bytes. Codes of -128 and scales that are not finite are format errors: kernels rely on it. */
 status wire_ffn_decode(uint8_t *in, size_t n, const struct wire_limits *lim, struct wire_ffn *f);
@@ -112,8 +114,8 @@ size_t wire_logits_encode(struct wire_logits *l, const struct wire_limits *lim, 
 status wire_logits_decode(uint8_t *in, size_t n, const struct wire_limits *lim, uint32_t n_rows, struct wire_logits *l);
 size_t wire_logits_max(uint32_t n_rows);
 
-/* PARTIAL: WIRE_HEADER bytes, then sum f64 [n_tokens, d_model]: with less than f64 the result would depend on where the
- * neurons are cut. */
+/* PARTIAL: WIRE_HEADER bytes, then sum f64 [n_tokens, d_model], on the grid of kernels/kernels.h: with less than f64
+ * the result would depend on where the neurons are cut. */
 struct wire_partial {
     uint64_t id;
     uint32_t layer, n_tokens;
@@ -157,8 +159,8 @@ struct wire_hello {
 };
 enum { WIRE_HELLO_MAX = 384 };
 size_t wire_hello_encode(const struct wire_hello *h, uint8_t *out, size_t cap);
-/* The leading version is readable in every version: a hello of another version decodes with only `version` and `release`
- * set. */
+/* The leading version is readable in every version: a hello of another version decodes with only `version` and
+ * `release` set. */
 status wire_hello_decode(const uint8_t *in, size_t n, struct wire_hello *h);
 
 /* READY: how many bytes of memory the process really holds. */

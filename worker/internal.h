@@ -138,7 +138,8 @@ bool owners_want_q8(const struct worker *w, int layer);
 bool owners_want_f32(const struct worker *w, int layer);
 /* Starts sending n tokens of stage.in to every other owner; *expected counts them. */
 status owners_ask(struct worker *w, int layer, uint64_t step, uint32_t n, int *expected);
-/* Waits for their answers, messages of one kind, and hands each to `take`; serves requests of other stages meanwhile. */
+/* Waits for their answers, messages of one kind, one from each owner, and hands each to `take`; serves requests of
+ * other stages meanwhile. */
 typedef status take_answer(struct worker *w, struct arrival *a, int layer, uint64_t step, uint32_t n);
 status owners_await(struct worker *w, int layer, uint64_t step, uint32_t n, int expected, int kind, take_answer *take);
 /* ffn.c: x += ffn(norm(x)), with the neurons of all ranks. */

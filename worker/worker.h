@@ -36,28 +36,30 @@ struct worker_memory {
     uint64_t total;    /* what the arena takes, alignment included */
 };
 
-/* Computes what rank `rank` needs. Thread-safe. ST_NOMEM. */
+/* Computes what rank `rank` needs; o->transport is not used. Thread-safe. ST_NOMEM; ST_UNSUPPORTED for a model that the
+ * file may hold but no worker runs. */
 status worker_memory(const struct worker_options *o, int rank, struct worker_memory *out);
 /* The limits of messages that follow from model and options. */
 struct wire_limits worker_limits(const struct worker_options *o);
 /* Bytes of weights that a rank reads to decode one token. ST_NOMEM. */
 status worker_bytes_per_token(const struct worker_options *o, int rank, uint64_t *bytes);
 
-/* Allocates everything and repacks this rank's weights, on all its threads. ST_NOMEM, ST_UNSUPPORTED. */
+/* Allocates everything and repacks this rank's weights, on all its threads. ST_NOMEM, ST_UNSUPPORTED as above. */
 status worker_create(const struct worker_options *o, struct worker **out);
 void worker_free(struct worker *w); /* NULL is fine */
 
 /* Handles one message if there is one (*handled); returns at once otherwise. *stopped: STOP came. ST_PEER if another
  * rank failed (logged, naming it). Any other failure is this rank's own; worker_fail tells the others. */
 status worker_poll(struct worker *w, bool *handled, bool *stopped);
-/* Polls until STOP. */
+/* Polls until STOP. Errors as worker_poll. */
 status worker_run(struct worker *w);
 
 /* Tells every other rank why this one cannot go on. Needs no worker: it may be loading that failed. Waits until the
  * messages are gone; after a quarter of a second it abandons the transport instead. */
 void worker_fail(struct transport *t, const char *reason);
 
-/* Start-up, on every rank but 0: sends HELLO, waits for WELCOME. ST_MISMATCH if rank 0 refused (it logs why, not we). */
+/* Start-up, on every rank but 0: sends HELLO, waits for WELCOME. ST_MISMATCH if rank 0 refused (it logs why, not we),
+ * ST_PEER if it died. */
 status worker_join(struct transport *t, const struct wire_hello *hello);
 /* Tells rank 0 that this rank has loaded its weights, and what memory the process holds. */
 status worker_ready(struct transport *t, uint64_t held_bytes);
