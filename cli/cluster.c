@@ -129,12 +129,13 @@ static void say_hello(struct member *m, status prepared)
         snprintf(m->hello.reason, sizeof m->hello.reason, "%.255s", m->errors.first_error);
 }
 
+/* The transport first: after a failure it may still hold messages of the worker. */
 static void release(struct member *m)
 {
+    transport_destroy(m->transport);
     worker_free(m->worker);
     plan_free(m->plan);
     model_free(m->model);
-    transport_destroy(m->transport);
     m->worker = NULL;
     m->plan = NULL;
     m->model = NULL;
@@ -339,8 +340,9 @@ void cluster_stop(struct cluster *c)
     for (int i = 0; i < c->n_others; i++)
         pthread_join(c->others[i].thread, NULL);
     free(c->others);
-    tokenizer_free(c->tokenizer);
     release(&c->own);
+    session_free(c->session);
+    tokenizer_free(c->tokenizer);
     free(c);
 }
 

@@ -21,31 +21,17 @@ struct session {
     struct slot slots[IN_FLIGHT];
     size_t step_max;
     uint8_t *result;
-    struct send control;
+    uint8_t sampling[WIRE_SAMPLING_SIZE];
+    struct send control;         /* of `sampling` */
 };
 
-static void session_free(struct session *s)
+void session_free(struct session *s)
 {
     for (int i = 0; s && i < IN_FLIGHT; i++)
         free(s->slots[i].buffer);
     if (s)
         free(s->result);
     free(s);
-}
-
-/* Ends the service of every other rank. */
-static void tell_stop(struct transport *t)
-{
-    int n = t ? t->n_ranks : 0;
-    for (int r = 1; r < n; r++) {
-        struct send send;
-        bool done = false;
-        status st = transport_send(t, r, WIRE_STOP, NULL, 0, &send);
-        while (!st && !done)
-            st = transport_sent(t, &send, &done);
-        if (st)
-            return;
-    }
 }
 
 status session_create(const struct session_options *o, struct session **out)
@@ -271,10 +257,9 @@ status session_sampling(struct session *s, const struct sampler_params *p)
     const struct wire_sampling w = {.temperature = p->temperature, .top_p = p->top_p, .min_p = p->min_p,
                                     .repeat_penalty = p->repeat_penalty, .top_k = p->top_k,
                                     .repeat_last = p->repeat_last, .seed = p->seed};
-    uint8_t message[WIRE_SAMPLING_SIZE];
     struct wire_result r;
-    size_t size = wire_sampling_encode(&w, message, sizeof message);
-    status st = transport_send(s->o.transport, s->o.last_stage, WIRE_SAMPLING, message, size, &s->control);
+    size_t size = wire_sampling_encode(&w, s->sampling, sizeof s->sampling);
+    status st = transport_send(s->o.transport, s->o.last_stage, WIRE_SAMPLING, s->sampling, size, &s->control);
     if (!st)
         st = wait_result(s, 0, &r); /* only then may the next step follow: kinds overtake each other */
     return st ? st : wait_sent(s, &s->control);
@@ -282,8 +267,15 @@ status session_sampling(struct session *s, const struct sampler_params *p)
 
 void session_stop(struct session *s)
 {
-    if (!s)
-        return;
-    tell_stop(s->o.transport);
-    session_free(s);
+    struct transport *t = s ? s->o.transport : NULL;
+    int n = t ? t->n_ranks : 0;
+    for (int r = 1; r < n; r++) {
+        struct send send;
+        bool done = false;
+        status st = transport_send(t, r, WIRE_STOP, NULL, 0, &send);
+        while (!st && !done)
+            st = transport_sent(t, &send, &done);
+        if (st)
+            return;
+    }
 }

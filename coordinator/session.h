@@ -31,8 +31,10 @@ struct session_options {
 
 /* ST_NOMEM (logged); the other ranks know nothing of it then. */
 status session_create(const struct session_options *o, struct session **out);
-/* Tells every rank to stop, and frees the session; NULL is fine. */
+/* Tells every other rank to stop; NULL is fine. The session can then only be freed. */
 void session_stop(struct session *s);
+/* Only after its transport was destroyed, which may still hold messages of a session that failed. NULL is fine. */
+void session_free(struct session *s);
 
 /* Appends tokens[n], in chunks, n >= 1. *next is the token sampled after them (not appended); `next` may be NULL. */
 status session_prompt(struct session *s, const int32_t *tokens, size_t n, int32_t *next, session_progress *progress,
