@@ -182,7 +182,8 @@ static status parse_rows(const struct place *at, const json_t *v, struct plan *p
     if (!v)
         return ST_OK;
     if (!json_is_array(v) || json_array_size(v) != n)
-        return refuse(at->where, "rows is %s, expected an array of %zu boundaries (one more than ranks)", type_name(v), n);
+        return refuse(at->where, "rows is %s, expected an array of %zu boundaries (one more than ranks)",
+                      type_name(v), n);
     for (size_t i = 0; i < n; i++) {
         char name[32];
         snprintf(name, sizeof name, "rows[%zu]", i);

@@ -185,7 +185,8 @@ size_t wire_logits_encode(struct wire_logits *l, const struct wire_limits *lim, 
     return size;
 }
 
-status wire_logits_decode(uint8_t *in, size_t n, const struct wire_limits *lim, uint32_t n_rows, struct wire_logits *out)
+status wire_logits_decode(uint8_t *in, size_t n, const struct wire_limits *lim, uint32_t n_rows,
+                          struct wire_logits *out)
 {
     struct reader r = {in, in + n, false};
     struct wire_logits l = {0};

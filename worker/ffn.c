@@ -1,5 +1,5 @@
-/* The FFN block of a stage: x += ffn(norm(x)). Its neurons lie on many ranks: x goes to their owners, this rank computes
- * its own part meanwhile, and the partial sums are merged. */
+/* The FFN block of a stage: x += ffn(norm(x)). Its neurons lie on many ranks: x goes to their owners, this rank
+ * computes its own part meanwhile, and the partial sums are merged. */
 #include "base/log.h"
 #include "worker/internal.h"
 
@@ -16,8 +16,8 @@ static status take_partial(struct worker *w, struct arrival *a, int layer, uint6
     if (!st)
         st = wire_partial_decode(buffer, a->size, &w->limits, &p);
     if (!st && (p.id != step || p.layer != (uint32_t)layer || p.n_tokens != n)) {
-        log_error("rank %d: partial sum from rank %d is of step %llu, layer %u, %u tokens; expected %llu, %d, %u", w->rank,
-                  a->from, (unsigned long long)p.id, p.layer, p.n_tokens, (unsigned long long)step, layer, n);
+        log_error("rank %d: partial sum from rank %d is of step %llu, layer %u, %u tokens; expected %llu, %d, %u",
+                  w->rank, a->from, (unsigned long long)p.id, p.layer, p.n_tokens, (unsigned long long)step, layer, n);
         st = ST_FORMAT;
     }
     return st;

@@ -15,7 +15,8 @@ static status take_logits(struct worker *w, struct arrival *a, int layer, uint64
     (void)layer;
     plan_rows(w->o.plan, a->from, n_vocab, &begin, &end);
     if (!buffer || a->size > wire_logits_max((uint32_t)(end - begin))) {
-        log_error("rank %d: logits of %zu bytes from rank %d, which the plan does not foresee", w->rank, a->size, a->from);
+        log_error("rank %d: logits of %zu bytes from rank %d, which the plan does not foresee", w->rank, a->size,
+                  a->from);
         return ST_FORMAT;
     }
     status st = transport_receive(w->o.transport, a, buffer);
@@ -27,7 +28,8 @@ static status take_logits(struct worker *w, struct arrival *a, int layer, uint64
         st = ST_FORMAT;
     }
     for (uint32_t t = 0; !st && t < n; t++)
-        memcpy(w->stage.logits + t * n_vocab + begin, l.values + t * (end - begin), (size_t)(end - begin) * sizeof(float));
+        memcpy(w->stage.logits + t * n_vocab + begin, l.values + t * (end - begin),
+               (size_t)(end - begin) * sizeof(float));
     return st;
 }
 

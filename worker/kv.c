@@ -1,4 +1,4 @@
-/* The KV cache: f16; keys interleaved by tiles of positions so that a score's lane is a position, values by position. */
+/* The KV cache, f16: keys interleaved by tiles of positions, a score's lane being a position; values by position. */
 #include <string.h>
 
 #include "worker/internal.h"

@@ -1,4 +1,5 @@
-/* Every array of a worker, handed out from one arena. A dry arena counts the same calls: memory is known before loading. */
+/* Every array of a worker, handed out from one arena. A dry arena counts the same calls: memory is known before
+ * loading. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -170,7 +171,8 @@ static status allocate_tables(struct worker *w)
     s->logit_parts = calloc(ranks, sizeof *s->logit_parts);
     w->replies = calloc(ranks, sizeof *w->replies);
     w->shards = calloc((size_t)w->o.model->hp.n_layers, sizeof *w->shards);
-    if (s->layers && s->scratch && s->rope_freq && s->ffn_sends && s->partials && s->logit_parts && w->replies && w->shards)
+    if (s->layers && s->scratch && s->rope_freq && s->ffn_sends && s->partials && s->logit_parts && w->replies &&
+        w->shards)
         return ST_OK;
     log_error("rank %d: out of memory for its tables", w->rank);
     return ST_NOMEM;

@@ -1,5 +1,5 @@
-/* Loading: this rank's weights are repacked from its own copy of the file, on all threads; the file's pages are then let
- * go. Nothing else of the file is read. */
+/* Loading: this rank's weights are repacked from its own copy of the file, on all threads; the file's pages are then
+ * let go. Nothing else of the file is read. */
 #include <string.h>
 
 #include "base/clock.h"

@@ -1,5 +1,5 @@
-/* Adds the partial sums of an FFN to the residual stream. They are f64 on a common grid (kernels.h, SEGMENT_GRID), so their
- * sum is exact: neither the order of the ranks nor where the plan cuts the neurons changes a bit. */
+/* Adds the partial sums of an FFN to the residual stream. They are f64 on a common grid (kernels.h, SEGMENT_GRID), so
+ * their sum is exact: neither the order of the ranks nor where the plan cuts the neurons changes a bit. */
 #include "worker/internal.h"
 
 struct merge {

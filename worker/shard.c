@@ -1,5 +1,5 @@
-/* An owner's work: its neurons' part of one layer's FFN, down(silu(gate x) * up x) (Shazeer, GLU Variants, 2020), and its
- * rows of the output matrix. */
+/* An owner's work: its neurons' part of one layer's FFN, down(silu(gate x) * up x) (Shazeer, GLU Variants, 2020), and
+ * its rows of the output matrix. */
 #include <string.h>
 
 #include "base/log.h"
@@ -15,7 +15,8 @@ struct part {
     double *sum;       /* [n, d] */
 };
 
-/* Gate and up of some groups of neurons; what they activate is quantised at once, by the thread that has it in cache. */
+/* Gate and up of some groups of neurons; what they activate is quantised at once, by the thread that has it in
+ * cache. */
 static void activate_groups(void *arg, int64_t begin, int64_t end, int thread)
 {
     struct part *p = arg;
@@ -92,8 +93,8 @@ static void take_x(struct worker *w, const struct wire_ffn *f, struct acts *x)
     w->o.kernels->sum_blocks(x, 0, n);
 }
 
-/* Makes the outbox for answers to rank `to` ready. Its last answer has arrived, or the stage would not have asked again:
- * the transport need only notice. Nothing is served meanwhile, for x lies in w->request. */
+/* Makes the outbox for answers to rank `to` ready. Its last answer has arrived, or the stage would not have asked
+ * again: the transport need only notice. Nothing is served meanwhile, for x lies in w->request. */
 static status open_reply(struct worker *w, struct outbox *reply, const struct wire_ffn *f, int to)
 {
     if (!reply->buffer) {

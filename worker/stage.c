@@ -69,7 +69,8 @@ static status take_step(struct worker *w, const struct arrival *a, struct wire_s
     if (st)
         return st;
     if (s->position > stage->length) {
-        log_error("rank %d: step at position %u, but the KV cache holds %u tokens", w->rank, s->position, stage->length);
+        log_error("rank %d: step at position %u, but the KV cache holds %u tokens", w->rank, s->position,
+                  stage->length);
         return ST_FORMAT;
     }
     if (stage->is_first)

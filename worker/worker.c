@@ -91,7 +91,8 @@ status worker_create(const struct worker_options *o, struct worker **out)
         return ST_NOMEM;
     }
     *w = describe(o, o->transport->rank);
-    if ((st = arena_map(&w->arena, need.total)) || (st = worker_lay_out(w)) || (st = pool_create(o->n_threads, &w->pool)))
+    if ((st = arena_map(&w->arena, need.total)) || (st = worker_lay_out(w)) ||
+        (st = pool_create(o->n_threads, &w->pool)))
         goto err;
     if (w->stage.is_last) {
         if ((st = sampler_create((int32_t)o->model->hp.n_vocab, &w->stage.sampler)))

@@ -11,8 +11,8 @@
 /* Tokens that pass over a run of groups together: their codes and the groups stay in the second-level cache. */
 enum { TOKEN_BLOCK = 64 };
 
-/* Decoding takes a block of 8-bit codes, nine cache lines, faster than the hardware prefetches them (27 against 31 GB/s on
- * a Zen 4 core); narrower codes it keeps up with. Into the second level, 2 KiB ahead. */
+/* Decoding takes a block of 8-bit codes, nine cache lines, faster than the hardware prefetches them (27 against 31 GB/s
+ * on a Zen 4 core); narrower codes it keeps up with. Into the second level, 2 KiB ahead. */
 INLINE void prefetch_wide(struct layout l, const struct place *p)
 {
     enum { AHEAD = 2048 };
