@@ -1,7 +1,8 @@
 /* An owner's work: its neurons' part of one layer's FFN, down(silu(gate x) * up x) (Shazeer, GLU Variants, 2020), and
  * its rows of the output matrix. */
-#include <string.h>
+#include <sched.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "worker/internal.h"
 
@@ -101,10 +102,18 @@ static status open_reply(struct worker *w, struct outbox *reply, const struct wi
         log_error("rank %d: request of layer %u from rank %d, which the plan does not foresee", w->rank, f->layer, to);
         return ST_FORMAT;
     }
+    enum { MOST_S = 2 };
+    const double deadline = clock_s() + MOST_S;
     bool done = false;
-    status st = ST_OK;
-    while (!st && !done)
+    status st = transport_sent(w->o.transport, &reply->send, &done);
+    while (!st && !done && clock_s() < deadline) {
+        sched_yield();
         st = transport_sent(w->o.transport, &reply->send, &done);
+    }
+    if (!st && !done) {
+        log_error("rank %d: rank %d asks for layer %u without having taken the answer before", w->rank, to, f->layer);
+        st = ST_PEER;
+    }
     return st;
 }
 
