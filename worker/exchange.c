@@ -52,11 +52,11 @@ status serve_or_find(struct worker *w, uint32_t kinds, struct arrival *a, bool *
     return st;
 }
 
-status outbox_wait(struct worker *w, struct outbox *b)
+status send_wait(struct worker *w, struct send *s)
 {
     bool done = false;
     for (;;) {
-        status st = transport_sent(w->o.transport, &b->send, &done);
+        status st = transport_sent(w->o.transport, s, &done);
         if (st || done)
             return st;
         struct arrival a;
@@ -67,6 +67,8 @@ status outbox_wait(struct worker *w, struct outbox *b)
         be_idle(&w->polls);
     }
 }
+
+status outbox_wait(struct worker *w, struct outbox *b) { return send_wait(w, &b->send); }
 
 status outbox_send(struct worker *w, struct outbox *b, int to, int kind, size_t size)
 {

@@ -110,7 +110,8 @@ status worker_lay_out(struct worker *w);
 status worker_load(struct worker *w);
 
 /* exchange.c */
-status outbox_wait(struct worker *w, struct outbox *b); /* until its last send is done, serving meanwhile */
+status send_wait(struct worker *w, struct send *s);      /* until it is done, serving meanwhile */
+status outbox_wait(struct worker *w, struct outbox *b); /* the same for its last send */
 status outbox_send(struct worker *w, struct outbox *b, int to, int kind, size_t size);
 /* Serves what FFN requests have arrived (and ends with ST_PEER at a FAILED), then looks for a message whose kind is in
  * `kinds`: *found, it is in *a and the caller's to receive. w->polls starts anew when there was anything. */

@@ -101,13 +101,9 @@ status owners_await(struct worker *w, int layer, uint64_t step, uint32_t n, int 
         if (st)
             return st;
     }
-    for (int r = 0; r < w->n_ranks; r++) { /* their answers say that x has arrived */
-        bool done = r == w->rank || !owner_of(w, layer, r);
-        while (!done) {
-            status st = transport_sent(w->o.transport, &w->stage.ffn_sends[r], &done);
-            if (st)
-                return st;
-        }
-    }
-    return ST_OK;
+    status st = ST_OK;
+    for (int r = 0; r < w->n_ranks && !st; r++)
+        if (r != w->rank && owner_of(w, layer, r)) /* who has answered has x: among honest ranks no wait */
+            st = send_wait(w, &w->stage.ffn_sends[r]);
+    return st;
 }

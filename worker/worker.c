@@ -154,8 +154,12 @@ status worker_poll(struct worker *w, bool *handled, bool *stopped)
     switch (a.kind) {
     case WIRE_SAMPLING: return take_sampling(w, &a);
     case WIRE_STOP:
+        if (a.size) {
+            log_error("rank %d: STOP of %zu bytes from rank %d, expected none", w->rank, a.size, a.from);
+            return ST_FORMAT;
+        }
         *stopped = true;
-        return a.size ? ST_FORMAT : transport_receive(w->o.transport, &a, NULL);
+        return transport_receive(w->o.transport, &a, NULL);
     default: return stage_run(w, &a);
     }
 }

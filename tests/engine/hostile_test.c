@@ -1,0 +1,588 @@
+/* A worker, the roll call and a session among ranks that send what they should not: an error, never a crash or a hang.
+ * The test plays the other ranks by hand over the in-process transport. */
+#include "tests/engine/made_model.h"
+
+#include <pthread.h>
+
+#include "base/log.h"
+#include "coordinator/roll_call.h"
+#include "worker/worker.h"
+
+enum { N_CTX = 48, N_BATCH = 8, MOST_SENDS = 64, MESSAGE_MAX = 1 << 16 };
+
+static char model_path[MADE_NAME];
+static struct model *model;
+
+static int open_model(void **state)
+{
+    (void)state;
+    made_model_write(&made_quantised, model_path);
+    return model_load(model_path, &model);
+}
+
+static int close_model(void **state)
+{
+    (void)state;
+    model_free(model);
+    return unlink(model_path);
+}
+
+/* What rank 1, the worker, is in the plan; rank 0 is the test. */
+enum role { OWNER, ONLY_STAGE, LAST_STAGE, N_ROLES };
+
+static struct plan *make_plan(enum role role)
+{
+    static const char *const layers[] = {
+        [OWNER] = "{\"from\": 0, \"to\": 4, \"stage\": 0, \"neurons\": [0, 256, 672]}",
+        [ONLY_STAGE] = "{\"from\": 0, \"to\": 4, \"stage\": 1, \"neurons\": [0, 256, 672]}",
+        [LAST_STAGE] = "{\"from\": 0, \"to\": 2, \"stage\": 0, \"neurons\": [0, 256, 672]},"
+                       "{\"from\": 2, \"to\": 4, \"stage\": 1, \"neurons\": [0, 0, 672]}",
+    };
+    char text[512];
+    struct plan *p;
+    int n = snprintf(text, sizeof text, "{\"hearth_plan\": 1, \"model\": {\"architecture\": \"llama\", \"layers\": 4, "
+                     "\"d_ff\": 672}, \"ranks\": 2, \"layers\": [%s]}", layers[role]);
+    assert_int_equal(plan_parse(text, (size_t)n, "plan", &p), ST_OK);
+    return p;
+}
+
+struct stand { /* the worker and what is thrown at it */
+    struct plan *plan;
+    struct transport *t[2];
+    struct worker_options o;
+    struct wire_limits limits;
+    struct worker *worker;
+    pthread_t thread;
+    status end;
+    struct send sends[MOST_SENDS];
+    uint8_t *messages[MOST_SENDS];
+    int n;
+};
+
+static void *run_worker(void *arg)
+{
+    struct stand *s = arg;
+    struct log_catcher caught;
+    log_catch(&caught);
+    s->end = worker_run(s->worker);
+    if (s->end && !caught.first_error[0])
+        s->end = ST_INTERNAL; /* an error without a line */
+    log_catch(NULL);
+    return NULL;
+}
+
+static void stand_open(struct stand *s, enum role role)
+{
+    *s = (struct stand){.plan = make_plan(role)};
+    assert_int_equal(transport_inproc_create(2, s->t), ST_OK);
+    s->o = (struct worker_options){.model = model, .plan = s->plan, .transport = s->t[1], .n_threads = 1,
+                                   .n_ctx = N_CTX, .n_batch = N_BATCH};
+    assert_int_equal(kernels_select(NULL, &s->o.kernels), ST_OK);
+    s->limits = worker_limits(&s->o);
+    assert_int_equal(worker_create(&s->o, &s->worker), ST_OK);
+    assert_int_equal(pthread_create(&s->thread, NULL, run_worker, s), 0);
+}
+
+/* A copy of the message goes to the worker. */
+static void throw(struct stand *s, int kind, const void *bytes, size_t size)
+{
+    assert_true(s->n < MOST_SENDS);
+    uint8_t *copy = aligned_alloc(64, (size + 64) / 64 * 64); /* its own piece of memory: a sanitizer sees its end */
+    assert_non_null(copy);
+    if (size)
+        memcpy(copy, bytes, size);
+    s->messages[s->n] = copy;
+    assert_int_equal(transport_send(s->t[0], 1, kind, copy, size, &s->sends[s->n++]), ST_OK);
+}
+
+/* Ends the worker, with the message that always does; returns how it ended. */
+static status stand_close(struct stand *s)
+{
+    uint8_t enough[WIRE_FAILED_MAX];
+    throw(s, WIRE_FAILED, enough, wire_failed_encode("enough", enough, sizeof enough));
+    while (pthread_tryjoin_np(s->thread, NULL) != 0) { /* takes whatever it has to say */
+        static _Alignas(64) uint8_t any[MESSAGE_MAX];
+        struct arrival a;
+        bool found;
+        assert_int_equal(transport_poll(s->t[0], ~0u, &a, &found), ST_OK);
+        assert_true(!found || a.size <= MESSAGE_MAX);
+        if (found)
+            assert_int_equal(transport_receive(s->t[0], &a, any), ST_OK);
+    }
+    transport_destroy(s->t[1]);
+    transport_destroy(s->t[0]);
+    worker_free(s->worker);
+    plan_free(s->plan);
+    for (int i = 0; i < s->n; i++)
+        free(s->messages[i]);
+    return s->end;
+}
+
+/* One message to a fresh worker: it ends with ST_FORMAT. */
+static void refuses(enum role role, int kind, const void *bytes, size_t size)
+{
+    struct stand s;
+    stand_open(&s, role);
+    throw(&s, kind, bytes, size);
+    status end = stand_close(&s);
+    if (end != ST_FORMAT)
+        fail_msg("role %d, %s of %zu bytes: ended with '%s'", role, wire_name(kind), size, status_name(end));
+}
+
+/* ---- messages as they should be ---- */
+
+static size_t good_step(uint32_t position, uint8_t *out)
+{
+    const int32_t tokens[] = {5, 6, 7};
+    const struct wire_step step = {.id = 1, .want = WANT_TOKEN, .position = position, .n_tokens = 3, .next_token = -1};
+    return wire_step_encode(&step, tokens, out, MESSAGE_MAX);
+}
+
+static size_t good_hidden(const struct wire_limits *l, uint32_t position, uint8_t *out)
+{
+    static const uint8_t tokens[12] = {5, 0, 0, 0, 6, 0, 0, 0, 7};
+    const struct wire_step step = {.id = 1, .want = WANT_TOKEN, .position = position, .n_tokens = 3, .next_token = -1,
+                                   .tokens = tokens};
+    float *hidden;
+    size_t size = wire_hidden_encode(&step, l, out, MESSAGE_MAX, &hidden);
+    for (uint32_t i = 0; i < 3 * l->d_model; i++)
+        hidden[i] = (float)(i % 7) - 3;
+    return size;
+}
+
+static size_t good_ffn(const struct wire_limits *l, uint32_t layer, uint32_t form, uint8_t *out)
+{
+    struct wire_ffn f = {.id = 1, .layer = layer, .n_tokens = 2, .form = form};
+    size_t size = wire_ffn_encode(&f, l, out, MESSAGE_MAX);
+    for (uint32_t i = 0; i < 2 * l->d_model; i++) {
+        if (form == FORM_F32)
+            f.f32[i] = (float)(i % 5) - 2;
+        else
+            f.codes[i] = (int8_t)(i % 100);
+    }
+    for (uint32_t i = 0; form == FORM_Q8 && i < 2 * l->d_model / ACT_BLOCK; i++)
+        f.scale[i] = 0.01f;
+    return size;
+}
+
+static size_t good_partial(const struct wire_limits *l, uint32_t layer, uint8_t *out)
+{
+    struct wire_partial p = {.id = 1, .layer = layer, .n_tokens = 3};
+    size_t size = wire_partial_encode(&p, l, out, MESSAGE_MAX);
+    for (uint32_t i = 0; i < 3 * l->d_model; i++)
+        p.sum[i] = i % 3;
+    return size;
+}
+
+/* Waits for a message of the worker; its size. */
+static size_t answer_of(struct transport *t, int kind, uint8_t *out)
+{
+    struct arrival a;
+    bool found = false;
+    while (!found)
+        assert_int_equal(transport_poll(t, 1u << kind, &a, &found), ST_OK);
+    assert_true(a.size <= MESSAGE_MAX);
+    assert_int_equal(transport_receive(t, &a, out), ST_OK);
+    return a.size;
+}
+
+static size_t answer(struct stand *s, int kind, uint8_t *out) { return answer_of(s->t[0], kind, out); }
+
+static _Alignas(64) uint8_t message[MESSAGE_MAX], reply[MESSAGE_MAX];
+
+/* The messages below are refused for what is wrong with them, not because all are: right ones are answered. */
+static void test_right_messages(void **state)
+{
+    (void)state;
+    struct stand s;
+    struct wire_partial p;
+    struct wire_result r;
+    stand_open(&s, OWNER);
+    for (uint32_t form = FORM_Q8; form <= FORM_F32; form++) {
+        throw(&s, WIRE_FFN, message, good_ffn(&s.limits, 3, form, message));
+        assert_int_equal(wire_partial_decode(reply, answer(&s, WIRE_PARTIAL, reply), &s.limits, &p), ST_OK);
+        assert_true(p.id == 1 && p.layer == 3 && p.n_tokens == 2);
+    }
+    assert_int_equal(stand_close(&s), ST_PEER);
+
+    stand_open(&s, ONLY_STAGE);
+    throw(&s, WIRE_STEP, message, good_step(0, message));
+    for (uint32_t layer = 0; layer < s.limits.n_layers; layer++) {
+        struct wire_ffn f;
+        assert_int_equal(wire_ffn_decode(reply, answer(&s, WIRE_FFN, reply), &s.limits, &f), ST_OK);
+        assert_true(f.layer == layer && f.n_tokens == 3);
+        throw(&s, WIRE_PARTIAL, message, good_partial(&s.limits, layer, message));
+    }
+    if (plan_last_stage(s.plan) == 1) {
+        struct arrival a;
+        bool found = false, ffn = false;
+        while (!found && !ffn) { /* rows of the output matrix may be the test's as well: then it is asked for them */
+            assert_int_equal(transport_poll(s.t[0], 1u << WIRE_RESULT | 1u << WIRE_FFN, &a, &found), ST_OK);
+            ffn = found && a.kind == WIRE_FFN;
+        }
+        if (!ffn) {
+            assert_int_equal(transport_receive(s.t[0], &a, reply), ST_OK);
+            assert_int_equal(wire_result_decode(reply, a.size, &s.limits, &r), ST_OK);
+            assert_true(r.id == 1 && r.token >= 0);
+        }
+    }
+    assert_int_equal(stand_close(&s), ST_PEER);
+}
+
+/* Kinds that the worker's role does not foresee, and sizes that no message has. */
+static void test_unforeseen(void **state)
+{
+    (void)state;
+    static const struct {
+        enum role role;
+        int kind;
+        size_t size;
+    } cases[] = {
+        {OWNER, WIRE_STEP, 76},           {OWNER, WIRE_HIDDEN, 1000},        {OWNER, WIRE_SAMPLING, WIRE_SAMPLING_SIZE},
+        {OWNER, WIRE_FFN, 0},             {OWNER, WIRE_FFN, 20},             {OWNER, WIRE_FFN, MESSAGE_MAX},
+        {OWNER, WIRE_STOP, 1},            {ONLY_STAGE, WIRE_HIDDEN, 1000},   {ONLY_STAGE, WIRE_STEP, 0},
+        {ONLY_STAGE, WIRE_STEP, 63},      {ONLY_STAGE, WIRE_STEP, 64},       {ONLY_STAGE, WIRE_STEP, MESSAGE_MAX},
+        {ONLY_STAGE, WIRE_SAMPLING, 0},   {ONLY_STAGE, WIRE_SAMPLING, 1000}, {LAST_STAGE, WIRE_STEP, 76},
+        {LAST_STAGE, WIRE_HIDDEN, 0},     {LAST_STAGE, WIRE_HIDDEN, 128},    {LAST_STAGE, WIRE_HIDDEN, MESSAGE_MAX},
+        {ONLY_STAGE, WIRE_FFN, MESSAGE_MAX},
+    };
+    memset(message, 0, sizeof message);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        refuses(cases[i].role, cases[i].kind, message, cases[i].size);
+}
+
+/* Right in form, wrong in what they say. */
+static void test_wrong_fields(void **state)
+{
+    (void)state;
+    struct stand s;
+    stand_open(&s, ONLY_STAGE); /* for the limits */
+    struct wire_limits l = s.limits;
+    stand_close(&s);
+    refuses(ONLY_STAGE, WIRE_STEP, message, good_step(1, message)); /* the cache is empty */
+    refuses(ONLY_STAGE, WIRE_STEP, message, good_step(N_CTX - 2, message));
+    refuses(LAST_STAGE, WIRE_HIDDEN, message, good_hidden(&l, 1, message));
+    refuses(OWNER, WIRE_FFN, message, good_ffn(&l, l.n_layers + 1, FORM_Q8, message));
+    size_t size = good_ffn(&l, 0, FORM_Q8, message);
+    message[WIRE_HEADER + 5] = 0x80; /* a code of -128 */
+    refuses(OWNER, WIRE_FFN, message, size);
+    size = good_ffn(&l, 0, FORM_Q8, message);
+    message[16] = 7; /* no such form */
+    refuses(OWNER, WIRE_FFN, message, size);
+    const struct wire_sampling nan_temperature = {.temperature = NAN};
+    refuses(ONLY_STAGE, WIRE_SAMPLING, message, wire_sampling_encode(&nan_temperature, message, sizeof message));
+    size = good_step(0, message);
+    message[WIRE_HEADER + 1] = 2; /* token 517 */
+    refuses(ONLY_STAGE, WIRE_STEP, message, size);
+}
+
+/* A stage that waits for a partial sum gets another one. */
+static void test_wrong_partials(void **state)
+{
+    (void)state;
+    for (int how = 0; how < 6; how++) {
+        struct stand s;
+        stand_open(&s, ONLY_STAGE);
+        throw(&s, WIRE_STEP, message, good_step(0, message));
+        answer(&s, WIRE_FFN, reply);
+        size_t size = good_partial(&s.limits, how == 0 ? 1 : 0, message);
+        if (how == 1)
+            message[0] = 2; /* of another step */
+        if (how == 2)
+            message[12] = 2; /* of fewer tokens than its size says */
+        if (how == 3)
+            size -= 8;
+        if (how == 4)
+            size = 0;
+        if (how == 5)
+            size = MESSAGE_MAX;
+        throw(&s, WIRE_PARTIAL, message, size);
+        assert_int_equal(stand_close(&s), ST_FORMAT);
+    }
+    for (int how = 0; how < 2; how++) { /* answers that come before the question, once and twice */
+        struct stand s;
+        stand_open(&s, ONLY_STAGE);
+        for (int i = 0; i <= how; i++)
+            throw(&s, WIRE_PARTIAL, message, good_partial(&s.limits, 0, message));
+        throw(&s, WIRE_STEP, message, good_step(0, message));
+        status end = stand_close(&s);
+        assert_true(end == ST_PEER || end == ST_FORMAT);
+    }
+}
+
+/* A stage that does not take its answer and asks again, while another stage asks: nobody's x is computed twice. */
+static void test_requests_do_not_mix(void **state)
+{
+    (void)state;
+    struct plan *plan;
+    static const char text[] =
+        "{\"hearth_plan\": 1, \"model\": {\"architecture\": \"llama\", \"layers\": 4, \"d_ff\": 672}, \"ranks\": 3, "
+        "\"layers\": [{\"from\": 0, \"to\": 2, \"stage\": 0, \"neurons\": [0, 0, 672, 672]},"
+        "{\"from\": 2, \"to\": 4, \"stage\": 2, \"neurons\": [0, 0, 672, 672]}]}";
+    struct transport *t[3];
+    struct stand s = {0};
+    assert_int_equal(plan_parse(text, sizeof text - 1, "plan", &plan), ST_OK);
+    assert_int_equal(transport_inproc_create(3, t), ST_OK);
+    s.o = (struct worker_options){.model = model, .plan = plan, .transport = t[1], .n_threads = 1, .n_ctx = N_CTX,
+                                  .n_batch = N_BATCH};
+    assert_int_equal(kernels_select(NULL, &s.o.kernels), ST_OK);
+    s.limits = worker_limits(&s.o);
+    assert_int_equal(worker_create(&s.o, &s.worker), ST_OK);
+
+    struct send sends[3];
+    static _Alignas(64) uint8_t asked[3][MESSAGE_MAX];
+    bool handled, stopped;
+    size_t sizes[] = {good_ffn(&s.limits, 0, FORM_Q8, asked[0]), good_ffn(&s.limits, 0, FORM_F32, asked[1]),
+                      good_ffn(&s.limits, 2, FORM_Q8, asked[2])};
+    assert_int_equal(transport_send(t[0], 1, WIRE_FFN, asked[1], sizes[1], &sends[0]), ST_OK);
+    assert_int_equal(worker_poll(s.worker, &handled, &stopped), ST_OK);
+    answer_of(t[0], WIRE_PARTIAL, message); /* of the second question alone: what it must be */
+    assert_int_equal(transport_send(t[0], 1, WIRE_FFN, asked[0], sizes[0], &sends[0]), ST_OK);
+    assert_int_equal(transport_send(t[0], 1, WIRE_FFN, asked[1], sizes[1], &sends[1]), ST_OK);
+    assert_int_equal(transport_send(t[2], 1, WIRE_FFN, asked[2], sizes[2], &sends[2]), ST_OK);
+    s.t[0] = t[0];
+    pthread_create(&s.thread, NULL, run_worker, &s);
+    usleep(20000); /* the worker waits for its first answer to be taken, the others lie before it */
+    size_t n = answer_of(t[0], WIRE_PARTIAL, reply);
+    assert_memory_not_equal(reply, message, n);
+    assert_int_equal(answer_of(t[0], WIRE_PARTIAL, reply), n);
+    assert_memory_equal(reply, message, n);
+    answer_of(t[2], WIRE_PARTIAL, reply);
+    throw(&s, WIRE_STOP, NULL, 0);
+    pthread_join(s.thread, NULL);
+    assert_int_equal(s.end, ST_OK);
+    for (int r = 0; r < 3; r++)
+        transport_destroy(t[r]);
+    worker_free(s.worker);
+    plan_free(plan);
+    free(s.messages[0]);
+}
+
+/* Right messages with random bytes changed, in random order, to workers of every role: whatever they make of it. */
+static void test_random_messages(void **state)
+{
+    (void)state;
+    uint64_t random = 3;
+    int counts[ST_INTERNAL + 1] = {0};
+    for (int round = 0; round < (SANITIZED ? 200 : 400); round++) {
+        struct stand s;
+        stand_open(&s, (enum role)(round % N_ROLES));
+        int n = 1 + (int)(made_draw(&random) % 6);
+        for (int i = 0; i < n; i++) {
+            static const int kinds[] = {WIRE_STEP, WIRE_HIDDEN, WIRE_FFN, WIRE_PARTIAL, WIRE_SAMPLING, WIRE_LOGITS};
+            int kind = kinds[made_draw(&random) % 6];
+            uint32_t layer = (uint32_t)(made_draw(&random) % (s.limits.n_layers + 1));
+            const struct wire_sampling sampling = {.temperature = 1, .top_p = 1, .repeat_penalty = 1};
+            struct wire_logits logits = {.id = 1, .n_tokens = 1, .n_rows = 150};
+            size_t size = kind == WIRE_STEP       ? good_step((uint32_t)i, message)
+                          : kind == WIRE_HIDDEN   ? good_hidden(&s.limits, 0, message)
+                          : kind == WIRE_FFN      ? good_ffn(&s.limits, layer, made_draw(&random) % 2, message)
+                          : kind == WIRE_PARTIAL  ? good_partial(&s.limits, layer % s.limits.n_layers, message)
+                          : kind == WIRE_SAMPLING ? wire_sampling_encode(&sampling, message, sizeof message)
+                                                  : wire_logits_encode(&logits, &s.limits, message, sizeof message);
+            for (uint64_t changes = made_draw(&random) % 4; changes > 0 && size; changes--)
+                message[made_draw(&random) % (made_draw(&random) % 2 && size > 32 ? 32 : size)] ^=
+                    (uint8_t)(1u << made_draw(&random) % 8);
+            if (made_draw(&random) % 8 == 0)
+                size = made_draw(&random) % (size + 70);
+            throw(&s, kind, message, size);
+        }
+        counts[stand_close(&s)]++;
+    }
+    assert_int_equal(counts[ST_OK] + counts[ST_INTERNAL], 0);
+    assert_true(counts[ST_FORMAT] > 0 && counts[ST_PEER] > 0);
+    print_message("%d workers ended with an error of format, %d were told to\n", counts[ST_FORMAT], counts[ST_PEER]);
+}
+
+/* ---- what rank 0 hears ---- */
+
+enum { HELLOS = 2 };
+
+/* Ranks 1 and 2, played by one thread: they say hello, and wait for what comes back. */
+struct callers {
+    struct transport *t[3];
+    int from[HELLOS];
+    const uint8_t *hello[HELLOS];
+    size_t size[HELLOS];
+    int answers[3]; /* kinds */
+};
+
+static void *call(void *arg)
+{
+    struct callers *c = arg;
+    struct send sends[HELLOS];
+    for (int i = 0; i < HELLOS; i++)
+        transport_send(c->t[c->from[i]], 0, WIRE_HELLO, c->hello[i], c->size[i], &sends[i]);
+    for (int r = 1; r < 3; r++) {
+        struct arrival a;
+        uint8_t answer_bytes[WIRE_FAILED_MAX];
+        bool found = false;
+        while (!found)
+            transport_poll(c->t[r], 1u << WIRE_WELCOME | 1u << WIRE_FAILED, &a, &found);
+        transport_receive(c->t[r], &a, answer_bytes);
+        c->answers[r] = a.kind;
+    }
+    for (int r = 1; r < 3; r++)
+        transport_destroy(c->t[r]);
+    return NULL;
+}
+
+static const struct wire_hello own = {.version = WIRE_VERSION, .release = "1.2", .file_bytes = 7, .n_ctx = 8};
+
+/* What the roll call says of two hellos; both ranks hear the same. */
+static status roll_call_of(int from_1, const uint8_t *first, size_t n_first, int from_2, const uint8_t *second,
+                           size_t n_second)
+{
+    struct callers c = {.from = {from_1, from_2}, .hello = {first, second}, .size = {n_first, n_second}};
+    struct wire_hello hellos[3];
+    struct log_catcher caught;
+    pthread_t thread;
+    assert_int_equal(transport_inproc_create(3, c.t), ST_OK);
+    assert_int_equal(pthread_create(&thread, NULL, call, &c), 0);
+    log_catch(&caught);
+    status st = roll_call(c.t[0], &own, hellos);
+    log_catch(NULL);
+    pthread_join(thread, NULL);
+    transport_destroy(c.t[0]);
+    assert_true((st != ST_OK) == (caught.first_error[0] != 0));
+    assert_int_equal(c.answers[1], st ? WIRE_FAILED : WIRE_WELCOME);
+    assert_int_equal(c.answers[2], c.answers[1]);
+    return st;
+}
+
+static void test_hellos(void **state)
+{
+    (void)state;
+    uint8_t good[WIRE_HELLO_MAX], bad[WIRE_HELLO_MAX + 64] = {0};
+    size_t n = wire_hello_encode(&own, good, sizeof good);
+    assert_int_equal(roll_call_of(1, good, n, 2, good, n), ST_OK);
+    assert_int_equal(roll_call_of(2, good, n, 1, good, n), ST_OK);
+    assert_int_equal(roll_call_of(1, good, n, 1, good, n), ST_FORMAT); /* rank 1 says it twice, rank 2 never */
+    assert_int_equal(roll_call_of(2, good, n, 2, good, n), ST_FORMAT);
+    for (size_t size = 0; size < n; size += 7)
+        assert_int_not_equal(roll_call_of(1, good, n, 2, good, size), ST_OK);
+    assert_int_equal(roll_call_of(1, bad, sizeof bad, 2, good, n), ST_FORMAT);
+    uint64_t random = 17;
+    for (int i = 0; i < 200; i++) {
+        memcpy(bad, good, n);
+        for (int changes = 0; changes < 3; changes++)
+            bad[made_draw(&random) % n] ^= (uint8_t)(1u << made_draw(&random) % 8);
+        roll_call_of(1, good, n, 2, bad, n);
+    }
+}
+
+static void test_ready(void **state)
+{
+    (void)state;
+    static const struct {
+        int kind;
+        size_t size;
+        status expected;
+    } cases[] = {{WIRE_READY, 8, ST_OK},      {WIRE_READY, 0, ST_FORMAT},   {WIRE_READY, 7, ST_FORMAT},
+                 {WIRE_READY, 9, ST_FORMAT},  {WIRE_READY, 1000, ST_FORMAT}, {WIRE_FAILED, 6, ST_PEER},
+                 {WIRE_FAILED, 0, ST_PEER}, {WIRE_FAILED, 1000, ST_FORMAT}};
+    memset(message, 'x', sizeof message);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct transport *t[2];
+        struct send s;
+        uint64_t held[2];
+        struct log_catcher caught;
+        assert_int_equal(transport_inproc_create(2, t), ST_OK);
+        assert_int_equal(transport_send(t[1], 0, cases[i].kind, message, cases[i].size, &s), ST_OK);
+        log_catch(&caught);
+        status st = roll_call_ready(t[0], held);
+        log_catch(NULL);
+        if (st != cases[i].expected)
+            fail_msg("case %zu: '%s'", i, status_name(st));
+        assert_true((st != ST_OK) == (caught.first_error[0] != 0));
+        transport_destroy(t[1]);
+        transport_destroy(t[0]);
+    }
+}
+
+static status nothing_to_do(void *arg, bool *handled)
+{
+    (void)arg;
+    *handled = false;
+    return ST_OK;
+}
+
+static const struct wire_limits result_limits = {
+    .n_batch = 4, .n_ctx = 16, .n_vocab = 20, .n_layers = 1, .d_model = 32};
+
+/* A session of which rank 1 is every stage: what it makes of one RESULT. */
+static status result_of(int from, const uint8_t *bytes, size_t size)
+{
+    struct transport *t[3];
+    struct session *s;
+    struct send send;
+    struct log_catcher caught;
+    int32_t token = 1, next;
+    struct session_options o = {.limits = result_limits, .first_stage = 1, .last_stage = 1, .pump = nothing_to_do};
+    assert_int_equal(transport_inproc_create(3, t), ST_OK);
+    o.transport = t[0];
+    assert_int_equal(session_create(&o, &s), ST_OK);
+    assert_int_equal(transport_send(t[from], 0, WIRE_RESULT, bytes, size, &send), ST_OK);
+    log_catch(&caught);
+    status st = session_next(s, token, &next);
+    log_catch(NULL);
+    assert_true((st != ST_OK) == (caught.first_error[0] != 0));
+    for (int r = 0; r < 3; r++)
+        transport_destroy(t[r]);
+    session_free(s);
+    return st;
+}
+
+static void test_results(void **state)
+{
+    (void)state;
+    struct wire_result r = {.id = 1, .token = 3};
+    size_t n = wire_result_encode(&r, &result_limits, message, sizeof message);
+    assert_int_equal(result_of(1, message, n), ST_OK);
+    assert_int_equal(result_of(2, message, n), ST_FORMAT); /* rank 2 is no stage */
+    for (size_t size = 0; size < n; size += 3)
+        assert_int_equal(result_of(1, message, size), ST_FORMAT);
+    assert_int_equal(result_of(1, message, MESSAGE_MAX), ST_FORMAT);
+    r.id = 2;
+    assert_int_equal(result_of(1, message, wire_result_encode(&r, &result_limits, message, sizeof message)), ST_FORMAT);
+    r = (struct wire_result){.id = 1, .token = 20};
+    assert_int_equal(result_of(1, message, wire_result_encode(&r, &result_limits, message, sizeof message)), ST_FORMAT);
+}
+
+/* ---- a rank that gives up ---- */
+
+/* Nobody takes its message; its memory is not touched when somebody does at last. */
+static void test_fail_unheard(void **state)
+{
+    (void)state;
+    struct transport *t[2];
+    struct arrival a;
+    bool found;
+    struct log_catcher caught;
+    assert_int_equal(transport_inproc_create(2, t), ST_OK);
+    worker_fail(t[1], "the disk burns");
+    memset(message, 0xff, sizeof message);
+    log_catch(&caught);
+    assert_int_equal(transport_poll(t[0], ~0u, &a, &found), ST_PEER);
+    log_catch(NULL);
+    assert_string_equal(caught.first_error, "rank 1: the disk burns");
+    transport_destroy(t[0]);
+    transport_destroy(t[1]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_right_messages),
+        cmocka_unit_test(test_unforeseen),
+        cmocka_unit_test(test_wrong_fields),
+        cmocka_unit_test(test_wrong_partials),
+        cmocka_unit_test(test_requests_do_not_mix),
+        cmocka_unit_test(test_random_messages),
+        cmocka_unit_test(test_hellos),
+        cmocka_unit_test(test_ready),
+        cmocka_unit_test(test_results),
+        cmocka_unit_test(test_fail_unheard),
+    };
+    return cmocka_run_group_tests(tests, open_model, close_model);
+}
