@@ -17,6 +17,7 @@ struct slot {
 struct session {
     struct session_options o;
     size_t n_tokens;
+    bool broken;                 /* a step failed: the ranks' state is unknown */
     uint64_t next_id;            /* of the next step, from 1 */
     struct slot slots[IN_FLIGHT];
     size_t step_max;
@@ -163,7 +164,7 @@ static status take_result(struct session *s, struct passage *p, uint64_t id, siz
     return ST_OK;
 }
 
-static status run_passage(struct session *s, struct passage *p)
+static status run_chunks(struct session *s, struct passage *p)
 {
     const size_t batch = s->o.limits.n_batch, n_chunks = (p->n + batch - 1) / batch;
     const uint64_t first_id = s->next_id;
@@ -184,6 +185,13 @@ static status run_passage(struct session *s, struct passage *p)
     }
     s->n_tokens += p->n;
     return ST_OK;
+}
+
+static status run_passage(struct session *s, struct passage *p)
+{
+    status st = run_chunks(s, p);
+    s->broken = s->broken || st;
+    return st;
 }
 
 /* Whether tokens[n] may be appended. */
@@ -227,8 +235,11 @@ status session_next(struct session *s, int32_t token, int32_t *next)
 
 status session_score(struct session *s, const int32_t *tokens, size_t n, size_t score_from, float *nll)
 {
+    const size_t held = s->n_tokens;
     session_truncate(s, 0);
     status st = check_tokens(s, tokens, n);
+    if (st)
+        s->n_tokens = held;
     if (st || score_from + 1 >= n)
         return st;
     /* The last token is only a successor: it need not run. */
@@ -267,12 +278,16 @@ status session_sampling(struct session *s, const struct sampler_params *p)
 
 void session_stop(struct session *s)
 {
+    uint8_t reason[WIRE_FAILED_MAX];
     struct transport *t = s ? s->o.transport : NULL;
     int n = t ? t->n_ranks : 0;
+    /* After a failure a stage may still wait for rank 0's answer, deaf to STOP but not to FAILED. */
+    bool broken = s && s->broken;
+    size_t size = broken ? wire_failed_encode("rank 0 gave up", reason, sizeof reason) : 0;
     for (int r = 1; r < n; r++) {
         struct send send;
         bool done = false;
-        status st = transport_send(t, r, WIRE_STOP, NULL, 0, &send);
+        status st = transport_send(t, r, broken ? WIRE_FAILED : WIRE_STOP, reason, size, &send);
         while (!st && !done)
             st = transport_sent(t, &send, &done);
         if (st)
