@@ -32,6 +32,9 @@
 #include <string.h>
 #include "kernels/kernels.h"
 
+/* A function that must vanish into its caller: what it is told in constants then costs nothing. */
+#define INLINE static inline __attribute__((always_inline))
+
 struct layout {
     uint8_t low_bits, high_bits; /* bits of a code in its low and in its high part */
     uint8_t offset;              /* value = D * (code - offset) + M; a power of two or 0 */
@@ -40,7 +43,7 @@ struct layout {
 };
 
 /* Constant-folds when `type` is a constant, which is how one matmul serves all types. */
-static inline __attribute__((always_inline)) struct layout layout_of(enum dtype type)
+INLINE struct layout layout_of(enum dtype type)
 {
     switch (type) {
     case DT_Q4_0: return (struct layout){4, 0, 8, 3, false, false, false};
@@ -59,15 +62,15 @@ static inline __attribute__((always_inline)) struct layout layout_of(enum dtype 
 enum { SUPER_BLOCKS = 8 }; /* blocks of a K type's super-block */
 
 /* Bytes of one block's codes, of one block's scales, of one super-block's supers. */
-static inline __attribute__((always_inline)) size_t layout_code_bytes(struct layout l)
+INLINE size_t layout_code_bytes(struct layout l)
 {
     return 64u * (size_t)(l.low_bits + l.high_bits);
 }
-static inline __attribute__((always_inline)) size_t layout_scale_bytes(struct layout l)
+INLINE size_t layout_scale_bytes(struct layout l)
 {
     return l.k || !l.minima ? 2 * ROW_GROUP : 4 * ROW_GROUP;
 }
-static inline __attribute__((always_inline)) size_t layout_super_bytes(struct layout l)
+INLINE size_t layout_super_bytes(struct layout l)
 {
     return !l.k ? 0 : l.minima ? 4 * ROW_GROUP : 2 * ROW_GROUP;
 }
@@ -77,7 +80,7 @@ struct place {
     uint8_t *supers, *scales, *codes;
 };
 
-static inline __attribute__((always_inline)) struct place layout_place(struct layout l, uint8_t *group, int64_t b)
+INLINE struct place layout_place(struct layout l, uint8_t *group, int64_t b)
 {
     const size_t block = layout_scale_bytes(l) + layout_code_bytes(l);
     struct place p = {.supers = group + (size_t)(b / SUPER_BLOCKS) * (layout_super_bytes(l) + SUPER_BLOCKS * block)};

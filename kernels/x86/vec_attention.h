@@ -5,10 +5,6 @@
 
 #include "kernels/layout.h"
 
-#ifndef INLINE
-#define INLINE static inline __attribute__((always_inline))
-#endif
-
 INLINE void score_tile(int n, const float *q, int64_t q_stride, const uint16_t *k, int64_t head_dim, float scale,
                        float *s, int64_t s_stride)
 {

@@ -6,8 +6,6 @@
 
 #include "kernels/layout.h"
 
-#define INLINE static inline __attribute__((always_inline))
-
 /* Tokens that pass over a run of groups together: their codes and the groups stay in the second-level cache. */
 enum { TOKEN_BLOCK = 64 };
 
