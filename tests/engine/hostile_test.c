@@ -429,9 +429,9 @@ static void *call(void *arg)
 
 static const struct wire_hello own = {.version = WIRE_VERSION, .release = "1.2", .file_bytes = 7, .n_ctx = 8};
 
-/* What the roll call says of two hellos; both ranks hear the same. */
-static status roll_call_of(int from_1, const uint8_t *first, size_t n_first, int from_2, const uint8_t *second,
-                           size_t n_second)
+/* What the roll call says of two hellos, and in which line (`says` is part of it); both ranks hear the same. */
+static status roll_call_says(int from_1, const uint8_t *first, size_t n_first, int from_2, const uint8_t *second,
+                             size_t n_second, const char *says)
 {
     struct callers c = {.from = {from_1, from_2}, .hello = {first, second}, .size = {n_first, n_second}};
     struct wire_hello hellos[3];
@@ -445,9 +445,52 @@ static status roll_call_of(int from_1, const uint8_t *first, size_t n_first, int
     pthread_join(thread, NULL);
     transport_destroy(c.t[0]);
     assert_true((st != ST_OK) == (caught.first_error[0] != 0));
+    if (!strstr(caught.first_error, says))
+        fail_msg("expected '%s', got '%s'", says, caught.first_error);
     assert_int_equal(c.answers[1], st ? WIRE_FAILED : WIRE_WELCOME);
     assert_int_equal(c.answers[2], c.answers[1]);
     return st;
+}
+
+static status roll_call_of(int from_1, const uint8_t *first, size_t n_first, int from_2, const uint8_t *second,
+                           size_t n_second)
+{
+    return roll_call_says(from_1, first, n_first, from_2, second, n_second, "");
+}
+
+/* Rank 2 differs from the others in what `other` says. */
+static void assert_disagrees(struct wire_hello other, const char *says)
+{
+    uint8_t same[WIRE_HELLO_MAX], different[WIRE_HELLO_MAX];
+    size_t n = wire_hello_encode(&own, same, sizeof same), m = wire_hello_encode(&other, different, sizeof different);
+    assert_int_equal(roll_call_says(1, same, n, 2, different, m, says), ST_MISMATCH);
+}
+
+static void test_disagreements(void **state)
+{
+    (void)state;
+    struct wire_hello h = own;
+    h.version++;
+    assert_disagrees(h, "rank 2 runs hearth 1.2 (protocol 2), rank 0 runs 1.2 (protocol 1)");
+    h = own;
+    strcpy(h.release, "1.3");
+    assert_disagrees(h, "rank 2 runs hearth 1.3 (protocol 1), rank 0 runs 1.2 (protocol 1): install the same version");
+    h = own;
+    h.file_bytes = 8;
+    assert_disagrees(h, "rank 2 has another model file: 8 bytes, rank 0's has 7");
+    h = own;
+    h.file_hash = 1;
+    assert_disagrees(h, "rank 2 has another model file: hash 0000000000000001");
+    h = own;
+    h.plan_hash = 1;
+    assert_disagrees(h, "rank 2 has another plan");
+    h = own;
+    h.n_ctx = 9;
+    assert_disagrees(h, "rank 2 was started with a context of 9");
+    h = own;
+    h.failed = 1;
+    strcpy(h.reason, "no such file");
+    assert_disagrees(h, "rank 2: no such file");
 }
 
 static void test_hellos(void **state)
@@ -580,6 +623,7 @@ int main(void)
         cmocka_unit_test(test_requests_do_not_mix),
         cmocka_unit_test(test_random_messages),
         cmocka_unit_test(test_hellos),
+        cmocka_unit_test(test_disagreements),
         cmocka_unit_test(test_ready),
         cmocka_unit_test(test_results),
         cmocka_unit_test(test_fail_unheard),
