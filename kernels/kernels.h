@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "base/activation.h"
 #include "base/dtype.h"
 #include "base/status.h"
 
@@ -46,9 +47,10 @@ void packed_shape(struct packed *m, enum dtype type, int64_t rows, int64_t cols)
 /* Bytes that `data` needs. */
 size_t packed_bytes(const struct packed *m);
 /* Repacks groups [group_begin, group_end). `src` is the first row's first block in the file's layout, `src_stride` the
- * bytes from row to row (larger than the row's own bytes when the columns are a slice). Reads nothing but the blocks
- * of existing rows. */
-void packed_fill(struct packed *m, int64_t group_begin, int64_t group_end, const uint8_t *src, size_t src_stride);
+ * bytes from row to row (larger than the row's own bytes when the columns are a slice). Row i comes from src +
+ * ids[i] * src_stride (ids NULL: from src + i * src_stride). Reads nothing but the blocks of existing rows. */
+void packed_fill(struct packed *m, int64_t group_begin, int64_t group_end, const uint8_t *src, size_t src_stride,
+                 const int32_t *ids);
 
 /* Dequantises `n` elements (a multiple of the block) of a row in the file's layout into out [n] f32, exactly as
  * ggml defines the type, products and sums in f32 without contraction. */
@@ -74,6 +76,10 @@ struct acts {
 /* Whether weights of this type read the quantised half of acts. */
 bool dtype_is_quantised(enum dtype type);
 
+struct neuron_rows;
+struct neuron_columns;
+struct lane_acts;
+
 struct kernels {
     const char *name; /* "scalar", "avx2", "avx512" */
 
@@ -98,10 +104,40 @@ struct kernels {
     void (*matmul_partial)(const struct packed *m, int64_t group_begin, int64_t group_end, const struct acts *a,
                            int64_t n_tokens, double *y /* [n_tokens, y_stride] f64 */, int64_t y_stride);
 
+    /* ---- single neurons (kernels/rows.h, kernels/columns.h) ---- */
+
+    /* Puts the quantised half of tokens [token_begin, token_end) into lanes, and lends `out` their f32. */
+    void (*spread)(const struct acts *a, int64_t token_begin, int64_t token_end, struct lane_acts *out);
+
+    /* y[i] = row[i] of m times token[i] of x, i < n, the same bits that matmul gives for them. Pairs of a row follow each
+     * other, so that a row is read once. */
+    void (*dot_rows)(const struct neuron_rows *m, const struct lane_acts *x, const int32_t *row, const int32_t *token,
+                     int64_t n, float *y /* [n] */);
+
+    /* y[t * y_stride + r - row_begin] = an estimate of row r times token t from the top parts alone (m->planes), each
+     * code taken as the middle of those that share its top bits. Lane i sums the blocks i, i + 16, ... in f32 (fma, as
+     * a block's contribution in kernels/layout.h); lanes are added pairwise as in rms_norm. */
+    void (*estimate_rows)(const struct neuron_rows *m, int64_t row_begin, int64_t row_end, const struct lane_acts *x,
+                          int64_t n_tokens, float *y, int64_t y_stride);
+
+    /* y[t * y_stride + r] = the f64 sum of segments that matmul_partial gives, r in [row_begin, row_end) (multiples of
+     * COLUMN_TILE, or m->rows), over the held neurons; only those whose activation is not zero (as the weights read it:
+     * its code, or its f32) are read. Blocks of one SUM_SEGMENT of the file form a segment. Transposed: over the
+     * segment's live neurons in ascending order acc = fma(w, h, acc), acc from +0, w as dequantize_row has it. */
+    void (*mix_columns)(const struct neuron_columns *m, int64_t row_begin, int64_t row_end,
+                        const struct acts *h /* [n_tokens, n_blocks * 32] */, int64_t n_tokens, double *y,
+                        int64_t y_stride);
+
     /* out = x * w * rsqrt, for one vector (Zhang and Sennrich, RMSNorm, 2019). Sum of squares in SUM_LANES lanes (lane
      * i % 16, ascending, fma), lanes added pairwise (i and i+8, then +4, +2, +1); mean = sum / n;
      * s = 1 / sqrtf(mean + eps); out = (x * s) * w. out may be x. */
     void (*rms_norm)(const float *x /* [n] */, const float *w /* [n] */, int64_t n, float eps, float *out /* [n] */);
+
+    /* out = (x - mean) * s * w + b, for one vector (Ba et al., Layer Normalization, 2016). mean: the sum of x in lanes as
+     * above, / n; then the sum of (x - mean)^2 in lanes (fma); s = 1 / sqrtf(sum / n + eps); out = fma((x - mean) * s, w,
+     * b), b NULL: no bias, ((x - mean) * s) * w. out may be x. */
+    void (*layer_norm)(const float *x /* [n] */, const float *w /* [n] */, const float *b /* [n] or NULL */, int64_t n,
+                       float eps, float *out /* [n] */);
 
     /* Rotary position embedding (Su et al., RoFormer, 2021) of n_heads heads of head_dim, in place, the first 2 * half
      * values of each head. Pair i is (2i, 2i+1), or (i, i+half) if neox. (a, b) -> (fma(a, cos, -(b * sin)),
@@ -109,9 +145,9 @@ struct kernels {
     void (*rope)(float *x /* [n_heads, head_dim] */, const float *cos_sin /* [half cos, half sin] */, int64_t n_heads,
                  int64_t head_dim, int64_t half, bool neox);
 
-    /* out = silu(gate) * up (SwiGLU: Shazeer, 2020); silu(g) = g / (1 + exp(-g)) with the exp of base/exactmath.h. out
-     * may be gate. */
-    void (*silu_mul)(const float *gate, const float *up, int64_t n, float *out /* [n] */);
+    /* out[i] = the value of a neuron (base/activation.h); gate NULL: a layer without one. silu(g) = g / (1 + exp(-g)) with
+     * the exp of base/exactmath.h; relu(g) = g > 0 ? g : 0; then times up (relu2: (r * r) * up). out may be gate or up. */
+    void (*activate)(enum activation a, const float *gate, const float *up, int64_t n, float *out /* [n] */);
 
     /* x += y. */
     void (*add)(float *x /* [n] */, const float *y /* [n] */, int64_t n);

@@ -90,14 +90,16 @@ static void pack_float_row(const struct packed *m, uint8_t *group, int r, const 
         memcpy(group + ((size_t)c * ROW_GROUP + (size_t)r) * size, src + (size_t)c * size, size);
 }
 
-void packed_fill(struct packed *m, int64_t group_begin, int64_t group_end, const uint8_t *src, size_t src_stride)
+void packed_fill(struct packed *m, int64_t group_begin, int64_t group_end, const uint8_t *src, size_t src_stride,
+                 const int32_t *ids)
 {
     for (int64_t g = group_begin; g < group_end; g++) {
         uint8_t *group = m->data + (size_t)g * m->group_bytes;
         if ((g + 1) * ROW_GROUP > m->rows)
             memset(group, 0, m->group_bytes);
         for (int r = 0; r < ROW_GROUP && g * ROW_GROUP + r < m->rows; r++) {
-            const uint8_t *row = src + (size_t)(g * ROW_GROUP + r) * src_stride;
+            const int64_t i = g * ROW_GROUP + r;
+            const uint8_t *row = src + (size_t)(ids ? ids[i] : i) * src_stride;
             if (dtype_is_quantised(m->type))
                 pack_row(m, group, r, row);
             else

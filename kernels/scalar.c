@@ -193,6 +193,21 @@ static void rms_norm(const float *x, const float *w, int64_t n, float eps, float
         out[i] = (x[i] * s) * w[i];
 }
 
+static void layer_norm(const float *x, const float *w, const float *b, int64_t n, float eps, float *out)
+{
+    float lane[SUM_LANES] = {0};
+    for (int64_t i = 0; i < n; i++)
+        lane[i % SUM_LANES] += x[i];
+    const float mean = add_lanes(lane) / (float)n;
+    for (int i = 0; i < SUM_LANES; i++)
+        lane[i] = 0;
+    for (int64_t i = 0; i < n; i++)
+        lane[i % SUM_LANES] = fmaf(x[i] - mean, x[i] - mean, lane[i % SUM_LANES]);
+    const float s = 1.0f / sqrtf(add_lanes(lane) / (float)n + eps);
+    for (int64_t i = 0; i < n; i++)
+        out[i] = b ? fmaf((x[i] - mean) * s, w[i], b[i]) : ((x[i] - mean) * s) * w[i];
+}
+
 static void rope(float *x, const float *cos_sin, int64_t n_heads, int64_t head_dim, int64_t half, bool neox)
 {
     for (int64_t h = 0; h < n_heads; h++, x += head_dim) {
@@ -205,10 +220,17 @@ static void rope(float *x, const float *cos_sin, int64_t n_heads, int64_t head_d
     }
 }
 
-static void silu_mul(const float *gate, const float *up, int64_t n, float *out)
+static float relu(float g) { return g > 0 ? g : 0; }
+
+static void activate(enum activation a, const float *gate, const float *up, int64_t n, float *out)
 {
-    for (int64_t i = 0; i < n; i++)
-        out[i] = gate[i] / (1.0f + exp_f32(-gate[i])) * up[i];
+    for (int64_t i = 0; i < n; i++) {
+        const float g = gate ? gate[i] : up[i], r = relu(g);
+        float v = a == ACT_SILU ? g / (1.0f + exp_f32(-g)) : a == ACT_RELU2 ? r * r : r;
+        if (gate)
+            v *= a == ACT_DRELU ? relu(up[i]) : up[i];
+        out[i] = v;
+    }
 }
 
 static void add(float *x, const float *y, int64_t n)
@@ -279,8 +301,9 @@ const struct kernels kernels_scalar = {
     .matmul = matmul,
     .matmul_partial = matmul_partial,
     .rms_norm = rms_norm,
+    .layer_norm = layer_norm,
     .rope = rope,
-    .silu_mul = silu_mul,
+    .activate = activate,
     .add = add,
     .to_f16 = to_f16,
     .attn_scores = attn_scores,

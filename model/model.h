@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include "base/activation.h"
 #include "base/dtype.h"
 #include "base/status.h"
 #include "model/gguf.h"
@@ -17,6 +18,7 @@ struct hparams {
     int n_layers;
     int64_t d_model;
     int64_t d_ff;
+    enum activation activation; /* what the file or its architecture says; whoever knows better may change it */
     int64_t n_heads;         /* query heads */
     int64_t n_kv_heads;      /* n_heads is a multiple of it */
     int64_t head_dim;        /* of keys and values */

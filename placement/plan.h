@@ -67,6 +67,17 @@ char *plan_format(const struct plan *p);
 
 void plan_free(struct plan *p); /* NULL is fine */
 
+/* Neurons of a layer that a rank holds: ranges, ascending and apart from each other. Returns how many; *ranges points
+ * into the plan. */
+struct neuron_range {
+    int32_t begin, end;
+};
+int plan_neurons(const struct plan *p, int layer, int rank, const struct neuron_range **ranges);
+int64_t plan_n_neurons(const struct plan *p, int layer, int rank); /* how many neurons those are */
+/* Whether the layer's down projections lie on its stage, the owners having gate and up alone: they then answer with
+ * their live activations instead of a partial sum. */
+bool plan_down_at_stage(const struct plan *p, int layer);
+
 /* [*first, *last) of the layers whose stage is `rank`; *first == *last if none. */
 void plan_stage(const struct plan *p, int rank, int *first, int *last);
 /* The rank of the stage after `rank`'s, or -1 if that is the last. `rank` has a stage. */

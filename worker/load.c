@@ -19,7 +19,7 @@ static void fill_groups(void *arg, int64_t begin, int64_t end, int thread)
 {
     struct loading *l = arg;
     (void)thread;
-    packed_fill(l->to, begin, end, l->src, dtype_row_bytes(l->from->type, l->from->cols));
+    packed_fill(l->to, begin, end, l->src, dtype_row_bytes(l->from->type, l->from->cols), NULL);
 }
 
 static void show(struct loading *l, uint64_t bytes)

@@ -31,7 +31,7 @@ static void activate_groups(void *arg, int64_t begin, int64_t end, int thread)
     k->matmul(&p->s->up, begin, end, p->x, p->n, p->w->up, own);
     for (int64_t t = 0; t < p->n; t++) {
         struct acts h = acts_slice(&p->h, t, r0, r1 - r0);
-        k->silu_mul(p->w->gate + t * own + r0, p->w->up + t * own + r0, r1 - r0, h.f32);
+        k->activate(ACT_SILU, p->w->gate + t * own + r0, p->w->up + t * own + r0, r1 - r0, h.f32);
         if (p->quantise)
             k->quantize(&h, 0, 1);
     }

@@ -11,6 +11,7 @@
 #include "kernels/kernels.h"
 #include "model/model.h"
 #include "placement/plan.h"
+#include "sparsity/mode.h"
 #include "transport/transport.h"
 #include "wire/wire.h"
 
@@ -23,6 +24,15 @@ struct worker_options {
     const struct kernels *kernels;
     int n_threads;
     uint32_t n_ctx, n_batch;       /* tokens of KV cache; tokens of one step at most */
+    enum sparse_mode sparse;       /* checked (sparse_mode_check) */
+    enum predictor predictor;      /* not PREDICTOR_AUTO, where sparse is SPARSE_PREDICTED */
+    float skip_share;              /* of neurons that `threshold` skips; 0: what the neuron file says */
+    const struct neurons *neurons; /* NULL: none; borrowed */
+    /* NULL, or called in a dense run after every FFN part that this rank computes, by its own thread: the layer, n
+     * tokens, the normed x that its neurons read, and its own neurons' activations in the plan's order. */
+    void (*observe)(void *arg, int layer, uint32_t n, const float *x /* [n, d_model] */,
+                    const float *h /* [n, own neurons] */);
+    void *observe_arg;
     /* Called now and then while loading; NULL: silent. done and total in bytes. */
     void (*progress)(void *arg, const char *what, uint64_t done, uint64_t total);
     void *progress_arg;

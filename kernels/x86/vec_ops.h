@@ -90,6 +90,27 @@ static void rms_norm(const float *x, const float *w, int64_t n, float eps, float
     }
 }
 
+static void layer_norm(const float *x, const float *w, const float *b, int64_t n, float eps, float *out)
+{
+    vf acc = vf_zero();
+    for (int64_t i = 0; i < n; i += LANES)
+        acc = vf_add(acc, vf_load_part(x + i, part_of(n, i)));
+    const vf mean = vf_set(vf_add_lanes(acc) / (float)n);
+    acc = vf_zero();
+    for (int64_t i = 0; i < n; i += LANES) {
+        const int64_t m = part_of(n, i);
+        float centred[LANES] = {0};
+        vf_store_part(centred, vf_sub(vf_load_part(x + i, m), mean), m);
+        acc = vf_fma(vf_load(centred), vf_load(centred), acc); /* an absent lane must add nothing */
+    }
+    const vf s = vf_set(1.0f / sqrtf(vf_add_lanes(acc) / (float)n + eps));
+    for (int64_t i = 0; i < n; i += LANES) {
+        const int64_t m = part_of(n, i);
+        vf v = vf_mul(vf_sub(vf_load_part(x + i, m), mean), s), weight = vf_load_part(w + i, m);
+        vf_store_part(out + i, b ? vf_fma(v, weight, vf_load_part(b + i, m)) : vf_mul(v, weight), m);
+    }
+}
+
 static void rope(float *x, const float *cos_sin, int64_t n_heads, int64_t head_dim, int64_t half, bool neox)
 {
     for (int64_t h = 0; h < n_heads; h++, x += head_dim) {
@@ -109,13 +130,15 @@ static void rope(float *x, const float *cos_sin, int64_t n_heads, int64_t head_d
     }
 }
 
-static void silu_mul(const float *gate, const float *up, int64_t n, float *out)
+static void activate(enum activation a, const float *gate, const float *up, int64_t n, float *out)
 {
     for (int64_t i = 0; i < n; i += LANES) {
-        int64_t m = part_of(n, i);
-        vf g = vf_load_part(gate + i, m);
-        vf silu = vf_div(g, vf_add(vf_set(1.0f), vf_exp(vf_neg(g))));
-        vf_store_part(out + i, vf_mul(silu, vf_load_part(up + i, m)), m);
+        const int64_t m = part_of(n, i);
+        const vf u = vf_load_part(up + i, m), g = gate ? vf_load_part(gate + i, m) : u, r = vf_max(g, vf_zero());
+        vf v = a == ACT_SILU ? vf_div(g, vf_add(vf_set(1.0f), vf_exp(vf_neg(g)))) : a == ACT_RELU2 ? vf_mul(r, r) : r;
+        if (gate)
+            v = vf_mul(v, a == ACT_DRELU ? vf_max(u, vf_zero()) : u);
+        vf_store_part(out + i, v, m);
     }
 }
 

@@ -53,7 +53,7 @@ static void bench_matmul(const struct kernels *k, enum dtype type)
         struct packed one = p.m;
         one.rows = ROW_GROUP;
         one.data = p.m.data + (size_t)g * p.m.group_bytes;
-        packed_fill(&one, 0, 1, weights, dtype_row_bytes(type, cols));
+        packed_fill(&one, 0, 1, weights, dtype_row_bytes(type, cols), NULL);
     }
     p.y = calloc((size_t)(rows > 128 * few_rows ? rows : 128 * few_rows), sizeof *p.y);
     double vector = fastest(run_product, &p);
@@ -81,7 +81,7 @@ struct vectors {
 static void run_quantize(void *arg) { struct vectors *v = arg; v->k->quantize(&v->a, 0, 1); }
 static void run_rms_norm(void *arg) { struct vectors *v = arg; v->k->rms_norm(v->x, v->y, v->n, 1e-5f, v->z); }
 static void run_rope(void *arg) { struct vectors *v = arg; v->k->rope(v->x, v->y, v->n / 64, 64, 32, false); }
-static void run_silu_mul(void *arg) { struct vectors *v = arg; v->k->silu_mul(v->x, v->y, v->n, v->z); }
+static void run_silu(void *arg) { struct vectors *v = arg; v->k->activate(ACT_SILU, v->x, v->y, v->n, v->z); }
 static void run_softmax(void *arg) { struct vectors *v = arg; v->k->softmax(v->z, v->n); }
 static void run_add(void *arg) { struct vectors *v = arg; v->k->add(v->z, v->y, v->n); }
 static void run_to_f16(void *arg) { struct vectors *v = arg; v->k->to_f16(v->x, v->n, v->cache); }
@@ -100,7 +100,7 @@ static void run_mix(void *arg)
 static void bench_vectors(const struct kernels *k)
 {
     const struct { const char *name; void (*run)(void *); } ops[] = {
-        {"quantize", run_quantize}, {"rms_norm", run_rms_norm}, {"rope", run_rope},     {"silu_mul", run_silu_mul},
+        {"quantize", run_quantize}, {"rms_norm", run_rms_norm}, {"rope", run_rope},     {"silu", run_silu},
         {"softmax", run_softmax},   {"add", run_add},           {"to_f16", run_to_f16}, {"scores x4", run_scores},
         {"mix x4", run_mix},
     };

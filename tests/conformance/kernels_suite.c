@@ -123,7 +123,7 @@ struct packed make_packed(enum dtype type, int64_t rows, int64_t cols, const uin
     struct packed m;
     packed_shape(&m, type, rows, cols);
     m.data = guarded(packed_bytes(&m));
-    packed_fill(&m, 0, m.groups, weights, dtype_row_bytes(type, cols));
+    packed_fill(&m, 0, m.groups, weights, dtype_row_bytes(type, cols), NULL);
     return m;
 }
 

@@ -164,7 +164,7 @@ static void check_cuts(const struct kernels *k)
                 packed_shape(&part[p], type, ROWS, p ? COLS - cut[j] : cut[j]);
                 part[p].data = guarded(packed_bytes(&part[p]));
                 packed_fill(&part[p], 0, part[p].groups, weights + dtype_row_bytes(type, first),
-                            dtype_row_bytes(type, COLS));
+                            dtype_row_bytes(type, COLS), NULL);
                 x[p] = (struct acts){.cols = part[p].cols, .f32 = a.f32 + first, .codes = a.codes + first,
                                      .blocks = a.blocks + first / ACT_BLOCK};
                 k->matmul_partial(&part[p], 0, part[p].groups, &x[p], 1, p ? right : left, ROWS);
@@ -233,9 +233,19 @@ static void check_vectors_of(const struct kernels *k, int64_t n, enum filling f)
     s->rms_norm(x, y, n, 1e-5f, want);
     k->rms_norm(x, y, n, 1e-5f, got);
     expect_same("rms_norm", k->name, want, got, n);
-    s->silu_mul(x, y, n, want);
-    k->silu_mul(x, y, n, got);
-    expect_same("silu_mul", k->name, want, got, n);
+    for (int a = 0; a < ACTIVATIONS; a++) {
+        s->activate((enum activation)a, x, y, n, want);
+        k->activate((enum activation)a, x, y, n, got);
+        expect_same(activation_name((enum activation)a), k->name, want, got, n);
+        s->activate((enum activation)a, NULL, x, n, want);
+        k->activate((enum activation)a, NULL, x, n, got);
+        expect_same("activation without a gate", k->name, want, got, n);
+    }
+    for (int bias = 0; bias < 2; bias++) {
+        s->layer_norm(x, y, bias ? x : NULL, n, 1e-5f, want);
+        k->layer_norm(x, y, bias ? x : NULL, n, 1e-5f, got);
+        expect_same("layer_norm", k->name, want, got, n);
+    }
     memcpy(want, x, bytes);
     memcpy(got, x, bytes);
     s->add(want, y, n);

@@ -1,0 +1,24 @@
+/* What an FFN puts between its projections. In a layer with a gate the value of a neuron is f(gate, up), without one
+ * f(up); `g` below is the gate, or up where there is none. Thread-safe. */
+#ifndef HEARTH_BASE_ACTIVATION_H
+#define HEARTH_BASE_ACTIVATION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum activation {
+    ACT_SILU,  /* silu(g) * up: SwiGLU (Shazeer, GLU Variants, 2020) */
+    ACT_RELU,  /* relu(g) * up: ReGLU; without a gate relu(up) */
+    ACT_RELU2, /* relu(g)^2 * up; without a gate relu(up)^2 (So et al., Primer, 2021) */
+    ACT_DRELU, /* relu(g) * relu(up) (Song et al., TurboSparse, 2024); needs a gate */
+    ACTIVATIONS
+};
+
+/* "relu", as options and files name it. */
+const char *activation_name(enum activation a);
+/* False, leaving *out alone, if there is none of this name (n bytes). */
+bool activation_of(const char *name, size_t n, enum activation *out);
+/* Whether a neuron whose g is not positive is exactly zero, so that skipping it changes nothing. */
+static inline bool activation_is_exact(enum activation a) { return a != ACT_SILU; }
+
+#endif

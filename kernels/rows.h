@@ -1,0 +1,56 @@
+/* Neurons' rows of a gate or up projection, each contiguous, so that single ones can be read.
+ *
+ * A lane is a block of 32 columns here (in struct packed it is a row): 16 blocks side by side need no sum across lanes
+ * until their products meet the row's accumulator, block by block in the order that matmul has. So a row's product has
+ * the same bits in either layout.
+ *
+ * Bit-planes: a row may be stored in two parts, `top` with the scales and the top bits of each code, and `rest` with
+ * the other bits. The top part alone gives an estimate of the product; both together give it exactly. Nothing is
+ * stored twice. */
+#ifndef HEARTH_KERNELS_ROWS_H
+#define HEARTH_KERNELS_ROWS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/dtype.h"
+#include "kernels/kernels.h"
+
+enum {
+    LANE_BLOCKS = 16, /* blocks side by side */
+    TOP_BITS = 2      /* of a code that are in the top part */
+};
+
+struct neuron_rows {
+    enum dtype type;
+    int64_t rows, cols;
+    bool planes;                  /* stored in two parts; else all of a row is in its top part */
+    size_t top_bytes, rest_bytes; /* of a row, multiples of 64 */
+    uint8_t *top, *rest;          /* [rows, top_bytes], [rows, rest_bytes]; aligned to 64, owned by an arena */
+};
+
+/* Whether a type's codes can be parted: quantised, with more than TOP_BITS bits. */
+bool dtype_has_planes(enum dtype type);
+/* Fills in everything but top and rest. `planes` only where the type has them. */
+void neuron_rows_shape(struct neuron_rows *m, enum dtype type, int64_t rows, int64_t cols, bool planes);
+/* Stores rows [row_begin, row_end): row i comes from src + ids[i] * src_stride in the file's layout (ids NULL: from
+ * src + i * src_stride). */
+void neuron_rows_fill(struct neuron_rows *m, int64_t row_begin, int64_t row_end, const uint8_t *src, size_t src_stride,
+                      const int32_t *ids);
+
+/* What dot_rows reads: activations with a block to a lane. Chunk k of 16 blocks has 8 words of 64 bytes; bytes 4i..4i+3
+ * of word q are quad q (columns 4q..4q+3) of block 16k + i. The last chunk is filled up with zeros, as are the arrays
+ * of sums and scales. */
+struct lane_acts {
+    int64_t cols;
+    int64_t chunks;          /* ceil(cols / 512) */
+    int8_t *codes;           /* [n_tokens, chunks * 512] */
+    float *scale;            /* [n_tokens, chunks * 16]; the fields of act_block */
+    float *scaled_sum;
+    int32_t *minus_sum, *minus_sum_low;
+    const float *f32;        /* [n_tokens, cols], for float weights; borrowed */
+};
+
+/* The table's operations on them (struct kernels): spread, dot_rows, estimate_rows. */
+
+#endif

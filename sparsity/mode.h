@@ -1,0 +1,35 @@
+/* Which neurons are computed. */
+#ifndef HEARTH_SPARSITY_MODE_H
+#define HEARTH_SPARSITY_MODE_H
+
+#include <stdbool.h>
+#include "base/activation.h"
+#include "base/status.h"
+#include "model/model.h"
+#include "sparsity/neurons.h"
+
+enum sparse_mode {
+    SPARSE_DENSE,     /* all */
+    SPARSE_EXACT,     /* those whose gate says that they fire: changes no bit; not for SiLU */
+    SPARSE_THRESHOLD, /* SiLU: those whose activation is estimated to be large; lossy */
+    SPARSE_PREDICTED  /* those that a predictor flags, of them those that fire; lossy; not for SiLU */
+};
+
+enum predictor {
+    PREDICTOR_AUTO,   /* the MLP if the neuron file (or a PowerInfer model) has one, else the top bits */
+    PREDICTOR_MLP,
+    PREDICTOR_PLANES  /* the top bits of the deciding projection's own codes */
+};
+
+const char *sparse_mode_name(enum sparse_mode m);  /* "dense", "exact", "threshold", "predicted" */
+bool sparse_mode_of(const char *name, enum sparse_mode *out);
+const char *predictor_name(enum predictor p);      /* "auto", "mlp", "planes" */
+bool predictor_of(const char *name, enum predictor *out);
+
+/* Checks that a model can run in a mode: its activation, weight types, and what the neuron file (NULL: there is none)
+ * holds. Settles PREDICTOR_AUTO. ST_USAGE, one logged line that names the modes that it can run in or how to make what
+ * is missing. */
+status sparse_mode_check(const struct model *m, const struct neurons *n, enum sparse_mode mode,
+                         enum predictor *predictor);
+
+#endif

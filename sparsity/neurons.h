@@ -1,0 +1,79 @@
+/* The neuron file, MODEL.neurons.gguf: what `hearth prepare` measured of a model's neurons, beside the untouched model.
+ *
+ * A GGUF file of its own (general.architecture "hearth-neurons"), versioned, bound to its model by that file's hash,
+ * and guarded by a checksum over all of it: a truncated file or a flipped bit is refused. Immutable after loading, so
+ * all readers are thread-safe. Format: docs/sparsity.md and sparsity/neurons.c. */
+#ifndef HEARTH_SPARSITY_NEURONS_H
+#define HEARTH_SPARSITY_NEURONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/activation.h"
+#include "base/status.h"
+#include "model/model.h"
+
+enum {
+    NEURONS_VERSION = 1,
+    SKIP_STEPS = 9 /* thresholds for 10, 20, ... 90 % of all neurons skipped, over the model */
+};
+
+/* How well a predictor did on tokens that it was not fitted on. */
+struct predictor_quality {
+    float recall;    /* of the neurons that fire, the share it flags */
+    float precision; /* of the neurons it flags, the share that fires */
+    float accuracy;  /* of all, the share it decides rightly */
+    float flagged;   /* of all, the share it flags */
+};
+
+/* A layer. Arrays are [d_ff] f32 unless said otherwise, into the file or whoever made them; NULL: not there. */
+struct neuron_layer {
+    const float *fired;      /* share of tokens for which the neuron fired (its activation is not zero; SiLU: |activation|
+                              * above a tenth of the layer's mean) */
+    const float *strength;   /* mean |activation| */
+    float live;              /* mean of fired */
+
+    /* threshold: a neuron is skipped where |estimated activation| * weight < skip[i] */
+    const float *weight;
+    float skip[SKIP_STEPS];
+
+    /* predicted by the top bits of the gate (of up, in a layer without a gate): flagged where estimate > bound */
+    const float *bound;
+    struct predictor_quality planes;
+
+    /* predicted by an MLP (Song et al., PowerInfer, 2024): flagged where fc2 relu(fc1 x) >= mlp_threshold; data NULL:
+     * none */
+    struct matrix fc1;       /* [r, d_model] */
+    struct matrix fc2;       /* [d_ff, r] */
+    float mlp_threshold;
+    struct predictor_quality mlp;
+};
+
+struct neurons {
+    struct gguf *file;       /* owned; NULL: made in memory */
+    enum activation activation;
+    int n_layers;
+    int64_t d_model, d_ff;
+    uint64_t model_hash;     /* gguf_hash of the model */
+    uint64_t n_tokens;       /* counted */
+    float skip_share;        /* the share that `threshold` skips unless told, a multiple of 0.1 */
+    float perplexity_dense, perplexity_exact, perplexity_threshold, perplexity_planes, perplexity_mlp; /* 0: not measured */
+    char text[64];           /* the name of the text they were measured on */
+    struct neuron_layer *layers; /* [n_layers] */
+};
+
+/* Where a model's neuron file lies: "DIR/NAME.gguf" -> "DIR/NAME.neurons.gguf" (of a split model without the part's
+ * number). malloc'ed; NULL if out of memory. */
+char *neurons_path(const char *model_path);
+
+/* Reads and checks a neuron file. ST_IO, ST_FORMAT (truncated, changed, wrong shapes), ST_UNSUPPORTED (another
+ * version), ST_MISMATCH (another model: the line says how to make a new one), ST_NOMEM; all logged. */
+status neurons_load(const char *path, const struct model *model, struct neurons **out);
+/* The same over bytes in memory, not copied; for tests and fuzzing. */
+status neurons_parse(const uint8_t *bytes, size_t n, const char *where, const struct model *model,
+                     struct neurons **out);
+/* Writes the file whole or not at all: a temporary beside it is synced and renamed. ST_IO (a full disk), ST_NOMEM. */
+status neurons_save(const struct neurons *n, const char *path);
+void neurons_free(struct neurons *n); /* NULL is fine; frees what neurons_load made */
+
+#endif
