@@ -10,7 +10,9 @@
 #include "base/status.h"
 #include "model/gguf.h"
 
-enum arch { ARCH_LLAMA, ARCH_QWEN2, ARCH_QWEN3 };
+enum arch { ARCH_LLAMA, ARCH_QWEN2, ARCH_QWEN3, ARCH_BAMBOO, ARCH_FALCON, ARCH_OPT };
+
+enum norm_kind { NORM_RMS, NORM_LAYER }; /* kernels.h: rms_norm, layer_norm */
 
 struct hparams {
     enum arch arch;
@@ -19,17 +21,23 @@ struct hparams {
     int64_t d_model;
     int64_t d_ff;
     enum activation activation; /* what the file or its architecture says; whoever knows better may change it */
+    bool activation_known;   /* false: the model's own activation (Falcon's GELU) is none of hearth's */
+    bool has_gate;           /* false: a neuron is f(up) (OPT, Falcon) */
+    bool parallel;           /* x += attention(norm(x)) + ffn(norm(x)): both read the layer's input (Falcon) */
+    enum norm_kind norm;
     int64_t n_heads;         /* query heads */
     int64_t n_kv_heads;      /* n_heads is a multiple of it */
     int64_t head_dim;        /* of keys and values */
-    int64_t n_rot;           /* rotated values of a head, even, <= head_dim */
+    int64_t n_rot;           /* rotated values of a head, even, <= head_dim; 0: positions are learned (OPT) */
     bool rope_neox;          /* pairs (i, i + n_rot/2) instead of (2i, 2i+1) */
     double rope_base;
     double rope_scale;       /* linear scaling: positions are multiplied by this (1 normally) */
     float norm_eps;
     int64_t window;          /* sliding attention window in tokens, 0: none; llama only (Mistral) */
+    int64_t position_offset; /* position p of a text has row p + this of the learned positions */
     int64_t n_vocab;
     int64_t n_ctx_train;
+    float sparse_threshold;  /* PowerInfer files: a neuron is skipped where its logit is less */
 };
 
 /* A matrix as it lies in the file: y[rows] = W[rows, cols] x[cols]; row-major, cols fastest. data NULL: absent. */
@@ -40,24 +48,29 @@ struct matrix {
     const char *name;
 };
 
+/* attn_norm is what attention reads, ffn_norm what the FFN reads, whatever the file calls them. */
 struct layer_weights {
-    struct matrix attn_norm;         /* [1, d_model] */
-    struct matrix q, k, v;           /* [n_heads * head_dim, d_model], [n_kv_heads * head_dim, d_model] twice */
-    struct matrix q_bias, k_bias, v_bias; /* [1, rows of q, k, v]; qwen2 (and some llama) */
+    struct matrix attn_norm, attn_norm_bias; /* [1, d_model]; a bias only of NORM_LAYER */
+    struct matrix q, k, v;           /* [n_heads * head_dim, d_model], [n_kv_heads * head_dim, d_model] twice; of one
+                                        tensor where the file has them fused */
+    struct matrix q_bias, k_bias, v_bias; /* [1, rows of q, k, v]; qwen2, opt (and some llama) */
     struct matrix q_norm, k_norm;    /* [1, head_dim]; qwen3 */
     struct matrix o;                 /* [d_model, n_heads * head_dim] */
     struct matrix o_bias;            /* [1, d_model]; may be absent */
-    struct matrix ffn_norm;          /* [1, d_model] */
-    struct matrix gate, up;          /* [d_ff, d_model] */
-    struct matrix down;              /* [d_model, d_ff] */
+    struct matrix ffn_norm, ffn_norm_bias; /* [1, d_model] */
+    struct matrix gate;              /* [d_ff, d_model]; absent where !has_gate */
+    struct matrix up, up_bias;       /* [d_ff, d_model], [1, d_ff]; the bias may be absent */
+    struct matrix down, down_bias;   /* [d_model, d_ff], [1, d_model]; the bias may be absent */
     struct matrix down_t;            /* PowerInfer's transposed down [d_ff, d_model] in place of down */
+    struct matrix fc1, fc2;          /* PowerInfer's predictor [r, d_model], [d_ff, r], r free per layer; or absent */
 };
 
 struct model {
     struct gguf *file;               /* owned */
     struct hparams hp;
     struct matrix embedding;         /* [n_vocab, d_model] */
-    struct matrix out_norm;          /* [1, d_model] */
+    struct matrix positions;         /* [n_ctx_train + position_offset, d_model] learned; absent where n_rot > 0 */
+    struct matrix out_norm, out_norm_bias; /* [1, d_model] */
     struct matrix output;            /* [n_vocab, d_model]; a view of embedding where the file ties them */
     struct matrix rope_factors;      /* [1, n_rot/2] f32; Llama 3 */
     struct layer_weights *layers;    /* [n_layers] */
