@@ -20,6 +20,7 @@ struct session {
     bool broken;                 /* a step failed: the ranks' state is unknown */
     uint64_t next_id;            /* of the next step, from 1 */
     struct slot slots[IN_FLIGHT];
+    struct wire_counts counts;   /* since the last reset */
     size_t step_max;
     uint8_t *result;
     uint8_t sampling[WIRE_SAMPLING_SIZE];
@@ -158,6 +159,7 @@ static status take_result(struct session *s, struct passage *p, uint64_t id, siz
     if (st)
         return st;
     p->token = r.token;
+    wire_counts_add(&s->counts, &r.counts);
     if (p->values && r.n_values)
         memcpy(p->values + *n_values, r.values, r.n_values * sizeof *r.values);
     *n_values += r.n_values;
@@ -262,6 +264,10 @@ void session_truncate(struct session *s, size_t n_tokens)
 }
 
 size_t session_length(const struct session *s) { return s->n_tokens; }
+
+struct wire_counts session_counts(const struct session *s) { return s->counts; }
+
+void session_reset_counts(struct session *s) { s->counts = (struct wire_counts){0}; }
 
 status session_sampling(struct session *s, const struct sampler_params *p)
 {

@@ -48,6 +48,9 @@ status session_score(struct session *s, const int32_t *tokens, size_t n, size_t 
 /* Forgets all but the first n_tokens. */
 void session_truncate(struct session *s, size_t n_tokens);
 size_t session_length(const struct session *s); /* tokens */
+/* Work done on all ranks for the steps since the start or the last reset; a step counts when its result has come. */
+struct wire_counts session_counts(const struct session *s);
+void session_reset_counts(struct session *s);
 /* New sampling parameters; the history of the repeat penalty is emptied. */
 status session_sampling(struct session *s, const struct sampler_params *p);
 /* Like session_prompt, but returns the logits after the last token. */

@@ -7,7 +7,7 @@
 
 enum {
     VERSION_SIZE = 4 + 16,                         /* version and release: readable in every version */
-    HELLO_SIZE = VERSION_SIZE + 4 * 8 + 3 * 4 + 256
+    HELLO_SIZE = VERSION_SIZE + 5 * 8 + 3 * 4 + 128 + 256
 };
 _Static_assert((int)HELLO_SIZE <= (int)WIRE_HELLO_MAX, "HELLO outgrew its buffer");
 
@@ -74,10 +74,12 @@ size_t wire_hello_encode(const struct wire_hello *h, uint8_t *out, size_t cap)
     write_u64(&w, h->file_bytes);
     write_u64(&w, h->file_hash);
     write_u64(&w, h->plan_hash);
+    write_u64(&w, h->settings_hash);
     write_u64(&w, h->need_bytes);
     write_u32(&w, h->n_ctx);
     write_u32(&w, h->n_batch);
     write_u32(&w, h->failed);
+    write_text(&w, h->settings, sizeof h->settings);
     write_text(&w, h->reason, sizeof h->reason);
     return w.failed ? 0 : HELLO_SIZE;
 }
@@ -98,12 +100,14 @@ status wire_hello_decode(const uint8_t *in, size_t n, struct wire_hello *out)
         h.file_bytes = read_u64(&r);
         h.file_hash = read_u64(&r);
         h.plan_hash = read_u64(&r);
+        h.settings_hash = read_u64(&r);
         h.need_bytes = read_u64(&r);
         h.n_ctx = read_u32(&r);
         h.n_batch = read_u32(&r);
         h.failed = read_u32(&r);
         if ((st = wire_in_range(WIRE_HELLO, "failed", h.failed, 0, 1)) != ST_OK)
             return st;
+        wire_printable(h.settings, read_bytes(&r, sizeof h.settings), sizeof h.settings - 1);
         wire_printable(h.reason, read_bytes(&r, sizeof h.reason), sizeof h.reason - 1);
     }
     *out = h;

@@ -1,4 +1,4 @@
-/* FFN, PARTIAL and RESULT. Headers hold id u64, then u32 fields, then zeros. */
+/* FFN, PARTIAL, LOGITS and RESULT. Headers hold id u64, then u32 fields, then counts u64 (FFN: none), then zeros. */
 #include "wire/parts.h"
 
 #include <math.h>
@@ -10,21 +10,28 @@ enum { ACT_BLOCK_COLUMNS = 32 }; /* the quantised kernels' activation block */
 /* Where the parts of FFN lie. */
 struct ffn_layout {
     size_t n_codes, n_scales;
-    size_t scale_at, size; /* bytes from the start; codes and f32 start at WIRE_HEADER */
+    size_t scale_at, x_end, residual_at, size; /* bytes from the start; codes and f32 start at WIRE_HEADER */
 };
 
-static struct ffn_layout ffn_layout(uint32_t form, uint32_t n_tokens, const struct wire_limits *lim)
+static struct ffn_layout ffn_layout(uint32_t form, uint32_t n_tokens, bool residual, const struct wire_limits *lim)
 {
     struct ffn_layout l = {0};
     if (form == FORM_F32) {
-        l.size = WIRE_HEADER + wire_dense_bytes(n_tokens, lim);
-        return l;
+        l.x_end = WIRE_HEADER + wire_dense_bytes(n_tokens, lim);
+    } else {
+        l.n_codes = (size_t)n_tokens * lim->d_model;
+        l.n_scales = l.n_codes / ACT_BLOCK_COLUMNS;
+        l.scale_at = WIRE_HEADER + wire_align(l.n_codes);
+        l.x_end = l.scale_at + l.n_scales * sizeof(float);
     }
-    l.n_codes = (size_t)n_tokens * lim->d_model;
-    l.n_scales = l.n_codes / ACT_BLOCK_COLUMNS;
-    l.scale_at = WIRE_HEADER + wire_align(l.n_codes);
-    l.size = l.scale_at + l.n_scales * sizeof(float);
+    l.residual_at = wire_align(l.x_end);
+    l.size = residual ? l.residual_at + wire_dense_bytes(n_tokens, lim) : l.x_end;
     return l;
+}
+
+static bool has_residual(const struct wire_ffn *f, const struct wire_limits *lim)
+{
+    return lim->residual && f->layer < lim->n_layers;
 }
 
 static bool form_possible(uint32_t form, const struct wire_limits *lim)
@@ -38,17 +45,19 @@ static void ffn_point(struct wire_ffn *f, const struct ffn_layout *l, uint8_t *m
     f->codes = q8 ? (int8_t *)(message + WIRE_HEADER) : NULL;
     f->scale = q8 ? (float *)(void *)(message + l->scale_at) : NULL;
     f->f32 = q8 ? NULL : (float *)(void *)(message + WIRE_HEADER);
+    f->residual = f->with_residual ? (float *)(void *)(message + l->residual_at) : NULL;
 }
 
 size_t wire_ffn_max(const struct wire_limits *lim)
 {
-    return ffn_layout(FORM_F32, lim->n_batch, lim).size; /* four times the codes: always the larger form */
+    return ffn_layout(FORM_F32, lim->n_batch, lim->residual, lim).size; /* four times the codes: always the larger form */
 }
 
 size_t wire_ffn_encode(struct wire_ffn *f, const struct wire_limits *lim, uint8_t *out, size_t cap)
 {
     struct writer w = {out, out + cap, false};
-    struct ffn_layout l = ffn_layout(f->form, f->n_tokens, lim);
+    f->with_residual = has_residual(f, lim);
+    struct ffn_layout l = ffn_layout(f->form, f->n_tokens, f->with_residual, lim);
     if (!form_possible(f->form, lim) || cap < l.size)
         return 0;
     write_u64(&w, f->id);
@@ -58,6 +67,8 @@ size_t wire_ffn_encode(struct wire_ffn *f, const struct wire_limits *lim, uint8_
     wire_pad_header(&w, out);
     if (f->form == FORM_Q8) /* the gap between codes and scales */
         memset(out + WIRE_HEADER + l.n_codes, 0, l.scale_at - WIRE_HEADER - l.n_codes);
+    if (f->with_residual)
+        memset(out + l.x_end, 0, l.residual_at - l.x_end);
     ffn_point(f, &l, out);
     return l.size;
 }
@@ -102,7 +113,8 @@ status wire_ffn_decode(uint8_t *in, size_t n, const struct wire_limits *lim, str
         log_error("FFN message: form %u does not exist or does not fit rows of %u", f.form, lim->d_model);
         return ST_FORMAT;
     }
-    struct ffn_layout l = ffn_layout(f.form, f.n_tokens, lim);
+    f.with_residual = has_residual(&f, lim);
+    struct ffn_layout l = ffn_layout(f.form, f.n_tokens, f.with_residual, lim);
     if ((st = wire_size_is(WIRE_FFN, n, l.size)) != ST_OK)
         return st;
     ffn_point(&f, &l, in);
@@ -137,6 +149,7 @@ size_t wire_partial_encode(struct wire_partial *p, const struct wire_limits *lim
     write_u64(&w, p->id);
     write_u32(&w, p->layer);
     write_u32(&w, p->n_tokens);
+    write_counts(&w, &p->counts);
     wire_pad_header(&w, out);
     p->sum = (double *)(void *)(out + WIRE_HEADER);
     return size;
@@ -149,6 +162,7 @@ status wire_partial_decode(uint8_t *in, size_t n, const struct wire_limits *lim,
     p.id = read_u64(&r);
     p.layer = read_u32(&r);
     p.n_tokens = read_u32(&r);
+    p.counts = read_counts(&r);
     if (r.failed)
         return wire_refuse(WIRE_PARTIAL, "size", (int64_t)n, WIRE_HEADER, INT64_MAX);
     status st;
@@ -180,6 +194,7 @@ size_t wire_logits_encode(struct wire_logits *l, const struct wire_limits *lim, 
     write_u64(&w, l->id);
     write_u32(&w, l->n_tokens);
     write_u32(&w, l->n_rows);
+    write_counts(&w, &l->counts);
     wire_pad_header(&w, out);
     l->values = (float *)(void *)(out + WIRE_HEADER);
     return size;
@@ -193,6 +208,7 @@ status wire_logits_decode(uint8_t *in, size_t n, const struct wire_limits *lim, 
     l.id = read_u64(&r);
     l.n_tokens = read_u32(&r);
     l.n_rows = read_u32(&r);
+    l.counts = read_counts(&r);
     if (r.failed)
         return wire_refuse(WIRE_LOGITS, "size", (int64_t)n, WIRE_HEADER, INT64_MAX);
     status st;
@@ -230,6 +246,7 @@ size_t wire_result_encode(struct wire_result *p, const struct wire_limits *lim, 
     write_u64(&w, p->id);
     write_u32(&w, (uint32_t)p->token);
     write_u32(&w, p->n_values);
+    write_counts(&w, &p->counts);
     wire_pad_header(&w, out);
     p->values = (float *)(void *)(out + WIRE_HEADER);
     return size;
@@ -242,6 +259,7 @@ status wire_result_decode(uint8_t *in, size_t n, const struct wire_limits *lim, 
     p.id = read_u64(&r);
     p.token = (int32_t)read_u32(&r);
     p.n_values = read_u32(&r);
+    p.counts = read_counts(&r);
     if (r.failed)
         return wire_refuse(WIRE_RESULT, "size", (int64_t)n, WIRE_HEADER, INT64_MAX);
     status st;

@@ -28,6 +28,24 @@ static inline void wire_pad_header(struct writer *w, const uint8_t *start)
         memset(gap, 0, n);
 }
 
+static inline void write_counts(struct writer *w, const struct wire_counts *c)
+{
+    write_u64(w, c->bytes);
+    write_u64(w, c->neurons);
+    write_u64(w, c->flagged);
+    write_u64(w, c->live);
+}
+
+static inline struct wire_counts read_counts(struct reader *r)
+{
+    struct wire_counts c;
+    c.bytes = read_u64(r);
+    c.neurons = read_u64(r);
+    c.flagged = read_u64(r);
+    c.live = read_u64(r);
+    return c;
+}
+
 /* Copies text of at most n bytes, up to its NUL, into out [n + 1]; control characters become '?'. */
 void wire_printable(char *out, const uint8_t *text, size_t n);
 

@@ -9,7 +9,7 @@ const char *wire_name(int kind)
         [WIRE_HELLO] = "HELLO",   [WIRE_WELCOME] = "WELCOME",   [WIRE_STEP] = "STEP",     [WIRE_HIDDEN] = "HIDDEN",
         [WIRE_FFN] = "FFN",       [WIRE_PARTIAL] = "PARTIAL",   [WIRE_RESULT] = "RESULT", [WIRE_SAMPLING] = "SAMPLING",
         [WIRE_FAILED] = "FAILED", [WIRE_STOP] = "STOP",         [WIRE_READY] = "READY",
-        [WIRE_LOGITS] = "LOGITS",
+        [WIRE_LOGITS] = "LOGITS", [WIRE_ACTIVE] = "ACTIVE",
     };
     return kind >= 0 && kind < WIRE_KINDS ? names[kind] : "?";
 }
@@ -43,6 +43,7 @@ static void write_header(struct writer *w, const struct wire_step *s)
     write_u32(w, s->position);
     write_u32(w, s->n_tokens);
     write_u32(w, (uint32_t)s->next_token);
+    write_counts(w, &s->counts);
     wire_pad_header(w, start);
 }
 
@@ -66,6 +67,7 @@ static status step_decode(int kind, const uint8_t *in, size_t n, const struct wi
     s.position = read_u32(&r);
     s.n_tokens = read_u32(&r);
     s.next_token = (int32_t)read_u32(&r);
+    s.counts = read_counts(&r);
     read_bytes(&r, r.failed ? 0 : (uint64_t)(in + WIRE_HEADER - r.at));
     if (r.failed)
         return wire_refuse(kind, "size", (int64_t)n, WIRE_HEADER, INT64_MAX);

@@ -2,7 +2,8 @@
  * every count against the message's size and the limits, and points into the message instead of copying. Messages start
  * on a multiple of 64, for encoding and decoding. What is not a count is checked where a reader relies on it: tokens
  * are in the vocabulary, codes not -128, scales and sampling parameters finite; hidden states, x in f32, sums and
- * values are a peer's arithmetic and may be anything. Stateless and thread-safe.
+ * values are a peer's arithmetic and may be anything, as may
+ * its counts of work; activations are finite, for they are rounded to int8 blocks. Stateless and thread-safe.
  *
  * Every encoder returns the message's size, 0 if `cap` is too small; every decoder ST_FORMAT (logged) unless each field
  * obeys the limits and the size is exact, and then leaves its output alone. Pointers in the structs point into the
@@ -11,7 +12,8 @@
  *   coordinator -> first stage   STEP      tokens to run at a position, and what is wanted of the last stage
  *   stage -> next stage          HIDDEN    the same step with its hidden states
  *   stage -> owners              FFN       x of one layer's FFN, or of the output matrix; the owners answer
- *   owner -> stage               PARTIAL   its partial sum; LOGITS, its rows of the output matrix
+ *   owner -> stage               PARTIAL   its partial sum; or ACTIVE, its live activations, where the stage holds the
+ *                                          down projection; LOGITS, its rows of the output matrix
  *   last stage -> coordinator    RESULT    the token picked, or scores, or logits
  *   coordinator -> last stage    SAMPLING  new sampling parameters, history emptied
  *   any -> any                   FAILED    why this rank cannot go on
@@ -28,13 +30,29 @@
 
 enum wire_kind {
     WIRE_HELLO, WIRE_WELCOME, WIRE_STEP, WIRE_HIDDEN, WIRE_FFN, WIRE_PARTIAL, WIRE_RESULT, WIRE_SAMPLING, WIRE_FAILED,
-    WIRE_STOP, WIRE_READY, WIRE_LOGITS, WIRE_KINDS
+    WIRE_STOP, WIRE_READY, WIRE_LOGITS, WIRE_ACTIVE, WIRE_KINDS
 };
 
-enum { WIRE_VERSION = 1, WIRE_HEADER = 64 }; /* payloads that are read by kernels start WIRE_HEADER bytes in: aligned */
+enum { WIRE_VERSION = 2, WIRE_HEADER = 64 }; /* payloads that are read by kernels start WIRE_HEADER bytes in: aligned */
 
 /* "STEP". */
 const char *wire_name(int kind);
+
+/* Work done for a step, over all layers and ranks that have had it so far. */
+struct wire_counts {
+    uint64_t bytes;   /* of weights read */
+    uint64_t neurons; /* looked at: held neurons times tokens */
+    uint64_t flagged; /* of them, those whose rows were read because a predictor or an estimate said so */
+    uint64_t live;    /* of them, those that fired */
+};
+
+static inline void wire_counts_add(struct wire_counts *sum, const struct wire_counts *c)
+{
+    sum->bytes += c->bytes;
+    sum->neurons += c->neurons;
+    sum->flagged += c->flagged;
+    sum->live += c->live;
+}
 
 /* What the last stage does with a step. */
 enum wire_want {
@@ -52,12 +70,14 @@ struct wire_step {
     uint32_t position;     /* of the first token in the sequence: the KV cache is valid below it */
     uint32_t n_tokens;     /* 1 .. limits.n_batch */
     int32_t next_token;    /* the successor of the last token, for WANT_SCORES; -1 otherwise */
+    struct wire_counts counts; /* of earlier stages; zero in STEP */
     const uint8_t *tokens; /* [n_tokens] i32, little-endian, read with wire_token() */
 };
 
 /* What messages may hold at most; the same on every rank, from the model and the options. */
 struct wire_limits {
     uint32_t n_batch, n_ctx, n_vocab, n_layers, d_model;
+    bool residual; /* every FFN message of a layer carries the residual stream, none otherwise */
 };
 
 static inline int32_t wire_token(const uint8_t *tokens, uint32_t i)
@@ -85,7 +105,8 @@ enum wire_form {
     FORM_F32  /* f32 [n, d_model] */
 };
 
-/* FFN: WIRE_HEADER bytes, then the parts of x in the order above, each starting on a multiple of 64. */
+/* FFN: WIRE_HEADER bytes, then the parts of x in the order above, then what predictors read where limits.residual says
+ * so: the un-normalised residual stream, f32 [n, d_model]. Each part starts on a multiple of 64. */
 struct wire_ffn {
     uint64_t id;        /* of the step */
     uint32_t layer;     /* n_layers: the output matrix */
@@ -93,6 +114,8 @@ struct wire_ffn {
     int8_t *codes;      /* into the message (NULL unless FORM_Q8) */
     float *scale;
     float *f32;         /* into the message (NULL unless FORM_F32) */
+    bool with_residual; /* set by both functions: limits.residual, but never for the output matrix */
+    float *residual;    /* into the message (NULL unless with_residual) */
 };
 
 /* Writes the header for f->{id, layer, n_tokens, form} and sets the pointers to where the caller puts x. */
@@ -107,6 +130,7 @@ enum { WIRE_LOGIT_TOKENS = 16 }; /* tokens whose logits are asked for together, 
 struct wire_logits {
     uint64_t id;
     uint32_t n_tokens, n_rows;
+    struct wire_counts counts;
     float *values; /* into the message */
 };
 size_t wire_logits_encode(struct wire_logits *l, const struct wire_limits *lim, uint8_t *out, size_t cap);
@@ -119,17 +143,36 @@ size_t wire_logits_max(uint32_t n_rows);
 struct wire_partial {
     uint64_t id;
     uint32_t layer, n_tokens;
+    struct wire_counts counts;
     double *sum; /* into the message */
 };
 size_t wire_partial_encode(struct wire_partial *p, const struct wire_limits *lim, uint8_t *out, size_t cap);
 status wire_partial_decode(uint8_t *in, size_t n, const struct wire_limits *lim, struct wire_partial *p);
 size_t wire_partial_max(const struct wire_limits *lim);
 
+/* ACTIVE, the answer of an owner that has no down projection: its live neurons, token by token, by their own index (the
+ * sender's neurons of the layer numbered from 0 in ascending order). WIRE_HEADER bytes, then first u32 [n_tokens + 1],
+ * index u32 [n_pairs], value f32 [n_pairs], each starting on a multiple of 64. */
+struct wire_active {
+    uint64_t id;
+    uint32_t layer, n_tokens, n_pairs;
+    struct wire_counts counts;
+    uint32_t *first; /* into the message: pairs [first[t], first[t + 1]) are token t's; first[n_tokens] is n_pairs */
+    uint32_t *index; /* ascending within a token */
+    float *value;    /* activations, finite */
+};
+/* Writes the header and sets the pointers to where the caller puts the arrays. */
+size_t wire_active_encode(struct wire_active *a, const struct wire_limits *lim, uint8_t *out, size_t cap);
+/* n_own: how many neurons the plan gives the sender. `in` is aligned to 64 bytes. */
+status wire_active_decode(uint8_t *in, size_t n, const struct wire_limits *lim, uint32_t n_own, struct wire_active *a);
+size_t wire_active_max(const struct wire_limits *lim, uint32_t n_own);
+
 /* RESULT: WIRE_HEADER bytes, then values f32 [n_values]: scores, logits or none. */
 struct wire_result {
     uint64_t id;
     int32_t token;      /* -1 unless the step wanted one */
     uint32_t n_values;
+    struct wire_counts counts; /* of the whole step, on all ranks */
     float *values;      /* into the message */
 };
 size_t wire_result_encode(struct wire_result *r, const struct wire_limits *lim, uint8_t *out, size_t cap);
@@ -152,12 +195,14 @@ struct wire_hello {
     uint32_t version;      /* WIRE_VERSION */
     char release[16];      /* hearth's version, NUL-padded */
     uint64_t file_bytes, file_hash, plan_hash;
+    uint64_t settings_hash; /* of everything else that changes results: */
+    char settings[128];    /* the same for people, such as "sparse exact, activation relu"; as `reason` below */
     uint32_t n_ctx, n_batch;
     uint64_t need_bytes;   /* memory that this rank computed for itself */
     uint32_t failed;       /* this rank already knows that it cannot go on: reason says why */
     char reason[256];      /* NUL-terminated, printable after decoding */
 };
-enum { WIRE_HELLO_MAX = 384 };
+enum { WIRE_HELLO_MAX = 512 };
 size_t wire_hello_encode(const struct wire_hello *h, uint8_t *out, size_t cap);
 /* The leading version is readable in every version: a hello of another version decodes with only `version` and
  * `release` set. */
