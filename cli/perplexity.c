@@ -1,12 +1,10 @@
-/* hearth perplexity: how well the model predicts a text, measured as llama.cpp measures it: windows of the context's
- * size that do not overlap, each begun with BOS where the model wants one, of which the second half is scored. */
+/* hearth perplexity: how well the model predicts a text (cli/scoring.h says how that is measured). */
 #include <jansson.h>
-#include <math.h>
 #include <stdlib.h>
 #include "base/log.h"
 #include "cli/command.h"
 #include "cli/options.h"
-#include "coordinator/session.h"
+#include "cli/scoring.h"
 
 enum { KEY_CHUNKS = 256, DEFAULT_WINDOW = 512 };
 
@@ -17,9 +15,11 @@ struct perplexity {
     int64_t max_windows;
 };
 
-struct score {
-    size_t windows, scored;
-    double sum, squares; /* of the negative log probabilities */
+/* A measurement under way. */
+struct run {
+    struct score score;
+    size_t windows;
+    struct progress *progress;
 };
 
 static const struct argp_option options[] = {
@@ -48,61 +48,21 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     }
 }
 
-static double mean(const struct score *s)
+static status note_window(void *arg, size_t window, const struct score *s)
 {
-    return s->sum / (double)s->scored;
-}
-
-/* The standard error of the mean carried through exp. */
-static double uncertainty(const struct score *s)
-{
-    double m = mean(s), variance = s->squares / (double)s->scored - m * m;
-    return s->scored > 1 ? exp(m) * sqrt(fmax(0, variance) / (double)(s->scored - 1)) : 0;
-}
-
-static void note_window(struct progress *progress, const struct score *s, size_t windows)
-{
+    struct run *r = arg;
     char note[64];
-    snprintf(note, sizeof note, "perplexity %.4f +- %.4f", exp(mean(s)), uncertainty(s));
-    progress_note(progress, "scoring", s->windows, windows, note);
-}
-
-/* tokens [n_windows * window]; each window's first token gives way to BOS. */
-static status score_windows(struct cluster *c, int32_t *tokens, size_t window, size_t n_windows,
-                            struct progress *progress, struct score *s)
-{
-    const struct tokenizer *t = cluster_tokenizer(c);
-    size_t from = window / 2, n_scores = window - from - 1;
-    float *nll = malloc(n_scores * sizeof *nll);
-    status st = ST_OK;
-    if (!nll) {
-        log_error("no memory for %zu scores", n_scores);
-        return ST_NOMEM;
-    }
-    for (size_t w = 0; w < n_windows; w++) {
-        int32_t *at = tokens + w * window;
-        if (tokenizer_adds_bos(t) && tokenizer_bos(t) >= 0)
-            at[0] = tokenizer_bos(t);
-        st = session_score(cluster_session(c), at, window, from, nll);
-        if (st != ST_OK)
-            break;
-        for (size_t i = 0; i < n_scores; i++) {
-            s->sum += nll[i];
-            s->squares += (double)nll[i] * nll[i];
-        }
-        s->scored += n_scores;
-        s->windows++;
-        note_window(progress, s, n_windows);
-    }
-    free(nll);
-    return st;
+    score_add(&r->score, s);
+    snprintf(note, sizeof note, "perplexity %.4f +- %.4f", score_perplexity(&r->score), score_uncertainty(&r->score));
+    progress_note(r->progress, "scoring", window + 1, r->windows, note);
+    return ST_OK;
 }
 
 static status print_result(const struct score *s, size_t n_tokens, uint32_t window, enum table_format format)
 {
-    json_t *rows = json_pack("[{s:f, s:f, s:I, s:I, s:I, s:I}]", "perplexity", exp(mean(s)), "uncertainty",
-                             uncertainty(s), "tokens", (json_int_t)n_tokens, "scored", (json_int_t)s->scored, "windows",
-                             (json_int_t)s->windows, "window", (json_int_t)window);
+    json_t *rows = json_pack("[{s:f, s:f, s:I, s:I, s:I, s:I}]", "perplexity", score_perplexity(s),
+                             "uncertainty", score_uncertainty(s), "tokens", (json_int_t)n_tokens, "scored",
+                             (json_int_t)s->scored, "windows", (json_int_t)s->windows, "window", (json_int_t)window);
     if (!rows) {
         log_error("no memory for the result");
         return ST_NOMEM;
@@ -116,24 +76,16 @@ static status print_result(const struct score *s, size_t n_tokens, uint32_t wind
 static status score_text(const struct perplexity *p, struct cluster *c, const char *text, size_t n_bytes,
                          struct progress *progress)
 {
-    int32_t *tokens;
-    size_t n;
-    struct score score = {0};
-    size_t window = cluster_context(c);
-    status st = tokenizer_encode(cluster_tokenizer(c), text, n_bytes, true, false, &tokens, &n);
+    struct windows w;
+    status st = windows_cut(cluster_tokenizer(c), text, n_bytes, cluster_context(c), (size_t)p->max_windows, &w);
     if (st != ST_OK)
         return st;
-    size_t windows = n / window;
-    if (p->max_windows > 0 && windows > (size_t)p->max_windows)
-        windows = (size_t)p->max_windows;
-    if (windows == 0) {
-        log_error("the text has %zu tokens, fewer than one window of %zu (-c sets it)", n, window);
-        st = ST_USAGE;
-    } else {
-        st = score_windows(c, tokens, window, windows, progress, &score);
-    }
-    free(tokens);
-    return st == ST_OK ? print_result(&score, n, (uint32_t)window, p->format) : st;
+    struct run r = {.windows = w.n, .progress = progress};
+    st = windows_score(c, &w, 0, w.n, note_window, &r);
+    if (st == ST_OK)
+        st = print_result(&r.score, w.n_tokens, (uint32_t)w.size, p->format);
+    windows_free(&w);
+    return st;
 }
 
 status command_perplexity(const struct launch *launch, int argc, char **argv)

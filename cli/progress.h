@@ -11,11 +11,13 @@ struct progress {
     char what[48];     /* the work under way, "" if none */
     bool shown;        /* something of it has been printed */
     double started_s, printed_s;
+    uint64_t started;  /* what was done already when it was first heard of */
 };
 
 void progress_init(struct progress *p, bool quiet);
 /* `arg` is a struct progress. done == total ends the work. Prints ten times a second at most (terminal) or every ten
- * seconds (otherwise), and nothing about work that is over at once. */
+ * seconds (otherwise), and nothing about work that is over at once. Work of more than ten seconds is told with an
+ * estimate of the time left. */
 void progress_update(void *arg, const char *what, uint64_t done, uint64_t total);
 /* A remark that belongs to the work under way, e.g. a running result; printed by the same rules. */
 void progress_note(struct progress *p, const char *what, uint64_t done, uint64_t total, const char *note);
