@@ -180,7 +180,8 @@ static status finish(struct gguf *g, bool single)
     return index_tensors(g);
 }
 
-status gguf_open(const char *path, struct gguf **out)
+status gguf_open_checked(const char *path, status (*check)(const uint8_t *bytes, size_t n, const char *where),
+                         struct gguf **out)
 {
     struct gguf *g = calloc(1, sizeof *g);
     if (!g)
@@ -188,8 +189,10 @@ status gguf_open(const char *path, struct gguf **out)
     status s = add_part(g, path, strlen(path), "");
     if (s == ST_OK)
         s = map_file(&g->parts[0]);
+    if (s == ST_OK && check)
+        s = check(g->parts[0].bytes, g->parts[0].size, path);
     if (s == ST_OK)
-        s = finish(g, false);
+        s = finish(g, check != NULL);
     if (s != ST_OK) {
         gguf_close(g);
         return s;
@@ -197,6 +200,8 @@ status gguf_open(const char *path, struct gguf **out)
     *out = g;
     return ST_OK;
 }
+
+status gguf_open(const char *path, struct gguf **out) { return gguf_open_checked(path, NULL, out); }
 
 status gguf_open_bytes(const uint8_t *bytes, size_t n, const char *where, struct gguf **out)
 {

@@ -38,6 +38,10 @@ struct gguf;
  * ST_FORMAT (malformed: the line says what, at which byte, expected and found), ST_UNSUPPORTED (version, tensor type),
  * ST_NOMEM. */
 status gguf_open(const char *path, struct gguf **out);
+/* The same for a file of one part that `check` accepts before a byte of it is parsed; what it returns else, having
+ * logged it, is returned. */
+status gguf_open_checked(const char *path, status (*check)(const uint8_t *bytes, size_t n, const char *where),
+                         struct gguf **out);
 /* The same over bytes in memory (not copied, must outlive the gguf; one part only). For tests and fuzzing. */
 status gguf_open_bytes(const uint8_t *bytes, size_t n, const char *where, struct gguf **out);
 void gguf_close(struct gguf *g); /* NULL is fine */

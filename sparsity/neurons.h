@@ -2,7 +2,7 @@
  *
  * A GGUF file of its own (general.architecture "hearth-neurons"), versioned, bound to its model by that file's hash,
  * and guarded by a checksum over all of it: a truncated file or a flipped bit is refused. Immutable after loading, so
- * all readers are thread-safe. Format: docs/sparsity.md and sparsity/neurons.c. */
+ * all readers are thread-safe. Format: docs/neuron-file.md. */
 #ifndef HEARTH_SPARSITY_NEURONS_H
 #define HEARTH_SPARSITY_NEURONS_H
 
@@ -15,10 +15,12 @@
 
 enum {
     NEURONS_VERSION = 1,
+    NEURONS_CHECKSUM_AT = 113, /* the byte at which the checksum's eight lie */
     SKIP_STEPS = 9 /* thresholds for 10, 20, ... 90 % of all neurons skipped, over the model */
 };
 
-/* How well a predictor did on tokens that it was not fitted on. */
+/* How well a predictor did on tokens that it was not fitted on; each in [0, 1], 0 where there is no such predictor. A
+ * share of nothing (the recall where no neuron fires) is 1. */
 struct predictor_quality {
     float recall;    /* of the neurons that fire, the share it flags */
     float precision; /* of the neurons it flags, the share that fires */
@@ -26,7 +28,8 @@ struct predictor_quality {
     float flagged;   /* of all, the share it flags */
 };
 
-/* A layer. Arrays are [d_ff] f32 unless said otherwise, into the file or whoever made them; NULL: not there. */
+/* A layer. Arrays are [d_ff] f32 unless said otherwise, into the file or whoever made them; NULL: not there (`fired` and
+ * `strength` always are). All numbers are finite; all but bound and mlp_threshold are not negative. */
 struct neuron_layer {
     const float *fired;      /* share of tokens for which the neuron fired (its activation is not zero; SiLU: |activation|
                               * above a tenth of the layer's mean) */
@@ -55,6 +58,7 @@ struct neurons {
     int n_layers;
     int64_t d_model, d_ff;
     uint64_t model_hash;     /* gguf_hash of the model */
+    uint64_t model_bytes;    /* gguf_file_bytes of the model; for people */
     uint64_t n_tokens;       /* counted */
     float skip_share;        /* the share that `threshold` skips unless told, a multiple of 0.1 */
     float perplexity_dense, perplexity_exact, perplexity_threshold, perplexity_planes, perplexity_mlp; /* 0: not measured */
@@ -66,14 +70,26 @@ struct neurons {
  * number). malloc'ed; NULL if out of memory. */
 char *neurons_path(const char *model_path);
 
-/* Reads and checks a neuron file. ST_IO, ST_FORMAT (truncated, changed, wrong shapes), ST_UNSUPPORTED (another
- * version), ST_MISMATCH (another model: the line says how to make a new one), ST_NOMEM; all logged. */
+/* Reads and checks a neuron file. model NULL: whichever it was made for. ST_IO, ST_FORMAT (truncated, changed, wrong
+ * shapes or values), ST_UNSUPPORTED (another version), ST_MISMATCH (another model: the line says how to make a new one),
+ * ST_NOMEM; all logged. */
 status neurons_load(const char *path, const struct model *model, struct neurons **out);
-/* The same over bytes in memory, not copied; for tests and fuzzing. */
+/* The same over bytes in memory, not copied, aligned to 8; for tests and fuzzing. */
 status neurons_parse(const uint8_t *bytes, size_t n, const char *where, const struct model *model,
                      struct neurons **out);
-/* Writes the file whole or not at all: a temporary beside it is synced and renamed. ST_IO (a full disk), ST_NOMEM. */
+/* Writes the file whole or not at all: a temporary beside it is synced and renamed. ST_IO (a full disk), ST_NOMEM,
+ * ST_INTERNAL (numbers that no reader would accept); all logged. */
 status neurons_save(const struct neurons *n, const char *path);
 void neurons_free(struct neurons *n); /* NULL is fine; frees what neurons_load made */
+
+/* Whether an open file says that it is a neuron file. */
+bool neurons_is_file(const struct gguf *g);
+/* xxh3 (64 bits) of a neuron file's bytes, those of the checksum taken as zero. n > NEURONS_CHECKSUM_AT + 8. */
+uint64_t neurons_checksum(const uint8_t *bytes, size_t n);
+
+/* Whether every layer has what the mode needs: a weight for each neuron, a bound, an MLP. n NULL: no. */
+bool neurons_have_weights(const struct neurons *n);
+bool neurons_have_bounds(const struct neurons *n);
+bool neurons_have_mlp(const struct neurons *n);
 
 #endif
