@@ -17,8 +17,9 @@
 #include "kernels/kernels.h"
 
 enum {
-    LANE_BLOCKS = 16, /* blocks side by side */
-    TOP_BITS = 2      /* of a code that are in the top part */
+    LANE_BLOCKS = 16,                    /* blocks side by side: a chunk */
+    LANE_COLS = LANE_BLOCKS * ACT_BLOCK, /* columns of a chunk */
+    TOP_BITS = 2                         /* of a code that are in the top part */
 };
 
 struct neuron_rows {
@@ -44,12 +45,21 @@ void neuron_rows_fill(struct neuron_rows *m, int64_t row_begin, int64_t row_end,
 struct lane_acts {
     int64_t cols;
     int64_t chunks;          /* ceil(cols / 512) */
-    int8_t *codes;           /* [n_tokens, chunks * 512] */
+    int8_t *codes;           /* [n_tokens, chunks * 512], aligned to 64; NULL: float weights only */
     float *scale;            /* [n_tokens, chunks * 16]; the fields of act_block */
     float *scaled_sum;
     int32_t *minus_sum, *minus_sum_low;
     const float *f32;        /* [n_tokens, cols], for float weights; borrowed */
 };
+
+/* Fills in cols and chunks; the arrays are the caller's. */
+void lane_acts_shape(struct lane_acts *x, int64_t cols);
+/* Values of `codes`, and of each other array, that a token takes. */
+static inline int64_t lane_acts_codes(const struct lane_acts *x) { return x->chunks * LANE_COLS; }
+static inline int64_t lane_acts_blocks(const struct lane_acts *x) { return x->chunks * LANE_BLOCKS; }
+
+/* The `spread` of every table: it only moves words. Whoever has token 0 sets out->f32. */
+void spread_acts(const struct acts *a, int64_t token_begin, int64_t token_end, struct lane_acts *out);
 
 /* The table's operations on them (struct kernels): spread, dot_rows, estimate_rows. */
 
