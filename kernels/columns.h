@@ -23,14 +23,15 @@ struct neuron_columns {
     int64_t rows;            /* outputs, d_model */
     int64_t n_columns;       /* neurons held */
     int64_t n_blocks;        /* blocks of 32 slots */
+    int64_t n_supers;        /* K types: super-blocks of 256 that a block is held of; shape assumes the worst, n_blocks */
     const int32_t *block;    /* [n_blocks] ascending number of each block in the file; owned by an arena */
     const int32_t *column;   /* [n_blocks * 32] which held neuron a slot is, -1: none */
-    size_t column_bytes, block_bytes; /* of a neuron's codes; of a block's scales (K types: and its part of supers) */
+    size_t column_bytes, block_bytes, super_bytes; /* of a neuron's codes, a block's scales, a super-block's supers */
     uint8_t *codes;          /* [n_columns, column_bytes], aligned to 64, owned by an arena */
-    uint8_t *scales;         /* [n_blocks, block_bytes] */
+    uint8_t *scales;         /* [n_blocks, block_bytes], [n_supers, super_bytes]; aligned to 64 */
 };
 
-/* Fills in everything but the pointers. */
+/* Fills in everything but the pointers. The caller may then lower n_supers to what there is. */
 void neuron_columns_shape(struct neuron_columns *m, enum dtype type, bool transposed, int64_t rows, int64_t n_columns,
                           int64_t n_blocks);
 size_t neuron_columns_code_bytes(const struct neuron_columns *m);

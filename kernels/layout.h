@@ -59,7 +59,10 @@ INLINE struct layout layout_of(enum dtype type)
     }
 }
 
-enum { SUPER_BLOCKS = 8 }; /* blocks of a K type's super-block */
+enum {
+    SUPER_BLOCKS = 8,                         /* blocks of a K type's super-block */
+    SEGMENT_BLOCKS = SUM_SEGMENT / ACT_BLOCK, /* blocks of a segment */
+};
 
 /* Bytes of one block's codes, of one block's scales, of one super-block's supers. */
 INLINE size_t layout_code_bytes(struct layout l)
@@ -98,6 +101,10 @@ struct block {
 
 /* Decodes block `index` (of 32 columns) of a row that starts at src, in the file's layout (ggml's block types). */
 void block_decode(enum dtype type, const uint8_t *src, int64_t index, struct block *b);
+/* Writes the scales of row r of a group of ROW_GROUP, and its supers. */
+void block_put_scales(struct layout l, const struct block *b, int r, uint8_t *scales, uint8_t *supers);
+/* Dequantises block `index` of a row, as dequantize_row does. */
+void block_dequantize(enum dtype type, const uint8_t *src, int64_t index, float *out /* [32] f32 */);
 
 static inline float f32_of_bits(uint32_t u)
 {
@@ -117,6 +124,33 @@ static inline float f32_of_f16(uint16_t h)
         return f32_of_bits(sign | (exponent + 112) << 23 | mantissa << 13);
     float f = (float)mantissa * 0x1p-24f; /* subnormal: exact */
     return sign ? -f : f;
+}
+
+static inline float f16_at(const uint8_t *p, int i)
+{
+    uint16_t h;
+    memcpy(&h, p + 2 * i, 2);
+    return f32_of_f16(h);
+}
+
+/* D and M of row r, half h of a block with these scales and supers. */
+static inline void scale_at(struct layout l, const uint8_t *scales, const uint8_t *supers, int h, int r, float *d,
+                            float *m)
+{
+    *m = 0;
+    if (!l.k) {
+        *d = f16_at(scales, r);
+        if (l.minima)
+            *m = f16_at(scales, ROW_GROUP + r);
+    } else if (!l.halves) {
+        *d = f16_at(supers, r) * (float)scales[r];
+        *m = -(f16_at(supers, ROW_GROUP + r) * (float)scales[ROW_GROUP + r]);
+    } else if (l.minima) {
+        *d = f16_at(supers, r) * (float)(scales[h * ROW_GROUP + r] & 15);
+        *m = -(f16_at(supers, ROW_GROUP + r) * (float)(scales[h * ROW_GROUP + r] >> 4));
+    } else {
+        *d = f16_at(supers, r) * (float)(int8_t)scales[h * ROW_GROUP + r];
+    }
 }
 
 /* Round to nearest even, as the hardware's conversion does. */

@@ -49,7 +49,7 @@ static void put_codes(struct layout l, const uint32_t quad[8], int r, uint8_t *c
         memcpy(codes + 64 * i + 4 * r, &word[i], 4);
 }
 
-static void put_scales(struct layout l, const struct block *b, int r, uint8_t *scales, uint8_t *supers)
+void block_put_scales(struct layout l, const struct block *b, int r, uint8_t *scales, uint8_t *supers)
 {
     if (!l.k) {
         memcpy(scales + 2 * r, &b->d, 2);
@@ -78,7 +78,7 @@ static void pack_row(const struct packed *m, uint8_t *group, int r, const uint8_
         struct block block;
         block_decode(m->type, src, b, &block);
         put_codes(l, block.quad, r, p.codes);
-        put_scales(l, &block, r, p.scales, p.supers);
+        block_put_scales(l, &block, r, p.scales, p.supers);
     }
 }
 
@@ -108,7 +108,7 @@ void packed_fill(struct packed *m, int64_t group_begin, int64_t group_end, const
     }
 }
 
-static void dequantize_block(enum dtype type, const uint8_t *src, int64_t index, float *out)
+void block_dequantize(enum dtype type, const uint8_t *src, int64_t index, float *out)
 {
     struct layout l = layout_of(type);
     struct block b;
@@ -128,7 +128,7 @@ void dequantize_row(enum dtype type, const uint8_t *src, int64_t n, float *out)
 {
     if (dtype_is_quantised(type)) {
         for (int64_t b = 0; b < n / ACT_BLOCK; b++)
-            dequantize_block(type, src, b, out + b * ACT_BLOCK);
+            block_dequantize(type, src, b, out + b * ACT_BLOCK);
         return;
     }
     for (int64_t i = 0; i < n; i++) {

@@ -3,6 +3,8 @@
 
 #include "base/exactmath.h"
 #include "kernels/layout.h"
+#include "kernels/rows.h"
+#include "kernels/scalar_parts.h"
 #include "kernels/tables.h"
 
 static void quantize_block(const float *x, int8_t *codes, struct act_block *block)
@@ -61,33 +63,6 @@ static int code_at(struct layout l, const uint8_t *codes, int r, int c)
     return code;
 }
 
-static float f16_at(const uint8_t *p, int i)
-{
-    uint16_t h;
-    memcpy(&h, p + 2 * i, 2);
-    return f32_of_f16(h);
-}
-
-/* D and M of row r, half h of the block at p. */
-static void scale_at(struct layout l, const struct place *p, int h, int r, float *d, float *m)
-{
-    const uint8_t *scales = p->scales, *supers = p->supers;
-    *m = 0;
-    if (!l.k) {
-        *d = f16_at(scales, r);
-        if (l.minima)
-            *m = f16_at(scales, ROW_GROUP + r);
-    } else if (!l.halves) {
-        *d = f16_at(supers, r) * (float)scales[r];
-        *m = -(f16_at(supers, ROW_GROUP + r) * (float)scales[ROW_GROUP + r]);
-    } else if (l.minima) {
-        *d = f16_at(supers, r) * (float)(scales[h * ROW_GROUP + r] & 15);
-        *m = -(f16_at(supers, ROW_GROUP + r) * (float)(scales[h * ROW_GROUP + r] >> 4));
-    } else {
-        *d = f16_at(supers, r) * (float)(int8_t)scales[h * ROW_GROUP + r];
-    }
-}
-
 static float add_block(struct layout l, const struct place *p, int r, const int8_t *x, const struct act_block *s,
                        float acc)
 {
@@ -99,7 +74,7 @@ static float add_block(struct layout l, const struct place *p, int r, const int8
             sum += x[c];
         }
         float d, m;
-        scale_at(l, p, h, r, &d, &m);
+        scale_at(l, p->scales, p->supers, h, r, &d, &m);
         acc = fmaf((float)isum, d * s->scale, acc);
         if (l.minima)
             acc = fmaf(m, s->scale * (float)sum, acc);
@@ -300,6 +275,10 @@ const struct kernels kernels_scalar = {
     .sum_blocks = sum_blocks,
     .matmul = matmul,
     .matmul_partial = matmul_partial,
+    .mix_columns = scalar_mix_columns,
+    .spread = spread_acts,
+    .dot_rows = scalar_dot_rows,
+    .estimate_rows = scalar_estimate_rows,
     .rms_norm = rms_norm,
     .layer_norm = layer_norm,
     .rope = rope,

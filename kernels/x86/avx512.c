@@ -1,6 +1,8 @@
 /* AVX-512 with VNNI: Intel servers since 2019, AMD since Zen 4. */
 #include "kernels/x86/avx512_vec.h"
 
+#include "kernels/rows.h"
+#include "kernels/scalar_parts.h"
 #include "kernels/tables.h"
 #include "kernels/x86/vec_attention.h"
 #include "kernels/x86/vec_matmul.h"
@@ -12,6 +14,10 @@ const struct kernels kernels_avx512 = {
     .sum_blocks = sum_blocks,
     .matmul = matmul,
     .matmul_partial = matmul_partial,
+    .mix_columns = scalar_mix_columns,
+    .spread = spread_acts,
+    .dot_rows = scalar_dot_rows,
+    .estimate_rows = scalar_estimate_rows,
     .rms_norm = rms_norm,
     .layer_norm = layer_norm,
     .rope = rope,

@@ -215,7 +215,6 @@ INLINE void clear_sums(int n, vf *acc, vd *sum)
 INLINE void quantised_tile(enum dtype type, int n, const struct packed *m, int64_t g, const struct acts *a, int64_t t0,
                            struct product out)
 {
-    enum { SEGMENT_BLOCKS = SUM_SEGMENT / ACT_BLOCK };
     const int64_t nb = m->cols / ACT_BLOCK;
     const int8_t *x = a->codes + t0 * m->cols;
     const struct act_block *s = a->blocks + t0 * nb;

@@ -1,0 +1,117 @@
+/* The reference of mix_columns, a tile of outputs at a time. */
+#include <math.h>
+
+#include "kernels/column_layout.h"
+#include "kernels/scalar_parts.h"
+
+/* A part's codes, `from` bits up. */
+static void add_part(int bits, int from, const uint8_t *part, uint8_t code[COLUMN_TILE])
+{
+    for (int r = 0; r < COLUMN_TILE; r++) {
+        int at, shift;
+        part_place(bits, r / 4, &at, &shift);
+        code[r] |= (uint8_t)((part[4 * at + r % 4] >> shift & ((1 << bits) - 1)) << from);
+    }
+}
+
+/* isum += (codes - offset) * x of one neuron. */
+static void add_column(const struct neuron_columns *m, int64_t tile, int32_t column, int x, int isum[COLUMN_TILE])
+{
+    const struct layout l = layout_of(m->type);
+    const uint8_t *codes = m->codes + (size_t)column * m->column_bytes;
+    uint8_t code[COLUMN_TILE] = {0};
+    add_part(l.low_bits, 0, codes + tile_low(l, tile), code);
+    if (l.high_bits)
+        add_part(l.high_bits, l.low_bits, codes + tile_high(l, column_tiles(m), tile), code);
+    for (int r = 0; r < COLUMN_TILE; r++)
+        isum[r] += (code[r] - l.offset) * x;
+}
+
+/* Block b of one token: codes x of its slots, their scale s. */
+static void add_block(const struct neuron_columns *m, int64_t tile, int64_t b, int64_t super, const int8_t *x,
+                      const struct act_block *s, float acc[COLUMN_TILE])
+{
+    const struct layout l = layout_of(m->type);
+    const int n_parts = l.halves ? 2 : 1, width = ACT_BLOCK / n_parts;
+    const uint8_t *scales = m->scales + (size_t)b * m->block_bytes + (size_t)tile * tile_scale_bytes(l);
+    const uint8_t *supers = m->scales + (size_t)m->n_blocks * m->block_bytes + (size_t)super * m->super_bytes +
+                            (size_t)tile * tile_super_bytes(l);
+    for (int h = 0; h < n_parts; h++) {
+        int isum[COLUMN_TILE] = {0}, sum = 0;
+        for (int c = h * width; c < (h + 1) * width; c++) {
+            if (x[c] && m->column[b * ACT_BLOCK + c] >= 0)
+                add_column(m, tile, m->column[b * ACT_BLOCK + c], x[c], isum);
+            sum += x[c];
+        }
+        for (int r = 0; r < COLUMN_TILE; r++) {
+            const size_t group = (size_t)r / ROW_GROUP;
+            float d, min;
+            scale_at(l, scales + group * layout_scale_bytes(l), supers + group * layout_super_bytes(l), h,
+                     r % ROW_GROUP, &d, &min);
+            acc[r] = fmaf((float)isum[r], d * s->scale, acc[r]);
+            if (l.minima)
+                acc[r] = fmaf(min, s->scale * (float)sum, acc[r]);
+        }
+    }
+}
+
+/* n weights of one neuron, from output `row` on. */
+static void weights_at(const struct neuron_columns *m, int32_t column, int64_t row, int64_t n, float *w)
+{
+    const uint8_t *codes = m->codes + (size_t)column * m->column_bytes;
+    if (dtype_is_quantised(m->type)) {
+        for (int64_t r = 0; r < n; r += ACT_BLOCK)
+            block_dequantize(m->type, codes, (row + r) / ACT_BLOCK, w + r);
+    } else {
+        dequantize_row(m->type, codes + dtype_row_bytes(m->type, row), n, w);
+    }
+}
+
+static void add_weights(const struct neuron_columns *m, int64_t row, int64_t n, int64_t b, const float *x,
+                        float acc[COLUMN_TILE])
+{
+    float w[COLUMN_TILE];
+    for (int c = 0; c < ACT_BLOCK; c++) {
+        const int32_t column = m->column[b * ACT_BLOCK + c];
+        if (x[c] == 0 || column < 0)
+            continue;
+        weights_at(m, column, row, n, w);
+        for (int64_t r = 0; r < n; r++)
+            acc[r] = fmaf(w[r], x[c], acc[r]);
+    }
+}
+
+static void close_segment(float acc[COLUMN_TILE], double sum[COLUMN_TILE])
+{
+    for (int r = 0; r < COLUMN_TILE; r++) {
+        sum[r] += ((double)acc[r] + SEGMENT_GRID) - SEGMENT_GRID;
+        acc[r] = 0;
+    }
+}
+
+/* n outputs of a tile, from `row` on, for token t. */
+static void mix_tile(const struct neuron_columns *m, int64_t row, int64_t n, const struct acts *a, int64_t t, double *y)
+{
+    float acc[COLUMN_TILE] = {0};
+    double sum[COLUMN_TILE] = {0};
+    for (int64_t b = 0, super = -1; b < m->n_blocks; b++) {
+        const int64_t at = t * m->n_blocks + b;
+        if (begins(m, b, SEGMENT_BLOCKS))
+            close_segment(acc, sum);
+        super += begins(m, b, SUPER_BLOCKS);
+        if (columns_read_codes(m))
+            add_block(m, row / COLUMN_TILE, b, super, a->codes + at * ACT_BLOCK, &a->blocks[at], acc);
+        else
+            add_weights(m, row, n, b, a->f32 + at * ACT_BLOCK, acc);
+    }
+    close_segment(acc, sum);
+    memcpy(y, sum, (size_t)n * sizeof *y);
+}
+
+void scalar_mix_columns(const struct neuron_columns *m, int64_t row_begin, int64_t row_end, const struct acts *h,
+                        int64_t n_tokens, double *y, int64_t y_stride)
+{
+    for (int64_t row = row_begin; row < row_end; row += COLUMN_TILE)
+        for (int64_t t = 0; t < n_tokens; t++)
+            mix_tile(m, row, row + COLUMN_TILE < row_end ? COLUMN_TILE : row_end - row, h, t, y + t * y_stride + row);
+}
