@@ -26,10 +26,21 @@ bool sparse_mode_of(const char *name, enum sparse_mode *out);
 const char *predictor_name(enum predictor p);      /* "auto", "mlp", "planes" */
 bool predictor_of(const char *name, enum predictor *out);
 
-/* Checks that a model can run in a mode: its activation, weight types, and what the neuron file (NULL: there is none)
- * holds. Settles PREDICTOR_AUTO. ST_USAGE, one logged line that names the modes that it can run in or how to make what
- * is missing. */
+/* Which activation holds: the one that `option` names, else the neuron file's, else the model's. option and n may be
+ * NULL. ST_USAGE (logged): no activation of that name, one that needs a gate where the model has none, or nobody says. */
+status activation_settle(const struct model *m, const struct neurons *n, const char *option, enum activation *out);
+
+/* Checks that a model can run in a mode: its activation (m->hp.activation, settled), weight types, and what the neuron
+ * file (NULL: there is none) holds. Settles PREDICTOR_AUTO. ST_USAGE, one logged line that names the modes that it can
+ * run in and how to make what is missing. */
 status sparse_mode_check(const struct model *m, const struct neurons *n, enum sparse_mode mode,
                          enum predictor *predictor);
+
+/* The modes that it can run in as text: "dense, exact, predicted (after `hearth prepare`)". */
+enum { SPARSE_MODES_TEXT = 128 };
+void sparse_modes_text(const struct model *m, const struct neurons *n, char text[SPARSE_MODES_TEXT]);
+
+/* Whether every layer of a PowerInfer model has a predictor of its own. */
+bool model_has_mlp(const struct model *m);
 
 #endif
