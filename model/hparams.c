@@ -9,15 +9,25 @@
 #include "base/log.h"
 #include "model/gguf_parts.h"
 
+enum positions { ROPE_PAIRS, ROPE_NEOX, LEARNED };
+
 static const struct arch_traits {
     const char *name;
     enum arch arch;
-    bool rope_neox;
+    enum positions positions;
     bool reads_window; /* the others' files carry the key although their layers do not use it */
+    enum norm_kind norm;
+    bool has_gate, parallel;
+    /* In an ordinary file and in PowerInfer's. */
+    enum activation activation, sparse_activation;
+    bool other_activation; /* an ordinary file means one that hearth does not have */
 } archs[] = {
-    {"llama", ARCH_LLAMA, false, true},
-    {"qwen2", ARCH_QWEN2, true, false},
-    {"qwen3", ARCH_QWEN3, true, false},
+    {"llama", ARCH_LLAMA, ROPE_PAIRS, true, NORM_RMS, true, false, ACT_SILU, ACT_RELU, false},
+    {"qwen2", ARCH_QWEN2, ROPE_NEOX, false, NORM_RMS, true, false, ACT_SILU, ACT_RELU, false},
+    {"qwen3", ARCH_QWEN3, ROPE_NEOX, false, NORM_RMS, true, false, ACT_SILU, ACT_RELU, false},
+    {"bamboo", ARCH_BAMBOO, ROPE_PAIRS, false, NORM_RMS, true, false, ACT_DRELU, ACT_DRELU, false},
+    {"falcon", ARCH_FALCON, ROPE_NEOX, false, NORM_LAYER, false, true, ACT_RELU, ACT_RELU, true},
+    {"opt", ARCH_OPT, LEARNED, false, NORM_LAYER, false, false, ACT_RELU, ACT_RELU, false},
 };
 
 enum { N_ARCHS = sizeof archs / sizeof *archs, KEY_SIZE = 96 };
@@ -222,15 +232,47 @@ static status read_sizes(const struct keys *k, struct hparams *hp)
 
 static status read_norm_eps(const struct keys *k, struct hparams *hp)
 {
-    double eps = 0;
+    double eps = 1e-5;
     char key[KEY_SIZE];
-    const char *name = "attention.layer_norm_rms_epsilon";
-    if (!gguf_has_key(k->g, full_key(k, name, key)))
+    const char *name = hp->norm == NORM_RMS ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon";
+    /* PowerInfer's converter leaves it out of OPT files; all OPT models have the usual one. */
+    if (!gguf_has_key(k->g, full_key(k, name, key)) && hp->arch != ARCH_OPT)
         return bad_key(k, ST_FORMAT, name, "expected a float, found no such key");
     status s = optional_float(k, name, 1e-30, 1, &eps);
     if (s == ST_OK)
         hp->norm_eps = (float)eps;
     return s;
+}
+
+static status read_threshold(const struct gguf *g, struct hparams *hp)
+{
+    const struct keys k = {g, "powerinfer"};
+    double threshold = 0;
+    status s = optional_float(&k, "sparse_threshold", -1e30, 1e30, &threshold);
+    hp->sparse_threshold = (float)threshold;
+    return s;
+}
+
+/* Learned positions have a row for each; the first of a text is row 2 (Zhang et al., OPT, 2022: fairseq kept two). */
+static status read_positions(const struct keys *k, struct hparams *hp)
+{
+    const struct gguf_tensor *t = gguf_find_tensor(k->g, "position_embd.weight");
+    hp->n_rot = 0;
+    hp->rope_base = hp->rope_scale = 1;
+    hp->position_offset = 2;
+    if (!t) {
+        log_error("%s: tensor position_embd.weight: expected [%" PRId64 ", positions], found no such tensor",
+                  gguf_path(k->g), hp->d_model);
+        return ST_FORMAT;
+    }
+    if (t->dims[1] <= hp->position_offset || t->dims[1] > INT32_MAX) {
+        log_error("%s: tensor position_embd.weight: expected 3 positions or more, found %" PRId64, gguf_path(k->g),
+                  t->dims[1]);
+        return ST_FORMAT;
+    }
+    if (hp->n_ctx_train > t->dims[1] - hp->position_offset)
+        hp->n_ctx_train = t->dims[1] - hp->position_offset;
+    return ST_OK;
 }
 
 /* Every token id of the file must have a row in the embedding; spare rows are fine. */
@@ -265,14 +307,20 @@ status hparams_read(const struct gguf *g, struct hparams *out)
     if (s != ST_OK)
         return s;
     struct keys k = {g, traits->name};
-    struct hparams hp = {.arch = traits->arch, .arch_name = traits->name, .rope_neox = traits->rope_neox};
+    const bool powerinfer = gguf_is_powerinfer(g);
+    struct hparams hp = {.arch = traits->arch, .arch_name = traits->name, .rope_neox = traits->positions == ROPE_NEOX,
+                         .norm = traits->norm, .has_gate = traits->has_gate, .parallel = traits->parallel,
+                         .activation = powerinfer ? traits->sparse_activation : traits->activation,
+                         .activation_known = powerinfer || !traits->other_activation};
     s = read_sizes(&k, &hp);
     if (s == ST_OK)
         s = read_heads(&k, &hp);
     if (s == ST_OK)
-        s = read_rope(&k, &hp);
+        s = traits->positions == LEARNED ? read_positions(&k, &hp) : read_rope(&k, &hp);
     if (s == ST_OK)
         s = read_norm_eps(&k, &hp);
+    if (s == ST_OK && powerinfer)
+        s = read_threshold(g, &hp);
     if (s == ST_OK && traits->reads_window)
         s = optional_int(&k, "attention.sliding_window", 0, INT32_MAX, &hp.window);
     if (s == ST_OK)

@@ -84,54 +84,130 @@ static status find_required(struct finder *f, const char *name, enum role role, 
     return find_optional(f, name, role, rows, cols, out);
 }
 
+enum presence { NEVER, MAYBE, ALWAYS };
+
 /* One tensor of every layer: where its matrix lies in struct layer_weights and what it must look like. */
 struct layer_tensor {
     const char *name;
     size_t offset;
     enum role role;
-    bool required;
+    enum presence presence;
     int64_t rows, cols;
 };
 
-static status find_layer(struct finder *f, const struct model *m, int layer, struct layer_weights *w)
-{
-    const struct hparams *hp = &m->hp;
-    const int64_t q_rows = hp->n_heads * hp->head_dim, kv_rows = hp->n_kv_heads * hp->head_dim;
-    const bool qwen2 = hp->arch == ARCH_QWEN2, qwen3 = hp->arch == ARCH_QWEN3;
-    char name[NAME_SIZE];
-    snprintf(name, sizeof name, "blk.%d.ffn_down_t.weight", layer);
-    const bool transposed = gguf_is_powerinfer(f->g) && gguf_find_tensor(f->g, name);
 #define AT(field) offsetof(struct layer_weights, field)
-    const struct layer_tensor tensors[] = {
-        {"attn_norm.weight", AT(attn_norm), ROLE_VECTOR, true, 1, hp->d_model},
-        {"attn_q.weight", AT(q), ROLE_MATRIX, true, q_rows, hp->d_model},
-        {"attn_k.weight", AT(k), ROLE_MATRIX, true, kv_rows, hp->d_model},
-        {"attn_v.weight", AT(v), ROLE_MATRIX, true, kv_rows, hp->d_model},
-        {"attn_q.bias", AT(q_bias), ROLE_VECTOR, qwen2, 1, q_rows},
-        {"attn_k.bias", AT(k_bias), ROLE_VECTOR, qwen2, 1, kv_rows},
-        {"attn_v.bias", AT(v_bias), ROLE_VECTOR, qwen2, 1, kv_rows},
-        {"attn_output.weight", AT(o), ROLE_MATRIX, true, hp->d_model, q_rows},
-        {"attn_output.bias", AT(o_bias), ROLE_VECTOR, false, 1, hp->d_model},
-        {"ffn_norm.weight", AT(ffn_norm), ROLE_VECTOR, true, 1, hp->d_model},
-        {"ffn_gate.weight", AT(gate), ROLE_MATRIX, true, hp->d_ff, hp->d_model},
-        {"ffn_up.weight", AT(up), ROLE_MATRIX, true, hp->d_ff, hp->d_model},
-        transposed ? (struct layer_tensor){"ffn_down_t.weight", AT(down_t), ROLE_MATRIX, true, hp->d_ff, hp->d_model}
-                   : (struct layer_tensor){"ffn_down.weight", AT(down), ROLE_MATRIX, true, hp->d_model, hp->d_ff},
-        /* Only qwen3 normalises heads; in another file these would stay unused, and such files are refused. */
-        {"attn_q_norm.weight", AT(q_norm), ROLE_VECTOR, true, 1, hp->head_dim},
-        {"attn_k_norm.weight", AT(k_norm), ROLE_VECTOR, true, 1, hp->head_dim},
-    };
-#undef AT
-    const size_t n = sizeof tensors / sizeof *tensors - (qwen3 ? 0 : 2);
-    for (size_t i = 0; i < n; i++) {
-        const struct layer_tensor *t = &tensors[i];
+
+static status find_table(struct finder *f, int layer, const struct layer_tensor *table, size_t n,
+                         struct layer_weights *w)
+{
+    char name[NAME_SIZE];
+    for (const struct layer_tensor *t = table; t < table + n; t++) {
         struct matrix *out = (struct matrix *)((char *)w + t->offset);
+        if (t->presence == NEVER)
+            continue;
         snprintf(name, sizeof name, "blk.%d.%s", layer, t->name);
-        status s = (t->required ? find_required : find_optional)(f, name, t->role, t->rows, t->cols, out);
+        status s = (t->presence == ALWAYS ? find_required : find_optional)(f, name, t->role, t->rows, t->cols, out);
         if (s != ST_OK)
             return s;
     }
     return ST_OK;
+}
+
+static const struct gguf_tensor *layer_tensor(const struct finder *f, int layer, const char *name)
+{
+    char full[NAME_SIZE];
+    snprintf(full, sizeof full, "blk.%d.%s", layer, name);
+    return gguf_find_tensor(f->g, full);
+}
+
+static struct matrix rows_of(const struct matrix *m, int64_t begin, int64_t end)
+{
+    struct matrix part = *m;
+    part.rows = end - begin;
+    part.data = m->data + (size_t)begin * dtype_row_bytes(m->type, m->cols);
+    return part;
+}
+
+static status find_attention(struct finder *f, const struct hparams *hp, int layer, struct layer_weights *w)
+{
+    const int64_t d = hp->d_model, q_rows = hp->n_heads * hp->head_dim, kv_rows = hp->n_kv_heads * hp->head_dim;
+    const bool falcon = hp->arch == ARCH_FALCON, opt = hp->arch == ARCH_OPT;
+    const enum presence split = falcon ? NEVER : ALWAYS;
+    const enum presence bias = falcon ? NEVER : opt || hp->arch == ARCH_QWEN2 ? ALWAYS : MAYBE;
+    const enum presence head_norm = hp->arch == ARCH_QWEN3 ? ALWAYS : NEVER;
+    const struct layer_tensor tensors[] = {
+        {"attn_q.weight", AT(q), ROLE_MATRIX, split, q_rows, d},
+        {"attn_k.weight", AT(k), ROLE_MATRIX, split, kv_rows, d},
+        {"attn_v.weight", AT(v), ROLE_MATRIX, split, kv_rows, d},
+        {"attn_qkv.weight", AT(q), ROLE_MATRIX, falcon ? ALWAYS : NEVER, q_rows + 2 * kv_rows, d},
+        {"attn_q.bias", AT(q_bias), ROLE_VECTOR, bias, 1, q_rows},
+        {"attn_k.bias", AT(k_bias), ROLE_VECTOR, bias, 1, kv_rows},
+        {"attn_v.bias", AT(v_bias), ROLE_VECTOR, bias, 1, kv_rows},
+        {"attn_q_norm.weight", AT(q_norm), ROLE_VECTOR, head_norm, 1, hp->head_dim},
+        {"attn_k_norm.weight", AT(k_norm), ROLE_VECTOR, head_norm, 1, hp->head_dim},
+        {"attn_output.weight", AT(o), ROLE_MATRIX, ALWAYS, d, q_rows},
+        {"attn_output.bias", AT(o_bias), ROLE_VECTOR, falcon ? NEVER : opt ? ALWAYS : MAYBE, 1, d},
+    };
+    status s = find_table(f, layer, tensors, sizeof tensors / sizeof *tensors, w);
+    if (s == ST_OK && falcon) {
+        const struct matrix qkv = w->q;
+        w->q = rows_of(&qkv, 0, q_rows);
+        w->k = rows_of(&qkv, q_rows, q_rows + kv_rows);
+        w->v = rows_of(&qkv, q_rows + kv_rows, q_rows + 2 * kv_rows);
+    }
+    return s;
+}
+
+/* Falcon's attention and FFN read the same norm of the layer's input, or, from 40B on, each its own: then attn_norm is
+ * the FFN's and attn_norm_2 attention's. */
+static status find_norms(struct finder *f, const struct hparams *hp, int layer, struct layer_weights *w)
+{
+    const bool falcon = hp->arch == ARCH_FALCON, own = falcon && layer_tensor(f, layer, "attn_norm_2.weight");
+    const enum presence bias = hp->norm == NORM_LAYER ? ALWAYS : NEVER;
+    const char *const attn[] = {own ? "attn_norm_2.weight" : "attn_norm.weight",
+                                own ? "attn_norm_2.bias" : "attn_norm.bias"};
+    const char *const ffn[] = {falcon ? "attn_norm.weight" : "ffn_norm.weight",
+                               falcon ? "attn_norm.bias" : "ffn_norm.bias"};
+    const struct layer_tensor tensors[] = {
+        {attn[0], AT(attn_norm), ROLE_VECTOR, ALWAYS, 1, hp->d_model},
+        {attn[1], AT(attn_norm_bias), ROLE_VECTOR, bias, 1, hp->d_model},
+        {ffn[0], AT(ffn_norm), ROLE_VECTOR, ALWAYS, 1, hp->d_model},
+        {ffn[1], AT(ffn_norm_bias), ROLE_VECTOR, bias, 1, hp->d_model},
+    };
+    return find_table(f, layer, tensors, sizeof tensors / sizeof *tensors, w);
+}
+
+static status find_ffn(struct finder *f, const struct hparams *hp, int layer, struct layer_weights *w)
+{
+    const int64_t d = hp->d_model, d_ff = hp->d_ff;
+    const bool powerinfer = gguf_is_powerinfer(f->g);
+    const bool transposed = powerinfer && layer_tensor(f, layer, "ffn_down_t.weight");
+    const enum presence bias = hp->arch == ARCH_OPT ? ALWAYS : NEVER;
+    /* A predictor is as wide as it likes. */
+    const struct gguf_tensor *fc1 = powerinfer ? layer_tensor(f, layer, "fc1.weight") : NULL;
+    const bool predictor = powerinfer && (fc1 || layer_tensor(f, layer, "fc2.weight"));
+    const int64_t r = fc1 && fc1->dims[1] <= MAX_D_FF ? fc1->dims[1] : 1;
+    const struct layer_tensor tensors[] = {
+        {"ffn_gate.weight", AT(gate), ROLE_MATRIX, hp->has_gate ? ALWAYS : NEVER, d_ff, d},
+        {"ffn_up.weight", AT(up), ROLE_MATRIX, ALWAYS, d_ff, d},
+        {"ffn_up.bias", AT(up_bias), ROLE_VECTOR, bias, 1, d_ff},
+        {"ffn_down.weight", AT(down), ROLE_MATRIX, transposed ? NEVER : ALWAYS, d, d_ff},
+        {"ffn_down_t.weight", AT(down_t), ROLE_MATRIX, transposed ? ALWAYS : NEVER, d_ff, d},
+        {transposed ? "ffn_down_t.bias" : "ffn_down.bias", AT(down_bias), ROLE_VECTOR, bias, 1, d},
+        {"fc1.weight", AT(fc1), ROLE_MATRIX, predictor ? ALWAYS : NEVER, r, d},
+        {"fc2.weight", AT(fc2), ROLE_MATRIX, predictor ? ALWAYS : NEVER, d_ff, r},
+    };
+    return find_table(f, layer, tensors, sizeof tensors / sizeof *tensors, w);
+}
+
+#undef AT
+
+static status find_layer(struct finder *f, const struct model *m, int layer, struct layer_weights *w)
+{
+    status s = find_norms(f, &m->hp, layer, w);
+    if (s == ST_OK)
+        s = find_attention(f, &m->hp, layer, w);
+    return s == ST_OK ? find_ffn(f, &m->hp, layer, w) : s;
 }
 
 /* Frequencies are divided by the factors, so each must be a positive number. */
@@ -158,6 +234,11 @@ static status find_globals(struct finder *f, struct model *m)
     status s = find_required(f, "token_embd.weight", ROLE_MATRIX, hp->n_vocab, hp->d_model, &m->embedding);
     if (s == ST_OK)
         s = find_required(f, "output_norm.weight", ROLE_VECTOR, 1, hp->d_model, &m->out_norm);
+    if (s == ST_OK && hp->norm == NORM_LAYER)
+        s = find_required(f, "output_norm.bias", ROLE_VECTOR, 1, hp->d_model, &m->out_norm_bias);
+    const struct gguf_tensor *positions = gguf_find_tensor(f->g, "position_embd.weight");
+    if (s == ST_OK && positions && hp->n_rot == 0)
+        s = find_required(f, "position_embd.weight", ROLE_MATRIX, positions->dims[1], hp->d_model, &m->positions);
     m->output = m->embedding;
     if (s == ST_OK)
         s = find_optional(f, "output.weight", ROLE_MATRIX, hp->n_vocab, hp->d_model, &m->output);
@@ -166,20 +247,12 @@ static status find_globals(struct finder *f, struct model *m)
     return s == ST_OK ? check_rope_factors(m) : s;
 }
 
-static bool ends_with(const char *s, const char *tail)
-{
-    size_t n = strlen(s), t = strlen(tail);
-    return n >= t && !strcmp(s + n - t, tail);
-}
-
-/* A tensor that nobody reads would change the model's results if it were left out: refused, as llama.cpp does. The
- * predictors of a PowerInfer file change nothing in a dense run. */
+/* A tensor that nobody reads would change the model's results if it were left out: refused, as llama.cpp does. */
 static status check_all_used(const struct finder *f, const struct model *m)
 {
     for (int i = 0; i < gguf_n_tensors(f->g); i++) {
         const char *name = gguf_tensor_at(f->g, i)->name;
-        bool predictor = gguf_is_powerinfer(f->g) && (ends_with(name, ".fc1.weight") || ends_with(name, ".fc2.weight"));
-        if (!f->used[i] && !predictor) {
+        if (!f->used[i]) {
             char printable[NAME_SIZE];
             gguf_printable(name, strlen(name), printable, sizeof printable);
             log_error("%s: tensor %s: expected only tensors of a %s model of %d layers, found one that hearth does "
@@ -261,6 +334,6 @@ int64_t model_neuron_unit(const struct model *m)
 
 const char *model_activation(const struct model *m)
 {
-    (void)m;
-    return "SiLU";
+    static const char *const names[ACTIVATIONS] = {"SiLU", "ReLU", "ReLU2", "dReLU"};
+    return m->hp.activation_known ? names[m->hp.activation] : "unknown";
 }
