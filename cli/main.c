@@ -6,6 +6,7 @@
 #include <string.h>
 #include "base/log.h"
 #include "cli/command.h"
+#include "transport/transport.h"
 
 enum { EXIT_WORK_FAILED = 1, EXIT_INPUT_WRONG = 2 };
 
@@ -103,6 +104,7 @@ int main(int argc, char **argv)
     snprintf(name, sizeof name, "hearth %s", commands[command].name);
     argv[at] = name;
     status st = commands[command].run(&launch, argc - at, argv + at);
+    transport_mpi_finish();
     if (fflush(stdout) != 0 || ferror(stdout)) {
         if (st == ST_OK)
             log_error("cannot write to standard output: %m");

@@ -1,4 +1,5 @@
-/* Ranks as processes under mpirun. A message is a point-to-point message of COMM_WORLD whose tag is its kind.
+/* Ranks as processes under mpirun. A message is a point-to-point message whose tag is its kind. Each transport has a
+ * communicator of its own: a rank may open the next one while another still waits for the end of this one.
  *
  * poll() takes a message by its tag, never just any: what nobody wants yet stays in MPI's own queue, which keeps the
  * order and has no bound of ours that could fill up and stop progress. One look for any message comes first, since a
@@ -14,6 +15,7 @@
 
 struct mpi_transport {
     struct transport base; /* first: a transport is its mpi_transport */
+    MPI_Comm comm;
     struct send *active;   /* sends under way, linked by next and request[1] (the previous one) */
     bool failed;           /* logged; every operation is ST_PEER */
 };
@@ -62,7 +64,7 @@ static status mpi_send(struct transport *t, int to, int kind, const void *data, 
         return ST_UNSUPPORTED;
     }
     MPI_Request request;
-    int code = MPI_Isend(data, (int)size, MPI_BYTE, to, kind, MPI_COMM_WORLD, &request);
+    int code = MPI_Isend(data, (int)size, MPI_BYTE, to, kind, m->comm, &request);
     if (code != MPI_SUCCESS)
         return mpi_failed(m, code, "MPI_Isend", to);
     atomic_store_explicit(&s->done, false, memory_order_relaxed);
@@ -110,7 +112,7 @@ static status probe(struct mpi_transport *m, int tag, struct arrival *a, bool *f
     MPI_Message message;
     MPI_Status info;
     int flag = 0, size = 0;
-    int code = MPI_Improbe(MPI_ANY_SOURCE, tag, MPI_COMM_WORLD, &flag, &message, &info);
+    int code = MPI_Improbe(MPI_ANY_SOURCE, tag, m->comm, &flag, &message, &info);
     if (code != MPI_SUCCESS)
         return mpi_failed(m, code, "MPI_Improbe", -1);
     *found = flag;
@@ -129,7 +131,7 @@ static status mpi_poll(struct transport *t, uint32_t kinds, struct arrival *a, b
     int any = 0;
     if (m->failed)
         return ST_PEER;
-    int code = MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, MPI_COMM_WORLD, &any, &info);
+    int code = MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, m->comm, &any, &info);
     if (code != MPI_SUCCESS)
         return mpi_failed(m, code, "MPI_Iprobe", -1);
     *found = false;
@@ -180,7 +182,7 @@ static status discard(struct mpi_transport *m)
     return st;
 }
 
-/* Finishes every send of every rank, so that MPI_Finalize finds nothing under way: each rank throws away what still
+/* Finishes every send of every rank, so that nothing is under way when it leaves: each rank throws away what still
  * reaches it, enters a barrier when its own sends are finished, and leaves when all have entered. */
 static status drain(struct mpi_transport *m)
 {
@@ -195,7 +197,7 @@ static status drain(struct mpi_transport *m)
             return st;
         if (!entered && !m->active) {
             entered = true;
-            int code = MPI_Ibarrier(MPI_COMM_WORLD, &barrier);
+            int code = MPI_Ibarrier(m->comm, &barrier);
             if (code != MPI_SUCCESS)
                 return mpi_failed(m, code, "MPI_Ibarrier", -1);
         }
@@ -211,10 +213,10 @@ static status drain(struct mpi_transport *m)
 static void mpi_destroy(struct transport *t)
 {
     struct mpi_transport *m = mpi_of(t);
-    /* Without the others MPI_Finalize would wait for ever. */
+    /* The others would wait for this one for ever. */
     if (m->failed || drain(m) != ST_OK)
         MPI_Abort(MPI_COMM_WORLD, 1);
-    MPI_Finalize();
+    MPI_Comm_free(&m->comm);
     free(m);
 }
 
@@ -236,6 +238,23 @@ static void prefer_eager_messages(void)
     setenv("OMPI_MCA_btl_vader_max_send_size", "65536", 0);
 }
 
+/* The first time only: MPI starts once in a process. */
+static status initialise(void)
+{
+    int initialised = 0, level = 0;
+    MPI_Initialized(&initialised);
+    if (initialised)
+        return ST_OK;
+    prefer_eager_messages();
+    int code = MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level);
+    if (code != MPI_SUCCESS || level < MPI_THREAD_FUNNELED) {
+        log_error("MPI_Init_thread: code %d, thread level %d, expected at least %d", code, level, MPI_THREAD_FUNNELED);
+        return ST_INTERNAL;
+    }
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+    return ST_OK;
+}
+
 status transport_mpi_create(struct transport **out)
 {
     struct mpi_transport *m = calloc(1, sizeof *m);
@@ -243,20 +262,30 @@ status transport_mpi_create(struct transport **out)
         log_error("mpi transport: no memory");
         return ST_NOMEM;
     }
-    prefer_eager_messages();
-    int level = 0;
-    int code = MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level);
-    if (code != MPI_SUCCESS || level < MPI_THREAD_FUNNELED) {
-        log_error("MPI_Init_thread: code %d, thread level %d, expected at least %d", code, level, MPI_THREAD_FUNNELED);
+    status st = initialise();
+    if (st) {
+        free(m);
+        return st;
+    }
+    int code = MPI_Comm_dup(MPI_COMM_WORLD, &m->comm);
+    if (code != MPI_SUCCESS) {
+        mpi_failed(m, code, "MPI_Comm_dup", -1);
         free(m);
         return ST_INTERNAL;
     }
-    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     m->base.ops = &mpi_ops;
-    MPI_Comm_rank(MPI_COMM_WORLD, &m->base.rank);
-    MPI_Comm_size(MPI_COMM_WORLD, &m->base.n_ranks);
+    MPI_Comm_rank(m->comm, &m->base.rank);
+    MPI_Comm_size(m->comm, &m->base.n_ranks);
     *out = &m->base;
     return ST_OK;
+}
+
+void transport_mpi_finish(void)
+{
+    int initialised = 0, finished = 0;
+    if (MPI_Initialized(&initialised) == MPI_SUCCESS && initialised && MPI_Finalized(&finished) == MPI_SUCCESS &&
+        !finished)
+        MPI_Finalize();
 }
 
 bool transport_mpi_launched(void)

@@ -90,9 +90,11 @@ static inline void transport_destroy(struct transport *t)
 /* inproc: n_ranks endpoints of one process, one thread each. Endpoints may be destroyed in any order, by any thread. */
 status transport_inproc_create(int n_ranks, struct transport **out /* [n_ranks] */);
 
-/* mpi: the endpoint of this process. Calls MPI_Init_thread (FUNNELED: the calling thread makes every later call) and,
- * in destroy, MPI_Finalize. ST_INTERNAL if MPI fails. */
+/* mpi: the endpoint of this process. Every rank calls it, as often as every other; the first call starts MPI
+ * (MPI_Init_thread, FUNNELED: the calling thread makes every later call). ST_INTERNAL if MPI fails. */
 status transport_mpi_create(struct transport **out);
+/* Ends MPI if it was started; the process's last call here, when every endpoint is destroyed. */
+void transport_mpi_finish(void);
 /* Whether this process was started by mpirun (or another launcher of MPI): the environment says so. */
 bool transport_mpi_launched(void);
 

@@ -96,7 +96,39 @@ static int bench(struct transport *t, size_t size)
     free(out);
     free(in);
     transport_destroy(t);
+    transport_mpi_finish();
     return 0;
+}
+
+/* Endpoints one after the other: what one left behind must not reach the next, however early a rank opens it. */
+static int reopen(void)
+{
+    enum { TIMES = 50, KIND = 3 };
+    static uint8_t lost[TIMES], sent[TIMES];
+    static struct send sends[2 * TIMES];
+    int failures = 0;
+    for (int i = 0; i < TIMES; i++) {
+        struct transport *t;
+        struct arrival a;
+        bool found = false;
+        uint8_t got = 0;
+        if (transport_mpi_create(&t) != ST_OK)
+            abort();
+        int next = (t->rank + 1) % t->n_ranks;
+        sent[i] = (uint8_t)i;
+        transport_send(t, next, KIND, &sent[i], 1, &sends[2 * i]);
+        while (!found)
+            if (transport_poll(t, 1u << KIND, &a, &found) != ST_OK)
+                abort();
+        if (a.size != 1 || transport_receive(t, &a, &got) != ST_OK || got != i)
+            failures++;
+        lost[i] = (uint8_t)(100 + i);
+        transport_send(t, next, KIND, &lost[i], 1, &sends[2 * i + 1]);
+        transport_destroy(t);
+    }
+    if (failures)
+        fprintf(stderr, "%d of %d endpoints received what was meant for an earlier one\n", failures, TIMES);
+    return failures;
 }
 
 int main(int argc, char **argv)
@@ -114,5 +146,7 @@ int main(int argc, char **argv)
         return die(t, argv[1], atoi(argv[2]));
     int failures = run_cases(t);
     leave_with_sends_under_way(t);
+    failures += reopen();
+    transport_mpi_finish();
     return failures != 0;
 }
