@@ -284,7 +284,8 @@ static status size_tensor(const struct cursor *c, const uint8_t *at, struct gguf
     return ST_OK;
 }
 
-static status parse_dims(struct cursor *c, struct gguf_tensor *t)
+/* `empty_lists`: an array may have no element; a matrix always has one. */
+static status parse_dims(struct cursor *c, struct gguf_tensor *t, bool empty_lists)
 {
     const uint8_t *at = c->r.at;
     uint32_t n_dims;
@@ -296,22 +297,24 @@ static status parse_dims(struct cursor *c, struct gguf_tensor *t)
     t->n_dims = (int)n_dims;
     for (int i = 0; i < GGUF_MAX_DIMS; i++)
         t->dims[i] = 1;
+    const unsigned least = empty_lists && n_dims == 1 ? 0 : 1;
     for (int i = 0; i < t->n_dims; i++) {
         uint64_t d;
         at = c->r.at;
         if ((s = take_u64(c, "dimension", &d)) != ST_OK)
             return s;
-        if (d < 1 || d > INT64_MAX)
-            return bad(c, at, ST_FORMAT, "dimension", "expected 1 to %" PRId64 ", found %" PRIu64, INT64_MAX, d);
+        if (d < least || d > INT64_MAX)
+            return bad(c, at, ST_FORMAT, "dimension", "expected %u to %" PRId64 ", found %" PRIu64, least, INT64_MAX, d);
         t->dims[i] = (int64_t)d;
     }
     return ST_OK;
 }
 
 /* Everything of a tensor but its name and data. */
-static status parse_tensor(struct cursor *c, struct gguf_tensor *t, uint64_t alignment, uint64_t *offset)
+static status parse_tensor(struct cursor *c, struct gguf_tensor *t, uint64_t alignment, bool empty_lists,
+                           uint64_t *offset)
 {
-    status s = parse_dims(c, t);
+    status s = parse_dims(c, t, empty_lists);
     if (s != ST_OK)
         return s;
     const uint8_t *at = c->r.at;
@@ -373,7 +376,7 @@ static status parse_tensors(struct cursor *c, struct gguf *g, int part, uint64_t
         mine[i] = (struct gguf_tensor){.name = name, .part = part};
         g->n_tensors++; /* from here on it is freed with the gguf */
         enter(c, "tensor", name);
-        if ((s = parse_tensor(c, &mine[i], alignment, &offsets[i])) != ST_OK)
+        if ((s = parse_tensor(c, &mine[i], alignment, g->parts[part].powerinfer, &offsets[i])) != ST_OK)
             goto out;
         leave(c);
     }

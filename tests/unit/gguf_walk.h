@@ -48,7 +48,9 @@ static inline uint64_t gguf_walk(const struct gguf *g)
         sum += strlen(value) + gguf_walk_key(g, key);
     for (int i = 0; i < gguf_n_tensors(g); i++) {
         const struct gguf_tensor *t = gguf_tensor_at(g, i);
-        sum += t->data[0] + t->data[t->bytes - 1] + (gguf_find_tensor(g, t->name) == t);
+        sum += gguf_find_tensor(g, t->name) == t;
+        if (t->bytes)
+            sum += t->data[0] + t->data[t->bytes - 1];
     }
     return sum;
 }
