@@ -58,7 +58,7 @@ static status report_rank(const struct worker_options *w, const struct cluster_o
         return st;
     plan_stage(p, r, &first, &last);
     for (int l = 0; l < p->model.n_layers; l++)
-        neurons += p->layers[l].bound[r + 1] - p->layers[l].bound[r];
+        neurons += plan_n_neurons(p, l, r);
     char stage[48] = "no stage";
     if (last > first)
         snprintf(stage, sizeof stage, "stage of layers %d to %d", first, last - 1);
@@ -107,7 +107,7 @@ status command_plan(const struct launch *launch, int argc, char **argv)
     if (st == ST_OK)
         st = model_load(o.model, &m);
     if (st == ST_OK)
-        st = plan_of_options(&o, m, n_ranks, &p);
+        st = plan_of_options(&o, m, NULL, n_ranks, &p);
     if (st != ST_OK)
         goto done;
     text = plan_format(p);

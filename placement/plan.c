@@ -1,135 +1,53 @@
-/* Making a plan from shares, checking it against a model, and asking it. */
+/* Checking a plan against a model, and asking it. */
 #include "placement/plan.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
-
-/* Cuts `total` units over n ranks in proportion to the shares (largest remainder, the lower rank among equals), so that
- * the parts add up exactly: rank r gets [cut[r], cut[r + 1]). */
-static void cut_by_shares(int64_t total, int n, const double *shares /* [n], sum 1 */, int64_t *cut /* [n + 1] */)
-{
-    double rest[PLAN_MAX_RANKS];
-    int64_t part[PLAN_MAX_RANKS], left = total;
-    for (int r = 0; r < n; r++) {
-        double exact = (double)total * shares[r];
-        part[r] = (int64_t)floor(exact);
-        if (part[r] > left) /* rounding of the shares themselves */
-            part[r] = left;
-        rest[r] = exact - (double)part[r];
-        left -= part[r];
-    }
-    for (; left > 0; left--) {
-        int most = 0;
-        for (int r = 1; r < n; r++) {
-            if (rest[r] > rest[most])
-                most = r;
-        }
-        part[most]++;
-        rest[most] -= 1;
-    }
-    cut[0] = 0;
-    for (int r = 0; r < n; r++)
-        cut[r + 1] = cut[r] + part[r];
-}
-
-/* Scales the shares to a sum of 1. ST_USAGE if one is not positive and finite. */
-static status normalise(int n, const double *shares, double *out)
-{
-    double largest = 0, sum = 0;
-    for (int r = 0; r < n; r++) {
-        double share = shares ? shares[r] : 1;
-        if (!(share > 0) || !isfinite(share)) {
-            log_error("shares: rank %d's is %g, expected a positive number", r, share);
-            return ST_USAGE;
-        }
-        largest = share > largest ? share : largest;
-    }
-    for (int r = 0; r < n; r++) {
-        out[r] = (shares ? shares[r] : 1) / largest; /* by the largest first: the sum cannot overflow */
-        sum += out[r];
-    }
-    for (int r = 0; r < n; r++)
-        out[r] /= sum;
-    return ST_OK;
-}
-
-static status check_makeable(const struct plan_model *m, int n_ranks)
-{
-    if (n_ranks < 1 || n_ranks > PLAN_MAX_RANKS) {
-        log_error("plan: %d ranks, expected 1 to %d", n_ranks, PLAN_MAX_RANKS);
-        return ST_USAGE;
-    }
-    if (m->n_layers < 1 || m->n_layers > PLAN_MAX_LAYERS || m->d_ff < 1 || m->neuron_unit < 1) {
-        log_error("plan: a model of %d layers with %lld neurons in units of %lld, expected 1 to %d layers, the rest "
-                  "positive", m->n_layers, (long long)m->d_ff, (long long)m->neuron_unit, PLAN_MAX_LAYERS);
-        return ST_UNSUPPORTED;
-    }
-    return ST_OK;
-}
-
-static void fill_layers(struct plan *p, enum plan_split split, const double *shares)
-{
-    int n = p->n_ranks, stage = 0;
-    int64_t layers[PLAN_MAX_RANKS + 1], units[PLAN_MAX_RANKS + 1];
-    const struct plan_model *m = &p->model;
-    cut_by_shares(m->n_layers, n, shares, layers);
-    cut_by_shares((m->d_ff + m->neuron_unit - 1) / m->neuron_unit, n, shares, units);
-    for (int l = 0; l < m->n_layers; l++) {
-        struct plan_layer *layer = &p->layers[l];
-        while (split != SPLIT_SHARDS && l >= layers[stage + 1])
-            stage++;
-        layer->stage = stage;
-        for (int r = 0; r <= n; r++) {
-            int64_t all = r > stage ? m->d_ff : 0, cut = units[r] * m->neuron_unit;
-            layer->bound[r] = split == SPLIT_STAGES ? all : cut < m->d_ff ? cut : m->d_ff;
-        }
-    }
-}
-
-/* Rows are cut where groups of 16 packed rows end. */
-static void fill_rows(struct plan *p, enum plan_split split, const double *shares)
-{
-    enum { ROW_UNIT = 16 };
-    int64_t n_vocab = p->model.n_vocab, units[PLAN_MAX_RANKS + 1];
-    p->rows_cut = n_vocab > 0 && p->n_ranks > 1 && split != SPLIT_STAGES;
-    if (!p->rows_cut)
-        return;
-    cut_by_shares((n_vocab + ROW_UNIT - 1) / ROW_UNIT, p->n_ranks, shares, units);
-    for (int r = 0; r <= p->n_ranks; r++)
-        p->rows[r] = units[r] * ROW_UNIT < n_vocab ? units[r] * ROW_UNIT : n_vocab;
-}
-
-status plan_make(const struct plan_model *model, enum plan_split split, int n_ranks, const double *shares,
-                 struct plan **out)
-{
-    double normal[PLAN_MAX_RANKS];
-    status st = check_makeable(model, n_ranks);
-    if (st != ST_OK || (st = normalise(n_ranks, shares, normal)) != ST_OK)
-        return st;
-    struct plan *p = calloc(1, sizeof *p);
-    struct plan_layer *layers = calloc((size_t)model->n_layers, sizeof *layers);
-    if (!p || !layers) {
-        log_error("plan: no memory for %d layers", model->n_layers);
-        free(layers);
-        free(p);
-        return ST_NOMEM;
-    }
-    *p = (struct plan){.model = *model, .n_ranks = n_ranks, .layers = layers};
-    fill_layers(p, split, normal);
-    fill_rows(p, split, normal);
-    *out = p;
-    return ST_OK;
-}
+#include "placement/ranges.h"
 
 void plan_free(struct plan *p)
 {
     if (!p)
         return;
     free(p->layers);
+    free(p->ranges);
     free(p);
+}
+
+status ranges_add(struct plan *p, size_t start, int64_t begin, int64_t end)
+{
+    if (begin == end)
+        return ST_OK;
+    if (p->n_ranges > start && p->ranges[p->n_ranges - 1].end == begin) {
+        p->ranges[p->n_ranges - 1].end = (int32_t)end;
+        return ST_OK;
+    }
+    if (p->n_ranges == p->ranges_cap) {
+        size_t cap = p->ranges_cap ? 2 * p->ranges_cap : 64;
+        struct neuron_range *larger = realloc(p->ranges, cap * sizeof *larger);
+        if (!larger) {
+            log_error("plan: no memory for %zu ranges of neurons", cap);
+            return ST_NOMEM;
+        }
+        p->ranges = larger;
+        p->ranges_cap = cap;
+    }
+    p->ranges[p->n_ranges++] = (struct neuron_range){(int32_t)begin, (int32_t)end};
+    return ST_OK;
+}
+
+status ranges_cut(struct plan *p, const int64_t *bound, size_t first[PLAN_MAX_RANKS + 1])
+{
+    for (int r = 0; r < p->n_ranks; r++) {
+        first[r] = p->n_ranges;
+        status st = ranges_add(p, first[r], bound[r], bound[r + 1]);
+        if (st != ST_OK)
+            return st;
+    }
+    first[p->n_ranks] = p->n_ranges;
+    return ST_OK;
 }
 
 static status mismatch(const char *what, int64_t planned, int64_t found)
@@ -138,14 +56,16 @@ static status mismatch(const char *what, int64_t planned, int64_t found)
     return ST_MISMATCH;
 }
 
+/* Boundaries lie on units; sets may split them. */
 static status check_units(const struct plan *p, int64_t unit)
 {
     for (int l = 0; l < p->model.n_layers; l++) {
-        for (int r = 1; r < p->n_ranks; r++) {
-            int64_t b = p->layers[l].bound[r];
-            if (b % unit == 0 || b == p->model.d_ff)
+        const struct plan_layer *layer = &p->layers[l];
+        for (size_t i = layer->first[0]; i < layer->first[p->n_ranks] && !layer->sets; i++) {
+            int64_t begin = p->ranges[i].begin; /* of every rank's only range: the ends are begins, or d_ff */
+            if (begin % unit == 0)
                 continue;
-            log_error("plan: layer %d is cut at neuron %lld, expected a multiple of %lld", l, (long long)b,
+            log_error("plan: layer %d is cut at neuron %lld, expected a multiple of %lld", l, (long long)begin,
                       (long long)unit);
             return ST_MISMATCH;
         }
@@ -176,6 +96,33 @@ status plan_check(const struct plan *p, const struct plan_model *model, int n_ra
         return ST_MISMATCH;
     }
     return check_units(p, model->neuron_unit);
+}
+
+int plan_neurons(const struct plan *p, int layer, int rank, const struct neuron_range **ranges)
+{
+    const size_t *first = &p->layers[layer].first[rank];
+    *ranges = p->ranges + first[0];
+    return (int)(first[1] - first[0]);
+}
+
+int64_t plan_n_neurons(const struct plan *p, int layer, int rank)
+{
+    const struct neuron_range *ranges;
+    int64_t sum = 0;
+    for (int i = plan_neurons(p, layer, rank, &ranges); i > 0; i--)
+        sum += ranges[i - 1].end - ranges[i - 1].begin;
+    return sum;
+}
+
+void plan_set_down(struct plan *p, bool at_stage)
+{
+    for (int l = 0; l < p->model.n_layers; l++)
+        p->layers[l].down_at_stage = at_stage;
+}
+
+bool plan_down_at_stage(const struct plan *p, int layer)
+{
+    return p->layers[layer].down_at_stage;
 }
 
 void plan_stage(const struct plan *p, int rank, int *first, int *last)

@@ -1,9 +1,13 @@
 /* Which rank holds what. Pure data: made by hand, from options, or later by the solver; obeyed by everyone else.
  *
- * A plan says for each layer whose stage it is (norms, attention, KV cache: exactly one rank) and how its FFN neurons
- * are cut over the ranks: boundaries b[0] = 0 <= b[1] <= ... <= b[n_ranks] = d_ff, rank r holding [b[r], b[r+1]). The
- * output matrix's rows, one for each word of the vocabulary, may be cut in the same way; uncut they belong to the last
- * layer's stage, as the final norm does. The token embedding belongs to the first layer's. */
+ * A plan says for each layer whose stage it is (norms, attention, KV cache: exactly one rank) and which of its FFN
+ * neurons each rank holds. Neurons are cut at boundaries on whole neuron units, rank r having all from boundary r up to
+ * boundary r + 1; or each rank has a set of its own, which may split units. While no unit is split, no plan changes a
+ * result; of a plan that splits some the results are that plan's own: a neuron's activation is rounded in a block of
+ * 32 together with those that its rank holds, and a rank's sum once for each unit that it has a part of.
+ *
+ * The output matrix's rows, one for each word of the vocabulary, may be cut at boundaries too; uncut they belong to the
+ * last layer's stage, as the final norm does. The token embedding belongs to the first layer's. */
 #ifndef HEARTH_PLACEMENT_PLAN_H
 #define HEARTH_PLACEMENT_PLAN_H
 
@@ -20,41 +24,61 @@ struct plan_model {
     int n_layers;
     int64_t d_ff;        /* neurons of a layer */
     int64_t n_vocab;     /* rows of the output matrix; 0: not stated */
-    int64_t neuron_unit; /* a shard's boundaries are multiples of this (model_neuron_unit), d_ff itself excepted;
-                          * 0: not stated, of a plan written by hand */
+    int64_t neuron_unit; /* boundaries are multiples of this (model_neuron_unit), d_ff itself excepted; 0: not stated,
+                          * of a plan written by hand */
     uint64_t file_bytes; /* all parts of the model file; 0: not stated */
     uint64_t file_hash;  /* of header and sampled content; 0: not stated */
 };
 
+/* Neurons [begin, end). */
+struct neuron_range {
+    int32_t begin, end;
+};
+
 struct plan_layer {
-    int stage;                          /* rank */
-    int64_t bound[PLAN_MAX_RANKS + 1];  /* neuron boundaries, n_ranks + 1 of them */
+    int stage;           /* rank */
+    bool sets;           /* each rank has a set of neurons; else they are cut at boundaries */
+    bool down_at_stage;  /* see plan_down_at_stage */
+    size_t first[PLAN_MAX_RANKS + 1]; /* rank r's neurons: the plan's ranges from first[r] up to first[r + 1] */
 };
 
 struct plan {
     struct plan_model model;
     int n_ranks;
     struct plan_layer *layers; /* [model.n_layers] */
+    struct neuron_range *ranges; /* [n_ranges], of all layers; equal layers may share theirs */
+    size_t n_ranges, ranges_cap;
     bool rows_cut;       /* the output matrix is cut: */
     int64_t rows[PLAN_MAX_RANKS + 1]; /* its row boundaries, n_ranks + 1 of them; the last is n_vocab */
 };
 
-enum plan_split { SPLIT_STAGES, SPLIT_SHARDS, SPLIT_BOTH };
+enum plan_split { SPLIT_STAGES, SPLIT_SHARDS, SPLIT_BOTH, SPLIT_HOT };
 
 /* Makes a plan from options. stages: rank r holds a contiguous layer range and its whole FFN, in proportion to its
  * share. shards: rank 0 is every layer's stage, neurons and output rows are cut in proportion to the shares. both:
  * layers, neurons and rows cut. Layers, neuron units and groups of 16 rows are whole: the method of the largest
  * remainder (Hamilton) cuts them, the lower rank first among equals, so a rank with a tiny share may get none.
- * `shares`: n_ranks positive weights, NULL for equal ones. ST_USAGE (logged) if a share is not positive or n_ranks is
- * out of [1, PLAN_MAX_RANKS], ST_UNSUPPORTED if the model has more than PLAN_MAX_LAYERS layers, ST_NOMEM. */
+ * `shares`: n_ranks positive weights, NULL for equal ones. ST_USAGE (logged) if a share is not positive, n_ranks is
+ * out of [1, PLAN_MAX_RANKS] or the split is SPLIT_HOT, ST_UNSUPPORTED if the model has more than PLAN_MAX_LAYERS
+ * layers, ST_NOMEM. */
 status plan_make(const struct plan_model *model, enum plan_split split, int n_ranks, const double *shares,
                  struct plan **out);
 
+/* SPLIT_HOT: layers and rows are cut as by SPLIT_BOTH; of each layer's neurons the hottest go to its stage, up to its
+ * share, and the others to the other ranks in proportion to their shares. A lukewarm neuron goes where its neighbours
+ * go, so that ranges stay few. fired[l] [d_ff] f32: the share of tokens for which each neuron of layer l fires.
+ * ST_USAGE too (logged) if fired[l] is NULL or holds anything else. */
+status plan_make_hot(const struct plan_model *model, int n_ranks, const double *shares, const float *const *fired,
+                     struct plan **out);
+
+/* Gives all down projections to the layers' stages, or back to the neurons' owners. */
+void plan_set_down(struct plan *p, bool at_stage);
+
 /* Reads a plan from JSON text (n bytes, not NUL-terminated) and checks it completely: every layer has one stage, stages
- * are contiguous in ascending layers, boundaries ascend and cover d_ff (and lie on neuron units, if those are stated),
- * row boundaries ascend from 0. `where` names the text in
- * error lines, which say where in the JSON: "layers[3].neurons[1]". ST_FORMAT, ST_NOMEM; plan_load also ST_IO. Bytes
- * are hostile: no input crashes. The format: placement/plan_json.c. */
+ * are contiguous in ascending layers, every neuron of a layer belongs to one rank, boundaries lie on neuron units (if
+ * those are stated), row boundaries ascend from 0. `where` names the text in error lines, which say where in the JSON:
+ * "layers[3].neurons[1]". ST_FORMAT, ST_NOMEM; plan_load also ST_IO. Bytes are hostile: no input crashes.
+ * The format: docs/plans.md and placement/plan_json_read.c. */
 status plan_parse(const char *text, size_t n, const char *where, struct plan **out);
 status plan_load(const char *path, struct plan **out);
 
@@ -67,11 +91,8 @@ char *plan_format(const struct plan *p);
 
 void plan_free(struct plan *p); /* NULL is fine */
 
-/* Neurons of a layer that a rank holds: ranges, ascending and apart from each other. Returns how many; *ranges points
- * into the plan. */
-struct neuron_range {
-    int32_t begin, end;
-};
+/* Neurons of a layer that a rank holds: ranges, none empty, ascending and apart from each other. Returns how many;
+ * *ranges points into the plan. */
 int plan_neurons(const struct plan *p, int layer, int rank, const struct neuron_range **ranges);
 int64_t plan_n_neurons(const struct plan *p, int layer, int rank); /* how many neurons those are */
 /* Whether the layer's down projections lie on its stage, the owners having gate and up alone: they then answer with

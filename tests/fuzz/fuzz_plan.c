@@ -16,16 +16,36 @@ static void require(int holds)
         abort();
 }
 
+/* Each rank's ranges ascend apart from each other, and merged they are all neurons. */
+static void check_neurons(const struct plan *p, int layer)
+{
+    const struct neuron_range *ranges;
+    int next[PLAN_MAX_RANKS] = {0};
+    int64_t sum = 0, done = 0;
+    for (int r = 0; r < p->n_ranks; r++) {
+        int n = plan_neurons(p, layer, r, &ranges);
+        sum += plan_n_neurons(p, layer, r);
+        for (int i = 0; i < n; i++)
+            require(ranges[i].begin < ranges[i].end && (!i || ranges[i - 1].end < ranges[i].begin));
+    }
+    require(sum == p->model.d_ff);
+    while (done < sum) {
+        const int64_t before = done;
+        for (int r = 0; r < p->n_ranks; r++) {
+            if (next[r] < plan_neurons(p, layer, r, &ranges) && ranges[next[r]].begin == done)
+                done = ranges[next[r]++].end;
+        }
+        require(done > before);
+    }
+}
+
 static void check(const struct plan *p)
 {
     const struct plan_model *m = &p->model;
     int stages = 0, layers = 0;
     require(p->n_ranks >= 1 && p->n_ranks <= PLAN_MAX_RANKS && m->n_layers >= 1 && m->n_layers <= PLAN_MAX_LAYERS);
     for (int l = 0; l < m->n_layers; l++) {
-        const int64_t *bound = p->layers[l].bound;
-        require(bound[0] == 0 && bound[p->n_ranks] == m->d_ff);
-        for (int r = 0; r < p->n_ranks; r++)
-            require(bound[r] <= bound[r + 1]);
+        check_neurons(p, l);
         require(p->layers[l].stage >= 0 && p->layers[l].stage < p->n_ranks);
     }
     for (int r = 0; r < p->n_ranks; r++) {

@@ -1,0 +1,36 @@
+/* Checked access to the fields of a JSON text, with error lines that say where: "my.json: layers[3].stage is 7, ...".
+ * Private to placement/. */
+#ifndef HEARTH_PLACEMENT_FIELDS_H
+#define HEARTH_PLACEMENT_FIELDS_H
+
+#include <jansson.h>
+#include <stdint.h>
+#include "base/status.h"
+
+enum { PLAN_VERSION = 1 }; /* of the format */
+
+/* Where in the text a value is: "layers[3].". */
+struct place {
+    const char *where; /* the text's name */
+    char prefix[48];
+};
+
+/* Logs one line about the text, whose parts may hold anything: control characters become '?'. Returns ST_FORMAT. */
+__attribute__((format(printf, 2, 3))) status field_refuse(const char *where, const char *format, ...);
+
+/* "an array"; "missing" of NULL. */
+const char *field_type_name(const json_t *v);
+
+/* ST_FORMAT unless `v` is an integer in [low, high]. `name`: what it is called after the prefix. */
+status field_check_int(const struct place *at, const char *name, const json_t *v, int64_t low, int64_t high,
+                       int64_t *out);
+status field_get_int(const struct place *at, const json_t *object, const char *key, int64_t low, int64_t high,
+                     int64_t *out);
+/* The same for a field that may be left out: *out stays as it is. */
+status field_get_optional_int(const struct place *at, const json_t *object, const char *key, int64_t low, int64_t high,
+                              int64_t *out);
+
+/* ST_FORMAT if the object has a key that is not among the known ones, NULL-terminated. */
+status field_check_keys(const struct place *at, json_t *object, const char *const *keys);
+
+#endif
