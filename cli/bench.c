@@ -23,7 +23,7 @@ struct test {
     bool prompt;
     size_t n;
     double mean, stddev; /* tokens per second */
-    double bytes_per_token;
+    double bytes_per_token, live; /* weight bytes read, counted; share of the neurons that were computed to the end */
 };
 
 static const struct argp_option options[] = {
@@ -97,6 +97,7 @@ static status measure(const struct bench *b, struct cluster *c, struct test *t, 
     struct test warm_up = *t;
     warm_up.n = t->prompt ? t->n : t->n < 8 ? t->n : 8;
     status st = run_once(c, &warm_up, tokens, &seconds);
+    session_reset_counts(cluster_session(c));
     for (int64_t r = 0; r < b->runs && st == ST_OK; r++) {
         st = run_once(c, t, tokens, &seconds);
         double rate = (double)t->n / seconds;
@@ -107,25 +108,20 @@ static status measure(const struct bench *b, struct cluster *c, struct test *t, 
     free(tokens);
     if (st != ST_OK)
         return st;
+    const struct wire_counts counts = session_counts(cluster_session(c));
+    t->bytes_per_token = (double)counts.bytes / ((double)b->runs * (double)t->n);
+    t->live = counts.neurons ? (double)counts.live / (double)counts.neurons : 0;
     double n = (double)b->runs;
     t->mean = sum / n;
     t->stddev = b->runs > 1 ? sqrt(fmax(0, squares - n * t->mean * t->mean) / (n - 1)) : 0;
     return ST_OK;
 }
 
-/* A batch of a prompt reads the weights once for all its tokens. */
-static double bytes_per_token(const struct bench *b, const struct cluster *c, const struct test *t)
-{
-    double bytes = (double)cluster_bytes_per_token(c);
-    size_t batches = (t->n + b->cluster.n_batch - 1) / b->cluster.n_batch;
-    return t->prompt ? bytes * (double)batches / (double)t->n : bytes;
-}
-
 static json_t *row_of(const struct bench *b, const struct test *t, int ranks, double peak)
 {
-    return json_pack("{s:s, s:f, s:f, s:i, s:i, s:s, s:I, s:f, s:f}", "test", t->name, "tokens_per_s", t->mean,
-                     "stddev", t->stddev, "threads", b->cluster.threads, "ranks", ranks, "sparse", "dense",
-                     "bytes_per_token", (json_int_t)llround(t->bytes_per_token), "read_gb_per_s",
+    return json_pack("{s:s, s:f, s:f, s:i, s:i, s:s, s:f, s:I, s:f, s:f}", "test", t->name, "tokens_per_s", t->mean,
+                     "stddev", t->stddev, "threads", b->cluster.threads, "ranks", ranks, "sparse",
+                     sparse_mode_name(b->cluster.sparse), "live", t->live, "bytes_per_token", (json_int_t)llround(t->bytes_per_token), "read_gb_per_s",
                      t->mean * t->bytes_per_token / 1e9, "peak_read_gb_per_s", peak);
 }
 
@@ -187,7 +183,6 @@ status command_bench(const struct launch *launch, int argc, char **argv)
         if (t->n == 0)
             continue;
         snprintf(t->name, sizeof t->name, "%s%zu", prompt ? "pp" : "tg", t->n);
-        t->bytes_per_token = bytes_per_token(&b, c, t);
         st = measure(&b, c, t, &progress);
         n_tests++;
     }

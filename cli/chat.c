@@ -236,7 +236,7 @@ static status run_chat(struct chat *c, struct cluster *cl)
         log_info("a line is a message; \\ at its end continues it; Ctrl-C stops an answer, Ctrl-D ends");
     st = converse(c, cl);
     if (st == ST_OK && !c->cluster.quiet)
-        meter_print(&c->meter, cl);
+        meter_print(&c->meter);
     return st;
 }
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sysinfo.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 #include "base/log.h"
@@ -21,6 +22,7 @@ struct member {
     const struct cluster_options *o;
     struct transport *transport;
     struct model *model;
+    struct neurons *neurons;
     struct plan *plan;
     const struct kernels *kernels;
     struct worker_options worker_options;
@@ -37,7 +39,6 @@ struct cluster {
     int n_others;                    /* threads that run */
     struct tokenizer *tokenizer;
     struct session *session;
-    uint64_t bytes_per_token;
 };
 
 /* Bytes of anonymous memory that the process holds, as the system counts. 0: unknown. */
@@ -93,29 +94,77 @@ static status hash_plan(const struct plan *p, uint64_t *hash)
     return ST_OK;
 }
 
-/* Everything up to the roll call: opens the file, makes the plan, computes the memory. */
+/* The neuron file that options name, or the one beside the model where there is one. */
+static status load_neurons(struct member *m)
+{
+    const char *named = m->o->neurons;
+    if (named && !*named)
+        return ST_OK;
+    char *path = named ? strdup(named) : neurons_path(m->o->model);
+    if (!path) {
+        log_error("out of memory for the neuron file's name");
+        return ST_NOMEM;
+    }
+    status st = named || access(path, F_OK) == 0 ? neurons_load(path, m->model, &m->neurons) : ST_OK;
+    free(path);
+    return st;
+}
+
+/* What ranks must agree in beside model and plan, as one line of text. */
+static void describe_settings(struct member *m)
+{
+    const struct worker_options *w = &m->worker_options;
+    snprintf(m->hello.settings, sizeof m->hello.settings, "activation %s, sparse %s, predictor %s, skip %g, neurons %016llx",
+             activation_name(m->model->hp.activation), sparse_mode_name(w->sparse), predictor_name(w->predictor),
+             (double)w->skip_share, m->neurons ? (unsigned long long)gguf_hash(m->neurons->file) : 0ull);
+    m->hello.settings_hash = XXH3_64bits(m->hello.settings, strlen(m->hello.settings));
+}
+
+/* Opens the model and its neuron file, and settles what is computed of it. */
+static status open_model(struct member *m)
+{
+    const struct cluster_options *o = m->o;
+    m->worker_options.predictor = o->predictor;
+    status st = model_load(o->model, &m->model);
+    if (!st)
+        st = load_neurons(m);
+    if (!st)
+        st = activation_settle(m->model, m->neurons, o->activation, &m->model->hp.activation);
+    if (!st)
+        st = sparse_mode_check(m->model, m->neurons, o->sparse, &m->worker_options.predictor);
+    return st;
+}
+
+/* Everything up to the roll call: opens the files, makes the plan, computes the memory. */
 static status prepare(struct member *m)
 {
     const struct cluster_options *o = m->o;
     status st = kernels_select(o->kernels, &m->kernels);
     if (!st)
-        st = model_load(o->model, &m->model);
+        st = open_model(m);
     if (!st)
-        st = plan_of_options(o, m->model, m->transport->n_ranks, &m->plan);
+        st = plan_of_options(o, m->model, m->neurons, m->transport->n_ranks, &m->plan);
     if (st)
         return st;
     uint32_t n_ctx = plan_context(o, m->model);
-    m->worker_options = (struct worker_options){.model = m->model,
-                                                .plan = m->plan,
-                                                .transport = m->transport,
-                                                .kernels = m->kernels,
-                                                .n_threads = o->threads ? o->threads : threads_available(),
-                                                .n_ctx = n_ctx,
-                                                .n_batch = o->n_batch < n_ctx ? o->n_batch : n_ctx};
+    struct worker_options *w = &m->worker_options;
+    w->model = m->model;
+    w->plan = m->plan;
+    w->transport = m->transport;
+    w->kernels = m->kernels;
+    w->n_threads = o->threads ? o->threads : threads_available();
+    w->n_ctx = n_ctx;
+    w->n_batch = o->n_batch < n_ctx ? o->n_batch : n_ctx;
+    w->sparse = o->sparse;
+    w->skip_share = o->skip;
+    w->neurons = m->neurons;
+    w->observe = o->observe;
+    w->observe_arg = o->observe_arg;
     m->hello.file_bytes = gguf_file_bytes(m->model->file);
     m->hello.file_hash = gguf_hash(m->model->file);
-    m->hello.n_ctx = m->worker_options.n_ctx;
-    m->hello.n_batch = m->worker_options.n_batch;
+    m->hello.n_ctx = n_ctx;
+    m->hello.n_batch = w->n_batch;
+    describe_settings(m);
     st = hash_plan(m->plan, &m->hello.plan_hash);
     return st ? st : check_memory(m);
 }
@@ -135,7 +184,9 @@ static void release(struct member *m)
     transport_destroy(m->transport);
     worker_free(m->worker);
     plan_free(m->plan);
+    neurons_free(m->neurons);
     model_free(m->model);
+    m->neurons = NULL;
     m->worker = NULL;
     m->plan = NULL;
     m->model = NULL;
@@ -249,13 +300,6 @@ static status open_session(struct cluster *c)
                                       .last_stage = plan_last_stage(m->plan),
                                       .pump = pump_own,
                                       .pump_arg = c};
-    for (int r = 0; r < m->transport->n_ranks; r++) {
-        uint64_t bytes;
-        status st = worker_bytes_per_token(&m->worker_options, r, &bytes);
-        if (st)
-            return st;
-        c->bytes_per_token += bytes;
-    }
     return session_create(&o, &c->session);
 }
 
@@ -351,4 +395,5 @@ struct tokenizer const *cluster_tokenizer(const struct cluster *c) { return c->t
 int cluster_ranks(const struct cluster *c) { return c->own.transport->n_ranks; }
 uint32_t cluster_context(const struct cluster *c) { return c->own.worker_options.n_ctx; }
 struct session *cluster_session(struct cluster *c) { return c->session; }
-uint64_t cluster_bytes_per_token(const struct cluster *c) { return c->bytes_per_token; }
+const struct neurons *cluster_neurons(const struct cluster *c) { return c->own.neurons; }
+enum predictor cluster_predictor(const struct cluster *c) { return c->own.worker_options.predictor; }

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/status.h"
+#include "sparsity/mode.h"
 
 struct model;
 struct session;
@@ -23,11 +24,19 @@ struct cluster_options {
     uint32_t n_ctx;       /* tokens of context, 0: what the model was trained for, at most 4096 */
     uint32_t n_batch;     /* tokens of a prompt that run together */
     const char *kernels;  /* "scalar", "avx2", "avx512", NULL: the fastest that this machine has */
+    const char *activation; /* "silu", "relu", ...; NULL: what the neuron file or the model says */
+    enum sparse_mode sparse;
+    enum predictor predictor; /* for SPARSE_PREDICTED */
+    float skip;           /* for SPARSE_THRESHOLD, share of neurons; 0: the neuron file's */
+    const char *neurons;  /* path of the neuron file, "" for none; NULL: the one beside the model, if there is one */
     uint64_t ram_budget;  /* bytes that each rank may use, 0: no limit */
     bool quiet;           /* nothing on stderr but warnings and errors */
     /* Called on rank 0's thread while `what` goes on; may be NULL. */
     void (*progress)(void *arg, const char *what, uint64_t done, uint64_t total);
     void *progress_arg;
+    /* Called on each rank of this process, by the rank's own thread (worker/worker.h); may be NULL. */
+    void (*observe)(void *arg, int layer, uint32_t n, const float *x, const float *h);
+    void *observe_arg;
 };
 
 struct cluster;
@@ -44,7 +53,8 @@ struct tokenizer const *cluster_tokenizer(const struct cluster *c);
 int cluster_ranks(const struct cluster *c);
 uint32_t cluster_context(const struct cluster *c); /* tokens */
 struct session *cluster_session(struct cluster *c); /* coordinator/session.h; owned by the cluster */
-/* Weight bytes that one decoded token reads, all ranks together. */
-uint64_t cluster_bytes_per_token(const struct cluster *c);
+/* The neuron file that rank 0 loaded, NULL: none; the predictor that is used. */
+const struct neurons *cluster_neurons(const struct cluster *c);
+enum predictor cluster_predictor(const struct cluster *c);
 
 #endif

@@ -31,7 +31,7 @@ static double rate(size_t n, double seconds)
     return seconds > 0 ? (double)n / seconds : 0;
 }
 
-void meter_print(const struct meter *m, const struct cluster *c)
+void meter_print(const struct meter *m)
 {
     double decode = rate(m->decoded_tokens, m->decode_s);
     char first[48] = "";
@@ -39,7 +39,7 @@ void meter_print(const struct meter *m, const struct cluster *c)
         snprintf(first, sizeof first, "; first token after %.2f s", m->first_token_s);
     log_info("prompt %zu tokens, %.1f tok/s; decoding %zu tokens, %.1f tok/s, %.1f GB/s%s", m->prompt_tokens,
              rate(m->prompt_tokens, m->prompt_s), m->decoded_tokens, decode,
-             decode * (double)cluster_bytes_per_token(c) / 1e9, first);
+             m->decode_s > 0 ? m->decode_bytes / m->decode_s / 1e9 : 0, first);
 }
 
 status token_list_append(struct token_list *l, const int32_t *tokens, size_t n)
@@ -82,6 +82,7 @@ static status feed_prompt(const struct generation *g, const int32_t *prompt, siz
         return st;
     g->meter->prompt_s += clock_s() - start;
     g->meter->prompt_tokens += n;
+    session_reset_counts(s);
     if (g->meter->first_token_s == 0)
         g->meter->first_token_s = process_age_s();
     return token_list_append(held, prompt, n);
@@ -108,7 +109,7 @@ status generate(const struct generation *g, const int32_t *prompt, size_t n, FIL
     struct utf8_stream stream = {.out = out};
     int32_t token;
     size_t made = 0;
-    enum end_reason end;
+    enum end_reason end = END_LIMIT;
     status st = feed_prompt(g, prompt, n, held, &token);
     while (st == ST_OK && !over(g, token, made, &end)) {
         char piece[PIECE_MAX];
@@ -135,6 +136,7 @@ status generate(const struct generation *g, const int32_t *prompt, size_t n, FIL
         token = next;
     }
     utf8_end(&stream);
+    g->meter->decode_bytes += (double)session_counts(s).bytes;
     if (st != ST_OK)
         return st;
     *n_made = made;

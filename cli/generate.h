@@ -14,11 +14,12 @@
 struct meter {
     size_t prompt_tokens, decoded_tokens; /* tokens evaluated in each way */
     double prompt_s, decode_s;
+    double decode_bytes; /* weight bytes that the decoded tokens read, on all ranks */
     double first_token_s; /* from the program's start to the first token; 0: none yet, < 0: nobody asks */
 };
 
 /* The closing line, on stderr. */
-void meter_print(const struct meter *m, const struct cluster *c);
+void meter_print(const struct meter *m);
 /* Seconds since this process started. */
 double process_age_s(void);
 

@@ -15,7 +15,8 @@
 
 enum { EXIT_USAGE = 2 };
 
-enum key { KEY_PLAN = 256, KEY_SPLIT, KEY_SHARES, KEY_RANKS, KEY_RAM_BUDGET, KEY_KERNELS, KEY_TEMP, KEY_TOP_K,
+enum key { KEY_PLAN = 256, KEY_SPLIT, KEY_SHARES, KEY_RANKS, KEY_RAM_BUDGET, KEY_KERNELS, KEY_SPARSE, KEY_PREDICTOR,
+           KEY_SKIP, KEY_ACTIVATION, KEY_NEURONS, KEY_TEMP, KEY_TOP_K,
            KEY_TOP_P, KEY_MIN_P, KEY_REPEAT_PENALTY, KEY_REPEAT_LAST };
 
 const struct cluster_options cluster_defaults = {.split = -1, .ranks = 1, .n_batch = 256};
@@ -115,13 +116,23 @@ static const struct argp_option cluster_options[] = {
     {"batch-size", 'b', "N", 0, "prompt tokens that run together (default 256)", 1},
     {"kernels", KEY_KERNELS, "NAME", 0, "scalar, avx2 or avx512 (default: the fastest here)", 1},
     {"quiet", 'q', NULL, 0, "no progress and no closing line", 1},
-    {NULL, 0, NULL, 0, "Ranks:", 2},
-    {"ranks", KEY_RANKS, "N", 0, "without mpirun: run N ranks in this process", 2},
+    {NULL, 0, NULL, 0, "Neurons:", 2},
+    {"sparse", KEY_SPARSE, "MODE", 0,
+     "dense: all neurons (default); exact: those that fire, with the same result (ReLU models); predicted: those that a "
+     "predictor expects to fire (ReLU models); threshold: the strong ones (SiLU models). The last two are lossy and need "
+     "`hearth prepare`", 2},
+    {"predictor", KEY_PREDICTOR, "NAME", 0, "mlp or planes (default: mlp if there is one)", 2},
+    {"skip", KEY_SKIP, "SHARE", 0, "share of neurons that threshold skips, 0.1 to 0.9 (default: the neuron file's)", 2},
+    {"activation", KEY_ACTIVATION, "NAME", 0, "silu, relu, relu2 or drelu (default: what the neuron file or the model says)",
+     2},
+    {"neurons", KEY_NEURONS, "FILE", 0, "neuron file (default: MODEL.neurons.gguf beside the model, if it is there)", 2},
+    {NULL, 0, NULL, 0, "Ranks:", 3},
+    {"ranks", KEY_RANKS, "N", 0, "without mpirun: run N ranks in this process", 3},
     {"split", KEY_SPLIT, "HOW", 0,
-     "stages: whole layers on each rank; shards: every layer's neurons over all ranks; both (default: shards)", 2},
-    {"shares", KEY_SHARES, "A,B,...", 0, "how much each rank takes, e.g. 3,1 (default: all the same)", 2},
-    {"plan", KEY_PLAN, "FILE", 0, "obey this plan instead of --split and --shares", 2},
-    {"ram-budget", KEY_RAM_BUDGET, "SIZE", 0, "refuse to start if a rank needs more memory, e.g. 8G", 2},
+     "stages: whole layers on each rank; shards: every layer's neurons over all ranks; both (default: shards)", 3},
+    {"shares", KEY_SHARES, "A,B,...", 0, "how much each rank takes, e.g. 3,1 (default: all the same)", 3},
+    {"plan", KEY_PLAN, "FILE", 0, "obey this plan instead of --split and --shares", 3},
+    {"ram-budget", KEY_RAM_BUDGET, "SIZE", 0, "refuse to start if a rank needs more memory, e.g. 8G", 3},
     {0},
 };
 
@@ -168,6 +179,23 @@ static error_t parse_cluster(int key, char *arg, struct argp_state *state)
         break;
     case KEY_KERNELS:
         o->kernels = arg;
+        break;
+    case KEY_SPARSE:
+        if (!sparse_mode_of(arg, &o->sparse))
+            e = option_wrong(state, "--sparse takes dense, exact, threshold or predicted, not '%s'", arg);
+        break;
+    case KEY_PREDICTOR:
+        if (!predictor_of(arg, &o->predictor))
+            e = option_wrong(state, "--predictor takes mlp, planes or auto, not '%s'", arg);
+        break;
+    case KEY_SKIP:
+        e = option_float(state, "--skip", arg, 0.1, 0.9, &o->skip);
+        break;
+    case KEY_ACTIVATION:
+        o->activation = arg;
+        break;
+    case KEY_NEURONS:
+        o->neurons = arg;
         break;
     case KEY_RANKS:
         e = option_int(state, "--ranks", arg, 1, PLAN_MAX_RANKS, &v);

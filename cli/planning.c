@@ -32,8 +32,10 @@ static status make_plan(const struct cluster_options *o, const struct plan_model
     return plan_make(model, split, n_ranks, o->shares ? shares : NULL, out);
 }
 
-status plan_of_options(const struct cluster_options *o, const struct model *m, int n_ranks, struct plan **out)
+status plan_of_options(const struct cluster_options *o, const struct model *m, const struct neurons *neurons,
+                       int n_ranks, struct plan **out)
 {
+    (void)neurons;
     struct plan_model model;
     struct plan *p;
     plan_model_of(m, &model);

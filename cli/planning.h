@@ -11,8 +11,10 @@
 void plan_model_of(const struct model *m, struct plan_model *out);
 
 /* Reads o->plan, or makes a plan from o->split (unset: shards) and o->shares, and checks it against the model and the
- * number of ranks. ST_USAGE if the shares are not as many as the ranks; errors of plan.h. All are logged. */
-status plan_of_options(const struct cluster_options *o, const struct model *m, int n_ranks, struct plan **out);
+ * number of ranks. `neurons` (NULL: none) says how hot neurons are, which SPLIT_HOT needs. ST_USAGE if the shares are
+ * not as many as the ranks; errors of plan.h. All are logged. */
+status plan_of_options(const struct cluster_options *o, const struct model *m, const struct neurons *neurons,
+                       int n_ranks, struct plan **out);
 
 /* Tokens of context: o->n_ctx, or unless it is set what the model was trained for, at most 4096. */
 uint32_t plan_context(const struct cluster_options *o, const struct model *m);

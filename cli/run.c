@@ -104,7 +104,7 @@ static status continue_text(const struct run *r, struct cluster *c, const char *
     if (st == ST_OK)
         st = report_end(r, c, made, why);
     if (st == ST_OK && !r->cluster.quiet)
-        meter_print(&meter, c);
+        meter_print(&meter);
 done:
     free(answer.at);
     token_list_free(&held);

@@ -27,6 +27,8 @@ static status take_logits(struct worker *w, struct arrival *a, int layer, uint64
                   (unsigned long long)l.id, l.n_tokens, (unsigned long long)step, n);
         st = ST_FORMAT;
     }
+    if (!st)
+        add_counts(&w->stage.counts, &l.counts);
     for (uint32_t t = 0; !st && t < n; t++)
         memcpy(w->stage.logits + t * n_vocab + begin, l.values + t * (end - begin),
                (size_t)(end - begin) * sizeof(float));
@@ -47,8 +49,7 @@ static status compute_logits(struct worker *w, const struct logits *l)
     const struct hparams *hp = &w->o.model->hp;
     int expected;
     for (uint32_t i = 0; i < l->n; i++)
-        w->o.kernels->rms_norm(s->x + (l->first + i) * hp->d_model, s->out_norm, hp->d_model, hp->norm_eps,
-                               s->in.f32 + i * hp->d_model);
+        norm_vector(w, s->out_norm, s->x + (l->first + i) * hp->d_model, s->in.f32 + i * hp->d_model);
     if (owners_want_q8(w, hp->n_layers))
         w->o.kernels->quantize(&s->in, 0, l->n);
     status st = owners_ask(w, hp->n_layers, l->step->id, l->n, &expected);
@@ -56,6 +57,8 @@ static status compute_logits(struct worker *w, const struct logits *l)
         return st;
     if (owner_of(w, hp->n_layers, w->rank))
         rows_compute(w, &s->in, l->n, s->logits + w->rows.begin, hp->n_vocab);
+    struct wire_counts counts = take_counts(w);
+    add_counts(&s->counts, &counts);
     return owners_await(w, hp->n_layers, l->step->id, l->n, expected, WIRE_LOGITS, take_logits);
 }
 
@@ -87,7 +90,7 @@ static void score_rows(void *arg, int64_t begin, int64_t end, int thread)
 static status send_result(struct worker *w, const struct wire_step *s, int32_t token, const float *values, uint32_t n)
 {
     struct outbox *box = &w->stage.result;
-    struct wire_result r = {.id = s->id, .token = token, .n_values = n};
+    struct wire_result r = {.id = s->id, .token = token, .n_values = n, .counts = w->stage.counts};
     status st = outbox_wait(w, box);
     if (st)
         return st;
@@ -112,6 +115,7 @@ static status send_scores(struct worker *w, const struct wire_step *s)
 
 status head_acknowledge(struct worker *w)
 {
+    w->stage.counts = (struct wire_counts){0};
     return send_result(w, &(struct wire_step){0}, -1, NULL, 0);
 }
 

@@ -4,19 +4,29 @@
 
 #include "base/arena.h"
 #include "base/threads.h"
+#include "kernels/columns.h"
+#include "kernels/rows.h"
 #include "model/sampler.h"
 #include "worker/worker.h"
 
 enum {
     QUERY_ROWS = 32, /* query vectors of one KV head that one piece of attention takes together */
     LOGIT_ROWS = WIRE_LOGIT_TOKENS, /* tokens whose logits are computed together when a text is scored */
+    PIECE_PAIRS = 32768, /* pairs of a neuron and a token that a thread takes together, if a piece has more neurons than: */
+    PIECE_NEURONS = 32,
+    MOST_PIECE = 512, /* neurons of a piece: the top bits of their rows stay in the second-level cache */
     MOST_HEAD_DIM = 1024, /* values of a head, so that one converts on the stack */
     STAGE_BUFFERS = 2 /* hidden states on their way to the next stage */
 };
 
+/* The weights of a norm; hp.norm says of which kind. */
+struct norm_weights {
+    float *weight, *bias;            /* [d]; bias NULL: none */
+};
+
 /* A layer of this rank's stage. Weight matrices are packed, vectors are f32; NULL: the model has none. */
 struct stage_layer {
-    float *attn_norm, *ffn_norm;     /* [d] */
+    struct norm_weights attn_norm, ffn_norm;
     struct packed q, k, v, o;
     float *q_bias, *k_bias, *v_bias, *o_bias;
     float *q_norm, *k_norm;          /* [head_dim] */
@@ -24,11 +34,48 @@ struct stage_layer {
     uint16_t *v_cache;               /* [n_kv_heads, n_ctx, head_dim] f16 */
 };
 
-/* This rank's neurons of a layer. */
+/* A set of neurons of a layer, numbered 0 .. n - 1 in ascending order: the own index. Activations have 32 slots for
+ * each block of the file that has a neuron in the set (kernels/columns.h). Arrays are the arena's. */
+struct neuron_set {
+    int64_t n, n_blocks;
+    bool whole;                      /* one range of whole units: slots are own indices */
+    int32_t *ids;                    /* [n] numbers in the file */
+    int32_t *slot;                   /* [n] */
+    int32_t *block;                  /* [n_blocks] numbers of the blocks in the file */
+    int32_t *column;                 /* [n_blocks * 32] own index, -1: not in the set */
+};
+
+/* The down projection of a set of neurons. */
+struct down {
+    const struct neuron_set *set;    /* NULL: not here */
+    bool by_column;                  /* the live neurons' columns are read, else all of the matrix */
+    struct packed matrix;            /* [d, n] */
+    struct neuron_columns columns;
+};
+
+/* How a layer decides which of its neurons are computed. */
+enum decision {
+    DECIDE_NOT,       /* all of them: dense */
+    DECIDE_GATE,      /* the gate of all, up and down of those that fire */
+    DECIDE_ESTIMATE,  /* the gate of those whose estimate exceeds their bound */
+    DECIDE_MLP,       /* the gate of those that an MLP flags */
+    DECIDE_PRODUCT    /* gate and up of those whose estimated activation is large */
+};
+
+/* This rank's neurons of a layer. In a layer without a gate, up is in its place and `up` is empty. */
 struct shard {
-    int64_t begin, end;              /* of the layer's neurons; equal: none */
-    struct packed gate, up;          /* [end - begin, d] */
-    struct packed down;              /* [d, end - begin] */
+    struct neuron_set set;
+    enum decision decision;
+    bool has_gate;
+    struct packed gate, up;            /* [n, d] where all are computed */
+    struct neuron_rows gate_rows, up_rows; /* [n, d] where single ones are */
+    float *bias;                       /* [n] of the gate's place, or NULL */
+    struct packed fc1, fc2;            /* [r, d], [n, r] */
+    float fc2_threshold;
+    float *bound;                      /* [n] DECIDE_ESTIMATE */
+    float *weight;                     /* [n] DECIDE_PRODUCT, and what product of it is large: */
+    float skip;
+    struct down down;
 };
 
 /* This rank's rows of the output matrix. */
@@ -44,6 +91,13 @@ struct outbox {
     struct send send;                /* one under way at most */
 };
 
+/* What a thread needs to compute single neurons: pairs of an own neuron and a token for which it is computed. */
+struct live_scratch {
+    int32_t *row, *token;            /* [n_pairs] */
+    float *gate, *up;                /* [n_pairs] */
+    struct wire_counts counts;       /* of this thread, since they were collected */
+};
+
 /* What a thread needs for attention. */
 struct attention_scratch {
     float *q, *out;                  /* [QUERY_ROWS, head_dim] */
@@ -56,16 +110,22 @@ struct stage {
     int next;                        /* rank of the next stage, -1 if last */
     struct stage_layer *layers;      /* [last - first] */
     double *rope_freq;               /* [n_rot / 2] */
-    float *out_norm;                 /* [d], last stage */
+    struct norm_weights out_norm;    /* last stage */
     uint32_t length;                 /* tokens in the KV cache */
+    struct wire_counts counts;       /* of the step under way, on all ranks so far */
 
     float *x;                        /* [n, d] the residual stream */
     float *cos_sin;                  /* [n, n_rot] */
     struct acts in;                  /* [n, d] what the projections read */
     float *q, *k, *v;                /* [n, heads * head_dim], [n, kv_heads * head_dim] twice */
     struct acts mixed;               /* [n, heads * head_dim] what attention gives */
-    float *y;                        /* [n, d] attention's output */
-    double *own;                     /* [n, d] the FFN's part of the own neurons */
+    float *y;                        /* [n, d] attention's output; where it runs in parallel with the FFN, it waits here
+                                        for the FFN's end: the FFN reads the layer's input */
+    double *own;                     /* [n, d] the FFN's part that is computed here */
+    double *other;                   /* [n, d] the same of another owner's activations; NULL where the plan has none */
+    struct neuron_set *sets;         /* [(last - first), n_ranks] the owners' neurons of layers whose */
+    struct down *downs;              /* [(last - first), n_ranks] down projections lie here */
+    float **down_bias;               /* [last - first] [d], or NULL */
     struct attention_scratch *scratch; /* [n_threads] */
     int64_t score_stride;
     float *logits;                   /* [LOGIT_ROWS, n_vocab], last stage */
@@ -77,7 +137,8 @@ struct stage {
     int hidden_turn;
     struct outbox ffn;               /* x to the owners; sent to several ranks: one send each */
     struct send *ffn_sends;          /* [n_ranks] */
-    uint8_t **partials;              /* [n_ranks] received PARTIALs, NULL for ranks that hold no neurons */
+    uint8_t **partials;              /* [n_ranks] received PARTIALs or ACTIVEs, NULL for ranks that hold no neurons */
+    struct wire_active *actives;     /* [n_ranks] the decoded ones */
     uint8_t **logit_parts;           /* [n_ranks] received LOGITS, last stage; NULL for ranks that hold no rows */
     struct outbox result;
     struct sampler *sampler;         /* last stage; NULL elsewhere */
@@ -96,9 +157,15 @@ struct worker {
 
     /* What serving and the own part of an FFN need: never two at a time. */
     struct acts request;             /* [n, d] x of a received FFN message */
+    struct acts residual;            /* [n, d] what a PowerInfer model's predictors read */
     uint8_t *request_buffer;
     float *gate, *up;                /* [n, widest own shard] */
-    struct acts activated;           /* [n, widest own shard] */
+    struct acts activated;           /* [n, slots of the widest set] */
+    struct acts hidden;              /* [n, widest r] of an MLP */
+    struct lane_acts lanes;          /* [n, d] x, for single rows */
+    struct live_scratch *live;       /* [n_threads] */
+    int64_t most_pairs;              /* of a thread */
+    struct wire_counts counts;       /* since they were collected */
     struct outbox *replies;          /* [n_ranks] PARTIAL to each stage that may ask */
     struct outbox logits_reply;      /* LOGITS to the last stage */
     unsigned polls;                  /* in a row that found nothing */
@@ -106,8 +173,29 @@ struct worker {
 
 /* layout.c: hands out every array from w->arena; the same code on a dry arena counts. */
 status worker_lay_out(struct worker *w);
+float *lay_floats(struct worker *w, int64_t n);
+void lay_matrix(struct worker *w, struct packed *p, const struct matrix *m, int64_t rows, int64_t cols);
+/* shard_layout.c: the neurons of all layers. */
+struct widths {
+    int64_t neurons, slots, hidden; /* the most of a layer: own neurons, slots of a set, hidden values of an MLP */
+    bool sparse;                    /* single neurons are computed in some layer */
+};
+struct widths worker_lay_shards(struct worker *w);
+/* Whether predictors read the un-normalised residual stream (a PowerInfer model's own). */
+bool mlp_reads_residual(const struct worker_options *o);
+
 /* load.c: fills in the weights. */
+struct loading {
+    struct worker *w;
+    uint64_t done, total, shown; /* bytes of the arena */
+};
 status worker_load(struct worker *w);
+/* Counts bytes of the arena that are filled in, and shows them now and then. */
+void loading_done(struct loading *l, uint64_t bytes);
+/* Rows [row, row + to->rows), columns [col, col + to->cols) of `from`. */
+void load_slice(struct loading *l, struct packed *to, const struct matrix *from, int64_t row, int64_t col);
+void load_vector(struct loading *l, float *to, const struct matrix *from);
+void load_shard(struct loading *l, int layer);
 
 /* exchange.c */
 status send_wait(struct worker *w, struct send *s);      /* until it is done, serving meanwhile */
@@ -121,9 +209,11 @@ void be_idle(unsigned *polls);
 
 /* stage.c */
 status stage_run(struct worker *w, const struct arrival *a);
-/* norm.c: stage.in = norm(x), quantised too if kernels will read it so, for n tokens. */
-void norm_tokens(struct worker *w, const float *weight, uint32_t n, bool quantise);
-/* attention.c: x += attention(norm(x)), for n tokens from position on. */
+/* norm.c: out[d] = norm(x[d]). */
+void norm_vector(const struct worker *w, struct norm_weights norm, const float *x, float *out);
+/* stage.in = norm(x), quantised too if kernels will read it so, for n tokens. */
+void norm_tokens(struct worker *w, struct norm_weights norm, uint32_t n, bool quantise);
+/* attention.c: x += attention(norm(x)), for n tokens from position on. Where hp.parallel: y = attention(norm(x)). */
 void attention_block(struct worker *w, struct stage_layer *layer, uint32_t position, uint32_t n);
 /* kv.c: stores token t's key and value at a position. */
 void kv_store(const struct worker *w, struct stage_layer *layer, uint32_t position, const float *k, const float *v);
@@ -145,9 +235,18 @@ typedef status take_answer(struct worker *w, struct arrival *a, int layer, uint6
 status owners_await(struct worker *w, int layer, uint64_t step, uint32_t n, int expected, int kind, take_answer *take);
 /* ffn.c: x += ffn(norm(x)), with the neurons of all ranks. */
 status ffn_block(struct worker *w, int layer, uint64_t step, uint32_t n);
+/* fire.c: w->activated[n, slots] = what this rank's neurons of a layer make of x, for n tokens. `residual` is what a
+ * PowerInfer model's predictor reads, or NULL. */
+void shard_fire(struct worker *w, int layer, const struct acts *x, const struct acts *residual, uint32_t n);
+/* down.c: sum[n, d] = the part of a set of neurons whose activations are in w->activated. */
+void down_project(struct worker *w, const struct down *d, uint32_t n, double *sum);
 /* shard.c: sum[n, d] = the part of this rank's neurons. */
-void shard_compute(struct worker *w, int layer, const struct acts *x, uint32_t n, double *sum);
+void shard_compute(struct worker *w, int layer, const struct acts *x, const struct acts *residual, uint32_t n,
+                   double *sum);
 status shard_serve(struct worker *w, struct arrival *a);
+/* What was counted since the last call, all threads together. */
+struct wire_counts take_counts(struct worker *w);
+void add_counts(struct wire_counts *sum, const struct wire_counts *more);
 /* logits[t * stride + i] = own row i times x, for n tokens. */
 void rows_compute(struct worker *w, const struct acts *x, uint32_t n, float *logits, int64_t stride);
 /* merge.c: x += the sum of all owners' partial sums. */

@@ -6,9 +6,9 @@
 #include "base/log.h"
 #include "worker/internal.h"
 
-static float *floats(struct worker *w, int64_t n) { return arena_alloc(&w->arena, (size_t)n * sizeof(float)); }
+float *lay_floats(struct worker *w, int64_t n) { return arena_alloc(&w->arena, (size_t)n * sizeof(float)); }
 
-static void lay_matrix(struct worker *w, struct packed *p, const struct matrix *m, int64_t rows, int64_t cols)
+void lay_matrix(struct worker *w, struct packed *p, const struct matrix *m, int64_t rows, int64_t cols)
 {
     packed_shape(p, m->type, rows, cols);
     p->data = arena_alloc(&w->arena, packed_bytes(p));
@@ -16,12 +16,12 @@ static void lay_matrix(struct worker *w, struct packed *p, const struct matrix *
 
 static float *lay_vector(struct worker *w, const struct matrix *m)
 {
-    return m->data ? floats(w, m->cols) : NULL;
+    return m->data ? lay_floats(w, m->cols) : NULL;
 }
 
 static void lay_acts(struct worker *w, struct acts *a, int64_t n, int64_t cols)
 {
-    *a = (struct acts){.cols = cols, .f32 = floats(w, n * cols)};
+    *a = (struct acts){.cols = cols, .f32 = lay_floats(w, n * cols)};
     a->codes = arena_alloc(&w->arena, (size_t)(n * cols));
     a->blocks = arena_alloc(&w->arena, (size_t)(n * cols / ACT_BLOCK) * sizeof *a->blocks);
 }
@@ -32,12 +32,18 @@ static void lay_outbox(struct worker *w, struct outbox *b, size_t capacity)
     atomic_store(&b->send.done, true);
 }
 
+static struct norm_weights lay_norm(struct worker *w, const struct matrix *weight, const struct matrix *bias)
+{
+    float *of = lay_vector(w, weight);
+    return (struct norm_weights){of, lay_vector(w, bias)};
+}
+
 static void lay_layer(struct worker *w, int layer)
 {
     const struct layer_weights *f = &w->o.model->layers[layer];
     struct stage_layer *l = &w->stage.layers[layer - w->stage.first];
-    l->attn_norm = lay_vector(w, &f->attn_norm);
-    l->ffn_norm = lay_vector(w, &f->ffn_norm);
+    l->attn_norm = lay_norm(w, &f->attn_norm, &f->attn_norm_bias);
+    l->ffn_norm = lay_norm(w, &f->ffn_norm, &f->ffn_norm_bias);
     lay_matrix(w, &l->q, &f->q, f->q.rows, f->q.cols);
     lay_matrix(w, &l->k, &f->k, f->k.rows, f->k.cols);
     lay_matrix(w, &l->v, &f->v, f->v.rows, f->v.cols);
@@ -50,25 +56,6 @@ static void lay_layer(struct worker *w, int layer)
     l->k_norm = lay_vector(w, &f->k_norm);
 }
 
-/* The widest of this rank's shards; a worker without neurons has none. */
-static int64_t lay_shards(struct worker *w)
-{
-    const struct model *m = w->o.model;
-    int64_t widest = 0;
-    for (int i = 0; i < m->hp.n_layers; i++) {
-        const struct layer_weights *f = &m->layers[i];
-        struct shard *s = &w->shards[i];
-        s->begin = w->o.plan->layers[i].bound[w->rank];
-        s->end = w->o.plan->layers[i].bound[w->rank + 1];
-        int64_t n = s->end - s->begin;
-        widest = n > widest ? n : widest;
-        lay_matrix(w, &s->gate, &f->gate, n, f->gate.cols);
-        lay_matrix(w, &s->up, &f->up, n, f->up.cols);
-        lay_matrix(w, &s->down, &f->down, f->down.rows, n);
-    }
-    return widest;
-}
-
 static void lay_kv(struct worker *w)
 {
     for (int i = 0; i < w->stage.last - w->stage.first; i++) {
@@ -77,33 +64,44 @@ static void lay_kv(struct worker *w)
     }
 }
 
+/* Whether this stage has the down projections of any other owner. */
+static bool down_comes_here(const struct worker *w)
+{
+    for (int i = 0; i < (w->stage.last - w->stage.first) * w->n_ranks; i++)
+        if (w->stage.sets[i].n)
+            return true;
+    return false;
+}
+
 static void lay_stage_buffers(struct worker *w)
 {
     const struct hparams *hp = &w->o.model->hp;
     struct stage *s = &w->stage;
     int64_t n = w->o.n_batch, heads = hp->n_heads * hp->head_dim, kv_heads = hp->n_kv_heads * hp->head_dim;
-    s->x = floats(w, n * hp->d_model);
-    s->y = floats(w, n * hp->d_model);
+    s->x = lay_floats(w, n * hp->d_model);
+    s->y = lay_floats(w, n * hp->d_model);
     s->own = arena_alloc(&w->arena, (size_t)(n * hp->d_model) * sizeof *s->own);
-    s->cos_sin = floats(w, n * hp->n_rot);
+    if (down_comes_here(w))
+        s->other = arena_alloc(&w->arena, (size_t)(n * hp->d_model) * sizeof *s->other);
+    s->cos_sin = lay_floats(w, n * hp->n_rot);
     lay_acts(w, &s->in, n, hp->d_model);
-    s->q = floats(w, n * heads);
-    s->k = floats(w, n * kv_heads);
-    s->v = floats(w, n * kv_heads);
+    s->q = lay_floats(w, n * heads);
+    s->k = lay_floats(w, n * kv_heads);
+    s->v = lay_floats(w, n * kv_heads);
     lay_acts(w, &s->mixed, n, heads);
     s->score_stride = (w->o.n_ctx + 2 * KV_TILE - 1) / KV_TILE * KV_TILE;
     for (int t = 0; t < w->o.n_threads; t++) {
-        s->scratch[t].q = floats(w, QUERY_ROWS * hp->head_dim);
-        s->scratch[t].out = floats(w, QUERY_ROWS * hp->head_dim);
-        s->scratch[t].scores = floats(w, QUERY_ROWS * s->score_stride);
+        s->scratch[t].q = lay_floats(w, QUERY_ROWS * hp->head_dim);
+        s->scratch[t].out = lay_floats(w, QUERY_ROWS * hp->head_dim);
+        s->scratch[t].scores = lay_floats(w, QUERY_ROWS * s->score_stride);
     }
     s->step_capacity = s->is_first ? wire_step_max(&w->limits) : wire_hidden_max(&w->limits);
     s->step_buffer = arena_alloc(&w->arena, s->step_capacity);
     for (int i = 0; i < STAGE_BUFFERS && !s->is_last; i++)
         lay_outbox(w, &s->hidden[i], wire_hidden_max(&w->limits));
     if (s->is_last) {
-        s->logits = floats(w, LOGIT_ROWS * hp->n_vocab);
-        s->scores = floats(w, n);
+        s->logits = lay_floats(w, LOGIT_ROWS * hp->n_vocab);
+        s->scores = lay_floats(w, n);
         lay_outbox(w, &s->result, wire_result_max(&w->limits));
     }
 }
@@ -119,17 +117,63 @@ static bool asks(const struct worker *w, int stage_rank, int owner)
     return false;
 }
 
-static void lay_exchange(struct worker *w, int64_t widest)
+/* The largest answer that `owner` gives `stage_rank`. */
+static size_t largest_answer(const struct worker *w, int stage_rank, int owner)
+{
+    size_t most = 0;
+    int first, last;
+    plan_stage(w->o.plan, stage_rank, &first, &last);
+    for (int i = first; i < last; i++) {
+        size_t size = plan_down_at_stage(w->o.plan, i)
+                          ? wire_active_max(&w->limits, (uint32_t)plan_n_neurons(w->o.plan, i, owner))
+                          : wire_partial_max(&w->limits);
+        most = size > most ? size : most;
+    }
+    return most;
+}
+
+/* What computing the own neurons needs. */
+static void lay_firing(struct worker *w, const struct widths *widest)
+{
+    const int64_t n = w->o.n_batch, d = w->o.model->hp.d_model;
+    if (widest->slots)
+        lay_acts(w, &w->activated, n, widest->slots);
+    if (!widest->neurons)
+        return;
+    w->gate = lay_floats(w, n * widest->neurons);
+    w->up = lay_floats(w, n * widest->neurons);
+    if (widest->hidden)
+        lay_acts(w, &w->hidden, n, widest->hidden);
+    if (!widest->sparse)
+        return;
+    lane_acts_shape(&w->lanes, d);
+    const int64_t blocks = lane_acts_blocks(&w->lanes);
+    w->lanes.codes = arena_alloc(&w->arena, (size_t)(n * lane_acts_codes(&w->lanes)));
+    w->lanes.scale = lay_floats(w, n * blocks);
+    w->lanes.scaled_sum = lay_floats(w, n * blocks);
+    w->lanes.minus_sum = arena_alloc(&w->arena, (size_t)(n * blocks) * sizeof(int32_t));
+    w->lanes.minus_sum_low = arena_alloc(&w->arena, (size_t)(n * blocks) * sizeof(int32_t));
+    w->most_pairs = n * PIECE_NEURONS > PIECE_PAIRS ? n * PIECE_NEURONS : PIECE_PAIRS;
+    for (int t = 0; t < w->o.n_threads; t++) {
+        struct live_scratch *s = &w->live[t];
+        s->row = arena_alloc(&w->arena, (size_t)w->most_pairs * sizeof *s->row);
+        s->token = arena_alloc(&w->arena, (size_t)w->most_pairs * sizeof *s->token);
+        s->gate = lay_floats(w, w->most_pairs);
+        s->up = lay_floats(w, w->most_pairs);
+    }
+}
+
+static void lay_exchange(struct worker *w)
 {
     const struct hparams *hp = &w->o.model->hp;
     bool has_owners = false, has_stages = false;
     for (int r = 0; r < w->n_ranks; r++) {
         if (asks(w, w->rank, r)) {
-            w->stage.partials[r] = arena_alloc(&w->arena, wire_partial_max(&w->limits));
+            w->stage.partials[r] = arena_alloc(&w->arena, largest_answer(w, w->rank, r));
             has_owners = true;
         }
         if (asks(w, r, w->rank)) {
-            lay_outbox(w, &w->replies[r], wire_partial_max(&w->limits));
+            lay_outbox(w, &w->replies[r], largest_answer(w, r, w->rank));
             has_stages = true;
         }
     }
@@ -151,11 +195,8 @@ static void lay_exchange(struct worker *w, int64_t widest)
         w->request_buffer = arena_alloc(&w->arena, wire_ffn_max(&w->limits));
         lay_acts(w, &w->request, w->o.n_batch, hp->d_model);
     }
-    if (widest) {
-        w->gate = floats(w, w->o.n_batch * widest);
-        w->up = floats(w, w->o.n_batch * widest);
-        lay_acts(w, &w->activated, w->o.n_batch, widest);
-    }
+    if (w->limits.residual)
+        lay_acts(w, &w->residual, w->o.n_batch, hp->d_model);
 }
 
 /* The small arrays of structs that hold the above; they are the heap's. */
@@ -168,11 +209,16 @@ static status allocate_tables(struct worker *w)
     s->rope_freq = calloc((size_t)w->o.model->hp.n_rot / 2 + 1, sizeof *s->rope_freq);
     s->ffn_sends = calloc(ranks, sizeof *s->ffn_sends);
     s->partials = calloc(ranks, sizeof *s->partials);
+    s->actives = calloc(ranks, sizeof *s->actives);
+    s->sets = calloc((size_t)(s->last - s->first) * ranks + 1, sizeof *s->sets);
+    s->downs = calloc((size_t)(s->last - s->first) * ranks + 1, sizeof *s->downs);
+    s->down_bias = calloc((size_t)(s->last - s->first) + 1, sizeof *s->down_bias);
+    w->live = calloc((size_t)w->o.n_threads, sizeof *w->live);
     s->logit_parts = calloc(ranks, sizeof *s->logit_parts);
     w->replies = calloc(ranks, sizeof *w->replies);
     w->shards = calloc((size_t)w->o.model->hp.n_layers, sizeof *w->shards);
-    if (s->layers && s->scratch && s->rope_freq && s->ffn_sends && s->partials && s->logit_parts && w->replies &&
-        w->shards)
+    if (s->layers && s->scratch && s->rope_freq && s->ffn_sends && s->partials && s->actives && s->sets && s->downs &&
+        s->down_bias && w->live && s->logit_parts && w->replies && w->shards)
         return ST_OK;
     log_error("rank %d: out of memory for its tables", w->rank);
     return ST_NOMEM;
@@ -182,6 +228,11 @@ status worker_lay_out(struct worker *w)
 {
     const struct model *m = w->o.model;
     struct stage *s = &w->stage;
+    if (m->positions.data && w->o.n_ctx > m->hp.n_ctx_train) {
+        log_error("%s: a context of %u tokens, but it has learned %lld positions (-c)", gguf_path(m->file), w->o.n_ctx,
+                  (long long)m->hp.n_ctx_train);
+        return ST_USAGE;
+    }
     plan_stage(w->o.plan, w->rank, &s->first, &s->last);
     bool is_stage = s->first < s->last;
     s->is_first = is_stage && plan_first_stage(w->o.plan) == w->rank;
@@ -194,16 +245,17 @@ status worker_lay_out(struct worker *w)
     for (int i = s->first; i < s->last; i++)
         lay_layer(w, i);
     if (s->is_last)
-        s->out_norm = lay_vector(w, &m->out_norm);
+        s->out_norm = lay_norm(w, &m->out_norm, &m->out_norm_bias);
     plan_rows(w->o.plan, w->rank, m->hp.n_vocab, &w->rows.begin, &w->rows.end);
     lay_matrix(w, &w->rows.weights, &m->output, w->rows.end - w->rows.begin, m->output.cols);
-    int64_t widest = lay_shards(w);
+    struct widths widest = worker_lay_shards(w);
     w->weight_bytes = w->arena.used;
     if (is_stage)
         lay_kv(w);
     w->kv_bytes = w->arena.used - w->weight_bytes;
     if (is_stage)
         lay_stage_buffers(w);
-    lay_exchange(w, widest);
+    lay_firing(w, &widest);
+    lay_exchange(w);
     return ST_OK;
 }

@@ -6,6 +6,7 @@ struct merge {
     struct worker *w;
     const double *part[PLAN_MAX_RANKS]; /* [n, d] of each owner */
     int n_parts;
+    const float *bias;                  /* [d] or NULL */
 };
 
 static void merge_tokens(void *arg, int64_t begin, int64_t end, int thread)
@@ -17,16 +18,17 @@ static void merge_tokens(void *arg, int64_t begin, int64_t end, int thread)
         double sum = m->part[0][i];
         for (int p = 1; p < m->n_parts; p++)
             sum += m->part[p][i];
-        m->w->stage.x[i] += (float)sum;
+        m->w->stage.x[i] += m->bias ? (float)sum + m->bias[i % d] : (float)sum;
     }
 }
 
 void merge_partials(struct worker *w, int layer, uint32_t n)
 {
-    const int64_t *bound = w->o.plan->layers[layer].bound;
-    struct merge m = {.w = w};
+    const struct stage *s = &w->stage;
+    const bool elsewhere = !plan_down_at_stage(w->o.plan, layer); /* down projections of others */
+    struct merge m = {.w = w, .part = {s->own}, .n_parts = 1, .bias = s->down_bias[layer - s->first]};
     for (int r = 0; r < w->n_ranks; r++)
-        if (bound[r] < bound[r + 1])
-            m.part[m.n_parts++] = r == w->rank ? w->stage.own : (const double *)(w->stage.partials[r] + WIRE_HEADER);
+        if (elsewhere && r != w->rank && owner_of(w, layer, r))
+            m.part[m.n_parts++] = (const double *)(s->partials[r] + WIRE_HEADER);
     pool_for(w->pool, n, 4, merge_tokens, &m);
 }

@@ -15,8 +15,7 @@ bool owner_of(const struct worker *w, int layer, int rank)
         plan_rows(w->o.plan, rank, w->o.model->hp.n_vocab, &begin, &end);
         return begin < end;
     }
-    const int64_t *bound = w->o.plan->layers[layer].bound;
-    return bound[rank] < bound[rank + 1];
+    return plan_n_neurons(w->o.plan, layer, rank) > 0;
 }
 
 bool owners_want_q8(const struct worker *w, int layer)
@@ -24,7 +23,7 @@ bool owners_want_q8(const struct worker *w, int layer)
     if (is_output(w, layer))
         return dtype_is_quantised(w->o.model->output.type);
     const struct layer_weights *f = &w->o.model->layers[layer];
-    return dtype_is_quantised(f->gate.type) || dtype_is_quantised(f->up.type);
+    return (f->gate.data && dtype_is_quantised(f->gate.type)) || dtype_is_quantised(f->up.type);
 }
 
 bool owners_want_f32(const struct worker *w, int layer)
@@ -32,7 +31,7 @@ bool owners_want_f32(const struct worker *w, int layer)
     if (is_output(w, layer))
         return !dtype_is_quantised(w->o.model->output.type);
     const struct layer_weights *f = &w->o.model->layers[layer];
-    return !dtype_is_quantised(f->gate.type) || !dtype_is_quantised(f->up.type);
+    return (f->gate.data && !dtype_is_quantised(f->gate.type)) || !dtype_is_quantised(f->up.type);
 }
 
 /* Writes x as kernels read it: int8 blocks are four times smaller than floats and change no bit. */
@@ -50,6 +49,8 @@ static size_t encode_x(struct worker *w, int layer, uint64_t step, uint32_t n)
         for (size_t i = 0; i < values / ACT_BLOCK; i++)
             f.scale[i] = s->in.blocks[i].scale;
     }
+    if (f.residual)
+        memcpy(f.residual, s->x, values * sizeof(float));
     return size;
 }
 

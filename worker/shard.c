@@ -1,58 +1,16 @@
-/* An owner's work: its neurons' part of one layer's FFN, down(silu(gate x) * up x) (Shazeer, GLU Variants, 2020), and
- * its rows of the output matrix. */
+/* An owner's work for whoever asks: its neurons' part of one layer's FFN, or its rows of the output matrix. */
 #include <sched.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "worker/internal.h"
 
-struct part {
-    struct worker *w;
-    const struct shard *s;
-    const struct acts *x;
-    struct acts h;     /* [n, own neurons], a view of w->activated */
-    uint32_t n;
-    bool quantise;     /* the down projection reads quantised activations */
-    double *sum;       /* [n, d] */
-};
-
-/* Gate and up of some groups of neurons; what they activate is quantised at once, by the thread that has it in
- * cache. */
-static void activate_groups(void *arg, int64_t begin, int64_t end, int thread)
+void shard_compute(struct worker *w, int layer, const struct acts *x, const struct acts *residual, uint32_t n,
+                   double *sum)
 {
-    struct part *p = arg;
-    const struct kernels *k = p->w->o.kernels;
-    const int64_t own = p->s->end - p->s->begin;
-    (void)thread;
-    begin *= 2; /* pieces are pairs of groups: whole blocks of 32 neurons */
-    end = 2 * end < p->s->gate.groups ? 2 * end : p->s->gate.groups;
-    const int64_t r0 = begin * ROW_GROUP, r1 = end * ROW_GROUP < own ? end * ROW_GROUP : own;
-    k->matmul(&p->s->gate, begin, end, p->x, p->n, p->w->gate, own);
-    k->matmul(&p->s->up, begin, end, p->x, p->n, p->w->up, own);
-    for (int64_t t = 0; t < p->n; t++) {
-        struct acts h = acts_slice(&p->h, t, r0, r1 - r0);
-        k->activate(ACT_SILU, p->w->gate + t * own + r0, p->w->up + t * own + r0, r1 - r0, h.f32);
-        if (p->quantise)
-            k->quantize(&h, 0, 1);
-    }
-}
-
-static void project_down(void *arg, int64_t begin, int64_t end, int thread)
-{
-    struct part *p = arg;
-    (void)thread;
-    p->w->o.kernels->matmul_partial(&p->s->down, begin, end, &p->h, p->n, p->sum, p->s->down.rows);
-}
-
-void shard_compute(struct worker *w, int layer, const struct acts *x, uint32_t n, double *sum)
-{
-    const struct shard *s = &w->shards[layer];
-    struct part p = {.w = w, .s = s, .x = x, .h = w->activated, .n = n, .sum = sum};
-    int64_t pairs = (s->gate.groups + 1) / 2;
-    p.h.cols = s->end - s->begin;
-    p.quantise = dtype_is_quantised(s->down.type);
-    pool_for(w->pool, pairs, (group_grain(w, s->gate.groups) + 1) / 2, activate_groups, &p);
-    pool_for(w->pool, s->down.groups, group_grain(w, s->down.groups), project_down, &p);
+    shard_fire(w, layer, x, residual, n);
+    down_project(w, &w->shards[layer].down, n, sum);
 }
 
 struct product {
@@ -75,6 +33,7 @@ void rows_compute(struct worker *w, const struct acts *x, uint32_t n, float *log
     struct product p = {w, x, n, logits, stride};
     const int64_t groups = w->rows.weights.groups;
     pool_for(w->pool, groups, group_grain(w, groups), multiply_rows, &p);
+    w->counts.bytes += packed_bytes(&w->rows.weights);
 }
 
 /* x of a request as kernels read it. */
@@ -92,6 +51,16 @@ static void take_x(struct worker *w, const struct wire_ffn *f, struct acts *x)
     for (int64_t i = 0; i < n * d / ACT_BLOCK; i++)
         x->blocks[i].scale = f->scale[i];
     w->o.kernels->sum_blocks(x, 0, n);
+}
+
+/* What predictors read of a request, NULL where it brings nothing. */
+static const struct acts *take_residual(struct worker *w, const struct wire_ffn *f)
+{
+    if (!f->residual)
+        return NULL;
+    memcpy(w->residual.f32, f->residual, (size_t)(f->n_tokens * w->residual.cols) * sizeof(float));
+    w->o.kernels->quantize(&w->residual, 0, f->n_tokens);
+    return &w->residual;
 }
 
 /* Makes the outbox for answers to rank `to` ready. Its last answer has arrived, or the stage would not have asked
@@ -121,16 +90,59 @@ static status reply_partial(struct worker *w, int to, const struct wire_ffn *f, 
 {
     struct outbox *reply = &w->replies[to];
     struct wire_partial p = {.id = f->id, .layer = f->layer, .n_tokens = f->n_tokens};
-    status st = open_reply(w, reply, f, to);
+    wire_partial_encode(&p, &w->limits, reply->buffer, reply->capacity); /* where the sum goes */
+    shard_compute(w, (int)f->layer, x, take_residual(w, f), f->n_tokens, p.sum);
+    p.counts = take_counts(w);
+    return outbox_send(w, reply, to, WIRE_PARTIAL,
+                       wire_partial_encode(&p, &w->limits, reply->buffer, reply->capacity));
+}
+
+/* Own neurons whose activation is not zero: pairs (index, value), token by token; without arrays they are counted. */
+static uint32_t list_active(const struct worker *w, const struct neuron_set *set, uint32_t n, struct wire_active *a)
+{
+    uint32_t pairs = 0;
+    for (uint32_t t = 0; t < n; t++) {
+        const float *h = w->activated.f32 + t * w->activated.cols;
+        if (a)
+            a->first[t] = pairs;
+        for (int64_t i = 0; i < set->n; i++) {
+            const float value = h[set->slot[i]];
+            if (a && value != 0) {
+                a->index[pairs] = (uint32_t)i;
+                a->value[pairs] = value;
+            }
+            pairs += value != 0;
+        }
+    }
+    if (a)
+        a->first[n] = pairs;
+    return pairs;
+}
+
+/* The stage has the down projection: it gets the live activations. */
+static status reply_active(struct worker *w, int to, const struct wire_ffn *f, const struct acts *x)
+{
+    struct outbox *reply = &w->replies[to];
+    const struct neuron_set *set = &w->shards[f->layer].set;
+    struct wire_active a = {.id = f->id, .layer = f->layer, .n_tokens = f->n_tokens};
+    shard_fire(w, (int)f->layer, x, take_residual(w, f), f->n_tokens);
+    a.counts = take_counts(w);
+    a.n_pairs = list_active(w, set, f->n_tokens, NULL);
+    size_t size = wire_active_encode(&a, &w->limits, reply->buffer, reply->capacity);
+    list_active(w, set, f->n_tokens, &a);
+    return outbox_send(w, reply, to, WIRE_ACTIVE, size);
+}
+
+static status reply_ffn(struct worker *w, int to, const struct wire_ffn *f, const struct acts *x)
+{
+    status st = open_reply(w, &w->replies[to], f, to);
     if (st)
         return st;
-    size_t size = wire_partial_encode(&p, &w->limits, reply->buffer, reply->capacity);
     if (!owner_of(w, (int)f->layer, w->rank)) {
         log_error("rank %d: request of layer %u from rank %d, of which it holds no neuron", w->rank, f->layer, to);
         return ST_FORMAT;
     }
-    shard_compute(w, (int)f->layer, x, f->n_tokens, p.sum);
-    return outbox_send(w, reply, to, WIRE_PARTIAL, size);
+    return (plan_down_at_stage(w->o.plan, (int)f->layer) ? reply_active : reply_partial)(w, to, f, x);
 }
 
 static status reply_logits(struct worker *w, int to, const struct wire_ffn *f, const struct acts *x)
@@ -147,6 +159,8 @@ static status reply_logits(struct worker *w, int to, const struct wire_ffn *f, c
         return ST_FORMAT;
     }
     rows_compute(w, x, f->n_tokens, l.values, l.n_rows);
+    l.counts = take_counts(w);
+    wire_logits_encode(&l, &w->limits, reply->buffer, reply->capacity);
     return outbox_send(w, reply, to, WIRE_LOGITS, size);
 }
 
@@ -169,5 +183,5 @@ status shard_serve(struct worker *w, struct arrival *a)
     if (st)
         return st;
     take_x(w, &f, &x);
-    return f.layer == w->limits.n_layers ? reply_logits(w, a->from, &f, &x) : reply_partial(w, a->from, &f, &x);
+    return f.layer == w->limits.n_layers ? reply_logits(w, a->from, &f, &x) : reply_ffn(w, a->from, &f, &x);
 }

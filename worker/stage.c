@@ -13,6 +13,18 @@ static void embed_tokens(struct worker *w, const struct wire_step *s)
         dequantize_row(e->type, e->data + (size_t)wire_token(s->tokens, t) * row, e->cols, w->stage.x + t * e->cols);
 }
 
+/* Learned positions; the worker's context is checked to fit them. */
+static void add_positions(struct worker *w, const struct wire_step *s)
+{
+    const struct matrix *p = &w->o.model->positions;
+    const size_t row = dtype_row_bytes(p->type, p->cols);
+    const uint8_t *from = p->data + (size_t)(s->position + w->o.model->hp.position_offset) * row;
+    for (uint32_t t = 0; t < s->n_tokens; t++) {
+        dequantize_row(p->type, from + t * row, p->cols, w->stage.y);
+        w->o.kernels->add(w->stage.x + t * p->cols, w->stage.y, p->cols);
+    }
+}
+
 static void compute_angles(struct worker *w, const struct wire_step *s)
 {
     const struct hparams *hp = &w->o.model->hp;
@@ -21,15 +33,28 @@ static void compute_angles(struct worker *w, const struct wire_step *s)
                     w->stage.cos_sin + t * hp->n_rot);
 }
 
+static void add_attention(void *arg, int64_t begin, int64_t end, int thread)
+{
+    struct worker *w = arg;
+    const int64_t d = w->o.model->hp.d_model;
+    (void)thread;
+    w->o.kernels->add(w->stage.x + begin * d, w->stage.y + begin * d, (end - begin) * d);
+}
+
 static status run_layers(struct worker *w, const struct wire_step *s)
 {
     struct stage *stage = &w->stage;
+    stage->counts = s->counts;
     compute_angles(w, s);
     for (int i = stage->first; i < stage->last; i++) {
+        const struct stage_layer *l = &stage->layers[i - stage->first];
         attention_block(w, &stage->layers[i - stage->first], s->position, s->n_tokens);
+        stage->counts.bytes += packed_bytes(&l->q) + packed_bytes(&l->k) + packed_bytes(&l->v) + packed_bytes(&l->o);
         status st = ffn_block(w, i, s->id, s->n_tokens);
         if (st)
             return st;
+        if (w->o.model->hp.parallel)
+            pool_for(w->pool, s->n_tokens, 4, add_attention, w);
     }
     stage->length = s->position + s->n_tokens;
     return ST_OK;
@@ -44,7 +69,9 @@ static status pass_on(struct worker *w, const struct wire_step *s)
     status st = outbox_wait(w, box);
     if (st)
         return st;
-    size_t size = wire_hidden_encode(s, &w->limits, box->buffer, box->capacity, &hidden);
+    struct wire_step passed = *s;
+    passed.counts = stage->counts;
+    size_t size = wire_hidden_encode(&passed, &w->limits, box->buffer, box->capacity, &hidden);
     memcpy(hidden, stage->x, (size_t)s->n_tokens * w->limits.d_model * sizeof(float));
     return outbox_send(w, box, stage->next, WIRE_HIDDEN, size);
 }
@@ -75,7 +102,9 @@ static status take_step(struct worker *w, const struct arrival *a, struct wire_s
     }
     if (stage->is_first)
         embed_tokens(w, s);
-    else
+    if (stage->is_first && w->o.model->positions.data)
+        add_positions(w, s);
+    if (!stage->is_first)
         memcpy(stage->x, hidden, (size_t)s->n_tokens * w->limits.d_model * sizeof(float));
     return ST_OK;
 }

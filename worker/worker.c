@@ -12,7 +12,8 @@ struct wire_limits worker_limits(const struct worker_options *o)
                                 .n_ctx = o->n_ctx,
                                 .n_vocab = (uint32_t)o->model->hp.n_vocab,
                                 .n_layers = (uint32_t)o->model->hp.n_layers,
-                                .d_model = (uint32_t)o->model->hp.d_model};
+                                .d_model = (uint32_t)o->model->hp.d_model,
+                                .residual = mlp_reads_residual(o)};
 }
 
 /* Frees what worker_lay_out took from the heap. */
@@ -23,6 +24,11 @@ static void free_tables(struct worker *w)
     free(w->stage.rope_freq);
     free(w->stage.ffn_sends);
     free(w->stage.partials);
+    free(w->stage.actives);
+    free(w->stage.sets);
+    free(w->stage.downs);
+    free(w->stage.down_bias);
+    free(w->live);
     free(w->stage.logit_parts);
     free(w->replies);
     free(w->shards);
@@ -42,13 +48,6 @@ static status check_runs(const struct model *m)
                   (long long)sharing, (long long)m->hp.head_dim, QUERY_ROWS, MOST_HEAD_DIM);
         return ST_UNSUPPORTED;
     }
-    for (int i = 0; i < m->hp.n_layers; i++) {
-        if (!m->layers[i].down.data) {
-            log_error("%s: layer %d has PowerInfer's transposed down projection, which needs sparse execution; `hearth "
-                      "inspect` reads such files, `hearth run` not yet", gguf_path(m->file), i);
-            return ST_UNSUPPORTED;
-        }
-    }
     return ST_OK;
 }
 
@@ -66,15 +65,6 @@ status worker_memory(const struct worker_options *o, int rank, struct worker_mem
                                       .buffers = w.arena.used - w.weight_bytes - w.kv_bytes,
                                       .total = w.arena.used};
     free_tables(&w);
-    return st;
-}
-
-status worker_bytes_per_token(const struct worker_options *o, int rank, uint64_t *bytes)
-{
-    struct worker_memory m;
-    status st = worker_memory(o, rank, &m);
-    if (!st)
-        *bytes = m.weights;
     return st;
 }
 

@@ -51,9 +51,6 @@ struct worker_memory {
 status worker_memory(const struct worker_options *o, int rank, struct worker_memory *out);
 /* The limits of messages that follow from model and options. */
 struct wire_limits worker_limits(const struct worker_options *o);
-/* Bytes of weights that a rank reads to decode one token. ST_NOMEM. */
-status worker_bytes_per_token(const struct worker_options *o, int rank, uint64_t *bytes);
-
 /* Allocates everything and repacks this rank's weights, on all its threads. ST_NOMEM, ST_UNSUPPORTED as above. */
 status worker_create(const struct worker_options *o, struct worker **out);
 void worker_free(struct worker *w); /* NULL is fine */

@@ -289,7 +289,6 @@ static void test_defaults(void **state)
     struct cluster *c = start(&o);
     assert_int_equal(cluster_context(c), 512); /* what the model was trained for */
     assert_int_equal(cluster_ranks(c), 2);
-    assert_true(cluster_bytes_per_token(c) > 100000 && cluster_bytes_per_token(c) < 1000000);
     assert_int_equal(tokenizer_n_vocab(cluster_tokenizer(c)), MADE_VOCABULARY);
     cluster_stop(c);
 }
