@@ -1,29 +1,7 @@
 /* Every message: what is encoded comes back, sizes are exact, and each broken field is refused with one line. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include "base/log.h"
-#include "wire/wire.h"
-
-static const struct wire_limits limits = {.n_batch = 8, .n_ctx = 100, .n_vocab = 1000, .n_layers = 4, .d_model = 96};
-
-/* A copy of a message in a block of exactly its size, so that the address sanitizer sees every read past it. */
-static uint8_t *exact_copy(const uint8_t *message, size_t n)
-{
-    void *p = NULL;
-    assert_int_equal(posix_memalign(&p, 64, n ? n : 1), 0);
-    memcpy(p, message, n);
-    return p;
-}
-
-/* One decoder behind one signature, so that damage can be done to every message alike. */
-typedef status decoder(uint8_t *in, size_t n);
+#include "tests/unit/wire_checks.h"
 
 static status decode_step(uint8_t *in, size_t n)
 {
@@ -62,47 +40,15 @@ static status decode_hello(uint8_t *in, size_t n)
     return wire_hello_decode(in, n, &h);
 }
 
-static void assert_refused(decoder *decode, const uint8_t *message, size_t n, const char *says)
-{
-    struct log_catcher catcher = {0};
-    uint8_t *copy = exact_copy(message, n);
-    log_catch(&catcher);
-    status st = decode(copy, n);
-    log_catch(NULL);
-    free(copy);
-    if (st != ST_FORMAT || !strstr(catcher.first_error, says))
-        print_error("expected a refusal that says '%s', got %s: '%s'\n", says, status_name(st), catcher.first_error);
-    assert_int_equal(st, ST_FORMAT);
-    assert_non_null(strstr(catcher.first_error, says));
-}
-
-/* Every other size is refused: shorter ones byte by byte, and a byte too many. */
-static void assert_size_is_exact(decoder *decode, const uint8_t *message, size_t n)
-{
-    uint8_t *longer = exact_copy(message, n);
-    assert_int_equal(decode(longer, n), ST_OK);
-    longer = realloc(longer, n + 1);
-    assert_non_null(longer);
-    longer[n] = 0;
-    assert_refused(decode, longer, n + 1, "size");
-    free(longer);
-    for (size_t k = 0; k < n; k++)
-        assert_refused(decode, message, k, "size");
-}
-
-/* The message with the u32 at `at` replaced is refused. */
-static void assert_field_refused(decoder *decode, const uint8_t *message, size_t n, size_t at, uint32_t value,
-                                 const char *says)
-{
-    uint8_t *copy = exact_copy(message, n);
-    memcpy(copy + at, &value, 4);
-    assert_refused(decode, copy, n, says);
-    free(copy);
-}
-
 static const int32_t five_tokens[5] = {0, 1, 999, 500, 7};
 static const struct wire_step a_step = {.id = 0x0123456789abcdef, .want = WANT_SCORES, .score_from = 2, .position = 95,
-                                        .n_tokens = 5, .next_token = 999};
+                                        .n_tokens = 5, .next_token = 999, .counts = {1ull << 40, 2, 3, 4}};
+
+static void assert_counted(const struct wire_counts *found, const struct wire_counts *expected)
+{
+    assert_true(found->bytes == expected->bytes && found->neurons == expected->neurons);
+    assert_true(found->flagged == expected->flagged && found->live == expected->live);
+}
 
 static void assert_steps_equal(const struct wire_step *s)
 {
@@ -112,6 +58,7 @@ static void assert_steps_equal(const struct wire_step *s)
     assert_int_equal(s->position, a_step.position);
     assert_int_equal(s->n_tokens, a_step.n_tokens);
     assert_int_equal(s->next_token, a_step.next_token);
+    assert_counted(&s->counts, &a_step.counts);
     for (uint32_t i = 0; i < 5; i++)
         assert_int_equal(wire_token(s->tokens, i), five_tokens[i]);
 }
@@ -267,7 +214,7 @@ static void partial_round_trip_and_refusals(void **state)
 {
     (void)state;
     _Alignas(64) uint8_t message[8192];
-    struct wire_partial p = {.id = 9, .layer = 2, .n_tokens = 2}, d;
+    struct wire_partial p = {.id = 9, .layer = 2, .n_tokens = 2, .counts = {5, 6, 7, UINT64_MAX}}, d;
     size_t n = wire_partial_encode(&p, &limits, message, sizeof message);
     assert_int_equal(n, WIRE_HEADER + 2 * 96 * 8);
     assert_int_equal(wire_partial_encode(&p, &limits, message, n - 1), 0);
@@ -275,6 +222,7 @@ static void partial_round_trip_and_refusals(void **state)
         p.sum[i] = -i;
     assert_int_equal(wire_partial_decode(message, n, &limits, &d), ST_OK);
     assert_true(d.id == 9 && d.layer == 2 && d.n_tokens == 2);
+    assert_counted(&d.counts, &p.counts);
     assert_ptr_equal(d.sum, message + WIRE_HEADER);
     assert_size_is_exact(decode_partial, message, n);
     assert_field_refused(decode_partial, message, n, 8, 4, "layer is 4");
@@ -295,7 +243,7 @@ static void logits_round_trip_and_refusals(void **state)
 {
     (void)state;
     _Alignas(64) uint8_t message[1024];
-    struct wire_logits l = {.id = 9, .n_tokens = 2, .n_rows = 5}, d;
+    struct wire_logits l = {.id = 9, .n_tokens = 2, .n_rows = 5, .counts = {5, 6, 7, 8}}, d;
     size_t n = wire_logits_encode(&l, &limits, message, sizeof message);
     assert_int_equal(n, WIRE_HEADER + 2 * 5 * 4);
     assert_int_equal(wire_logits_encode(&l, &limits, message, n - 1), 0);
@@ -303,6 +251,7 @@ static void logits_round_trip_and_refusals(void **state)
         l.values[i] = (float)i;
     assert_int_equal(wire_logits_decode(message, n, &limits, 5, &d), ST_OK);
     assert_true(d.id == 9 && d.n_tokens == 2 && d.n_rows == 5);
+    assert_counted(&d.counts, &l.counts);
     assert_ptr_equal(d.values, message + WIRE_HEADER);
     assert_size_is_exact(decode_logits, message, n);
     assert_field_refused(decode_logits, message, n, 8, 0, "n_tokens is 0");
@@ -318,7 +267,7 @@ static void result_round_trip_and_refusals(void **state)
 {
     (void)state;
     _Alignas(64) uint8_t message[WIRE_HEADER + 4000];
-    struct wire_result r = {.id = 11, .token = 999, .n_values = 3}, d;
+    struct wire_result r = {.id = 11, .token = 999, .n_values = 3, .counts = {9, 8, 7, 6}}, d;
     size_t n = wire_result_encode(&r, &limits, message, sizeof message);
     assert_int_equal(n, WIRE_HEADER + 12);
     assert_int_equal(wire_result_encode(&r, &limits, message, n - 1), 0);
@@ -326,6 +275,7 @@ static void result_round_trip_and_refusals(void **state)
         r.values[i] = (float)i;
     assert_int_equal(wire_result_decode(message, n, &limits, &d), ST_OK);
     assert_true(d.id == 11 && d.token == 999 && d.n_values == 3);
+    assert_counted(&d.counts, &r.counts);
     assert_ptr_equal(d.values, r.values);
     assert_size_is_exact(decode_result, message, n);
     assert_field_refused(decode_result, message, n, 8, 1000, "token is 1000, expected -1 to 999");
@@ -366,6 +316,7 @@ static void hello_round_trip_and_refusals(void **state)
     uint8_t message[WIRE_HELLO_MAX];
     struct wire_hello h = {.version = WIRE_VERSION, .release = "1.2.3", .file_bytes = 1ull << 40, .file_hash = 2,
                            .plan_hash = 3, .n_ctx = 4, .n_batch = 5, .need_bytes = 6, .failed = 1,
+                           .settings_hash = 1ull << 63 | 7, .settings = "sparse exact,\tactivation relu",
                            .reason = "no \x1b[31mred\n text, but \xc3\xa4"}, d;
     size_t n = wire_hello_encode(&h, message, sizeof message);
     assert_int_not_equal(n, 0);
@@ -373,12 +324,15 @@ static void hello_round_trip_and_refusals(void **state)
     assert_int_equal(wire_hello_decode(message, n, &d), ST_OK);
     assert_true(d.version == WIRE_VERSION && d.file_bytes == 1ull << 40 && d.file_hash == 2 && d.plan_hash == 3);
     assert_true(d.n_ctx == 4 && d.n_batch == 5 && d.need_bytes == 6 && d.failed == 1);
+    assert_true(d.settings_hash == (1ull << 63 | 7));
     assert_string_equal(d.release, "1.2.3");
+    assert_string_equal(d.settings, "sparse exact,?activation relu");
     assert_string_equal(d.reason, "no ?[31mred? text, but \xc3\xa4");
     assert_size_is_exact(decode_hello, message, n);
     assert_field_refused(decode_hello, message, n, n - 256 - 128 - 4, 2, "failed is 2, expected 0 to 1");
-    memset(message + n - 256, 'x', 256);
+    memset(message + n - 256 - 128, 'x', 128 + 256);
     assert_int_equal(wire_hello_decode(message, n, &d), ST_OK);
+    assert_int_equal(strlen(d.settings), 127);
     assert_int_equal(strlen(d.reason), 255);
 }
 
