@@ -117,7 +117,8 @@ def bpe_vocabulary(w, n, pre, specials, bos):
     tokens = byte_symbols() + [m.replace(" ", "") for m in merges]
     tokens += [f"filler{i}" for i in range(n - len(tokens) - len(specials))] + specials
     w.add_tokenizer_model("gpt2")
-    w.add_tokenizer_pre(pre)
+    if pre:
+        w.add_tokenizer_pre(pre)
     w.add_token_list(tokens)
     w.add_token_types([1] * (n - len(specials)) + [3] * len(specials))
     w.add_token_merges(merges)
