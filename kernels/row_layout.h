@@ -3,15 +3,15 @@
  * A block of 32 columns is a lane. The row's blocks go in chunks of LANE_BLOCKS; the last chunk has the blocks that are
  * left and no more, so that a row takes the bytes that it takes in the file.
  *
- *   codes    of all chunks. A field is some neighbouring bits of a code, 1, 2, 4 or 8; a chunk of n blocks has `bits` words
- *            of 4n bytes for it. Bits s * bits .. of byte 4i + j of word w belong to block i, column j of quad
+ *   codes    of all chunks. A field is some neighbouring bits of a code, 1, 2, 4 or 8; for each a chunk of n blocks has
+ *            `bits` words of 4n bytes. Bits s * bits .. of byte 4i + j of word w belong to block i, column j of quad
  *            s * bits + w (kernels/layout.h, with blocks for rows).
- *   scales   of all blocks [nb]: no K: f16 d, then f16 m if the type has minima; K32: u8 scale, u8 min; K16: the bytes of
- *            columns 0..15, then those of 16..31
+ *   scales   of all blocks [nb]: no K: f16 d, then f16 m if the type has minima; K32: u8 scale, u8 min; K16: the bytes
+ *            of columns 0..15, then those of 16..31
  *   supers   K types, of all super-blocks [nb / 8]: f16 d, then f16 dmin
  *
- * Codes first: every full chunk's words then begin at a multiple of 64. Float rows are as in the file. Parted in planes,
- * the top part has the field of the top bits and the scales, the rest part fields with the other bits. */
+ * Codes first: every full chunk's words then begin at a multiple of 64. Float rows are as in the file. Parted in
+ * planes, the top part has the field of the top bits and the scales, the rest part fields with the other bits. */
 #ifndef HEARTH_KERNELS_ROW_LAYOUT_H
 #define HEARTH_KERNELS_ROW_LAYOUT_H
 

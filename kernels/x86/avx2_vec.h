@@ -170,4 +170,85 @@ static inline vi vi_dot8_start(int32_t minus_sum)
     return vi_zero();
 }
 
+static inline __m256i first_lanes(int64_t n)
+{
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+static inline vi vi_load_part(const void *p, int64_t n)
+{
+    return VI(_mm256_maskload_epi32(p, first_lanes(n)), _mm256_maskload_epi32((const int *)p + 8, first_lanes(n - 8)));
+}
+static inline vf vf_of_f16_part(const uint16_t *p, int64_t n)
+{
+    uint16_t all[16] = {0};
+    __builtin_memcpy(all, p, (size_t)n * sizeof *p);
+    return vf_of_f16(all);
+}
+static inline vf vf_of_bf16_part(const uint16_t *p, int64_t n)
+{
+    uint16_t all[16] = {0};
+    __builtin_memcpy(all, p, (size_t)n * sizeof *p);
+    return vf_of_bf16(all);
+}
+static inline vi vi_of_u8_part(const uint8_t *p, int64_t n)
+{
+    uint8_t all[16] = {0};
+    __builtin_memcpy(all, p, (size_t)n);
+    return vi_of_u8(all);
+}
+static inline vi vi_of_i8_part(const uint8_t *p, int64_t n)
+{
+    uint8_t all[16] = {0};
+    __builtin_memcpy(all, p, (size_t)n);
+    return vi_of_i8(all);
+}
+static inline vf vf_of_f16_pair(uint32_t pair)
+{
+    __m128 both = _mm_cvtph_ps(_mm_cvtsi32_si128((int)pair));
+    return VF(_mm256_broadcastss_ps(both), _mm256_broadcastss_ps(_mm_movehdup_ps(both)));
+}
+static inline vi vi_dot_lanes(vi acc, vi codes, vi x)
+{
+    return VI(dot_ymm(acc.a, codes.a, x.a), dot_ymm(acc.b, codes.b, x.b));
+}
+static inline vi vi_dot8_lanes(vi acc, vi codes, vi x)
+{
+    return VI(dot8_ymm(acc.a, codes.a, x.a), dot8_ymm(acc.b, codes.b, x.b));
+}
+static inline vi vi_dot8_start_lanes(vi minus_sum)
+{
+    (void)minus_sum;
+    return vi_zero();
+}
+
+/* Lane j of v[i] becomes lane i of v[j], 8 x 8; 4 x 4 within each 128 bits, then the 128 bits of two vectors. */
+static inline void transpose8(__m256 v[8])
+{
+    __m256 a[8];
+    for (int i = 0; i < 8; i += 4) {
+        __m256 p = _mm256_unpacklo_ps(v[i], v[i + 1]), q = _mm256_unpackhi_ps(v[i], v[i + 1]);
+        __m256 r = _mm256_unpacklo_ps(v[i + 2], v[i + 3]), s = _mm256_unpackhi_ps(v[i + 2], v[i + 3]);
+        a[i] = _mm256_castpd_ps(_mm256_unpacklo_pd(_mm256_castps_pd(p), _mm256_castps_pd(r)));
+        a[i + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(_mm256_castps_pd(p), _mm256_castps_pd(r)));
+        a[i + 2] = _mm256_castpd_ps(_mm256_unpacklo_pd(_mm256_castps_pd(q), _mm256_castps_pd(s)));
+        a[i + 3] = _mm256_castpd_ps(_mm256_unpackhi_pd(_mm256_castps_pd(q), _mm256_castps_pd(s)));
+    }
+    for (int j = 0; j < 4; j++) {
+        v[j] = _mm256_permute2f128_ps(a[j], a[j + 4], 0x20);
+        v[j + 4] = _mm256_permute2f128_ps(a[j], a[j + 4], 0x31);
+    }
+}
+static inline void vf_transpose16(vf v[16])
+{
+    __m256 part[2][2][8]; /* [lanes][vectors] */
+    for (int i = 0; i < 16; i++) {
+        part[0][i / 8][i % 8] = v[i].a;
+        part[1][i / 8][i % 8] = v[i].b;
+    }
+    for (int i = 0; i < 4; i++)
+        transpose8(part[i / 2][i % 2]);
+    for (int i = 0; i < 16; i++)
+        v[i] = VF(part[i / 8][0][i % 8], part[i / 8][1][i % 8]);
+}
+
 #endif

@@ -7,6 +7,7 @@
 #include "kernels/x86/vec_attention.h"
 #include "kernels/x86/vec_matmul.h"
 #include "kernels/x86/vec_ops.h"
+#include "kernels/x86/vec_rows.h"
 
 const struct kernels kernels_avx512 = {
     .name = "avx512",
@@ -16,8 +17,8 @@ const struct kernels kernels_avx512 = {
     .matmul_partial = matmul_partial,
     .mix_columns = scalar_mix_columns,
     .spread = spread_acts,
-    .dot_rows = scalar_dot_rows,
-    .estimate_rows = scalar_estimate_rows,
+    .dot_rows = dot_rows,
+    .estimate_rows = estimate_rows,
     .rms_norm = rms_norm,
     .layer_norm = layer_norm,
     .rope = rope,

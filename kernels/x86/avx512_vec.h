@@ -105,4 +105,57 @@ static inline vi vi_dot(vi acc, vi codes, quad_x x) { return _mm512_dpbusd_epi32
 static inline vi vi_dot8(vi acc, vi codes, quad_x x) { return vi_dot(acc, codes, x); }
 static inline vi vi_dot8_start(int32_t minus_sum) { return _mm512_slli_epi32(_mm512_set1_epi32(minus_sum), 7); }
 
+/* The first n of 16 lanes, n in [0, 16]; absent lanes are 0. */
+static inline __mmask16 first_lanes(int64_t n) { return (__mmask16)((1u << n) - 1); }
+static inline vi vi_load_part(const void *p, int64_t n) { return _mm512_maskz_loadu_epi32(first_lanes(n), p); }
+static inline vf vf_of_f16_part(const uint16_t *p, int64_t n)
+{
+    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first_lanes(n), p));
+}
+static inline vf vf_of_bf16_part(const uint16_t *p, int64_t n)
+{
+    return _mm512_castsi512_ps(
+        _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(first_lanes(n), p)), 16));
+}
+static inline vi vi_of_u8_part(const uint8_t *p, int64_t n)
+{
+    return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(first_lanes(n), p));
+}
+static inline vi vi_of_i8_part(const uint8_t *p, int64_t n)
+{
+    return _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(first_lanes(n), p));
+}
+/* The f16 in the low half of `pair` in lanes 0..7, the one in its high half in lanes 8..15. */
+static inline vf vf_of_f16_pair(uint32_t pair)
+{
+    const __m512i half = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
+    return _mm512_permutexvar_ps(half, _mm512_castps128_ps512(_mm_cvtph_ps(_mm_cvtsi32_si128((int)pair))));
+}
+/* As vi_dot, vi_dot8 and vi_dot8_start, with activation codes of their own for every lane. */
+static inline vi vi_dot_lanes(vi acc, vi codes, vi x) { return _mm512_dpbusd_epi32(acc, codes, x); }
+static inline vi vi_dot8_lanes(vi acc, vi codes, vi x) { return _mm512_dpbusd_epi32(acc, codes, x); }
+static inline vi vi_dot8_start_lanes(vi minus_sum) { return _mm512_slli_epi32(minus_sum, 7); }
+
+/* Lane j of v[i] becomes lane i of v[j]. */
+static inline void vf_transpose16(vf v[16])
+{
+    __m512 a[16];
+    for (int i = 0; i < 16; i += 4) { /* 4 x 4 within each 128 bits */
+        __m512 p = _mm512_unpacklo_ps(v[i], v[i + 1]), q = _mm512_unpackhi_ps(v[i], v[i + 1]);
+        __m512 r = _mm512_unpacklo_ps(v[i + 2], v[i + 3]), s = _mm512_unpackhi_ps(v[i + 2], v[i + 3]);
+        a[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(p), _mm512_castps_pd(r)));
+        a[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(p), _mm512_castps_pd(r)));
+        a[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(q), _mm512_castps_pd(s)));
+        a[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(q), _mm512_castps_pd(s)));
+    }
+    for (int j = 0; j < 4; j++) { /* then the 128 bits of four vectors */
+        __m512 p = _mm512_shuffle_f32x4(a[j], a[j + 4], 0x44), q = _mm512_shuffle_f32x4(a[j], a[j + 4], 0xee);
+        __m512 r = _mm512_shuffle_f32x4(a[j + 8], a[j + 12], 0x44), s = _mm512_shuffle_f32x4(a[j + 8], a[j + 12], 0xee);
+        v[j] = _mm512_shuffle_f32x4(p, r, 0x88);
+        v[j + 4] = _mm512_shuffle_f32x4(p, r, 0xdd);
+        v[j + 8] = _mm512_shuffle_f32x4(q, s, 0x88);
+        v[j + 12] = _mm512_shuffle_f32x4(q, s, 0xdd);
+    }
+}
+
 #endif

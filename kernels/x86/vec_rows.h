@@ -1,0 +1,453 @@
+/* Neurons' rows times activations, in the words of *_vec.h. A lane is a block of 32 columns until the products of a
+ * chunk are turned around: then a lane is a pair of a row and a token, and its blocks are added one after the other as
+ * in the reference. `type` and `planes` are constants wherever these functions are inlined. */
+#ifndef HEARTH_KERNELS_X86_VEC_ROWS_H
+#define HEARTH_KERNELS_X86_VEC_ROWS_H
+
+#include "kernels/row_layout.h"
+
+enum { TILE_PAIRS = 16 }; /* pairs that are turned around at a time */
+
+/* A chunk of a row: its number, its blocks, and the row's. `full`, a constant, says that it has LANE_BLOCKS. */
+struct chunk {
+    int64_t k, n, nb;
+    bool full;
+};
+
+/* Bits [from, from + bits) of every byte of v as bits [to, to + bits), the others 0; or'ed into `with`. */
+INLINE vi move_bits(vi v, int from, int to, int bits, vi with)
+{
+    if (bits == 8)
+        return v;
+    const vi mask = vi_set(0x01010101 * (((1 << bits) - 1) << to));
+    if (from > to)
+        v = vi_shr16(v, from - to);
+    else if (from < to)
+        v = vi_shl16(v, to - from);
+    return vi_or_and(with, v, mask);
+}
+
+/* Adds the fields of a part to the codes of a chunk, whose words begin at p. */
+INLINE void add_fields(struct part part, struct chunk c, const uint8_t *p, vi codes[8])
+{
+    for (int f = 0; f < 2; f++) {
+        const int bits = part.field[f].bits;
+#pragma GCC unroll 8
+        for (int w = 0; w < bits; w++, p += 4 * c.n) {
+            const vi v = c.full ? vi_load(p) : vi_load_part(p, c.n);
+#pragma GCC unroll 8
+            for (int s = 0; s * bits < 8; s++)
+                codes[s * bits + w] = move_bits(v, s * bits, part.field[f].shift, bits, codes[s * bits + w]);
+        }
+    }
+}
+
+/* Where the codes of a chunk lie in a part of a row. */
+INLINE const uint8_t *chunk_codes(struct part part, struct chunk c, const uint8_t *row)
+{
+    return row + (size_t)c.k * LANE_BLOCKS * part_block_bytes(part);
+}
+
+INLINE vf load_f16(struct chunk c, const uint8_t *p)
+{
+    const uint16_t *at = (const uint16_t *)p + c.k * LANE_BLOCKS;
+    return c.full ? vf_of_f16(at) : vf_of_f16_part(at, c.n);
+}
+INLINE vi load_u8(struct chunk c, const uint8_t *p)
+{
+    return c.full ? vi_of_u8(p + c.k * LANE_BLOCKS) : vi_of_u8_part(p + c.k * LANE_BLOCKS, c.n);
+}
+INLINE vi load_i8(struct chunk c, const uint8_t *p)
+{
+    return c.full ? vi_of_i8(p + c.k * LANE_BLOCKS) : vi_of_i8_part(p + c.k * LANE_BLOCKS, c.n);
+}
+/* A chunk's one or two super-blocks. */
+INLINE vf load_super(struct chunk c, const uint8_t *p)
+{
+    uint32_t pair = 0;
+    memcpy(&pair, p + c.k * (LANE_BLOCKS / SUPER_BLOCKS * 2), c.full || c.n > SUPER_BLOCKS ? 4 : 2);
+    return vf_of_f16_pair(pair);
+}
+
+/* What a chunk of a row weighs, a block to a lane: codes, and D and M of the halves (of K types: minus M). */
+struct weights {
+    vi codes[8];
+    vf d[2], m[2];
+};
+
+INLINE void load_row_scales(struct layout l, struct part top, struct chunk c, const uint8_t *row, struct weights *w)
+{
+    const struct row_scales s = row_scales_of(l, top, (uint8_t *)row, c.nb);
+    if (!l.k) {
+        w->d[0] = load_f16(c, s.d);
+        if (l.minima)
+            w->m[0] = load_f16(c, s.m);
+        return;
+    }
+    const vf d = load_super(c, s.super_d);
+    if (!l.halves) {
+        w->d[0] = vf_mul(d, vf_of_vi(load_u8(c, s.d)));
+        w->m[0] = vf_mul(load_super(c, s.super_m), vf_of_vi(load_u8(c, s.m)));
+    } else if (l.minima) {
+        const vf m = load_super(c, s.super_m);
+        for (int h = 0; h < 2; h++) {
+            const vi both = load_u8(c, h ? s.m : s.d);
+            w->d[h] = vf_mul(d, vf_of_vi(vi_and(both, vi_set(15))));
+            w->m[h] = vf_mul(m, vf_of_vi(vi_shr16(both, 4)));
+        }
+    } else {
+        w->d[0] = vf_mul(d, vf_of_vi(load_i8(c, s.d)));
+        w->d[1] = vf_mul(d, vf_of_vi(load_i8(c, s.m)));
+    }
+}
+
+/* With `rest` NULL: the codes of the top part alone, as numbers of their own. */
+INLINE void load_chunk(struct layout l, bool planes, struct chunk c, const uint8_t *top, const uint8_t *rest,
+                       struct weights *w)
+{
+    for (int q = 0; q < 8; q++)
+        w->codes[q] = vi_zero();
+    struct part part = top_part(l, planes);
+    if (planes && !rest)
+        part.field[0].shift = 0;
+    add_fields(part, c, chunk_codes(part, c, top), w->codes);
+    if (planes && rest)
+        add_fields(rest_part(l), c, chunk_codes(rest_part(l), c, rest), w->codes);
+    load_row_scales(l, part, c, top, w);
+}
+
+/* A chunk of a token. */
+struct lanes {
+    const int8_t *codes;
+    const float *scale, *scaled_sum;
+    const int32_t *minus_sum, *minus_sum_low;
+};
+
+INLINE struct lanes lanes_of(const struct lane_acts *x, int64_t t, int64_t k)
+{
+    const int64_t at = t * lane_acts_blocks(x) + k * LANE_BLOCKS;
+    return (struct lanes){
+        .codes = x->codes + t * lane_acts_codes(x) + k * LANE_COLS,
+        .scale = x->scale + at,
+        .scaled_sum = x->scaled_sum + at,
+        .minus_sum = x->minus_sum + at,
+        .minus_sum_low = x->minus_sum_low + at,
+    };
+}
+
+/* Minus the sums of the activation codes of half h, or of all 32 columns. */
+INLINE vi minus_sum_of(struct layout l, int h, const struct lanes *x)
+{
+    if (!l.halves)
+        return vi_load(x->minus_sum);
+    const vi low = vi_load(x->minus_sum_low);
+    return h == 0 ? low : vi_sub(vi_load(x->minus_sum), low);
+}
+
+INLINE vf scaled_sum_of(struct layout l, int h, const struct lanes *x)
+{
+    if (!l.halves)
+        return vf_load(x->scaled_sum);
+    return vf_mul(vf_load(x->scale), vf_of_vi(vi_sub(vi_zero(), minus_sum_of(l, h, x))));
+}
+
+/* The integer sums of half h: sum of (code - offset) * activation code. */
+INLINE vi dot_chunk(struct layout l, int h, const struct weights *w, const struct lanes *x)
+{
+    vi sum = vi_zero();
+    if (l.low_bits == 8)
+        sum = vi_dot8_start_lanes(minus_sum_of(l, h, x));
+    else if (l.offset)
+        sum = vi_shl32(minus_sum_of(l, h, x), l.offset_shift);
+    for (int q = l.halves ? 4 * h : 0; q < (l.halves ? 4 * h + 4 : 8); q++) {
+        const vi xq = vi_load(x->codes + 4 * LANE_BLOCKS * q);
+        sum = l.low_bits == 8 ? vi_dot8_lanes(sum, w->codes[q], xq) : vi_dot_lanes(sum, w->codes[q], xq);
+    }
+    return sum;
+}
+
+/* Pairs of a tile; those past the last repeat it. */
+struct pairs {
+    const uint8_t *top[TILE_PAIRS], *rest[TILE_PAIRS], *next[TILE_PAIRS], *next_rest[TILE_PAIRS];
+    int64_t token[TILE_PAIRS];
+    bool one_token;
+};
+
+/* What the pairs of a tile have in a chunk: a vector for each pair, a block to a lane; turned around, a vector for each
+ * block. */
+struct terms {
+    vf sum[2][TILE_PAIRS], scale[2][TILE_PAIRS], m[2][TILE_PAIRS], scaled_sum[2][TILE_PAIRS];
+};
+
+/* Into the second level: chunk k's share of a row that the next tile reads. */
+INLINE void prefetch_row(const uint8_t *row, size_t bytes, int64_t k, int64_t chunks)
+{
+    const uint8_t *end = row + bytes * (size_t)(k + 1) / (size_t)chunks;
+    for (const uint8_t *p = row + bytes * (size_t)k / (size_t)chunks / 64 * 64; p < end; p += 64)
+        __builtin_prefetch(p, 0, 2);
+}
+
+INLINE void find_terms(struct layout l, bool planes, struct chunk c, const struct neuron_rows *m,
+                       const struct lane_acts *x, const struct pairs *p, struct terms *out)
+{
+    struct weights w;
+    for (int i = 0; i < TILE_PAIRS; i++) {
+        if (i == 0 || p->top[i] != p->top[i - 1]) {
+            prefetch_row(p->next[i], m->top_bytes, c.k, x->chunks);
+            if (planes)
+                prefetch_row(p->next_rest[i], m->rest_bytes, c.k, x->chunks);
+            load_chunk(l, planes, c, p->top[i], p->rest[i], &w);
+        }
+        const struct lanes lanes = lanes_of(x, p->token[i], c.k);
+        for (int h = 0; h < (l.halves ? 2 : 1); h++) {
+            out->sum[h][i] = vf_of_vi(dot_chunk(l, h, &w, &lanes));
+            out->scale[h][i] = vf_mul(w.d[h], vf_load(lanes.scale));
+            if (!l.minima)
+                continue;
+            out->m[h][i] = w.m[h];
+            if (i == 0 || !p->one_token)
+                out->scaled_sum[h][i] = scaled_sum_of(l, h, &lanes);
+        }
+    }
+}
+
+/* acc + the blocks of a chunk, one after the other. */
+INLINE vf add_chunk(struct layout l, bool planes, struct chunk c, const struct neuron_rows *m,
+                    const struct lane_acts *x, const struct pairs *p, vf acc)
+{
+    struct terms t;
+    float shared[2][LANE_BLOCKS];
+    find_terms(l, planes, c, m, x, p, &t);
+    for (int h = 0; h < (l.halves ? 2 : 1); h++) {
+        vf_transpose16(t.sum[h]);
+        vf_transpose16(t.scale[h]);
+        if (!l.minima)
+            continue;
+        vf_transpose16(t.m[h]);
+        if (p->one_token)
+            vf_store(shared[h], t.scaled_sum[h][0]);
+        else
+            vf_transpose16(t.scaled_sum[h]);
+    }
+    for (int64_t b = 0; b < c.n; b++) {
+        for (int h = 0; h < (l.halves ? 2 : 1); h++) {
+            acc = vf_fma(t.sum[h][b], t.scale[h][b], acc);
+            if (!l.minima)
+                continue;
+            const vf sum = p->one_token ? vf_set(shared[h][b]) : t.scaled_sum[h][b];
+            acc = l.k ? vf_fnma(t.m[h][b], sum, acc) : vf_fma(t.m[h][b], sum, acc);
+        }
+    }
+    return acc;
+}
+
+INLINE vf dot_quantised(enum dtype type, bool planes, const struct neuron_rows *m, const struct lane_acts *x,
+                        const struct pairs *p)
+{
+    const struct layout l = layout_of(type);
+    const int64_t nb = m->cols / ACT_BLOCK, full = nb / LANE_BLOCKS;
+    vf acc = vf_zero();
+    for (int64_t k = 0; k < full; k++)
+        acc = add_chunk(l, planes, (struct chunk){k, LANE_BLOCKS, nb, true}, m, x, p, acc);
+    if (full < x->chunks)
+        acc = add_chunk(l, planes, (struct chunk){full, nb - full * LANE_BLOCKS, nb, false}, m, x, p, acc);
+    return acc;
+}
+
+/* Columns [at, at + n) of a float row. */
+INLINE vf load_floats(enum dtype type, bool full, const uint8_t *row, int64_t at, int64_t n)
+{
+    const uint16_t *half = (const uint16_t *)row + at;
+    if (type == DT_F32)
+        return full ? vf_load((const float *)row + at) : vf_load_part((const float *)row + at, n);
+    if (type == DT_F16)
+        return full ? vf_of_f16(half) : vf_of_f16_part(half, n);
+    return full ? vf_of_bf16(half) : vf_of_bf16_part(half, n);
+}
+
+/* acc + columns [at, at + n), one after the other. */
+INLINE vf add_columns(enum dtype type, bool full, int64_t at, int64_t n, const struct lane_acts *x,
+                      const struct pairs *p, vf acc)
+{
+    vf w[TILE_PAIRS], v[TILE_PAIRS];
+    for (int i = 0; i < TILE_PAIRS; i++) {
+        w[i] = load_floats(type, full, p->top[i], at, n);
+        if (!p->one_token)
+            v[i] = full ? vf_load(x->f32 + p->token[i] * x->cols + at)
+                        : vf_load_part(x->f32 + p->token[i] * x->cols + at, n);
+    }
+    vf_transpose16(w);
+    if (!p->one_token)
+        vf_transpose16(v);
+    for (int64_t c = 0; c < n; c++)
+        acc = vf_fma(w[c], p->one_token ? vf_set(x->f32[p->token[0] * x->cols + at + c]) : v[c], acc);
+    return acc;
+}
+
+INLINE vf dot_floats(enum dtype type, const struct neuron_rows *m, const struct lane_acts *x, const struct pairs *p)
+{
+    const int64_t line = 64 / (type == DT_F32 ? 4 : 2);
+    vf acc = vf_zero();
+    int64_t c = 0;
+    for (; c + LANE_BLOCKS <= m->cols; c += LANE_BLOCKS) {
+        for (int i = 0; i < TILE_PAIRS && c % line == 0; i++)
+            __builtin_prefetch(p->next[i] + c / line * 64, 0, 2);
+        acc = add_columns(type, true, c, LANE_BLOCKS, x, p, acc);
+    }
+    if (c < m->cols)
+        acc = add_columns(type, false, c, m->cols - c, x, p, acc);
+    return acc;
+}
+
+INLINE int64_t clamp(int64_t i, int64_t n) { return i < n ? i : n - 1; }
+
+INLINE void dot_pairs(enum dtype type, bool planes, const struct neuron_rows *m, const struct lane_acts *x,
+                      const int32_t *row, const int32_t *token, int64_t n, float *y)
+{
+    for (int64_t first = 0; first < n; first += TILE_PAIRS) {
+        struct pairs p = {.one_token = true};
+        for (int i = 0; i < TILE_PAIRS; i++) {
+            const int64_t at = clamp(first + i, n), next = clamp(first + i + TILE_PAIRS, n);
+            p.top[i] = m->top + (size_t)row[at] * m->top_bytes;
+            p.next[i] = m->top + (size_t)row[next] * m->top_bytes;
+            if (planes) {
+                p.rest[i] = m->rest + (size_t)row[at] * m->rest_bytes;
+                p.next_rest[i] = m->rest + (size_t)row[next] * m->rest_bytes;
+            }
+            p.token[i] = token[at];
+            p.one_token = p.one_token && token[at] == token[first];
+        }
+        const bool is_float = type == DT_F32 || type == DT_F16 || type == DT_BF16;
+        const vf acc = is_float ? dot_floats(type, m, x, &p) : dot_quantised(type, planes, m, x, &p);
+        if (first + TILE_PAIRS <= n)
+            vf_store(y + first, acc);
+        else
+            vf_store_part(y + first, acc, n - first);
+    }
+}
+
+/* acc + the estimate of a chunk; `half` is half of the token's scales. Twice the middle of the codes with the same top
+ * bits is 2 * top + 2^rest - 1. */
+INLINE vf estimate_chunk(struct layout l, struct chunk c, const uint8_t *row, const struct lanes *x, vf half, vf acc)
+{
+    struct layout bare = l;
+    bare.offset = 0;
+    bare.low_bits = TOP_BITS;
+    struct weights w;
+    load_chunk(l, true, c, row, NULL, &w);
+    for (int h = 0; h < (l.halves ? 2 : 1); h++) {
+        const vi minus = minus_sum_of(l, h, x);
+        vi sum = vi_shl32(dot_chunk(bare, h, &w, x), rest_bits(l) + 1);
+        sum = vi_add(sum, vi_sub(minus, vi_shl32(minus, rest_bits(l))));
+        if (l.offset)
+            sum = vi_add(sum, vi_shl32(minus, l.offset_shift + 1));
+        acc = vf_fma(vf_of_vi(sum), vf_mul(w.d[h], half), acc);
+        if (l.minima)
+            acc = l.k ? vf_fnma(w.m[h], scaled_sum_of(l, h, x), acc) : vf_fma(w.m[h], scaled_sum_of(l, h, x), acc);
+    }
+    return acc;
+}
+
+INLINE float estimate_row(enum dtype type, const struct neuron_rows *m, int64_t row, const struct lane_acts *x,
+                          int64_t t)
+{
+    const struct layout l = layout_of(type);
+    const int64_t nb = m->cols / ACT_BLOCK, full = nb / LANE_BLOCKS;
+    const uint8_t *top = m->top + (size_t)row * m->top_bytes;
+    vf acc = vf_zero();
+    for (int64_t k = 0; k < full; k++) {
+        const struct lanes lanes = lanes_of(x, t, k);
+        acc = estimate_chunk(l, (struct chunk){k, LANE_BLOCKS, nb, true}, top, &lanes,
+                             vf_mul(vf_set(0.5f), vf_load(lanes.scale)), acc);
+    }
+    if (full < x->chunks) {
+        const struct lanes lanes = lanes_of(x, t, full);
+        acc = estimate_chunk(l, (struct chunk){full, nb - full * LANE_BLOCKS, nb, false}, top, &lanes,
+                             vf_mul(vf_set(0.5f), vf_load(lanes.scale)), acc);
+    }
+    return vf_add_lanes(acc);
+}
+
+INLINE void estimate(enum dtype type, const struct neuron_rows *m, int64_t row_begin, int64_t row_end,
+                     const struct lane_acts *x, int64_t n_tokens, float *y, int64_t y_stride)
+{
+    for (int64_t r = row_begin; r < row_end; r++)
+        for (int64_t t = 0; t < n_tokens; t++)
+            y[t * y_stride + r - row_begin] = estimate_row(type, m, r, x, t);
+}
+
+/* Functions of their own for each type, as in vec_matmul.h. */
+typedef void dot_fn(const struct neuron_rows *, const struct lane_acts *, const int32_t *, const int32_t *, int64_t,
+                    float *);
+typedef void estimate_fn(const struct neuron_rows *, int64_t, int64_t, const struct lane_acts *, int64_t, float *,
+                         int64_t);
+#define DOT(type, name, planes)                                                                                        \
+    static __attribute__((noinline)) void name##_##type(const struct neuron_rows *m, const struct lane_acts *x,        \
+                                                        const int32_t *row, const int32_t *token, int64_t n, float *y) \
+    {                                                                                                                  \
+        dot_pairs(DT_##type, planes, m, x, row, token, n, y);                                                          \
+    }
+#define DOT_AND_ESTIMATE(type)                                                                                         \
+    DOT(type, dot, false)                                                                                              \
+    DOT(type, dot_planes, true)                                                                                        \
+    static __attribute__((noinline)) void estimate_##type(const struct neuron_rows *m, int64_t row_begin,              \
+                                                          int64_t row_end, const struct lane_acts *x, int64_t n,       \
+                                                          float *y, int64_t y_stride)                                  \
+    {                                                                                                                  \
+        estimate(DT_##type, m, row_begin, row_end, x, n, y, y_stride);                                                 \
+    }
+DOT(F32, dot, false)
+DOT(F16, dot, false)
+DOT(BF16, dot, false)
+DOT(Q2_K, dot, false)
+DOT_AND_ESTIMATE(Q4_0)
+DOT_AND_ESTIMATE(Q4_1)
+DOT_AND_ESTIMATE(Q5_0)
+DOT_AND_ESTIMATE(Q5_1)
+DOT_AND_ESTIMATE(Q8_0)
+DOT_AND_ESTIMATE(Q3_K)
+DOT_AND_ESTIMATE(Q4_K)
+DOT_AND_ESTIMATE(Q5_K)
+DOT_AND_ESTIMATE(Q6_K)
+#undef DOT
+#undef DOT_AND_ESTIMATE
+
+struct row_fns {
+    dot_fn *dot, *dot_planes;
+    estimate_fn *estimate;
+};
+
+static struct row_fns row_fns_of(enum dtype type)
+{
+    static const struct row_fns by_type[] = {
+        [DT_F32] = {dot_F32, NULL, NULL},
+        [DT_F16] = {dot_F16, NULL, NULL},
+        [DT_BF16] = {dot_BF16, NULL, NULL},
+        [DT_Q2_K] = {dot_Q2_K, NULL, NULL},
+        [DT_Q4_0] = {dot_Q4_0, dot_planes_Q4_0, estimate_Q4_0},
+        [DT_Q4_1] = {dot_Q4_1, dot_planes_Q4_1, estimate_Q4_1},
+        [DT_Q5_0] = {dot_Q5_0, dot_planes_Q5_0, estimate_Q5_0},
+        [DT_Q5_1] = {dot_Q5_1, dot_planes_Q5_1, estimate_Q5_1},
+        [DT_Q8_0] = {dot_Q8_0, dot_planes_Q8_0, estimate_Q8_0},
+        [DT_Q3_K] = {dot_Q3_K, dot_planes_Q3_K, estimate_Q3_K},
+        [DT_Q4_K] = {dot_Q4_K, dot_planes_Q4_K, estimate_Q4_K},
+        [DT_Q5_K] = {dot_Q5_K, dot_planes_Q5_K, estimate_Q5_K},
+        [DT_Q6_K] = {dot_Q6_K, dot_planes_Q6_K, estimate_Q6_K},
+    };
+    return by_type[type];
+}
+
+static void dot_rows(const struct neuron_rows *m, const struct lane_acts *x, const int32_t *row, const int32_t *token,
+                     int64_t n, float *y)
+{
+    const struct row_fns fns = row_fns_of(m->type);
+    (m->planes ? fns.dot_planes : fns.dot)(m, x, row, token, n, y);
+}
+
+static void estimate_rows(const struct neuron_rows *m, int64_t row_begin, int64_t row_end, const struct lane_acts *x,
+                          int64_t n_tokens, float *y, int64_t y_stride)
+{
+    row_fns_of(m->type).estimate(m, row_begin, row_end, x, n_tokens, y, y_stride);
+}
+
+#endif
