@@ -1,0 +1,217 @@
+#include "tools/synth/blocks.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Sixteen codes of 4 bits, 1 to 15, triangular around 8 (standard deviation 3.24): sums of two uniform 3-bit codes. */
+static inline uint64_t draw_nibbles(struct random *r)
+{
+    const uint64_t low3 = 0x7777777777777777u;
+    return (draw(r) & low3) + (draw(r) & low3) + 0x1111111111111111u;
+}
+
+/* Eight signed codes of 8 bits, -127 to 127, triangular around 0 (standard deviation 52.3). */
+static inline uint64_t draw_bytes(struct random *r)
+{
+    const uint64_t low7 = 0x7f7f7f7f7f7f7f7fu;
+    uint64_t sum = (draw(r) & low7) + (draw(r) & low7); /* 0 to 254 a byte: no carry */
+    uint64_t out = 0;
+    for (int i = 0; i < 64; i += 8)
+        out |= (uint64_t)(uint8_t)((sum >> i) - 127) << i;
+    return out;
+}
+
+uint16_t half_of(float x)
+{
+    const uint16_t sign = signbit(x) ? 0x8000 : 0;
+    x = fminf(fabsf(x), 65504);
+    if (x < 0x1p-14f)
+        return sign | (uint16_t)lrintf(x * 0x1p24f); /* subnormal; a carry makes the smallest normal number */
+    int exponent;
+    float fraction = frexpf(x, &exponent); /* x = fraction * 2^exponent, fraction in [0.5, 1) */
+    return sign | (uint16_t)(((exponent + 14) << 10) + lrintf((fraction * 2 - 1) * 1024));
+}
+
+float half_value(uint16_t h)
+{
+    int exponent = h >> 10 & 31, mantissa = h & 1023;
+    float x = exponent ? ldexpf((float)(1024 + mantissa), exponent - 25) : ldexpf((float)mantissa, -24);
+    return h & 0x8000 ? -x : x;
+}
+
+static void put_u16(uint8_t *at, uint16_t v)
+{
+    at[0] = (uint8_t)v;
+    at[1] = (uint8_t)(v >> 8);
+}
+
+static void put_u64(uint8_t *at, uint64_t v)
+{
+    memcpy(at, &v, sizeof v);
+}
+
+/* ---- drawn blocks ---- */
+
+/* scale f16, 16 bytes of nibbles: w = scale * (code - 8) */
+static void fill_q4_0(struct random *r, const uint16_t *scales, uint8_t *block)
+{
+    put_u16(block, scales[draw(r) >> 61]);
+    for (int i = 0; i < 16; i += 8)
+        put_u64(block + 2 + i, draw_nibbles(r));
+}
+
+/* scale f16, 32 signed codes: w = scale * code */
+static void fill_q8_0(struct random *r, const uint16_t *scales, uint8_t *block)
+{
+    put_u16(block, scales[draw(r) >> 61]);
+    for (int i = 0; i < 32; i += 8)
+        put_u64(block + 2 + i, draw_bytes(r));
+}
+
+/* Eight 6-bit scales, and minima equal to them, in the 12 bytes of Q4_K. */
+static void put_scales_q4_k(uint8_t *at, const unsigned scales[8])
+{
+    for (int i = 0; i < 4; i++) {
+        at[i] = at[4 + i] = (uint8_t)(scales[i] | (scales[4 + i] >> 4) << 6);
+        at[8 + i] = (uint8_t)((scales[4 + i] & 15) * 0x11);
+    }
+}
+
+/* d f16, dmin f16, eight 6-bit scales and minima in 12 bytes, 128 bytes of nibbles: w = d * scale * code - dmin * min.
+ * With min = scale and dmin = 8 d that is d * scale * (code - 8). Scales are 16 to 31. */
+static void fill_q4_k(struct random *r, const uint16_t *scales, uint8_t *block)
+{
+    uint64_t bits = draw(r);
+    uint16_t d = scales[bits >> 61];
+    unsigned sub[8];
+    put_u16(block, d);
+    put_u16(block + 2, (uint16_t)(d + (3 << 10)));
+    for (int i = 0; i < 4; i++) {
+        sub[i] = 16 + (bits & 15);
+        sub[4 + i] = 16 + (bits >> 4 & 15);
+        bits >>= 8;
+    }
+    put_scales_q4_k(block + 4, sub);
+    for (int i = 0; i < 128; i += 8)
+        put_u64(block + 16 + i, draw_nibbles(r));
+}
+
+/* 128 bytes of low nibbles, 64 of high bit pairs, 16 signed scales, d f16: w = d * scale * (code - 32). The codes are
+ * uniform (their mean is -0.5), so the scales, 16 to 31, have either sign. */
+static void fill_q6_k(struct random *r, const uint16_t *scales, uint8_t *block)
+{
+    for (int i = 0; i < 192; i += 8)
+        put_u64(block + i, draw(r));
+    uint64_t bits = draw(r), signs = draw(r);
+    for (int i = 0; i < 16; i++) {
+        int magnitude = 16 + (int)(bits >> (4 * i) & 15);
+        block[192 + i] = (uint8_t)(signs >> i & 1 ? magnitude : -magnitude);
+    }
+    put_u16(block + 208, scales[signs >> 61]);
+}
+
+/* ---- given weights ---- */
+
+static float largest(const float *w, int n)
+{
+    float most = 0;
+    for (int i = 0; i < n; i++)
+        most = fmaxf(most, fabsf(w[i]));
+    return most;
+}
+
+/* Codes of -most to most for n weights of this scale, the weights becoming what they say. */
+static void encode_group(float *w, int n, float scale, int most, int8_t *codes)
+{
+    float error = 0;
+    for (int i = 0; i < n; i++) {
+        float wanted = w[i] + error;
+        float code = scale > 0 ? fminf(fmaxf(rintf(wanted / scale), (float)-most), (float)most) : 0;
+        codes[i] = (int8_t)code;
+        w[i] = code * scale;
+        error = wanted - w[i];
+    }
+}
+
+static void encode_q4_0(float *weights, uint8_t *blocks)
+{
+    for (int g = 0; g < HEAD_GROUPS; g++, weights += GROUP, blocks += 18) {
+        int8_t codes[GROUP];
+        uint16_t d = half_of(largest(weights, GROUP) / 7);
+        encode_group(weights, GROUP, half_value(d), 7, codes);
+        put_u16(blocks, d);
+        for (int i = 0; i < 16; i++)
+            blocks[2 + i] = (uint8_t)((codes[i] + 8) | (codes[16 + i] + 8) << 4);
+    }
+}
+
+static void encode_q8_0(float *weights, uint8_t *blocks)
+{
+    for (int g = 0; g < HEAD_GROUPS; g++, weights += GROUP, blocks += 34) {
+        int8_t codes[GROUP];
+        uint16_t d = half_of(largest(weights, GROUP) / 127);
+        encode_group(weights, GROUP, half_value(d), 127, codes);
+        put_u16(blocks, d);
+        memcpy(blocks + 2, codes, sizeof codes);
+    }
+}
+
+static void encode_q4_k(float *weights, uint8_t *block)
+{
+    uint16_t d = half_of(largest(weights, HEAD) / (7 * 63));
+    unsigned scales[8];
+    put_u16(block, d);
+    put_u16(block + 2, half_of(8 * half_value(d)));
+    for (int g = 0; g < HEAD_GROUPS; g++) {
+        int8_t codes[GROUP];
+        float *w = weights + g * GROUP, unit = half_value(d);
+        scales[g] = unit > 0 ? (unsigned)fminf(fmaxf(ceilf(largest(w, GROUP) / (7 * unit)), 1), 63) : 0;
+        encode_group(w, GROUP, unit * (float)scales[g], 7, codes);
+        uint8_t *nibbles = block + 16 + g / 2 * GROUP;
+        for (int i = 0; i < GROUP; i++)
+            nibbles[i] = (uint8_t)(g % 2 == 0 ? codes[i] + 8 : nibbles[i] | (codes[i] + 8) << 4);
+    }
+    put_scales_q4_k(block + 4, scales);
+}
+
+static void encode_q6_k(float *weights, uint8_t *block)
+{
+    enum { SUB = 16 };
+    uint16_t d = half_of(largest(weights, HEAD) / (31 * 127));
+    memset(block, 0, 192);
+    put_u16(block + 208, d);
+    for (int s = 0; s < HEAD / SUB; s++) {
+        int8_t codes[SUB];
+        float *w = weights + s * SUB, unit = half_value(d);
+        int scale = unit > 0 ? (int)fminf(fmaxf(ceilf(largest(w, SUB) / (31 * unit)), 1), 127) : 0;
+        encode_group(w, SUB, unit * (float)scale, 31, codes);
+        block[192 + s] = (uint8_t)scale;
+        for (int i = 0; i < SUB; i++) {
+            /* In each half of 128: four runs of 32; low nibbles of runs 0, 2 and 1, 3 share bytes, high pairs all four. */
+            int half = s / 8, run = s % 8 / 2, at = s % 2 * SUB + i, code = codes[i] + 32;
+            block[64 * half + run % 2 * 32 + at] |= (uint8_t)((code & 15) << (run / 2 * 4));
+            block[128 + 32 * half + at] |= (uint8_t)((code >> 4) << (2 * run));
+        }
+    }
+}
+
+static const struct block_maker block_makers[] = {
+    {DT_Q4_0, 3.24f, fill_q4_0, encode_q4_0},
+    {DT_Q8_0, 52.3f, fill_q8_0, encode_q8_0},
+    {DT_Q4_K, 3.24f * 24, fill_q4_k, encode_q4_k},
+    {DT_Q6_K, 18.5f * 24, fill_q6_k, encode_q6_k},
+};
+
+const struct block_maker *block_maker_of(enum dtype type)
+{
+    for (size_t i = 0; i < sizeof block_makers / sizeof block_makers[0]; i++)
+        if (block_makers[i].type == type)
+            return &block_makers[i];
+    return NULL;
+}
+
+void block_scales(const struct block_maker *maker, float deviation, uint16_t scales[N_SCALES])
+{
+    for (int i = 0; i < N_SCALES; i++)
+        scales[i] = half_of((1 + (float)i / 16) * deviation / maker->deviation);
+}

@@ -1,0 +1,37 @@
+#include <string.h>
+#include "tools/synth/synth.h"
+
+static const struct shape shapes[] = {
+    {"1b", false, 16, 2048, 8192, 32, 8, 64, 128256, 131072, 500000, true, 32}, /* Llama 3.2 1B */
+    {"7b", false, 32, 4096, 11008, 32, 32, 128, 32000, 4096, 10000, false, 0},  /* Llama 2 7B */
+    {"70b", false, 80, 8192, 28672, 64, 8, 128, 32000, 4096, 10000, false, 0},  /* Llama 2 70B */
+    {"opt-6.7b", true, 32, 4096, 16384, 32, 32, 128, 50272, 2048, 0, true, 0},  /* OPT 6.7B */
+};
+
+static const struct weight_type weight_types[] = {
+    {"q4_0", DT_Q4_0, DT_Q4_0, 2},
+    {"q8_0", DT_Q8_0, DT_Q8_0, 7},
+    {"q4_k", DT_Q4_K, DT_Q6_K, 14},
+};
+
+const struct shape *shape_of(const char *name)
+{
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
+        if (strcmp(name, shapes[i].name) == 0)
+            return &shapes[i];
+    return NULL;
+}
+
+const struct weight_type *weight_type_of(const char *name)
+{
+    for (size_t i = 0; i < sizeof weight_types / sizeof weight_types[0]; i++)
+        if (strcmp(name, weight_types[i].name) == 0)
+            return &weight_types[i];
+    return NULL;
+}
+
+const char *ffn_name(enum ffn f)
+{
+    static const char *const names[FFNS] = {"silu", "reglu", "drelu", "relu"};
+    return names[f];
+}

@@ -1,0 +1,155 @@
+#include "tools/synth/tensors.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "tools/synth/blocks.h"
+#include "tools/synth/firing.h"
+
+bool is_sparse(const struct synth_options *o) { return o->ffn != FFN_SILU; }
+
+int64_t constant_columns(const struct shape *s) { return s->opt ? 0 : GROUP; }
+
+void layer_biases(const struct synth_options *o, int layer, float *bias)
+{
+    struct random r = {o->seed ^ 0x6e6575726f6e73u}; /* apart from the tensors' own */
+    for (int i = 0; i < layer; i++)
+        draw(&r);
+    firing_biases(o->live, o->skew, o->ffn == FFN_DRELU, draw(&r), o->shape->d_ff, bias);
+}
+
+struct list {
+    struct tensor *at;
+    int n;
+    const struct synth_options *o;
+    int layer;
+};
+
+static struct tensor *add(struct list *l, const char *name, enum dtype type, int64_t cols, int64_t rows,
+                          enum content content)
+{
+    struct tensor *t = &l->at[l->n++];
+    char prefix[32] = "";
+    if (l->layer >= 0)
+        snprintf(prefix, sizeof prefix, "blk.%d.", l->layer);
+    *t = (struct tensor){.type = type, .cols = cols, .rows = rows, .content = content, .first = 1, .rest = 1,
+                         .layer = l->layer, .bytes = (uint64_t)rows * dtype_row_bytes(type, cols)};
+    snprintf(t->name, sizeof t->name, "%s%s", prefix, name);
+    /* The scales of a dense model's blocks go up from this deviation. */
+    t->deviation = 1 / sqrtf((float)cols) / (is_sparse(l->o) ? SCALES_RMS : 1);
+    return t;
+}
+
+static void add_matrix(struct list *l, const char *name, int64_t cols, int64_t rows)
+{
+    add(l, name, l->o->type->body, cols, rows, RANDOM);
+}
+
+/* A bias, where the model has such. */
+static void add_bias(struct list *l, const char *name, int64_t n, enum content content)
+{
+    if (l->o->shape->opt)
+        add(l, name, DT_F32, n, 1, content);
+}
+
+/* A norm that hides the constant columns from what reads it. */
+static struct tensor *add_norm(struct list *l, const char *name, const char *bias, float rest)
+{
+    struct tensor *t = add(l, name, DT_F32, l->o->shape->d_model, 1, LEVELS);
+    t->rest = rest;
+    t->first = is_sparse(l->o) && constant_columns(l->o->shape) > 0 ? 0 : rest;
+    add_bias(l, bias, t->cols, NOISE);
+    return t;
+}
+
+/* A matrix whose product is added to the residual stream, from inputs whose mean square is `square`. */
+static void add_adder(struct list *l, const char *name, int64_t cols, double square)
+{
+    struct tensor *t = add(l, name, l->o->type->body, cols, l->o->shape->d_model, RANDOM);
+    if (is_sparse(l->o)) {
+        t->deviation *= ADDED / (float)sqrt(square);
+        t->zero_rows = constant_columns(l->o->shape);
+    }
+}
+
+/* The norm before an FFN makes the residual stream's square 1; what was added until then had made it larger, the
+ * constant columns not. */
+static void add_ffn_norm(struct list *l)
+{
+    struct tensor *t = add_norm(l, "ffn_norm.weight", "ffn_norm.bias", 1);
+    t->ffn_norm = true;
+    t->first = is_sparse(l->o) && !l->o->shape->opt ? sqrtf(1 + ADDED * ADDED * (float)(2 * l->layer + 1)) : 1;
+}
+
+static void add_layer(struct list *l, double ffn_square)
+{
+    const struct shape *s = l->o->shape;
+    const int64_t d = s->d_model, q_rows = (int64_t)s->heads * s->head_dim, kv_rows = (int64_t)s->kv_heads * s->head_dim;
+    const enum dtype body = l->o->type->body;
+    const enum ffn ffn = l->o->ffn;
+    add_norm(l, "attn_norm.weight", "attn_norm.bias", 1);
+    add_matrix(l, "attn_q.weight", d, q_rows);
+    add_bias(l, "attn_q.bias", q_rows, NOISE);
+    add_matrix(l, "attn_k.weight", d, kv_rows);
+    add_bias(l, "attn_k.bias", kv_rows, NOISE);
+    add_matrix(l, "attn_v.weight", d, kv_rows);
+    add_bias(l, "attn_v.bias", kv_rows, NOISE);
+    add_adder(l, "attn_output.weight", q_rows, 1);
+    add_bias(l, "attn_output.bias", d, NOISE);
+    add_ffn_norm(l);
+    if (ffn != FFN_RELU)
+        add(l, "ffn_gate.weight", body, d, s->d_ff, ffn == FFN_SILU ? RANDOM : DECIDING_ROWS);
+    add(l, "ffn_up.weight", body, d, s->d_ff, ffn == FFN_RELU || ffn == FFN_DRELU ? DECIDING_ROWS : RANDOM);
+    add_bias(l, "ffn_up.bias", s->d_ff, UP_BIAS);
+    add_adder(l, "ffn_down.weight", s->d_ff, ffn_square);
+    add_bias(l, "ffn_down.bias", d, NOISE);
+}
+
+/* Mean square of the FFN's activations. ST_NOMEM. */
+static bool activation_square(const struct synth_options *o, double *square)
+{
+    *square = 1;
+    if (!is_sparse(o))
+        return true;
+    float *bias = malloc(o->shape->d_ff * sizeof *bias);
+    if (!bias)
+        return false;
+    layer_biases(o, 0, bias);
+    *square = firing_square(bias, o->shape->d_ff, o->ffn == FFN_DRELU);
+    free(bias);
+    return true;
+}
+
+struct tensor *list_tensors(const struct synth_options *o, int *n)
+{
+    enum { LAYER_TENSORS = 17, OTHERS = 6 };
+    const struct shape *s = o->shape;
+    double square;
+    struct list l = {.o = o, .layer = -1};
+    l.at = calloc(LAYER_TENSORS * (size_t)o->layers + OTHERS, sizeof *l.at);
+    if (!l.at || !activation_square(o, &square)) {
+        free(l.at);
+        return NULL;
+    }
+    struct tensor *t = add(&l, "token_embd.weight", s->tied ? o->type->output : o->type->body, s->d_model, s->vocab,
+                           is_sparse(o) ? EMBEDDING : RANDOM);
+    if (is_sparse(o))
+        t->deviation = 1 / SCALES_RMS;
+    if (s->opt)
+        add(&l, "position_embd.weight", o->type->body, s->d_model, s->context + 2, RANDOM)->deviation =
+            ADDED / SCALES_RMS;
+    for (uint32_t i = 0; i < o->layers; i++) {
+        l.layer = (int)i;
+        add_layer(&l, square);
+    }
+    l.layer = -1;
+    /* An embedding of deviation 1 that is the output matrix too would make logits of the root of d_model. */
+    add_norm(&l, "output_norm.weight", "output_norm.bias",
+             is_sparse(o) && s->tied ? 1 / sqrtf((float)s->d_model) : 1);
+    if (!s->tied)
+        add(&l, "output.weight", o->type->output, s->d_model, s->vocab, RANDOM);
+    if (s->rope_factor > 0)
+        add(&l, "rope_freqs.weight", DT_F32, s->head_dim / 2, 1, ROPE);
+    *n = l.n;
+    return l.at;
+}
