@@ -111,6 +111,10 @@ static inline void vd_store(double *p, vd x)
     for (int i = 0; i < 4; i++)
         _mm256_storeu_pd(p + 4 * i, x.v[i]);
 }
+static inline vd vd_load(const double *p)
+{
+    return (vd){{_mm256_loadu_pd(p), _mm256_loadu_pd(p + 4), _mm256_loadu_pd(p + 8), _mm256_loadu_pd(p + 12)}};
+}
 
 static inline vi vi_zero(void) { return VI(_mm256_setzero_si256(), _mm256_setzero_si256()); }
 static inline vi vi_set(int32_t x) { return VI(_mm256_set1_epi32(x), _mm256_set1_epi32(x)); }
@@ -249,6 +253,53 @@ static inline void vf_transpose16(vf v[16])
         transpose8(part[i / 2][i % 2]);
     for (int i = 0; i < 16; i++)
         v[i] = VF(part[i / 8][0][i % 8], part[i / 8][1][i % 8]);
+}
+
+static inline uint32_t nonzero_bytes(const int8_t *p)
+{
+    __m256i v = _mm256_loadu_si256((const __m256i *)p);
+    return ~(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(v, _mm256_setzero_si256()));
+}
+static inline uint32_t nonzero_floats(const float *p)
+{
+    const __m256 zero = _mm256_setzero_ps();
+    return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(p), zero, _CMP_NEQ_UQ)) |
+           (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(p + 8), zero, _CMP_NEQ_UQ)) << 8;
+}
+
+static inline vi vi_load_twice(const void *p)
+{
+    __m256i v = _mm256_loadu_si256((const __m256i *)p);
+    return VI(v, v);
+}
+static inline vi vi_load_fourfold(const void *p)
+{
+    __m256i v = _mm256_broadcastsi128_si256(load128(p));
+    return VI(v, v);
+}
+static inline vi vi_shr_twice(vi x) { return VI(x.a, _mm256_srli_epi32(x.b, 2)); }
+static inline vi vi_shr_fourfold(vi x)
+{
+    return VI(_mm256_srlv_epi32(x.a, _mm256_set_epi32(1, 1, 1, 1, 0, 0, 0, 0)),
+              _mm256_srlv_epi32(x.b, _mm256_set_epi32(3, 3, 3, 3, 2, 2, 2, 2)));
+}
+static inline void vi_zip(const vi v[4], vi of[4])
+{
+    vi low01 = VI(_mm256_unpacklo_epi8(v[0].a, v[1].a), _mm256_unpacklo_epi8(v[0].b, v[1].b));
+    vi high01 = VI(_mm256_unpackhi_epi8(v[0].a, v[1].a), _mm256_unpackhi_epi8(v[0].b, v[1].b));
+    vi low23 = VI(_mm256_unpacklo_epi8(v[2].a, v[3].a), _mm256_unpacklo_epi8(v[2].b, v[3].b));
+    vi high23 = VI(_mm256_unpackhi_epi8(v[2].a, v[3].a), _mm256_unpackhi_epi8(v[2].b, v[3].b));
+    of[0] = VI(_mm256_unpacklo_epi16(low01.a, low23.a), _mm256_unpacklo_epi16(low01.b, low23.b));
+    of[1] = VI(_mm256_unpackhi_epi16(low01.a, low23.a), _mm256_unpackhi_epi16(low01.b, low23.b));
+    of[2] = VI(_mm256_unpacklo_epi16(high01.a, high23.a), _mm256_unpacklo_epi16(high01.b, high23.b));
+    of[3] = VI(_mm256_unpackhi_epi16(high01.a, high23.a), _mm256_unpackhi_epi16(high01.b, high23.b));
+}
+
+typedef vf q4_scale;
+static inline q4_scale q4_scale_of(float d) { return vf_set(d); }
+static inline vf vf_of_q4(q4_scale d, vi codes)
+{
+    return vf_mul(d, vf_of_vi(vi_sub(vi_and(codes, vi_set(15)), vi_set(8))));
 }
 
 #endif

@@ -5,6 +5,7 @@
 #include "kernels/scalar_parts.h"
 #include "kernels/tables.h"
 #include "kernels/x86/vec_attention.h"
+#include "kernels/x86/vec_columns.h"
 #include "kernels/x86/vec_matmul.h"
 #include "kernels/x86/vec_ops.h"
 #include "kernels/x86/vec_rows.h"
@@ -15,7 +16,7 @@ const struct kernels kernels_avx512 = {
     .sum_blocks = sum_blocks,
     .matmul = matmul,
     .matmul_partial = matmul_partial,
-    .mix_columns = scalar_mix_columns,
+    .mix_columns = mix_columns,
     .spread = spread_acts,
     .dot_rows = dot_rows,
     .estimate_rows = estimate_rows,

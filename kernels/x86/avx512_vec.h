@@ -77,6 +77,8 @@ static inline void vd_store(double *p, vd v)
     _mm512_storeu_pd(p + 8, v.b);
 }
 
+static inline vd vd_load(const double *p) { return (vd){_mm512_loadu_pd(p), _mm512_loadu_pd(p + 8)}; }
+
 static inline vi vi_zero(void) { return _mm512_setzero_si512(); }
 static inline vi vi_set(int32_t a) { return _mm512_set1_epi32(a); }
 static inline vi vi_load(const void *p) { return _mm512_loadu_si512(p); }
@@ -157,5 +159,54 @@ static inline void vf_transpose16(vf v[16])
         v[j + 12] = _mm512_shuffle_f32x4(q, s, 0xdd);
     }
 }
+
+/* Which of 32 bytes, of 16 f32, are not zero (of either sign). */
+static inline uint32_t nonzero_bytes(const int8_t *p)
+{
+    __m256i v = _mm256_loadu_si256((const __m256i *)p);
+    return _mm256_test_epi8_mask(v, v);
+}
+static inline uint32_t nonzero_floats(const float *p)
+{
+    return _mm512_cmp_ps_mask(_mm512_loadu_ps(p), _mm512_setzero_ps(), _CMP_NEQ_UQ);
+}
+
+/* 32 or 16 bytes, loaded twice or four times over. */
+static inline vi vi_load_twice(const void *p)
+{
+    return _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)p));
+}
+static inline vi vi_load_fourfold(const void *p)
+{
+    return _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)p));
+}
+/* Shifts the 16-byte lanes of a vector right by 0, 0, 2, 2 bits or by 0, 1, 2, 3 (bytes are masked afterwards). */
+static inline vi vi_shr_twice(vi a)
+{
+    return _mm512_srlv_epi32(a, _mm512_set_epi32(2, 2, 2, 2, 2, 2, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0));
+}
+static inline vi vi_shr_fourfold(vi a)
+{
+    return _mm512_srlv_epi32(a, _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0));
+}
+/* Brings the bytes of four vectors side by side within each 16-byte lane: of[k] gets bytes 4k .. 4k + 3 of every lane. */
+static inline void vi_zip(const vi v[4], vi of[4])
+{
+    vi low01 = _mm512_unpacklo_epi8(v[0], v[1]), high01 = _mm512_unpackhi_epi8(v[0], v[1]);
+    vi low23 = _mm512_unpacklo_epi8(v[2], v[3]), high23 = _mm512_unpackhi_epi8(v[2], v[3]);
+    of[0] = _mm512_unpacklo_epi16(low01, low23);
+    of[1] = _mm512_unpackhi_epi16(low01, low23);
+    of[2] = _mm512_unpacklo_epi16(high01, high23);
+    of[3] = _mm512_unpackhi_epi16(high01, high23);
+}
+
+/* d * (code - 8) for codes of 4 bits; the bits above them do not matter. */
+typedef __m512 q4_scale;
+static inline q4_scale q4_scale_of(float d)
+{
+    const __m512 value = _mm512_set_ps(7, 6, 5, 4, 3, 2, 1, 0, -1, -2, -3, -4, -5, -6, -7, -8);
+    return _mm512_mul_ps(_mm512_set1_ps(d), value);
+}
+static inline vf vf_of_q4(q4_scale d, vi codes) { return _mm512_permutexvar_ps(codes, d); }
 
 #endif

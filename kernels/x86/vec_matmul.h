@@ -121,14 +121,16 @@ INLINE vf add_minimum(struct layout l, vf m, float sum, vf acc)
 }
 
 /* What an integer sum starts with: minus offset times the sum of the activation codes. */
-INLINE vi start_sum(struct layout l, int h, const struct act_block *s)
+INLINE vi offset_sum(struct layout l, int32_t minus_sum)
 {
     if (!l.offset)
         return vi_zero();
-    int32_t minus = !l.halves ? s->minus_sum : h == 0 ? s->minus_sum_low : s->minus_sum - s->minus_sum_low;
-    if (l.low_bits == 8)
-        return vi_dot8_start(minus);
-    return vi_shl32(vi_set(minus), l.offset_shift);
+    return l.low_bits == 8 ? vi_dot8_start(minus_sum) : vi_shl32(vi_set(minus_sum), l.offset_shift);
+}
+
+INLINE vi start_sum(struct layout l, int h, const struct act_block *s)
+{
+    return offset_sum(l, !l.halves ? s->minus_sum : h == 0 ? s->minus_sum_low : s->minus_sum - s->minus_sum_low);
 }
 
 INLINE vi dot_quad(struct layout l, vi acc, vi codes, const int8_t *x)

@@ -1,0 +1,424 @@
+/* mix_columns in the words of avx*_vec.h.
+ *
+ * A segment is planned first: which neurons are live, by fours, for each token. Then each tile of outputs goes through
+ * the plans of all tokens with its sums in registers, while the next segment's codes and scales of the same tile are
+ * fetched. So memory is read once for all tokens, by neurons in runs of a strip, and never by accident. */
+#ifndef HEARTH_KERNELS_X86_VEC_COLUMNS_H
+#define HEARTH_KERNELS_X86_VEC_COLUMNS_H
+
+#include "kernels/column_layout.h"
+#include "kernels/x86/vec_matmul.h"
+
+enum {
+    MIX_TOKENS = 16,  /* tokens that pass over the columns together */
+    STRIP_TILES = 16, /* tiles of a strip: what a segment needs of them fits the second-level cache, twice */
+};
+
+/* Four live neurons; where there are fewer, the first again, times 0. */
+struct column_quad {
+    const uint8_t *codes[4];
+    int8_t x[4];
+};
+
+/* What shares scales: a block, or half of it. */
+struct column_part {
+    const uint8_t *scales, *supers;
+    float scale, scaled_sum;
+    int32_t minus_sum;
+    int half, n_quads;
+};
+
+/* A live neuron of float or transposed weights. */
+struct live_column {
+    const uint8_t *codes;
+    float x;
+};
+
+/* One token's part in a segment. */
+struct column_plan {
+    int n_parts, n_live;
+    struct column_part part[2 * SEGMENT_BLOCKS];
+    union {
+        struct column_quad quad[SUM_SEGMENT / 4];
+        struct live_column live[SUM_SEGMENT];
+    };
+};
+
+/* A segment: what some token needs of it, and the plan of each. */
+struct column_segment {
+    int n_columns, n_blocks;
+    const uint8_t *column[SUM_SEGMENT], *scales[SEGMENT_BLOCKS], *supers;
+    struct column_plan plan[MIX_TOKENS];
+};
+
+/* The next block to plan. */
+struct column_cursor {
+    int64_t block, super;
+};
+
+INLINE int plan_quads(const struct neuron_columns *m, int64_t b, uint32_t live, const int8_t *x, struct column_quad *q)
+{
+    int n = 0;
+    for (; live; live &= live - 1) {
+        const int c = __builtin_ctz(live);
+        const int32_t column = m->column[b * ACT_BLOCK + c];
+        if (column < 0)
+            continue;
+        q[n / 4].codes[n % 4] = m->codes + (size_t)column * m->column_bytes;
+        q[n / 4].x[n % 4] = x[c];
+        n++;
+    }
+    for (; n % 4; n++) {
+        q[n / 4].codes[n % 4] = q[n / 4].codes[0];
+        q[n / 4].x[n % 4] = 0;
+    }
+    return n / 4;
+}
+
+/* Block b of a token: codes x, scale and sums s. Returns which neurons are live. */
+INLINE uint32_t plan_codes(struct layout l, const struct neuron_columns *m, int64_t b, const struct column_segment *seg,
+                           const int8_t *x, const struct act_block *s, struct column_plan *p)
+{
+    const uint32_t live = nonzero_bytes(x);
+    for (int h = 0; h < (l.halves ? 2 : 1); h++) {
+        struct column_part *part = &p->part[p->n_parts];
+        const uint32_t mask = !l.halves ? 0xffffffff : h == 0 ? 0xffff : 0xffff0000;
+        if (!(live & mask))
+            continue;
+        part->n_quads = plan_quads(m, b, live & mask, x, p->quad + p->n_live);
+        part->scales = m->scales + (size_t)b * m->block_bytes;
+        part->supers = seg->supers;
+        part->half = h;
+        part->minus_sum = !l.halves ? s->minus_sum : h == 0 ? s->minus_sum_low : s->minus_sum - s->minus_sum_low;
+        part->scale = s->scale;
+        part->scaled_sum = !l.halves ? s->scaled_sum : s->scale * (float)-part->minus_sum;
+        p->n_live += part->n_quads;
+        p->n_parts++;
+    }
+    return live;
+}
+
+INLINE uint32_t plan_floats(const struct neuron_columns *m, int64_t b, const float *x, struct column_plan *p)
+{
+    const uint32_t live = nonzero_floats(x) | nonzero_floats(x + 16) << 16;
+    for (uint32_t rest = live; rest; rest &= rest - 1) {
+        const int c = __builtin_ctz(rest);
+        const int32_t column = m->column[b * ACT_BLOCK + c];
+        if (column >= 0)
+            p->live[p->n_live++] = (struct live_column){m->codes + (size_t)column * m->column_bytes, x[c]};
+    }
+    return live;
+}
+
+/* Plans the segment at the cursor, and moves that on, for tokens [t0, t0 + n). */
+INLINE void plan_segment(enum dtype type, bool codes, const struct neuron_columns *m, struct column_cursor *at,
+                         const struct acts *a, int64_t t0, int n, struct column_segment *seg)
+{
+    const int64_t begin = at->block;
+    seg->n_columns = seg->n_blocks = 0;
+    for (int t = 0; t < n; t++)
+        seg->plan[t].n_parts = seg->plan[t].n_live = 0;
+    for (; at->block < m->n_blocks && (at->block == begin || !begins(m, at->block, SEGMENT_BLOCKS)); at->block++) {
+        const int64_t b = at->block;
+        uint32_t live = 0;
+        at->super += begins(m, b, SUPER_BLOCKS);
+        seg->supers = m->scales + (size_t)m->n_blocks * m->block_bytes + (size_t)at->super * m->super_bytes;
+        for (int t = 0; t < n; t++) {
+            const int64_t i = (t0 + t) * m->n_blocks + b;
+            live |= codes ? plan_codes(layout_of(type), m, b, seg, a->codes + i * ACT_BLOCK, &a->blocks[i],
+                                       &seg->plan[t])
+                          : plan_floats(m, b, a->f32 + i * ACT_BLOCK, &seg->plan[t]);
+        }
+        if (live)
+            seg->scales[seg->n_blocks++] = m->scales + (size_t)b * m->block_bytes;
+        for (; live; live &= live - 1) {
+            const int32_t column = m->column[b * ACT_BLOCK + __builtin_ctz(live)];
+            if (column >= 0)
+                seg->column[seg->n_columns++] = m->codes + (size_t)column * m->column_bytes;
+        }
+    }
+}
+
+INLINE void prefetch_bytes(const uint8_t *p, size_t n)
+{
+    for (size_t i = 0; i < n; i += 64)
+        __builtin_prefetch(p + i, 0, 2);
+}
+
+/* Bytes of a tile of float or transposed weights. */
+INLINE size_t tile_column_bytes(enum dtype type)
+{
+    return (size_t)(type == DT_F32 ? 4 : type == DT_F16 || type == DT_BF16 ? 2 : 0) * COLUMN_TILE;
+}
+
+INLINE void prefetch_tile(enum dtype type, bool codes, const struct column_segment *seg, int64_t tiles, int64_t tile)
+{
+    const struct layout l = layout_of(type);
+    const size_t row_bytes = dtype_is_quantised(type) ? dtype_row_bytes(type, 256) / 2 : tile_column_bytes(type);
+    for (int i = 0; i < seg->n_columns; i++) {
+        if (codes) {
+            prefetch_bytes(seg->column[i] + tile_low(l, tile), tile_part_bytes(l.low_bits));
+            prefetch_bytes(seg->column[i] + tile_high(l, tiles, tile), tile_part_bytes(l.high_bits));
+        } else {
+            prefetch_bytes(seg->column[i] + (size_t)tile * row_bytes, row_bytes);
+        }
+    }
+    if (!codes)
+        return;
+    for (int i = 0; i < seg->n_blocks; i++)
+        prefetch_bytes(seg->scales[i] + (size_t)tile * tile_scale_bytes(l), tile_scale_bytes(l));
+    if (l.k && seg->n_blocks)
+        prefetch_bytes(seg->supers + (size_t)tile * tile_super_bytes(l), tile_super_bytes(l));
+}
+
+/* ---- codes ---- */
+
+/* Four neurons' parts of a tile, `at` bytes into their codes, side by side. */
+INLINE void load_parts(int bits, const struct column_quad *q, size_t at, vi of[4])
+{
+    vi v[4];
+    for (int j = 0; j < 4; j++)
+        v[j] = bits == 1 ? vi_load_fourfold(q->codes[j] + at)
+               : bits == 2 ? vi_load_twice(q->codes[j] + at) : vi_load(q->codes[j] + at);
+    vi_zip(v, of);
+    for (int k = 0; k < 4; k++)
+        of[k] = bits == 1 ? vi_shr_fourfold(of[k]) : bits == 2 ? vi_shr_twice(of[k]) : of[k];
+}
+
+/* The codes of a tile's 8 groups of 16 outputs, of four neurons each. */
+INLINE void zip_codes(struct layout l, const struct column_quad *q, int64_t tiles, int64_t tile, vi codes[TILE_GROUPS])
+{
+    const size_t at = tile_low(l, tile);
+    vi high[4];
+    load_parts(l.low_bits, q, at, codes);
+    if (l.low_bits == 8) {
+        load_parts(8, q, at + 64, codes + 4);
+        return;
+    }
+    const vi mask = vi_set(l.low_bits == 4 ? 0x0f0f0f0f : 0x03030303);
+    for (int k = 0; k < 4; k++) {
+        codes[k + 4] = vi_and(vi_shr16(codes[k], 4), mask);
+        codes[k] = vi_and(codes[k], mask);
+    }
+    if (!l.high_bits)
+        return;
+    load_parts(l.high_bits, q, tile_high(l, tiles, tile), high);
+    const vi high_mask = vi_set(l.low_bits == 2 ? 0x04040404 : l.high_bits == 2 ? 0x30303030 : 0x10101010);
+    for (int k = 0; k < 4; k++) {
+        codes[k] = vi_or_and(codes[k], l.low_bits == 4 ? vi_shl16(high[k], 4) : vi_shl16(high[k], 2), high_mask);
+        codes[k + 4] = vi_or_and(codes[k + 4], l.low_bits == 4 ? high[k] : vi_shr16(high[k], 2), high_mask);
+    }
+}
+
+/* acc += a part's integer sums, scaled. */
+INLINE void scale_sums(struct layout l, const struct column_part *p, int64_t tile, const vi sum[TILE_GROUPS],
+                       vf acc[TILE_GROUPS])
+{
+    struct place at = {.supers = (uint8_t *)p->supers + (size_t)tile * tile_super_bytes(l),
+                       .scales = (uint8_t *)p->scales + (size_t)tile * tile_scale_bytes(l)};
+    for (int g = 0; g < TILE_GROUPS; g++) {
+        struct supers supers = {vf_zero(), vf_zero()};
+        vf d, m;
+        if (l.k)
+            load_supers(l, &at, &supers);
+        load_scales(l, &at, &supers, p->half, &d, &m);
+        acc[g] = vf_fma(vf_of_vi(sum[g]), vf_mul(d, vf_set(p->scale)), acc[g]);
+        if (l.minima)
+            acc[g] = add_minimum(l, m, p->scaled_sum, acc[g]);
+        at.scales += layout_scale_bytes(l);
+        at.supers += layout_super_bytes(l);
+    }
+}
+
+INLINE void mix_codes(struct layout l, const struct column_plan *p, int64_t tiles, int64_t tile, vf acc[TILE_GROUPS])
+{
+    const struct column_quad *q = p->quad;
+    for (int i = 0; i < p->n_parts; i++) {
+        const struct column_part *part = &p->part[i];
+        vi sum[TILE_GROUPS], codes[TILE_GROUPS];
+        for (int g = 0; g < TILE_GROUPS; g++)
+            sum[g] = offset_sum(l, part->minus_sum);
+        for (int n = 0; n < part->n_quads; n++, q++) {
+            zip_codes(l, q, tiles, tile, codes);
+            for (int g = 0; g < TILE_GROUPS; g++)
+                sum[g] = dot_quad(l, sum[g], codes[g], q->x);
+        }
+        scale_sums(l, part, tile, sum, acc);
+    }
+}
+
+/* ---- weights ---- */
+
+/* 32 outputs of a transposed column, a block of the file at p. */
+INLINE void load_q4_block(const uint8_t *p, vf w[2])
+{
+    const q4_scale d = q4_scale_of(f16_at(p, 0));
+    const vi codes = vi_of_u8(p + 2);
+    w[0] = vf_of_q4(d, codes);
+    w[1] = vf_of_q4(d, vi_shr16(codes, 4));
+}
+
+INLINE void load_q8_block(const uint8_t *p, vf w[2])
+{
+    const vf d = vf_set(f16_at(p, 0));
+    w[0] = vf_mul(d, vf_of_vi(vi_of_i8(p + 2)));
+    w[1] = vf_mul(d, vf_of_vi(vi_of_i8(p + 18)));
+}
+
+/* n weights (the rest zeros) from output `row` on, of types that no transposed file of worth has. */
+static __attribute__((noinline)) void decode_weights(enum dtype type, const uint8_t *codes, int64_t row, int64_t n,
+                                                     float w[COLUMN_TILE])
+{
+    for (int64_t r = 0; r < COLUMN_TILE; r += ACT_BLOCK) {
+        if (r < n)
+            block_dequantize(type, codes, (row + r) / ACT_BLOCK, w + r);
+        else
+            memset(w + r, 0, ACT_BLOCK * sizeof *w);
+    }
+}
+
+/* The weights of 128 outputs from `row` on, n of which there are. */
+INLINE void load_weights(enum dtype type, const uint8_t *codes, int64_t row, int64_t n, vf w[TILE_GROUPS])
+{
+    if (!dtype_is_quantised(type)) {
+        const size_t size = type == DT_F32 ? 4 : 2;
+        for (int g = 0; g < TILE_GROUPS; g++)
+            w[g] = load_float(type, codes + (size_t)(row + g * ROW_GROUP) * size);
+    } else if (type == DT_Q4_0 || type == DT_Q8_0) {
+        const size_t bytes = type == DT_Q4_0 ? 18 : 34;
+        for (int i = 0; i < COLUMN_TILE / ACT_BLOCK; i++) {
+            const uint8_t *block = codes + (size_t)(row / ACT_BLOCK + i) * bytes;
+            if (i * ACT_BLOCK >= n)
+                w[2 * i] = w[2 * i + 1] = vf_zero();
+            else if (type == DT_Q4_0)
+                load_q4_block(block, w + 2 * i);
+            else
+                load_q8_block(block, w + 2 * i);
+        }
+    } else {
+        float all[COLUMN_TILE];
+        decode_weights(type, codes, row, n, all);
+        for (int g = 0; g < TILE_GROUPS; g++)
+            w[g] = vf_load(all + g * ROW_GROUP);
+    }
+}
+
+INLINE void mix_weights(enum dtype type, const struct column_plan *p, int64_t row, int64_t n, vf acc[TILE_GROUPS])
+{
+    for (int i = 0; i < p->n_live; i++) {
+        vf w[TILE_GROUPS];
+        load_weights(type, p->live[i].codes, row, n, w);
+        for (int g = 0; g < TILE_GROUPS; g++)
+            acc[g] = vf_fma(w[g], vf_set(p->live[i].x), acc[g]);
+    }
+}
+
+/* ---- tiles ---- */
+
+/* y += the segment's sums on the grid, n of them. */
+INLINE void end_segment(double *y, int64_t n, const vf acc[TILE_GROUPS])
+{
+    double part[COLUMN_TILE], *to = n < COLUMN_TILE ? part : y;
+    if (n < COLUMN_TILE)
+        memcpy(part, y, (size_t)n * sizeof *y);
+    for (int g = 0; g < TILE_GROUPS && g * ROW_GROUP < n; g++)
+        vd_store(to + g * ROW_GROUP, vd_add_on_grid(vd_load(to + g * ROW_GROUP), acc[g], SEGMENT_GRID));
+    if (n < COLUMN_TILE)
+        memcpy(y, part, (size_t)n * sizeof *y);
+}
+
+/* One segment of one tile of one token: n outputs from `row` on. */
+INLINE void mix_segment(enum dtype type, bool codes, const struct neuron_columns *m, const struct column_plan *p,
+                     int64_t row, int64_t n, double *y)
+{
+    vf acc[TILE_GROUPS];
+    if (!p->n_live)
+        return;
+    for (int g = 0; g < TILE_GROUPS; g++)
+        acc[g] = vf_zero();
+    if (codes)
+        mix_codes(layout_of(type), p, column_tiles(m), row / COLUMN_TILE, acc);
+    else
+        mix_weights(type, p, row, n, acc);
+    end_segment(y, n, acc);
+}
+
+/* Rows [begin, end), a strip, of tokens [t0, t0 + n). */
+INLINE void mix_strip(enum dtype type, bool codes, const struct neuron_columns *m, int64_t begin, int64_t end,
+                      const struct acts *a, int64_t t0, int n, double *y, int64_t y_stride)
+{
+    struct column_segment segment[2], *now = &segment[0], *next = &segment[1];
+    struct column_cursor at = {0, -1};
+    for (int t = 0; t < n; t++)
+        memset(y + (t0 + t) * y_stride + begin, 0, (size_t)(end - begin) * sizeof *y);
+    plan_segment(type, codes, m, &at, a, t0, n, now);
+    for (bool more = true; more;) {
+        more = at.block < m->n_blocks;
+        plan_segment(type, codes, m, &at, a, t0, n, next);
+        for (int64_t row = begin; row < end; row += COLUMN_TILE) {
+            const int64_t rows = row + COLUMN_TILE < end ? COLUMN_TILE : end - row;
+            prefetch_tile(type, codes, next, column_tiles(m), row / COLUMN_TILE);
+            for (int t = 0; t < n; t++)
+                mix_segment(type, codes, m, &now->plan[t], row, rows, y + (t0 + t) * y_stride + row);
+        }
+        struct column_segment *done = now;
+        now = next;
+        next = done;
+    }
+}
+
+INLINE void mix(enum dtype type, bool codes, const struct neuron_columns *m, int64_t row_begin, int64_t row_end,
+                const struct acts *a, int64_t n_tokens, double *y, int64_t y_stride)
+{
+    enum { STRIP = STRIP_TILES * COLUMN_TILE };
+    for (int64_t t = 0; t < n_tokens; t += MIX_TOKENS)
+        for (int64_t row = row_begin; row < row_end; row += STRIP)
+            mix_strip(type, codes, m, row, row + STRIP < row_end ? row + STRIP : row_end, a, t,
+                      t + MIX_TOKENS < n_tokens ? MIX_TOKENS : (int)(n_tokens - t), y, y_stride);
+}
+
+typedef void mix_fn(const struct neuron_columns *, int64_t, int64_t, const struct acts *, int64_t, double *, int64_t);
+#define MIX(name, type, codes)                                                                                         \
+    static __attribute__((noinline)) void mix_##name(const struct neuron_columns *m, int64_t row_begin,                \
+                                                     int64_t row_end, const struct acts *a, int64_t n_tokens,          \
+                                                     double *y, int64_t y_stride)                                      \
+    {                                                                                                                  \
+        mix(type, codes, m, row_begin, row_end, a, n_tokens, y, y_stride);                                             \
+    }
+MIX(F32, DT_F32, false)
+MIX(F16, DT_F16, false)
+MIX(BF16, DT_BF16, false)
+MIX(Q4_0, DT_Q4_0, true)
+MIX(Q4_1, DT_Q4_1, true)
+MIX(Q5_0, DT_Q5_0, true)
+MIX(Q5_1, DT_Q5_1, true)
+MIX(Q8_0, DT_Q8_0, true)
+MIX(Q2_K, DT_Q2_K, true)
+MIX(Q3_K, DT_Q3_K, true)
+MIX(Q4_K, DT_Q4_K, true)
+MIX(Q5_K, DT_Q5_K, true)
+MIX(Q6_K, DT_Q6_K, true)
+MIX(Q4_0_transposed, DT_Q4_0, false)
+MIX(Q8_0_transposed, DT_Q8_0, false)
+MIX(transposed, m->type, false)
+#undef MIX
+
+static mix_fn *mix_of(const struct neuron_columns *m)
+{
+    static mix_fn *const by_type[] = {
+        [DT_F32] = mix_F32,   [DT_F16] = mix_F16,   [DT_BF16] = mix_BF16, [DT_Q4_0] = mix_Q4_0, [DT_Q4_1] = mix_Q4_1,
+        [DT_Q5_0] = mix_Q5_0, [DT_Q5_1] = mix_Q5_1, [DT_Q8_0] = mix_Q8_0, [DT_Q2_K] = mix_Q2_K, [DT_Q3_K] = mix_Q3_K,
+        [DT_Q4_K] = mix_Q4_K, [DT_Q5_K] = mix_Q5_K, [DT_Q6_K] = mix_Q6_K,
+    };
+    if (columns_read_codes(m) || !dtype_is_quantised(m->type))
+        return by_type[m->type];
+    return m->type == DT_Q4_0 ? mix_Q4_0_transposed : m->type == DT_Q8_0 ? mix_Q8_0_transposed : mix_transposed;
+}
+
+static void mix_columns(const struct neuron_columns *m, int64_t row_begin, int64_t row_end, const struct acts *h,
+                        int64_t n_tokens, double *y, int64_t y_stride)
+{
+    mix_of(m)(m, row_begin, row_end, h, n_tokens, y, y_stride);
+}
+
+#endif
