@@ -427,7 +427,8 @@ static void *call(void *arg)
     return NULL;
 }
 
-static const struct wire_hello own = {.version = WIRE_VERSION, .release = "1.2", .file_bytes = 7, .n_ctx = 8};
+static const struct wire_hello own = {.version = WIRE_VERSION, .release = "1.2", .file_bytes = 7, .n_ctx = 8,
+                                      .settings = "sparse exact"};
 
 /* What the roll call says of two hellos, and in which line (`says` is part of it); both ranks hear the same. */
 static status roll_call_says(int from_1, const uint8_t *first, size_t n_first, int from_2, const uint8_t *second,
@@ -471,10 +472,10 @@ static void test_disagreements(void **state)
     (void)state;
     struct wire_hello h = own;
     h.version++;
-    assert_disagrees(h, "rank 2 runs hearth 1.2 (protocol 2), rank 0 runs 1.2 (protocol 1)");
+    assert_disagrees(h, "rank 2 runs hearth 1.2 (protocol 3), rank 0 runs 1.2 (protocol 2)");
     h = own;
     strcpy(h.release, "1.3");
-    assert_disagrees(h, "rank 2 runs hearth 1.3 (protocol 1), rank 0 runs 1.2 (protocol 1): install the same version");
+    assert_disagrees(h, "rank 2 runs hearth 1.3 (protocol 2), rank 0 runs 1.2 (protocol 2): install the same version");
     h = own;
     h.file_bytes = 8;
     assert_disagrees(h, "rank 2 has another model file: 8 bytes, rank 0's has 7");
@@ -484,6 +485,13 @@ static void test_disagreements(void **state)
     h = own;
     h.plan_hash = 1;
     assert_disagrees(h, "rank 2 has another plan");
+    h = own;
+    h.settings_hash = 1;
+    assert_disagrees(h, "rank 2 was started with other settings: sparse exact (0000000000000001), expected rank 0's: "
+                        "sparse exact (0000000000000000)");
+    h = own;
+    strcpy(h.settings, "sparse dense");
+    assert_disagrees(h, "other settings: sparse dense (");
     h = own;
     h.n_ctx = 9;
     assert_disagrees(h, "rank 2 was started with a context of 9");
