@@ -42,10 +42,9 @@ static struct worker describe(const struct worker_options *o, int rank)
 /* What the file may hold and the reader accepts, but no worker runs yet. */
 static status check_runs(const struct model *m)
 {
-    const int64_t sharing = m->hp.n_heads / m->hp.n_kv_heads;
-    if (sharing > QUERY_ROWS || m->hp.head_dim > MOST_HEAD_DIM) {
-        log_error("%s: %lld query heads share a KV head of %lld values; at most %d and %d can run", gguf_path(m->file),
-                  (long long)sharing, (long long)m->hp.head_dim, QUERY_ROWS, MOST_HEAD_DIM);
+    if (m->hp.head_dim > MOST_HEAD_DIM) {
+        log_error("%s: heads have %lld values; at most %d can run", gguf_path(m->file), (long long)m->hp.head_dim,
+                  MOST_HEAD_DIM);
         return ST_UNSUPPORTED;
     }
     return ST_OK;

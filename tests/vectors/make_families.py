@@ -11,6 +11,7 @@ families.json: an object per file and way to run it
     prompt [ids], logits: [{position, values [n_vocab]}], in exact arithmetic (float64)
     range: between the largest and the smallest of all these logits
     error: how far the logits move at most when what quantised weights read is rounded to 8 bits; 0 for float weights
+    rounded: the logits so moved, of models with quantised weights
 """
 import json
 import math
@@ -40,7 +41,7 @@ MODELS = {
     "opt": dict(arch="opt", kv=4),
     "opt-q4_0": dict(arch="opt", type=T.Q4_0, kv=4),
     "llama-sparse": dict(sparse=[24, 40]),
-    "llama-sparse-q4_0": dict(sparse=[32, 64], type=T.Q4_0),
+    "llama-sparse-q4_0": dict(sparse=[32, 64], type=T.Q4_0, threshold=0.03125),
     "bamboo-sparse": dict(arch="bamboo", layers=1, sparse=[16], threshold=0.25),
     "falcon-sparse": dict(arch="falcon", two=True, layers=1, sparse=[20], threshold=-0.125),
     "opt-sparse": dict(arch="opt", kv=4, sparse=[32, 7]),
@@ -156,6 +157,10 @@ def write_model(name, seed):
     return path
 
 
+def rows(logits):
+    return [{"position": p, "values": [round(v, 4) for v in row.tolist()]} for p, row in zip(POSITIONS, logits)]
+
+
 def entry(path, activation, predicted, seed):
     exact, rounded = Reference(path), Reference(path, round_inputs=True)
     for r in exact, rounded:
@@ -164,16 +169,15 @@ def entry(path, activation, predicted, seed):
     while True:
         prompt = np.random.default_rng(seed).integers(3, 300, N_PROMPT)
         logits, noisy = (r.logits(prompt, predicted)[POSITIONS] for r in (exact, rounded))
-        if exact.nearest > 2e-5:
+        if min(exact.nearest, rounded.nearest) > 2e-5:
             break
         seed += 100
     error = float(np.abs(noisy - logits).max())
     print(f"{path.name} {exact.activation}{' predicted' if predicted else ''}: range {np.ptp(logits):.2f}, error "
           f"{error:.4f}, live {' '.join(f'{s:.2f}' for s in exact.live)}, nearest logit {exact.nearest:.1e}")
-    return {"file": path.name, "activation": activation, "predicted": predicted, "prompt": prompt.tolist(),
-            "range": round(float(np.ptp(logits)), 4), "error": round(error, 5),
-            "logits": [{"position": p, "values": [round(v, 4) for v in row.tolist()]}
-                       for p, row in zip(POSITIONS, logits)]}
+    out = {"file": path.name, "activation": activation, "predicted": predicted, "prompt": prompt.tolist(),
+           "range": round(float(np.ptp(logits)), 4), "error": round(error, 5), "logits": rows(logits)}
+    return {**out, "rounded": rows(noisy)} if error else out
 
 
 def main():

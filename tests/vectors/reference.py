@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""What a model of any family that hearth runs says, in float64 from the file's weights: short, slow, and without a
-thought shared with the program that it checks.
+"""What a model of any family that hearth runs says, in float64 from the file's weights (keys and values rounded to
+f16, as caches hold them): short, slow, and without a thought shared with the program that it checks.
 
     pip install gguf numpy
     python3 reference.py FILE [--activation relu] [--predicted] ID...        the last token's ten best
@@ -83,6 +83,7 @@ class Reference:
         q, k, v = (m.reshape(n, -1, self.head_dim) for m in (q, k, v))
         if self.arch != "opt":
             q, k = self.rotate(q), self.rotate(k)
+        k, v = (m.astype(np.float16).astype(np.float64) for m in (k, v))  # as the KV cache keeps them
         k, v = (np.repeat(m, self.heads // self.kv_heads, axis=1) for m in (k, v))
         scores = np.einsum("ihd,jhd->hij", q, k) / np.sqrt(self.head_dim)
         scores[:, np.triu(np.ones((n, n), bool), 1)] = -np.inf
