@@ -85,7 +85,7 @@ static void fill_q4_k(struct random *r, const uint16_t *scales, uint8_t *block)
     uint16_t d = scales[bits >> 61];
     unsigned sub[8];
     put_u16(block, d);
-    put_u16(block + 2, (uint16_t)(d + (3 << 10)));
+    put_u16(block + 2, half_of(8 * half_value(d)));
     for (int i = 0; i < 4; i++) {
         sub[i] = 16 + (bits & 15);
         sub[4 + i] = 16 + (bits >> 4 & 15);

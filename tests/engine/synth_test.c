@@ -1,0 +1,148 @@
+/* hearth-synth's models: the neurons that fire in a forward pass are as many as was asked for. */
+#include <math.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "tools/synth/blocks.h"
+#include "tools/synth/firing.h"
+#include "tools/synth/synth.h"
+
+enum { LAYERS = 3, NEURONS = 2048 };
+
+static const struct shape small_llama = {"small", false, LAYERS, 512, NEURONS, 8, 2, 64, 600, 512, 10000, false, 0};
+static const struct shape small_tied = {"tied", false, LAYERS, 256, NEURONS, 4, 4, 64, 600, 512, 10000, true, 32};
+static const struct shape small_opt = {"opt", true, LAYERS, 512, NEURONS, 8, 8, 64, 600, 512, 0, true, 0};
+
+static void make_path(char path[64])
+{
+    snprintf(path, 64, "/tmp/hearth-synth-XXXXXX");
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_int_equal(close(fd), 0);
+}
+
+static double model_live(const struct layer_measure *layers)
+{
+    double sum = 0;
+    for (int i = 0; i < LAYERS; i++)
+        sum += layers[i].live;
+    return sum / LAYERS;
+}
+
+static void check_live(const struct shape *shape, const char *type, enum ffn ffn, float live, float skew)
+{
+    char path[64];
+    make_path(path);
+    struct synth_options o = {.shape = shape, .type = weight_type_of(type), .ffn = ffn, .layers = LAYERS, .seed = 5,
+                              .path = path, .live = live, .skew = skew};
+    struct synth_file file;
+    struct layer_measure layers[LAYERS];
+    assert_int_equal(synth_write(&o, &file), ST_OK);
+    assert_int_equal(synth_calibrate(&o, &file, layers), ST_OK);
+    double found = model_live(layers);
+    print_message("%s, %s, %s: live %.4f of %g\n", shape->name, type, ffn_name(ffn), found, (double)live);
+    assert_true(fabs(found / live - 1) <= 0.1);
+    for (int i = 0; i < LAYERS; i++)
+        assert_true(fabs(layers[i].live / live - 1) <= 0.15);
+    if (live == 1)
+        assert_true(found == 1);
+    free(file.norms);
+    unlink(path);
+}
+
+static void test_live_share(void **state)
+{
+    (void)state;
+    check_live(&small_llama, "q4_0", FFN_REGLU, 0.10f, 1.25f);
+    check_live(&small_llama, "q8_0", FFN_DRELU, 0.10f, 1.25f);
+    check_live(&small_llama, "q4_k", FFN_REGLU, 0.30f, 0);
+    check_live(&small_llama, "q4_0", FFN_REGLU, 1, 1.25f);
+    check_live(&small_tied, "q4_k", FFN_DRELU, 0.20f, 0.8f);
+    check_live(&small_opt, "q4_0", FFN_RELU, 0.02f, 1.25f);
+    check_live(&small_opt, "q8_0", FFN_RELU, 0.50f, 0.5f);
+}
+
+/* A model whose norms are wrong has another live share, which is measured and put right. */
+static void test_calibration(void **state)
+{
+    (void)state;
+    char path[64];
+    make_path(path);
+    struct synth_options o = {.shape = &small_llama, .type = weight_type_of("q4_0"), .ffn = FFN_REGLU, .layers = LAYERS,
+                              .seed = 5, .path = path, .live = 0.1f, .skew = 1};
+    struct synth_file file;
+    struct layer_measure layers[LAYERS];
+    assert_int_equal(synth_write(&o, &file), ST_OK);
+    FILE *f = fopen(path, "r+b");
+    assert_non_null(f);
+    for (int i = 0; i < LAYERS; i++) {
+        const float half = file.norms[i].level / 2;
+        assert_int_equal(fseek(f, (long)file.norms[i].at, SEEK_SET), 0);
+        for (int k = 0; k < GROUP; k++)
+            assert_int_equal(fwrite(&half, sizeof half, 1, f), 1);
+        file.norms[i].level = half;
+    }
+    assert_int_equal(fclose(f), 0);
+    assert_int_equal(synth_measure(&o, layers), ST_OK);
+    assert_true(model_live(layers) > 0.15);
+    assert_true(fabs(layers[0].spread - 2) < 0.1);
+    assert_int_equal(synth_calibrate(&o, &file, layers), ST_OK);
+    assert_true(fabs(model_live(layers) / 0.1 - 1) <= 0.1);
+    free(file.norms);
+    unlink(path);
+}
+
+static int descending(const void *a, const void *b)
+{
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x < y) - (x > y);
+}
+
+/* The probabilities have the wanted mean, and with the usual skew a quarter of the neurons makes 80 % of them. */
+static void test_skew(void **state)
+{
+    (void)state;
+    static float bias[11008];
+    const uint32_t n = sizeof bias / sizeof *bias;
+    double sum = 0, part = 0;
+    firing_biases(0.1f, 1.25f, false, 1, n, bias);
+    qsort(bias, n, sizeof *bias, descending);
+    for (uint32_t i = 0; i < n; i++)
+        sum += 0.5 * erfc(-bias[i] * M_SQRT1_2);
+    assert_true(fabs(sum / n - 0.1) < 0.001);
+    uint32_t enough = 0;
+    while (part < 0.8 * sum)
+        part += 0.5 * erfc(-bias[enough++] * M_SQRT1_2);
+    print_message("%.3f of the neurons make 80 %% of the activations\n", (double)enough / n);
+    assert_true(enough > 0.23 * n && enough < 0.29 * n);
+}
+
+static void test_halves(void **state)
+{
+    (void)state;
+    for (uint32_t h = 0; h < 0x7c00; h++) {
+        assert_int_equal(half_of(half_value((uint16_t)h)), h);
+        if (h)
+            assert_int_equal(half_of(half_value((uint16_t)(h | 0x8000))), h | 0x8000);
+    }
+    assert_int_equal(half_of(0x1p-26f), 0);
+    assert_int_equal(half_of(2047.9f * 0x1p-25f), 0x400);
+    assert_int_equal(half_of(1e9f), 0x7bff);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_live_share),
+        cmocka_unit_test(test_calibration),
+        cmocka_unit_test(test_skew),
+        cmocka_unit_test(test_halves),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
