@@ -95,8 +95,8 @@ static double compare_rows(const struct family *f, const json_t *rows, double to
 
 /* Nothing but the order of sums in f32 sets hearth apart from the reference: an error of the families would be far
  * larger than a ten thousandth of the logits' range. Where weights are quantised, what they read is rounded to 8 bits;
- * and a code that falls on the other side of a half would set it apart from the reference that rounds so too; from exact
- * arithmetic both are off by about `error`. */
+ * and a code that falls on the other side of a half would set it apart from the reference that rounds so too; from
+ * exact arithmetic both are off by about `error`. */
 static void compare_with_reference(const struct family *f)
 {
     double worst;
