@@ -77,7 +77,7 @@ static status score_text(const struct perplexity *p, struct cluster *c, const ch
                          struct progress *progress)
 {
     struct windows w;
-    status st = windows_cut(cluster_tokenizer(c), text, n_bytes, cluster_context(c), (size_t)p->max_windows, &w);
+    status st = windows_cut(cluster_tokenizer(c), text, n_bytes, cluster_context(c), 0, (size_t)p->max_windows, &w);
     if (st != ST_OK)
         return st;
     struct run r = {.windows = w.n, .progress = progress};

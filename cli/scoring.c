@@ -23,7 +23,7 @@ void score_add(struct score *s, const struct score *more)
     s->squares += more->squares;
 }
 
-status windows_cut(const struct tokenizer *t, const char *text, size_t n_bytes, size_t size, size_t most,
+status windows_cut(const struct tokenizer *t, const char *text, size_t n_bytes, size_t size, size_t least, size_t most,
                    struct windows *out)
 {
     struct windows w = {.size = size};
@@ -33,8 +33,11 @@ status windows_cut(const struct tokenizer *t, const char *text, size_t n_bytes, 
     w.n = w.n_tokens / size;
     if (most > 0 && w.n > most)
         w.n = most;
-    if (w.n == 0) {
-        log_error("the text has %zu tokens, fewer than one window of %zu (-c sets it)", w.n_tokens, size);
+    if (w.n_tokens < least || w.n == 0) {
+        if (w.n_tokens < least)
+            log_error("the text has %zu tokens, at least %zu are needed", w.n_tokens, least);
+        else
+            log_error("the text has %zu tokens, fewer than one window of %zu (-c sets it)", w.n_tokens, size);
         free(w.tokens);
         return ST_USAGE;
     }

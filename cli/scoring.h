@@ -26,9 +26,9 @@ double score_perplexity(const struct score *s);
 double score_uncertainty(const struct score *s);
 void score_add(struct score *s, const struct score *more);
 
-/* Cuts a text into windows of `size` tokens, `most` of them at most (0: all). ST_USAGE if it has not one whole window,
- * ST_NOMEM; both logged. windows_free gives the tokens back. */
-status windows_cut(const struct tokenizer *t, const char *text, size_t n_bytes, size_t size, size_t most,
+/* Cuts a text into windows of `size` tokens, `most` of them at most (0: all). ST_USAGE if it has fewer than `least`
+ * tokens or not one whole window, ST_NOMEM; both logged. windows_free gives the tokens back. */
+status windows_cut(const struct tokenizer *t, const char *text, size_t n_bytes, size_t size, size_t least, size_t most,
                    struct windows *out);
 void windows_free(struct windows *w);
 

@@ -1,0 +1,379 @@
+#include "cli/prepare_part.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+#include "base/log.h"
+#include "kernels/layout.h"
+
+enum { PART_VERSION = 1, PAGE = 4096 };
+static const char magic[8] = "HEARTHPT";
+
+struct part_header {
+    char magic[8];
+    uint64_t version;
+    struct part_shape shape;
+};
+
+/* In front of each of the two states. */
+struct state_header {
+    uint64_t generation; /* the higher one is the newer */
+    uint64_t hash;       /* of the state's bytes and the generation */
+};
+
+struct part {
+    struct part_shape shape;
+    const struct kernels *kernels;
+    char *path;
+    int fd;
+    uint64_t generation;
+    uint64_t end;         /* where the next fitted layer goes */
+    uint8_t *bytes;       /* [state_bytes] the fixed fields, then the arrays */
+    struct part_state state;
+};
+
+static uint64_t aligned(uint64_t n, uint64_t to) { return (n + to - 1) / to * to; }
+static uint64_t n_layers(const struct part_shape *s) { return (uint64_t)(s->last - s->first); }
+
+/* The arrays follow the fixed fields, the widest elements first. */
+static uint64_t array_bytes(const struct part_shape *s)
+{
+    uint64_t neurons = n_layers(s) * (uint64_t)s->d_ff;
+    return s->n_windows * sizeof(struct score) + n_layers(s) * (sizeof(struct part_fitted) + sizeof(float)) +
+           neurons * (sizeof(double) + sizeof(uint32_t));
+}
+
+static uint64_t state_bytes(const struct part_shape *s) { return sizeof(struct part_state) + array_bytes(s); }
+static uint64_t slot_bytes(const struct part_shape *s)
+{
+    return aligned(sizeof(struct state_header) + state_bytes(s), PAGE);
+}
+static uint64_t samples_at(const struct part_shape *s) { return PAGE + 2 * slot_bytes(s); }
+static uint64_t row_bytes(const struct part_shape *s) { return (uint64_t)s->d_model * sizeof(uint16_t); }
+
+static uint64_t sample_at(const struct part_shape *s, int layer, uint64_t slot)
+{
+    return samples_at(s) + ((uint64_t)(layer - s->first) * s->n_samples + slot) * row_bytes(s);
+}
+
+uint64_t part_bytes(const struct part_shape *s) { return sample_at(s, s->last, 0); }
+
+static status io_failed(const struct part *p, const char *what)
+{
+    log_error("cannot %s %s: %s", what, p->path, strerror(errno));
+    return ST_IO;
+}
+
+static status write_at(const struct part *p, const void *bytes, size_t n, uint64_t at)
+{
+    for (const uint8_t *b = bytes; n > 0;) {
+        ssize_t done = pwrite(p->fd, b, n, (off_t)at);
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done <= 0)
+            return io_failed(p, "write");
+        b += done;
+        at += (uint64_t)done;
+        n -= (size_t)done;
+    }
+    return ST_OK;
+}
+
+/* *whole false: the file ends before. */
+static status read_at(const struct part *p, void *bytes, size_t n, uint64_t at, bool *whole)
+{
+    uint8_t *b = bytes;
+    *whole = true;
+    while (n > 0) {
+        ssize_t done = pread(p->fd, b, n, (off_t)at);
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done < 0)
+            return io_failed(p, "read");
+        if (done == 0) {
+            *whole = false;
+            return ST_OK;
+        }
+        b += done;
+        at += (uint64_t)done;
+        n -= (size_t)done;
+    }
+    return ST_OK;
+}
+
+/* Points the state's arrays into its bytes. */
+static void point_arrays(struct part *p)
+{
+    const struct part_shape *s = &p->shape;
+    uint8_t *at = p->bytes + sizeof(struct part_state);
+    p->state.scores = (struct score *)at;
+    at += s->n_windows * sizeof(struct score);
+    p->state.fitted = (struct part_fitted *)at;
+    at += n_layers(s) * sizeof(struct part_fitted);
+    p->state.sum = (double *)at;
+    at += n_layers(s) * (uint64_t)s->d_ff * sizeof(double);
+    p->state.fired = (uint32_t *)at;
+    at += n_layers(s) * (uint64_t)s->d_ff * sizeof(uint32_t);
+    p->state.level = (float *)at;
+}
+
+static uint64_t state_hash(const struct part *p, uint64_t generation)
+{
+    return XXH3_64bits_withSeed(p->bytes, state_bytes(&p->shape), generation);
+}
+
+status part_save(struct part *p)
+{
+    uint64_t at = PAGE + (p->generation + 1) % 2 * slot_bytes(&p->shape);
+    memcpy(p->bytes, &p->state, sizeof p->state);
+    struct state_header h = {.generation = p->generation + 1, .hash = state_hash(p, p->generation + 1)};
+    /* What the state speaks of must be on the disk before it. */
+    if (fdatasync(p->fd) != 0)
+        return io_failed(p, "write");
+    status st = write_at(p, p->bytes, state_bytes(&p->shape), at + sizeof h);
+    if (!st)
+        st = write_at(p, &h, sizeof h, at);
+    if (!st)
+        p->generation++;
+    return st;
+}
+
+/* Whether what a state says can be. */
+static bool plausible(const struct part *p, uint64_t file_bytes)
+{
+    const struct part_state *s = &p->state;
+    if (s->windows > p->shape.n_windows || s->activation < -1 || s->activation >= ACTIVATIONS)
+        return false;
+    for (uint64_t i = 0; i < n_layers(&p->shape); i++) {
+        const struct part_fitted *f = &s->fitted[i];
+        if (f->size && (f->offset < part_bytes(&p->shape) || f->offset > file_bytes ||
+                        f->size > file_bytes - f->offset))
+            return false;
+    }
+    for (int i = 0; i < PART_MEASURES; i++)
+        if (s->measures[i].score.windows > p->shape.n_windows)
+            return false;
+    return true;
+}
+
+/* Reads one of the two states into the bytes. *generation 0: it is not whole. */
+static status load_slot(struct part *p, uint64_t slot, uint64_t file_bytes, uint64_t *generation)
+{
+    uint64_t at = PAGE + slot * slot_bytes(&p->shape);
+    struct state_header h;
+    bool whole;
+    *generation = 0;
+    status st = read_at(p, &h, sizeof h, at, &whole);
+    if (!st && whole)
+        st = read_at(p, p->bytes, state_bytes(&p->shape), at + sizeof h, &whole);
+    if (st || !whole || h.hash != state_hash(p, h.generation))
+        return st;
+    memcpy(&p->state, p->bytes, sizeof p->state);
+    point_arrays(p);
+    if (plausible(p, file_bytes))
+        *generation = h.generation;
+    return ST_OK;
+}
+
+/* The newer of the two states that are whole. */
+static status load_state(struct part *p, uint64_t file_bytes)
+{
+    uint64_t generation[2], again;
+    status st = load_slot(p, 0, file_bytes, &generation[0]);
+    if (!st)
+        st = load_slot(p, 1, file_bytes, &generation[1]);
+    if (st)
+        return st;
+    uint64_t newer = generation[1] > generation[0];
+    p->generation = generation[newer];
+    p->end = file_bytes > part_bytes(&p->shape) ? file_bytes : part_bytes(&p->shape);
+    return newer ? ST_OK : load_slot(p, newer, file_bytes, &again);
+}
+
+/* Looks for a state of this shape in the file. */
+static status load(struct part *p, bool *found)
+{
+    struct part_header h;
+    struct stat info;
+    bool whole;
+    if (fstat(p->fd, &info) != 0)
+        return io_failed(p, "look at");
+    status st = read_at(p, &h, sizeof h, 0, &whole);
+    if (st || info.st_size == 0)
+        return st;
+    if (!whole || memcmp(h.magic, magic, sizeof magic) != 0 || h.version != PART_VERSION ||
+        memcmp(&h.shape, &p->shape, sizeof h.shape) != 0) {
+        log_warn("%s is of another model, text or options: starting anew", p->path);
+        return ST_OK;
+    }
+    st = load_state(p, (uint64_t)info.st_size);
+    *found = p->generation > 0;
+    if (!st && !*found)
+        log_warn("%s is damaged: starting anew", p->path);
+    return st;
+}
+
+/* An empty file with room for all samples. */
+static status create(struct part *p)
+{
+    struct part_header h = {.version = PART_VERSION, .shape = p->shape};
+    uint64_t bytes = part_bytes(&p->shape);
+    memcpy(h.magic, magic, sizeof magic);
+    memset(p->bytes, 0, state_bytes(&p->shape));
+    p->state = (struct part_state){.activation = -1};
+    p->generation = 0;
+    p->end = bytes;
+    point_arrays(p);
+    if (ftruncate(p->fd, 0) != 0)
+        return io_failed(p, "empty");
+    int e = posix_fallocate(p->fd, 0, (off_t)bytes);
+    if (e) {
+        log_error("cannot reserve %.1f MB for %s: %s (--samples makes it smaller)", (double)bytes / 1e6, p->path,
+                  strerror(e));
+        return ST_IO;
+    }
+    status st = write_at(p, &h, sizeof h, 0);
+    return st ? st : part_save(p);
+}
+
+status part_open(const char *path, const struct part_shape *shape, const struct kernels *kernels, bool *resumed,
+                 struct part **out)
+{
+    bool found = false;
+    struct part *p = calloc(1, sizeof *p);
+    status st = ST_NOMEM;
+    if (!p)
+        goto no_memory;
+    *p = (struct part){.shape = *shape, .kernels = kernels, .path = strdup(path), .fd = -1,
+                       .bytes = calloc(1, state_bytes(shape))};
+    if (!p->path || !p->bytes)
+        goto no_memory;
+    p->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (p->fd < 0) {
+        st = io_failed(p, "open");
+        goto err;
+    }
+    if (flock(p->fd, LOCK_EX | LOCK_NB) != 0) {
+        log_error("%s is in use: another hearth prepare is at work on this model", path);
+        close(p->fd);
+        p->fd = -1;
+        st = ST_IO;
+        goto err;
+    }
+    if ((st = load(p, &found)))
+        goto err;
+    if (!found && (st = create(p))) {
+        unlink(path);
+        goto err;
+    }
+    *resumed = found;
+    *out = p;
+    return ST_OK;
+no_memory:
+    log_error("no memory for the checkpoint %s", path);
+err:
+    part_close(p);
+    return st;
+}
+
+void part_close(struct part *p)
+{
+    if (!p)
+        return;
+    if (p->fd >= 0)
+        close(p->fd);
+    free(p->bytes);
+    free(p->path);
+    free(p);
+}
+
+void part_remove(struct part *p)
+{
+    if (p)
+        unlink(p->path);
+    part_close(p);
+}
+
+const struct part_shape *part_shape(const struct part *p) { return &p->shape; }
+struct part_state *part_state(struct part *p) { return &p->state; }
+
+status part_put_sample(struct part *p, int layer, uint64_t slot, const float *x)
+{
+    enum { PIECE = 1024 };
+    const float most = 65504; /* of f16 */
+    float held[PIECE];
+    uint16_t halves[PIECE];
+    uint64_t at = sample_at(&p->shape, layer, slot);
+    status st = ST_OK;
+    for (int64_t i = 0; i < p->shape.d_model && !st; i += PIECE) {
+        int64_t n = p->shape.d_model - i < PIECE ? p->shape.d_model - i : PIECE;
+        for (int64_t j = 0; j < n; j++)
+            held[j] = fminf(fmaxf(x[i + j], -most), most);
+        p->kernels->to_f16(held, n, halves);
+        st = write_at(p, halves, (size_t)n * sizeof *halves, at + (uint64_t)i * sizeof *halves);
+    }
+    return st;
+}
+
+status part_samples(struct part *p, int layer, uint64_t n, float *x)
+{
+    size_t values = (size_t)n * (size_t)p->shape.d_model;
+    /* The halves lie in the back half of the room for the floats, which overtake them only at the end. */
+    uint16_t *halves = (uint16_t *)x + values;
+    bool whole;
+    status st = read_at(p, halves, values * sizeof *halves, sample_at(&p->shape, layer, 0), &whole);
+    if (!st && !whole) {
+        log_error("%s ends within layer %d's samples", p->path, layer);
+        st = ST_IO;
+    }
+    for (size_t i = 0; i < values && !st; i++) {
+        uint16_t half;
+        memcpy(&half, halves + i, sizeof half);
+        x[i] = f32_of_f16(half);
+    }
+    return st;
+}
+
+status part_put_layer(struct part *p, int layer, const uint8_t *bytes, size_t n)
+{
+    status st = write_at(p, bytes, n, p->end);
+    if (st)
+        return st;
+    p->state.fitted[layer - p->shape.first] = (struct part_fitted){.offset = p->end, .size = n};
+    p->end += n;
+    return part_save(p);
+}
+
+status part_layer(struct part *p, int layer, uint8_t **bytes, size_t *n)
+{
+    const struct part_fitted *f = &p->state.fitted[layer - p->shape.first];
+    bool whole;
+    if (!f->size) {
+        *bytes = NULL;
+        return ST_OK;
+    }
+    uint8_t *b = malloc(f->size);
+    if (!b) {
+        log_error("no memory for %llu bytes of layer %d", (unsigned long long)f->size, layer);
+        return ST_NOMEM;
+    }
+    status st = read_at(p, b, f->size, f->offset, &whole);
+    if (!st && !whole) {
+        log_error("%s ends within layer %d", p->path, layer);
+        st = ST_IO;
+    }
+    if (st) {
+        free(b);
+        return st;
+    }
+    *bytes = b;
+    *n = f->size;
+    return ST_OK;
+}

@@ -1,0 +1,232 @@
+#include "cli/report.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include "base/log.h"
+#include "cli/table.h"
+
+/* ---- figures ---- */
+
+static int descending(const void *a, const void *b)
+{
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x < y) - (x > y);
+}
+
+static status sorted(const float *values, int64_t n, float **out)
+{
+    float *copy = malloc((size_t)n * sizeof *copy);
+    if (!copy) {
+        log_error("no memory to sort %lld neurons", (long long)n);
+        return ST_NOMEM;
+    }
+    memcpy(copy, values, (size_t)n * sizeof *copy);
+    qsort(copy, (size_t)n, sizeof *copy, descending);
+    *out = copy;
+    return ST_OK;
+}
+
+static double sum_of(const float *values, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += (double)values[i];
+    return sum;
+}
+
+status report_neurons_for(const float *fired, int64_t n, double share, double *out)
+{
+    float *order;
+    status st = sorted(fired, n, &order);
+    if (st)
+        return st;
+    double wanted = sum_of(order, n) * share, sum = 0;
+    int64_t i = 0;
+    while (i < n && sum < wanted)
+        sum += (double)order[i++];
+    *out = (double)i / (double)n;
+    free(order);
+    return ST_OK;
+}
+
+status report_curve(const float *fired, int64_t n, int points, float *y)
+{
+    float *order;
+    status st = sorted(fired, n, &order);
+    if (st)
+        return st;
+    double all = sum_of(order, n), sum = 0;
+    int64_t at = 0;
+    for (int i = 0; i < points; i++) {
+        for (; at < n * i / (points - 1); at++)
+            sum += (double)order[at];
+        y[i] = all > 0 ? (float)(sum / all) : 0;
+    }
+    free(order);
+    return ST_OK;
+}
+
+status report_all_fired(const struct neurons *n, float **out)
+{
+    float *all = malloc((size_t)n->n_layers * (size_t)n->d_ff * sizeof *all);
+    if (!all) {
+        log_error("no memory for the statistics of %d layers", n->n_layers);
+        return ST_NOMEM;
+    }
+    for (int i = 0; i < n->n_layers; i++)
+        memcpy(all + i * n->d_ff, n->layers[i].fired, (size_t)n->d_ff * sizeof *all);
+    *out = all;
+    return ST_OK;
+}
+
+static uint64_t matrix_bytes(const struct matrix *m)
+{
+    return m->data ? (uint64_t)m->rows * dtype_row_bytes(m->type, m->cols) : 0;
+}
+
+uint64_t report_mlp_bytes(const struct neurons *n)
+{
+    uint64_t bytes = 0;
+    for (int i = 0; i < n->n_layers; i++)
+        bytes += matrix_bytes(&n->layers[i].fc1) + matrix_bytes(&n->layers[i].fc2);
+    return bytes;
+}
+
+uint64_t report_planes_bytes(const struct neurons *n)
+{
+    uint64_t bytes = 0;
+    for (int i = 0; i < n->n_layers; i++)
+        bytes += n->layers[i].bound ? (uint64_t)n->d_ff * sizeof(float) : 0;
+    return bytes;
+}
+
+void report_mode_name(const struct part_measure *m, char *out, size_t n)
+{
+    const char *mode = sparse_mode_name((enum sparse_mode)m->sparse);
+    if (m->sparse == SPARSE_PREDICTED)
+        snprintf(out, n, "%s, %s", mode, predictor_name((enum predictor)m->predictor));
+    else if (m->sparse == SPARSE_THRESHOLD)
+        snprintf(out, n, "%s, %.0f %% skipped", mode, (double)m->skip_share * 100);
+    else
+        snprintf(out, n, "%s", mode);
+}
+
+/* ---- the text ---- */
+
+static void add_quality(json_t *row, const char *name, bool there, const struct predictor_quality *q)
+{
+    static const char *const what[] = {"recall", "precision", "accuracy", "flagged"};
+    const float values[] = {q->recall, q->precision, q->accuracy, q->flagged};
+    for (int i = 0; i < 4; i++) {
+        char key[32];
+        snprintf(key, sizeof key, "%s %s %%", name, what[i]);
+        json_object_set_new(row, key, there ? json_real((double)values[i] * 100) : json_null());
+    }
+}
+
+/* A row for every layer. */
+static json_t *layer_rows(const struct neurons *n)
+{
+    bool planes = report_planes_bytes(n) > 0, mlp = report_mlp_bytes(n) > 0;
+    json_t *rows = json_array();
+    for (int i = 0; i < n->n_layers; i++) {
+        const struct neuron_layer *l = &n->layers[i];
+        double share = 0;
+        json_t *row = json_object();
+        if (report_neurons_for(l->fired, n->d_ff, 0.8, &share) != ST_OK || !row) {
+            json_decref(row);
+            json_decref(rows);
+            return NULL;
+        }
+        json_object_set_new(row, "layer", json_integer(i));
+        json_object_set_new(row, "live %", json_real((double)l->live * 100));
+        json_object_set_new(row, "for 80 % of firing %", json_real(share * 100));
+        if (planes && activation_is_exact(n->activation))
+            add_quality(row, "planes", l->bound != NULL, &l->planes);
+        if (mlp) {
+            add_quality(row, "MLP", l->fc1.data != NULL, &l->mlp);
+            json_object_set_new(row, "MLP rank", json_integer(l->fc1.data ? l->fc1.rows : 0));
+        }
+        json_array_append_new(rows, row);
+    }
+    return rows;
+}
+
+static json_t *mode_row(const char *mode, const struct score *s, const struct score *dense)
+{
+    char perplexity[48], change[32];
+    snprintf(perplexity, sizeof perplexity, "%.4f +- %.2f", score_perplexity(s), score_uncertainty(s));
+    snprintf(change, sizeof change, "%+.2f %%", (score_perplexity(s) / score_perplexity(dense) - 1) * 100);
+    return json_pack("{s:s, s:s, s:s}", "mode", mode, "perplexity", perplexity, "against dense",
+                     s == dense ? "" : change);
+}
+
+static json_t *mode_rows(const struct report *r)
+{
+    json_t *rows = json_array();
+    json_array_append_new(rows, mode_row("dense", &r->dense, &r->dense));
+    for (int i = 0; i < r->n_measures; i++) {
+        char name[48];
+        report_mode_name(&r->measures[i], name, sizeof name);
+        json_array_append_new(rows, mode_row(name, &r->measures[i].score, &r->dense));
+    }
+    return rows;
+}
+
+static status print_rows(FILE *out, json_t *rows)
+{
+    if (!rows) {
+        log_error("no memory for the report");
+        return ST_NOMEM;
+    }
+    status st = table_print(out, rows, TABLE_MD);
+    json_decref(rows);
+    return st;
+}
+
+double report_live(const struct neurons *n)
+{
+    double live = 0;
+    for (int i = 0; i < n->n_layers; i++)
+        live += (double)n->layers[i].live / n->n_layers;
+    return live;
+}
+
+status report_share_80(const struct neurons *n, double *out)
+{
+    float *all;
+    status st = report_all_fired(n, &all);
+    if (st)
+        return st;
+    st = report_neurons_for(all, n->n_layers * n->d_ff, 0.8, out);
+    free(all);
+    return st;
+}
+
+static void print_bytes(FILE *out, const struct report *r, const char *what, uint64_t bytes)
+{
+    if (bytes)
+        fprintf(out, "%s: %.2f MB, %.2f %% of the model\n", what, (double)bytes / 1e6,
+                (double)bytes / (double)r->model_bytes * 100);
+}
+
+status report_text(FILE *out, const struct report *r)
+{
+    const struct neurons *n = r->neurons;
+    double share;
+    status st = report_share_80(n, &share);
+    if (st)
+        return st;
+    fprintf(out, "model: %s, %d layers of %lld neurons, %s\n", r->model, n->n_layers, (long long)n->d_ff,
+            activation_name(n->activation));
+    fprintf(out, "text: %s, %llu windows of %zu tokens\n", r->text, (unsigned long long)r->n_windows, r->window);
+    fprintf(out, "live: %.2f %% of the neurons fire for a token\n", report_live(n) * 100);
+    fprintf(out, "skew: %.2f %% of the neurons make 80 %% of all firing\n", share * 100);
+    print_bytes(out, r, "neuron file", r->neurons_bytes);
+    print_bytes(out, r, "predictor planes (its bounds)", report_planes_bytes(n));
+    print_bytes(out, r, "predictor MLP", report_mlp_bytes(n));
+    fprintf(out, "time: %.0f s\n\n", r->seconds);
+    st = print_rows(out, mode_rows(r));
+    fputc('\n', out);
+    return st ? st : print_rows(out, layer_rows(n));
+}

@@ -1,0 +1,43 @@
+/* What `hearth prepare` found, for people: as text, and as one HTML file with its plots inside. */
+#ifndef HEARTH_CLI_REPORT_H
+#define HEARTH_CLI_REPORT_H
+
+#include <stdio.h>
+#include "base/status.h"
+#include "cli/prepare_part.h"
+#include "sparsity/mode.h"
+
+struct report {
+    const char *model, *text;       /* names */
+    const char *neurons_path;
+    const struct neurons *neurons;
+    uint64_t model_bytes, neurons_bytes; /* of the files */
+    uint64_t n_windows;
+    size_t window;                  /* tokens */
+    struct score dense;
+    const struct part_measure *measures; /* [n_measures] whole ones, in the order in which they are told */
+    int n_measures;
+    double seconds;
+};
+
+/* The share of the n neurons that make `share` of all that they fire, the busiest first. ST_NOMEM (logged). */
+status report_neurons_for(const float *fired, int64_t n, double share, double *out);
+/* The curve of that: y[i], i < points, is the share of all firing that the busiest i / (points - 1) of the n neurons
+ * make. ST_NOMEM (logged). */
+status report_curve(const float *fired, int64_t n, int points, float *y);
+/* All layers' fired, one after the other: [n_layers * d_ff], malloc'ed. ST_NOMEM (logged). */
+status report_all_fired(const struct neurons *n, float **out);
+/* Bytes of the MLPs and of the planes' bounds; 0: there are none. */
+uint64_t report_mlp_bytes(const struct neurons *n);
+uint64_t report_planes_bytes(const struct neurons *n);
+/* The share of neurons that fire for a token, and the share of all that makes 80 % of the firing (ST_NOMEM, logged). */
+double report_live(const struct neurons *n);
+status report_share_80(const struct neurons *n, double *out);
+/* "predicted, planes". */
+void report_mode_name(const struct part_measure *m, char *out, size_t n);
+
+/* Writes the report. ST_NOMEM. */
+status report_text(FILE *out, const struct report *r);
+status report_html(FILE *out, const struct report *r);
+
+#endif
