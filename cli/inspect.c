@@ -1,19 +1,29 @@
-/* hearth inspect: what is in a model file. */
+/* hearth inspect: what is in a model file, a neuron file or PowerInfer's split file. */
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
 #include "base/log.h"
 #include "cli/command.h"
+#include "cli/inspect.h"
 #include "cli/options.h"
 #include "model/model.h"
+#include "sparsity/gpuidx.h"
+#include "sparsity/mode.h"
 
 struct inspect {
     const char *model;
+    const char *neurons;
     enum table_format format;
 };
 
+enum { KEY_NEURONS = 256 };
+
 static const struct argp_option options[] = {
-    {"model", 'm', "FILE", 0, "model file (GGUF), instead of the argument", 0},
+    {"model", 'm', "FILE", 0, "the file, instead of the argument", 0},
+    {"neurons", KEY_NEURONS, "FILE", 0, "the model's neuron file (default: MODEL.neurons.gguf beside it, if it is there "
+     "and fits)", 0},
     {0},
 };
 
@@ -23,6 +33,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &o->format;
+        return 0;
+    case KEY_NEURONS:
+        o->neurons = arg;
         return 0;
     case 'm':
     case ARGP_KEY_ARG:
@@ -37,18 +50,47 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     }
 }
 
-static json_t *summary(const struct model *m)
+/* The neuron file that was named, or the one beside the model if it fits: of another model's only a warning is made. */
+static status open_neurons(const struct inspect *o, const struct model *m, struct neurons **out)
 {
-    const struct hparams *h = &m->hp;
-    return json_pack("{s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:i, s:I, s:s, s:I}", "architecture", h->arch_name, "layers",
-                     h->n_layers, "d_model", (json_int_t)h->d_model, "d_ff", (json_int_t)h->d_ff, "heads",
-                     (json_int_t)h->n_heads, "kv_heads", (json_int_t)h->n_kv_heads, "vocab", (json_int_t)h->n_vocab,
-                     "tensors", gguf_n_tensors(m->file), "bytes", (json_int_t)gguf_file_bytes(m->file), "activation",
-                     model_activation(m), "context", (json_int_t)h->n_ctx_train);
+    if (o->neurons)
+        return neurons_load(o->neurons, m, out);
+    char *path = neurons_path(o->model);
+    if (!path) {
+        log_error("%s: no memory for its neuron file's name", o->model);
+        return ST_NOMEM;
+    }
+    if (access(path, F_OK) == 0) {
+        struct log_catcher caught = {{0}};
+        log_catch(&caught);
+        status st = neurons_load(path, m, out);
+        log_catch(NULL);
+        if (st != ST_OK)
+            log_warn("%s", caught.first_error);
+    }
+    free(path);
+    return ST_OK;
 }
 
-/* Text from a file goes to a terminal: nothing in it may steer that terminal. */
-static void print_harmless(const char *text)
+static const char *activation_text(const struct model *m, const struct neurons *n)
+{
+    return n || m->hp.activation_known ? activation_name(m->hp.activation) : "unknown";
+}
+
+static json_t *summary(const struct model *m, const struct neurons *n)
+{
+    const struct hparams *h = &m->hp;
+    char modes[SPARSE_MODES_TEXT];
+    sparse_modes_text(m, n, modes);
+    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:s, s:I}", "architecture", h->arch_name,
+                     "layers", (json_int_t)h->n_layers, "d_model", (json_int_t)h->d_model, "d_ff", (json_int_t)h->d_ff,
+                     "heads", (json_int_t)h->n_heads, "kv_heads", (json_int_t)h->n_kv_heads, "vocab",
+                     (json_int_t)h->n_vocab, "tensors", (json_int_t)gguf_n_tensors(m->file), "bytes",
+                     (json_int_t)gguf_file_bytes(m->file), "activation", activation_text(m, n), "activation_from",
+                     n ? "neuron file" : "model", "sparse_modes", modes, "context", (json_int_t)h->n_ctx_train);
+}
+
+void inspect_print_harmless(const char *text)
 {
     for (; *text; text++) {
         unsigned char c = (unsigned char)*text;
@@ -59,16 +101,23 @@ static void print_harmless(const char *text)
     }
 }
 
-static void print_summary(const json_t *s)
+void inspect_print_summary(const json_t *s)
 {
     const char *key;
     json_t *v;
     json_object_foreach((json_t *)s, key, v) {
-        printf("%-14s ", key);
+        if (json_is_array(v) || json_is_object(v) || json_is_null(v))
+            continue;
+        printf("%-20s ", key);
         if (json_is_integer(v))
-            printf("%" JSON_INTEGER_FORMAT "\n", json_integer_value(v));
+            printf("%" JSON_INTEGER_FORMAT, json_integer_value(v));
+        else if (json_is_real(v))
+            printf("%.4g", json_real_value(v));
+        else if (json_is_boolean(v))
+            fputs(json_is_true(v) ? "yes" : "no", stdout);
         else
-            puts(json_string_value(v));
+            inspect_print_harmless(json_string_value(v));
+        putchar('\n');
     }
 }
 
@@ -79,9 +128,9 @@ static void print_metadata(const struct gguf *g)
     puts("\nmetadata");
     for (int i = 0; gguf_key_at(g, i, &key, value, sizeof value); i++) {
         fputs("  ", stdout);
-        print_harmless(key);
+        inspect_print_harmless(key);
         fputs(" = ", stdout);
-        print_harmless(value);
+        inspect_print_harmless(value);
         putchar('\n');
     }
 }
@@ -96,9 +145,51 @@ static void print_tensors(const struct gguf *g)
         for (int d = 0; d < t->n_dims; d++)
             at += snprintf(shape + at, sizeof shape - (size_t)at, d ? " x %" PRId64 : "%" PRId64, t->dims[d]);
         printf("  %-5s %18s %14" PRIu64 "  ", dtype_name(t->type), shape, t->bytes);
-        print_harmless(t->name);
+        inspect_print_harmless(t->name);
         putchar('\n');
     }
+}
+
+static status print_model(const struct inspect *o, const struct model *m, const struct neurons *n)
+{
+    status st = ST_OK;
+    json_t *s = summary(m, n);
+    if (!s) {
+        log_error("%s: the summary cannot be made (a name that is no UTF-8, or no memory)", o->model);
+        return ST_FORMAT;
+    }
+    if ((int)o->format == INSPECT_PEOPLE) {
+        inspect_print_summary(s);
+        print_metadata(m->file);
+        print_tensors(m->file);
+    } else if (o->format == TABLE_JSON) {
+        st = table_print_json(stdout, s);
+    } else {
+        json_t *rows = json_pack("[O]", s);
+        st = table_print(stdout, rows, o->format);
+        json_decref(rows);
+    }
+    json_decref(s);
+    return st;
+}
+
+/* Takes g over. */
+static status inspect_model(const struct inspect *o, struct gguf *g)
+{
+    struct model *m;
+    struct neurons *n = NULL;
+    status st = model_from_gguf(g, &m);
+    if (st != ST_OK)
+        return st;
+    st = open_neurons(o, m, &n);
+    if (st == ST_OK) {
+        if (n)
+            m->hp.activation = n->activation;
+        st = print_model(o, m, n);
+    }
+    neurons_free(n);
+    model_free(m);
+    return st;
 }
 
 status command_inspect(const struct launch *launch, int argc, char **argv)
@@ -106,32 +197,19 @@ status command_inspect(const struct launch *launch, int argc, char **argv)
     static const struct argp_child children[] = {{&argp_output, 0, NULL, 0}, {0}};
     static const struct argp argp = {
         .options = options, .parser = parse, .children = children, .args_doc = "FILE",
-        .doc = "Show what is in a model file: its shape, its metadata and its tensors; with -o the shape alone."};
-    enum { PEOPLE = -1 };
-    struct inspect o = {.format = (enum table_format)PEOPLE};
-    struct model *m = NULL;
+        .doc = "Show what is in a model file: its shape, its metadata and its tensors; with -o the shape alone. Neuron "
+               "files and PowerInfer's split files (.gpuidx) are shown layer by layer."};
+    struct inspect o = {.format = (enum table_format)INSPECT_PEOPLE};
+    struct gguf *g;
     status st = options_parse(&argp, launch, argc, argv, &o);
     if (st != ST_OK || launch->rank > 0)
         return st;
-    st = model_load(o.model, &m);
+    st = gguf_open(o.model, &g);
     if (st != ST_OK)
         return st;
-    json_t *s = summary(m);
-    if (!s) {
-        log_error("%s: the summary cannot be made (a name that is no UTF-8, or no memory)", o.model);
-        st = ST_FORMAT;
-    } else if (o.format == TABLE_JSON) {
-        st = table_print_json(stdout, s);
-    } else if ((int)o.format == PEOPLE) {
-        print_summary(s);
-        print_metadata(m->file);
-        print_tensors(m->file);
-    } else {
-        json_t *rows = json_pack("[O]", s);
-        st = table_print(stdout, rows, o.format);
-        json_decref(rows);
-    }
-    json_decref(s);
-    model_free(m);
-    return st;
+    const bool neurons = neurons_is_file(g), split = gpuidx_is_file(g);
+    if (!neurons && !split)
+        return inspect_model(&o, g);
+    gguf_close(g);
+    return neurons ? inspect_neurons(o.model, (int)o.format) : inspect_gpuidx(o.model, (int)o.format);
 }
