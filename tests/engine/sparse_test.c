@@ -1,0 +1,258 @@
+/* Sparse modes. Exact has the bits of dense for every family of activations, weight type, plan, number of ranks and
+ * setting; the lossy modes have the same bits for every such cut too, and lose nothing when nothing is skipped. */
+#include "tests/engine/trace.h"
+
+#include <math.h>
+
+#include "sparsity/neurons.h"
+
+enum { PROMPT = 45 };
+
+/* Widths that are no multiple of 512 columns, so that rows end in a part of a chunk. */
+static const struct made_model made_types[] = {
+    {2, 96, 384, 3, 1, 32, 0, DT_Q8_0, DT_Q4_0, DT_Q4_0, DT_Q4_0, DT_Q4_0},
+    {2, 96, 384, 3, 1, 32, 0, DT_Q8_0, DT_Q4_1, DT_Q5_0, DT_Q5_1, DT_Q4_0},
+    {2, 576, 384, 3, 1, 32, 0, DT_Q8_0, DT_Q8_0, DT_Q8_0, DT_Q8_0, DT_Q4_0},
+    {2, 96, 384, 3, 1, 32, 0, DT_Q8_0, DT_F16, DT_BF16, DT_F32, DT_Q4_0},
+    {2, 96, 384, 3, 1, 32, 0, DT_Q8_0, DT_F32, DT_Q4_0, DT_F16, DT_Q4_0},
+    {2, 96, 384, 3, 1, 32, 0, DT_Q8_0, DT_Q5_1, DT_F16, DT_BF16, DT_Q4_0},
+    {2, 256, 512, 4, 1, 64, 0, DT_Q4_K, DT_Q4_K, DT_Q6_K, DT_Q4_K, DT_Q2_K},
+    {2, 768, 512, 4, 1, 64, 0, DT_Q4_K, DT_Q5_K, DT_Q2_K, DT_Q3_K, DT_Q2_K},
+    {2, 256, 512, 4, 1, 64, 0, DT_Q4_K, DT_Q3_K, DT_Q5_K, DT_Q2_K, DT_Q2_K},
+    {2, 256, 512, 4, 1, 64, 0, DT_Q4_K, DT_Q6_K, DT_Q4_K, DT_Q5_K, DT_Q2_K},
+};
+
+static const char *const exact_activations[] = {"relu", "relu2", "drelu"};
+
+/* All splits of 1 to most_ranks ranks, every `step`-th. */
+static void sweep(const struct trace *expected, const struct cluster_options *with, const struct job *j, int most_ranks,
+                  int step)
+{
+    int i = 0;
+    for (int ranks = 1; ranks <= most_ranks; ranks++) {
+        for (int split = SPLIT_STAGES; split <= SPLIT_BOTH; split++, i++) {
+            struct cluster_options o = *with;
+            o.ranks = ranks;
+            o.split = split;
+            vary(&o, i);
+            if (i % step == 0)
+                must_equal(expected, &o, j);
+        }
+    }
+}
+
+static void test_exact_is_dense(void **state)
+{
+    (void)state;
+    int32_t prompt[PROMPT];
+    struct job j = {prompt, PROMPT, 4, 8};
+    const int step = SANITIZED ? 5 : 1;
+    fill_prompt(prompt, PROMPT);
+    for (size_t m = 0; m < sizeof made_types / sizeof *made_types; m += SANITIZED ? 3 : 1) {
+        char path[MADE_NAME];
+        made_model_write(&made_types[m], path);
+        for (size_t a = m % 3; a < 3; a += m < 2 ? 1 : 3) {
+            struct cluster_options o = plain_options(path);
+            o.activation = exact_activations[a];
+            o.kernels = "scalar";
+            struct trace expected = run(&o, &j);
+            o.kernels = NULL;
+            sweep(&expected, &o, &j, 3, 4 * step); /* dense itself */
+            o.sparse = SPARSE_EXACT;
+            sweep(&expected, &o, &j, 4, step);
+            trace_free(&expected);
+        }
+        unlink(path);
+    }
+}
+
+/* ---- plans of any sets ---- */
+
+static const struct {
+    int ranks;
+    const char *layers; /* the place of "down" is %s */
+    bool units;         /* whole units: the bits are those of any other plan */
+} plans[] = {
+    {2, "{\"from\": 0, \"to\": 4, \"stage\": 0, %s \"neurons\": [0, 256, 672]}", true},
+    {3, "{\"from\": 0, \"to\": 4, \"stage\": 1, %s \"neurons\": [[[128, 256], [512, 640]], [[0, 128], [640, 672]], "
+        "[[256, 512]]]}", true},
+    {2, "{\"from\": 0, \"to\": 4, \"stage\": 0, %s \"neurons\": [[[0, 1], [2, 40], [100, 131], [300, 301], [600, 672]], "
+        "[[1, 2], [40, 100], [131, 300], [301, 600]]]}", false},
+    {4, "{\"from\": 0, \"to\": 2, \"stage\": 3, %s \"neurons\": [[[5, 6]], [], [[0, 5], [6, 7], [9, 333]], [[7, 9], "
+        "[333, 672]]]}, {\"from\": 2, \"to\": 4, \"stage\": 1, \"neurons\": [0, 128, 256, 384, 672]}", false},
+};
+
+static void write_plan(size_t i, const char *down, char path[MADE_NAME])
+{
+    char layers[1024], text[2048];
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+    snprintf(layers, sizeof layers, plans[i].layers, down);
+#pragma GCC diagnostic pop
+    int n = snprintf(text, sizeof text,
+                     "{\"hearth_plan\": 1, \"model\": {\"architecture\": \"llama\", \"layers\": 4, \"d_ff\": 672}, "
+                     "\"ranks\": %d, \"layers\": [%s]}", plans[i].ranks, layers);
+    made_file_of(text, (size_t)n, path);
+}
+
+static void test_any_set(void **state)
+{
+    (void)state;
+    int32_t prompt[PROMPT];
+    struct job j = {prompt, PROMPT, SANITIZED ? 3 : 6, SANITIZED ? 3 : 16};
+    char model[MADE_NAME], plan[MADE_NAME];
+    fill_prompt(prompt, PROMPT);
+    made_model_write(&made_quantised, model);
+    struct cluster_options o = plain_options(model);
+    o.activation = "relu";
+    struct trace any_plan = run(&o, &j);
+    for (size_t i = 0; i < sizeof plans / sizeof *plans; i++) {
+        struct trace expected = {0};
+        for (int stage = 0; stage < 2; stage++) {
+            write_plan(i, stage ? "\"down\": \"stage\"," : "", plan);
+            o = plain_options(model);
+            o.activation = "relu";
+            o.plan = plan;
+            o.ranks = plans[i].ranks;
+            if (!stage)
+                expected = run(&o, &j);
+            if (plans[i].units)
+                must_equal(&any_plan, &o, &j);
+            must_equal(&expected, &o, &j);
+            for (int v = 0; v < 4; v++) {
+                o.sparse = v % 2 ? SPARSE_DENSE : SPARSE_EXACT;
+                vary(&o, v + (int)i);
+                must_equal(&expected, &o, &j);
+            }
+            unlink(plan);
+        }
+        trace_free(&expected);
+    }
+    trace_free(&any_plan);
+    unlink(model);
+}
+
+/* ---- the lossy modes, with a neuron file made by hand ---- */
+
+struct made_neurons {
+    struct neurons n;
+    struct neuron_layer layers[4];
+    float bound[672], weight[672], share[672];
+    uint8_t *fc1[4], *fc2[4];
+};
+
+/* `bound`, `skip` and `mlp` decide how much is skipped. */
+static void write_neurons(const char *model_path, const struct made_model *m, enum activation a, float bound, float skip,
+                          float mlp, char path[MADE_NAME])
+{
+    enum { HIDDEN = 64 };
+    struct made_neurons *f = calloc(1, sizeof *f);
+    struct model *model;
+    uint64_t state = 3;
+    assert_non_null(f);
+    assert_int_equal(model_load(model_path, &model), ST_OK);
+    f->n = (struct neurons){.activation = a, .n_layers = (int)m->layers, .d_model = m->d_model, .d_ff = m->d_ff,
+                            .model_hash = gguf_hash(model->file), .n_tokens = 1000, .skip_share = 0.5f,
+                            .layers = f->layers};
+    for (uint32_t i = 0; i < m->d_ff; i++) {
+        f->bound[i] = bound;
+        f->weight[i] = 0.5f + (float)(i % 7) / 7;
+        f->share[i] = 0.5f;
+    }
+    for (uint32_t l = 0; l < m->layers; l++) {
+        struct neuron_layer *layer = &f->layers[l];
+        *layer = (struct neuron_layer){.fired = f->share, .strength = f->share, .live = 0.5f, .weight = f->weight,
+                                       .bound = f->bound, .mlp_threshold = mlp};
+        for (int i = 0; i < SKIP_STEPS; i++)
+            layer->skip[i] = skip * (float)(i + 1) / 5;
+        f->fc1[l] = made_weights(DT_Q8_0, HIDDEN, m->d_model, 1, &state);
+        f->fc2[l] = made_weights(DT_Q4_0, m->d_ff, HIDDEN, 1, &state);
+        layer->fc1 = (struct matrix){DT_Q8_0, HIDDEN, m->d_model, f->fc1[l], "fc1"};
+        layer->fc2 = (struct matrix){DT_Q4_0, m->d_ff, HIDDEN, f->fc2[l], "fc2"};
+    }
+    made_file_of("", 0, path);
+    assert_int_equal(neurons_save(&f->n, path), ST_OK);
+    for (uint32_t l = 0; l < m->layers; l++) {
+        free(f->fc1[l]);
+        free(f->fc2[l]);
+    }
+    free(f);
+    model_free(model);
+}
+
+static bool same_rows(const struct trace *a, const struct trace *b)
+{
+    return memcmp(a->rows, b->rows, a->n_rows * a->n_vocab * sizeof *a->rows) == 0;
+}
+
+/* In one mode: all cuts agree; skipping nothing is `full`; skipping something is not. */
+static void check_lossy(const struct cluster_options *with, const struct trace *full, const struct job *j, bool skips)
+{
+    struct cluster_options o = *with;
+    o.kernels = "scalar";
+    struct trace t = run(&o, j);
+    o.kernels = NULL;
+    assert_int_equal(same_rows(&t, full), !skips);
+    sweep(&t, &o, j, 4, SANITIZED ? 5 : 2);
+    trace_free(&t);
+}
+
+static void test_predicted(void **state)
+{
+    (void)state;
+    int32_t prompt[PROMPT];
+    struct job j = {prompt, PROMPT, 4, 4};
+    char model[MADE_NAME], neurons[MADE_NAME];
+    fill_prompt(prompt, PROMPT);
+    made_model_write(&made_quantised, model);
+    struct cluster_options o = plain_options(model);
+    o.activation = "relu";
+    struct trace dense = run(&o, &j);
+    for (int skips = 0; skips < 2; skips++) {
+        write_neurons(model, &made_quantised, ACT_RELU, skips ? 0.2f : -1e6f, 0, skips ? 0 : -1e6f, neurons);
+        o.neurons = neurons;
+        o.sparse = SPARSE_PREDICTED;
+        o.predictor = PREDICTOR_PLANES;
+        check_lossy(&o, &dense, &j, skips);
+        o.predictor = PREDICTOR_MLP;
+        check_lossy(&o, &dense, &j, skips);
+        unlink(neurons);
+    }
+    trace_free(&dense);
+    unlink(model);
+}
+
+static void test_threshold(void **state)
+{
+    (void)state;
+    static const struct made_model *const models[] = {&made_quantised, &made_types[1], &made_types[9]};
+    int32_t prompt[PROMPT];
+    struct job j = {prompt, PROMPT, 4, 4};
+    fill_prompt(prompt, PROMPT);
+    for (size_t m = 0; m < 2; m++) {
+        char model[MADE_NAME], neurons[MADE_NAME];
+        made_model_write(models[m], model);
+        struct cluster_options o = plain_options(model);
+        struct trace dense = run(&o, &j);
+        for (int skips = 0; skips < 2; skips++) {
+            write_neurons(model, models[m], ACT_SILU, 0, skips ? 0.05f : 0, 0, neurons);
+            o.neurons = neurons;
+            o.sparse = SPARSE_THRESHOLD;
+            check_lossy(&o, &dense, &j, skips);
+            unlink(neurons);
+        }
+        trace_free(&dense);
+        unlink(model);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_exact_is_dense),
+        cmocka_unit_test(test_any_set),
+        cmocka_unit_test(test_predicted),
+        cmocka_unit_test(test_threshold),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
