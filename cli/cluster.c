@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sysinfo.h>
-#include <unistd.h>
 #include <xxhash.h>
 
 #include "base/log.h"
@@ -94,22 +93,6 @@ static status hash_plan(const struct plan *p, uint64_t *hash)
     return ST_OK;
 }
 
-/* The neuron file that options name, or the one beside the model where there is one. */
-static status load_neurons(struct member *m)
-{
-    const char *named = m->o->neurons;
-    if (named && !*named)
-        return ST_OK;
-    char *path = named ? strdup(named) : neurons_path(m->o->model);
-    if (!path) {
-        log_error("out of memory for the neuron file's name");
-        return ST_NOMEM;
-    }
-    status st = named || access(path, F_OK) == 0 ? neurons_load(path, m->model, &m->neurons) : ST_OK;
-    free(path);
-    return st;
-}
-
 /* What ranks must agree in beside model and plan, as one line of text. */
 static void describe_settings(struct member *m)
 {
@@ -120,28 +103,13 @@ static void describe_settings(struct member *m)
     m->hello.settings_hash = XXH3_64bits(m->hello.settings, strlen(m->hello.settings));
 }
 
-/* Opens the model and its neuron file, and settles what is computed of it. */
-static status open_model(struct member *m)
-{
-    const struct cluster_options *o = m->o;
-    m->worker_options.predictor = o->predictor;
-    status st = model_load(o->model, &m->model);
-    if (!st)
-        st = load_neurons(m);
-    if (!st)
-        st = activation_settle(m->model, m->neurons, o->activation, &m->model->hp.activation);
-    if (!st)
-        st = sparse_mode_check(m->model, m->neurons, o->sparse, &m->worker_options.predictor);
-    return st;
-}
-
 /* Everything up to the roll call: opens the files, makes the plan, computes the memory. */
 static status prepare(struct member *m)
 {
     const struct cluster_options *o = m->o;
     status st = kernels_select(o->kernels, &m->kernels);
     if (!st)
-        st = open_model(m);
+        st = model_of_options(o, &m->model, &m->neurons, &m->worker_options.predictor);
     if (!st)
         st = plan_of_options(o, m->model, m->neurons, m->transport->n_ranks, &m->plan);
     if (st)

@@ -18,6 +18,7 @@ struct cluster_options {
     const char *model;    /* path of the GGUF file, the same model on every rank */
     const char *plan;     /* path of a plan, NULL: made from split and shares */
     int split;            /* enum plan_split, or -1: unset */
+    bool down_at_stage;   /* the down projections lie on their layers' stages */
     const char *shares;   /* "3,1,...": a positive weight for each rank, NULL: equal ones */
     int ranks;            /* in-process ranks, 1 unless --ranks; ignored under mpirun */
     int threads;          /* per rank, 0: all that this rank may use */

@@ -16,7 +16,7 @@
 enum { EXIT_USAGE = 2 };
 
 enum key { KEY_PLAN = 256, KEY_SPLIT, KEY_SHARES, KEY_RANKS, KEY_RAM_BUDGET, KEY_KERNELS, KEY_SPARSE, KEY_PREDICTOR,
-           KEY_SKIP, KEY_ACTIVATION, KEY_NEURONS, KEY_TEMP, KEY_TOP_K,
+           KEY_SKIP, KEY_ACTIVATION, KEY_NEURONS, KEY_DOWN, KEY_TEMP, KEY_TOP_K,
            KEY_TOP_P, KEY_MIN_P, KEY_REPEAT_PENALTY, KEY_REPEAT_LAST };
 
 const struct cluster_options cluster_defaults = {.split = -1, .ranks = 1, .n_batch = 256};
@@ -129,31 +129,35 @@ static const struct argp_option cluster_options[] = {
     {NULL, 0, NULL, 0, "Ranks:", 3},
     {"ranks", KEY_RANKS, "N", 0, "without mpirun: run N ranks in this process", 3},
     {"split", KEY_SPLIT, "HOW", 0,
-     "stages: whole layers on each rank; shards: every layer's neurons over all ranks; both (default: shards)", 3},
+     "stages: whole layers on each rank; shards: every layer's neurons over all ranks; both; hot: both, "
+     "with the neurons that fire often on their layer's stage (default: shards)", 3},
     {"shares", KEY_SHARES, "A,B,...", 0, "how much each rank takes, e.g. 3,1 (default: all the same)", 3},
-    {"plan", KEY_PLAN, "FILE", 0, "obey this plan instead of --split and --shares", 3},
+    {"down", KEY_DOWN, "WHERE", 0,
+     "down projections: owners, with the other rows of their neurons (default), or all on their layer's stage", 3},
+    {"plan", KEY_PLAN, "FILE", 0, "obey this plan instead of --split, --shares and --down", 3},
     {"ram-budget", KEY_RAM_BUDGET, "SIZE", 0, "refuse to start if a rank needs more memory, e.g. 8G", 3},
     {0},
 };
 
 static error_t parse_split(struct argp_state *state, const char *arg, int *split)
 {
-    static const char *const names[] = {[SPLIT_STAGES] = "stages", [SPLIT_SHARDS] = "shards", [SPLIT_BOTH] = "both"};
-    for (int i = 0; i < 3; i++) {
+    static const char *const names[] = {[SPLIT_STAGES] = "stages", [SPLIT_SHARDS] = "shards", [SPLIT_BOTH] = "both",
+                                        [SPLIT_HOT] = "hot"};
+    for (int i = 0; i < 4; i++) {
         if (strcmp(arg, names[i]) == 0) {
             *split = i;
             return 0;
         }
     }
-    return option_wrong(state, "--split takes stages, shards or both, not '%s'", arg);
+    return option_wrong(state, "--split takes stages, shards, both or hot, not '%s'", arg);
 }
 
 static error_t check_cluster(struct argp_state *state, const struct cluster_options *o)
 {
     if (!o->model)
         return option_wrong(state, "no model given (-m FILE)");
-    if (o->plan && (o->split >= 0 || o->shares))
-        return option_wrong(state, "--plan stands instead of --split and --shares: give one or the other");
+    if (o->plan && (o->split >= 0 || o->shares || o->down_at_stage))
+        return option_wrong(state, "--plan stands instead of --split, --shares and --down: give one or the other");
     return 0;
 }
 
@@ -203,6 +207,11 @@ static error_t parse_cluster(int key, char *arg, struct argp_state *state)
         break;
     case KEY_SPLIT:
         e = parse_split(state, arg, &o->split);
+        break;
+    case KEY_DOWN:
+        o->down_at_stage = strcmp(arg, "stage") == 0;
+        if (!o->down_at_stage && strcmp(arg, "owners") != 0)
+            e = option_wrong(state, "--down takes owners or stage, not '%s'", arg);
         break;
     case KEY_SHARES:
         o->shares = arg;

@@ -1,4 +1,4 @@
-/* hearth plan: shows or checks which rank holds what. */
+/* hearth plan: shows or checks which rank holds what, and how often that fires. */
 #include <stdlib.h>
 #include "base/log.h"
 #include "cli/command.h"
@@ -7,11 +7,21 @@
 #include "cli/topology.h"
 #include "worker/worker.h"
 
+struct planned {
+    struct cluster_options o;
+    enum table_format format; /* JSON: the plan itself */
+};
+
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
+    struct planned *planned = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
-        state->child_inputs[0] = state->child_inputs[1] = state->input;
+        state->child_inputs[0] = state->child_inputs[1] = &planned->o;
+        return 0;
+    case 'o':
+        if (!table_format_of(arg, &planned->format))
+            return option_wrong(state, "-o takes md, csv or json, not '%s'", arg);
         return 0;
     case ARGP_KEY_ARG:
         return option_wrong(state, "'%s' belongs to no option", arg);
@@ -46,83 +56,193 @@ static status count_ranks(const struct cluster_options *o, int *n_ranks)
     return ST_OK;
 }
 
-/* What rank `r` gets, and the memory that it will need; ST_BUDGET (logged) if that is more than it may use. */
-static status report_rank(const struct worker_options *w, const struct cluster_options *o, int r)
-{
-    const struct plan *p = w->plan;
+/* Neurons, and how many of them fire at a token, on average; 0: nobody has counted. */
+struct heat {
+    double neurons, live;
+};
+
+/* What a rank has of the model. */
+struct holding {
+    int first, last;          /* its stage */
+    int64_t neurons, rows;
+    int ranges;               /* of neurons */
+    struct heat stage, shard; /* of its neurons in layers of its stage, and in others' */
+    double all_live;          /* of all ranks' neurons */
     struct worker_memory need;
-    int64_t neurons = 0;
-    int first, last;
-    status st = worker_memory(w, r, &need);
-    if (st != ST_OK)
-        return st;
-    plan_stage(p, r, &first, &last);
-    for (int l = 0; l < p->model.n_layers; l++)
-        neurons += plan_n_neurons(p, l, r);
-    char stage[48] = "no stage";
-    if (last > first)
-        snprintf(stage, sizeof stage, "stage of layers %d to %d", first, last - 1);
-    if (!o->quiet)
-        log_info("rank %d: %s, %lld neurons, %.1f MiB (weights %.1f, KV cache of %u tokens %.1f, buffers %.1f)", r,
-                 stage, (long long)neurons, mib(need.total), mib(need.weights), w->n_ctx, mib(need.kv),
-                 mib(need.buffers));
-    if (o->ram_budget == 0 || need.total <= o->ram_budget)
-        return ST_OK;
-    log_error("rank %d needs %.1f MiB of memory, the budget is %.1f (--ram-budget)", r, mib(need.total),
-              mib(o->ram_budget));
-    return ST_BUDGET;
+};
+
+/* Adds a layer's neurons to what a rank holds. fired [d_ff]: NULL if nobody has counted. */
+static void add_layer(const struct plan *p, int layer, int rank, const float *fired, struct holding *h)
+{
+    const struct neuron_range *ranges;
+    struct heat *heat = p->layers[layer].stage == rank ? &h->stage : &h->shard;
+    int n = plan_neurons(p, layer, rank, &ranges);
+    h->ranges += n;
+    h->neurons += plan_n_neurons(p, layer, rank);
+    heat->neurons += (double)plan_n_neurons(p, layer, rank);
+    for (int64_t j = 0; j < p->model.d_ff && fired; j++)
+        h->all_live += fired[j];
+    for (int i = 0; i < n && fired; i++) {
+        for (int32_t j = ranges[i].begin; j < ranges[i].end; j++)
+            heat->live += fired[j];
+    }
 }
 
-static status report(const struct cluster_options *o, const struct model *m, const struct plan *p)
+static status rank_holds(const struct worker_options *w, int rank, struct holding *h)
 {
-    uint32_t n_ctx = plan_context(o, m);
-    struct worker_options w = {
-        .model = m, .plan = p, .n_threads = o->threads, .n_ctx = n_ctx,
-        .n_batch = o->n_batch < n_ctx ? o->n_batch : n_ctx,
-    };
-    status st = kernels_select(o->kernels, &w.kernels);
-    for (int r = 0; r < p->n_ranks && st == ST_OK; r++)
-        st = report_rank(&w, o, r);
+    const struct plan *p = w->plan;
+    int64_t begin, end;
+    *h = (struct holding){0};
+    plan_stage(p, rank, &h->first, &h->last);
+    plan_rows(p, rank, w->model->hp.n_vocab, &begin, &end);
+    h->rows = end - begin;
+    for (int l = 0; l < p->model.n_layers; l++)
+        add_layer(p, l, rank, w->neurons ? w->neurons->layers[l].fired : NULL, h);
+    return worker_memory(w, rank, &h->need);
+}
+
+static void stage_text(const struct holding *h, const char *form, char *out, size_t n)
+{
+    snprintf(out, n, h->last > h->first ? form : "none", h->first, h->last - 1);
+}
+
+/* For people who asked for the plan itself: on standard error. */
+static void print_line(int rank, const struct worker_options *w, const struct holding *h)
+{
+    char stage[48], heat[64] = "";
+    stage_text(h, "layers %d to %d", stage, sizeof stage);
+    if (h->all_live > 0)
+        snprintf(heat, sizeof heat, " with %.1f %% of what fires", 100 * (h->stage.live + h->shard.live) / h->all_live);
+    log_info("rank %d: stage of %s, %lld neurons%s, %.1f MiB (weights %.1f, KV cache of %u tokens %.1f, buffers %.1f)",
+             rank, stage, (long long)h->neurons, heat, mib(h->need.total), mib(h->need.weights), w->n_ctx,
+             mib(h->need.kv), mib(h->need.buffers));
+}
+
+static json_t *percent(double part, double whole)
+{
+    return whole > 0 ? json_real(100 * part / whole) : json_null();
+}
+
+/* The share of neurons that fires, null if there are none or nobody has counted. */
+static json_t *live_percent(const struct heat *heat, const struct holding *h)
+{
+    return percent(heat->live, h->all_live > 0 ? heat->neurons : 0);
+}
+
+static json_t *table_row(int rank, const struct plan *p, const struct holding *h)
+{
+    char stage[48];
+    const double all = (double)p->model.n_layers * (double)p->model.d_ff, held = (double)h->neurons;
+    stage_text(h, "%d-%d", stage, sizeof stage);
+    return json_pack("{si ss sI so so so so si sI sf sf sf sf}", "rank", rank, "stage", stage, "neurons",
+                     (json_int_t)h->neurons, "neurons_percent", percent(held, all), "fired_percent",
+                     percent(h->stage.live + h->shard.live, h->all_live), "stage_live_percent",
+                     live_percent(&h->stage, h), "shard_live_percent", live_percent(&h->shard, h), "ranges", h->ranges,
+                     "rows", (json_int_t)h->rows, "weights_mib", mib(h->need.weights), "kv_mib", mib(h->need.kv),
+                     "buffers_mib", mib(h->need.buffers), "total_mib", mib(h->need.total));
+}
+
+/* A row or a line for each rank. ST_BUDGET (logged) if one needs more memory than it may use. */
+static status report(const struct planned *planned, const struct worker_options *w, json_t *rows)
+{
+    const struct cluster_options *o = &planned->o;
+    for (int r = 0; r < w->plan->n_ranks; r++) {
+        struct holding h;
+        status st = rank_holds(w, r, &h);
+        if (st != ST_OK)
+            return st;
+        if (planned->format != TABLE_JSON && json_array_append_new(rows, table_row(r, w->plan, &h)) != 0) {
+            log_error("no memory for the table");
+            return ST_NOMEM;
+        }
+        if (planned->format == TABLE_JSON && !o->quiet)
+            print_line(r, w, &h);
+        if (o->ram_budget > 0 && h.need.total > o->ram_budget) {
+            log_error("rank %d needs %.1f MiB of memory, the budget is %.1f (--ram-budget)", r, mib(h.need.total),
+                      mib(o->ram_budget));
+            return ST_BUDGET;
+        }
+    }
+    return ST_OK;
+}
+
+static status print_plan(const struct plan *p)
+{
+    char *text = plan_format(p);
+    if (!text) {
+        log_error("no memory for the plan's text");
+        return ST_NOMEM;
+    }
+    puts(text);
+    free(text);
+    return ST_OK;
+}
+
+static status show(const struct planned *planned, const struct worker_options *w)
+{
+    json_t *rows = json_array();
+    status st = report(planned, w, rows);
+    if (st == ST_OK)
+        st = planned->format == TABLE_JSON ? print_plan(w->plan) : table_print(stdout, rows, planned->format);
+    json_decref(rows);
     return st;
+}
+
+/* Opens and plans what the options say, for memory to be computed by. */
+static status plan_ranks(const struct planned *planned, struct model **m, struct neurons **n, struct plan **p,
+                         struct worker_options *w)
+{
+    const struct cluster_options *o = &planned->o;
+    int n_ranks;
+    status st = count_ranks(o, &n_ranks);
+    if (st == ST_OK)
+        st = model_of_options(o, m, n, &w->predictor);
+    if (st == ST_OK)
+        st = plan_of_options(o, *m, *n, n_ranks, p);
+    if (st == ST_OK)
+        st = kernels_select(o->kernels, &w->kernels);
+    if (st != ST_OK)
+        return st;
+    w->model = *m;
+    w->neurons = *n;
+    w->plan = *p;
+    w->sparse = o->sparse;
+    w->skip_share = o->skip;
+    w->n_ctx = plan_context(o, *m);
+    w->n_batch = o->n_batch < w->n_ctx ? o->n_batch : w->n_ctx;
+    return ST_OK;
 }
 
 status command_plan(const struct launch *launch, int argc, char **argv)
 {
+    static const struct argp_option options[] = {
+        {"output", 'o', "FORMAT", 0, "json: the plan itself (default); md or csv: a table of what each rank gets", 0},
+        {0},
+    };
     static const struct argp_child children[] = {{&argp_cluster, 0, NULL, 0}, {&argp_context, 0, NULL, 0}, {0}};
     static const struct argp argp = {
-        .parser = parse, .children = children,
+        .options = options, .parser = parse, .children = children,
         .doc = "Print the plan that these options make, as JSON: which rank holds what of the model. With --plan, "
                "check that plan against the model and print it. What each rank gets, and the memory that it will need, "
-               "goes to standard error.\vExample: hearth plan -m model.gguf --ranks 2 --shares 3,1 > plan.json"};
-    struct cluster_options o = cluster_defaults;
+               "goes to standard error; -o md prints that as a table instead of the plan.\v"
+               "Example: hearth plan -m model.gguf --ranks 2 --shares 3,1 > plan.json"};
+    struct planned planned = {.o = cluster_defaults, .format = TABLE_JSON};
+    struct worker_options w = {0};
     struct model *m = NULL;
+    struct neurons *n = NULL;
     struct plan *p = NULL;
-    char *text = NULL;
-    int n_ranks;
-    o.ranks = 0;
-    status st = options_parse(&argp, launch, argc, argv, &o);
+    planned.o.ranks = 0;
+    status st = options_parse(&argp, launch, argc, argv, &planned);
     if (st != ST_OK || launch->rank > 0)
         return st;
-    st = count_ranks(&o, &n_ranks);
-    if (st == ST_OK)
-        st = model_load(o.model, &m);
-    if (st == ST_OK)
-        st = plan_of_options(&o, m, NULL, n_ranks, &p);
-    if (st != ST_OK)
-        goto done;
-    text = plan_format(p);
-    if (!text) {
-        log_error("no memory for the plan's text");
-        st = ST_NOMEM;
-        goto done;
+    st = plan_ranks(&planned, &m, &n, &p, &w);
+    if (st == ST_OK) {
+        topology_settle(launch, p->n_ranks, &planned.o.threads); /* memory depends on the threads a little */
+        w.n_threads = planned.o.threads;
+        st = show(&planned, &w);
     }
-    topology_settle(launch, n_ranks, &o.threads); /* memory depends on the threads a little */
-    st = report(&o, m, p);
-    if (st == ST_OK)
-        puts(text);
-done:
-    free(text);
     plan_free(p);
+    neurons_free(n);
     model_free(m);
     return st;
 }

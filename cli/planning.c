@@ -1,6 +1,9 @@
 #include "cli/planning.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 #include "base/log.h"
 #include "cli/options.h"
 
@@ -17,7 +20,68 @@ void plan_model_of(const struct model *m, struct plan_model *out)
     snprintf(out->architecture, sizeof out->architecture, "%s", m->hp.arch_name);
 }
 
-static status make_plan(const struct cluster_options *o, const struct plan_model *model, int n_ranks, struct plan **out)
+/* The neuron file that options name, or the one beside the model where there is one. */
+static status load_neurons(const struct cluster_options *o, const struct model *m, struct neurons **out)
+{
+    const char *named = o->neurons;
+    if (named && !*named)
+        return ST_OK;
+    char *path = named ? strdup(named) : neurons_path(o->model);
+    if (!path) {
+        log_error("out of memory for the neuron file's name");
+        return ST_NOMEM;
+    }
+    status st = named || access(path, F_OK) == 0 ? neurons_load(path, m, out) : ST_OK;
+    free(path);
+    return st;
+}
+
+status model_of_options(const struct cluster_options *o, struct model **model, struct neurons **neurons,
+                        enum predictor *predictor)
+{
+    struct model *m = NULL;
+    struct neurons *n = NULL;
+    enum predictor p = o->predictor;
+    status st = model_load(o->model, &m);
+    if (!st)
+        st = load_neurons(o, m, &n);
+    if (!st)
+        st = activation_settle(m, n, o->activation, &m->hp.activation);
+    if (!st)
+        st = sparse_mode_check(m, n, o->sparse, &p);
+    if (st) {
+        neurons_free(n);
+        model_free(m);
+        return st;
+    }
+    *model = m;
+    *neurons = n;
+    *predictor = p;
+    return ST_OK;
+}
+
+static status make_hot_plan(const struct plan_model *model, const struct neurons *n, int n_ranks, const double *shares,
+                            struct plan **out)
+{
+    if (!n) {
+        log_error("--split hot needs to know how often neurons fire: make a neuron file with `hearth prepare`, or name "
+                  "it with --neurons");
+        return ST_USAGE;
+    }
+    const float **fired = malloc((size_t)n->n_layers * sizeof *fired);
+    if (!fired) {
+        log_error("no memory for %d layers", n->n_layers);
+        return ST_NOMEM;
+    }
+    for (int l = 0; l < n->n_layers; l++)
+        fired[l] = n->layers[l].fired;
+    status st = plan_make_hot(model, n_ranks, shares, fired, out);
+    free(fired);
+    return st;
+}
+
+static status make_plan(const struct cluster_options *o, const struct plan_model *model, const struct neurons *neurons,
+                        int n_ranks, struct plan **out)
 {
     double shares[PLAN_MAX_RANKS];
     int n_shares = n_ranks;
@@ -29,17 +93,21 @@ static status make_plan(const struct cluster_options *o, const struct plan_model
         return ST_USAGE;
     }
     enum plan_split split = o->split >= 0 ? (enum plan_split)o->split : SPLIT_SHARDS;
-    return plan_make(model, split, n_ranks, o->shares ? shares : NULL, out);
+    const double *given = o->shares ? shares : NULL;
+    st = split == SPLIT_HOT ? make_hot_plan(model, neurons, n_ranks, given, out)
+                            : plan_make(model, split, n_ranks, given, out);
+    if (st == ST_OK && o->down_at_stage)
+        plan_set_down(*out, true);
+    return st;
 }
 
 status plan_of_options(const struct cluster_options *o, const struct model *m, const struct neurons *neurons,
                        int n_ranks, struct plan **out)
 {
-    (void)neurons;
     struct plan_model model;
     struct plan *p;
     plan_model_of(m, &model);
-    status st = o->plan ? plan_load(o->plan, &p) : make_plan(o, &model, n_ranks, &p);
+    status st = o->plan ? plan_load(o->plan, &p) : make_plan(o, &model, neurons, n_ranks, &p);
     if (st != ST_OK)
         return st;
     st = plan_check(p, &model, n_ranks);

@@ -10,9 +10,15 @@
 /* What a plan for this model must agree with. */
 void plan_model_of(const struct model *m, struct plan_model *out);
 
-/* Reads o->plan, or makes a plan from o->split (unset: shards) and o->shares, and checks it against the model and the
- * number of ranks. `neurons` (NULL: none) says how hot neurons are, which SPLIT_HOT needs. ST_USAGE if the shares are
- * not as many as the ranks; errors of plan.h. All are logged. */
+/* Opens the model and the neuron file that options name, or else the one beside the model if it is there (*neurons is
+ * NULL if not), and settles the activation (in *model), whether the model can run in the mode, and which predictor is
+ * used. Errors of model.h, neurons.h and mode.h, logged. */
+status model_of_options(const struct cluster_options *o, struct model **model, struct neurons **neurons,
+                        enum predictor *predictor);
+
+/* Reads o->plan, or makes a plan from o->split (unset: shards), o->shares and o->down_at_stage, and checks it against
+ * the model and the number of ranks. `neurons` (NULL: none) says how often neurons fire, which SPLIT_HOT needs.
+ * ST_USAGE if the shares are not as many as the ranks; errors of plan.h. All are logged. */
 status plan_of_options(const struct cluster_options *o, const struct model *m, const struct neurons *neurons,
                        int n_ranks, struct plan **out);
 

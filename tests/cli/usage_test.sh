@@ -38,7 +38,10 @@ refuses 2 "*--top-p takes*'1.5'*" run -m x -p x --top-p 1.5
 refuses 2 "*--ram-budget takes*'8X'*" run -m x -p x --ram-budget 8X
 refuses 2 "*--ram-budget takes*'-8G'*" run -m x -p x --ram-budget -8G
 refuses 2 "*--split takes*'halves'*" run -m x -p x --split halves
+refuses 2 "*--down takes*'there'*" run -m x -p x --down there
 refuses 2 "*--plan stands instead*" run -m x -p x --plan p --shares 1,1
+refuses 2 "*--plan stands instead*" plan -m x --plan p --down stage
+refuses 2 "*-o takes*'xml'*" plan -m x -o xml
 refuses 2 "*'loose' belongs to no option*" run -m x -p x loose
 refuses 2 "*-c takes*'3'*" perplexity -m x -p x -c 3
 refuses 2 "*-o takes*'xml'*" bench -m x -o xml
