@@ -16,7 +16,10 @@ static bool equals(struct gguf_string s, const char *word)
 
 static status read_bpe(struct tokenizer *t, const struct gguf *g)
 {
-    struct gguf_string pre = {"default", 7};
+    struct gguf_string pre = {"default", 7}, arch;
+    /* Files of OPT come from a converter that names no pre-tokenizer; the model's is GPT-2's. */
+    if (gguf_get_string(g, "general.architecture", &arch) && equals(arch, "opt"))
+        pre = (struct gguf_string){"gpt-2", 5};
     gguf_get_string(g, "tokenizer.ggml.pre", &pre);
     status s = pretokenizer_create(pre.at, pre.n, gguf_path(g), &t->pre, &t->ignore_merges, &t->add_bos);
     if (s == ST_OK)

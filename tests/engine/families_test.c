@@ -181,6 +181,35 @@ static void test_predicted(void **state)
     run_entries(true);
 }
 
+static int32_t *encode(const char *file, const char *text, size_t *n)
+{
+    char path[512];
+    int32_t *ids;
+    struct gguf *g;
+    struct tokenizer *t;
+    snprintf(path, sizeof path, TEST_DATA "/%s", file);
+    assert_int_equal(gguf_open(path, &g), ST_OK);
+    assert_int_equal(tokenizer_create(g, &t), ST_OK);
+    assert_int_equal(tokenizer_encode(t, text, strlen(text), true, true, &ids, n), ST_OK);
+    tokenizer_free(t);
+    gguf_close(g);
+    return ids;
+}
+
+/* OPT's files as PowerInfer's converter writes them name no pre-tokenizer: it is GPT-2's. */
+static void test_opt_tokens(void **state)
+{
+    (void)state;
+    const char *text = "the <s> they're in 123123?! \n\n $5 and";
+    size_t n, n_named;
+    int32_t *ids = encode("family-opt-sparse.gguf", text, &n), *named = encode("family-opt.gguf", text, &n_named);
+    assert_int_equal(n, n_named);
+    assert_memory_equal(ids, named, n * sizeof *ids);
+    assert_int_equal(ids[0], 317); /* <s>: as the file asks */
+    free(ids);
+    free(named);
+}
+
 static void refused(const char *file, const struct cluster_options *changes, status expected, const char *line)
 {
     static struct log_catcher caught;
@@ -216,6 +245,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_dense_and_exact),
         cmocka_unit_test(test_predicted),
+        cmocka_unit_test(test_opt_tokens),
         cmocka_unit_test(test_what_cannot_run),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -695,12 +695,10 @@ static void per_layer_arrays_must_agree(void **state)
                    "and 1", .without = "attention.head_count_kv", .kv_of_layers = {KV, 1});
 }
 
-static void survives_every_flipped_bit(void **state)
+static void survive_flipped_bits(const struct recipe *r)
 {
-    (void)state;
     struct gguf_writer w;
-    struct recipe r = {.arch = "llama"};
-    write_model(&w, &r);
+    write_model(&w, r);
     int refused = 0;
     for (size_t bit = 0; bit < w.header_bytes * 8; bit++) {
         struct gguf *g;
@@ -718,6 +716,14 @@ static void survives_every_flipped_bit(void **state)
     }
     assert_true(refused > (int)w.header_bytes * 4);
     gguf_writer_free(&w);
+}
+
+static void survives_every_flipped_bit(void **state)
+{
+    (void)state;
+    survive_flipped_bits(&(struct recipe){.arch = "llama"});
+    for (int i = 0; i < FAMILIES; i++)
+        survive_flipped_bits(&families[i]);
 }
 
 static void every_failed_allocation_is_no_memory(void **state)
