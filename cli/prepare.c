@@ -411,7 +411,7 @@ static status lead(struct prepare *p)
         fitted_layer_free(&fitted[i]);
     free(fitted);
     if (st == ST_CANCELLED)
-        log_error("stopped; the same command goes on from here");
+        log_info("stopped; the same command goes on from here");
     return st;
 }
 

@@ -2,7 +2,6 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include "base/clock.h"
 #include "base/log.h"
 
 status counter_start(struct counter *c, struct part *part, enum activation activation, uint64_t window_tokens,
@@ -11,7 +10,7 @@ status counter_start(struct counter *c, struct part *part, enum activation activ
     const struct part_shape *s = part_shape(part);
     const int layers = s->last - s->first;
     *c = (struct counter){.part = part, .activation = activation, .window_tokens = window_tokens, .stride = stride,
-                          .counted = part_state(part)->windows, .saved_s = clock_s(),
+                          .counted = part_state(part)->windows,
                           .seen = malloc(((size_t)layers + 1) * sizeof *c->seen)};
     if (!c->seen) {
         log_error("no memory to count %d layers", layers);
@@ -64,10 +63,7 @@ static void save_window(struct counter *c, int layer)
         return;
     if (seen / c->window_tokens > state->windows)
         state->windows = seen / c->window_tokens;
-    if (clock_s() - c->saved_s < checkpoint_every_s)
-        return;
-    status st = part_save(c->part);
-    c->saved_s = clock_s();
+    status st = part_due(c->part) ? part_save(c->part) : ST_OK;
     if (st)
         fail(c, st);
 }

@@ -18,7 +18,6 @@ struct counter {
     uint64_t stride;           /* every so many tokens one is kept as a sample */
     uint64_t counted;          /* windows that the checkpoint held at the start: seen again, they do not count */
     bool saves;                /* saves the checkpoint by itself after a window: no other thread knows when one ends */
-    double saved_s;            /* when that was */
     uint64_t *seen;            /* [layers] tokens, from the text's beginning */
     _Atomic int failed;        /* the first status that was not ST_OK */
 };
@@ -30,8 +29,5 @@ void counter_stop(struct counter *c);
 /* cluster_options.observe; `arg` is the counter. */
 void counter_observe(void *arg, int layer, uint32_t n, const float *x /* [n, d_model] */,
                      const float *h /* [n, d_ff] */);
-
-/* Seconds between checkpoints. */
-static const double checkpoint_every_s = 5;
 
 #endif

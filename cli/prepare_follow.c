@@ -5,7 +5,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "cli/prepare.h"
-#include "cli/prepare_count.h"
 #include "cli/whole_file.h"
 
 struct follower {

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
+#include "base/clock.h"
 #include "base/log.h"
 #include "kernels/layout.h"
 
@@ -34,6 +35,7 @@ struct part {
     char *path;
     int fd;
     uint64_t generation;
+    double saved_s, saving_s; /* when the state was saved last, and how long that took */
     uint64_t end;         /* where the next fitted layer goes */
     uint8_t *bytes;       /* [state_bytes] the fixed fields, then the arrays */
     struct part_state state;
@@ -134,6 +136,7 @@ status part_save(struct part *p)
     uint64_t at = PAGE + (p->generation + 1) % 2 * slot_bytes(&p->shape);
     memcpy(p->bytes, &p->state, sizeof p->state);
     struct state_header h = {.generation = p->generation + 1, .hash = state_hash(p, p->generation + 1)};
+    double began_s = clock_s();
     /* What the state speaks of must be on the disk before it. */
     if (fdatasync(p->fd) != 0)
         return io_failed(p, "write");
@@ -142,8 +145,12 @@ status part_save(struct part *p)
         st = write_at(p, &h, sizeof h, at);
     if (!st)
         p->generation++;
+    p->saved_s = clock_s();
+    p->saving_s = p->saved_s - began_s;
     return st;
 }
+
+bool part_due(const struct part *p) { return clock_s() - p->saved_s >= 50 * p->saving_s; }
 
 /* Whether what a state says can be. */
 static bool plausible(const struct part *p, uint64_t file_bytes)

@@ -68,6 +68,8 @@ const struct part_shape *part_shape(const struct part *p);
 struct part_state *part_state(struct part *p); /* the caller's to change */
 /* Writes the state. ST_IO, logged. */
 status part_save(struct part *p);
+/* Whether it is time to save again: saving may take a fiftieth of the time. */
+bool part_due(const struct part *p);
 /* Bytes of disk that a part of this shape takes at least. */
 uint64_t part_bytes(const struct part_shape *s);
 

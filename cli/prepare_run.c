@@ -1,13 +1,12 @@
 /* The runs of the model that `hearth prepare` makes. */
 #include <math.h>
 #include <stdio.h>
-#include "base/clock.h"
 #include "base/log.h"
 #include "cli/prepare.h"
 #include "cli/prepare_count.h"
 #include "placement/plan.h"
 
-enum { TRIAL_WINDOWS = 4 }; /* that tell one activation from another: the wrong one's perplexity is many times higher */
+enum { TRIAL_WINDOWS = 2 }; /* that tell one activation from another: the wrong one's perplexity is many times higher */
 
 /* The options of a run. */
 static struct cluster_options run_options(const struct prepare *p, const struct task_run *how, struct counter *counter)
@@ -58,7 +57,6 @@ struct scoring {
     size_t begin, end;
     struct score *score;  /* grows by every window */
     bool count;           /* they are counted too */
-    double saved_s;
 };
 
 static status note_window(struct scoring *s, size_t window)
@@ -67,9 +65,8 @@ static status note_window(struct scoring *s, size_t window)
     snprintf(note, sizeof note, "perplexity %.4f", score_perplexity(s->score));
     progress_note(&s->p->progress, s->what, window + 1, s->end, note);
     status asked = prepare_asked_to_stop();
-    if (!asked && window + 1 < s->end && clock_s() - s->saved_s < checkpoint_every_s)
+    if (!asked && window + 1 < s->end && !part_due(s->p->part))
         return ST_OK;
-    s->saved_s = clock_s();
     status st = prepare_save(s->p);
     return st ? st : asked;
 }
@@ -90,7 +87,6 @@ static status window_scored_here(void *arg, size_t window, const struct score *m
 static status score_in(void *arg, struct cluster *c)
 {
     struct scoring *s = arg;
-    s->saved_s = clock_s();
     progress_note(&s->p->progress, s->what, s->begin, s->end, "");
     return windows_score(c, &s->p->windows, s->begin, s->end, window_scored_here, s);
 }
