@@ -2,6 +2,7 @@
 #include "cli/inspect.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -97,23 +98,56 @@ static json_t *layer_json(const struct neurons *n, int i)
 
 static json_t *decimal(bool there, double v) { return there ? json_sprintf("%.3f", v) : json_null(); }
 
+/* Adds the columns of a predictor, "planes_recall" and so on; empty in a layer that has none. */
+static void add_quality(json_t *row, const char *name, bool there, const struct predictor_quality *q)
+{
+    const struct {
+        const char *name;
+        float value;
+    } columns[] = {{"recall", q->recall}, {"precision", q->precision}, {"accuracy", q->accuracy},
+                   {"flagged", q->flagged}};
+    for (size_t i = 0; i < sizeof columns / sizeof *columns; i++) {
+        char key[32];
+        snprintf(key, sizeof key, "%s_%s", name, columns[i].name);
+        json_object_set_new(row, key, decimal(there, (double)columns[i].value));
+    }
+}
+
+/* What some layer has, and so all rows have a column for. */
+struct columns {
+    bool weight, bound, mlp;
+};
+
+static struct columns columns_of(const struct neurons *n)
+{
+    struct columns c = {0};
+    for (int i = 0; i < n->n_layers; i++) {
+        c.weight |= n->layers[i].weight != NULL;
+        c.bound |= n->layers[i].bound != NULL;
+        c.mlp |= n->layers[i].fc1.data != NULL;
+    }
+    return c;
+}
+
 /* A layer as a row of a table, for people. */
-static json_t *layer_row(const struct neurons *n, int i)
+static json_t *layer_row(const struct neurons *n, int i, struct columns c)
 {
     const struct neuron_layer *l = &n->layers[i];
-    const bool planes = l->bound, mlp = l->fc1.data;
+    const int step = (int)lround((double)n->skip_share * (SKIP_STEPS + 1)) - 1;
     double never, often;
-    char size[32] = "";
     count_extremes(n, l, &never, &often);
-    if (mlp)
-        snprintf(size, sizeof size, "%" PRId64, l->fc1.rows);
-    return json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:I, s:o, s:o, s:o}", "layer", i, "live",
-                     decimal(true, (double)l->live), "never", decimal(true, never), "often", decimal(true, often),
-                     "planes_recall", decimal(planes, (double)l->planes.recall), "planes_precision",
-                     decimal(planes, (double)l->planes.precision), "planes_accuracy",
-                     decimal(planes, (double)l->planes.accuracy), "mlp_rank", size, "mlp_bytes",
-                     (json_int_t)mlp_bytes(l), "mlp_recall", decimal(mlp, (double)l->mlp.recall), "mlp_precision",
-                     decimal(mlp, (double)l->mlp.precision), "mlp_accuracy", decimal(mlp, (double)l->mlp.accuracy));
+    json_t *row = json_pack("{s:i, s:o, s:o, s:o}", "layer", i, "live", decimal(true, (double)l->live), "never",
+                            decimal(true, never), "often", decimal(true, often));
+    if (c.weight && step >= 0)
+        json_object_set_new(row, "skip_below", l->weight ? json_sprintf("%.4g", (double)l->skip[step]) : json_null());
+    if (c.bound)
+        add_quality(row, "planes", l->bound, &l->planes);
+    if (c.mlp) {
+        json_object_set_new(row, "mlp_rank", json_integer(l->fc1.data ? (json_int_t)l->fc1.rows : 0));
+        json_object_set_new(row, "mlp_bytes", json_integer((json_int_t)mlp_bytes(l)));
+        add_quality(row, "mlp", l->fc1.data, &l->mlp);
+    }
+    return row;
 }
 
 static json_t *perplexity(float v) { return v > 0 ? json_real((double)v) : json_null(); }
@@ -190,8 +224,9 @@ status inspect_neurons(const char *path, int format)
     if (st != ST_OK)
         return st;
     json_t *layers = json_array();
+    const struct columns c = columns_of(n);
     for (int i = 0; i < n->n_layers; i++)
-        json_array_append_new(layers, format == TABLE_JSON ? layer_json(n, i) : layer_row(n, i));
+        json_array_append_new(layers, format == TABLE_JSON ? layer_json(n, i) : layer_row(n, i, c));
     st = print(path, neurons_summary(n), layers, n->n_layers, format);
     neurons_free(n);
     return st;

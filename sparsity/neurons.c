@@ -286,9 +286,9 @@ static status check_model(const struct neurons *n, const char *where, const stru
 {
     uint64_t hash = gguf_hash(model->file);
     if (n->model_hash != hash) {
-        log_error("%s: made for another model (hash %016" PRIx64 ", %" PRIu64 " bytes) than %s (hash %016" PRIx64 ", %"
-                  PRIu64 " bytes): make a new one with `hearth prepare -m %s -f TEXT`", where, n->model_hash,
-                  n->model_bytes, gguf_path(model->file), hash, gguf_file_bytes(model->file), gguf_path(model->file));
+        log_error("%s: made for another model (hash %016" PRIx64 ") than %s (hash %016" PRIx64 "): make a new one with "
+                  "`hearth prepare -m %s -f TEXT`", where, n->model_hash, gguf_path(model->file), hash,
+                  gguf_path(model->file));
         return ST_MISMATCH;
     }
     const struct hparams *hp = &model->hp;
