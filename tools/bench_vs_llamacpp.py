@@ -244,7 +244,9 @@ def write_report(args, rows, ranks, first_token_s):
             f" cache: {first_token_s:.2f} s (goal: under 1 s).",
         ]
     args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.write_text("\n\n".join(parts) + "\n")
+    page = args.output.read_text() if args.output.exists() else ""
+    at = page.find("\n## Only the neurons that fire\n") # bench_sparse.py writes that part
+    args.output.write_text("\n\n".join(parts) + "\n" + (page[at:] if at >= 0 else ""))
     say(f"wrote {args.output}")
 
 
