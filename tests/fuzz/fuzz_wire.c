@@ -1,6 +1,7 @@
 /* Every wire decoder. The first byte picks the message and the limits; the rest is the message, which is copied to an
  * aligned block of exactly its size; or, since exact sizes are hard to guess, what a valid message is changed by. What
  * decodes is read to its last byte, as its users do. */
+#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +38,9 @@ static void use_step(const struct wire_step *s, const struct wire_limits *lim)
 static void use_ffn(const struct wire_ffn *f, const struct wire_limits *lim)
 {
     size_t n = (size_t)f->n_tokens * lim->d_model;
+    require(f->with_residual == (lim->residual && f->layer < lim->n_layers) && !f->residual == !f->with_residual);
+    if (f->residual)
+        read_all(f->residual, n * 4);
     if (f->f32)
         read_all(f->f32, n * 4);
     if (!f->codes)
@@ -46,11 +50,31 @@ static void use_ffn(const struct wire_ffn *f, const struct wire_limits *lim)
     read_all(f->scale, n / 32 * 4);
 }
 
+/* How many neurons the sender of ACTIVE has. */
+static uint32_t n_own(const struct wire_limits *lim)
+{
+    return lim->n_vocab / 2;
+}
+
+static void use_active(const struct wire_active *a, const struct wire_limits *lim)
+{
+    require(a->layer < lim->n_layers && a->n_tokens >= 1 && a->n_tokens <= lim->n_batch);
+    require(a->first[0] == 0 && a->first[a->n_tokens] == a->n_pairs);
+    for (uint32_t t = 0; t < a->n_tokens; t++) {
+        require(a->first[t] <= a->first[t + 1] && a->first[t + 1] <= a->n_pairs);
+        for (uint32_t i = a->first[t]; i < a->first[t + 1]; i++) {
+            require(a->index[i] < n_own(lim) && isfinite(a->value[i]));
+            require(i == a->first[t] || a->index[i - 1] < a->index[i]);
+        }
+    }
+}
+
 static void decode(int kind, uint8_t *in, size_t n, const struct wire_limits *lim)
 {
     struct wire_step step;
     struct wire_ffn ffn;
     struct wire_partial partial;
+    struct wire_active active;
     struct wire_logits logits;
     uint64_t held_bytes;
     struct wire_result result;
@@ -68,6 +92,8 @@ static void decode(int kind, uint8_t *in, size_t n, const struct wire_limits *li
         use_ffn(&ffn, lim);
     if (kind == WIRE_PARTIAL && wire_partial_decode(in, n, lim, &partial) == ST_OK)
         read_all(partial.sum, (size_t)partial.n_tokens * lim->d_model * 8);
+    if (kind == WIRE_ACTIVE && wire_active_decode(in, n, lim, n_own(lim), &active) == ST_OK)
+        use_active(&active, lim);
     if (kind == WIRE_LOGITS && wire_logits_decode(in, n, lim, lim->n_vocab / 2, &logits) == ST_OK)
         read_all(logits.values, (size_t)logits.n_tokens * logits.n_rows * 4);
     if (kind == WIRE_READY && wire_ready_decode(in, n, &held_bytes) == ST_OK)
@@ -77,9 +103,24 @@ static void decode(int kind, uint8_t *in, size_t n, const struct wire_limits *li
     if (kind == WIRE_SAMPLING && wire_sampling_decode(in, n, &sampling) == ST_OK)
         read_all(&sampling, sizeof sampling);
     if (kind == WIRE_HELLO && wire_hello_decode(in, n, &hello) == ST_OK)
-        require(memchr(hello.reason, 0, sizeof hello.reason) && memchr(hello.release, 0, sizeof hello.release));
+        require(memchr(hello.reason, 0, sizeof hello.reason) && memchr(hello.release, 0, sizeof hello.release) &&
+                memchr(hello.settings, 0, sizeof hello.settings));
     if (kind == WIRE_FAILED && wire_failed_decode(in, n, reason) == ST_OK)
         require(memchr(reason, 0, sizeof reason) != NULL);
+}
+
+/* Two live neurons for every token but the first. */
+static size_t encode_active(uint32_t n_tokens, const struct wire_limits *lim, uint8_t *out, size_t cap)
+{
+    struct wire_active a = {.id = 1, .n_tokens = n_tokens, .n_pairs = 2 * (n_tokens - 1)};
+    size_t size = wire_active_encode(&a, lim, out, cap);
+    for (uint32_t t = 0; t <= n_tokens && size; t++)
+        a.first[t] = t ? 2 * (t - 1) : 0;
+    for (uint32_t i = 0; i < a.n_pairs && size; i++) {
+        a.index[i] = 1 + i % 2;
+        a.value[i] = 1;
+    }
+    return size;
 }
 
 /* A valid message of n_tokens into `out`, which is zero. Returns its size. */
@@ -104,6 +145,8 @@ static size_t encode(int kind, uint32_t n_tokens, const struct wire_limits *lim,
         return wire_ffn_encode(&ffn, lim, out, cap);
     case WIRE_PARTIAL:
         return wire_partial_encode(&partial, lim, out, cap);
+    case WIRE_ACTIVE:
+        return encode_active(n_tokens, lim, out, cap);
     case WIRE_LOGITS:
         logits.n_tokens = n_tokens < WIRE_LOGIT_TOKENS ? n_tokens : WIRE_LOGIT_TOKENS;
         return wire_logits_encode(&logits, lim, out, cap);
@@ -150,12 +193,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     static const struct wire_limits limits[] = {
         {.n_batch = 4, .n_ctx = 64, .n_vocab = 300, .n_layers = 3, .d_model = 32},
         {.n_batch = 256, .n_ctx = 4096, .n_vocab = 49152, .n_layers = 30, .d_model = 20},
+        {.n_batch = 3, .n_ctx = 64, .n_vocab = 8, .n_layers = 3, .d_model = 64, .residual = true},
     };
     struct log_catcher quiet;
     if (n < 1)
         return 0;
     log_catch(&quiet);
-    (data[0] & 64 ? decode_changed : decode_as_is)(data[0] % 64 % WIRE_KINDS, data + 1, n - 1, &limits[data[0] / 128]);
+    int which = data[0] % 64;
+    const struct wire_limits *lim = &limits[which / WIRE_KINDS % 3];
+    (data[0] & 64 ? decode_changed : decode_as_is)(which % WIRE_KINDS, data + 1, n - 1, lim);
     log_catch(NULL);
     return 0;
 }
