@@ -3,8 +3,9 @@
  *
  * Byte-level BPE (tokenizer.ggml.model "gpt2": Sennrich et al. 2016, with the pre-tokenizers gpt-2, llama-bpe, smollm,
  * qwen2, falcon as PCRE2 patterns) and SentencePiece BPE with byte fallback (model "llama": Kudo and Richardson 2018).
- * A file that names no pre-tokenizer gets `default`, one of OPT gpt-2. Token ids equal llama.cpp's (but see pretokenize.c
- * on characters newer than PCRE2's tables). Input text may hold any bytes, NUL and broken UTF-8 included. */
+ * A file that names no pre-tokenizer gets `default`, one of OPT gpt-2. Token ids equal llama.cpp's (but see
+ * pretokenize.c on characters newer than PCRE2's tables). Input text may hold any bytes, NUL and broken UTF-8
+ * included. */
 #ifndef HEARTH_MODEL_TOKENIZER_H
 #define HEARTH_MODEL_TOKENIZER_H
 

@@ -5,29 +5,42 @@
 #include <math.h>
 
 #include "base/log.h"
+#include "cli/planning.h"
+#include "tests/engine/made_model.h"
 
 struct way {
     int ranks, split;
     uint32_t n_batch;
-    enum sparse_mode sparse;
+    enum sparse_mode sparse; /* of those that are not run as predicted */
     const char *kernels;
+    bool down; /* all down projections at the stages */
 };
 
-/* Dense and predicted, in these cuts; what a cut changes would be a bit, and those are compared exactly. */
+/* As long as units of neurons are whole, no way changes a bit. */
 static const struct way ways[] = {
-    {1, SPLIT_SHARDS, 256, SPARSE_DENSE, NULL},
-    {1, SPLIT_SHARDS, 256, SPARSE_EXACT, NULL},
-    {1, SPLIT_SHARDS, 5, SPARSE_EXACT, "scalar"},
-    {2, SPLIT_SHARDS, 7, SPARSE_DENSE, NULL},
-    {3, SPLIT_SHARDS, 256, SPARSE_EXACT, NULL},
-    {4, SPLIT_SHARDS, 1, SPARSE_DENSE, NULL},
-    {4, SPLIT_SHARDS, 9, SPARSE_EXACT, NULL},
-    {2, SPLIT_STAGES, 256, SPARSE_DENSE, NULL},
-    {2, SPLIT_STAGES, 6, SPARSE_EXACT, NULL},
-    {2, SPLIT_BOTH, 11, SPARSE_EXACT, NULL},
+    {1, SPLIT_SHARDS, 256, SPARSE_DENSE, NULL, false},
+    {1, SPLIT_SHARDS, 256, SPARSE_EXACT, NULL, false},
+    {1, SPLIT_SHARDS, 5, SPARSE_EXACT, "scalar", false},
+    {2, SPLIT_SHARDS, 7, SPARSE_DENSE, NULL, false},
+    {3, SPLIT_SHARDS, 256, SPARSE_EXACT, NULL, false},
+    {4, SPLIT_SHARDS, 1, SPARSE_DENSE, NULL, false},
+    {4, SPLIT_SHARDS, 9, SPARSE_EXACT, NULL, false},
+    {2, SPLIT_STAGES, 256, SPARSE_DENSE, NULL, false},
+    {2, SPLIT_STAGES, 6, SPARSE_EXACT, NULL, false},
+    {2, SPLIT_BOTH, 11, SPARSE_EXACT, NULL, false},
+    {3, SPLIT_SHARDS, 10, SPARSE_DENSE, NULL, true},
+    {2, SPLIT_BOTH, 256, SPARSE_EXACT, NULL, true},
 };
 
-enum { WAYS = sizeof ways / sizeof *ways, MOST_ROWS = 4 };
+/* These split units and round a little differently, but all alike. */
+static const struct way hot_ways[] = {
+    {3, SPLIT_HOT, 256, SPARSE_DENSE, NULL, false},
+    {3, SPLIT_HOT, 8, SPARSE_EXACT, NULL, false},
+    {3, SPLIT_HOT, 256, SPARSE_DENSE, NULL, true},
+    {3, SPLIT_HOT, 5, SPARSE_EXACT, "scalar", true},
+};
+
+enum { WAYS = sizeof ways / sizeof *ways, HOT_WAYS = sizeof hot_ways / sizeof *hot_ways };
 
 struct family {
     const char *file, *activation;
@@ -53,12 +66,54 @@ static size_t position_of(const struct family *f, size_t row)
     return (size_t)json_integer_value(field(json_array_get(f->rows, row), "position"));
 }
 
+/* How often neurons fire, for a plan by heat: any numbers do. */
+static struct plan *make_hot(const struct plan_model *model, int ranks)
+{
+    const double shares[] = {3, 1, 2};
+    const float **fired = calloc((size_t)model->n_layers, sizeof *fired);
+    float *shown = malloc((size_t)model->d_ff * sizeof *shown);
+    struct plan *p;
+    assert_true(fired && shown && ranks == 3);
+    for (int64_t i = 0; i < model->d_ff; i++)
+        shown[i] = (float)(i * i % 97) / 97;
+    for (int i = 0; i < model->n_layers; i++)
+        fired[i] = shown;
+    assert_int_equal(plan_make_hot(model, ranks, shares, fired, &p), ST_OK);
+    free(shown);
+    free(fired);
+    return p;
+}
+
+/* A plan by heat as a temporary file; the caller removes it. */
+static void write_plan(const struct family *f, const struct way *way, char path[MADE_NAME])
+{
+    struct model *m;
+    struct plan_model model;
+    assert_int_equal(model_load(f->path, &m), ST_OK);
+    plan_model_of(m, &model);
+    struct plan *p = make_hot(&model, way->ranks);
+    plan_set_down(p, way->down);
+    char *text = plan_format(p);
+    assert_non_null(text);
+    made_file_of(text, strlen(text), path);
+    free(text);
+    plan_free(p);
+    model_free(m);
+}
+
 /* Feeds the prompt up to each recorded position. */
 static void run(const struct family *f, const struct way *way, float *logits)
 {
     struct cluster_options o = plain_options(f->path);
+    char plan[MADE_NAME] = "";
+    if (way->split == SPLIT_HOT) {
+        write_plan(f, way, plan);
+        o.plan = plan;
+    } else {
+        o.split = way->split;
+        o.down_at_stage = way->down;
+    }
     o.ranks = way->ranks;
-    o.split = way->split;
     o.n_batch = way->n_batch;
     o.kernels = way->kernels;
     o.activation = f->activation;
@@ -72,6 +127,8 @@ static void run(const struct family *f, const struct way *way, float *logits)
         assert_int_equal(session_logits(s, f->prompt + at, position_of(f, i) + 1 - at, logits + i * f->n_vocab), ST_OK);
     }
     cluster_stop(c);
+    if (*plan)
+        unlink(plan);
 }
 
 /* The largest difference from recorded rows. */
@@ -110,6 +167,11 @@ static void compare_with_reference(const struct family *f)
                   f->activation ? f->activation : "its own", f->predicted ? ", predicted" : "", worst, f->range);
 }
 
+static void compare_roughly(const struct family *f)
+{
+    compare_rows(f, f->rows, f->rounded ? 2 * f->error : 1e-4 * f->range);
+}
+
 /* Whether a way makes sense for the family: a stage needs a layer. */
 static bool can_run(const struct family *f, const struct way *way)
 {
@@ -121,25 +183,33 @@ static bool can_run(const struct family *f, const struct way *way)
     return fits && !(silu && way->sparse == SPARSE_EXACT);
 }
 
+/* Runs all of these ways: the same bits as the first, which `compare` compares with the reference. */
+static void run_ways(struct family *f, const struct way *way, int n, void (*compare)(const struct family *f))
+{
+    const size_t bytes = f->n_rows * f->n_vocab * sizeof *f->logits;
+    for (int i = 0; i < n; i++, way++) {
+        if (!can_run(f, way))
+            continue;
+        run(f, way, f->logits);
+        if (i == 0) {
+            compare(f);
+            memcpy(f->first, f->logits, bytes);
+        }
+        if (memcmp(f->first, f->logits, bytes))
+            fail_msg("%s, activation %s: %d ranks, split %d, batch %u, mode %s differ from the first way", f->file,
+                     f->activation ? f->activation : "its own", way->ranks, way->split, way->n_batch,
+                     f->predicted ? "predicted" : sparse_mode_name(way->sparse));
+    }
+}
+
 static void test_family(struct family *f)
 {
     const size_t bytes = f->n_rows * f->n_vocab * sizeof *f->logits;
     f->first = malloc(bytes);
     f->logits = malloc(bytes);
     assert_true(f->first && f->logits);
-    for (int i = 0; i < WAYS; i++) {
-        if (!can_run(f, &ways[i]))
-            continue;
-        run(f, &ways[i], f->logits);
-        if (i == 0) {
-            compare_with_reference(f);
-            memcpy(f->first, f->logits, bytes);
-        }
-        if (memcmp(f->first, f->logits, bytes))
-            fail_msg("%s, activation %s: %d ranks, split %d, batch %u, mode %s differ from one rank, dense", f->file,
-                     f->activation ? f->activation : "its own", ways[i].ranks, ways[i].split, ways[i].n_batch,
-                     f->predicted ? "predicted" : sparse_mode_name(ways[i].sparse));
-    }
+    run_ways(f, ways, WAYS, compare_with_reference);
+    run_ways(f, hot_ways, HOT_WAYS, compare_roughly);
     free(f->first);
     free(f->logits);
 }
@@ -200,7 +270,7 @@ static int32_t *encode(const char *file, const char *text, size_t *n)
 static void test_opt_tokens(void **state)
 {
     (void)state;
-    const char *text = "the <s> they're in 123123?! \n\n $5 and";
+    const char *text = "the <s> they're in 12123?! \n\n $5 and";
     size_t n, n_named;
     int32_t *ids = encode("family-opt-sparse.gguf", text, &n), *named = encode("family-opt.gguf", text, &n_named);
     assert_int_equal(n, n_named);
