@@ -251,22 +251,14 @@ status prepare_share_file(struct prepare *p)
         return st;
     uint64_t hash = whole_file_hash(&f);
     st = link_send_all(p->link, TASK_FILE, &hash, sizeof hash);
-    for (int r = 1; r < link_ranks(p->link) && !st; r++) {
+    for (int left = link_ranks(p->link) - 1; left > 0 && !st;) {
         struct blob b;
-        st = link_receive_only(p->link, ANSWER_FILE, sizeof(uint64_t), &b);
-        if (st)
+        if ((st = link_receive(p->link, &b)))
             break;
-        bool there = b.bytes[0] != 0;
-        int from = b.from;
+        left -= b.what == ANSWER_DONE;
+        if (b.what == ANSWER_FILE && b.n > 0 && !b.bytes[0])
+            st = link_send(p->link, b.from, FILE_BYTES, 0, f.bytes, f.n);
         free(b.bytes);
-        if (!there)
-            st = link_send(p->link, from, FILE_BYTES, 0, f.bytes, f.n);
-    }
-    for (int r = 1; r < link_ranks(p->link) && !st; r++) {
-        struct blob b;
-        st = link_receive_only(p->link, ANSWER_DONE, 0, &b);
-        if (!st)
-            free(b.bytes);
     }
     whole_file_unmap(&f);
     return st;
