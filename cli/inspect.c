@@ -22,8 +22,8 @@ enum { KEY_NEURONS = 256 };
 
 static const struct argp_option options[] = {
     {"model", 'm', "FILE", 0, "the file, instead of the argument", 0},
-    {"neurons", KEY_NEURONS, "FILE", 0, "the model's neuron file (default: MODEL.neurons.gguf beside it, if it is there "
-     "and fits)", 0},
+    {"neurons", KEY_NEURONS, "FILE", 0, "the model's neuron file (default: MODEL.neurons.gguf beside it, if it is "
+     "there and fits)", 0},
     {0},
 };
 
@@ -81,7 +81,10 @@ static json_t *summary(const struct model *m, const struct neurons *n)
 {
     const struct hparams *h = &m->hp;
     char modes[SPARSE_MODES_TEXT];
-    sparse_modes_text(m, n, modes);
+    if (n || m->hp.activation_known)
+        sparse_modes_text(m, n, modes);
+    else
+        snprintf(modes, sizeof modes, "none without --activation");
     return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:s, s:I}", "architecture", h->arch_name,
                      "layers", (json_int_t)h->n_layers, "d_model", (json_int_t)h->d_model, "d_ff", (json_int_t)h->d_ff,
                      "heads", (json_int_t)h->n_heads, "kv_heads", (json_int_t)h->n_kv_heads, "vocab",

@@ -27,7 +27,8 @@ const char *predictor_name(enum predictor p);      /* "auto", "mlp", "planes" */
 bool predictor_of(const char *name, enum predictor *out);
 
 /* Which activation holds: the one that `option` names, else the neuron file's, else the model's. option and n may be
- * NULL. ST_USAGE (logged): no activation of that name, one that needs a gate where the model has none, or nobody says. */
+ * NULL. ST_USAGE (logged): no activation of that name, one that needs a gate where the model has none, or nobody says.
+ */
 status activation_settle(const struct model *m, const struct neurons *n, const char *option, enum activation *out);
 
 /* Checks that a model can run in a mode: its activation (m->hp.activation, settled), weight types, and what the neuron

@@ -213,7 +213,8 @@ static status take_fields(const struct gguf *g, const char *where, struct neuron
         uint64_t count;
         if (!gguf_get_array(g, f->key, &type, &count) || count != f->n * (uint64_t)n->n_layers ||
             (type != GGUF_F32 && type != GGUF_F64))
-            return wrong_key(where, f->key, f->n > 1 ? "an array of nine numbers a layer" : "an array of a number a layer");
+            return wrong_key(where, f->key,
+                             f->n > 1 ? "an array of nine numbers a layer" : "an array of a number a layer");
         for (uint64_t i = 0; i < count; i++) {
             double v = NAN;
             gguf_array_f64(g, f->key, i, &v);

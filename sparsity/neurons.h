@@ -28,11 +28,11 @@ struct predictor_quality {
     float flagged;   /* of all, the share it flags */
 };
 
-/* A layer. Arrays are [d_ff] f32 unless said otherwise, into the file or whoever made them; NULL: not there (`fired` and
- * `strength` always are). All numbers are finite; all but bound and mlp_threshold are not negative. */
+/* A layer. Arrays are [d_ff] f32 unless said otherwise, into the file or whoever made them; NULL: not there (`fired`
+ * and `strength` always are). All numbers are finite; all but bound and mlp_threshold are not negative. */
 struct neuron_layer {
-    const float *fired;      /* share of tokens for which the neuron fired (its activation is not zero; SiLU: |activation|
-                              * above a tenth of the layer's mean) */
+    const float *fired;      /* share of tokens for which the neuron fired (its activation is not zero; SiLU:
+                              * |activation| above a tenth of the layer's mean) */
     const float *strength;   /* mean |activation| */
     float live;              /* mean of fired */
 
@@ -61,7 +61,8 @@ struct neurons {
     uint64_t model_bytes;    /* gguf_file_bytes of the model; for people */
     uint64_t n_tokens;       /* counted */
     float skip_share;        /* the share that `threshold` skips unless told, a multiple of 0.1 */
-    float perplexity_dense, perplexity_exact, perplexity_threshold, perplexity_planes, perplexity_mlp; /* 0: not measured */
+    /* 0: not measured */
+    float perplexity_dense, perplexity_exact, perplexity_threshold, perplexity_planes, perplexity_mlp;
     char text[64];           /* the name of the text they were measured on */
     struct neuron_layer *layers; /* [n_layers] */
 };
@@ -71,8 +72,8 @@ struct neurons {
 char *neurons_path(const char *model_path);
 
 /* Reads and checks a neuron file. model NULL: whichever it was made for. ST_IO, ST_FORMAT (truncated, changed, wrong
- * shapes or values), ST_UNSUPPORTED (another version), ST_MISMATCH (another model: the line says how to make a new one),
- * ST_NOMEM; all logged. */
+ * shapes or values), ST_UNSUPPORTED (another version), ST_MISMATCH (another model: the line says how to make a new
+ * one), ST_NOMEM; all logged. */
 status neurons_load(const char *path, const struct model *model, struct neurons **out);
 /* The same over bytes in memory, not copied, aligned to 8; for tests and fuzzing. */
 status neurons_parse(const uint8_t *bytes, size_t n, const char *where, const struct model *model,

@@ -45,8 +45,8 @@ extern const struct neurons_array neurons_arrays[NEURONS_ARRAYS];
 /* The array that `a` describes, of layer `l`. */
 const float *neurons_array_of(const struct neuron_layer *l, const struct neurons_array *a);
 
-/* Checks every number and shape, and that what must be there is. `code` is what a wrong one is called: ST_FORMAT or ST_INTERNAL;
- * logged. */
+/* Checks every number and shape, and that what must be there is. `code` is what a wrong one is called: ST_FORMAT or
+ * ST_INTERNAL; logged. */
 status neurons_check(const struct neurons *n, const char *where, status code);
 
 #endif

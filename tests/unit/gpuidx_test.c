@@ -45,7 +45,8 @@ static void make(struct gguf_writer *w, const struct recipe *r)
     for (int i = 0; i < (r->no_layer ? 1 : 2); i++) {
         char name[32];
         snprintf(name, sizeof name, "blk.%d.gpu_idx", i);
-        gguf_add_tensor(w, name, r->type ? r->type : DT_I32, 1, (int64_t[]){r->d_ff[i] ? r->d_ff[i] : TINY_FF}, index[i]);
+        int64_t d_ff = r->d_ff[i] ? r->d_ff[i] : TINY_FF;
+        gguf_add_tensor(w, name, r->type ? r->type : DT_I32, 1, &d_ff, index[i]);
         snprintf(name, sizeof name, "blk.%d.gpu_bucket", i);
         if (!r->no_buckets)
             gguf_add_tensor(w, name, DT_I32, 1, (int64_t[]){i ? r->value == 1 : r->in_bucket ? r->in_bucket : 3},

@@ -134,8 +134,8 @@ static void what_can_run_runs(void **state)
     check(floats, ACT_RELU, &f.full.n, SPARSE_PREDICTED, planes, planes);
 }
 
-static void refused(struct model *m, enum activation a, const struct neurons *n, enum sparse_mode mode, enum predictor p,
-                    const char *line)
+static void refused(struct model *m, enum activation a, const struct neurons *n, enum sparse_mode mode,
+                    enum predictor p, const char *line)
 {
     m->hp.activation = a;
     caught.first_error[0] = 0;
@@ -153,8 +153,8 @@ static void what_cannot_run_is_told_what_can(void **state)
             "tiny.gguf: --sparse exact needs a ReLU-family model, its activation is silu; it can run dense, threshold "
             "(after `hearth prepare`); if it is ReLU-trained, say --activation relu");
     refused(floats, ACT_SILU, NULL, SPARSE_PREDICTED, PREDICTOR_AUTO,
-            "tiny.gguf: --sparse predicted needs a ReLU-family model, its activation is silu; it can run dense; if it is "
-            "ReLU-trained, say --activation relu");
+            "tiny.gguf: --sparse predicted needs a ReLU-family model, its activation is silu; it can run dense; if it "
+            "is ReLU-trained, say --activation relu");
     refused(quantised, ACT_RELU, &f.full.n, SPARSE_THRESHOLD, PREDICTOR_AUTO,
             "tiny.gguf: --sparse threshold is for SiLU models, its activation is relu; it can run dense, exact, "
             "predicted");
@@ -162,21 +162,21 @@ static void what_cannot_run_is_told_what_can(void **state)
             "tiny.gguf: --sparse threshold needs quantised weights of more than 2 bits, and blk.0.ffn_gate.weight is "
             "F32; it can run dense");
     refused(quantised, ACT_SILU, NULL, SPARSE_THRESHOLD, PREDICTOR_AUTO,
-            "tiny.gguf: --sparse threshold needs thresholds from a neuron file, and there is none: run `hearth prepare` "
-            "first; it can run dense, threshold (after `hearth prepare`)");
+            "tiny.gguf: --sparse threshold needs thresholds from a neuron file, and there is none: run `hearth "
+            "prepare` first; it can run dense, threshold (after `hearth prepare`)");
     refused(quantised, ACT_RELU, NULL, SPARSE_PREDICTED, PREDICTOR_AUTO,
             "tiny.gguf: --sparse predicted needs bounds for every neuron from a neuron file, and there is none: run "
             "`hearth prepare` first; it can run dense, exact, predicted (after `hearth prepare`)");
     refused(quantised, ACT_RELU, &f.part.n, SPARSE_PREDICTED, PREDICTOR_MLP,
-            "tiny.gguf: --sparse predicted --predictor mlp needs an MLP for every layer, which the neuron file lacks: run "
-            "`hearth prepare` first; it can run dense, exact, predicted (after `hearth prepare`)");
+            "tiny.gguf: --sparse predicted --predictor mlp needs an MLP for every layer, which the neuron file lacks: "
+            "run `hearth prepare` first; it can run dense, exact, predicted (after `hearth prepare`)");
     refused(floats, ACT_RELU, &f.full.n, SPARSE_PREDICTED, PREDICTOR_PLANES,
             "tiny.gguf: --sparse predicted --predictor planes needs quantised weights of more than 2 bits, and "
             "blk.0.ffn_gate.weight is F32; it can run dense, exact, predicted");
     /* Made for relu, run as drelu: its numbers do not hold. */
     refused(quantised, ACT_DRELU, &f.full.n, SPARSE_PREDICTED, PREDICTOR_PLANES,
-            "tiny.gguf: --sparse predicted --predictor planes needs bounds for every neuron, and the neuron file was made "
-            "with activation relu, not drelu: run `hearth prepare` again; it can run dense, exact, predicted (after "
+            "tiny.gguf: --sparse predicted --predictor planes needs bounds for every neuron, and the neuron file was "
+            "made with activation relu, not drelu: run `hearth prepare` again; it can run dense, exact, predicted (after "
             "`hearth prepare`)");
 }
 

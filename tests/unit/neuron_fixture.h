@@ -89,8 +89,8 @@ static inline struct predictor_quality tiny_quality(float q)
 
 static inline void tiny_neurons_make(struct tiny_neurons *t, const struct model *m)
 {
-    *t = (struct tiny_neurons){.n = {.activation = ACT_RELU, .n_layers = TINY_LAYERS, .d_model = TINY_D, .d_ff = TINY_FF,
-                                     .n_tokens = 12345, .skip_share = 0.5f, .perplexity_dense = 21.5f,
+    *t = (struct tiny_neurons){.n = {.activation = ACT_RELU, .n_layers = TINY_LAYERS, .d_model = TINY_D,
+                                     .d_ff = TINY_FF, .n_tokens = 12345, .skip_share = 0.5f, .perplexity_dense = 21.5f,
                                      .perplexity_planes = 22.25f, .text = "licences.txt"}};
     t->n.layers = t->layers;
     t->n.model_hash = m ? gguf_hash(m->file) : 1;
