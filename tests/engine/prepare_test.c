@@ -1,0 +1,297 @@
+/* The parts of `hearth prepare`: its checkpoint, its counts, its report's figures. The command as a whole:
+ * tests/cli/prepare_test.sh. */
+#include <math.h>
+#include <unistd.h>
+#include "tests/engine/engine.h"
+
+#include "base/log.h"
+#include "cli/prepare_count.h"
+#include "cli/prepare_part.h"
+#include "cli/report.h"
+#include "cli/scoring.h"
+
+enum { D_MODEL = 40, D_FF = 24, FIRST = 2, LAST = 5, WINDOWS = 7, SAMPLES = 9 };
+
+static const struct part_shape shape = {.key = 77, .first = FIRST, .last = LAST, .d_model = D_MODEL, .d_ff = D_FF,
+                                        .n_windows = WINDOWS, .n_samples = SAMPLES};
+
+/* A new name for a checkpoint; the file is not there. */
+static char *name(void)
+{
+    static char path[64];
+    snprintf(path, sizeof path, "/tmp/hearth-part-XXXXXX");
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    unlink(path);
+    return path;
+}
+
+static const struct kernels *scalar(void)
+{
+    const struct kernels *k = NULL;
+    assert_int_equal(kernels_select("scalar", &k), ST_OK);
+    return k;
+}
+
+static struct part *opened(const char *path, const struct part_shape *s, bool expect_resumed)
+{
+    struct part *p = NULL;
+    bool resumed = !expect_resumed;
+    assert_int_equal(part_open(path, s, scalar(), &resumed, &p), ST_OK);
+    assert_int_equal(resumed, expect_resumed);
+    return p;
+}
+
+static void test_checkpoint(void **state)
+{
+    (void)state;
+    const char *path = name();
+    struct part *p = opened(path, &shape, false);
+    float x[D_MODEL], all[SAMPLES * D_MODEL];
+    assert_int_equal(part_state(p)->activation, -1);
+    part_state(p)->windows = 3;
+    part_state(p)->scores[WINDOWS - 1] = (struct score){.windows = 1, .sum = 2.5};
+    part_state(p)->fired[(LAST - FIRST) * D_FF - 1] = 11;
+    part_state(p)->sum[(LAST - FIRST) * D_FF - 1] = 0.25;
+    part_state(p)->level[LAST - FIRST - 1] = 0.125f;
+    for (int layer = FIRST; layer < LAST; layer++) {
+        for (int i = 0; i < SAMPLES; i++) {
+            for (int j = 0; j < D_MODEL; j++)
+                x[j] = (float)(layer * 1000 + i * 50 + j); /* whole numbers up to 2048 are exact in f16, larger ones even */
+            assert_int_equal(part_put_sample(p, layer, (uint64_t)i, x), ST_OK);
+        }
+    }
+    x[0] = 1e9f; /* more than f16 holds */
+    assert_int_equal(part_put_sample(p, FIRST, 0, x), ST_OK);
+    assert_int_equal(part_put_layer(p, 3, (const uint8_t *)"a fitted layer", 14), ST_OK);
+    part_close(p);
+
+    p = opened(path, &shape, true);
+    assert_int_equal(part_state(p)->windows, 3);
+    assert_true(part_state(p)->scores[WINDOWS - 1].sum == 2.5);
+    assert_int_equal(part_state(p)->fired[(LAST - FIRST) * D_FF - 1], 11);
+    assert_true(part_state(p)->sum[(LAST - FIRST) * D_FF - 1] == 0.25);
+    assert_true(part_state(p)->level[LAST - FIRST - 1] == 0.125f);
+    assert_int_equal(part_samples(p, FIRST, SAMPLES, all), ST_OK);
+    assert_true(all[0] == 65504);
+    for (int i = 1; i < SAMPLES; i++)
+        assert_true(fabsf(all[i * D_MODEL + 3] - (float)(FIRST * 1000 + i * 50 + 3)) <= 1);
+    uint8_t *bytes = NULL;
+    size_t n = 0;
+    assert_int_equal(part_layer(p, 2, &bytes, &n), ST_OK);
+    assert_null(bytes);
+    assert_int_equal(part_layer(p, 3, &bytes, &n), ST_OK);
+    assert_int_equal(n, 14);
+    assert_memory_equal(bytes, "a fitted layer", 14);
+    free(bytes);
+
+    struct part *second = NULL;
+    struct log_catcher line = {""};
+    bool resumed;
+    log_catch(&line);
+    assert_int_equal(part_open(path, &shape, scalar(), &resumed, &second), ST_IO); /* two at once */
+    log_catch(NULL);
+    assert_non_null(strstr(line.first_error, "in use"));
+    part_remove(p);
+    assert_int_not_equal(access(path, F_OK), 0);
+}
+
+/* One of the states may be torn, the other is then taken; without both, or of another shape, it starts anew. */
+static void test_torn_checkpoint(void **state)
+{
+    (void)state;
+    const char *path = name();
+    struct part *p = opened(path, &shape, false);
+    for (uint64_t w = 1; w <= 4; w++) {
+        part_state(p)->windows = w;
+        assert_int_equal(part_save(p), ST_OK);
+    }
+    part_close(p);
+    const long slots[2] = {4096, 8192}; /* a page for the header, one for each state: it is small */
+    FILE *f = fopen(path, "r+b");
+    assert_non_null(f);
+    fseek(f, slots[1] + 40, SEEK_SET); /* the newer one: generation 5 */
+    fputc('x', f);
+    fclose(f);
+    p = opened(path, &shape, true);
+    assert_int_equal(part_state(p)->windows, 3);
+    part_state(p)->windows = 6; /* goes over the torn one */
+    assert_int_equal(part_save(p), ST_OK);
+    part_close(p);
+    p = opened(path, &shape, true);
+    assert_int_equal(part_state(p)->windows, 6);
+    part_close(p);
+
+    for (int i = 0; i < 2; i++) {
+        f = fopen(path, "r+b");
+        assert_non_null(f);
+        fseek(f, slots[i] + 100, SEEK_SET);
+        fputs("xyz", f);
+        fclose(f);
+    }
+    p = opened(path, &shape, false);
+    assert_int_equal(part_state(p)->windows, 0);
+    part_state(p)->windows = 2;
+    assert_int_equal(part_save(p), ST_OK);
+    part_close(p);
+
+    struct part_shape other = shape;
+    other.key++;
+    p = opened(path, &other, false);
+    assert_int_equal(part_state(p)->windows, 0);
+    part_remove(p);
+}
+
+static status ignore_window(void *arg, size_t window, const struct score *s)
+{
+    score_add(arg, s);
+    (void)window;
+    return ST_OK;
+}
+
+/* Counts windows [first, n) of the tiny model into a checkpoint. */
+static void count(struct part *p, int ranks, uint32_t n_batch, size_t first, struct score *score)
+{
+    struct cluster_options o = plain_options(TEST_DATA "/tiny-q8_0.gguf");
+    struct counter c;
+    struct windows w;
+    const size_t window = 32;
+    assert_int_equal(counter_start(&c, p, ACT_RELU, window - 1, 3, first), ST_OK);
+    o.split = SPLIT_STAGES;
+    o.ranks = ranks;
+    o.n_ctx = (uint32_t)window;
+    o.n_batch = n_batch;
+    o.activation = "relu";
+    o.neurons = "";
+    o.observe = counter_observe;
+    o.observe_arg = &c;
+    struct cluster *cluster = start(&o);
+    static const char text[] =
+        "The old clock in the hall struck nine as Maria came down the stairs; nobody had wound it since the autumn, and "
+        "nobody would, she thought, as long as the house stood. In the kitchen the kettle sang, the cat slept on the "
+        "letters, and the rain went on as it had for a week, quietly and without any hurry at all. She read the first "
+        "letter, then the second, and put the third one, which was thicker than the rest, into the fire unopened.";
+    assert_int_equal(windows_cut(cluster_tokenizer(cluster), text, sizeof text - 1, window, 0, WINDOWS, &w), ST_OK);
+    assert_true(w.n >= 3);
+    assert_int_equal(windows_score(cluster, &w, first, w.n, ignore_window, score), ST_OK);
+    windows_free(&w);
+    cluster_stop(cluster);
+    assert_int_equal(c.failed, ST_OK);
+    counter_stop(&c);
+}
+
+/* Counts are the same however the layers and the tokens are cut, and what is seen twice counts once. */
+static void test_counts(void **state)
+{
+    (void)state;
+    struct model *m;
+    struct log_catcher ignored = {""};
+    assert_int_equal(model_load(TEST_DATA "/tiny-q8_0.gguf", &m), ST_OK);
+    struct part_shape s = {.last = m->hp.n_layers, .d_model = m->hp.d_model, .d_ff = m->hp.d_ff, .n_windows = WINDOWS,
+                           .n_samples = 20};
+    char first_path[64], second_path[64];
+    snprintf(first_path, sizeof first_path, "%s", name());
+    snprintf(second_path, sizeof second_path, "%s", name());
+    struct part *a = opened(first_path, &s, false), *b = opened(second_path, &s, false);
+    struct score one = {0}, two = {0};
+    const size_t neurons = (size_t)(s.last * s.d_ff);
+    log_catch(&ignored);
+    count(a, 1, 256, 0, &one);
+    count(b, 2, 7, 0, &two);
+    log_catch(NULL);
+    assert_true(one.sum == two.sum && one.scored == two.scored && one.scored > 0);
+    assert_memory_equal(part_state(a)->fired, part_state(b)->fired, neurons * sizeof(uint32_t));
+    assert_memory_equal(part_state(a)->sum, part_state(b)->sum, neurons * sizeof(double));
+    size_t x_bytes = (size_t)(20 * s.d_model) * sizeof(float);
+    float *x = malloc(x_bytes), *y = malloc(x_bytes);
+    uint64_t fired = 0;
+    for (int layer = 0; layer < s.last; layer++) {
+        assert_int_equal(part_samples(a, layer, 20, x), ST_OK);
+        assert_int_equal(part_samples(b, layer, 20, y), ST_OK);
+        assert_memory_equal(x, y, x_bytes);
+        assert_true(x[19 * s.d_model] != 0);
+    }
+    for (size_t i = 0; i < neurons; i++)
+        fired += part_state(a)->fired[i];
+    const double tokens = 31.0 * (double)one.windows, live = (double)fired / tokens / (double)neurons;
+    assert_true(live > 0.3 && live < 0.7); /* random weights: about a half */
+
+    /* Again from the second window on, all of them but the last being in the checkpoint already: only that one counts. */
+    part_state(b)->windows = one.windows - 1;
+    count(b, 1, 256, 1, &two);
+    uint64_t again = 0;
+    for (size_t i = 0; i < neurons; i++)
+        again += part_state(b)->fired[i];
+    assert_true(again > fired && again < fired + neurons * 31);
+    free(x);
+    free(y);
+    part_remove(a);
+    part_remove(b);
+    model_free(m);
+}
+
+static void test_figures(void **state)
+{
+    (void)state;
+    const float fired[10] = {0, 0.4f, 0, 0.1f, 0.2f, 0.1f, 0, 0.1f, 0.1f, 0};
+    double share = 0;
+    float y[11];
+    assert_int_equal(report_neurons_for(fired, 10, 0.8, &share), ST_OK);
+    assert_true(fabs(share - 0.4) < 1e-6); /* .4 + .2 + .1 + .1 of 1 */
+    assert_int_equal(report_neurons_for(fired, 10, 0.39, &share), ST_OK);
+    assert_true(fabs(share - 0.1) < 1e-6);
+    assert_int_equal(report_curve(fired, 10, 11, y), ST_OK);
+    const float expected[11] = {0, 0.4f, 0.6f, 0.7f, 0.8f, 0.9f, 1, 1, 1, 1, 1};
+    for (int i = 0; i < 11; i++)
+        assert_true(fabsf(y[i] - expected[i]) < 1e-6f);
+    const float none[3] = {0};
+    assert_int_equal(report_neurons_for(none, 3, 0.8, &share), ST_OK);
+    assert_true(share == 0);
+    assert_int_equal(report_curve(none, 3, 2, y), ST_OK);
+    assert_true(y[1] == 0);
+}
+
+/* Both forms of the report name what it is about, and the page needs nothing from outside. */
+static void test_report(void **state)
+{
+    (void)state;
+    float fired[2][4] = {{0.5f, 0.25f, 0, 0.25f}, {1, 0.5f, 0.25f, 0.25f}}, bound[4] = {0};
+    struct neuron_layer layers[2] = {{.fired = fired[0], .strength = fired[0], .live = 0.25f, .bound = bound,
+                                      .planes = {.recall = 0.987f, .precision = 0.5f, .accuracy = 0.9f, .flagged = 0.4f}},
+                                     {.fired = fired[1], .strength = fired[1], .live = 0.5f, .bound = bound,
+                                      .planes = {.recall = 0.965f, .precision = 0.5f, .accuracy = 0.9f, .flagged = 0.4f}}};
+    struct neurons n = {.activation = ACT_RELU, .n_layers = 2, .d_model = 8, .d_ff = 4, .n_tokens = 100,
+                        .layers = layers};
+    struct score dense = {.windows = 1, .scored = 100, .sum = 200, .squares = 500}, worse = dense;
+    worse.sum = 201;
+    struct part_measure measures[] = {{.sparse = SPARSE_EXACT, .score = dense, .used = 1},
+                                      {.sparse = SPARSE_PREDICTED, .predictor = PREDICTOR_PLANES, .score = worse}};
+    struct report r = {.model = "a <b>model</b>.gguf", .text = "text", .neurons_path = "x", .neurons = &n,
+                       .model_bytes = 1000, .neurons_bytes = 100, .n_windows = 1, .window = 512, .dense = dense,
+                       .measures = measures, .n_measures = 2, .seconds = 3};
+    for (int html = 0; html < 2; html++) {
+        char *text = NULL;
+        size_t size = 0;
+        FILE *f = open_memstream(&text, &size);
+        assert_non_null(f);
+        assert_int_equal((html ? report_html : report_text)(f, &r), ST_OK);
+        fclose(f);
+        assert_non_null(strstr(text, "7.3891")); /* e^2 */
+        assert_non_null(strstr(text, "+1.01 %"));
+        assert_non_null(strstr(text, "predicted, planes"));
+        assert_non_null(strstr(text, "98.7"));
+        assert_non_null(strstr(text, "37.5")); /* live */
+        assert_true(!html || (strstr(text, "<svg") && !strstr(text, "http") && !strstr(text, "<script")));
+        assert_true(!html || !strstr(text, "<b>model"));
+        free(text);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_checkpoint), cmocka_unit_test(test_torn_checkpoint),
+                                       cmocka_unit_test(test_counts), cmocka_unit_test(test_figures),
+                                       cmocka_unit_test(test_report)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
