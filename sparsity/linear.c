@@ -1,0 +1,85 @@
+#include "sparsity/linear.h"
+
+#include <cblas.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "sparsity/products.h"
+
+/* LAPACK, which OpenBLAS contains: column-major, so a row-major triangle is the other one. */
+void spotrf_(const char *uplo, const int *n, float *a, const int *lda, int *info);
+void spotri_(const char *uplo, const int *n, float *a, const int *lda, int *info);
+void ssyevd_(const char *jobz, const char *uplo, const int *n, float *a, const int *lda, float *w, float *work,
+             const int *lwork, int *iwork, const int *liwork, int *info);
+
+enum { ROW_PIECE = 64 };
+
+static void product_piece(void *arg, int64_t begin, int64_t end, int thread)
+{
+    const struct product *p = arg;
+    const int64_t first = begin * ROW_PIECE, last = end * ROW_PIECE < p->m ? end * ROW_PIECE : p->m;
+    (void)thread;
+    cblas_sgemm(CblasRowMajor, p->transpose_a ? CblasTrans : CblasNoTrans, p->transpose_b ? CblasTrans : CblasNoTrans,
+                (int)(last - first), (int)p->n, (int)p->k, 1, p->a + (p->transpose_a ? first : first * p->k),
+                (int)(p->transpose_a ? p->m : p->k), p->b, (int)(p->transpose_b ? p->k : p->n), p->beta,
+                p->c + first * p->n, (int)p->n);
+}
+
+void linear_product(struct pool *pool, const struct product *p)
+{
+    pool_for(pool, (p->m + ROW_PIECE - 1) / ROW_PIECE, 1, product_piece, (void *)(uintptr_t)p);
+}
+
+bool linear_cholesky(float *a, int64_t n)
+{
+    const int order = (int)n;
+    int info;
+    spotrf_("U", &order, a, &order, &info);
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = i + 1; j < n; j++)
+            a[i * n + j] = 0;
+    return info == 0;
+}
+
+void linear_solve(const float *cholesky, int64_t n, float *b)
+{
+    cblas_strsv(CblasRowMajor, CblasLower, CblasNoTrans, CblasNonUnit, (int)n, cholesky, (int)n, b, 1);
+    cblas_strsv(CblasRowMajor, CblasLower, CblasTrans, CblasNonUnit, (int)n, cholesky, (int)n, b, 1);
+}
+
+bool linear_inverse_cholesky(float *a, int64_t n)
+{
+    const int order = (int)n;
+    int info;
+    spotrf_("U", &order, a, &order, &info);
+    if (!info)
+        spotri_("U", &order, a, &order, &info);
+    /* the inverse lies in the row-major lower triangle; its upper factor needs the upper one */
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = 0; j < i; j++)
+            a[j * n + i] = a[i * n + j];
+    if (!info)
+        spotrf_("L", &order, a, &order, &info);
+    return info == 0;
+}
+
+status linear_eigen(float *a, int64_t n, float *values)
+{
+    const int order = (int)n, ask = -1;
+    int info, n_int;
+    float n_work;
+    ssyevd_("V", "U", &order, a, &order, values, &n_work, &ask, &n_int, &ask, &info);
+    const int work_size = (int)n_work + 1;
+    float *work = products_alloc(work_size, sizeof *work);
+    int *ints = work ? products_alloc(n_int, sizeof *ints) : NULL;
+    status st = ST_NOMEM;
+    if (ints) {
+        ssyevd_("V", "U", &order, a, &order, values, work, &work_size, ints, &n_int, &info);
+        st = info ? ST_INTERNAL : ST_OK;
+        if (info)
+            log_error("the eigenvalues of a %d x %d matrix do not converge", order, order);
+    }
+    free(work);
+    free(ints);
+    return st;
+}

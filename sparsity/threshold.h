@@ -1,0 +1,18 @@
+/* Which neurons of a SiLU layer may be skipped: those of small score. */
+#ifndef HEARTH_SPARSITY_THRESHOLD_H
+#define HEARTH_SPARSITY_THRESHOLD_H
+
+#include "sparsity/fit.h"
+#include "sparsity/products.h"
+
+/* weight [d_ff] = the norm of each neuron's column of the down projection: what an activation of one adds to the
+ * output. ST_NOMEM (logged). */
+status fit_weights(const struct layer_weights *w, int64_t d_model, int64_t d_ff, float *weight);
+
+/* The curve of a layer from activations and their estimates, [n, d_ff] each. The
+ * columns of the down projection count as orthogonal, which is right to a percent. `size` is what errors are measured
+ * against. ST_NOMEM (logged). */
+status fit_curve(const float *activation, const float *estimate, const float *weight, int64_t n, int64_t d_ff,
+                 double size, struct skip_curve *out);
+
+#endif
