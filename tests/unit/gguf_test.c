@@ -391,6 +391,26 @@ static void refuses_bad_tensors(void **state)
     assert_logged("dimension count of tensor five at byte 36: expected 1 to 4, found 5");
 }
 
+/* PowerInfer's files have lists that may be empty; an empty matrix is nobody's. */
+static void only_a_powerinfer_list_may_be_empty(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *magic;
+        int n_dims;
+        status expected;
+    } cases[] = {{"PWRI", 1, ST_OK}, {"PWRI", 2, ST_FORMAT}, {"GGUF", 1, ST_FORMAT}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct gguf_writer w;
+        gguf_writer_begin(&w, cases[i].magic, 3);
+        gguf_add_tensor(&w, "first", DT_I32, 1, (int64_t[]){4}, NULL);
+        gguf_add_tensor(&w, "none", DT_I32, cases[i].n_dims, (int64_t[]){0, 4}, NULL);
+        assert_int_equal(try_writer(&w), cases[i].expected);
+        if (cases[i].expected != ST_OK)
+            assert_logged("dimension of tensor none at byte");
+    }
+}
+
 /* The product of the dimensions wraps to something small: 2^32 * 2^32 * 4 bytes are 0 modulo 2^64. */
 static void refuses_sizes_that_overflow(void **state)
 {
@@ -762,6 +782,7 @@ int main(void)
         cmocka_unit_test(refuses_wrong_magic_and_versions),
         cmocka_unit_test(refuses_bad_keys),
         cmocka_unit_test(refuses_bad_tensors),
+        cmocka_unit_test(only_a_powerinfer_list_may_be_empty),
         cmocka_unit_test(refuses_sizes_that_overflow),
         cmocka_unit_test(checks_the_alignment),
         cmocka_unit_test(every_failed_allocation_is_no_memory),
