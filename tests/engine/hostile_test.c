@@ -28,7 +28,7 @@ static int close_model(void **state)
 }
 
 /* What rank 1, the worker, is in the plan; rank 0 is the test. */
-enum role { OWNER, ONLY_STAGE, LAST_STAGE, N_ROLES };
+enum role { OWNER, ONLY_STAGE, LAST_STAGE, ACTIVE_OWNER, ACTIVE_STAGE, N_ROLES };
 
 static struct plan *make_plan(enum role role)
 {
@@ -37,6 +37,9 @@ static struct plan *make_plan(enum role role)
         [ONLY_STAGE] = "{\"from\": 0, \"to\": 4, \"stage\": 1, \"neurons\": [0, 256, 672]}",
         [LAST_STAGE] = "{\"from\": 0, \"to\": 2, \"stage\": 0, \"neurons\": [0, 256, 672]},"
                        "{\"from\": 2, \"to\": 4, \"stage\": 1, \"neurons\": [0, 0, 672]}",
+        [ACTIVE_OWNER] = "{\"from\": 0, \"to\": 4, \"stage\": 0, \"down\": \"stage\", \"neurons\": [0, 256, 672]}",
+        [ACTIVE_STAGE] = "{\"from\": 0, \"to\": 4, \"stage\": 1, \"down\": \"stage\", \"neurons\": [[[0, 250], "
+                         "[300, 306]], [[250, 300], [306, 672]]]}",
     };
     char text[512];
     struct plan *p;
@@ -174,6 +177,23 @@ static size_t good_partial(const struct wire_limits *l, uint32_t layer, uint8_t 
     return size;
 }
 
+enum { TEST_HAS = 256, WORKER_HAS = 416 }; /* neurons */
+
+/* Every third of rank 0's neurons is live. */
+static size_t good_active(const struct wire_limits *l, uint32_t layer, uint8_t *out)
+{
+    enum { LIVE = (TEST_HAS + 2) / 3 };
+    struct wire_active a = {.id = 1, .layer = layer, .n_tokens = 3, .n_pairs = 3 * LIVE};
+    size_t size = wire_active_encode(&a, l, out, MESSAGE_MAX);
+    for (uint32_t t = 0; t <= 3; t++)
+        a.first[t] = t * LIVE;
+    for (uint32_t i = 0; i < a.n_pairs; i++) {
+        a.index[i] = 3 * (i % LIVE);
+        a.value[i] = (float)(i % 5) - 2;
+    }
+    return size;
+}
+
 /* Waits for a message of the worker; its size. */
 static size_t answer_of(struct transport *t, int kind, uint8_t *out)
 {
@@ -190,28 +210,21 @@ static size_t answer(struct stand *s, int kind, uint8_t *out) { return answer_of
 
 static _Alignas(64) uint8_t message[MESSAGE_MAX], reply[MESSAGE_MAX];
 
-/* The messages below are refused for what is wrong with them, not because all are: right ones are answered. */
-static void test_right_messages(void **state)
+/* A stage that gets right answers goes on to a token. */
+static void right_answers(enum role role)
 {
-    (void)state;
     struct stand s;
-    struct wire_partial p;
     struct wire_result r;
-    stand_open(&s, OWNER);
-    for (uint32_t form = FORM_Q8; form <= FORM_F32; form++) {
-        throw(&s, WIRE_FFN, message, good_ffn(&s.limits, 3, form, message));
-        assert_int_equal(wire_partial_decode(reply, answer(&s, WIRE_PARTIAL, reply), &s.limits, &p), ST_OK);
-        assert_true(p.id == 1 && p.layer == 3 && p.n_tokens == 2);
-    }
-    assert_int_equal(stand_close(&s), ST_PEER);
-
-    stand_open(&s, ONLY_STAGE);
+    stand_open(&s, role);
     throw(&s, WIRE_STEP, message, good_step(0, message));
     for (uint32_t layer = 0; layer < s.limits.n_layers; layer++) {
         struct wire_ffn f;
         assert_int_equal(wire_ffn_decode(reply, answer(&s, WIRE_FFN, reply), &s.limits, &f), ST_OK);
         assert_true(f.layer == layer && f.n_tokens == 3);
-        throw(&s, WIRE_PARTIAL, message, good_partial(&s.limits, layer, message));
+        if (role == ACTIVE_STAGE)
+            throw(&s, WIRE_ACTIVE, message, good_active(&s.limits, layer, message));
+        else
+            throw(&s, WIRE_PARTIAL, message, good_partial(&s.limits, layer, message));
     }
     if (plan_last_stage(s.plan) == 1) {
         struct arrival a;
@@ -227,6 +240,34 @@ static void test_right_messages(void **state)
         }
     }
     assert_int_equal(stand_close(&s), ST_PEER);
+}
+
+/* The messages below are refused for what is wrong with them, not because all are: right ones are answered. */
+static void test_right_messages(void **state)
+{
+    (void)state;
+    struct stand s;
+    struct wire_partial p;
+    struct wire_active a;
+    stand_open(&s, OWNER);
+    for (uint32_t form = FORM_Q8; form <= FORM_F32; form++) {
+        throw(&s, WIRE_FFN, message, good_ffn(&s.limits, 3, form, message));
+        assert_int_equal(wire_partial_decode(reply, answer(&s, WIRE_PARTIAL, reply), &s.limits, &p), ST_OK);
+        assert_true(p.id == 1 && p.layer == 3 && p.n_tokens == 2);
+    }
+    assert_int_equal(stand_close(&s), ST_PEER);
+
+    stand_open(&s, ACTIVE_OWNER);
+    for (uint32_t form = FORM_Q8; form <= FORM_F32; form++) {
+        throw(&s, WIRE_FFN, message, good_ffn(&s.limits, 3, form, message));
+        size_t size = answer(&s, WIRE_ACTIVE, reply);
+        assert_int_equal(wire_active_decode(reply, size, &s.limits, WORKER_HAS, &a), ST_OK);
+        assert_true(a.id == 1 && a.layer == 3 && a.n_tokens == 2 && a.n_pairs > 0);
+    }
+    assert_int_equal(stand_close(&s), ST_PEER);
+
+    for (int role = ONLY_STAGE; role <= ACTIVE_STAGE; role += ACTIVE_STAGE - ONLY_STAGE)
+        right_answers(role);
 }
 
 /* Kinds that the worker's role does not foresee, and sizes that no message has. */
@@ -310,6 +351,37 @@ static void test_wrong_partials(void **state)
     }
 }
 
+/* A stage that waits for live activations gets others. */
+static void test_wrong_activations(void **state)
+{
+    (void)state;
+    for (int how = 0; how < 8; how++) {
+        struct stand s;
+        struct wire_active a;
+        stand_open(&s, ACTIVE_STAGE);
+        throw(&s, WIRE_STEP, message, good_step(0, message));
+        answer(&s, WIRE_FFN, reply);
+        size_t size = good_active(&s.limits, how == 0 ? 1 : 0, message);
+        assert_int_equal(wire_active_decode(message, size, &s.limits, TEST_HAS, &a), ST_OK);
+        if (how == 1)
+            message[0] = 2; /* of another step */
+        if (how == 2)
+            a.index[a.n_pairs - 1] = TEST_HAS; /* the worker has so many, the sender has not */
+        if (how == 3)
+            a.value[7] = INFINITY;
+        if (how == 4)
+            a.first[1] = a.first[2] + 1;
+        if (how == 5)
+            size -= 4;
+        if (how == 6)
+            size = 0;
+        if (how == 7)
+            size = MESSAGE_MAX;
+        throw(&s, WIRE_ACTIVE, message, size);
+        assert_int_equal(stand_close(&s), ST_FORMAT);
+    }
+}
+
 /* A stage that does not take its answer and asks again, while another stage asks: nobody's x is computed twice. */
 static void test_requests_do_not_mix(void **state)
 {
@@ -369,14 +441,16 @@ static void test_random_messages(void **state)
         stand_open(&s, (enum role)(round % N_ROLES));
         int n = 1 + (int)(made_draw(&random) % 6);
         for (int i = 0; i < n; i++) {
-            static const int kinds[] = {WIRE_STEP, WIRE_HIDDEN, WIRE_FFN, WIRE_PARTIAL, WIRE_SAMPLING, WIRE_LOGITS};
-            int kind = kinds[made_draw(&random) % 6];
+            static const int kinds[] = {WIRE_STEP,     WIRE_HIDDEN, WIRE_FFN,   WIRE_PARTIAL,
+                                        WIRE_SAMPLING, WIRE_LOGITS, WIRE_ACTIVE};
+            int kind = kinds[made_draw(&random) % 7];
             uint32_t layer = (uint32_t)(made_draw(&random) % (s.limits.n_layers + 1));
             const struct wire_sampling sampling = {.temperature = 1, .top_p = 1, .repeat_penalty = 1};
             struct wire_logits logits = {.id = 1, .n_tokens = 1, .n_rows = 150};
             size_t size = kind == WIRE_STEP       ? good_step((uint32_t)i, message)
                           : kind == WIRE_HIDDEN   ? good_hidden(&s.limits, 0, message)
                           : kind == WIRE_FFN      ? good_ffn(&s.limits, layer, made_draw(&random) % 2, message)
+                          : kind == WIRE_ACTIVE   ? good_active(&s.limits, layer % s.limits.n_layers, message)
                           : kind == WIRE_PARTIAL  ? good_partial(&s.limits, layer % s.limits.n_layers, message)
                           : kind == WIRE_SAMPLING ? wire_sampling_encode(&sampling, message, sizeof message)
                                                   : wire_logits_encode(&logits, &s.limits, message, sizeof message);
@@ -628,6 +702,7 @@ int main(void)
         cmocka_unit_test(test_unforeseen),
         cmocka_unit_test(test_wrong_fields),
         cmocka_unit_test(test_wrong_partials),
+        cmocka_unit_test(test_wrong_activations),
         cmocka_unit_test(test_requests_do_not_mix),
         cmocka_unit_test(test_random_messages),
         cmocka_unit_test(test_hellos),
