@@ -66,9 +66,11 @@ static json_t *mlp_json(const struct neuron_layer *l)
     if (!l->fc1.data)
         return json_null();
     json_t *q = quality_json(&l->mlp);
-    json_t *o = json_pack("{s:I, s:s, s:s, s:I, s:f}", "rank", (json_int_t)l->fc1.rows, "fc1_type",
+    /* JSON has no infinity: a threshold that no logit reaches is null. */
+    json_t *threshold = isfinite(l->mlp_threshold) ? json_real((double)l->mlp_threshold) : json_null();
+    json_t *o = json_pack("{s:I, s:s, s:s, s:I, s:o}", "rank", (json_int_t)l->fc1.rows, "fc1_type",
                           dtype_name(l->fc1.type), "fc2_type", dtype_name(l->fc2.type), "bytes",
-                          (json_int_t)mlp_bytes(l), "threshold", (double)l->mlp_threshold);
+                          (json_int_t)mlp_bytes(l), "threshold", threshold);
     if (!o || !q || json_object_update(o, q) != 0) {
         json_decref(o);
         o = NULL;

@@ -16,137 +16,11 @@
 #include "base/log.h"
 #include "sparsity/neurons_file.h"
 
-enum {
-    NAME_SIZE = 64,
-    MAX_RANK = 1 << 16 /* of an MLP, far beyond any real one */
-};
+enum { NAME_SIZE = 64 };
 
 const char neurons_preamble[NEURONS_PREAMBLE_BYTES + 1] =
     "\x14\0\0\0\0\0\0\0general.architecture" "\x08\0\0\0" "\x0e\0\0\0\0\0\0\0" NEURONS_ARCH /* a string */
     "\x17\0\0\0\0\0\0\0" NEURONS_KEY("checksum") "\x0a\0\0\0"; /* a u64 */
-
-#define AT(field) offsetof(struct neurons, field)
-const struct neurons_field neurons_scalars[] = {
-    {NEURONS_KEY("skip_share"), AT(skip_share), 1, RANGE_SHARE},
-    {NEURONS_KEY("perplexity.dense"), AT(perplexity_dense), 1, RANGE_POSITIVE},
-    {NEURONS_KEY("perplexity.exact"), AT(perplexity_exact), 1, RANGE_POSITIVE},
-    {NEURONS_KEY("perplexity.threshold"), AT(perplexity_threshold), 1, RANGE_POSITIVE},
-    {NEURONS_KEY("perplexity.planes"), AT(perplexity_planes), 1, RANGE_POSITIVE},
-    {NEURONS_KEY("perplexity.mlp"), AT(perplexity_mlp), 1, RANGE_POSITIVE},
-    {0},
-};
-#undef AT
-#define AT(field) offsetof(struct neuron_layer, field)
-const struct neurons_field neurons_layer_fields[] = {
-    {NEURONS_KEY("live"), AT(live), 1, RANGE_SHARE},
-    {NEURONS_KEY("skip"), AT(skip), SKIP_STEPS, RANGE_POSITIVE},
-    {NEURONS_KEY("planes.recall"), AT(planes.recall), 1, RANGE_SHARE},
-    {NEURONS_KEY("planes.precision"), AT(planes.precision), 1, RANGE_SHARE},
-    {NEURONS_KEY("planes.accuracy"), AT(planes.accuracy), 1, RANGE_SHARE},
-    {NEURONS_KEY("planes.flagged"), AT(planes.flagged), 1, RANGE_SHARE},
-    {NEURONS_KEY("mlp.threshold"), AT(mlp_threshold), 1, RANGE_FINITE},
-    {NEURONS_KEY("mlp.recall"), AT(mlp.recall), 1, RANGE_SHARE},
-    {NEURONS_KEY("mlp.precision"), AT(mlp.precision), 1, RANGE_SHARE},
-    {NEURONS_KEY("mlp.accuracy"), AT(mlp.accuracy), 1, RANGE_SHARE},
-    {NEURONS_KEY("mlp.flagged"), AT(mlp.flagged), 1, RANGE_SHARE},
-    {0},
-};
-const struct neurons_array neurons_arrays[NEURONS_ARRAYS] = {
-    {"fired", AT(fired), true, RANGE_SHARE},
-    {"strength", AT(strength), true, RANGE_POSITIVE},
-    {"weight", AT(weight), false, RANGE_POSITIVE},
-    {"bound", AT(bound), false, RANGE_FINITE},
-};
-#undef AT
-
-const float *neurons_array_of(const struct neuron_layer *l, const struct neurons_array *a)
-{
-    return *(const float *const *)((const char *)l + a->offset);
-}
-
-static const char *range_text(enum neurons_range r)
-{
-    return r == RANGE_SHARE ? "a number from 0 to 1" : r == RANGE_POSITIVE ? "a number, not negative" : "a number";
-}
-
-static bool in_range(float v, enum neurons_range r)
-{
-    return r == RANGE_SHARE ? v >= 0 && v <= 1 : r == RANGE_POSITIVE ? v >= 0 && v <= FLT_MAX : isfinite(v);
-}
-
-/* The numbers of `fields` in the structure at `base`; `of` says whose they are. */
-static status check_fields(const struct neurons_field *fields, const void *base, const char *where, const char *of,
-                           status code)
-{
-    for (const struct neurons_field *f = fields; f->key; f++) {
-        const float *v = (const float *)((const char *)base + f->offset);
-        for (size_t i = 0; i < f->n; i++) {
-            if (!in_range(v[i], f->range)) {
-                log_error("%s: key %s%s: expected %s, found %g", where, f->key, of, range_text(f->range),
-                          (double)v[i]);
-                return code;
-            }
-        }
-    }
-    return ST_OK;
-}
-
-/* Both matrices of a layer's MLP, or neither. */
-static status check_mlp(const struct neurons *n, int layer, const char *where, status code)
-{
-    const struct matrix *fc1 = &n->layers[layer].fc1, *fc2 = &n->layers[layer].fc2;
-    if (!fc1->data != !fc2->data) {
-        log_error("%s: layer %d: expected the MLP's fc1 and fc2 or neither, found %s alone", where, layer,
-                  fc1->data ? "fc1" : "fc2");
-        return code;
-    }
-    if (fc1->data && (fc1->cols != n->d_model || fc2->rows != n->d_ff || fc1->rows != fc2->cols || fc1->rows < 1 ||
-                      fc1->rows > MAX_RANK || fc2->cols % dtype_block(fc2->type) ||
-                      fc1->cols % dtype_block(fc1->type))) {
-        log_error("%s: layer %d: expected an MLP of fc1 [%" PRId64 ", r], fc2 [r, %" PRId64 "], r at most %d, found [%"
-                  PRId64 ", %" PRId64 "] %s, [%" PRId64 ", %" PRId64 "] %s", where, layer, n->d_model, n->d_ff,
-                  MAX_RANK, fc1->cols, fc1->rows, dtype_name(fc1->type), fc2->cols, fc2->rows, dtype_name(fc2->type));
-        return code;
-    }
-    return ST_OK;
-}
-
-static status check_layer(const struct neurons *n, int layer, const char *where, status code)
-{
-    const struct neuron_layer *l = &n->layers[layer];
-    for (const struct neurons_array *a = neurons_arrays; a < neurons_arrays + NEURONS_ARRAYS; a++) {
-        const float *v = neurons_array_of(l, a);
-        if (!v && a->required) {
-            log_error("%s: tensor blk.%d.%s: expected one, found none", where, layer, a->name);
-            return code;
-        }
-        for (int64_t i = 0; v && i < n->d_ff; i++) {
-            if (!in_range(v[i], a->range)) {
-                log_error("%s: tensor blk.%d.%s: expected %s, found %g at %" PRId64, where, layer, a->name,
-                          range_text(a->range), (double)v[i], i);
-                return code;
-            }
-        }
-    }
-    char of[24];
-    snprintf(of, sizeof of, ", layer %d", layer);
-    status s = check_mlp(n, layer, where, code);
-    return s == ST_OK ? check_fields(neurons_layer_fields, l, where, of, code) : s;
-}
-
-status neurons_check(const struct neurons *n, const char *where, status code)
-{
-    status s = check_fields(neurons_scalars, n, where, "", code);
-    double steps = (double)n->skip_share * (SKIP_STEPS + 1);
-    if (s == ST_OK && (steps > SKIP_STEPS + .5 || fabs(steps - nearbyint(steps)) > 1e-3)) {
-        log_error("%s: key %s: expected a multiple of 0.1 below 1, found %g", where, NEURONS_KEY("skip_share"),
-                  (double)n->skip_share);
-        return code;
-    }
-    for (int i = 0; s == ST_OK && i < n->n_layers; i++)
-        s = check_layer(n, i, where, code);
-    return s;
-}
 
 uint64_t neurons_checksum(const uint8_t *bytes, size_t n)
 {
@@ -197,8 +71,8 @@ static status take_u64(const struct gguf *g, const char *where, const char *key,
     return ST_OK;
 }
 
-/* A double that may be out of a float's range becomes an infinity, which neurons_check refuses. */
-static float narrow(double v) { return fabs(v) <= FLT_MAX ? (float)v : INFINITY; }
+/* A double that is out of a float's range becomes an infinity. */
+static float narrow(double v) { return v > FLT_MAX ? INFINITY : v < -FLT_MAX ? -INFINITY : (float)v; }
 
 static status take_fields(const struct gguf *g, const char *where, struct neurons *n)
 {

@@ -29,7 +29,8 @@ struct predictor_quality {
 };
 
 /* A layer. Arrays are [d_ff] f32 unless said otherwise, into the file or whoever made them; NULL: not there (`fired`
- * and `strength` always are). All numbers are finite; all but bound and mlp_threshold are not negative. */
+ * and `strength` always are). Numbers are finite and not negative, but for bound and mlp_threshold: these may be
+ * negative, or infinite where nothing (or all) is to be flagged. */
 struct neuron_layer {
     const float *fired;      /* share of tokens for which the neuron fired (its activation is not zero; SiLU:
                               * |activation| above a tenth of the layer's mean) */

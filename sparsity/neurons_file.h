@@ -18,7 +18,11 @@ enum {
 extern const char neurons_preamble[NEURONS_PREAMBLE_BYTES + 1];
 
 /* What values a number may have. */
-enum neurons_range { RANGE_FINITE, RANGE_POSITIVE /* or zero */, RANGE_SHARE /* 0 to 1 */ };
+enum neurons_range {
+    RANGE_BOUND,    /* any number; an infinite bound says never, or always */
+    RANGE_POSITIVE, /* or zero, finite */
+    RANGE_SHARE     /* 0 to 1 */
+};
 
 /* A float of struct neurons, or one (or `n`) of struct neuron_layer: a scalar key, or an array over the layers. */
 struct neurons_field {
