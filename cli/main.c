@@ -16,7 +16,7 @@ static const struct {
 } commands[] = {
     {"run", command_run},           {"chat", command_chat},       {"bench", command_bench},
     {"perplexity", command_perplexity}, {"tokenize", command_tokenize}, {"inspect", command_inspect},
-    {"plan", command_plan},
+    {"plan", command_plan},         {"prepare", command_prepare},
 };
 
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
@@ -35,6 +35,7 @@ static const char doc[] =
     "  tokenize    show the tokens of a text\n"
     "  inspect     show what is in a model file\n"
     "  plan        show or check which rank holds what\n"
+    "  prepare     measure a model's neurons and fit what --sparse needs\n"
     "\v"
     "'hearth COMMAND --help' shows a command's options. Every command works alone and under 'mpirun -np N'.\n"
     "Results go to standard output, everything else to standard error.\n"

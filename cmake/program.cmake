@@ -5,11 +5,16 @@ add_executable(hearth cli/main.c)
 target_link_libraries(hearth PRIVATE cli)
 install(TARGETS hearth RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 
+# The text that `hearth prepare` learns from unless it is given another: it looks for share/hearth beside its own folder
+# and, in a build, within it.
+install(FILES tests/vectors/text/licences.txt DESTINATION share/hearth)
+configure_file(tests/vectors/text/licences.txt share/hearth/licences.txt COPYONLY)
+
 # The man pages are what --help says.
 find_program(HELP2MAN help2man)
 if(HELP2MAN)
     set(pages)
-    foreach(command "" run chat bench perplexity tokenize inspect plan)
+    foreach(command "" run chat bench perplexity tokenize inspect plan prepare)
         string(JOIN "-" name hearth ${command})
         string(JOIN " " call $<TARGET_FILE:hearth> ${command})
         string(JOIN " " title hearth ${command})
