@@ -101,7 +101,7 @@ def find_neurons(args, path, model):
 
 def run_hearth(args, path, threads, mode, predictor=None):
     command = [args.hearth, "bench", "-m", path, "-p", str(BATCH), "-n", str(args.tokens), "-r", "3", "-t",
-               str(threads), "-o", "json", "--activation", "relu", "--sparse", mode]
+               str(threads), "-q", "-o", "json", "--activation", "relu", "--sparse", mode]
     command += ["--predictor", predictor] if predictor else []
     rows = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     by_test = {row["test"]: row for row in rows}
@@ -190,8 +190,8 @@ def write_report(args, rows, predictors):
         "This part is written by `tools/bench_sparse.py`. Rerun it with",
         "```\nvenv/bin/python tools/bench_sparse.py --build build/release\n```",
         table(["", ""], facts),
-        f"Models of random weights, all Q4_0 (`hearth-synth --ffn reglu --live 0.1`, ...). Decoding {args.tokens} tokens"
-        f" one by one, and prompts of {BATCH} tokens in one batch, in tok/s; ratios are to hearth dense in the same"
+        "Models of random weights, all Q4_0 (`hearth-synth --ffn reglu --live 0.1`, ...). Decoding"
+        f" {args.tokens} tokens one by one, and prompts of {BATCH} tokens in one batch, in tok/s; ratios are to hearth dense in the same"
         " run. The bytes that a token reads are counted while decoding; beside them what"
         " the formula gives for attention, output and, per layer, so many times the bytes of an FFN matrix"
         " (a: live share as counted, f: share that the predictor flags, pred: its own bytes). Of peak: these bytes"
@@ -212,7 +212,7 @@ def write_report(args, rows, predictors):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=Path, default=ROOT / "build/release", help="has hearth and hearth-synth")
-    parser.add_argument("--model-dir", type=Path, default=ROOT / "models", help="models and neuron files are kept there")
+    parser.add_argument("--model-dir", type=Path, default=ROOT / "models", help="models and neuron files lie there")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--repeat", type=int, default=3, help="runs of each contestant (default 3)")
     parser.add_argument("--tokens", type=int, default=16, help="decoded tokens, three times a run (default 16)")

@@ -187,7 +187,7 @@ static void encode_q6_k(float *weights, uint8_t *block)
         encode_group(w, SUB, unit * (float)scale, 31, codes);
         block[192 + s] = (uint8_t)scale;
         for (int i = 0; i < SUB; i++) {
-            /* In each half of 128: four runs of 32; low nibbles of runs 0, 2 and 1, 3 share bytes, high pairs all four. */
+            /* In each half of 128, four runs of 32: low nibbles of runs 0, 2 and 1, 3 share bytes, high pairs all. */
             int half = s / 8, run = s % 8 / 2, at = s % 2 * SUB + i, code = codes[i] + 32;
             block[64 * half + run % 2 * 32 + at] |= (uint8_t)((code & 15) << (run / 2 * 4));
             block[128 + 32 * half + at] |= (uint8_t)((code >> 4) << (2 * run));

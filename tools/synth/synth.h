@@ -5,8 +5,8 @@
  * chosen probability in a real forward pass:
  *
  *   - Some columns of the residual stream are the same for every token (the embedding writes them; the rows of the
- *     attention's and the FFN's output that would change them are zero). In a gate's row they carry the neuron's bias b,
- *     in a quantisation group of their own. A model with biases (OPT) has b there instead.
+ *     attention's and the FFN's output that would change them are zero). In a gate's row they carry the neuron's bias
+ *     b, in a quantisation group of their own. A model with biases (OPT) has b there instead.
  *   - The rest of the row is random and gives a normal number of deviation s: the neuron fires with probability
  *     p = Phi(b / s). Over the neurons of a layer p is a power law, in random order, whose mean is the live share.
  *   - In trained models a small network can tell which neurons fire. Here DECIDING columns bear DECIDING_SHARE of the
@@ -26,7 +26,7 @@ enum {
     MAX_LAYERS = 1000
 };
 #define DECIDING_SHARE 0.98f /* of a gate's variance comes from them */
-#define ADDED 0.1f           /* deviation of what an attention or FFN adds to the residual stream, which starts with 1 */
+#define ADDED 0.1f           /* deviation of what attention or FFN adds to the residual stream, which starts with 1 */
 
 struct shape {
     const char *name;

@@ -84,7 +84,8 @@ static void add_ffn_norm(struct list *l)
 static void add_layer(struct list *l, double ffn_square)
 {
     const struct shape *s = l->o->shape;
-    const int64_t d = s->d_model, q_rows = (int64_t)s->heads * s->head_dim, kv_rows = (int64_t)s->kv_heads * s->head_dim;
+    const int64_t d = s->d_model, head_dim = s->head_dim;
+    const int64_t q_rows = s->heads * head_dim, kv_rows = s->kv_heads * head_dim;
     const enum dtype body = l->o->type->body;
     const enum ffn ffn = l->o->ffn;
     add_norm(l, "attn_norm.weight", "attn_norm.bias", 1);

@@ -170,8 +170,9 @@ static void deciding_head(struct job *j, const struct block_maker *maker, struct
 static void put_headed_rows(struct job *j, const struct tensor *t, uint64_t seed)
 {
     const struct block_maker *maker = block_maker_of(t->type);
-    const size_t block_bytes = (size_t)dtype_block_bytes(t->type), row_bytes = (size_t)dtype_row_bytes(t->type, t->cols);
+    const size_t block_bytes = (size_t)dtype_block_bytes(t->type);
     const size_t head_bytes = (size_t)dtype_row_bytes(t->type, HEAD);
+    const size_t row_bytes = (size_t)dtype_row_bytes(t->type, t->cols);
     const bool deciding = t->content == DECIDING_ROWS;
     uint16_t scales[N_SCALES];
     float w[HEAD];
