@@ -11,6 +11,10 @@ cd "$(dirname "$0")/.." || exit 1
 sh deploy/packages.sh || exit 1
 HEARTH_TEST_MODEL=${HEARTH_TEST_MODEL:-$(sh deploy/model.sh)} || exit 1
 export HEARTH_TEST_MODEL
+# A real ReLU model is no package: what needs it runs where it is at hand, and says so where not.
+relu=../shared/models/smollm2-135m-relu.Q8_0.gguf
+[ -n "${HEARTH_TEST_RELU_MODEL:-}" ] || [ ! -r "$relu" ] || HEARTH_TEST_RELU_MODEL=$(realpath "$relu")
+export HEARTH_TEST_RELU_MODEL="${HEARTH_TEST_RELU_MODEL:-}"
 # mpirun refuses root unless told that it is meant so.
 [ "$(id -u)" -ne 0 ] || export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 
