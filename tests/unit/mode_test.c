@@ -173,6 +173,10 @@ static void what_cannot_run_is_told_what_can(void **state)
     refused(floats, ACT_RELU, &f.full.n, SPARSE_PREDICTED, PREDICTOR_PLANES,
             "tiny.gguf: --sparse predicted --predictor planes needs quantised weights of more than 2 bits, and "
             "blk.0.ffn_gate.weight is F32; it can run dense, exact, predicted");
+    /* No type of its weights has planes, so that an MLP is what it can have. */
+    refused(floats, ACT_RELU, NULL, SPARSE_PREDICTED, PREDICTOR_AUTO,
+            "tiny.gguf: --sparse predicted needs an MLP for every layer from a neuron file, and there is none: run "
+            "`hearth prepare` first; it can run dense, exact, predicted (after `hearth prepare`)");
     /* Made for relu, run as drelu: its numbers do not hold. */
     refused(quantised, ACT_DRELU, &f.full.n, SPARSE_PREDICTED, PREDICTOR_PLANES,
             "tiny.gguf: --sparse predicted --predictor planes needs bounds for every neuron, and the neuron file was "
