@@ -131,9 +131,14 @@ static struct verdict can_threshold(const struct model *m, const struct neurons 
                                                       : wants_prepare(m, n, "thresholds");
 }
 
+bool neurons_mlp_holds(const struct model *m, const struct neurons *n)
+{
+    return file_fits(m, n) && neurons_have_mlp(n);
+}
+
 static struct verdict can_mlp(const struct model *m, const struct neurons *n)
 {
-    if ((file_fits(m, n) && neurons_have_mlp(n)) || model_has_mlp(m))
+    if (neurons_mlp_holds(m, n) || model_has_mlp(m))
         return (struct verdict){.is = CAN};
     return wants_prepare(m, n, "an MLP for every layer");
 }

@@ -43,5 +43,8 @@ void sparse_modes_text(const struct model *m, const struct neurons *n, char text
 
 /* Whether every layer of a PowerInfer model has a predictor of its own. */
 bool model_has_mlp(const struct model *m);
+/* Whose MLPs predict, in all layers alike: the neuron file's if it has one for every layer and was made for the
+ * activation that holds, else (false) the model's own. */
+bool neurons_mlp_holds(const struct model *m, const struct neurons *n);
 
 #endif

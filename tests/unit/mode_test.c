@@ -123,7 +123,12 @@ static void what_can_run_runs(void **state)
     check(floats, ACT_RELU, &f.full.n, SPARSE_PREDICTED, any, mlp);
     check(powerinfer, ACT_RELU, NULL, SPARSE_PREDICTED, any, mlp);
     check(powerinfer, ACT_RELU, NULL, SPARSE_PREDICTED, mlp, mlp);
+    assert_true(neurons_mlp_holds(quantised, &f.full.n));
+    assert_false(neurons_mlp_holds(powerinfer, NULL));
+    powerinfer->hp.activation = ACT_RELU2;
+    assert_false(neurons_mlp_holds(powerinfer, &f.full.n)); /* made for relu */
     f.full.layers[1].fc1.data = f.full.layers[1].fc2.data = NULL;
+    assert_false(neurons_mlp_holds(quantised, &f.full.n));
     check(quantised, ACT_RELU, &f.full.n, SPARSE_PREDICTED, any, planes);
     f.full.n.activation = ACT_SILU;
     check(quantised, ACT_SILU, &f.full.n, SPARSE_THRESHOLD, any, any);
