@@ -23,7 +23,7 @@ struct neuron_columns {
     int64_t rows;            /* outputs, d_model */
     int64_t n_columns;       /* neurons held */
     int64_t n_blocks;        /* blocks of 32 slots */
-    int64_t n_supers;        /* K types: super-blocks of 256 that a block is held of; shape assumes the worst, n_blocks */
+    int64_t n_supers;        /* K types: super-blocks that a block is held of; shape assumes the worst, n_blocks */
     const int32_t *block;    /* [n_blocks] ascending number of each block in the file; owned by an arena */
     const int32_t *column;   /* [n_blocks * 32] which held neuron a slot is, -1: none */
     size_t column_bytes, block_bytes, super_bytes; /* of a neuron's codes, a block's scales, a super-block's supers */

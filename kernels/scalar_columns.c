@@ -18,24 +18,22 @@ static void add_part(int bits, int from, const uint8_t *part, uint8_t code[COLUM
 static void add_column(const struct neuron_columns *m, int64_t tile, int32_t column, int x, int isum[COLUMN_TILE])
 {
     const struct layout l = layout_of(m->type);
-    const uint8_t *codes = m->codes + (size_t)column * m->column_bytes;
+    const uint8_t *codes = column_codes(m, column);
     uint8_t code[COLUMN_TILE] = {0};
-    add_part(l.low_bits, 0, codes + tile_low(l, tile), code);
+    add_part(l.low_bits, 0, codes + tile * part_bytes(l.low_bits), code);
     if (l.high_bits)
-        add_part(l.high_bits, l.low_bits, codes + tile_high(l, column_tiles(m), tile), code);
+        add_part(l.high_bits, l.low_bits, codes + high_at(l, column_tiles(m), tile), code);
     for (int r = 0; r < COLUMN_TILE; r++)
         isum[r] += (code[r] - l.offset) * x;
 }
 
 /* Block b of one token: codes x of its slots, their scale s. */
-static void add_block(const struct neuron_columns *m, int64_t tile, int64_t b, int64_t super, const int8_t *x,
-                      const struct act_block *s, float acc[COLUMN_TILE])
+static void add_block(const struct neuron_columns *m, const struct column_range *range, int64_t tile, int64_t b,
+                      const int8_t *x, const struct act_block *s, float acc[COLUMN_TILE])
 {
     const struct layout l = layout_of(m->type);
     const int n_parts = l.halves ? 2 : 1, width = ACT_BLOCK / n_parts;
-    const uint8_t *scales = m->scales + (size_t)b * m->block_bytes + (size_t)tile * tile_scale_bytes(l);
-    const uint8_t *supers = m->scales + (size_t)m->n_blocks * m->block_bytes + (size_t)super * m->super_bytes +
-                            (size_t)tile * tile_super_bytes(l);
+    const uint8_t *scales = column_scales(m, range, b, tile), *supers = column_supers(m, range, tile);
     for (int h = 0; h < n_parts; h++) {
         int isum[COLUMN_TILE] = {0}, sum = 0;
         for (int c = h * width; c < (h + 1) * width; c++) {
@@ -55,19 +53,19 @@ static void add_block(const struct neuron_columns *m, int64_t tile, int64_t b, i
     }
 }
 
-/* n weights of one neuron, from output `row` on. */
-static void weights_at(const struct neuron_columns *m, int32_t column, int64_t row, int64_t n, float *w)
+/* The first n weights of a tile of one neuron. */
+static void weights_at(const struct neuron_columns *m, int32_t column, int64_t tile, int64_t n, float *w)
 {
-    const uint8_t *codes = m->codes + (size_t)column * m->column_bytes;
+    const uint8_t *codes = column_codes(m, column);
     if (dtype_is_quantised(m->type)) {
         for (int64_t r = 0; r < n; r += ACT_BLOCK)
-            block_dequantize(m->type, codes, (row + r) / ACT_BLOCK, w + r);
+            block_dequantize(m->type, codes, (tile * COLUMN_TILE + r) / ACT_BLOCK, w + r);
     } else {
-        dequantize_row(m->type, codes + dtype_row_bytes(m->type, row), n, w);
+        dequantize_row(m->type, codes + tile * part_bytes(float_bits(m->type)), n, w);
     }
 }
 
-static void add_weights(const struct neuron_columns *m, int64_t row, int64_t n, int64_t b, const float *x,
+static void add_weights(const struct neuron_columns *m, int64_t tile, int64_t n, int64_t b, const float *x,
                         float acc[COLUMN_TILE])
 {
     float w[COLUMN_TILE];
@@ -75,36 +73,28 @@ static void add_weights(const struct neuron_columns *m, int64_t row, int64_t n, 
         const int32_t column = m->column[b * ACT_BLOCK + c];
         if (x[c] == 0 || column < 0)
             continue;
-        weights_at(m, column, row, n, w);
+        weights_at(m, column, tile, n, w);
         for (int64_t r = 0; r < n; r++)
             acc[r] = fmaf(w[r], x[c], acc[r]);
     }
 }
 
-static void close_segment(float acc[COLUMN_TILE], double sum[COLUMN_TILE])
+/* n outputs of a tile for token t. */
+static void mix_tile(const struct neuron_columns *m, int64_t tile, int64_t n, const struct acts *a, int64_t t, double *y)
 {
-    for (int r = 0; r < COLUMN_TILE; r++) {
-        sum[r] += ((double)acc[r] + SEGMENT_GRID) - SEGMENT_GRID;
-        acc[r] = 0;
-    }
-}
-
-/* n outputs of a tile, from `row` on, for token t. */
-static void mix_tile(const struct neuron_columns *m, int64_t row, int64_t n, const struct acts *a, int64_t t, double *y)
-{
-    float acc[COLUMN_TILE] = {0};
     double sum[COLUMN_TILE] = {0};
-    for (int64_t b = 0, super = -1; b < m->n_blocks; b++) {
-        const int64_t at = t * m->n_blocks + b;
-        if (begins(m, b, SEGMENT_BLOCKS))
-            close_segment(acc, sum);
-        super += begins(m, b, SUPER_BLOCKS);
-        if (columns_read_codes(m))
-            add_block(m, row / COLUMN_TILE, b, super, a->codes + at * ACT_BLOCK, &a->blocks[at], acc);
-        else
-            add_weights(m, row, n, b, a->f32 + at * ACT_BLOCK, acc);
+    for (struct column_range range = {.super = -1}; next_range(m, &range);) {
+        float acc[COLUMN_TILE] = {0};
+        for (int64_t b = range.begin; b < range.end; b++) {
+            const int64_t at = t * m->n_blocks + b;
+            if (columns_read_codes(m))
+                add_block(m, &range, tile, b, a->codes + at * ACT_BLOCK, &a->blocks[at], acc);
+            else
+                add_weights(m, tile, n, b, a->f32 + at * ACT_BLOCK, acc);
+        }
+        for (int64_t r = 0; r < n; r++)
+            sum[r] += ((double)acc[r] + SEGMENT_GRID) - SEGMENT_GRID;
     }
-    close_segment(acc, sum);
     memcpy(y, sum, (size_t)n * sizeof *y);
 }
 
@@ -113,5 +103,6 @@ void scalar_mix_columns(const struct neuron_columns *m, int64_t row_begin, int64
 {
     for (int64_t row = row_begin; row < row_end; row += COLUMN_TILE)
         for (int64_t t = 0; t < n_tokens; t++)
-            mix_tile(m, row, row + COLUMN_TILE < row_end ? COLUMN_TILE : row_end - row, h, t, y + t * y_stride + row);
+            mix_tile(m, row / COLUMN_TILE, row + COLUMN_TILE < row_end ? COLUMN_TILE : row_end - row, h, t,
+                     y + t * y_stride + row);
 }

@@ -14,7 +14,7 @@ enum {
     STRIP_TILES = 16, /* tiles of a strip: what a segment needs of them fits the second-level cache, twice */
 };
 
-/* Four live neurons; where there are fewer, the first again, times 0. */
+/* Four live neurons' first low parts; where there are fewer, the first again, times 0. */
 struct column_quad {
     const uint8_t *codes[4];
     int8_t x[4];
@@ -22,7 +22,7 @@ struct column_quad {
 
 /* What shares scales: a block, or half of it. */
 struct column_part {
-    const uint8_t *scales, *supers;
+    const uint8_t *scales; /* of the first tile */
     float scale, scaled_sum;
     int32_t minus_sum;
     int half, n_quads;
@@ -34,9 +34,9 @@ struct live_column {
     float x;
 };
 
-/* One token's part in a segment. */
+/* One token's share of a segment. */
 struct column_plan {
-    int n_parts, n_live;
+    int n_parts, n_live; /* n_live: quads, or neurons */
     struct column_part part[2 * SEGMENT_BLOCKS];
     union {
         struct column_quad quad[SUM_SEGMENT / 4];
@@ -44,17 +44,29 @@ struct column_plan {
     };
 };
 
-/* A segment: what some token needs of it, and the plan of each. */
+/* A segment, and what is to be fetched of it ahead. */
 struct column_segment {
-    int n_columns, n_blocks;
-    const uint8_t *column[SUM_SEGMENT], *scales[SEGMENT_BLOCKS], *supers;
+    struct column_range range;
+    const uint8_t *scales, *supers; /* of the first tile */
+    int n_ahead;
+    const uint8_t *ahead[SUM_SEGMENT];
     struct column_plan plan[MIX_TOKENS];
 };
 
-/* The next block to plan. */
-struct column_cursor {
-    int64_t block, super;
+/* How columns are read. */
+struct column_kind {
+    enum dtype type;
+    bool transposed;
 };
+
+INLINE bool kind_reads_codes(struct column_kind k) { return !k.transposed && dtype_is_quantised(k.type); }
+/* Bytes from a tile to the next, of codes their low parts. */
+INLINE int64_t tile_bytes(struct column_kind k)
+{
+    if (!dtype_is_quantised(k.type))
+        return part_bytes(float_bits(k.type));
+    return k.transposed ? (int64_t)dtype_row_bytes(k.type, 2 * COLUMN_TILE) / 2 : part_bytes(layout_of(k.type).low_bits);
+}
 
 INLINE int plan_quads(const struct neuron_columns *m, int64_t b, uint32_t live, const int8_t *x, struct column_quad *q)
 {
@@ -64,7 +76,7 @@ INLINE int plan_quads(const struct neuron_columns *m, int64_t b, uint32_t live, 
         const int32_t column = m->column[b * ACT_BLOCK + c];
         if (column < 0)
             continue;
-        q[n / 4].codes[n % 4] = m->codes + (size_t)column * m->column_bytes;
+        q[n / 4].codes[n % 4] = column_codes(m, column);
         q[n / 4].x[n % 4] = x[c];
         n++;
     }
@@ -76,22 +88,22 @@ INLINE int plan_quads(const struct neuron_columns *m, int64_t b, uint32_t live, 
 }
 
 /* Block b of a token: codes x, scale and sums s. Returns which neurons are live. */
-INLINE uint32_t plan_codes(struct layout l, const struct neuron_columns *m, int64_t b, const struct column_segment *seg,
+INLINE uint32_t plan_codes(struct column_kind k, const struct neuron_columns *m, const struct column_range *r, int64_t b,
                            const int8_t *x, const struct act_block *s, struct column_plan *p)
 {
+    const bool halves = layout_of(k.type).halves;
     const uint32_t live = nonzero_bytes(x);
-    for (int h = 0; h < (l.halves ? 2 : 1); h++) {
+    for (int h = 0; h < (halves ? 2 : 1); h++) {
         struct column_part *part = &p->part[p->n_parts];
-        const uint32_t mask = !l.halves ? 0xffffffff : h == 0 ? 0xffff : 0xffff0000;
+        const uint32_t mask = !halves ? 0xffffffff : h == 0 ? 0xffff : 0xffff0000;
         if (!(live & mask))
             continue;
         part->n_quads = plan_quads(m, b, live & mask, x, p->quad + p->n_live);
-        part->scales = m->scales + (size_t)b * m->block_bytes;
-        part->supers = seg->supers;
+        part->scales = column_scales(m, r, b, 0);
         part->half = h;
-        part->minus_sum = !l.halves ? s->minus_sum : h == 0 ? s->minus_sum_low : s->minus_sum - s->minus_sum_low;
+        part->minus_sum = !halves ? s->minus_sum : h == 0 ? s->minus_sum_low : s->minus_sum - s->minus_sum_low;
         part->scale = s->scale;
-        part->scaled_sum = !l.halves ? s->scaled_sum : s->scale * (float)-part->minus_sum;
+        part->scaled_sum = !halves ? s->scaled_sum : s->scale * (float)-part->minus_sum;
         p->n_live += part->n_quads;
         p->n_parts++;
     }
@@ -105,76 +117,69 @@ INLINE uint32_t plan_floats(const struct neuron_columns *m, int64_t b, const flo
         const int c = __builtin_ctz(rest);
         const int32_t column = m->column[b * ACT_BLOCK + c];
         if (column >= 0)
-            p->live[p->n_live++] = (struct live_column){m->codes + (size_t)column * m->column_bytes, x[c]};
+            p->live[p->n_live++] = (struct live_column){column_codes(m, column), x[c]};
     }
     return live;
 }
 
-/* Plans the segment at the cursor, and moves that on, for tokens [t0, t0 + n). */
-INLINE void plan_segment(enum dtype type, bool codes, const struct neuron_columns *m, struct column_cursor *at,
+/* Plans the segment after `last` for tokens [t0, t0 + n). */
+INLINE void plan_segment(struct column_kind k, const struct neuron_columns *m, const struct column_range *last,
                          const struct acts *a, int64_t t0, int n, struct column_segment *seg)
 {
-    const int64_t begin = at->block;
-    seg->n_columns = seg->n_blocks = 0;
+    struct column_range *r = &seg->range;
+    *r = *last;
+    seg->n_ahead = 0;
     for (int t = 0; t < n; t++)
         seg->plan[t].n_parts = seg->plan[t].n_live = 0;
-    for (; at->block < m->n_blocks && (at->block == begin || !begins(m, at->block, SEGMENT_BLOCKS)); at->block++) {
-        const int64_t b = at->block;
+    if (!next_range(m, r))
+        return;
+    seg->scales = column_scales(m, r, r->begin, 0);
+    seg->supers = column_supers(m, r, 0);
+    for (int64_t b = r->begin; b < r->end; b++) {
         uint32_t live = 0;
-        at->super += begins(m, b, SUPER_BLOCKS);
-        seg->supers = m->scales + (size_t)m->n_blocks * m->block_bytes + (size_t)at->super * m->super_bytes;
         for (int t = 0; t < n; t++) {
             const int64_t i = (t0 + t) * m->n_blocks + b;
-            live |= codes ? plan_codes(layout_of(type), m, b, seg, a->codes + i * ACT_BLOCK, &a->blocks[i],
-                                       &seg->plan[t])
-                          : plan_floats(m, b, a->f32 + i * ACT_BLOCK, &seg->plan[t]);
+            live |= kind_reads_codes(k) ? plan_codes(k, m, r, b, a->codes + i * ACT_BLOCK, &a->blocks[i], &seg->plan[t])
+                                        : plan_floats(m, b, a->f32 + i * ACT_BLOCK, &seg->plan[t]);
         }
-        if (live)
-            seg->scales[seg->n_blocks++] = m->scales + (size_t)b * m->block_bytes;
         for (; live; live &= live - 1) {
             const int32_t column = m->column[b * ACT_BLOCK + __builtin_ctz(live)];
             if (column >= 0)
-                seg->column[seg->n_columns++] = m->codes + (size_t)column * m->column_bytes;
+                seg->ahead[seg->n_ahead++] = column_codes(m, column);
         }
     }
 }
 
-INLINE void prefetch_bytes(const uint8_t *p, size_t n)
+/* Fetches a tile of what the segment needs into the second level. */
+INLINE void fetch_tile(struct column_kind k, const struct neuron_columns *m, const struct column_segment *seg,
+                       int64_t tile)
 {
-    for (size_t i = 0; i < n; i += 64)
-        __builtin_prefetch(p + i, 0, 2);
-}
-
-/* Bytes of a tile of float or transposed weights. */
-INLINE size_t tile_column_bytes(enum dtype type)
-{
-    return (size_t)(type == DT_F32 ? 4 : type == DT_F16 || type == DT_BF16 ? 2 : 0) * COLUMN_TILE;
-}
-
-INLINE void prefetch_tile(enum dtype type, bool codes, const struct column_segment *seg, int64_t tiles, int64_t tile)
-{
-    const struct layout l = layout_of(type);
-    const size_t row_bytes = dtype_is_quantised(type) ? dtype_row_bytes(type, 256) / 2 : tile_column_bytes(type);
-    for (int i = 0; i < seg->n_columns; i++) {
-        if (codes) {
-            prefetch_bytes(seg->column[i] + tile_low(l, tile), tile_part_bytes(l.low_bits));
-            prefetch_bytes(seg->column[i] + tile_high(l, tiles, tile), tile_part_bytes(l.high_bits));
-        } else {
-            prefetch_bytes(seg->column[i] + (size_t)tile * row_bytes, row_bytes);
-        }
+    const struct layout l = layout_of(k.type);
+    const int64_t bytes = tile_bytes(k), blocks = seg->range.end - seg->range.begin;
+    for (int i = 0; i < seg->n_ahead; i++) {
+        for (int64_t line = 0; line < bytes; line += CACHE_LINE)
+            __builtin_prefetch(seg->ahead[i] + tile * bytes + line, 0, 2);
+        if (kind_reads_codes(k) && l.high_bits)
+            __builtin_prefetch(seg->ahead[i] + high_at(l, column_tiles(m), tile), 0, 2);
     }
-    if (!codes)
+    if (!kind_reads_codes(k) || !seg->n_ahead)
         return;
-    for (int i = 0; i < seg->n_blocks; i++)
-        prefetch_bytes(seg->scales[i] + (size_t)tile * tile_scale_bytes(l), tile_scale_bytes(l));
-    if (l.k && seg->n_blocks)
-        prefetch_bytes(seg->supers + (size_t)tile * tile_super_bytes(l), tile_super_bytes(l));
+    for (int64_t line = 0; line < blocks * tile_scale_bytes(l); line += CACHE_LINE)
+        __builtin_prefetch(seg->scales + tile * blocks * tile_scale_bytes(l) + line, 0, 2);
+    for (int64_t line = 0; line < tile_super_bytes(l); line += CACHE_LINE)
+        __builtin_prefetch(seg->supers + tile * tile_super_bytes(l) + line, 0, 2);
 }
+
+/* Where a tile is: how far from a neuron's codes, from the first tile's scales; its supers. */
+struct tile_place {
+    int64_t low, high, scales;
+    const uint8_t *supers;
+};
 
 /* ---- codes ---- */
 
 /* Four neurons' parts of a tile, `at` bytes into their codes, side by side. */
-INLINE void load_parts(int bits, const struct column_quad *q, size_t at, vi of[4])
+INLINE void load_parts(int bits, const struct column_quad *q, int64_t at, vi of[4])
 {
     vi v[4];
     for (int j = 0; j < 4; j++)
@@ -186,13 +191,12 @@ INLINE void load_parts(int bits, const struct column_quad *q, size_t at, vi of[4
 }
 
 /* The codes of a tile's 8 groups of 16 outputs, of four neurons each. */
-INLINE void zip_codes(struct layout l, const struct column_quad *q, int64_t tiles, int64_t tile, vi codes[TILE_GROUPS])
+INLINE void zip_codes(struct layout l, const struct column_quad *q, const struct tile_place *at, vi codes[TILE_GROUPS])
 {
-    const size_t at = tile_low(l, tile);
     vi high[4];
-    load_parts(l.low_bits, q, at, codes);
+    load_parts(l.low_bits, q, at->low, codes);
     if (l.low_bits == 8) {
-        load_parts(8, q, at + 64, codes + 4);
+        load_parts(8, q, at->low + 64, codes + 4);
         return;
     }
     const vi mask = vi_set(l.low_bits == 4 ? 0x0f0f0f0f : 0x03030303);
@@ -202,7 +206,7 @@ INLINE void zip_codes(struct layout l, const struct column_quad *q, int64_t tile
     }
     if (!l.high_bits)
         return;
-    load_parts(l.high_bits, q, tile_high(l, tiles, tile), high);
+    load_parts(l.high_bits, q, at->high, high);
     const vi high_mask = vi_set(l.low_bits == 2 ? 0x04040404 : l.high_bits == 2 ? 0x30303030 : 0x10101010);
     for (int k = 0; k < 4; k++) {
         codes[k] = vi_or_and(codes[k], l.low_bits == 4 ? vi_shl16(high[k], 4) : vi_shl16(high[k], 2), high_mask);
@@ -211,11 +215,10 @@ INLINE void zip_codes(struct layout l, const struct column_quad *q, int64_t tile
 }
 
 /* acc += a part's integer sums, scaled. */
-INLINE void scale_sums(struct layout l, const struct column_part *p, int64_t tile, const vi sum[TILE_GROUPS],
+INLINE void scale_sums(struct layout l, const struct column_part *p, const struct tile_place *tile, const vi sum[TILE_GROUPS],
                        vf acc[TILE_GROUPS])
 {
-    struct place at = {.supers = (uint8_t *)p->supers + (size_t)tile * tile_super_bytes(l),
-                       .scales = (uint8_t *)p->scales + (size_t)tile * tile_scale_bytes(l)};
+    struct place at = {.supers = (uint8_t *)tile->supers, .scales = (uint8_t *)p->scales + tile->scales};
     for (int g = 0; g < TILE_GROUPS; g++) {
         struct supers supers = {vf_zero(), vf_zero()};
         vf d, m;
@@ -230,7 +233,7 @@ INLINE void scale_sums(struct layout l, const struct column_part *p, int64_t til
     }
 }
 
-INLINE void mix_codes(struct layout l, const struct column_plan *p, int64_t tiles, int64_t tile, vf acc[TILE_GROUPS])
+INLINE void mix_codes(struct layout l, const struct column_plan *p, const struct tile_place *tile, vf acc[TILE_GROUPS])
 {
     const struct column_quad *q = p->quad;
     for (int i = 0; i < p->n_parts; i++) {
@@ -239,7 +242,7 @@ INLINE void mix_codes(struct layout l, const struct column_plan *p, int64_t tile
         for (int g = 0; g < TILE_GROUPS; g++)
             sum[g] = offset_sum(l, part->minus_sum);
         for (int n = 0; n < part->n_quads; n++, q++) {
-            zip_codes(l, q, tiles, tile, codes);
+            zip_codes(l, q, tile, codes);
             for (int g = 0; g < TILE_GROUPS; g++)
                 sum[g] = dot_quad(l, sum[g], codes[g], q->x);
         }
@@ -265,29 +268,29 @@ INLINE void load_q8_block(const uint8_t *p, vf w[2])
     w[1] = vf_mul(d, vf_of_vi(vi_of_i8(p + 18)));
 }
 
-/* n weights (the rest zeros) from output `row` on, of types that no transposed file of worth has. */
-static __attribute__((noinline)) void decode_weights(enum dtype type, const uint8_t *codes, int64_t row, int64_t n,
+/* n weights (the rest zeros) of a tile of types that transposed files hardly have. */
+static __attribute__((noinline)) void decode_weights(enum dtype type, const uint8_t *codes, int64_t tile, int64_t n,
                                                      float w[COLUMN_TILE])
 {
     for (int64_t r = 0; r < COLUMN_TILE; r += ACT_BLOCK) {
         if (r < n)
-            block_dequantize(type, codes, (row + r) / ACT_BLOCK, w + r);
+            block_dequantize(type, codes, (tile * COLUMN_TILE + r) / ACT_BLOCK, w + r);
         else
             memset(w + r, 0, ACT_BLOCK * sizeof *w);
     }
 }
 
-/* The weights of 128 outputs from `row` on, n of which there are. */
-INLINE void load_weights(enum dtype type, const uint8_t *codes, int64_t row, int64_t n, vf w[TILE_GROUPS])
+/* The weights of a tile, n of which there are. */
+INLINE void load_weights(enum dtype type, const uint8_t *codes, int64_t tile, int64_t n, vf w[TILE_GROUPS])
 {
     if (!dtype_is_quantised(type)) {
-        const size_t size = type == DT_F32 ? 4 : 2;
+        const int bits = float_bits(type);
         for (int g = 0; g < TILE_GROUPS; g++)
-            w[g] = load_float(type, codes + (size_t)(row + g * ROW_GROUP) * size);
+            w[g] = load_float(type, codes + tile * part_bytes(bits) + g * ROW_GROUP * bits / 8);
     } else if (type == DT_Q4_0 || type == DT_Q8_0) {
-        const size_t bytes = type == DT_Q4_0 ? 18 : 34;
+        const int64_t bytes = type == DT_Q4_0 ? 18 : 34;
         for (int i = 0; i < COLUMN_TILE / ACT_BLOCK; i++) {
-            const uint8_t *block = codes + (size_t)(row / ACT_BLOCK + i) * bytes;
+            const uint8_t *block = codes + (tile * (COLUMN_TILE / ACT_BLOCK) + i) * bytes;
             if (i * ACT_BLOCK >= n)
                 w[2 * i] = w[2 * i + 1] = vf_zero();
             else if (type == DT_Q4_0)
@@ -297,17 +300,17 @@ INLINE void load_weights(enum dtype type, const uint8_t *codes, int64_t row, int
         }
     } else {
         float all[COLUMN_TILE];
-        decode_weights(type, codes, row, n, all);
+        decode_weights(type, codes, tile, n, all);
         for (int g = 0; g < TILE_GROUPS; g++)
             w[g] = vf_load(all + g * ROW_GROUP);
     }
 }
 
-INLINE void mix_weights(enum dtype type, const struct column_plan *p, int64_t row, int64_t n, vf acc[TILE_GROUPS])
+INLINE void mix_weights(enum dtype type, const struct column_plan *p, int64_t tile, int64_t n, vf acc[TILE_GROUPS])
 {
     for (int i = 0; i < p->n_live; i++) {
         vf w[TILE_GROUPS];
-        load_weights(type, p->live[i].codes, row, n, w);
+        load_weights(type, p->live[i].codes, tile, n, w);
         for (int g = 0; g < TILE_GROUPS; g++)
             acc[g] = vf_fma(w[g], vf_set(p->live[i].x), acc[g]);
     }
@@ -321,45 +324,56 @@ INLINE void end_segment(double *y, int64_t n, const vf acc[TILE_GROUPS])
     double part[COLUMN_TILE], *to = n < COLUMN_TILE ? part : y;
     if (n < COLUMN_TILE)
         memcpy(part, y, (size_t)n * sizeof *y);
-    for (int g = 0; g < TILE_GROUPS && g * ROW_GROUP < n; g++)
+    for (int g = 0; g < TILE_GROUPS; g++)
         vd_store(to + g * ROW_GROUP, vd_add_on_grid(vd_load(to + g * ROW_GROUP), acc[g], SEGMENT_GRID));
     if (n < COLUMN_TILE)
         memcpy(y, part, (size_t)n * sizeof *y);
 }
 
-/* One segment of one tile of one token: n outputs from `row` on. */
-INLINE void mix_segment(enum dtype type, bool codes, const struct neuron_columns *m, const struct column_plan *p,
-                     int64_t row, int64_t n, double *y)
+/* A tile, of n outputs, of a segment, for tokens [0, n_tokens). */
+INLINE void mix_segment(struct column_kind k, const struct neuron_columns *m, const struct column_segment *seg,
+                        int64_t tile, int64_t n, int n_tokens, double *y, int64_t y_stride)
 {
-    vf acc[TILE_GROUPS];
-    if (!p->n_live)
-        return;
-    for (int g = 0; g < TILE_GROUPS; g++)
-        acc[g] = vf_zero();
-    if (codes)
-        mix_codes(layout_of(type), p, column_tiles(m), row / COLUMN_TILE, acc);
-    else
-        mix_weights(type, p, row, n, acc);
-    end_segment(y, n, acc);
+    const struct column_range *r = &seg->range;
+    struct tile_place place = {0};
+    if (kind_reads_codes(k)) {
+        const struct layout l = layout_of(k.type);
+        place.low = tile * part_bytes(l.low_bits);
+        place.high = high_at(l, column_tiles(m), tile);
+        place.scales = tile * (r->end - r->begin) * tile_scale_bytes(l);
+        place.supers = seg->supers + tile * tile_super_bytes(l);
+    }
+    for (int t = 0; t < n_tokens; t++) {
+        const struct column_plan *p = &seg->plan[t];
+        vf acc[TILE_GROUPS];
+        if (!p->n_live)
+            continue;
+        for (int g = 0; g < TILE_GROUPS; g++)
+            acc[g] = vf_zero();
+        if (kind_reads_codes(k))
+            mix_codes(layout_of(k.type), p, &place, acc);
+        else
+            mix_weights(k.type, p, tile, n, acc);
+        end_segment(y + t * y_stride, n, acc);
+    }
 }
 
 /* Rows [begin, end), a strip, of tokens [t0, t0 + n). */
-INLINE void mix_strip(enum dtype type, bool codes, const struct neuron_columns *m, int64_t begin, int64_t end,
+INLINE void mix_strip(struct column_kind k, const struct neuron_columns *m, int64_t begin, int64_t end,
                       const struct acts *a, int64_t t0, int n, double *y, int64_t y_stride)
 {
+    const struct column_range first = {.super = -1};
     struct column_segment segment[2], *now = &segment[0], *next = &segment[1];
-    struct column_cursor at = {0, -1};
     for (int t = 0; t < n; t++)
         memset(y + (t0 + t) * y_stride + begin, 0, (size_t)(end - begin) * sizeof *y);
-    plan_segment(type, codes, m, &at, a, t0, n, now);
+    plan_segment(k, m, &first, a, t0, n, now);
     for (bool more = true; more;) {
-        more = at.block < m->n_blocks;
-        plan_segment(type, codes, m, &at, a, t0, n, next);
+        more = now->range.end < m->n_blocks;
+        plan_segment(k, m, &now->range, a, t0, n, next);
         for (int64_t row = begin; row < end; row += COLUMN_TILE) {
-            const int64_t rows = row + COLUMN_TILE < end ? COLUMN_TILE : end - row;
-            prefetch_tile(type, codes, next, column_tiles(m), row / COLUMN_TILE);
-            for (int t = 0; t < n; t++)
-                mix_segment(type, codes, m, &now->plan[t], row, rows, y + (t0 + t) * y_stride + row);
+            fetch_tile(k, m, next, row / COLUMN_TILE);
+            mix_segment(k, m, now, row / COLUMN_TILE, row + COLUMN_TILE < end ? COLUMN_TILE : end - row, n,
+                        y + t0 * y_stride + row, y_stride);
         }
         struct column_segment *done = now;
         now = next;
@@ -367,40 +381,40 @@ INLINE void mix_strip(enum dtype type, bool codes, const struct neuron_columns *
     }
 }
 
-INLINE void mix(enum dtype type, bool codes, const struct neuron_columns *m, int64_t row_begin, int64_t row_end,
+INLINE void mix(struct column_kind k, const struct neuron_columns *m, int64_t row_begin, int64_t row_end,
                 const struct acts *a, int64_t n_tokens, double *y, int64_t y_stride)
 {
     enum { STRIP = STRIP_TILES * COLUMN_TILE };
     for (int64_t t = 0; t < n_tokens; t += MIX_TOKENS)
         for (int64_t row = row_begin; row < row_end; row += STRIP)
-            mix_strip(type, codes, m, row, row + STRIP < row_end ? row + STRIP : row_end, a, t,
+            mix_strip(k, m, row, row + STRIP < row_end ? row + STRIP : row_end, a, t,
                       t + MIX_TOKENS < n_tokens ? MIX_TOKENS : (int)(n_tokens - t), y, y_stride);
 }
 
 typedef void mix_fn(const struct neuron_columns *, int64_t, int64_t, const struct acts *, int64_t, double *, int64_t);
-#define MIX(name, type, codes)                                                                                         \
+#define MIX(name, type, transposed)                                                                                         \
     static __attribute__((noinline)) void mix_##name(const struct neuron_columns *m, int64_t row_begin,                \
                                                      int64_t row_end, const struct acts *a, int64_t n_tokens,          \
                                                      double *y, int64_t y_stride)                                      \
     {                                                                                                                  \
-        mix(type, codes, m, row_begin, row_end, a, n_tokens, y, y_stride);                                             \
+        mix((struct column_kind){type, transposed}, m, row_begin, row_end, a, n_tokens, y, y_stride);                                             \
     }
 MIX(F32, DT_F32, false)
 MIX(F16, DT_F16, false)
 MIX(BF16, DT_BF16, false)
-MIX(Q4_0, DT_Q4_0, true)
-MIX(Q4_1, DT_Q4_1, true)
-MIX(Q5_0, DT_Q5_0, true)
-MIX(Q5_1, DT_Q5_1, true)
-MIX(Q8_0, DT_Q8_0, true)
-MIX(Q2_K, DT_Q2_K, true)
-MIX(Q3_K, DT_Q3_K, true)
-MIX(Q4_K, DT_Q4_K, true)
-MIX(Q5_K, DT_Q5_K, true)
-MIX(Q6_K, DT_Q6_K, true)
-MIX(Q4_0_transposed, DT_Q4_0, false)
-MIX(Q8_0_transposed, DT_Q8_0, false)
-MIX(transposed, m->type, false)
+MIX(Q4_0, DT_Q4_0, false)
+MIX(Q4_1, DT_Q4_1, false)
+MIX(Q5_0, DT_Q5_0, false)
+MIX(Q5_1, DT_Q5_1, false)
+MIX(Q8_0, DT_Q8_0, false)
+MIX(Q2_K, DT_Q2_K, false)
+MIX(Q3_K, DT_Q3_K, false)
+MIX(Q4_K, DT_Q4_K, false)
+MIX(Q5_K, DT_Q5_K, false)
+MIX(Q6_K, DT_Q6_K, false)
+MIX(Q4_0_transposed, DT_Q4_0, true)
+MIX(Q8_0_transposed, DT_Q8_0, true)
+MIX(transposed, m->type, true)
 #undef MIX
 
 static mix_fn *mix_of(const struct neuron_columns *m)
