@@ -116,19 +116,14 @@ static float skip_threshold(const struct worker *w, int layer)
 /* The predictor's matrices: the neuron file's, else the model's own in a PowerInfer file. */
 static void mlp_of(const struct worker_options *o, int layer, const struct matrix **fc1, const struct matrix **fc2)
 {
-    const struct layer_weights *f = &o->model->layers[layer];
-    const struct neuron_layer *n = o->neurons ? &o->neurons->layers[layer] : NULL;
-    *fc1 = n && n->fc1.data ? &n->fc1 : &f->fc1;
-    *fc2 = n && n->fc1.data ? &n->fc2 : &f->fc2;
+    const bool measured_mlp = neurons_mlp_holds(o->model, o->neurons);
+    *fc1 = measured_mlp ? &o->neurons->layers[layer].fc1 : &o->model->layers[layer].fc1;
+    *fc2 = measured_mlp ? &o->neurons->layers[layer].fc2 : &o->model->layers[layer].fc2;
 }
 
 bool mlp_reads_residual(const struct worker_options *o)
 {
-    const struct matrix *fc1, *fc2;
-    if (o->sparse != SPARSE_PREDICTED || o->predictor != PREDICTOR_MLP)
-        return false;
-    mlp_of(o, 0, &fc1, &fc2);
-    return fc1 == &o->model->layers[0].fc1;
+    return o->sparse == SPARSE_PREDICTED && o->predictor == PREDICTOR_MLP && !neurons_mlp_holds(o->model, o->neurons);
 }
 
 static void lay_decision(struct worker *w, int layer, struct shard *s)
@@ -137,10 +132,9 @@ static void lay_decision(struct worker *w, int layer, struct shard *s)
     if (s->decision == DECIDE_MLP) {
         const struct matrix *fc1, *fc2;
         mlp_of(&w->o, layer, &fc1, &fc2);
-        const struct neuron_layer *m = measured(w, layer);
         lay_matrix(w, &s->fc1, fc1, fc1->rows, fc1->cols);
         lay_matrix(w, &s->fc2, fc2, n, fc2->cols);
-        s->fc2_threshold = m && m->fc1.data ? m->mlp_threshold : w->o.model->hp.sparse_threshold;
+        s->fc2_threshold = mlp_reads_residual(&w->o) ? w->o.model->hp.sparse_threshold : measured(w, layer)->mlp_threshold;
     } else if (s->decision == DECIDE_ESTIMATE) {
         s->bound = lay_floats(w, n);
     } else if (s->decision == DECIDE_PRODUCT) {
