@@ -191,11 +191,11 @@ def write_report(args, rows, predictors):
         "```\nvenv/bin/python tools/bench_sparse.py --build build/release\n```",
         table(["", ""], facts),
         "Models of random weights, all Q4_0 (`hearth-synth --ffn reglu --live 0.1`, ...). Decoding"
-        f" {args.tokens} tokens one by one, and prompts of {BATCH} tokens in one batch, in tok/s; ratios are to hearth dense in the same"
-        " run. The bytes that a token reads are counted while decoding; beside them what"
-        " the formula gives for attention, output and, per layer, so many times the bytes of an FFN matrix"
-        " (a: live share as counted, f: share that the predictor flags, pred: its own bytes). Of peak: these bytes"
-        " times tokens per second, over the read bandwidth that as many threads reach.",
+        f" {args.tokens} tokens one by one, and prompts of {BATCH} tokens in one batch, in tok/s; ratios are to hearth"
+        " dense in the same run. The bytes that a token reads are counted while decoding; beside them what the formula"
+        " gives for attention, output and, per layer, so many times the bytes of an FFN matrix (a: live share as"
+        " counted, f: share that the predictor flags, pred: its own bytes). Of peak: these bytes times tokens per"
+        " second, over the read bandwidth that as many threads reach.",
         table(["model", "threads", "", "decode", "ratio", f"prompt of {BATCH}", "ratio", "live",
                "MB a token", "formula", "off by", "of peak"], rows),
     ]
