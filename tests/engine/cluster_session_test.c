@@ -211,6 +211,45 @@ static void test_sampling(void **state)
     assert_memory_not_equal(first[0], first[1], sizeof text);
 }
 
+/* The work of all ranks is counted once, whatever the plan and however a text is cut; dense and exact. */
+static void test_counts(void **state)
+{
+    (void)state;
+    const uint64_t neurons = (uint64_t)made_quantised.layers * made_quantised.d_ff;
+    uint64_t live = 0;
+    struct cluster_options o;
+    for (int i = 0; i < 12; i++) {
+        float logits[MADE_VOCABULARY], nll[PROMPT];
+        options_at(i % 3, &o);
+        o.activation = "relu";
+        o.sparse = i % 2 ? SPARSE_EXACT : SPARSE_DENSE;
+        o.down_at_stage = i >= 6;
+        struct cluster *c = start(&o);
+        struct session *s = cluster_session(c);
+        struct wire_counts counts = session_counts(s);
+        assert_true(counts.bytes == 0 && counts.neurons == 0 && counts.flagged == 0 && counts.live == 0);
+        logits_of(s, prompt, PROMPT, logits);
+        counts = session_counts(s);
+        assert_true(counts.neurons == neurons * PROMPT && counts.bytes > 0);
+        if (o.sparse == SPARSE_DENSE) {
+            assert_true(counts.flagged == counts.neurons && counts.live == counts.neurons);
+        } else {
+            live = live ? live : counts.live;
+            assert_true(counts.live == live && counts.flagged == live); /* the gates alone decide */
+            assert_true(live > counts.neurons / 4 && live < 3 * counts.neurons / 4);
+        }
+        const uint64_t bytes = counts.bytes;
+        session_truncate(s, 0); /* what was done is not undone */
+        assert_int_equal(session_score(s, prompt, PROMPT, 0, nll), ST_OK);
+        counts = session_counts(s);
+        assert_true(counts.neurons == neurons * (2 * PROMPT - 1) && counts.bytes > bytes);
+        session_reset_counts(s);
+        counts = session_counts(s);
+        assert_true(counts.bytes == 0 && counts.neurons == 0 && counts.flagged == 0 && counts.live == 0);
+        cluster_stop(c);
+    }
+}
+
 static uint64_t progress_done, progress_total, progress_calls;
 
 static void note_progress(void *arg, const char *what, uint64_t done, uint64_t total)
@@ -301,6 +340,7 @@ int main(void)
         cmocka_unit_test(test_wrong_tokens),
         cmocka_unit_test(test_scores),
         cmocka_unit_test(test_sampling),
+        cmocka_unit_test(test_counts),
         cmocka_unit_test(test_progress),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_defaults),
