@@ -88,6 +88,11 @@ equal "status of plan" 0 "$status"
 echo "$out" > "$work/plan.json"
 hearth plan -q -m "$model" --plan "$work/plan.json"
 equal "plan --plan prints it back" "$(cat "$work/plan.json")" "$out"
+hearth plan -q -m "$model" --ranks 2 -o csv
+like "plan -o csv" "rank,stage,neurons,neurons_percent,fired_percent,*0,0-29,*1,none,*" "$out"
+hearth plan -q -m "$model" --ranks 2 --down stage
+like "plan --down stage" '*"down": "stage"*' "$out"
+refuses 2 "*--split hot*hearth prepare*" plan -q -m "$model" --neurons "" --ranks 2 --split hot
 hearth run -q -m "$model" -p "The capital of France is" -n 4 --temp 0 --plan "$work/plan.json" --ranks 2
 equal "status of run --plan" 0 "$status"
 refuses 2 "*plan*" run -q -m "$model" -p x --plan "$work/plan.json" --ranks 3
