@@ -28,3 +28,7 @@ foreach(part ${parts})
     set_tests_properties(mpi_${part} PROPERTIES
         PROCESSORS 3 TIMEOUT 300 SKIP_RETURN_CODE 77 ENVIRONMENT ${mpi_environment})
 endforeach()
+
+add_test(NAME mpi_prepare COMMAND sh ${PROJECT_SOURCE_DIR}/tests/mpi/prepare.sh ${MPIEXEC_EXECUTABLE}
+    $<TARGET_FILE:hearth> ${PROJECT_SOURCE_DIR}/tests/vectors)
+set_tests_properties(mpi_prepare PROPERTIES PROCESSORS 3 TIMEOUT 600 ENVIRONMENT "${mpi_environment}")
