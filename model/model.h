@@ -88,7 +88,5 @@ void model_free(struct model *m); /* NULL is fine */
  * the neurons of any layer's down projection if that is larger (256 for K types). Blocks of a transposed down
  * projection run across the neurons and do not count. */
 int64_t model_neuron_unit(const struct model *m);
-/* "SiLU", "ReLU", "ReLU2", "dReLU" or, where it is not known, "unknown". */
-const char *model_activation(const struct model *m);
 
 #endif

@@ -331,9 +331,3 @@ int64_t model_neuron_unit(const struct model *m)
     }
     return unit;
 }
-
-const char *model_activation(const struct model *m)
-{
-    static const char *const names[ACTIVATIONS] = {"SiLU", "ReLU", "ReLU2", "dReLU"};
-    return m->hp.activation_known ? names[m->hp.activation] : "unknown";
-}
