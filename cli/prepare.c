@@ -29,7 +29,7 @@ enum key { KEY_CHUNKS = 512, KEY_LOSS, KEY_MISS, KEY_RECALL, KEY_MLP_SIZE, KEY_E
            KEY_CURVE };
 
 static const struct argp_option options[] = {
-    {"file", 'f', "FILE", 0, "the text to learn from (-: standard input; default: one that is installed with hearth)", 0},
+    {"file", 'f', "FILE", 0, "the text to learn from (-: standard input; default: one that came with hearth)", 0},
     {"prompt", 'p', "TEXT", 0, "the text itself", 0},
     {"ctx-size", 'c', "N", 0, "window in tokens (default 512)", 0},
     {"chunks", KEY_CHUNKS, "N", 0, "only the first N windows (default: all)", 0},

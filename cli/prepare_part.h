@@ -55,8 +55,8 @@ struct part_state {
 struct part;
 
 /* Opens the checkpoint, or makes a new one where there is none or one of another shape, or a damaged one (which is
- * said). *resumed: it held something. `kernels` is borrowed. ST_IO (also if another process is at work on it), ST_NOMEM;
- * logged. */
+ * said). *resumed: it held something. `kernels` is borrowed. ST_IO (also if another process is at work on it),
+ * ST_NOMEM; logged. */
 status part_open(const char *path, const struct part_shape *shape, const struct kernels *kernels, bool *resumed,
                  struct part **out);
 /* Closes it; what was not saved is lost. NULL is fine. */

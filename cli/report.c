@@ -34,10 +34,10 @@ static double sum_of(const float *values, int64_t n)
     return sum;
 }
 
-status report_neurons_for(const float *fired, int64_t n, double share, double *out)
+status report_neurons_for(const float *busy, int64_t n, double share, double *out)
 {
     float *order;
-    status st = sorted(fired, n, &order);
+    status st = sorted(busy, n, &order);
     if (st)
         return st;
     double wanted = sum_of(order, n) * share, sum = 0;
@@ -49,10 +49,10 @@ status report_neurons_for(const float *fired, int64_t n, double share, double *o
     return ST_OK;
 }
 
-status report_curve(const float *fired, int64_t n, int points, float *y)
+status report_curve(const float *busy, int64_t n, int points, float *y)
 {
     float *order;
-    status st = sorted(fired, n, &order);
+    status st = sorted(busy, n, &order);
     if (st)
         return st;
     double all = sum_of(order, n), sum = 0;
@@ -66,15 +66,20 @@ status report_curve(const float *fired, int64_t n, int points, float *y)
     return ST_OK;
 }
 
-status report_all_fired(const struct neurons *n, float **out)
+status report_busy(const struct neurons *n, float **out)
 {
+    const bool by_firing = activation_is_exact(n->activation);
     float *all = malloc((size_t)n->n_layers * (size_t)n->d_ff * sizeof *all);
     if (!all) {
         log_error("no memory for the statistics of %d layers", n->n_layers);
         return ST_NOMEM;
     }
-    for (int i = 0; i < n->n_layers; i++)
-        memcpy(all + i * n->d_ff, n->layers[i].fired, (size_t)n->d_ff * sizeof *all);
+    for (int i = 0; i < n->n_layers; i++) {
+        const float *from = by_firing ? n->layers[i].fired : n->layers[i].strength;
+        const double sum = by_firing ? 1 : sum_of(from, n->d_ff);
+        for (int64_t j = 0; j < n->d_ff; j++)
+            all[i * n->d_ff + j] = sum > 0 ? (float)((double)from[j] / sum) : 0;
+    }
     *out = all;
     return ST_OK;
 }
@@ -125,7 +130,7 @@ static void add_quality(json_t *row, const char *name, bool there, const struct 
 }
 
 /* A row for every layer. */
-static json_t *layer_rows(const struct neurons *n)
+static json_t *layer_rows(const struct neurons *n, const float *busy)
 {
     bool planes = report_planes_bytes(n) > 0, mlp = report_mlp_bytes(n) > 0;
     json_t *rows = json_array();
@@ -133,14 +138,14 @@ static json_t *layer_rows(const struct neurons *n)
         const struct neuron_layer *l = &n->layers[i];
         double share = 0;
         json_t *row = json_object();
-        if (report_neurons_for(l->fired, n->d_ff, 0.8, &share) != ST_OK || !row) {
+        if (report_neurons_for(busy + i * n->d_ff, n->d_ff, 0.8, &share) != ST_OK || !row) {
             json_decref(row);
             json_decref(rows);
             return NULL;
         }
         json_object_set_new(row, "layer", json_integer(i));
         json_object_set_new(row, "live %", json_real((double)l->live * 100));
-        json_object_set_new(row, "for 80 % of firing %", json_real(share * 100));
+        json_object_set_new(row, "for 80 % of all %", json_real(share * 100));
         if (planes && activation_is_exact(n->activation))
             add_quality(row, "planes", l->bound != NULL, &l->planes);
         if (mlp) {
@@ -192,17 +197,6 @@ double report_live(const struct neurons *n)
     return live;
 }
 
-status report_share_80(const struct neurons *n, double *out)
-{
-    float *all;
-    status st = report_all_fired(n, &all);
-    if (st)
-        return st;
-    st = report_neurons_for(all, n->n_layers * n->d_ff, 0.8, out);
-    free(all);
-    return st;
-}
-
 static void print_bytes(FILE *out, const struct report *r, const char *what, uint64_t bytes)
 {
     if (bytes)
@@ -214,19 +208,29 @@ status report_text(FILE *out, const struct report *r)
 {
     const struct neurons *n = r->neurons;
     double share;
-    status st = report_share_80(n, &share);
+    float *busy;
+    status st = report_busy(n, &busy);
     if (st)
         return st;
+    if ((st = report_neurons_for(busy, n->n_layers * n->d_ff, 0.8, &share))) {
+        free(busy);
+        return st;
+    }
     fprintf(out, "model: %s, %d layers of %lld neurons, %s\n", r->model, n->n_layers, (long long)n->d_ff,
             activation_name(n->activation));
     fprintf(out, "text: %s, %llu windows of %zu tokens\n", r->text, (unsigned long long)r->n_windows, r->window);
     fprintf(out, "live: %.2f %% of the neurons fire for a token\n", report_live(n) * 100);
-    fprintf(out, "skew: %.2f %% of the neurons make 80 %% of all firing\n", share * 100);
+    fprintf(out, "skew: %.2f %% of the neurons make 80 %% of all activations\n", share * 100);
+    if (!activation_is_exact(n->activation))
+        fprintf(out, "threshold: skips %.0f %% unless told\n", (double)n->skip_share * 100);
     print_bytes(out, r, "neuron file", r->neurons_bytes);
     print_bytes(out, r, "predictor planes (its bounds)", report_planes_bytes(n));
     print_bytes(out, r, "predictor MLP", report_mlp_bytes(n));
     fprintf(out, "time: %.0f s\n\n", r->seconds);
     st = print_rows(out, mode_rows(r));
     fputc('\n', out);
-    return st ? st : print_rows(out, layer_rows(n));
+    if (!st)
+        st = print_rows(out, layer_rows(n, busy));
+    free(busy);
+    return st;
 }

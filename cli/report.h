@@ -20,19 +20,19 @@ struct report {
     double seconds;
 };
 
-/* The share of the n neurons that make `share` of all that they fire, the busiest first. ST_NOMEM (logged). */
-status report_neurons_for(const float *fired, int64_t n, double share, double *out);
-/* The curve of that: y[i], i < points, is the share of all firing that the busiest i / (points - 1) of the n neurons
- * make. ST_NOMEM (logged). */
-status report_curve(const float *fired, int64_t n, int points, float *y);
-/* All layers' fired, one after the other: [n_layers * d_ff], malloc'ed. ST_NOMEM (logged). */
-status report_all_fired(const struct neurons *n, float **out);
+/* The share of the n neurons, the busiest first, that make `share` of all that they do. ST_NOMEM (logged). */
+status report_neurons_for(const float *busy, int64_t n, double share, double *out);
+/* The curve of that: y[i], i < points, is the share of all that the busiest i / (points - 1) of the n neurons make.
+ * ST_NOMEM (logged). */
+status report_curve(const float *busy, int64_t n, int points, float *y);
+/* How busy neurons are: how often each fires; of a SiLU model, where all fire a little, its mean |activation| in its
+ * layer's sum. All layers', one after the other: [n_layers * d_ff], malloc'ed. ST_NOMEM (logged). */
+status report_busy(const struct neurons *n, float **out);
 /* Bytes of the MLPs and of the planes' bounds; 0: there are none. */
 uint64_t report_mlp_bytes(const struct neurons *n);
 uint64_t report_planes_bytes(const struct neurons *n);
-/* The share of neurons that fire for a token, and the share of all that makes 80 % of the firing (ST_NOMEM, logged). */
+/* The share of neurons that fire for a token. */
 double report_live(const struct neurons *n);
-status report_share_80(const struct neurons *n, double *out);
 /* "predicted, planes". */
 void report_mode_name(const struct part_measure *m, char *out, size_t n);
 

@@ -57,15 +57,18 @@ static void fact_bytes(FILE *out, const struct report *r, const char *what, uint
         fact(out, text, "%.2f MB", (double)bytes / 1e6);
 }
 
-static status facts(FILE *out, const struct report *r)
+static status facts(FILE *out, const struct report *r, const float *busy)
 {
     double share;
-    status st = report_share_80(r->neurons, &share);
+    status st = report_neurons_for(busy, r->neurons->n_layers * r->neurons->d_ff, 0.8, &share);
     if (st)
         return st;
     fputs("<div class=facts>\n", out);
     fact(out, "of the neurons fire for a token", "%.1f %%", report_live(r->neurons) * 100);
-    fact(out, "of the neurons make 80 % of all firing", "%.1f %%", share * 100);
+    fact(out, "of the neurons make 80 % of all activations", "%.1f %%", share * 100);
+    if (!activation_is_exact(r->neurons->activation))
+        fact(out, "of the neurons are skipped by --sparse threshold unless told", "%.0f %%",
+             (double)r->neurons->skip_share * 100);
     fact_bytes(out, r, "neuron file", r->neurons_bytes);
     fact_bytes(out, r, "predictor MLP", report_mlp_bytes(r->neurons));
     fact_bytes(out, r, "predictor planes", report_planes_bytes(r->neurons));
@@ -96,11 +99,11 @@ static void modes(FILE *out, const struct report *r)
     fputs("</table></div>\n", out);
 }
 
-static status curve_line(const struct plot *p, const char *kind, const float *fired, int64_t n)
+static status curve_line(const struct plot *p, const char *kind, const float *busy, int64_t n)
 {
     float share[CURVE_POINTS];
     double x[CURVE_POINTS], y[CURVE_POINTS];
-    status st = report_curve(fired, n, CURVE_POINTS, share);
+    status st = report_curve(busy, n, CURVE_POINTS, share);
     for (int i = 0; i < CURVE_POINTS && !st; i++) {
         x[i] = i * 100.0 / (CURVE_POINTS - 1);
         y[i] = (double)share[i] * 100;
@@ -110,26 +113,23 @@ static status curve_line(const struct plot *p, const char *kind, const float *fi
     return st;
 }
 
-static status plot_curves(FILE *out, const struct neurons *n)
+static status plot_curves(FILE *out, const struct neurons *n, const float *busy)
 {
     struct plot p = {.out = out, .x_high = 100, .y_high = 100};
-    float *all;
-    status st = report_all_fired(n, &all);
-    if (st)
-        return st;
+    status st = ST_OK;
     fputs("<figure>", out);
-    plot_begin(&p, "Few neurons do most of the firing", "busiest neurons, %", "share of all firing, %");
+    plot_begin(&p, "Few neurons make most activations", "busiest neurons, %", "share of all activations, %");
     for (int i = 0; i < n->n_layers && !st; i++)
-        st = curve_line(&p, "thin", n->layers[i].fired, n->d_ff);
+        st = curve_line(&p, "thin", busy + i * n->d_ff, n->d_ff);
     if (!st)
-        st = curve_line(&p, "a", all, n->n_layers * n->d_ff);
+        st = curve_line(&p, "a", busy, n->n_layers * n->d_ff);
     plot_mark_y(&p, 80);
     plot_legend(&p, "thin", "each layer");
     plot_legend(&p, "a", "the model");
     plot_end(&p);
-    fputs("<figcaption>Neurons in order of how often they fire. Where a line meets the dashed one: the neurons that make "
-          "80 %.</figcaption></figure>\n", out);
-    free(all);
+    fprintf(out, "<figcaption>Neurons in order of %s. Where a line meets the dashed one: the neurons that make 80 "
+            "%%.</figcaption></figure>\n",
+            activation_is_exact(n->activation) ? "how often they fire" : "their mean activation");
     return st;
 }
 
@@ -252,11 +252,11 @@ static void quality_cells(FILE *out, bool there, const struct predictor_quality 
         fputs("<td><td><td><td>", out);
 }
 
-static status layer_table(FILE *out, const struct neurons *n)
+static status layer_table(FILE *out, const struct neurons *n, const float *busy)
 {
     const bool planes = report_planes_bytes(n) > 0 && activation_is_exact(n->activation), mlp = report_mlp_bytes(n) > 0;
     static const char heads[] = "<th>%s recall<th>precision<th>accuracy<th>flagged";
-    fputs("<h2>Layers</h2>\n<div class=wide><table><tr><th>layer<th>live<th>for 80 % of firing", out);
+    fputs("<h2>Layers</h2>\n<div class=wide><table><tr><th>layer<th>live<th>for 80 %", out);
     if (planes)
         fprintf(out, heads, "planes");
     if (mlp) {
@@ -267,7 +267,7 @@ static status layer_table(FILE *out, const struct neurons *n)
     for (int i = 0; i < n->n_layers; i++) {
         const struct neuron_layer *l = &n->layers[i];
         double share;
-        status st = report_neurons_for(l->fired, n->d_ff, 0.8, &share);
+        status st = report_neurons_for(busy + i * n->d_ff, n->d_ff, 0.8, &share);
         if (st)
             return st;
         fprintf(out, "<tr><td>%d<td>%.2f<td>%.1f", i, (double)l->live * 100, share * 100);
@@ -285,20 +285,23 @@ static status layer_table(FILE *out, const struct neurons *n)
 
 status report_html(FILE *out, const struct report *r)
 {
-    page_begin(out, r);
-    status st = facts(out, r);
+    float *busy;
+    status st = report_busy(r->neurons, &busy);
     if (st)
         return st;
+    page_begin(out, r);
+    st = facts(out, r, busy);
     modes(out, r);
     fputs("<h2>Neurons</h2>\n<div class=plots>\n", out);
-    st = plot_curves(out, r->neurons);
-    if (st)
-        return st;
+    if (!st)
+        st = plot_curves(out, r->neurons, busy);
     plot_live(out, r->neurons);
     plot_predictors(out, r->neurons);
     plot_skipped(out, r);
     fputs("</div>\n", out);
-    st = layer_table(out, r->neurons);
+    if (!st)
+        st = layer_table(out, r->neurons, busy);
     fputs("</main></body></html>\n", out);
+    free(busy);
     return st;
 }

@@ -58,7 +58,7 @@ static void test_checkpoint(void **state)
     for (int layer = FIRST; layer < LAST; layer++) {
         for (int i = 0; i < SAMPLES; i++) {
             for (int j = 0; j < D_MODEL; j++)
-                x[j] = (float)(layer * 1000 + i * 50 + j); /* whole numbers up to 2048 are exact in f16, larger ones even */
+                x[j] = (float)(layer * 1000 + i * 50 + j); /* f16 is exact up to 2048 */
             assert_int_equal(part_put_sample(p, layer, (uint64_t)i, x), ST_OK);
         }
     }
@@ -168,8 +168,8 @@ static void count(struct part *p, int ranks, uint32_t n_batch, size_t first, str
     o.observe_arg = &c;
     struct cluster *cluster = start(&o);
     static const char text[] =
-        "The old clock in the hall struck nine as Maria came down the stairs; nobody had wound it since the autumn, and "
-        "nobody would, she thought, as long as the house stood. In the kitchen the kettle sang, the cat slept on the "
+        "The old clock in the hall struck nine as Maria came down the stairs; nobody had wound it since the autumn, "
+        "and nobody would, she thought, as long as the house stood. In the kitchen the kettle sang, the cat slept on the "
         "letters, and the rain went on as it had for a week, quietly and without any hurry at all. She read the first "
         "letter, then the second, and put the third one, which was thicker than the rest, into the fire unopened.";
     assert_int_equal(windows_cut(cluster_tokenizer(cluster), text, sizeof text - 1, window, 0, WINDOWS, &w), ST_OK);
@@ -217,7 +217,7 @@ static void test_counts(void **state)
     const double tokens = 31.0 * (double)one.windows, live = (double)fired / tokens / (double)neurons;
     assert_true(live > 0.3 && live < 0.7); /* random weights: about a half */
 
-    /* Again from the second window on, all of them but the last being in the checkpoint already: only that one counts. */
+    /* Again from the second window on, all but the last being in the checkpoint already: only that one counts. */
     part_state(b)->windows = one.windows - 1;
     count(b, 1, 256, 1, &two);
     uint64_t again = 0;
@@ -258,9 +258,9 @@ static void test_report(void **state)
     (void)state;
     float fired[2][4] = {{0.5f, 0.25f, 0, 0.25f}, {1, 0.5f, 0.25f, 0.25f}}, bound[4] = {0};
     struct neuron_layer layers[2] = {{.fired = fired[0], .strength = fired[0], .live = 0.25f, .bound = bound,
-                                      .planes = {.recall = 0.987f, .precision = 0.5f, .accuracy = 0.9f, .flagged = 0.4f}},
+                                      .planes = {.recall = 0.987f, .precision = 0.5f, .accuracy = 0.9f}},
                                      {.fired = fired[1], .strength = fired[1], .live = 0.5f, .bound = bound,
-                                      .planes = {.recall = 0.965f, .precision = 0.5f, .accuracy = 0.9f, .flagged = 0.4f}}};
+                                      .planes = {.recall = 0.965f, .precision = 0.5f, .accuracy = 0.9f}}};
     struct neurons n = {.activation = ACT_RELU, .n_layers = 2, .d_model = 8, .d_ff = 4, .n_tokens = 100,
                         .layers = layers};
     struct score dense = {.windows = 1, .scored = 100, .sum = 200, .squares = 500}, worse = dense;
