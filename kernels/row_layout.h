@@ -1,17 +1,17 @@
 /* How a neuron's row is laid out (kernels/rows.h).
  *
  * A block of 32 columns is a lane. The row's blocks go in chunks of LANE_BLOCKS; the last chunk has the blocks that are
- * left and no more, so that a row takes the bytes that it takes in the file.
+ * left and no more, so that a row takes the bytes that it takes in the file. A chunk of n blocks is
  *
- *   codes    of all chunks. A field is some neighbouring bits of a code, 1, 2, 4 or 8; for each a chunk of n blocks has
- *            `bits` words of 4n bytes. Bits s * bits .. of byte 4i + j of word w belong to block i, column j of quad
- *            s * bits + w (kernels/layout.h, with blocks for rows).
- *   scales   of all blocks [nb]: no K: f16 d, then f16 m if the type has minima; K32: u8 scale, u8 min; K16: the bytes
- *            of columns 0..15, then those of 16..31
- *   supers   K types, of all super-blocks [nb / 8]: f16 d, then f16 dmin
+ *   supers   K types: f16 d of its super-blocks, then f16 dmin if the type has minima
+ *   scales   no K: f16 d [n], then f16 m [n] if the type has minima; K32: u8 scale [n], u8 min [n]; K16: the bytes of
+ *            columns 0..15 [n], then those of 16..31 [n]
+ *   codes    by fields. A field is some neighbouring bits of a code, 1, 2, 4 or 8; it has `bits` words of 4n bytes.
+ *            Bits s * bits .. of byte 4i + j of word w belong to block i, column j of quad s * bits + w
+ *            (kernels/layout.h, with blocks for rows).
  *
- * Codes first: every full chunk's words then begin at a multiple of 64. Float rows are as in the file. Parted in
- * planes, the top part has the field of the top bits and the scales, the rest part fields with the other bits. */
+ * so that a row is one stream, as a packed group is. Float rows are as in the file. Parted in planes, the top part has
+ * the scales and the field of the top bits, the rest part fields with the other bits. */
 #ifndef HEARTH_KERNELS_ROW_LAYOUT_H
 #define HEARTH_KERNELS_ROW_LAYOUT_H
 
@@ -25,7 +25,7 @@ struct field {
 
 /* The fields that lie in a part of a row, in this order. */
 struct part {
-    struct field field[2];
+    struct field low, high;
 };
 
 INLINE int rest_bits(struct layout l) { return l.low_bits + l.high_bits - TOP_BITS; }
@@ -33,41 +33,55 @@ INLINE int rest_bits(struct layout l) { return l.low_bits + l.high_bits - TOP_BI
 INLINE struct part top_part(struct layout l, bool planes)
 {
     if (planes)
-        return (struct part){{{TOP_BITS, (uint8_t)rest_bits(l)}, {0, 0}}};
-    return (struct part){{{l.low_bits, 0}, {l.high_bits, l.low_bits}}};
+        return (struct part){{TOP_BITS, (uint8_t)rest_bits(l)}, {0, 0}};
+    return (struct part){{l.low_bits, 0}, {l.high_bits, l.low_bits}};
 }
 
 INLINE struct part rest_part(struct layout l)
 {
     const int n = rest_bits(l), low = n >= 4 ? 4 : n >= 2 ? 2 : 1;
-    return (struct part){{{(uint8_t)low, 0}, {(uint8_t)(n - low), (uint8_t)low}}};
+    return (struct part){{(uint8_t)low, 0}, {(uint8_t)(n - low), (uint8_t)low}};
 }
 
 /* Bytes of a block's codes. */
 INLINE size_t part_block_bytes(struct part p)
 {
-    return 4u * (size_t)(p.field[0].bits + p.field[1].bits);
+    return 4u * (size_t)(p.low.bits + p.high.bits);
 }
 
-/* Where a row of nb blocks has its scales, if its codes lie in `part`. */
-struct row_scales {
-    uint8_t *d, *m;           /* K types: bytes, of a K16 those of the two halves */
-    uint8_t *super_d, *super_m;
+/* A chunk of a row: its number, its blocks. In vector code `full`, a constant, says that it has LANE_BLOCKS. */
+struct chunk {
+    int64_t k, n;
+    bool full;
 };
 
-INLINE struct row_scales row_scales_of(struct layout l, struct part part, uint8_t *row, int64_t nb)
+INLINE struct chunk chunk_of(int64_t nb, int64_t k)
 {
-    struct row_scales s = {.d = row + (size_t)nb * part_block_bytes(part)};
-    s.m = s.d + (size_t)nb * (l.k ? 1 : 2);
-    s.super_d = s.m + (size_t)nb;
-    s.super_m = s.super_d + (size_t)(nb / SUPER_BLOCKS) * 2;
-    return s;
+    const int64_t left = nb - k * LANE_BLOCKS;
+    return (struct chunk){k, left < LANE_BLOCKS ? left : LANE_BLOCKS, false};
 }
 
-/* Blocks of chunk k. */
-INLINE int64_t chunk_blocks(int64_t nb, int64_t k)
+/* Where a chunk has its scales and its codes. Of a K16, `d` and `m` are the bytes of the two halves. */
+struct chunk_place {
+    uint8_t *super_d, *super_m, *d, *m, *codes;
+};
+
+INLINE struct chunk_place top_place(struct layout l, bool planes, uint8_t *row, struct chunk c)
 {
-    return nb - k * LANE_BLOCKS < LANE_BLOCKS ? nb - k * LANE_BLOCKS : LANE_BLOCKS;
+    const size_t n = (size_t)c.n, n_supers = l.k ? n / SUPER_BLOCKS : 0, k = (size_t)c.k;
+    const size_t supers = l.k ? layout_super_bytes(l) / SUPER_BLOCKS : 0; /* of a full chunk */
+    struct chunk_place p;
+    p.super_d = row + k * (supers + layout_scale_bytes(l) + LANE_BLOCKS * part_block_bytes(top_part(l, planes)));
+    p.super_m = p.super_d + 2 * n_supers;
+    p.d = p.super_m + (l.minima ? 2 * n_supers : 0);
+    p.m = p.d + (l.k ? n : 2 * n);
+    p.codes = p.m + (l.k ? n : l.minima ? 2 * n : 0);
+    return p;
+}
+
+INLINE const uint8_t *rest_codes(struct layout l, const uint8_t *row, struct chunk c)
+{
+    return row + (size_t)c.k * LANE_BLOCKS * part_block_bytes(rest_part(l));
 }
 
 #endif

@@ -30,42 +30,44 @@ void neuron_rows_shape(struct neuron_rows *m, enum dtype type, int64_t rows, int
         m->rest_bytes = whole_lines(nb * part_block_bytes(rest_part(l)));
 }
 
-/* Writes the codes of block b of nb into the part of a row at `codes`. */
-static void put_codes(struct part part, const uint32_t quad[8], int64_t b, int64_t nb, uint8_t *codes)
+/* Writes a field of a block's codes, its first word to `at`. Returns where the next field's are. */
+static uint8_t *put_field(struct field field, const uint32_t quad[8], size_t word_bytes, uint8_t *at)
 {
-    const int64_t k = b / LANE_BLOCKS;
-    const size_t word_bytes = 4 * (size_t)chunk_blocks(nb, k);
-    uint8_t *at = codes + (size_t)k * LANE_BLOCKS * part_block_bytes(part) + 4 * (b % LANE_BLOCKS);
-    for (int f = 0; f < 2; f++) {
-        const struct field field = part.field[f];
-        const uint32_t mask = 0x01010101u * ((1u << field.bits) - 1);
-        for (int w = 0; w < field.bits; w++, at += word_bytes) {
-            uint32_t word = 0;
-            for (int s = 0; s * field.bits < 8; s++)
-                word |= (quad[s * field.bits + w] >> field.shift & mask) << (s * field.bits);
-            memcpy(at, &word, sizeof word);
-        }
+    const uint32_t mask = 0x01010101u * ((1u << field.bits) - 1);
+    for (int w = 0; w < field.bits; w++, at += word_bytes) {
+        uint32_t word = 0;
+        for (int s = 0; s * field.bits < 8; s++)
+            word |= (quad[s * field.bits + w] >> field.shift & mask) << (s * field.bits);
+        memcpy(at, &word, sizeof word);
     }
+    return at;
 }
 
-static void put_scales(struct layout l, const struct block *block, int64_t b, struct row_scales to)
+/* Writes lane i's codes into those of a chunk of n. */
+static void put_codes(struct part part, const uint32_t quad[8], int64_t i, int64_t n, uint8_t *codes)
+{
+    uint8_t *at = put_field(part.low, quad, 4 * (size_t)n, codes + 4 * i);
+    put_field(part.high, quad, 4 * (size_t)n, at);
+}
+
+static void put_scales(struct layout l, const struct block *block, int64_t i, struct chunk_place to)
 {
     if (!l.k) {
-        memcpy(to.d + 2 * b, &block->d, 2);
+        memcpy(to.d + 2 * i, &block->d, 2);
         if (l.minima)
-            memcpy(to.m + 2 * b, &block->m, 2);
+            memcpy(to.m + 2 * i, &block->m, 2);
         return;
     }
     if (l.halves) {
-        to.d[b] = (uint8_t)(l.minima ? block->sc[0] | block->mn[0] << 4 : block->sc[0]);
-        to.m[b] = (uint8_t)(l.minima ? block->sc[1] | block->mn[1] << 4 : block->sc[1]);
+        to.d[i] = (uint8_t)(l.minima ? block->sc[0] | block->mn[0] << 4 : block->sc[0]);
+        to.m[i] = (uint8_t)(l.minima ? block->sc[1] | block->mn[1] << 4 : block->sc[1]);
     } else {
-        to.d[b] = block->sc[0];
-        to.m[b] = block->mn[0];
+        to.d[i] = block->sc[0];
+        to.m[i] = block->mn[0];
     }
-    memcpy(to.super_d + 2 * (b / SUPER_BLOCKS), &block->d, 2);
+    memcpy(to.super_d + 2 * (i / SUPER_BLOCKS), &block->d, 2);
     if (l.minima)
-        memcpy(to.super_m + 2 * (b / SUPER_BLOCKS), &block->m, 2);
+        memcpy(to.super_m + 2 * (i / SUPER_BLOCKS), &block->m, 2);
 }
 
 static void store_row(struct neuron_rows *m, int64_t row, const uint8_t *src)
@@ -73,14 +75,17 @@ static void store_row(struct neuron_rows *m, int64_t row, const uint8_t *src)
     const struct layout l = layout_of(m->type);
     const int64_t nb = m->cols / ACT_BLOCK;
     uint8_t *top = m->top + (size_t)row * m->top_bytes;
-    const struct row_scales scales = row_scales_of(l, top_part(l, m->planes), top, nb);
     for (int64_t b = 0; b < nb; b++) {
+        const struct chunk c = chunk_of(nb, b / LANE_BLOCKS);
+        const struct chunk_place to = top_place(l, m->planes, top, c);
         struct block block;
         block_decode(m->type, src, b, &block);
-        put_codes(top_part(l, m->planes), block.quad, b, nb, top);
-        if (m->planes)
-            put_codes(rest_part(l), block.quad, b, nb, m->rest + (size_t)row * m->rest_bytes);
-        put_scales(l, &block, b, scales);
+        put_scales(l, &block, b % LANE_BLOCKS, to);
+        put_codes(top_part(l, m->planes), block.quad, b % LANE_BLOCKS, c.n, to.codes);
+        if (m->planes) {
+            uint8_t *rest = m->rest + (size_t)row * m->rest_bytes;
+            put_codes(rest_part(l), block.quad, b % LANE_BLOCKS, c.n, rest + (rest_codes(l, rest, c) - rest));
+        }
     }
 }
 

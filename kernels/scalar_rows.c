@@ -4,38 +4,37 @@
 #include "kernels/row_layout.h"
 #include "kernels/scalar_parts.h"
 
-/* The bits of a code that lie in a part: column c of block b of nb. */
-static int code_bits(struct part part, const uint8_t *codes, int64_t b, int64_t nb, int c)
+/* Column c's bits of a field whose first word is at `at`. */
+static int field_bits(struct field field, const uint8_t *at, int64_t word_bytes, int c)
 {
-    const int64_t k = b / LANE_BLOCKS, word_bytes = 4 * chunk_blocks(nb, k);
-    const uint8_t *at = codes + (size_t)k * LANE_BLOCKS * part_block_bytes(part) + 4 * (b % LANE_BLOCKS) + c % 4;
-    int code = 0, q = c / 4;
-    for (int f = 0; f < 2; f++) {
-        const struct field field = part.field[f];
-        if (field.bits) {
-            int byte = at[q % field.bits * word_bytes];
-            code |= (byte >> (q / field.bits * field.bits) & ((1 << field.bits) - 1)) << field.shift;
-        }
-        at += field.bits * word_bytes;
-    }
-    return code;
+    if (!field.bits)
+        return 0;
+    const int q = c / 4, byte = at[q % field.bits * word_bytes + c % 4];
+    return (byte >> (q / field.bits * field.bits) & ((1 << field.bits) - 1)) << field.shift;
 }
 
-/* D and M of half h of block b. */
-static void row_scale_at(struct layout l, struct row_scales s, int64_t b, int h, float *d, float *m)
+/* The bits of a code that lie in a part: lane i, column c of a chunk of n. */
+static int code_bits(struct part part, const uint8_t *codes, int64_t i, int64_t n, int c)
+{
+    const uint8_t *at = codes + 4 * i;
+    return field_bits(part.low, at, 4 * n, c) | field_bits(part.high, at + 4 * n * part.low.bits, 4 * n, c);
+}
+
+/* D and M of half h of lane i. */
+static void row_scale_at(struct layout l, struct chunk_place s, int i, int h, float *d, float *m)
 {
     const uint8_t *byte = h ? s.m : s.d;
     *m = 0;
     if (!l.k) {
-        *d = f16_at(s.d, (int)b);
+        *d = f16_at(s.d, i);
         if (l.minima)
-            *m = f16_at(s.m, (int)b);
+            *m = f16_at(s.m, i);
         return;
     }
-    const float super = f16_at(s.super_d, (int)b / SUPER_BLOCKS);
-    *d = super * (!l.minima ? (float)(int8_t)byte[b] : (float)(l.halves ? byte[b] & 15 : byte[b]));
+    const float super = f16_at(s.super_d, i / SUPER_BLOCKS);
+    *d = super * (!l.minima ? (float)(int8_t)byte[i] : (float)(l.halves ? byte[i] & 15 : byte[i]));
     if (l.minima)
-        *m = -(f16_at(s.super_m, (int)b / SUPER_BLOCKS) * (float)(l.halves ? byte[b] >> 4 : s.m[b]));
+        *m = -(f16_at(s.super_m, i / SUPER_BLOCKS) * (float)(l.halves ? byte[i] >> 4 : s.m[i]));
 }
 
 /* A row, whole or its top part alone, and what it is multiplied with. */
@@ -50,30 +49,31 @@ struct factors {
 };
 
 /* The code (minus the offset) that a weight has, or twice the middle of those that it may have. */
-static int weight_code(const struct factors *f, int64_t b, int c)
+static int weight_code(const struct factors *f, struct chunk k, const uint8_t *top_codes, int i, int c)
 {
-    const int code = code_bits(top_part(f->l, f->planes), f->top, b, f->nb, c);
+    const int code = code_bits(top_part(f->l, f->planes), top_codes, i, k.n, c);
     if (f->estimate)
         return 2 * code + (1 << rest_bits(f->l)) - 1 - 2 * f->l.offset;
     if (f->planes)
-        return (code | code_bits(rest_part(f->l), f->rest, b, f->nb, c)) - f->l.offset;
+        return (code | code_bits(rest_part(f->l), rest_codes(f->l, f->rest, k), i, k.n, c)) - f->l.offset;
     return code - f->l.offset;
 }
 
 static float add_block(const struct factors *f, int64_t b, float acc)
 {
-    const struct row_scales scales = row_scales_of(f->l, top_part(f->l, f->planes), f->top, f->nb);
-    const int n_parts = f->l.halves ? 2 : 1, width = ACT_BLOCK / n_parts;
+    const struct chunk k = chunk_of(f->nb, b / LANE_BLOCKS);
+    const struct chunk_place place = top_place(f->l, f->planes, f->top, k);
+    const int n_parts = f->l.halves ? 2 : 1, width = ACT_BLOCK / n_parts, i = (int)(b % LANE_BLOCKS);
     const float scale = f->scale[b];
     for (int h = 0; h < n_parts; h++) {
         int isum = 0, sum = 0;
         for (int c = h * width; c < (h + 1) * width; c++) {
-            int x = f->x[b / LANE_BLOCKS * LANE_COLS + c / 4 * 4 * LANE_BLOCKS + 4 * (b % LANE_BLOCKS) + c % 4];
-            isum += weight_code(f, b, c) * x;
+            const int x = f->x[k.k * LANE_COLS + c / 4 * 4 * LANE_BLOCKS + 4 * i + c % 4];
+            isum += weight_code(f, k, place.codes, i, c) * x;
             sum += x;
         }
         float d, m;
-        row_scale_at(f->l, scales, b, h, &d, &m);
+        row_scale_at(f->l, place, i, h, &d, &m);
         acc = fmaf((float)isum, d * (f->estimate ? 0.5f * scale : scale), acc);
         if (f->l.minima)
             acc = fmaf(m, scale * (float)sum, acc);

@@ -8,64 +8,40 @@
 
 enum { TILE_PAIRS = 16 }; /* pairs that are turned around at a time */
 
-/* A chunk of a row: its number, its blocks, and the row's. `full`, a constant, says that it has LANE_BLOCKS. */
-struct chunk {
-    int64_t k, n, nb;
-    bool full;
-};
-
-/* Bits [from, from + bits) of every byte of v as bits [to, to + bits), the others 0; or'ed into `with`. */
-INLINE vi move_bits(vi v, int from, int to, int bits, vi with)
+/* Reads a field of a chunk's codes; its words begin at p. The first one read sets the codes, others are or'ed in. */
+INLINE void load_field(struct field field, bool first, struct chunk c, const uint8_t *p, vi codes[8])
 {
-    if (bits == 8)
-        return v;
-    const vi mask = vi_set(0x01010101 * (((1 << bits) - 1) << to));
-    if (from > to)
-        v = vi_shr16(v, from - to);
-    else if (from < to)
-        v = vi_shl16(v, to - from);
-    return vi_or_and(with, v, mask);
-}
-
-/* Adds the fields of a part to the codes of a chunk, whose words begin at p. */
-INLINE void add_fields(struct part part, struct chunk c, const uint8_t *p, vi codes[8])
-{
-    for (int f = 0; f < 2; f++) {
-        const int bits = part.field[f].bits;
+    const int bits = field.bits, to = field.shift;
+    const vi mask = vi_set((int32_t)(0x01010101u * (((1u << bits) - 1) << to)));
 #pragma GCC unroll 8
-        for (int w = 0; w < bits; w++, p += 4 * c.n) {
-            const vi v = c.full ? vi_load(p) : vi_load_part(p, c.n);
+    for (int w = 0; w < bits; w++, p += 4 * c.n) {
+        const vi word = c.full ? vi_load(p) : vi_load_part(p, c.n);
 #pragma GCC unroll 8
-            for (int s = 0; s * bits < 8; s++)
-                codes[s * bits + w] = move_bits(v, s * bits, part.field[f].shift, bits, codes[s * bits + w]);
+        for (int s = 0; s < 8; s += bits) {
+            const vi v = s > to ? vi_shr16(word, s - to) : s < to ? vi_shl16(word, to - s) : word;
+            const int q = s + w;
+            codes[q] = bits == 8 ? v : first ? vi_and(v, mask) : vi_or_and(codes[q], v, mask);
         }
     }
 }
 
-/* Where the codes of a chunk lie in a part of a row. */
-INLINE const uint8_t *chunk_codes(struct part part, struct chunk c, const uint8_t *row)
+INLINE void load_part(struct part part, bool first, struct chunk c, const uint8_t *p, vi codes[8])
 {
-    return row + (size_t)c.k * LANE_BLOCKS * part_block_bytes(part);
+    load_field(part.low, first, c, p, codes);
+    load_field(part.high, false, c, p + 4 * c.n * part.low.bits, codes);
 }
 
 INLINE vf load_f16(struct chunk c, const uint8_t *p)
 {
-    const uint16_t *at = (const uint16_t *)p + c.k * LANE_BLOCKS;
-    return c.full ? vf_of_f16(at) : vf_of_f16_part(at, c.n);
+    return c.full ? vf_of_f16((const uint16_t *)p) : vf_of_f16_part((const uint16_t *)p, c.n);
 }
-INLINE vi load_u8(struct chunk c, const uint8_t *p)
-{
-    return c.full ? vi_of_u8(p + c.k * LANE_BLOCKS) : vi_of_u8_part(p + c.k * LANE_BLOCKS, c.n);
-}
-INLINE vi load_i8(struct chunk c, const uint8_t *p)
-{
-    return c.full ? vi_of_i8(p + c.k * LANE_BLOCKS) : vi_of_i8_part(p + c.k * LANE_BLOCKS, c.n);
-}
+INLINE vi load_u8(struct chunk c, const uint8_t *p) { return c.full ? vi_of_u8(p) : vi_of_u8_part(p, c.n); }
+INLINE vi load_i8(struct chunk c, const uint8_t *p) { return c.full ? vi_of_i8(p) : vi_of_i8_part(p, c.n); }
 /* A chunk's one or two super-blocks. */
 INLINE vf load_super(struct chunk c, const uint8_t *p)
 {
     uint32_t pair = 0;
-    memcpy(&pair, p + c.k * (LANE_BLOCKS / SUPER_BLOCKS * 2), c.full || c.n > SUPER_BLOCKS ? 4 : 2);
+    memcpy(&pair, p, c.full || c.n > SUPER_BLOCKS ? 4 : 2);
     return vf_of_f16_pair(pair);
 }
 
@@ -75,9 +51,8 @@ struct weights {
     vf d[2], m[2];
 };
 
-INLINE void load_row_scales(struct layout l, struct part top, struct chunk c, const uint8_t *row, struct weights *w)
+INLINE void load_chunk_scales(struct layout l, struct chunk c, struct chunk_place s, struct weights *w)
 {
-    const struct row_scales s = row_scales_of(l, top, (uint8_t *)row, c.nb);
     if (!l.k) {
         w->d[0] = load_f16(c, s.d);
         if (l.minima)
@@ -105,15 +80,14 @@ INLINE void load_row_scales(struct layout l, struct part top, struct chunk c, co
 INLINE void load_chunk(struct layout l, bool planes, struct chunk c, const uint8_t *top, const uint8_t *rest,
                        struct weights *w)
 {
-    for (int q = 0; q < 8; q++)
-        w->codes[q] = vi_zero();
+    const struct chunk_place place = top_place(l, planes, (uint8_t *)top, c);
     struct part part = top_part(l, planes);
     if (planes && !rest)
-        part.field[0].shift = 0;
-    add_fields(part, c, chunk_codes(part, c, top), w->codes);
+        part.low.shift = 0;
+    load_part(part, true, c, place.codes, w->codes);
     if (planes && rest)
-        add_fields(rest_part(l), c, chunk_codes(rest_part(l), c, rest), w->codes);
-    load_row_scales(l, part, c, top, w);
+        load_part(rest_part(l), false, c, rest_codes(l, rest, c), w->codes);
+    load_chunk_scales(l, c, place, w);
 }
 
 /* A chunk of a token. */
@@ -123,11 +97,11 @@ struct lanes {
     const int32_t *minus_sum, *minus_sum_low;
 };
 
-INLINE struct lanes lanes_of(const struct lane_acts *x, int64_t t, int64_t k)
+/* `at` is the number of its first block, of all tokens'. */
+INLINE struct lanes lanes_of(const struct lane_acts *x, int64_t at)
 {
-    const int64_t at = t * lane_acts_blocks(x) + k * LANE_BLOCKS;
     return (struct lanes){
-        .codes = x->codes + t * lane_acts_codes(x) + k * LANE_COLS,
+        .codes = x->codes + at * ACT_BLOCK,
         .scale = x->scale + at,
         .scaled_sum = x->scaled_sum + at,
         .minus_sum = x->minus_sum + at,
@@ -169,7 +143,7 @@ INLINE vi dot_chunk(struct layout l, int h, const struct weights *w, const struc
 /* Pairs of a tile; those past the last repeat it. */
 struct pairs {
     const uint8_t *top[TILE_PAIRS], *rest[TILE_PAIRS], *next[TILE_PAIRS], *next_rest[TILE_PAIRS];
-    int64_t token[TILE_PAIRS];
+    int64_t token[TILE_PAIRS], first[TILE_PAIRS]; /* each pair's token, and its first block of all tokens' */
     bool one_token;
 };
 
@@ -179,53 +153,63 @@ struct terms {
     vf sum[2][TILE_PAIRS], scale[2][TILE_PAIRS], m[2][TILE_PAIRS], scaled_sum[2][TILE_PAIRS];
 };
 
-/* Into the second level: chunk k's share of a row that the next tile reads. */
-INLINE void prefetch_row(const uint8_t *row, size_t bytes, int64_t k, int64_t chunks)
+/* Of a row that is needed soon, the bytes to fetch along with each chunk: whole lines. */
+INLINE size_t share_of(size_t row_bytes, int64_t chunks)
 {
-    const uint8_t *end = row + bytes * (size_t)(k + 1) / (size_t)chunks;
-    for (const uint8_t *p = row + bytes * (size_t)k / (size_t)chunks / 64 * 64; p < end; p += 64)
-        __builtin_prefetch(p, 0, 2);
+    return (row_bytes / 64 + (size_t)chunks - 1) / (size_t)chunks * 64;
 }
 
-INLINE void find_terms(struct layout l, bool planes, struct chunk c, const struct neuron_rows *m,
+/* Fetches the k-th share into the second level. (Into the first level it is half as fast.) */
+INLINE void prefetch_share(const uint8_t *row, size_t row_bytes, size_t share, int64_t k)
+{
+    const size_t begin = (size_t)k * share, end = begin + share < row_bytes ? begin + share : row_bytes;
+    for (size_t i = begin; i < end; i += 64)
+        __builtin_prefetch(row + i, 0, 2);
+}
+
+/* `one`, a constant: all pairs are of one token. Else several in a row may share theirs. */
+INLINE void find_terms(struct layout l, bool planes, bool one, struct chunk c, const struct neuron_rows *m,
                        const struct lane_acts *x, const struct pairs *p, struct terms *out)
 {
+    struct lanes lanes = lanes_of(x, p->first[0] + c.k * LANE_BLOCKS);
+    const size_t top_share = share_of(m->top_bytes, x->chunks), rest_share = share_of(m->rest_bytes, x->chunks);
     struct weights w;
     for (int i = 0; i < TILE_PAIRS; i++) {
-        if (i == 0 || p->top[i] != p->top[i - 1]) {
-            prefetch_row(p->next[i], m->top_bytes, c.k, x->chunks);
+        if (one || i == 0 || p->top[i] != p->top[i - 1]) {
+            prefetch_share(p->next[i], m->top_bytes, top_share, c.k);
             if (planes)
-                prefetch_row(p->next_rest[i], m->rest_bytes, c.k, x->chunks);
+                prefetch_share(p->next_rest[i], m->rest_bytes, rest_share, c.k);
             load_chunk(l, planes, c, p->top[i], p->rest[i], &w);
         }
-        const struct lanes lanes = lanes_of(x, p->token[i], c.k);
+        if (!one)
+            lanes = lanes_of(x, p->first[i] + c.k * LANE_BLOCKS);
         for (int h = 0; h < (l.halves ? 2 : 1); h++) {
             out->sum[h][i] = vf_of_vi(dot_chunk(l, h, &w, &lanes));
             out->scale[h][i] = vf_mul(w.d[h], vf_load(lanes.scale));
-            if (!l.minima)
-                continue;
-            out->m[h][i] = w.m[h];
-            if (i == 0 || !p->one_token)
+            if (l.minima)
+                out->m[h][i] = w.m[h];
+            if (l.minima && !one)
                 out->scaled_sum[h][i] = scaled_sum_of(l, h, &lanes);
         }
     }
 }
 
 /* acc + the blocks of a chunk, one after the other. */
-INLINE vf add_chunk(struct layout l, bool planes, struct chunk c, const struct neuron_rows *m,
+INLINE vf add_chunk(struct layout l, bool planes, bool one, struct chunk c, const struct neuron_rows *m,
                     const struct lane_acts *x, const struct pairs *p, vf acc)
 {
     struct terms t;
     float shared[2][LANE_BLOCKS];
-    find_terms(l, planes, c, m, x, p, &t);
+    const struct lanes lanes = lanes_of(x, p->first[0] + c.k * LANE_BLOCKS);
+    find_terms(l, planes, one, c, m, x, p, &t);
     for (int h = 0; h < (l.halves ? 2 : 1); h++) {
         vf_transpose16(t.sum[h]);
         vf_transpose16(t.scale[h]);
         if (!l.minima)
             continue;
         vf_transpose16(t.m[h]);
-        if (p->one_token)
-            vf_store(shared[h], t.scaled_sum[h][0]);
+        if (one)
+            vf_store(shared[h], scaled_sum_of(l, h, &lanes));
         else
             vf_transpose16(t.scaled_sum[h]);
     }
@@ -234,23 +218,23 @@ INLINE vf add_chunk(struct layout l, bool planes, struct chunk c, const struct n
             acc = vf_fma(t.sum[h][b], t.scale[h][b], acc);
             if (!l.minima)
                 continue;
-            const vf sum = p->one_token ? vf_set(shared[h][b]) : t.scaled_sum[h][b];
+            const vf sum = one ? vf_set(shared[h][b]) : t.scaled_sum[h][b];
             acc = l.k ? vf_fnma(t.m[h][b], sum, acc) : vf_fma(t.m[h][b], sum, acc);
         }
     }
     return acc;
 }
 
-INLINE vf dot_quantised(enum dtype type, bool planes, const struct neuron_rows *m, const struct lane_acts *x,
+INLINE vf dot_quantised(enum dtype type, bool planes, bool one, const struct neuron_rows *m, const struct lane_acts *x,
                         const struct pairs *p)
 {
     const struct layout l = layout_of(type);
     const int64_t nb = m->cols / ACT_BLOCK, full = nb / LANE_BLOCKS;
     vf acc = vf_zero();
     for (int64_t k = 0; k < full; k++)
-        acc = add_chunk(l, planes, (struct chunk){k, LANE_BLOCKS, nb, true}, m, x, p, acc);
+        acc = add_chunk(l, planes, one, (struct chunk){k, LANE_BLOCKS, true}, m, x, p, acc);
     if (full < x->chunks)
-        acc = add_chunk(l, planes, (struct chunk){full, nb - full * LANE_BLOCKS, nb, false}, m, x, p, acc);
+        acc = add_chunk(l, planes, one, (struct chunk){full, nb - full * LANE_BLOCKS, false}, m, x, p, acc);
     return acc;
 }
 
@@ -266,25 +250,26 @@ INLINE vf load_floats(enum dtype type, bool full, const uint8_t *row, int64_t at
 }
 
 /* acc + columns [at, at + n), one after the other. */
-INLINE vf add_columns(enum dtype type, bool full, int64_t at, int64_t n, const struct lane_acts *x,
+INLINE vf add_columns(enum dtype type, bool one, bool full, int64_t at, int64_t n, const struct lane_acts *x,
                       const struct pairs *p, vf acc)
 {
     vf w[TILE_PAIRS], v[TILE_PAIRS];
     for (int i = 0; i < TILE_PAIRS; i++) {
         w[i] = load_floats(type, full, p->top[i], at, n);
-        if (!p->one_token)
+        if (!one)
             v[i] = full ? vf_load(x->f32 + p->token[i] * x->cols + at)
                         : vf_load_part(x->f32 + p->token[i] * x->cols + at, n);
     }
     vf_transpose16(w);
-    if (!p->one_token)
+    if (!one)
         vf_transpose16(v);
     for (int64_t c = 0; c < n; c++)
-        acc = vf_fma(w[c], p->one_token ? vf_set(x->f32[p->token[0] * x->cols + at + c]) : v[c], acc);
+        acc = vf_fma(w[c], one ? vf_set(x->f32[p->token[0] * x->cols + at + c]) : v[c], acc);
     return acc;
 }
 
-INLINE vf dot_floats(enum dtype type, const struct neuron_rows *m, const struct lane_acts *x, const struct pairs *p)
+INLINE vf dot_floats(enum dtype type, bool one, const struct neuron_rows *m, const struct lane_acts *x,
+                     const struct pairs *p)
 {
     const int64_t line = 64 / (type == DT_F32 ? 4 : 2);
     vf acc = vf_zero();
@@ -292,11 +277,18 @@ INLINE vf dot_floats(enum dtype type, const struct neuron_rows *m, const struct 
     for (; c + LANE_BLOCKS <= m->cols; c += LANE_BLOCKS) {
         for (int i = 0; i < TILE_PAIRS && c % line == 0; i++)
             __builtin_prefetch(p->next[i] + c / line * 64, 0, 2);
-        acc = add_columns(type, true, c, LANE_BLOCKS, x, p, acc);
+        acc = add_columns(type, one, true, c, LANE_BLOCKS, x, p, acc);
     }
     if (c < m->cols)
-        acc = add_columns(type, false, c, m->cols - c, x, p, acc);
+        acc = add_columns(type, one, false, c, m->cols - c, x, p, acc);
     return acc;
+}
+
+INLINE vf dot_tile(enum dtype type, bool planes, bool one, const struct neuron_rows *m, const struct lane_acts *x,
+                   const struct pairs *p)
+{
+    const bool is_float = type == DT_F32 || type == DT_F16 || type == DT_BF16;
+    return is_float ? dot_floats(type, one, m, x, p) : dot_quantised(type, planes, one, m, x, p);
 }
 
 INLINE int64_t clamp(int64_t i, int64_t n) { return i < n ? i : n - 1; }
@@ -315,10 +307,10 @@ INLINE void dot_pairs(enum dtype type, bool planes, const struct neuron_rows *m,
                 p.next_rest[i] = m->rest + (size_t)row[next] * m->rest_bytes;
             }
             p.token[i] = token[at];
+            p.first[i] = token[at] * lane_acts_blocks(x);
             p.one_token = p.one_token && token[at] == token[first];
         }
-        const bool is_float = type == DT_F32 || type == DT_F16 || type == DT_BF16;
-        const vf acc = is_float ? dot_floats(type, m, x, &p) : dot_quantised(type, planes, m, x, &p);
+        const vf acc = p.one_token ? dot_tile(type, planes, true, m, x, &p) : dot_tile(type, planes, false, m, x, &p);
         if (first + TILE_PAIRS <= n)
             vf_store(y + first, acc);
         else
@@ -326,54 +318,86 @@ INLINE void dot_pairs(enum dtype type, bool planes, const struct neuron_rows *m,
     }
 }
 
-/* acc + the estimate of a chunk; `half` is half of the token's scales. Twice the middle of the codes with the same top
- * bits is 2 * top + 2^rest - 1. */
-INLINE vf estimate_chunk(struct layout l, struct chunk c, const uint8_t *row, const struct lanes *x, vf half, vf acc)
+enum {
+    TILE_ROWS = 4,  /* rows of an estimate that share the loads of a chunk's activations */
+    ROWS_AHEAD = 8, /* rows after which the next ones are fetched into the second level */
+};
+
+/* What the estimates of a chunk have in common: the codes with the same top bits have, doubled, the middle
+ * 2 * top + 2^rest - 1. So the doubled sum is that of the top bits, shifted, plus `start`; `half` is half the token's
+ * scales. */
+struct middle {
+    vi start[2];
+    vf half;
+};
+
+INLINE struct middle middle_of(struct layout l, const struct lanes *x)
 {
-    struct layout bare = l;
-    bare.offset = 0;
-    bare.low_bits = TOP_BITS;
-    struct weights w;
-    load_chunk(l, true, c, row, NULL, &w);
+    struct middle m = {.half = vf_mul(vf_set(0.5f), vf_load(x->scale))};
     for (int h = 0; h < (l.halves ? 2 : 1); h++) {
         const vi minus = minus_sum_of(l, h, x);
-        vi sum = vi_shl32(dot_chunk(bare, h, &w, x), rest_bits(l) + 1);
-        sum = vi_add(sum, vi_sub(minus, vi_shl32(minus, rest_bits(l))));
+        m.start[h] = vi_sub(minus, vi_shl32(minus, rest_bits(l)));
         if (l.offset)
-            sum = vi_add(sum, vi_shl32(minus, l.offset_shift + 1));
-        acc = vf_fma(vf_of_vi(sum), vf_mul(w.d[h], half), acc);
-        if (l.minima)
-            acc = l.k ? vf_fnma(w.m[h], scaled_sum_of(l, h, x), acc) : vf_fma(w.m[h], scaled_sum_of(l, h, x), acc);
+            m.start[h] = vi_add(m.start[h], vi_shl32(minus, l.offset_shift + 1));
     }
-    return acc;
+    return m;
 }
 
-INLINE float estimate_row(enum dtype type, const struct neuron_rows *m, int64_t row, const struct lane_acts *x,
-                          int64_t t)
+/* acc[i] += the estimate of a chunk of row i < n. */
+INLINE void estimate_chunk(struct layout l, int n, struct chunk c, const uint8_t *top, size_t row_bytes,
+                           const struct lanes *x, vf *acc)
+{
+    const struct middle middle = middle_of(l, x);
+    struct layout bare = l; /* of the top bits as numbers of their own */
+    bare.offset = 0;
+    bare.low_bits = TOP_BITS;
+    for (int i = 0; i < n; i++) {
+        struct weights w;
+        load_chunk(l, true, c, top + (size_t)i * row_bytes, NULL, &w);
+        for (int h = 0; h < (l.halves ? 2 : 1); h++) {
+            const vi sum = vi_add(vi_shl32(dot_chunk(bare, h, &w, x), rest_bits(l) + 1), middle.start[h]);
+            acc[i] = vf_fma(vf_of_vi(sum), vf_mul(w.d[h], middle.half), acc[i]);
+            if (l.minima)
+                acc[i] = l.k ? vf_fnma(w.m[h], scaled_sum_of(l, h, x), acc[i])
+                             : vf_fma(w.m[h], scaled_sum_of(l, h, x), acc[i]);
+        }
+    }
+}
+
+/* Rows [row, row + n) times token t. */
+INLINE void estimate_tile(enum dtype type, int n, const struct neuron_rows *m, int64_t row, const struct lane_acts *x,
+                          int64_t t, float *y)
 {
     const struct layout l = layout_of(type);
-    const int64_t nb = m->cols / ACT_BLOCK, full = nb / LANE_BLOCKS;
+    const int64_t nb = m->cols / ACT_BLOCK, full = nb / LANE_BLOCKS, first = t * lane_acts_blocks(x);
     const uint8_t *top = m->top + (size_t)row * m->top_bytes;
-    vf acc = vf_zero();
+    const size_t ahead = ROWS_AHEAD * m->top_bytes, share = share_of((size_t)n * m->top_bytes, x->chunks);
+    vf acc[TILE_ROWS];
+    for (int i = 0; i < n; i++)
+        acc[i] = vf_zero();
     for (int64_t k = 0; k < full; k++) {
-        const struct lanes lanes = lanes_of(x, t, k);
-        acc = estimate_chunk(l, (struct chunk){k, LANE_BLOCKS, nb, true}, top, &lanes,
-                             vf_mul(vf_set(0.5f), vf_load(lanes.scale)), acc);
+        const struct lanes lanes = lanes_of(x, first + k * LANE_BLOCKS);
+        prefetch_share(top + ahead, (size_t)n * m->top_bytes, share, k);
+        estimate_chunk(l, n, (struct chunk){k, LANE_BLOCKS, true}, top, m->top_bytes, &lanes, acc);
     }
     if (full < x->chunks) {
-        const struct lanes lanes = lanes_of(x, t, full);
-        acc = estimate_chunk(l, (struct chunk){full, nb - full * LANE_BLOCKS, nb, false}, top, &lanes,
-                             vf_mul(vf_set(0.5f), vf_load(lanes.scale)), acc);
+        const struct lanes lanes = lanes_of(x, first + full * LANE_BLOCKS);
+        estimate_chunk(l, n, (struct chunk){full, nb - full * LANE_BLOCKS, false}, top, m->top_bytes, &lanes, acc);
     }
-    return vf_add_lanes(acc);
+    for (int i = 0; i < n; i++)
+        y[i] = vf_add_lanes(acc[i]);
 }
 
 INLINE void estimate(enum dtype type, const struct neuron_rows *m, int64_t row_begin, int64_t row_end,
                      const struct lane_acts *x, int64_t n_tokens, float *y, int64_t y_stride)
 {
-    for (int64_t r = row_begin; r < row_end; r++)
+    int64_t r = row_begin;
+    for (; r + TILE_ROWS <= row_end; r += TILE_ROWS)
         for (int64_t t = 0; t < n_tokens; t++)
-            y[t * y_stride + r - row_begin] = estimate_row(type, m, r, x, t);
+            estimate_tile(type, TILE_ROWS, m, r, x, t, y + t * y_stride + r - row_begin);
+    for (; r < row_end; r++)
+        for (int64_t t = 0; t < n_tokens; t++)
+            estimate_tile(type, 1, m, r, x, t, y + t * y_stride + r - row_begin);
 }
 
 /* Functions of their own for each type, as in vec_matmul.h. */

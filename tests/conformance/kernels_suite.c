@@ -143,3 +143,43 @@ void free_acts(struct acts *a)
     guarded_free(a->codes);
     guarded_free(a->blocks);
 }
+
+struct lane_acts make_lanes(const struct kernels *k, const struct acts *a, int64_t n_tokens, bool quantised)
+{
+    struct lane_acts x;
+    lane_acts_shape(&x, a->cols);
+    const size_t n_codes = (size_t)(n_tokens * lane_acts_codes(&x));
+    const size_t words = 4 * (size_t)(n_tokens * lane_acts_blocks(&x));
+    if (quantised) {
+        void *arrays[5];
+        for (int i = 0; i < 5; i++) {
+            arrays[i] = guarded(i ? words : n_codes);
+            memset(arrays[i], 0x55, i ? words : n_codes); /* what spread leaves out shows */
+        }
+        x.codes = arrays[0];
+        x.scale = arrays[1];
+        x.scaled_sum = arrays[2];
+        x.minus_sum = arrays[3];
+        x.minus_sum_low = arrays[4];
+    }
+    k->spread(a, 0, n_tokens / 2, &x);
+    k->spread(a, n_tokens / 2, n_tokens, &x);
+    return x;
+}
+
+bool lanes_intact(const struct lane_acts *x, int64_t n_tokens)
+{
+    const size_t words = 4 * (size_t)(n_tokens * lane_acts_blocks(x));
+    return !x->codes || (guarded_intact(x->codes, (size_t)(n_tokens * lane_acts_codes(x))) &&
+                         guarded_intact(x->scale, words) && guarded_intact(x->scaled_sum, words) &&
+                         guarded_intact(x->minus_sum, words) && guarded_intact(x->minus_sum_low, words));
+}
+
+void free_lanes(struct lane_acts *x)
+{
+    guarded_free(x->codes);
+    guarded_free(x->scale);
+    guarded_free(x->scaled_sum);
+    guarded_free(x->minus_sum);
+    guarded_free(x->minus_sum_low);
+}

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "kernels/kernels.h"
+#include "kernels/rows.h"
 
 /* Reproducible random numbers (splitmix64). */
 struct rng {
@@ -38,9 +39,16 @@ struct packed make_packed(enum dtype type, int64_t rows, int64_t cols, const uin
 struct acts make_acts(struct rng *r, int64_t n_tokens, int64_t cols, enum filling f);
 void free_acts(struct acts *a);
 
+/* The same activations spread over lanes by `k`, in guarded memory; not `quantised`: only as f32. */
+struct lane_acts make_lanes(const struct kernels *k, const struct acts *a, int64_t n_tokens, bool quantised);
+bool lanes_intact(const struct lane_acts *x, int64_t n_tokens);
+void free_lanes(struct lane_acts *x);
+
 extern const enum dtype weight_types[13];
 
 /* Prints GB/s or GFLOP/s of every operation of `k`. */
 void bench_kernels(const struct kernels *k);
+/* Prints GB/s of neurons' rows, of the type named `only` (NULL: all). */
+void bench_rows(const struct kernels *k, const char *only);
 
 #endif

@@ -1,5 +1,7 @@
 /* The conformance suite of neurons' rows: every table's dot_rows has the bits of the packed matrix's matmul, whole or
- * parted in planes; its estimates have the bits of the scalar reference, and are near the product. */
+ * parted in planes; its estimates have the bits of the scalar reference, and are near the product.
+ *
+ * rows_test --bench [TYPE] prints the speed instead. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -39,47 +41,6 @@ static void free_rows(struct neuron_rows *m)
     assert_true(!m->rest || guarded_intact(m->rest, (size_t)m->rows * m->rest_bytes));
     guarded_free(m->top);
     guarded_free(m->rest);
-}
-
-/* An array of `spread`, in guarded memory that is not zero. */
-static void *lane_array(size_t bytes)
-{
-    void *p = guarded(bytes);
-    memset(p, 0x55, bytes);
-    return p;
-}
-
-static struct lane_acts spread(const struct kernels *k, const struct acts *a, int64_t n_tokens, bool quantised)
-{
-    struct lane_acts x;
-    lane_acts_shape(&x, a->cols);
-    if (quantised) {
-        const size_t words = 4 * (size_t)(n_tokens * lane_acts_blocks(&x));
-        x.codes = lane_array((size_t)(n_tokens * lane_acts_codes(&x)));
-        x.scale = lane_array(words);
-        x.scaled_sum = lane_array(words);
-        x.minus_sum = lane_array(words);
-        x.minus_sum_low = lane_array(words);
-    }
-    k->spread(a, 0, 1, &x);
-    k->spread(a, 1, n_tokens, &x);
-    assert_ptr_equal(x.f32, a->f32);
-    return x;
-}
-
-static void free_lanes(struct lane_acts *x, int64_t n_tokens)
-{
-    const size_t words = 4 * (size_t)(n_tokens * lane_acts_blocks(x));
-    if (x->codes) {
-        assert_true(guarded_intact(x->codes, (size_t)(n_tokens * lane_acts_codes(x))));
-        assert_true(guarded_intact(x->scale, words) && guarded_intact(x->scaled_sum, words));
-        assert_true(guarded_intact(x->minus_sum, words) && guarded_intact(x->minus_sum_low, words));
-    }
-    guarded_free(x->codes);
-    guarded_free(x->scale);
-    guarded_free(x->scaled_sum);
-    guarded_free(x->minus_sum);
-    guarded_free(x->minus_sum_low);
 }
 
 static bool same_bits(float a, float b) { return memcmp(&a, &b, sizeof a) == 0 || (isnan(a) && isnan(b)); }
@@ -149,7 +110,7 @@ static void check_type(const struct kernels *k, enum dtype type, int64_t cols, e
     uint8_t *weights = make_weights(&r, type, 2 * ROWS, cols, f);
     struct packed packed = make_packed(type, 2 * ROWS, cols, weights);
     struct acts a = make_acts(&r, TOKENS, cols, f);
-    struct lane_acts x = spread(k, &a, TOKENS, dtype_is_quantised(type));
+    struct lane_acts x = make_lanes(k, &a, TOKENS, dtype_is_quantised(type));
     float *y = malloc(TOKENS * 2 * ROWS * sizeof *y);
     int32_t ids[ROWS], straight[ROWS];
     for (int32_t i = 0; i < ROWS; i++) {
@@ -167,7 +128,8 @@ static void check_type(const struct kernels *k, enum dtype type, int64_t cols, e
         }
     }
     free(y);
-    free_lanes(&x, TOKENS);
+    assert_true(lanes_intact(&x, TOKENS));
+    free_lanes(&x);
     guarded_free(packed.data);
     free_acts(&a);
     free(weights);
@@ -277,7 +239,7 @@ static void estimates_are_near_the_product(void **state)
         struct rng r = {.state = i};
         uint8_t *weights = bell_weights(&r, types[i], N, COLS);
         struct acts a = make_acts(&r, 1, COLS, FILL_RANDOM);
-        struct lane_acts x = spread(&kernels_scalar, &a, 1, true);
+        struct lane_acts x = make_lanes(&kernels_scalar, &a, 1, true);
         struct neuron_rows m = make_rows(types[i], N, COLS, true, weights, NULL);
         float near[N], exact[N];
         int32_t row[N], token[N] = {0};
@@ -289,14 +251,20 @@ static void estimates_are_near_the_product(void **state)
         if (c < 0.85 || c > 0.9999)
             fail_msg("%s: estimates and products correlate by %g", dtype_name(types[i]), c);
         free_rows(&m);
-        free_lanes(&x, 1);
+        free_lanes(&x);
         free_acts(&a);
         free(weights);
     }
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc >= 2 && strcmp(argv[1], "--bench") == 0) {
+        const struct kernels *k;
+        for (int i = 0; (k = kernels_available(i)); i++)
+            bench_rows(k, argc > 2 ? argv[2] : NULL);
+        return 0;
+    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_equal_matmul),
         cmocka_unit_test(rows_take_the_bytes_of_the_file),
