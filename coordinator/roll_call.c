@@ -54,9 +54,12 @@ static status compare(int rank, const struct wire_hello *own, const struct wire_
     else if (h->plan_hash != own->plan_hash)
         log_error("rank %d has another plan: hash %016" PRIx64 ", rank 0's is %016" PRIx64, rank, h->plan_hash,
                   own->plan_hash);
-    else if (h->settings_hash != own->settings_hash || strcmp(h->settings, own->settings) != 0)
-        log_error("rank %d was started with other settings: %s (%016" PRIx64 "), expected rank 0's: %s (%016" PRIx64 ")",
-                  rank, h->settings, h->settings_hash, own->settings, own->settings_hash);
+    else if (strcmp(h->settings, own->settings) != 0)
+        log_error("rank %d was started with other settings: '%s', expected rank 0's: '%s'", rank, h->settings,
+                  own->settings);
+    else if (h->settings_hash != own->settings_hash)
+        log_error("rank %d was started with other settings: hash %016" PRIx64 ", expected rank 0's: %016" PRIx64, rank,
+                  h->settings_hash, own->settings_hash);
     else if (h->n_ctx != own->n_ctx || h->n_batch != own->n_batch)
         log_error("rank %d was started with a context of %u and a batch of %u, rank 0 with %u and %u", rank, h->n_ctx,
                   h->n_batch, own->n_ctx, own->n_batch);

@@ -50,7 +50,7 @@ static void ffn_point(struct wire_ffn *f, const struct ffn_layout *l, uint8_t *m
 
 size_t wire_ffn_max(const struct wire_limits *lim)
 {
-    return ffn_layout(FORM_F32, lim->n_batch, lim->residual, lim).size; /* four times the codes: always the larger form */
+    return ffn_layout(FORM_F32, lim->n_batch, lim->residual, lim).size; /* the larger form: four times the codes */
 }
 
 size_t wire_ffn_encode(struct wire_ffn *f, const struct wire_limits *lim, uint8_t *out, size_t cap)

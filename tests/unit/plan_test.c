@@ -15,8 +15,8 @@
 #include "placement/plan.h"
 #include "tests/unit/alloc_fail.h"
 
-static const struct plan_model small = {.architecture = "llama", .n_layers = 30, .d_ff = 1536, .n_vocab = 1000, .neuron_unit = 32,
-                                        .file_bytes = 98765, .file_hash = 0x0123456789abcdef};
+static const struct plan_model small = {.architecture = "llama", .n_layers = 30, .d_ff = 1536, .n_vocab = 1000,
+                                        .neuron_unit = 32, .file_bytes = 98765, .file_hash = 0x0123456789abcdef};
 
 static struct plan *make(const struct plan_model *m, enum plan_split split, int n, const double *shares)
 {
