@@ -4,7 +4,7 @@
 set -eu
 
 packages="gcc libc6-dev cmake ninja-build pkg-config
-    openmpi-bin libopenmpi-dev libhwloc-dev libpcre2-dev libxxhash-dev libjansson-dev libopenblas-serial-dev
+    openmpi-bin libopenmpi-dev libhwloc-dev libpcre2-dev libxxhash-dev libjansson-dev libopenblas-pthread-dev
     libcmocka-dev
     help2man python3 python3-pip"
 

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "sparsity/fitted.h"
+#include "sparsity/linear.h"
 #include "sparsity/mlp.h"
 #include "sparsity/planes.h"
 #include "sparsity/threshold.h"
@@ -18,7 +19,7 @@ status fit_defaults(struct fit_options *out)
     const struct kernels *k;
     status st = kernels_select(NULL, &k);
     if (!st)
-        *out = (struct fit_options){.miss = 0.02f, .recall = 0.95f, .accuracy = 0.95f, .epochs = 8, .seed = 1,
+        *out = (struct fit_options){.miss = 0.02f, .recall = 0.95f, .accuracy = 0.95f, .epochs = 20, .seed = 1,
                                     .n_threads = 1, .kernels = k};
     return st;
 }
@@ -142,14 +143,6 @@ done:
 
 /* ---- threshold ---- */
 
-static double mean_square(const float *x, int64_t n)
-{
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++)
-        sum += (double)x[i] * (double)x[i];
-    return sum / (double)n;
-}
-
 static status measure_curve(struct fit *f)
 {
     struct samples s = {0};
@@ -172,7 +165,7 @@ static status measure_curve(struct fit *f)
     if ((st = fit_weights(f->w, f->d_model, f->d_ff, f->weight)))
         goto done;
     f->fitted.layer.weight = f->weight;
-    st = fit_curve(activation, up, f->weight, s.x.n, f->d_ff, (double)s.x.n * mean_square(s.x.acts.f32, s.x.n), &f->fitted.curve);
+    st = fit_curve(activation, up, f->weight, s.x.n, f->d_ff, &f->fitted.curve);
 done:
     free(gate);
     free(up);
@@ -221,6 +214,7 @@ status fit_layer(const struct layer_sample *s, const struct fit_options *o, stru
         return st;
     if ((st = open_fit(&f)))
         goto done;
+    linear_begin();
     take_statistics(&f);
     if (!report(o, 0))
         st = ST_CANCELLED;

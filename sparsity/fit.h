@@ -47,11 +47,12 @@ struct fit_options {
     void *progress_arg;
 };
 
-/* How much a layer's output loses when its neurons of lowest score are skipped, score = |estimated activation| * weight;
- * from this fit_skip chooses each layer's share. All zero where nothing is approximate. */
+/* How much a layer's output loses when its neurons of lowest score are skipped, score = |estimated activation| *
+ * weight; from this fit_skip chooses each layer's share. All zero where nothing is approximate. */
 struct skip_curve {
     float score[SKIP_POINTS]; /* that i / SKIP_POINTS of the neurons are below */
-    float loss[SKIP_POINTS];  /* squared error of the FFN's output then, over the squared size of x */
+    float loss[SKIP_POINTS];  /* mean squared error of the FFN's output then */
+    float size;               /* squared size of the FFN's output, the median token's */
 };
 
 /* A layer of the neuron file with what it points to, which it owns. */
@@ -70,7 +71,8 @@ status fit_layer(const struct layer_sample *s, const struct fit_options *o, stru
 void fitted_layer_free(struct fitted_layer *f); /* of zeroed memory is fine */
 
 /* Sets skip[] of all layers of a model: for each share over the model, thresholds that cost least in all, so that a
- * layer that bears much skipping skips more. `layers` [n]. Cannot fail. */
+ * layer that bears much skipping skips more. An error counts by what it is added to, the residual stream, whose square
+ * grows about as the sum of what the layers up to there add. `layers` [n] in the model's order. Cannot fail. */
 void fit_skip(struct fitted_layer *layers, int n);
 
 /* Parts `total` bytes over the layers' MLPs by how much there is to predict: the sum over a layer's neurons of the

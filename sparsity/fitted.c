@@ -1,8 +1,8 @@
 /* Fitted layers in memory and as bytes.
  *
- * The bytes, little-endian: magic, version, d_model, d_ff, parts (a bit each: weight and curve, bound, MLP); live;
- * fired, strength; weight, skip, curve; bound and quality of planes; type, r, threshold, quality, fc1 and fc2 of the MLP;
- * XXH3 of all before it. */
+ * The bytes, little-endian: magic, version, d_model, d_ff, parts (a bit each: weight and curve, bound, MLP); live; fired,
+ * strength; weight, skip, curve; bound and quality of planes; types, r, threshold, quality, fc1 and fc2 of the MLP; XXH3
+ * of all before it. */
 #include "sparsity/fitted.h"
 
 #include <math.h>
@@ -99,6 +99,7 @@ static void write_layer(struct writer *w, const struct fitted_layer *f)
         write_floats(w, l->skip, SKIP_STEPS);
         write_floats(w, f->curve.score, SKIP_POINTS);
         write_floats(w, f->curve.loss, SKIP_POINTS);
+        write_f32(w, f->curve.size);
     }
     if (l->bound) {
         write_floats(w, l->bound, f->d_ff);
@@ -189,8 +190,10 @@ static void read_mlp(struct reader *r, struct fitted_layer *f, uint8_t **at)
         r->failed = true;
     if (r->failed)
         return;
-    read_matrix(r, (struct matrix){.type = type1, .rows = (int64_t)rank, .cols = f->d_model, .name = "fc1"}, &l->fc1, at);
-    read_matrix(r, (struct matrix){.type = type2, .rows = f->d_ff, .cols = (int64_t)rank, .name = "fc2"}, &l->fc2, at);
+    const struct matrix fc1 = {.type = type1, .rows = (int64_t)rank, .cols = f->d_model, .name = "fc1"};
+    const struct matrix fc2 = {.type = type2, .rows = f->d_ff, .cols = (int64_t)rank, .name = "fc2"};
+    read_matrix(r, fc1, &l->fc1, at);
+    read_matrix(r, fc2, &l->fc2, at);
 }
 
 /* f has its dimensions, and memory as large as all that is left to read. */
@@ -207,6 +210,7 @@ static void read_layer(struct reader *r, struct fitted_layer *f)
         read_floats(r, l->skip, SKIP_STEPS);
         read_floats(r, f->curve.score, SKIP_POINTS);
         read_floats(r, f->curve.loss, SKIP_POINTS);
+        f->curve.size = read_finite(r);
     }
     if (parts & HAS_BOUND) {
         l->bound = read_row(r, f->d_ff, &at);

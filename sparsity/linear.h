@@ -17,10 +17,13 @@ struct product {
     float *c;
 };
 
+/* Tells the library, for the process, to start no threads of its own. Called before the first of the others. */
+void linear_begin(void);
+
 void linear_product(struct pool *pool, const struct product *p);
 
-/* In place, a [n, n] symmetric positive definite, of which the lower triangle is read: its Cholesky factor L (lower, a =
- * L L^T), zeros above the diagonal. False if it is not positive definite. */
+/* In place, a [n, n] symmetric positive definite, of which the lower triangle is read: its Cholesky factor L (lower,
+ * a = L L^T), zeros above the diagonal. False if it is not positive definite. */
 bool linear_cholesky(float *a, int64_t n);
 /* Solves a x = b in place of b [n], by the Cholesky factor of a. */
 void linear_solve(const float *cholesky, int64_t n, float *b);

@@ -46,12 +46,23 @@ static void close_net(struct mlp_net *net)
 
 static struct matrix fc1_of(const struct mlp_net *net, const struct mlp_data *d)
 {
-    return (struct matrix){.type = net->type, .rows = net->r, .cols = d->d_model, .data = net->fc1_blocks, .name = "fc1"};
+    return (struct matrix){.type = net->type, .rows = net->r, .cols = d->d_model, .data = net->fc1_blocks,
+                           .name = "fc1"};
 }
 
 static struct matrix fc2_of(const struct mlp_net *net, const struct mlp_data *d)
 {
-    return (struct matrix){.type = net->type, .rows = d->d_ff, .cols = net->r, .data = net->fc2_blocks, .name = "fc2"};
+    return (struct matrix){.type = net->type, .rows = d->d_ff, .cols = net->r, .data = net->fc2_blocks,
+                           .name = "fc2"};
+}
+
+/* A net's matrix from a found one. */
+static void load_blocks(const struct matrix *m, float *w, uint8_t *blocks)
+{
+    const size_t stride = dtype_row_bytes(m->type, m->cols);
+    memcpy(blocks, m->data, (size_t)m->rows * stride);
+    for (int64_t i = 0; i < m->rows; i++)
+        dequantize_row(m->type, m->data + (size_t)i * stride, m->cols, w + i * m->cols);
 }
 
 /* moments [n, n], damped, become what quantise_rows takes. */
@@ -75,7 +86,8 @@ static status hidden_moments(const struct mlp_data *d, const struct mlp_net *net
     float *hidden = products_alloc(n * r, sizeof *hidden);
     if (!hidden)
         return ST_NOMEM;
-    const struct product h = {.transpose_b = true, .m = n, .n = r, .k = d->d_model, .a = d->x, .b = net->fc1, .c = hidden};
+    const struct product h = {.transpose_b = true, .m = n, .n = r, .k = d->d_model, .a = d->x, .b = net->fc1,
+                              .c = hidden};
     linear_product(d->pool, &h);
     for (int64_t i = 0; i < n * r; i++)
         hidden[i] = hidden[i] > 0 ? hidden[i] : 0;
@@ -195,7 +207,7 @@ static void keep(const struct mlp_data *d, struct mlp_net *net, struct mlp *out)
     net->fc1_blocks = net->fc2_blocks = NULL;
 }
 
-/* The linear predictor of rank r, rounded, trained if it needs it and if it may be; *good: it is kept in *out. */
+/* The linear predictor of rank r, rounded. Judged; if it is good enough, or all there can be, it is kept in *out. */
 static status try_rank(struct trial *t, const struct mlp_data *d, const struct mlp_factors *f, int64_t r, bool last,
                        struct mlp *out, bool *good)
 {
@@ -209,12 +221,28 @@ static status try_rank(struct trial *t, const struct mlp_data *d, const struct m
     if (!st)
         st = judge(t, d, &net, &found);
     *good = !st && good_enough(t->o, &found.quality);
-    if (!st && last && !*good) {
-        st = mlp_train(d, t->o, &net);
-        if (!st)
-            st = judge(t, d, &net, &found);
-    }
     if (!st && (*good || last)) {
+        *out = found;
+        keep(d, &net, out);
+    }
+    close_net(&net);
+    return st;
+}
+
+/* Trains the net of *out further, from its blocks; keeps what it becomes if that is better. */
+static status train(struct trial *t, const struct mlp_data *d, struct mlp *out)
+{
+    struct mlp_net net = {0};
+    struct mlp found = *out;
+    status st = open_net(d, out->fc1.rows, &net);
+    if (!st) {
+        load_blocks(&out->fc1, net.fc1, net.fc1_blocks);
+        load_blocks(&out->fc2, net.fc2, net.fc2_blocks);
+        st = mlp_train(d, t->o, &net);
+    }
+    if (!st)
+        st = judge(t, d, &net, &found);
+    if (!st && found.quality.accuracy > out->quality.accuracy) {
         *out = found;
         keep(d, &net, out);
     }
@@ -232,6 +260,8 @@ static status find_rank(struct trial *t, const struct mlp_data *d, const struct 
     if (high == 0)
         return ST_OK;
     status st = try_rank(t, d, f, high * RANK_STEP, true, out, &good);
+    if (!st && !good)
+        st = train(t, d, out);
     while (!st && good && high - low > 1) {
         const int64_t middle = (low + high) / 2;
         bool enough;

@@ -105,7 +105,8 @@ static status find_components(const struct mlp_data *d, struct mlp_factors *f, f
             scratch[(n - 1 - i) * n + j] = v;
         }
     }
-    const struct product bv = {.transpose_b = true, .m = d->d_ff, .n = n, .k = n, .a = b, .b = scratch, .c = f->loading};
+    const struct product bv = {.transpose_b = true, .m = d->d_ff, .n = n, .k = n, .a = b, .b = scratch,
+                               .c = f->loading};
     linear_product(d->pool, &bv);
     for (int64_t j = 0; j < d->d_ff; j++)
         for (int64_t i = 0; i < n; i++)

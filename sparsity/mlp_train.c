@@ -13,7 +13,7 @@
 
 enum { BATCH = 256, PIECE = 4096, WARM_UP = 20 };
 static const float move = 0.3f;     /* how far an x is moved, of the difference */
-static const float rate = 0.004f;   /* of learning, of a matrix's root mean square */
+static const float rate = 0.008f;   /* of learning, of a matrix's root mean square */
 static const float decay1 = 0.9f, decay2 = 0.99f;
 
 /* A matrix in training. */

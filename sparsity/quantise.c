@@ -98,6 +98,18 @@ struct again {
     float *stored;
 };
 
+/* The scale that a block has, or a larger one where its weights have outgrown it. */
+static uint16_t grown_scale(enum dtype type, const float *w, uint16_t half)
+{
+    const struct grid g = grid_of(type, half);
+    for (int c = 0; c < BLOCK; c++) {
+        const float code = w[c] * g.inverse;
+        if (code < (float)g.least - 1 || code > (float)g.most + 1 || (half == 0 && w[c] != 0))
+            return scale_of(type, w);
+    }
+    return half;
+}
+
 static void again_piece(void *arg, int64_t begin, int64_t end, int thread)
 {
     const struct again *t = arg;
@@ -108,6 +120,7 @@ static void again_piece(void *arg, int64_t begin, int64_t end, int thread)
         uint16_t half;
         int code[BLOCK];
         memcpy(&half, block, sizeof half);
+        half = grown_scale(t->type, t->w + b * BLOCK, half);
         const struct grid g = grid_of(t->type, half);
         for (int c = 0; c < BLOCK; c++) {
             code[c] = code_of(&g, t->w[b * BLOCK + c]);

@@ -12,8 +12,8 @@
  * blocks hold. */
 void quantise_rows(struct pool *pool, enum dtype type, float *w, int64_t rows, int64_t cols, const float *upper,
                    uint8_t *out);
-/* Rounds w, which has changed a little, again, with the scales that the blocks have: stored [rows, cols] = what they then
- * hold. */
+/* Rounds w, which has changed a little, again, with the scales that the blocks have where they suffice: stored [rows,
+ * cols] = what the blocks then hold. */
 void quantise_again(struct pool *pool, enum dtype type, const float *w, int64_t rows, int64_t cols, uint8_t *blocks,
                     float *stored);
 

@@ -41,6 +41,8 @@ status fit_weights(const struct layer_weights *w, int64_t d_model, int64_t d_ff,
 
 /* ---- one layer's curve ---- */
 
+enum { OUTLIER = 100 }; /* times the median: a token that does not count */
+
 struct scored {
     float score, loss;
 };
@@ -51,8 +53,42 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+static int compare_floats(const void *a, const void *b)
+{
+    const float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+/* The median over tokens of the output's square. */
+static status median_size(const struct scored *s, int64_t n, int64_t d_ff, float *out)
+{
+    float *size = products_alloc(n, sizeof *size);
+    if (!size)
+        return ST_NOMEM;
+    for (int64_t t = 0; t < n; t++) {
+        size[t] = 0;
+        for (int64_t i = t * d_ff; i < (t + 1) * d_ff; i++)
+            size[t] += s[i].loss;
+    }
+    qsort(size, (size_t)n, sizeof *size, compare_floats);
+    *out = size[n / 2];
+    free(size);
+    return ST_OK;
+}
+
+static void drop_outliers(struct scored *s, int64_t n, int64_t d_ff, float median)
+{
+    for (int64_t t = 0; t < n; t++) {
+        float size = 0;
+        for (int64_t i = t * d_ff; i < (t + 1) * d_ff; i++)
+            size += s[i].loss;
+        for (int64_t i = t * d_ff; size > OUTLIER * median && i < (t + 1) * d_ff; i++)
+            s[i].loss = 0;
+    }
+}
+
 status fit_curve(const float *activation, const float *estimate, const float *weight, int64_t n, int64_t d_ff,
-                 double size, struct skip_curve *out)
+                 struct skip_curve *out)
 {
     const int64_t n_pairs = n * d_ff;
     struct scored *s = products_alloc(n_pairs, sizeof *s);
@@ -63,21 +99,25 @@ status fit_curve(const float *activation, const float *estimate, const float *we
         const float w = weight[i % d_ff], lost = activation[i] * w;
         s[i] = (struct scored){.score = fabsf(estimate[i]) * w, .loss = lost * lost};
     }
-    qsort(s, (size_t)n_pairs, sizeof *s, compare);
-    for (int64_t i = 0, point = 0; i < n_pairs && point < SKIP_POINTS; i++) {
+    status st = median_size(s, n, d_ff, &out->size);
+    if (!st) {
+        drop_outliers(s, n, d_ff, out->size);
+        qsort(s, (size_t)n_pairs, sizeof *s, compare);
+    }
+    for (int64_t i = 0, point = 0; !st && i < n_pairs && point < SKIP_POINTS; i++) {
         for (; point < SKIP_POINTS && i == point * n_pairs / SKIP_POINTS; point++) {
             out->score[point] = s[i].score;
-            out->loss[point] = (float)(sum / size);
+            out->loss[point] = (float)(sum / (double)n);
         }
         sum += (double)s[i].loss;
     }
     free(s);
-    return ST_OK;
+    return st;
 }
 
 /* ---- all layers ---- */
 
-/* The point of a curve that is best where a share of 1 skipped is worth `price`. */
+/* The point of a curve that is best where a share of 1 skipped is worth a loss of `price`. */
 static int best_point(const struct skip_curve *c, double price)
 {
     int best = 0;
@@ -92,11 +132,17 @@ static int best_point(const struct skip_curve *c, double price)
     return best;
 }
 
-static double share_at(const struct fitted_layer *layers, int n, double price)
+/* The points of all layers at a price relative to the residual stream; thresholds of `step` are set. Returns the share. */
+static double choose_points(struct fitted_layer *layers, int n, double price, int step)
 {
-    double points = 0;
-    for (int i = 0; i < n; i++)
-        points += best_point(&layers[i].curve, price);
+    double points = 0, stream = 0;
+    for (int i = 0; i < n; i++) {
+        const struct skip_curve *c = &layers[i].curve;
+        stream += (double)c->size;
+        const int point = best_point(c, price * stream);
+        layers[i].layer.skip[step] = c->score[point];
+        points += point;
+    }
     return points / ((double)n * SKIP_POINTS);
 }
 
@@ -107,13 +153,12 @@ static void choose_step(struct fitted_layer *layers, int n, int step)
     double low = -60, high = 60; /* log2 of the price */
     for (int i = 0; i < 60; i++) {
         const double middle = (low + high) / 2;
-        if (share_at(layers, n, exp2(middle)) < wanted)
+        if (choose_points(layers, n, exp2(middle), step) < wanted)
             low = middle;
         else
             high = middle;
     }
-    for (int i = 0; i < n; i++)
-        layers[i].layer.skip[step] = layers[i].curve.score[best_point(&layers[i].curve, exp2(high))];
+    choose_points(layers, n, exp2(high), step);
 }
 
 void fit_skip(struct fitted_layer *layers, int n)

@@ -9,10 +9,10 @@
  * output. ST_NOMEM (logged). */
 status fit_weights(const struct layer_weights *w, int64_t d_model, int64_t d_ff, float *weight);
 
-/* The curve of a layer from activations and their estimates, [n, d_ff] each. The
- * columns of the down projection count as orthogonal, which is right to a percent. `size` is what errors are measured
- * against. ST_NOMEM (logged). */
+/* The curve of a layer from activations and their estimates, [n, d_ff] each. The columns of the down projection count
+ * as orthogonal, which is right to a percent. Tokens whose output is far larger than the median's do not count: some
+ * models keep a bias in the first token so, and the others would vanish beside it. ST_NOMEM (logged). */
 status fit_curve(const float *activation, const float *estimate, const float *weight, int64_t n, int64_t d_ff,
-                 double size, struct skip_curve *out);
+                 struct skip_curve *out);
 
 #endif
