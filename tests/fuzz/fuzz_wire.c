@@ -7,7 +7,10 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "wire/blob.h"
 #include "wire/wire.h"
+
+enum { BLOB = WIRE_KINDS, KINDS };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
@@ -75,6 +78,7 @@ static void decode(int kind, uint8_t *in, size_t n, const struct wire_limits *li
     struct wire_ffn ffn;
     struct wire_partial partial;
     struct wire_active active;
+    struct wire_blob blob;
     struct wire_logits logits;
     uint64_t held_bytes;
     struct wire_result result;
@@ -92,6 +96,10 @@ static void decode(int kind, uint8_t *in, size_t n, const struct wire_limits *li
         use_ffn(&ffn, lim);
     if (kind == WIRE_PARTIAL && wire_partial_decode(in, n, lim, &partial) == ST_OK)
         read_all(partial.sum, (size_t)partial.n_tokens * lim->d_model * 8);
+    if (kind == BLOB && wire_blob_decode(in, n, &blob) == ST_OK) {
+        require(blob.offset <= blob.total && blob.n <= blob.total - blob.offset && blob.n <= WIRE_BLOB_PIECE);
+        read_all(blob.bytes, blob.n);
+    }
     if (kind == WIRE_ACTIVE && wire_active_decode(in, n, lim, n_own(lim), &active) == ST_OK)
         use_active(&active, lim);
     if (kind == WIRE_LOGITS && wire_logits_decode(in, n, lim, lim->n_vocab / 2, &logits) == ST_OK)
@@ -145,6 +153,8 @@ static size_t encode(int kind, uint32_t n_tokens, const struct wire_limits *lim,
         return wire_ffn_encode(&ffn, lim, out, cap);
     case WIRE_PARTIAL:
         return wire_partial_encode(&partial, lim, out, cap);
+    case BLOB:
+        return wire_blob_encode(&(struct wire_blob){.total = 8, .offset = 2, .n = 4, .bytes = tokens}, out, cap);
     case WIRE_ACTIVE:
         return encode_active(n_tokens, lim, out, cap);
     case WIRE_LOGITS:
@@ -200,8 +210,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         return 0;
     log_catch(&quiet);
     int which = data[0] % 64;
-    const struct wire_limits *lim = &limits[which / WIRE_KINDS % 3];
-    (data[0] & 64 ? decode_changed : decode_as_is)(which % WIRE_KINDS, data + 1, n - 1, lim);
+    const struct wire_limits *lim = &limits[which / KINDS % 3];
+    (data[0] & 64 ? decode_changed : decode_as_is)(which % KINDS, data + 1, n - 1, lim);
     log_catch(NULL);
     return 0;
 }
