@@ -211,18 +211,33 @@ static inline vf vf_of_f16_pair(uint32_t pair)
     __m128 both = _mm_cvtph_ps(_mm_cvtsi32_si128((int)pair));
     return VF(_mm256_broadcastss_ps(both), _mm256_broadcastss_ps(_mm_movehdup_ps(both)));
 }
-static inline vi vi_dot_lanes(vi acc, vi codes, vi x)
+/* A 16-bit sum of products has room for those of 8 quads of codes below 16 (8 * 2 * 15 * 127), of 4 below 32, of 2
+ * below 64; only then it is widened. */
+static inline __attribute__((always_inline)) vi vi_dot_lanes(vi acc, int bits, const vi *codes, const int8_t *x, int n)
 {
-    return VI(dot_ymm(acc.a, codes.a, x.a), dot_ymm(acc.b, codes.b, x.b));
+    const int room = bits <= 4 ? 8 : bits == 5 ? 4 : bits == 6 ? 2 : 1;
+    const __m256i ones = _mm256_set1_epi16(1);
+    for (int q = 0; q < n;) {
+        const int end = q + room < n ? q + room : n;
+        vi sum = vi_zero();
+        for (; q < end; q++) {
+            const vi v = vi_load(x + 64 * q);
+            sum.a = _mm256_add_epi16(sum.a, _mm256_maddubs_epi16(codes[q].a, v.a));
+            sum.b = _mm256_add_epi16(sum.b, _mm256_maddubs_epi16(codes[q].b, v.b));
+        }
+        acc = vi_add(acc, VI(_mm256_madd_epi16(sum.a, ones), _mm256_madd_epi16(sum.b, ones)));
+    }
+    return acc;
 }
-static inline vi vi_dot8_lanes(vi acc, vi codes, vi x)
-{
-    return VI(dot8_ymm(acc.a, codes.a, x.a), dot8_ymm(acc.b, codes.b, x.b));
-}
-static inline vi vi_dot8_start_lanes(vi minus_sum)
+static inline __attribute__((always_inline)) vi vi_dot8_lanes(vi minus_sum, const vi *codes, const int8_t *x, int n)
 {
     (void)minus_sum;
-    return vi_zero();
+    vi acc = vi_zero();
+    for (int q = 0; q < n; q++) {
+        const vi v = vi_load(x + 64 * q);
+        acc = VI(dot8_ymm(acc.a, codes[q].a, v.a), dot8_ymm(acc.b, codes[q].b, v.b));
+    }
+    return acc;
 }
 
 /* Lane j of v[i] becomes lane i of v[j], 8 x 8; 4 x 4 within each 128 bits, then the 128 bits of two vectors. */

@@ -133,10 +133,19 @@ static inline vf vf_of_f16_pair(uint32_t pair)
     const __m512i half = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
     return _mm512_permutexvar_ps(half, _mm512_castps128_ps512(_mm_cvtph_ps(_mm_cvtsi32_si128((int)pair))));
 }
-/* As vi_dot, vi_dot8 and vi_dot8_start, with activation codes of their own for every lane. */
-static inline vi vi_dot_lanes(vi acc, vi codes, vi x) { return _mm512_dpbusd_epi32(acc, codes, x); }
-static inline vi vi_dot8_lanes(vi acc, vi codes, vi x) { return _mm512_dpbusd_epi32(acc, codes, x); }
-static inline vi vi_dot8_start_lanes(vi minus_sum) { return _mm512_slli_epi32(minus_sum, 7); }
+/* acc + the dot products of n quads of codes of `bits` bits, at most 7, with activation codes of their own for every
+ * lane, 64 bytes a quad; for codes of 8 bits, biased by 128, from minus the sum of the activation codes. */
+static inline __attribute__((always_inline)) vi vi_dot_lanes(vi acc, int bits, const vi *codes, const int8_t *x, int n)
+{
+    (void)bits;
+    for (int q = 0; q < n; q++)
+        acc = _mm512_dpbusd_epi32(acc, codes[q], vi_load(x + 64 * q));
+    return acc;
+}
+static inline __attribute__((always_inline)) vi vi_dot8_lanes(vi minus_sum, const vi *codes, const int8_t *x, int n)
+{
+    return vi_dot_lanes(vi_shl32(minus_sum, 7), 8, codes, x, n);
+}
 
 /* Lane j of v[i] becomes lane i of v[j]. */
 static inline void vf_transpose16(vf v[16])

@@ -128,16 +128,12 @@ INLINE vf scaled_sum_of(struct layout l, int h, const struct lanes *x)
 /* The integer sums of half h: sum of (code - offset) * activation code. */
 INLINE vi dot_chunk(struct layout l, int h, const struct weights *w, const struct lanes *x)
 {
-    vi sum = vi_zero();
+    const int n = l.halves ? 4 : 8, first = 4 * h;
+    const int8_t *codes = x->codes + 4 * LANE_BLOCKS * first;
     if (l.low_bits == 8)
-        sum = vi_dot8_start_lanes(minus_sum_of(l, h, x));
-    else if (l.offset)
-        sum = vi_shl32(minus_sum_of(l, h, x), l.offset_shift);
-    for (int q = l.halves ? 4 * h : 0; q < (l.halves ? 4 * h + 4 : 8); q++) {
-        const vi xq = vi_load(x->codes + 4 * LANE_BLOCKS * q);
-        sum = l.low_bits == 8 ? vi_dot8_lanes(sum, w->codes[q], xq) : vi_dot_lanes(sum, w->codes[q], xq);
-    }
-    return sum;
+        return vi_dot8_lanes(minus_sum_of(l, h, x), w->codes + first, codes, n);
+    const vi start = l.offset ? vi_shl32(minus_sum_of(l, h, x), l.offset_shift) : vi_zero();
+    return vi_dot_lanes(start, l.low_bits + l.high_bits, w->codes + first, codes, n);
 }
 
 /* Pairs of a tile; those past the last repeat it. */
@@ -349,7 +345,7 @@ INLINE void estimate_chunk(struct layout l, int n, struct chunk c, const uint8_t
 {
     const struct middle middle = middle_of(l, x);
     struct layout bare = l; /* of the top bits as numbers of their own */
-    bare.offset = 0;
+    bare.offset = bare.high_bits = 0;
     bare.low_bits = TOP_BITS;
     for (int i = 0; i < n; i++) {
         struct weights w;
