@@ -310,8 +310,16 @@ static inline void vi_zip(const vi v[4], vi of[4])
     of[3] = VI(_mm256_unpackhi_epi16(high01.a, high23.a), _mm256_unpackhi_epi16(high01.b, high23.b));
 }
 
+static inline vf vf_set_f16(const void *p)
+{
+    int16_t h;
+    __builtin_memcpy(&h, p, sizeof h);
+    __m256 v = _mm256_cvtph_ps(_mm_set1_epi16(h));
+    return VF(v, v);
+}
+
 typedef vf q4_scale;
-static inline q4_scale q4_scale_of(float d) { return vf_set(d); }
+static inline q4_scale q4_scale_of(vf d) { return d; }
 static inline vf vf_of_q4(q4_scale d, vi codes)
 {
     return vf_mul(d, vf_of_vi(vi_sub(vi_and(codes, vi_set(15)), vi_set(8))));

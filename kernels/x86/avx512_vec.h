@@ -209,12 +209,20 @@ static inline void vi_zip(const vi v[4], vi of[4])
     of[3] = _mm512_unpackhi_epi16(high01, high23);
 }
 
+/* One f16 for all lanes. */
+static inline vf vf_set_f16(const void *p)
+{
+    int16_t h;
+    __builtin_memcpy(&h, p, sizeof h);
+    return _mm512_cvtph_ps(_mm256_set1_epi16(h));
+}
+
 /* d * (code - 8) for codes of 4 bits; the bits above them do not matter. */
 typedef __m512 q4_scale;
-static inline q4_scale q4_scale_of(float d)
+static inline q4_scale q4_scale_of(vf d)
 {
     const __m512 value = _mm512_set_ps(7, 6, 5, 4, 3, 2, 1, 0, -1, -2, -3, -4, -5, -6, -7, -8);
-    return _mm512_mul_ps(_mm512_set1_ps(d), value);
+    return _mm512_mul_ps(d, value);
 }
 static inline vf vf_of_q4(q4_scale d, vi codes) { return _mm512_permutexvar_ps(codes, d); }
 

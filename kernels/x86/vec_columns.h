@@ -10,8 +10,8 @@
 #include "kernels/x86/vec_matmul.h"
 
 enum {
-    MIX_TOKENS = 16,  /* tokens that pass over the columns together */
-    STRIP_TILES = 16, /* tiles of a strip: what a segment needs of them fits the second-level cache, twice */
+    MIX_TOKENS = 16,    /* tokens that pass over the columns together */
+    STRIP_BYTES = 1024, /* of a neuron in a strip: what a segment needs then fits the second-level cache, twice */
 };
 
 /* Four live neurons' first low parts; where there are fewer, the first again, times 0. */
@@ -255,7 +255,7 @@ INLINE void mix_codes(struct layout l, const struct column_plan *p, const struct
 /* 32 outputs of a transposed column, a block of the file at p. */
 INLINE void load_q4_block(const uint8_t *p, vf w[2])
 {
-    const q4_scale d = q4_scale_of(f16_at(p, 0));
+    const q4_scale d = q4_scale_of(vf_set_f16(p));
     const vi codes = vi_of_u8(p + 2);
     w[0] = vf_of_q4(d, codes);
     w[1] = vf_of_q4(d, vi_shr16(codes, 4));
@@ -263,7 +263,7 @@ INLINE void load_q4_block(const uint8_t *p, vf w[2])
 
 INLINE void load_q8_block(const uint8_t *p, vf w[2])
 {
-    const vf d = vf_set(f16_at(p, 0));
+    const vf d = vf_set_f16(p);
     w[0] = vf_mul(d, vf_of_vi(vi_of_i8(p + 2)));
     w[1] = vf_mul(d, vf_of_vi(vi_of_i8(p + 18)));
 }
@@ -384,10 +384,10 @@ INLINE void mix_strip(struct column_kind k, const struct neuron_columns *m, int6
 INLINE void mix(struct column_kind k, const struct neuron_columns *m, int64_t row_begin, int64_t row_end,
                 const struct acts *a, int64_t n_tokens, double *y, int64_t y_stride)
 {
-    enum { STRIP = STRIP_TILES * COLUMN_TILE };
+    const int64_t strip = STRIP_BYTES / tile_bytes(k) * COLUMN_TILE;
     for (int64_t t = 0; t < n_tokens; t += MIX_TOKENS)
-        for (int64_t row = row_begin; row < row_end; row += STRIP)
-            mix_strip(k, m, row, row + STRIP < row_end ? row + STRIP : row_end, a, t,
+        for (int64_t row = row_begin; row < row_end; row += strip)
+            mix_strip(k, m, row, row + strip < row_end ? row + strip : row_end, a, t,
                       t + MIX_TOKENS < n_tokens ? MIX_TOKENS : (int)(n_tokens - t), y, y_stride);
 }
 
