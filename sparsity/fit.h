@@ -48,7 +48,7 @@ struct fit_options {
 };
 
 /* How much a layer's output loses when its neurons of lowest score are skipped, score = |estimated activation| *
- * weight; from this fit_skip chooses each layer's share. All zero where nothing is approximate. */
+ * weight. All zero where nothing is approximate. */
 struct skip_curve {
     float score[SKIP_POINTS]; /* that i / SKIP_POINTS of the neurons are below */
     float loss[SKIP_POINTS];  /* mean squared error of the FFN's output then */
@@ -70,9 +70,9 @@ status fit_defaults(struct fit_options *out);
 status fit_layer(const struct layer_sample *s, const struct fit_options *o, struct fitted_layer *out);
 void fitted_layer_free(struct fitted_layer *f); /* of zeroed memory is fine */
 
-/* Sets skip[] of all layers of a model: for each share over the model, thresholds that cost least in all, so that a
- * layer that bears much skipping skips more. An error counts by what it is added to, the residual stream, whose square
- * grows about as the sum of what the layers up to there add. `layers` [n] in the model's order. Cannot fail. */
+/* Sets skip[] of all layers of a model, for each share over the model: the same share of every layer. (Shares that make
+ * the sum of squared errors least, each relative to the residual stream or to the FFN's own output, were worse by
+ * perplexity: they skip too much in the last layers or in the first.) `layers` [n]. Cannot fail. */
 void fit_skip(struct fitted_layer *layers, int n);
 
 /* Parts `total` bytes over the layers' MLPs by how much there is to predict: the sum over a layer's neurons of the

@@ -117,52 +117,9 @@ status fit_curve(const float *activation, const float *estimate, const float *we
 
 /* ---- all layers ---- */
 
-/* The point of a curve that is best where a share of 1 skipped is worth a loss of `price`. */
-static int best_point(const struct skip_curve *c, double price)
-{
-    int best = 0;
-    double least = INFINITY;
-    for (int i = 0; i < SKIP_POINTS; i++) {
-        const double cost = (double)c->loss[i] - price * i / SKIP_POINTS;
-        if (cost < least) {
-            least = cost;
-            best = i;
-        }
-    }
-    return best;
-}
-
-/* The points of all layers at a price relative to the residual stream; thresholds of `step` are set. Returns the share. */
-static double choose_points(struct fitted_layer *layers, int n, double price, int step)
-{
-    double points = 0, stream = 0;
-    for (int i = 0; i < n; i++) {
-        const struct skip_curve *c = &layers[i].curve;
-        stream += (double)c->size;
-        const int point = best_point(c, price * stream);
-        layers[i].layer.skip[step] = c->score[point];
-        points += point;
-    }
-    return points / ((double)n * SKIP_POINTS);
-}
-
-/* The thresholds of one share: the price at which the layers together skip that much (Lagrange). */
-static void choose_step(struct fitted_layer *layers, int n, int step)
-{
-    const double wanted = (step + 1) / (SKIP_STEPS + 1.0);
-    double low = -60, high = 60; /* log2 of the price */
-    for (int i = 0; i < 60; i++) {
-        const double middle = (low + high) / 2;
-        if (choose_points(layers, n, exp2(middle), step) < wanted)
-            low = middle;
-        else
-            high = middle;
-    }
-    choose_points(layers, n, exp2(high), step);
-}
-
 void fit_skip(struct fitted_layer *layers, int n)
 {
-    for (int step = 0; n > 0 && step < SKIP_STEPS; step++)
-        choose_step(layers, n, step);
+    for (int i = 0; i < n; i++)
+        for (int step = 0; step < SKIP_STEPS; step++)
+            layers[i].layer.skip[step] = layers[i].curve.score[(step + 1) * SKIP_POINTS / (SKIP_STEPS + 1)];
 }
