@@ -183,42 +183,60 @@ INLINE void find_terms(struct layout l, bool planes, bool one, struct chunk c, c
             out->sum[h][i] = vf_of_vi(dot_chunk(l, h, &w, &lanes));
             out->scale[h][i] = vf_mul(w.d[h], vf_load(lanes.scale));
             if (l.minima)
-                out->m[h][i] = w.m[h];
+                out->m[h][i] = l.k ? vf_neg(w.m[h]) : w.m[h];
             if (l.minima && !one)
                 out->scaled_sum[h][i] = scaled_sum_of(l, h, &lanes);
         }
     }
 }
 
-/* acc + the blocks of a chunk, one after the other. */
-INLINE vf add_chunk(struct layout l, bool planes, bool one, struct chunk c, const struct neuron_rows *m,
-                    const struct lane_acts *x, const struct pairs *p, vf acc)
+/* *acc += the n blocks of a chunk, one after the other. `shared`: the scaled sums if all pairs are of one token. */
+INLINE void add_terms(bool halves, bool minima, int64_t n, const float *shared, struct terms *t, vf *acc)
 {
-    struct terms t;
-    float shared[2][LANE_BLOCKS];
-    const struct lanes lanes = lanes_of(x, p->first[0] + c.k * LANE_BLOCKS);
-    find_terms(l, planes, one, c, m, x, p, &t);
-    for (int h = 0; h < (l.halves ? 2 : 1); h++) {
-        vf_transpose16(t.sum[h]);
-        vf_transpose16(t.scale[h]);
-        if (!l.minima)
-            continue;
-        vf_transpose16(t.m[h]);
-        if (one)
-            vf_store(shared[h], scaled_sum_of(l, h, &lanes));
-        else
-            vf_transpose16(t.scaled_sum[h]);
+    for (int h = 0; h < (halves ? 2 : 1); h++) {
+        vf_transpose16(t->sum[h]);
+        vf_transpose16(t->scale[h]);
+        if (minima)
+            vf_transpose16(t->m[h]);
+        if (minima && !shared)
+            vf_transpose16(t->scaled_sum[h]);
     }
-    for (int64_t b = 0; b < c.n; b++) {
-        for (int h = 0; h < (l.halves ? 2 : 1); h++) {
-            acc = vf_fma(t.sum[h][b], t.scale[h][b], acc);
-            if (!l.minima)
-                continue;
-            const vf sum = one ? vf_set(shared[h][b]) : t.scaled_sum[h][b];
-            acc = l.k ? vf_fnma(t.m[h][b], sum, acc) : vf_fma(t.m[h][b], sum, acc);
+    vf sum = *acc;
+    for (int64_t b = 0; b < n; b++) {
+        for (int h = 0; h < (halves ? 2 : 1); h++) {
+            sum = vf_fma(t->sum[h][b], t->scale[h][b], sum);
+            if (minima)
+                sum = vf_fma(t->m[h][b], shared ? vf_set(shared[h * LANE_BLOCKS + b]) : t->scaled_sum[h][b], sum);
         }
     }
-    return acc;
+    *acc = sum;
+}
+
+/* Functions of their own: types share them. */
+#define ADD_TERMS(name, halves, minima)                                                                                \
+    static __attribute__((noinline)) void name(int64_t n, const float *shared, struct terms *t, vf *acc)               \
+    {                                                                                                                  \
+        add_terms(halves, minima, n, shared, t, acc);                                                                  \
+    }
+ADD_TERMS(add_sums, false, false)
+ADD_TERMS(add_sums_minima, false, true)
+ADD_TERMS(add_half_sums, true, false)
+ADD_TERMS(add_half_sums_minima, true, true)
+#undef ADD_TERMS
+
+INLINE void add_chunk(struct layout l, bool planes, bool one, struct chunk c, const struct neuron_rows *m,
+                      const struct lane_acts *x, const struct pairs *p, vf *acc)
+{
+    struct terms t;
+    float shared[2 * LANE_BLOCKS];
+    const struct lanes lanes = lanes_of(x, p->first[0] + c.k * LANE_BLOCKS);
+    find_terms(l, planes, one, c, m, x, p, &t);
+    for (int h = 0; h < (l.halves ? 2 : 1) && one && l.minima; h++)
+        vf_store(shared + h * LANE_BLOCKS, scaled_sum_of(l, h, &lanes));
+    if (l.halves)
+        (l.minima ? add_half_sums_minima : add_half_sums)(c.n, one ? shared : NULL, &t, acc);
+    else
+        (l.minima ? add_sums_minima : add_sums)(c.n, one ? shared : NULL, &t, acc);
 }
 
 INLINE vf dot_quantised(enum dtype type, bool planes, bool one, const struct neuron_rows *m, const struct lane_acts *x,
@@ -228,9 +246,9 @@ INLINE vf dot_quantised(enum dtype type, bool planes, bool one, const struct neu
     const int64_t nb = m->cols / ACT_BLOCK, full = nb / LANE_BLOCKS;
     vf acc = vf_zero();
     for (int64_t k = 0; k < full; k++)
-        acc = add_chunk(l, planes, one, (struct chunk){k, LANE_BLOCKS, true}, m, x, p, acc);
-    if (full < x->chunks)
-        acc = add_chunk(l, planes, one, (struct chunk){full, nb - full * LANE_BLOCKS, false}, m, x, p, acc);
+        add_chunk(l, planes, one, (struct chunk){k, LANE_BLOCKS, true}, m, x, p, &acc);
+    if (full < x->chunks) /* as if of several tokens: one function less to compile */
+        add_chunk(l, planes, false, (struct chunk){full, nb - full * LANE_BLOCKS, false}, m, x, p, &acc);
     return acc;
 }
 
