@@ -25,7 +25,7 @@ static const double sample_bytes_most = 4e9; /* of disk, all layers, unless --sa
 
 /* ---- the command line ---- */
 
-enum key { KEY_CHUNKS = 512, KEY_LOSS, KEY_MISS, KEY_RECALL, KEY_MLP_SIZE, KEY_EPOCHS, KEY_SAMPLES, KEY_REPORT,
+enum key { KEY_CHUNKS = 512, KEY_LOSS, KEY_MISS, KEY_RECALL, KEY_ACCURACY, KEY_MLP_SIZE, KEY_EPOCHS, KEY_SAMPLES, KEY_REPORT,
            KEY_CURVE };
 
 static const struct argp_option options[] = {
@@ -39,7 +39,8 @@ static const struct argp_option options[] = {
     {"curve", KEY_CURVE, NULL, 0, "measure every share from 10 to 90 %", 4},
     {NULL, 0, NULL, 0, "ReLU models:", 5},
     {"miss", KEY_MISS, "SHARE", 0, "of what fires, the share that the planes may miss (default 0.02)", 5},
-    {"recall", KEY_RECALL, "SHARE", 0, "recall and accuracy that the MLPs should reach (default 0.95)", 5},
+    {"recall", KEY_RECALL, "SHARE", 0, "of what fires, the share that predictors should flag (default 0.95)", 5},
+    {"accuracy", KEY_ACCURACY, "SHARE", 0, "of all, the share that they should decide rightly (default 0.95)", 5},
     {"mlp-size", KEY_MLP_SIZE, "PERCENT", 0, "most bytes of all MLPs, of the model's (default 8; 0: none)", 5},
     {"epochs", KEY_EPOCHS, "N", 0, "times that the MLPs see every sample", 5},
     {"samples", KEY_SAMPLES, "N", 0, "tokens of each layer to learn from (default 12000)", 5},
@@ -89,6 +90,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return option_float(state, "--miss", arg, 0.0001, 0.5, &p->miss);
     case KEY_RECALL:
         return option_float(state, "--recall", arg, 0.5, 0.9999, &p->recall);
+    case KEY_ACCURACY:
+        return option_float(state, "--accuracy", arg, 0.1, 0.9999, &p->accuracy);
     case KEY_MLP_SIZE:
         return option_float(state, "--mlp-size", arg, 0, 100, &p->mlp_percent);
     case KEY_EPOCHS:
@@ -240,7 +243,7 @@ static uint64_t settings_key(const struct prepare *p, uint64_t n_samples)
 {
     struct {
         uint64_t model, tokens, window, samples, batch, epochs, activation;
-        float miss, recall, mlp_percent, reserved;
+        float miss, recall, accuracy, mlp_percent;
     } key = {
         .model = gguf_hash(p->model->file),
         .tokens = XXH3_64bits(p->windows.tokens, p->windows.n * p->windows.size * sizeof *p->windows.tokens),
@@ -251,6 +254,7 @@ static uint64_t settings_key(const struct prepare *p, uint64_t n_samples)
         .activation = p->cluster.activation ? XXH3_64bits(p->cluster.activation, strlen(p->cluster.activation)) : 0,
         .miss = p->miss,
         .recall = p->recall,
+        .accuracy = p->accuracy,
         .mlp_percent = p->mlp_percent,
     };
     return XXH3_64bits(&key, sizeof key);
@@ -437,7 +441,7 @@ status command_prepare(const struct launch *launch, int argc, char **argv)
                "MODEL.neurons.gguf (--neurons names another file). A report says what each mode costs."
                "\v"
                "It may be stopped at any time: the same command goes on from where it was."};
-    struct prepare p = {.cluster = cluster_defaults, .launch = launch, .miss = 0.02f, .recall = 0.95f,
+    struct prepare p = {.cluster = cluster_defaults, .launch = launch, .miss = 0.02f, .recall = 0.95f, .accuracy = 0.95f,
                         .mlp_percent = 8, .linked = transport_mpi_launched(), .started_s = clock_s()};
     p.cluster.n_ctx = DEFAULT_WINDOW;
     status st = options_parse(&argp, launch, argc, argv, &p);

@@ -22,7 +22,7 @@ struct prepare {
     struct cluster_options cluster;
     struct text_option text;
     const char *report;        /* NULL: beside the neuron file */
-    float miss, recall, loss_percent, mlp_percent; /* loss: 0 unless asked for */
+    float miss, recall, accuracy, loss_percent, mlp_percent; /* loss: 0 unless asked for */
     int64_t most_windows, most_samples, epochs;
     bool curve;                /* measure every share that `threshold` can skip */
 

@@ -51,7 +51,8 @@ static status fit_one(struct prepare *p, int layer, uint64_t mlp_bytes, struct l
     size_t n = 0;
     status st = fit_defaults(&o);
     o.miss = p->miss;
-    o.recall = o.accuracy = p->recall;
+    o.recall = p->recall;
+    o.accuracy = p->accuracy;
     o.mlp_bytes = mlp_bytes;
     o.epochs = p->epochs ? (int)p->epochs : o.epochs;
     o.n_threads = p->cluster.threads * (p->linked ? 1 : p->cluster.ranks);
