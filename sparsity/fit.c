@@ -37,6 +37,7 @@ struct fit {
     struct pool *pool;
     int64_t d_model, d_ff;
     float *fired, *strength, *weight, *bound, *bias; /* [d_ff] */
+    float *lines; /* [4, d_ff] slope and offset of gate and up; NULL unless estimates are used as values */
     struct mlp mlp;
     struct fitted_layer fitted; /* points to what is above, until it is copied */
 };
@@ -73,6 +74,7 @@ static void close_fit(struct fit *f)
     free(f->strength);
     free(f->weight);
     free(f->bound);
+    free(f->lines);
     free(f->bias);
     mlp_free(&f->mlp);
 }
@@ -143,10 +145,38 @@ done:
 
 /* ---- threshold ---- */
 
+/* estimate [n, d_ff] becomes the value that each neuron's line, put into slope and offset [d_ff], makes of it. */
+static status straighten(const struct fit *f, const struct samples *s, const float *value, float *estimate, float *slope,
+                         float *offset)
+{
+    const struct plane_samples p = {.n = s->x.n, .n_fit = s->n_fit, .d_ff = f->d_ff, .value = value,
+                                    .estimate = estimate};
+    struct line *lines = fit_lines(&p);
+    if (!lines)
+        return ST_NOMEM;
+    for (int64_t j = 0; j < f->d_ff; j++) {
+        slope[j] = (float)lines[j].slope;
+        offset[j] = (float)lines[j].offset;
+    }
+    for (int64_t i = 0; i < s->x.n * f->d_ff; i++)
+        estimate[i] = slope[i % f->d_ff] * estimate[i] + offset[i % f->d_ff];
+    free(lines);
+    return ST_OK;
+}
+
+static void take_lines(struct fit *f)
+{
+    struct neuron_layer *l = &f->fitted.layer;
+    l->gate_slope = f->lines;
+    l->gate_offset = f->lines + f->d_ff;
+    l->up_slope = f->lines + 2 * f->d_ff;
+    l->up_offset = f->lines + 3 * f->d_ff;
+}
+
 static status measure_curve(struct fit *f)
 {
     struct samples s = {0};
-    float *gate = NULL, *up = NULL, *activation = NULL;
+    float *gate = NULL, *up = NULL, *activation = NULL, *estimate = NULL;
     const struct kernels *k = f->o->kernels;
     status st = open_samples(f, CURVE_PAIRS, &s);
     const int64_t n_pairs = s.x.n * f->d_ff;
@@ -154,14 +184,22 @@ static status measure_curve(struct fit *f)
         goto done;
     st = ST_NOMEM;
     if (!(gate = products_alloc(n_pairs, sizeof *gate)) || !(up = products_alloc(n_pairs, sizeof *up)) ||
-        !(activation = products_alloc(n_pairs, sizeof *activation)))
+        !(activation = products_alloc(n_pairs, sizeof *activation)) ||
+        !(estimate = products_alloc(n_pairs, sizeof *estimate)) ||
+        !(f->lines = products_alloc(4 * f->d_ff, sizeof *f->lines)))
         goto done;
+    take_lines(f);
     if ((st = products_exact(&s.x, &f->w->gate, gate)) || (st = products_exact(&s.x, &f->w->up, up)))
         goto done;
     k->activate(ACT_SILU, gate, up, n_pairs, activation);
-    if ((st = products_estimate(&s.x, &f->w->gate, gate)) || (st = products_estimate(&s.x, &f->w->up, up)))
+    if ((st = products_estimate(&s.x, &f->w->gate, estimate)) ||
+        (st = straighten(f, &s, gate, estimate, f->lines, f->lines + f->d_ff)))
         goto done;
-    k->activate(ACT_SILU, gate, up, n_pairs, up);
+    memcpy(gate, estimate, (size_t)n_pairs * sizeof *gate);
+    if ((st = products_estimate(&s.x, &f->w->up, estimate)) ||
+        (st = straighten(f, &s, up, estimate, f->lines + 2 * f->d_ff, f->lines + 3 * f->d_ff)))
+        goto done;
+    k->activate(ACT_SILU, gate, estimate, n_pairs, up);
     if ((st = fit_weights(f->w, f->d_model, f->d_ff, f->weight)))
         goto done;
     f->fitted.layer.weight = f->weight;
@@ -170,6 +208,7 @@ done:
     free(gate);
     free(up);
     free(activation);
+    free(estimate);
     samples_close(&s);
     return st;
 }

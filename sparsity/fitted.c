@@ -1,7 +1,7 @@
 /* Fitted layers in memory and as bytes.
  *
  * The bytes, little-endian: magic, version, d_model, d_ff, parts (a bit each: weight and curve, bound, MLP); live; fired,
- * strength; weight, skip, curve; bound and quality of planes; types, r, threshold, quality, fc1 and fc2 of the MLP; XXH3
+ * strength; weight, slopes and offsets of the estimates, skip, curve; bound and quality of planes; types, r, threshold, quality, fc1 and fc2 of the MLP; XXH3
  * of all before it. */
 #include "sparsity/fitted.h"
 
@@ -14,7 +14,7 @@
 #include "base/bytes.h"
 #include "base/log.h"
 
-enum { MAGIC = 0x54494648 /* "HFIT" */, VERSION = 1, HASH_BYTES = 8 };
+enum { MAGIC = 0x54494648 /* "HFIT" */, VERSION = 2, HASH_BYTES = 8 };
 enum { HAS_WEIGHT = 1, HAS_BOUND = 2, HAS_MLP = 4, HAS_ALL = 7 };
 
 static size_t matrix_bytes(const struct matrix *m)
@@ -38,7 +38,7 @@ status fitted_layer_copy(const struct fitted_layer *from, struct fitted_layer *o
 {
     struct fitted_layer f = *from;
     struct neuron_layer *l = &f.layer;
-    const size_t row = (size_t)f.d_ff * sizeof(float), n = 4 * row + matrix_bytes(&l->fc1) + matrix_bytes(&l->fc2);
+    const size_t row = (size_t)f.d_ff * sizeof(float), n = 8 * row + matrix_bytes(&l->fc1) + matrix_bytes(&l->fc2);
     uint8_t *at = f.memory = malloc(n);
     if (!at) {
         log_error("no memory for a fitted layer: %zu bytes", n);
@@ -47,6 +47,10 @@ status fitted_layer_copy(const struct fitted_layer *from, struct fitted_layer *o
     l->fired = keep(l->fired, row, &at);
     l->strength = keep(l->strength, row, &at);
     l->weight = keep(l->weight, row, &at);
+    l->gate_slope = keep(l->gate_slope, row, &at);
+    l->gate_offset = keep(l->gate_offset, row, &at);
+    l->up_slope = keep(l->up_slope, row, &at);
+    l->up_offset = keep(l->up_offset, row, &at);
     l->bound = keep(l->bound, row, &at);
     l->fc1.data = keep(l->fc1.data, matrix_bytes(&l->fc1), &at);
     l->fc2.data = keep(l->fc2.data, matrix_bytes(&l->fc2), &at);
@@ -96,6 +100,10 @@ static void write_layer(struct writer *w, const struct fitted_layer *f)
     write_floats(w, l->strength, f->d_ff);
     if (l->weight) {
         write_floats(w, l->weight, f->d_ff);
+        write_floats(w, l->gate_slope, f->d_ff);
+        write_floats(w, l->gate_offset, f->d_ff);
+        write_floats(w, l->up_slope, f->d_ff);
+        write_floats(w, l->up_offset, f->d_ff);
         write_floats(w, l->skip, SKIP_STEPS);
         write_floats(w, f->curve.score, SKIP_POINTS);
         write_floats(w, f->curve.loss, SKIP_POINTS);
@@ -119,7 +127,7 @@ static void write_layer(struct writer *w, const struct fitted_layer *f)
 status fitted_layer_encode(const struct fitted_layer *f, uint8_t **bytes, size_t *n)
 {
     const struct neuron_layer *l = &f->layer;
-    const size_t head = 256, floats = 4 * (size_t)f->d_ff + SKIP_STEPS + 2 * SKIP_POINTS;
+    const size_t head = 256, floats = 8 * (size_t)f->d_ff + SKIP_STEPS + 2 * SKIP_POINTS;
     const size_t most = head + floats * sizeof(float) + matrix_bytes(&l->fc1) + matrix_bytes(&l->fc2);
     uint8_t *to = malloc(most);
     if (!to) {
@@ -207,6 +215,10 @@ static void read_layer(struct reader *r, struct fitted_layer *f)
     l->strength = read_row(r, f->d_ff, &at);
     if (parts & HAS_WEIGHT) {
         l->weight = read_row(r, f->d_ff, &at);
+        l->gate_slope = read_row(r, f->d_ff, &at);
+        l->gate_offset = read_row(r, f->d_ff, &at);
+        l->up_slope = read_row(r, f->d_ff, &at);
+        l->up_offset = read_row(r, f->d_ff, &at);
         read_floats(r, l->skip, SKIP_STEPS);
         read_floats(r, f->curve.score, SKIP_POINTS);
         read_floats(r, f->curve.loss, SKIP_POINTS);
@@ -242,7 +254,7 @@ status fitted_layer_decode(const uint8_t *bytes, size_t n, int64_t d_model, int6
         return ST_FORMAT;
     }
     /* a row that the bytes do not have stops the reading; it is still pointed to, so all rows get their room */
-    f.memory = calloc(1, n + 4 * (size_t)d_ff * sizeof(float));
+    f.memory = calloc(1, n + 8 * (size_t)d_ff * sizeof(float));
     if (!f.memory) {
         log_error("no memory for a fitted layer: %zu bytes", n);
         return ST_NOMEM;

@@ -37,8 +37,10 @@ struct neuron_layer {
     const float *strength;   /* mean |activation| */
     float live;              /* mean of fired */
 
-    /* threshold: a neuron is skipped where |estimated activation| * weight < skip[i] */
+    /* threshold: a neuron is skipped where |estimated activation| * weight < skip[i]. The activation is estimated from
+     * gate_slope * estimate of the gate + gate_offset, and up likewise (NULL: 1 and 0). */
     const float *weight;
+    const float *gate_slope, *gate_offset, *up_slope, *up_offset;
     float skip[SKIP_STEPS];
 
     /* predicted by the top bits of the gate (of up, in a layer without a gate): flagged where estimate > bound */

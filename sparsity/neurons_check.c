@@ -41,6 +41,10 @@ const struct neurons_array neurons_arrays[NEURONS_ARRAYS] = {
     {"strength", AT(strength), true, RANGE_POSITIVE},
     {"weight", AT(weight), false, RANGE_POSITIVE},
     {"bound", AT(bound), false, RANGE_BOUND},
+    {"gate_slope", AT(gate_slope), false, RANGE_FINITE},
+    {"gate_offset", AT(gate_offset), false, RANGE_FINITE},
+    {"up_slope", AT(up_slope), false, RANGE_FINITE},
+    {"up_offset", AT(up_offset), false, RANGE_FINITE},
 };
 #undef AT
 
@@ -56,7 +60,12 @@ static const char *range_text(enum neurons_range r)
 
 static bool in_range(float v, enum neurons_range r)
 {
-    return r == RANGE_SHARE ? v >= 0 && v <= 1 : r == RANGE_POSITIVE ? v >= 0 && v <= FLT_MAX : !isnan(v);
+    switch (r) {
+    case RANGE_SHARE: return v >= 0 && v <= 1;
+    case RANGE_POSITIVE: return v >= 0 && v <= FLT_MAX;
+    case RANGE_FINITE: return fabsf(v) <= FLT_MAX;
+    default: return !isnan(v);
+    }
 }
 
 /* The numbers of `fields` in the structure at `base`; `of` says whose they are. */

@@ -20,6 +20,7 @@ extern const char neurons_preamble[NEURONS_PREAMBLE_BYTES + 1];
 /* What values a number may have. */
 enum neurons_range {
     RANGE_BOUND,    /* any number; an infinite bound says never, or always */
+    RANGE_FINITE,
     RANGE_POSITIVE, /* or zero, finite */
     RANGE_SHARE     /* 0 to 1 */
 };
@@ -43,7 +44,7 @@ struct neurons_array {
     enum neurons_range range;
 };
 
-enum { NEURONS_ARRAYS = 4 };
+enum { NEURONS_ARRAYS = 8 };
 extern const struct neurons_array neurons_arrays[NEURONS_ARRAYS];
 
 /* The array that `a` describes, of layer `l`. */

@@ -3,11 +3,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* value = slope * estimate + offset, give or take `spread`. */
-struct line {
-    double slope, offset, spread;
-};
-
 /* Sums over the fitting samples of a neuron's estimates and values, then of their products about the means. */
 struct moments {
     double e, v, ee, ev, vv;
@@ -41,8 +36,7 @@ static struct line fit_line(const struct moments *m, double n, double bias)
     return l;
 }
 
-/* malloc'ed; NULL if out of memory (logged). */
-static struct line *fit_lines(const struct plane_samples *s)
+struct line *fit_lines(const struct plane_samples *s)
 {
     struct moments *m = products_alloc(s->d_ff, sizeof *m);
     struct line *lines = m ? products_alloc(s->d_ff, sizeof *lines) : NULL;

@@ -4,6 +4,11 @@
 
 #include "sparsity/statistics.h"
 
+/* value = slope * estimate + offset, give or take `spread`. */
+struct line {
+    double slope, offset, spread;
+};
+
 /* What is decided, over the samples: [n, d_ff] each. */
 struct plane_samples {
     int64_t n, n_fit, d_ff;
@@ -12,6 +17,9 @@ struct plane_samples {
     const float *bias;   /* [d_ff] or NULL */
     const bool *live;
 };
+
+/* The line of each neuron [d_ff] over the fitting samples; `live` is not looked at. malloc'ed; NULL: ST_NOMEM (logged). */
+struct line *fit_lines(const struct plane_samples *s);
 
 /* A bound for each neuron, flagged where estimate > bound, as fit_limit has it. The value is taken to be normal about a
  * line through the estimate, fitted for each neuron; all neurons are flagged at the same chance to be positive, which

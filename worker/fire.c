@@ -154,10 +154,14 @@ static int64_t decide_by_product(const struct fire *f, const struct piece *p)
     k->estimate_rows(&s->gate_rows, p->begin, p->end, &f->w->lanes, f->n, gate, own);
     k->estimate_rows(&s->up_rows, p->begin, p->end, &f->w->lanes, f->n, up, own);
     for (uint32_t t = 0; t < f->n; t++) {
-        float *product = gate + t * own;
-        k->activate(f->activation, product, up + t * own, rows, product);
+        float *product = gate + t * own, *other = up + t * own;
+        for (int64_t i = 0, j = p->begin; i < rows; i++, j++) {
+            product[i] = product[i] * s->gate_slope[j] + s->gate_offset[j];
+            other[i] = other[i] * s->up_slope[j] + s->up_offset[j];
+        }
+        k->activate(f->activation, product, other, rows, product);
         for (int64_t i = 0; i < rows; i++)
-            product[i] = fabsf(product[i]) * s->weight[p->begin + i];
+            product[i] = fabsf(product[i]);
     }
     const int64_t n_pairs = pick_pairs(p, f->n, gate, own, nextafterf(s->skip, -INFINITY), NULL);
     compute_gates(f, p->live, n_pairs);

@@ -73,8 +73,9 @@ struct shard {
     struct packed fc1, fc2;            /* [r, d], [n, r] */
     float fc2_threshold;
     float *bound;                      /* [n] DECIDE_ESTIMATE */
-    float *weight;                     /* [n] DECIDE_PRODUCT, and what product of it is large: */
-    float skip;
+    float *gate_slope, *gate_offset;   /* [n] DECIDE_PRODUCT: what estimates of the gate stand for */
+    float *up_slope, *up_offset;       /* [n] the same of up, times the neuron's weight */
+    float skip;                        /* products that are smaller */
     struct down down;
 };
 

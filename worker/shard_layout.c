@@ -138,7 +138,10 @@ static void lay_decision(struct worker *w, int layer, struct shard *s)
     } else if (s->decision == DECIDE_ESTIMATE) {
         s->bound = lay_floats(w, n);
     } else if (s->decision == DECIDE_PRODUCT) {
-        s->weight = lay_floats(w, n);
+        s->gate_slope = lay_floats(w, n);
+        s->gate_offset = lay_floats(w, n);
+        s->up_slope = lay_floats(w, n);
+        s->up_offset = lay_floats(w, n);
         s->skip = skip_threshold(w, layer);
     }
 }
@@ -268,6 +271,22 @@ static void pick_floats(float *to, const float *from, const struct neuron_set *s
         to[i] = from[set->ids[i]];
 }
 
+/* to[i] = from[ids[i]] * weight[ids[i]]; from NULL: `otherwise` instead, weight NULL: 1. */
+static void pick_scaled(float *to, const float *from, float otherwise, const float *weight, const struct neuron_set *set)
+{
+    for (int64_t i = 0; to && i < set->n; i++)
+        to[i] = (from ? from[set->ids[i]] : otherwise) * (weight ? weight[set->ids[i]] : 1);
+}
+
+static void load_measured(struct shard *s, const struct neuron_layer *from)
+{
+    pick_floats(s->bound, from->bound, &s->set);
+    pick_scaled(s->gate_slope, from->gate_slope, 1, NULL, &s->set);
+    pick_scaled(s->gate_offset, from->gate_offset, 0, NULL, &s->set);
+    pick_scaled(s->up_slope, from->up_slope, 1, from->weight, &s->set);
+    pick_scaled(s->up_offset, from->up_offset, 0, from->weight, &s->set);
+}
+
 static void load_bias(struct shard *s, const struct matrix *bias)
 {
     for (int64_t i = 0; s->bias && i < s->set.n; i++)
@@ -290,10 +309,8 @@ void load_shard(struct loading *l, int layer)
         load_packed(l, &s->fc1, fc1, NULL);
         load_packed(l, &s->fc2, fc2, s->set.ids);
     }
-    if (w->o.neurons) {
-        pick_floats(s->bound, w->o.neurons->layers[layer].bound, &s->set);
-        pick_floats(s->weight, w->o.neurons->layers[layer].weight, &s->set);
-    }
+    if (w->o.neurons)
+        load_measured(s, &w->o.neurons->layers[layer]);
     load_down(l, &s->down, layer);
     if (layer < w->stage.first || layer >= w->stage.last)
         return;
