@@ -47,7 +47,7 @@ static void take_moments(const struct mlp_data *d, struct mlp_factors *f)
 }
 
 /* c [d_model, d_model] = the covariance of x, a ridge added. */
-static void covariance(const struct mlp_data *d, const struct mlp_factors *f, float *c)
+static void covariance(const struct mlp_data *d, const struct mlp_factors *f, float damp, float *c)
 {
     const int64_t n = d->d_model;
     float trace = 0;
@@ -57,7 +57,20 @@ static void covariance(const struct mlp_data *d, const struct mlp_factors *f, fl
     for (int64_t i = 0; i < n; i++)
         trace += c[i * n + i];
     for (int64_t i = 0; i < n; i++)
-        c[i * n + i] += ridge * trace / (float)n + 1e-12f;
+        c[i * n + i] += damp * trace / (float)n + 1e-12f;
+}
+
+/* The triangular factor of the covariance. Fewer samples than dimensions, or a mean that dwarfs what varies, leave a
+ * matrix that rounding makes indefinite: it is damped until it is not. */
+static status factor_covariance(const struct mlp_data *d, const struct mlp_factors *f, float *c)
+{
+    for (float damp = ridge; damp < 1; damp *= 10) {
+        covariance(d, f, damp, c);
+        if (linear_cholesky(c, d->d_model))
+            return ST_OK;
+    }
+    log_error("the samples of a layer have no covariance: are there infinities in them?");
+    return ST_INTERNAL;
 }
 
 /* The direction of least variance among those whose mean is 1. */
@@ -135,11 +148,7 @@ status mlp_factorise(const struct mlp_data *d, struct mlp_factors *f)
     status st = ok ? ST_OK : ST_NOMEM;
     if (ok) {
         take_moments(d, f);
-        covariance(d, f, square);
-        if (!linear_cholesky(square, n)) { /* inputs that are no numbers */
-            log_error("the samples of a layer have no covariance: are there infinities in them?");
-            st = ST_INTERNAL;
-        }
+        st = factor_covariance(d, f, square);
     }
     if (!st) {
         find_constant(d, f, square);
