@@ -292,7 +292,7 @@ static int64_t piece_blocks(const struct worker *w, const struct shard *s, uint3
 
 void shard_fire(struct worker *w, int layer, const struct acts *x, const struct acts *residual, uint32_t n)
 {
-    const struct shard *s = &w->shards[layer];
+    struct shard *s = &w->shards[layer];
     const enum dtype down = (w->o.model->layers[layer].down.data ? &w->o.model->layers[layer].down
                                                                 : &w->o.model->layers[layer].down_t)->type;
     struct fire f = {.w = w, .s = s, .x = x, .n = n, .activation = w->o.model->hp.activation, .h = w->activated};
@@ -314,4 +314,5 @@ void shard_fire(struct worker *w, int layer, const struct acts *x, const struct 
         w->counts.flagged += (uint64_t)s->set.n * n;
         w->counts.live += (uint64_t)s->set.n * n;
     }
+    relay_count(w, s, n);
 }

@@ -62,6 +62,9 @@ enum decision {
     DECIDE_PRODUCT    /* gate and up of those whose estimated activation is large */
 };
 
+/* Above this share of firing neurons a layer is computed whole: single rows and columns gain nothing. */
+#define DENSE_FROM 0.7f
+
 /* This rank's neurons of a layer. In a layer without a gate, up is in its place and `up` is empty. */
 struct shard {
     struct neuron_set set;
@@ -77,6 +80,7 @@ struct shard {
     float *up_slope, *up_offset;       /* [n] the same of up, times the neuron's weight */
     float skip;                        /* products that are smaller */
     struct down down;
+    uint64_t seen, fired;              /* DECIDE_GATE: pairs of a neuron and a token so far, and those that fired */
 };
 
 /* This rank's rows of the output matrix. */
@@ -196,6 +200,8 @@ void loading_done(struct loading *l, uint64_t bytes);
 /* Rows [row, row + to->rows), columns [col, col + to->cols) of `from`. */
 void load_slice(struct loading *l, struct packed *to, const struct matrix *from, int64_t row, int64_t col);
 void load_vector(struct loading *l, float *to, const struct matrix *from);
+/* Rows ids[i] of `from`, all of their columns. */
+void load_packed(struct loading *l, struct packed *to, const struct matrix *from, const int32_t *ids);
 void load_shard(struct loading *l, int layer);
 
 /* exchange.c */
@@ -239,6 +245,15 @@ status ffn_block(struct worker *w, int layer, uint64_t step, uint32_t n);
 /* fire.c: w->activated[n, slots] = what this rank's neurons of a layer make of x, for n tokens. `residual` is what a
  * PowerInfer model's predictor reads, or NULL. */
 void shard_fire(struct worker *w, int layer, const struct acts *x, const struct acts *residual, uint32_t n);
+/* relay.c: a layer that proves to be dense. Lets what the arena has handed out from `begin` on, rows or columns, take as
+ * much as the packed form of this matrix. */
+void relay_reserve(struct worker *w, size_t begin, const struct matrix *m, int64_t rows, int64_t cols);
+/* Whether the packed form can take the place of these columns. */
+bool relay_packs_down(const struct down *d);
+/* Counts what has fired of n tokens, before take_counts does. */
+void relay_count(const struct worker *w, struct shard *s, uint32_t n);
+/* Changes the layer's layout if nearly all of its neurons fire. The layer's work for the step at hand is done. */
+void relay_shard(struct worker *w, int layer);
 /* down.c: sum[n, d] = the part of a set of neurons whose activations are in w->activated. */
 void down_project(struct worker *w, const struct down *d, uint32_t n, double *sum);
 /* shard.c: sum[n, d] = the part of this rank's neurons. */

@@ -11,6 +11,7 @@ void shard_compute(struct worker *w, int layer, const struct acts *x, const stru
 {
     shard_fire(w, layer, x, residual, n);
     down_project(w, &w->shards[layer].down, n, sum);
+    relay_shard(w, layer);
 }
 
 struct product {
@@ -130,6 +131,7 @@ static status reply_active(struct worker *w, int to, const struct wire_ffn *f, c
     a.n_pairs = list_active(w, set, f->n_tokens, NULL);
     size_t size = wire_active_encode(&a, &w->limits, reply->buffer, reply->capacity);
     list_active(w, set, f->n_tokens, &a);
+    relay_shard(w, (int)f->layer);
     return outbox_send(w, reply, to, WIRE_ACTIVE, size);
 }
 

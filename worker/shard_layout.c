@@ -5,9 +5,6 @@
 #include "base/log.h"
 #include "worker/internal.h"
 
-/* Above this share of firing neurons a layer is computed whole: single rows and columns gain nothing. */
-#define DENSE_FROM 0.7f
-
 static int32_t *integers(struct worker *w, int64_t n) { return arena_alloc(&w->arena, (size_t)n * sizeof(int32_t)); }
 
 /* Whether the set is one range of whole units, so that its down projection can be packed as a slice of columns. */
@@ -161,13 +158,19 @@ static void lay_shard(struct worker *w, int layer, struct shard *s)
         lay_rows(w, &s->gate_rows, gate, n, planes);
     if (s->has_gate && s->decision == DECIDE_NOT)
         lay_matrix(w, &s->up, &f->up, n, f->up.cols);
-    else if (s->has_gate)
+    const size_t up_begin = w->arena.used;
+    if (s->has_gate && s->decision != DECIDE_NOT)
         lay_rows(w, &s->up_rows, &f->up, n, s->decision == DECIDE_PRODUCT);
+    if (s->has_gate && s->decision == DECIDE_GATE)
+        relay_reserve(w, up_begin, &f->up, n, f->up.cols);
     if (f->up_bias.data)
         s->bias = lay_floats(w, n);
     lay_decision(w, layer, s);
+    const size_t down_begin = w->arena.used;
     if (!plan_down_at_stage(w->o.plan, layer) || w->o.plan->layers[layer].stage == w->rank)
         lay_down(w, layer, &s->set, s->decision == DECIDE_NOT, &s->down);
+    if (s->decision == DECIDE_GATE && relay_packs_down(&s->down))
+        relay_reserve(w, down_begin, &f->down, f->down.rows, n);
 }
 
 /* The down projections that lie on this stage for their owners. */
@@ -232,7 +235,7 @@ static void fill_piece(void *arg, int64_t begin, int64_t end, int thread)
     }
 }
 
-static void load_packed(struct loading *l, struct packed *to, const struct matrix *from, const int32_t *ids)
+void load_packed(struct loading *l, struct packed *to, const struct matrix *from, const int32_t *ids)
 {
     struct filling f = {.from = from, .ids = ids, .packed = to};
     if (!to->groups)
