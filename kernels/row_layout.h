@@ -11,7 +11,7 @@
  *            (kernels/layout.h, with blocks for rows).
  *
  * so that a row is one stream, as a packed group is. Float rows are as in the file. Parted in planes, the top part has
- * the scales and the field of the top bits, the rest part fields with the other bits. */
+ * the scales and the fields of the top bits, the rest part fields with the other bits. */
 #ifndef HEARTH_KERNELS_ROW_LAYOUT_H
 #define HEARTH_KERNELS_ROW_LAYOUT_H
 
@@ -28,20 +28,32 @@ struct part {
     struct field low, high;
 };
 
-INLINE int rest_bits(struct layout l) { return l.low_bits + l.high_bits - TOP_BITS; }
+/* dtype_top_bits; Q8_0 alone has codes of 8 bits. */
+INLINE int top_bits(struct layout l) { return l.low_bits == 8 ? 3 : 2; }
+INLINE int rest_bits(struct layout l) { return l.low_bits + l.high_bits - top_bits(l); }
+
+/* The lowest n bits of a code: the largest field that they fill, then one with the others. */
+INLINE struct part lowest_bits(int n)
+{
+    const int low = n >= 4 ? 4 : n >= 2 ? 2 : 1;
+    return (struct part){{(uint8_t)low, 0}, {(uint8_t)(n - low), (uint8_t)low}};
+}
+
+/* The top bits as numbers of their own. */
+INLINE struct part bare_top_part(struct layout l) { return lowest_bits(top_bits(l)); }
 
 INLINE struct part top_part(struct layout l, bool planes)
 {
-    if (planes)
-        return (struct part){{TOP_BITS, (uint8_t)rest_bits(l)}, {0, 0}};
-    return (struct part){{l.low_bits, 0}, {l.high_bits, l.low_bits}};
+    struct part p = {{l.low_bits, 0}, {l.high_bits, l.low_bits}};
+    if (planes) {
+        p = bare_top_part(l);
+        p.low.shift = (uint8_t)(p.low.shift + rest_bits(l));
+        p.high.shift = (uint8_t)(p.high.shift + rest_bits(l));
+    }
+    return p;
 }
 
-INLINE struct part rest_part(struct layout l)
-{
-    const int n = rest_bits(l), low = n >= 4 ? 4 : n >= 2 ? 2 : 1;
-    return (struct part){{(uint8_t)low, 0}, {(uint8_t)(n - low), (uint8_t)low}};
-}
+INLINE struct part rest_part(struct layout l) { return lowest_bits(rest_bits(l)); }
 
 /* Bytes of a block's codes. */
 INLINE size_t part_block_bytes(struct part p)

@@ -3,6 +3,8 @@
 
 #include "kernels/row_layout.h"
 
+int dtype_top_bits(enum dtype type) { return top_bits(layout_of(type)); }
+
 bool dtype_has_planes(enum dtype type)
 {
     return dtype_is_quantised(type) && rest_bits(layout_of(type)) > 0;

@@ -81,9 +81,7 @@ INLINE void load_chunk(struct layout l, bool planes, struct chunk c, const uint8
                        struct weights *w)
 {
     const struct chunk_place place = top_place(l, planes, (uint8_t *)top, c);
-    struct part part = top_part(l, planes);
-    if (planes && !rest)
-        part.low.shift = 0;
+    const struct part part = planes && !rest ? bare_top_part(l) : top_part(l, planes);
     load_part(part, true, c, place.codes, w->codes);
     if (planes && rest)
         load_part(rest_part(l), false, c, rest_codes(l, rest, c), w->codes);
@@ -364,7 +362,7 @@ INLINE void estimate_chunk(struct layout l, int n, struct chunk c, const uint8_t
     const struct middle middle = middle_of(l, x);
     struct layout bare = l; /* of the top bits as numbers of their own */
     bare.offset = bare.high_bits = 0;
-    bare.low_bits = TOP_BITS;
+    bare.low_bits = (uint8_t)top_bits(l);
     for (int i = 0; i < n; i++) {
         struct weights w;
         load_chunk(l, true, c, top + (size_t)i * row_bytes, NULL, &w);
