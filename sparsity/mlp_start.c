@@ -33,39 +33,58 @@ static float dot(const float *a, const float *b, int64_t n)
     return (float)sum;
 }
 
-/* Moments and mean of x. */
-static void take_moments(const struct mlp_data *d, struct mlp_factors *f)
+/* mean = the mean of x, moments = its covariance for now: x has parts that hardly vary beside their mean, so that the
+ * mean must be taken away before anything is squared. */
+static status take_covariance(const struct mlp_data *d, struct mlp_factors *f)
 {
     const int64_t n = d->d_model;
-    const struct product xx = {.transpose_a = true, .m = n, .n = n, .k = d->n, .a = d->x, .b = d->x, .c = f->moments};
+    float *centred = products_alloc(d->n * n, sizeof *centred);
+    if (!centred)
+        return ST_NOMEM;
+    for (int64_t j = 0; j < n; j++) {
+        double sum = 0;
+        for (int64_t i = 0; i < d->n; i++)
+            sum += (double)d->x[i * n + j];
+        f->mean[j] = (float)(sum / (double)d->n);
+        for (int64_t i = 0; i < d->n; i++)
+            centred[i * n + j] = d->x[i * n + j] - f->mean[j];
+    }
+    const struct product xx = {.transpose_a = true, .m = n, .n = n, .k = d->n, .a = centred, .b = centred,
+                               .c = f->moments};
     linear_product(d->pool, &xx);
     for (int64_t i = 0; i < n * n; i++)
         f->moments[i] /= (float)d->n;
-    memset(f->mean, 0, (size_t)n * sizeof *f->mean);
-    for (int64_t i = 0; i < d->n * n; i++)
-        f->mean[i % n] += d->x[i] / (float)d->n;
+    free(centred);
+    return ST_OK;
 }
 
-/* c [d_model, d_model] = the covariance of x, a ridge added. */
-static void covariance(const struct mlp_data *d, const struct mlp_factors *f, float damp, float *c)
+/* The covariance becomes the moments. */
+static void add_mean(const struct mlp_data *d, struct mlp_factors *f)
+{
+    const int64_t n = d->d_model;
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = 0; j < n; j++)
+            f->moments[i * n + j] += f->mean[i] * f->mean[j];
+}
+
+/* c [d_model, d_model] = the covariance, a ridge added. */
+static void add_ridge(const struct mlp_data *d, const struct mlp_factors *f, float damp, float *c)
 {
     const int64_t n = d->d_model;
     float trace = 0;
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t j = 0; j < n; j++)
-            c[i * n + j] = f->moments[i * n + j] - f->mean[i] * f->mean[j];
+    memcpy(c, f->moments, (size_t)(n * n) * sizeof *c);
     for (int64_t i = 0; i < n; i++)
         trace += c[i * n + i];
     for (int64_t i = 0; i < n; i++)
         c[i * n + i] += damp * trace / (float)n + 1e-12f;
 }
 
-/* The triangular factor of the covariance. Fewer samples than dimensions, or a mean that dwarfs what varies, leave a
- * matrix that rounding makes indefinite: it is damped until it is not. */
+/* The triangular factor of the covariance. Fewer samples than dimensions leave a matrix that rounding may make
+ * indefinite: it is damped until it is not. */
 static status factor_covariance(const struct mlp_data *d, const struct mlp_factors *f, float *c)
 {
     for (float damp = ridge; damp < 1; damp *= 10) {
-        covariance(d, f, damp, c);
+        add_ridge(d, f, damp, c);
         if (linear_cholesky(c, d->d_model))
             return ST_OK;
     }
@@ -147,8 +166,9 @@ status mlp_factorise(const struct mlp_data *d, struct mlp_factors *f)
     ok = ok && (f->share = products_alloc(n, sizeof(float)));
     status st = ok ? ST_OK : ST_NOMEM;
     if (ok) {
-        take_moments(d, f);
-        st = factor_covariance(d, f, square);
+        st = take_covariance(d, f);
+        st = st ? st : factor_covariance(d, f, square);
+        add_mean(d, f);
     }
     if (!st) {
         find_constant(d, f, square);
