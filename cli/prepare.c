@@ -25,8 +25,8 @@ static const double sample_bytes_most = 4e9; /* of disk, all layers, unless --sa
 
 /* ---- the command line ---- */
 
-enum key { KEY_CHUNKS = 512, KEY_LOSS, KEY_MISS, KEY_RECALL, KEY_ACCURACY, KEY_MLP_SIZE, KEY_EPOCHS, KEY_SAMPLES, KEY_REPORT,
-           KEY_CURVE };
+enum key { KEY_CHUNKS = 512, KEY_LOSS, KEY_MISS, KEY_RECALL, KEY_ACCURACY, KEY_MLP_SIZE, KEY_EPOCHS, KEY_SAMPLES,
+           KEY_REPORT, KEY_CURVE };
 
 static const struct argp_option options[] = {
     {"file", 'f', "FILE", 0, "the text to learn from (-: standard input; default: one that came with hearth)", 0},
@@ -441,8 +441,8 @@ status command_prepare(const struct launch *launch, int argc, char **argv)
                "MODEL.neurons.gguf (--neurons names another file). A report says what each mode costs."
                "\v"
                "It may be stopped at any time: the same command goes on from where it was."};
-    struct prepare p = {.cluster = cluster_defaults, .launch = launch, .miss = 0.02f, .recall = 0.95f, .accuracy = 0.95f,
-                        .mlp_percent = 8, .linked = transport_mpi_launched(), .started_s = clock_s()};
+    struct prepare p = {.cluster = cluster_defaults, .launch = launch, .miss = 0.02f, .recall = 0.95f,
+                        .accuracy = 0.95f, .mlp_percent = 8, .linked = transport_mpi_launched(), .started_s = clock_s()};
     p.cluster.n_ctx = DEFAULT_WINDOW;
     status st = options_parse(&argp, launch, argc, argv, &p);
     if (st != ST_OK)

@@ -66,9 +66,14 @@ done
 tries=0
 status=1
 while [ $status -ne 0 ] && [ $tries -lt 30 ]; do
+    rm -f "$work"/pid.?
     start 2 "$@"
-    sleep "$(awk -v n=$tries 'BEGIN { print .4 + .05 * n * n }')"
-    kill -9 "$(cat "$work/pid.$((tries % 2))")" 2>/dev/null
+    pid=$work/pid.$((tries % 2))
+    while [ ! -s "$pid" ]; do
+        sleep 0.02
+    done
+    sleep "$(awk -v n=$tries 'BEGIN { print .1 + .02 * n * n }')"
+    kill -9 "$(cat "$pid")" 2>/dev/null
     wait $job
     status=$?
     [ $status -ne 124 ] || fail "rank $((tries % 2)) killed: the other hangs"
