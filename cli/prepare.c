@@ -442,7 +442,8 @@ status command_prepare(const struct launch *launch, int argc, char **argv)
                "\v"
                "It may be stopped at any time: the same command goes on from where it was."};
     struct prepare p = {.cluster = cluster_defaults, .launch = launch, .miss = 0.02f, .recall = 0.95f,
-                        .accuracy = 0.95f, .mlp_percent = 8, .linked = transport_mpi_launched(), .started_s = clock_s()};
+                        .accuracy = 0.95f, .mlp_percent = 8, .linked = transport_mpi_launched(),
+                        .started_s = clock_s()};
     p.cluster.n_ctx = DEFAULT_WINDOW;
     status st = options_parse(&argp, launch, argc, argv, &p);
     if (st != ST_OK)

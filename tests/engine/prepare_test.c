@@ -171,7 +171,7 @@ static void count(struct part *p, int ranks, uint32_t n_batch, size_t first, str
         "The old clock in the hall struck nine as Maria came down the stairs; nobody had wound it since the autumn, "
         "and nobody would, she thought, as long as the house stood. In the kitchen the kettle sang, the cat slept on "
         "the letters, and the rain went on as it had for a week, quietly and without any hurry at all. She read the "
-        "first letter, then the second, and put the third one, which was thicker than the rest, into the fire unopened.";
+        "first letter, then the second, and put the third one, which was thicker than the rest, into the fire.";
     assert_int_equal(windows_cut(cluster_tokenizer(cluster), text, sizeof text - 1, window, 0, WINDOWS, &w), ST_OK);
     assert_true(w.n >= 3);
     assert_int_equal(windows_score(cluster, &w, first, w.n, ignore_window, score), ST_OK);
