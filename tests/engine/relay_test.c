@@ -70,11 +70,12 @@ static void check(struct cluster_options o, size_t several, bool relays)
     run_steps(&o, several, &exact);
     for (size_t i = several - 1; i < TOKENS; i++) {
         const bool relaid = relays && i >= (several > 4 ? several : 4); /* the layers have seen four tokens */
-        if (memcmp(dense.logits[i], exact.logits[i], sizeof dense.logits[i]) != 0 ||
-            same_counts(&dense.counts[i], &exact.counts[i]) != relaid) {
+        const bool same = memcmp(dense.logits[i], exact.logits[i], sizeof dense.logits[i]) == 0;
+        if (!same || same_counts(&dense.counts[i], &exact.counts[i]) != relaid) {
             describe(&o);
-            fail_msg("token %zu, %zu at first: %s; bytes %llu, dense %llu; live %llu of %llu", i, several,
-                     relaid ? "should be dense" : "should be sparse", (unsigned long long)exact.counts[i].bytes,
+            fail_msg("token %zu, %zu at first: %s, should be %s; bytes %llu, dense %llu; live %llu of %llu", i, several,
+                     same ? "the bits of dense" : "other bits than dense", relaid ? "relaid" : "as it was laid out",
+                     (unsigned long long)exact.counts[i].bytes,
                      (unsigned long long)dense.counts[i].bytes, (unsigned long long)exact.counts[i].live,
                      (unsigned long long)exact.counts[i].neurons);
         }
