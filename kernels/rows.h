@@ -30,8 +30,8 @@ struct neuron_rows {
 };
 
 /* Bits of a quantised code that are in the top part: 3 of Q8_0, 2 of the others. On a ReLU model in Q8_0 a predictor
- * from 2 bits cannot have recall and accuracy of 95 % at once, one from 3 bits can. The third bit is an eighth of a code
- * of Q8_0; it would be a quarter of a code of 4 bits, whose top part is half of it already. */
+ * from 2 bits cannot have recall and accuracy of 95 % at once, one from 3 bits can. The third bit is an eighth of a
+ * code of Q8_0; it would be a quarter of a code of 4 bits, whose top part is half of it already. */
 int dtype_top_bits(enum dtype type);
 /* Whether a type's codes can be parted: quantised, with more bits than its top part has. */
 bool dtype_has_planes(enum dtype type);
