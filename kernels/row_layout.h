@@ -29,7 +29,7 @@ struct part {
 };
 
 /* dtype_top_bits; Q8_0 alone has codes of 8 bits. */
-INLINE int top_bits(struct layout l) { return l.low_bits == 8 ? 3 : 2; }
+INLINE int top_bits(struct layout l) { return l.low_bits == 8 || l.minima ? 3 : 2; }
 INLINE int rest_bits(struct layout l) { return l.low_bits + l.high_bits - top_bits(l); }
 
 /* The lowest n bits of a code: the largest field that they fill, then one with the others. */
