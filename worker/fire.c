@@ -283,8 +283,9 @@ static int64_t piece_blocks(const struct worker *w, const struct shard *s, uint3
 {
     enum { PIECES_PER_THREAD = 4 };
     const int64_t blocks = (s->set.n + ACT_BLOCK - 1) / ACT_BLOCK;
+    const bool twice = s->decision != DECIDE_GATE && s->decision != DECIDE_MLP; /* rows are read again, from cache */
     int64_t most = s->decision == DECIDE_NOT ? MOST_PIECE : w->most_pairs / n;
-    most = most > MOST_PIECE ? MOST_PIECE : most;
+    most = twice && most > MOST_PIECE ? MOST_PIECE : most; /* else long: the first rows of a piece come unannounced */
     int64_t grain = blocks / (w->o.n_threads * PIECES_PER_THREAD);
     grain = grain > most / ACT_BLOCK ? most / ACT_BLOCK : grain;
     return grain < 1 ? 1 : grain;
