@@ -53,6 +53,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 /* The neuron file that was named, or the one beside the model if it fits: of another model's only a warning is made. */
 static status open_neurons(const struct inspect *o, const struct model *m, struct neurons **out)
 {
+    if (o->neurons && !*o->neurons) /* none, as for the commands that run a model */
+        return ST_OK;
     if (o->neurons)
         return neurons_load(o->neurons, m, out);
     char *path = neurons_path(o->model);
