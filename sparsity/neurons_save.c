@@ -1,16 +1,14 @@
 /* Writing the neuron file: the GGUF header in memory, the tensors straight from where they lie. */
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #define XXH_STATIC_LINKING_ONLY
 #include <xxhash.h>
 
 #include "base/log.h"
+#include "base/replacement.h"
 #include "sparsity/neurons_file.h"
 
 enum { ALIGNMENT = 32, LAYER_TENSORS = NEURONS_ARRAYS + 2 };
@@ -169,41 +167,25 @@ static void put_table(struct header *h, const struct item *items, int n)
 
 /* A file that is being written. */
 struct output {
-    int fd;
-    const char *path; /* for messages */
+    struct replacement file;
     XXH3_state_t hash; /* of what was written */
 };
 
-static status cannot(const char *path, const char *what)
-{
-    log_error("%s: cannot %s: %s", path, what, strerror(errno));
-    return ST_IO;
-}
-
-static status write_all(struct output *o, const void *bytes, size_t n)
+static status put_out(struct output *o, const void *bytes, size_t n)
 {
     XXH3_64bits_update(&o->hash, bytes, n);
-    for (const uint8_t *at = bytes; n;) {
-        ssize_t written = write(o->fd, at, n);
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written < 0)
-            return cannot(o->path, "write");
-        at += written;
-        n -= (size_t)written;
-    }
-    return ST_OK;
+    return replacement_write(&o->file, bytes, n);
 }
 
 static status write_file(struct output *o, const struct header *h, const struct item *items, int n)
 {
     static const uint8_t zeros[ALIGNMENT];
     XXH3_64bits_reset(&o->hash);
-    status s = write_all(o, h->at, h->n);
+    status s = put_out(o, h->at, h->n);
     for (const struct item *t = items; s == ST_OK && t < items + n; t++) {
-        s = write_all(o, t->data, t->bytes);
+        s = put_out(o, t->data, t->bytes);
         if (s == ST_OK)
-            s = write_all(o, zeros, padding(t->bytes));
+            s = put_out(o, zeros, padding(t->bytes));
     }
     if (s != ST_OK)
         return s;
@@ -211,49 +193,16 @@ static status write_file(struct output *o, const struct header *h, const struct 
     uint8_t bytes[8];
     for (int i = 0; i < 8; i++)
         bytes[i] = (uint8_t)(checksum >> (8 * i));
-    if (pwrite(o->fd, bytes, sizeof bytes, NEURONS_CHECKSUM_AT) != sizeof bytes)
-        return cannot(o->path, "write");
-    return fchmod(o->fd, 0644) != 0 || fsync(o->fd) != 0 ? cannot(o->path, "write") : ST_OK;
+    if (pwrite(o->file.fd, bytes, sizeof bytes, NEURONS_CHECKSUM_AT) != sizeof bytes)
+        return replacement_failed(&o->file);
+    return ST_OK;
 }
 
-/* The new name lasts only when the folder has been written too. A folder that cannot be synced is no reason to fail:
- * the file is there, whole. */
-static void sync_folder(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    char *folder = slash == path ? strdup("/") : slash ? strndup(path, (size_t)(slash - path)) : strdup(".");
-    int fd = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    if (fd >= 0) {
-        fsync(fd);
-        close(fd);
-    }
-    free(folder);
-}
-
-/* Writes a temporary beside `path` and renames it. */
 static status replace(const char *path, const struct header *h, const struct item *items, int n)
 {
-    static const char ending[] = ".XXXXXX";
-    size_t bytes = strlen(path);
-    char *temporary = malloc(bytes + sizeof ending);
-    if (!temporary) {
-        log_error("%s: no memory to write it", path);
-        return ST_NOMEM;
-    }
-    memcpy(temporary, path, bytes);
-    memcpy(temporary + bytes, ending, sizeof ending);
-    struct output o = {.fd = mkostemp(temporary, O_CLOEXEC), .path = path};
-    status s = o.fd < 0 ? cannot(path, "write") : write_file(&o, h, items, n);
-    if (o.fd >= 0 && close(o.fd) != 0 && s == ST_OK)
-        s = cannot(path, "write");
-    if (s == ST_OK && rename(temporary, path) != 0)
-        s = cannot(path, "write");
-    if (s == ST_OK)
-        sync_folder(path);
-    else if (o.fd >= 0)
-        unlink(temporary);
-    free(temporary);
-    return s;
+    struct output o;
+    status s = replacement_open(path, &o.file);
+    return s == ST_OK ? replacement_close(&o.file, write_file(&o, h, items, n), 0644) : s;
 }
 
 status neurons_save(const struct neurons *n, const char *path)
