@@ -25,14 +25,20 @@ static void project_columns(void *arg, int64_t begin, int64_t end, int thread)
     p->w->o.kernels->mix_columns(c, begin * COLUMN_TILE, last, &p->w->activated, p->n, p->sum, c->rows);
 }
 
-/* Whether any token of a slot is live, as the columns are read. */
-static bool slot_live(const struct acts *h, const struct neuron_columns *c, uint32_t n, int64_t slot)
+/* How many slots of a block are live for any of n tokens, as the columns are read. */
+static int live_slots(const struct acts *h, const struct neuron_columns *c, uint32_t n, int64_t block)
 {
     const bool codes = dtype_is_quantised(c->type) && !c->transposed;
-    for (uint32_t t = 0; t < n; t++)
-        if (codes ? h->codes[t * h->cols + slot] != 0 : h->f32[t * h->cols + slot] != 0)
-            return true;
-    return false;
+    uint8_t any[ACT_BLOCK] = {0};
+    int live = 0;
+    for (uint32_t t = 0; t < n; t++) {
+        const int64_t first = t * h->cols + block * ACT_BLOCK;
+        for (int i = 0; i < ACT_BLOCK; i++)
+            any[i] |= codes ? (uint8_t)h->codes[first + i] : h->f32[first + i] != 0;
+    }
+    for (int i = 0; i < ACT_BLOCK; i++)
+        live += any[i] != 0;
+    return live;
 }
 
 /* Bytes of the columns and scales that live neurons make necessary. */
@@ -40,9 +46,7 @@ static uint64_t column_bytes(const struct acts *h, const struct neuron_columns *
 {
     uint64_t bytes = 0;
     for (int64_t b = 0; b < c->n_blocks; b++) {
-        int live = 0;
-        for (int64_t slot = b * ACT_BLOCK; slot < (b + 1) * ACT_BLOCK; slot++)
-            live += slot_live(h, c, n, slot);
+        const int live = live_slots(h, c, n, b);
         bytes += (uint64_t)live * c->column_bytes + (live ? c->block_bytes : 0);
     }
     return bytes;
@@ -62,20 +66,12 @@ void down_project(struct worker *w, const struct down *d, uint32_t n, double *su
     w->counts.bytes += column_bytes(&w->activated, &d->columns, n);
 }
 
-void add_counts(struct wire_counts *sum, const struct wire_counts *more)
-{
-    sum->bytes += more->bytes;
-    sum->neurons += more->neurons;
-    sum->flagged += more->flagged;
-    sum->live += more->live;
-}
-
 struct wire_counts take_counts(struct worker *w)
 {
     struct wire_counts sum = w->counts;
     w->counts = (struct wire_counts){0};
     for (int t = 0; t < w->o.n_threads; t++) {
-        add_counts(&sum, &w->live[t].counts);
+        wire_counts_add(&sum, &w->live[t].counts);
         w->live[t].counts = (struct wire_counts){0};
     }
     return sum;

@@ -33,7 +33,7 @@ static status take_partial(struct worker *w, struct arrival *a, int layer, uint6
     if (!st)
         st = check_answer(w, a->from, "partial sum", p.id, p.layer, p.n_tokens, step, layer, n);
     if (!st)
-        add_counts(&w->stage.counts, &p.counts);
+        wire_counts_add(&w->stage.counts, &p.counts);
     return st;
 }
 
@@ -47,7 +47,7 @@ static status take_active(struct worker *w, struct arrival *a, int layer, uint64
     if (!st)
         st = check_answer(w, a->from, "activations", v->id, v->layer, v->n_tokens, step, layer, n);
     if (!st)
-        add_counts(&w->stage.counts, &v->counts);
+        wire_counts_add(&w->stage.counts, &v->counts);
     return st;
 }
 
@@ -113,7 +113,7 @@ status ffn_block(struct worker *w, int layer, uint64_t step, uint32_t n)
         return st;
     compute_own(w, layer, n);
     struct wire_counts counts = take_counts(w);
-    add_counts(&s->counts, &counts);
+    wire_counts_add(&s->counts, &counts);
     st = owners_await(w, layer, step, n, expected, active ? WIRE_ACTIVE : WIRE_PARTIAL,
                       active ? take_active : take_partial);
     if (st)
@@ -121,7 +121,7 @@ status ffn_block(struct worker *w, int layer, uint64_t step, uint32_t n)
     if (active)
         project_active(w, layer, n);
     counts = take_counts(w);
-    add_counts(&s->counts, &counts);
+    wire_counts_add(&s->counts, &counts);
     merge_partials(w, layer, n);
     return ST_OK;
 }

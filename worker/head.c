@@ -28,7 +28,7 @@ static status take_logits(struct worker *w, struct arrival *a, int layer, uint64
         st = ST_FORMAT;
     }
     if (!st)
-        add_counts(&w->stage.counts, &l.counts);
+        wire_counts_add(&w->stage.counts, &l.counts);
     for (uint32_t t = 0; !st && t < n; t++)
         memcpy(w->stage.logits + t * n_vocab + begin, l.values + t * (end - begin),
                (size_t)(end - begin) * sizeof(float));
@@ -58,7 +58,7 @@ static status compute_logits(struct worker *w, const struct logits *l)
     if (owner_of(w, hp->n_layers, w->rank))
         rows_compute(w, &s->in, l->n, s->logits + w->rows.begin, hp->n_vocab);
     struct wire_counts counts = take_counts(w);
-    add_counts(&s->counts, &counts);
+    wire_counts_add(&s->counts, &counts);
     return owners_await(w, hp->n_layers, l->step->id, l->n, expected, WIRE_LOGITS, take_logits);
 }
 

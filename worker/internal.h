@@ -262,7 +262,6 @@ void shard_compute(struct worker *w, int layer, const struct acts *x, const stru
 status shard_serve(struct worker *w, struct arrival *a);
 /* What was counted since the last call, all threads together. */
 struct wire_counts take_counts(struct worker *w);
-void add_counts(struct wire_counts *sum, const struct wire_counts *more);
 /* logits[t * stride + i] = own row i times x, for n tokens. */
 void rows_compute(struct worker *w, const struct acts *x, uint32_t n, float *logits, int64_t stride);
 /* merge.c: x += the sum of all owners' partial sums. */
