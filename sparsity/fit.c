@@ -103,14 +103,6 @@ static status open_samples(const struct fit *f, int64_t n_pairs, struct samples 
 
 /* ---- planes ---- */
 
-/* live [n, d_ff] from the deciding values (without bias), of neurons that need a positive up besides: up not NULL. */
-static void mark_live(const struct fit *f, const float *value, const float *up, int64_t n, bool *live)
-{
-    const float *bias = f->w->gate.data ? NULL : f->bias;
-    for (int64_t i = 0; i < n * f->d_ff; i++)
-        live[i] = (bias ? value[i] + bias[i % f->d_ff] : value[i]) > 0 && (!up || up[i] > 0);
-}
-
 static status measure_planes(struct fit *f)
 {
     struct samples s = {0};
@@ -128,7 +120,8 @@ static status measure_planes(struct fit *f)
         goto done;
     if (f->s->activation == ACT_DRELU && (st = products_exact(&s.x, &f->w->up, estimate)))
         goto done;
-    mark_live(f, value, f->s->activation == ACT_DRELU ? estimate : NULL, s.x.n, live);
+    products_live(value, f->w->gate.data ? NULL : f->bias, f->s->activation == ACT_DRELU ? estimate : NULL, s.x.n,
+                  f->d_ff, live);
     if ((st = products_estimate(&s.x, deciding(f), estimate)))
         goto done;
     const struct plane_samples p = {.n = s.x.n, .n_fit = s.n_fit, .d_ff = f->d_ff, .value = value,

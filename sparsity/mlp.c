@@ -129,12 +129,6 @@ struct trial {
     float *logits; /* [n, d_ff] */
 };
 
-static void mark_live(const struct mlp_data *d, const float *value, const float *value2, int64_t n, bool *live)
-{
-    for (int64_t i = 0; i < n * d->d_ff; i++)
-        live[i] = value[i] + (d->bias ? d->bias[i % d->d_ff] : 0) > 0 && (!value2 || value2[i] > 0);
-}
-
 static status open_trial(const struct layer_sample *s, const struct fit_options *o, const struct mlp_data *d,
                          struct trial *t)
 {
@@ -159,7 +153,7 @@ static status open_trial(const struct layer_sample *s, const struct fit_options 
     if (!st && value2)
         st = products_exact(&t->x, &w->up, value2);
     if (!st)
-        mark_live(d, t->logits, value2, n, t->live);
+        products_live(t->logits, d->bias, value2, n, d->d_ff, t->live);
     free(value2);
     return st;
 }

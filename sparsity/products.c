@@ -153,3 +153,9 @@ status products_estimate(const struct products *p, const struct matrix *w, float
     free(e.m.rest);
     return st;
 }
+
+void products_live(const float *value, const float *bias, const float *up, int64_t n, int64_t d_ff, bool *live)
+{
+    for (int64_t i = 0; i < n * d_ff; i++)
+        live[i] = value[i] + (bias ? bias[i % d_ff] : 0) > 0 && (!up || up[i] > 0);
+}

@@ -3,6 +3,7 @@
 #ifndef HEARTH_SPARSITY_PRODUCTS_H
 #define HEARTH_SPARSITY_PRODUCTS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "base/status.h"
@@ -32,5 +33,8 @@ void products_close(struct products *p); /* of zeroed memory is fine */
 status products_exact(const struct products *p, const struct matrix *w, float *out);
 /* The same from the top bits of w's codes alone; w has planes (dtype_has_planes). */
 status products_estimate(const struct products *p, const struct matrix *w, float *out);
+/* live [n, d_ff] = which neurons fire, from what decides (value + bias [d_ff], or NULL: none), and where that does not
+ * suffice (dReLU) from up as well (NULL: it does). */
+void products_live(const float *value, const float *bias, const float *up, int64_t n, int64_t d_ff, bool *live);
 
 #endif
