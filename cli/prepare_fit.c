@@ -159,14 +159,14 @@ static bool gathered(void *arg, float layers)
     return !g->st && prepare_asked_to_stop() == ST_OK;
 }
 
-static status gather(struct prepare *p, const uint64_t *mlp_bytes, struct fitted_layer *layers)
+static status gather(struct prepare *p, const struct task_fit *task, size_t task_bytes, struct fitted_layer *layers)
 {
     float others[PLAN_MAX_RANKS] = {0};
     struct gathering g = {.p = p, .layers = layers, .others = others,
                           .ranks_left = p->link ? link_ranks(p->link) - 1 : 0};
-    status st = link_send_all(p->link, TASK_FIT, mlp_bytes, (size_t)p->model->hp.n_layers * sizeof *mlp_bytes);
+    status st = link_send_all(p->link, TASK_FIT, task, task_bytes);
     if (!st)
-        st = prepare_fit_own(p, mlp_bytes, gathered, keep_layer, &g);
+        st = prepare_fit_own(p, task->mlp_bytes, gathered, keep_layer, &g);
     st = g.st ? g.st : st;
     while (!st && g.ranks_left > 0) {
         if (link_waiting(p->link))
@@ -216,26 +216,30 @@ status prepare_fit(struct prepare *p, struct fitted_layer *layers)
 {
     const int n = p->model->hp.n_layers, n_ranks = p->link ? link_ranks(p->link) : 1;
     const uint32_t **fired = calloc((size_t)n, sizeof *fired);
-    uint64_t *mlp_bytes = calloc((size_t)n, sizeof *mlp_bytes);
+    const size_t task_bytes = sizeof(struct task_fit) + (size_t)n * sizeof(uint64_t);
+    struct task_fit *task = calloc(1, task_bytes);
     uint8_t **held = calloc((size_t)n_ranks, sizeof *held);
     status st = ST_OK;
-    if (!fired || !mlp_bytes || !held) {
+    if (!fired || !task || !held) {
         log_error("no memory to fit %d layers", n);
         st = ST_NOMEM;
     }
     if (!st)
         st = gather_fired(p, fired, held);
+    if (!st)
+        task->activation = p->model->hp.activation;
     if (!st && p->mlp_percent > 0 && activation_is_exact(p->model->hp.activation))
         fit_mlp_bytes(fired, n, p->model->hp.d_ff, p->windows.n * p->window_tokens,
-                      (uint64_t)((double)gguf_file_bytes(p->model->file) * (double)p->mlp_percent / 100), mlp_bytes);
+                      (uint64_t)((double)gguf_file_bytes(p->model->file) * (double)p->mlp_percent / 100),
+                      task->mlp_bytes);
     if (!st)
-        st = gather(p, mlp_bytes, layers);
+        st = gather(p, task, task_bytes, layers);
     if (!st)
         fit_skip(layers, n);
     for (int r = 0; held && r < n_ranks; r++)
         free(held[r]);
     free(held);
-    free(mlp_bytes);
+    free(task);
     free(fired);
     return st;
 }

@@ -82,9 +82,17 @@ static status send_layer(void *arg, int layer, const uint8_t *bytes, size_t n)
 
 static status fit(struct follower *f, const struct blob *b)
 {
-    status st = check_size(b, (size_t)f->p->model->hp.n_layers * sizeof(uint64_t));
-    if (!st)
-        st = prepare_fit_own(f->p, (const uint64_t *)b->bytes, fit_progressed, send_layer, f);
+    struct hparams *hp = &f->p->model->hp;
+    const struct task_fit *t = (const struct task_fit *)b->bytes;
+    status st = check_size(b, sizeof *t + (size_t)hp->n_layers * sizeof *t->mlp_bytes);
+    if (!st && t->activation >= ACTIVATIONS) {
+        log_error("fit with activation %llu: there is none", (unsigned long long)t->activation);
+        st = ST_FORMAT;
+    }
+    if (!st) {
+        hp->activation = (enum activation)t->activation;
+        st = prepare_fit_own(f->p, t->mlp_bytes, fit_progressed, send_layer, f);
+    }
     if (st == ST_CANCELLED)
         return ST_OK;
     return st ? st : answer(f, ANSWER_DONE, 0, NULL, 0);

@@ -13,8 +13,8 @@ enum link_what {
     TASK_OPEN,   /* struct task_open: open the checkpoint; answered by ANSWER_OPEN */
     TASK_RUN,    /* struct task_run: start the cluster with this process as a rank; no answer */
     TASK_FIRED,  /* answered by ANSWER_FIRED */
-    TASK_FIT,    /* u64 [n_layers], most bytes of each layer's MLP: fit the own layers; answered by ANSWER_LAYERs,
-                  * ANSWER_PROGRESSes among them, and ANSWER_DONE */
+    TASK_FIT,    /* struct task_fit: fit the own layers; answered by ANSWER_LAYERs, ANSWER_PROGRESSes among them, and
+                  * ANSWER_DONE */
     TASK_FILE,   /* u64 hash: have you this neuron file? ANSWER_FILE; if not, FILE_BYTES follows; then ANSWER_DONE */
     FILE_BYTES,
     TASK_END,    /* u64: delete the checkpoint (1) or keep it (0); no answer */
@@ -38,6 +38,10 @@ struct task_run {
     float skip;
     uint64_t observe;           /* count; from this window on: */
     uint64_t first_window;
+};
+struct task_fit {
+    uint64_t activation;        /* enum activation: a checkpoint may have spared the run that told it */
+    uint64_t mlp_bytes[];       /* [n_layers] most bytes of each layer's MLP */
 };
 
 struct link;

@@ -28,12 +28,13 @@ echo \$\$ >"$work/pid.\$OMPI_COMM_WORLD_RANK"
 exec "$hearth" prepare "\$@"
 END
 chmod +x "$work/rank"
-set -- -m tiny.gguf -f "$work/text" -c 64 -t 1 --activation relu --mlp-size 20 --epochs 2
+set -- -m tiny.gguf -f "$work/text" -c 64 -t 1 --activation relu --mlp-size 20 --epochs 8
 
 start() { # N ARGUMENT...
     n=$1
     shift
-    timeout 100 "$mpirun" --allow-run-as-root --oversubscribe --bind-to none -np "$n" "$work/rank" "$@" \
+    timeout 100 "$mpirun" --allow-run-as-root --oversubscribe --bind-to none \
+        --mca odls_base_sigkill_timeout 0 -np "$n" "$work/rank" "$@" \
         >"$work/out" 2>"$work/err" </dev/null &
     job=$!
 }
@@ -55,33 +56,40 @@ everywhere() {
 
 (cd "$work/host0" && "$hearth" prepare -q "$@" >"$work/expected.out") || fail "one process: status $?"
 mv "$work/host0/tiny.neurons.gguf" "$work/expected"
-for n in 1 2 3; do
+for n in 1 3 2; do
+    began=$(date +%s.%N)
     ranks $n -q "$@"
+    whole=$(date +%s.%N | awk -v began="$began" '{ print $1 - began }')
     [ $status -eq 0 ] || fail "$n ranks: status $status: $(cat "$work/err")"
     [ "$(grep -v '^time' "$work/out")" = "$(grep -v '^time' "$work/expected.out")" ] || fail "$n ranks: another report"
     everywhere "$n ranks" $n
 done
 
-# A rank is killed, now this one and now that, later each time.
-tries=0
-status=1
-while [ $status -ne 0 ] && [ $tries -lt 30 ]; do
-    rm -f "$work"/pid.?
-    start 2 "$@"
-    pid=$work/pid.$((tries % 2))
-    while [ ! -s "$pid" ]; do
-        sleep 0.02
+# A rank is killed, later each time; at least once when all was counted and not all fitted. The others are killed with it.
+for victim in 0 1; do
+    tries=0
+    status=1
+    counted=0
+    while [ $status -ne 0 ] && [ $tries -lt 30 ]; do
+        rm -f "$work"/pid.?
+        start 2 "$@"
+        pid=$work/pid.$victim
+        while [ ! -s "$pid" ]; do
+            sleep 0.02
+        done
+        sleep "$(awk -v n=$tries -v whole="$whole" 'BEGIN { print whole * (.1 + .07 * n) }')"
+        kill -9 "$(cat "$pid")" 2>/dev/null
+        wait $job
+        status=$?
+        [ $status -ne 124 ] || fail "rank $victim killed: the other hangs"
+        grep -q "checkpoint: \([0-9]*\) of \1 windows counted" "$work/err" && counted=1
+        tries=$((tries + 1))
     done
-    sleep "$(awk -v n=$tries 'BEGIN { print .1 + .02 * n * n }')"
-    kill -9 "$(cat "$pid")" 2>/dev/null
-    wait $job
-    status=$?
-    [ $status -ne 124 ] || fail "rank $((tries % 2)) killed: the other hangs"
-    tries=$((tries + 1))
+    [ $tries -gt 1 ] || fail "rank $victim was not killed in time"
+    [ $counted -eq 1 ] || fail "rank $victim was not killed while it fitted"
+    [ $status -eq 0 ] || fail "rank $victim killed: it never came to its end"
+    everywhere "rank $victim killed" 2
 done
-[ $tries -gt 1 ] || fail "no rank was killed in time"
-[ $status -eq 0 ] || fail "killed ranks: it never came to its end"
-everywhere "killed ranks" 2
 
 # What goes wrong on another rank is said once, by rank 0.
 mv "$work/host1/tiny.gguf" "$work/away"
