@@ -9,18 +9,14 @@ own that warms up first, and the contestants take turns. llama.cpp runs the same
 neuron whatever the activation.
 """
 import argparse
-import datetime
 import json
-import os
 import random
-import re
 import subprocess
-import sys
 from pathlib import Path
 
-from bench_vs_llamacpp import ROOT, interleave, machine, output_of, run_llama, say, table, with_goal
+from bench_vs_llamacpp import run_llama
+from benchmark import PAGE, ROOT, facts, interleave, table, with_goal, write_section
 
-HEADING = "## Only the neurons that fire"
 BATCH = 8       # tokens of the prompt
 Q4_0 = 18 / 32  # bytes of a weight
 # Predictors of recall 0.98, whose accuracy does not matter here; an MLP may not grow for its sake.
@@ -181,18 +177,10 @@ def predictor_rows(model, neurons):
 # ---- the page ----
 
 def write_report(args, rows, predictors):
-    commit = output_of("git", "rev-parse", "--short=12", "HEAD")
-    if output_of("git", "status", "--porcelain", "--untracked-files=no"):
-        commit += " with local changes"
-    facts = [["machine", machine()], ["date", datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")],
-             ["commit", commit],
-             ["runs", f"medians of {args.repeat} of each, taking turns; each is a process that warms up first"],
-             ["load average at the end", f"{os.getloadavg()[0]:.1f}"]]
     parts = [
-        HEADING,
-        "This part is written by `tools/bench_sparse.py`. Rerun it with",
+        "Written by `tools/bench_sparse.py`:",
         "```\nvenv/bin/python tools/bench_sparse.py --build build/release\n```",
-        table(["", ""], facts),
+        facts(args.repeat),
         "Models of random weights, all Q4_0 (`hearth-synth --ffn reglu --live 0.1`, ...). Decoding"
         f" {args.tokens} tokens one by one, and prompts of {BATCH} tokens in one batch, in tok/s; ratios are to hearth"
         " dense in the same run. The bytes that a token reads are counted while decoding; beside them what the formula"
@@ -206,10 +194,7 @@ def write_report(args, rows, predictors):
         parts += [f"The predictors (`hearth prepare {' '.join(PREPARE)}` on {args.prepare_tokens} random words), as"
                   " measured on tokens that they were not fitted on, means over the layers:",
                   table(["model", "predictor", "MB", "recall", "precision", "accuracy", "flagged"], predictors)]
-    page = args.output.read_text() if args.output.exists() else "# Benchmarks\n"
-    others = re.sub(rf"^{HEADING}\n.*?(?=^## |\Z)", "", page, flags=re.M | re.S).rstrip()
-    args.output.write_text(others + "\n\n" + "\n\n".join(parts) + "\n")
-    say(f"wrote {args.output}")
+    write_section(args.output, "Only the neurons that fire", parts)
 
 
 def main():
@@ -217,7 +202,7 @@ def main():
     parser.add_argument("--build", type=Path, default=ROOT / "build/release", help="has hearth and hearth-synth")
     parser.add_argument("--model-dir", type=Path, default=ROOT / "models", help="models and neuron files lie there")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--repeat", type=int, default=3, help="runs of each contestant (default 3)")
+    parser.add_argument("--repeat", type=int, default=5, help="runs of each contestant (default 5)")
     parser.add_argument("--tokens", type=int, default=16, help="decoded tokens, three times a run (default 16)")
     parser.add_argument("--layers", type=int, default=16, help="of the models (default 16)")
     parser.add_argument("--models", nargs="+", choices=["reglu", "opt", "all"], default=["reglu", "opt", "all"])
@@ -225,7 +210,7 @@ def main():
     parser.add_argument("--no-llama", dest="llama", action="store_false", help="hearth alone")
     parser.add_argument("--no-predicted", action="store_true", help="exact alone, without a neuron file")
     parser.add_argument("--print", dest="print_only", action="store_true", help="print the table, write nothing")
-    parser.add_argument("--output", type=Path, default=ROOT / "docs/benchmarks.md")
+    parser.add_argument("--output", type=Path, default=PAGE)
     args = parser.parse_args()
     args.hearth = args.build / "hearth"
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures hearth against llama.cpp on this machine and writes docs/benchmarks.md.
+"""Measures hearth against llama.cpp on this machine and writes its part of docs/benchmarks.md.
 
     python3 -m venv venv
     CMAKE_ARGS="-DGGML_NATIVE=ON -DGGML_AMX_TILE=OFF -DGGML_AMX_INT8=OFF" \\
@@ -11,17 +11,16 @@ whatever else the machine does hits both alike. llama.cpp is driven through its 
 between the tokens that are timed but the call itself. Both warm up once before they are timed.
 """
 import argparse
-import datetime
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from benchmark import PAGE, ROOT, facts, interleave, say, table, with_goal, write_section
+
 # name, prompt tokens, decoded tokens, goals (decode, prompt): how many times llama.cpp's speed
 MODELS = [
     ("SmolLM2-135M Q4_1", 512, 128, 1.7, 1.7),
@@ -29,10 +28,6 @@ MODELS = [
     ("1B shape q4_k", 128, 64, 1.3, 1.2),
     ("1B shape q8_0", 128, 64, 1.15, 1.2),
 ]
-
-
-def say(text):
-    print(text, file=sys.stderr, flush=True)
 
 
 # ---- llama.cpp: one measurement, in a process of its own ----
@@ -94,21 +89,14 @@ def run_llama(model, threads, n_prompt, n_decode):
 
 # ---- hearth ----
 
-def run_hearth(hearth, model, threads, n_prompt, n_decode, launcher=(), extra=()):
-    command = [*launcher, str(hearth), "bench", "-m", str(model), "-p", str(n_prompt), "-n", str(n_decode), "-r", "1",
-               "-t", str(threads), "-o", "json", *extra]
+def run_hearth(hearth, model, threads, n_prompt, n_decode):
+    command = [str(hearth), "bench", "-m", str(model), "-p", str(n_prompt), "-n", str(n_decode), "-r", "1",
+               "-t", str(threads), "-o", "json"]
     rows = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     by_test = {row["test"]: row for row in rows}
     decode = by_test[f"tg{n_decode}"]
     return {"prompt": by_test[f"pp{n_prompt}"]["tokens_per_s"], "decode": decode["tokens_per_s"],
             "peak": decode["peak_read_gb_per_s"], "bytes_per_token": decode["bytes_per_token"]}
-
-
-def mpirun():
-    command = ["mpirun", "-np", "2", "--bind-to", "none"]
-    if os.geteuid() == 0:
-        command.append("--allow-run-as-root")
-    return command
 
 
 def first_token_seconds(hearth, model):
@@ -125,25 +113,6 @@ def first_token_seconds(hearth, model):
 
 
 # ---- the comparison ----
-
-def medians(runs):
-    return {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-
-
-def interleave(repeats, sides, label):
-    """sides: {name: function}. Returns {name: medians}, the functions called in turn, `repeats` times each."""
-    runs = {name: [] for name in sides}
-    for i in range(repeats):
-        for name, measure in sides.items():
-            runs[name].append(measure())
-            say(f"{label}, {name}, {i + 1}/{repeats}: " +
-                ", ".join(f"{key} {value:.4g}" for key, value in runs[name][-1].items()))
-    return {name: medians(r) for name, r in runs.items()}
-
-
-def with_goal(ratio, goal):
-    return f"{ratio:.2f} (goal {goal:g}{'' if ratio >= goal else ', missed'})"
-
 
 def compare(args, models, sides_wanted):
     """Rows of the main table, and the medians behind them by (model, threads)."""
@@ -175,44 +144,12 @@ def compare(args, models, sides_wanted):
     return rows, found
 
 
-def table(head, rows):
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
-    return "\n".join(lines)
-
-
-def output_of(*command):
-    try:
-        return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def machine():
-    fields = dict(line.split(":", 1) for line in output_of("lscpu").splitlines() if ":" in line)
-    model = fields.get("Model name", platform.machine()).strip()
-    family = ", ".join(f"{k.lower()} {fields[k].strip()}" for k in ("CPU family", "Model", "Stepping") if k in fields)
-    return f"{model} ({family}), {os.cpu_count()} processors, Linux {platform.release()}"
-
-
-def write_report(args, rows, ranks, first_token_s):
+def write_report(args, rows, first_token_s):
     import llama_cpp
-    commit = output_of("git", "rev-parse", "--short=12", "HEAD")
-    if output_of("git", "status", "--porcelain", "--untracked-files=no"):
-        commit += " with local changes"
     parts = [
-        "# Benchmarks",
-        "This page is written by `tools/bench_vs_llamacpp.py`; its head says what the script needs. Rerun it with",
+        "Written by `tools/bench_vs_llamacpp.py`, whose head says what it needs:",
         "```\nvenv/bin/python tools/bench_vs_llamacpp.py --build build/release\n```",
-        table(["", ""], [
-            ["machine", machine()],
-            ["date", datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")],
-            ["commit", commit],
-            ["llama.cpp", f"llama-cpp-python {llama_cpp.__version__}, built here from source, default settings"],
-            ["runs", f"medians of {args.repeat} of each, taking turns; each run is a process that warms up first"],
-            ["load average at the end", f"{os.getloadavg()[0]:.1f}"],
-        ]),
-        "## Against llama.cpp, one process",
+        facts(args.repeat, ["llama.cpp", f"llama-cpp-python {llama_cpp.__version__}, built here from source"]),
         "Decoding (tok/s, after a short prompt; 128 tokens with SmolLM2, 64 with the others) and prompt processing"
         " (tok/s, for the number of tokens in the last column). Read rates are the weights' bytes in the file, all of"
         " which a token needs (the embedding is tied to the output), times tokens per second. `peak` is the machine's"
@@ -221,33 +158,13 @@ def write_report(args, rows, ranks, first_token_s):
         table(["model", "threads", "decode hearth", "llama.cpp", "ratio", "GB/s hearth", "llama.cpp", "peak",
                "hearth of peak", "prompt hearth", "llama.cpp", "ratio"], rows),
     ]
-    if ranks:
-        one, two = ranks["one rank"], ranks["two ranks"]
-        parts += [
-            "## Two ranks on one machine",
-            "1B shape q4_0, one thread a rank: `mpirun -np 2 hearth bench --split shards -t 1` against one process.",
-            table(["", "one rank", "two ranks", "ratio"], [
-                ["decode, tok/s", f"{one['decode']:.1f}", f"{two['decode']:.1f}",
-                 with_goal(two["decode"] / one["decode"], 1.4)],
-                ["prompt (128), tok/s", f"{one['prompt']:.0f}", f"{two['prompt']:.0f}",
-                 f"{two['prompt'] / one['prompt']:.2f}"],
-                ["read bandwidth of as many cores, GB/s", f"{one['peak']:.1f}", f"{two['peak']:.1f}",
-                 f"{two['peak'] / one['peak']:.2f}"],
-            ]),
-            "Two ranks on one machine share its memory: where decoding is bound by it, they gain no more than a second"
-            " core adds to the bandwidth. Two machines have twice of it.",
-        ]
     if first_token_s is not None:
         parts += [
-            "## Start to first token",
+            "### Start to first token",
             "`hearth run` on SmolLM2, from starting the process to the first byte of the answer, the file in the page"
             f" cache: {first_token_s:.2f} s (goal: under 1 s).",
         ]
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    page = args.output.read_text() if args.output.exists() else ""
-    at = page.find("\n## Only the neurons that fire\n") # bench_sparse.py writes that part
-    args.output.write_text("\n\n".join(parts) + "\n" + (page[at:] if at >= 0 else ""))
-    say(f"wrote {args.output}")
+    write_section(args.output, "Against llama.cpp, one process", parts)
 
 
 def find_models(args):
@@ -283,7 +200,7 @@ def main():
     parser.add_argument("--repeat", type=int, default=5, help="runs of each program (default 5)")
     parser.add_argument("--models", nargs="+", help="only models whose name contains one of these words")
     parser.add_argument("--only", choices=["hearth", "llama.cpp"], help="measure one program, write nothing")
-    parser.add_argument("--output", type=Path, default=ROOT / "docs/benchmarks.md")
+    parser.add_argument("--output", type=Path, default=PAGE)
     args = parser.parse_args()
     args.hearth = args.build / "hearth"
     args.smollm2 = args.smollm2 or args.model_dir / "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -295,17 +212,11 @@ def main():
             m = result[args.only]
             print(f"{name}, {threads} threads: decode {m['decode']:.1f} tok/s, prompt {m['prompt']:.0f} tok/s")
         return
-    ranks = first_token_s = None
-    shards = models["1B shape q4_0"]
-    if shards:
-        ranks = interleave(args.repeat, {
-            "one rank": lambda: run_hearth(args.hearth, shards, 1, 128, 64),
-            "two ranks": lambda: run_hearth(args.hearth, shards, 1, 128, 64, mpirun(), ["--split", "shards"]),
-        }, "1B shape q4_0, ranks of 1 thread")
+    first_token_s = None
     if models["SmolLM2-135M Q4_1"]:
         first_token_seconds(args.hearth, args.smollm2) # fills the page cache
         first_token_s = statistics.median(first_token_seconds(args.hearth, args.smollm2) for _ in range(args.repeat))
-    write_report(args, rows, ranks, first_token_s)
+    write_report(args, rows, first_token_s)
 
 
 if __name__ == "__main__":
