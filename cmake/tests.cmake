@@ -32,6 +32,7 @@ if(BUILD_TESTING)
         target_link_libraries(${name} PRIVATE suites)
     endforeach()
     include(cmake/mpi_tests.cmake)
+    include(cmake/lab_tests.cmake)
 endif()
 
 # tools/NAME/ is a developer's program hearth-NAME: main.c and a library, which tests link too.
