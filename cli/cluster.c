@@ -14,6 +14,7 @@
 #include "coordinator/roll_call.h"
 #include "coordinator/session.h"
 #include "model/tokenizer.h"
+#include "wire/channels.h"
 #include "worker/worker.h"
 
 /* What one rank of this process has. */
@@ -69,6 +70,8 @@ static status check_memory(struct member *m)
     status st = worker_memory(&m->worker_options, m->transport->rank, &need);
     if (st)
         return st;
+    need.buffers += m->transport->slot_bytes;
+    need.total += m->transport->slot_bytes;
     m->hello.need_bytes = need.total;
     bool budgeted = m->o->ram_budget != 0;
     uint64_t limit = budgeted ? m->o->ram_budget : machine_bytes();
@@ -149,7 +152,7 @@ static void say_hello(struct member *m, status prepared)
 /* The transport first: after a failure it may still hold messages of the worker. */
 static void release(struct member *m)
 {
-    transport_destroy(m->transport);
+    transport_close(m->transport);
     worker_free(m->worker);
     plan_free(m->plan);
     neurons_free(m->neurons);
@@ -164,8 +167,13 @@ static void release(struct member *m)
 /* A rank other than 0, from start to STOP. */
 static status serve(struct member *m)
 {
+    status st = transport_connect(m->transport);
+    if (st) {
+        release(m);
+        return st;
+    }
     log_catch(&m->errors);
-    status st = prepare(m);
+    st = prepare(m);
     say_hello(m, st);
     status joined = worker_join(m->transport, &m->hello);
     st = st ? st : joined;
@@ -190,30 +198,32 @@ static void *serve_thread(void *arg)
 }
 
 /* This process's endpoint among those of mpirun. */
-static status open_mpi(struct transport **t)
+static status open_mpi(const struct transport_config *c, struct transport **t)
 {
-    status st = transport_mpi_create(t);
+    status st = transport_mpi_open(c, t);
     if (st || (*t)->n_ranks <= PLAN_MAX_RANKS)
         return st;
     if ((*t)->rank == 0)
         log_error("mpirun started %d ranks: at most %d", (*t)->n_ranks, PLAN_MAX_RANKS);
-    transport_destroy(*t);
+    transport_close(*t);
     return ST_USAGE;
 }
 
 /* The endpoint of every rank in this process. */
 static status open_transports(const struct cluster_options *o, int *n, struct transport **t)
 {
+    struct transport_config config;
+    wire_channels(config.channel, TRANSPORT_KINDS);
     if (transport_mpi_launched()) {
         *n = 1;
-        return open_mpi(t);
+        return open_mpi(&config, t);
     }
     *n = o->ranks > 0 ? o->ranks : 1;
     if (*n > PLAN_MAX_RANKS) {
         log_error("--ranks %d: at most %d", *n, PLAN_MAX_RANKS);
         return ST_USAGE;
     }
-    return transport_inproc_create(*n, t);
+    return transport_inproc_open(&config, *n, t);
 }
 
 static status start_others(struct cluster *c, struct transport **t, int n)
@@ -277,7 +287,10 @@ static status lead(struct cluster *c)
     struct member *m = &c->own;
     struct wire_hello hellos[PLAN_MAX_RANKS];
     uint64_t held[PLAN_MAX_RANKS] = {0};
-    status st = prepare(m);
+    status st = transport_connect(m->transport);
+    if (st)
+        return st;
+    st = prepare(m);
     if (!st)
         st = tokenizer_create(m->model->file, &c->tokenizer);
     say_hello(m, st);
@@ -339,7 +352,7 @@ err:
     if (c && c->n_others < n - 1) /* some ranks never started: those that did must not wait for them */
         transport_abandon(t[0], "start-up failed");
     for (int r = c ? c->n_others + 1 : 0; r < n; r++)
-        transport_destroy(t[r]);
+        transport_close(t[r]);
     cluster_stop(c);
     return st;
 }
@@ -349,10 +362,10 @@ void cluster_stop(struct cluster *c)
     if (!c)
         return;
     session_stop(c->session);
+    release(&c->own); /* after a failure the others may wait for what rank 0 holds of them */
     for (int i = 0; i < c->n_others; i++)
         pthread_join(c->others[i].thread, NULL);
     free(c->others);
-    release(&c->own);
     session_free(c->session);
     tokenizer_free(c->tokenizer);
     free(c);

@@ -7,6 +7,7 @@
 #include "placement/plan.h"
 #include "transport/transport.h"
 #include "wire/blob.h"
+#include "wire/channels.h"
 
 /* A blob whose pieces are coming in. */
 struct incoming {
@@ -17,30 +18,35 @@ struct incoming {
 
 struct link {
     struct transport *transport;
-    uint8_t *message;      /* [WIRE_BLOB_HEADER + WIRE_BLOB_PIECE] */
+    uint8_t *message;      /* [MESSAGE_MAX] of the piece that is sent */
     struct arrival waiting; /* if `found` */
     bool found;
     struct incoming from[PLAN_MAX_RANKS];
 };
 
 enum { MESSAGE_MAX = WIRE_BLOB_HEADER + WIRE_BLOB_PIECE };
+_Static_assert((int)MESSAGE_MAX <= (int)TRANSPORT_SLOT, "a piece of a blob is read in a slot");
 
 status link_open(struct link **out)
 {
     struct link *l = calloc(1, sizeof *l);
     if (l)
-        l->message = malloc(MESSAGE_MAX);
+        l->message = aligned_alloc(TRANSPORT_ALIGN, MESSAGE_MAX);
     if (!l || !l->message) {
         log_error("no memory for messages between ranks");
         free(l);
         return ST_NOMEM;
     }
-    status st = transport_mpi_create(&l->transport);
+    struct transport_config config;
+    wire_channels(config.channel, TRANSPORT_KINDS);
+    status st = transport_mpi_open(&config, &l->transport);
     if (!st && l->transport->n_ranks > PLAN_MAX_RANKS) {
         if (l->transport->rank == 0)
             log_error("mpirun started %d ranks: at most %d", l->transport->n_ranks, PLAN_MAX_RANKS);
         st = ST_USAGE;
     }
+    if (!st)
+        st = transport_connect(l->transport);
     if (st) {
         link_close(l);
         return st;
@@ -53,7 +59,7 @@ void link_close(struct link *l)
 {
     if (!l)
         return;
-    transport_destroy(l->transport);
+    transport_close(l->transport);
     for (int r = 0; r < PLAN_MAX_RANKS; r++)
         free(l->from[r].bytes);
     free(l->message);
@@ -75,7 +81,7 @@ status link_send(struct link *l, int to, enum link_what what, uint32_t index, co
         b.n = n - b.offset < WIRE_BLOB_PIECE ? (uint32_t)(n - b.offset) : WIRE_BLOB_PIECE;
         b.bytes = (const uint8_t *)bytes + b.offset;
         size_t size = wire_blob_encode(&b, l->message, MESSAGE_MAX);
-        st = transport_send(l->transport, to, WIRE_BLOB, l->message, size, &send);
+        st = transport_post(l->transport, to, WIRE_BLOB, l->message, size, &send);
         while (!st && !(st = transport_sent(l->transport, &send, &done)) && !done)
             rest();
         b.offset += b.n;
@@ -138,17 +144,13 @@ status link_receive(struct link *l, struct blob *out)
                 rest();
         }
         l->found = false;
-        if (!st && l->waiting.size > MESSAGE_MAX) {
-            log_error("rank %d: a message of %zu bytes, at most %d", l->waiting.from, l->waiting.size, MESSAGE_MAX);
-            st = ST_FORMAT;
-        }
         if (!st)
-            st = transport_receive(l->transport, &l->waiting, l->message);
-        if (!st)
-            st = wire_blob_decode(l->message, l->waiting.size, &b);
+            st = wire_blob_decode(l->waiting.data, l->waiting.size, &b);
         struct incoming *in = &l->from[l->waiting.from];
         if (!st)
             st = take_piece(in, &b, &whole);
+        if (!st)
+            st = transport_release(l->transport, &l->waiting);
         if (st)
             return st;
         if (!whole)

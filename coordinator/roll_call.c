@@ -7,8 +7,9 @@
 #include "base/log.h"
 #include "placement/plan.h"
 
-/* Waits for a message of one of `kinds`, at most cap bytes. Start-up is not a hot path: it sleeps between polls. */
-static status await(struct transport *t, uint32_t kinds, struct arrival *a, void *buffer, size_t cap)
+/* Waits for a message of one of `kinds`, at most cap bytes, which the caller releases. Start-up is not a hot path: it
+ * sleeps between polls. */
+static status await(struct transport *t, uint32_t kinds, struct arrival *a, size_t cap)
 {
     bool found = false;
     status st = transport_poll(t, kinds, a, &found);
@@ -18,9 +19,10 @@ static status await(struct transport *t, uint32_t kinds, struct arrival *a, void
     }
     if (!st && a->size > cap) {
         log_error("rank %d: message of %zu bytes at start-up, expected at most %zu", a->from, a->size, cap);
+        (void)transport_release(t, a);
         st = ST_FORMAT;
     }
-    return st ? st : transport_receive(t, a, buffer);
+    return st;
 }
 
 static status send_all(struct transport *t, int kind, const void *data, size_t size)
@@ -28,7 +30,7 @@ static status send_all(struct transport *t, int kind, const void *data, size_t s
     for (int r = 1; r < t->n_ranks; r++) {
         struct send s;
         bool done = false;
-        status st = transport_send(t, r, kind, data, size, &s);
+        status st = transport_post(t, r, kind, data, size, &s);
         while (!st && !done)
             st = transport_sent(t, &s, &done);
         if (st)
@@ -68,17 +70,22 @@ static status compare(int rank, const struct wire_hello *own, const struct wire_
     return ST_MISMATCH;
 }
 
+static status read_hello(struct transport *t, struct arrival *a, struct wire_hello *h)
+{
+    status st = wire_hello_decode(a->data, a->size, h), released = transport_release(t, a);
+    return st ? st : released;
+}
+
 /* Every other rank's hello, once. */
 static status hear_all(struct transport *t, struct wire_hello *hellos)
 {
-    uint8_t message[WIRE_HELLO_MAX];
     bool heard[PLAN_MAX_RANKS] = {[0] = true};
     for (int i = 1; i < t->n_ranks; i++) {
         struct arrival a;
         struct wire_hello h;
-        status st = await(t, 1u << WIRE_HELLO, &a, message, sizeof message);
+        status st = await(t, 1u << WIRE_HELLO, &a, WIRE_HELLO_MAX);
         if (!st)
-            st = wire_hello_decode(message, a.size, &h);
+            st = read_hello(t, &a, &h);
         if (!st && heard[a.from]) {
             log_error("rank %d: a second hello", a.from);
             st = ST_FORMAT;
@@ -93,7 +100,7 @@ static status hear_all(struct transport *t, struct wire_hello *hellos)
 
 status roll_call(struct transport *t, const struct wire_hello *own, struct wire_hello *hellos)
 {
-    uint8_t message[WIRE_FAILED_MAX];
+    _Alignas(TRANSPORT_ALIGN) uint8_t message[WIRE_FAILED_MAX];
     hellos[0] = *own;
     status verdict = hear_all(t, hellos);
     if (own->failed)
@@ -105,19 +112,28 @@ status roll_call(struct transport *t, const struct wire_hello *own, struct wire_
     return verdict ? verdict : st;
 }
 
+/* READY, or FAILED. */
+static status read_ready(struct transport *t, struct arrival *a, uint64_t *held_bytes)
+{
+    char reason[WIRE_FAILED_MAX];
+    status st;
+    if (a->kind == WIRE_READY) {
+        st = wire_ready_decode(a->data, a->size, &held_bytes[a->from]);
+    } else if ((st = wire_failed_decode(a->data, a->size, reason)) == ST_OK) {
+        log_error("rank %d: %s", a->from, reason);
+        st = ST_PEER;
+    }
+    status released = transport_release(t, a);
+    return st ? st : released;
+}
+
 status roll_call_ready(struct transport *t, uint64_t *held_bytes)
 {
-    uint8_t message[WIRE_FAILED_MAX];
-    char reason[WIRE_FAILED_MAX];
     for (int i = 1; i < t->n_ranks; i++) {
         struct arrival a;
-        status st = await(t, 1u << WIRE_READY | 1u << WIRE_FAILED, &a, message, sizeof message);
-        if (!st && a.kind == WIRE_READY)
-            st = wire_ready_decode(message, a.size, &held_bytes[a.from]);
-        else if (!st && (st = wire_failed_decode(message, a.size, reason)) == ST_OK) {
-            log_error("rank %d: %s", a.from, reason);
-            st = ST_PEER;
-        }
+        status st = await(t, 1u << WIRE_READY | 1u << WIRE_FAILED, &a, WIRE_FAILED_MAX);
+        if (!st)
+            st = read_ready(t, &a, held_bytes);
         if (st)
             return st;
     }

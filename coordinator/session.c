@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "wire/channels.h"
 
 /* Chunks of a prompt on their way at once: while the second stage runs one, the first runs the next. */
 enum { IN_FLIGHT = 4 };
@@ -22,8 +23,9 @@ struct session {
     struct slot slots[IN_FLIGHT];
     struct wire_counts counts;   /* since the last reset */
     size_t step_max;
-    uint8_t *result;
-    uint8_t sampling[WIRE_SAMPLING_SIZE];
+    uint8_t *long_result;        /* lent to the transport; NULL: a slot holds every result */
+    struct arrival result;       /* the last one, held until it is read */
+    _Alignas(TRANSPORT_ALIGN) uint8_t sampling[WIRE_SAMPLING_SIZE];
     struct send control;         /* of `sampling` */
 };
 
@@ -32,33 +34,45 @@ void session_free(struct session *s)
     for (int i = 0; s && i < IN_FLIGHT; i++)
         free(s->slots[i].buffer);
     if (s)
-        free(s->result);
+        free(s->long_result);
     free(s);
+}
+
+/* Memory for a message, or for a struct that holds one. */
+static void *aligned(size_t bytes)
+{
+    return aligned_alloc(TRANSPORT_ALIGN, (bytes + TRANSPORT_ALIGN - 1) / TRANSPORT_ALIGN * TRANSPORT_ALIGN);
 }
 
 status session_create(const struct session_options *o, struct session **out)
 {
-    struct session *s = calloc(1, sizeof *s);
+    const size_t result_max = wire_result_max(&o->limits);
+    struct session *s = aligned(sizeof *s);
+    status st = ST_NOMEM;
     if (!s)
         goto err;
-    s->o = *o;
-    s->next_id = 1;
-    s->step_max = wire_step_max(&o->limits);
-    s->result = aligned_alloc(64, (wire_result_max(&o->limits) + 63) / 64 * 64);
-    if (!s->result)
-        goto err;
+    *s = (struct session){.o = *o, .next_id = 1, .step_max = wire_step_max(&o->limits)};
     for (int i = 0; i < IN_FLIGHT; i++) {
-        s->slots[i].buffer = malloc(s->step_max);
+        s->slots[i].buffer = aligned(s->step_max);
         atomic_store(&s->slots[i].send.done, true);
         if (!s->slots[i].buffer)
+            goto err;
+    }
+    if (result_max > TRANSPORT_SLOT) {
+        s->long_result = aligned(result_max);
+        if (!s->long_result)
+            goto err;
+        st = transport_lend(o->transport, o->last_stage, CHANNEL_RESULTS, s->long_result, result_max);
+        if (st)
             goto err;
     }
     *out = s;
     return ST_OK;
 err:
-    log_error("out of memory for a session");
+    if (st == ST_NOMEM)
+        log_error("out of memory for a session");
     session_free(s);
-    return ST_NOMEM;
+    return st;
 }
 
 /* Lets the own worker run; gives the processor away when it had nothing to do. */
@@ -87,26 +101,24 @@ static status wait_sent(struct session *s, struct send *send)
     }
 }
 
+/* *r lies in s->result, which is released when it is read. */
 static status wait_result(struct session *s, uint64_t id, struct wire_result *r)
 {
-    struct arrival a;
+    struct arrival *a = &s->result;
     bool found = false;
     unsigned idle = 0;
     while (!found) {
-        status st = transport_poll(s->o.transport, 1u << WIRE_RESULT, &a, &found);
+        status st = transport_poll(s->o.transport, 1u << WIRE_RESULT, a, &found);
         if (!st && !found)
             st = pump(s, &idle);
         if (st)
             return st;
     }
-    if (a.size > wire_result_max(&s->o.limits) || a.from != s->o.last_stage) {
-        log_error("RESULT of %zu bytes from rank %d, expected at most %zu from rank %d", a.size, a.from,
-                  wire_result_max(&s->o.limits), s->o.last_stage);
+    if (a->from != s->o.last_stage) {
+        log_error("RESULT from rank %d, expected from rank %d", a->from, s->o.last_stage);
         return ST_FORMAT;
     }
-    status st = transport_receive(s->o.transport, &a, s->result);
-    if (!st)
-        st = wire_result_decode(s->result, a.size, &s->o.limits, r);
+    status st = wire_result_decode(a->data, a->size, &s->o.limits, r);
     if (!st && r->id != id) {
         log_error("RESULT of step %llu, expected %llu", (unsigned long long)r->id, (unsigned long long)id);
         st = ST_FORMAT;
@@ -120,7 +132,7 @@ static status send_step(struct session *s, struct slot *slot, const struct wire_
     if (st)
         return st;
     size_t size = wire_step_encode(step, tokens, slot->buffer, s->step_max);
-    return transport_send(s->o.transport, s->o.first_stage, WIRE_STEP, slot->buffer, size, &slot->send);
+    return transport_post(s->o.transport, s->o.first_stage, WIRE_STEP, slot->buffer, size, &slot->send);
 }
 
 /* A text on its way through the ranks, in chunks. */
@@ -163,7 +175,7 @@ static status take_result(struct session *s, struct passage *p, uint64_t id, siz
     if (p->values && r.n_values)
         memcpy(p->values + *n_values, r.values, r.n_values * sizeof *r.values);
     *n_values += r.n_values;
-    return ST_OK;
+    return transport_release(s->o.transport, &s->result);
 }
 
 static status run_chunks(struct session *s, struct passage *p)
@@ -276,15 +288,17 @@ status session_sampling(struct session *s, const struct sampler_params *p)
                                     .repeat_last = p->repeat_last, .seed = p->seed};
     struct wire_result r;
     size_t size = wire_sampling_encode(&w, s->sampling, sizeof s->sampling);
-    status st = transport_send(s->o.transport, s->o.last_stage, WIRE_SAMPLING, s->sampling, size, &s->control);
+    status st = transport_post(s->o.transport, s->o.last_stage, WIRE_SAMPLING, s->sampling, size, &s->control);
     if (!st)
-        st = wait_result(s, 0, &r); /* only then may the next step follow: kinds overtake each other */
+        st = wait_result(s, 0, &r); /* only then may the next step follow: it may come another way */
+    if (!st)
+        st = transport_release(s->o.transport, &s->result);
     return st ? st : wait_sent(s, &s->control);
 }
 
 void session_stop(struct session *s)
 {
-    uint8_t reason[WIRE_FAILED_MAX];
+    _Alignas(TRANSPORT_ALIGN) uint8_t reason[WIRE_FAILED_MAX];
     struct transport *t = s ? s->o.transport : NULL;
     int n = t ? t->n_ranks : 0;
     /* After a failure a stage may still wait for rank 0's answer, deaf to STOP but not to FAILED. */
@@ -293,7 +307,7 @@ void session_stop(struct session *s)
     for (int r = 1; r < n; r++) {
         struct send send;
         bool done = false;
-        status st = transport_send(t, r, broken ? WIRE_FAILED : WIRE_STOP, reason, size, &send);
+        status st = transport_post(t, r, broken ? WIRE_FAILED : WIRE_STOP, reason, size, &send);
         while (!st && !done)
             st = transport_sent(t, &send, &done);
         if (st)

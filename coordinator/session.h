@@ -29,11 +29,11 @@ struct session_options {
     void *pump_arg;
 };
 
-/* ST_NOMEM (logged); the other ranks know nothing of it then. */
+/* ST_NOMEM, ST_PEER (logged); the other ranks know nothing of it then. */
 status session_create(const struct session_options *o, struct session **out);
 /* Tells every other rank to stop; NULL is fine. The session can then only be freed. */
 void session_stop(struct session *s);
-/* Only after its transport was destroyed, which may still hold messages of a session that failed. NULL is fine. */
+/* Only after its transport was closed, which may still hold messages of a session that failed. NULL is fine. */
 void session_free(struct session *s);
 
 /* Appends tokens[n], in chunks, n >= 1. *next is the token sampled after them (not appended); `next` may be NULL. */

@@ -1,38 +1,82 @@
-/* Ranks as processes under mpirun. A message is a point-to-point message whose tag is its kind. Each transport has a
- * communicator of its own: a rank may open the next one while another still waits for the end of this one.
+/* Ranks as processes under mpirun. Every channel has a communicator of its own, so that a receive is open for whatever
+ * comes next from a rank in a channel: its tag is the kind, and whether more pieces follow. TRANSPORT_SLOTS persistent
+ * receives stand open per rank and channel, so MPI puts a message where it is read; a look for messages is one
+ * MPI_Testsome over the first open receive of each. What is sent goes out from where it lies.
  *
- * poll() takes a message by its tag, never just any: what nobody wants yet stays in MPI's own queue, which keeps the
- * order and has no bound of ours that could fill up and stop progress. One look for any message comes first, since a
- * waiting rank mostly finds none. */
+ * A rank that closes says END in every channel and leaves when it has heard every END: then nothing is under way. */
 #include "transport/transport.h"
 
-#include <limits.h>
 #include <mpi.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
+#include "transport/pieces.h"
+
+enum {
+    TAG_MORE = TRANSPORT_KINDS,    /* this bit: another piece of the same message follows */
+    TAG_END = 2 * TRANSPORT_KINDS, /* nothing follows any more */
+    MOST_SENDS = 256               /* pieces under way in MPI; further ones wait for their turn */
+};
+
+/* Slots of a ring, in order. */
+struct slots {
+    uint8_t slot[TRANSPORT_SLOTS];
+    uint8_t first, n;
+};
+
+/* What one rank sends this one in one channel, and this one it. */
+struct ring {
+    int rank, channel;
+    uint8_t *memory;                       /* [TRANSPORT_SLOTS, TRANSPORT_SLOT] */
+    MPI_Request receives[TRANSPORT_SLOTS]; /* persistent */
+    int sizes[TRANSPORT_SLOTS], tags[TRANSPORT_SLOTS];
+    struct slots open, arrived;            /* MPI fills the open ones in the order in which they were opened */
+    struct assembly big;
+    struct send *out, **last;              /* sends of which pieces are not yet MPI's */
+    bool ended;
+};
 
 struct mpi_transport {
     struct transport base; /* first: a transport is its mpi_transport */
-    MPI_Comm comm;
-    struct send *active;   /* sends under way, linked by next and request[1] (the previous one) */
-    bool failed;           /* logged; every operation is ST_PEER */
-};
+    struct transport_config config;
+    uint32_t kinds[TRANSPORT_CHANNELS]; /* of each channel */
+    MPI_Comm comms[TRANSPORT_CHANNELS];
+    int n_comms, n_rings;
+    bool failed;                        /* logged; every operation is ST_PEER */
+    bool closing;
+    struct ring *rings;                 /* [TRANSPORT_CHANNELS, n_ranks] */
+    uint8_t *memory;                    /* of all slots */
+    struct send *ends;                  /* [n_rings] */
+    int n_waiting[TRANSPORT_CHANNELS];  /* messages and pieces in slots, and whole ones in lent memory */
+    int n_refused;                      /* messages that were too long, of which no poll has told */
+    int turn;                           /* the rank whose messages the next poll looks at first */
 
-_Static_assert(sizeof(MPI_Request) <= sizeof(void *), "a request must fit its slot in struct send");
-_Static_assert(sizeof(MPI_Message) <= sizeof(void *), "a message must fit its slot in struct arrival");
+    MPI_Request *heads;                 /* [n_rings] the first open receive of each ring */
+    int *which;                         /* [n_rings or MOST_SENDS] what MPI_Testsome found */
+    MPI_Status *found;                  /* [n_rings] */
+    MPI_Request sends[MOST_SENDS];      /* [n_sends] */
+    struct send *senders[MOST_SENDS];
+    int n_sends, n_queued;              /* n_queued: sends in rings' `out` */
+};
 
 static struct mpi_transport *mpi_of(struct transport *t)
 {
     return (struct mpi_transport *)t;
 }
 
-/* Logs what MPI says about a failed call. */
-static status mpi_failed(struct mpi_transport *m, int code, const char *call, int peer)
+static struct ring *ring_of(struct mpi_transport *m, int rank, int channel)
+{
+    return &m->rings[channel * m->base.n_ranks + rank];
+}
+
+/* ST_OK, or logs what MPI says about a failed call. */
+static status check(struct mpi_transport *m, int code, const char *call, int peer)
 {
     char text[MPI_MAX_ERROR_STRING] = "unknown error";
     int n = 0;
+    if (code == MPI_SUCCESS)
+        return ST_OK;
     MPI_Error_string(code, text, &n);
     if (peer >= 0)
         log_error("rank %d: %s on rank %d failed: %s", peer, call, m->base.rank, text);
@@ -42,43 +86,208 @@ static status mpi_failed(struct mpi_transport *m, int code, const char *call, in
     return ST_PEER;
 }
 
-static MPI_Request get_request(const struct send *s)
+static void slots_add(struct slots *s, int slot)
 {
-    MPI_Request r;
-    memcpy(&r, &s->request[0], sizeof r);
-    return r;
+    s->slot[(s->first + s->n++) % TRANSPORT_SLOTS] = (uint8_t)slot;
 }
 
-static void set_request(struct send *s, MPI_Request r)
+static int slots_first(const struct slots *s) { return s->slot[s->first]; }
+
+static void slots_drop(struct slots *s)
 {
-    memcpy(&s->request[0], &r, sizeof r);
+    s->first = (s->first + 1) % TRANSPORT_SLOTS;
+    s->n--;
 }
 
-static status mpi_send(struct transport *t, int to, int kind, const void *data, size_t size, struct send *s)
+/* ---- sending ---- */
+
+/* Hands MPI as much of a ring's sends as it may have. */
+static status push(struct mpi_transport *m, struct ring *r)
 {
-    struct mpi_transport *m = mpi_of(t);
-    if (m->failed)
-        return ST_PEER;
-    if (size > INT_MAX) {
-        log_error("mpi transport: a message of %zu bytes, expected at most %d", size, INT_MAX);
-        return ST_UNSUPPORTED;
+    while (r->out && m->n_sends < MOST_SENDS) {
+        struct send *s = r->out;
+        const size_t n = piece_bytes(s);
+        const bool last = piece_is_last(s);
+        status st = check(m, MPI_Isend((const char *)s->data + s->at, (int)n, MPI_BYTE, s->to,
+                                       last ? s->kind : s->kind | TAG_MORE, m->comms[r->channel],
+                                       &m->sends[m->n_sends]), "MPI_Isend", s->to);
+        if (st)
+            return st;
+        m->senders[m->n_sends++] = s;
+        s->in_flight++;
+        s->at += n;
+        if (!last)
+            continue;
+        r->out = s->next;
+        if (!r->out)
+            r->last = &r->out;
+        m->n_queued--;
     }
-    MPI_Request request;
-    int code = MPI_Isend(data, (int)size, MPI_BYTE, to, kind, m->comm, &request);
-    if (code != MPI_SUCCESS)
-        return mpi_failed(m, code, "MPI_Isend", to);
+    return ST_OK;
+}
+
+static status post(struct mpi_transport *m, struct ring *r, int kind, const void *data, size_t size, struct send *s)
+{
     atomic_store_explicit(&s->done, false, memory_order_relaxed);
-    s->from = t->rank;
-    s->kind = kind;
     s->data = data;
     s->size = size;
-    set_request(s, request);
-    s->request[1] = NULL;
-    s->next = m->active;
-    if (m->active)
-        m->active->request[1] = s;
-    m->active = s;
+    s->at = 0;
+    s->from = m->base.rank;
+    s->to = r->rank;
+    s->kind = kind;
+    s->in_flight = 0;
+    s->next = NULL;
+    *r->last = s;
+    r->last = &s->next;
+    m->n_queued++;
+    return push(m, r);
+}
+
+/* Notices what MPI has sent, and hands it more. */
+static status progress_sends(struct mpi_transport *m)
+{
+    int n, kept = 0;
+    if (!m->n_sends)
+        return ST_OK;
+    status st = check(m, MPI_Testsome(m->n_sends, m->sends, &n, m->which, MPI_STATUSES_IGNORE), "MPI_Testsome of sends",
+                      -1);
+    if (st || n <= 0)
+        return st;
+    for (int i = 0; i < m->n_sends; i++) {
+        struct send *s = m->senders[i];
+        if (m->sends[i] != MPI_REQUEST_NULL) {
+            m->sends[kept] = m->sends[i];
+            m->senders[kept++] = s;
+        } else if (--s->in_flight == 0 && s->at == s->size) {
+            atomic_store_explicit(&s->done, true, memory_order_relaxed);
+        }
+    }
+    m->n_sends = kept;
+    for (int i = 0; i < m->n_rings && m->n_queued && !st; i++)
+        st = push(m, &m->rings[i]);
+    return st;
+}
+
+/* ---- receiving ---- */
+
+/* Lets MPI fill a slot again. */
+static status reopen(struct mpi_transport *m, struct ring *r, int slot)
+{
+    status st = check(m, MPI_Start(&r->receives[slot]), "MPI_Start", r->rank);
+    if (st)
+        return st;
+    if (!r->open.n)
+        m->heads[r - m->rings] = r->receives[slot];
+    slots_add(&r->open, slot);
     return ST_OK;
+}
+
+/* Puts the pieces at the front of what has arrived together, as far as lent memory is free. */
+static status assemble(struct mpi_transport *m, struct ring *r)
+{
+    status st = ST_OK;
+    while (!st && r->arrived.n && !r->big.refused && r->big.state != ASSEMBLY_WHOLE && r->big.state != ASSEMBLY_TAKEN) {
+        const int slot = slots_first(&r->arrived), tag = r->tags[slot];
+        if (!assembly_expects(&r->big) && !(tag & TAG_MORE))
+            break;
+        slots_drop(&r->arrived);
+        m->n_waiting[r->channel]--;
+        m->n_refused += assembly_add(&r->big, tag % TRANSPORT_KINDS, r->memory + slot * TRANSPORT_SLOT,
+                                     (size_t)r->sizes[slot], !(tag & TAG_MORE));
+        m->n_waiting[r->channel] += r->big.state == ASSEMBLY_WHOLE;
+        st = reopen(m, r, slot);
+    }
+    return st;
+}
+
+/* The first open receive of a ring is filled. */
+static status arrive(struct mpi_transport *m, struct ring *r, MPI_Status *info)
+{
+    const int slot = slots_first(&r->open);
+    slots_drop(&r->open);
+    m->heads[r - m->rings] = r->open.n ? r->receives[slots_first(&r->open)] : MPI_REQUEST_NULL;
+    MPI_Get_count(info, MPI_BYTE, &r->sizes[slot]);
+    r->tags[slot] = info->MPI_TAG;
+    r->ended = r->ended || info->MPI_TAG == TAG_END;
+    if (m->closing)
+        return reopen(m, r, slot);
+    if (info->MPI_TAG == TAG_END) /* it has left, and we have not: nothing more to expect */
+        return ST_OK;
+    slots_add(&r->arrived, slot);
+    m->n_waiting[r->channel]++;
+    return assemble(m, r);
+}
+
+static status progress(struct mpi_transport *m)
+{
+    int n;
+    status st = progress_sends(m);
+    if (!st)
+        st = check(m, MPI_Testsome(m->n_rings, m->heads, &n, m->which, m->found), "MPI_Testsome of receives", -1);
+    for (int i = 0; !m->failed && !st && i < n; i++) /* n is MPI_UNDEFINED, below 0, where no receive is open */
+        st = arrive(m, &m->rings[m->which[i]], &m->found[i]);
+    return st;
+}
+
+/* Whether a ring has a wanted message in front, and if so, which. */
+static bool take(struct mpi_transport *m, struct ring *r, uint32_t kinds, struct arrival *a)
+{
+    if (r->big.state == ASSEMBLY_WHOLE) {
+        if (!(kinds >> r->big.kind & 1))
+            return false;
+        r->big.state = ASSEMBLY_TAKEN;
+        *a = (struct arrival){.from = r->rank, .kind = r->big.kind, .size = r->big.size, .data = r->big.memory,
+                              .handle = {r}};
+    } else {
+        if (!r->arrived.n)
+            return false;
+        const int slot = slots_first(&r->arrived), tag = r->tags[slot];
+        if (tag & TAG_MORE || assembly_expects(&r->big) || !(kinds >> tag & 1))
+            return false;
+        slots_drop(&r->arrived);
+        *a = (struct arrival){.from = r->rank, .kind = tag, .size = (size_t)r->sizes[slot],
+                              .data = r->memory + slot * TRANSPORT_SLOT, .handle = {r, &r->receives[slot]}};
+    }
+    m->n_waiting[r->channel]--;
+    return true;
+}
+
+static bool look(struct mpi_transport *m, uint32_t kinds, struct arrival *a)
+{
+    const int n = m->base.n_ranks;
+    for (int channel = 0; channel < TRANSPORT_CHANNELS; channel++) {
+        if (!m->n_waiting[channel] || !(kinds & m->kinds[channel]))
+            continue;
+        for (int i = 0, rank = m->turn; i < n; i++, rank = rank + 1 < n ? rank + 1 : 0) {
+            if (take(m, ring_of(m, rank, channel), kinds, a)) {
+                m->turn = rank + 1 < n ? rank + 1 : 0;
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* ST_FORMAT for a message of these kinds that was too long. */
+static status refusal(struct mpi_transport *m, uint32_t kinds)
+{
+    status st = ST_OK;
+    for (int i = 0; i < m->n_rings && !st; i++) {
+        struct ring *r = &m->rings[i];
+        st = assembly_refusal(&r->big, r->rank, kinds);
+        if (st && assemble(m, r) != ST_OK) /* what waited behind it */
+            return ST_PEER;
+    }
+    m->n_refused -= st != ST_OK;
+    return st;
+}
+
+/* ---- the table ---- */
+
+static status mpi_post(struct transport *t, int to, int kind, const void *data, size_t size, struct send *s)
+{
+    struct mpi_transport *m = mpi_of(t);
+    return m->failed ? ST_PEER : post(m, ring_of(m, to, m->config.channel[kind]), kind, data, size, s);
 }
 
 static status mpi_sent(struct transport *t, struct send *s, bool *done)
@@ -86,75 +295,55 @@ static status mpi_sent(struct transport *t, struct send *s, bool *done)
     struct mpi_transport *m = mpi_of(t);
     if (m->failed)
         return ST_PEER;
-    if (atomic_load_explicit(&s->done, memory_order_relaxed)) {
-        *done = true;
-        return ST_OK;
-    }
-    MPI_Request request = get_request(s);
-    int finished = 0;
-    int code = MPI_Test(&request, &finished, MPI_STATUS_IGNORE);
-    if (code != MPI_SUCCESS)
-        return mpi_failed(m, code, "MPI_Test of a send", -1);
-    if (finished) {
-        struct send *previous = s->request[1];
-        *(previous ? &previous->next : &m->active) = s->next;
-        if (s->next)
-            s->next->request[1] = previous;
-        atomic_store_explicit(&s->done, true, memory_order_relaxed);
-    }
-    *done = finished;
-    return ST_OK;
-}
-
-/* Probes for one tag (or MPI_ANY_TAG). */
-static status probe(struct mpi_transport *m, int tag, struct arrival *a, bool *found)
-{
-    MPI_Message message;
-    MPI_Status info;
-    int flag = 0, size = 0;
-    int code = MPI_Improbe(MPI_ANY_SOURCE, tag, m->comm, &flag, &message, &info);
-    if (code != MPI_SUCCESS)
-        return mpi_failed(m, code, "MPI_Improbe", -1);
-    *found = flag;
-    if (!flag)
-        return ST_OK;
-    MPI_Get_count(&info, MPI_BYTE, &size);
-    *a = (struct arrival){.from = info.MPI_SOURCE, .kind = info.MPI_TAG, .size = (size_t)size};
-    memcpy(&a->handle[0], &message, sizeof message);
-    return ST_OK;
+    status st = ST_OK;
+    if (!atomic_load_explicit(&s->done, memory_order_relaxed))
+        st = progress_sends(m);
+    if (!st && !atomic_load_explicit(&s->done, memory_order_relaxed))
+        st = progress(m); /* two that wait for each other's room make some */
+    if (!st)
+        *done = atomic_load_explicit(&s->done, memory_order_relaxed);
+    return st;
 }
 
 static status mpi_poll(struct transport *t, uint32_t kinds, struct arrival *a, bool *found)
 {
     struct mpi_transport *m = mpi_of(t);
-    MPI_Status info;
-    int any = 0;
     if (m->failed)
         return ST_PEER;
-    int code = MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, m->comm, &any, &info);
-    if (code != MPI_SUCCESS)
-        return mpi_failed(m, code, "MPI_Iprobe", -1);
-    *found = false;
-    if (!any)
+    *found = look(m, kinds, a);
+    if (*found)
         return ST_OK;
-    if (info.MPI_TAG < TRANSPORT_KINDS && kinds >> info.MPI_TAG & 1)
-        return probe(m, info.MPI_TAG, a, found);
-    /* The first one waiting is not wanted yet; what stands behind it may be. */
-    status st = ST_OK;
-    for (uint32_t rest = kinds; rest && st == ST_OK && !*found; rest &= rest - 1)
-        st = probe(m, __builtin_ctz(rest), a, found);
-    return st;
+    status st = progress(m);
+    if (!st)
+        *found = look(m, kinds, a);
+    return !st && !*found && m->n_refused ? refusal(m, kinds) : st;
 }
 
-static status mpi_receive(struct transport *t, struct arrival *a, void *buffer)
+static status mpi_release(struct transport *t, struct arrival *a)
 {
     struct mpi_transport *m = mpi_of(t);
+    struct ring *r = a->handle[0];
+    MPI_Request *receive = a->handle[1];
     if (m->failed)
         return ST_PEER;
-    MPI_Message message;
-    memcpy(&message, &a->handle[0], sizeof message);
-    int code = MPI_Mrecv(buffer, (int)a->size, MPI_BYTE, &message, MPI_STATUS_IGNORE);
-    return code == MPI_SUCCESS ? ST_OK : mpi_failed(m, code, "MPI_Mrecv", a->from);
+    if (receive)
+        return reopen(m, r, (int)(receive - r->receives));
+    r->big.state = ASSEMBLY_EMPTY;
+    return assemble(m, r);
+}
+
+static status mpi_register(struct transport *t, void *memory, size_t bytes)
+{
+    (void)memory, (void)bytes; /* MPI keeps count of what its cards read */
+    return mpi_of(t)->failed ? ST_PEER : ST_OK;
+}
+
+static status mpi_lend(struct transport *t, int from, int channel, void *memory, size_t bytes)
+{
+    struct ring *r = ring_of(mpi_of(t), from, channel);
+    r->big.memory = memory;
+    r->big.capacity = bytes;
+    return ST_OK;
 }
 
 static void mpi_abandon(struct transport *t, const char *why)
@@ -164,78 +353,144 @@ static void mpi_abandon(struct transport *t, const char *why)
     MPI_Abort(MPI_COMM_WORLD, 1);
 }
 
-/* Receives one message and throws it away, if there is one. */
-static status discard(struct mpi_transport *m)
+/* ---- from connect to close ---- */
+
+static status open_receives(struct mpi_transport *m, struct ring *r)
 {
-    struct arrival a;
-    bool found;
-    status st = probe(m, MPI_ANY_TAG, &a, &found);
-    if (st != ST_OK || !found)
-        return st;
-    void *scratch = malloc(a.size ? a.size : 1);
-    if (!scratch) {
-        log_error("mpi transport: no memory for a message of %zu bytes", a.size);
-        return ST_NOMEM;
+    status st = ST_OK;
+    for (int i = 0; i < TRANSPORT_SLOTS && !st; i++) {
+        st = check(m, MPI_Recv_init(r->memory + i * TRANSPORT_SLOT, TRANSPORT_SLOT, MPI_BYTE, r->rank, MPI_ANY_TAG,
+                                    m->comms[r->channel], &r->receives[i]), "MPI_Recv_init", r->rank);
+        if (!st)
+            st = reopen(m, r, i);
     }
-    st = mpi_receive(&m->base, &a, scratch);
-    free(scratch);
     return st;
 }
 
-/* Finishes every send of every rank, so that nothing is under way when it leaves: each rank throws away what still
- * reaches it, enters a barrier when its own sends are finished, and leaves when all have entered. */
-static status drain(struct mpi_transport *m)
-{
-    MPI_Request barrier = MPI_REQUEST_NULL;
-    bool entered = false;
-    for (int left = 0; !left;) {
-        status st = discard(m);
-        bool done = true;
-        while (st == ST_OK && m->active && done)
-            st = mpi_sent(&m->base, m->active, &done);
-        if (st != ST_OK)
-            return st;
-        if (!entered && !m->active) {
-            entered = true;
-            int code = MPI_Ibarrier(m->comm, &barrier);
-            if (code != MPI_SUCCESS)
-                return mpi_failed(m, code, "MPI_Ibarrier", -1);
-        }
-        if (entered) {
-            int code = MPI_Test(&barrier, &left, MPI_STATUS_IGNORE);
-            if (code != MPI_SUCCESS)
-                return mpi_failed(m, code, "MPI_Test of the last barrier", -1);
-        }
-    }
-    return ST_OK;
-}
-
-static void mpi_destroy(struct transport *t)
+static status mpi_connect(struct transport *t)
 {
     struct mpi_transport *m = mpi_of(t);
-    /* The others would wait for this one for ever. */
-    if (m->failed || drain(m) != ST_OK)
+    const size_t n = (size_t)t->n_ranks * TRANSPORT_CHANNELS, ring_bytes = TRANSPORT_SLOTS * TRANSPORT_SLOT;
+    m->rings = calloc(n, sizeof *m->rings);
+    m->ends = calloc(n, sizeof *m->ends);
+    m->heads = calloc(n, sizeof *m->heads);
+    m->found = calloc(n, sizeof *m->found);
+    m->which = calloc(n + MOST_SENDS, sizeof *m->which);
+    m->memory = aligned_alloc(TRANSPORT_ALIGN, n * ring_bytes);
+    if (!m->rings || !m->ends || !m->heads || !m->found || !m->which || !m->memory) {
+        log_error("mpi transport: no memory for the slots of %d ranks", t->n_ranks);
+        m->failed = true;
+        return ST_NOMEM;
+    }
+    t->slot_bytes = n * ring_bytes;
+    status st = ST_OK;
+    for (int channel = 0; channel < TRANSPORT_CHANNELS && !st; channel++) {
+        st = check(m, MPI_Comm_dup(MPI_COMM_WORLD, &m->comms[channel]), "MPI_Comm_dup", -1);
+        m->n_comms += !st;
+    }
+    for (size_t i = 0; i < n && !st; i++) {
+        struct ring *r = &m->rings[i];
+        r->rank = (int)i % t->n_ranks;
+        r->channel = (int)i / t->n_ranks;
+        r->memory = m->memory + i * ring_bytes;
+        r->last = &r->out;
+        st = open_receives(m, r);
+        m->n_rings += !st;
+    }
+    return st;
+}
+
+/* Opens all slots that are not, whatever they hold. */
+static status throw_away(struct mpi_transport *m, struct ring *r)
+{
+    bool is_open[TRANSPORT_SLOTS] = {false};
+    status st = ST_OK;
+    for (int i = 0; i < r->open.n; i++)
+        is_open[r->open.slot[(r->open.first + i) % TRANSPORT_SLOTS]] = true;
+    r->arrived.n = 0;
+    for (int i = 0; i < TRANSPORT_SLOTS && !st; i++)
+        if (!is_open[i])
+            st = reopen(m, r, i);
+    return st;
+}
+
+/* Finishes every send of every rank: whatever still comes is thrown away, until every rank has said END. */
+static status drain(struct mpi_transport *m)
+{
+    status st = ST_OK;
+    int open = m->n_rings;
+    m->closing = true;
+    for (int i = 0; i < m->n_rings && !st; i++) {
+        st = throw_away(m, &m->rings[i]);
+        if (!st)
+            st = post(m, &m->rings[i], TAG_END, NULL, 0, &m->ends[i]);
+    }
+    while (!st && (open || m->n_sends || m->n_queued)) {
+        st = progress(m);
+        open = 0;
+        for (int i = 0; i < m->n_rings; i++)
+            open += !m->rings[i].ended;
+    }
+    return st;
+}
+
+/* Takes back the receives that nothing will come for. */
+static status close_receives(struct mpi_transport *m, struct ring *r)
+{
+    status st = ST_OK;
+    for (int i = 0; i < TRANSPORT_SLOTS && !st; i++) {
+        st = check(m, MPI_Cancel(&r->receives[i]), "MPI_Cancel", r->rank);
+        if (!st)
+            st = check(m, MPI_Wait(&r->receives[i], MPI_STATUS_IGNORE), "MPI_Wait", r->rank);
+        if (!st)
+            st = check(m, MPI_Request_free(&r->receives[i]), "MPI_Request_free", r->rank);
+    }
+    return st;
+}
+
+static void mpi_close(struct transport *t)
+{
+    struct mpi_transport *m = mpi_of(t);
+    status st = m->failed ? ST_PEER : drain(m);
+    for (int i = 0; i < m->n_rings && !st; i++)
+        st = close_receives(m, &m->rings[i]);
+    if (st) /* the others would wait for this one for ever */
         MPI_Abort(MPI_COMM_WORLD, 1);
-    MPI_Comm_free(&m->comm);
+    for (int channel = 0; channel < m->n_comms; channel++)
+        MPI_Comm_free(&m->comms[channel]);
+    free(m->rings);
+    free(m->ends);
+    free(m->heads);
+    free(m->found);
+    free(m->which);
+    free(m->memory);
     free(m);
 }
 
 static const struct transport_ops mpi_ops = {
     .name = "mpi",
-    .send = mpi_send,
+    .connect = mpi_connect,
+    .register_memory = mpi_register,
+    .lend = mpi_lend,
+    .post = mpi_post,
     .sent = mpi_sent,
     .poll = mpi_poll,
-    .receive = mpi_receive,
+    .release = mpi_release,
     .abandon = mpi_abandon,
-    .destroy = mpi_destroy,
+    .close = mpi_close,
 };
 
-/* An exchange's messages, 2 to 64 KiB, go at once over shared memory: by rendezvous (Open MPI's way above 4 KiB) the
- * receiver waits until the sender looks again. What the user has set stays. */
+/* What fits a slot goes at once, over shared memory and over TCP: by rendezvous (Open MPI's way above 4 KiB over shared
+ * memory) the receiver waits until the sender looks again. The limits count MPI's own header. What the user has set
+ * stays. */
 static void prefer_eager_messages(void)
 {
-    setenv("OMPI_MCA_btl_vader_eager_limit", "65536", 0);
-    setenv("OMPI_MCA_btl_vader_max_send_size", "65536", 0);
+    static const char limit[] = "65792";
+    _Static_assert(TRANSPORT_SLOT + 256 == 65792, "a slot and a header");
+    setenv("OMPI_MCA_btl_vader_eager_limit", limit, 0);
+    setenv("OMPI_MCA_btl_vader_max_send_size", limit, 0);
+    setenv("OMPI_MCA_btl_tcp_eager_limit", limit, 0);
+    setenv("OMPI_MCA_btl_tcp_rndv_eager_limit", limit, 0);
 }
 
 /* The first time only: MPI starts once in a process. */
@@ -255,27 +510,22 @@ static status initialise(void)
     return ST_OK;
 }
 
-status transport_mpi_create(struct transport **out)
+status transport_mpi_open(const struct transport_config *config, struct transport **out)
 {
+    status st = initialise();
+    if (st)
+        return st;
     struct mpi_transport *m = calloc(1, sizeof *m);
     if (!m) {
         log_error("mpi transport: no memory");
         return ST_NOMEM;
     }
-    status st = initialise();
-    if (st) {
-        free(m);
-        return st;
-    }
-    int code = MPI_Comm_dup(MPI_COMM_WORLD, &m->comm);
-    if (code != MPI_SUCCESS) {
-        mpi_failed(m, code, "MPI_Comm_dup", -1);
-        free(m);
-        return ST_INTERNAL;
-    }
     m->base.ops = &mpi_ops;
-    MPI_Comm_rank(m->comm, &m->base.rank);
-    MPI_Comm_size(m->comm, &m->base.n_ranks);
+    m->config = *config;
+    for (int kind = 0; kind < TRANSPORT_KINDS; kind++)
+        m->kinds[config->channel[kind]] |= 1u << kind;
+    MPI_Comm_rank(MPI_COMM_WORLD, &m->base.rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &m->base.n_ranks);
     *out = &m->base;
     return ST_OK;
 }

@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include "base/status.h"
 
-enum { WIRE_BLOB = 31, WIRE_BLOB_HEADER = 64, WIRE_BLOB_PIECE = 1 << 20 };
+enum { WIRE_BLOB = 31, WIRE_BLOB_HEADER = 64, WIRE_BLOB_PIECE = 65536 - WIRE_BLOB_HEADER };
 
 /* A piece. */
 struct wire_blob {

@@ -24,17 +24,10 @@ void be_idle(unsigned *polls)
 
 static status take_failed(struct worker *w, struct arrival *a)
 {
-    uint8_t message[WIRE_FAILED_MAX];
     char reason[WIRE_FAILED_MAX];
-    if (a->size > sizeof message) {
-        log_error("rank %d failed", a->from);
-        return ST_PEER;
-    }
-    status st = transport_receive(w->o.transport, a, message);
-    if (!st)
-        st = wire_failed_decode(message, a->size, reason);
-    if (!st)
+    if (wire_failed_decode(a->data, a->size, reason) == ST_OK)
         log_error("rank %d: %s", a->from, reason);
+    (void)transport_release(w->o.transport, a);
     return ST_PEER;
 }
 
@@ -72,12 +65,12 @@ status outbox_wait(struct worker *w, struct outbox *b) { return send_wait(w, &b-
 
 status outbox_send(struct worker *w, struct outbox *b, int to, int kind, size_t size)
 {
-    return transport_send(w->o.transport, to, kind, b->buffer, size, &b->send);
+    return transport_post(w->o.transport, to, kind, b->buffer, size, &b->send);
 }
 
 void worker_fail(struct transport *t, const char *reason)
 {
-    uint8_t message[WIRE_FAILED_MAX];
+    _Alignas(TRANSPORT_ALIGN) uint8_t message[WIRE_FAILED_MAX];
     struct send sends[PLAN_MAX_RANKS];
     size_t size = wire_failed_encode(reason, message, sizeof message);
     double deadline = clock_s() + 0.25;
@@ -85,7 +78,7 @@ void worker_fail(struct transport *t, const char *reason)
     status st = ST_OK;
     for (int r = 0; r < t->n_ranks && r < PLAN_MAX_RANKS && !st; r++)
         if (r != t->rank)
-            st = transport_send(t, r, WIRE_FAILED, message, size, &sends[r]);
+            st = transport_post(t, r, WIRE_FAILED, message, size, &sends[r]);
     for (int r = 0; r < t->n_ranks && r < PLAN_MAX_RANKS && !st; r++) {
         bool done = r == t->rank;
         while (!done && !st && clock_s() < deadline) {

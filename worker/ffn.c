@@ -16,24 +16,15 @@ static status check_answer(const struct worker *w, int from, const char *what, u
     return ST_FORMAT;
 }
 
-static status receive_answer(struct worker *w, struct arrival *a, const char *what, size_t most)
-{
-    if (w->stage.partials[a->from] && a->size <= most)
-        return transport_receive(w->o.transport, a, w->stage.partials[a->from]);
-    log_error("rank %d: %s of %zu bytes from rank %d, which the plan does not foresee", w->rank, what, a->size, a->from);
-    return ST_FORMAT;
-}
-
 static status take_partial(struct worker *w, struct arrival *a, int layer, uint64_t step, uint32_t n)
 {
-    struct wire_partial p;
-    status st = receive_answer(w, a, "partial sum", wire_partial_max(&w->limits));
+    struct wire_partial *p = &w->stage.partials[a->from];
+    w->stage.answers[a->from] = *a;
+    status st = wire_partial_decode(a->data, a->size, &w->limits, p);
     if (!st)
-        st = wire_partial_decode(w->stage.partials[a->from], a->size, &w->limits, &p);
+        st = check_answer(w, a->from, "partial sum", p->id, p->layer, p->n_tokens, step, layer, n);
     if (!st)
-        st = check_answer(w, a->from, "partial sum", p.id, p.layer, p.n_tokens, step, layer, n);
-    if (!st)
-        wire_counts_add(&w->stage.counts, &p.counts);
+        wire_counts_add(&w->stage.counts, &p->counts);
     return st;
 }
 
@@ -41,9 +32,8 @@ static status take_active(struct worker *w, struct arrival *a, int layer, uint64
 {
     const uint32_t own = (uint32_t)plan_n_neurons(w->o.plan, layer, a->from);
     struct wire_active *v = &w->stage.actives[a->from];
-    status st = receive_answer(w, a, "activations", wire_active_max(&w->limits, own));
-    if (!st)
-        st = wire_active_decode(w->stage.partials[a->from], a->size, &w->limits, own, v);
+    w->stage.answers[a->from] = *a;
+    status st = wire_active_decode(a->data, a->size, &w->limits, own, v);
     if (!st)
         st = check_answer(w, a->from, "activations", v->id, v->layer, v->n_tokens, step, layer, n);
     if (!st)
@@ -102,6 +92,16 @@ static void compute_own(struct worker *w, int layer, uint32_t n)
         w->o.observe(w->o.observe_arg, layer, n, s->in.f32, w->activated.f32);
 }
 
+/* The answers are added: their places are the transport's again. */
+static status release_answers(struct worker *w, int layer)
+{
+    status st = ST_OK;
+    for (int r = 0; r < w->n_ranks && !st; r++)
+        if (r != w->rank && owner_of(w, layer, r))
+            st = transport_release(w->o.transport, &w->stage.answers[r]);
+    return st;
+}
+
 status ffn_block(struct worker *w, int layer, uint64_t step, uint32_t n)
 {
     struct stage *s = &w->stage;
@@ -123,5 +123,5 @@ status ffn_block(struct worker *w, int layer, uint64_t step, uint32_t n)
     counts = take_counts(w);
     wire_counts_add(&s->counts, &counts);
     merge_partials(w, layer, n);
-    return ST_OK;
+    return release_answers(w, layer);
 }

@@ -9,19 +9,11 @@
 static status take_logits(struct worker *w, struct arrival *a, int layer, uint64_t step, uint32_t n)
 {
     struct wire_logits l;
-    uint8_t *buffer = w->stage.logit_parts[a->from];
     const int64_t n_vocab = w->o.model->hp.n_vocab;
     int64_t begin, end;
     (void)layer;
     plan_rows(w->o.plan, a->from, n_vocab, &begin, &end);
-    if (!buffer || a->size > wire_logits_max((uint32_t)(end - begin))) {
-        log_error("rank %d: logits of %zu bytes from rank %d, which the plan does not foresee", w->rank, a->size,
-                  a->from);
-        return ST_FORMAT;
-    }
-    status st = transport_receive(w->o.transport, a, buffer);
-    if (!st)
-        st = wire_logits_decode(buffer, a->size, &w->limits, (uint32_t)(end - begin), &l);
+    status st = wire_logits_decode(a->data, a->size, &w->limits, (uint32_t)(end - begin), &l);
     if (!st && (l.id != step || l.n_tokens != n)) {
         log_error("rank %d: logits from rank %d are of step %llu, %u tokens; expected %llu, %u", w->rank, a->from,
                   (unsigned long long)l.id, l.n_tokens, (unsigned long long)step, n);
@@ -32,7 +24,7 @@ static status take_logits(struct worker *w, struct arrival *a, int layer, uint64
     for (uint32_t t = 0; !st && t < n; t++)
         memcpy(w->stage.logits + t * n_vocab + begin, l.values + t * (end - begin),
                (size_t)(end - begin) * sizeof(float));
-    return st;
+    return st ? st : transport_release(w->o.transport, a);
 }
 
 /* The tokens whose logits are computed together. */

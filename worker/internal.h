@@ -89,6 +89,13 @@ struct rows {
     struct packed weights;           /* [end - begin, d] */
 };
 
+/* Memory lent to the transport, for what is longer than a slot. */
+struct room {
+    int from, channel;
+    size_t bytes;
+    void *memory;
+};
+
 /* A message this rank sends again and again. */
 struct outbox {
     uint8_t *buffer;
@@ -136,15 +143,14 @@ struct stage {
     float *logits;                   /* [LOGIT_ROWS, n_vocab], last stage */
     float *scores;                   /* [n_batch] minus log probabilities, last stage */
 
-    uint8_t *step_buffer;            /* a received STEP or HIDDEN */
-    size_t step_capacity;
+    uint8_t *tokens;                 /* [n] i32 of the step under way, as they came (wire_token) */
     struct outbox hidden[STAGE_BUFFERS]; /* to the next stage */
     int hidden_turn;
     struct outbox ffn;               /* x to the owners; sent to several ranks: one send each */
     struct send *ffn_sends;          /* [n_ranks] */
-    uint8_t **partials;              /* [n_ranks] received PARTIALs or ACTIVEs, NULL for ranks that hold no neurons */
-    struct wire_active *actives;     /* [n_ranks] the decoded ones */
-    uint8_t **logit_parts;           /* [n_ranks] received LOGITS, last stage; NULL for ranks that hold no rows */
+    struct arrival *answers;         /* [n_ranks] PARTIALs or ACTIVEs, held until they are added */
+    struct wire_partial *partials;   /* [n_ranks] the decoded ones, in the answers */
+    struct wire_active *actives;     /* [n_ranks] */
     struct outbox result;
     struct sampler *sampler;         /* last stage; NULL elsewhere */
 };
@@ -163,7 +169,6 @@ struct worker {
     /* What serving and the own part of an FFN need: never two at a time. */
     struct acts request;             /* [n, d] x of a received FFN message */
     struct acts residual;            /* [n, d] what a PowerInfer model's predictors read */
-    uint8_t *request_buffer;
     float *gate, *up;                /* [n, widest own shard] */
     struct acts activated;           /* [n, slots of the widest set] */
     struct acts hidden;              /* [n, widest r] of an MLP */
@@ -173,6 +178,8 @@ struct worker {
     struct wire_counts counts;       /* since they were collected */
     struct outbox *replies;          /* [n_ranks] PARTIAL to each stage that may ask */
     struct outbox logits_reply;      /* LOGITS to the last stage */
+    struct room *rooms;              /* [n_rooms] lent to the transport */
+    int n_rooms;
     unsigned polls;                  /* in a row that found nothing */
 };
 
@@ -209,13 +216,13 @@ status send_wait(struct worker *w, struct send *s);      /* until it is done, se
 status outbox_wait(struct worker *w, struct outbox *b); /* the same for its last send */
 status outbox_send(struct worker *w, struct outbox *b, int to, int kind, size_t size);
 /* Serves what FFN requests have arrived (and ends with ST_PEER at a FAILED), then looks for a message whose kind is in
- * `kinds`: *found, it is in *a and the caller's to receive. w->polls starts anew when there was anything. */
+ * `kinds`: *found, it is in *a and the caller's to release. w->polls starts anew when there was anything. */
 status serve_or_find(struct worker *w, uint32_t kinds, struct arrival *a, bool *found);
 /* Between polls that found nothing: gives the processor away, the longer the wait the more. */
 void be_idle(unsigned *polls);
 
 /* stage.c */
-status stage_run(struct worker *w, const struct arrival *a);
+status stage_run(struct worker *w, struct arrival *a);
 /* norm.c: out[d] = norm(x[d]). */
 void norm_vector(const struct worker *w, struct norm_weights norm, const float *x, float *out);
 /* stage.in = norm(x), quantised too if kernels will read it so, for n tokens. */
@@ -236,8 +243,8 @@ bool owners_want_q8(const struct worker *w, int layer);
 bool owners_want_f32(const struct worker *w, int layer);
 /* Starts sending n tokens of stage.in to every other owner; *expected counts them. */
 status owners_ask(struct worker *w, int layer, uint64_t step, uint32_t n, int *expected);
-/* Waits for their answers, messages of one kind, one from each owner, and hands each to `take`; serves requests of
- * other stages meanwhile. */
+/* Waits for their answers, messages of one kind, one from each owner, and hands each to `take`, which releases it or
+ * keeps it; serves requests of other stages meanwhile. */
 typedef status take_answer(struct worker *w, struct arrival *a, int layer, uint64_t step, uint32_t n);
 status owners_await(struct worker *w, int layer, uint64_t step, uint32_t n, int expected, int kind, take_answer *take);
 /* ffn.c: x += ffn(norm(x)), with the neurons of all ranks. */

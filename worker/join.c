@@ -7,7 +7,7 @@ static status send_and_wait(struct transport *t, int kind, const void *data, siz
     struct send s;
     bool done = false;
     unsigned polls = 0;
-    status st = transport_send(t, 0, kind, data, size, &s);
+    status st = transport_post(t, 0, kind, data, size, &s);
     while (!st && !done) {
         st = transport_sent(t, &s, &done);
         be_idle(&polls);
@@ -17,7 +17,7 @@ static status send_and_wait(struct transport *t, int kind, const void *data, siz
 
 status worker_join(struct transport *t, const struct wire_hello *hello)
 {
-    uint8_t message[WIRE_HELLO_MAX], answer[WIRE_FAILED_MAX];
+    _Alignas(TRANSPORT_ALIGN) uint8_t message[WIRE_HELLO_MAX];
     struct arrival a;
     bool found = false;
     unsigned polls = 0;
@@ -26,17 +26,13 @@ status worker_join(struct transport *t, const struct wire_hello *hello)
         st = transport_poll(t, 1u << WIRE_WELCOME | 1u << WIRE_FAILED, &a, &found);
         be_idle(&polls);
     }
-    if (!st && a.size > sizeof answer) {
-        log_error("rank %d: answer of %zu bytes to its hello", t->rank, a.size);
-        return ST_FORMAT;
-    }
     if (!st)
-        st = transport_receive(t, &a, answer);
+        st = transport_release(t, &a);
     return st ? st : a.kind == WIRE_WELCOME ? ST_OK : ST_MISMATCH;
 }
 
 status worker_ready(struct transport *t, uint64_t held_bytes)
 {
-    uint8_t message[WIRE_READY_SIZE];
+    _Alignas(TRANSPORT_ALIGN) uint8_t message[WIRE_READY_SIZE];
     return send_and_wait(t, WIRE_READY, message, wire_ready_encode(held_bytes, message, sizeof message));
 }

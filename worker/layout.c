@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "wire/channels.h"
 #include "worker/internal.h"
 
 float *lay_floats(struct worker *w, int64_t n) { return arena_alloc(&w->arena, (size_t)n * sizeof(float)); }
@@ -30,6 +31,13 @@ static void lay_outbox(struct worker *w, struct outbox *b, size_t capacity)
 {
     *b = (struct outbox){.buffer = arena_alloc(&w->arena, capacity), .capacity = capacity};
     atomic_store(&b->send.done, true);
+}
+
+/* Where messages of `bytes` at most come together; they need no room of ours if a slot holds them. */
+static void lay_room(struct worker *w, int from, int channel, size_t bytes)
+{
+    if (bytes > TRANSPORT_SLOT)
+        w->rooms[w->n_rooms++] = (struct room){from, channel, bytes, arena_alloc(&w->arena, bytes)};
 }
 
 static struct norm_weights lay_norm(struct worker *w, const struct matrix *weight, const struct matrix *bias)
@@ -73,6 +81,16 @@ static bool down_comes_here(const struct worker *w)
     return false;
 }
 
+/* Whether this stage's steps come from rank r. */
+static bool is_before(const struct worker *w, int r)
+{
+    int first, last;
+    if (w->stage.is_first)
+        return r == 0;
+    plan_stage(w->o.plan, r, &first, &last);
+    return first < last && plan_next_stage(w->o.plan, r) == w->rank;
+}
+
 static void lay_stage_buffers(struct worker *w)
 {
     const struct hparams *hp = &w->o.model->hp;
@@ -95,8 +113,10 @@ static void lay_stage_buffers(struct worker *w)
         s->scratch[t].out = lay_floats(w, QUERY_ROWS * hp->head_dim);
         s->scratch[t].scores = lay_floats(w, QUERY_ROWS * s->score_stride);
     }
-    s->step_capacity = s->is_first ? wire_step_max(&w->limits) : wire_hidden_max(&w->limits);
-    s->step_buffer = arena_alloc(&w->arena, s->step_capacity);
+    s->tokens = arena_alloc(&w->arena, (size_t)n * sizeof(int32_t));
+    for (int r = 0; r < w->n_ranks; r++)
+        if (is_before(w, r))
+            lay_room(w, r, CHANNEL_STEPS, s->is_first ? wire_step_max(&w->limits) : wire_hidden_max(&w->limits));
     for (int i = 0; i < STAGE_BUFFERS && !s->is_last; i++)
         lay_outbox(w, &s->hidden[i], wire_hidden_max(&w->limits));
     if (s->is_last) {
@@ -130,6 +150,16 @@ static size_t largest_answer(const struct worker *w, int stage_rank, int owner)
         most = size > most ? size : most;
     }
     return most;
+}
+
+/* Bytes of the logits that `owner` gives a stage, 0: none. */
+static size_t gives_logits(const struct worker *w, int stage_rank, int owner)
+{
+    int64_t begin, end;
+    plan_rows(w->o.plan, owner, w->o.model->hp.n_vocab, &begin, &end);
+    if (stage_rank != plan_last_stage(w->o.plan) || stage_rank == owner || begin == end)
+        return 0;
+    return wire_logits_max((uint32_t)(end - begin));
 }
 
 /* What computing the own neurons needs. */
@@ -168,33 +198,24 @@ static void lay_exchange(struct worker *w)
     const struct hparams *hp = &w->o.model->hp;
     bool has_owners = false, has_stages = false;
     for (int r = 0; r < w->n_ranks; r++) {
-        if (asks(w, w->rank, r)) {
-            w->stage.partials[r] = arena_alloc(&w->arena, largest_answer(w, w->rank, r));
-            has_owners = true;
-        }
-        if (asks(w, r, w->rank)) {
+        size_t answer = asks(w, w->rank, r) ? largest_answer(w, w->rank, r) : 0;
+        const size_t logits = gives_logits(w, w->rank, r);
+        answer = answer > logits ? answer : logits;
+        lay_room(w, r, CHANNEL_ANSWERS, answer);
+        has_owners |= answer > 0;
+        if (asks(w, r, w->rank))
             lay_outbox(w, &w->replies[r], largest_answer(w, r, w->rank));
+        if (gives_logits(w, r, w->rank))
+            lay_outbox(w, &w->logits_reply, gives_logits(w, r, w->rank));
+        if (asks(w, r, w->rank) || gives_logits(w, r, w->rank)) {
+            lay_room(w, r, CHANNEL_REQUESTS, wire_ffn_max(&w->limits));
             has_stages = true;
         }
     }
-    for (int r = 0; r < w->n_ranks && w->stage.is_last; r++) {
-        int64_t begin, end;
-        plan_rows(w->o.plan, r, hp->n_vocab, &begin, &end);
-        if (r == w->rank || begin == end)
-            continue;
-        w->stage.logit_parts[r] = arena_alloc(&w->arena, wire_logits_max((uint32_t)(end - begin)));
-        has_owners = true;
-    }
-    if (!w->stage.is_last && w->rows.begin < w->rows.end) {
-        lay_outbox(w, &w->logits_reply, wire_logits_max((uint32_t)(w->rows.end - w->rows.begin)));
-        has_stages = true;
-    }
     if (has_owners)
         lay_outbox(w, &w->stage.ffn, wire_ffn_max(&w->limits));
-    if (has_stages) {
-        w->request_buffer = arena_alloc(&w->arena, wire_ffn_max(&w->limits));
+    if (has_stages)
         lay_acts(w, &w->request, w->o.n_batch, hp->d_model);
-    }
     if (w->limits.residual)
         lay_acts(w, &w->residual, w->o.n_batch, hp->d_model);
 }
@@ -208,17 +229,18 @@ static status allocate_tables(struct worker *w)
     s->scratch = calloc((size_t)w->o.n_threads, sizeof *s->scratch);
     s->rope_freq = calloc((size_t)w->o.model->hp.n_rot / 2 + 1, sizeof *s->rope_freq);
     s->ffn_sends = calloc(ranks, sizeof *s->ffn_sends);
+    s->answers = calloc(ranks, sizeof *s->answers);
     s->partials = calloc(ranks, sizeof *s->partials);
     s->actives = calloc(ranks, sizeof *s->actives);
     s->sets = calloc((size_t)(s->last - s->first) * ranks + 1, sizeof *s->sets);
     s->downs = calloc((size_t)(s->last - s->first) * ranks + 1, sizeof *s->downs);
     s->down_bias = calloc((size_t)(s->last - s->first) + 1, sizeof *s->down_bias);
     w->live = calloc((size_t)w->o.n_threads, sizeof *w->live);
-    s->logit_parts = calloc(ranks, sizeof *s->logit_parts);
+    w->rooms = calloc(2 * ranks + 1, sizeof *w->rooms);
     w->replies = calloc(ranks, sizeof *w->replies);
     w->shards = calloc((size_t)w->o.model->hp.n_layers, sizeof *w->shards);
-    if (s->layers && s->scratch && s->rope_freq && s->ffn_sends && s->partials && s->actives && s->sets && s->downs &&
-        s->down_bias && w->live && s->logit_parts && w->replies && w->shards)
+    if (s->layers && s->scratch && s->rope_freq && s->ffn_sends && s->answers && s->partials && s->actives &&
+        s->sets && s->downs && s->down_bias && w->live && w->rooms && w->replies && w->shards)
         return ST_OK;
     log_error("rank %d: out of memory for its tables", w->rank);
     return ST_NOMEM;

@@ -29,6 +29,6 @@ void merge_partials(struct worker *w, int layer, uint32_t n)
     struct merge m = {.w = w, .part = {s->own}, .n_parts = 1, .bias = s->down_bias[layer - s->first]};
     for (int r = 0; r < w->n_ranks; r++)
         if (elsewhere && r != w->rank && owner_of(w, layer, r))
-            m.part[m.n_parts++] = (const double *)(s->partials[r] + WIRE_HEADER);
+            m.part[m.n_parts++] = s->partials[r].sum;
     pool_for(w->pool, n, 4, merge_tokens, &m);
 }

@@ -64,7 +64,7 @@ status owners_ask(struct worker *w, int layer, uint64_t step, uint32_t n, int *e
             continue;
         if (!size)
             size = encode_x(w, layer, step, n);
-        status st = transport_send(w->o.transport, r, WIRE_FFN, s->ffn.buffer, size, &s->ffn_sends[r]);
+        status st = transport_post(w->o.transport, r, WIRE_FFN, s->ffn.buffer, size, &s->ffn_sends[r]);
         if (st)
             return st;
         ++*expected;

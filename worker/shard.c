@@ -66,19 +66,19 @@ static const struct acts *take_residual(struct worker *w, const struct wire_ffn 
 
 /* Makes the outbox for answers to rank `to` ready. Its last answer has arrived, or the stage would not have asked
  * again: the transport need only notice. Nothing is served meanwhile, for x lies in w->request. */
-static status open_reply(struct worker *w, struct outbox *reply, const struct wire_ffn *f, int to)
+static status open_reply(struct worker *w, struct outbox *box, const struct wire_ffn *f, int to)
 {
-    if (!reply->buffer) {
+    if (!box->buffer) {
         log_error("rank %d: request of layer %u from rank %d, which the plan does not foresee", w->rank, f->layer, to);
         return ST_FORMAT;
     }
     enum { MOST_S = 2 };
     const double deadline = clock_s() + MOST_S;
     bool done = false;
-    status st = transport_sent(w->o.transport, &reply->send, &done);
+    status st = transport_sent(w->o.transport, &box->send, &done);
     while (!st && !done && clock_s() < deadline) {
         sched_yield();
-        st = transport_sent(w->o.transport, &reply->send, &done);
+        st = transport_sent(w->o.transport, &box->send, &done);
     }
     if (!st && !done) {
         log_error("rank %d: rank %d asks for layer %u without having taken the answer before", w->rank, to, f->layer);
@@ -87,15 +87,21 @@ static status open_reply(struct worker *w, struct outbox *reply, const struct wi
     return st;
 }
 
-static status reply_partial(struct worker *w, int to, const struct wire_ffn *f, const struct acts *x)
+/* Sends an answer. The request has been read: its place is the transport's again, before the stage can ask anew. */
+static status reply(struct worker *w, struct arrival *a, struct outbox *box, int kind, size_t size)
 {
-    struct outbox *reply = &w->replies[to];
+    status st = transport_release(w->o.transport, a);
+    return st ? st : outbox_send(w, box, a->from, kind, size);
+}
+
+static status reply_partial(struct worker *w, struct arrival *a, const struct wire_ffn *f, const struct acts *x)
+{
+    struct outbox *box = &w->replies[a->from];
     struct wire_partial p = {.id = f->id, .layer = f->layer, .n_tokens = f->n_tokens};
-    wire_partial_encode(&p, &w->limits, reply->buffer, reply->capacity); /* where the sum goes */
+    wire_partial_encode(&p, &w->limits, box->buffer, box->capacity); /* where the sum goes */
     shard_compute(w, (int)f->layer, x, take_residual(w, f), f->n_tokens, p.sum);
     p.counts = take_counts(w);
-    return outbox_send(w, reply, to, WIRE_PARTIAL,
-                       wire_partial_encode(&p, &w->limits, reply->buffer, reply->capacity));
+    return reply(w, a, box, WIRE_PARTIAL, wire_partial_encode(&p, &w->limits, box->buffer, box->capacity));
 }
 
 /* Own neurons whose activation is not zero: pairs (index, value), token by token; without arrays they are counted. */
@@ -121,63 +127,61 @@ static uint32_t list_active(const struct worker *w, const struct neuron_set *set
 }
 
 /* The stage has the down projection: it gets the live activations. */
-static status reply_active(struct worker *w, int to, const struct wire_ffn *f, const struct acts *x)
+static status reply_active(struct worker *w, struct arrival *a, const struct wire_ffn *f, const struct acts *x)
 {
-    struct outbox *reply = &w->replies[to];
+    struct outbox *box = &w->replies[a->from];
     const struct neuron_set *set = &w->shards[f->layer].set;
-    struct wire_active a = {.id = f->id, .layer = f->layer, .n_tokens = f->n_tokens};
+    struct wire_active live = {.id = f->id, .layer = f->layer, .n_tokens = f->n_tokens};
     shard_fire(w, (int)f->layer, x, take_residual(w, f), f->n_tokens);
-    a.counts = take_counts(w);
-    a.n_pairs = list_active(w, set, f->n_tokens, NULL);
-    size_t size = wire_active_encode(&a, &w->limits, reply->buffer, reply->capacity);
-    list_active(w, set, f->n_tokens, &a);
+    live.counts = take_counts(w);
+    live.n_pairs = list_active(w, set, f->n_tokens, NULL);
+    size_t size = wire_active_encode(&live, &w->limits, box->buffer, box->capacity);
+    list_active(w, set, f->n_tokens, &live);
     relay_shard(w, (int)f->layer);
-    return outbox_send(w, reply, to, WIRE_ACTIVE, size);
+    return reply(w, a, box, WIRE_ACTIVE, size);
 }
 
-static status reply_ffn(struct worker *w, int to, const struct wire_ffn *f, const struct acts *x)
+static status reply_ffn(struct worker *w, struct arrival *a, const struct wire_ffn *f, const struct acts *x)
 {
-    status st = open_reply(w, &w->replies[to], f, to);
+    status st = open_reply(w, &w->replies[a->from], f, a->from);
     if (st)
         return st;
     if (!owner_of(w, (int)f->layer, w->rank)) {
-        log_error("rank %d: request of layer %u from rank %d, of which it holds no neuron", w->rank, f->layer, to);
+        log_error("rank %d: request of layer %u from rank %d, of which it holds no neuron", w->rank, f->layer, a->from);
         return ST_FORMAT;
     }
-    return (plan_down_at_stage(w->o.plan, (int)f->layer) ? reply_active : reply_partial)(w, to, f, x);
+    return (plan_down_at_stage(w->o.plan, (int)f->layer) ? reply_active : reply_partial)(w, a, f, x);
 }
 
-static status reply_logits(struct worker *w, int to, const struct wire_ffn *f, const struct acts *x)
+static status reply_logits(struct worker *w, struct arrival *a, const struct wire_ffn *f, const struct acts *x)
 {
-    struct outbox *reply = &w->logits_reply;
+    struct outbox *box = &w->logits_reply;
     struct wire_logits l = {.id = f->id, .n_tokens = f->n_tokens, .n_rows = (uint32_t)(w->rows.end - w->rows.begin)};
-    status st = open_reply(w, reply, f, to);
+    status st = open_reply(w, box, f, a->from);
     if (st)
         return st;
-    size_t size = wire_logits_encode(&l, &w->limits, reply->buffer, reply->capacity);
-    if (!size || to != plan_last_stage(w->o.plan)) {
+    size_t size = wire_logits_encode(&l, &w->limits, box->buffer, box->capacity);
+    if (!size || a->from != plan_last_stage(w->o.plan)) {
         log_error("rank %d: request of the logits of %u tokens from rank %d, expected at most %d from rank %d", w->rank,
-                  f->n_tokens, to, WIRE_LOGIT_TOKENS, plan_last_stage(w->o.plan));
+                  f->n_tokens, a->from, WIRE_LOGIT_TOKENS, plan_last_stage(w->o.plan));
         return ST_FORMAT;
     }
     rows_compute(w, x, f->n_tokens, l.values, l.n_rows);
     l.counts = take_counts(w);
-    wire_logits_encode(&l, &w->limits, reply->buffer, reply->capacity);
-    return outbox_send(w, reply, to, WIRE_LOGITS, size);
+    wire_logits_encode(&l, &w->limits, box->buffer, box->capacity);
+    return reply(w, a, box, WIRE_LOGITS, size);
 }
 
 status shard_serve(struct worker *w, struct arrival *a)
 {
     struct wire_ffn f;
     struct acts x;
-    if (!w->request_buffer || a->size > wire_ffn_max(&w->limits)) {
+    if (!w->request.f32) {
         log_error("rank %d: FFN request of %zu bytes from rank %d, which the plan does not foresee", w->rank, a->size,
                   a->from);
         return ST_FORMAT;
     }
-    status st = transport_receive(w->o.transport, a, w->request_buffer);
-    if (!st)
-        st = wire_ffn_decode(w->request_buffer, a->size, &w->limits, &f);
+    status st = wire_ffn_decode(a->data, a->size, &w->limits, &f);
     if (!st && f.form == FORM_Q8 && owners_want_f32(w, (int)f.layer)) {
         log_error("rank %d: layer %u of rank %d came quantised, its weights are not", w->rank, f.layer, a->from);
         st = ST_FORMAT;
@@ -185,5 +189,5 @@ status shard_serve(struct worker *w, struct arrival *a)
     if (st)
         return st;
     take_x(w, &f, &x);
-    return f.layer == w->limits.n_layers ? reply_logits(w, a->from, &f, &x) : reply_ffn(w, a->from, &f, &x);
+    return f.layer == w->limits.n_layers ? reply_logits(w, a, &f, &x) : reply_ffn(w, a, &f, &x);
 }

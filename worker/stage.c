@@ -76,23 +76,20 @@ static status pass_on(struct worker *w, const struct wire_step *s)
     return outbox_send(w, box, stage->next, WIRE_HIDDEN, size);
 }
 
-/* Reads the step that `a` brings into *s and its tokens' states into x. */
-static status take_step(struct worker *w, const struct arrival *a, struct wire_step *s)
+/* Reads the step that `a` brings into *s and its tokens' states into x. The message is released: the next one may come
+ * while this step runs. */
+static status take_step(struct worker *w, struct arrival *a, struct wire_step *s)
 {
     struct stage *stage = &w->stage;
-    struct arrival copy = *a;
     const float *hidden;
     bool expected = stage->first < stage->last && (a->kind == WIRE_STEP) == stage->is_first;
-    if (!expected || a->size > stage->step_capacity) {
+    if (!expected) {
         log_error("rank %d: %s of %zu bytes from rank %d, which the plan does not foresee", w->rank, wire_name(a->kind),
                   a->size, a->from);
         return ST_FORMAT;
     }
-    status st = transport_receive(w->o.transport, &copy, stage->step_buffer);
-    if (!st && stage->is_first)
-        st = wire_step_decode(stage->step_buffer, a->size, &w->limits, s);
-    else if (!st)
-        st = wire_hidden_decode(stage->step_buffer, a->size, &w->limits, s, &hidden);
+    status st = stage->is_first ? wire_step_decode(a->data, a->size, &w->limits, s)
+                                : wire_hidden_decode(a->data, a->size, &w->limits, s, &hidden);
     if (st)
         return st;
     if (s->position > stage->length) {
@@ -106,10 +103,12 @@ static status take_step(struct worker *w, const struct arrival *a, struct wire_s
         add_positions(w, s);
     if (!stage->is_first)
         memcpy(stage->x, hidden, (size_t)s->n_tokens * w->limits.d_model * sizeof(float));
-    return ST_OK;
+    memcpy(stage->tokens, s->tokens, s->n_tokens * sizeof(int32_t));
+    s->tokens = stage->tokens;
+    return transport_release(w->o.transport, a);
 }
 
-status stage_run(struct worker *w, const struct arrival *a)
+status stage_run(struct worker *w, struct arrival *a)
 {
     struct wire_step s;
     status st = take_step(w, a, &s);

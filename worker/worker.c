@@ -23,15 +23,16 @@ static void free_tables(struct worker *w)
     free(w->stage.scratch);
     free(w->stage.rope_freq);
     free(w->stage.ffn_sends);
+    free(w->stage.answers);
     free(w->stage.partials);
     free(w->stage.actives);
     free(w->stage.sets);
     free(w->stage.downs);
     free(w->stage.down_bias);
     free(w->live);
-    free(w->stage.logit_parts);
     free(w->replies);
     free(w->shards);
+    free(w->rooms);
 }
 
 static struct worker describe(const struct worker_options *o, int rank)
@@ -67,6 +68,16 @@ status worker_memory(const struct worker_options *o, int rank, struct worker_mem
     return st;
 }
 
+/* Shows the transport where messages come from, and lends it what it puts long ones together in. */
+static status furnish(struct worker *w)
+{
+    struct transport *t = w->o.transport;
+    status st = transport_register(t, w->arena.base, w->arena.used);
+    for (int i = 0; i < w->n_rooms && !st; i++)
+        st = transport_lend(t, w->rooms[i].from, w->rooms[i].channel, w->rooms[i].memory, w->rooms[i].bytes);
+    return st;
+}
+
 status worker_create(const struct worker_options *o, struct worker **out)
 {
     struct worker_memory need;
@@ -81,7 +92,7 @@ status worker_create(const struct worker_options *o, struct worker **out)
     }
     *w = describe(o, o->transport->rank);
     if ((st = arena_map(&w->arena, need.total)) || (st = worker_lay_out(w)) ||
-        (st = pool_create(o->n_threads, &w->pool)))
+        (st = furnish(w)) || (st = pool_create(o->n_threads, &w->pool)))
         goto err;
     if (w->stage.is_last) {
         if ((st = sampler_create((int32_t)o->model->hp.n_vocab, &w->stage.sampler)))
@@ -110,16 +121,15 @@ void worker_free(struct worker *w)
 
 static status take_sampling(struct worker *w, struct arrival *a)
 {
-    uint8_t message[WIRE_SAMPLING_SIZE];
     struct wire_sampling s;
-    if (!w->stage.sampler || a->size > sizeof message) {
+    if (!w->stage.sampler) {
         log_error("rank %d: sampling parameters of %zu bytes from rank %d, which the plan does not foresee", w->rank,
                   a->size, a->from);
         return ST_FORMAT;
     }
-    status st = transport_receive(w->o.transport, a, message);
+    status st = wire_sampling_decode(a->data, a->size, &s);
     if (!st)
-        st = wire_sampling_decode(message, a->size, &s);
+        st = transport_release(w->o.transport, a);
     if (st)
         return st;
     sampler_reset(w->stage.sampler, &(struct sampler_params){.temperature = s.temperature,
@@ -148,7 +158,7 @@ status worker_poll(struct worker *w, bool *handled, bool *stopped)
             return ST_FORMAT;
         }
         *stopped = true;
-        return transport_receive(w->o.transport, &a, NULL);
+        return transport_release(w->o.transport, &a);
     default: return stage_run(w, &a);
     }
 }
