@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian packages that hearth is built and tested with; says nothing and needs no network if all are there.
-# docs/dependencies.md says what each is for.
+# docs/dependencies.md says what each is for. Packages named as arguments are installed instead of these.
 set -eu
 
 packages="gcc libc6-dev cmake ninja-build pkg-config
@@ -8,6 +8,7 @@ packages="gcc libc6-dev cmake ninja-build pkg-config
     libcmocka-dev
     iproute2
     help2man python3 python3-pip"
+[ $# -eq 0 ] || packages=$*
 
 missing=
 for package in $packages; do
