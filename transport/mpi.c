@@ -252,32 +252,35 @@ static bool take(struct mpi_transport *m, struct ring *r, uint32_t kinds, struct
     return true;
 }
 
-static bool look(struct mpi_transport *m, uint32_t kinds, struct arrival *a)
+/* The first ring's turn goes to the rank behind the one whose message was found last. */
+static status look(struct mpi_transport *m, uint32_t kinds, struct arrival *a, bool *found)
 {
     const int n = m->base.n_ranks;
+    *found = false;
     for (int channel = 0; channel < TRANSPORT_CHANNELS; channel++) {
         if (!m->n_waiting[channel] || !(kinds & m->kinds[channel]))
             continue;
-        for (int i = 0, rank = m->turn; i < n; i++, rank = rank + 1 < n ? rank + 1 : 0) {
-            if (take(m, ring_of(m, rank, channel), kinds, a)) {
-                m->turn = rank + 1 < n ? rank + 1 : 0;
-                return true;
+        for (int i = 0, rank = m->turn; i < n; i++) {
+            struct ring *r = ring_of(m, rank, channel);
+            status st = assemble(m, r); /* pieces may have waited behind what was taken or released since */
+            rank = rank + 1 < n ? rank + 1 : 0;
+            if (!st && take(m, r, kinds, a)) {
+                m->turn = rank;
+                *found = true;
             }
+            if (st || *found)
+                return st;
         }
     }
-    return false;
+    return ST_OK;
 }
 
 /* ST_FORMAT for a message of these kinds that was too long. */
 static status refusal(struct mpi_transport *m, uint32_t kinds)
 {
     status st = ST_OK;
-    for (int i = 0; i < m->n_rings && !st; i++) {
-        struct ring *r = &m->rings[i];
-        st = assembly_refusal(&r->big, r->rank, kinds);
-        if (st && assemble(m, r) != ST_OK) /* what waited behind it */
-            return ST_PEER;
-    }
+    for (int i = 0; i < m->n_rings && !st; i++)
+        st = assembly_refusal(&m->rings[i].big, m->rings[i].rank, kinds);
     m->n_refused -= st != ST_OK;
     return st;
 }
@@ -310,12 +313,12 @@ static status mpi_poll(struct transport *t, uint32_t kinds, struct arrival *a, b
     struct mpi_transport *m = mpi_of(t);
     if (m->failed)
         return ST_PEER;
-    *found = look(m, kinds, a);
-    if (*found)
-        return ST_OK;
-    status st = progress(m);
+    status st = look(m, kinds, a, found);
+    if (st || *found)
+        return st;
+    st = progress(m);
     if (!st)
-        *found = look(m, kinds, a);
+        st = look(m, kinds, a, found);
     return !st && !*found && m->n_refused ? refusal(m, kinds) : st;
 }
 
@@ -329,7 +332,7 @@ static status mpi_release(struct transport *t, struct arrival *a)
     if (receive)
         return reopen(m, r, (int)(receive - r->receives));
     r->big.state = ASSEMBLY_EMPTY;
-    return assemble(m, r);
+    return ST_OK;
 }
 
 static status mpi_register(struct transport *t, void *memory, size_t bytes)

@@ -373,6 +373,34 @@ static void long_and_short(struct transport *t, struct check *c)
     meet(t, c);
 }
 
+/* A long message that came while a short one lay before it. */
+static void long_behind_short(struct transport *t, struct check *c)
+{
+    enum { SHORT, LONG, OTHER, N };
+    static const int kinds[N] = {2, 2, 1};
+    static const size_t sizes[N] = {7, 2 * TRANSPORT_SLOT, 1};
+    int to = (t->rank + 1) % t->n_ranks, from = (t->rank + t->n_ranks - 1) % t->n_ranks;
+    uint8_t *data = get_memory(N * (size_t)LENT);
+    struct send sends[N];
+    struct arrival a;
+    for (int i = 0; i < N; i++) {
+        fill(data + i * (size_t)LENT, sizes[i], tag_of(t->rank, to, kinds[i], i));
+        start(t, c, to, kinds[i], data + i * (size_t)LENT, sizes[i], &sends[i]);
+    }
+    await(t, c, 1u << kinds[OTHER], &a);
+    take_expecting(t, c, &a, sizes[OTHER], tag_of(from, t->rank, kinds[OTHER], OTHER));
+    for (int tries = 0; tries < 200; tries++)
+        CHECK(c, !look(t, c, 1u << kinds[OTHER], &a));
+    for (int i = SHORT; i <= LONG; i++) {
+        await(t, c, 1u << kinds[i], &a);
+        take_expecting(t, c, &a, sizes[i], tag_of(from, t->rank, kinds[i], i));
+    }
+    for (int i = 0; i < N; i++)
+        finish(t, c, &sends[i]);
+    free(data);
+    meet(t, c);
+}
+
 /* Polls until a message is refused, with a line that names its sender. */
 static void await_refusal(struct transport *t, struct check *c, uint32_t kinds, int from)
 {
@@ -599,6 +627,7 @@ const struct transport_case transport_cases[] = {
     {"held_arrivals", held_arrivals},
     {"channels_apart", channels_apart},
     {"long_and_short", long_and_short},
+    {"long_behind_short", long_behind_short},
     {"too_long", too_long},
     {"counts", counts},
     {"buffer_reuse", buffer_reuse},
