@@ -21,7 +21,7 @@ check() { # ROOT; prints every violation
             may["tests"] = may["tools"] = may["cli"] " cli tests tools"
             # Where a vendor header may be used, besides tests and tools.
             place["mpi.h"] = place["nccl.h"] = place["infiniband/"] = place["rdma/"] = "transport"
-            place["cuda"] = "kernels/cuda transport/nccl.c"
+            place["cuda"] = "kernels/cuda transport/nccl"
             place["immintrin.h"] = place["x86intrin.h"] = place["cpuid.h"] = place["arm_neon.h"] = "kernels"
             place["pcre2.h"] = "model"
             place["xxhash.h"] = "model sparsity cli"

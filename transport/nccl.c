@@ -1,0 +1,466 @@
+/* The endpoint: bulk channels through NCCL, all others handed to the control as they are. */
+#include "transport/nccl.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "transport/nccl_boxes.h"
+
+struct nccl_transport {
+    struct transport base; /* first: a transport is its nccl_transport */
+    struct transport *control;
+    struct nccl_library lib;
+    int device;
+    uint8_t channel[TRANSPORT_KINDS];  /* of each kind */
+    int bulk[TRANSPORT_CHANNELS];      /* of each channel: which of the bulk channels it is, or -1 */
+    int greeting[TRANSPORT_CHANNELS];  /* of each bulk channel: the kind of notices about no message */
+    int n_bulk, n_boxes;
+    uint32_t kinds;                    /* of all bulk channels */
+    struct boxes *boxes;               /* [n_bulk, n_ranks] */
+    uint8_t *memory;                   /* of the GPU: every inbox's slots */
+    bool connected, failed;            /* failed: logged; every operation is ST_PEER, every link is aborted */
+};
+
+static struct nccl_transport *nccl_of(struct transport *t)
+{
+    return (struct nccl_transport *)t;
+}
+
+static bool is_bulk(const struct nccl_transport *e, int kind)
+{
+    return e->kinds >> kind & 1;
+}
+
+static struct boxes *boxes_of(const struct nccl_transport *e, int kind, int rank)
+{
+    return &e->boxes[e->bulk[e->channel[kind]] * e->base.n_ranks + rank];
+}
+
+/* The end: transfers under way stop here, so that the callers' memory is their own again. */
+static status fail(struct nccl_transport *e, status st)
+{
+    for (int i = 0; i < e->n_boxes; i++) {
+        nccl_link_abort(&e->boxes[i].out.link);
+        nccl_link_abort(&e->boxes[i].in.link);
+    }
+    e->failed = true;
+    return st;
+}
+
+/* What a message is refused for is its own; what else goes wrong is the end. */
+static status settle(struct nccl_transport *e, status st)
+{
+    return st == ST_PEER || st == ST_INTERNAL || st == ST_NOMEM ? fail(e, st) : st;
+}
+
+static bool on_device(const struct nccl_transport *e, const void *memory)
+{
+    struct cudaPointerAttributes attributes = {.type = cudaMemoryTypeUnregistered};
+    return e->device >= 0 && e->lib.cudaPointerGetAttributes(&attributes, memory) == cudaSuccess &&
+           (attributes.type == cudaMemoryTypeDevice || attributes.type == cudaMemoryTypeManaged);
+}
+
+/* A rank has said whether it has a GPU: then both join the two links between them. */
+static status greeted(struct nccl_transport *e, struct boxes *b, const struct notice *n, int from)
+{
+    if (b->in.greeted || n->size > 1) {
+        log_error("rank %d: a second or a strange greeting of its bulk channel", from);
+        return ST_FORMAT;
+    }
+    b->in.greeted = true;
+    if (!n->size || e->device < 0)
+        return ST_OK;
+    status st = nccl_link_open(&b->in.link, &e->lib, e->base.rank, from, false, &n->id);
+    return st ? st : nccl_link_open(&b->out.link, &e->lib, e->base.rank, from, true, &b->out.telling.notice.id);
+}
+
+static status take_notice(struct nccl_transport *e, const struct arrival *a)
+{
+    struct boxes *b = boxes_of(e, a->kind, a->from);
+    struct notice n;
+    if (a->size == sizeof n)
+        memcpy(&n, a->data, sizeof n);
+    if (a->size != sizeof n || n.magic != NOTICE_MAGIC || n.what < NOTICE_HELLO || n.what > NOTICE_GOODBYE) {
+        log_error("rank %d: %zu bytes of kind %d are no notice of a bulk message", a->from, a->size, a->kind);
+        return ST_FORMAT;
+    }
+    if (n.what == NOTICE_HELLO)
+        return greeted(e, b, &n, a->from);
+    if (n.what == NOTICE_MESSAGE)
+        return inbox_announced(&b->in, &n, a->from, a->kind);
+    if (n.what != NOTICE_GOODBYE)
+        return outbox_answered(&b->out, &n, a->from);
+    b->in.parted = true;
+    return ST_OK;
+}
+
+/* Takes the notices that have come, up to the first message of the control's own that is wanted. */
+static status read_control(struct nccl_transport *e, uint32_t kinds, struct arrival *a, bool *found)
+{
+    for (;;) {
+        status st = transport_poll(e->control, kinds | e->kinds, a, found);
+        if (st || !*found || !is_bulk(e, a->kind))
+            return st;
+        *found = false;
+        st = take_notice(e, a);
+        status released = transport_release(e->control, a);
+        if (st || released)
+            return released ? released : st;
+    }
+}
+
+static status advance(struct nccl_transport *e)
+{
+    status st = ST_OK;
+    for (int i = 0; i < e->n_boxes && st == ST_OK; i++) {
+        struct boxes *b = &e->boxes[i];
+        int peer = i % e->base.n_ranks;
+        st = outbox_advance(&b->out, e->control, peer);
+        if (st == ST_OK)
+            st = inbox_advance(&b->in, e->control, peer, peer == e->base.rank ? &b->out : NULL);
+    }
+    return st;
+}
+
+/* Everything that can go on without a wait. A message of the control's own, if one is wanted, is found in `a`. */
+static status progress(struct nccl_transport *e, uint32_t kinds, struct arrival *a, bool *found)
+{
+    *found = false;
+    status st = read_control(e, kinds & ~e->kinds, a, found);
+    return st ? st : advance(e);
+}
+
+/* ---- connect ---- */
+
+static status prepare_device(struct nccl_transport *e)
+{
+    size_t per_box = (size_t)TRANSPORT_SLOTS * TRANSPORT_SLOT;
+    void *memory = NULL;
+    status st = cuda_check(&e->lib, e->lib.cudaSetDevice(e->device), "cudaSetDevice", e->base.rank);
+    if (st == ST_OK)
+        st = cuda_check(&e->lib, e->lib.cudaMalloc(&memory, (size_t)e->n_boxes * per_box),
+                        "cudaMalloc", e->base.rank);
+    if (st)
+        return st;
+    e->memory = memory;
+    for (int i = 0; i < e->n_boxes; i++)
+        e->boxes[i].in.slots = e->memory + (size_t)i * per_box;
+    return ST_OK;
+}
+
+static status greet(struct nccl_transport *e, int bulk, int peer)
+{
+    struct boxes *b = &e->boxes[bulk * e->base.n_ranks + peer];
+    if (peer == e->base.rank) {
+        b->in.greeted = true;
+        if (e->device < 0)
+            return ST_OK;
+        status st = nccl_link_open(&b->in.link, &e->lib, peer, peer, false, NULL);
+        return st ? st : nccl_link_open(&b->out.link, &e->lib, peer, peer, true, NULL);
+    }
+    ncclResult_t result = e->device < 0 ? ncclSuccess : e->lib.ncclGetUniqueId(&b->out.telling.notice.id);
+    if (result != ncclSuccess) {
+        log_error("ncclGetUniqueId on rank %d failed: %s", e->base.rank, e->lib.ncclGetErrorString(result));
+        return ST_INTERNAL;
+    }
+    return tell(&b->out.telling, e->control, peer, e->greeting[bulk], NOTICE_HELLO, 0, e->device >= 0);
+}
+
+static bool all_joined(const struct nccl_transport *e)
+{
+    bool joined = true;
+    for (int i = 0; i < e->n_boxes; i++) {
+        const struct boxes *b = &e->boxes[i];
+        joined &= b->in.greeted && b->out.telling.told && b->in.link.state != LINK_JOINING &&
+                  b->out.link.state != LINK_JOINING;
+    }
+    return joined;
+}
+
+static status nccl_connect(struct transport *t)
+{
+    struct nccl_transport *e = nccl_of(t);
+    struct arrival a;
+    bool found;
+    status st = transport_connect(e->control);
+    if (st == ST_OK && e->device >= 0 && e->n_boxes)
+        st = prepare_device(e);
+    for (int i = 0; i < e->n_boxes && st == ST_OK; i++)
+        st = greet(e, i / t->n_ranks, i % t->n_ranks);
+    while (st == ST_OK && !all_joined(e))
+        st = progress(e, 0, &a, &found);
+    e->connected = st == ST_OK;
+    t->slot_bytes = e->control->slot_bytes;
+    return st ? fail(e, st) : ST_OK;
+}
+
+/* ---- messages ---- */
+
+static status nccl_register(struct transport *t, void *memory, size_t bytes)
+{
+    struct nccl_transport *e = nccl_of(t);
+    if (e->failed)
+        return ST_PEER;
+    return on_device(e, memory) ? ST_OK : transport_register(e->control, memory, bytes);
+}
+
+static status check_memory(struct nccl_transport *e, const void *memory, const char *what)
+{
+    if (on_device(e, memory))
+        return ST_OK;
+    log_error("nccl transport: %s on a bulk channel is not in GPU memory", what);
+    return ST_USAGE;
+}
+
+static status nccl_lend(struct transport *t, int from, int channel, void *memory, size_t bytes)
+{
+    struct nccl_transport *e = nccl_of(t);
+    if (e->failed)
+        return ST_PEER;
+    if (e->bulk[channel] < 0)
+        return transport_lend(e->control, from, channel, memory, bytes);
+    status st = check_memory(e, memory, "lent memory");
+    struct inbox *in = &e->boxes[e->bulk[channel] * t->n_ranks + from].in;
+    if (st == ST_OK) {
+        in->lent = memory;
+        in->lent_bytes = bytes;
+    }
+    return st;
+}
+
+static status nccl_post(struct transport *t, int to, int kind, const void *data, size_t size, struct send *s)
+{
+    struct nccl_transport *e = nccl_of(t);
+    if (e->failed)
+        return ST_PEER;
+    if (!is_bulk(e, kind))
+        return settle(e, transport_post(e->control, to, kind, data, size, s));
+    struct outbox *o = &boxes_of(e, kind, to)->out;
+    if (o->link.state == LINK_CLOSED) {
+        log_error("rank %d: no bulk messages from rank %d, one of them has no GPU", to, t->rank);
+        return ST_UNSUPPORTED;
+    }
+    status st = size ? check_memory(e, data, "a message") : ST_OK;
+    if (st)
+        return st;
+    atomic_store_explicit(&s->done, false, memory_order_relaxed);
+    s->data = data;
+    s->size = size;
+    s->from = t->rank;
+    s->to = to;
+    s->kind = kind;
+    s->next = NULL;
+    *o->last = s;
+    o->last = &s->next;
+    return settle(e, outbox_advance(o, e->control, to));
+}
+
+static status nccl_sent(struct transport *t, struct send *s, bool *done)
+{
+    struct nccl_transport *e = nccl_of(t);
+    struct arrival a;
+    bool found;
+    if (e->failed)
+        return ST_PEER;
+    status st = progress(e, 0, &a, &found);
+    if (st == ST_OK && !is_bulk(e, s->kind))
+        st = transport_sent(e->control, s, done);
+    else if (st == ST_OK)
+        *done = atomic_load_explicit(&s->done, memory_order_relaxed);
+    return settle(e, st);
+}
+
+static status nccl_poll(struct transport *t, uint32_t kinds, struct arrival *a, bool *found)
+{
+    struct nccl_transport *e = nccl_of(t);
+    if (e->failed)
+        return ST_PEER;
+    status st = progress(e, kinds, a, found);
+    for (int i = 0; i < e->n_boxes && st == ST_OK && !*found; i++)
+        st = inbox_look(&e->boxes[i].in, e->control, kinds, i % t->n_ranks, a, found);
+    return settle(e, st);
+}
+
+static status nccl_release(struct transport *t, struct arrival *a)
+{
+    struct nccl_transport *e = nccl_of(t);
+    if (e->failed)
+        return ST_PEER;
+    if (!is_bulk(e, a->kind))
+        return settle(e, transport_release(e->control, a));
+    inbox_release(a->handle[0], a);
+    return ST_OK;
+}
+
+/* ---- the end ---- */
+
+static void nccl_abandon(struct transport *t, const char *why)
+{
+    struct nccl_transport *e = nccl_of(t);
+    fail(e, ST_PEER);
+    transport_abandon(e->control, why);
+}
+
+/* Throws away every message that is there; one that is refused is gone as well. */
+static status discard(struct nccl_transport *e)
+{
+    struct arrival a;
+    bool found;
+    status st = progress(e, ~0u, &a, &found);
+    if (st == ST_OK && found)
+        st = transport_release(e->control, &a);
+    for (int i = 0; i < e->n_boxes && (st == ST_OK || st == ST_FORMAT); i++) {
+        struct inbox *in = &e->boxes[i].in;
+        do {
+            st = inbox_look(in, e->control, ~0u, i % e->base.n_ranks, &a, &found);
+            if (found)
+                inbox_release(in, &a);
+        } while (found);
+    }
+    return st == ST_FORMAT ? ST_OK : st;
+}
+
+/* Says goodbye where nothing is left to send; *over when all is said, sent and heard. */
+static status part(struct nccl_transport *e, bool *over)
+{
+    status st = ST_OK;
+    *over = true;
+    for (int i = 0; i < e->n_boxes && st == ST_OK; i++) {
+        struct boxes *b = &e->boxes[i];
+        int peer = i % e->base.n_ranks;
+        bool idle = !b->out.first && b->out.telling.told;
+        if (peer == e->base.rank)
+            b->in.parted = b->out.parted = idle;
+        if (idle && !b->out.parted) {
+            b->out.parted = true;
+            st = tell(&b->out.telling, e->control, peer, e->greeting[i / e->base.n_ranks], NOTICE_GOODBYE, 0, 0);
+        }
+        *over &= b->out.parted && b->out.telling.told && b->in.parted && b->in.telling.told;
+    }
+    return st;
+}
+
+static status leave(struct nccl_link *l, bool *over)
+{
+    status st = l->state == LINK_IDLE ? nccl_link_leave(l) : ST_OK;
+    *over &= l->state == LINK_CLOSED;
+    return st;
+}
+
+/* Nobody misses anything: all ranks have sent and received what there was, then all leave all links. */
+static status finish(struct nccl_transport *e)
+{
+    bool over = false;
+    status st = ST_OK;
+    for (int i = 0; i < e->n_boxes; i++)
+        e->boxes[i].in.held = 0; /* what the caller still holds is void */
+    while (st == ST_OK && !over) {
+        st = discard(e);
+        if (st == ST_OK)
+            st = part(e, &over);
+    }
+    for (over = false; st == ST_OK && !over;) {
+        over = true;
+        for (int i = 0; i < e->n_boxes && st == ST_OK; i++) {
+            st = leave(&e->boxes[i].out.link, &over);
+            if (st == ST_OK)
+                st = leave(&e->boxes[i].in.link, &over);
+        }
+        if (st == ST_OK)
+            st = discard(e);
+    }
+    return st;
+}
+
+static void nccl_free(struct nccl_transport *e)
+{
+    if (e->memory)
+        e->lib.cudaFree(e->memory);
+    nccl_library_close(&e->lib);
+    free(e->boxes);
+    free(e);
+}
+
+static void nccl_close(struct transport *t)
+{
+    struct nccl_transport *e = nccl_of(t);
+    struct transport *control = e->control;
+    if (e->connected && !e->failed) {
+        if (finish(e) != ST_OK) /* the others would wait for this one for ever */
+            nccl_abandon(t, "failed while closing its bulk channels");
+    }
+    nccl_free(e);
+    transport_close(control);
+}
+
+static const struct transport_ops nccl_ops = {
+    .name = "nccl",
+    .connect = nccl_connect,
+    .register_memory = nccl_register,
+    .lend = nccl_lend,
+    .post = nccl_post,
+    .sent = nccl_sent,
+    .poll = nccl_poll,
+    .release = nccl_release,
+    .abandon = nccl_abandon,
+    .close = nccl_close,
+};
+
+static status lay_out(struct nccl_transport *e, const struct transport_config *c, uint32_t channels)
+{
+    memcpy(e->channel, c->channel, sizeof e->channel);
+    for (int i = 0; i < TRANSPORT_CHANNELS; i++)
+        e->bulk[i] = -1;
+    for (int k = 0; k < TRANSPORT_KINDS; k++) {
+        int channel = c->channel[k];
+        if (!(channels >> channel & 1))
+            continue;
+        e->kinds |= 1u << k;
+        if (e->bulk[channel] < 0) {
+            e->greeting[e->n_bulk] = k;
+            e->bulk[channel] = e->n_bulk++;
+        }
+    }
+    e->n_boxes = e->n_bulk * e->base.n_ranks;
+    size_t bytes = (size_t)(e->n_boxes ? e->n_boxes : 1) * sizeof *e->boxes;
+    e->boxes = aligned_alloc(TRANSPORT_ALIGN, bytes);
+    if (!e->boxes) {
+        log_error("nccl transport: no memory for %d ranks", e->base.n_ranks);
+        return ST_NOMEM;
+    }
+    memset(e->boxes, 0, bytes);
+    for (int i = 0; i < e->n_boxes; i++) {
+        e->boxes[i].out.last = &e->boxes[i].out.first;
+        e->boxes[i].out.telling.told = e->boxes[i].in.telling.told = true;
+    }
+    return ST_OK;
+}
+
+status transport_nccl_open(const struct transport_config *c, const struct nccl_options *o, struct transport *control,
+                           struct transport **out)
+{
+    struct nccl_transport *e = calloc(1, sizeof *e);
+    if (!e) {
+        log_error("nccl transport: no memory");
+        return ST_NOMEM;
+    }
+    e->base = (struct transport){.ops = &nccl_ops, .rank = control->rank, .n_ranks = control->n_ranks};
+    e->control = control;
+    e->device = o->device;
+    status st = lay_out(e, c, o->channels);
+    if (st == ST_OK && o->device != NCCL_NO_DEVICE)
+        st = nccl_library_open(&e->lib, o->nccl, o->cuda, o->device);
+    if (st) {
+        nccl_free(e);
+        return st;
+    }
+    *out = &e->base;
+    return ST_OK;
+}
+
+bool transport_nccl_reaches(const struct transport *t, int rank)
+{
+    const struct nccl_transport *e = (const struct nccl_transport *)t;
+    return e->n_boxes && e->boxes[rank].out.link.state != LINK_CLOSED;
+}
