@@ -24,11 +24,11 @@ enum {
     SUM_LANES = 16,   /* sums over a vector run in this many lanes */
 };
 
-/* A product that may be cut over ranks is summed in segments of SUM_SEGMENT columns (base/dtype.h), each rounded to a
- * multiple of 2^-30 by adding and subtracting this: the last bit of an f64 near 1.5 * 2^22 is worth 2^-30. (A segment
- * of 2^21 or more, which would leave that binade, is such a multiple already: it was an f32.) f64 holds every multiple
- * of 2^-30 below 2^23, so while sums stay below 2^22 no addition rounds, and neither their order nor where the columns
- * are cut matters, as long as it is between segments. The grid costs at most 2^-31 per segment. */
+/* A product that may be cut over ranks is summed in segments of columns, each rounded to a multiple of 2^-30 by adding
+ * and subtracting this: the last bit of an f64 near 1.5 * 2^22 is worth 2^-30. (A segment of 2^21 or more, which would
+ * leave that binade, is such a multiple already: it was an f32.) f64 holds every multiple of 2^-30 below 2^23, so while
+ * sums stay below 2^22 no addition rounds, and neither their order nor where the columns are cut matters, as long as it
+ * is between segments. The grid costs at most 2^-31 per segment. */
 #define SEGMENT_GRID 0x1.8p22
 
 /* ---- weights ----------------------------------------------------------------------------------------------------
@@ -39,10 +39,11 @@ struct packed {
     int64_t rows, cols;
     int64_t groups;      /* ceil(rows / ROW_GROUP) */
     size_t group_bytes;
+    int64_t segment;     /* columns of a segment of matmul_partial; of quantised types a multiple of ACT_BLOCK */
     uint8_t *data;       /* groups * group_bytes, aligned to 64; owned by whoever made it (an arena) */
 };
 
-/* Fills in everything but `data`. `cols` is a multiple of dtype_block(type). */
+/* Fills in everything but `data`; segment is SUM_SEGMENT (base/dtype.h). `cols` is a multiple of dtype_block(type). */
 void packed_shape(struct packed *m, enum dtype type, int64_t rows, int64_t cols);
 /* Bytes that `data` needs. */
 size_t packed_bytes(const struct packed *m);

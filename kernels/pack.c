@@ -8,7 +8,8 @@ bool dtype_is_quantised(enum dtype type)
 
 void packed_shape(struct packed *m, enum dtype type, int64_t rows, int64_t cols)
 {
-    *m = (struct packed){.type = type, .rows = rows, .cols = cols, .groups = (rows + ROW_GROUP - 1) / ROW_GROUP};
+    *m = (struct packed){.type = type, .rows = rows, .cols = cols, .groups = (rows + ROW_GROUP - 1) / ROW_GROUP,
+                         .segment = SUM_SEGMENT};
     if (dtype_is_quantised(type)) {
         struct layout l = layout_of(type);
         size_t nb = (size_t)cols / ACT_BLOCK;

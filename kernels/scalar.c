@@ -140,8 +140,8 @@ static void matmul_partial(const struct packed *m, int64_t group_begin, int64_t 
     for (int64_t row = group_begin * ROW_GROUP; row < last_row(m, group_end); row++) {
         for (int64_t t = 0; t < n_tokens; t++) {
             double sum = 0;
-            for (int64_t c = 0; c < m->cols; c += SUM_SEGMENT) {
-                double s = (double)dot(m, row, a, t, c, c + SUM_SEGMENT < m->cols ? c + SUM_SEGMENT : m->cols);
+            for (int64_t c = 0; c < m->cols; c += m->segment) {
+                double s = (double)dot(m, row, a, t, c, c + m->segment < m->cols ? c + m->segment : m->cols);
                 sum += (s + SEGMENT_GRID) - SEGMENT_GRID;
             }
             y[t * y_stride + row] = sum;

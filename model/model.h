@@ -89,4 +89,9 @@ void model_free(struct model *m); /* NULL is fine */
  * projection run across the neurons and do not count. */
 int64_t model_neuron_unit(const struct model *m);
 
+/* Boundaries of shards of KV heads lie on multiples of this: so many KV heads, with the query heads that share them,
+ * that the columns of any layer's output projection which belong to them are whole blocks (32 columns as activations
+ * are quantised, 256 of a K type). n_kv_heads is a multiple of it; if it is n_kv_heads, the heads cannot be cut. */
+int64_t model_head_unit(const struct model *m);
+
 #endif

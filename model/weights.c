@@ -331,3 +331,15 @@ int64_t model_neuron_unit(const struct model *m)
     }
     return unit;
 }
+
+int64_t model_head_unit(const struct model *m)
+{
+    /* Blocks are powers of two, and so are the units: the largest is a multiple of the others. */
+    const int64_t columns = m->hp.n_heads / m->hp.n_kv_heads * m->hp.head_dim;
+    int64_t unit = 1;
+    for (int i = 0; i < m->hp.n_layers; i++) {
+        while (unit * columns % dtype_block(m->layers[i].o.type))
+            unit *= 2;
+    }
+    return unit;
+}

@@ -56,6 +56,25 @@ static status mismatch(const char *what, int64_t planned, int64_t found)
     return ST_MISMATCH;
 }
 
+static status check_heads(const struct plan *p, const struct plan_model *model)
+{
+    for (int l = 0; l < p->model.n_layers; l++) {
+        const struct plan_layer *layer = &p->layers[l];
+        if (!layer->heads_cut)
+            continue;
+        if (model->n_kv_heads && layer->heads[p->n_ranks] != model->n_kv_heads)
+            return mismatch("a number of KV heads of", layer->heads[p->n_ranks], model->n_kv_heads);
+        for (int r = 1; r < p->n_ranks; r++) {
+            if (!model->head_unit || layer->heads[r] % model->head_unit == 0)
+                continue;
+            log_error("plan: layer %d is cut at KV head %d, expected a multiple of %lld", l, layer->heads[r],
+                      (long long)model->head_unit);
+            return ST_MISMATCH;
+        }
+    }
+    return ST_OK;
+}
+
 /* Boundaries lie on units; sets may split them. */
 static status check_units(const struct plan *p, int64_t unit)
 {
@@ -95,7 +114,8 @@ status plan_check(const struct plan *p, const struct plan_model *model, int n_ra
                   (unsigned long long)model->file_hash);
         return ST_MISMATCH;
     }
-    return check_units(p, model->neuron_unit);
+    status st = check_units(p, model->neuron_unit);
+    return st != ST_OK ? st : check_heads(p, model);
 }
 
 int plan_neurons(const struct plan *p, int layer, int rank, const struct neuron_range **ranges)
@@ -120,9 +140,51 @@ void plan_set_down(struct plan *p, bool at_stage)
         p->layers[l].down_at_stage = at_stage;
 }
 
+const char *plan_residual_obstacle(const struct plan *p)
+{
+    for (int l = 0; l < p->model.n_layers; l++) {
+        if (p->layers[l].stage != p->layers[0].stage)
+            return "a plan of several stages";
+        if (p->layers[l].down_at_stage)
+            return "down projections on their stage";
+    }
+    return NULL;
+}
+
+status plan_set_residual(struct plan *p, bool all)
+{
+    const char *obstacle = all ? plan_residual_obstacle(p) : NULL;
+    if (obstacle) {
+        log_error("plan: the residual stream cannot be on all ranks with %s", obstacle);
+        return ST_USAGE;
+    }
+    p->residual_all = all;
+    return ST_OK;
+}
+
 bool plan_down_at_stage(const struct plan *p, int layer)
 {
     return p->layers[layer].down_at_stage;
+}
+
+void plan_heads(const struct plan *p, int layer, int rank, int64_t n_kv_heads, int64_t *begin, int64_t *end)
+{
+    const struct plan_layer *l = &p->layers[layer];
+    *begin = l->heads_cut ? l->heads[rank] : 0;
+    *end = l->heads_cut ? l->heads[rank + 1] : l->stage == rank ? n_kv_heads : 0;
+}
+
+bool plan_takes_part(const struct plan *p, int rank)
+{
+    if (p->rows_cut && p->rows[rank] < p->rows[rank + 1])
+        return true;
+    for (int l = 0; l < p->model.n_layers; l++) {
+        const struct plan_layer *layer = &p->layers[l];
+        if (layer->stage == rank || plan_n_neurons(p, l, rank) > 0 ||
+            (layer->heads_cut && layer->heads[rank] < layer->heads[rank + 1]))
+            return true;
+    }
+    return false;
 }
 
 void plan_stage(const struct plan *p, int rank, int *first, int *last)

@@ -1,13 +1,19 @@
 /* Which rank holds what. Pure data: made by hand, from options, or later by the solver; obeyed by everyone else.
  *
- * A plan says for each layer whose stage it is (norms, attention, KV cache: exactly one rank) and which of its FFN
- * neurons each rank holds. Neurons are cut at boundaries on whole neuron units, rank r having all from boundary r up to
- * boundary r + 1; or each rank has a set of its own, which may split units. While no unit is split, no plan changes a
- * result; of a plan that splits some the results are that plan's own: a neuron's activation is rounded in a block of
- * 32 together with those that its rank holds, and a rank's sum once for each unit that it has a part of.
+ * A plan says for each layer whose stage it is (its residual stream and norms: exactly one rank), and which of its KV
+ * heads and of its FFN neurons each rank holds. A KV head comes with the query heads that share it and with its cache.
+ *
+ * Heads are cut at boundaries on whole head units, rank r having all from boundary r up to boundary r + 1; uncut they
+ * are all the stage's. Neurons are cut at boundaries on whole neuron units; or each rank has a set of its own, which
+ * may split units. While no unit is split, no plan changes a result; of a plan that splits some the results are that plan's
+ * own: a neuron's activation is rounded in a block of 32 together with those that its rank holds, and a rank's sum once
+ * for each unit that it has a part of.
  *
  * The output matrix's rows, one for each word of the vocabulary, may be cut at boundaries too; uncut they belong to the
- * last layer's stage, as the final norm does. The token embedding belongs to the first layer's. */
+ * last layer's stage, as the final norm does. The token embedding belongs to the first layer's.
+ *
+ * The residual stream is at home on the stage, which asks the other ranks for their parts; or, in a plan of one stage,
+ * all ranks that hold anything have it, and send each other their parts. */
 #ifndef HEARTH_PLACEMENT_PLAN_H
 #define HEARTH_PLACEMENT_PLAN_H
 
@@ -26,6 +32,8 @@ struct plan_model {
     int64_t n_vocab;     /* rows of the output matrix; 0: not stated */
     int64_t neuron_unit; /* boundaries are multiples of this (model_neuron_unit), d_ff itself excepted; 0: not stated,
                           * of a plan written by hand */
+    int64_t n_kv_heads;  /* of a layer; 0: not stated */
+    int64_t head_unit;   /* boundaries of heads are multiples of this (model_head_unit); 0: not stated */
     uint64_t file_bytes; /* all parts of the model file; 0: not stated */
     uint64_t file_hash;  /* of header and sampled content; 0: not stated */
 };
@@ -39,6 +47,8 @@ struct plan_layer {
     int stage;           /* rank */
     bool sets;           /* each rank has a set of neurons; else they are cut at boundaries */
     bool down_at_stage;  /* see plan_down_at_stage */
+    bool heads_cut;      /* the KV heads are cut: */
+    int32_t heads[PLAN_MAX_RANKS + 1]; /* at these boundaries, n_ranks + 1 of them; the last is n_kv_heads */
     size_t first[PLAN_MAX_RANKS + 1]; /* rank r's neurons: the plan's ranges from first[r] up to first[r + 1] */
 };
 
@@ -50,22 +60,24 @@ struct plan {
     size_t n_ranges, ranges_cap;
     bool rows_cut;       /* the output matrix is cut: */
     int64_t rows[PLAN_MAX_RANKS + 1]; /* its row boundaries, n_ranks + 1 of them; the last is n_vocab */
+    bool residual_all;   /* every rank that takes part has the residual stream (plan_set_residual) */
 };
 
 enum plan_split { SPLIT_STAGES, SPLIT_SHARDS, SPLIT_BOTH, SPLIT_HOT };
 
 /* Makes a plan from options. stages: rank r holds a contiguous layer range and its whole FFN, in proportion to its
- * share. shards: rank 0 is every layer's stage, neurons and output rows are cut in proportion to the shares. both:
- * layers, neurons and rows cut. Layers, neuron units and groups of 16 rows are whole: the method of the largest
- * remainder (Hamilton) cuts them, the lower rank first among equals, so a rank with a tiny share may get none.
+ * share. shards: rank 0 is every layer's stage; heads, neurons and output rows are cut in proportion to the shares.
+ * both: layers, heads, neurons and rows cut. Layers, units of heads and neurons and groups of 16 rows are whole: the
+ * method of the largest remainder (Hamilton) cuts them, the lower rank first among equals, so a rank with a tiny share
+ * may get none. Heads that are a single unit stay with the stage.
  * `shares`: n_ranks positive weights, NULL for equal ones. ST_USAGE (logged) if a share is not positive, n_ranks is
  * out of [1, PLAN_MAX_RANKS] or the split is SPLIT_HOT, ST_UNSUPPORTED if the model has more than PLAN_MAX_LAYERS
  * layers, ST_NOMEM. */
 status plan_make(const struct plan_model *model, enum plan_split split, int n_ranks, const double *shares,
                  struct plan **out);
 
-/* SPLIT_HOT: layers and rows are cut as by SPLIT_BOTH; of each layer's neurons the hottest go to its stage, up to its
- * share, and the others to the other ranks in proportion to their shares. A lukewarm neuron goes where its neighbours
+/* SPLIT_HOT: layers, heads and rows are cut as by SPLIT_BOTH; of each layer's neurons the hottest go to its stage, up to
+ * its share, and the others to the other ranks in proportion to their shares. A lukewarm neuron goes where its neighbours
  * go, so that ranges stay few. fired[l] [d_ff] f32: the share of tokens for which each neuron of layer l fires.
  * ST_USAGE too (logged) if fired[l] is NULL or holds anything else. */
 status plan_make_hot(const struct plan_model *model, int n_ranks, const double *shares, const float *const *fired,
@@ -74,15 +86,21 @@ status plan_make_hot(const struct plan_model *model, int n_ranks, const double *
 /* Gives all down projections to the layers' stages, or back to the neurons' owners. */
 void plan_set_down(struct plan *p, bool at_stage);
 
+/* Gives the residual stream to all ranks that take part, or back to its home. ST_USAGE (logged, saying why) if the plan
+ * cannot have it on all: it has several stages, or down projections on their stage. */
+status plan_set_residual(struct plan *p, bool all);
+/* Why plan_set_residual would refuse `all`; NULL if it would not. */
+const char *plan_residual_obstacle(const struct plan *p);
+
 /* Reads a plan from JSON text (n bytes, not NUL-terminated) and checks it completely: every layer has one stage, stages
- * are contiguous in ascending layers, every neuron of a layer belongs to one rank, boundaries lie on neuron units (if
- * those are stated), row boundaries ascend from 0. `where` names the text in error lines, which say where in the JSON:
- * "layers[3].neurons[1]". ST_FORMAT, ST_NOMEM; plan_load also ST_IO. Bytes are hostile: no input crashes.
+ * are contiguous in ascending layers, every head and neuron of a layer belongs to one rank, boundaries lie on units (if
+ * those are stated), row boundaries ascend from 0, the residual stream is on all ranks only where that is possible.
+ * `where` names the text in error lines, which say where in the JSON: "layers[3].neurons[1]". ST_FORMAT, ST_NOMEM; plan_load also ST_IO. Bytes are hostile: no input crashes.
  * The format: docs/plans.md and placement/plan_json_read.c. */
 status plan_parse(const char *text, size_t n, const char *where, struct plan **out);
 status plan_load(const char *path, struct plan **out);
 
-/* Whether the plan fits this model and number of ranks, and its boundaries the model's neuron unit; what either side
+/* Whether the plan fits this model and number of ranks, and its boundaries the model's units; what either side
  * does not state is not compared. ST_MISMATCH (logged: expected, found) if not. */
 status plan_check(const struct plan *p, const struct plan_model *model, int n_ranks);
 
@@ -99,12 +117,17 @@ int64_t plan_n_neurons(const struct plan *p, int layer, int rank); /* how many n
  * their live activations instead of a partial sum. */
 bool plan_down_at_stage(const struct plan *p, int layer);
 
+/* [*begin, *end) of a layer's n_kv_heads KV heads that a rank holds. */
+void plan_heads(const struct plan *p, int layer, int rank, int64_t n_kv_heads, int64_t *begin, int64_t *end);
+
 /* [*first, *last) of the layers whose stage is `rank`; *first == *last if none. */
 void plan_stage(const struct plan *p, int rank, int *first, int *last);
 /* The rank of the stage after `rank`'s, or -1 if that is the last. `rank` has a stage. */
 int plan_next_stage(const struct plan *p, int rank);
 /* [*begin, *end) of the output matrix's n_vocab rows that `rank` holds. */
 void plan_rows(const struct plan *p, int rank, int64_t n_vocab, int64_t *begin, int64_t *end);
+/* Whether a rank holds anything: a stage, heads, neurons or rows. */
+bool plan_takes_part(const struct plan *p, int rank);
 /* The ranks of the first layer's stage and of the last layer's. */
 int plan_first_stage(const struct plan *p);
 int plan_last_stage(const struct plan *p);

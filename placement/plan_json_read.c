@@ -2,15 +2,18 @@
  *
  *   {"hearth_plan": 1,
  *    "model": {"architecture": "llama", "layers": 30, "d_ff": 1536,
- *              "neuron_unit": 32, "file_bytes": 98, "file_hash": "0123456789abcdef"},     these three may be left out
+ *              "neuron_unit": 32, "kv_heads": 3, "head_unit": 1,                     these five may be left out
+ *              "file_bytes": 98, "file_hash": "0123456789abcdef"},
  *    "ranks": 2,
- *    "layers": [{"from": 0, "to": 15, "stage": 0, "neurons": [0, 768, 1536]},
+ *    "layers": [{"from": 0, "to": 15, "stage": 0, "heads": [0, 2, 3], "neurons": [0, 768, 1536]},
  *               {"from": 15, "to": 30, "stage": 1, "down": "stage",
  *                "neurons": [[[0, 700], [900, 910]], [[700, 900], [910, 1536]]]}],
- *    "rows": [0, 512, 1000]}
+ *    "rows": [0, 512, 1000],
+ *    "residual": "home"}
  *
  * "layers" lists runs of equal layers, [from, to), in ascending order without a gap. "neurons" are the boundaries, or
- * for each rank its ranges [begin, end), ascending. "down" is "owners" unless it is "stage". "rows" may be left out.
+ * for each rank its ranges [begin, end), ascending. "heads" are boundaries too; left out, all are on the stage. "down"
+ * is "owners" unless it is "stage", "residual" is "home" unless it is "all". "rows" may be left out.
  * Unknown and repeated fields are refused: a misspelt one would otherwise be ignored. */
 #include "placement/plan.h"
 
@@ -60,8 +63,8 @@ static status get_hash(const struct place *at, const json_t *model, uint64_t *ou
 
 static status parse_model(const char *where, json_t *v, struct plan_model *out)
 {
-    static const char *const keys[] = {"architecture", "layers",     "d_ff", "neuron_unit",
-                                       "file_bytes",   "file_hash", NULL};
+    static const char *const keys[] = {"architecture", "layers",     "d_ff",      "neuron_unit",
+                                       "kv_heads",     "head_unit",  "file_bytes", "file_hash", NULL};
     struct place at = {where, "model."};
     int64_t n_layers = 0, file_bytes = 0;
     status st;
@@ -72,6 +75,8 @@ static status parse_model(const char *where, json_t *v, struct plan_model *out)
         (st = field_get_int(&at, v, "layers", 1, PLAN_MAX_LAYERS, &n_layers)) != ST_OK ||
         (st = field_get_int(&at, v, "d_ff", 1, INT32_MAX, &out->d_ff)) != ST_OK ||
         (st = field_get_optional_int(&at, v, "neuron_unit", 1, LARGEST, &out->neuron_unit)) != ST_OK ||
+        (st = field_get_optional_int(&at, v, "kv_heads", 1, INT32_MAX, &out->n_kv_heads)) != ST_OK ||
+        (st = field_get_optional_int(&at, v, "head_unit", 1, INT32_MAX, &out->head_unit)) != ST_OK ||
         (st = field_get_optional_int(&at, v, "file_bytes", 1, INT64_MAX, &file_bytes)) != ST_OK ||
         (st = get_hash(&at, v, &out->file_hash)) != ST_OK)
         return st;
@@ -80,28 +85,60 @@ static status parse_model(const char *where, json_t *v, struct plan_model *out)
     return ST_OK;
 }
 
-/* Boundaries: ascending from 0 to d_ff on multiples of the unit. */
-static status parse_cut(const struct place *at, const json_t *v, struct plan *p, struct plan_layer *layer)
+/* Boundaries: one more than ranks, ascending from 0; the last in [least, most], all others on multiples of the unit or
+ * equal to it. */
+static status get_bounds(const struct place *at, const char *key, const json_t *v, const struct plan *p, int64_t unit,
+                         int64_t least, int64_t most, int64_t bound[PLAN_MAX_RANKS + 1])
 {
-    int64_t d_ff = p->model.d_ff, unit = p->model.neuron_unit ? p->model.neuron_unit : 1, low = 0;
-    int64_t bound[PLAN_MAX_RANKS + 1];
-    size_t n = (size_t)p->n_ranks + 1;
+    const size_t n = (size_t)p->n_ranks + 1;
+    int64_t low = 0;
+    char name[32];
+    if (!json_is_array(v))
+        return field_refuse(at->where, "%s%s is %s, expected an array of boundaries", at->prefix, key,
+                            field_type_name(v));
     if (json_array_size(v) != n)
-        return field_refuse(at->where, "%sneurons has %zu boundaries, expected %zu (one more than ranks)", at->prefix,
+        return field_refuse(at->where, "%s%s has %zu boundaries, expected %zu (one more than ranks)", at->prefix, key,
                             json_array_size(v), n);
     for (size_t i = 0; i < n; i++) {
-        char name[32];
-        snprintf(name, sizeof name, "neurons[%zu]", i);
-        status st = field_check_int(at, name, json_array_get(v, i), i == n - 1 ? d_ff : low, i == 0 ? 0 : d_ff,
-                                   &bound[i]);
+        snprintf(name, sizeof name, "%s[%zu]", key, i);
+        status st = field_check_int(at, name, json_array_get(v, i), i == n - 1 && low < least ? least : low,
+                                   i == 0 ? 0 : most, &bound[i]);
         if (st != ST_OK)
             return st;
-        if (bound[i] % unit != 0 && bound[i] != d_ff)
-            return field_refuse(at->where, "%s%s is %" PRId64 ", expected a multiple of %" PRId64, at->prefix, name,
-                                bound[i], unit);
         low = bound[i];
     }
-    return ranges_cut(p, bound, layer->first);
+    for (size_t i = 0; i < n && unit; i++) {
+        if (bound[i] % unit != 0 && bound[i] != low)
+            return field_refuse(at->where, "%s%s[%zu] is %" PRId64 ", expected a multiple of %" PRId64, at->prefix, key,
+                                i, bound[i], unit);
+    }
+    return ST_OK;
+}
+
+static status parse_cut(const struct place *at, const json_t *v, struct plan *p, struct plan_layer *layer)
+{
+    const int64_t d_ff = p->model.d_ff;
+    int64_t bound[PLAN_MAX_RANKS + 1];
+    status st = get_bounds(at, "neurons", v, p, p->model.neuron_unit, d_ff, d_ff, bound);
+    return st != ST_OK ? st : ranges_cut(p, bound, layer->first);
+}
+
+/* The optional boundaries of KV heads; the first to be read say how many there are if the model does not. */
+static status parse_heads(const struct place *at, const json_t *v, struct plan *p, struct plan_layer *layer)
+{
+    struct plan_model *m = &p->model;
+    int64_t bound[PLAN_MAX_RANKS + 1];
+    if (!v)
+        return ST_OK;
+    status st = get_bounds(at, "heads", v, p, m->head_unit, m->n_kv_heads ? m->n_kv_heads : 1,
+                           m->n_kv_heads ? m->n_kv_heads : INT32_MAX, bound);
+    if (st != ST_OK)
+        return st;
+    layer->heads_cut = true;
+    for (int r = 0; r <= p->n_ranks; r++)
+        layer->heads[r] = (int32_t)bound[r];
+    m->n_kv_heads = bound[p->n_ranks];
+    return ST_OK;
 }
 
 /* The ranges of one rank: none empty, ascending. */
@@ -179,40 +216,38 @@ static status parse_neurons(const struct place *at, const json_t *v, struct plan
     return (json_is_array(json_array_get(v, 0)) ? parse_sets : parse_cut)(at, v, p, layer);
 }
 
-static status parse_down(const struct place *at, const json_t *v, bool *at_stage)
+/* A field that is one of two words, the first of them unless it is there. */
+static status parse_choice(const struct place *at, const char *key, const json_t *v, const char *first,
+                           const char *second, bool *is_second)
 {
     const char *text = json_string_value(v);
     if (!v)
         return ST_OK;
-    if (!text || (strcmp(text, "owners") != 0 && strcmp(text, "stage") != 0))
-        return field_refuse(at->where, "%sdown is %s%.64s, expected \"owners\" or \"stage\"", at->prefix,
-                            text ? "" : field_type_name(v), text ? text : "");
-    *at_stage = *text == 's';
+    if (!text || (strcmp(text, first) != 0 && strcmp(text, second) != 0))
+        return field_refuse(at->where, "%s%s is %s%.64s, expected \"%s\" or \"%s\"", at->prefix, key,
+                            text ? "" : field_type_name(v), text ? text : "", first, second);
+    *is_second = strcmp(text, second) == 0;
     return ST_OK;
 }
 
-/* The optional row boundaries of the output matrix: ascending from 0. */
+/* The optional row boundaries of the output matrix. */
 static status parse_rows(const struct place *at, const json_t *v, struct plan *p)
 {
-    size_t n = (size_t)p->n_ranks + 1;
-    int64_t low = 0;
     if (!v)
         return ST_OK;
-    if (!json_is_array(v) || json_array_size(v) != n)
-        return field_refuse(at->where, "rows is %s, expected an array of %zu boundaries (one more than ranks)",
-                            field_type_name(v), n);
-    for (size_t i = 0; i < n; i++) {
-        char name[32];
-        snprintf(name, sizeof name, "rows[%zu]", i);
-        status st = field_check_int(at, name, json_array_get(v, i), i == n - 1 && low == 0 ? 1 : low,
-                                    i == 0 ? 0 : LARGEST, &p->rows[i]);
-        if (st != ST_OK)
-            return st;
-        low = p->rows[i];
-    }
+    status st = get_bounds(at, "rows", v, p, 0, 1, LARGEST, p->rows);
+    if (st != ST_OK)
+        return st;
     p->rows_cut = true;
-    p->model.n_vocab = low;
+    p->model.n_vocab = p->rows[p->n_ranks];
     return ST_OK;
+}
+
+static status parse_residual(const struct place *at, const json_t *v, struct plan *p)
+{
+    status st = parse_choice(at, "residual", v, "home", "all", &p->residual_all);
+    const char *obstacle = st == ST_OK && p->residual_all ? plan_residual_obstacle(p) : NULL;
+    return obstacle ? field_refuse(at->where, "residual is \"all\", which cannot be with %s", obstacle) : st;
 }
 
 /* What has been read of "layers" so far. */
@@ -226,7 +261,7 @@ _Static_assert(PLAN_MAX_RANKS <= 64, "progress.stages is a bit mask of ranks");
 
 static status parse_run(const struct place *at, json_t *v, struct plan *p, struct progress *done)
 {
-    static const char *const keys[] = {"from", "to", "stage", "down", "neurons", NULL};
+    static const char *const keys[] = {"from", "to", "stage", "down", "heads", "neurons", NULL};
     int64_t from = 0, to = 0, stage = 0;
     struct plan_layer layer = {0};
     status st;
@@ -237,7 +272,8 @@ static status parse_run(const struct place *at, json_t *v, struct plan *p, struc
         (st = field_get_int(at, v, "from", done->next_layer, done->next_layer, &from)) != ST_OK ||
         (st = field_get_int(at, v, "to", from + 1, p->model.n_layers, &to)) != ST_OK ||
         (st = field_get_int(at, v, "stage", 0, p->n_ranks - 1, &stage)) != ST_OK ||
-        (st = parse_down(at, json_object_get(v, "down"), &layer.down_at_stage)) != ST_OK ||
+        (st = parse_choice(at, "down", json_object_get(v, "down"), "owners", "stage", &layer.down_at_stage)) != ST_OK ||
+        (st = parse_heads(at, json_object_get(v, "heads"), p, &layer)) != ST_OK ||
         (st = parse_neurons(at, json_object_get(v, "neurons"), p, &layer)) != ST_OK)
         return st;
     if (stage != done->stage && done->stages >> stage & 1)
@@ -273,7 +309,7 @@ static status parse_layers(const char *where, const json_t *v, struct plan *p)
 
 static status parse_plan(const char *where, json_t *root, struct plan *p)
 {
-    static const char *const keys[] = {"hearth_plan", "model", "ranks", "layers", "rows", NULL};
+    static const char *const keys[] = {"hearth_plan", "model", "ranks", "layers", "rows", "residual", NULL};
     struct place at = {where, ""};
     int64_t version, n_ranks = 0;
     status st;
@@ -290,8 +326,10 @@ static status parse_plan(const char *where, json_t *root, struct plan *p)
         log_error("%s: no memory for %d layers", where, p->model.n_layers);
         return ST_NOMEM;
     }
-    st = parse_layers(where, json_object_get(root, "layers"), p);
-    return st != ST_OK ? st : parse_rows(&at, json_object_get(root, "rows"), p);
+    if ((st = parse_layers(where, json_object_get(root, "layers"), p)) != ST_OK ||
+        (st = parse_rows(&at, json_object_get(root, "rows"), p)) != ST_OK)
+        return st;
+    return parse_residual(&at, json_object_get(root, "residual"), p);
 }
 
 static status load_error(const char *where, const json_error_t *e)

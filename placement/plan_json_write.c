@@ -14,6 +14,10 @@ static void print_model(FILE *f, const struct plan_model *m)
             m->n_layers, m->d_ff);
     if (m->neuron_unit)
         fprintf(f, ", \"neuron_unit\": %" PRId64, m->neuron_unit);
+    if (m->n_kv_heads)
+        fprintf(f, ", \"kv_heads\": %" PRId64, m->n_kv_heads);
+    if (m->head_unit)
+        fprintf(f, ", \"head_unit\": %" PRId64, m->head_unit);
     if (m->file_bytes)
         fprintf(f, ", \"file_bytes\": %" PRIu64, m->file_bytes);
     if (m->file_hash)
@@ -24,7 +28,8 @@ static void print_model(FILE *f, const struct plan_model *m)
 static bool layers_equal(const struct plan *p, int a, int b)
 {
     const struct plan_layer *x = &p->layers[a], *y = &p->layers[b];
-    if (x->stage != y->stage || x->sets != y->sets || x->down_at_stage != y->down_at_stage)
+    if (x->stage != y->stage || x->sets != y->sets || x->down_at_stage != y->down_at_stage ||
+        x->heads_cut != y->heads_cut || (x->heads_cut && memcmp(x->heads, y->heads, sizeof x->heads) != 0))
         return false;
     for (int r = 0; r < p->n_ranks; r++) {
         const struct neuron_range *in_x, *in_y;
@@ -59,11 +64,19 @@ static void print_sets(FILE *f, const struct plan *p, int layer)
     fputs("\n    ]", f);
 }
 
+static void print_heads(FILE *f, const struct plan *p, const struct plan_layer *layer)
+{
+    for (int r = 0; layer->heads_cut && r <= p->n_ranks; r++)
+        fprintf(f, "%s%d%s", r ? ", " : "\"heads\": [", layer->heads[r], r == p->n_ranks ? "], " : "");
+}
+
 static void print_run(FILE *f, const struct plan *p, int from, int to)
 {
     const struct plan_layer *layer = &p->layers[from];
-    fprintf(f, "    {\"from\": %d, \"to\": %d, \"stage\": %d, %s\"neurons\": ", from, to, layer->stage,
+    fprintf(f, "    {\"from\": %d, \"to\": %d, \"stage\": %d, %s", from, to, layer->stage,
             layer->down_at_stage ? "\"down\": \"stage\", " : "");
+    print_heads(f, p, layer);
+    fputs("\"neurons\": ", f);
     (layer->sets ? print_sets : print_cut)(f, p, from);
     fprintf(f, "}%s\n", to < p->model.n_layers ? "," : "");
 }
@@ -95,6 +108,8 @@ char *plan_format(const struct plan *p)
     }
     fputs("  ]", f);
     print_rows(f, p);
+    if (p->residual_all)
+        fputs(",\n  \"residual\": \"all\"", f);
     fputs("\n}\n", f);
     bool failed = ferror(f);
     if (fclose(f) != 0 || failed) {

@@ -68,6 +68,10 @@ static status check_makeable(const struct plan_model *m, int n_ranks)
                   "positive", m->n_layers, (long long)m->d_ff, (long long)m->neuron_unit, PLAN_MAX_LAYERS);
         return ST_UNSUPPORTED;
     }
+    if (m->n_kv_heads < 0 || m->n_kv_heads > INT32_MAX || m->head_unit < 0 || m->head_unit > INT32_MAX) {
+        log_error("plan: a model of %lld KV heads in units of %lld", (long long)m->n_kv_heads, (long long)m->head_unit);
+        return ST_UNSUPPORTED;
+    }
     return ST_OK;
 }
 
@@ -78,6 +82,22 @@ static void cut_neurons(const struct plan *p, enum plan_split split, int stage, 
     for (int r = 0; r <= p->n_ranks; r++) {
         int64_t all = r > stage ? m->d_ff : 0, cut = units[r] * m->neuron_unit;
         bound[r] = split == SPLIT_STAGES ? all : cut < m->d_ff ? cut : m->d_ff;
+    }
+}
+
+/* All layers' heads alike; a single unit is not given away. */
+static void fill_heads(struct plan *p, enum plan_split split, const double *shares)
+{
+    const struct plan_model *m = &p->model;
+    const int64_t n_units = m->head_unit ? m->n_kv_heads / m->head_unit : 0;
+    int64_t units[PLAN_MAX_RANKS + 1];
+    if (split == SPLIT_STAGES || p->n_ranks == 1 || n_units < 2)
+        return;
+    cut_by_shares(n_units, p->n_ranks, shares, units);
+    for (int l = 0; l < m->n_layers; l++) {
+        p->layers[l].heads_cut = true;
+        for (int r = 0; r <= p->n_ranks; r++)
+            p->layers[l].heads[r] = (int32_t)(units[r] * m->head_unit);
     }
 }
 
@@ -143,6 +163,7 @@ status plan_make(const struct plan_model *model, enum plan_split split, int n_ra
         plan_free(p);
         return st;
     }
+    fill_heads(p, split, normal);
     fill_rows(p, split, normal);
     *out = p;
     return ST_OK;

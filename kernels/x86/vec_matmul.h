@@ -217,7 +217,7 @@ INLINE void clear_sums(int n, vf *acc, vd *sum)
 INLINE void quantised_tile(enum dtype type, int n, const struct packed *m, int64_t g, const struct acts *a, int64_t t0,
                            struct product out)
 {
-    const int64_t nb = m->cols / ACT_BLOCK;
+    const int64_t nb = m->cols / ACT_BLOCK, segment = m->segment / ACT_BLOCK;
     const int8_t *x = a->codes + t0 * m->cols;
     const struct act_block *s = a->blocks + t0 * nb;
     struct supers supers = {vf_zero(), vf_zero()};
@@ -225,7 +225,7 @@ INLINE void quantised_tile(enum dtype type, int n, const struct packed *m, int64
     vd sum[TILE_TOKENS];
     clear_sums(n, acc, sum);
     for (int64_t b = 0; b < nb;) {
-        int64_t end = out.partial && b + SEGMENT_BLOCKS < nb ? b + SEGMENT_BLOCKS : nb;
+        int64_t end = out.partial && b + segment < nb ? b + segment : nb;
         for (; b < end; b++) {
             struct place p = layout_place(layout_of(type), m->data + (size_t)g * m->group_bytes, b);
             if (layout_of(type).k && b % SUPER_BLOCKS == 0)
@@ -255,7 +255,7 @@ INLINE void float_tile(enum dtype type, int n, const struct packed *m, int64_t g
     vd sum[TILE_TOKENS];
     clear_sums(n, acc, sum);
     for (int64_t c = 0; c < m->cols;) {
-        int64_t end = out.partial && c + SUM_SEGMENT < m->cols ? c + SUM_SEGMENT : m->cols;
+        int64_t end = out.partial && c + m->segment < m->cols ? c + m->segment : m->cols;
         for (; c < end; c++) {
             vf w = load_float(type, group + c * step);
             for (int t = 0; t < n; t++)

@@ -37,8 +37,8 @@ static void expect_same(const char *what, const char *name, const float *want, c
 static const int64_t some_rows[] = {1, 15, 16, 17, 48, 67};
 static const int64_t some_tokens[] = {1, 2, 3, 5, 8, 9, 17, 70};
 
-static void check_partial(const struct kernels *k, const struct packed *m, const struct acts *a, int64_t n_tokens,
-                          int64_t stride)
+static void check_segments(const struct kernels *k, const struct packed *m, const struct acts *a, int64_t n_tokens,
+                           int64_t stride)
 {
     size_t bytes = (size_t)(n_tokens * stride) * sizeof(double);
     double *want = guarded(bytes), *got = guarded(bytes);
@@ -51,6 +51,17 @@ static void check_partial(const struct kernels *k, const struct packed *m, const
     assert_true(guarded_intact(got, bytes));
     guarded_free(want);
     guarded_free(got);
+}
+
+/* In segments of the usual length, of one block, of three, and all in one. */
+static void check_partial(const struct kernels *k, struct packed m, const struct acts *a, int64_t n_tokens,
+                          int64_t stride)
+{
+    const int64_t segments[] = {SUM_SEGMENT, ACT_BLOCK, 3 * ACT_BLOCK, m.cols};
+    for (size_t i = 0; i < sizeof segments / sizeof *segments; i++) {
+        m.segment = segments[i];
+        check_segments(k, &m, a, n_tokens, stride);
+    }
 }
 
 static void check_matmul(const struct kernels *k, enum dtype type, int64_t rows, int64_t cols, int64_t n_tokens,
@@ -77,7 +88,7 @@ static void check_matmul(const struct kernels *k, enum dtype type, int64_t rows,
             k->matmul(&m, g, g + 1, &one, 1, split + t * stride, stride);
     }
     expect_same("one by one", k->name, want, split, n_tokens * stride);
-    check_partial(k, &m, &a, n_tokens, stride);
+    check_partial(k, m, &a, n_tokens, stride);
     assert_true(guarded_intact(got, bytes));
     assert_true(guarded_intact(m.data, packed_bytes(&m)));
 
@@ -143,11 +154,11 @@ static void reference_is_right(void **state)
     }
 }
 
-/* Where the columns of a product are cut changes no bit of the sum of its parts. */
-static void check_cuts(const struct kernels *k)
+/* Where the columns of a product are cut, between segments, changes no bit of the sum of its parts. */
+static void check_cuts_between(const struct kernels *k, int64_t segment)
 {
     enum { ROWS = 19, COLS = 1024, CUTS = 3 };
-    const int64_t cut[CUTS] = {256, 512, 768};
+    const int64_t cut[CUTS] = {segment == 512 ? 512 : 256, 512, segment == 512 ? 512 : 768};
     for (size_t i = 0; i < sizeof weight_types / sizeof *weight_types; i++) {
         enum dtype type = weight_types[i];
         struct rng r = {.state = type};
@@ -155,6 +166,7 @@ static void check_cuts(const struct kernels *k)
         struct acts a = make_acts(&r, 1, COLS, FILL_RANDOM);
         struct packed whole = make_packed(type, ROWS, COLS, weights);
         double want[ROWS], left[ROWS], right[ROWS];
+        whole.segment = segment;
         k->matmul_partial(&whole, 0, whole.groups, &a, 1, want, ROWS);
         for (int j = 0; j < CUTS; j++) {
             struct packed part[2];
@@ -162,6 +174,7 @@ static void check_cuts(const struct kernels *k)
             for (int p = 0; p < 2; p++) {
                 int64_t first = p ? cut[j] : 0;
                 packed_shape(&part[p], type, ROWS, p ? COLS - cut[j] : cut[j]);
+                part[p].segment = segment;
                 part[p].data = guarded(packed_bytes(&part[p]));
                 packed_fill(&part[p], 0, part[p].groups, weights + dtype_row_bytes(type, first),
                             dtype_row_bytes(type, COLS), NULL);
@@ -179,6 +192,13 @@ static void check_cuts(const struct kernels *k)
         free_acts(&a);
         free(weights);
     }
+}
+
+static void check_cuts(const struct kernels *k)
+{
+    check_cuts_between(k, 64);
+    check_cuts_between(k, SUM_SEGMENT);
+    check_cuts_between(k, 512);
 }
 
 static void cuts_change_nothing(void **state)

@@ -39,6 +39,18 @@ static void check_neurons(const struct plan *p, int layer)
     }
 }
 
+/* Each rank's heads follow those of the rank before. */
+static void check_heads(const struct plan *p, int layer)
+{
+    int64_t done = 0, begin, end;
+    for (int r = 0; r < p->n_ranks; r++) {
+        plan_heads(p, layer, r, p->model.n_kv_heads, &begin, &end);
+        require(begin <= end && (begin == end || begin == done));
+        done += end - begin;
+    }
+    require(done == p->model.n_kv_heads);
+}
+
 static void check(const struct plan *p)
 {
     const struct plan_model *m = &p->model;
@@ -46,6 +58,7 @@ static void check(const struct plan *p)
     require(p->n_ranks >= 1 && p->n_ranks <= PLAN_MAX_RANKS && m->n_layers >= 1 && m->n_layers <= PLAN_MAX_LAYERS);
     for (int l = 0; l < m->n_layers; l++) {
         check_neurons(p, l);
+        check_heads(p, l);
         require(p->layers[l].stage >= 0 && p->layers[l].stage < p->n_ranks);
     }
     for (int r = 0; r < p->n_ranks; r++) {
@@ -53,7 +66,8 @@ static void check(const struct plan *p)
         plan_stage(p, r, &first, &last);
         layers += last - first;
     }
-    require(layers == m->n_layers);
+    require(layers == m->n_layers && plan_takes_part(p, plan_first_stage(p)));
+    require(!p->residual_all || !plan_residual_obstacle(p));
     for (int r = plan_first_stage(p); r >= 0; r = plan_next_stage(p, r))
         require(++stages <= p->n_ranks);
 }

@@ -458,6 +458,27 @@ static void neuron_unit_is_the_largest_block(void **state)
     assert_int_equal(model_neuron_unit(&mixed), 256);
 }
 
+/* What keeps heads together: whole blocks of the output projection's columns. */
+static void head_unit_makes_whole_blocks(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t heads, kv_heads, head_dim;
+        enum dtype first, second;
+        int64_t unit;
+    } some[] = {
+        {9, 3, 64, DT_Q4_0, DT_Q4_1, 1},  {32, 32, 128, DT_Q4_0, DT_Q4_K, 2}, {32, 8, 128, DT_Q6_K, DT_Q4_K, 1},
+        {32, 32, 80, DT_Q8_0, DT_Q8_0, 2}, {32, 32, 80, DT_F16, DT_F32, 1},    {8, 4, 16, DT_F32, DT_Q5_0, 1},
+        {16, 8, 16, DT_Q2_K, DT_F32, 8},   {71, 1, 64, DT_Q4_0, DT_Q4_0, 1},
+    };
+    for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
+        struct layer_weights layers[2] = {{.o = {.type = some[i].first}}, {.o = {.type = some[i].second}}};
+        struct model m = {.hp = {.n_layers = 2, .n_heads = some[i].heads, .n_kv_heads = some[i].kv_heads,
+                                 .head_dim = some[i].head_dim}, .layers = layers};
+        assert_int_equal(model_head_unit(&m), some[i].unit);
+    }
+}
+
 static void load_with_rope(const struct recipe *r, double scale, double base, int64_t n_rot, int64_t window)
 {
     struct gguf_writer w;
@@ -806,6 +827,7 @@ int main(void)
         cmocka_unit_test(loads_falcon),
         cmocka_unit_test(loads_opt),
         cmocka_unit_test(neuron_unit_is_the_largest_block),
+        cmocka_unit_test(head_unit_makes_whole_blocks),
         cmocka_unit_test(reads_rope_and_window),
         cmocka_unit_test(refuses_unknown_architectures),
         cmocka_unit_test(refuses_missing_keys),

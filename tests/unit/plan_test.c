@@ -16,7 +16,8 @@
 #include "tests/unit/alloc_fail.h"
 
 static const struct plan_model small = {.architecture = "llama", .n_layers = 30, .d_ff = 1536, .n_vocab = 1000,
-                                        .neuron_unit = 32, .file_bytes = 98765, .file_hash = 0x0123456789abcdef};
+                                        .neuron_unit = 32, .n_kv_heads = 8, .head_unit = 2,
+                                        .file_bytes = 98765, .file_hash = 0x0123456789abcdef};
 
 static struct plan *make(const struct plan_model *m, enum plan_split split, int n, const double *shares)
 {
@@ -62,10 +63,24 @@ static void assert_stage(const struct plan *p, int rank, int first, int last)
         assert_int_equal(a, first);
 }
 
+/* Rank r holds KV heads [expected[r], expected[r + 1]). */
+static void assert_heads(const struct plan *p, int layer, const int64_t *expected)
+{
+    for (int r = 0; r < p->n_ranks; r++) {
+        int64_t begin = -1, end = -1;
+        plan_heads(p, layer, r, 8, &begin, &end);
+        assert_int_equal(end - begin, expected[r + 1] - expected[r]);
+        if (begin < end)
+            assert_int_equal(begin, expected[r]);
+    }
+}
+
 static void stages_cut_layers(void **state)
 {
     (void)state;
     struct plan *p = make(&small, SPLIT_STAGES, 3, (const double[]){3, 1, 2});
+    assert_heads(p, 14, (const int64_t[]){0, 8, 8, 8});
+    assert_heads(p, 15, (const int64_t[]){0, 0, 8, 8});
     assert_stage(p, 0, 0, 15);
     assert_stage(p, 1, 15, 20);
     assert_stage(p, 2, 20, 30);
@@ -87,8 +102,10 @@ static void shards_cut_neurons(void **state)
     struct plan *p = make(&small, SPLIT_SHARDS, 2, (const double[]){3, 1});
     assert_stage(p, 0, 0, 30);
     assert_stage(p, 1, 0, 0);
-    for (int l = 0; l < 30; l++)
+    for (int l = 0; l < 30; l++) {
         assert_bounds(p, l, (const int64_t[]){0, 1152, 1536});
+        assert_heads(p, l, (const int64_t[]){0, 6, 8});
+    }
     assert_int_equal(plan_last_stage(p), 0);
     assert_int_equal(plan_next_stage(p, 0), -1);
     assert_int_equal(plan_next_stage(p, 1), -1);
@@ -112,6 +129,66 @@ static void assert_rows(const struct plan *p, int rank, int64_t begin, int64_t e
     plan_rows(p, rank, 1000, &b, &e);
     assert_int_equal(b, begin);
     assert_int_equal(e, end);
+}
+
+/* Units of heads are whole: who gets none has none. A single unit stays on the stage. */
+static void heads_are_cut_in_units(void **state)
+{
+    (void)state;
+    struct plan *p = make(&small, SPLIT_BOTH, 5, (const double[]){1, 1, 2, 1, 1});
+    for (int l = 0; l < 30; l++)
+        assert_heads(p, l, (const int64_t[]){0, 2, 4, 6, 8, 8});
+    plan_free(p);
+    struct plan_model m = small;
+    m.head_unit = 8;
+    p = make(&m, SPLIT_BOTH, 2, (const double[]){1, 2});
+    assert_heads(p, 9, (const int64_t[]){0, 8, 8});
+    assert_heads(p, 10, (const int64_t[]){0, 0, 8});
+    assert_false(p->layers[0].heads_cut);
+    plan_free(p);
+}
+
+static void assert_residual_refused(struct plan *p, const char *says)
+{
+    struct log_catcher catcher;
+    log_catch(&catcher);
+    status st = plan_set_residual(p, true);
+    log_catch(NULL);
+    assert_int_equal(st, ST_USAGE);
+    assert_non_null(strstr(catcher.first_error, says));
+    assert_false(p->residual_all);
+}
+
+static void residual_stream_is_on_all_of_one_stage(void **state)
+{
+    (void)state;
+    struct plan *p = make(&small, SPLIT_SHARDS, 2, NULL);
+    assert_int_equal(plan_set_residual(p, true), ST_OK);
+    assert_true(p->residual_all);
+    assert_int_equal(plan_set_residual(p, false), ST_OK);
+    plan_set_down(p, true);
+    assert_residual_refused(p, "down projections on their stage");
+    plan_free(p);
+    p = make(&small, SPLIT_BOTH, 2, NULL);
+    assert_residual_refused(p, "several stages");
+    plan_free(p);
+}
+
+static void ranks_that_hold_anything_take_part(void **state)
+{
+    (void)state;
+    struct plan *p = make(&small, SPLIT_SHARDS, 3, (const double[]){1, 1, 1e-300});
+    assert_true(plan_takes_part(p, 0) && plan_takes_part(p, 1));
+    assert_false(plan_takes_part(p, 2));
+    p->rows[2] -= 16;
+    assert_true(plan_takes_part(p, 2));
+    p->rows[2] += 16;
+    p->layers[29].heads[2] = 6;
+    assert_true(plan_takes_part(p, 2));
+    plan_free(p);
+    p = make(&small, SPLIT_STAGES, 2, NULL);
+    assert_true(plan_takes_part(p, 0) && plan_takes_part(p, 1));
+    plan_free(p);
 }
 
 /* The output matrix is cut where neurons are; uncut it belongs to the last stage. */
@@ -213,6 +290,9 @@ static void assert_plans_equal(const struct plan *a, const struct plan *b)
     assert_int_equal(a->model.d_ff, b->model.d_ff);
     assert_int_equal(a->model.neuron_unit, b->model.neuron_unit);
     assert_true(a->model.file_bytes == b->model.file_bytes && a->model.file_hash == b->model.file_hash);
+    assert_int_equal(a->model.n_kv_heads, b->model.n_kv_heads);
+    assert_int_equal(a->model.head_unit, b->model.head_unit);
+    assert_int_equal(a->residual_all, b->residual_all);
     assert_int_equal(a->n_ranks, b->n_ranks);
     assert_int_equal(a->rows_cut, b->rows_cut);
     for (int r = 0; a->rows_cut && r <= a->n_ranks; r++)
@@ -220,6 +300,8 @@ static void assert_plans_equal(const struct plan *a, const struct plan *b)
     for (int l = 0; l < a->model.n_layers; l++) {
         assert_int_equal(a->layers[l].stage, b->layers[l].stage);
         assert_same_neurons(a, b, l);
+        assert_int_equal(a->layers[l].heads_cut, b->layers[l].heads_cut);
+        assert_memory_equal(a->layers[l].heads, b->layers[l].heads, sizeof a->layers[l].heads);
     }
 }
 
@@ -230,6 +312,7 @@ static void formatted_plans_read_back(void **state)
     for (int i = 0; i < 3; i++) {
         for (int n = 1; n <= PLAN_MAX_RANKS; n += 9) {
             struct plan *p = make(&small, splits[i], n, NULL), *q = NULL;
+            p->residual_all = splits[i] == SPLIT_SHARDS;
             char *text = plan_format(p);
             assert_non_null(text);
             assert_int_equal(plan_parse(text, strlen(text), "test", &q), ST_OK);
@@ -249,10 +332,10 @@ static void format_is_what_people_write(void **state)
     assert_string_equal(text,
         "{\n  \"hearth_plan\": 1,\n"
         "  \"model\": {\"architecture\": \"llama\", \"layers\": 30, \"d_ff\": 1536, \"neuron_unit\": 32, "
-        "\"file_bytes\": 98765, \"file_hash\": \"0123456789abcdef\"},\n"
+        "\"kv_heads\": 8, \"head_unit\": 2, \"file_bytes\": 98765, \"file_hash\": \"0123456789abcdef\"},\n"
         "  \"ranks\": 2,\n  \"layers\": [\n"
-        "    {\"from\": 0, \"to\": 15, \"stage\": 0, \"neurons\": [0, 768, 1536]},\n"
-        "    {\"from\": 15, \"to\": 30, \"stage\": 1, \"neurons\": [0, 768, 1536]}\n"
+        "    {\"from\": 0, \"to\": 15, \"stage\": 0, \"heads\": [0, 4, 8], \"neurons\": [0, 768, 1536]},\n"
+        "    {\"from\": 15, \"to\": 30, \"stage\": 1, \"heads\": [0, 4, 8], \"neurons\": [0, 768, 1536]}\n"
         "  ],\n  \"rows\": [0, 512, 1000]\n}\n");
     free(text);
     plan_free(p);
@@ -262,6 +345,7 @@ static void format_is_what_people_write(void **state)
 #define HEAD "{\"hearth_plan\":1," MODEL ",\"ranks\":2,\"layers\":["
 #define RUN(from, to, stage, neurons) "{\"from\":" #from ",\"to\":" #to ",\"stage\":" #stage ",\"neurons\":" neurons "}"
 #define CUT "[0,32,96]"
+#define HEADS(heads) "{\"from\":0,\"to\":4,\"stage\":0,\"heads\":" heads ",\"neurons\":" CUT "}"
 
 /* A plan by hand: optional fields left out, stages in any order of ranks, a rank without neurons. */
 static void hand_written_plan_is_read(void **state)
@@ -272,6 +356,8 @@ static void hand_written_plan_is_read(void **state)
     struct plan *p = NULL;
     assert_int_equal(plan_parse(text, sizeof text - 1, "test", &p), ST_OK);
     assert_int_equal(p->model.neuron_unit, 0);
+    assert_int_equal(p->model.n_kv_heads, 0);
+    assert_heads(p, 0, (const int64_t[]){0, 0, 8});
     assert_true(p->model.file_bytes == 0 && p->model.file_hash == 0);
     assert_stage(p, 1, 0, 1);
     assert_stage(p, 0, 1, 4);
@@ -287,6 +373,22 @@ static void hand_written_plan_is_read(void **state)
     free(again);
     plan_free(p);
     plan_free(q);
+}
+
+/* Heads without their number in the model; some layers leave them out. */
+static void hand_written_heads_are_read(void **state)
+{
+    (void)state;
+    static const char text[] = "{\"hearth_plan\":1,\"ranks\":2," MODEL ",\"layers\":["
+        "{\"from\":0,\"to\":2,\"stage\":0,\"heads\":[0,0,5],\"neurons\":" CUT "}," RUN(2, 4, 0, CUT) "],"
+        "\"residual\":\"all\"}";
+    struct plan *p = NULL;
+    assert_int_equal(plan_parse(text, sizeof text - 1, "test", &p), ST_OK);
+    assert_int_equal(p->model.n_kv_heads, 5);
+    assert_true(p->layers[0].heads_cut && !p->layers[3].heads_cut && p->residual_all);
+    assert_heads(p, 1, (const int64_t[]){0, 0, 5});
+    assert_heads(p, 2, (const int64_t[]){0, 8, 8});
+    plan_free(p);
 }
 
 static void assert_text_refused(const char *text, const char *says)
@@ -368,11 +470,28 @@ static void bad_texts_are_refused_by_place(void **state)
         {HEAD RUN(0, 4, 0, "[0,-32,96]") "]}", "layers[0].neurons[1] is -32, expected 0 to 96"},
         {HEAD RUN(0, 4, 0, "[0,33,96]") "]}", "layers[0].neurons[1] is 33, expected a multiple of 32"},
         {HEAD RUN(0, 4, 0, "[0,\"32\",96]") "]}", "layers[0].neurons[1] is a string, expected an integer"},
-        {HEAD RUN(0, 4, 0, CUT) "],\"rows\":7}", "rows is an integer, expected an array of 3 boundaries"},
-        {HEAD RUN(0, 4, 0, CUT) "],\"rows\":[0,64]}", "expected an array of 3 boundaries"},
+        {HEAD RUN(0, 4, 0, CUT) "],\"rows\":7}", "rows is an integer, expected an array of boundaries"},
+        {HEAD RUN(0, 4, 0, CUT) "],\"rows\":[0,64]}", "rows has 2 boundaries, expected 3"},
         {HEAD RUN(0, 4, 0, CUT) "],\"rows\":[1,64,128]}", "rows[0] is 1, expected 0"},
         {HEAD RUN(0, 4, 0, CUT) "],\"rows\":[0,64,32]}", "rows[2] is 32, expected 64 to "},
         {HEAD RUN(0, 4, 0, CUT) "],\"rows\":[0,0,0]}", "rows[2] is 0, expected 1 to "},
+        {HEAD HEADS("3") "]}", "layers[0].heads is an integer, expected an array"},
+        {HEAD HEADS("[0,3]") "]}", "layers[0].heads has 2 boundaries, expected 3"},
+        {HEAD HEADS("[0,0,0]") "]}", "layers[0].heads[2] is 0, expected 1 to "},
+        {HEAD HEADS("[0,3,2]") "]}", "layers[0].heads[2] is 2, expected 3 to "},
+        {HEAD HEADS("[1,2,3]") "]}", "layers[0].heads[0] is 1, expected 0"},
+        {HEAD HEADS("[0,2,99999999999]") "]}", "layers[0].heads[2] is 99999999999"},
+        {HEAD "{\"from\":0,\"to\":2,\"stage\":0,\"heads\":[0,1,3],\"neurons\":" CUT "},"
+         "{\"from\":2,\"to\":4,\"stage\":0,\"heads\":[0,1,4],\"neurons\":" CUT "}]}",
+         "layers[1].heads[2] is 4, expected 3"},
+        {HEAD RUN(0, 4, 0, CUT) "],\"residual\":1}", "residual is an integer, expected \"home\" or \"all\""},
+        {HEAD RUN(0, 4, 0, CUT) "],\"residual\":\"both\"}", "residual is both, expected"},
+        {HEAD RUN(0, 2, 0, CUT) "," RUN(2, 4, 1, CUT) "],\"residual\":\"all\"}", "with a plan of several stages"},
+        {HEAD "{\"from\":0,\"to\":4,\"stage\":0,\"down\":\"stage\",\"neurons\":" CUT "}],\"residual\":\"all\"}",
+         "with down projections on their stage"},
+        {"{\"hearth_plan\":1,\"model\":{\"architecture\":\"a\",\"layers\":4,\"d_ff\":96,\"kv_heads\":6,"
+         "\"head_unit\":2},"
+         "\"ranks\":2,\"layers\":[" HEADS("[0,3,6]") "]}", "layers[0].heads[1] is 3, expected a multiple of 2"},
         {HEAD RUN(0, 4, 0, CUT) "]} x", "line 1"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
@@ -414,6 +533,12 @@ static void plan_of_another_model_is_a_mismatch(void **state)
     m = small;
     m.d_ff = 1504;
     refuses_model(p, m, 2, "1536, found 1504");
+    m = small;
+    m.n_kv_heads = 7;
+    refuses_model(p, m, 2, "KV heads of 8, found 7");
+    m = small;
+    m.head_unit = 8;
+    refuses_model(p, m, 2, "layer 0 is cut at KV head 4, expected a multiple of 8");
     m = small;
     m.n_vocab = 999;
     refuses_model(p, m, 2, "vocabulary of 1000, found 999");
@@ -522,6 +647,9 @@ int main(void)
         cmocka_unit_test(stages_cut_layers),
         cmocka_unit_test(shards_cut_neurons),
         cmocka_unit_test(both_cuts_both),
+        cmocka_unit_test(heads_are_cut_in_units),
+        cmocka_unit_test(residual_stream_is_on_all_of_one_stage),
+        cmocka_unit_test(ranks_that_hold_anything_take_part),
         cmocka_unit_test(rows_are_cut_with_neurons),
         cmocka_unit_test(cuts_are_exact_and_fair),
         cmocka_unit_test(tiny_and_huge_shares_work),
@@ -529,6 +657,7 @@ int main(void)
         cmocka_unit_test(formatted_plans_read_back),
         cmocka_unit_test(format_is_what_people_write),
         cmocka_unit_test(hand_written_plan_is_read),
+        cmocka_unit_test(hand_written_heads_are_read),
         cmocka_unit_test(bad_texts_are_refused_by_place),
         cmocka_unit_test(deep_text_is_refused),
         cmocka_unit_test(plan_of_another_model_is_a_mismatch),
