@@ -19,6 +19,7 @@ struct cluster_options {
     const char *plan;     /* path of a plan, NULL: made from split and shares */
     int split;            /* enum plan_split, or -1: unset */
     bool down_at_stage;   /* the down projections lie on their layers' stages */
+    int residual;         /* 1: on all ranks, 0: on its home, -1: on all where the plan can be so */
     const char *shares;   /* "3,1,...": a positive weight for each rank, NULL: equal ones */
     int ranks;            /* in-process ranks, 1 unless --ranks; ignored under mpirun */
     int threads;          /* per rank, 0: all that this rank may use */

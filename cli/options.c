@@ -16,10 +16,10 @@
 enum { EXIT_USAGE = 2 };
 
 enum key { KEY_PLAN = 256, KEY_SPLIT, KEY_SHARES, KEY_RANKS, KEY_RAM_BUDGET, KEY_KERNELS, KEY_SPARSE, KEY_PREDICTOR,
-           KEY_SKIP, KEY_ACTIVATION, KEY_NEURONS, KEY_DOWN, KEY_TEMP, KEY_TOP_K,
+           KEY_SKIP, KEY_ACTIVATION, KEY_NEURONS, KEY_DOWN, KEY_RESIDUAL, KEY_TEMP, KEY_TOP_K,
            KEY_TOP_P, KEY_MIN_P, KEY_REPEAT_PENALTY, KEY_REPEAT_LAST };
 
-const struct cluster_options cluster_defaults = {.split = -1, .ranks = 1, .n_batch = 256};
+const struct cluster_options cluster_defaults = {.split = -1, .residual = -1, .ranks = 1, .n_batch = 256};
 
 const struct sampler_params sampling_defaults = {
     .temperature = 0.8f, .top_k = 40, .top_p = 0.95f, .min_p = 0.05f, .repeat_penalty = 1.0f, .repeat_last = 64,
@@ -129,12 +129,15 @@ static const struct argp_option cluster_options[] = {
     {NULL, 0, NULL, 0, "Ranks:", 3},
     {"ranks", KEY_RANKS, "N", 0, "without mpirun: run N ranks in this process", 3},
     {"split", KEY_SPLIT, "HOW", 0,
-     "stages: whole layers on each rank; shards: every layer's neurons over all ranks; both; hot: both, "
+     "stages: whole layers on each rank; shards: every layer's heads and neurons over all ranks; both; hot: both, "
      "with the neurons that fire often on their layer's stage (default: shards)", 3},
     {"shares", KEY_SHARES, "A,B,...", 0, "how much each rank takes, e.g. 3,1 (default: all the same)", 3},
     {"down", KEY_DOWN, "WHERE", 0,
      "down projections: owners, with the other rows of their neurons (default), or all on their layer's stage", 3},
-    {"plan", KEY_PLAN, "FILE", 0, "obey this plan instead of --split, --shares and --down", 3},
+    {"residual", KEY_RESIDUAL, "WHERE", 0,
+     "residual stream: all ranks have it and send each other their parts, or its home asks for them (default: all, "
+     "where one rank is the stage of all layers)", 3},
+    {"plan", KEY_PLAN, "FILE", 0, "obey this plan instead of --split, --shares, --down and --residual", 3},
     {"ram-budget", KEY_RAM_BUDGET, "SIZE", 0, "refuse to start if a rank needs more memory, e.g. 8G", 3},
     {0},
 };
@@ -156,8 +159,9 @@ static error_t check_cluster(struct argp_state *state, const struct cluster_opti
 {
     if (!o->model)
         return option_wrong(state, "no model given (-m FILE)");
-    if (o->plan && (o->split >= 0 || o->shares || o->down_at_stage))
-        return option_wrong(state, "--plan stands instead of --split, --shares and --down: give one or the other");
+    if (o->plan && (o->split >= 0 || o->shares || o->down_at_stage || o->residual >= 0))
+        return option_wrong(state, "--plan stands instead of --split, --shares, --down and --residual: give one or the "
+                                   "other");
     return 0;
 }
 
@@ -212,6 +216,11 @@ static error_t parse_cluster(int key, char *arg, struct argp_state *state)
         o->down_at_stage = strcmp(arg, "stage") == 0;
         if (!o->down_at_stage && strcmp(arg, "owners") != 0)
             e = option_wrong(state, "--down takes owners or stage, not '%s'", arg);
+        break;
+    case KEY_RESIDUAL:
+        o->residual = strcmp(arg, "all") == 0;
+        if (!o->residual && strcmp(arg, "home") != 0)
+            e = option_wrong(state, "--residual takes home or all, not '%s'", arg);
         break;
     case KEY_SHARES:
         o->shares = arg;

@@ -65,6 +65,7 @@ struct heat {
 struct holding {
     int first, last;          /* its stage */
     int64_t neurons, rows;
+    int64_t kv_heads;         /* of all layers */
     int ranges;               /* of neurons */
     struct heat stage, shard; /* of its neurons in layers of its stage, and in others' */
     double all_live;          /* of all ranks' neurons */
@@ -72,11 +73,15 @@ struct holding {
 };
 
 /* Adds a layer's neurons to what a rank holds. fired [d_ff]: NULL if nobody has counted. */
-static void add_layer(const struct plan *p, int layer, int rank, const float *fired, struct holding *h)
+static void add_layer(const struct plan *p, int layer, int rank, int64_t n_kv_heads, const float *fired,
+                      struct holding *h)
 {
     const struct neuron_range *ranges;
     struct heat *heat = p->layers[layer].stage == rank ? &h->stage : &h->shard;
     int n = plan_neurons(p, layer, rank, &ranges);
+    int64_t first_head, end_head;
+    plan_heads(p, layer, rank, n_kv_heads, &first_head, &end_head);
+    h->kv_heads += end_head - first_head;
     h->ranges += n;
     h->neurons += plan_n_neurons(p, layer, rank);
     heat->neurons += (double)plan_n_neurons(p, layer, rank);
@@ -97,7 +102,7 @@ static status rank_holds(const struct worker_options *w, int rank, struct holdin
     plan_rows(p, rank, w->model->hp.n_vocab, &begin, &end);
     h->rows = end - begin;
     for (int l = 0; l < p->model.n_layers; l++)
-        add_layer(p, l, rank, w->neurons ? w->neurons->layers[l].fired : NULL, h);
+        add_layer(p, l, rank, w->model->hp.n_kv_heads, w->neurons ? w->neurons->layers[l].fired : NULL, h);
     return worker_memory(w, rank, &h->need);
 }
 
@@ -113,9 +118,9 @@ static void print_line(int rank, const struct worker_options *w, const struct ho
     stage_text(h, "layers %d to %d", stage, sizeof stage);
     if (h->all_live > 0)
         snprintf(heat, sizeof heat, " with %.1f %% of what fires", 100 * (h->stage.live + h->shard.live) / h->all_live);
-    log_info("rank %d: stage of %s, %lld neurons%s, %.1f MiB (weights %.1f, KV cache of %u tokens %.1f, buffers %.1f)",
-             rank, stage, (long long)h->neurons, heat, mib(h->need.total), mib(h->need.weights), w->n_ctx,
-             mib(h->need.kv), mib(h->need.buffers));
+    log_info("rank %d: stage of %s, %lld KV heads, %lld neurons%s, %.1f MiB (weights %.1f, KV cache of %u tokens %.1f, "
+             "buffers %.1f)", rank, stage, (long long)h->kv_heads, (long long)h->neurons, heat, mib(h->need.total),
+             mib(h->need.weights), w->n_ctx, mib(h->need.kv), mib(h->need.buffers));
 }
 
 static json_t *percent(double part, double whole)
@@ -134,9 +139,9 @@ static json_t *table_row(int rank, const struct plan *p, const struct holding *h
     char stage[48];
     const double all = (double)p->model.n_layers * (double)p->model.d_ff, held = (double)h->neurons;
     stage_text(h, "%d-%d", stage, sizeof stage);
-    return json_pack("{si ss sI so so so so si sI sf sf sf sf}", "rank", rank, "stage", stage, "neurons",
-                     (json_int_t)h->neurons, "neurons_percent", percent(held, all), "fired_percent",
-                     percent(h->stage.live + h->shard.live, h->all_live), "stage_live_percent",
+    return json_pack("{si ss sI sI so so so so si sI sf sf sf sf}", "rank", rank, "stage", stage, "kv_heads",
+                     (json_int_t)h->kv_heads, "neurons", (json_int_t)h->neurons, "neurons_percent", percent(held, all),
+                     "fired_percent", percent(h->stage.live + h->shard.live, h->all_live), "stage_live_percent",
                      live_percent(&h->stage, h), "shard_live_percent", live_percent(&h->shard, h), "ranges", h->ranges,
                      "rows", (json_int_t)h->rows, "weights_mib", mib(h->need.weights), "kv_mib", mib(h->need.kv),
                      "buffers_mib", mib(h->need.buffers), "total_mib", mib(h->need.total));

@@ -14,6 +14,8 @@ void plan_model_of(const struct model *m, struct plan_model *out)
         .d_ff = m->hp.d_ff,
         .n_vocab = m->hp.n_vocab,
         .neuron_unit = model_neuron_unit(m),
+        .n_kv_heads = m->hp.n_kv_heads,
+        .head_unit = model_head_unit(m),
         .file_bytes = gguf_file_bytes(m->file),
         .file_hash = gguf_hash(m->file),
     };
@@ -80,6 +82,17 @@ static status make_hot_plan(const struct plan_model *model, const struct neurons
     return st;
 }
 
+/* Where options put down projections and the residual stream, in a plan just made, which is freed unless ST_OK. */
+static status place_residual(const struct cluster_options *o, struct plan *p)
+{
+    plan_set_down(p, o->down_at_stage);
+    const bool all = o->residual >= 0 ? o->residual : p->n_ranks > 1 && !plan_residual_obstacle(p);
+    status st = plan_set_residual(p, all);
+    if (st != ST_OK)
+        plan_free(p);
+    return st;
+}
+
 static status make_plan(const struct cluster_options *o, const struct plan_model *model, const struct neurons *neurons,
                         int n_ranks, struct plan **out)
 {
@@ -96,9 +109,7 @@ static status make_plan(const struct cluster_options *o, const struct plan_model
     const double *given = o->shares ? shares : NULL;
     st = split == SPLIT_HOT ? make_hot_plan(model, neurons, n_ranks, given, out)
                             : plan_make(model, split, n_ranks, given, out);
-    if (st == ST_OK && o->down_at_stage)
-        plan_set_down(*out, true);
-    return st;
+    return st == ST_OK ? place_residual(o, *out) : st;
 }
 
 status plan_of_options(const struct cluster_options *o, const struct model *m, const struct neurons *neurons,

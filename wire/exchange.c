@@ -1,4 +1,5 @@
-/* FFN, PARTIAL, LOGITS and RESULT. Headers hold id u64, then u32 fields, then counts u64 (FFN: none), then zeros. */
+/* REQUEST, PARTIAL, LOGITS and RESULT. Headers hold id u64, then u32 fields, then counts u64 (REQUEST: none), then
+ * zeros. */
 #include "wire/parts.h"
 
 #include <math.h>
@@ -7,15 +8,16 @@
 
 enum { ACT_BLOCK_COLUMNS = 32 }; /* the quantised kernels' activation block */
 
-/* Where the parts of FFN lie. */
-struct ffn_layout {
+/* Where the parts of REQUEST lie. */
+struct request_layout {
     size_t n_codes, n_scales;
     size_t scale_at, x_end, residual_at, size; /* bytes from the start; codes and f32 start at WIRE_HEADER */
 };
 
-static struct ffn_layout ffn_layout(uint32_t form, uint32_t n_tokens, bool residual, const struct wire_limits *lim)
+static struct request_layout request_layout(uint32_t form, uint32_t n_tokens, bool residual,
+                                            const struct wire_limits *lim)
 {
-    struct ffn_layout l = {0};
+    struct request_layout l = {0};
     if (form == FORM_F32) {
         l.x_end = WIRE_HEADER + wire_dense_bytes(n_tokens, lim);
     } else {
@@ -29,9 +31,9 @@ static struct ffn_layout ffn_layout(uint32_t form, uint32_t n_tokens, bool resid
     return l;
 }
 
-static bool has_residual(const struct wire_ffn *f, const struct wire_limits *lim)
+static bool has_residual(const struct wire_request *q, const struct wire_limits *lim)
 {
-    return lim->residual && f->layer < lim->n_layers;
+    return lim->residual && q->part == PART_FFN;
 }
 
 static bool form_possible(uint32_t form, const struct wire_limits *lim)
@@ -39,37 +41,39 @@ static bool form_possible(uint32_t form, const struct wire_limits *lim)
     return form == FORM_F32 || (form == FORM_Q8 && lim->d_model % ACT_BLOCK_COLUMNS == 0);
 }
 
-static void ffn_point(struct wire_ffn *f, const struct ffn_layout *l, uint8_t *message)
+static void request_point(struct wire_request *q, const struct request_layout *l, uint8_t *message)
 {
-    bool q8 = f->form == FORM_Q8;
-    f->codes = q8 ? (int8_t *)(message + WIRE_HEADER) : NULL;
-    f->scale = q8 ? (float *)(void *)(message + l->scale_at) : NULL;
-    f->f32 = q8 ? NULL : (float *)(void *)(message + WIRE_HEADER);
-    f->residual = f->with_residual ? (float *)(void *)(message + l->residual_at) : NULL;
+    bool q8 = q->form == FORM_Q8;
+    q->codes = q8 ? (int8_t *)(message + WIRE_HEADER) : NULL;
+    q->scale = q8 ? (float *)(void *)(message + l->scale_at) : NULL;
+    q->f32 = q8 ? NULL : (float *)(void *)(message + WIRE_HEADER);
+    q->residual = q->with_residual ? (float *)(void *)(message + l->residual_at) : NULL;
 }
 
-size_t wire_ffn_max(const struct wire_limits *lim)
+size_t wire_request_max(const struct wire_limits *lim)
 {
-    return ffn_layout(FORM_F32, lim->n_batch, lim->residual, lim).size; /* the larger form: four times the codes */
+    return request_layout(FORM_F32, lim->n_batch, lim->residual, lim).size; /* the larger form: four times the codes */
 }
 
-size_t wire_ffn_encode(struct wire_ffn *f, const struct wire_limits *lim, uint8_t *out, size_t cap)
+size_t wire_request_encode(struct wire_request *q, const struct wire_limits *lim, uint8_t *out, size_t cap)
 {
     struct writer w = {out, out + cap, false};
-    f->with_residual = has_residual(f, lim);
-    struct ffn_layout l = ffn_layout(f->form, f->n_tokens, f->with_residual, lim);
-    if (!form_possible(f->form, lim) || cap < l.size)
+    q->with_residual = has_residual(q, lim);
+    struct request_layout l = request_layout(q->form, q->n_tokens, q->with_residual, lim);
+    if (!form_possible(q->form, lim) || cap < l.size)
         return 0;
-    write_u64(&w, f->id);
-    write_u32(&w, f->layer);
-    write_u32(&w, f->n_tokens);
-    write_u32(&w, f->form);
+    write_u64(&w, q->id);
+    write_u32(&w, q->part);
+    write_u32(&w, q->layer);
+    write_u32(&w, q->position);
+    write_u32(&w, q->n_tokens);
+    write_u32(&w, q->form);
     wire_pad_header(&w, out);
-    if (f->form == FORM_Q8) /* the gap between codes and scales */
+    if (q->form == FORM_Q8) /* the gap between codes and scales */
         memset(out + WIRE_HEADER + l.n_codes, 0, l.scale_at - WIRE_HEADER - l.n_codes);
-    if (f->with_residual)
+    if (q->with_residual)
         memset(out + l.x_end, 0, l.residual_at - l.x_end);
-    ffn_point(f, &l, out);
+    request_point(q, &l, out);
     return l.size;
 }
 
@@ -95,38 +99,51 @@ static bool all_finite(const float *x, size_t n)
     return finite;
 }
 
-status wire_ffn_decode(uint8_t *in, size_t n, const struct wire_limits *lim, struct wire_ffn *out)
+static status check_request(const struct wire_request *q, const struct wire_limits *lim)
+{
+    const int64_t last_layer = q->part == PART_OUTPUT ? 0 : (int64_t)lim->n_layers - 1;
+    const int64_t last_position = q->part == PART_ATTENTION ? (int64_t)lim->n_ctx - q->n_tokens : 0;
+    status st;
+    if ((st = wire_in_range(WIRE_REQUEST, "part", q->part, 0, WIRE_PARTS - 1)) != ST_OK ||
+        (st = wire_in_range(WIRE_REQUEST, "layer", q->layer, 0, last_layer)) != ST_OK ||
+        (st = wire_in_range(WIRE_REQUEST, "n_tokens", q->n_tokens, 1, lim->n_batch)) != ST_OK)
+        return st;
+    return wire_in_range(WIRE_REQUEST, "position", q->position, 0, last_position);
+}
+
+status wire_request_decode(uint8_t *in, size_t n, const struct wire_limits *lim, struct wire_request *out)
 {
     struct reader r = {in, in + n, false};
-    struct wire_ffn f = {0};
-    f.id = read_u64(&r);
-    f.layer = read_u32(&r);
-    f.n_tokens = read_u32(&r);
-    f.form = read_u32(&r);
+    struct wire_request q = {0};
+    q.id = read_u64(&r);
+    q.part = read_u32(&r);
+    q.layer = read_u32(&r);
+    q.position = read_u32(&r);
+    q.n_tokens = read_u32(&r);
+    q.form = read_u32(&r);
     if (r.failed)
-        return wire_refuse(WIRE_FFN, "size", (int64_t)n, WIRE_HEADER, INT64_MAX);
-    status st;
-    if ((st = wire_in_range(WIRE_FFN, "layer", f.layer, 0, lim->n_layers)) != ST_OK ||
-        (st = wire_in_range(WIRE_FFN, "n_tokens", f.n_tokens, 1, lim->n_batch)) != ST_OK)
+        return wire_refuse(WIRE_REQUEST, "size", (int64_t)n, WIRE_HEADER, INT64_MAX);
+    status st = check_request(&q, lim);
+    if (st != ST_OK)
         return st;
-    if (!form_possible(f.form, lim)) {
-        log_error("FFN message: form %u does not exist or does not fit rows of %u", f.form, lim->d_model);
+    if (!form_possible(q.form, lim)) {
+        log_error("REQUEST message: form %u does not exist or does not fit rows of %u", q.form, lim->d_model);
         return ST_FORMAT;
     }
-    f.with_residual = has_residual(&f, lim);
-    struct ffn_layout l = ffn_layout(f.form, f.n_tokens, f.with_residual, lim);
-    if ((st = wire_size_is(WIRE_FFN, n, l.size)) != ST_OK)
+    q.with_residual = has_residual(&q, lim);
+    struct request_layout l = request_layout(q.form, q.n_tokens, q.with_residual, lim);
+    if ((st = wire_size_is(WIRE_REQUEST, n, l.size)) != ST_OK)
         return st;
-    ffn_point(&f, &l, in);
-    if (f.codes && !codes_valid(f.codes, l.n_codes)) {
-        log_error("FFN message of layer %u: a code is -128, expected -127 to 127", f.layer);
+    request_point(&q, &l, in);
+    if (q.codes && !codes_valid(q.codes, l.n_codes)) {
+        log_error("REQUEST message of layer %u: a code is -128, expected -127 to 127", q.layer);
         return ST_FORMAT;
     }
-    if (f.scale && !all_finite(f.scale, l.n_scales)) {
-        log_error("FFN message of layer %u: a scale is not finite", f.layer);
+    if (q.scale && !all_finite(q.scale, l.n_scales)) {
+        log_error("REQUEST message of layer %u: a scale is not finite", q.layer);
         return ST_FORMAT;
     }
-    *out = f;
+    *out = q;
     return ST_OK;
 }
 
@@ -147,6 +164,7 @@ size_t wire_partial_encode(struct wire_partial *p, const struct wire_limits *lim
     if (cap < size)
         return 0;
     write_u64(&w, p->id);
+    write_u32(&w, p->part);
     write_u32(&w, p->layer);
     write_u32(&w, p->n_tokens);
     write_counts(&w, &p->counts);
@@ -160,13 +178,15 @@ status wire_partial_decode(uint8_t *in, size_t n, const struct wire_limits *lim,
     struct reader r = {in, in + n, false};
     struct wire_partial p = {0};
     p.id = read_u64(&r);
+    p.part = read_u32(&r);
     p.layer = read_u32(&r);
     p.n_tokens = read_u32(&r);
     p.counts = read_counts(&r);
     if (r.failed)
         return wire_refuse(WIRE_PARTIAL, "size", (int64_t)n, WIRE_HEADER, INT64_MAX);
     status st;
-    if ((st = wire_in_range(WIRE_PARTIAL, "layer", p.layer, 0, (int64_t)lim->n_layers - 1)) != ST_OK ||
+    if ((st = wire_in_range(WIRE_PARTIAL, "part", p.part, PART_ATTENTION, PART_FFN)) != ST_OK ||
+        (st = wire_in_range(WIRE_PARTIAL, "layer", p.layer, 0, (int64_t)lim->n_layers - 1)) != ST_OK ||
         (st = wire_in_range(WIRE_PARTIAL, "n_tokens", p.n_tokens, 1, lim->n_batch)) != ST_OK ||
         (st = wire_size_is(WIRE_PARTIAL, n, partial_size(p.n_tokens, lim))) != ST_OK)
         return st;

@@ -11,9 +11,11 @@
  *
  *   coordinator -> first stage   STEP      tokens to run at a position, and what is wanted of the last stage
  *   stage -> next stage          HIDDEN    the same step with its hidden states
- *   stage -> owners              FFN       x of one layer's FFN, or of the output matrix; the owners answer
+ *   stage -> owners              REQUEST   x of a layer's attention or FFN, or of the output matrix; the owners answer
  *   owner -> stage               PARTIAL   its partial sum; or ACTIVE, its live activations, where the stage holds the
  *                                          down projection; LOGITS, its rows of the output matrix
+ *                                          Where all ranks have the residual stream nobody asks: the home passes STEP
+ *                                          on, each owner sends PARTIAL to all others, and LOGITS to the home
  *   last stage -> coordinator    RESULT    the token picked, or scores, or logits
  *   coordinator -> last stage    SAMPLING  new sampling parameters, history emptied
  *   any -> any                   FAILED    why this rank cannot go on
@@ -29,11 +31,12 @@
 #include "base/status.h"
 
 enum wire_kind {
-    WIRE_HELLO, WIRE_WELCOME, WIRE_STEP, WIRE_HIDDEN, WIRE_FFN, WIRE_PARTIAL, WIRE_RESULT, WIRE_SAMPLING, WIRE_FAILED,
-    WIRE_STOP, WIRE_READY, WIRE_LOGITS, WIRE_ACTIVE, WIRE_KINDS
+    WIRE_HELLO, WIRE_WELCOME, WIRE_STEP, WIRE_HIDDEN, WIRE_REQUEST, WIRE_PARTIAL, WIRE_RESULT, WIRE_SAMPLING,
+    WIRE_FAILED,     WIRE_STOP,
+    WIRE_READY, WIRE_LOGITS, WIRE_ACTIVE, WIRE_KINDS
 };
 
-enum { WIRE_VERSION = 2, WIRE_HEADER = 64 }; /* payloads that are read by kernels start WIRE_HEADER bytes in: aligned */
+enum { WIRE_VERSION = 3, WIRE_HEADER = 64 }; /* payloads that are read by kernels start WIRE_HEADER bytes in: aligned */
 
 /* "STEP". */
 const char *wire_name(int kind);
@@ -77,7 +80,7 @@ struct wire_step {
 /* What messages may hold at most; the same on every rank, from the model and the options. */
 struct wire_limits {
     uint32_t n_batch, n_ctx, n_vocab, n_layers, d_model;
-    bool residual; /* every FFN message of a layer carries the residual stream, none otherwise */
+    bool residual; /* every request for an FFN carries the residual stream, none otherwise */
 };
 
 static inline int32_t wire_token(const uint8_t *tokens, uint32_t i)
@@ -99,32 +102,43 @@ status wire_hidden_decode(const uint8_t *in, size_t n, const struct wire_limits 
                           const float **hidden);
 size_t wire_hidden_max(const struct wire_limits *lim);
 
-/* How FFN carries x. */
+/* What several ranks hold parts of. */
+enum wire_part {
+    PART_ATTENTION, /* a layer's KV heads: x of consecutive tokens, whose keys and values the owner keeps */
+    PART_FFN,       /* a layer's neurons */
+    PART_OUTPUT,    /* the output matrix's rows */
+    WIRE_PARTS
+};
+
+/* How REQUEST carries x. */
 enum wire_form {
     FORM_Q8,  /* what quantised kernels read: codes i8 [n, d_model], scale f32 [n, d_model/32] */
     FORM_F32  /* f32 [n, d_model] */
 };
 
-/* FFN: WIRE_HEADER bytes, then the parts of x in the order above, then what predictors read where limits.residual says
- * so: the un-normalised residual stream, f32 [n, d_model]. Each part starts on a multiple of 64. */
-struct wire_ffn {
+/* REQUEST: WIRE_HEADER bytes, then the parts of x in the order above, then what predictors read where limits.residual
+ * says so: the un-normalised residual stream, f32 [n, d_model]. Each part starts on a multiple of 64. */
+struct wire_request {
     uint64_t id;        /* of the step */
-    uint32_t layer;     /* n_layers: the output matrix */
+    uint32_t part;      /* enum wire_part */
+    uint32_t layer;     /* 0 for PART_OUTPUT */
+    uint32_t position;  /* of the first token, for PART_ATTENTION; 0 otherwise. position + n_tokens <= limits.n_ctx */
     uint32_t n_tokens, form;
     int8_t *codes;      /* into the message (NULL unless FORM_Q8) */
     float *scale;
     float *f32;         /* into the message (NULL unless FORM_F32) */
-    bool with_residual; /* set by both functions: limits.residual, but never for the output matrix */
+    bool with_residual; /* set by both functions: limits.residual, for PART_FFN */
     float *residual;    /* into the message (NULL unless with_residual) */
 };
 
-/* Writes the header for f->{id, layer, n_tokens, form} and sets the pointers to where the caller puts x. */
-size_t wire_ffn_encode(struct wire_ffn *f, const struct wire_limits *lim, uint8_t *out, size_t cap);
+/* Writes the header for r->{id, part, layer, position, n_tokens, form} and sets the pointers to where the caller puts
+ * x. */
+size_t wire_request_encode(struct wire_request *r, const struct wire_limits *lim, uint8_t *out, size_t cap);
 /* `in` is aligned to 64 bytes. Codes of -128 and scales that are not finite are format errors: kernels rely on it. */
-status wire_ffn_decode(uint8_t *in, size_t n, const struct wire_limits *lim, struct wire_ffn *f);
-size_t wire_ffn_max(const struct wire_limits *lim);
+status wire_request_decode(uint8_t *in, size_t n, const struct wire_limits *lim, struct wire_request *r);
+size_t wire_request_max(const struct wire_limits *lim);
 
-/* LOGITS, the answer to an FFN message for the output matrix: WIRE_HEADER bytes, then values f32 [n_tokens, n_rows] of
+/* LOGITS, what an owner has of the output matrix's product: WIRE_HEADER bytes, then values f32 [n_tokens, n_rows] of
  * the owner's rows. */
 enum { WIRE_LOGIT_TOKENS = 16 }; /* tokens whose logits are asked for together, at most */
 struct wire_logits {
@@ -139,9 +153,10 @@ status wire_logits_decode(uint8_t *in, size_t n, const struct wire_limits *lim, 
 size_t wire_logits_max(uint32_t n_rows);
 
 /* PARTIAL: WIRE_HEADER bytes, then sum f64 [n_tokens, d_model], on the grid of kernels/kernels.h: with less than f64
- * the result would depend on where the neurons are cut. */
+ * the result would depend on where heads and neurons are cut. */
 struct wire_partial {
     uint64_t id;
+    uint32_t part;      /* PART_ATTENTION or PART_FFN */
     uint32_t layer, n_tokens;
     struct wire_counts counts;
     double *sum; /* into the message */

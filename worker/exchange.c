@@ -33,12 +33,12 @@ static status take_failed(struct worker *w, struct arrival *a)
 
 status serve_or_find(struct worker *w, uint32_t kinds, struct arrival *a, bool *found)
 {
-    const uint32_t served = 1u << WIRE_FFN | 1u << WIRE_FAILED;
+    const uint32_t served = 1u << WIRE_REQUEST | 1u << WIRE_FAILED;
     status st = transport_poll(w->o.transport, kinds | served, a, found);
     if (!st && *found)
         w->polls = 0; /* served or found: a rank at work must not fall asleep between requests */
     while (!st && *found && !(kinds >> a->kind & 1)) {
-        st = a->kind == WIRE_FFN ? shard_serve(w, a) : take_failed(w, a);
+        st = a->kind == WIRE_REQUEST ? shard_serve(w, a) : take_failed(w, a);
         if (!st)
             st = transport_poll(w->o.transport, kinds | served, a, found);
     }
@@ -59,6 +59,20 @@ status send_wait(struct worker *w, struct send *s)
             return st;
         be_idle(&w->polls);
     }
+}
+
+status multicast_wait(struct worker *w, struct multicast *m)
+{
+    status st = ST_OK;
+    for (int r = 0; r < w->n_ranks && !st; r++)
+        if (!atomic_load_explicit(&m->sends[r].done, memory_order_acquire))
+            st = send_wait(w, &m->sends[r]);
+    return st;
+}
+
+status multicast_send(struct worker *w, struct multicast *m, int to, int kind, size_t size)
+{
+    return transport_post(w->o.transport, to, kind, m->buffer, size, &m->sends[to]);
 }
 
 status outbox_wait(struct worker *w, struct outbox *b) { return send_wait(w, &b->send); }

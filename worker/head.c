@@ -6,23 +6,21 @@
 #include "worker/internal.h"
 
 /* Puts an owner's rows in their place. */
-static status take_logits(struct worker *w, struct arrival *a, int layer, uint64_t step, uint32_t n)
+static status take_logits(struct worker *w, struct arrival *a, const struct task *t)
 {
     struct wire_logits l;
     const int64_t n_vocab = w->o.model->hp.n_vocab;
     int64_t begin, end;
-    (void)layer;
     plan_rows(w->o.plan, a->from, n_vocab, &begin, &end);
     status st = wire_logits_decode(a->data, a->size, &w->limits, (uint32_t)(end - begin), &l);
-    if (!st && (l.id != step || l.n_tokens != n)) {
-        log_error("rank %d: logits from rank %d are of step %llu, %u tokens; expected %llu, %u", w->rank, a->from,
-                  (unsigned long long)l.id, l.n_tokens, (unsigned long long)step, n);
-        st = ST_FORMAT;
+    if (!st) {
+        const struct task found = {.part = PART_OUTPUT, .step = l.id, .n = l.n_tokens};
+        st = check_answer(w, a->from, "logits", &found, t);
     }
     if (!st)
         wire_counts_add(&w->stage.counts, &l.counts);
-    for (uint32_t t = 0; !st && t < n; t++)
-        memcpy(w->stage.logits + t * n_vocab + begin, l.values + t * (end - begin),
+    for (uint32_t i = 0; !st && i < t->n; i++)
+        memcpy(w->stage.logits + i * n_vocab + begin, l.values + i * (end - begin),
                (size_t)(end - begin) * sizeof(float));
     return st ? st : transport_release(w->o.transport, a);
 }
@@ -34,24 +32,32 @@ struct logits {
     uint32_t first, n;          /* tokens first .. first + n - 1 of the step, n at most LOGIT_ROWS */
 };
 
-/* stage.logits[i] of token first + i, i < n. */
+/* stage.in[i] = norm(x) of token first + i, i < n, as kernels read it. */
+static void norm_last(struct worker *w, uint32_t first, uint32_t n)
+{
+    struct stage *s = &w->stage;
+    const int64_t d = w->o.model->hp.d_model;
+    for (uint32_t i = 0; i < n; i++)
+        norm_vector(w, s->out_norm, s->x + (first + i) * d, s->in.f32 + i * d);
+    if (owners_want_q8(w, PART_OUTPUT, 0))
+        w->o.kernels->quantize(&s->in, 0, n);
+}
+
+/* stage.logits[i] of token first + i, i < n. Where all ranks have the residual stream they know that the last token's
+ * are wanted; when a text is scored they are asked, so that nobody computes more than is taken. */
 static status compute_logits(struct worker *w, const struct logits *l)
 {
     struct stage *s = &w->stage;
-    const struct hparams *hp = &w->o.model->hp;
-    int expected;
-    for (uint32_t i = 0; i < l->n; i++)
-        norm_vector(w, s->out_norm, s->x + (l->first + i) * hp->d_model, s->in.f32 + i * hp->d_model);
-    if (owners_want_q8(w, hp->n_layers))
-        w->o.kernels->quantize(&s->in, 0, l->n);
-    status st = owners_ask(w, hp->n_layers, l->step->id, l->n, &expected);
+    const struct task t = {.part = PART_OUTPUT, .step = l->step->id, .n = l->n};
+    norm_last(w, l->first, l->n);
+    status st = w->o.plan->residual_all && l->step->want != WANT_SCORES ? ST_OK : owners_ask(w, &t);
     if (st)
         return st;
-    if (owner_of(w, hp->n_layers, w->rank))
-        rows_compute(w, &s->in, l->n, s->logits + w->rows.begin, hp->n_vocab);
+    if (owner_of(w, PART_OUTPUT, 0, w->rank))
+        rows_compute(w, &s->in, l->n, s->logits + w->rows.begin, w->o.model->hp.n_vocab);
     struct wire_counts counts = take_counts(w);
     wire_counts_add(&s->counts, &counts);
-    return owners_await(w, hp->n_layers, l->step->id, l->n, expected, WIRE_LOGITS, take_logits);
+    return owners_await(w, &t, WIRE_LOGITS, take_logits);
 }
 
 /* The token after `t` in the text. */
@@ -111,9 +117,20 @@ status head_acknowledge(struct worker *w)
     return send_result(w, &(struct wire_step){0}, -1, NULL, 0);
 }
 
+/* What a rank that is not the home does after the last layer. */
+static status lend_hand(struct worker *w, const struct wire_step *s)
+{
+    if ((s->want != WANT_TOKEN && s->want != WANT_LOGITS) || !owner_of(w, PART_OUTPUT, 0, w->rank))
+        return ST_OK;
+    norm_last(w, s->n_tokens - 1, 1);
+    return logits_send(w, s->id, &w->stage.in, 1);
+}
+
 status head_run(struct worker *w, const struct wire_step *s)
 {
     struct stage *stage = &w->stage;
+    if (!stage->is_last)
+        return lend_hand(w, s);
     if (s->want == WANT_SCORES)
         return send_scores(w, s);
     for (uint32_t t = 0; t < s->n_tokens; t++)

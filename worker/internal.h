@@ -16,7 +16,8 @@ enum {
     PIECE_NEURONS = 32,
     MOST_PIECE = 512, /* neurons of a piece: the top bits of their rows stay in the second-level cache */
     MOST_HEAD_DIM = 1024, /* values of a head, so that one converts on the stack */
-    STAGE_BUFFERS = 2 /* hidden states on their way to the next stage */
+    STAGE_BUFFERS = 2, /* hidden states on their way to the next stage; parts on their way to all others */
+    MULTICASTS = 2 + STAGE_BUFFERS
 };
 
 /* The weights of a norm; hp.norm says of which kind. */
@@ -24,14 +25,23 @@ struct norm_weights {
     float *weight, *bias;            /* [d]; bias NULL: none */
 };
 
-/* A layer of this rank's stage. Weight matrices are packed, vectors are f32; NULL: the model has none. */
+/* What a layer of this rank's stage has beside its shards, f32; NULL: the model has none. */
 struct stage_layer {
     struct norm_weights attn_norm, ffn_norm;
-    struct packed q, k, v, o;
-    float *q_bias, *k_bias, *v_bias, *o_bias;
+    float *o_bias, *down_bias;       /* [d] */
+};
+
+/* This rank's KV heads of a layer, and the query heads that share them. Weight matrices are packed, vectors are f32;
+ * NULL: the model has none. */
+struct heads {
+    int64_t begin, end;              /* of n_kv_heads; equal: none */
+    struct packed q, k, v;           /* [own heads * head_dim, d] */
+    struct packed o;                 /* [d, own query heads * head_dim], in segments of a head unit */
+    float *q_bias, *k_bias, *v_bias;
     float *q_norm, *k_norm;          /* [head_dim] */
-    uint16_t *k_cache;               /* [n_kv_heads, n_ctx / KV_TILE, head_dim, KV_TILE] f16 */
-    uint16_t *v_cache;               /* [n_kv_heads, n_ctx, head_dim] f16 */
+    uint16_t *k_cache;               /* [own KV heads, n_ctx / KV_TILE, head_dim, KV_TILE] f16 */
+    uint16_t *v_cache;               /* [own KV heads, n_ctx, head_dim] f16 */
+    uint32_t length;                 /* tokens in the cache */
 };
 
 /* A set of neurons of a layer, numbered 0 .. n - 1 in ascending order: the own index. Activations have 32 slots for
@@ -116,41 +126,62 @@ struct attention_scratch {
     float *scores;                   /* [QUERY_ROWS, score_stride] */
 };
 
+/* The angles of rotated positions. */
+struct angles {
+    uint32_t position, n;            /* of n tokens from position on */
+    float *cos_sin;                  /* [n, n_rot] */
+};
+
+/* A part of a step: what is asked for and answered. */
+struct task {
+    enum wire_part part;
+    int layer;                       /* 0 for PART_OUTPUT */
+    uint64_t step;
+    uint32_t position, n;            /* n tokens from position on */
+};
+
+/* A message that goes to several ranks: a send each. */
+struct multicast {
+    uint8_t *buffer;
+    size_t capacity;
+    struct send *sends;              /* [n_ranks] */
+};
+
+/* The layers whose residual stream this rank has. Where the plan has it on all ranks, each that takes part runs all
+ * layers; the first and last stage is then the home, which gets the steps and passes them on. */
 struct stage {
-    int first, last;                 /* layers [first, last); equal: this rank is no stage */
-    bool is_first, is_last;          /* it embeds; it samples */
-    int next;                        /* rank of the next stage, -1 if last */
+    int first, last;                 /* layers [first, last); equal: none */
+    bool embeds;                     /* its steps are tokens, not hidden states */
+    bool is_last;                    /* it samples */
+    int before, next;                /* ranks that its steps come from and go to; next -1: they end here */
     struct stage_layer *layers;      /* [last - first] */
-    double *rope_freq;               /* [n_rot / 2] */
-    struct norm_weights out_norm;    /* last stage */
+    struct norm_weights out_norm;    /* where logits are computed of the residual stream */
     uint32_t length;                 /* tokens in the KV cache */
     struct wire_counts counts;       /* of the step under way, on all ranks so far */
 
     float *x;                        /* [n, d] the residual stream */
-    float *cos_sin;                  /* [n, n_rot] */
-    struct acts in;                  /* [n, d] what the projections read */
-    float *q, *k, *v;                /* [n, heads * head_dim], [n, kv_heads * head_dim] twice */
-    struct acts mixed;               /* [n, heads * head_dim] what attention gives */
-    float *y;                        /* [n, d] attention's output; where it runs in parallel with the FFN, it waits here
-                                        for the FFN's end: the FFN reads the layer's input */
-    double *own;                     /* [n, d] the FFN's part that is computed here */
+    struct acts in;                  /* [n, d] what a block reads */
+    float *y;                        /* [n, d] attention's output, where it runs in parallel with the FFN: it waits here
+                                        for the FFN's end, for the FFN reads the layer's input */
+    double *own;                     /* [n, d] the part of a block that is computed here */
     double *other;                   /* [n, d] the same of another owner's activations; NULL where the plan has none */
     struct neuron_set *sets;         /* [(last - first), n_ranks] the owners' neurons of layers whose */
     struct down *downs;              /* [(last - first), n_ranks] down projections lie here */
-    float **down_bias;               /* [last - first] [d], or NULL */
-    struct attention_scratch *scratch; /* [n_threads] */
-    int64_t score_stride;
     float *logits;                   /* [LOGIT_ROWS, n_vocab], last stage */
     float *scores;                   /* [n_batch] minus log probabilities, last stage */
 
     uint8_t *tokens;                 /* [n] i32 of the step under way, as they came (wire_token) */
     struct outbox hidden[STAGE_BUFFERS]; /* to the next stage */
     int hidden_turn;
-    struct outbox ffn;               /* x to the owners; sent to several ranks: one send each */
-    struct send *ffn_sends;          /* [n_ranks] */
+    struct multicast request;        /* x to the owners */
+    struct multicast step;           /* STEP, from the home to all others that take part */
+    struct multicast shared[STAGE_BUFFERS]; /* PARTIAL to all others that take part */
+    int shared_turn;
     struct arrival *answers;         /* [n_ranks] PARTIALs or ACTIVEs, held until they are added */
     struct wire_partial *partials;   /* [n_ranks] the decoded ones, in the answers */
     struct wire_active *actives;     /* [n_ranks] */
+    struct arrival *ahead;           /* [n_ranks] PARTIALs of the next block that came before this one's end; size 0:
+                                        none */
     struct outbox result;
     struct sampler *sampler;         /* last stage; NULL elsewhere */
 };
@@ -163,11 +194,18 @@ struct worker {
     uint64_t weight_bytes, kv_bytes; /* of the arena */
     struct pool *pool;
     struct stage stage;
+    struct heads *heads;             /* [n_layers] */
     struct shard *shards;            /* [n_layers] */
     struct rows rows;
 
-    /* What serving and the own part of an FFN need: never two at a time. */
-    struct acts request;             /* [n, d] x of a received FFN message */
+    /* What serving and the own part of a block need: never two at a time. */
+    struct acts request;             /* [n, d] x of a received request */
+    double *rope_freq;               /* [n_rot / 2] */
+    struct angles angles;
+    float *q, *k, *v;                /* [n, own heads of a layer * head_dim] */
+    struct acts mixed;               /* [n, own query heads of a layer * head_dim] what attention gives */
+    struct attention_scratch *scratch; /* [n_threads] */
+    int64_t score_stride;
     struct acts residual;            /* [n, d] what a PowerInfer model's predictors read */
     float *gate, *up;                /* [n, widest own shard] */
     struct acts activated;           /* [n, slots of the widest set] */
@@ -187,6 +225,12 @@ struct worker {
 status worker_lay_out(struct worker *w);
 float *lay_floats(struct worker *w, int64_t n);
 void lay_matrix(struct worker *w, struct packed *p, const struct matrix *m, int64_t rows, int64_t cols);
+float *lay_vector(struct worker *w, const struct matrix *m); /* NULL: the model has none */
+void lay_acts(struct worker *w, struct acts *a, int64_t n, int64_t cols);
+/* heads_layout.c: the KV heads of all layers: weights; caches; what computing needs. */
+void worker_lay_heads(struct worker *w);
+void worker_lay_caches(struct worker *w);
+void worker_lay_attention(struct worker *w);
 /* shard_layout.c: the neurons of all layers. */
 struct widths {
     int64_t neurons, slots, hidden; /* the most of a layer: own neurons, slots of a set, hidden values of an MLP */
@@ -210,12 +254,17 @@ void load_vector(struct loading *l, float *to, const struct matrix *from);
 /* Rows ids[i] of `from`, all of their columns. */
 void load_packed(struct loading *l, struct packed *to, const struct matrix *from, const int32_t *ids);
 void load_shard(struct loading *l, int layer);
+void load_heads(struct loading *l, int layer);
 
 /* exchange.c */
 status send_wait(struct worker *w, struct send *s);      /* until it is done, serving meanwhile */
 status outbox_wait(struct worker *w, struct outbox *b); /* the same for its last send */
 status outbox_send(struct worker *w, struct outbox *b, int to, int kind, size_t size);
-/* Serves what FFN requests have arrived (and ends with ST_PEER at a FAILED), then looks for a message whose kind is in
+/* The same for a message to several ranks, before its buffer is written to. */
+status multicast_wait(struct worker *w, struct multicast *m);
+/* Starts sending it to one of them. */
+status multicast_send(struct worker *w, struct multicast *m, int to, int kind, size_t size);
+/* Serves what requests have arrived (and ends with ST_PEER at a FAILED), then looks for a message whose kind is in
  * `kinds`: *found, it is in *a and the caller's to release. w->polls starts anew when there was anything. */
 status serve_or_find(struct worker *w, uint32_t kinds, struct arrival *a, bool *found);
 /* Between polls that found nothing: gives the processor away, the longer the wait the more. */
@@ -227,28 +276,34 @@ status stage_run(struct worker *w, struct arrival *a);
 void norm_vector(const struct worker *w, struct norm_weights norm, const float *x, float *out);
 /* stage.in = norm(x), quantised too if kernels will read it so, for n tokens. */
 void norm_tokens(struct worker *w, struct norm_weights norm, uint32_t n, bool quantise);
-/* attention.c: x += attention(norm(x)), for n tokens from position on. Where hp.parallel: y = attention(norm(x)). */
-void attention_block(struct worker *w, struct stage_layer *layer, uint32_t position, uint32_t n);
-/* kv.c: stores token t's key and value at a position. */
-void kv_store(const struct worker *w, struct stage_layer *layer, uint32_t position, const float *k, const float *v);
+/* attention.c: sum[n, d] = the part of this rank's heads of a layer, for n tokens from position on, whose keys and
+ * values are kept. */
+void attention_compute(struct worker *w, int layer, const struct acts *x, uint32_t position, uint32_t n, double *sum);
+/* kv.c: stores a token's keys and values at a position. */
+void kv_store(const struct worker *w, const struct heads *own, uint32_t position, const float *k, const float *v);
 /* f16 elements of a layer's keys, or values. */
-size_t kv_elements(const struct worker *w);
-/* One KV head's keys and values. */
-const uint16_t *kv_keys(const struct worker *w, const struct stage_layer *layer, int64_t head);
-const uint16_t *kv_values(const struct worker *w, const struct stage_layer *layer, int64_t head);
-/* owners.c: what several ranks hold a part of: the neurons of a layer, or (layer n_layers) the output matrix's rows. */
-bool owner_of(const struct worker *w, int layer, int rank);
+size_t kv_elements(const struct worker *w, const struct heads *h);
+/* Own KV head `head`'s keys and values. */
+const uint16_t *kv_keys(const struct worker *w, const struct heads *own, int64_t head);
+const uint16_t *kv_values(const struct worker *w, const struct heads *own, int64_t head);
+/* owners.c: who holds what of a part. */
+bool owner_of(const struct worker *w, enum wire_part part, int layer, int rank);
 /* Whether kernels read x quantised (as floats) for it. */
-bool owners_want_q8(const struct worker *w, int layer);
-bool owners_want_f32(const struct worker *w, int layer);
-/* Starts sending n tokens of stage.in to every other owner; *expected counts them. */
-status owners_ask(struct worker *w, int layer, uint64_t step, uint32_t n, int *expected);
-/* Waits for their answers, messages of one kind, one from each owner, and hands each to `take`, which releases it or
- * keeps it; serves requests of other stages meanwhile. */
-typedef status take_answer(struct worker *w, struct arrival *a, int layer, uint64_t step, uint32_t n);
-status owners_await(struct worker *w, int layer, uint64_t step, uint32_t n, int expected, int kind, take_answer *take);
-/* ffn.c: x += ffn(norm(x)), with the neurons of all ranks. */
-status ffn_block(struct worker *w, int layer, uint64_t step, uint32_t n);
+bool owners_want_q8(const struct worker *w, enum wire_part part, int layer);
+bool owners_want_f32(const struct worker *w, enum wire_part part, int layer);
+/* Starts sending the task's tokens of stage.in to every other owner. */
+status owners_ask(struct worker *w, const struct task *t);
+/* Waits for their answers, messages of one kind, one from each other owner, and hands each to `take`, which releases it
+ * or keeps it; serves requests of other stages meanwhile. */
+typedef status take_answer(struct worker *w, struct arrival *a, const struct task *t);
+status owners_await(struct worker *w, const struct task *t, int kind, take_answer *take);
+/* block.c: x += part(norm(x)), with the heads or neurons of all ranks. Where hp.parallel attention leaves y instead. */
+status block_run(struct worker *w, const struct task *t);
+/* An answer must be of this task. ST_FORMAT (logged, naming the rank) if not. */
+status check_answer(const struct worker *w, int from, const char *what, const struct task *found, const struct task *t);
+/* active.c: takes an owner's live activations; own += the part of every other owner, whose down projection is here. */
+take_answer take_active;
+void project_active(struct worker *w, const struct task *t);
 /* fire.c: w->activated[n, slots] = what this rank's neurons of a layer make of x, for n tokens. `residual` is what a
  * PowerInfer model's predictor reads, or NULL. */
 void shard_fire(struct worker *w, int layer, const struct acts *x, const struct acts *residual, uint32_t n);
@@ -266,14 +321,26 @@ void down_project(struct worker *w, const struct down *d, uint32_t n, double *su
 /* shard.c: sum[n, d] = the part of this rank's neurons. */
 void shard_compute(struct worker *w, int layer, const struct acts *x, const struct acts *residual, uint32_t n,
                    double *sum);
+/* w->residual of n tokens: what predictors of a PowerInfer model read; NULL where nobody does. */
+const struct acts *take_residual(struct worker *w, const float *residual, uint32_t n);
 status shard_serve(struct worker *w, struct arrival *a);
+/* Sends the last stage what this rank has of n tokens' logits, unasked. */
+status logits_send(struct worker *w, uint64_t step, const struct acts *x, uint32_t n);
 /* What was counted since the last call, all threads together. */
 struct wire_counts take_counts(struct worker *w);
 /* logits[t * stride + i] = own row i times x, for n tokens. */
 void rows_compute(struct worker *w, const struct acts *x, uint32_t n, float *logits, int64_t stride);
-/* merge.c: x += the sum of all owners' partial sums. */
-void merge_partials(struct worker *w, int layer, uint32_t n);
-/* head.c: norm, logits, and what the step wants; sends RESULT. */
+/* merge.c: what a block has computed. */
+struct merge {
+    const double *part[PLAN_MAX_RANKS]; /* [n, d] partial sums, in the order of ranks */
+    int n_parts;
+    const float *bias;               /* [d] or NULL */
+    float *to;                       /* [n, d] */
+    bool add;                        /* to += their sum; else to = their sum */
+};
+void merge_parts(struct worker *w, const struct merge *m, uint32_t n);
+/* head.c: norm, logits, and what the step wants; sends RESULT. Where another rank is the home: the logits of the own
+ * rows, if the step wants any, to the home. */
 status head_run(struct worker *w, const struct wire_step *s);
 /* Answers SAMPLING: an empty RESULT of step 0. */
 status head_acknowledge(struct worker *w);

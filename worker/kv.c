@@ -1,4 +1,5 @@
-/* The KV cache, f16: keys interleaved by tiles of positions, a score's lane being a position; values by position. */
+/* The KV cache, f16: keys interleaved by tiles of positions, a score's lane being a position; values by position. Heads
+ * are counted among the rank's own. */
 #include <string.h>
 
 #include "worker/internal.h"
@@ -9,32 +10,30 @@ static int64_t kv_positions(const struct worker *w)
     return ((int64_t)w->o.n_ctx + KV_TILE - 1) / KV_TILE * KV_TILE;
 }
 
-size_t kv_elements(const struct worker *w)
+size_t kv_elements(const struct worker *w, const struct heads *h)
 {
-    const struct hparams *hp = &w->o.model->hp;
-    return (size_t)(kv_positions(w) * hp->n_kv_heads * hp->head_dim);
+    return (size_t)(kv_positions(w) * (h->end - h->begin) * w->o.model->hp.head_dim);
 }
 
-void kv_store(const struct worker *w, struct stage_layer *layer, uint32_t position, const float *k, const float *v)
+void kv_store(const struct worker *w, const struct heads *own, uint32_t position, const float *k, const float *v)
 {
-    const struct hparams *hp = &w->o.model->hp;
-    const int64_t dim = hp->head_dim, positions = kv_positions(w);
+    const int64_t dim = w->o.model->hp.head_dim, positions = kv_positions(w);
     uint16_t half[MOST_HEAD_DIM];
-    for (int64_t h = 0; h < hp->n_kv_heads; h++) {
-        uint16_t *tile = layer->k_cache + (h * positions + position / KV_TILE * KV_TILE) * dim + position % KV_TILE;
+    for (int64_t h = 0; h < own->end - own->begin; h++) {
+        uint16_t *tile = own->k_cache + (h * positions + position / KV_TILE * KV_TILE) * dim + position % KV_TILE;
         w->o.kernels->to_f16(k + h * dim, dim, half);
         for (int64_t d = 0; d < dim; d++)
             tile[d * KV_TILE] = half[d];
-        w->o.kernels->to_f16(v + h * dim, dim, layer->v_cache + (h * positions + position) * dim);
+        w->o.kernels->to_f16(v + h * dim, dim, own->v_cache + (h * positions + position) * dim);
     }
 }
 
-const uint16_t *kv_keys(const struct worker *w, const struct stage_layer *layer, int64_t head)
+const uint16_t *kv_keys(const struct worker *w, const struct heads *own, int64_t head)
 {
-    return layer->k_cache + head * kv_positions(w) * w->o.model->hp.head_dim;
+    return own->k_cache + head * kv_positions(w) * w->o.model->hp.head_dim;
 }
 
-const uint16_t *kv_values(const struct worker *w, const struct stage_layer *layer, int64_t head)
+const uint16_t *kv_values(const struct worker *w, const struct heads *own, int64_t head)
 {
-    return layer->v_cache + head * kv_positions(w) * w->o.model->hp.head_dim;
+    return own->v_cache + head * kv_positions(w) * w->o.model->hp.head_dim;
 }

@@ -15,12 +15,12 @@ void lay_matrix(struct worker *w, struct packed *p, const struct matrix *m, int6
     p->data = arena_alloc(&w->arena, packed_bytes(p));
 }
 
-static float *lay_vector(struct worker *w, const struct matrix *m)
+float *lay_vector(struct worker *w, const struct matrix *m)
 {
     return m->data ? lay_floats(w, m->cols) : NULL;
 }
 
-static void lay_acts(struct worker *w, struct acts *a, int64_t n, int64_t cols)
+void lay_acts(struct worker *w, struct acts *a, int64_t n, int64_t cols)
 {
     *a = (struct acts){.cols = cols, .f32 = lay_floats(w, n * cols)};
     a->codes = arena_alloc(&w->arena, (size_t)(n * cols));
@@ -52,24 +52,8 @@ static void lay_layer(struct worker *w, int layer)
     struct stage_layer *l = &w->stage.layers[layer - w->stage.first];
     l->attn_norm = lay_norm(w, &f->attn_norm, &f->attn_norm_bias);
     l->ffn_norm = lay_norm(w, &f->ffn_norm, &f->ffn_norm_bias);
-    lay_matrix(w, &l->q, &f->q, f->q.rows, f->q.cols);
-    lay_matrix(w, &l->k, &f->k, f->k.rows, f->k.cols);
-    lay_matrix(w, &l->v, &f->v, f->v.rows, f->v.cols);
-    lay_matrix(w, &l->o, &f->o, f->o.rows, f->o.cols);
-    l->q_bias = lay_vector(w, &f->q_bias);
-    l->k_bias = lay_vector(w, &f->k_bias);
-    l->v_bias = lay_vector(w, &f->v_bias);
     l->o_bias = lay_vector(w, &f->o_bias);
-    l->q_norm = lay_vector(w, &f->q_norm);
-    l->k_norm = lay_vector(w, &f->k_norm);
-}
-
-static void lay_kv(struct worker *w)
-{
-    for (int i = 0; i < w->stage.last - w->stage.first; i++) {
-        w->stage.layers[i].k_cache = arena_alloc(&w->arena, kv_elements(w) * sizeof(uint16_t));
-        w->stage.layers[i].v_cache = arena_alloc(&w->arena, kv_elements(w) * sizeof(uint16_t));
-    }
+    l->down_bias = lay_vector(w, &f->down_bias);
 }
 
 /* Whether this stage has the down projections of any other owner. */
@@ -81,43 +65,20 @@ static bool down_comes_here(const struct worker *w)
     return false;
 }
 
-/* Whether this stage's steps come from rank r. */
-static bool is_before(const struct worker *w, int r)
-{
-    int first, last;
-    if (w->stage.is_first)
-        return r == 0;
-    plan_stage(w->o.plan, r, &first, &last);
-    return first < last && plan_next_stage(w->o.plan, r) == w->rank;
-}
-
 static void lay_stage_buffers(struct worker *w)
 {
     const struct hparams *hp = &w->o.model->hp;
     struct stage *s = &w->stage;
-    int64_t n = w->o.n_batch, heads = hp->n_heads * hp->head_dim, kv_heads = hp->n_kv_heads * hp->head_dim;
+    int64_t n = w->o.n_batch;
     s->x = lay_floats(w, n * hp->d_model);
     s->y = lay_floats(w, n * hp->d_model);
     s->own = arena_alloc(&w->arena, (size_t)(n * hp->d_model) * sizeof *s->own);
     if (down_comes_here(w))
         s->other = arena_alloc(&w->arena, (size_t)(n * hp->d_model) * sizeof *s->other);
-    s->cos_sin = lay_floats(w, n * hp->n_rot);
     lay_acts(w, &s->in, n, hp->d_model);
-    s->q = lay_floats(w, n * heads);
-    s->k = lay_floats(w, n * kv_heads);
-    s->v = lay_floats(w, n * kv_heads);
-    lay_acts(w, &s->mixed, n, heads);
-    s->score_stride = (w->o.n_ctx + 2 * KV_TILE - 1) / KV_TILE * KV_TILE;
-    for (int t = 0; t < w->o.n_threads; t++) {
-        s->scratch[t].q = lay_floats(w, QUERY_ROWS * hp->head_dim);
-        s->scratch[t].out = lay_floats(w, QUERY_ROWS * hp->head_dim);
-        s->scratch[t].scores = lay_floats(w, QUERY_ROWS * s->score_stride);
-    }
     s->tokens = arena_alloc(&w->arena, (size_t)n * sizeof(int32_t));
-    for (int r = 0; r < w->n_ranks; r++)
-        if (is_before(w, r))
-            lay_room(w, r, CHANNEL_STEPS, s->is_first ? wire_step_max(&w->limits) : wire_hidden_max(&w->limits));
-    for (int i = 0; i < STAGE_BUFFERS && !s->is_last; i++)
+    lay_room(w, s->before, CHANNEL_STEPS, s->embeds ? wire_step_max(&w->limits) : wire_hidden_max(&w->limits));
+    for (int i = 0; i < STAGE_BUFFERS && s->next >= 0; i++)
         lay_outbox(w, &s->hidden[i], wire_hidden_max(&w->limits));
     if (s->is_last) {
         s->logits = lay_floats(w, LOGIT_ROWS * hp->n_vocab);
@@ -126,30 +87,22 @@ static void lay_stage_buffers(struct worker *w)
     }
 }
 
-/* Whether any layer of this rank's stage has neurons on rank r. */
-static bool asks(const struct worker *w, int stage_rank, int owner)
+/* Bytes of the largest answer of blocks that `owner` gives `to`, asked or not; 0: none. */
+static size_t largest_answer(const struct worker *w, int to, int owner)
 {
-    int first, last;
-    plan_stage(w->o.plan, stage_rank, &first, &last);
-    for (int i = first; i < last; i++)
-        if (owner_of(w, i, owner))
-            return stage_rank != owner;
-    return false;
-}
-
-/* The largest answer that `owner` gives `stage_rank`. */
-static size_t largest_answer(const struct worker *w, int stage_rank, int owner)
-{
+    const struct plan *p = w->o.plan;
     size_t most = 0;
     int first, last;
-    plan_stage(w->o.plan, stage_rank, &first, &last);
-    for (int i = first; i < last; i++) {
-        size_t size = plan_down_at_stage(w->o.plan, i)
-                          ? wire_active_max(&w->limits, (uint32_t)plan_n_neurons(w->o.plan, i, owner))
-                          : wire_partial_max(&w->limits);
+    plan_stage(p, p->residual_all ? plan_first_stage(p) : to, &first, &last);
+    for (int i = first; i < last && to != owner; i++) {
+        size_t attention = owner_of(w, PART_ATTENTION, i, owner) ? wire_partial_max(&w->limits) : 0;
+        size_t ffn = !owner_of(w, PART_FFN, i, owner) ? 0
+                     : plan_down_at_stage(p, i) ? wire_active_max(&w->limits, (uint32_t)plan_n_neurons(p, i, owner))
+                                                : wire_partial_max(&w->limits);
+        size_t size = ffn > attention ? ffn : attention;
         most = size > most ? size : most;
     }
-    return most;
+    return p->residual_all && !plan_takes_part(p, to) ? 0 : most;
 }
 
 /* Bytes of the logits that `owner` gives a stage, 0: none. */
@@ -193,57 +146,107 @@ static void lay_firing(struct worker *w, const struct widths *widest)
     }
 }
 
+static void lay_multicast(struct worker *w, struct multicast *m, size_t capacity)
+{
+    m->buffer = arena_alloc(&w->arena, capacity);
+    m->capacity = capacity;
+}
+
 static void lay_exchange(struct worker *w)
 {
-    const struct hparams *hp = &w->o.model->hp;
-    bool has_owners = false, has_stages = false;
+    const bool all = w->o.plan->residual_all; /* parts of blocks are sent unasked */
+    bool asks = false, is_asked = false, shares = false, passes_on = false;
     for (int r = 0; r < w->n_ranks; r++) {
-        size_t answer = asks(w, w->rank, r) ? largest_answer(w, w->rank, r) : 0;
-        const size_t logits = gives_logits(w, w->rank, r);
-        answer = answer > logits ? answer : logits;
-        lay_room(w, r, CHANNEL_ANSWERS, answer);
-        has_owners |= answer > 0;
-        if (asks(w, r, w->rank))
-            lay_outbox(w, &w->replies[r], largest_answer(w, r, w->rank));
-        if (gives_logits(w, r, w->rank))
-            lay_outbox(w, &w->logits_reply, gives_logits(w, r, w->rank));
-        if (asks(w, r, w->rank) || gives_logits(w, r, w->rank)) {
-            lay_room(w, r, CHANNEL_REQUESTS, wire_ffn_max(&w->limits));
-            has_stages = true;
-        }
+        const size_t from = largest_answer(w, w->rank, r), logits_from = gives_logits(w, w->rank, r);
+        const size_t to = largest_answer(w, r, w->rank), logits_to = gives_logits(w, r, w->rank);
+        const bool answers = (to && !all) || logits_to;
+        lay_room(w, r, CHANNEL_ANSWERS, from > logits_from ? from : logits_from);
+        if (to && !all)
+            lay_outbox(w, &w->replies[r], to);
+        if (logits_to)
+            lay_outbox(w, &w->logits_reply, logits_to);
+        if (answers)
+            lay_room(w, r, CHANNEL_REQUESTS, wire_request_max(&w->limits));
+        is_asked |= answers;
+        asks |= (from && !all) || logits_from;
+        shares |= to && all;
+        passes_on |= all && w->stage.is_last && r != w->rank && plan_takes_part(w->o.plan, r);
     }
-    if (has_owners)
-        lay_outbox(w, &w->stage.ffn, wire_ffn_max(&w->limits));
-    if (has_stages)
-        lay_acts(w, &w->request, w->o.n_batch, hp->d_model);
+    if (asks)
+        lay_multicast(w, &w->stage.request, wire_request_max(&w->limits));
+    if (passes_on)
+        lay_multicast(w, &w->stage.step, wire_step_max(&w->limits));
+    for (int i = 0; i < STAGE_BUFFERS && shares; i++)
+        lay_multicast(w, &w->stage.shared[i], wire_partial_max(&w->limits));
+    if (is_asked)
+        lay_acts(w, &w->request, w->o.n_batch, w->o.model->hp.d_model);
     if (w->limits.residual)
-        lay_acts(w, &w->residual, w->o.n_batch, hp->d_model);
+        lay_acts(w, &w->residual, w->o.n_batch, w->o.model->hp.d_model);
+}
+
+/* Nothing is under way. */
+static void deal_sends(struct worker *w, struct send *sends)
+{
+    struct stage *s = &w->stage;
+    struct multicast *all[] = {&s->request, &s->step, &s->shared[0], &s->shared[1]};
+    for (int i = 0; i < MULTICASTS; i++)
+        all[i]->sends = sends + i * w->n_ranks;
+    for (int i = 0; i < MULTICASTS * w->n_ranks; i++)
+        atomic_store(&sends[i].done, true);
 }
 
 /* The small arrays of structs that hold the above; they are the heap's. */
 static status allocate_tables(struct worker *w)
 {
     struct stage *s = &w->stage;
-    size_t ranks = (size_t)w->n_ranks;
+    const size_t ranks = (size_t)w->n_ranks, layers = (size_t)w->o.model->hp.n_layers;
+    const size_t threads = (size_t)w->o.n_threads;
+    struct send *sends = calloc(MULTICASTS * ranks, sizeof *sends);
     s->layers = calloc((size_t)(s->last - s->first) + 1, sizeof *s->layers);
-    s->scratch = calloc((size_t)w->o.n_threads, sizeof *s->scratch);
-    s->rope_freq = calloc((size_t)w->o.model->hp.n_rot / 2 + 1, sizeof *s->rope_freq);
-    s->ffn_sends = calloc(ranks, sizeof *s->ffn_sends);
     s->answers = calloc(ranks, sizeof *s->answers);
+    s->ahead = calloc(ranks, sizeof *s->ahead);
     s->partials = calloc(ranks, sizeof *s->partials);
     s->actives = calloc(ranks, sizeof *s->actives);
     s->sets = calloc((size_t)(s->last - s->first) * ranks + 1, sizeof *s->sets);
     s->downs = calloc((size_t)(s->last - s->first) * ranks + 1, sizeof *s->downs);
-    s->down_bias = calloc((size_t)(s->last - s->first) + 1, sizeof *s->down_bias);
-    w->live = calloc((size_t)w->o.n_threads, sizeof *w->live);
+    w->rope_freq = calloc((size_t)w->o.model->hp.n_rot / 2 + 1, sizeof *w->rope_freq);
+    w->scratch = calloc(threads, sizeof *w->scratch);
+    w->live = calloc(threads, sizeof *w->live);
     w->rooms = calloc(2 * ranks + 1, sizeof *w->rooms);
     w->replies = calloc(ranks, sizeof *w->replies);
-    w->shards = calloc((size_t)w->o.model->hp.n_layers, sizeof *w->shards);
-    if (s->layers && s->scratch && s->rope_freq && s->ffn_sends && s->answers && s->partials && s->actives &&
-        s->sets && s->downs && s->down_bias && w->live && w->rooms && w->replies && w->shards)
+    w->heads = calloc(layers, sizeof *w->heads);
+    w->shards = calloc(layers, sizeof *w->shards);
+    if (sends)
+        deal_sends(w, sends);
+    if (sends && s->layers && s->answers && s->ahead && s->partials && s->actives && s->sets && s->downs &&
+        w->rope_freq && w->scratch && w->live && w->rooms && w->replies && w->heads && w->shards)
         return ST_OK;
     log_error("rank %d: out of memory for its tables", w->rank);
     return ST_NOMEM;
+}
+
+/* The rank that stands before `rank` among the stages, -1: none. */
+static int stage_before(const struct plan *p, int rank)
+{
+    int before = -1;
+    for (int r = plan_first_stage(p); r >= 0 && r != rank; r = plan_next_stage(p, r))
+        before = r;
+    return before;
+}
+
+/* Which layers' residual stream is here, and where it comes from. */
+static void find_stage(struct worker *w)
+{
+    const struct plan *p = w->o.plan;
+    struct stage *s = &w->stage;
+    const int home = plan_first_stage(p);
+    const bool joins = p->residual_all && w->rank != home && plan_takes_part(p, w->rank);
+    plan_stage(p, joins ? home : w->rank, &s->first, &s->last);
+    const bool is_stage = s->first < s->last;
+    s->embeds = is_stage && (joins || w->rank == home);
+    s->is_last = is_stage && w->rank == plan_last_stage(p);
+    s->before = joins ? home : w->rank == home ? 0 : stage_before(p, w->rank); /* rank 0 is the coordinator */
+    s->next = is_stage && !joins ? plan_next_stage(p, w->rank) : -1;
 }
 
 status worker_lay_out(struct worker *w)
@@ -255,28 +258,26 @@ status worker_lay_out(struct worker *w)
                   (long long)m->hp.n_ctx_train);
         return ST_USAGE;
     }
-    plan_stage(w->o.plan, w->rank, &s->first, &s->last);
-    bool is_stage = s->first < s->last;
-    s->is_first = is_stage && plan_first_stage(w->o.plan) == w->rank;
-    s->is_last = is_stage && plan_last_stage(w->o.plan) == w->rank;
-    s->next = is_stage ? plan_next_stage(w->o.plan, w->rank) : -1;
+    find_stage(w);
+    const bool is_stage = s->first < s->last;
     status st = s->layers ? ST_OK : allocate_tables(w);
     if (st)
         return st;
 
     for (int i = s->first; i < s->last; i++)
         lay_layer(w, i);
-    if (s->is_last)
+    if (is_stage && s->next < 0)
         s->out_norm = lay_norm(w, &m->out_norm, &m->out_norm_bias);
     plan_rows(w->o.plan, w->rank, m->hp.n_vocab, &w->rows.begin, &w->rows.end);
     lay_matrix(w, &w->rows.weights, &m->output, w->rows.end - w->rows.begin, m->output.cols);
+    worker_lay_heads(w);
     struct widths widest = worker_lay_shards(w);
     w->weight_bytes = w->arena.used;
-    if (is_stage)
-        lay_kv(w);
+    worker_lay_caches(w);
     w->kv_bytes = w->arena.used - w->weight_bytes;
     if (is_stage)
         lay_stage_buffers(w);
+    worker_lay_attention(w);
     lay_firing(w, &widest);
     lay_exchange(w);
     return ST_OK;

@@ -61,27 +61,19 @@ static void load_layer(struct loading *l, int i)
     const struct layer_weights *from = &l->w->o.model->layers[i];
     load_norm(l, to->attn_norm, &from->attn_norm, &from->attn_norm_bias);
     load_norm(l, to->ffn_norm, &from->ffn_norm, &from->ffn_norm_bias);
-    load_slice(l, &to->q, &from->q, 0, 0);
-    load_slice(l, &to->k, &from->k, 0, 0);
-    load_slice(l, &to->v, &from->v, 0, 0);
-    load_slice(l, &to->o, &from->o, 0, 0);
-    load_vector(l, to->q_bias, &from->q_bias);
-    load_vector(l, to->k_bias, &from->k_bias);
-    load_vector(l, to->v_bias, &from->v_bias);
     load_vector(l, to->o_bias, &from->o_bias);
-    load_vector(l, to->q_norm, &from->q_norm);
-    load_vector(l, to->k_norm, &from->k_norm);
+    load_vector(l, to->down_bias, &from->down_bias);
 }
 
 status worker_load(struct worker *w)
 {
     const struct model *m = w->o.model;
     struct loading l = {.w = w, .total = w->weight_bytes};
-    if (w->stage.first < w->stage.last)
-        rope_freqs(m->hp.rope_base, m->hp.n_rot, (const float *)m->rope_factors.data, w->stage.rope_freq);
+    rope_freqs(m->hp.rope_base, m->hp.n_rot, (const float *)m->rope_factors.data, w->rope_freq);
     for (int i = 0; i < m->hp.n_layers; i++) {
         if (i >= w->stage.first && i < w->stage.last)
             load_layer(&l, i);
+        load_heads(&l, i);
         load_shard(&l, i);
     }
     load_norm(&l, w->stage.out_norm, &m->out_norm, &m->out_norm_bias);

@@ -6,105 +6,138 @@
 
 _Static_assert(PLAN_MAX_RANKS <= 64, "ranks are the bits of a word");
 
-static bool is_output(const struct worker *w, int layer) { return layer == w->o.model->hp.n_layers; }
-
-bool owner_of(const struct worker *w, int layer, int rank)
+bool owner_of(const struct worker *w, enum wire_part part, int layer, int rank)
 {
-    int64_t begin, end;
-    if (is_output(w, layer)) {
-        plan_rows(w->o.plan, rank, w->o.model->hp.n_vocab, &begin, &end);
-        return begin < end;
+    const struct hparams *hp = &w->o.model->hp;
+    int64_t begin = 0, end = 0;
+    switch (part) {
+    case PART_ATTENTION: plan_heads(w->o.plan, layer, rank, hp->n_kv_heads, &begin, &end); break;
+    case PART_FFN: end = plan_n_neurons(w->o.plan, layer, rank); break;
+    default: plan_rows(w->o.plan, rank, hp->n_vocab, &begin, &end);
     }
-    return plan_n_neurons(w->o.plan, layer, rank) > 0;
+    return begin < end;
 }
 
-bool owners_want_q8(const struct worker *w, int layer)
+/* The matrices that read x; unused places are absent. */
+static void readers_of_x(const struct worker *w, enum wire_part part, int layer, const struct matrix *m[3])
 {
-    if (is_output(w, layer))
-        return dtype_is_quantised(w->o.model->output.type);
     const struct layer_weights *f = &w->o.model->layers[layer];
-    return (f->gate.data && dtype_is_quantised(f->gate.type)) || dtype_is_quantised(f->up.type);
+    m[0] = part == PART_ATTENTION ? &f->q : part == PART_FFN ? &f->gate : &w->o.model->output;
+    m[1] = part == PART_ATTENTION ? &f->k : part == PART_FFN ? &f->up : NULL;
+    m[2] = part == PART_ATTENTION ? &f->v : NULL;
 }
 
-bool owners_want_f32(const struct worker *w, int layer)
+static bool any_reads(const struct worker *w, enum wire_part part, int layer, bool quantised)
 {
-    if (is_output(w, layer))
-        return !dtype_is_quantised(w->o.model->output.type);
-    const struct layer_weights *f = &w->o.model->layers[layer];
-    return (f->gate.data && !dtype_is_quantised(f->gate.type)) || !dtype_is_quantised(f->up.type);
+    const struct matrix *m[3];
+    bool any = false;
+    readers_of_x(w, part, layer, m);
+    for (int i = 0; i < 3; i++)
+        any |= m[i] && m[i]->data && dtype_is_quantised(m[i]->type) == quantised;
+    return any;
+}
+
+bool owners_want_q8(const struct worker *w, enum wire_part part, int layer) { return any_reads(w, part, layer, true); }
+
+bool owners_want_f32(const struct worker *w, enum wire_part part, int layer)
+{
+    return any_reads(w, part, layer, false);
 }
 
 /* Writes x as kernels read it: int8 blocks are four times smaller than floats and change no bit. */
-static size_t encode_x(struct worker *w, int layer, uint64_t step, uint32_t n)
+static size_t encode_x(struct worker *w, const struct task *t)
 {
     const struct stage *s = &w->stage;
-    const size_t values = (size_t)n * (size_t)s->in.cols;
-    struct wire_ffn f = {.id = step, .layer = (uint32_t)layer, .n_tokens = n};
-    f.form = owners_want_f32(w, layer) ? FORM_F32 : FORM_Q8;
-    size_t size = wire_ffn_encode(&f, &w->limits, s->ffn.buffer, s->ffn.capacity);
-    if (f.form == FORM_F32) {
-        memcpy(f.f32, s->in.f32, values * sizeof(float));
+    const size_t values = (size_t)t->n * (size_t)s->in.cols;
+    struct wire_request q = {.id = t->step, .part = t->part, .layer = (uint32_t)t->layer, .n_tokens = t->n,
+                             .position = t->part == PART_ATTENTION ? t->position : 0};
+    q.form = owners_want_f32(w, t->part, t->layer) ? FORM_F32 : FORM_Q8;
+    size_t size = wire_request_encode(&q, &w->limits, s->request.buffer, s->request.capacity);
+    if (q.form == FORM_F32) {
+        memcpy(q.f32, s->in.f32, values * sizeof(float));
     } else {
-        memcpy(f.codes, s->in.codes, values);
+        memcpy(q.codes, s->in.codes, values);
         for (size_t i = 0; i < values / ACT_BLOCK; i++)
-            f.scale[i] = s->in.blocks[i].scale;
+            q.scale[i] = s->in.blocks[i].scale;
     }
-    if (f.residual)
-        memcpy(f.residual, s->x, values * sizeof(float));
+    if (q.residual)
+        memcpy(q.residual, s->x, values * sizeof(float));
     return size;
 }
 
-status owners_ask(struct worker *w, int layer, uint64_t step, uint32_t n, int *expected)
+status owners_ask(struct worker *w, const struct task *t)
 {
-    struct stage *s = &w->stage;
     size_t size = 0;
-    *expected = 0;
     for (int r = 0; r < w->n_ranks; r++) {
-        if (r == w->rank || !owner_of(w, layer, r))
+        if (r == w->rank || !owner_of(w, t->part, t->layer, r))
             continue;
         if (!size)
-            size = encode_x(w, layer, step, n);
-        status st = transport_post(w->o.transport, r, WIRE_FFN, s->ffn.buffer, size, &s->ffn_sends[r]);
+            size = encode_x(w, t);
+        status st = multicast_send(w, &w->stage.request, r, WIRE_REQUEST, size);
         if (st)
             return st;
-        ++*expected;
     }
     return ST_OK;
 }
 
-/* Every owner answers once. */
-static status take_once(const struct worker *w, const struct arrival *a, int layer, uint64_t *answered)
+/* The other owners, a bit each. */
+static uint64_t others_of(const struct worker *w, const struct task *t)
+{
+    uint64_t others = 0;
+    for (int r = 0; r < w->n_ranks; r++)
+        if (r != w->rank && owner_of(w, t->part, t->layer, r))
+            others |= UINT64_C(1) << r;
+    return others;
+}
+
+/* Whether an answer is one of those that are missing. Where all ranks have the residual stream, one that has this
+ * rank's part already may be a block ahead: *missing does not change then, and the message is kept. */
+static status sort_out(struct worker *w, const struct arrival *a, const struct task *t, uint64_t *missing, bool *wanted)
 {
     const uint64_t bit = UINT64_C(1) << a->from;
-    if (a->from == w->rank || !owner_of(w, layer, a->from) || *answered & bit) {
-        log_error("rank %d: an answer for layer %d from rank %d, which was not asked or has answered", w->rank, layer,
-                  a->from);
-        return ST_FORMAT;
+    struct arrival *ahead = &w->stage.ahead[a->from];
+    *wanted = (*missing & bit) != 0;
+    *missing &= ~bit;
+    if (*wanted)
+        return ST_OK;
+    if (w->o.plan->residual_all && a->kind == WIRE_PARTIAL && !ahead->size && a->size) {
+        *ahead = *a;
+        return ST_OK;
     }
-    *answered |= bit;
-    return ST_OK;
+    log_error("rank %d: an answer for layer %d from rank %d, which was not asked or has answered", w->rank, t->layer,
+              a->from);
+    return ST_FORMAT;
 }
 
-status owners_await(struct worker *w, int layer, uint64_t step, uint32_t n, int expected, int kind, take_answer *take)
+/* Takes what came before it was waited for. */
+static status take_ahead(struct worker *w, const struct task *t, uint64_t *missing, take_answer *take)
 {
-    uint64_t answered = 0; /* ranks, a bit each */
-    while (expected > 0) {
+    status st = ST_OK;
+    for (int r = 0; r < w->n_ranks && !st; r++) {
+        struct arrival a = w->stage.ahead[r];
+        if (!a.size || !(*missing >> r & 1))
+            continue;
+        w->stage.ahead[r].size = 0;
+        *missing &= ~(UINT64_C(1) << r);
+        st = take(w, &a, t);
+    }
+    return st;
+}
+
+status owners_await(struct worker *w, const struct task *t, int kind, take_answer *take)
+{
+    uint64_t missing = others_of(w, t);
+    status st = kind == WIRE_PARTIAL ? take_ahead(w, t, &missing, take) : ST_OK;
+    while (!st && missing) {
         struct arrival a;
-        bool found;
-        status st = serve_or_find(w, 1u << kind, &a, &found);
+        bool found, wanted;
+        st = serve_or_find(w, 1u << kind, &a, &found);
         if (!st && found) {
-            st = take_once(w, &a, layer, &answered);
-            st = st ? st : take(w, &a, layer, step, n);
-            expected--;
+            st = sort_out(w, &a, t, &missing, &wanted);
+            st = st || !wanted ? st : take(w, &a, t);
         } else if (!st) {
             be_idle(&w->polls);
         }
-        if (st)
-            return st;
     }
-    status st = ST_OK;
-    for (int r = 0; r < w->n_ranks && !st; r++)
-        if (r != w->rank && owner_of(w, layer, r)) /* who has answered has x: among honest ranks no wait */
-            st = send_wait(w, &w->stage.ffn_sends[r]);
-    return st;
+    return st ? st : multicast_wait(w, &w->stage.request); /* who has answered has x: among honest ranks no wait */
 }

@@ -1,4 +1,5 @@
-/* An owner's work for whoever asks: its neurons' part of one layer's FFN, or its rows of the output matrix. */
+/* An owner's work for whoever asks: its heads' part of a layer's attention, its neurons' of an FFN, or its rows of the
+ * output matrix. */
 #include <sched.h>
 #include <string.h>
 
@@ -38,38 +39,37 @@ void rows_compute(struct worker *w, const struct acts *x, uint32_t n, float *log
 }
 
 /* x of a request as kernels read it. */
-static void take_x(struct worker *w, const struct wire_ffn *f, struct acts *x)
+static void take_x(struct worker *w, const struct wire_request *q, struct acts *x)
 {
-    const int64_t n = f->n_tokens, d = w->request.cols;
+    const int64_t n = q->n_tokens, d = w->request.cols;
     *x = w->request;
-    if (f->form == FORM_F32) {
-        x->f32 = f->f32;
-        if (owners_want_q8(w, (int)f->layer))
+    if (q->form == FORM_F32) {
+        x->f32 = q->f32;
+        if (owners_want_q8(w, q->part, (int)q->layer))
             w->o.kernels->quantize(x, 0, n);
         return;
     }
-    x->codes = f->codes;
+    x->codes = q->codes;
     for (int64_t i = 0; i < n * d / ACT_BLOCK; i++)
-        x->blocks[i].scale = f->scale[i];
+        x->blocks[i].scale = q->scale[i];
     w->o.kernels->sum_blocks(x, 0, n);
 }
 
-/* What predictors read of a request, NULL where it brings nothing. */
-static const struct acts *take_residual(struct worker *w, const struct wire_ffn *f)
+const struct acts *take_residual(struct worker *w, const float *residual, uint32_t n)
 {
-    if (!f->residual)
+    if (!w->limits.residual)
         return NULL;
-    memcpy(w->residual.f32, f->residual, (size_t)(f->n_tokens * w->residual.cols) * sizeof(float));
-    w->o.kernels->quantize(&w->residual, 0, f->n_tokens);
+    memcpy(w->residual.f32, residual, (size_t)(n * w->residual.cols) * sizeof(float));
+    w->o.kernels->quantize(&w->residual, 0, n);
     return &w->residual;
 }
 
 /* Makes the outbox for answers to rank `to` ready. Its last answer has arrived, or the stage would not have asked
  * again: the transport need only notice. Nothing is served meanwhile, for x lies in w->request. */
-static status open_reply(struct worker *w, struct outbox *box, const struct wire_ffn *f, int to)
+static status open_reply(struct worker *w, struct outbox *box, const struct wire_request *q, int to)
 {
     if (!box->buffer) {
-        log_error("rank %d: request of layer %u from rank %d, which the plan does not foresee", w->rank, f->layer, to);
+        log_error("rank %d: request of layer %u from rank %d, which the plan does not foresee", w->rank, q->layer, to);
         return ST_FORMAT;
     }
     enum { MOST_S = 2 };
@@ -81,7 +81,7 @@ static status open_reply(struct worker *w, struct outbox *box, const struct wire
         st = transport_sent(w->o.transport, &box->send, &done);
     }
     if (!st && !done) {
-        log_error("rank %d: rank %d asks for layer %u without having taken the answer before", w->rank, to, f->layer);
+        log_error("rank %d: rank %d asks for layer %u without having taken the answer before", w->rank, to, q->layer);
         st = ST_PEER;
     }
     return st;
@@ -94,12 +94,15 @@ static status reply(struct worker *w, struct arrival *a, struct outbox *box, int
     return st ? st : outbox_send(w, box, a->from, kind, size);
 }
 
-static status reply_partial(struct worker *w, struct arrival *a, const struct wire_ffn *f, const struct acts *x)
+static status reply_partial(struct worker *w, struct arrival *a, const struct wire_request *q, const struct acts *x)
 {
     struct outbox *box = &w->replies[a->from];
-    struct wire_partial p = {.id = f->id, .layer = f->layer, .n_tokens = f->n_tokens};
+    struct wire_partial p = {.id = q->id, .part = q->part, .layer = q->layer, .n_tokens = q->n_tokens};
     wire_partial_encode(&p, &w->limits, box->buffer, box->capacity); /* where the sum goes */
-    shard_compute(w, (int)f->layer, x, take_residual(w, f), f->n_tokens, p.sum);
+    if (q->part == PART_ATTENTION)
+        attention_compute(w, (int)q->layer, x, q->position, q->n_tokens, p.sum);
+    else
+        shard_compute(w, (int)q->layer, x, take_residual(w, q->residual, q->n_tokens), q->n_tokens, p.sum);
     p.counts = take_counts(w);
     return reply(w, a, box, WIRE_PARTIAL, wire_partial_encode(&p, &w->limits, box->buffer, box->capacity));
 }
@@ -127,67 +130,96 @@ static uint32_t list_active(const struct worker *w, const struct neuron_set *set
 }
 
 /* The stage has the down projection: it gets the live activations. */
-static status reply_active(struct worker *w, struct arrival *a, const struct wire_ffn *f, const struct acts *x)
+static status reply_active(struct worker *w, struct arrival *a, const struct wire_request *q, const struct acts *x)
 {
     struct outbox *box = &w->replies[a->from];
-    const struct neuron_set *set = &w->shards[f->layer].set;
-    struct wire_active live = {.id = f->id, .layer = f->layer, .n_tokens = f->n_tokens};
-    shard_fire(w, (int)f->layer, x, take_residual(w, f), f->n_tokens);
+    const struct neuron_set *set = &w->shards[q->layer].set;
+    struct wire_active live = {.id = q->id, .layer = q->layer, .n_tokens = q->n_tokens};
+    shard_fire(w, (int)q->layer, x, take_residual(w, q->residual, q->n_tokens), q->n_tokens);
     live.counts = take_counts(w);
-    live.n_pairs = list_active(w, set, f->n_tokens, NULL);
+    live.n_pairs = list_active(w, set, q->n_tokens, NULL);
     size_t size = wire_active_encode(&live, &w->limits, box->buffer, box->capacity);
-    list_active(w, set, f->n_tokens, &live);
-    relay_shard(w, (int)f->layer);
+    list_active(w, set, q->n_tokens, &live);
+    relay_shard(w, (int)q->layer);
     return reply(w, a, box, WIRE_ACTIVE, size);
 }
 
-static status reply_ffn(struct worker *w, struct arrival *a, const struct wire_ffn *f, const struct acts *x)
+/* A request for a layer's heads or neurons. Heads have had all tokens before the request's: no more than the stage that
+ * asks has run. */
+static status reply_layer(struct worker *w, struct arrival *a, const struct wire_request *q, const struct acts *x)
 {
-    status st = open_reply(w, &w->replies[a->from], f, a->from);
+    const bool attention = q->part == PART_ATTENTION;
+    status st = open_reply(w, &w->replies[a->from], q, a->from);
     if (st)
         return st;
-    if (!owner_of(w, (int)f->layer, w->rank)) {
-        log_error("rank %d: request of layer %u from rank %d, of which it holds no neuron", w->rank, f->layer, a->from);
+    if (!owner_of(w, q->part, (int)q->layer, w->rank) || w->o.plan->layers[q->layer].stage != a->from) {
+        log_error("rank %d: request of layer %u from rank %d, which is not its stage or of which it holds no %s",
+                  w->rank, q->layer, a->from, attention ? "head" : "neuron");
         return ST_FORMAT;
     }
-    return (plan_down_at_stage(w->o.plan, (int)f->layer) ? reply_active : reply_partial)(w, a, f, x);
+    if (attention && q->position > w->heads[q->layer].length) {
+        log_error("rank %d: request of layer %u at position %u from rank %d, but the KV cache holds %u tokens", w->rank,
+                  q->layer, q->position, a->from, w->heads[q->layer].length);
+        return ST_FORMAT;
+    }
+    return (!attention && plan_down_at_stage(w->o.plan, (int)q->layer) ? reply_active : reply_partial)(w, a, q, x);
 }
 
-static status reply_logits(struct worker *w, struct arrival *a, const struct wire_ffn *f, const struct acts *x)
+/* What it has of n tokens' logits goes into the outbox. *size: of the message; 0 if it does not fit. */
+static void fill_logits(struct worker *w, uint64_t step, const struct acts *x, uint32_t n, size_t *size)
 {
     struct outbox *box = &w->logits_reply;
-    struct wire_logits l = {.id = f->id, .n_tokens = f->n_tokens, .n_rows = (uint32_t)(w->rows.end - w->rows.begin)};
-    status st = open_reply(w, box, f, a->from);
-    if (st)
-        return st;
-    size_t size = wire_logits_encode(&l, &w->limits, box->buffer, box->capacity);
-    if (!size || a->from != plan_last_stage(w->o.plan)) {
-        log_error("rank %d: request of the logits of %u tokens from rank %d, expected at most %d from rank %d", w->rank,
-                  f->n_tokens, a->from, WIRE_LOGIT_TOKENS, plan_last_stage(w->o.plan));
-        return ST_FORMAT;
-    }
-    rows_compute(w, x, f->n_tokens, l.values, l.n_rows);
+    struct wire_logits l = {.id = step, .n_tokens = n, .n_rows = (uint32_t)(w->rows.end - w->rows.begin)};
+    *size = wire_logits_encode(&l, &w->limits, box->buffer, box->capacity); /* where the values go */
+    if (!*size)
+        return;
+    rows_compute(w, x, n, l.values, l.n_rows);
     l.counts = take_counts(w);
     wire_logits_encode(&l, &w->limits, box->buffer, box->capacity);
-    return reply(w, a, box, WIRE_LOGITS, size);
+}
+
+static status reply_logits(struct worker *w, struct arrival *a, const struct wire_request *q, const struct acts *x)
+{
+    size_t size = 0;
+    status st = open_reply(w, &w->logits_reply, q, a->from);
+    if (st)
+        return st;
+    if (a->from == plan_last_stage(w->o.plan))
+        fill_logits(w, q->id, x, q->n_tokens, &size);
+    if (!size) {
+        log_error("rank %d: request of the logits of %u tokens from rank %d, expected at most %d from rank %d", w->rank,
+                  q->n_tokens, a->from, WIRE_LOGIT_TOKENS, plan_last_stage(w->o.plan));
+        return ST_FORMAT;
+    }
+    return reply(w, a, &w->logits_reply, WIRE_LOGITS, size);
+}
+
+status logits_send(struct worker *w, uint64_t step, const struct acts *x, uint32_t n)
+{
+    size_t size;
+    status st = outbox_wait(w, &w->logits_reply);
+    if (st)
+        return st;
+    fill_logits(w, step, x, n, &size);
+    return outbox_send(w, &w->logits_reply, plan_last_stage(w->o.plan), WIRE_LOGITS, size);
 }
 
 status shard_serve(struct worker *w, struct arrival *a)
 {
-    struct wire_ffn f;
+    struct wire_request q;
     struct acts x;
     if (!w->request.f32) {
-        log_error("rank %d: FFN request of %zu bytes from rank %d, which the plan does not foresee", w->rank, a->size,
+        log_error("rank %d: request of %zu bytes from rank %d, which the plan does not foresee", w->rank, a->size,
                   a->from);
         return ST_FORMAT;
     }
-    status st = wire_ffn_decode(a->data, a->size, &w->limits, &f);
-    if (!st && f.form == FORM_Q8 && owners_want_f32(w, (int)f.layer)) {
-        log_error("rank %d: layer %u of rank %d came quantised, its weights are not", w->rank, f.layer, a->from);
+    status st = wire_request_decode(a->data, a->size, &w->limits, &q);
+    if (!st && q.form == FORM_Q8 && owners_want_f32(w, q.part, (int)q.layer)) {
+        log_error("rank %d: layer %u of rank %d came quantised, its weights are not", w->rank, q.layer, a->from);
         st = ST_FORMAT;
     }
     if (st)
         return st;
-    take_x(w, &f, &x);
-    return f.layer == w->limits.n_layers ? reply_logits(w, a, &f, &x) : reply_ffn(w, a, &f, &x);
+    take_x(w, &q, &x);
+    return q.part == PART_OUTPUT ? reply_logits(w, a, &q, &x) : reply_layer(w, a, &q, &x);
 }

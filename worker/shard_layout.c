@@ -179,7 +179,7 @@ static void lay_stage_downs(struct worker *w, int layer)
     const int i = layer - w->stage.first;
     for (int r = 0; r < w->n_ranks; r++) {
         struct neuron_set *set = &w->stage.sets[i * w->n_ranks + r];
-        if (r == w->rank || !plan_down_at_stage(w->o.plan, layer) || !owner_of(w, layer, r))
+        if (r == w->rank || !plan_down_at_stage(w->o.plan, layer) || !owner_of(w, PART_FFN, layer, r))
             continue;
         lay_set(w, layer, r, set);
         lay_down(w, layer, set, false, &w->stage.downs[i * w->n_ranks + r]);
@@ -200,8 +200,6 @@ struct widths worker_lay_shards(struct worker *w)
         widest.sparse |= s->decision != DECIDE_NOT && s->set.n;
         if (i < w->stage.first || i >= w->stage.last)
             continue;
-        if (w->o.model->layers[i].down_bias.data)
-            w->stage.down_bias[i - w->stage.first] = lay_floats(w, w->o.model->hp.d_model);
         lay_stage_downs(w, i);
         for (int r = 0; r < w->n_ranks; r++)
             widest.slots = larger(widest.slots, w->stage.sets[(i - w->stage.first) * w->n_ranks + r].n_blocks * ACT_BLOCK);
@@ -318,7 +316,6 @@ void load_shard(struct loading *l, int layer)
     if (layer < w->stage.first || layer >= w->stage.last)
         return;
     const int i = layer - w->stage.first;
-    load_vector(l, w->stage.down_bias[i], &from->down_bias);
     for (int r = 0; r < w->n_ranks; r++)
         load_down(l, &w->stage.downs[i * w->n_ranks + r], layer);
 }

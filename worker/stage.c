@@ -25,14 +25,6 @@ static void add_positions(struct worker *w, const struct wire_step *s)
     }
 }
 
-static void compute_angles(struct worker *w, const struct wire_step *s)
-{
-    const struct hparams *hp = &w->o.model->hp;
-    for (uint32_t t = 0; t < s->n_tokens; t++)
-        rope_angles(w->stage.rope_freq, hp->n_rot / 2, (double)(s->position + t) * hp->rope_scale,
-                    w->stage.cos_sin + t * hp->n_rot);
-}
-
 static void add_attention(void *arg, int64_t begin, int64_t end, int thread)
 {
     struct worker *w = arg;
@@ -44,20 +36,33 @@ static void add_attention(void *arg, int64_t begin, int64_t end, int thread)
 static status run_layers(struct worker *w, const struct wire_step *s)
 {
     struct stage *stage = &w->stage;
+    struct task t = {.step = s->id, .position = s->position, .n = s->n_tokens};
+    status st = ST_OK;
     stage->counts = s->counts;
-    compute_angles(w, s);
-    for (int i = stage->first; i < stage->last; i++) {
-        const struct stage_layer *l = &stage->layers[i - stage->first];
-        attention_block(w, &stage->layers[i - stage->first], s->position, s->n_tokens);
-        stage->counts.bytes += packed_bytes(&l->q) + packed_bytes(&l->k) + packed_bytes(&l->v) + packed_bytes(&l->o);
-        status st = ffn_block(w, i, s->id, s->n_tokens);
-        if (st)
-            return st;
-        if (w->o.model->hp.parallel)
-            pool_for(w->pool, s->n_tokens, 4, add_attention, w);
+    for (t.layer = stage->first; t.layer < stage->last && !st; t.layer++) {
+        t.part = PART_ATTENTION;
+        st = block_run(w, &t);
+        t.part = PART_FFN;
+        st = st ? st : block_run(w, &t);
+        if (!st && w->o.model->hp.parallel)
+            pool_for(w->pool, t.n, 4, add_attention, w);
     }
     stage->length = s->position + s->n_tokens;
-    return ST_OK;
+    return st;
+}
+
+/* Where all ranks have the residual stream, they all embed the step's tokens. */
+static status share_step(struct worker *w, const struct arrival *a)
+{
+    struct multicast *m = &w->stage.step;
+    status st = m->buffer ? multicast_wait(w, m) : ST_OK;
+    if (st || !m->buffer)
+        return st;
+    memcpy(m->buffer, a->data, a->size);
+    for (int r = 0; r < w->n_ranks && !st; r++)
+        if (r != w->rank && plan_takes_part(w->o.plan, r))
+            st = multicast_send(w, m, r, WIRE_STEP, a->size);
+    return st;
 }
 
 static status pass_on(struct worker *w, const struct wire_step *s)
@@ -82,14 +87,14 @@ static status take_step(struct worker *w, struct arrival *a, struct wire_step *s
 {
     struct stage *stage = &w->stage;
     const float *hidden;
-    bool expected = stage->first < stage->last && (a->kind == WIRE_STEP) == stage->is_first;
+    bool expected = stage->first < stage->last && (a->kind == WIRE_STEP) == stage->embeds && a->from == stage->before;
     if (!expected) {
         log_error("rank %d: %s of %zu bytes from rank %d, which the plan does not foresee", w->rank, wire_name(a->kind),
                   a->size, a->from);
         return ST_FORMAT;
     }
-    status st = stage->is_first ? wire_step_decode(a->data, a->size, &w->limits, s)
-                                : wire_hidden_decode(a->data, a->size, &w->limits, s, &hidden);
+    status st = stage->embeds ? wire_step_decode(a->data, a->size, &w->limits, s)
+                              : wire_hidden_decode(a->data, a->size, &w->limits, s, &hidden);
     if (st)
         return st;
     if (s->position > stage->length) {
@@ -97,11 +102,13 @@ static status take_step(struct worker *w, struct arrival *a, struct wire_step *s
                   stage->length);
         return ST_FORMAT;
     }
-    if (stage->is_first)
+    if ((st = share_step(w, a)) != ST_OK)
+        return st;
+    if (stage->embeds)
         embed_tokens(w, s);
-    if (stage->is_first && w->o.model->positions.data)
+    if (stage->embeds && w->o.model->positions.data)
         add_positions(w, s);
-    if (!stage->is_first)
+    if (!stage->embeds)
         memcpy(stage->x, hidden, (size_t)s->n_tokens * w->limits.d_model * sizeof(float));
     memcpy(stage->tokens, s->tokens, s->n_tokens * sizeof(int32_t));
     s->tokens = stage->tokens;
@@ -115,6 +122,6 @@ status stage_run(struct worker *w, struct arrival *a)
     if (!st)
         st = run_layers(w, &s);
     if (!st)
-        st = w->stage.is_last ? head_run(w, &s) : pass_on(w, &s);
+        st = w->stage.next < 0 ? head_run(w, &s) : pass_on(w, &s);
     return st;
 }

@@ -20,17 +20,18 @@ struct wire_limits worker_limits(const struct worker_options *o)
 static void free_tables(struct worker *w)
 {
     free(w->stage.layers);
-    free(w->stage.scratch);
-    free(w->stage.rope_freq);
-    free(w->stage.ffn_sends);
+    free(w->scratch);
+    free(w->rope_freq);
+    free(w->stage.request.sends); /* all multicasts' */
+    free(w->stage.ahead);
     free(w->stage.answers);
     free(w->stage.partials);
     free(w->stage.actives);
     free(w->stage.sets);
     free(w->stage.downs);
-    free(w->stage.down_bias);
     free(w->live);
     free(w->replies);
+    free(w->heads);
     free(w->shards);
     free(w->rooms);
 }

@@ -9,11 +9,12 @@ static void sweep(const char *model, const struct job *j, int most_ranks, int st
     int i = 0;
     for (int ranks = 1; ranks <= most_ranks; ranks++) {
         for (int split = SPLIT_STAGES; split <= SPLIT_BOTH; split++) {
-            for (int unequal = 0; unequal < 2; unequal++, i++) {
+            for (int way = 0; way < (split == SPLIT_SHARDS ? 4 : 2); way++, i++) {
                 struct cluster_options o = plain_options(model);
                 o.ranks = ranks;
                 o.split = split;
-                o.shares = unequal ? shares[ranks] : NULL;
+                o.shares = way % 2 ? shares[ranks] : NULL;
+                o.residual = way / 2;
                 vary(&o, i);
                 if (i % step == 0)
                     must_equal(&expected, &o, j);
@@ -28,7 +29,8 @@ enum { PROMPT = 45 };
 static void test_made_models(void **state)
 {
     (void)state;
-    static const struct made_model *const models[] = {&made_quantised, &made_mixed, &made_k};
+    static const struct made_model *const models[] = {&made_quantised, &made_three, &made_pairs, &made_mixed,
+                                                       &made_k};
     int32_t prompt[PROMPT];
     fill_prompt(prompt, PROMPT);
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
@@ -67,6 +69,7 @@ static void test_settings(void **state)
     for (int ranks = 1; ranks <= 2; ranks++) {
         struct cluster_options o = plain_options(path);
         o.ranks = ranks;
+        o.residual = ranks > 1;
         for (size_t i = 0; i < sizeof batches / sizeof *batches; i++) {
             o.n_batch = batches[i];
             must_equal(&expected, &o, &j);
@@ -87,26 +90,43 @@ static void test_settings(void **state)
     unlink(path);
 }
 
-/* Plans that no option makes, for the first made model: 4 layers, 672 neurons. */
+/* Plans that no option makes, for the first made model: 4 layers, 672 neurons, 2 KV heads; 300 rows. */
 static const struct {
     int ranks;
-    const char *layers;
+    const char *layers, *more;
 } plans[] = {
     /* rank 1 does nothing at all */
-    {3, "{\"from\": 0, \"to\": 4, \"stage\": 0, \"neurons\": [0, 256, 256, 672]}"},
+    {3, "{\"from\": 0, \"to\": 4, \"stage\": 0, \"neurons\": [0, 256, 256, 672]}", ""},
     /* rank 0 only coordinates; the stages go down */
     {3, "{\"from\": 0, \"to\": 2, \"stage\": 2, \"neurons\": [0, 0, 0, 672]},"
-        "{\"from\": 2, \"to\": 4, \"stage\": 1, \"neurons\": [0, 0, 640, 672]}"},
+        "{\"from\": 2, \"to\": 4, \"stage\": 1, \"neurons\": [0, 0, 640, 672]}", ""},
     /* the first stage is not rank 0, the last one is */
     {2, "{\"from\": 0, \"to\": 3, \"stage\": 1, \"neurons\": [0, 0, 672]},"
-        "{\"from\": 3, \"to\": 4, \"stage\": 0, \"neurons\": [0, 128, 672]}"},
+        "{\"from\": 3, \"to\": 4, \"stage\": 0, \"neurons\": [0, 128, 672]}", ""},
     /* no stage holds a neuron of its own layers: everybody asks everybody */
     {4, "{\"from\": 0, \"to\": 1, \"stage\": 3, \"neurons\": [0, 128, 384, 672, 672]},"
         "{\"from\": 1, \"to\": 2, \"stage\": 0, \"neurons\": [0, 0, 128, 256, 672]},"
         "{\"from\": 2, \"to\": 3, \"stage\": 2, \"neurons\": [0, 512, 640, 640, 672]},"
-        "{\"from\": 3, \"to\": 4, \"stage\": 1, \"neurons\": [0, 672, 672, 672, 672]}"},
+        "{\"from\": 3, \"to\": 4, \"stage\": 1, \"neurons\": [0, 672, 672, 672, 672]}", ""},
     /* one rank is every stage, the others hold every neuron */
-    {3, "{\"from\": 0, \"to\": 4, \"stage\": 1, \"neurons\": [0, 640, 640, 672]}"},
+    {3, "{\"from\": 0, \"to\": 4, \"stage\": 1, \"neurons\": [0, 640, 640, 672]}", ""},
+    /* one rank has heads alone, one neurons alone, one rows alone; the stage has nothing */
+    {4, "{\"from\": 0, \"to\": 4, \"stage\": 0, \"heads\": [0, 0, 2, 2, 2], \"neurons\": [0, 0, 0, 672, 672]}",
+     ", \"rows\": [0, 0, 0, 0, 300]"},
+    {4, "{\"from\": 0, \"to\": 4, \"stage\": 0, \"heads\": [0, 0, 2, 2, 2], \"neurons\": [0, 0, 0, 672, 672]}",
+     ", \"rows\": [0, 0, 0, 0, 300], \"residual\": \"all\""},
+    /* layers cut in different ways, or not at all; rank 2 has only a part of one layer */
+    {3, "{\"from\": 0, \"to\": 1, \"stage\": 1, \"heads\": [0, 1, 2, 2], \"neurons\": [0, 0, 0, 672]},"
+        "{\"from\": 1, \"to\": 3, \"stage\": 1, \"neurons\": [0, 128, 672, 672]},"
+        "{\"from\": 3, \"to\": 4, \"stage\": 1, \"heads\": [0, 2, 2, 2], \"neurons\": [0, 0, 672, 672]}",
+     ", \"residual\": \"all\""},
+    /* stages that have their heads elsewhere */
+    {3, "{\"from\": 0, \"to\": 2, \"stage\": 2, \"heads\": [0, 1, 2, 2], \"neurons\": [0, 0, 256, 672]},"
+        "{\"from\": 2, \"to\": 4, \"stage\": 1, \"heads\": [0, 1, 1, 2], \"down\": \"stage\", "
+        "\"neurons\": [0, 0, 640, 672]}", ""},
+    /* rank 1 takes no part: it has nothing of the residual stream */
+    {3, "{\"from\": 0, \"to\": 4, \"stage\": 2, \"heads\": [0, 1, 1, 2], \"neurons\": [0, 384, 384, 672]}",
+     ", \"residual\": \"all\""},
 };
 
 static void test_plans_by_hand(void **state)
@@ -121,7 +141,8 @@ static void test_plans_by_hand(void **state)
     for (size_t i = 0; i < sizeof plans / sizeof *plans; i++) {
         int n = snprintf(text, sizeof text,
                          "{\"hearth_plan\": 1, \"model\": {\"architecture\": \"llama\", \"layers\": 4, \"d_ff\": 672}, "
-                         "\"ranks\": %d, \"layers\": [%s]}", plans[i].ranks, plans[i].layers);
+                         "\"ranks\": %d, \"layers\": [%s]%s}", plans[i].ranks, plans[i].layers,
+                         plans[i].more);
         made_file_of(text, (size_t)n, plan);
         struct cluster_options o = plain_options(model);
         o.plan = plan;
@@ -183,18 +204,21 @@ static void test_large_model(void **state)
     struct cluster_options o = plain_options(model);
     struct trace expected = run(&o, &j);
     static const struct {
-        int ranks, split;
+        int ranks, split, residual;
         const char *shares;
         uint32_t n_batch;
         int threads;
     } cases[] = {
-        {1, SPLIT_SHARDS, NULL, 7, 2},     {2, SPLIT_SHARDS, NULL, 256, 1},   {2, SPLIT_STAGES, "3,1", 7, 1},
-        {3, SPLIT_BOTH, "1,2,1", 256, 1},  {4, SPLIT_SHARDS, "5,1,3,1", 11, 1}, {4, SPLIT_STAGES, NULL, 5, 1},
+        {1, SPLIT_SHARDS, 0, NULL, 7, 2},    {2, SPLIT_SHARDS, 0, NULL, 256, 1},
+        {2, SPLIT_SHARDS, 1, NULL, 256, 1},  {2, SPLIT_STAGES, 0, "3,1", 7, 1},
+        {3, SPLIT_BOTH, 0, "1,2,1", 256, 1}, {4, SPLIT_SHARDS, 0, "5,1,3,1", 11, 1},
+        {4, SPLIT_SHARDS, 1, NULL, 11, 1},   {4, SPLIT_STAGES, 0, NULL, 5, 1},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         o = plain_options(model);
         o.ranks = cases[i].ranks;
         o.split = cases[i].split;
+        o.residual = cases[i].residual;
         o.shares = cases[i].shares;
         o.n_batch = cases[i].n_batch;
         o.threads = cases[i].threads;

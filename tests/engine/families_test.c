@@ -14,30 +14,34 @@ struct way {
     enum sparse_mode sparse; /* of those that are not run as predicted */
     const char *kernels;
     bool down; /* all down projections at the stages */
+    bool all;  /* the residual stream on all ranks */
 };
 
 /* As long as units of neurons are whole, no way changes a bit. */
 static const struct way ways[] = {
-    {1, SPLIT_SHARDS, 256, SPARSE_DENSE, NULL, false},
-    {1, SPLIT_SHARDS, 256, SPARSE_EXACT, NULL, false},
-    {1, SPLIT_SHARDS, 5, SPARSE_EXACT, "scalar", false},
-    {2, SPLIT_SHARDS, 7, SPARSE_DENSE, NULL, false},
-    {3, SPLIT_SHARDS, 256, SPARSE_EXACT, NULL, false},
-    {4, SPLIT_SHARDS, 1, SPARSE_DENSE, NULL, false},
-    {4, SPLIT_SHARDS, 9, SPARSE_EXACT, NULL, false},
-    {2, SPLIT_STAGES, 256, SPARSE_DENSE, NULL, false},
-    {2, SPLIT_STAGES, 6, SPARSE_EXACT, NULL, false},
-    {2, SPLIT_BOTH, 11, SPARSE_EXACT, NULL, false},
-    {3, SPLIT_SHARDS, 10, SPARSE_DENSE, NULL, true},
-    {2, SPLIT_BOTH, 256, SPARSE_EXACT, NULL, true},
+    {1, SPLIT_SHARDS, 256, SPARSE_DENSE, NULL, false, false},
+    {1, SPLIT_SHARDS, 256, SPARSE_EXACT, NULL, false, false},
+    {1, SPLIT_SHARDS, 5, SPARSE_EXACT, "scalar", false, false},
+    {2, SPLIT_SHARDS, 7, SPARSE_DENSE, NULL, false, false},
+    {3, SPLIT_SHARDS, 256, SPARSE_EXACT, NULL, false, false},
+    {4, SPLIT_SHARDS, 1, SPARSE_DENSE, NULL, false, false},
+    {4, SPLIT_SHARDS, 9, SPARSE_EXACT, NULL, false, false},
+    {2, SPLIT_SHARDS, 256, SPARSE_DENSE, NULL, false, true},
+    {3, SPLIT_SHARDS, 6, SPARSE_EXACT, NULL, false, true},
+    {4, SPLIT_SHARDS, 1, SPARSE_EXACT, "scalar", false, true},
+    {2, SPLIT_STAGES, 256, SPARSE_DENSE, NULL, false, false},
+    {2, SPLIT_STAGES, 6, SPARSE_EXACT, NULL, false, false},
+    {2, SPLIT_BOTH, 11, SPARSE_EXACT, NULL, false, false},
+    {3, SPLIT_SHARDS, 10, SPARSE_DENSE, NULL, true, false},
+    {2, SPLIT_BOTH, 256, SPARSE_EXACT, NULL, true, false},
 };
 
 /* These split units and round a little differently, but all alike. */
 static const struct way hot_ways[] = {
-    {3, SPLIT_HOT, 256, SPARSE_DENSE, NULL, false},
-    {3, SPLIT_HOT, 8, SPARSE_EXACT, NULL, false},
-    {3, SPLIT_HOT, 256, SPARSE_DENSE, NULL, true},
-    {3, SPLIT_HOT, 5, SPARSE_EXACT, "scalar", true},
+    {3, SPLIT_HOT, 256, SPARSE_DENSE, NULL, false, false},
+    {3, SPLIT_HOT, 8, SPARSE_EXACT, NULL, false, false},
+    {3, SPLIT_HOT, 256, SPARSE_DENSE, NULL, true, false},
+    {3, SPLIT_HOT, 5, SPARSE_EXACT, "scalar", true, false},
 };
 
 enum { WAYS = sizeof ways / sizeof *ways, HOT_WAYS = sizeof hot_ways / sizeof *hot_ways };
@@ -112,6 +116,7 @@ static void run(const struct family *f, const struct way *way, float *logits)
     } else {
         o.split = way->split;
         o.down_at_stage = way->down;
+        o.residual = way->all;
     }
     o.ranks = way->ranks;
     o.n_batch = way->n_batch;

@@ -159,10 +159,10 @@ static size_t good_hidden(const struct wire_limits *l, uint32_t position, uint8_
     return size;
 }
 
-static size_t good_ffn(const struct wire_limits *l, uint32_t layer, uint32_t form, uint8_t *out)
+static size_t good_request(const struct wire_limits *l, uint32_t part, uint32_t layer, uint32_t form, uint8_t *out)
 {
-    struct wire_ffn f = {.id = 1, .layer = layer, .n_tokens = 2, .form = form};
-    size_t size = wire_ffn_encode(&f, l, out, MESSAGE_MAX);
+    struct wire_request f = {.id = 1, .part = part, .layer = layer, .n_tokens = 2, .form = form};
+    size_t size = wire_request_encode(&f, l, out, MESSAGE_MAX);
     for (uint32_t i = 0; i < 2 * l->d_model; i++) {
         if (form == FORM_F32)
             f.f32[i] = (float)(i % 5) - 2;
@@ -176,7 +176,7 @@ static size_t good_ffn(const struct wire_limits *l, uint32_t layer, uint32_t for
 
 static size_t good_partial(const struct wire_limits *l, uint32_t layer, uint8_t *out)
 {
-    struct wire_partial p = {.id = 1, .layer = layer, .n_tokens = 3};
+    struct wire_partial p = {.id = 1, .part = PART_FFN, .layer = layer, .n_tokens = 3};
     size_t size = wire_partial_encode(&p, l, out, MESSAGE_MAX);
     for (uint32_t i = 0; i < 3 * l->d_model; i++)
         p.sum[i] = i % 3;
@@ -225,8 +225,8 @@ static void right_answers(enum role role)
     stand_open(&s, role);
     throw(&s, WIRE_STEP, message, good_step(0, message));
     for (uint32_t layer = 0; layer < s.limits.n_layers; layer++) {
-        struct wire_ffn f;
-        assert_int_equal(wire_ffn_decode(reply, answer(&s, WIRE_FFN, reply), &s.limits, &f), ST_OK);
+        struct wire_request f;
+        assert_int_equal(wire_request_decode(reply, answer(&s, WIRE_REQUEST, reply), &s.limits, &f), ST_OK);
         assert_true(f.layer == layer && f.n_tokens == 3);
         if (role == ACTIVE_STAGE)
             throw(&s, WIRE_ACTIVE, message, good_active(&s.limits, layer, message));
@@ -237,8 +237,8 @@ static void right_answers(enum role role)
         struct arrival a;
         bool found = false, ffn = false;
         while (!found && !ffn) { /* rows of the output matrix may be the test's as well: then it is asked for them */
-            assert_int_equal(transport_poll(s.t[0], 1u << WIRE_RESULT | 1u << WIRE_FFN, &a, &found), ST_OK);
-            ffn = found && a.kind == WIRE_FFN;
+            assert_int_equal(transport_poll(s.t[0], 1u << WIRE_RESULT | 1u << WIRE_REQUEST, &a, &found), ST_OK);
+            ffn = found && a.kind == WIRE_REQUEST;
         }
         if (!ffn) {
             assert_int_equal(wire_result_decode(a.data, a.size, &s.limits, &r), ST_OK);
@@ -258,7 +258,7 @@ static void test_right_messages(void **state)
     struct wire_active a;
     stand_open(&s, OWNER);
     for (uint32_t form = FORM_Q8; form <= FORM_F32; form++) {
-        throw(&s, WIRE_FFN, message, good_ffn(&s.limits, 3, form, message));
+        throw(&s, WIRE_REQUEST, message, good_request(&s.limits, PART_FFN, 3, form, message));
         assert_int_equal(wire_partial_decode(reply, answer(&s, WIRE_PARTIAL, reply), &s.limits, &p), ST_OK);
         assert_true(p.id == 1 && p.layer == 3 && p.n_tokens == 2);
     }
@@ -266,7 +266,7 @@ static void test_right_messages(void **state)
 
     stand_open(&s, ACTIVE_OWNER);
     for (uint32_t form = FORM_Q8; form <= FORM_F32; form++) {
-        throw(&s, WIRE_FFN, message, good_ffn(&s.limits, 3, form, message));
+        throw(&s, WIRE_REQUEST, message, good_request(&s.limits, PART_FFN, 3, form, message));
         size_t size = answer(&s, WIRE_ACTIVE, reply);
         assert_int_equal(wire_active_decode(reply, size, &s.limits, WORKER_HAS, &a), ST_OK);
         assert_true(a.id == 1 && a.layer == 3 && a.n_tokens == 2 && a.n_pairs > 0);
@@ -287,12 +287,12 @@ static void test_unforeseen(void **state)
         size_t size;
     } cases[] = {
         {OWNER, WIRE_STEP, 76},           {OWNER, WIRE_HIDDEN, 1000},        {OWNER, WIRE_SAMPLING, WIRE_SAMPLING_SIZE},
-        {OWNER, WIRE_FFN, 0},             {OWNER, WIRE_FFN, 20},             {OWNER, WIRE_FFN, MESSAGE_MAX},
+        {OWNER, WIRE_REQUEST, 0},             {OWNER, WIRE_REQUEST, 20},             {OWNER, WIRE_REQUEST, MESSAGE_MAX},
         {OWNER, WIRE_STOP, 1},            {ONLY_STAGE, WIRE_HIDDEN, 1000},   {ONLY_STAGE, WIRE_STEP, 0},
         {ONLY_STAGE, WIRE_STEP, 63},      {ONLY_STAGE, WIRE_STEP, 64},       {ONLY_STAGE, WIRE_STEP, MESSAGE_MAX},
         {ONLY_STAGE, WIRE_SAMPLING, 0},   {ONLY_STAGE, WIRE_SAMPLING, 1000}, {LAST_STAGE, WIRE_STEP, 76},
         {LAST_STAGE, WIRE_HIDDEN, 0},     {LAST_STAGE, WIRE_HIDDEN, 128},    {LAST_STAGE, WIRE_HIDDEN, MESSAGE_MAX},
-        {ONLY_STAGE, WIRE_FFN, MESSAGE_MAX},
+        {ONLY_STAGE, WIRE_REQUEST, MESSAGE_MAX},
     };
     memset(message, 0, sizeof message);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
@@ -310,13 +310,13 @@ static void test_wrong_fields(void **state)
     refuses(ONLY_STAGE, WIRE_STEP, message, good_step(1, message)); /* the cache is empty */
     refuses(ONLY_STAGE, WIRE_STEP, message, good_step(N_CTX - 2, message));
     refuses(LAST_STAGE, WIRE_HIDDEN, message, good_hidden(&l, 1, message));
-    refuses(OWNER, WIRE_FFN, message, good_ffn(&l, l.n_layers + 1, FORM_Q8, message));
-    size_t size = good_ffn(&l, 0, FORM_Q8, message);
+    refuses(OWNER, WIRE_REQUEST, message, good_request(&l, PART_FFN, l.n_layers, FORM_Q8, message));
+    size_t size = good_request(&l, PART_FFN, 0, FORM_Q8, message);
     message[WIRE_HEADER + 5] = 0x80; /* a code of -128 */
-    refuses(OWNER, WIRE_FFN, message, size);
-    size = good_ffn(&l, 0, FORM_Q8, message);
-    message[16] = 7; /* no such form */
-    refuses(OWNER, WIRE_FFN, message, size);
+    refuses(OWNER, WIRE_REQUEST, message, size);
+    size = good_request(&l, PART_FFN, 0, FORM_Q8, message);
+    message[24] = 7; /* no such form */
+    refuses(OWNER, WIRE_REQUEST, message, size);
     const struct wire_sampling nan_temperature = {.temperature = NAN};
     refuses(ONLY_STAGE, WIRE_SAMPLING, message, wire_sampling_encode(&nan_temperature, message, sizeof message));
     size = good_step(0, message);
@@ -332,12 +332,12 @@ static void test_wrong_partials(void **state)
         struct stand s;
         stand_open(&s, ONLY_STAGE);
         throw(&s, WIRE_STEP, message, good_step(0, message));
-        answer(&s, WIRE_FFN, reply);
+        answer(&s, WIRE_REQUEST, reply);
         size_t size = good_partial(&s.limits, how == 0 ? 1 : 0, message);
         if (how == 1)
             message[0] = 2; /* of another step */
         if (how == 2)
-            message[12] = 2; /* of fewer tokens than its size says */
+            message[16] = 2; /* of fewer tokens than its size says */
         if (how == 3)
             size -= 8;
         if (how == 4)
@@ -367,7 +367,7 @@ static void test_wrong_activations(void **state)
         struct wire_active a;
         stand_open(&s, ACTIVE_STAGE);
         throw(&s, WIRE_STEP, message, good_step(0, message));
-        answer(&s, WIRE_FFN, reply);
+        answer(&s, WIRE_REQUEST, reply);
         size_t size = good_active(&s.limits, how == 0 ? 1 : 0, message);
         assert_int_equal(wire_active_decode(message, size, &s.limits, TEST_HAS, &a), ST_OK);
         if (how == 1)
@@ -411,14 +411,15 @@ static void test_requests_do_not_mix(void **state)
     struct send sends[3];
     static _Alignas(64) uint8_t asked[3][MESSAGE_MAX];
     bool handled, stopped;
-    size_t sizes[] = {good_ffn(&s.limits, 0, FORM_Q8, asked[0]), good_ffn(&s.limits, 0, FORM_F32, asked[1]),
-                      good_ffn(&s.limits, 2, FORM_Q8, asked[2])};
-    assert_int_equal(transport_post(t[0], 1, WIRE_FFN, asked[1], sizes[1], &sends[0]), ST_OK);
+    size_t sizes[] = {good_request(&s.limits, PART_FFN, 0, FORM_Q8, asked[0]),
+                      good_request(&s.limits, PART_FFN, 0, FORM_F32, asked[1]),
+                      good_request(&s.limits, PART_FFN, 2, FORM_Q8, asked[2])};
+    assert_int_equal(transport_post(t[0], 1, WIRE_REQUEST, asked[1], sizes[1], &sends[0]), ST_OK);
     assert_int_equal(worker_poll(s.worker, &handled, &stopped), ST_OK);
     answer_of(t[0], WIRE_PARTIAL, message); /* of the second question alone: what it must be */
-    assert_int_equal(transport_post(t[0], 1, WIRE_FFN, asked[0], sizes[0], &sends[0]), ST_OK);
-    assert_int_equal(transport_post(t[0], 1, WIRE_FFN, asked[1], sizes[1], &sends[1]), ST_OK);
-    assert_int_equal(transport_post(t[2], 1, WIRE_FFN, asked[2], sizes[2], &sends[2]), ST_OK);
+    assert_int_equal(transport_post(t[0], 1, WIRE_REQUEST, asked[0], sizes[0], &sends[0]), ST_OK);
+    assert_int_equal(transport_post(t[0], 1, WIRE_REQUEST, asked[1], sizes[1], &sends[1]), ST_OK);
+    assert_int_equal(transport_post(t[2], 1, WIRE_REQUEST, asked[2], sizes[2], &sends[2]), ST_OK);
     s.t[0] = t[0];
     pthread_create(&s.thread, NULL, run_worker, &s);
     usleep(20000); /* the worker waits for its first answer to be taken, the others lie before it */
@@ -448,7 +449,7 @@ static void test_random_messages(void **state)
         stand_open(&s, (enum role)(round % N_ROLES));
         int n = 1 + (int)(made_draw(&random) % 6);
         for (int i = 0; i < n; i++) {
-            static const int kinds[] = {WIRE_STEP,     WIRE_HIDDEN, WIRE_FFN,   WIRE_PARTIAL,
+            static const int kinds[] = {WIRE_STEP,     WIRE_HIDDEN, WIRE_REQUEST, WIRE_PARTIAL,
                                         WIRE_SAMPLING, WIRE_LOGITS, WIRE_ACTIVE};
             int kind = kinds[made_draw(&random) % 7];
             uint32_t layer = (uint32_t)(made_draw(&random) % (s.limits.n_layers + 1));
@@ -456,7 +457,8 @@ static void test_random_messages(void **state)
             struct wire_logits logits = {.id = 1, .n_tokens = 1, .n_rows = 150};
             size_t size = kind == WIRE_STEP       ? good_step((uint32_t)i, message)
                           : kind == WIRE_HIDDEN   ? good_hidden(&s.limits, 0, message)
-                          : kind == WIRE_FFN      ? good_ffn(&s.limits, layer, made_draw(&random) % 2, message)
+                          : kind == WIRE_REQUEST  ? good_request(&s.limits, layer % WIRE_PARTS, layer % 4,
+                                                                 made_draw(&random) % 2, message)
                           : kind == WIRE_ACTIVE   ? good_active(&s.limits, layer % s.limits.n_layers, message)
                           : kind == WIRE_PARTIAL  ? good_partial(&s.limits, layer % s.limits.n_layers, message)
                           : kind == WIRE_SAMPLING ? wire_sampling_encode(&sampling, message, sizeof message)
@@ -552,10 +554,10 @@ static void test_disagreements(void **state)
     (void)state;
     struct wire_hello h = own;
     h.version++;
-    assert_disagrees(h, "rank 2 runs hearth 1.2 (protocol 3), rank 0 runs 1.2 (protocol 2)");
+    assert_disagrees(h, "rank 2 runs hearth 1.2 (protocol 4), rank 0 runs 1.2 (protocol 3)");
     h = own;
     strcpy(h.release, "1.3");
-    assert_disagrees(h, "rank 2 runs hearth 1.3 (protocol 2), rank 0 runs 1.2 (protocol 2): install the same version");
+    assert_disagrees(h, "rank 2 runs hearth 1.3 (protocol 3), rank 0 runs 1.2 (protocol 3): install the same version");
     h = own;
     h.file_bytes = 8;
     assert_disagrees(h, "rank 2 has another model file: 8 bytes, rank 0's has 7");

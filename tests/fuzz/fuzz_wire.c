@@ -38,10 +38,12 @@ static void use_step(const struct wire_step *s, const struct wire_limits *lim)
     require(s->n_tokens <= lim->n_batch && (uint64_t)s->position + s->n_tokens <= lim->n_ctx);
 }
 
-static void use_ffn(const struct wire_ffn *f, const struct wire_limits *lim)
+static void use_request(const struct wire_request *f, const struct wire_limits *lim)
 {
     size_t n = (size_t)f->n_tokens * lim->d_model;
-    require(f->with_residual == (lim->residual && f->layer < lim->n_layers) && !f->residual == !f->with_residual);
+    require(f->part < WIRE_PARTS && f->layer < lim->n_layers && (f->layer == 0 || f->part != PART_OUTPUT));
+    require((uint64_t)f->position + f->n_tokens <= lim->n_ctx && (f->position == 0 || f->part == PART_ATTENTION));
+    require(f->with_residual == (lim->residual && f->part == PART_FFN) && !f->residual == !f->with_residual);
     if (f->residual)
         read_all(f->residual, n * 4);
     if (f->f32)
@@ -75,7 +77,7 @@ static void use_active(const struct wire_active *a, const struct wire_limits *li
 static void decode(int kind, uint8_t *in, size_t n, const struct wire_limits *lim)
 {
     struct wire_step step;
-    struct wire_ffn ffn;
+    struct wire_request request;
     struct wire_partial partial;
     struct wire_active active;
     struct wire_blob blob;
@@ -92,8 +94,8 @@ static void decode(int kind, uint8_t *in, size_t n, const struct wire_limits *li
         use_step(&step, lim);
         read_all(hidden, (size_t)step.n_tokens * lim->d_model * 4);
     }
-    if (kind == WIRE_FFN && wire_ffn_decode(in, n, lim, &ffn) == ST_OK)
-        use_ffn(&ffn, lim);
+    if (kind == WIRE_REQUEST && wire_request_decode(in, n, lim, &request) == ST_OK)
+        use_request(&request, lim);
     if (kind == WIRE_PARTIAL && wire_partial_decode(in, n, lim, &partial) == ST_OK)
         read_all(partial.sum, (size_t)partial.n_tokens * lim->d_model * 8);
     if (kind == BLOB && wire_blob_decode(in, n, &blob) == ST_OK) {
@@ -137,8 +139,9 @@ static size_t encode(int kind, uint32_t n_tokens, const struct wire_limits *lim,
     static const uint8_t tokens[4 * 256];
     static const int32_t numbers[256];
     struct wire_step step = {.id = 1, .want = WANT_SCORES, .n_tokens = n_tokens, .tokens = tokens};
-    struct wire_ffn ffn = {.id = 1, .n_tokens = n_tokens, .form = lim->d_model % 32 ? FORM_F32 : FORM_Q8};
-    struct wire_partial partial = {.id = 1, .n_tokens = n_tokens};
+    struct wire_request request = {.id = 1, .part = n_tokens % WIRE_PARTS, .n_tokens = n_tokens,
+                                   .form = lim->d_model % 32 ? FORM_F32 : FORM_Q8};
+    struct wire_partial partial = {.id = 1, .part = n_tokens % 2, .n_tokens = n_tokens};
     struct wire_logits logits = {.id = 1, .n_rows = lim->n_vocab / 2};
     struct wire_result result = {.id = 1, .n_values = n_tokens};
     struct wire_sampling sampling = {.temperature = 1};
@@ -149,8 +152,8 @@ static size_t encode(int kind, uint32_t n_tokens, const struct wire_limits *lim,
         return wire_step_encode(&step, numbers, out, cap);
     case WIRE_HIDDEN:
         return wire_hidden_encode(&step, lim, out, cap, &hidden);
-    case WIRE_FFN:
-        return wire_ffn_encode(&ffn, lim, out, cap);
+    case WIRE_REQUEST:
+        return wire_request_encode(&request, lim, out, cap);
     case WIRE_PARTIAL:
         return wire_partial_encode(&partial, lim, out, cap);
     case BLOB:

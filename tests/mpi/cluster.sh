@@ -51,6 +51,10 @@ same_text() {
             cmp -s "$work/expected" "$work/out" || fail "$n ranks, $split: another text"
         done
     done
+    for n in 2 4; do # shards are made for --residual all
+        ranks "$n" "$hearth" run "$@" --residual home
+        cmp -s "$work/expected" "$work/out" || fail "$n ranks, one home: another text: $(cat "$work/err")"
+    done
     ranks 3 "$hearth" run "$@" --shares 5,1,2 -b 3
     cmp -s "$work/expected" "$work/out" || fail "3 unequal ranks: another text"
 }

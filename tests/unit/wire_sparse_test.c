@@ -134,21 +134,21 @@ static const struct wire_limits with_residual = {.n_batch = 8, .n_ctx = 100, .n_
 
 static status decode_with_residual(uint8_t *in, size_t n)
 {
-    struct wire_ffn f;
-    return wire_ffn_decode(in, n, &with_residual, &f);
+    struct wire_request f;
+    return wire_request_decode(in, n, &with_residual, &f);
 }
 
-static void ffn_carries_the_residual(void **state)
+static void request_carries_the_residual(void **state)
 {
     (void)state;
     const uint32_t forms[] = {FORM_Q8, FORM_F32};
     for (int i = 0; i < 2; i++) {
-        size_t cap = wire_ffn_max(&with_residual);
+        size_t cap = wire_request_max(&with_residual);
         uint8_t *message = aligned_alloc(64, (cap + 63) & ~(size_t)63);
         assert_non_null(message);
         memset(message, 0x80, cap);
-        struct wire_ffn f = {.id = 7, .layer = 3, .n_tokens = 3, .form = forms[i]}, d;
-        size_t n = wire_ffn_encode(&f, &with_residual, message, cap), x_end = forms[i] == FORM_Q8 ? 420 : 1216;
+        struct wire_request f = {.id = 7, .part = PART_FFN, .layer = 3, .n_tokens = 3, .form = forms[i]}, d;
+        size_t n = wire_request_encode(&f, &with_residual, message, cap), x_end = forms[i] == FORM_Q8 ? 420 : 1216;
         assert_int_equal(n, (x_end + 63) / 64 * 64 + 3 * 96 * 4);
         assert_true(f.with_residual);
         assert_ptr_equal(f.residual, message + (x_end + 63) / 64 * 64);
@@ -157,38 +157,41 @@ static void ffn_carries_the_residual(void **state)
         memset(message + WIRE_HEADER, 0, x_end - WIRE_HEADER);
         for (int j = 0; j < 3 * 96; j++)
             f.residual[j] = j == 7 ? NAN : (float)j; /* a peer's arithmetic may give anything */
-        assert_int_equal(wire_ffn_decode(message, n, &with_residual, &d), ST_OK);
+        assert_int_equal(wire_request_decode(message, n, &with_residual, &d), ST_OK);
         assert_true(d.with_residual);
         assert_ptr_equal(d.residual, f.residual);
         assert_ptr_equal(d.codes, f.codes);
         assert_ptr_equal(d.f32, f.f32);
         assert_size_is_exact(decode_with_residual, message, n);
-        f = (struct wire_ffn){.n_tokens = with_residual.n_batch, .form = FORM_F32};
-        assert_int_equal(wire_ffn_encode(&f, &with_residual, message, cap), cap);
+        f = (struct wire_request){.part = PART_FFN, .n_tokens = with_residual.n_batch, .form = FORM_F32};
+        assert_int_equal(wire_request_encode(&f, &with_residual, message, cap), cap);
         free(message);
     }
 }
 
-/* It must be there where limits say so, and nowhere else: the output matrix needs none. */
+/* It must be there where limits say so, and nowhere else: attention and the output matrix need none. */
 static void residual_is_where_limits_say(void **state)
 {
     (void)state;
     _Alignas(64) uint8_t message[4096] = {0};
     struct log_catcher catcher;
-    struct wire_ffn f = {.layer = limits.n_layers, .n_tokens = 1, .form = FORM_F32, .with_residual = true}, d;
-    size_t n = wire_ffn_encode(&f, &with_residual, message, sizeof message);
+    struct wire_request f = {.part = PART_OUTPUT, .n_tokens = 1, .form = FORM_F32, .with_residual = true}, d;
+    size_t n = wire_request_encode(&f, &with_residual, message, sizeof message);
     assert_int_equal(n, WIRE_HEADER + 96 * 4);
     assert_false(f.with_residual);
     assert_null(f.residual);
-    assert_int_equal(wire_ffn_decode(message, n, &with_residual, &d), ST_OK);
+    assert_int_equal(wire_request_decode(message, n, &with_residual, &d), ST_OK);
     assert_null(d.residual);
-    f.layer = 0;
-    n = wire_ffn_encode(&f, &limits, message, sizeof message);
+    f.part = PART_ATTENTION;
+    n = wire_request_encode(&f, &with_residual, message, sizeof message);
+    assert_int_equal(n, WIRE_HEADER + 96 * 4);
+    f.part = PART_FFN;
+    n = wire_request_encode(&f, &limits, message, sizeof message);
     assert_int_equal(n, WIRE_HEADER + 96 * 4);
     assert_refused(decode_with_residual, message, n, "size");
-    n = wire_ffn_encode(&f, &with_residual, message, sizeof message);
+    n = wire_request_encode(&f, &with_residual, message, sizeof message);
     log_catch(&catcher);
-    assert_int_equal(wire_ffn_decode(message, n, &limits, &d), ST_FORMAT);
+    assert_int_equal(wire_request_decode(message, n, &limits, &d), ST_FORMAT);
     log_catch(NULL);
 }
 
@@ -207,7 +210,7 @@ int main(void)
         cmocka_unit_test(active_sends_nothing_else),
         cmocka_unit_test(active_may_be_empty_or_full),
         cmocka_unit_test(active_refusals),
-        cmocka_unit_test(ffn_carries_the_residual),
+        cmocka_unit_test(request_carries_the_residual),
         cmocka_unit_test(residual_is_where_limits_say),
         cmocka_unit_test(counts_add_up),
     };

@@ -14,10 +14,10 @@ static status decode_hidden(uint8_t *in, size_t n)
     const float *hidden;
     return wire_hidden_decode(in, n, &limits, &s, &hidden);
 }
-static status decode_ffn(uint8_t *in, size_t n)
+static status decode_request(uint8_t *in, size_t n)
 {
-    struct wire_ffn f;
-    return wire_ffn_decode(in, n, &limits, &f);
+    struct wire_request f;
+    return wire_request_decode(in, n, &limits, &f);
 }
 static status decode_partial(uint8_t *in, size_t n)
 {
@@ -123,25 +123,25 @@ static void hidden_round_trip_and_refusals(void **state)
 }
 
 /* The encoder's memory is full of rubbish, as a reused buffer's is. */
-static size_t make_ffn(struct wire_ffn *f, uint8_t **message)
+static size_t make_request(struct wire_request *f, uint8_t **message)
 {
-    size_t cap = wire_ffn_max(&limits);
+    size_t cap = wire_request_max(&limits);
     *message = aligned_alloc(64, (cap + 63) & ~(size_t)63);
     assert_non_null(*message);
     memset(*message, 0x80, cap);
-    size_t n = wire_ffn_encode(f, &limits, *message, cap);
+    size_t n = wire_request_encode(f, &limits, *message, cap);
     assert_int_not_equal(n, 0);
-    assert_int_equal(wire_ffn_encode(f, &limits, *message, n - 1), 0);
-    assert_int_equal(wire_ffn_encode(f, &limits, *message, n), n);
+    assert_int_equal(wire_request_encode(f, &limits, *message, n - 1), 0);
+    assert_int_equal(wire_request_encode(f, &limits, *message, n), n);
     return n;
 }
 
-static void ffn_q8_round_trip_and_refusals(void **state)
+static void request_q8_round_trip_and_refusals(void **state)
 {
     (void)state;
-    struct wire_ffn f = {.id = 7, .layer = 3, .n_tokens = 3, .form = FORM_Q8}, d;
+    struct wire_request f = {.id = 7, .part = PART_FFN, .layer = 3, .n_tokens = 3, .form = FORM_Q8}, d;
     uint8_t *message;
-    size_t n = make_ffn(&f, &message), scale_at = WIRE_HEADER + 320;
+    size_t n = make_request(&f, &message), scale_at = WIRE_HEADER + 320;
     assert_int_equal(n, scale_at + 9 * 4);
     assert_ptr_equal(f.codes, message + WIRE_HEADER);
     assert_ptr_equal(f.scale, message + scale_at);
@@ -150,63 +150,84 @@ static void ffn_q8_round_trip_and_refusals(void **state)
         f.codes[i] = (int8_t)(i % 255 - 127);
     for (int i = 0; i < 9; i++)
         f.scale[i] = (float)i;
-    assert_int_equal(wire_ffn_decode(message, n, &limits, &d), ST_OK);
-    assert_true(d.id == 7 && d.layer == 3 && d.n_tokens == 3 && d.form == FORM_Q8);
+    assert_int_equal(wire_request_decode(message, n, &limits, &d), ST_OK);
+    assert_true(d.id == 7 && d.part == PART_FFN && d.layer == 3 && d.position == 0 && d.n_tokens == 3);
+    assert_int_equal(d.form, FORM_Q8);
     assert_ptr_equal(d.codes, f.codes);
     assert_ptr_equal(d.scale, f.scale);
     assert_null(d.f32);
-    assert_size_is_exact(decode_ffn, message, n);
-    assert_field_refused(decode_ffn, message, n, 8, 5, "layer is 5, expected 0 to 4");
-    assert_field_refused(decode_ffn, message, n, 12, 0, "n_tokens is 0");
-    assert_field_refused(decode_ffn, message, n, 12, 9, "n_tokens is 9");
-    assert_field_refused(decode_ffn, message, n, 16, 2, "form 2");
-    assert_field_refused(decode_ffn, message, n, 16, FORM_F32, "size");
-    assert_field_refused(decode_ffn, message, n, scale_at + 32, 0x7f800000, "not finite");
-    assert_field_refused(decode_ffn, message, n, scale_at, 0x7fc00000, "not finite");
+    assert_size_is_exact(decode_request, message, n);
+    assert_field_refused(decode_request, message, n, 8, WIRE_PARTS, "part is 3, expected 0 to 2");
+    assert_field_refused(decode_request, message, n, 8, PART_OUTPUT, "layer is 3, expected 0");
+    assert_field_refused(decode_request, message, n, 12, 4, "layer is 4, expected 0 to 3");
+    assert_field_refused(decode_request, message, n, 16, 1, "position is 1, expected 0");
+    assert_field_refused(decode_request, message, n, 20, 0, "n_tokens is 0");
+    assert_field_refused(decode_request, message, n, 20, 9, "n_tokens is 9");
+    assert_field_refused(decode_request, message, n, 24, 2, "form 2");
+    assert_field_refused(decode_request, message, n, 24, FORM_F32, "size");
+    assert_field_refused(decode_request, message, n, scale_at + 32, 0x7f800000, "not finite");
+    assert_field_refused(decode_request, message, n, scale_at, 0x7fc00000, "not finite");
     for (int i = 0; i < 3 * 96; i++) {
         int8_t code = f.codes[i];
         f.codes[i] = -128;
-        assert_refused(decode_ffn, message, n, "a code is -128");
+        assert_refused(decode_request, message, n, "a code is -128");
         f.codes[i] = code;
     }
     free(message);
 }
 
-static void ffn_f32_round_trip(void **state)
+static void request_f32_round_trip(void **state)
 {
     (void)state;
-    struct wire_ffn f = {.id = 7, .layer = 0, .n_tokens = 8, .form = FORM_F32}, d;
+    struct wire_request f = {.id = 7, .layer = 0, .n_tokens = 8, .form = FORM_F32}, d;
     uint8_t *message;
-    size_t n = make_ffn(&f, &message);
+    size_t n = make_request(&f, &message);
     assert_int_equal(n, WIRE_HEADER + 8 * 96 * 4);
-    assert_int_equal(n, wire_ffn_max(&limits));
+    assert_int_equal(n, wire_request_max(&limits));
     assert_ptr_equal(f.f32, message + WIRE_HEADER);
     assert_null(f.codes);
-    assert_int_equal(wire_ffn_decode(message, n, &limits, &d), ST_OK);
+    assert_int_equal(wire_request_decode(message, n, &limits, &d), ST_OK);
     assert_ptr_equal(d.f32, f.f32);
     assert_null(d.codes);
     assert_null(d.scale);
-    assert_size_is_exact(decode_ffn, message, n);
+    assert_size_is_exact(decode_request, message, n);
+    free(message);
+}
+
+/* The tokens of an attention request lie within the context. */
+static void request_position_is_in_the_context(void **state)
+{
+    (void)state;
+    struct wire_request f = {.id = 7, .part = PART_ATTENTION, .layer = 1, .position = 97, .n_tokens = 3,
+                             .form = FORM_F32}, d;
+    uint8_t *message;
+    size_t n = make_request(&f, &message);
+    memset(f.f32, 0, 3 * 96 * 4);
+    assert_int_equal(wire_request_decode(message, n, &limits, &d), ST_OK);
+    assert_true(d.part == PART_ATTENTION && d.layer == 1 && d.position == 97 && d.n_tokens == 3);
+    assert_field_refused(decode_request, message, n, 16, 98, "position is 98, expected 0 to 97");
+    assert_field_refused(decode_request, message, n, 16, UINT32_MAX, "position is 4294967295");
+    assert_field_refused(decode_request, message, n, 8, PART_FFN, "position is 97, expected 0");
     free(message);
 }
 
 /* Rows that are no whole number of blocks travel as f32 only. */
-static void ffn_q8_needs_whole_blocks(void **state)
+static void request_q8_needs_whole_blocks(void **state)
 {
     (void)state;
     struct wire_limits odd = limits;
     struct log_catcher catcher = {0};
     _Alignas(64) uint8_t message[4096];
     odd.d_model = 80;
-    struct wire_ffn f = {.n_tokens = 1, .form = FORM_Q8}, d;
-    assert_int_equal(wire_ffn_encode(&f, &odd, message, sizeof message), 0);
+    struct wire_request f = {.n_tokens = 1, .form = FORM_Q8}, d;
+    assert_int_equal(wire_request_encode(&f, &odd, message, sizeof message), 0);
     f.form = FORM_F32;
-    size_t n = wire_ffn_encode(&f, &odd, message, sizeof message);
+    size_t n = wire_request_encode(&f, &odd, message, sizeof message);
     assert_int_equal(n, WIRE_HEADER + 320);
-    assert_int_equal(wire_ffn_decode(message, n, &odd, &d), ST_OK);
-    message[16] = FORM_Q8;
+    assert_int_equal(wire_request_decode(message, n, &odd, &d), ST_OK);
+    message[24] = FORM_Q8;
     log_catch(&catcher);
-    assert_int_equal(wire_ffn_decode(message, n, &odd, &d), ST_FORMAT);
+    assert_int_equal(wire_request_decode(message, n, &odd, &d), ST_FORMAT);
     log_catch(NULL);
 }
 
@@ -214,21 +235,22 @@ static void partial_round_trip_and_refusals(void **state)
 {
     (void)state;
     _Alignas(64) uint8_t message[8192];
-    struct wire_partial p = {.id = 9, .layer = 2, .n_tokens = 2, .counts = {5, 6, 7, UINT64_MAX}}, d;
+    struct wire_partial p = {.id = 9, .part = PART_FFN, .layer = 2, .n_tokens = 2, .counts = {5, 6, 7, UINT64_MAX}}, d;
     size_t n = wire_partial_encode(&p, &limits, message, sizeof message);
     assert_int_equal(n, WIRE_HEADER + 2 * 96 * 8);
     assert_int_equal(wire_partial_encode(&p, &limits, message, n - 1), 0);
     for (int i = 0; i < 2 * 96; i++)
         p.sum[i] = -i;
     assert_int_equal(wire_partial_decode(message, n, &limits, &d), ST_OK);
-    assert_true(d.id == 9 && d.layer == 2 && d.n_tokens == 2);
+    assert_true(d.id == 9 && d.part == PART_FFN && d.layer == 2 && d.n_tokens == 2);
     assert_counted(&d.counts, &p.counts);
     assert_ptr_equal(d.sum, message + WIRE_HEADER);
     assert_size_is_exact(decode_partial, message, n);
-    assert_field_refused(decode_partial, message, n, 8, 4, "layer is 4");
-    assert_field_refused(decode_partial, message, n, 12, 0, "n_tokens is 0");
-    assert_field_refused(decode_partial, message, n, 12, 9, "n_tokens is 9");
-    assert_field_refused(decode_partial, message, n, 12, 3, "size");
+    assert_field_refused(decode_partial, message, n, 8, PART_OUTPUT, "part is 2, expected 0 to 1");
+    assert_field_refused(decode_partial, message, n, 12, 4, "layer is 4");
+    assert_field_refused(decode_partial, message, n, 16, 0, "n_tokens is 0");
+    assert_field_refused(decode_partial, message, n, 16, 9, "n_tokens is 9");
+    assert_field_refused(decode_partial, message, n, 16, 3, "size");
     p.n_tokens = limits.n_batch;
     assert_int_equal(wire_partial_max(&limits), wire_partial_encode(&p, &limits, message, sizeof message));
 }
@@ -394,9 +416,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(step_round_trip_and_refusals),
         cmocka_unit_test(hidden_round_trip_and_refusals),
-        cmocka_unit_test(ffn_q8_round_trip_and_refusals),
-        cmocka_unit_test(ffn_f32_round_trip),
-        cmocka_unit_test(ffn_q8_needs_whole_blocks),
+        cmocka_unit_test(request_q8_round_trip_and_refusals),
+        cmocka_unit_test(request_f32_round_trip),
+        cmocka_unit_test(request_position_is_in_the_context),
+        cmocka_unit_test(request_q8_needs_whole_blocks),
         cmocka_unit_test(partial_round_trip_and_refusals),
         cmocka_unit_test(result_round_trip_and_refusals),
         cmocka_unit_test(logits_round_trip_and_refusals),

@@ -1,0 +1,47 @@
+/* Down projections that lie on the stage: their owners answer with live activations, which are projected here. */
+#include <string.h>
+
+#include "worker/internal.h"
+
+status take_active(struct worker *w, struct arrival *a, const struct task *t)
+{
+    const uint32_t own = (uint32_t)plan_n_neurons(w->o.plan, t->layer, a->from);
+    struct wire_active *v = &w->stage.actives[a->from];
+    w->stage.answers[a->from] = *a;
+    status st = wire_active_decode(a->data, a->size, &w->limits, own, v);
+    if (st)
+        return st;
+    const struct task found = {.part = PART_FFN, .layer = (int)v->layer, .step = v->id, .n = v->n_tokens};
+    st = check_answer(w, a->from, "activations", &found, t);
+    if (!st)
+        wire_counts_add(&w->stage.counts, &v->counts);
+    return st;
+}
+
+/* An owner's activations into their slots, as the owner itself has them. */
+static void place_active(struct worker *w, const struct wire_active *v, const struct down *d)
+{
+    struct acts *h = &w->activated;
+    h->cols = d->set->n_blocks * ACT_BLOCK;
+    memset(h->f32, 0, (size_t)(v->n_tokens * h->cols) * sizeof(float));
+    for (uint32_t t = 0; t < v->n_tokens; t++)
+        for (uint32_t i = v->first[t]; i < v->first[t + 1]; i++)
+            h->f32[t * h->cols + d->set->slot[v->index[i]]] = v->value[i];
+    if (dtype_is_quantised(d->columns.type) && !d->columns.transposed)
+        w->o.kernels->quantize(h, 0, v->n_tokens);
+}
+
+void project_active(struct worker *w, const struct task *t)
+{
+    struct stage *s = &w->stage;
+    const int64_t values = (int64_t)t->n * w->o.model->hp.d_model;
+    for (int r = 0; r < w->n_ranks; r++) {
+        const struct down *d = &s->downs[(t->layer - s->first) * w->n_ranks + r];
+        if (!d->set)
+            continue;
+        place_active(w, &s->actives[r], d);
+        down_project(w, d, t->n, s->other);
+        for (int64_t i = 0; i < values; i++)
+            s->own[i] += s->other[i];
+    }
+}

@@ -1,0 +1,132 @@
+/* A block of a stage: x += part(norm(x)), the part being attention or the FFN. Its heads or neurons lie on many ranks.
+ *
+ * Where the residual stream has one home, x goes to the owners, this rank computes its own share meanwhile, and the
+ * partial sums come back. Where all ranks have it, each computes its share of its own x and sends the sum to all the
+ * others. Both ways the same sums are added, and adding them is exact (kernels.h, SEGMENT_GRID): all ranks get the same x. */
+#include <string.h>
+
+#include "base/log.h"
+#include "worker/internal.h"
+
+status check_answer(const struct worker *w, int from, const char *what, const struct task *found, const struct task *t)
+{
+    static const char *const names[WIRE_PARTS] = {"attention", "FFN", "output"};
+    if (found->step == t->step && found->part == t->part && found->layer == t->layer && found->n == t->n)
+        return ST_OK;
+    log_error("rank %d: %s from rank %d is of step %llu, %s of layer %d, %u tokens; expected %llu, %s of %d, %u",
+              w->rank, what, from, (unsigned long long)found->step, names[found->part], found->layer, found->n,
+              (unsigned long long)t->step, names[t->part], t->layer, t->n);
+    return ST_FORMAT;
+}
+
+static status take_partial(struct worker *w, struct arrival *a, const struct task *t)
+{
+    struct wire_partial *p = &w->stage.partials[a->from];
+    w->stage.answers[a->from] = *a;
+    status st = wire_partial_decode(a->data, a->size, &w->limits, p);
+    if (st)
+        return st;
+    const struct task found = {.part = p->part, .layer = (int)p->layer, .step = p->id, .n = p->n_tokens};
+    st = check_answer(w, a->from, "partial sum", &found, t);
+    if (!st)
+        wire_counts_add(&w->stage.counts, &p->counts);
+    return st;
+}
+
+static void compute_own(struct worker *w, const struct task *t, double *sum)
+{
+    struct stage *s = &w->stage;
+    if (!owner_of(w, t->part, t->layer, w->rank)) {
+        memset(sum, 0, (size_t)(t->n * w->o.model->hp.d_model) * sizeof *sum);
+    } else if (t->part == PART_ATTENTION) {
+        attention_compute(w, t->layer, &s->in, t->position, t->n, sum);
+    } else {
+        shard_compute(w, t->layer, &s->in, take_residual(w, s->x, t->n), t->n, sum);
+        if (w->o.observe)
+            w->o.observe(w->o.observe_arg, t->layer, t->n, s->in.f32, w->activated.f32);
+    }
+}
+
+/* Counts what this rank has done of the step. */
+static struct wire_counts count_own(struct worker *w)
+{
+    const struct wire_counts counts = take_counts(w);
+    wire_counts_add(&w->stage.counts, &counts);
+    return counts;
+}
+
+/* The owners' parts, asked for. Their answers are in stage.partials; *own is this rank's. */
+static status gather(struct worker *w, const struct task *t, bool active, const double **own)
+{
+    status st = owners_ask(w, t);
+    if (st)
+        return st;
+    compute_own(w, t, w->stage.own);
+    count_own(w);
+    st = owners_await(w, t, active ? WIRE_ACTIVE : WIRE_PARTIAL, active ? take_active : take_partial);
+    if (st)
+        return st;
+    if (active) {
+        project_active(w, t);
+        count_own(w);
+    }
+    *own = w->stage.own;
+    return ST_OK;
+}
+
+/* This rank's part to all others that take part, and theirs from them. A part is computed where it is sent from; two
+ * messages take turns, so that this rank may be a block ahead of who has not taken the one before. */
+static status share(struct worker *w, const struct task *t, const double **own)
+{
+    struct stage *s = &w->stage;
+    struct multicast *m = &s->shared[s->shared_turn];
+    struct wire_partial p = {.id = t->step, .part = t->part, .layer = (uint32_t)t->layer, .n_tokens = t->n};
+    status st = ST_OK;
+    *own = s->own;
+    if (!m->buffer || !owner_of(w, t->part, t->layer, w->rank)) { /* nobody to send it to, or nothing to send */
+        compute_own(w, t, s->own);
+        count_own(w);
+        return owners_await(w, t, WIRE_PARTIAL, take_partial);
+    }
+    s->shared_turn = (s->shared_turn + 1) % STAGE_BUFFERS;
+    if ((st = multicast_wait(w, m)) != ST_OK)
+        return st;
+    wire_partial_encode(&p, &w->limits, m->buffer, m->capacity); /* where the sum goes */
+    compute_own(w, t, p.sum);
+    p.counts = count_own(w);
+    const size_t size = wire_partial_encode(&p, &w->limits, m->buffer, m->capacity);
+    for (int r = 0; r < w->n_ranks && !st; r++)
+        if (r != w->rank && plan_takes_part(w->o.plan, r))
+            st = multicast_send(w, m, r, WIRE_PARTIAL, size);
+    *own = p.sum;
+    return st ? st : owners_await(w, t, WIRE_PARTIAL, take_partial);
+}
+
+/* The answers are added: their places are the transport's again. */
+static status release_answers(struct worker *w, const struct task *t)
+{
+    status st = ST_OK;
+    for (int r = 0; r < w->n_ranks && !st; r++)
+        if (r != w->rank && owner_of(w, t->part, t->layer, r))
+            st = transport_release(w->o.transport, &w->stage.answers[r]);
+    return st;
+}
+
+status block_run(struct worker *w, const struct task *t)
+{
+    struct stage *s = &w->stage;
+    const struct stage_layer *l = &s->layers[t->layer - s->first];
+    const bool attention = t->part == PART_ATTENTION, waits = attention && w->o.model->hp.parallel;
+    const bool active = !attention && plan_down_at_stage(w->o.plan, t->layer);
+    struct merge m = {.n_parts = 1, .bias = attention ? l->o_bias : l->down_bias, .to = waits ? s->y : s->x,
+                      .add = !waits};
+    norm_tokens(w, attention ? l->attn_norm : l->ffn_norm, t->n, owners_want_q8(w, t->part, t->layer));
+    status st = w->o.plan->residual_all ? share(w, t, &m.part[0]) : gather(w, t, active, &m.part[0]);
+    if (st)
+        return st;
+    for (int r = 0; r < w->n_ranks; r++)
+        if (!active && r != w->rank && owner_of(w, t->part, t->layer, r))
+            m.part[m.n_parts++] = s->partials[r].sum;
+    merge_parts(w, &m, t->n);
+    return release_answers(w, t);
+}
