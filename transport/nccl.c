@@ -5,22 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "transport/nccl_boxes.h"
-
-struct nccl_transport {
-    struct transport base; /* first: a transport is its nccl_transport */
-    struct transport *control;
-    struct nccl_library lib;
-    int device;
-    uint8_t channel[TRANSPORT_KINDS];  /* of each kind */
-    int bulk[TRANSPORT_CHANNELS];      /* of each channel: which of the bulk channels it is, or -1 */
-    int greeting[TRANSPORT_CHANNELS];  /* of each bulk channel: the kind of notices about no message */
-    int n_bulk, n_boxes;
-    uint32_t kinds;                    /* of all bulk channels */
-    struct boxes *boxes;               /* [n_bulk, n_ranks] */
-    uint8_t *memory;                   /* of the GPU: every inbox's slots */
-    bool connected, failed;            /* failed: logged; every operation is ST_PEER, every link is aborted */
-};
+#include "transport/nccl_internal.h"
 
 static struct nccl_transport *nccl_of(struct transport *t)
 {
@@ -123,79 +108,25 @@ static status advance(struct nccl_transport *e)
     return st;
 }
 
-/* Everything that can go on without a wait. A message of the control's own, if one is wanted, is found in `a`. */
-static status progress(struct nccl_transport *e, uint32_t kinds, struct arrival *a, bool *found)
+status nccl_progress(struct nccl_transport *e, uint32_t kinds, struct arrival *a, bool *found)
 {
     *found = false;
     status st = read_control(e, kinds & ~e->kinds, a, found);
     return st ? st : advance(e);
 }
 
-/* ---- connect ---- */
-
-static status prepare_device(struct nccl_transport *e)
-{
-    size_t per_box = (size_t)TRANSPORT_SLOTS * TRANSPORT_SLOT;
-    void *memory = NULL;
-    status st = cuda_check(&e->lib, e->lib.cudaSetDevice(e->device), "cudaSetDevice", e->base.rank);
-    if (st == ST_OK)
-        st = cuda_check(&e->lib, e->lib.cudaMalloc(&memory, (size_t)e->n_boxes * per_box),
-                        "cudaMalloc", e->base.rank);
-    if (st)
-        return st;
-    e->memory = memory;
-    for (int i = 0; i < e->n_boxes; i++)
-        e->boxes[i].in.slots = e->memory + (size_t)i * per_box;
-    return ST_OK;
-}
-
-static status greet(struct nccl_transport *e, int bulk, int peer)
-{
-    struct boxes *b = &e->boxes[bulk * e->base.n_ranks + peer];
-    if (peer == e->base.rank) {
-        b->in.greeted = true;
-        if (e->device < 0)
-            return ST_OK;
-        status st = nccl_link_open(&b->in.link, &e->lib, peer, peer, false, NULL);
-        return st ? st : nccl_link_open(&b->out.link, &e->lib, peer, peer, true, NULL);
-    }
-    ncclResult_t result = e->device < 0 ? ncclSuccess : e->lib.ncclGetUniqueId(&b->out.telling.notice.id);
-    if (result != ncclSuccess) {
-        log_error("ncclGetUniqueId on rank %d failed: %s", e->base.rank, e->lib.ncclGetErrorString(result));
-        return ST_INTERNAL;
-    }
-    return tell(&b->out.telling, e->control, peer, e->greeting[bulk], NOTICE_HELLO, 0, e->device >= 0);
-}
-
-static bool all_joined(const struct nccl_transport *e)
-{
-    bool joined = true;
-    for (int i = 0; i < e->n_boxes; i++) {
-        const struct boxes *b = &e->boxes[i];
-        joined &= b->in.greeted && b->out.telling.told && b->in.link.state != LINK_JOINING &&
-                  b->out.link.state != LINK_JOINING;
-    }
-    return joined;
-}
+/* ---- the table ---- */
 
 static status nccl_connect(struct transport *t)
 {
     struct nccl_transport *e = nccl_of(t);
-    struct arrival a;
-    bool found;
     status st = transport_connect(e->control);
-    if (st == ST_OK && e->device >= 0 && e->n_boxes)
-        st = prepare_device(e);
-    for (int i = 0; i < e->n_boxes && st == ST_OK; i++)
-        st = greet(e, i / t->n_ranks, i % t->n_ranks);
-    while (st == ST_OK && !all_joined(e))
-        st = progress(e, 0, &a, &found);
+    if (st == ST_OK)
+        st = nccl_join(e);
     e->connected = st == ST_OK;
     t->slot_bytes = e->control->slot_bytes;
     return st ? fail(e, st) : ST_OK;
 }
-
-/* ---- messages ---- */
 
 static status nccl_register(struct transport *t, void *memory, size_t bytes)
 {
@@ -263,7 +194,7 @@ static status nccl_sent(struct transport *t, struct send *s, bool *done)
     bool found;
     if (e->failed)
         return ST_PEER;
-    status st = progress(e, 0, &a, &found);
+    status st = nccl_progress(e, 0, &a, &found);
     if (st == ST_OK && !is_bulk(e, s->kind))
         st = transport_sent(e->control, s, done);
     else if (st == ST_OK)
@@ -276,7 +207,7 @@ static status nccl_poll(struct transport *t, uint32_t kinds, struct arrival *a, 
     struct nccl_transport *e = nccl_of(t);
     if (e->failed)
         return ST_PEER;
-    status st = progress(e, kinds, a, found);
+    status st = nccl_progress(e, kinds, a, found);
     for (int i = 0; i < e->n_boxes && st == ST_OK && !*found; i++)
         st = inbox_look(&e->boxes[i].in, e->control, kinds, i % t->n_ranks, a, found);
     return settle(e, st);
@@ -293,84 +224,11 @@ static status nccl_release(struct transport *t, struct arrival *a)
     return ST_OK;
 }
 
-/* ---- the end ---- */
-
 static void nccl_abandon(struct transport *t, const char *why)
 {
     struct nccl_transport *e = nccl_of(t);
     fail(e, ST_PEER);
     transport_abandon(e->control, why);
-}
-
-/* Throws away every message that is there; one that is refused is gone as well. */
-static status discard(struct nccl_transport *e)
-{
-    struct arrival a;
-    bool found;
-    status st = progress(e, ~0u, &a, &found);
-    if (st == ST_OK && found)
-        st = transport_release(e->control, &a);
-    for (int i = 0; i < e->n_boxes && (st == ST_OK || st == ST_FORMAT); i++) {
-        struct inbox *in = &e->boxes[i].in;
-        do {
-            st = inbox_look(in, e->control, ~0u, i % e->base.n_ranks, &a, &found);
-            if (found)
-                inbox_release(in, &a);
-        } while (found);
-    }
-    return st == ST_FORMAT ? ST_OK : st;
-}
-
-/* Says goodbye where nothing is left to send; *over when all is said, sent and heard. */
-static status part(struct nccl_transport *e, bool *over)
-{
-    status st = ST_OK;
-    *over = true;
-    for (int i = 0; i < e->n_boxes && st == ST_OK; i++) {
-        struct boxes *b = &e->boxes[i];
-        int peer = i % e->base.n_ranks;
-        bool idle = !b->out.first && b->out.telling.told;
-        if (peer == e->base.rank)
-            b->in.parted = b->out.parted = idle;
-        if (idle && !b->out.parted) {
-            b->out.parted = true;
-            st = tell(&b->out.telling, e->control, peer, e->greeting[i / e->base.n_ranks], NOTICE_GOODBYE, 0, 0);
-        }
-        *over &= b->out.parted && b->out.telling.told && b->in.parted && b->in.telling.told;
-    }
-    return st;
-}
-
-static status leave(struct nccl_link *l, bool *over)
-{
-    status st = l->state == LINK_IDLE ? nccl_link_leave(l) : ST_OK;
-    *over &= l->state == LINK_CLOSED;
-    return st;
-}
-
-/* Nobody misses anything: all ranks have sent and received what there was, then all leave all links. */
-static status finish(struct nccl_transport *e)
-{
-    bool over = false;
-    status st = ST_OK;
-    for (int i = 0; i < e->n_boxes; i++)
-        e->boxes[i].in.held = 0; /* what the caller still holds is void */
-    while (st == ST_OK && !over) {
-        st = discard(e);
-        if (st == ST_OK)
-            st = part(e, &over);
-    }
-    for (over = false; st == ST_OK && !over;) {
-        over = true;
-        for (int i = 0; i < e->n_boxes && st == ST_OK; i++) {
-            st = leave(&e->boxes[i].out.link, &over);
-            if (st == ST_OK)
-                st = leave(&e->boxes[i].in.link, &over);
-        }
-        if (st == ST_OK)
-            st = discard(e);
-    }
-    return st;
 }
 
 static void nccl_free(struct nccl_transport *e)
@@ -387,7 +245,7 @@ static void nccl_close(struct transport *t)
     struct nccl_transport *e = nccl_of(t);
     struct transport *control = e->control;
     if (e->connected && !e->failed) {
-        if (finish(e) != ST_OK) /* the others would wait for this one for ever */
+        if (nccl_part(e) != ST_OK) /* the others would wait for this one for ever */
             nccl_abandon(t, "failed while closing its bulk channels");
     }
     nccl_free(e);

@@ -31,7 +31,7 @@ static struct transport_config halves(void)
 }
 
 struct rank_run {
-    struct transport *t;
+    struct transport *t, *control;
     struct check check;
     status st;            /* of the rank's work */
     char error[256];      /* its line */
@@ -434,9 +434,10 @@ struct lie {
     struct notice notice;
     size_t size;
     const char *expected;
+    bool linked; /* rank 1 has a GPU, and joins */
 };
 
-/* Rank 1 speaks through its control alone. */
+/* Rank 1 speaks through its control. */
 static void *lying_rank(void *arg)
 {
     struct rank_run *run = arg;
@@ -444,18 +445,21 @@ static void *lying_rank(void *arg)
     struct transport *t = run->t;
     struct notice hello = {NOTICE_MAGIC, NOTICE_HELLO, 0, 0, {{0}}};
     struct log_catcher catcher = {0};
-    struct send s[2];
+    struct send s[3];
     struct arrival a;
     log_catch(&catcher);
-    run->st = transport_post(t, 0, 16, &hello, sizeof hello, &s[0]);
-    for (int i = 0; i < 2; i++) { /* its greeting, and that it is connected */
+    if (lie->linked)
+        run->st = transport_connect(t);
+    else
+        run->st = transport_post(t, 0, 16, &hello, sizeof hello, &s[0]);
+    for (int i = lie->linked; i < 2; i++) { /* its greeting, and that it is connected */
         if (await(run, 1u << 16 | 1u << 3, &a))
             transport_release(t, &a);
     }
-    run->st = transport_post(t, 0, 17, &lie->notice, lie->size, &s[1]);
-    for (int i = 0; i < 2; i++)
-        finish(run, &s[i]);
-    run->st = transport_post(t, 0, 2, "true", 5, &s[0]);
+    struct rank_run below = {.t = run->control};
+    run->st = transport_post(below.t, 0, 17, &lie->notice, lie->size, &s[1]);
+    finish(&below, &s[1]);
+    run->st = transport_post(below.t, 0, 2, "true", 5, &s[2]);
     while (run->st == ST_OK) { /* until rank 0 has seen enough */
         run->st = transport_poll(t, 0, &a, &(bool){false});
         sched_yield();
@@ -493,16 +497,17 @@ static void lies_are_refused_by_name(void **state)
     (void)state;
     const size_t all = sizeof(struct notice);
     const struct lie lies[] = {
-        {"magic", {1, NOTICE_MESSAGE, 1, 10, {{0}}}, all, "are no notice"},
-        {"what", {NOTICE_MAGIC, 9, 1, 10, {{0}}}, all, "are no notice"},
-        {"nothing", {NOTICE_MAGIC, 0, 1, 10, {{0}}}, all, "are no notice"},
-        {"short", {NOTICE_MAGIC, NOTICE_MESSAGE, 1, 10, {{0}}}, all - 1, "are no notice"},
-        {"empty", {NOTICE_MAGIC, NOTICE_MESSAGE, 1, 10, {{0}}}, 0, "are no notice"},
-        {"hello", {NOTICE_MAGIC, NOTICE_HELLO, 0, 1, {{0}}}, all, "greeting"},
-        {"no link", {NOTICE_MAGIC, NOTICE_MESSAGE, 1, 10, {{0}}}, all, "out of turn"},
-        {"number", {NOTICE_MAGIC, NOTICE_MESSAGE, 7, 10, {{0}}}, all, "out of turn"},
-        {"grant", {NOTICE_MAGIC, NOTICE_GRANT, 0, 0, {{0}}}, all, "does not wait for an answer"},
-        {"refusal", {NOTICE_MAGIC, NOTICE_REFUSAL, 1, 0, {{0}}}, all, "does not wait for an answer"},
+        {"magic", {1, NOTICE_MESSAGE, 1, 10, {{0}}}, all, "are no notice", false},
+        {"what", {NOTICE_MAGIC, 9, 1, 10, {{0}}}, all, "are no notice", false},
+        {"nothing", {NOTICE_MAGIC, 0, 1, 10, {{0}}}, all, "are no notice", false},
+        {"short", {NOTICE_MAGIC, NOTICE_MESSAGE, 1, 10, {{0}}}, all - 1, "are no notice", false},
+        {"empty", {NOTICE_MAGIC, NOTICE_MESSAGE, 1, 10, {{0}}}, 0, "are no notice", false},
+        {"hello", {NOTICE_MAGIC, NOTICE_HELLO, 0, 1, {{0}}}, all, "greeting", false},
+        {"no link", {NOTICE_MAGIC, NOTICE_MESSAGE, 1, 10, {{0}}}, all, "out of turn", false},
+        {"number", {NOTICE_MAGIC, NOTICE_MESSAGE, 7, 10, {{0}}}, all, "message 7 out of turn, expected 1", true},
+        {"size", {NOTICE_MAGIC, NOTICE_MESSAGE, 1, 1ull << 63, {{0}}}, all, "expected at most 65536", true},
+        {"grant", {NOTICE_MAGIC, NOTICE_GRANT, 0, 0, {{0}}}, all, "does not wait for an answer", false},
+        {"refusal", {NOTICE_MAGIC, NOTICE_REFUSAL, 1, 0, {{0}}}, all, "does not wait for an answer", false},
     };
     struct transport_config c = halves();
     for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
@@ -513,7 +518,9 @@ static void lies_are_refused_by_name(void **state)
         stand_in_reset();
         assert_int_equal(transport_inproc_open(&c, 2, control), ST_OK);
         assert_int_equal(transport_nccl_open(&c, &o, control[0], &runs[0].t), ST_OK);
-        runs[1].t = control[1];
+        runs[1].t = runs[1].control = control[1];
+        if (lies[i].linked)
+            assert_int_equal(transport_nccl_open(&c, &o, control[1], &runs[1].t), ST_OK);
         assert_int_equal(pthread_create(&liar, NULL, lying_rank, &runs[1]), 0);
         believing_rank(&runs[0]);
         pthread_join(liar, NULL);

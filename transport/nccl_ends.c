@@ -1,0 +1,134 @@
+/* How the ranks meet on all links, and how they part. */
+#include "base/log.h"
+#include "transport/nccl_internal.h"
+
+/* ---- meeting ---- */
+
+static status prepare_device(struct nccl_transport *e)
+{
+    size_t per_box = (size_t)TRANSPORT_SLOTS * TRANSPORT_SLOT;
+    void *memory = NULL;
+    status st = cuda_check(&e->lib, e->lib.cudaSetDevice(e->device), "cudaSetDevice", e->base.rank);
+    if (st == ST_OK)
+        st = cuda_check(&e->lib, e->lib.cudaMalloc(&memory, (size_t)e->n_boxes * per_box),
+                        "cudaMalloc", e->base.rank);
+    if (st)
+        return st;
+    e->memory = memory;
+    for (int i = 0; i < e->n_boxes; i++)
+        e->boxes[i].in.slots = e->memory + (size_t)i * per_box;
+    return ST_OK;
+}
+
+static status greet(struct nccl_transport *e, int bulk, int peer)
+{
+    struct boxes *b = &e->boxes[bulk * e->base.n_ranks + peer];
+    if (peer == e->base.rank) {
+        b->in.greeted = true;
+        if (e->device < 0)
+            return ST_OK;
+        status st = nccl_link_open(&b->in.link, &e->lib, peer, peer, false, NULL);
+        return st ? st : nccl_link_open(&b->out.link, &e->lib, peer, peer, true, NULL);
+    }
+    ncclResult_t result = e->device < 0 ? ncclSuccess : e->lib.ncclGetUniqueId(&b->out.telling.notice.id);
+    if (result != ncclSuccess) {
+        log_error("ncclGetUniqueId on rank %d failed: %s", e->base.rank, e->lib.ncclGetErrorString(result));
+        return ST_INTERNAL;
+    }
+    return tell(&b->out.telling, e->control, peer, e->greeting[bulk], NOTICE_HELLO, 0, e->device >= 0);
+}
+
+static bool all_joined(const struct nccl_transport *e)
+{
+    bool joined = true;
+    for (int i = 0; i < e->n_boxes; i++) {
+        const struct boxes *b = &e->boxes[i];
+        joined &= b->in.greeted && b->out.telling.told && b->in.link.state != LINK_JOINING &&
+                  b->out.link.state != LINK_JOINING;
+    }
+    return joined;
+}
+
+status nccl_join(struct nccl_transport *e)
+{
+    struct arrival a;
+    bool found;
+    status st = e->device >= 0 && e->n_boxes ? prepare_device(e) : ST_OK;
+    for (int i = 0; i < e->n_boxes && st == ST_OK; i++)
+        st = greet(e, i / e->base.n_ranks, i % e->base.n_ranks);
+    while (st == ST_OK && !all_joined(e))
+        st = nccl_progress(e, 0, &a, &found);
+    return st;
+}
+
+/* ---- parting ---- */
+
+/* Throws away every message that is there; one that is refused is gone as well. */
+static status discard(struct nccl_transport *e)
+{
+    struct arrival a;
+    bool found;
+    status st = nccl_progress(e, ~0u, &a, &found);
+    if (st == ST_OK && found)
+        st = transport_release(e->control, &a);
+    for (int i = 0; i < e->n_boxes && (st == ST_OK || st == ST_FORMAT); i++) {
+        struct inbox *in = &e->boxes[i].in;
+        do {
+            st = inbox_look(in, e->control, ~0u, i % e->base.n_ranks, &a, &found);
+            if (found)
+                inbox_release(in, &a);
+        } while (found);
+    }
+    return st == ST_FORMAT ? ST_OK : st;
+}
+
+/* Says goodbye where nothing is left to send; *over when all is said, sent and heard. */
+static status say_goodbye(struct nccl_transport *e, bool *over)
+{
+    status st = ST_OK;
+    *over = true;
+    for (int i = 0; i < e->n_boxes && st == ST_OK; i++) {
+        struct boxes *b = &e->boxes[i];
+        int peer = i % e->base.n_ranks;
+        bool idle = !b->out.first && b->out.telling.told;
+        if (peer == e->base.rank)
+            b->in.parted = b->out.parted = idle;
+        if (idle && !b->out.parted) {
+            b->out.parted = true;
+            st = tell(&b->out.telling, e->control, peer, e->greeting[i / e->base.n_ranks], NOTICE_GOODBYE, 0, 0);
+        }
+        *over &= b->out.parted && b->out.telling.told && b->in.parted && b->in.telling.told;
+    }
+    return st;
+}
+
+static status leave(struct nccl_link *l, bool *over)
+{
+    status st = l->state == LINK_IDLE ? nccl_link_leave(l) : ST_OK;
+    *over &= l->state == LINK_CLOSED;
+    return st;
+}
+
+status nccl_part(struct nccl_transport *e)
+{
+    bool over = false;
+    status st = ST_OK;
+    for (int i = 0; i < e->n_boxes; i++)
+        e->boxes[i].in.held = 0; /* what the caller still holds is void */
+    while (st == ST_OK && !over) {
+        st = discard(e);
+        if (st == ST_OK)
+            st = say_goodbye(e, &over);
+    }
+    for (over = false; st == ST_OK && !over;) {
+        over = true;
+        for (int i = 0; i < e->n_boxes && st == ST_OK; i++) {
+            st = leave(&e->boxes[i].out.link, &over);
+            if (st == ST_OK)
+                st = leave(&e->boxes[i].in.link, &over);
+        }
+        if (st == ST_OK)
+            st = discard(e);
+    }
+    return st;
+}
