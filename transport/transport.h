@@ -1,13 +1,13 @@
 /* One table of operations that moves messages between the ranks of a cluster.
  *
- * A message has a sender, a kind (wire.h) and any number of bytes. Kinds travel in channels: messages of one channel from
- * one rank to another arrive in the order in which they were posted, and one that nobody wants yet holds up those behind
- * it; channels never hold up each other. Nothing on the way of a message blocks or allocates: a caller that must wait
- * polls, and serves what arrives meanwhile. A rank may send to itself.
+ * A message has a sender, a kind (wire.h) and any number of bytes. Kinds travel in channels: messages of one channel
+ * from one rank to another arrive in the order in which they were posted, and one that nobody wants yet holds up those
+ * behind it; channels never hold up each other. Nothing on the way of a message blocks or allocates: a caller that must
+ * wait polls, and serves what arrives meanwhile. A rank may send to itself.
  *
- * A message lies where its sender wrote it until it is sent, and is read where the transport put it: in one of the slots
- * of TRANSPORT_SLOT bytes that an endpoint keeps for every peer and channel, or (inproc) where it was written. A message
- * longer than a slot travels in pieces and is put together in memory that the receiver lent for it.
+ * A message lies where its sender wrote it until it is sent, and is read where the transport put it: in one of the
+ * slots of TRANSPORT_SLOT bytes that an endpoint keeps for every peer and channel, or (inproc) where it was written. A
+ * message longer than a slot travels in pieces and is put together in memory that the receiver lent for it.
  *
  * One thread per endpoint. Failure of a peer: every operation returns ST_PEER from then on (logged once, naming the
  * rank). Sends under way are then cancelled, their memory is the caller's again; what it holds of others is released.
@@ -67,7 +67,8 @@ struct transport_ops {
      * ST_PEER if one of them is missing; ST_NOMEM, ST_INTERNAL. */
     status (*connect)(struct transport *t);
     /* Says that messages will be posted from here, so that a network card may read them where they lie; a message from
-     * elsewhere costs a copy where the transport needs one. Stays the caller's, and where it is until close. May block. */
+     * elsewhere costs a copy where the transport needs one. Stays the caller's, and where it is until close. May
+     * block. */
     status (*register_memory)(struct transport *t, void *memory, size_t bytes);
     /* Lends memory in which messages of one channel from one rank are put together if they are longer than a slot; the
      * caller's again after close. It takes the place of what was lent before. Without it, and for a longer one, such a
@@ -79,18 +80,19 @@ struct transport_ops {
     /* Whether `s` is finished; makes progress. ST_PEER if it never will be. */
     status (*sent)(struct transport *t, struct send *s, bool *done);
     /* Looks for a whole message whose kind is in `kinds` (bit k for kind k); makes progress. *found false: none now.
-     * Returns at once. Several arrivals may be held at a time: who holds TRANSPORT_SLOTS of a channel from one rank gets
-     * no more of these until it releases one. */
+     * Returns at once. Several arrivals may be held at a time: who holds TRANSPORT_SLOTS of a channel from one rank
+     * gets no more of these until it releases one. */
     status (*poll)(struct transport *t, uint32_t kinds, struct arrival *a, bool *found);
     /* Gives a message's place back. In any order. */
     status (*release)(struct transport *t, struct arrival *a);
     /* Says that this rank is going for good: peers get ST_PEER, with `why` logged on their side where the transport
-     * can carry it. Sends under way are cancelled: their memory is the caller's again; what it holds is released. Used on
-     * errors only. */
+     * can carry it. Sends under way are cancelled: their memory is the caller's again; what it holds is released. Used
+     * on errors only. */
     void (*abandon)(struct transport *t, const char *why);
     /* Frees the endpoint and releases what it holds; sends still under way are completed or cancelled (a message that
      * matters is waited for with sent), and messages that reach it from now on are thrown away: their sends are done.
-     * mpi and verbs wait here until every rank has come to its close, inproc until nobody reads what this rank wrote. */
+     * mpi and verbs wait here until every rank has come to its close, inproc until nobody reads what this rank
+     * wrote. */
     void (*close)(struct transport *t);
 };
 
