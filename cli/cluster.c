@@ -100,9 +100,10 @@ static status hash_plan(const struct plan *p, uint64_t *hash)
 static void describe_settings(struct member *m)
 {
     const struct worker_options *w = &m->worker_options;
-    snprintf(m->hello.settings, sizeof m->hello.settings, "activation %s, sparse %s, predictor %s, skip %g, neurons %016llx",
+    snprintf(m->hello.settings, sizeof m->hello.settings, "activation %s, sparse %s, predictor %s, skip %g, neurons %016llx, sums %s",
              activation_name(m->model->hp.activation), sparse_mode_name(w->sparse), predictor_name(w->predictor),
-             (double)w->skip_share, m->neurons ? (unsigned long long)gguf_hash(m->neurons->file) : 0ull);
+             (double)w->skip_share, m->neurons ? (unsigned long long)gguf_hash(m->neurons->file) : 0ull,
+             w->sums_f16 ? "f16" : "exact");
     m->hello.settings_hash = XXH3_64bits(m->hello.settings, strlen(m->hello.settings));
 }
 
@@ -127,6 +128,7 @@ static status prepare(struct member *m)
     w->n_ctx = n_ctx;
     w->n_batch = o->n_batch < n_ctx ? o->n_batch : n_ctx;
     w->sparse = o->sparse;
+    w->sums_f16 = o->sums_f16;
     w->skip_share = o->skip;
     w->neurons = m->neurons;
     w->observe = o->observe;
@@ -310,6 +312,8 @@ static status lead(struct cluster *c)
         return st;
     if (!c->o.quiet)
         print_memory(c, hellos, held);
+    if (c->o.sums_f16 && m->transport->n_ranks > 1 && !c->o.quiet)
+        log_info("partial sums travel as f16: lossy, the text depends on the plan");
     st = open_session(c);
     if (st)
         worker_fail(m->transport, "rank 0 could not open a session");

@@ -31,6 +31,7 @@ struct cluster_options {
     enum predictor predictor; /* for SPARSE_PREDICTED */
     float skip;           /* for SPARSE_THRESHOLD, share of neurons; 0: the neuron file's */
     const char *neurons;  /* path of the neuron file, "" for none; NULL: the one beside the model, if there is one */
+    bool sums_f16;        /* partial sums travel as f16: lossy */
     uint64_t ram_budget;  /* bytes that each rank may use, 0: no limit */
     bool quiet;           /* nothing on stderr but warnings and errors */
     /* Called on rank 0's thread while `what` goes on; may be NULL. */

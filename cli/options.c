@@ -16,7 +16,7 @@
 enum { EXIT_USAGE = 2 };
 
 enum key { KEY_PLAN = 256, KEY_SPLIT, KEY_SHARES, KEY_RANKS, KEY_RAM_BUDGET, KEY_KERNELS, KEY_SPARSE, KEY_PREDICTOR,
-           KEY_SKIP, KEY_ACTIVATION, KEY_NEURONS, KEY_DOWN, KEY_RESIDUAL, KEY_TEMP, KEY_TOP_K,
+           KEY_SKIP, KEY_ACTIVATION, KEY_NEURONS, KEY_DOWN, KEY_RESIDUAL, KEY_SUMS, KEY_TEMP, KEY_TOP_K,
            KEY_TOP_P, KEY_MIN_P, KEY_REPEAT_PENALTY, KEY_REPEAT_LAST };
 
 const struct cluster_options cluster_defaults = {.split = -1, .residual = -1, .ranks = 1, .n_batch = 256};
@@ -137,6 +137,8 @@ static const struct argp_option cluster_options[] = {
     {"residual", KEY_RESIDUAL, "WHERE", 0,
      "residual stream: all ranks have it and send each other their parts, or its home asks for them (default: all, "
      "where one rank is the stage of all layers)", 3},
+    {"sums", KEY_SUMS, "FORM", 0,
+     "how partial sums travel: exact (default; the same text under every plan) or f16 (half the bytes, lossy)", 3},
     {"plan", KEY_PLAN, "FILE", 0, "obey this plan instead of --split, --shares, --down and --residual", 3},
     {"ram-budget", KEY_RAM_BUDGET, "SIZE", 0, "refuse to start if a rank needs more memory, e.g. 8G", 3},
     {0},
@@ -221,6 +223,11 @@ static error_t parse_cluster(int key, char *arg, struct argp_state *state)
         o->residual = strcmp(arg, "all") == 0;
         if (!o->residual && strcmp(arg, "home") != 0)
             e = option_wrong(state, "--residual takes home or all, not '%s'", arg);
+        break;
+    case KEY_SUMS:
+        o->sums_f16 = strcmp(arg, "f16") == 0;
+        if (!o->sums_f16 && strcmp(arg, "exact") != 0)
+            e = option_wrong(state, "--sums takes exact or f16, not '%s'", arg);
         break;
     case KEY_SHARES:
         o->shares = arg;

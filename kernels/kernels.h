@@ -22,6 +22,7 @@ enum {
     ACT_BLOCK = 32,   /* activations are quantised in blocks of this many columns */
     KV_TILE = 16,     /* positions of the K cache are interleaved in tiles of this many */
     SUM_LANES = 16,   /* sums over a vector run in this many lanes */
+    SUM_BLOCK = 32,   /* partial sums are packed in blocks of this many */
 };
 
 /* A product that may be cut over ranks is summed in segments of columns, each rounded to a multiple of 2^-30 by adding
@@ -104,6 +105,18 @@ struct kernels {
      * of a product, cut anywhere between segments, add up to the same bits in any order. */
     void (*matmul_partial)(const struct packed *m, int64_t group_begin, int64_t group_end, const struct acts *a,
                            int64_t n_tokens, double *y /* [n_tokens, y_stride] f64 */, int64_t y_stride);
+
+    /* ---- partial sums in messages (kernels/sums.h says how a block lies) ---- */
+
+    /* width[i] = bytes for each value of block i of x: the least that keep all of them, 8 at most; 2 where f16 is asked
+     * for and reaches. */
+    void (*sum_widths)(const double *x /* [n] */, int64_t n, bool f16, uint8_t *width /* [ceil(n / SUM_BLOCK)] */);
+
+    /* Packs x in the widths of sum_widths. out: SUM_BLOCK times their sum in bytes, on a multiple of 32. */
+    void (*pack_sums)(const double *x /* [n] */, int64_t n, const uint8_t *width, uint8_t *out);
+
+    /* sum += what was packed: one f64 addition for each value. Widths are 2, 3, 4, 5, 6 or 8. */
+    void (*add_packed)(const uint8_t *packed, const uint8_t *width, int64_t n, double *sum /* [n] */);
 
     /* ---- single neurons (kernels/rows.h, kernels/columns.h) ---- */
 

@@ -220,6 +220,14 @@ static void to_f16(const float *x, int64_t n, uint16_t *out)
         out[i] = f16_of_f32(x[i]);
 }
 
+static void from_f16(const uint16_t *x, int64_t n, float *out)
+{
+    for (int64_t i = 0; i < n; i++)
+        out[i] = f32_of_f16(x[i]);
+}
+
+#include "kernels/sums.h"
+
 static void attn_scores(const float *q, int64_t q_stride, int64_t n_q, const uint16_t *k, int64_t head_dim,
                         int64_t pos_begin, int64_t pos_end, float scale, float *s, int64_t s_stride)
 {
@@ -275,6 +283,9 @@ const struct kernels kernels_scalar = {
     .sum_blocks = sum_blocks,
     .matmul = matmul,
     .matmul_partial = matmul_partial,
+    .sum_widths = sum_widths,
+    .pack_sums = pack_sums,
+    .add_packed = add_packed,
     .mix_columns = scalar_mix_columns,
     .spread = spread_acts,
     .dot_rows = scalar_dot_rows,

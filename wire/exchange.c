@@ -147,21 +147,36 @@ status wire_request_decode(uint8_t *in, size_t n, const struct wire_limits *lim,
     return ST_OK;
 }
 
-static size_t partial_size(uint32_t n_tokens, const struct wire_limits *lim)
+size_t wire_packed_bytes(const uint8_t *width, size_t n)
 {
-    return WIRE_HEADER + (size_t)n_tokens * lim->d_model * sizeof(double);
+    size_t sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += width[i];
+    return sum * WIRE_SUMS;
+}
+
+/* Where the sums start. */
+static size_t partial_packed_at(uint32_t n_tokens, const struct wire_limits *lim)
+{
+    return wire_align(WIRE_HEADER + n_tokens * wire_partial_widths(lim));
 }
 
 size_t wire_partial_max(const struct wire_limits *lim)
 {
-    return partial_size(lim->n_batch, lim);
+    return partial_packed_at(lim->n_batch, lim) + lim->n_batch * wire_partial_widths(lim) * WIRE_SUMS * sizeof(double);
 }
 
-size_t wire_partial_encode(struct wire_partial *p, const struct wire_limits *lim, uint8_t *out, size_t cap)
+void wire_partial_place(struct wire_partial *p, const struct wire_limits *lim, uint8_t *out)
+{
+    p->width = out + WIRE_HEADER;
+    p->packed = out + partial_packed_at(p->n_tokens, lim);
+}
+
+size_t wire_partial_encode(const struct wire_partial *p, const struct wire_limits *lim, uint8_t *out, size_t cap)
 {
     struct writer w = {out, out + cap, false};
-    size_t size = partial_size(p->n_tokens, lim);
-    if (cap < size)
+    const size_t n_widths = p->n_tokens * wire_partial_widths(lim), at = partial_packed_at(p->n_tokens, lim);
+    if (cap < at || cap - at < wire_packed_bytes(p->width, n_widths))
         return 0;
     write_u64(&w, p->id);
     write_u32(&w, p->part);
@@ -169,8 +184,18 @@ size_t wire_partial_encode(struct wire_partial *p, const struct wire_limits *lim
     write_u32(&w, p->n_tokens);
     write_counts(&w, &p->counts);
     wire_pad_header(&w, out);
-    p->sum = (double *)(void *)(out + WIRE_HEADER);
-    return size;
+    memset(out + WIRE_HEADER + n_widths, 0, at - WIRE_HEADER - n_widths);
+    return at + wire_packed_bytes(p->width, n_widths);
+}
+
+/* The first of n widths that does not exist; n if all do. */
+static size_t wrong_width(const uint8_t *width, size_t n)
+{
+    const unsigned exist = 1u << 2 | 1u << 3 | 1u << 4 | 1u << 5 | 1u << 6 | 1u << 8;
+    size_t i = 0;
+    while (i < n && width[i] <= 8 && (exist >> width[i] & 1))
+        i++;
+    return i;
 }
 
 status wire_partial_decode(uint8_t *in, size_t n, const struct wire_limits *lim, struct wire_partial *out)
@@ -187,10 +212,20 @@ status wire_partial_decode(uint8_t *in, size_t n, const struct wire_limits *lim,
     status st;
     if ((st = wire_in_range(WIRE_PARTIAL, "part", p.part, PART_ATTENTION, PART_FFN)) != ST_OK ||
         (st = wire_in_range(WIRE_PARTIAL, "layer", p.layer, 0, (int64_t)lim->n_layers - 1)) != ST_OK ||
-        (st = wire_in_range(WIRE_PARTIAL, "n_tokens", p.n_tokens, 1, lim->n_batch)) != ST_OK ||
-        (st = wire_size_is(WIRE_PARTIAL, n, partial_size(p.n_tokens, lim))) != ST_OK)
+        (st = wire_in_range(WIRE_PARTIAL, "n_tokens", p.n_tokens, 1, lim->n_batch)) != ST_OK)
         return st;
-    p.sum = (double *)(void *)(in + WIRE_HEADER);
+    const size_t n_widths = p.n_tokens * wire_partial_widths(lim), at = partial_packed_at(p.n_tokens, lim);
+    if (n < at)
+        return wire_refuse(WIRE_PARTIAL, "size", (int64_t)n, (int64_t)at, INT64_MAX);
+    wire_partial_place(&p, lim, in);
+    const size_t wrong = wrong_width(p.width, n_widths);
+    if (wrong < n_widths) {
+        log_error("PARTIAL message of layer %u: width %zu is %u, expected 2, 3, 4, 5, 6 or 8", p.layer, wrong,
+                  p.width[wrong]);
+        return ST_FORMAT;
+    }
+    if ((st = wire_size_is(WIRE_PARTIAL, n, at + wire_packed_bytes(p.width, n_widths))) != ST_OK)
+        return st;
     *out = p;
     return ST_OK;
 }

@@ -2,8 +2,8 @@
  * every count against the message's size and the limits, and points into the message instead of copying. Messages start
  * on a multiple of 64, for encoding and decoding. What is not a count is checked where a reader relies on it: tokens
  * are in the vocabulary, codes not -128, scales and sampling parameters finite; hidden states, x in f32, sums and
- * values are a peer's arithmetic and may be anything, as may
- * its counts of work; activations are finite, for they are rounded to int8 blocks. Stateless and thread-safe.
+ * values are a peer's arithmetic and may be anything, as may its counts of work; activations are finite, for they are
+ * rounded to int8 blocks. Stateless and thread-safe.
  *
  * Every encoder returns the message's size, 0 if `cap` is too small; every decoder ST_FORMAT (logged) unless each field
  * obeys the limits and the size is exact, and then leaves its output alone. Pointers in the structs point into the
@@ -152,18 +152,33 @@ size_t wire_logits_encode(struct wire_logits *l, const struct wire_limits *lim, 
 status wire_logits_decode(uint8_t *in, size_t n, const struct wire_limits *lim, uint32_t n_rows, struct wire_logits *l);
 size_t wire_logits_max(uint32_t n_rows);
 
-/* PARTIAL: WIRE_HEADER bytes, then sum f64 [n_tokens, d_model], on the grid of kernels/kernels.h: with less than f64
- * the result would depend on where heads and neurons are cut. */
+/* PARTIAL: WIRE_HEADER bytes, then a width u8 for every WIRE_SUMS values of a token [n_tokens, ceil(d_model /
+ * WIRE_SUMS)], then from a multiple of 64 on the sums themselves, WIRE_SUMS times the width in bytes each (kernels/sums.h
+ * says how they lie). Widths of 3 and more are exact: with less the result would depend on where heads and neurons are
+ * cut. Width 2 is f16, sent where the ranks have agreed to that (HELLO's settings). */
+enum { WIRE_SUMS = 32 };
 struct wire_partial {
     uint64_t id;
     uint32_t part;      /* PART_ATTENTION or PART_FFN */
     uint32_t layer, n_tokens;
     struct wire_counts counts;
-    double *sum; /* into the message */
+    uint8_t *width;  /* into the message */
+    uint8_t *packed;
 };
-size_t wire_partial_encode(struct wire_partial *p, const struct wire_limits *lim, uint8_t *out, size_t cap);
+/* Sets the pointers to where the caller puts widths and sums of p->n_tokens tokens; `out` has room for the largest. */
+void wire_partial_place(struct wire_partial *p, const struct wire_limits *lim, uint8_t *out);
+/* Then writes what goes around them. */
+size_t wire_partial_encode(const struct wire_partial *p, const struct wire_limits *lim, uint8_t *out, size_t cap);
+/* Every width is 2, 3, 4, 5, 6 or 8, and their sum is the message's size. `in` is aligned to 64 bytes. */
 status wire_partial_decode(uint8_t *in, size_t n, const struct wire_limits *lim, struct wire_partial *p);
 size_t wire_partial_max(const struct wire_limits *lim);
+/* Of a token. */
+static inline size_t wire_partial_widths(const struct wire_limits *lim)
+{
+    return (lim->d_model + WIRE_SUMS - 1) / WIRE_SUMS;
+}
+/* Bytes of the first n widths' sums. */
+size_t wire_packed_bytes(const uint8_t *width, size_t n);
 
 /* ACTIVE, the answer of an owner that has no down projection: its live neurons, token by token, by their own index (the
  * sender's neurons of the layer numbered from 0 in ascending order). WIRE_HEADER bytes, then first u32 [n_tokens + 1],

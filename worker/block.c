@@ -55,8 +55,8 @@ static struct wire_counts count_own(struct worker *w)
     return counts;
 }
 
-/* The owners' parts, asked for. Their answers are in stage.partials; *own is this rank's. */
-static status gather(struct worker *w, const struct task *t, bool active, const double **own)
+/* The owners' parts, asked for. Their answers are in stage.partials, this rank's part is in stage.own. */
+static status gather(struct worker *w, const struct task *t, bool active)
 {
     status st = owners_ask(w, t);
     if (st)
@@ -70,35 +70,34 @@ static status gather(struct worker *w, const struct task *t, bool active, const 
         project_active(w, t);
         count_own(w);
     }
-    *own = w->stage.own;
     return ST_OK;
 }
 
-/* This rank's part to all others that take part, and theirs from them. A part is computed where it is sent from; two
- * messages take turns, so that this rank may be a block ahead of who has not taken the one before. */
-static status share(struct worker *w, const struct task *t, const double **own)
+/* This rank's part to all others that take part, and theirs from them. Two messages take turns, so that this rank may be
+ * a block ahead of who has not taken the one before. */
+static status share(struct worker *w, const struct task *t)
 {
     struct stage *s = &w->stage;
     struct multicast *m = &s->shared[s->shared_turn];
     struct wire_partial p = {.id = t->step, .part = t->part, .layer = (uint32_t)t->layer, .n_tokens = t->n};
     status st = ST_OK;
-    *own = s->own;
-    if (!m->buffer || !owner_of(w, t->part, t->layer, w->rank)) { /* nobody to send it to, or nothing to send */
-        compute_own(w, t, s->own);
-        count_own(w);
+    compute_own(w, t, s->own);
+    p.counts = count_own(w);
+    if (!m->buffer || !owner_of(w, t->part, t->layer, w->rank)) /* nobody to send it to, or nothing to send */
         return owners_await(w, t, WIRE_PARTIAL, take_partial);
-    }
     s->shared_turn = (s->shared_turn + 1) % STAGE_BUFFERS;
     if ((st = multicast_wait(w, m)) != ST_OK)
         return st;
-    wire_partial_encode(&p, &w->limits, m->buffer, m->capacity); /* where the sum goes */
-    compute_own(w, t, p.sum);
-    p.counts = count_own(w);
+    wire_partial_place(&p, &w->limits, m->buffer);
+    sums_pack(w, s->own, &p);
+    if (w->o.sums_f16) { /* all must add the same */
+        memset(s->own, 0, (size_t)t->n * w->limits.d_model * sizeof *s->own);
+        sums_add(w, &p, 0, t->n, s->own);
+    }
     const size_t size = wire_partial_encode(&p, &w->limits, m->buffer, m->capacity);
     for (int r = 0; r < w->n_ranks && !st; r++)
         if (r != w->rank && plan_takes_part(w->o.plan, r))
             st = multicast_send(w, m, r, WIRE_PARTIAL, size);
-    *own = p.sum;
     return st ? st : owners_await(w, t, WIRE_PARTIAL, take_partial);
 }
 
@@ -118,15 +117,15 @@ status block_run(struct worker *w, const struct task *t)
     const struct stage_layer *l = &s->layers[t->layer - s->first];
     const bool attention = t->part == PART_ATTENTION, waits = attention && w->o.model->hp.parallel;
     const bool active = !attention && plan_down_at_stage(w->o.plan, t->layer);
-    struct merge m = {.n_parts = 1, .bias = attention ? l->o_bias : l->down_bias, .to = waits ? s->y : s->x,
+    struct merge m = {.own = s->own, .bias = attention ? l->o_bias : l->down_bias, .to = waits ? s->y : s->x,
                       .add = !waits};
     norm_tokens(w, attention ? l->attn_norm : l->ffn_norm, t->n, owners_want_q8(w, t->part, t->layer));
-    status st = w->o.plan->residual_all ? share(w, t, &m.part[0]) : gather(w, t, active, &m.part[0]);
+    status st = w->o.plan->residual_all ? share(w, t) : gather(w, t, active);
     if (st)
         return st;
     for (int r = 0; r < w->n_ranks; r++)
         if (!active && r != w->rank && owner_of(w, t->part, t->layer, r))
-            m.part[m.n_parts++] = s->partials[r].sum;
+            m.part[m.n_parts++] = &s->partials[r];
     merge_parts(w, &m, t->n);
     return release_answers(w, t);
 }

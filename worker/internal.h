@@ -207,6 +207,7 @@ struct worker {
     struct attention_scratch *scratch; /* [n_threads] */
     int64_t score_stride;
     struct acts residual;            /* [n, d] what a PowerInfer model's predictors read */
+    double *sum;                     /* [n, d] the answer to it, before it is packed */
     float *gate, *up;                /* [n, widest own shard] */
     struct acts activated;           /* [n, slots of the widest set] */
     struct acts hidden;              /* [n, widest r] of an MLP */
@@ -330,9 +331,14 @@ status logits_send(struct worker *w, uint64_t step, const struct acts *x, uint32
 struct wire_counts take_counts(struct worker *w);
 /* logits[t * stride + i] = own row i times x, for n tokens. */
 void rows_compute(struct worker *w, const struct acts *x, uint32_t n, float *logits, int64_t stride);
+/* sums.c: packs sum [to->n_tokens, d] to where `to` points. */
+void sums_pack(struct worker *w, const double *sum, const struct wire_partial *to);
+/* sum[n, d] += tokens [begin, end) of a message; sum is of all tokens. */
+void sums_add(const struct worker *w, const struct wire_partial *from, int64_t begin, int64_t end, double *sum);
 /* merge.c: what a block has computed. */
 struct merge {
-    const double *part[PLAN_MAX_RANKS]; /* [n, d] partial sums, in the order of ranks */
+    double *own;                     /* [n, d] this rank's part; the others are added to it */
+    const struct wire_partial *part[PLAN_MAX_RANKS]; /* those, in the order of ranks */
     int n_parts;
     const float *bias;               /* [d] or NULL */
     float *to;                       /* [n, d] */

@@ -178,8 +178,10 @@ static void lay_exchange(struct worker *w)
         lay_multicast(w, &w->stage.step, wire_step_max(&w->limits));
     for (int i = 0; i < STAGE_BUFFERS && shares; i++)
         lay_multicast(w, &w->stage.shared[i], wire_partial_max(&w->limits));
-    if (is_asked)
-        lay_acts(w, &w->request, w->o.n_batch, w->o.model->hp.d_model);
+    if (is_asked) {
+        lay_acts(w, &w->request, w->o.n_batch, w->limits.d_model);
+        w->sum = arena_alloc(&w->arena, (size_t)w->o.n_batch * w->limits.d_model * sizeof *w->sum);
+    }
     if (w->limits.residual)
         lay_acts(w, &w->residual, w->o.n_batch, w->o.model->hp.d_model);
 }

@@ -1,5 +1,5 @@
-/* Adds the partial sums of a block to the residual stream. They are f64 on a common grid (kernels.h, SEGMENT_GRID), so
- * their sum is exact: neither the order of the ranks nor where the plan cuts heads and neurons changes a bit. */
+/* Adds the partial sums of a block to the residual stream. They are on a common grid (kernels.h, SEGMENT_GRID), so their
+ * sum is exact: neither the order of the ranks nor where the plan cuts heads and neurons changes a bit. */
 #include "worker/internal.h"
 
 struct merging {
@@ -13,14 +13,11 @@ static void merge_tokens(void *arg, int64_t begin, int64_t end, int thread)
     const struct merge *m = work->m;
     const int64_t d = work->w->o.model->hp.d_model;
     (void)thread;
-    for (int64_t t = begin; t < end; t++) {
-        for (int64_t i = 0; i < d; i++) {
-            double sum = m->part[0][t * d + i];
-            for (int p = 1; p < m->n_parts; p++)
-                sum += m->part[p][t * d + i];
-            const float value = m->bias ? (float)sum + m->bias[i] : (float)sum;
-            m->to[t * d + i] = m->add ? m->to[t * d + i] + value : value;
-        }
+    for (int p = 0; p < m->n_parts; p++)
+        sums_add(work->w, m->part[p], begin, end, m->own);
+    for (int64_t i = begin * d; i < end * d; i++) {
+        const float value = m->bias ? (float)m->own[i] + m->bias[i % d] : (float)m->own[i];
+        m->to[i] = m->add ? m->to[i] + value : value;
     }
 }
 

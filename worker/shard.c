@@ -98,12 +98,13 @@ static status reply_partial(struct worker *w, struct arrival *a, const struct wi
 {
     struct outbox *box = &w->replies[a->from];
     struct wire_partial p = {.id = q->id, .part = q->part, .layer = q->layer, .n_tokens = q->n_tokens};
-    wire_partial_encode(&p, &w->limits, box->buffer, box->capacity); /* where the sum goes */
     if (q->part == PART_ATTENTION)
-        attention_compute(w, (int)q->layer, x, q->position, q->n_tokens, p.sum);
+        attention_compute(w, (int)q->layer, x, q->position, q->n_tokens, w->sum);
     else
-        shard_compute(w, (int)q->layer, x, take_residual(w, q->residual, q->n_tokens), q->n_tokens, p.sum);
+        shard_compute(w, (int)q->layer, x, take_residual(w, q->residual, q->n_tokens), q->n_tokens, w->sum);
     p.counts = take_counts(w);
+    wire_partial_place(&p, &w->limits, box->buffer);
+    sums_pack(w, w->sum, &p);
     return reply(w, a, box, WIRE_PARTIAL, wire_partial_encode(&p, &w->limits, box->buffer, box->capacity));
 }
 

@@ -26,6 +26,7 @@ struct worker_options {
     uint32_t n_ctx, n_batch;       /* tokens of KV cache; tokens of one step at most */
     enum sparse_mode sparse;       /* checked (sparse_mode_check) */
     enum predictor predictor;      /* not PREDICTOR_AUTO, where sparse is SPARSE_PREDICTED */
+    bool sums_f16;                 /* partial sums travel as f16 where they fit: lossy */
     float skip_share;              /* of neurons that `threshold` skips; 0: what the neuron file says */
     const struct neurons *neurons; /* NULL: none; borrowed */
     /* NULL, or called in a dense run after every FFN part that this rank computes, by its own thread: the layer, n

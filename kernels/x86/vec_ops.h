@@ -162,6 +162,15 @@ static void to_f16(const float *x, int64_t n, uint16_t *out)
     }
 }
 
+/* n: a multiple of LANES. */
+static void from_f16(const uint16_t *x, int64_t n, float *out)
+{
+    for (int64_t i = 0; i < n; i += LANES)
+        vf_store(out + i, vf_of_f16(x + i));
+}
+
+#include "kernels/sums.h"
+
 /* Several sums, so that no addition waits for the one before. */
 static uint32_t read_words(const uint32_t *p, int64_t n)
 {

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "kernels/kernels.h"
 #include "wire/blob.h"
 #include "wire/wire.h"
 
@@ -55,6 +56,25 @@ static void use_request(const struct wire_request *f, const struct wire_limits *
     read_all(f->scale, n / 32 * 4);
 }
 
+/* Every table unpacks it without leaving the message or the row. */
+static void use_partial(const struct wire_partial *p, const struct wire_limits *lim, const uint8_t *end)
+{
+    const size_t n_widths = wire_partial_widths(lim);
+    const uint8_t *at = p->packed;
+    const struct kernels *k;
+    double *sum = malloc(lim->d_model * sizeof *sum);
+    require(sum != NULL);
+    for (uint32_t t = 0; t < p->n_tokens; t++) {
+        const uint8_t *width = p->width + t * n_widths;
+        memset(sum, 0, lim->d_model * sizeof *sum);
+        for (int i = 0; (k = kernels_available(i)); i++)
+            k->add_packed(at, width, lim->d_model, sum);
+        at += wire_packed_bytes(width, n_widths);
+    }
+    require(at == end);
+    free(sum);
+}
+
 /* How many neurons the sender of ACTIVE has. */
 static uint32_t n_own(const struct wire_limits *lim)
 {
@@ -97,7 +117,7 @@ static void decode(int kind, uint8_t *in, size_t n, const struct wire_limits *li
     if (kind == WIRE_REQUEST && wire_request_decode(in, n, lim, &request) == ST_OK)
         use_request(&request, lim);
     if (kind == WIRE_PARTIAL && wire_partial_decode(in, n, lim, &partial) == ST_OK)
-        read_all(partial.sum, (size_t)partial.n_tokens * lim->d_model * 8);
+        use_partial(&partial, lim, in + n);
     if (kind == BLOB && wire_blob_decode(in, n, &blob) == ST_OK) {
         require(blob.offset <= blob.total && blob.n <= blob.total - blob.offset && blob.n <= WIRE_BLOB_PIECE);
         read_all(blob.bytes, blob.n);
@@ -139,6 +159,7 @@ static size_t encode(int kind, uint32_t n_tokens, const struct wire_limits *lim,
     static const uint8_t tokens[4 * 256];
     static const int32_t numbers[256];
     struct wire_step step = {.id = 1, .want = WANT_SCORES, .n_tokens = n_tokens, .tokens = tokens};
+    static const uint8_t widths[] = {2, 3, 4, 5, 6, 8};
     struct wire_request request = {.id = 1, .part = n_tokens % WIRE_PARTS, .n_tokens = n_tokens,
                                    .form = lim->d_model % 32 ? FORM_F32 : FORM_Q8};
     struct wire_partial partial = {.id = 1, .part = n_tokens % 2, .n_tokens = n_tokens};
@@ -155,6 +176,9 @@ static size_t encode(int kind, uint32_t n_tokens, const struct wire_limits *lim,
     case WIRE_REQUEST:
         return wire_request_encode(&request, lim, out, cap);
     case WIRE_PARTIAL:
+        wire_partial_place(&partial, lim, out);
+        for (size_t i = 0; i < n_tokens * wire_partial_widths(lim); i++)
+            partial.width[i] = widths[i % sizeof widths];
         return wire_partial_encode(&partial, lim, out, cap);
     case BLOB:
         return wire_blob_encode(&(struct wire_blob){.total = 8, .offset = 2, .n = 4, .bytes = tokens}, out, cap);

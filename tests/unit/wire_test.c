@@ -1,5 +1,6 @@
 /* Every message: what is encoded comes back, sizes are exact, and each broken field is refused with one line. */
 #include <math.h>
+#include <stdio.h>
 
 #include "tests/unit/wire_checks.h"
 
@@ -236,22 +237,42 @@ static void partial_round_trip_and_refusals(void **state)
     (void)state;
     _Alignas(64) uint8_t message[8192];
     struct wire_partial p = {.id = 9, .part = PART_FFN, .layer = 2, .n_tokens = 2, .counts = {5, 6, 7, UINT64_MAX}}, d;
-    size_t n = wire_partial_encode(&p, &limits, message, sizeof message);
-    assert_int_equal(n, WIRE_HEADER + 2 * 96 * 8);
-    assert_int_equal(wire_partial_encode(&p, &limits, message, n - 1), 0);
-    for (int i = 0; i < 2 * 96; i++)
-        p.sum[i] = -i;
+    wire_partial_place(&p, &limits, message);
+    memset(message, 0x80, sizeof message);
+    memcpy(p.width, (uint8_t[]){2, 3, 4, 5, 6, 8}, 6);
+    const size_t n = wire_partial_encode(&p, &limits, message, sizeof message);
+    assert_int_equal(n, WIRE_HEADER + 64 + 32 * (2 + 3 + 4 + 5 + 6 + 8));
+    assert_int_equal(wire_packed_bytes(p.width, 3), 32 * (2 + 3 + 4));
+    for (size_t cap = 0; cap < n; cap++)
+        assert_int_equal(wire_partial_encode(&p, &limits, message, cap), 0);
+    for (int i = 6; i < 64; i++)
+        assert_int_equal(message[WIRE_HEADER + i], 0);
     assert_int_equal(wire_partial_decode(message, n, &limits, &d), ST_OK);
     assert_true(d.id == 9 && d.part == PART_FFN && d.layer == 2 && d.n_tokens == 2);
     assert_counted(&d.counts, &p.counts);
-    assert_ptr_equal(d.sum, message + WIRE_HEADER);
+    assert_ptr_equal(d.width, message + WIRE_HEADER);
+    assert_ptr_equal(d.packed, message + WIRE_HEADER + 64);
     assert_size_is_exact(decode_partial, message, n);
     assert_field_refused(decode_partial, message, n, 8, PART_OUTPUT, "part is 2, expected 0 to 1");
     assert_field_refused(decode_partial, message, n, 12, 4, "layer is 4");
     assert_field_refused(decode_partial, message, n, 16, 0, "n_tokens is 0");
     assert_field_refused(decode_partial, message, n, 16, 9, "n_tokens is 9");
-    assert_field_refused(decode_partial, message, n, 16, 3, "size");
+    assert_field_refused(decode_partial, message, n, 16, 3, "width 6 is 0, expected");
+    for (unsigned i = 0; i < 6; i++) {
+        const uint8_t width = p.width[i];
+        for (unsigned wrong = 0; wrong < 256; wrong++) {
+            char says[32] = "size";
+            if (wrong < 2 || wrong == 7 || wrong > 8)
+                snprintf(says, sizeof says, "width %u is %u, expected", i, wrong);
+            p.width[i] = (uint8_t)wrong;
+            if (wrong != width)
+                assert_refused(decode_partial, message, n, says);
+        }
+        p.width[i] = width;
+    }
     p.n_tokens = limits.n_batch;
+    wire_partial_place(&p, &limits, message);
+    memset(p.width, 8, p.n_tokens * wire_partial_widths(&limits));
     assert_int_equal(wire_partial_max(&limits), wire_partial_encode(&p, &limits, message, sizeof message));
 }
 
