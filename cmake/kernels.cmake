@@ -2,7 +2,7 @@
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
     # Their many variants, optimised and instrumented to the full, would take a sanitizer build a quarter of an hour.
     set(optimise -O3)
-    if(HEARTH_SANITIZE)
+    if(HEARTH_SANITIZE OR HEARTH_FUZZ)
         set(optimise -O1 -fno-sanitize=undefined)
     endif()
     file(GLOB avx2 CONFIGURE_DEPENDS kernels/x86/avx2*.c)
