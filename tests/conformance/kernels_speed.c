@@ -72,6 +72,8 @@ static void bench_matmul(const struct kernels *k, enum dtype type)
 
 struct vectors {
     const struct kernels *k;
+    double *sum, *total;
+    uint8_t *width, *packed;
     struct acts a;
     float *x, *y, *z;
     uint16_t *cache;
@@ -90,6 +92,9 @@ static void run_scores(void *arg)
     struct vectors *v = arg;
     v->k->attn_scores(v->x, 64, 4, v->cache, 64, 0, v->n / 64, 0.125f, v->z, v->n / 64);
 }
+static void run_widths(void *arg) { struct vectors *v = arg; v->k->sum_widths(v->sum, v->n, false, v->width); }
+static void run_pack(void *arg) { struct vectors *v = arg; v->k->pack_sums(v->sum, v->n, v->width, v->packed); }
+static void run_add_packed(void *arg) { struct vectors *v = arg; v->k->add_packed(v->packed, v->width, v->n, v->total); }
 static void run_mix(void *arg)
 {
     struct vectors *v = arg;
@@ -102,7 +107,7 @@ static void bench_vectors(const struct kernels *k)
     const struct { const char *name; void (*run)(void *); } ops[] = {
         {"quantize", run_quantize}, {"rms_norm", run_rms_norm}, {"rope", run_rope},     {"silu", run_silu},
         {"softmax", run_softmax},   {"add", run_add},           {"to_f16", run_to_f16}, {"scores x4", run_scores},
-        {"mix x4", run_mix},
+        {"mix x4", run_mix},        {"sum widths", run_widths}, {"pack sums", run_pack}, {"add packed", run_add_packed},
     };
     struct rng r = {.state = 2};
     struct vectors v = {.k = k, .n = 65536};
@@ -111,13 +116,23 @@ static void bench_vectors(const struct kernels *k)
     v.y = make_floats(&r, v.n, FILL_RANDOM);
     v.z = make_floats(&r, v.n, FILL_RANDOM);
     v.cache = calloc((size_t)v.n, sizeof *v.cache);
+    v.sum = aligned_alloc(64, (size_t)v.n * sizeof *v.sum);
+    v.total = calloc((size_t)v.n, sizeof *v.total);
+    v.packed = aligned_alloc(64, (size_t)v.n * sizeof *v.sum);
+    v.width = malloc((size_t)v.n / SUM_BLOCK);
+    for (int64_t i = 0; i < v.n; i++)
+        v.sum[i] = ((double)v.x[i] / 2 + SEGMENT_GRID) - SEGMENT_GRID; /* 4 bytes each */
     for (size_t i = 0; i < sizeof ops / sizeof *ops; i++)
-        printf("%-7s  %-9s  %10.1f Mvalues/s\n", k->name, ops[i].name, (double)v.n / fastest(ops[i].run, &v) * 1e-6);
+        printf("%-7s  %-10s  %10.1f Mvalues/s\n", k->name, ops[i].name, (double)v.n / fastest(ops[i].run, &v) * 1e-6);
     free_acts(&v.a);
     free(v.x);
     free(v.y);
     free(v.z);
     free(v.cache);
+    free(v.sum);
+    free(v.total);
+    free(v.packed);
+    free(v.width);
 }
 
 void bench_kernels(const struct kernels *k)
