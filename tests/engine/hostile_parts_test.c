@@ -1,0 +1,344 @@
+/* A worker whose heads others ask for, or that has the residual stream like the others, among ranks that send what they
+ * should not: an error that names the rank, never a crash or a hang. The test plays ranks 0 and 2; rank 1 is the worker. */
+#include "tests/engine/made_model.h"
+
+#include <pthread.h>
+
+#include "base/log.h"
+#include "wire/channels.h"
+#include "worker/worker.h"
+
+enum { RANKS = 3, N_CTX = 48, N_BATCH = 8, MOST_SENDS = 32, MESSAGE_MAX = 1 << 16 };
+
+static char model_path[MADE_NAME];
+static struct model *model;
+
+static int open_model(void **state)
+{
+    (void)state;
+    made_model_write(&made_quantised, model_path);
+    return model_load(model_path, &model);
+}
+
+static int close_model(void **state)
+{
+    (void)state;
+    model_free(model);
+    return unlink(model_path);
+}
+
+/* Rank 1 has a KV head of two, and some neurons. */
+#define CUT "\"heads\": [0, 1, 2, 2], \"neurons\": [0, 256, 384, 672]}]"
+static const char owner[] = "{\"from\": 0, \"to\": 4, \"stage\": 0, " CUT;
+static const char member[] = "{\"from\": 0, \"to\": 4, \"stage\": 0, " CUT ", \"residual\": \"all\"";
+static const char home[] = "{\"from\": 0, \"to\": 4, \"stage\": 1, " CUT ", \"residual\": \"all\"";
+
+struct stand { /* the worker and what is thrown at it */
+    struct plan *plan;
+    struct transport *t[RANKS];
+    struct worker_options o;
+    struct wire_limits limits;
+    struct worker *worker;
+    pthread_t thread;
+    status end;
+    char line[256]; /* its first error */
+    struct send sends[MOST_SENDS];
+    uint8_t *messages[MOST_SENDS];
+    int n;
+    uint64_t *random; /* NULL, or what decides how messages are damaged */
+};
+
+static void *run_worker(void *arg)
+{
+    struct stand *s = arg;
+    struct log_catcher caught;
+    log_catch(&caught);
+    s->end = worker_run(s->worker);
+    snprintf(s->line, sizeof s->line, "%.255s", caught.first_error);
+    log_catch(NULL);
+    return NULL;
+}
+
+static void stand_open(struct stand *s, const char *layers)
+{
+    struct transport_config config;
+    char text[512];
+    *s = (struct stand){0};
+    int n = snprintf(text, sizeof text, "{\"hearth_plan\": 1, \"model\": {\"architecture\": \"llama\", \"layers\": 4, "
+                     "\"d_ff\": 672}, \"ranks\": 3, \"layers\": [%s}", layers);
+    assert_int_equal(plan_parse(text, (size_t)n, "plan", &s->plan), ST_OK);
+    wire_channels(config.channel, TRANSPORT_KINDS);
+    assert_int_equal(transport_inproc_open(&config, RANKS, s->t), ST_OK);
+    for (int r = 0; r < RANKS; r++)
+        assert_int_equal(transport_connect(s->t[r]), ST_OK);
+    s->o = (struct worker_options){.model = model, .plan = s->plan, .transport = s->t[1], .n_threads = 1,
+                                   .n_ctx = N_CTX, .n_batch = N_BATCH};
+    assert_int_equal(kernels_select(NULL, &s->o.kernels), ST_OK);
+    s->limits = worker_limits(&s->o);
+    assert_int_equal(worker_create(&s->o, &s->worker), ST_OK);
+    assert_int_equal(pthread_create(&s->thread, NULL, run_worker, s), 0);
+}
+
+/* A copy of the message goes to the worker. */
+static void throw(struct stand *s, int from, int kind, const void *bytes, size_t size)
+{
+    assert_true(s->n < MOST_SENDS && size > 0);
+    uint8_t *copy = aligned_alloc(64, (size + 63) / 64 * 64);
+    assert_non_null(copy);
+    memcpy(copy, bytes, size);
+    if (s->random && made_draw(s->random) % 4 == 0)
+        copy[made_draw(s->random) % 40] ^= (uint8_t)(1u << made_draw(s->random) % 8);
+    s->messages[s->n] = copy;
+    assert_int_equal(transport_post(s->t[from], 1, kind, copy, size, &s->sends[s->n++]), ST_OK);
+}
+
+/* Waits for the worker's end; tells it to stop after so many looks. */
+static void stand_end(struct stand *s, int patience)
+{
+    uint8_t enough[WIRE_FAILED_MAX];
+    for (int looks = 0; pthread_tryjoin_np(s->thread, NULL) != 0; looks++) { /* takes whatever it has to say */
+        struct arrival a;
+        bool found;
+        if (looks == patience)
+            throw(s, 0, WIRE_FAILED, enough, wire_failed_encode("enough", enough, sizeof enough));
+        for (int r = 0; r < RANKS; r += 2) {
+            assert_int_equal(transport_poll(s->t[r], ~0u, &a, &found), ST_OK);
+            if (found)
+                assert_int_equal(transport_release(s->t[r], &a), ST_OK);
+        }
+        usleep(20);
+    }
+    transport_close(s->t[1]);
+    transport_close(s->t[0]);
+    transport_close(s->t[2]);
+    worker_free(s->worker);
+    plan_free(s->plan);
+    for (int i = 0; i < s->n; i++)
+        free(s->messages[i]);
+}
+
+/* The worker must end with ST_FORMAT and a line that says so; NULL: only when it is told to. */
+static void stand_close(struct stand *s, const char *says)
+{
+    enum { LONG_ENOUGH = 200000 };
+    stand_end(s, says ? LONG_ENOUGH : 0);
+    if (s->end != (says ? ST_FORMAT : ST_PEER) || !strstr(s->line, says ? says : "enough"))
+        fail_msg("ended with '%s', '%s'; expected '%s'", status_name(s->end), s->line, says ? says : "enough");
+}
+
+static _Alignas(64) uint8_t message[MESSAGE_MAX], reply[MESSAGE_MAX];
+
+/* The worker's next message of a kind to rank r; its size. */
+static size_t answer(struct stand *s, int r, int kind)
+{
+    struct arrival a;
+    bool found = false;
+    while (!found)
+        assert_int_equal(transport_poll(s->t[r], 1u << kind, &a, &found), ST_OK);
+    memcpy(reply, a.data, a.size);
+    assert_int_equal(transport_release(s->t[r], &a), ST_OK);
+    return a.size;
+}
+
+static void ask(struct stand *s, int from, enum wire_part part, uint32_t layer, uint32_t position)
+{
+    struct wire_request q = {.id = 1, .part = part, .layer = layer, .position = position, .n_tokens = 2,
+                             .form = FORM_Q8};
+    size_t size = wire_request_encode(&q, &s->limits, message, sizeof message);
+    for (uint32_t i = 0; i < 2 * s->limits.d_model; i++)
+        q.codes[i] = (int8_t)(i % 100);
+    for (uint32_t i = 0; i < 2 * s->limits.d_model / ACT_BLOCK; i++)
+        q.scale[i] = 0.01f;
+    throw(s, from, WIRE_REQUEST, message, size);
+}
+
+static void expect_partial(struct stand *s, int to, enum wire_part part, uint32_t layer, uint32_t n)
+{
+    struct wire_partial p;
+    assert_int_equal(wire_partial_decode(reply, answer(s, to, WIRE_PARTIAL), &s->limits, &p), ST_OK);
+    assert_true(p.id == 1 && p.part == part && p.layer == layer && p.n_tokens == n && p.counts.bytes > 0);
+}
+
+/* An owner keeps keys and values in order: each request begins where what it holds allows. */
+static void test_attention_requests(void **state)
+{
+    (void)state;
+    struct stand s;
+    stand_open(&s, owner);
+    static const uint32_t positions[] = {0, 2, 3, 0, 1};
+    for (size_t i = 0; i < sizeof positions / sizeof *positions; i++) {
+        ask(&s, 0, PART_ATTENTION, 3, positions[i]);
+        expect_partial(&s, 0, PART_ATTENTION, 3, 2);
+        ask(&s, 0, PART_FFN, 1, 0);
+        expect_partial(&s, 0, PART_FFN, 1, 2);
+    }
+    ask(&s, 0, PART_ATTENTION, 3, 4);
+    stand_close(&s, "request of layer 3 at position 4 from rank 0, but the KV cache holds 3 tokens");
+
+    stand_open(&s, owner);
+    ask(&s, 0, PART_ATTENTION, 0, 1);
+    stand_close(&s, "at position 1 from rank 0, but the KV cache holds 0 tokens");
+
+    stand_open(&s, owner);
+    ask(&s, 0, PART_ATTENTION, 0, N_CTX - 1);
+    stand_close(&s, "position is 47, expected 0 to 46");
+
+    stand_open(&s, owner);
+    ask(&s, 2, PART_ATTENTION, 0, 0);
+    stand_close(&s, "from rank 2, which the plan does not foresee");
+}
+
+/* Nobody asks where all ranks have the residual stream. */
+static void test_requests_of_members(void **state)
+{
+    (void)state;
+    for (uint32_t part = PART_ATTENTION; part < WIRE_PARTS; part++) {
+        struct stand s;
+        stand_open(&s, member);
+        ask(&s, 0, part, 0, 0);
+        stand_close(&s, "from rank 0, which the plan does not foresee");
+    }
+}
+
+static size_t a_step(void)
+{
+    const int32_t tokens[] = {5, 6, 7};
+    const struct wire_step step = {.id = 1, .want = WANT_TOKEN, .n_tokens = 3, .next_token = -1};
+    return wire_step_encode(&step, tokens, message, sizeof message);
+}
+
+static void give(struct stand *s, int from, enum wire_part part, uint32_t layer, uint64_t step)
+{
+    struct wire_partial p = {.id = step, .part = part, .layer = layer, .n_tokens = 3};
+    const size_t n_widths = 3 * wire_partial_widths(&s->limits);
+    wire_partial_place(&p, &s->limits, message);
+    memset(p.width, 4, n_widths);
+    memset(p.packed, 0, wire_packed_bytes(p.width, n_widths));
+    throw(s, from, WIRE_PARTIAL, message, wire_partial_encode(&p, &s->limits, message, sizeof message));
+}
+
+/* What is right is taken, also a block too early: rank 0 need not wait for what rank 2 has not sent to rank 1 yet. */
+static void test_right_parts(void **state)
+{
+    (void)state;
+    for (int at_home = 0; at_home < 2; at_home++) {
+        struct stand s;
+        stand_open(&s, at_home ? home : member);
+        throw(&s, 0, WIRE_STEP, message, a_step());
+        for (int r = 0; r < RANKS && at_home; r += 2) { /* the home passes it on */
+            size_t size = a_step();
+            assert_int_equal(answer(&s, r, WIRE_STEP), size);
+            assert_memory_equal(reply, message, size);
+        }
+        for (uint32_t layer = 0; layer < s.limits.n_layers; layer++) {
+            expect_partial(&s, 0, PART_ATTENTION, layer, 3);
+            expect_partial(&s, 2, PART_ATTENTION, layer, 3);
+            if (layer == 0)
+                give(&s, 0, PART_ATTENTION, layer, 1);
+            expect_partial(&s, 0, PART_FFN, layer, 3);
+            give(&s, 0, PART_FFN, layer, 1);
+            if (layer + 1 < s.limits.n_layers)
+                give(&s, 0, PART_ATTENTION, layer + 1, 1); /* ahead */
+            give(&s, 2, PART_FFN, layer, 1);
+            expect_partial(&s, 2, PART_FFN, layer, 3);
+        }
+        if (at_home) {
+            struct wire_result r;
+            assert_int_equal(wire_result_decode(reply, answer(&s, 0, WIRE_RESULT), &s.limits, &r), ST_OK);
+            assert_true(r.id == 1 && r.token >= 0);
+        }
+        stand_close(&s, NULL);
+    }
+}
+
+static void test_wrong_parts(void **state)
+{
+    (void)state;
+    struct stand s;
+    stand_open(&s, member);
+    throw(&s, 0, WIRE_STEP, message, a_step());
+    give(&s, 0, PART_FFN, 0, 1);
+    stand_close(&s, "partial sum from rank 0 is of step 1, FFN of layer 0, 3 tokens; expected 1, attention of 0, 3");
+
+    stand_open(&s, member);
+    throw(&s, 0, WIRE_STEP, message, a_step());
+    give(&s, 0, PART_ATTENTION, 0, 2);
+    stand_close(&s, "partial sum from rank 0 is of step 2");
+
+    stand_open(&s, member); /* rank 2 has no heads */
+    throw(&s, 0, WIRE_STEP, message, a_step());
+    give(&s, 2, PART_ATTENTION, 0, 1); /* kept for the next block, */
+    give(&s, 0, PART_ATTENTION, 0, 1);
+    give(&s, 0, PART_FFN, 0, 1);       /* of which it is not */
+    stand_close(&s, "partial sum from rank 2 is of step 1, attention of layer 0, 3 tokens; expected 1, FFN of 0, 3");
+
+    stand_open(&s, member);
+    throw(&s, 0, WIRE_STEP, message, a_step());
+    give(&s, 0, PART_ATTENTION, 0, 1);
+    give(&s, 0, PART_FFN, 0, 1);       /* taken; rank 2's is missing */
+    give(&s, 0, PART_ATTENTION, 1, 1); /* kept */
+    give(&s, 0, PART_FFN, 1, 1);       /* nobody is two blocks ahead */
+    stand_close(&s, "from rank 0, which was not asked or has answered");
+}
+
+/* Steps come from the home, or from the coordinator if this rank is the home; hidden states from nobody. */
+static void test_wrong_steps(void **state)
+{
+    (void)state;
+    struct stand s;
+    float *hidden;
+    static const uint8_t tokens[12];
+    const struct wire_step step = {.id = 1, .want = WANT_TOKEN, .n_tokens = 3, .next_token = -1, .tokens = tokens};
+    for (int at_home = 0; at_home < 2; at_home++) {
+        stand_open(&s, at_home ? home : member);
+        throw(&s, 2, WIRE_STEP, message, a_step());
+        stand_close(&s, "from rank 2, which the plan does not foresee");
+        stand_open(&s, at_home ? home : member);
+        size_t size = wire_hidden_encode(&step, &s.limits, message, sizeof message, &hidden);
+        memset(hidden, 0, 3 * s.limits.d_model * sizeof *hidden);
+        throw(&s, 0, WIRE_HIDDEN, message, size);
+        stand_close(&s, "from rank 0, which the plan does not foresee");
+    }
+}
+
+/* Messages of every kind that a member gets, some bytes changed, from both ranks in any order. */
+static void test_random_parts(void **state)
+{
+    (void)state;
+    uint64_t random = 5;
+    int counts[ST_INTERNAL + 1] = {0};
+    for (int round = 0; round < (SANITIZED ? 60 : 200); round++) {
+        static const char *const plans[] = {owner, member, home};
+        struct stand s;
+        stand_open(&s, plans[round % 3]);
+        s.random = &random;
+        for (uint64_t n = 2 + made_draw(&random) % 8; n > 0; n--) {
+            const uint64_t kind = made_draw(&random) % 3;
+            const int from = made_draw(&random) % 4 ? 0 : 2;
+            const uint32_t layer = (uint32_t)(made_draw(&random) % 2);
+            const enum wire_part part = (enum wire_part)(made_draw(&random) % 2);
+            if (kind == 0)
+                throw(&s, from, WIRE_STEP, message, a_step());
+            else if (kind == 1)
+                give(&s, from, part, layer, 1);
+            else
+                ask(&s, from, part, layer, 0);
+        }
+        s.random = NULL;
+        stand_end(&s, 0);
+        assert_true(s.line[0]);
+        counts[s.end]++;
+    }
+    assert_int_equal(counts[ST_OK] + counts[ST_INTERNAL], 0);
+    assert_true(counts[ST_FORMAT] > 0 && counts[ST_PEER] > 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_attention_requests), cmocka_unit_test(test_requests_of_members),
+        cmocka_unit_test(test_right_parts),        cmocka_unit_test(test_wrong_parts),
+        cmocka_unit_test(test_wrong_steps),        cmocka_unit_test(test_random_parts),
+    };
+    return cmocka_run_group_tests(tests, open_model, close_model);
+}
