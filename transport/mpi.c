@@ -220,11 +220,19 @@ static status arrive(struct mpi_transport *m, struct ring *r, MPI_Status *info)
 
 static status progress(struct mpi_transport *m)
 {
-    int n;
+    int n, peer = -1;
     status st = progress_sends(m);
-    if (!st)
-        st = check(m, MPI_Testsome(m->n_rings, m->heads, &n, m->which, m->found), "MPI_Testsome of receives", -1);
-    for (int i = 0; !m->failed && !st && i < n; i++) /* n is MPI_UNDEFINED, below 0, where no receive is open */
+    if (st)
+        return st;
+    int code = MPI_Testsome(m->n_rings, m->heads, &n, m->which, m->found);
+    for (int i = 0; code == MPI_ERR_IN_STATUS && i < n; i++) {
+        if (m->found[i].MPI_ERROR == MPI_SUCCESS || m->found[i].MPI_ERROR == MPI_ERR_PENDING)
+            continue;
+        peer = m->rings[m->which[i]].rank; /* it sent more than a slot holds, say */
+        code = m->found[i].MPI_ERROR;
+    }
+    st = check(m, code, "MPI_Testsome of receives", peer);
+    for (int i = 0; !st && i < n; i++) /* n is MPI_UNDEFINED, below 0, where no receive is open */
         st = arrive(m, &m->rings[m->which[i]], &m->found[i]);
     return st;
 }

@@ -92,20 +92,22 @@ static uint64_t others_of(const struct worker *w, const struct task *t)
 
 /* Whether an answer is one of those that are missing. Where all ranks have the residual stream, one that has this
  * rank's part already may be a block ahead: *missing does not change then, and the message is kept. */
-static status sort_out(struct worker *w, const struct arrival *a, const struct task *t, uint64_t *missing, bool *wanted)
+static status sort_out(struct worker *w, const struct arrival *a, const struct task *t, int kind, uint64_t *missing,
+                       bool *wanted)
 {
     const uint64_t bit = UINT64_C(1) << a->from;
     struct arrival *ahead = &w->stage.ahead[a->from];
-    *wanted = (*missing & bit) != 0;
-    *missing &= ~bit;
-    if (*wanted)
+    *wanted = (*missing & bit) && a->kind == kind;
+    if (*wanted) {
+        *missing &= ~bit;
         return ST_OK;
+    }
     if (w->o.plan->residual_all && a->kind == WIRE_PARTIAL && !ahead->size && a->size) {
         *ahead = *a;
         return ST_OK;
     }
-    log_error("rank %d: an answer for layer %d from rank %d, which was not asked or has answered", w->rank, t->layer,
-              a->from);
+    log_error("rank %d: %s for layer %d from rank %d, which was not asked for it or has answered", w->rank,
+              wire_name(a->kind), t->layer, a->from);
     return ST_FORMAT;
 }
 
@@ -124,6 +126,14 @@ static status take_ahead(struct worker *w, const struct task *t, uint64_t *missi
     return st;
 }
 
+/* The answers to look at: of any kind, for a wrong one in front would hold up the right one. But logits that nobody had
+ * to ask for may be there before the last part is. */
+static uint32_t answers(const struct worker *w, int kind)
+{
+    const uint32_t unasked = w->o.plan->residual_all && kind == WIRE_PARTIAL ? 1u << WIRE_LOGITS : 0;
+    return (1u << WIRE_PARTIAL | 1u << WIRE_ACTIVE | 1u << WIRE_LOGITS) & ~unasked;
+}
+
 status owners_await(struct worker *w, const struct task *t, int kind, take_answer *take)
 {
     uint64_t missing = others_of(w, t);
@@ -131,9 +141,9 @@ status owners_await(struct worker *w, const struct task *t, int kind, take_answe
     while (!st && missing) {
         struct arrival a;
         bool found, wanted;
-        st = serve_or_find(w, 1u << kind, &a, &found);
+        st = serve_or_find(w, answers(w, kind), &a, &found);
         if (!st && found) {
-            st = sort_out(w, &a, t, &missing, &wanted);
+            st = sort_out(w, &a, t, kind, &missing, &wanted);
             st = st || !wanted ? st : take(w, &a, t);
         } else if (!st) {
             be_idle(&w->polls);

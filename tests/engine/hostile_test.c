@@ -353,6 +353,15 @@ static void test_wrong_partials(void **state)
         throw(&s, WIRE_PARTIAL, message, size);
         assert_int_equal(stand_close(&s), ST_FORMAT);
     }
+    for (int kind = 0; kind < 2; kind++) { /* an answer to something else, though the right one follows */
+        struct stand s;
+        stand_open(&s, ONLY_STAGE);
+        throw(&s, WIRE_STEP, message, good_step(0, message));
+        answer(&s, WIRE_REQUEST, reply);
+        throw(&s, kind ? WIRE_LOGITS : WIRE_ACTIVE, message, 64);
+        throw(&s, WIRE_PARTIAL, message, good_partial(&s.limits, 0, message));
+        assert_int_equal(stand_close(&s), ST_FORMAT);
+    }
     for (int how = 0; how < 2; how++) { /* answers that come before the question, once and twice */
         struct stand s;
         stand_open(&s, ONLY_STAGE);
