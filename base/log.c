@@ -7,6 +7,7 @@
 
 /* Which catcher an error line goes to is a property of the thread that logs: ranks of one process are threads. */
 static _Thread_local struct log_catcher *catcher;
+static _Thread_local int sender = -1;
 
 static void write_line(const char *prefix, const char *format, va_list args)
 {
@@ -22,12 +23,18 @@ static void write_line(const char *prefix, const char *format, va_list args)
 
 void log_error(const char *format, ...)
 {
+    char from[32] = "", prefix[48];
     va_list args;
     va_start(args, format);
-    if (!catcher)
-        write_line("error: ", format, args);
-    else if (!catcher->first_error[0])
-        vsnprintf(catcher->first_error, sizeof catcher->first_error, format, args);
+    if (sender >= 0)
+        snprintf(from, sizeof from, "from rank %d: ", sender);
+    if (!catcher) {
+        snprintf(prefix, sizeof prefix, "error: %s", from);
+        write_line(prefix, format, args);
+    } else if (!catcher->first_error[0]) {
+        const int n = snprintf(catcher->first_error, sizeof catcher->first_error, "%s", from);
+        vsnprintf(catcher->first_error + n, sizeof catcher->first_error - (size_t)n, format, args);
+    }
     va_end(args);
 }
 
@@ -47,9 +54,13 @@ void log_info(const char *format, ...)
     va_end(args);
 }
 
-void log_catch(struct log_catcher *c)
+struct log_catcher *log_catch(struct log_catcher *c)
 {
+    struct log_catcher *before = catcher;
     catcher = c;
     if (c)
         c->first_error[0] = 0;
+    return before;
 }
+
+void log_sender(int rank) { sender = rank; }

@@ -17,7 +17,12 @@ void log_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Logs status for people. */
 void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* From now on error lines of the calling thread go into `c` (not owned; NULL: to stderr again). */
-void log_catch(struct log_catcher *c);
+/* From now on error lines of the calling thread go into `c` (not owned; NULL: to stderr again). Returns where they went
+ * before. */
+struct log_catcher *log_catch(struct log_catcher *c);
+
+/* From now on error lines of the calling thread are about a message of this rank and say so: "from rank 2: ..."; -1: no
+ * more. For decoders, which know nothing of ranks. */
+void log_sender(int rank);
 
 #endif

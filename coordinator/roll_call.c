@@ -72,7 +72,9 @@ static status compare(int rank, const struct wire_hello *own, const struct wire_
 
 static status read_hello(struct transport *t, struct arrival *a, struct wire_hello *h)
 {
+    log_sender(a->from);
     status st = wire_hello_decode(a->data, a->size, h), released = transport_release(t, a);
+    log_sender(-1);
     return st ? st : released;
 }
 
@@ -118,7 +120,9 @@ static status read_ready(struct transport *t, struct arrival *a, uint64_t *held_
     char reason[WIRE_FAILED_MAX];
     status st;
     if (a->kind == WIRE_READY) {
+        log_sender(a->from);
         st = wire_ready_decode(a->data, a->size, &held_bytes[a->from]);
+        log_sender(-1);
     } else if ((st = wire_failed_decode(a->data, a->size, reason)) == ST_OK) {
         log_error("rank %d: %s", a->from, reason);
         st = ST_PEER;

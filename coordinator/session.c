@@ -118,9 +118,12 @@ static status wait_result(struct session *s, uint64_t id, struct wire_result *r)
         log_error("RESULT from rank %d, expected from rank %d", a->from, s->o.last_stage);
         return ST_FORMAT;
     }
+    log_sender(a->from);
     status st = wire_result_decode(a->data, a->size, &s->o.limits, r);
+    log_sender(-1);
     if (!st && r->id != id) {
-        log_error("RESULT of step %llu, expected %llu", (unsigned long long)r->id, (unsigned long long)id);
+        log_error("RESULT of step %llu from rank %d, expected %llu", (unsigned long long)r->id, a->from,
+                  (unsigned long long)id);
         st = ST_FORMAT;
     }
     return st;

@@ -1,6 +1,7 @@
 /* Down projections that lie on the stage: their owners answer with live activations, which are projected here. */
 #include <string.h>
 
+#include "base/log.h"
 #include "worker/internal.h"
 
 status take_active(struct worker *w, struct arrival *a, const struct task *t)
@@ -8,7 +9,9 @@ status take_active(struct worker *w, struct arrival *a, const struct task *t)
     const uint32_t own = (uint32_t)plan_n_neurons(w->o.plan, t->layer, a->from);
     struct wire_active *v = &w->stage.actives[a->from];
     w->stage.answers[a->from] = *a;
+    log_sender(a->from);
     status st = wire_active_decode(a->data, a->size, &w->limits, own, v);
+    log_sender(-1);
     if (st)
         return st;
     const struct task found = {.part = PART_FFN, .layer = (int)v->layer, .step = v->id, .n = v->n_tokens};

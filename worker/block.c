@@ -23,7 +23,9 @@ static status take_partial(struct worker *w, struct arrival *a, const struct tas
 {
     struct wire_partial *p = &w->stage.partials[a->from];
     w->stage.answers[a->from] = *a;
+    log_sender(a->from);
     status st = wire_partial_decode(a->data, a->size, &w->limits, p);
+    log_sender(-1);
     if (st)
         return st;
     const struct task found = {.part = p->part, .layer = (int)p->layer, .step = p->id, .n = p->n_tokens};

@@ -12,7 +12,9 @@ static status take_logits(struct worker *w, struct arrival *a, const struct task
     const int64_t n_vocab = w->o.model->hp.n_vocab;
     int64_t begin, end;
     plan_rows(w->o.plan, a->from, n_vocab, &begin, &end);
+    log_sender(a->from);
     status st = wire_logits_decode(a->data, a->size, &w->limits, (uint32_t)(end - begin), &l);
+    log_sender(-1);
     if (!st) {
         const struct task found = {.part = PART_OUTPUT, .step = l.id, .n = l.n_tokens};
         st = check_answer(w, a->from, "logits", &found, t);

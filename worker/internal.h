@@ -17,7 +17,7 @@ enum {
     MOST_PIECE = 512, /* neurons of a piece: the top bits of their rows stay in the second-level cache */
     MOST_HEAD_DIM = 1024, /* values of a head, so that one converts on the stack */
     STAGE_BUFFERS = 2, /* hidden states on their way to the next stage; parts on their way to all others */
-    MULTICASTS = 2 + STAGE_BUFFERS
+    MULTICASTS = 3 + STAGE_BUFFERS
 };
 
 /* The weights of a norm; hp.norm says of which kind. */
@@ -217,6 +217,7 @@ struct worker {
     struct wire_counts counts;       /* since they were collected */
     struct outbox *replies;          /* [n_ranks] PARTIAL to each stage that may ask */
     struct outbox logits_reply;      /* LOGITS to the last stage */
+    struct multicast refusal;        /* FAILED to who sent a request that cannot be answered, and to rank 0 */
     struct room *rooms;              /* [n_rooms] lent to the transport */
     int n_rooms;
     unsigned polls;                  /* in a row that found nothing */

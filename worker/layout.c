@@ -174,6 +174,7 @@ static void lay_exchange(struct worker *w)
     }
     if (asks)
         lay_multicast(w, &w->stage.request, wire_request_max(&w->limits));
+    lay_multicast(w, &w->refusal, WIRE_FAILED_MAX);
     if (passes_on)
         lay_multicast(w, &w->stage.step, wire_step_max(&w->limits));
     for (int i = 0; i < STAGE_BUFFERS && shares; i++)
@@ -190,7 +191,7 @@ static void lay_exchange(struct worker *w)
 static void deal_sends(struct worker *w, struct send *sends)
 {
     struct stage *s = &w->stage;
-    struct multicast *all[] = {&s->request, &s->step, &s->shared[0], &s->shared[1]};
+    struct multicast *all[] = {&s->request, &s->step, &s->shared[0], &s->shared[1], &w->refusal};
     for (int i = 0; i < MULTICASTS; i++)
         all[i]->sends = sends + i * w->n_ranks;
     for (int i = 0; i < MULTICASTS * w->n_ranks; i++)

@@ -1,6 +1,7 @@
 /* An owner's work for whoever asks: its heads' part of a layer's attention, its neurons' of an FFN, or its rows of the
  * output matrix. */
 #include <sched.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -205,7 +206,7 @@ status logits_send(struct worker *w, uint64_t step, const struct acts *x, uint32
     return outbox_send(w, &w->logits_reply, plan_last_stage(w->o.plan), WIRE_LOGITS, size);
 }
 
-status shard_serve(struct worker *w, struct arrival *a)
+static status answer(struct worker *w, struct arrival *a)
 {
     struct wire_request q;
     struct acts x;
@@ -214,7 +215,9 @@ status shard_serve(struct worker *w, struct arrival *a)
                   a->from);
         return ST_FORMAT;
     }
+    log_sender(a->from);
     status st = wire_request_decode(a->data, a->size, &w->limits, &q);
+    log_sender(-1);
     if (!st && q.form == FORM_Q8 && owners_want_f32(w, q.part, (int)q.layer)) {
         log_error("rank %d: layer %u of rank %d came quantised, its weights are not", w->rank, q.layer, a->from);
         st = ST_FORMAT;
@@ -223,4 +226,38 @@ status shard_serve(struct worker *w, struct arrival *a)
         return st;
     take_x(w, &q, &x);
     return q.part == PART_OUTPUT ? reply_logits(w, a, &q, &x) : reply_layer(w, a, &q, &x);
+}
+
+/* Tells the sender of a request that it gets no answer, and rank 0, which ends the run then; this rank goes on. Who has
+ * not taken an earlier refusal is told nothing more. */
+static status refuse(struct worker *w, struct arrival *a, const char *why)
+{
+    struct multicast *m = &w->refusal;
+    char reason[WIRE_FAILED_MAX];
+    bool taken = true;
+    status st = transport_release(w->o.transport, a);
+    for (int r = 0; r < w->n_ranks && !st && taken; r++)
+        if (!atomic_load_explicit(&m->sends[r].done, memory_order_acquire))
+            st = transport_sent(w->o.transport, &m->sends[r], &taken);
+    if (st || !taken)
+        return st;
+    snprintf(reason, sizeof reason, "refused a request of rank %d: %.200s", a->from, why);
+    const size_t size = wire_failed_encode(reason, m->buffer, m->capacity);
+    st = multicast_send(w, m, a->from, WIRE_FAILED, size);
+    return st || a->from == 0 ? st : multicast_send(w, m, 0, WIRE_FAILED, size);
+}
+
+status shard_serve(struct worker *w, struct arrival *a)
+{
+    struct log_catcher caught;
+    if (w->rank == 0) /* it ends the run itself */
+        return answer(w, a);
+    struct log_catcher *before = log_catch(&caught);
+    status st = answer(w, a);
+    log_catch(before);
+    if (st == ST_FORMAT)
+        return refuse(w, a, caught.first_error);
+    if (st)
+        log_error("%s", caught.first_error);
+    return st;
 }

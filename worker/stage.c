@@ -93,13 +93,15 @@ static status take_step(struct worker *w, struct arrival *a, struct wire_step *s
                   a->size, a->from);
         return ST_FORMAT;
     }
+    log_sender(a->from);
     status st = stage->embeds ? wire_step_decode(a->data, a->size, &w->limits, s)
                               : wire_hidden_decode(a->data, a->size, &w->limits, s, &hidden);
+    log_sender(-1);
     if (st)
         return st;
     if (s->position > stage->length) {
-        log_error("rank %d: step at position %u, but the KV cache holds %u tokens", w->rank, s->position,
-                  stage->length);
+        log_error("rank %d: step at position %u from rank %d, but the KV cache holds %u tokens", w->rank, s->position,
+                  a->from, stage->length);
         return ST_FORMAT;
     }
     if ((st = share_step(w, a)) != ST_OK)

@@ -123,12 +123,14 @@ void worker_free(struct worker *w)
 static status take_sampling(struct worker *w, struct arrival *a)
 {
     struct wire_sampling s;
-    if (!w->stage.sampler) {
+    if (!w->stage.sampler || a->from != 0) {
         log_error("rank %d: sampling parameters of %zu bytes from rank %d, which the plan does not foresee", w->rank,
                   a->size, a->from);
         return ST_FORMAT;
     }
+    log_sender(a->from);
     status st = wire_sampling_decode(a->data, a->size, &s);
+    log_sender(-1);
     if (!st)
         st = transport_release(w->o.transport, a);
     if (st)
@@ -154,8 +156,8 @@ status worker_poll(struct worker *w, bool *handled, bool *stopped)
     switch (a.kind) {
     case WIRE_SAMPLING: return take_sampling(w, &a);
     case WIRE_STOP:
-        if (a.size) {
-            log_error("rank %d: STOP of %zu bytes from rank %d, expected none", w->rank, a.size, a.from);
+        if (a.size || a.from != 0) {
+            log_error("rank %d: STOP of %zu bytes from rank %d, expected none, from rank 0", w->rank, a.size, a.from);
             return ST_FORMAT;
         }
         *stopped = true;

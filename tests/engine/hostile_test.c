@@ -76,8 +76,8 @@ static void *run_worker(void *arg)
     struct log_catcher caught;
     log_catch(&caught);
     s->end = worker_run(s->worker);
-    if (s->end && !caught.first_error[0])
-        s->end = ST_INTERNAL; /* an error without a line */
+    if (s->end && !strstr(caught.first_error, "rank 0"))
+        s->end = ST_INTERNAL; /* an error without a line that names who sent the message */
     log_catch(NULL);
     return NULL;
 }
@@ -219,6 +219,31 @@ static size_t answer(struct stand *s, int kind, uint8_t *out) { return answer_of
 
 static _Alignas(64) uint8_t message[MESSAGE_MAX], reply[MESSAGE_MAX];
 
+/* What a rank says in FAILED, which it must have sent to the one at `t`. */
+static void refused_with(struct transport *t, const char *says)
+{
+    char reason[WIRE_FAILED_MAX];
+    assert_int_equal(wire_failed_decode(reply, answer_of(t, WIRE_FAILED, reply), reason), ST_OK);
+    if (!strstr(reason, says))
+        fail_msg("expected '%s', got '%s'", says, reason);
+}
+
+/* One request to a fresh worker: it says why it does not answer, and answers the next one. */
+static void refuses_request(enum role role, const void *bytes, size_t size, const char *says)
+{
+    struct stand s;
+    stand_open(&s, role);
+    throw(&s, WIRE_REQUEST, bytes, size);
+    refused_with(s.t[0], "refused a request of rank 0: ");
+    throw(&s, WIRE_REQUEST, bytes, size);
+    refused_with(s.t[0], says);
+    if (role == OWNER) {
+        throw(&s, WIRE_REQUEST, message, good_request(&s.limits, PART_FFN, 3, FORM_Q8, message));
+        answer(&s, WIRE_PARTIAL, reply);
+    }
+    assert_int_equal(stand_close(&s), ST_PEER);
+}
+
 /* A stage that gets right answers goes on to a token. */
 static void right_answers(enum role role)
 {
@@ -289,12 +314,10 @@ static void test_unforeseen(void **state)
         size_t size;
     } cases[] = {
         {OWNER, WIRE_STEP, 76},           {OWNER, WIRE_HIDDEN, 1000},        {OWNER, WIRE_SAMPLING, WIRE_SAMPLING_SIZE},
-        {OWNER, WIRE_REQUEST, 0},             {OWNER, WIRE_REQUEST, 20},             {OWNER, WIRE_REQUEST, MESSAGE_MAX},
         {OWNER, WIRE_STOP, 1},            {ONLY_STAGE, WIRE_HIDDEN, 1000},   {ONLY_STAGE, WIRE_STEP, 0},
         {ONLY_STAGE, WIRE_STEP, 63},      {ONLY_STAGE, WIRE_STEP, 64},       {ONLY_STAGE, WIRE_STEP, MESSAGE_MAX},
         {ONLY_STAGE, WIRE_SAMPLING, 0},   {ONLY_STAGE, WIRE_SAMPLING, 1000}, {LAST_STAGE, WIRE_STEP, 76},
         {LAST_STAGE, WIRE_HIDDEN, 0},     {LAST_STAGE, WIRE_HIDDEN, 128},    {LAST_STAGE, WIRE_HIDDEN, MESSAGE_MAX},
-        {ONLY_STAGE, WIRE_REQUEST, MESSAGE_MAX},
     };
     memset(message, 0, sizeof message);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
@@ -312,13 +335,19 @@ static void test_wrong_fields(void **state)
     refuses(ONLY_STAGE, WIRE_STEP, message, good_step(1, message)); /* the cache is empty */
     refuses(ONLY_STAGE, WIRE_STEP, message, good_step(N_CTX - 2, message));
     refuses(LAST_STAGE, WIRE_HIDDEN, message, good_hidden(&l, 1, message));
-    refuses(OWNER, WIRE_REQUEST, message, good_request(&l, PART_FFN, l.n_layers, FORM_Q8, message));
+    refuses_request(OWNER, message, good_request(&l, PART_FFN, l.n_layers, FORM_Q8, message),
+                    "from rank 0: REQUEST message: layer is 4, expected 0 to 3");
+    refuses_request(OWNER, message, good_request(&l, PART_ATTENTION, 0, FORM_Q8, message), "it holds no head");
     size_t size = good_request(&l, PART_FFN, 0, FORM_Q8, message);
     message[WIRE_HEADER + 5] = 0x80; /* a code of -128 */
-    refuses(OWNER, WIRE_REQUEST, message, size);
+    refuses_request(OWNER, message, size, "a code is -128");
+    static const size_t sizes[] = {0, 20, WIRE_HEADER, MESSAGE_MAX};
+    for (int i = 0; i < 4; i++)
+        refuses_request(OWNER, message, sizes[i], "REQUEST message");
+    refuses_request(ONLY_STAGE, message, MESSAGE_MAX, "which the plan does not foresee");
     size = good_request(&l, PART_FFN, 0, FORM_Q8, message);
     message[24] = 7; /* no such form */
-    refuses(OWNER, WIRE_REQUEST, message, size);
+    refuses_request(OWNER, message, size, "form 7");
     const struct wire_sampling nan_temperature = {.temperature = NAN};
     refuses(ONLY_STAGE, WIRE_SAMPLING, message, wire_sampling_encode(&nan_temperature, message, sizeof message));
     size = good_step(0, message);
@@ -404,53 +433,90 @@ static void test_wrong_activations(void **state)
     }
 }
 
-/* A stage that does not take its answer and asks again, while another stage asks: nobody's x is computed twice. */
-static void test_requests_do_not_mix(void **state)
+/* A worker, rank 1, that owns all neurons of two stages, ranks 0 and 2, which the test plays. It does not run yet. */
+struct thirds {
+    struct transport *t[3];
+    struct stand s;
+};
+
+static void thirds_open(struct thirds *x)
 {
-    (void)state;
-    struct plan *plan;
     static const char text[] =
         "{\"hearth_plan\": 1, \"model\": {\"architecture\": \"llama\", \"layers\": 4, \"d_ff\": 672}, \"ranks\": 3, "
         "\"layers\": [{\"from\": 0, \"to\": 2, \"stage\": 0, \"neurons\": [0, 0, 672, 672]},"
         "{\"from\": 2, \"to\": 4, \"stage\": 2, \"neurons\": [0, 0, 672, 672]}]}";
-    struct transport *t[3];
-    struct stand s = {0};
-    assert_int_equal(plan_parse(text, sizeof text - 1, "plan", &plan), ST_OK);
-    assert_int_equal(open_transports(3, t), ST_OK);
-    s.o = (struct worker_options){.model = model, .plan = plan, .transport = t[1], .n_threads = 1, .n_ctx = N_CTX,
-                                  .n_batch = N_BATCH};
-    assert_int_equal(kernels_select(NULL, &s.o.kernels), ST_OK);
-    s.limits = worker_limits(&s.o);
-    assert_int_equal(worker_create(&s.o, &s.worker), ST_OK);
+    struct stand *s = &x->s;
+    *s = (struct stand){0};
+    assert_int_equal(plan_parse(text, sizeof text - 1, "plan", &s->plan), ST_OK);
+    assert_int_equal(open_transports(3, x->t), ST_OK);
+    s->o = (struct worker_options){.model = model, .plan = s->plan, .transport = x->t[1], .n_threads = 1,
+                                   .n_ctx = N_CTX, .n_batch = N_BATCH};
+    assert_int_equal(kernels_select(NULL, &s->o.kernels), ST_OK);
+    s->limits = worker_limits(&s->o);
+    assert_int_equal(worker_create(&s->o, &s->worker), ST_OK);
+    s->t[0] = x->t[0];
+}
 
+/* How the worker ended when it was told to stop. */
+static status thirds_close(struct thirds *x)
+{
+    throw(&x->s, WIRE_STOP, NULL, 0);
+    pthread_join(x->s.thread, NULL);
+    for (int r = 0; r < 3; r++)
+        transport_close(x->t[r]);
+    worker_free(x->s.worker);
+    plan_free(x->s.plan);
+    free(x->s.messages[0]);
+    return x->s.end;
+}
+
+/* A stage that does not take its answer and asks again, while another stage asks: nobody's x is computed twice. */
+static void test_requests_do_not_mix(void **state)
+{
+    (void)state;
+    struct thirds x;
+    thirds_open(&x);
     struct send sends[3];
     static _Alignas(64) uint8_t asked[3][MESSAGE_MAX];
     bool handled, stopped;
-    size_t sizes[] = {good_request(&s.limits, PART_FFN, 0, FORM_Q8, asked[0]),
-                      good_request(&s.limits, PART_FFN, 0, FORM_F32, asked[1]),
-                      good_request(&s.limits, PART_FFN, 2, FORM_Q8, asked[2])};
-    assert_int_equal(transport_post(t[0], 1, WIRE_REQUEST, asked[1], sizes[1], &sends[0]), ST_OK);
-    assert_int_equal(worker_poll(s.worker, &handled, &stopped), ST_OK);
-    const size_t n = answer_of(t[0], WIRE_PARTIAL, message); /* of the second question alone: what it must be */
-    assert_int_equal(transport_post(t[0], 1, WIRE_REQUEST, asked[0], sizes[0], &sends[0]), ST_OK);
-    assert_int_equal(transport_post(t[0], 1, WIRE_REQUEST, asked[1], sizes[1], &sends[1]), ST_OK);
-    assert_int_equal(transport_post(t[2], 1, WIRE_REQUEST, asked[2], sizes[2], &sends[2]), ST_OK);
-    s.t[0] = t[0];
-    pthread_create(&s.thread, NULL, run_worker, &s);
+    size_t sizes[] = {good_request(&x.s.limits, PART_FFN, 0, FORM_Q8, asked[0]),
+                      good_request(&x.s.limits, PART_FFN, 0, FORM_F32, asked[1]),
+                      good_request(&x.s.limits, PART_FFN, 2, FORM_Q8, asked[2])};
+    assert_int_equal(transport_post(x.t[0], 1, WIRE_REQUEST, asked[1], sizes[1], &sends[0]), ST_OK);
+    assert_int_equal(worker_poll(x.s.worker, &handled, &stopped), ST_OK);
+    const size_t n = answer_of(x.t[0], WIRE_PARTIAL, message); /* of the second question alone: what it must be */
+    assert_int_equal(transport_post(x.t[0], 1, WIRE_REQUEST, asked[0], sizes[0], &sends[0]), ST_OK);
+    assert_int_equal(transport_post(x.t[0], 1, WIRE_REQUEST, asked[1], sizes[1], &sends[1]), ST_OK);
+    assert_int_equal(transport_post(x.t[2], 1, WIRE_REQUEST, asked[2], sizes[2], &sends[2]), ST_OK);
+    pthread_create(&x.s.thread, NULL, run_worker, &x.s);
     usleep(20000); /* the worker waits for its first answer to be taken, the others lie before it */
-    const size_t first = answer_of(t[0], WIRE_PARTIAL, reply);
+    const size_t first = answer_of(x.t[0], WIRE_PARTIAL, reply);
     assert_true(first != n || memcmp(reply, message, n) != 0);
-    assert_int_equal(answer_of(t[0], WIRE_PARTIAL, reply), n);
+    assert_int_equal(answer_of(x.t[0], WIRE_PARTIAL, reply), n);
     assert_memory_equal(reply, message, n);
-    answer_of(t[2], WIRE_PARTIAL, reply);
-    throw(&s, WIRE_STOP, NULL, 0);
-    pthread_join(s.thread, NULL);
-    assert_int_equal(s.end, ST_OK);
-    for (int r = 0; r < 3; r++)
-        transport_close(t[r]);
-    worker_free(s.worker);
-    plan_free(plan);
-    free(s.messages[0]);
+    answer_of(x.t[2], WIRE_PARTIAL, reply);
+    assert_int_equal(thirds_close(&x), ST_OK);
+}
+
+/* A rank that asks wrongly is told so, as is rank 0; the others' requests are answered before and after. */
+static void test_others_go_on(void **state)
+{
+    (void)state;
+    struct thirds x;
+    thirds_open(&x);
+    struct send sends[3];
+    static _Alignas(64) uint8_t wrong[MESSAGE_MAX], right[MESSAGE_MAX];
+    const size_t n = good_request(&x.s.limits, PART_FFN, 0, FORM_Q8, right);
+    const size_t m = good_request(&x.s.limits, PART_FFN, 0, FORM_Q8, wrong); /* rank 2 is not the stage of layer 0 */
+    assert_int_equal(transport_post(x.t[0], 1, WIRE_REQUEST, right, n, &sends[0]), ST_OK);
+    assert_int_equal(transport_post(x.t[2], 1, WIRE_REQUEST, wrong, m, &sends[2]), ST_OK);
+    pthread_create(&x.s.thread, NULL, run_worker, &x.s);
+    refused_with(x.t[2], "refused a request of rank 2: rank 1: request of layer 0 from rank 2, which is not its stage");
+    refused_with(x.t[0], "refused a request of rank 2: ");
+    answer_of(x.t[0], WIRE_PARTIAL, reply);
+    assert_int_equal(transport_post(x.t[0], 1, WIRE_REQUEST, right, n, &sends[1]), ST_OK);
+    answer_of(x.t[0], WIRE_PARTIAL, reply);
+    assert_int_equal(thirds_close(&x), ST_OK);
 }
 
 /* Right messages with random bytes changed, in random order, to workers of every role: whatever they make of it. */
@@ -731,6 +797,7 @@ int main(void)
         cmocka_unit_test(test_wrong_partials),
         cmocka_unit_test(test_wrong_activations),
         cmocka_unit_test(test_requests_do_not_mix),
+        cmocka_unit_test(test_others_go_on),
         cmocka_unit_test(test_random_messages),
         cmocka_unit_test(test_hellos),
         cmocka_unit_test(test_disagreements),
