@@ -1,4 +1,4 @@
-/* Packed partial sums: every table packs to the same bytes, which are what kernels/sums.h says; what is exact comes back
+/* Packed partial sums: every table packs to the same bytes, those that kernels/sums.h says; what is exact comes back
  * bit for bit, whatever it is, and in the fewest bytes. */
 #include <math.h>
 #include <setjmp.h>

@@ -159,6 +159,16 @@ static void expect_partial(struct stand *s, int to, enum wire_part part, uint32_
     assert_true(p.id == 1 && p.part == part && p.layer == layer && p.n_tokens == n && p.counts.bytes > 0);
 }
 
+/* The worker's answer to a request of rank r: none, and why; it goes on. */
+static void stand_refuses(struct stand *s, int r, const char *says)
+{
+    char reason[WIRE_FAILED_MAX];
+    assert_int_equal(wire_failed_decode(reply, answer(s, r, WIRE_FAILED), reason), ST_OK);
+    if (!strstr(reason, "refused a request of rank") || !strstr(reason, says))
+        fail_msg("expected a refusal that says '%s', got '%s'", says, reason);
+    stand_close(s, NULL);
+}
+
 /* An owner keeps keys and values in order: each request begins where what it holds allows. */
 static void test_attention_requests(void **state)
 {
@@ -173,19 +183,19 @@ static void test_attention_requests(void **state)
         expect_partial(&s, 0, PART_FFN, 1, 2);
     }
     ask(&s, 0, PART_ATTENTION, 3, 4);
-    stand_close(&s, "request of layer 3 at position 4 from rank 0, but the KV cache holds 3 tokens");
+    stand_refuses(&s, 0, "request of layer 3 at position 4 from rank 0, but the KV cache holds 3 tokens");
 
     stand_open(&s, owner);
     ask(&s, 0, PART_ATTENTION, 0, 1);
-    stand_close(&s, "at position 1 from rank 0, but the KV cache holds 0 tokens");
+    stand_refuses(&s, 0, "at position 1 from rank 0, but the KV cache holds 0 tokens");
 
     stand_open(&s, owner);
     ask(&s, 0, PART_ATTENTION, 0, N_CTX - 1);
-    stand_close(&s, "position is 47, expected 0 to 46");
+    stand_refuses(&s, 0, "position is 47, expected 0 to 46");
 
     stand_open(&s, owner);
     ask(&s, 2, PART_ATTENTION, 0, 0);
-    stand_close(&s, "from rank 2, which the plan does not foresee");
+    stand_refuses(&s, 2, "from rank 2, which the plan does not foresee");
 }
 
 /* Nobody asks where all ranks have the residual stream. */
@@ -196,7 +206,7 @@ static void test_requests_of_members(void **state)
         struct stand s;
         stand_open(&s, member);
         ask(&s, 0, part, 0, 0);
-        stand_close(&s, "from rank 0, which the plan does not foresee");
+        stand_refuses(&s, 0, "from rank 0, which the plan does not foresee");
     }
 }
 
@@ -278,7 +288,7 @@ static void test_wrong_parts(void **state)
     give(&s, 0, PART_FFN, 0, 1);       /* taken; rank 2's is missing */
     give(&s, 0, PART_ATTENTION, 1, 1); /* kept */
     give(&s, 0, PART_FFN, 1, 1);       /* nobody is two blocks ahead */
-    stand_close(&s, "from rank 0, which was not asked or has answered");
+    stand_close(&s, "from rank 0, which was not asked for it or has answered");
 }
 
 /* Steps come from the home, or from the coordinator if this rank is the home; hidden states from nobody. */
