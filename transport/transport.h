@@ -19,6 +19,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 #include "base/status.h"
 
 enum {
@@ -26,6 +27,7 @@ enum {
     TRANSPORT_CHANNELS = 5,
     TRANSPORT_SLOT = 65536,  /* bytes of a slot: what is longer travels in pieces */
     TRANSPORT_SLOTS = 4,     /* per peer, channel and direction */
+    TRANSPORT_NAP_NS = 100000, /* of who has nothing to sleep on */
     TRANSPORT_ALIGN = 64     /* messages begin on a multiple of it where they are sent from and where they are read */
 };
 
@@ -85,6 +87,9 @@ struct transport_ops {
     status (*poll)(struct transport *t, uint32_t kinds, struct arrival *a, bool *found);
     /* Gives a message's place back. In any order. */
     status (*release)(struct transport *t, struct arrival *a);
+    /* Sleeps until something may have arrived, or a moment (below a tenth of a second): for who has polled in vain for
+     * long. NULL: there is nothing to sleep on. */
+    void (*idle)(struct transport *t);
     /* Says that this rank is going for good: peers get ST_PEER, with `why` logged on their side where the transport
      * can carry it. Sends under way are cancelled: their memory is the caller's again; what it holds is released. Used
      * on errors only. */
@@ -128,6 +133,13 @@ static inline status transport_poll(struct transport *t, uint32_t kinds, struct 
     return t->ops->poll(t, kinds, a, found);
 }
 static inline status transport_release(struct transport *t, struct arrival *a) { return t->ops->release(t, a); }
+static inline void transport_idle(struct transport *t)
+{
+    if (t->ops->idle)
+        t->ops->idle(t);
+    else
+        nanosleep(&(struct timespec){.tv_nsec = TRANSPORT_NAP_NS}, NULL);
+}
 static inline void transport_abandon(struct transport *t, const char *why) { t->ops->abandon(t, why); }
 static inline void transport_close(struct transport *t)
 {
