@@ -200,9 +200,11 @@ static void *serve_thread(void *arg)
 }
 
 /* This process's endpoint among those of mpirun. */
-static status open_mpi(const struct transport_config *c, struct transport **t)
+static status open_network(const struct transport_config *c, const struct cluster_options *o, struct transport **t)
 {
-    status st = transport_mpi_open(c, t);
+    struct network_options network = o->network;
+    network.quiet = o->quiet;
+    status st = transport_network_open(c, &network, t);
     if (st || (*t)->n_ranks <= PLAN_MAX_RANKS)
         return st;
     if ((*t)->rank == 0)
@@ -218,7 +220,7 @@ static status open_transports(const struct cluster_options *o, int *n, struct tr
     wire_channels(config.channel, TRANSPORT_KINDS);
     if (transport_mpi_launched()) {
         *n = 1;
-        return open_mpi(&config, t);
+        return open_network(&config, o, t);
     }
     *n = o->ranks > 0 ? o->ranks : 1;
     if (*n > PLAN_MAX_RANKS) {

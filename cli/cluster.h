@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include "base/status.h"
 #include "sparsity/mode.h"
+#include "transport/network.h"
 
 struct model;
 struct session;
@@ -22,6 +23,7 @@ struct cluster_options {
     int residual;         /* 1: on all ranks, 0: on its home, -1: on all where the plan can be so */
     const char *shares;   /* "3,1,...": a positive weight for each rank, NULL: equal ones */
     int ranks;            /* in-process ranks, 1 unless --ranks; ignored under mpirun */
+    struct network_options network; /* between ranks under mpirun */
     int threads;          /* per rank, 0: all that this rank may use */
     uint32_t n_ctx;       /* tokens of context, 0: what the model was trained for, at most 4096 */
     uint32_t n_batch;     /* tokens of a prompt that run together */

@@ -16,7 +16,8 @@
 enum { EXIT_USAGE = 2 };
 
 enum key { KEY_PLAN = 256, KEY_SPLIT, KEY_SHARES, KEY_RANKS, KEY_RAM_BUDGET, KEY_KERNELS, KEY_SPARSE, KEY_PREDICTOR,
-           KEY_SKIP, KEY_ACTIVATION, KEY_NEURONS, KEY_DOWN, KEY_RESIDUAL, KEY_SUMS, KEY_TEMP, KEY_TOP_K,
+           KEY_SKIP, KEY_ACTIVATION, KEY_NEURONS, KEY_DOWN, KEY_RESIDUAL, KEY_SUMS, KEY_TRANSPORT, KEY_RDMA_DEVICE,
+           KEY_RDMA_GID, KEY_RDMA_MTU, KEY_RDMA_SL, KEY_TEMP, KEY_TOP_K,
            KEY_TOP_P, KEY_MIN_P, KEY_REPEAT_PENALTY, KEY_REPEAT_LAST };
 
 const struct cluster_options cluster_defaults = {.split = -1, .residual = -1, .ranks = 1, .n_batch = 256};
@@ -128,6 +129,14 @@ static const struct argp_option cluster_options[] = {
     {"neurons", KEY_NEURONS, "FILE", 0, "neuron file (default: MODEL.neurons.gguf beside the model, if it is there)", 2},
     {NULL, 0, NULL, 0, "Ranks:", 3},
     {"ranks", KEY_RANKS, "N", 0, "without mpirun: run N ranks in this process", 3},
+    {"transport", KEY_TRANSPORT, "NAME", 0,
+     "under mpirun: verbs (RDMA: InfiniBand, RoCE), mpi, or auto: verbs if every rank can, else mpi (default)", 3},
+    {"rdma-device", KEY_RDMA_DEVICE, "NAME[:PORT]", 0, "RDMA device, e.g. mlx5_0 (default: the first that can be used)",
+     3},
+    {"rdma-gid", KEY_RDMA_GID, "GID", 0,
+     "RoCE: index of the GID, or its kind: ipv4, ipv6, local (default: the first of these; RoCE v2 before v1)", 3},
+    {"rdma-mtu", KEY_RDMA_MTU, "BYTES", 0, "RDMA packets, 256 to 4096 (default: what the port has)", 3},
+    {"rdma-sl", KEY_RDMA_SL, "LEVEL", 0, "RDMA service level, 0 to 15 (default 0)", 3},
     {"split", KEY_SPLIT, "HOW", 0,
      "stages: whole layers on each rank; shards: every layer's heads and neurons over all ranks; both; hot: both, "
      "with the neurons that fire often on their layer's stage (default: shards)", 3},
@@ -210,6 +219,24 @@ static error_t parse_cluster(int key, char *arg, struct argp_state *state)
     case KEY_RANKS:
         e = option_int(state, "--ranks", arg, 1, PLAN_MAX_RANKS, &v);
         o->ranks = (int)v;
+        break;
+    case KEY_TRANSPORT:
+        if (!network_kind_of(arg, &o->network.kind))
+            return option_wrong(state, "--transport takes auto, mpi or verbs, not '%s'", arg);
+        break;
+    case KEY_RDMA_DEVICE:
+        o->network.verbs.device = arg;
+        break;
+    case KEY_RDMA_GID:
+        o->network.verbs.gid = arg;
+        break;
+    case KEY_RDMA_MTU:
+        e = option_int(state, "--rdma-mtu", arg, 256, 4096, &v);
+        o->network.verbs.mtu = (int)v;
+        break;
+    case KEY_RDMA_SL:
+        e = option_int(state, "--rdma-sl", arg, 0, 15, &v);
+        o->network.verbs.service_level = (int)v;
         break;
     case KEY_SPLIT:
         e = parse_split(state, arg, &o->split);

@@ -541,6 +541,26 @@ status transport_mpi_open(const struct transport_config *config, struct transpor
     return ST_OK;
 }
 
+status transport_mpi_world(int *rank, int *n_ranks)
+{
+    status st = initialise();
+    if (st)
+        return st;
+    MPI_Comm_rank(MPI_COMM_WORLD, rank);
+    MPI_Comm_size(MPI_COMM_WORLD, n_ranks);
+    return ST_OK;
+}
+
+status transport_mpi_gather(void *unused, const void *mine, size_t bytes, void *all)
+{
+    (void)unused;
+    int code = MPI_Allgather(mine, (int)bytes, MPI_BYTE, all, (int)bytes, MPI_BYTE, MPI_COMM_WORLD);
+    if (code == MPI_SUCCESS)
+        return ST_OK;
+    log_error("the ranks cannot meet: MPI_Allgather failed with code %d", code);
+    return ST_PEER;
+}
+
 void transport_mpi_finish(void)
 {
     int initialised = 0, finished = 0;

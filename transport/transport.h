@@ -154,6 +154,10 @@ status transport_inproc_open(const struct transport_config *c, int n_ranks, stru
 /* mpi: the endpoint of this process. Every rank calls it, as often as every other; the first call starts MPI
  * (MPI_Init_thread, FUNNELED: the calling thread makes every later call). ST_INTERNAL if MPI fails. */
 status transport_mpi_open(const struct transport_config *c, struct transport **out);
+/* Starts MPI as well; this process's place among those that mpirun started. */
+status transport_mpi_world(int *rank, int *n_ranks);
+/* Every process gives `bytes`, the same number, and gets those of all in the order of their ranks. Blocks. ST_PEER. */
+status transport_mpi_gather(void *unused, const void *mine, size_t bytes, void *all);
 /* Ends MPI if it was started; the process's last call here, when every endpoint is closed. */
 void transport_mpi_finish(void);
 /* Whether this process was started by mpirun (or another launcher of MPI): the environment says so. */

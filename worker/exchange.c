@@ -1,7 +1,6 @@
 /* Sending and waiting. Whoever waits serves: a request for this rank's neurons never waits for anything itself. */
 #include <sched.h>
 #include <stdio.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -9,13 +8,13 @@
 
 /* Polls before a waiting rank yields, and before it starts to sleep: an answer usually comes within microseconds, the
  * next prompt perhaps tomorrow. */
-enum { POLLS_BEFORE_YIELD = 64, POLLS_BEFORE_SLEEP = 20000, SLEEP_NS = 100000 };
+enum { POLLS_BEFORE_YIELD = 64, POLLS_BEFORE_SLEEP = 20000 };
 
-void be_idle(unsigned *polls)
+void be_idle(struct transport *t, unsigned *polls)
 {
     ++*polls;
     if (*polls > POLLS_BEFORE_SLEEP) {
-        nanosleep(&(struct timespec){.tv_nsec = SLEEP_NS}, NULL);
+        transport_idle(t);
         *polls = POLLS_BEFORE_SLEEP;
     } else if (*polls > POLLS_BEFORE_YIELD) {
         sched_yield();
@@ -57,7 +56,7 @@ status send_wait(struct worker *w, struct send *s)
         st = serve_or_find(w, 0, &a, &found);
         if (st)
             return st;
-        be_idle(&w->polls);
+        be_idle(w->o.transport, &w->polls);
     }
 }
 

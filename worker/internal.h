@@ -270,7 +270,7 @@ status multicast_send(struct worker *w, struct multicast *m, int to, int kind, s
  * `kinds`: *found, it is in *a and the caller's to release. w->polls starts anew when there was anything. */
 status serve_or_find(struct worker *w, uint32_t kinds, struct arrival *a, bool *found);
 /* Between polls that found nothing: gives the processor away, the longer the wait the more. */
-void be_idle(unsigned *polls);
+void be_idle(struct transport *t, unsigned *polls);
 
 /* stage.c */
 status stage_run(struct worker *w, struct arrival *a);

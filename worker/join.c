@@ -10,7 +10,7 @@ static status send_and_wait(struct transport *t, int kind, const void *data, siz
     status st = transport_post(t, 0, kind, data, size, &s);
     while (!st && !done) {
         st = transport_sent(t, &s, &done);
-        be_idle(&polls);
+        be_idle(t, &polls);
     }
     return st;
 }
@@ -24,7 +24,7 @@ status worker_join(struct transport *t, const struct wire_hello *hello)
     status st = send_and_wait(t, WIRE_HELLO, message, wire_hello_encode(hello, message, sizeof message));
     while (!st && !found) {
         st = transport_poll(t, 1u << WIRE_WELCOME | 1u << WIRE_FAILED, &a, &found);
-        be_idle(&polls);
+        be_idle(t, &polls);
     }
     if (!st)
         st = transport_release(t, &a);

@@ -146,7 +146,7 @@ status owners_await(struct worker *w, const struct task *t, int kind, take_answe
             st = sort_out(w, &a, t, kind, &missing, &wanted);
             st = st || !wanted ? st : take(w, &a, t);
         } else if (!st) {
-            be_idle(&w->polls);
+            be_idle(w->o.transport, &w->polls);
         }
     }
     return st ? st : multicast_wait(w, &w->stage.request); /* who has answered has x: among honest ranks no wait */

@@ -73,7 +73,8 @@ status worker_memory(const struct worker_options *o, int rank, struct worker_mem
 static status furnish(struct worker *w)
 {
     struct transport *t = w->o.transport;
-    status st = transport_register(t, w->arena.base, w->arena.used);
+    const size_t buffers = w->weight_bytes + w->kv_bytes; /* behind these, which are large and never sent */
+    status st = transport_register(t, w->arena.base + buffers, w->arena.used - buffers);
     for (int i = 0; i < w->n_rooms && !st; i++)
         st = transport_lend(t, w->rooms[i].from, w->rooms[i].channel, w->rooms[i].memory, w->rooms[i].bytes);
     return st;
@@ -174,6 +175,6 @@ status worker_run(struct worker *w)
         if (st || stopped)
             return st;
         if (!handled)
-            be_idle(&w->polls);
+            be_idle(w->o.transport, &w->polls);
     }
 }
