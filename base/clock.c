@@ -2,9 +2,11 @@
 
 #include <time.h>
 
-double clock_s(void)
+uint64_t clock_ns(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
+
+double clock_s(void) { return (double)clock_ns() * 1e-9; }

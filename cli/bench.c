@@ -7,6 +7,7 @@
 #include "cli/bandwidth.h"
 #include "cli/command.h"
 #include "cli/options.h"
+#include "cli/time_split.h"
 #include "coordinator/session.h"
 
 enum { RUNS_MAX = 1000 };
@@ -17,12 +18,21 @@ struct bench {
     int64_t n_prompt, n_decode, runs;
 };
 
+/* What all tests have in common. */
+struct about {
+    int ranks;
+    char transport[16];
+    double peak; /* GB/s that this machine's memory gives */
+};
+
 /* One test: `n` tokens, as a prompt or one by one. */
 struct test {
     char name[24];
     bool prompt;
     size_t n;
     double mean, stddev; /* tokens per second */
+    struct time_split time;       /* of all runs together */
+    double sent_bytes, messages;  /* of all runs, by all ranks */
     double bytes_per_token, live; /* weight bytes read, counted; share of the neurons that were computed to the end */
 };
 
@@ -83,10 +93,22 @@ static status run_once(struct cluster *c, const struct test *t, const int32_t *t
     return st;
 }
 
+static void take_usage(struct test *t, double elapsed_s, const struct wire_usage *before,
+                       const struct wire_usage *after)
+{
+    const struct wire_usage spent = {after->messages - before->messages, after->bytes - before->bytes,
+                                     after->run_ns - before->run_ns, after->wire_ns - before->wire_ns,
+                                     after->wait_ns - before->wait_ns};
+    t->time = split_time(elapsed_s, &spent);
+    t->sent_bytes = (double)spent.bytes;
+    t->messages = (double)spent.messages;
+}
+
 /* The first run, of a few tokens, is not counted: it finds cold caches and sleeping threads. */
 static status measure(const struct bench *b, struct cluster *c, struct test *t, struct progress *progress)
 {
-    double sum = 0, squares = 0, seconds;
+    double sum = 0, squares = 0, elapsed = 0, seconds;
+    struct wire_usage before, after;
     int32_t *tokens = malloc(t->n * sizeof *tokens);
     if (!tokens) {
         log_error("no memory for %zu tokens", t->n);
@@ -98,16 +120,22 @@ static status measure(const struct bench *b, struct cluster *c, struct test *t, 
     warm_up.n = t->prompt ? t->n : t->n < 8 ? t->n : 8;
     status st = run_once(c, &warm_up, tokens, &seconds);
     session_reset_counts(cluster_session(c));
+    if (st == ST_OK)
+        st = session_usage(cluster_session(c), &before);
     for (int64_t r = 0; r < b->runs && st == ST_OK; r++) {
         st = run_once(c, t, tokens, &seconds);
         double rate = (double)t->n / seconds;
+        elapsed += seconds;
         sum += rate;
         squares += rate * rate;
         progress_update(progress, t->name, (uint64_t)r + 1, (uint64_t)b->runs);
     }
     free(tokens);
+    if (st == ST_OK)
+        st = session_usage(cluster_session(c), &after);
     if (st != ST_OK)
         return st;
+    take_usage(t, elapsed, &before, &after);
     const struct wire_counts counts = session_counts(cluster_session(c));
     t->bytes_per_token = (double)counts.bytes / ((double)b->runs * (double)t->n);
     t->live = counts.neurons ? (double)counts.live / (double)counts.neurons : 0;
@@ -117,20 +145,25 @@ static status measure(const struct bench *b, struct cluster *c, struct test *t, 
     return ST_OK;
 }
 
-static json_t *row_of(const struct bench *b, const struct test *t, int ranks, double peak)
+static json_t *row_of(const struct bench *b, const struct test *t, const struct about *about)
 {
-    return json_pack("{s:s, s:f, s:f, s:i, s:i, s:s, s:f, s:I, s:f, s:f}", "test", t->name, "tokens_per_s", t->mean,
-                     "stddev", t->stddev, "threads", b->cluster.threads, "ranks", ranks, "sparse",
-                     sparse_mode_name(b->cluster.sparse), "live", t->live, "bytes_per_token", (json_int_t)llround(t->bytes_per_token), "read_gb_per_s",
-                     t->mean * t->bytes_per_token / 1e9, "peak_read_gb_per_s", peak);
+    const double tokens = (double)b->runs * (double)t->n;
+    return json_pack("{ss sf sf si si ss ss sf sf sf sf sI sf sI sf sf}", "test", t->name, "tokens_per_s", t->mean,
+                     "stddev", t->stddev, "threads", b->cluster.threads, "ranks", about->ranks, "transport",
+                     about->transport, "sparse", sparse_mode_name(b->cluster.sparse), "live", t->live, "compute_ms",
+                     t->time.compute_s * 1e3 / tokens, "wire_ms", t->time.wire_s * 1e3 / tokens, "wait_ms",
+                     t->time.wait_s * 1e3 / tokens, "sent_bytes_per_token",
+                     (json_int_t)llround(t->sent_bytes / tokens), "messages_per_token", t->messages / tokens,
+                     "bytes_per_token", (json_int_t)llround(t->bytes_per_token), "read_gb_per_s",
+                     t->mean * t->bytes_per_token / 1e9, "peak_read_gb_per_s", about->peak);
 }
 
-static status print_rows(const struct bench *b, const struct test *tests, int n_tests, int ranks, double peak)
+static status print_rows(const struct bench *b, const struct test *tests, int n_tests, const struct about *about)
 {
     json_t *rows = json_array();
     status st = ST_OK;
     for (int i = 0; i < n_tests; i++) {
-        if (json_array_append_new(rows, row_of(b, &tests[i], ranks, peak)) != 0) {
+        if (json_array_append_new(rows, row_of(b, &tests[i], about)) != 0) {
             log_error("no memory for the table");
             st = ST_NOMEM;
         }
@@ -157,13 +190,15 @@ status command_bench(const struct launch *launch, int argc, char **argv)
     static const struct argp argp = {
         .options = options, .parser = parse, .children = children,
         .doc = "Measure tokens per second, of a prompt (pp) and of decoding (tg), and how fast that reads the weights "
-               "beside how fast this machine's memory can be read by as many threads."};
+               "beside how fast this machine's memory can be read by as many threads. With several ranks: how a token's "
+               "time splits into computing, messages (wire) and waiting for a rank that computes longer, and what all "
+               "ranks send for it."};
     struct bench b = {.cluster = cluster_defaults, .n_prompt = 512, .n_decode = 128, .runs = 5};
     struct progress progress;
     struct cluster *c = NULL;
     struct test tests[2];
-    int n_tests = 0, ranks = 1;
-    double peak = 0;
+    struct about about = {0};
+    int n_tests = 0;
     status st = options_parse(&argp, launch, argc, argv, &b);
     if (st != ST_OK)
         return st;
@@ -173,7 +208,8 @@ status command_bench(const struct launch *launch, int argc, char **argv)
     st = cluster_start(&b.cluster, &c);
     if (st != ST_OK || !c)
         return st;
-    ranks = cluster_ranks(c);
+    about.ranks = cluster_ranks(c);
+    snprintf(about.transport, sizeof about.transport, "%s", cluster_transport(c));
     st = check_context(&b, c);
     if (st == ST_OK)
         st = session_sampling(cluster_session(c), &sampler_greedy);
@@ -189,6 +225,6 @@ status command_bench(const struct launch *launch, int argc, char **argv)
     /* The ranks' waiting would disturb it: the memory is measured when they are gone. */
     cluster_stop(c);
     if (st == ST_OK)
-        st = bandwidth_read_peak(b.cluster.threads * b.cluster.ranks * launch->local_ranks, &peak);
-    return st == ST_OK ? print_rows(&b, tests, n_tests, ranks, peak) : st;
+        st = bandwidth_read_peak(b.cluster.threads * b.cluster.ranks * launch->local_ranks, &about.peak);
+    return st == ST_OK ? print_rows(&b, tests, n_tests, &about) : st;
 }

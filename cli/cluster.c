@@ -24,6 +24,7 @@ struct member {
     struct model *model;
     struct neurons *neurons;
     struct plan *plan;
+    struct plan_reasons reasons;
     const struct kernels *kernels;
     struct worker_options worker_options;
     struct worker *worker;
@@ -115,7 +116,7 @@ static status prepare(struct member *m)
     if (!st)
         st = model_of_options(o, &m->model, &m->neurons, &m->worker_options.predictor);
     if (!st)
-        st = plan_of_options(o, m->model, m->neurons, m->transport->n_ranks, &m->plan);
+        st = plan_of_options(o, m->model, m->neurons, m->transport->n_ranks, &m->plan, &m->reasons);
     if (st)
         return st;
     uint32_t n_ctx = plan_context(o, m->model);
@@ -301,6 +302,7 @@ static status lead(struct cluster *c)
     status called = roll_call(m->transport, &m->hello, hellos);
     if (st || called)
         return st ? st : called;
+    plan_reasons_log(&m->reasons, m->plan, c->o.quiet);
     m->worker_options.progress = c->o.progress;
     m->worker_options.progress_arg = c->o.progress_arg;
     st = worker_create(&m->worker_options, &m->worker);
@@ -379,6 +381,8 @@ void cluster_stop(struct cluster *c)
 
 const struct model *cluster_model(const struct cluster *c) { return c->own.model; }
 struct tokenizer const *cluster_tokenizer(const struct cluster *c) { return c->tokenizer; }
+const char *cluster_transport(const struct cluster *c) { return c->own.transport->ops->name; }
+
 int cluster_ranks(const struct cluster *c) { return c->own.transport->n_ranks; }
 uint32_t cluster_context(const struct cluster *c) { return c->own.worker_options.n_ctx; }
 struct session *cluster_session(struct cluster *c) { return c->session; }

@@ -18,6 +18,7 @@ struct tokenizer;
 struct cluster_options {
     const char *model;    /* path of the GGUF file, the same model on every rank */
     const char *plan;     /* path of a plan, NULL: made from split and shares */
+    const char *probe;    /* path of what `hearth probe` measured, to choose split and shares by; NULL: none */
     int split;            /* enum plan_split, or -1: unset */
     bool down_at_stage;   /* the down projections lie on their layers' stages */
     int residual;         /* 1: on all ranks, 0: on its home, -1: on all where the plan can be so */
@@ -56,6 +57,7 @@ void cluster_stop(struct cluster *c);
 const struct model *cluster_model(const struct cluster *c);
 struct tokenizer const *cluster_tokenizer(const struct cluster *c);
 int cluster_ranks(const struct cluster *c);
+const char *cluster_transport(const struct cluster *c); /* "mpi": how its ranks talk */
 uint32_t cluster_context(const struct cluster *c); /* tokens */
 struct session *cluster_session(struct cluster *c); /* coordinator/session.h; owned by the cluster */
 /* The neuron file that rank 0 loaded, NULL: none; the predictor that is used. */

@@ -17,6 +17,7 @@ static const struct {
     {"run", command_run},           {"chat", command_chat},       {"bench", command_bench},
     {"perplexity", command_perplexity}, {"tokenize", command_tokenize}, {"inspect", command_inspect},
     {"plan", command_plan},         {"prepare", command_prepare},
+    {"probe", command_probe},
 };
 
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
@@ -34,6 +35,7 @@ static const char doc[] =
     "  perplexity  measure how well the model predicts a text\n"
     "  tokenize    show the tokens of a text\n"
     "  inspect     show what is in a model file\n"
+    "  probe       measure the hosts' memory and the links between them\n"
     "  plan        show or check which rank holds what\n"
     "  prepare     measure a model's neurons and fit what --sparse needs\n"
     "\v"

@@ -35,24 +35,27 @@ static double mib(uint64_t bytes)
     return (double)bytes / (1 << 20);
 }
 
-/* As many as --ranks says; else as the plan or the shares have. */
+/* As many as --ranks says; else as the plan, the shares or the probe have. */
 static status count_ranks(const struct cluster_options *o, int *n_ranks)
 {
     double shares[PLAN_MAX_RANKS];
-    struct plan *p;
+    struct plan *p = NULL;
+    struct probe *probe = NULL;
     *n_ranks = o->ranks;
     if (o->ranks > 0)
         return ST_OK;
     *n_ranks = 1;
     if (o->shares)
         return options_shares(o->shares, shares, PLAN_MAX_RANKS, n_ranks);
-    if (!o->plan)
-        return ST_OK;
-    status st = plan_load(o->plan, &p);
+    status st = o->plan ? plan_load(o->plan, &p) : o->probe ? probe_load(o->probe, &probe) : ST_OK;
     if (st != ST_OK)
         return st;
-    *n_ranks = p->n_ranks;
+    if (o->plan)
+        *n_ranks = p->n_ranks;
+    else if (o->probe)
+        *n_ranks = probe->n_ranks;
     plan_free(p);
+    probe_free(probe);
     return ST_OK;
 }
 
@@ -195,7 +198,7 @@ static status show(const struct planned *planned, const struct worker_options *w
 
 /* Opens and plans what the options say, for memory to be computed by. */
 static status plan_ranks(const struct planned *planned, struct model **m, struct neurons **n, struct plan **p,
-                         struct worker_options *w)
+                         struct plan_reasons *reasons, struct worker_options *w)
 {
     const struct cluster_options *o = &planned->o;
     int n_ranks;
@@ -203,7 +206,7 @@ static status plan_ranks(const struct planned *planned, struct model **m, struct
     if (st == ST_OK)
         st = model_of_options(o, m, n, &w->predictor);
     if (st == ST_OK)
-        st = plan_of_options(o, *m, *n, n_ranks, p);
+        st = plan_of_options(o, *m, *n, n_ranks, p, reasons);
     if (st == ST_OK)
         st = kernels_select(o->kernels, &w->kernels);
     if (st != ST_OK)
@@ -229,23 +232,28 @@ status command_plan(const struct launch *launch, int argc, char **argv)
         .options = options, .parser = parse, .children = children,
         .doc = "Print the plan that these options make, as JSON: which rank holds what of the model. With --plan, "
                "check that plan against the model and print it. What each rank gets, and the memory that it will need, "
-               "goes to standard error; -o md prints that as a table instead of the plan.\v"
+               "goes to standard error; -o md prints that as a table instead of the plan. With --probe, standard error also "
+               "says what a token is estimated to take under every plan that was considered.\v"
                "Example: hearth plan -m model.gguf --ranks 2 --shares 3,1 > plan.json"};
     struct planned planned = {.o = cluster_defaults, .format = TABLE_JSON};
     struct worker_options w = {0};
     struct model *m = NULL;
     struct neurons *n = NULL;
     struct plan *p = NULL;
+    struct plan_reasons reasons;
     planned.o.ranks = 0;
     status st = options_parse(&argp, launch, argc, argv, &planned);
     if (st != ST_OK || launch->rank > 0)
         return st;
-    st = plan_ranks(&planned, &m, &n, &p, &w);
+    st = plan_ranks(&planned, &m, &n, &p, &reasons, &w);
     if (st == ST_OK) {
         topology_settle(launch, p->n_ranks, &planned.o.threads); /* memory depends on the threads a little */
         w.n_threads = planned.o.threads;
-        st = show(&planned, &w);
+        plan_reasons_log(&reasons, p, planned.o.quiet);
+        st = planned.o.quiet ? ST_OK : plan_reasons_print(stderr, &reasons, p);
     }
+    if (st == ST_OK)
+        st = show(&planned, &w);
     plan_free(p);
     neurons_free(n);
     model_free(m);

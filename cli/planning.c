@@ -82,46 +82,107 @@ static status make_hot_plan(const struct plan_model *model, const struct neurons
     return st;
 }
 
-/* Where options put down projections and the residual stream, in a plan just made, which is freed unless ST_OK. */
-static status place_residual(const struct cluster_options *o, struct plan *p)
+/* Where options put down projections and the residual stream, in a plan just made, which is freed unless ST_OK.
+ * `all`: where the residual stream is if they do not say and it can be. */
+static status place_residual(const struct cluster_options *o, struct plan *p, bool all)
 {
     plan_set_down(p, o->down_at_stage);
-    const bool all = o->residual >= 0 ? o->residual : p->n_ranks > 1 && !plan_residual_obstacle(p);
+    all = o->residual >= 0 ? o->residual : all && !plan_residual_obstacle(p);
     status st = plan_set_residual(p, all);
     if (st != ST_OK)
         plan_free(p);
     return st;
 }
 
+/* What a plan is made from; shares NULL: equal ones. */
+struct recipe {
+    enum plan_split split;
+    const double *shares; /* [n_ranks] */
+};
+
+/* The candidate to take where the user has said how to split: the cheapest such one. */
+static int pick(const struct choice *c, int split)
+{
+    const int wanted = split == SPLIT_HOT ? SPLIT_BOTH : split;
+    int best = -1;
+    if (split < 0)
+        return c->best;
+    for (int i = 0; i < c->n; i++)
+        if ((int)c->candidates[i].split == wanted &&
+            (best < 0 || cost_ms(&c->candidates[i].cost) < cost_ms(&c->candidates[best].cost)))
+            best = i;
+    return best < 0 ? c->best : best;
+}
+
 static status make_plan(const struct cluster_options *o, const struct plan_model *model, const struct neurons *neurons,
-                        int n_ranks, struct plan **out)
+                        int n_ranks, const struct choice *choice, struct plan **out)
 {
     double shares[PLAN_MAX_RANKS];
-    int n_shares = n_ranks;
-    status st = o->shares ? options_shares(o->shares, shares, PLAN_MAX_RANKS, &n_shares) : ST_OK;
-    if (st != ST_OK)
-        return st;
-    if (n_shares != n_ranks) {
-        log_error("--shares %s names %d ranks, but there are %d", o->shares, n_shares, n_ranks);
-        return ST_USAGE;
+    struct recipe r = {.split = o->split >= 0 ? (enum plan_split)o->split : SPLIT_SHARDS};
+    if (o->shares) {
+        int n;
+        status st = options_shares(o->shares, shares, PLAN_MAX_RANKS, &n);
+        if (st != ST_OK)
+            return st;
+        r.shares = shares;
     }
-    enum plan_split split = o->split >= 0 ? (enum plan_split)o->split : SPLIT_SHARDS;
-    const double *given = o->shares ? shares : NULL;
-    st = split == SPLIT_HOT ? make_hot_plan(model, neurons, n_ranks, given, out)
-                            : plan_make(model, split, n_ranks, given, out);
-    return st == ST_OK ? place_residual(o, *out) : st;
+    const struct candidate *c = choice->n > 0 ? &choice->candidates[pick(choice, o->split)] : NULL;
+    r.shares = c ? c->shares : r.shares;
+    status st = r.split == SPLIT_HOT ? make_hot_plan(model, neurons, n_ranks, r.shares, out)
+                : c                  ? candidate_plan(c, model, n_ranks, out)
+                                     : plan_make(model, r.split, n_ranks, r.shares, out);
+    return st == ST_OK ? place_residual(o, *out, c ? c->residual_all : n_ranks > 1) : st;
+}
+
+/* Of the FFN's bytes, those that a token reads: without statistics all of them. */
+static double ffn_share(const struct cluster_options *o, const struct model *m, const struct neurons *n)
+{
+    double fired = 0;
+    if (!n || (o->sparse != SPARSE_EXACT && o->sparse != SPARSE_PREDICTED))
+        return 1;
+    for (int l = 0; l < n->n_layers; l++)
+        for (int64_t i = 0; i < m->hp.d_ff; i++)
+            fired += n->layers[l].fired[i];
+    fired /= (double)n->n_layers * (double)m->hp.d_ff;
+    return m->hp.has_gate ? (1 + 2 * fired) / 3 : (1 + fired) / 2; /* all of the gate, the live part of the rest */
+}
+
+/* Compares what could be done; leaves choice->n at 0 without a probe. */
+static status consult_probe(const struct cluster_options *o, const struct cost_model *m, const struct plan_model *model,
+                            int n_ranks, struct probe **probe, struct choice *choice)
+{
+    double shares[PLAN_MAX_RANKS];
+    int n = n_ranks;
+    status st = o->shares ? options_shares(o->shares, shares, PLAN_MAX_RANKS, &n) : ST_OK;
+    if (st == ST_OK && n != n_ranks) {
+        log_error("--shares %s names %d ranks, but there are %d", o->shares, n, n_ranks);
+        st = ST_USAGE;
+    }
+    if (st != ST_OK || !o->probe)
+        return st;
+    st = probe_load(o->probe, probe);
+    if (st == ST_OK)
+        st = probe_check(*probe, o->probe, n_ranks);
+    return st == ST_OK ? cost_choose(*probe, m, model, o->shares ? shares : NULL, choice) : st;
 }
 
 status plan_of_options(const struct cluster_options *o, const struct model *m, const struct neurons *neurons,
-                       int n_ranks, struct plan **out)
+                       int n_ranks, struct plan **out, struct plan_reasons *reasons)
 {
+    const struct cost_model cm = {m, ffn_share(o, m, neurons), o->ram_budget, o->residual};
     struct plan_model model;
-    struct plan *p;
+    struct probe *probe = NULL;
+    struct plan *p = NULL;
     plan_model_of(m, &model);
-    status st = o->plan ? plan_load(o->plan, &p) : make_plan(o, &model, neurons, n_ranks, &p);
-    if (st != ST_OK)
-        return st;
-    st = plan_check(p, &model, n_ranks);
+    reasons->choice.n = 0;
+    status st = consult_probe(o, &cm, &model, n_ranks, &probe, &reasons->choice);
+    if (st == ST_OK)
+        st = o->plan ? plan_load(o->plan, &p) : make_plan(o, &model, neurons, n_ranks, &reasons->choice, &p);
+    if (st == ST_OK)
+        st = plan_check(p, &model, n_ranks);
+    if (st == ST_OK && probe)
+        reasons->cost = cost_of_plan(probe, &cm, p);
+    probe_free(probe);
     if (st != ST_OK) {
         plan_free(p);
         return st;

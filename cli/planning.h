@@ -2,9 +2,11 @@
 #ifndef HEARTH_CLI_PLANNING_H
 #define HEARTH_CLI_PLANNING_H
 
+#include <stdio.h>
 #include "base/status.h"
 #include "cli/cluster.h"
 #include "model/model.h"
+#include "placement/cost.h"
 #include "placement/plan.h"
 
 /* What a plan for this model must agree with. */
@@ -16,11 +18,24 @@ void plan_model_of(const struct model *m, struct plan_model *out);
 status model_of_options(const struct cluster_options *o, struct model **model, struct neurons **neurons,
                         enum predictor *predictor);
 
+/* Why a plan is as it is, where o->probe says how fast the machines are. */
+struct plan_reasons {
+    struct choice choice; /* choice.n 0: no probe */
+    struct cost cost;     /* of the plan */
+};
+
 /* Reads o->plan, or makes a plan from o->split (unset: shards), o->shares and o->down_at_stage, and checks it against
- * the model and the number of ranks. `neurons` (NULL: none) says how often neurons fire, which SPLIT_HOT needs.
- * ST_USAGE if the shares are not as many as the ranks; errors of plan.h. All are logged. */
+ * the model and the number of ranks. With o->probe, what is unset is chosen by it; *reasons says what was found.
+ * `neurons` (NULL: none) says how often neurons fire, which SPLIT_HOT needs. ST_USAGE if the shares are not as many as
+ * the ranks; errors of plan.h and probe.h. All are logged. */
 status plan_of_options(const struct cluster_options *o, const struct model *m, const struct neurons *neurons,
-                       int n_ranks, struct plan **out);
+                       int n_ranks, struct plan **out, struct plan_reasons *reasons);
+
+/* Tells people in a line if ranks are left out, or another split is taken than the usual one, or what they asked for
+ * is slower than what could be had. */
+void plan_reasons_log(const struct plan_reasons *r, const struct plan *p, bool quiet);
+/* Prints the candidates as a table. ST_NOMEM (logged), ST_INTERNAL. */
+status plan_reasons_print(FILE *out, const struct plan_reasons *r, const struct plan *p);
 
 /* Tokens of context: o->n_ctx, or unless it is set what the model was trained for, at most 4096. */
 uint32_t plan_context(const struct cluster_options *o, const struct model *m);

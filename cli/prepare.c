@@ -182,12 +182,13 @@ static char *installed_text(void)
 static status own_layers(struct prepare *p)
 {
     struct cluster_options o = p->cluster;
+    struct plan_reasons reasons;
     struct plan *plan;
     p->last = p->model->hp.n_layers;
     if (!p->link)
         return ST_OK;
     o.split = SPLIT_STAGES;
-    status st = plan_of_options(&o, p->model, NULL, link_ranks(p->link), &plan);
+    status st = plan_of_options(&o, p->model, NULL, link_ranks(p->link), &plan, &reasons);
     if (!st) {
         plan_stage(plan, link_rank(p->link), &p->first, &p->last);
         plan_free(plan);

@@ -32,3 +32,7 @@ endforeach()
 add_test(NAME mpi_prepare COMMAND sh ${PROJECT_SOURCE_DIR}/tests/mpi/prepare.sh ${MPIEXEC_EXECUTABLE}
     $<TARGET_FILE:hearth> ${PROJECT_SOURCE_DIR}/tests/vectors)
 set_tests_properties(mpi_prepare PROPERTIES PROCESSORS 3 TIMEOUT 600 ENVIRONMENT "${mpi_environment}")
+
+add_test(NAME mpi_probe COMMAND sh ${PROJECT_SOURCE_DIR}/tests/mpi/probe.sh ${MPIEXEC_EXECUTABLE}
+    $<TARGET_FILE:hearth> ${PROJECT_SOURCE_DIR}/tests/vectors)
+set_tests_properties(mpi_probe PROPERTIES PROCESSORS 3 TIMEOUT 300 ENVIRONMENT "${mpi_environment}")

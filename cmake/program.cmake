@@ -14,7 +14,7 @@ configure_file(tests/vectors/text/licences.txt share/hearth/licences.txt COPYONL
 find_program(HELP2MAN help2man)
 if(HELP2MAN)
     set(pages)
-    foreach(command "" run chat bench perplexity tokenize inspect plan prepare)
+    foreach(command "" run chat bench perplexity tokenize inspect probe plan prepare)
         string(JOIN "-" name hearth ${command})
         string(JOIN " " call $<TARGET_FILE:hearth> ${command})
         string(JOIN " " title hearth ${command})

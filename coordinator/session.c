@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "placement/plan.h"
 #include "wire/channels.h"
 
 /* Chunks of a prompt on their way at once: while the second stage runs one, the first runs the next. */
@@ -27,6 +28,7 @@ struct session {
     struct arrival result;       /* the last one, held until it is read */
     _Alignas(TRANSPORT_ALIGN) uint8_t sampling[WIRE_SAMPLING_SIZE];
     struct send control;         /* of `sampling` */
+    uint64_t n_queries;          /* of usage, asked of every rank, so far */
 };
 
 void session_free(struct session *s)
@@ -101,25 +103,32 @@ static status wait_sent(struct session *s, struct send *send)
     }
 }
 
+static status wait_for(struct session *s, enum wire_kind kind, struct arrival *a)
+{
+    bool found = false;
+    unsigned idle = 0;
+    for (;;) {
+        status st = transport_poll(s->o.transport, 1u << kind, a, &found);
+        if (st || found)
+            return st;
+        if ((st = pump(s, &idle)))
+            return st;
+    }
+}
+
 /* *r lies in s->result, which is released when it is read. */
 static status wait_result(struct session *s, uint64_t id, struct wire_result *r)
 {
     struct arrival *a = &s->result;
-    bool found = false;
-    unsigned idle = 0;
-    while (!found) {
-        status st = transport_poll(s->o.transport, 1u << WIRE_RESULT, a, &found);
-        if (!st && !found)
-            st = pump(s, &idle);
-        if (st)
-            return st;
-    }
+    status st = wait_for(s, WIRE_RESULT, a);
+    if (st)
+        return st;
     if (a->from != s->o.last_stage) {
         log_error("RESULT from rank %d, expected from rank %d", a->from, s->o.last_stage);
         return ST_FORMAT;
     }
     log_sender(a->from);
-    status st = wire_result_decode(a->data, a->size, &s->o.limits, r);
+    st = wire_result_decode(a->data, a->size, &s->o.limits, r);
     log_sender(-1);
     if (!st && r->id != id) {
         log_error("RESULT of step %llu from rank %d, expected %llu", (unsigned long long)r->id, a->from,
@@ -297,6 +306,58 @@ status session_sampling(struct session *s, const struct sampler_params *p)
     if (!st)
         st = transport_release(s->o.transport, &s->result);
     return st ? st : wait_sent(s, &s->control);
+}
+
+/* Waits for one rank's USAGE and adds it. */
+static status take_usage(struct session *s, uint64_t *answered, struct wire_usage *sum)
+{
+    struct wire_usage u;
+    struct arrival a;
+    status st = wait_for(s, WIRE_USAGE, &a);
+    if (st)
+        return st;
+    if (*answered >> a.from & 1) {
+        log_error("rank %d: a second USAGE", a.from);
+        return ST_FORMAT;
+    }
+    *answered |= UINT64_C(1) << a.from;
+    log_sender(a.from);
+    st = wire_usage_decode(a.data, a.size, &u);
+    log_sender(-1);
+    if (st)
+        return st;
+    sum->messages += u.messages;
+    sum->bytes += u.bytes;
+    sum->run_ns += u.run_ns;
+    sum->wire_ns += u.wire_ns;
+    sum->wait_ns += u.wait_ns;
+    return transport_release(s->o.transport, &a);
+}
+
+status session_usage(struct session *s, struct wire_usage *out)
+{
+    struct transport *t = s->o.transport;
+    struct send sends[PLAN_MAX_RANKS];
+    struct wire_usage sum = {0};
+    uint64_t answered = 0; /* ranks, a bit each */
+    status st = ST_OK;
+    for (int r = 0; r < t->n_ranks && !st; r++)
+        st = transport_post(t, r, WIRE_QUERY, NULL, 0, &sends[r]);
+    for (int r = 0; r < t->n_ranks && !st; r++)
+        st = take_usage(s, &answered, &sum);
+    for (int r = 0; r < t->n_ranks && !st; r++)
+        st = wait_sent(s, &sends[r]);
+    if (st) {
+        s->broken = true;
+        return st;
+    }
+    /* This time's queries and, of the times before, answers too: each rank counted before it answered. */
+    const uint64_t others = (uint64_t)t->n_ranks - 1;
+    sum.messages -= (2 * s->n_queries + 1) * others;
+    sum.bytes -= s->n_queries * others * WIRE_USAGE_SIZE;
+    s->n_queries++;
+    *out = sum;
+    return ST_OK;
 }
 
 void session_stop(struct session *s)

@@ -51,6 +51,9 @@ size_t session_length(const struct session *s); /* tokens */
 /* Work done on all ranks for the steps since the start or the last reset; a step counts when its result has come. */
 struct wire_counts session_counts(const struct session *s);
 void session_reset_counts(struct session *s);
+/* Asks every rank, rank 0's own worker too, what it has sent and how its time went since its start, and sums that up;
+ * messages of asking are not among it. No step may be under way. Errors as of a step. */
+status session_usage(struct session *s, struct wire_usage *sum);
 /* New sampling parameters; the history of the repeat penalty is emptied. */
 status session_sampling(struct session *s, const struct sampler_params *p);
 /* Like session_prompt, but returns the logits after the last token. */

@@ -1,8 +1,12 @@
 #include "placement/fields.h"
 
+#include <errno.h>
 #include <inttypes.h>
+#include <math.h>
+#include <stdbool.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -67,7 +71,103 @@ status field_check_keys(const struct place *at, json_t *object, const char *cons
         while (*known && strcmp(*known, key) != 0)
             known++;
         if (!*known)
-            return field_refuse(at->where, "%s%.64s is not a field of a plan", at->prefix, key);
+            return field_refuse(at->where, "%s%.64s is not a known field", at->prefix, key);
     }
     return ST_OK;
+}
+
+status field_check_positive(const struct place *at, const char *name, const json_t *v, double high, double *out)
+{
+    if (!json_is_number(v))
+        return field_refuse(at->where, "%s%s is %s, expected a number", at->prefix, name, field_type_name(v));
+    double found = json_number_value(v);
+    if (!(found > 0 && found <= high))
+        return field_refuse(at->where, "%s%s is %g, expected more than 0 and at most %g", at->prefix, name, found,
+                            high);
+    *out = found;
+    return ST_OK;
+}
+
+status field_get_positive(const struct place *at, const json_t *object, const char *key, double high, double *out)
+{
+    return field_check_positive(at, key, json_object_get(object, key), high, out);
+}
+
+status field_get_name(const struct place *at, const json_t *object, const char *key, char *out, size_t n)
+{
+    const json_t *v = json_object_get(object, key);
+    const char *text = json_string_value(v);
+    if (!text)
+        return field_refuse(at->where, "%s%s is %s, expected a string", at->prefix, key, field_type_name(v));
+    size_t length = strlen(text);
+    bool plain = length > 0 && length < n;
+    for (const char *c = text; *c && plain; c++)
+        plain = (unsigned char)*c > 0x20 && *c != 0x7f && *c != '"' && *c != '\\';
+    if (!plain)
+        return field_refuse(at->where, "%s%s is no name of 1 to %zu characters: '%.64s'", at->prefix, key, n - 1, text);
+    memcpy(out, text, length + 1);
+    return ST_OK;
+}
+
+status field_parse(const char *text, size_t n, const char *where, const char *what, json_t **root)
+{
+    json_error_t e;
+    *root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &e);
+    if (*root)
+        return ST_OK;
+    if (!e.text[0]) { /* how jansson says that memory ran out: every other error has a text */
+        log_error("%s: no memory to read %s", where, what);
+        return ST_NOMEM;
+    }
+    return field_refuse(where, "line %d, column %d: %s", e.line, e.column, e.text);
+}
+
+/* Reads an open file to its end; pipes have no size to ask for. */
+static status read_all(FILE *file, const char *path, const char *what, size_t most, char **text, size_t *n)
+{
+    size_t used = 0, cap = 0;
+    char *buffer = NULL;
+    status st = ST_OK;
+    for (;;) {
+        if (used == cap) {
+            char *larger = realloc(buffer, cap = cap ? 2 * cap : 4096);
+            if (!larger) {
+                log_error("%s: no memory to read %s", path, what);
+                st = ST_NOMEM;
+                goto err_free;
+            }
+            buffer = larger;
+        }
+        size_t got = fread(buffer + used, 1, cap - used, file);
+        used += got;
+        if (used > most) {
+            st = field_refuse(path, "%s has more than %zu bytes", what, most);
+            goto err_free;
+        }
+        if (got == 0)
+            break;
+    }
+    if (ferror(file)) {
+        log_error("%s: cannot read: %s", path, strerror(errno));
+        st = ST_IO;
+        goto err_free;
+    }
+    *text = buffer;
+    *n = used;
+    return ST_OK;
+err_free:
+    free(buffer);
+    return st;
+}
+
+status field_load(const char *path, const char *what, size_t most, char **text, size_t *n)
+{
+    FILE *file = fopen(path, "rb");
+    if (!file) {
+        log_error("%s: cannot open %s: %s", path, what, strerror(errno));
+        return ST_IO;
+    }
+    status st = read_all(file, path, what, most, text, n);
+    fclose(file);
+    return st;
 }

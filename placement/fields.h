@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include "base/status.h"
 
-enum { PLAN_VERSION = 1 }; /* of the format */
+enum { PLAN_VERSION = 1, PROBE_VERSION = 1 }; /* of the formats */
 
 /* Where in the text a value is: "layers[3].". */
 struct place {
@@ -30,7 +30,20 @@ status field_get_int(const struct place *at, const json_t *object, const char *k
 status field_get_optional_int(const struct place *at, const json_t *object, const char *key, int64_t low, int64_t high,
                               int64_t *out);
 
+/* The same for a finite number in (0, high]. */
+status field_check_positive(const struct place *at, const char *name, const json_t *v, double high, double *out);
+status field_get_positive(const struct place *at, const json_t *object, const char *key, double high, double *out);
+
+/* ST_FORMAT unless the field is a string that fits: of 1 to n - 1 bytes, none of them special. */
+status field_get_name(const struct place *at, const json_t *object, const char *key, char *out, size_t n);
+
 /* ST_FORMAT if the object has a key that is not among the known ones, NULL-terminated. */
 status field_check_keys(const struct place *at, json_t *object, const char *const *keys);
+
+/* Reads `text` as JSON; *root is the caller's. `what` is what it should be: "the plan". ST_FORMAT, ST_NOMEM. */
+status field_parse(const char *text, size_t n, const char *where, const char *what, json_t **root);
+
+/* A whole file, at most `most` bytes; pipes work. ST_IO, ST_FORMAT if it is longer, ST_NOMEM, all logged. */
+status field_load(const char *path, const char *what, size_t most, char **text, size_t *n);
 
 #endif

@@ -70,7 +70,8 @@ enum plan_split { SPLIT_STAGES, SPLIT_SHARDS, SPLIT_BOTH, SPLIT_HOT };
  * both: layers, heads, neurons and rows cut. Layers, units of heads and neurons and groups of 16 rows are whole: the
  * method of the largest remainder (Hamilton) cuts them, the lower rank first among equals, so a rank with a tiny share
  * may get none. Heads that are a single unit stay with the stage.
- * `shares`: n_ranks positive weights, NULL for equal ones. ST_USAGE (logged) if a share is not positive, n_ranks is
+ * `shares`: n_ranks weights, not all zero, NULL for equal ones; a rank whose share is zero gets nothing but, for shards,
+ * its stage. ST_USAGE (logged) if a share is negative or not finite, n_ranks is
  * out of [1, PLAN_MAX_RANKS] or the split is SPLIT_HOT, ST_UNSUPPORTED if the model has more than PLAN_MAX_LAYERS
  * layers, ST_NOMEM. */
 status plan_make(const struct plan_model *model, enum plan_split split, int n_ranks, const double *shares,

@@ -332,22 +332,13 @@ static status parse_plan(const char *where, json_t *root, struct plan *p)
     return parse_residual(&at, json_object_get(root, "residual"), p);
 }
 
-static status load_error(const char *where, const json_error_t *e)
-{
-    if (!e->text[0]) { /* how jansson says that memory ran out: every other error has a text */
-        log_error("%s: no memory to read the plan", where);
-        return ST_NOMEM;
-    }
-    return field_refuse(where, "line %d, column %d: %s", e->line, e->column, e->text);
-}
-
 status plan_parse(const char *text, size_t n, const char *where, struct plan **out)
 {
-    json_error_t error;
-    json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &error);
-    if (!root)
-        return load_error(where, &error);
-    status st = ST_NOMEM;
+    json_t *root;
+    status st = field_parse(text, n, where, "the plan", &root);
+    if (st != ST_OK)
+        return st;
+    st = ST_NOMEM;
     struct plan *p = calloc(1, sizeof *p);
     if (p)
         st = parse_plan(where, root, p);
@@ -362,55 +353,11 @@ status plan_parse(const char *text, size_t n, const char *where, struct plan **o
     return ST_OK;
 }
 
-/* Reads an open file to its end; pipes have no size to ask for. */
-static status read_all(FILE *file, const char *path, char **text, size_t *n)
-{
-    size_t used = 0, cap = 0;
-    char *buffer = NULL;
-    status st = ST_OK;
-    for (;;) {
-        if (used == cap) {
-            char *larger = realloc(buffer, cap = cap ? 2 * cap : 4096);
-            if (!larger) {
-                log_error("%s: no memory to read the plan", path);
-                st = ST_NOMEM;
-                goto err_free;
-            }
-            buffer = larger;
-        }
-        size_t got = fread(buffer + used, 1, cap - used, file);
-        used += got;
-        if (used > PLAN_MAX_BYTES) {
-            st = field_refuse(path, "a plan of more than %d bytes", PLAN_MAX_BYTES);
-            goto err_free;
-        }
-        if (got == 0)
-            break;
-    }
-    if (ferror(file)) {
-        log_error("%s: cannot read: %s", path, strerror(errno));
-        st = ST_IO;
-        goto err_free;
-    }
-    *text = buffer;
-    *n = used;
-    return ST_OK;
-err_free:
-    free(buffer);
-    return st;
-}
-
 status plan_load(const char *path, struct plan **out)
 {
-    char *text = NULL;
-    size_t n = 0;
-    FILE *file = fopen(path, "rb");
-    if (!file) {
-        log_error("%s: cannot open the plan: %s", path, strerror(errno));
-        return ST_IO;
-    }
-    status st = read_all(file, path, &text, &n);
-    fclose(file);
+    char *text;
+    size_t n;
+    status st = field_load(path, "the plan", PLAN_MAX_BYTES, &text, &n);
     if (st != ST_OK)
         return st;
     st = plan_parse(text, n, path, out);

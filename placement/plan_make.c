@@ -35,17 +35,21 @@ static void cut_by_shares(int64_t total, int n, const double *shares /* [n], sum
         cut[r + 1] = cut[r] + part[r];
 }
 
-/* Scales the shares to a sum of 1. ST_USAGE if one is not positive and finite. */
+/* Scales the shares to a sum of 1. ST_USAGE if one is negative or not finite, or all are zero. */
 static status normalise(int n, const double *shares, double *out)
 {
     double largest = 0, sum = 0;
     for (int r = 0; r < n; r++) {
         double share = shares ? shares[r] : 1;
-        if (!(share > 0) || !isfinite(share)) {
-            log_error("shares: rank %d's is %g, expected a positive number", r, share);
+        if (!(share >= 0) || !isfinite(share)) {
+            log_error("shares: rank %d's is %g, expected a positive number, or 0 for none", r, share);
             return ST_USAGE;
         }
         largest = share > largest ? share : largest;
+    }
+    if (largest <= 0) {
+        log_error("shares: all %d are 0", n);
+        return ST_USAGE;
     }
     for (int r = 0; r < n; r++) {
         out[r] = (shares ? shares[r] : 1) / largest; /* by the largest first: the sum cannot overflow */

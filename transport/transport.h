@@ -56,7 +56,7 @@ struct arrival {
     void *handle[2]; /* the transport's */
 };
 
-/* What an endpoint has posted so far; a message in pieces is one. Read by its own thread. */
+/* What an endpoint has posted to other ranks so far; a message in pieces is one. Read by its own thread. */
 struct transport_counts {
     uint64_t messages, bytes;
 };
@@ -120,8 +120,10 @@ static inline status transport_lend(struct transport *t, int from, int channel, 
 static inline status transport_post(struct transport *t, int to, int kind, const void *data, size_t size,
                                     struct send *s)
 {
-    t->counts.messages++;
-    t->counts.bytes += size;
+    if (to != t->rank) {
+        t->counts.messages++;
+        t->counts.bytes += size;
+    }
     return t->ops->post(t, to, kind, data, size, s);
 }
 static inline status transport_sent(struct transport *t, struct send *s, bool *done)

@@ -43,6 +43,7 @@ size_t wire_active_encode(struct wire_active *a, const struct wire_limits *lim, 
     write_u32(&w, a->n_tokens);
     write_u32(&w, a->n_pairs);
     write_counts(&w, &a->counts);
+    write_u64(&w, a->busy_ns);
     wire_pad_header(&w, out);
     memset(out + l.first_end, 0, l.index_at - l.first_end);
     memset(out + l.index_end, 0, l.value_at - l.index_end);
@@ -85,6 +86,7 @@ status wire_active_decode(uint8_t *in, size_t n, const struct wire_limits *lim, 
     a.n_tokens = read_u32(&r);
     a.n_pairs = read_u32(&r);
     a.counts = read_counts(&r);
+    a.busy_ns = read_u64(&r);
     if (r.failed)
         return wire_refuse(WIRE_ACTIVE, "size", (int64_t)n, WIRE_HEADER, INT64_MAX);
     status st;

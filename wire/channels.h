@@ -9,11 +9,11 @@
 #include <stdint.h>
 
 enum wire_channel {
-    CHANNEL_STEPS,    /* STEP, HIDDEN, and control: HELLO, WELCOME, READY, SAMPLING, STOP; blobs */
+    CHANNEL_STEPS,    /* STEP, HIDDEN, and control: HELLO, WELCOME, READY, SAMPLING, QUERY, STOP; blobs */
     CHANNEL_REQUESTS, /* REQUEST */
     CHANNEL_ANSWERS,  /* PARTIAL, ACTIVE, LOGITS */
     CHANNEL_FAILURES, /* FAILED */
-    CHANNEL_RESULTS,  /* RESULT */
+    CHANNEL_RESULTS,  /* RESULT, USAGE */
     WIRE_CHANNELS
 };
 

@@ -1,4 +1,4 @@
-/* SAMPLING, HELLO and FAILED. */
+/* SAMPLING, HELLO, FAILED and USAGE. */
 #include "wire/parts.h"
 
 #include <math.h>
@@ -147,4 +147,36 @@ status wire_failed_decode(const uint8_t *in, size_t n, char reason[WIRE_FAILED_M
     if (st == ST_OK)
         wire_printable(reason, in, n);
     return st;
+}
+
+size_t wire_usage_encode(const struct wire_usage *u, uint8_t *out, size_t cap)
+{
+    struct writer w = {out, out + cap, false};
+    write_u64(&w, u->messages);
+    write_u64(&w, u->bytes);
+    write_u64(&w, u->run_ns);
+    write_u64(&w, u->wire_ns);
+    write_u64(&w, u->wait_ns);
+    return w.failed ? 0 : WIRE_USAGE_SIZE;
+}
+
+status wire_usage_decode(const uint8_t *in, size_t n, struct wire_usage *out)
+{
+    struct reader r = {in, in + n, false};
+    struct wire_usage u;
+    status st = wire_size_is(WIRE_USAGE, n, WIRE_USAGE_SIZE);
+    if (st != ST_OK)
+        return st;
+    u.messages = read_u64(&r);
+    u.bytes = read_u64(&r);
+    u.run_ns = read_u64(&r);
+    u.wire_ns = read_u64(&r);
+    u.wait_ns = read_u64(&r);
+    if (u.wire_ns > u.run_ns || u.wait_ns > u.run_ns - u.wire_ns) {
+        log_error("USAGE message: %llu ns of wire and %llu of waiting, expected at most %llu together",
+                  (unsigned long long)u.wire_ns, (unsigned long long)u.wait_ns, (unsigned long long)u.run_ns);
+        return ST_FORMAT;
+    }
+    *out = u;
+    return ST_OK;
 }

@@ -183,6 +183,7 @@ size_t wire_partial_encode(const struct wire_partial *p, const struct wire_limit
     write_u32(&w, p->layer);
     write_u32(&w, p->n_tokens);
     write_counts(&w, &p->counts);
+    write_u64(&w, p->busy_ns);
     wire_pad_header(&w, out);
     memset(out + WIRE_HEADER + n_widths, 0, at - WIRE_HEADER - n_widths);
     return at + wire_packed_bytes(p->width, n_widths);
@@ -207,6 +208,7 @@ status wire_partial_decode(uint8_t *in, size_t n, const struct wire_limits *lim,
     p.layer = read_u32(&r);
     p.n_tokens = read_u32(&r);
     p.counts = read_counts(&r);
+    p.busy_ns = read_u64(&r);
     if (r.failed)
         return wire_refuse(WIRE_PARTIAL, "size", (int64_t)n, WIRE_HEADER, INT64_MAX);
     status st;
@@ -250,6 +252,7 @@ size_t wire_logits_encode(struct wire_logits *l, const struct wire_limits *lim, 
     write_u32(&w, l->n_tokens);
     write_u32(&w, l->n_rows);
     write_counts(&w, &l->counts);
+    write_u64(&w, l->busy_ns);
     wire_pad_header(&w, out);
     l->values = (float *)(void *)(out + WIRE_HEADER);
     return size;
@@ -264,6 +267,7 @@ status wire_logits_decode(uint8_t *in, size_t n, const struct wire_limits *lim, 
     l.n_tokens = read_u32(&r);
     l.n_rows = read_u32(&r);
     l.counts = read_counts(&r);
+    l.busy_ns = read_u64(&r);
     if (r.failed)
         return wire_refuse(WIRE_LOGITS, "size", (int64_t)n, WIRE_HEADER, INT64_MAX);
     status st;

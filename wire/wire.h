@@ -20,6 +20,7 @@
  *   coordinator -> last stage    SAMPLING  new sampling parameters, history emptied
  *   any -> any                   FAILED    why this rank cannot go on
  *   coordinator -> all           STOP      end of service
+ *   coordinator -> all           QUERY     what has this rank sent, and where did its time go? Each answers USAGE
  *   start-up                     HELLO     who I am; the coordinator answers WELCOME or FAILED; then READY when loaded
  */
 #ifndef HEARTH_WIRE_WIRE_H
@@ -32,11 +33,10 @@
 
 enum wire_kind {
     WIRE_HELLO, WIRE_WELCOME, WIRE_STEP, WIRE_HIDDEN, WIRE_REQUEST, WIRE_PARTIAL, WIRE_RESULT, WIRE_SAMPLING,
-    WIRE_FAILED,     WIRE_STOP,
-    WIRE_READY, WIRE_LOGITS, WIRE_ACTIVE, WIRE_KINDS
+    WIRE_FAILED, WIRE_STOP, WIRE_READY, WIRE_LOGITS, WIRE_ACTIVE, WIRE_QUERY, WIRE_USAGE, WIRE_KINDS
 };
 
-enum { WIRE_VERSION = 3, WIRE_HEADER = 64 }; /* payloads that are read by kernels start WIRE_HEADER bytes in: aligned */
+enum { WIRE_VERSION = 4, WIRE_HEADER = 64 }; /* payloads that are read by kernels start WIRE_HEADER bytes in: aligned */
 
 /* "STEP". */
 const char *wire_name(int kind);
@@ -145,6 +145,7 @@ struct wire_logits {
     uint64_t id;
     uint32_t n_tokens, n_rows;
     struct wire_counts counts;
+    uint64_t busy_ns; /* that the owner took for it: how much of a wait is the wire's */
     float *values; /* into the message */
 };
 size_t wire_logits_encode(struct wire_logits *l, const struct wire_limits *lim, uint8_t *out, size_t cap);
@@ -162,6 +163,7 @@ struct wire_partial {
     uint32_t part;      /* PART_ATTENTION or PART_FFN */
     uint32_t layer, n_tokens;
     struct wire_counts counts;
+    uint64_t busy_ns; /* as in LOGITS */
     uint8_t *width;  /* into the message */
     uint8_t *packed;
 };
@@ -187,6 +189,7 @@ struct wire_active {
     uint64_t id;
     uint32_t layer, n_tokens, n_pairs;
     struct wire_counts counts;
+    uint64_t busy_ns; /* as in LOGITS */
     uint32_t *first; /* into the message: pairs [first[t], first[t + 1]) are token t's; first[n_tokens] is n_pairs */
     uint32_t *index; /* ascending within a token */
     float *value;    /* activations, finite */
@@ -243,7 +246,18 @@ enum { WIRE_READY_SIZE = 8 };
 size_t wire_ready_encode(uint64_t held_bytes, uint8_t *out, size_t cap);
 status wire_ready_decode(const uint8_t *in, size_t n, uint64_t *held_bytes);
 
-/* FAILED: a printable reason of at most 255 bytes (WELCOME and STOP have no body: size 0). */
+/* USAGE: since this rank's start. Times are those of the steps that it ran as a stage: what it did not spend computing
+ * went by while owners computed longer than itself (wait), or for messages (wire); both are parts of run. */
+struct wire_usage {
+    uint64_t messages, bytes; /* sent to other ranks */
+    uint64_t run_ns, wire_ns, wait_ns;
+};
+enum { WIRE_USAGE_SIZE = 40 };
+size_t wire_usage_encode(const struct wire_usage *u, uint8_t *out, size_t cap);
+/* ST_FORMAT too if the parts exceed the whole. */
+status wire_usage_decode(const uint8_t *in, size_t n, struct wire_usage *u);
+
+/* FAILED: a printable reason of at most 255 bytes (WELCOME, STOP and QUERY have no body: size 0). */
 enum { WIRE_FAILED_MAX = 256 };
 size_t wire_failed_encode(const char *reason, uint8_t *out, size_t cap);
 status wire_failed_decode(const uint8_t *in, size_t n, char reason[WIRE_FAILED_MAX]);

@@ -17,7 +17,7 @@ status take_active(struct worker *w, struct arrival *a, const struct task *t)
     const struct task found = {.part = PART_FFN, .layer = (int)v->layer, .step = v->id, .n = v->n_tokens};
     st = check_answer(w, a->from, "activations", &found, t);
     if (!st)
-        wire_counts_add(&w->stage.counts, &v->counts);
+        count_answer(w, &v->counts, v->busy_ns);
     return st;
 }
 

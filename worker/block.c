@@ -5,6 +5,7 @@
  * others. Both ways the same sums are added, and adding them is exact (kernels.h, SEGMENT_GRID): all ranks get the same x. */
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "worker/internal.h"
 
@@ -31,7 +32,7 @@ static status take_partial(struct worker *w, struct arrival *a, const struct tas
     const struct task found = {.part = p->part, .layer = (int)p->layer, .step = p->id, .n = p->n_tokens};
     st = check_answer(w, a->from, "partial sum", &found, t);
     if (!st)
-        wire_counts_add(&w->stage.counts, &p->counts);
+        count_answer(w, &p->counts, p->busy_ns);
     return st;
 }
 
@@ -96,6 +97,7 @@ static status share(struct worker *w, const struct task *t)
         memset(s->own, 0, (size_t)t->n * w->limits.d_model * sizeof *s->own);
         sums_add(w, &p, 0, t->n, s->own);
     }
+    p.busy_ns = clock_ns() - w->asked_ns;
     const size_t size = wire_partial_encode(&p, &w->limits, m->buffer, m->capacity);
     for (int r = 0; r < w->n_ranks && !st; r++)
         if (r != w->rank && plan_takes_part(w->o.plan, r))
@@ -121,6 +123,7 @@ status block_run(struct worker *w, const struct task *t)
     const bool active = !attention && plan_down_at_stage(w->o.plan, t->layer);
     struct merge m = {.own = s->own, .bias = attention ? l->o_bias : l->down_bias, .to = waits ? s->y : s->x,
                       .add = !waits};
+    exchange_begin(w);
     norm_tokens(w, attention ? l->attn_norm : l->ffn_norm, t->n, owners_want_q8(w, t->part, t->layer));
     status st = w->o.plan->residual_all ? share(w, t) : gather(w, t, active);
     if (st)

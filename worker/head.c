@@ -20,7 +20,7 @@ static status take_logits(struct worker *w, struct arrival *a, const struct task
         st = check_answer(w, a->from, "logits", &found, t);
     }
     if (!st)
-        wire_counts_add(&w->stage.counts, &l.counts);
+        count_answer(w, &l.counts, l.busy_ns);
     for (uint32_t i = 0; !st && i < t->n; i++)
         memcpy(w->stage.logits + i * n_vocab + begin, l.values + i * (end - begin),
                (size_t)(end - begin) * sizeof(float));
@@ -51,6 +51,7 @@ static status compute_logits(struct worker *w, const struct logits *l)
 {
     struct stage *s = &w->stage;
     const struct task t = {.part = PART_OUTPUT, .step = l->step->id, .n = l->n};
+    exchange_begin(w);
     norm_last(w, l->first, l->n);
     status st = w->o.plan->residual_all && l->step->want != WANT_SCORES ? ST_OK : owners_ask(w, &t);
     if (st)

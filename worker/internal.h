@@ -220,6 +220,10 @@ struct worker {
     struct multicast refusal;        /* FAILED to who sent a request that cannot be answered, and to rank 0 */
     struct room *rooms;              /* [n_rooms] lent to the transport */
     int n_rooms;
+    struct wire_usage usage;         /* since the start; the transport knows what was sent */
+    struct outbox usage_reply;
+    uint64_t asked_ns, slowest_ns;   /* the exchange under way: its begin, and the longest that an owner computed */
+    uint64_t served_ns;              /* when the request began that is being served */
     unsigned polls;                  /* in a row that found nothing */
 };
 
@@ -293,12 +297,16 @@ bool owner_of(const struct worker *w, enum wire_part part, int layer, int rank);
 /* Whether kernels read x quantised (as floats) for it. */
 bool owners_want_q8(const struct worker *w, enum wire_part part, int layer);
 bool owners_want_f32(const struct worker *w, enum wire_part part, int layer);
+/* An exchange begins with this rank's own part of it: from here on its time is taken. */
+void exchange_begin(struct worker *w);
 /* Starts sending the task's tokens of stage.in to every other owner. */
 status owners_ask(struct worker *w, const struct task *t);
 /* Waits for their answers, messages of one kind, one from each other owner, and hands each to `take`, which releases it
  * or keeps it; serves requests of other stages meanwhile. */
 typedef status take_answer(struct worker *w, struct arrival *a, const struct task *t);
 status owners_await(struct worker *w, const struct task *t, int kind, take_answer *take);
+/* What an owner has counted, and how long it took. */
+void count_answer(struct worker *w, const struct wire_counts *counts, uint64_t busy_ns);
 /* block.c: x += part(norm(x)), with the heads or neurons of all ranks. Where hp.parallel attention leaves y instead. */
 status block_run(struct worker *w, const struct task *t);
 /* An answer must be of this task. ST_FORMAT (logged, naming the rank) if not. */

@@ -172,6 +172,7 @@ static void lay_exchange(struct worker *w)
         shares |= to && all;
         passes_on |= all && w->stage.is_last && r != w->rank && plan_takes_part(w->o.plan, r);
     }
+    lay_outbox(w, &w->usage_reply, WIRE_USAGE_SIZE);
     if (asks)
         lay_multicast(w, &w->stage.request, wire_request_max(&w->limits));
     lay_multicast(w, &w->refusal, WIRE_FAILED_MAX);

@@ -1,6 +1,7 @@
 /* Asking the owners of something that several ranks hold a part of, and waiting for their answers. */
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "worker/internal.h"
 
@@ -134,9 +135,34 @@ static uint32_t answers(const struct worker *w, int kind)
     return (1u << WIRE_PARTIAL | 1u << WIRE_ACTIVE | 1u << WIRE_LOGITS) & ~unasked;
 }
 
+void exchange_begin(struct worker *w)
+{
+    w->asked_ns = clock_ns();
+    w->slowest_ns = 0;
+}
+
+void count_answer(struct worker *w, const struct wire_counts *counts, uint64_t busy_ns)
+{
+    wire_counts_add(&w->stage.counts, counts);
+    w->slowest_ns = busy_ns > w->slowest_ns ? busy_ns : w->slowest_ns;
+}
+
+/* The exchange is over, of which the own part was done at own_ns: from then on this rank waited for the slowest owner
+ * as long as that computed longer than itself, and otherwise for messages. */
+static void account(struct worker *w, uint64_t own_ns)
+{
+    const uint64_t left = clock_ns() - own_ns, own = own_ns - w->asked_ns;
+    const uint64_t longer = w->slowest_ns > own ? w->slowest_ns - own : 0, wait = longer < left ? longer : left;
+    w->usage.wait_ns += wait;
+    w->usage.wire_ns += left - wait;
+}
+
 status owners_await(struct worker *w, const struct task *t, int kind, take_answer *take)
 {
     uint64_t missing = others_of(w, t);
+    if (!missing)
+        return ST_OK;
+    const uint64_t own_ns = clock_ns();
     status st = kind == WIRE_PARTIAL ? take_ahead(w, t, &missing, take) : ST_OK;
     while (!st && missing) {
         struct arrival a;
@@ -149,5 +175,8 @@ status owners_await(struct worker *w, const struct task *t, int kind, take_answe
             be_idle(w->o.transport, &w->polls);
         }
     }
-    return st ? st : multicast_wait(w, &w->stage.request); /* who has answered has x: among honest ranks no wait */
+    if (!st)
+        st = multicast_wait(w, &w->stage.request); /* who has answered has x: among honest ranks no wait */
+    account(w, own_ns);
+    return st;
 }

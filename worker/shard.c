@@ -106,6 +106,7 @@ static status reply_partial(struct worker *w, struct arrival *a, const struct wi
     p.counts = take_counts(w);
     wire_partial_place(&p, &w->limits, box->buffer);
     sums_pack(w, w->sum, &p);
+    p.busy_ns = clock_ns() - w->served_ns;
     return reply(w, a, box, WIRE_PARTIAL, wire_partial_encode(&p, &w->limits, box->buffer, box->capacity));
 }
 
@@ -139,6 +140,7 @@ static status reply_active(struct worker *w, struct arrival *a, const struct wir
     struct wire_active live = {.id = q->id, .layer = q->layer, .n_tokens = q->n_tokens};
     shard_fire(w, (int)q->layer, x, take_residual(w, q->residual, q->n_tokens), q->n_tokens);
     live.counts = take_counts(w);
+    live.busy_ns = clock_ns() - w->served_ns;
     live.n_pairs = list_active(w, set, q->n_tokens, NULL);
     size_t size = wire_active_encode(&live, &w->limits, box->buffer, box->capacity);
     list_active(w, set, q->n_tokens, &live);
@@ -177,6 +179,7 @@ static void fill_logits(struct worker *w, uint64_t step, const struct acts *x, u
         return;
     rows_compute(w, x, n, l.values, l.n_rows);
     l.counts = take_counts(w);
+    l.busy_ns = clock_ns() - w->served_ns;
     wire_logits_encode(&l, &w->limits, box->buffer, box->capacity);
 }
 
@@ -202,6 +205,7 @@ status logits_send(struct worker *w, uint64_t step, const struct acts *x, uint32
     status st = outbox_wait(w, &w->logits_reply);
     if (st)
         return st;
+    w->served_ns = clock_ns();
     fill_logits(w, step, x, n, &size);
     return outbox_send(w, &w->logits_reply, plan_last_stage(w->o.plan), WIRE_LOGITS, size);
 }
@@ -210,6 +214,7 @@ static status answer(struct worker *w, struct arrival *a)
 {
     struct wire_request q;
     struct acts x;
+    w->served_ns = clock_ns();
     if (!w->request.f32) {
         log_error("rank %d: request of %zu bytes from rank %d, which the plan does not foresee", w->rank, a->size,
                   a->from);

@@ -1,6 +1,7 @@
 /* A stage's work: the layers of its range, from tokens or hidden states to hidden states or a result. */
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/exactmath.h"
 #include "base/log.h"
 #include "worker/internal.h"
@@ -119,11 +120,13 @@ static status take_step(struct worker *w, struct arrival *a, struct wire_step *s
 
 status stage_run(struct worker *w, struct arrival *a)
 {
+    const uint64_t start_ns = clock_ns();
     struct wire_step s;
     status st = take_step(w, a, &s);
     if (!st)
         st = run_layers(w, &s);
     if (!st)
         st = w->stage.next < 0 ? head_run(w, &s) : pass_on(w, &s);
+    w->usage.run_ns += clock_ns() - start_ns;
     return st;
 }

@@ -146,9 +146,30 @@ static status take_sampling(struct worker *w, struct arrival *a)
     return head_acknowledge(w);
 }
 
+/* What this rank has sent, this answer excepted, and how its time went. */
+static status answer_query(struct worker *w, struct arrival *a)
+{
+    if (a->size || a->from != 0) {
+        log_error("rank %d: QUERY of %zu bytes from rank %d, expected none from rank 0", w->rank, a->size, a->from);
+        return ST_FORMAT;
+    }
+    status st = transport_release(w->o.transport, a);
+    if (!st)
+        st = outbox_wait(w, &w->usage_reply);
+    if (st)
+        return st;
+    if (w->o.plan->residual_all && w->rank != plan_last_stage(w->o.plan)) /* all run the same steps: one says how */
+        w->usage.run_ns = w->usage.wire_ns = w->usage.wait_ns = 0;
+    w->usage.messages = w->o.transport->counts.messages;
+    w->usage.bytes = w->o.transport->counts.bytes;
+    size_t size = wire_usage_encode(&w->usage, w->usage_reply.buffer, w->usage_reply.capacity);
+    return outbox_send(w, &w->usage_reply, 0, WIRE_USAGE, size);
+}
+
 status worker_poll(struct worker *w, bool *handled, bool *stopped)
 {
-    const uint32_t kinds = 1u << WIRE_STEP | 1u << WIRE_HIDDEN | 1u << WIRE_SAMPLING | 1u << WIRE_STOP;
+    const uint32_t kinds = 1u << WIRE_STEP | 1u << WIRE_HIDDEN | 1u << WIRE_SAMPLING | 1u << WIRE_QUERY |
+                           1u << WIRE_STOP;
     struct arrival a;
     *handled = *stopped = false;
     status st = serve_or_find(w, kinds, &a, handled);
@@ -156,6 +177,7 @@ status worker_poll(struct worker *w, bool *handled, bool *stopped)
         return st;
     switch (a.kind) {
     case WIRE_SAMPLING: return take_sampling(w, &a);
+    case WIRE_QUERY: return answer_query(w, &a);
     case WIRE_STOP:
         if (a.size || a.from != 0) {
             log_error("rank %d: STOP of %zu bytes from rank %d, expected none, from rank 0", w->rank, a.size, a.from);

@@ -8,7 +8,7 @@ like "--version" "hearth [0-9]*.[0-9]*" "$out"
 hearth --help
 equal "status of --help" 0 "$status"
 commands=$out
-for command in run chat bench perplexity tokenize inspect plan prepare; do
+for command in run chat bench perplexity tokenize inspect probe plan prepare; do
     like "--help" "*  $command *" "$commands"
     hearth $command --help
     equal "status of $command --help" 0 "$status"

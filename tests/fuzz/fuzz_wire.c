@@ -105,6 +105,7 @@ static void decode(int kind, uint8_t *in, size_t n, const struct wire_limits *li
     uint64_t held_bytes;
     struct wire_result result;
     struct wire_sampling sampling;
+    struct wire_usage usage;
     struct wire_hello hello;
     char reason[WIRE_FAILED_MAX];
     const float *hidden;
@@ -132,6 +133,8 @@ static void decode(int kind, uint8_t *in, size_t n, const struct wire_limits *li
         read_all(result.values, (size_t)result.n_values * 4);
     if (kind == WIRE_SAMPLING && wire_sampling_decode(in, n, &sampling) == ST_OK)
         read_all(&sampling, sizeof sampling);
+    if (kind == WIRE_USAGE && wire_usage_decode(in, n, &usage) == ST_OK)
+        require(usage.wire_ns <= usage.run_ns && usage.wait_ns <= usage.run_ns - usage.wire_ns);
     if (kind == WIRE_HELLO && wire_hello_decode(in, n, &hello) == ST_OK)
         require(memchr(hello.reason, 0, sizeof hello.reason) && memchr(hello.release, 0, sizeof hello.release) &&
                 memchr(hello.settings, 0, sizeof hello.settings));
@@ -193,6 +196,8 @@ static size_t encode(int kind, uint32_t n_tokens, const struct wire_limits *lim,
         return wire_result_encode(&result, lim, out, cap);
     case WIRE_SAMPLING:
         return wire_sampling_encode(&sampling, out, cap);
+    case WIRE_USAGE:
+        return wire_usage_encode(&(struct wire_usage){.run_ns = 2, .wire_ns = 1}, out, cap);
     case WIRE_HELLO:
         return wire_hello_encode(&hello, out, cap);
     default:

@@ -269,12 +269,25 @@ static void refuses_to_make(const struct plan_model *m, int n, const double *sha
     assert_null(p);
 }
 
+static void ranks_without_a_share_get_nothing(void **state)
+{
+    (void)state;
+    struct plan *p = make(&small, SPLIT_SHARDS, 4, (const double[]){1, 0, 2, 0});
+    assert_bounds(p, 7, (const int64_t[]){0, 512, 512, 1536, 1536});
+    plan_free(p);
+    p = make(&small, SPLIT_BOTH, 3, (const double[]){3, 7, 0});
+    assert_stage(p, 2, 0, 0);
+    assert_bounds(p, 29, (const int64_t[]){0, 448, 1536, 1536});
+    assert_int_equal(p->rows[2], small.n_vocab);
+    plan_free(p);
+}
+
 static void bad_shares_and_ranks_are_refused(void **state)
 {
     (void)state;
     struct plan_model deep = small;
     deep.n_layers = PLAN_MAX_LAYERS + 1;
-    refuses_to_make(&small, 2, (const double[]){1, 0}, ST_USAGE, "rank 1's is 0");
+    refuses_to_make(&small, 2, (const double[]){0, 0}, ST_USAGE, "all 2 are 0");
     refuses_to_make(&small, 2, (const double[]){-1, 1}, ST_USAGE, "rank 0's is -1");
     refuses_to_make(&small, 2, (const double[]){1, NAN}, ST_USAGE, "rank 1's is");
     refuses_to_make(&small, 2, (const double[]){1, INFINITY}, ST_USAGE, "rank 1's is inf");
@@ -419,10 +432,10 @@ static void bad_texts_are_refused_by_place(void **state)
         {"{}", "hearth_plan is missing, expected an integer"},
         {"{\"hearth_plan\":2}", "hearth_plan is 2, expected 1"},
         {"{\"hearth_plan\":1,\"hearth_plan\":1}", "duplicate"},
-        {"{\"hearth_plan\":1,\"extra\\u001b[31m\":0}", "extra?[31m is not a field of a plan"},
+        {"{\"hearth_plan\":1,\"extra\\u001b[31m\":0}", "extra?[31m is not a known field"},
         {"{\"hearth_plan\":1}", "model is missing"},
         {"{\"hearth_plan\":1,\"model\":3}", "model is an integer, expected an object"},
-        {"{\"hearth_plan\":1,\"model\":{\"arch\":\"llama\"}}", "model.arch is not a field of a plan"},
+        {"{\"hearth_plan\":1,\"model\":{\"arch\":\"llama\"}}", "model.arch is not a known field"},
         {"{\"hearth_plan\":1,\"model\":{\"layers\":1}}", "model.architecture is missing"},
         {"{\"hearth_plan\":1,\"model\":{\"architecture\":\"\"}}", "model.architecture is ''"},
         {"{\"hearth_plan\":1,\"model\":{\"architecture\":\"a b\"}}", "model.architecture is 'a b'"},
@@ -451,7 +464,7 @@ static void bad_texts_are_refused_by_place(void **state)
         {"{\"hearth_plan\":1," MODEL ",\"ranks\":2,\"layers\":{}}", "layers is an object, expected an array"},
         {HEAD "]}", "layers ends at layer 0, expected all 4"},
         {HEAD "7]}", "layers[0] is an integer, expected an object"},
-        {HEAD "{\"form\":0}]}", "layers[0].form is not a field of a plan"},
+        {HEAD "{\"form\":0}]}", "layers[0].form is not a known field"},
         {HEAD RUN(1, 4, 0, CUT) "]}", "layers[0].from is 1, expected 0"},
         {HEAD RUN(0, 5, 0, CUT) "]}", "layers[0].to is 5, expected 1 to 4"},
         {HEAD RUN(0, 0, 0, CUT) "]}", "layers[0].to is 0, expected 1 to 4"},
@@ -653,6 +666,7 @@ int main(void)
         cmocka_unit_test(rows_are_cut_with_neurons),
         cmocka_unit_test(cuts_are_exact_and_fair),
         cmocka_unit_test(tiny_and_huge_shares_work),
+        cmocka_unit_test(ranks_without_a_share_get_nothing),
         cmocka_unit_test(bad_shares_and_ranks_are_refused),
         cmocka_unit_test(formatted_plans_read_back),
         cmocka_unit_test(format_is_what_people_write),

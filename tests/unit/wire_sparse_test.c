@@ -58,7 +58,7 @@ static void active_sends_nothing_else(void **state)
     _Alignas(64) uint8_t message[1024];
     struct wire_active a;
     make_active(message, sizeof message, &a);
-    for (int i = 8 + 3 * 4 + 4 * 8; i < WIRE_HEADER; i++)
+    for (int i = 8 + 3 * 4 + 5 * 8; i < WIRE_HEADER; i++)
         assert_int_equal(message[i], 0);
     for (int i = FIRST_AT + 16; i < INDEX_AT; i++)
         assert_int_equal(message[i], 0);

@@ -236,7 +236,8 @@ static void partial_round_trip_and_refusals(void **state)
 {
     (void)state;
     _Alignas(64) uint8_t message[8192];
-    struct wire_partial p = {.id = 9, .part = PART_FFN, .layer = 2, .n_tokens = 2, .counts = {5, 6, 7, UINT64_MAX}}, d;
+    struct wire_partial p = {.id = 9, .part = PART_FFN, .layer = 2, .n_tokens = 2, .counts = {5, 6, 7, UINT64_MAX},
+                             .busy_ns = UINT64_MAX - 1}, d;
     wire_partial_place(&p, &limits, message);
     memset(message, 0x80, sizeof message);
     memcpy(p.width, (uint8_t[]){2, 3, 4, 5, 6, 8}, 6);
@@ -250,6 +251,7 @@ static void partial_round_trip_and_refusals(void **state)
     assert_int_equal(wire_partial_decode(message, n, &limits, &d), ST_OK);
     assert_true(d.id == 9 && d.part == PART_FFN && d.layer == 2 && d.n_tokens == 2);
     assert_counted(&d.counts, &p.counts);
+    assert_true(d.busy_ns == p.busy_ns);
     assert_ptr_equal(d.width, message + WIRE_HEADER);
     assert_ptr_equal(d.packed, message + WIRE_HEADER + 64);
     assert_size_is_exact(decode_partial, message, n);
@@ -286,14 +288,14 @@ static void logits_round_trip_and_refusals(void **state)
 {
     (void)state;
     _Alignas(64) uint8_t message[1024];
-    struct wire_logits l = {.id = 9, .n_tokens = 2, .n_rows = 5, .counts = {5, 6, 7, 8}}, d;
+    struct wire_logits l = {.id = 9, .n_tokens = 2, .n_rows = 5, .counts = {5, 6, 7, 8}, .busy_ns = 9}, d;
     size_t n = wire_logits_encode(&l, &limits, message, sizeof message);
     assert_int_equal(n, WIRE_HEADER + 2 * 5 * 4);
     assert_int_equal(wire_logits_encode(&l, &limits, message, n - 1), 0);
     for (int i = 0; i < 2 * 5; i++)
         l.values[i] = (float)i;
     assert_int_equal(wire_logits_decode(message, n, &limits, 5, &d), ST_OK);
-    assert_true(d.id == 9 && d.n_tokens == 2 && d.n_rows == 5);
+    assert_true(d.id == 9 && d.n_tokens == 2 && d.n_rows == 5 && d.busy_ns == 9);
     assert_counted(&d.counts, &l.counts);
     assert_ptr_equal(d.values, message + WIRE_HEADER);
     assert_size_is_exact(decode_logits, message, n);
@@ -334,6 +336,27 @@ static void result_round_trip_and_refusals(void **state)
     assert_int_equal(wire_result_encode(&r, &limits, message, sizeof message), wire_result_max(&limits));
     r.n_values = 1001;
     assert_int_equal(wire_result_encode(&r, &limits, message, sizeof message), 0);
+}
+
+static status decode_usage(uint8_t *in, size_t n)
+{
+    struct wire_usage u;
+    return wire_usage_decode(in, n, &u);
+}
+
+static void usage_round_trip_and_refusals(void **state)
+{
+    (void)state;
+    uint8_t message[WIRE_USAGE_SIZE];
+    struct wire_usage u = {UINT64_MAX, 2, 100, 30, 70}, d;
+    assert_int_equal(wire_usage_encode(&u, message, sizeof message - 1), 0);
+    assert_int_equal(wire_usage_encode(&u, message, sizeof message), WIRE_USAGE_SIZE);
+    assert_int_equal(wire_usage_decode(message, sizeof message, &d), ST_OK);
+    assert_memory_equal(&u, &d, sizeof u);
+    assert_size_is_exact(decode_usage, message, sizeof message);
+    assert_field_refused(decode_usage, message, sizeof message, 16, 99, "expected at most 99 together");
+    assert_field_refused(decode_usage, message, sizeof message, 36, 1, "expected at most 100"); /* no wrapping round */
+    assert_field_refused(decode_usage, message, sizeof message, 28, 1, "expected at most 100");
 }
 
 static void sampling_round_trip_and_refusals(void **state)
@@ -444,6 +467,7 @@ int main(void)
         cmocka_unit_test(partial_round_trip_and_refusals),
         cmocka_unit_test(result_round_trip_and_refusals),
         cmocka_unit_test(logits_round_trip_and_refusals),
+        cmocka_unit_test(usage_round_trip_and_refusals),
         cmocka_unit_test(sampling_round_trip_and_refusals),
         cmocka_unit_test(hello_round_trip_and_refusals),
         cmocka_unit_test(hello_of_another_version_names_itself),

@@ -1,0 +1,376 @@
+#include "cli/probe_ranks.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sysinfo.h>
+#include <unistd.h>
+#include "base/arena.h"
+#include "base/log.h"
+#include "cli/bandwidth.h"
+#include "cli/probe_ping.h"
+
+/* Everything that may link the ranks. Every rank opens each, in this order. */
+static const struct {
+    status (*open)(const struct transport_config *config, struct transport **out);
+} transports[] = {{transport_mpi_open}};
+
+enum { N_TRANSPORTS = sizeof transports / sizeof *transports, MOST_MESSAGE = 4 << 20 /* bytes */ };
+
+enum work { WORK_NONE, WORK_FACTS, WORK_MEMORY, WORK_SHARED_MEMORY, WORK_MEASURE, WORK_ECHO, WORK_STOP };
+
+/* What rank 0 tells a rank to do, and what comes back; both travel as they are. */
+struct task {
+    _Alignas(TRANSPORT_ALIGN) int32_t work;
+    int32_t peer, n_sizes;
+    int64_t sizes[PROBE_MAX_SIZES];
+};
+
+struct answer {
+    _Alignas(TRANSPORT_ALIGN) int32_t failed; /* a status */
+    struct probe_rank rank;
+    struct probe_link link;
+};
+
+/* One rank of the probe. */
+struct prober {
+    const struct probe_options *o;
+    struct ping ping;      /* ping.transport NULL: there is one rank */
+    struct arena arena;    /* ping.data, and where long messages land */
+    struct probe_rank own; /* as far as it is known */
+    char name[16];         /* of the transport */
+};
+
+/* ---- what every rank does ---- */
+
+static void find_facts(const struct probe_options *o, struct probe_rank *r)
+{
+    struct sysinfo s;
+    *r = (struct probe_rank){.cores = o->cores, .threads = o->threads, .n_curve = probe_curve_points(o->threads)};
+    if (gethostname(r->host, sizeof r->host - 1) != 0 || !r->host[0])
+        strcpy(r->host, "unknown");
+    for (char *c = r->host; *c; c++)
+        if (*c <= 0x20 || *c == 0x7f || *c == '"' || *c == '\\')
+            *c = '?';
+    r->memory_bytes = sysinfo(&s) == 0 ? (uint64_t)s.totalram * s.mem_unit : 1;
+}
+
+static status measure_memory(struct probe_rank *r)
+{
+    status st = ST_OK;
+    for (int i = 0; i < r->n_curve && !st; i++)
+        st = bandwidth_read_peak(probe_curve_threads(r->threads, i), &r->curve[i]);
+    r->shared_gb_per_s = r->curve[r->n_curve - 1];
+    return st;
+}
+
+static status take_sizes(struct prober *p, const struct task *t)
+{
+    bool good = t->n_sizes >= 1 && t->n_sizes <= PROBE_MAX_SIZES;
+    for (int i = 0; i < t->n_sizes && good; i++)
+        good = t->sizes[i] >= 1 && t->sizes[i] <= MOST_MESSAGE;
+    if (!good || t->peer < 0 || t->peer >= p->ping.transport->n_ranks) {
+        log_error("rank %d: told to measure %d sizes with rank %d, which cannot be", p->ping.transport->rank, t->n_sizes,
+                  t->peer);
+        return ST_FORMAT;
+    }
+    p->ping.n_sizes = t->n_sizes;
+    memcpy(p->ping.sizes, t->sizes, sizeof p->ping.sizes);
+    return ST_OK;
+}
+
+/* Failure of the transport is returned; that of a measurement is an answer. */
+static status work(struct prober *p, const struct task *t, struct answer *a)
+{
+    status st = ST_OK;
+    *a = (struct answer){0};
+    switch (t->work) {
+    case WORK_FACTS:
+        find_facts(p->o, &p->own);
+        break;
+    case WORK_MEMORY:
+        a->failed = measure_memory(&p->own);
+        break;
+    case WORK_SHARED_MEMORY:
+        a->failed = bandwidth_read_peak(p->own.threads, &p->own.shared_gb_per_s);
+        break;
+    case WORK_MEASURE:
+        st = take_sizes(p, t);
+        st = st ? st : ping_measure(&p->ping, t->peer, &a->link);
+        break;
+    case WORK_ECHO:
+        st = take_sizes(p, t);
+        st = st ? st : ping_echo(&p->ping, t->peer);
+        break;
+    default:
+        log_error("rank %d: told to do %d, which it does not know", p->ping.transport->rank, t->work);
+        st = ST_FORMAT;
+    }
+    a->rank = p->own;
+    return st;
+}
+
+/* A rank other than 0, until rank 0 says stop. */
+static status serve(struct prober *p)
+{
+    struct transport *t = p->ping.transport;
+    for (;;) {
+        struct arrival a;
+        struct answer answer;
+        struct task task;
+        status st = ping_await(t, 1u << PROBE_TASK, true, &a);
+        if (st)
+            return st;
+        if (a.from != 0 || a.size != sizeof task) {
+            log_error("rank %d: a task of %zu bytes from rank %d, expected %zu from rank 0: install the same version of "
+                      "hearth everywhere", t->rank, a.size, a.from, sizeof task);
+            return ST_FORMAT;
+        }
+        memcpy(&task, a.data, sizeof task);
+        st = transport_release(t, &a);
+        if (st || task.work == WORK_STOP)
+            return st;
+        st = work(p, &task, &answer);
+        if (!st)
+            st = ping_send(t, 0, PROBE_ANSWER, &answer, sizeof answer);
+        if (st)
+            return st;
+    }
+}
+
+/* ---- what rank 0 has done ---- */
+
+struct leader {
+    struct prober *p;
+    struct progress *progress;
+    uint64_t done, total;           /* steps */
+    struct task tasks[PLAN_MAX_RANKS];
+    struct answer answers[PLAN_MAX_RANKS];
+};
+
+static int n_ranks_of(const struct leader *l)
+{
+    return l->p->ping.transport ? l->p->ping.transport->n_ranks : 1;
+}
+
+static status take_answer(struct leader *l, bool *awaited)
+{
+    struct transport *t = l->p->ping.transport;
+    struct answer *into;
+    struct arrival a;
+    status st = ping_await(t, 1u << PROBE_ANSWER, true, &a);
+    if (st)
+        return st;
+    if (a.size != sizeof *into || !awaited[a.from]) {
+        log_error("rank %d: an answer of %zu bytes, expected %zu: install the same version of hearth everywhere", a.from,
+                  a.size, sizeof *into);
+        return ST_FORMAT;
+    }
+    awaited[a.from] = false;
+    into = &l->answers[a.from];
+    memcpy(into, a.data, sizeof *into);
+    into->rank.host[sizeof into->rank.host - 1] = '\0';
+    return transport_release(t, &a);
+}
+
+/* Has every rank do its task, all at once, and waits for their answers. Tasks are none afterwards. */
+static status run_tasks(struct leader *l)
+{
+    const int n = n_ranks_of(l);
+    bool awaited[PLAN_MAX_RANKS] = {false};
+    int n_awaited = 0;
+    status st = ST_OK;
+    for (int r = 1; r < n && !st; r++) {
+        if (l->tasks[r].work == WORK_NONE)
+            continue;
+        st = ping_send(l->p->ping.transport, r, PROBE_TASK, &l->tasks[r], sizeof l->tasks[r]);
+        awaited[r] = true;
+        n_awaited++;
+    }
+    if (!st && l->tasks[0].work != WORK_NONE)
+        st = work(l->p, &l->tasks[0], &l->answers[0]);
+    for (; n_awaited > 0 && !st; n_awaited--)
+        st = take_answer(l, awaited);
+    for (int r = 0; r < n && !st; r++) {
+        if (l->tasks[r].work != WORK_NONE && l->answers[r].failed) {
+            log_error("rank %d could not measure its memory: %s", r, status_name((status)l->answers[r].failed));
+            st = ST_NOMEM;
+        }
+    }
+    memset(l->tasks, 0, sizeof l->tasks);
+    if (!st)
+        progress_update(l->progress, "probe", ++l->done, l->total);
+    return st;
+}
+
+/* The how-manieth rank of its host this one is; *alone: there is no other. */
+static int local_index(const struct leader *l, int rank, bool *alone)
+{
+    int index = 0;
+    *alone = true;
+    for (int r = 0; r < n_ranks_of(l); r++) {
+        const bool same = r != rank && strcmp(l->answers[r].rank.host, l->answers[rank].rank.host) == 0;
+        *alone &= !same;
+        index += same && r < rank;
+    }
+    return index;
+}
+
+/* Facts, then memory: one rank of each host at a time, then all ranks together where a host has several. */
+static status learn_ranks(struct leader *l)
+{
+    const int n = n_ranks_of(l);
+    bool alone, any = false;
+    int rounds = 0;
+    for (int r = 0; r < n; r++)
+        l->tasks[r].work = WORK_FACTS;
+    status st = run_tasks(l);
+    for (int r = 0; r < n && !st; r++) {
+        const int index = local_index(l, r, &alone);
+        rounds = index >= rounds ? index + 1 : rounds;
+        any |= !alone;
+    }
+    l->total += (uint64_t)(rounds + any);
+    for (int i = 0; i < rounds && !st; i++) {
+        for (int r = 0; r < n; r++)
+            l->tasks[r].work = local_index(l, r, &alone) == i ? WORK_MEMORY : WORK_NONE;
+        st = run_tasks(l);
+    }
+    for (int r = 0; r < n && any && !st; r++) {
+        local_index(l, r, &alone);
+        l->tasks[r].work = alone ? WORK_NONE : WORK_SHARED_MEMORY;
+    }
+    return st || !any ? st : run_tasks(l);
+}
+
+static status learn_links(struct leader *l, struct probe_transport *out)
+{
+    const int n = n_ranks_of(l);
+    struct task task = {.n_sizes = l->p->o->n_sizes};
+    status st = ST_OK;
+    memcpy(task.sizes, l->p->o->sizes, sizeof task.sizes);
+    memcpy(out->name, l->p->name, sizeof out->name);
+    for (int i = 0; i < n * n && !st; i++) {
+        const int from = i / n, to = i % n;
+        if (from == to)
+            continue;
+        l->tasks[from] = l->tasks[to] = task;
+        l->tasks[from].work = WORK_MEASURE;
+        l->tasks[from].peer = to;
+        l->tasks[to].work = WORK_ECHO;
+        l->tasks[to].peer = from;
+        st = run_tasks(l);
+        out->links[i] = l->answers[from].link;
+    }
+    return st;
+}
+
+static status send_stop(struct transport *t)
+{
+    const struct task stop = {.work = WORK_STOP};
+    status st = ST_OK;
+    for (int r = 1; t && r < t->n_ranks && !st; r++)
+        st = ping_send(t, r, PROBE_TASK, &stop, sizeof stop);
+    return st;
+}
+
+/* ---- both ---- */
+
+/* This rank's endpoint, with the memory that its messages need. */
+static status open_prober(struct prober *p, int which)
+{
+    struct transport *t;
+    status st = transports[which].open(&probe_channels, &t);
+    if (st)
+        return st;
+    p->ping.transport = t;
+    snprintf(p->name, sizeof p->name, "%s", t->ops->name);
+    if (t->n_ranks > PLAN_MAX_RANKS) {
+        if (t->rank == 0)
+            log_error("mpirun started %d ranks: at most %d", t->n_ranks, PLAN_MAX_RANKS);
+        return ST_USAGE;
+    }
+    st = arena_map(&p->arena, 2 * (size_t)MOST_MESSAGE);
+    if (st)
+        return st;
+    p->ping.data = arena_alloc(&p->arena, MOST_MESSAGE);
+    void *landing = arena_alloc(&p->arena, MOST_MESSAGE); /* of one sender at a time */
+    st = transport_connect(t);
+    if (!st)
+        st = transport_register(t, p->arena.base, p->arena.size);
+    for (int r = 0; r < t->n_ranks && !st; r++)
+        st = transport_lend(t, r, probe_channels.channel[PROBE_PING], landing, MOST_MESSAGE);
+    return st;
+}
+
+static void close_prober(struct prober *p)
+{
+    transport_close(p->ping.transport);
+    arena_unmap(&p->arena);
+    p->ping.transport = NULL;
+}
+
+/* Rank 0 with one transport: the first one tells about ranks too. */
+static status lead(struct prober *p, struct progress *progress, int which, struct probe **out)
+{
+    struct leader *l = aligned_alloc(TRANSPORT_ALIGN, sizeof *l); /* its tasks are messages */
+    const int n = p->ping.transport ? p->ping.transport->n_ranks : 1;
+    status st = ST_OK;
+    if (!l) {
+        log_error("no memory to lead %d ranks", n);
+        return ST_NOMEM;
+    }
+    *l = (struct leader){.p = p, .progress = progress, .total = (uint64_t)(n * (n - 1) + (which == 0))};
+    if (which == 0) {
+        st = learn_ranks(l);
+        if (!st)
+            st = probe_create(n, n > 1 ? N_TRANSPORTS : 0, out);
+        for (int r = 0; r < n && !st; r++)
+            (*out)->ranks[r] = l->answers[r].rank;
+    }
+    if (!st && n > 1)
+        st = learn_links(l, &(*out)->transports[which]);
+    free(l);
+    return st;
+}
+
+/* One transport, from start to stop. */
+static status probe_over(struct prober *p, int which, bool go_on, struct progress *progress, struct probe **probe)
+{
+    status st = open_prober(p, which);
+    if (!st && p->ping.transport->rank > 0) {
+        st = serve(p);
+    } else if (!st) {
+        st = go_on ? lead(p, progress, which, probe) : ST_OK;
+        if (st != ST_PEER) {
+            status told = send_stop(p->ping.transport);
+            st = st ? st : told;
+        }
+    }
+    if (st && st != ST_PEER && p->ping.transport && p->ping.transport->rank > 0)
+        transport_abandon(p->ping.transport, "it cannot go on");
+    close_prober(p);
+    return st;
+}
+
+status probe_ranks(const struct probe_options *o, bool go_on, struct progress *progress, struct probe **out)
+{
+    struct prober p = {.o = o};
+    struct probe *probe = NULL;
+    status st = ST_OK;
+    arena_dry(&p.arena);
+    if (!transport_mpi_launched())
+        st = go_on ? lead(&p, progress, 0, &probe) : ST_OK;
+    for (int i = 0; transport_mpi_launched() && i < N_TRANSPORTS && !st; i++)
+        st = probe_over(&p, i, go_on, progress, &probe);
+    if (st) {
+        probe_free(probe);
+        return st;
+    }
+    if (probe) {
+        probe->n_sizes = o->n_sizes;
+        memcpy(probe->sizes, o->sizes, sizeof probe->sizes);
+    }
+    *out = probe;
+    return ST_OK;
+}

@@ -1,0 +1,144 @@
+/* Which plan to make: the candidates and their costs. */
+#include <string.h>
+
+#include "placement/cost.h"
+
+struct chooser {
+    const struct probe *p;
+    const struct cost_model *m;
+    const struct plan_model *shape;
+    struct choice *out;
+};
+
+/* Shares of the ranks in use: what they read together, per second. */
+static void shares_of(const struct probe *p, const bool *used, double *shares)
+{
+    cost_bandwidths(p, used, shares);
+    for (int r = 0; r < p->n_ranks; r++)
+        shares[r] = used[r] ? shares[r] : 0;
+}
+
+status candidate_plan(const struct candidate *c, const struct plan_model *shape, int n_ranks, struct plan **out)
+{
+    struct plan *p;
+    status st = plan_make(shape, c->split, n_ranks, c->shares, &p);
+    if (st != ST_OK)
+        return st;
+    for (int l = 0; l < p->model.n_layers && !c->heads_cut; l++)
+        p->layers[l].heads_cut = false;
+    if (c->residual_all && (st = plan_set_residual(p, true)) != ST_OK) {
+        plan_free(p);
+        return st;
+    }
+    *out = p;
+    return ST_OK;
+}
+
+static bool better(const struct cost *a, const struct cost *b)
+{
+    return a->fits != b->fits ? a->fits : cost_ms(a) < cost_ms(b);
+}
+
+/* The best way to split so: heads cut or not, residual stream at home or on all. */
+static status estimate(const struct chooser *c, enum plan_split split, const double *shares, struct candidate *out)
+{
+    const int n = c->p->n_ranks;
+    struct candidate try = {.split = split}, best = {0};
+    bool found = false;
+    memcpy(try.shares, shares, (size_t)n * sizeof *shares);
+    for (int r = 0; r < n; r++)
+        try.n_used += shares[r] > 0;
+    const bool several = try.n_used > 1 && split != SPLIT_STAGES;
+    const bool may_share = several && split == SPLIT_SHARDS && c->m->residual != 0;
+    const bool may_home = !may_share || c->m->residual != 1;
+    for (int way = 0; way < 4; way++) {
+        struct plan *plan;
+        try.heads_cut = way & 1;
+        try.residual_all = way >> 1;
+        if ((try.heads_cut && !several) || !(try.residual_all ? may_share : may_home))
+            continue;
+        status st = candidate_plan(&try, c->shape, n, &plan);
+        if (st != ST_OK)
+            return st;
+        try.cost = cost_of_plan(c->p, c->m, plan);
+        plan_free(plan);
+        if (!found || better(&try.cost, &best.cost))
+            best = try;
+        found = true;
+    }
+    *out = best;
+    return ST_OK;
+}
+
+static status add(struct chooser *c, enum plan_split split, const double *shares)
+{
+    struct choice *o = c->out;
+    status st = estimate(c, split, shares, &o->candidates[o->n]);
+    if (st == ST_OK)
+        o->n++;
+    return st;
+}
+
+/* The rank not yet in use that makes shards fastest; the lower one among equals. */
+static status next_rank(const struct chooser *c, const bool *used, int *rank)
+{
+    struct candidate best = {0};
+    *rank = -1;
+    for (int r = 1; r < c->p->n_ranks; r++) {
+        bool with[PLAN_MAX_RANKS];
+        double shares[PLAN_MAX_RANKS];
+        struct candidate found;
+        if (used[r])
+            continue;
+        memcpy(with, used, sizeof with);
+        with[r] = true;
+        shares_of(c->p, with, shares);
+        status st = estimate(c, SPLIT_SHARDS, shares, &found);
+        if (st != ST_OK)
+            return st;
+        if (*rank < 0 || cost_ms(&found.cost) < cost_ms(&best.cost)) {
+            best = found;
+            *rank = r;
+        }
+    }
+    return ST_OK;
+}
+
+/* Shards over 1, 2, ... ranks. */
+static status add_shards(struct chooser *c)
+{
+    bool used[PLAN_MAX_RANKS] = {[0] = true};
+    double shares[PLAN_MAX_RANKS];
+    for (int rank = 0; rank >= 0;) {
+        used[rank] = true;
+        shares_of(c->p, used, shares);
+        status st = add(c, SPLIT_SHARDS, shares);
+        if (st == ST_OK)
+            st = next_rank(c, used, &rank);
+        if (st != ST_OK)
+            return st;
+    }
+    return ST_OK;
+}
+
+status cost_choose(const struct probe *p, const struct cost_model *m, const struct plan_model *shape,
+                   const double *shares, struct choice *out)
+{
+    struct chooser c = {p, m, shape, out};
+    bool all[PLAN_MAX_RANKS];
+    double own[PLAN_MAX_RANKS];
+    out->n = out->best = 0;
+    for (int r = 0; r < p->n_ranks; r++)
+        all[r] = true;
+    shares_of(p, all, own);
+    const double *given = shares ? shares : own;
+    status st = shares ? add(&c, SPLIT_SHARDS, shares) : add_shards(&c);
+    if (st == ST_OK && p->n_ranks > 1)
+        st = add(&c, SPLIT_STAGES, given);
+    if (st == ST_OK && p->n_ranks > 1)
+        st = add(&c, SPLIT_BOTH, given);
+    for (int i = 1; i < out->n; i++)
+        if (better(&out->candidates[i].cost, &out->candidates[out->best].cost))
+            out->best = i;
+    return st;
+}

@@ -1,0 +1,79 @@
+/* What a token costs under a plan, from a probe of the machines and the shapes of a model: a small model of decoding one
+ * stream of text, good enough to tell which of several plans is faster and never meant as a forecast of tokens per
+ * second (kernels do not always read as fast as memory goes, and attention over a long context is left out).
+ *
+ * A rank reads its bytes at its measured bandwidth. An exchange of one block starts with x on its way to W owners; the
+ * home rank computes its own part meanwhile, and goes on when the slowest sum is there:
+ *
+ *     time = max(own bytes / own bandwidth, wire + max over owners of bytes / bandwidth)
+ *     wire = the slowest owner's x and sum as measured, and (W - 1) times both vectors' bytes / bandwidth of the link
+ *
+ * which is RTT + 2 W S / B: one network card sends and receives for all owners. Where all ranks have the residual stream
+ * nothing is asked; when all have computed, the sums travel at once:
+ *
+ *     time = max over ranks of bytes / bandwidth + wire
+ *     wire = the slowest sum as measured, and (W - 1) times a sum's bytes / bandwidth of the link
+ *
+ * Hidden states travel once from stage to stage. Ranks of one host that compute together share its memory: their bandwidth is then what they had when all of
+ * them read. */
+#ifndef HEARTH_PLACEMENT_COST_H
+#define HEARTH_PLACEMENT_COST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/status.h"
+#include "model/model.h"
+#include "placement/plan.h"
+#include "placement/probe.h"
+
+struct cost {
+    double compute_ms, wire_ms; /* of a token, on its way through all ranks; the sum is its time */
+    bool fits;                  /* the weights fit into the memory of every host */
+};
+
+/* What is being run. */
+struct cost_model {
+    const struct model *model;
+    double ffn_share;    /* of the FFN's bytes that a token reads: 1 if dense */
+    uint64_t ram_budget; /* bytes that each rank may use, 0: what its host has */
+    int residual;        /* where choices may have the residual stream: 0 home, 1 all, -1 either */
+};
+
+/* The plan, as the probe's ranks would run it: both are of as many ranks. */
+struct cost cost_of_plan(const struct probe *p, const struct cost_model *m, const struct plan *plan);
+
+/* A plan that could be made, and what it costs. */
+struct candidate {
+    enum plan_split split;
+    bool heads_cut, residual_all;
+    int n_used;                    /* ranks that hold a part */
+    double shares[PLAN_MAX_RANKS]; /* 0: left out */
+    struct cost cost;
+};
+
+enum { COST_MAX_CANDIDATES = PLAN_MAX_RANKS + 2 };
+
+struct choice {
+    int n, best; /* best: index, the cheapest of those that fit, or of all if none does */
+    struct candidate candidates[COST_MAX_CANDIDATES];
+};
+
+/* Estimates what is worth considering: shards over rank 0 alone, over rank 0 and the rank that then makes it fastest, and
+ * so on up to all; stages and both over all. Of each it takes what is faster, heads cut or not, and the residual stream at
+ * home or on all ranks. Shares are the ranks' bandwidths. `shares` (NULL: none) are the user's: then they stand, and only
+ * the splits over all ranks are compared. Errors of plan_make. */
+status cost_choose(const struct probe *p, const struct cost_model *m, const struct plan_model *shape,
+                   const double *shares, struct choice *out);
+
+/* The candidate's plan for n_ranks. Errors of plan_make. */
+status candidate_plan(const struct candidate *c, const struct plan_model *shape, int n_ranks, struct plan **out);
+
+double cost_ms(const struct cost *c); /* of a token */
+
+/* Bytes of x and of a partial sum of one token, as they travel. */
+int64_t cost_x_bytes(const struct model *m);
+int64_t cost_sum_bytes(const struct model *m);
+/* GB/s that each rank reads when the ranks in `used` compute together. */
+void cost_bandwidths(const struct probe *p, const bool *used, double *gb_per_s /* [n_ranks] */);
+
+#endif

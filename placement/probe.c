@@ -1,0 +1,95 @@
+/* A probe's memory, and what is asked of it. */
+#include "placement/probe.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+
+status probe_create(int n_ranks, int n_transports, struct probe **out)
+{
+    struct probe *p = calloc(1, sizeof *p);
+    if (!p)
+        goto err;
+    p->n_ranks = n_ranks;
+    p->n_transports = n_transports;
+    p->ranks = calloc((size_t)n_ranks, sizeof *p->ranks);
+    if (!p->ranks)
+        goto err;
+    for (int t = 0; t < n_transports; t++) {
+        p->transports[t].links = calloc((size_t)n_ranks * (size_t)n_ranks, sizeof *p->transports[t].links);
+        if (!p->transports[t].links)
+            goto err;
+    }
+    *out = p;
+    return ST_OK;
+err:
+    log_error("no memory for a probe of %d ranks", n_ranks);
+    probe_free(p);
+    return ST_NOMEM;
+}
+
+void probe_free(struct probe *p)
+{
+    if (!p)
+        return;
+    for (int t = 0; t < p->n_transports; t++)
+        free(p->transports[t].links);
+    free(p->ranks);
+    free(p);
+}
+
+int probe_curve_points(int threads)
+{
+    int n = 1;
+    while (1 << (n - 1) < threads)
+        n++;
+    return n;
+}
+
+int probe_curve_threads(int threads, int i)
+{
+    return 1 << i < threads ? 1 << i : threads;
+}
+
+status probe_check(const struct probe *p, const char *where, int n_ranks)
+{
+    if (p->n_ranks == n_ranks)
+        return ST_OK;
+    log_error("%s: measured with %d ranks, but there are %d: run `hearth probe` as the model will run", where,
+              p->n_ranks, n_ranks);
+    return ST_MISMATCH;
+}
+
+int probe_fastest(const struct probe *p)
+{
+    int best = -1;
+    double best_us = INFINITY;
+    for (int t = 0; t < p->n_transports; t++) {
+        double slowest = 0;
+        for (int i = 0; i < p->n_ranks * p->n_ranks; i++)
+            slowest = fmax(slowest, p->transports[t].links[i].us[0]);
+        if (slowest < best_us) {
+            best = t;
+            best_us = slowest;
+        }
+    }
+    return best;
+}
+
+double probe_message_us(const struct probe *p, int transport, int from, int to, int64_t bytes)
+{
+    const struct probe_link *link = &p->transports[transport].links[from * p->n_ranks + to];
+    const int last = p->n_sizes - 1;
+    int i = 0;
+    if (from == to)
+        return 0;
+    if (bytes <= p->sizes[0])
+        return link->us[0];
+    if (bytes >= p->sizes[last])
+        return link->us[last] + (double)(bytes - p->sizes[last]) / (link->gb_per_s * 1e3);
+    while (bytes > p->sizes[i + 1])
+        i++;
+    double part = (double)(bytes - p->sizes[i]) / (double)(p->sizes[i + 1] - p->sizes[i]);
+    return link->us[i] + part * (link->us[i + 1] - link->us[i]);
+}

@@ -1,0 +1,70 @@
+/* What `hearth probe` has measured: how fast each rank reads its memory, and how fast messages travel between every two
+ * ranks. Planning reads it. Pure data, as a plan is. */
+#ifndef HEARTH_PLACEMENT_PROBE_H
+#define HEARTH_PLACEMENT_PROBE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include "base/status.h"
+#include "placement/plan.h"
+
+enum { PROBE_MAX_SIZES = 8, PROBE_MAX_TRANSPORTS = 4, PROBE_MAX_CORES = 1024,
+       PROBE_MAX_CURVE = 11 };
+
+struct probe_rank {
+    char host[64];
+    int cores, threads;        /* physical cores it may use; threads that it was measured with, as runs have them */
+    uint64_t memory_bytes;     /* of its host */
+    double curve[PROBE_MAX_CURVE]; /* memory bandwidth, GB/s (10^9 bytes), with 1, 2, 4, ... and all of its threads, */
+    int n_curve;               /* while all else on the host is quiet; probe_curve_points(threads) */
+    double shared_gb_per_s;    /* the same with all its threads while every rank of its host reads too */
+};
+
+/* From one rank to another. */
+struct probe_link {
+    double us[PROBE_MAX_SIZES]; /* microseconds until a message of each size is there */
+    double gb_per_s;            /* of many large messages one after the other */
+};
+
+struct probe_transport {
+    char name[16];
+    struct probe_link *links;  /* [n_ranks, n_ranks]: from, to; those of a rank to itself are zero */
+};
+
+struct probe {
+    int n_ranks;
+    struct probe_rank *ranks;  /* [n_ranks] */
+    int n_sizes;
+    int64_t sizes[PROBE_MAX_SIZES]; /* bytes of a message, ascending */
+    int n_transports;          /* 0 where there is one rank */
+    struct probe_transport transports[PROBE_MAX_TRANSPORTS];
+};
+
+/* An empty one of n_ranks ranks with room for n_transports transports' links; the caller fills it in. ST_NOMEM
+ * (logged). */
+status probe_create(int n_ranks, int n_transports, struct probe **out);
+void probe_free(struct probe *p); /* NULL is fine */
+
+/* How many thread counts bandwidth is measured with, 1, 2, 4, ... and `threads`; the i-th of them. */
+int probe_curve_points(int threads);
+int probe_curve_threads(int threads, int i);
+
+/* Reads a probe from JSON text (n bytes, not NUL-terminated) and checks it completely: every rank, and every link of two
+ * ranks once, each number positive and within reason. `where` names the text in error lines. ST_FORMAT, ST_NOMEM;
+ * probe_load also ST_IO. Bytes are hostile: no input crashes. The format: docs/plans.md. */
+status probe_parse(const char *text, size_t n, const char *where, struct probe **out);
+status probe_load(const char *path, struct probe **out);
+
+/* The probe as JSON text, NUL-terminated, malloc'ed (caller frees); NULL if out of memory. probe_parse reads it back. */
+char *probe_format(const struct probe *p);
+
+/* Whether the probe is of so many ranks. ST_MISMATCH (logged) if not. */
+status probe_check(const struct probe *p, const char *where, int n_ranks);
+
+/* The transport whose small messages are fastest over the slowest link, which is what runs choose; -1: none. */
+int probe_fastest(const struct probe *p);
+
+/* Microseconds of a message of `bytes`, between the sizes measured in proportion, beyond them at the link's bandwidth. */
+double probe_message_us(const struct probe *p, int transport, int from, int to, int64_t bytes);
+
+#endif

@@ -1,0 +1,346 @@
+/* Probes: the round trip through JSON, every way a text can be wrong, memory that runs out; and what plans cost by them:
+ * figures by hand, and that a slow network is never chosen. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "placement/cost.h"
+#include "placement/probe.h"
+#include "tests/unit/alloc_fail.h"
+
+#define RANK "{\"host\":\"a\",\"cores\":2,\"threads\":1,\"memory_bytes\":8,\"gb_per_s\":[36.5],\"shared_gb_per_s\":20}"
+#define RANK_B "{\"host\":\"b\",\"cores\":2,\"threads\":1,\"memory_bytes\":8,\"gb_per_s\":[10],\"shared_gb_per_s\":10}"
+#define LINK(from, to) "{\"from\":" #from ",\"to\":" #to ",\"us\":[1.5,40],\"gb_per_s\":1.25}"
+#define LINKS LINK(0, 1) "," LINK(1, 0)
+#define HEAD "{\"hearth_probe\":1,\"sizes\":[1024,49152],"
+#define GOOD HEAD "\"ranks\":[" RANK "," RANK_B "],\"transports\":[{\"name\":\"mpi\",\"links\":[" LINKS "]}]}"
+
+static struct probe *parse(const char *text)
+{
+    struct probe *p = NULL;
+    assert_int_equal(probe_parse(text, strlen(text), "text", &p), ST_OK);
+    return p;
+}
+
+static void a_probe_reads_back_the_same(void **state)
+{
+    (void)state;
+    struct probe *p = parse(GOOD);
+    assert_int_equal(p->n_ranks, 2);
+    assert_string_equal(p->ranks[1].host, "b");
+    assert_true(p->ranks[0].curve[0] == 36.5 && p->ranks[0].shared_gb_per_s == 20);
+    assert_int_equal(p->n_transports, 1);
+    assert_true(p->transports[0].links[1].us[1] == 40 && p->transports[0].links[2].gb_per_s == 1.25);
+    char *text = probe_format(p);
+    assert_non_null(text);
+    struct probe *again = parse(text);
+    char *twice = probe_format(again);
+    assert_string_equal(text, twice);
+    free(text);
+    free(twice);
+    probe_free(p);
+    probe_free(again);
+    p = parse(HEAD "\"ranks\":[" RANK "],\"transports\":[]}"); /* one rank has no links */
+    assert_int_equal(probe_fastest(p), -1);
+    probe_free(p);
+}
+
+static void assert_refused(const char *text, const char *says)
+{
+    struct log_catcher catcher = {0};
+    struct probe *p = NULL;
+    log_catch(&catcher);
+    status st = probe_parse(text, strlen(text), "text", &p);
+    log_catch(NULL);
+    if (st != ST_FORMAT || !strstr(catcher.first_error, says))
+        print_error("expected a refusal that says '%s', got %s: '%s'\n", says, status_name(st), catcher.first_error);
+    assert_int_equal(st, ST_FORMAT);
+    assert_non_null(strstr(catcher.first_error, says));
+    assert_null(p);
+}
+
+static void wrong_texts_are_refused(void **state)
+{
+    (void)state;
+    static const char *const wrong[][2] = {
+        {"", "line"},
+        {"[]", "a probe is an object"},
+        {"{\"hearth_probe\":2}", "hearth_probe is 2, expected 1"},
+        {"{\"hearth_plan\":1}", "hearth_probe is missing"},
+        {"{\"hearth_probe\":1,\"speed\":3}", "speed is not a known field"},
+        {HEAD "\"ranks\":[]}", "ranks is an array of 0"},
+        {HEAD "\"ranks\":[" RANK "]}", "transports is missing"},
+        {HEAD "\"ranks\":[" RANK "," RANK "],\"transports\":[]}", "transports is an array of 0"},
+        {"{\"hearth_probe\":1,\"ranks\":[" RANK "],\"transports\":[]}", "sizes is missing"},
+        {"{\"hearth_probe\":1,\"sizes\":[],\"ranks\":[" RANK "],\"transports\":[]}", "sizes is an array of 0"},
+        {"{\"hearth_probe\":1,\"sizes\":[5,5],\"ranks\":[" RANK "],\"transports\":[]}", "sizes[1] is 5, expected 6"},
+        {"{\"hearth_probe\":1,\"sizes\":[-5],\"ranks\":[" RANK "],\"transports\":[]}", "sizes[0] is -5"},
+        {HEAD "\"ranks\":[3],\"transports\":[]}", "ranks[0] is an integer"},
+        {HEAD "\"ranks\":[{\"host\":\"a b\"}],\"transports\":[]}", "ranks[0].host is no name"},
+        {HEAD "\"ranks\":[{\"host\":\"a\",\"cores\":-2}],\"transports\":[]}", "ranks[0].cores is -2"},
+        {HEAD "\"ranks\":[{\"host\":\"a\",\"cores\":2,\"threads\":6,\"memory_bytes\":8,\"gb_per_s\":[1],"
+              "\"shared_gb_per_s\":1}],\"transports\":[]}", "ranks[0].gb_per_s is an array of 1, expected an array of 4"},
+        {HEAD "\"ranks\":[{\"host\":\"a\",\"cores\":2,\"threads\":1,\"memory_bytes\":8,\"gb_per_s\":[-1],"
+              "\"shared_gb_per_s\":1}],\"transports\":[]}", "ranks[0].gb_per_s[0] is -1, expected more than 0"},
+        {HEAD "\"ranks\":[{\"host\":\"a\",\"cores\":2,\"threads\":1,\"memory_bytes\":8,\"gb_per_s\":[1],"
+              "\"shared_gb_per_s\":1e300}],\"transports\":[]}", "ranks[0].shared_gb_per_s is 1e+300"},
+        {HEAD "\"ranks\":[" RANK "," RANK "],\"transports\":[{\"name\":\"mpi\",\"links\":[" LINK(0, 1) "]}]}",
+         "transports[0].links is an array of 1, expected an array of 2"},
+        {HEAD "\"ranks\":[" RANK "," RANK "],\"transports\":[{\"name\":\"mpi\",\"links\":[" LINK(0, 1) "," LINK(0, 1)
+              "]}]}", "transports[0].links[1].from and to are 0 and 1, expected every two ranks once"},
+        {HEAD "\"ranks\":[" RANK "," RANK "],\"transports\":[{\"name\":\"mpi\",\"links\":[" LINK(0, 1) "," LINK(1, 1)
+              "]}]}", "from and to are 1 and 1"},
+        {HEAD "\"ranks\":[" RANK "," RANK "],\"transports\":[{\"name\":\"mpi\",\"links\":[" LINK(0, 1) "," LINK(2, 0)
+              "]}]}", "links[1].from is 2"},
+        {HEAD "\"ranks\":[" RANK "," RANK "],\"transports\":[{\"name\":\"mpi\",\"links\":[" LINK(0, 1)
+              ",{\"from\":1,\"to\":0,\"us\":[1,0],\"gb_per_s\":1}]}]}", "links[1].us[1] is 0, expected more than 0"},
+        {HEAD "\"ranks\":[" RANK "," RANK "],\"transports\":[{\"name\":\"\",\"links\":[]}]}", "transports[0].name"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        assert_refused(wrong[i][0], wrong[i][1]);
+}
+
+static void cut_off_texts_are_refused(void **state)
+{
+    (void)state;
+    char *copy;
+    for (size_t n = 0; n + 1 < strlen(GOOD); n++) {
+        struct log_catcher quiet = {0};
+        struct probe *p;
+        copy = malloc(n ? n : 1); /* of exactly its size, for the address sanitizer */
+        memcpy(copy, GOOD, n);
+        log_catch(&quiet);
+        assert_int_equal(probe_parse(copy, n, "text", &p), ST_FORMAT);
+        log_catch(NULL);
+        free(copy);
+    }
+}
+
+static void another_rank_count_is_a_mismatch(void **state)
+{
+    (void)state;
+    struct log_catcher catcher = {0};
+    struct probe *p = parse(GOOD);
+    assert_int_equal(probe_check(p, "text", 2), ST_OK);
+    log_catch(&catcher);
+    assert_int_equal(probe_check(p, "text", 3), ST_MISMATCH);
+    log_catch(NULL);
+    assert_non_null(strstr(catcher.first_error, "measured with 2 ranks, but there are 3"));
+    probe_free(p);
+}
+
+static void times_between_the_sizes_are_in_proportion(void **state)
+{
+    (void)state;
+    struct probe *p = parse(GOOD);
+    assert_true(probe_message_us(p, 0, 0, 1, 1) == 1.5);
+    assert_true(probe_message_us(p, 0, 0, 1, 1024) == 1.5);
+    assert_true(fabs(probe_message_us(p, 0, 1, 0, (1024 + 49152) / 2) - 20.75) < 1e-9);
+    assert_true(fabs(probe_message_us(p, 0, 0, 1, 49152 + 12500) - 50) < 1e-9); /* 12500 B at 1.25 GB/s: 10 us */
+    assert_true(probe_message_us(p, 0, 1, 1, 4096) == 0);
+    probe_free(p);
+}
+
+/* ---- costs ---- */
+
+enum { LAYERS = 4, D = 1024, FF = 4096, VOCAB = 8192 };
+
+/* f32 weights that nobody reads: q, k, v, o of d x d; gate, up, down of d_ff x d. */
+struct shapes {
+    struct model model;
+    struct layer_weights layers[LAYERS];
+    struct plan_model plan_model;
+};
+
+static void make_shapes(struct shapes *s)
+{
+    static const uint8_t somewhere;
+    const struct matrix square = {DT_F32, D, D, &somewhere, "square"}, wide = {DT_F32, FF, D, &somewhere, "wide"};
+    *s = (struct shapes){0};
+    s->model.hp = (struct hparams){.n_layers = LAYERS, .d_model = D, .d_ff = FF, .has_gate = true, .n_vocab = VOCAB,
+                                   .n_kv_heads = 8, .n_heads = 8, .head_dim = D / 8};
+    s->model.layers = s->layers;
+    s->model.output = (struct matrix){DT_F32, VOCAB, D, &somewhere, "output"};
+    for (int l = 0; l < LAYERS; l++)
+        s->layers[l] = (struct layer_weights){.q = square, .k = square, .v = square, .o = square, .gate = wide,
+                                              .up = wide, .down = {DT_F32, D, FF, &somewhere, "down"}};
+    s->plan_model = (struct plan_model){.architecture = "llama", .n_layers = LAYERS, .d_ff = FF, .n_vocab = VOCAB,
+                                        .neuron_unit = 128};
+}
+
+/* Ranks of `gb_per_s` on hosts of their own, links of `us` whatever the size. */
+static struct probe *make_probe(int n, const double *gb_per_s, double us)
+{
+    struct probe *p;
+    assert_int_equal(probe_create(n, n > 1, &p), ST_OK);
+    p->n_sizes = 1;
+    p->sizes[0] = 1 << 20;
+    for (int r = 0; r < n; r++) {
+        struct probe_rank *rank = &p->ranks[r];
+        snprintf(rank->host, sizeof rank->host, "host%d", r);
+        rank->cores = rank->threads = rank->n_curve = 1;
+        rank->memory_bytes = UINT64_C(1) << 40;
+        rank->curve[0] = rank->shared_gb_per_s = gb_per_s[r];
+    }
+    for (int i = 0; i < n * n && n > 1; i++)
+        if (i / n != i % n)
+            p->transports[0].links[i] = (struct probe_link){.us = {us}, .gb_per_s = 1e6};
+    return p;
+}
+
+static struct cost cost_of(const struct probe *p, const struct cost_model *m, const struct plan_model *shape,
+                           enum plan_split split)
+{
+    struct plan *plan;
+    assert_int_equal(plan_make(shape, split, p->n_ranks, NULL, &plan), ST_OK);
+    struct cost c = cost_of_plan(p, m, plan);
+    plan_free(plan);
+    return c;
+}
+
+static void assert_near(double found, double expected)
+{
+    if (fabs(found - expected) > 1e-3 * expected)
+        print_error("%g, expected %g\n", found, expected);
+    assert_true(fabs(found - expected) <= 1e-3 * expected);
+}
+
+static void costs_are_bytes_over_bandwidth(void **state)
+{
+    (void)state;
+    struct shapes s;
+    make_shapes(&s);
+    const struct cost_model m = {.model = &s.model, .ffn_share = 1, .residual = -1};
+    const double attention = LAYERS * 4.0 * D * D * 4, ffn = LAYERS * 3.0 * D * FF * 4, output = 4.0 * VOCAB * D;
+    struct probe *one = make_probe(1, (const double[]){10}, 0);
+    struct cost c = cost_of(one, &m, &s.plan_model, SPLIT_SHARDS);
+    assert_near(c.compute_ms, (attention + ffn + output) / 10e6);
+    assert_true(c.wire_ms == 0 && c.fits);
+    one->ranks[0].memory_bytes = 1 << 20;
+    assert_false(cost_of(one, &m, &s.plan_model, SPLIT_SHARDS).fits);
+
+    struct probe *two = make_probe(2, (const double[]){10, 10}, 30);
+    c = cost_of(two, &m, &s.plan_model, SPLIT_SHARDS);
+    assert_near(c.compute_ms, (attention + (ffn + output) / 2) / 10e6);
+    assert_near(c.wire_ms, (LAYERS + 1) * 2 * 30e-3); /* one exchange a layer and one for the output */
+    c = cost_of(two, &m, &s.plan_model, SPLIT_STAGES);
+    assert_near(c.compute_ms, (attention + ffn + output) / 10e6);
+    assert_near(c.wire_ms, 2 * 30e-3); /* to the second stage, and the token back */
+    probe_free(one);
+    probe_free(two);
+}
+
+static struct choice choose(const struct probe *p, const struct shapes *s, const double *shares)
+{
+    const struct cost_model m = {.model = &s->model, .ffn_share = 1, .residual = -1};
+    struct choice c;
+    assert_int_equal(cost_choose(p, &m, &s->plan_model, shares, &c), ST_OK);
+    for (int i = 0; i < c.n; i++)
+        assert_true(cost_ms(&c.candidates[c.best].cost) <= cost_ms(&c.candidates[i].cost) ||
+                    !c.candidates[i].cost.fits);
+    return c;
+}
+
+static void slow_links_leave_ranks_out(void **state)
+{
+    (void)state;
+    struct shapes s;
+    make_shapes(&s);
+    struct probe *p = make_probe(3, (const double[]){20, 10, 30}, 5);
+    struct choice c = choose(p, &s, NULL);
+    assert_int_equal(c.n, 5); /* 1, 2, 3 ranks of shards; stages; both */
+    const struct candidate *best = &c.candidates[c.best];
+    assert_int_equal(best->split, SPLIT_SHARDS);
+    assert_int_equal(best->n_used, 3);
+    assert_true(best->shares[0] == 20 && best->shares[1] == 10 && best->shares[2] == 30); /* the bandwidths */
+    assert_true(c.candidates[1].shares[1] == 0 && c.candidates[1].shares[2] == 30);        /* the faster one first */
+    probe_free(p);
+
+    p = make_probe(3, (const double[]){20, 10, 30}, 100000); /* 0.1 s a message: one rank alone is fastest */
+    c = choose(p, &s, NULL);
+    assert_int_equal(c.candidates[c.best].n_used, 1);
+    assert_true(c.candidates[c.best].shares[0] > 0);
+    c = choose(p, &s, (const double[]){1, 1, 1}); /* shares given: all ranks, and stages talk least */
+    assert_int_equal(c.n, 3);
+    assert_int_equal(c.candidates[c.best].split, SPLIT_STAGES);
+
+    for (int r = 0; r < 3; r++) /* too large for one, or for two: only all together hold it */
+        p->ranks[r].memory_bytes = 150 << 20;
+    c = choose(p, &s, NULL);
+    assert_int_equal(c.candidates[c.best].n_used, 3);
+    assert_true(c.candidates[c.best].cost.fits);
+    probe_free(p);
+}
+
+static void one_slow_rank_is_left_out(void **state)
+{
+    (void)state;
+    struct shapes s;
+    make_shapes(&s);
+    struct probe *p = make_probe(4, (const double[]){10, 10, 10, 10}, 5);
+    for (int r = 0; r < 4; r++) /* rank 2 is behind a slow cable */
+        if (r != 2)
+            p->transports[0].links[4 * r + 2].us[0] = p->transports[0].links[8 + r].us[0] = 50000;
+    struct choice c = choose(p, &s, NULL);
+    assert_int_equal(c.candidates[c.best].n_used, 3);
+    assert_true(c.candidates[c.best].shares[2] == 0);
+    probe_free(p);
+}
+
+static void ranks_of_a_host_share_its_memory(void **state)
+{
+    (void)state;
+    struct probe *p = make_probe(3, (const double[]){40, 40, 10}, 5);
+    double gb_per_s[3];
+    snprintf(p->ranks[1].host, sizeof p->ranks[1].host, "%s", p->ranks[0].host);
+    p->ranks[0].shared_gb_per_s = p->ranks[1].shared_gb_per_s = 22;
+    cost_bandwidths(p, (const bool[]){true, false, true}, gb_per_s);
+    assert_true(gb_per_s[0] == 40 && gb_per_s[2] == 10);
+    cost_bandwidths(p, (const bool[]){true, true, true}, gb_per_s);
+    assert_true(gb_per_s[0] == 22 && gb_per_s[1] == 22 && gb_per_s[2] == 10);
+    probe_free(p);
+}
+
+static void memory_that_runs_out_is_st_nomem(void **state)
+{
+    (void)state;
+    for (int nth = 0;; nth++) {
+        struct log_catcher quiet = {0};
+        struct probe *p = NULL;
+        log_catch(&quiet);
+        alloc_fail_at(nth);
+        status st = probe_parse(GOOD, strlen(GOOD), "text", &p);
+        bool failed = alloc_failed();
+        log_catch(NULL);
+        if (!failed) {
+            assert_int_equal(st, ST_OK);
+            probe_free(p);
+            return;
+        }
+        assert_int_equal(st, ST_NOMEM);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_probe_reads_back_the_same),
+        cmocka_unit_test(wrong_texts_are_refused),
+        cmocka_unit_test(cut_off_texts_are_refused),
+        cmocka_unit_test(another_rank_count_is_a_mismatch),
+        cmocka_unit_test(times_between_the_sizes_are_in_proportion),
+        cmocka_unit_test(costs_are_bytes_over_bandwidth),
+        cmocka_unit_test(slow_links_leave_ranks_out),
+        cmocka_unit_test(one_slow_rank_is_left_out),
+        cmocka_unit_test(ranks_of_a_host_share_its_memory),
+        cmocka_unit_test(memory_that_runs_out_is_st_nomem),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
