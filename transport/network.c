@@ -90,7 +90,8 @@ static status open_mpi(const struct transport_config *c, const struct network_op
     return st;
 }
 
-status transport_network_open(const struct transport_config *c, const struct network_options *o, struct transport **out)
+status transport_network_open(const struct transport_config *c, const struct network_options *o,
+                              struct transport **out)
 {
     struct outcome verbs = {0};
     int rank, n_ranks;

@@ -28,6 +28,7 @@ bool network_kind_of(const char *name, enum network_kind *out);
 /* This process's endpoint; every rank calls it with the same options. Verbs is connected when it returns (connecting
  * again does no harm), mpi is not. Rank 0 says in one line which it is (and, where some rank has an RDMA device, why it
  * is MPI), or what is wrong: verbs is demanded and cannot be (ST_UNSUPPORTED), an option makes no sense (ST_USAGE). */
-status transport_network_open(const struct transport_config *c, const struct network_options *o, struct transport **out);
+status transport_network_open(const struct transport_config *c, const struct network_options *o,
+                              struct transport **out);
 
 #endif

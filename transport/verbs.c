@@ -214,6 +214,7 @@ static void verbs_close(struct transport *t)
     verbs_cancel_sends(v);
     verbs_port_close(v);
     free(v->peers);
+    free(v->addresses);
     free(v);
 }
 
@@ -235,10 +236,16 @@ status transport_verbs_open(const struct transport_config *c, const struct verbs
                             const struct verbs_gather *g, struct transport **out)
 {
     struct verbs_transport *v = calloc(1, sizeof *v);
-    if (v)
+    if (v) {
         v->peers = calloc((size_t)n_ranks, sizeof *v->peers);
-    if (!v || !v->peers) {
+        v->addresses = verbs_new_addresses(n_ranks);
+    }
+    if (!v || !v->peers || !v->addresses) {
         log_error("verbs transport: no memory for %d ranks", n_ranks);
+        if (v) {
+            free(v->peers);
+            free(v->addresses);
+        }
         free(v);
         return ST_NOMEM;
     }

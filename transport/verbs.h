@@ -15,8 +15,8 @@ struct verbs_calls;
 
 struct verbs_options {
     const char *device; /* "mlx5_0", or "mlx5_0:2" for its port 2; NULL: the first that can be used */
-    const char *gid;    /* "3": that one of the port's table; "ipv4", "ipv6", "local" (fe80::): the first of them, RoCE v2
-                         * before v1; NULL: the first of any, in this order. RoCE only, unless it is a number */
+    const char *gid;    /* "3": that one of the port's table; "ipv4", "ipv6", "local" (fe80::): the first of them; NULL:
+                         * the first of any, in this order. RoCE v2 before v1 */
     int mtu;            /* bytes of a packet, 256 to 4096; 0: what the port has */
     int service_level;  /* 0 to 15 */
     const struct verbs_calls *calls; /* NULL: libibverbs */

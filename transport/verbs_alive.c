@@ -1,10 +1,10 @@
 /* How a rank notices that a peer is gone, and how it goes itself.
  *
- * Whoever is sent something is noticed by the card: it repeats a packet RETRIES times (verbs_connect.c) and then reports
- * the connection as broken, within half a second. To a peer that is sent nothing goes a heartbeat, a write of nothing,
- * five times a second while this rank looks at its messages: the peer's card acknowledges it without the peer's help, so
- * a rank may compute for as long as it likes. Cards whose time-outs are longer than they were asked for are overruled by
- * our own clock. */
+ * Where something is sent, the card notices: it repeats a packet RETRIES times (verbs_connect.c) and then reports the
+ * connection as broken, within half a second. Where nothing is, a heartbeat goes, a write of nothing, five times a
+ * second while this rank looks at its messages: the peer's card acknowledges it without the peer's help, so a rank may
+ * compute for as long as it likes. Cards whose time-outs are longer than they were asked for are overruled by our own
+ * clock. */
 #include <stdio.h>
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* Rings, connections, and how ranks find each other: each makes its side of all connections, tells the others its
- * addresses, connects, and hears whether everybody could. So either all ranks are connected or none is, and each can say
- * which rank could not and why. */
+ * addresses, connects, and hears whether everybody could. So either all ranks are connected or none is, and each can
+ * say which rank could not and why. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -248,16 +248,15 @@ static status connect_sides(struct verbs_transport *v, const uint8_t *all, size_
     return st;
 }
 
+static size_t address_bytes(int n_ranks) { return sizeof(struct address) + (size_t)n_ranks * sizeof(struct way); }
+
+uint8_t *verbs_new_addresses(int n_ranks) { return calloc((size_t)n_ranks + 1, address_bytes(n_ranks)); }
+
 status verbs_connect(struct verbs_transport *v)
 {
-    const size_t n = (size_t)v->base.n_ranks, stride = sizeof(struct address) + n * sizeof(struct way);
-    uint8_t *own = calloc(n + 1, stride);
-    status st = own ? make_sides(v) : ST_NOMEM, met;
-    if (!own) { /* the others notice that one of them is missing: there is nothing to tell them with */
-        verbs_error(v, "verbs transport: no memory for the addresses of %d ranks", v->base.n_ranks);
-        return st;
-    }
-    uint8_t *all = own + stride;
+    const size_t stride = address_bytes(v->base.n_ranks);
+    uint8_t *own = v->addresses, *all = own + stride;
+    status st = make_sides(v), met;
     for (int round = 0; round < 2; round++) {
         describe(v, st, (struct address *)own, (struct way *)(own + sizeof(struct address)));
         met = v->gather.gather(v->gather.arg, own, stride, all);
@@ -268,7 +267,6 @@ status verbs_connect(struct verbs_transport *v)
         if (round == 0 && !st)
             st = connect_sides(v, all, stride);
     }
-    free(own);
     v->connected = !st;
     v->beat_s = v->calls->clock_s();
     return st;

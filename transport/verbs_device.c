@@ -118,7 +118,8 @@ static void describe(struct verbs_port *p)
         snprintf(p->about, sizeof p->about, "%s port %d, RoCE %s, %s, MTU %d", p->name, p->number,
                  p->gid_type == IBV_GID_TYPE_ROCE_V2 ? "v2" : "v1", address, p->mtu);
     else
-        snprintf(p->about, sizeof p->about, "%s port %d, InfiniBand, LID %u, MTU %d", p->name, p->number, p->lid, p->mtu);
+        snprintf(p->about, sizeof p->about, "%s port %d, InfiniBand, LID %u, MTU %d", p->name, p->number, p->lid,
+                 p->mtu);
 }
 
 /* Whether this port of p->context will do; fills in p, or says in `why` what it lacks. */
@@ -131,8 +132,8 @@ static bool port_will_do(struct verbs_transport *v, struct verbs_port *p, char *
         return false;
     }
     if (attr.state != IBV_PORT_ACTIVE) {
-        snprintf(why, size, "RDMA device %s: port %d is not active: is its network interface up, its cable in?", p->name,
-                 p->number);
+        snprintf(why, size, "RDMA device %s: port %d is not active: is its network interface up, its cable in?",
+                 p->name, p->number);
         return false;
     }
     p->ethernet = attr.link_layer == IBV_LINK_LAYER_ETHERNET;
@@ -151,7 +152,8 @@ static bool port_will_do(struct verbs_transport *v, struct verbs_port *p, char *
 }
 
 /* Tries one device; its context stays open if a port of it will do. */
-static bool device_will_do(struct verbs_transport *v, struct ibv_device *device, int wanted_port, char *why, size_t size)
+static bool device_will_do(struct verbs_transport *v, struct ibv_device *device, int wanted_port, char *why,
+                           size_t size)
 {
     struct verbs_port p = {0};
     struct ibv_device_attr attr = {0};

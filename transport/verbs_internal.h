@@ -17,15 +17,16 @@ enum {
     BOUNCES = 8,                  /* slots for messages from memory that is not registered */
     MAX_REGIONS = 16,
     MAX_INLINE = 512,             /* asked for; a device may give less */
-    /* Work requests that may be under way on one connection. Sends: a write into every slot, credits for every channel, a
-     * heartbeat, two last words. Receives: a write into every slot, and credits, each message of which frees at least
+    /* Work requests that may be under way on one connection. Sends: a write into every slot, credits for every channel,
+     * a heartbeat, two last words. Receives: a write into every slot, and credits, each message of which frees at least
      * one: so a receiver that is not looking is still never found without a receive. */
     SENDS = RING_SLOTS + TRANSPORT_CHANNELS + 3,
     RECEIVE_BATCH = 8,            /* receives posted together */
     RECEIVES = 2 * RING_SLOTS + 2 + RECEIVE_BATCH
 };
 
-_Static_assert(TRANSPORT_SLOTS == 4 && TRANSPORT_CHANNELS <= 8 && TRANSPORT_KINDS == 32, "they share an immediate value");
+_Static_assert(TRANSPORT_SLOTS == 4 && TRANSPORT_CHANNELS <= 8 && TRANSPORT_KINDS == 32,
+               "they share an immediate value");
 _Static_assert(RING_SLOTS <= 32, "slots are bits of a word");
 
 /* What an immediate value says. */
@@ -116,6 +117,7 @@ struct verbs_transport {
     struct ibv_pd *pd;
     struct ibv_comp_channel *channel;
     struct ibv_cq *cq;
+    uint8_t *addresses;        /* our own and, behind it, those of all ranks */
     uint8_t *memory;           /* of all rings, and the bounces behind them */
     uint8_t *bounces;          /* [BOUNCES, TRANSPORT_SLOT], and NOTICE_BYTES of our own last word */
     struct ibv_mr *bounces_mr;
@@ -155,7 +157,9 @@ static inline bool peer_is_there(const struct peer *p) { return p->qp && !p->lef
 status verbs_port_open(struct verbs_transport *v);
 void verbs_port_close(struct verbs_transport *v);
 
-/* verbs_connect.c: rings, connections. */
+/* verbs_connect.c: rings, connections. What connecting needs is there before: who cannot tell the others that it failed
+ * would leave them waiting. */
+uint8_t *verbs_new_addresses(int n_ranks);
 status verbs_connect(struct verbs_transport *v);
 void verbs_disconnect(struct verbs_transport *v); /* frees all that connect made; fine after half of it */
 void verbs_break(struct verbs_transport *v);      /* no connection moves another byte */

@@ -165,7 +165,8 @@ status verbs_post_beat(struct verbs_transport *v, struct peer *p)
 /* Whether a peer may come to wait for credits of a channel: it knows of no vacant slot, or half of them are news. */
 static bool waits_for_credits(const struct peer *p, int channel)
 {
-    const unsigned freed = p->freed >> channel * TRANSPORT_SLOTS & 15, filled = p->filled >> channel * TRANSPORT_SLOTS & 15;
+    const unsigned freed = p->freed >> channel * TRANSPORT_SLOTS & 15;
+    const unsigned filled = p->filled >> channel * TRANSPORT_SLOTS & 15;
     return freed && ((freed | filled) == 15 || __builtin_popcount(freed) >= TRANSPORT_SLOTS / 2);
 }
 

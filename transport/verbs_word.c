@@ -1,5 +1,6 @@
 /* The immediate value that comes with every message, 32 bits:
- *   0-3  slots given back   4-6  their channel   7-11 kind   12-13 slot   14 more   15 control   16-31 sequence number */
+ *   0-3  slots given back   4-6  their channel   7-11 kind   12-13 slot   14 more   15 control
+ *   16-31 sequence number */
 #include <arpa/inet.h>
 
 #include "transport/verbs_internal.h"

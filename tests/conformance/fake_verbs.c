@@ -15,7 +15,12 @@ struct fake_network fake_net = {.lock = PTHREAD_MUTEX_INITIALIZER};
 static _Thread_local int own_rank;
 static struct ibv_device devices[FAKE_DEVICES]; /* only their addresses are used */
 
-#define LOCKED(...) do { pthread_mutex_lock(&fake_net.lock); __VA_ARGS__; pthread_mutex_unlock(&fake_net.lock); } while (0)
+#define LOCKED(...)                              \
+    do {                                         \
+        pthread_mutex_lock(&fake_net.lock);      \
+        __VA_ARGS__;                             \
+        pthread_mutex_unlock(&fake_net.lock);    \
+    } while (0)
 
 bool fake_refuses(void)
 {
@@ -381,7 +386,8 @@ void fake_no_device(int rank) { fake_net.lacks_device[rank] = true; }
 
 void fake_port(int device, enum ibv_port_state state, bool ethernet, enum ibv_mtu mtu)
 {
-    fake_net.ports[device] = (struct ibv_port_attr){.state = state, .max_mtu = IBV_MTU_4096, .active_mtu = mtu, .lid = 17,
+    fake_net.ports[device] = (struct ibv_port_attr){
+        .state = state, .max_mtu = IBV_MTU_4096, .active_mtu = mtu, .lid = 17,
         .link_layer = ethernet ? IBV_LINK_LAYER_ETHERNET : IBV_LINK_LAYER_INFINIBAND};
 }
 

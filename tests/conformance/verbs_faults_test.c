@@ -1,5 +1,5 @@
-/* The verbs transport over a fake network when things go wrong: every fault of a card, of a link and of a peer ends in a
- * status and one line that names the peer, and nothing is left behind; so does the failure of each call in turn. */
+/* The verbs transport over a fake network when things go wrong: every fault of a card, of a link and of a peer ends in
+ * a status and one line that names the peer, and nothing is left behind; so does the failure of each call in turn. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -134,9 +134,11 @@ static void tamper_address(void)
 
 static const struct fault faults[] = {
     {"receiver not ready", receiver_not_ready, {NULL, "rank 2: it takes no messages (", NULL}, false},
-    {"retry exceeded", retry_exceeded, {NULL, "rank 2: it does not answer: it ended, or the link is down (", NULL}, false},
+    {"retry exceeded", retry_exceeded,
+     {NULL, "rank 2: it does not answer: it ended, or the link is down (", NULL}, false},
     {"flush", flushed, {NULL, "rank 2: the connection was closed (", NULL}, false},
-    {"local protection", local_error, {NULL, "rank 2: a message to it does not lie in registered memory (", NULL}, false},
+    {"local protection", local_error,
+     {NULL, "rank 2: a message to it does not lie in registered memory (", NULL}, false},
     {"fatal", fatal, {NULL, "rank 2: the connection failed (", NULL}, false},
     {"wrong key", tamper_key, {NULL, "rank 2: it refuses what is written to it (", NULL}, false},
     {"wrong address", tamper_address, {NULL, "rank 2: it refuses what is written to it (", NULL}, false},
@@ -267,7 +269,8 @@ static void leave(struct verbs_rank *r)
     static struct send sends[FAKE_RANKS][FAKE_RANKS][EACH];
     for (int to = 0; to < r->n_ranks; to++)
         for (int i = 0; i < EACH; i++)
-            CHECK(&r->check, transport_post(r->t, to, 2, memory[r->rank], i % 2 ? SIZE : 8, &sends[r->rank][to][i]) == ST_OK);
+            CHECK(&r->check, transport_post(r->t, to, 2, memory[r->rank], i % 2 ? SIZE : 8,
+                                            &sends[r->rank][to][i]) == ST_OK);
     transport_close(r->t);
     r->t = NULL;
     for (int to = 0; to < r->n_ranks; to++)
@@ -394,8 +397,9 @@ static void work(struct verbs_rank *r)
     CHECK(&r->check, st == ST_OK || st == ST_PEER);
 }
 
-/* The n-th call fails, for all n: either the ranks fail, with a line, or (a buffer that cannot be registered, fewer bytes
- * inline, an event that is not asked for) work all the same; never do they hang, leak or deliver something else. */
+/* The n-th call fails, for all n: either the ranks fail, with a line, or (a buffer that cannot be registered, fewer
+ * bytes inline, an event that is not asked for) work all the same; never do they hang, leak or deliver something
+ * else. */
 static void each_call_may_fail(void **state)
 {
     (void)state;

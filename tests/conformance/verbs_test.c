@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "tests/conformance/verbs_ranks.h"
+#include "tests/unit/alloc_fail.h"
 
 enum { MAX_RANKS = 4 };
 
@@ -111,6 +112,8 @@ static void exchange(struct verbs_rank *r)
     struct send s;
     CHECK(&r->check, transport_register(r->t, memory[r->rank], 8192) == ST_OK);
     for (int i = 0; i < EXCHANGES && !r->check.failures; i++) {
+        if (r->rank == 0 && i == 10)
+            alloc_fail_at(0);
         if (r->rank == 1)
             await(r, 1u << 1, &a);
         if (r->rank == 1)
@@ -121,6 +124,8 @@ static void exchange(struct verbs_rank *r)
         if (r->rank == 0)
             CHECK(&r->check, transport_release(r->t, &a) == ST_OK);
         finish(r, &s);
+        if (r->rank == 0 && i == EXCHANGES - 10)
+            CHECK(&r->check, !alloc_failed()); /* nor was there an allocation */
     }
 }
 
