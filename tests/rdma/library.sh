@@ -50,3 +50,47 @@ pingpong() {
     [ $status -eq 0 ] || fail "the client ended with $status: $(cat /tmp/client)"
     wait $server || fail "the server ended with $?: $(cat /tmp/server)"
 }
+
+# GUESTS RANKS MODE...: starts ranks of the verbs transport, by turns in this guest and the other; leaves the process ids
+# in $ranks and what rank r printed in $meeting.r.
+meetings=0
+start_verbs() {
+    guests=$1 n=$2
+    shift 2
+    meetings=$((meetings + 1))
+    meeting=$work/verbs.$meetings ranks=
+    mkdir "$meeting"
+    for r in $(seq 0 $((n - 1))); do
+        where=
+        [ "$guests" -eq 1 ] || [ $((r % 2)) -eq 0 ] || where="$work/agent.sh guest2"
+        $where timeout -s KILL 100 "$build/transport_verbs" "$meeting" "$r" "$n" "$@" >"$meeting.$r" 2>&1 &
+        ranks="$ranks $!"
+    done
+}
+
+# Every rank must have ended well: it says itself what that is.
+end_verbs() {
+    r=0
+    for rank in $ranks; do
+        wait "$rank" || fail "rank $r ended with $? (137: it hangs): $(cat "$meeting.$r")"
+        r=$((r + 1))
+    done
+}
+
+# Peers whose processor stands still for half a second count as gone, and an emulated one does where this machine is busy
+# otherwise: who fails for that alone is asked again, twice at most.
+verbs() {
+    for last in no no yes; do
+        start_verbs "$@"
+        well=yes
+        for rank in $ranks; do
+            wait "$rank" || well=no
+        done
+        [ $well = no ] || return 0
+        if [ $last = yes ] || ! grep -q "error: rank .* not answer" "$meeting".*; then
+            fail "$(cat "$meeting".*)"
+            return 0
+        fi
+        echo "($case: $(grep -h "error: rank" "$meeting".* | head -n 1); once more)"
+    done
+}

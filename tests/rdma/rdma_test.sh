@@ -25,8 +25,8 @@ sh "$here/kernel.sh" "$kernel" || missing "the guest's kernel cannot be had"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 case $part in
-one) sh "$here/guests.sh" -n 1 -t 150 "$kernel" "$work" sh "$here/one_guest.sh" "$build" "$vectors" "$@" ;;
-two) sh "$here/guests.sh" -n 2 -t 200 "$kernel" "$work" sh "$here/two_guests.sh" "$build" "$vectors" "$@" ;;
+one) sh "$here/guests.sh" -n 1 -t 200 "$kernel" "$work" sh "$here/one_guest.sh" "$build" "$vectors" "$@" ;;
+two) sh "$here/guests.sh" -n 2 -t 290 "$kernel" "$work" sh "$here/two_guests.sh" "$build" "$vectors" "$@" ;;
 *) echo "there is no part '$part'" && exit 2 ;;
 esac
 status=$?
