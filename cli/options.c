@@ -109,6 +109,52 @@ status options_shares(const char *text, double *shares, int max, int *n)
     return ST_OK;
 }
 
+/* ---- --transport and how RDMA is used ---- */
+
+static const struct argp_option network_options[] = {
+    {"transport", KEY_TRANSPORT, "NAME", 0,
+     "under mpirun: verbs (RDMA: InfiniBand, RoCE), mpi, or auto: verbs if every rank can, else mpi (default)", 3},
+    {"rdma-device", KEY_RDMA_DEVICE, "NAME[:PORT]", 0, "RDMA device, e.g. mlx5_0 (default: the first that can be used)",
+     3},
+    {"rdma-gid", KEY_RDMA_GID, "GID", 0,
+     "RoCE: index of the GID, or its kind: ipv4, ipv6, local (default: the first of these; RoCE v2 before v1)", 3},
+    {"rdma-mtu", KEY_RDMA_MTU, "BYTES", 0, "RDMA packets, 256 to 4096 (default: what the port has)", 3},
+    {"rdma-sl", KEY_RDMA_SL, "LEVEL", 0, "RDMA service level, 0 to 15 (default 0)", 3},
+    {0},
+};
+
+static error_t parse_network(int key, char *arg, struct argp_state *state)
+{
+    struct network_options *o = state->input;
+    int64_t v = 0;
+    error_t e = 0;
+    switch (key) {
+    case KEY_TRANSPORT:
+        if (!network_kind_of(arg, &o->kind))
+            return option_wrong(state, "--transport takes auto, mpi or verbs, not '%s'", arg);
+        break;
+    case KEY_RDMA_DEVICE:
+        o->verbs.device = arg;
+        break;
+    case KEY_RDMA_GID:
+        o->verbs.gid = arg;
+        break;
+    case KEY_RDMA_MTU:
+        e = option_int(state, "--rdma-mtu", arg, 256, 4096, &v);
+        o->verbs.mtu = (int)v;
+        break;
+    case KEY_RDMA_SL:
+        e = option_int(state, "--rdma-sl", arg, 0, 15, &v);
+        o->verbs.service_level = (int)v;
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+    return e;
+}
+
+const struct argp argp_network = {.options = network_options, .parser = parse_network};
+
 /* ---- -m and what else makes a cluster ---- */
 
 static const struct argp_option cluster_options[] = {
@@ -129,14 +175,6 @@ static const struct argp_option cluster_options[] = {
     {"neurons", KEY_NEURONS, "FILE", 0, "neuron file (default: MODEL.neurons.gguf beside the model, if it is there)", 2},
     {NULL, 0, NULL, 0, "Ranks:", 3},
     {"ranks", KEY_RANKS, "N", 0, "without mpirun: run N ranks in this process", 3},
-    {"transport", KEY_TRANSPORT, "NAME", 0,
-     "under mpirun: verbs (RDMA: InfiniBand, RoCE), mpi, or auto: verbs if every rank can, else mpi (default)", 3},
-    {"rdma-device", KEY_RDMA_DEVICE, "NAME[:PORT]", 0, "RDMA device, e.g. mlx5_0 (default: the first that can be used)",
-     3},
-    {"rdma-gid", KEY_RDMA_GID, "GID", 0,
-     "RoCE: index of the GID, or its kind: ipv4, ipv6, local (default: the first of these; RoCE v2 before v1)", 3},
-    {"rdma-mtu", KEY_RDMA_MTU, "BYTES", 0, "RDMA packets, 256 to 4096 (default: what the port has)", 3},
-    {"rdma-sl", KEY_RDMA_SL, "LEVEL", 0, "RDMA service level, 0 to 15 (default 0)", 3},
     {"split", KEY_SPLIT, "HOW", 0,
      "stages: whole layers on each rank; shards: every layer's heads and neurons over all ranks; both; hot: both, "
      "with the neurons that fire often on their layer's stage (default: shards)", 3},
@@ -185,6 +223,9 @@ static error_t parse_cluster(int key, char *arg, struct argp_state *state)
     int64_t v = 0;
     error_t e = 0;
     switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &o->network;
+        break;
     case 'm':
         o->model = arg;
         break;
@@ -222,24 +263,6 @@ static error_t parse_cluster(int key, char *arg, struct argp_state *state)
     case KEY_RANKS:
         e = option_int(state, "--ranks", arg, 1, PLAN_MAX_RANKS, &v);
         o->ranks = (int)v;
-        break;
-    case KEY_TRANSPORT:
-        if (!network_kind_of(arg, &o->network.kind))
-            return option_wrong(state, "--transport takes auto, mpi or verbs, not '%s'", arg);
-        break;
-    case KEY_RDMA_DEVICE:
-        o->network.verbs.device = arg;
-        break;
-    case KEY_RDMA_GID:
-        o->network.verbs.gid = arg;
-        break;
-    case KEY_RDMA_MTU:
-        e = option_int(state, "--rdma-mtu", arg, 256, 4096, &v);
-        o->network.verbs.mtu = (int)v;
-        break;
-    case KEY_RDMA_SL:
-        e = option_int(state, "--rdma-sl", arg, 0, 15, &v);
-        o->network.verbs.service_level = (int)v;
         break;
     case KEY_SPLIT:
         e = parse_split(state, arg, &o->split);
@@ -279,7 +302,9 @@ static error_t parse_cluster(int key, char *arg, struct argp_state *state)
     return e;
 }
 
-const struct argp argp_cluster = {.options = cluster_options, .parser = parse_cluster};
+static const struct argp_child cluster_children[] = {{&argp_network, 0, NULL, 3}, {0}};
+const struct argp argp_cluster = {
+    .options = cluster_options, .parser = parse_cluster, .children = cluster_children};
 
 /* ---- -c ---- */
 

@@ -16,6 +16,7 @@
 #include "model/sampler.h"
 
 extern const struct argp argp_cluster;  /* -m -t -b --plan ...; input: struct cluster_options */
+extern const struct argp argp_network;  /* --transport --rdma-device ...; input: struct network_options */
 extern const struct argp argp_context;  /* -c; the same input. A command whose default is its own has a -c of its own */
 extern const struct argp argp_sampling; /* -s --temp ...; input: struct sampler_params */
 extern const struct argp argp_text;     /* -p -f; input: struct text_option */

@@ -169,7 +169,13 @@ static status consult_probe(const struct cluster_options *o, const struct cost_m
 status plan_of_options(const struct cluster_options *o, const struct model *m, const struct neurons *neurons,
                        int n_ranks, struct plan **out, struct plan_reasons *reasons)
 {
-    const struct cost_model cm = {m, ffn_share(o, m, neurons), o->ram_budget, o->residual};
+    const struct cost_model cm = {
+        .model = m,
+        .ffn_share = ffn_share(o, m, neurons),
+        .ram_budget = o->ram_budget,
+        .transport = o->network.kind == NETWORK_AUTO ? NULL : network_kind_name(o->network.kind),
+        .residual = o->residual,
+    };
     struct plan_model model;
     struct probe *probe = NULL;
     struct plan *p = NULL;

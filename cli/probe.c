@@ -15,6 +15,7 @@ struct probing {
     enum table_format format;
     bool quiet;
     int64_t n_batch, threads;
+    struct network_options network;
 };
 
 static const struct argp_option options[] = {
@@ -32,6 +33,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &p->format;
+        state->child_inputs[1] = &p->network;
         return 0;
     case 'm':
         p->model = arg;
@@ -178,7 +180,7 @@ static int cores_here(void)
 
 status command_probe(const struct launch *launch, int argc, char **argv)
 {
-    static const struct argp_child children[] = {{&argp_output, 0, NULL, 0}, {0}};
+    static const struct argp_child children[] = {{&argp_output, 0, NULL, 0}, {&argp_network, 0, "Network:", 4}, {0}};
     static const struct argp argp = {
         .options = options, .parser = parse, .children = children,
         .doc = "Measure how long messages take between every two ranks and how fast every host reads its memory, and "
@@ -192,6 +194,7 @@ status command_probe(const struct launch *launch, int argc, char **argv)
     if (st != ST_OK)
         return st;
     progress_init(&progress, p.quiet || launch->rank > 0);
+    o.network = p.network;
     o.threads = (int)p.threads;
     o.cores = cores_here();
     topology_settle(launch, 1, &o.threads);

@@ -10,12 +10,7 @@
 #include "cli/bandwidth.h"
 #include "cli/probe_ping.h"
 
-/* Everything that may link the ranks. Every rank opens each, in this order. */
-static const struct {
-    status (*open)(const struct transport_config *config, struct transport **out);
-} transports[] = {{transport_mpi_open}};
-
-enum { N_TRANSPORTS = sizeof transports / sizeof *transports, MOST_MESSAGE = 4 << 20 /* bytes */ };
+enum { MOST_MESSAGE = 4 << 20 /* bytes */, MOST_TRANSPORTS = 2 };
 
 enum work { WORK_NONE, WORK_FACTS, WORK_MEMORY, WORK_SHARED_MEMORY, WORK_MEASURE, WORK_ECHO, WORK_STOP };
 
@@ -39,6 +34,8 @@ struct prober {
     struct arena arena;    /* ping.data, and where long messages land */
     struct probe_rank own; /* as far as it is known */
     char name[16];         /* of the transport */
+    bool rdma;             /* every rank has it */
+    bool more;             /* another transport is measured after this one */
 };
 
 /* ---- what every rank does ---- */
@@ -128,8 +125,10 @@ static status serve(struct prober *p)
         }
         memcpy(&task, a.data, sizeof task);
         st = transport_release(t, &a);
-        if (st || task.work == WORK_STOP)
+        if (st || task.work == WORK_STOP) {
+            p->more = task.peer;
             return st;
+        }
         st = work(p, &task, &answer);
         if (!st)
             st = ping_send(t, 0, PROBE_ANSWER, &answer, sizeof answer);
@@ -265,9 +264,9 @@ static status learn_links(struct leader *l, struct probe_transport *out)
     return st;
 }
 
-static status send_stop(struct transport *t)
+static status send_stop(struct transport *t, bool more)
 {
-    const struct task stop = {.work = WORK_STOP};
+    const struct task stop = {.work = WORK_STOP, .peer = more};
     status st = ST_OK;
     for (int r = 1; t && r < t->n_ranks && !st; r++)
         st = ping_send(t, r, PROBE_TASK, &stop, sizeof stop);
@@ -277,10 +276,13 @@ static status send_stop(struct transport *t)
 /* ---- both ---- */
 
 /* This rank's endpoint, with the memory that its messages need. */
-static status open_prober(struct prober *p, int which)
+static status open_prober(struct prober *p, enum network_kind kind)
 {
+    struct network_options network = p->o->network;
     struct transport *t;
-    status st = transports[which].open(&probe_channels, &t);
+    network.kind = kind;
+    network.quiet = true;
+    status st = transport_network_open(&probe_channels, &network, &t);
     if (st)
         return st;
     p->ping.transport = t;
@@ -303,6 +305,21 @@ static status open_prober(struct prober *p, int which)
     return st;
 }
 
+/* Whether automatic choice gives RDMA: the same on every rank. */
+static status find_rdma(struct prober *p)
+{
+    struct network_options network = p->o->network;
+    struct transport *t;
+    network.quiet = true;
+    status st = transport_network_open(&probe_channels, &network, &t);
+    if (st)
+        return st;
+    p->rdma = strcmp(t->ops->name, "verbs") == 0;
+    st = transport_connect(t);
+    transport_close(t);
+    return st;
+}
+
 static void close_prober(struct prober *p)
 {
     transport_close(p->ping.transport);
@@ -311,39 +328,44 @@ static void close_prober(struct prober *p)
 }
 
 /* Rank 0 with one transport: the first one tells about ranks too. */
-static status lead(struct prober *p, struct progress *progress, int which, struct probe **out)
+static status lead(struct prober *p, struct progress *progress, struct probe **out)
 {
     struct leader *l = aligned_alloc(TRANSPORT_ALIGN, sizeof *l); /* its tasks are messages */
     const int n = p->ping.transport ? p->ping.transport->n_ranks : 1;
+    const bool first = !*out;
     status st = ST_OK;
     if (!l) {
         log_error("no memory to lead %d ranks", n);
         return ST_NOMEM;
     }
-    *l = (struct leader){.p = p, .progress = progress, .total = (uint64_t)(n * (n - 1) + (which == 0))};
-    if (which == 0) {
+    *l = (struct leader){.p = p, .progress = progress, .total = (uint64_t)(n * (n - 1) + first)};
+    if (first) {
         st = learn_ranks(l);
         if (!st)
-            st = probe_create(n, n > 1 ? N_TRANSPORTS : 0, out);
+            st = probe_create(n, n > 1 ? MOST_TRANSPORTS : 0, out);
         for (int r = 0; r < n && !st; r++)
             (*out)->ranks[r] = l->answers[r].rank;
+        if (!st)
+            (*out)->n_transports = 0; /* that are filled in */
     }
     if (!st && n > 1)
-        st = learn_links(l, &(*out)->transports[which]);
+        st = learn_links(l, &(*out)->transports[(*out)->n_transports++]);
     free(l);
     return st;
 }
 
-/* One transport, from start to stop. */
-static status probe_over(struct prober *p, int which, bool go_on, struct progress *progress, struct probe **probe)
+/* One transport, from start to stop. p->more, on ranks other than 0: whether rank 0 goes on to another. */
+static status probe_over(struct prober *p, enum network_kind kind, bool go_on, struct progress *progress,
+                         struct probe **probe)
 {
-    status st = open_prober(p, which);
+    status st = open_prober(p, kind);
     if (!st && p->ping.transport->rank > 0) {
         st = serve(p);
     } else if (!st) {
-        st = go_on ? lead(p, progress, which, probe) : ST_OK;
+        st = go_on ? lead(p, progress, probe) : ST_OK;
+        p->more = p->more && go_on && !st;
         if (st != ST_PEER) {
-            status told = send_stop(p->ping.transport);
+            status told = send_stop(p->ping.transport, p->more);
             st = st ? st : told;
         }
     }
@@ -353,16 +375,32 @@ static status probe_over(struct prober *p, int which, bool go_on, struct progres
     return st;
 }
 
+/* Over MPI; and over RDMA, if every rank has it. */
+static status probe_network(struct prober *p, bool go_on, struct progress *progress, struct probe **probe)
+{
+    const enum network_kind kind = p->o->network.kind;
+    p->more = kind == NETWORK_AUTO;
+    status st = probe_over(p, kind == NETWORK_VERBS ? NETWORK_VERBS : NETWORK_MPI, go_on, progress, probe);
+    if (st || !p->more)
+        return st;
+    st = find_rdma(p);
+    if (!st && p->rdma) {
+        p->more = false;
+        st = probe_over(p, NETWORK_VERBS, go_on, progress, probe);
+    }
+    return st;
+}
+
 status probe_ranks(const struct probe_options *o, bool go_on, struct progress *progress, struct probe **out)
 {
     struct prober p = {.o = o};
     struct probe *probe = NULL;
     status st = ST_OK;
     arena_dry(&p.arena);
-    if (!transport_mpi_launched())
-        st = go_on ? lead(&p, progress, 0, &probe) : ST_OK;
-    for (int i = 0; transport_mpi_launched() && i < N_TRANSPORTS && !st; i++)
-        st = probe_over(&p, i, go_on, progress, &probe);
+    if (transport_mpi_launched())
+        st = probe_network(&p, go_on, progress, &probe);
+    else if (go_on)
+        st = lead(&p, progress, &probe);
     if (st) {
         probe_free(probe);
         return st;

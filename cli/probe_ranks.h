@@ -7,10 +7,10 @@
 #include "base/status.h"
 #include "cli/progress.h"
 #include "placement/probe.h"
-#include "transport/transport.h"
+#include "transport/network.h"
 
-/* Starts MPI with as many endpoints as there are ranks; whatever else links this rank to others is measured too. */
 struct probe_options {
+    struct network_options network; /* auto: over MPI, and over RDMA where every rank can */
     int threads;                    /* of this rank */
     int cores;                      /* that it may use */
     int n_sizes;                    /* rank 0 alone need know them */

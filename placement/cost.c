@@ -224,7 +224,7 @@ static bool fits(const struct estimate *e)
 
 struct cost cost_of_plan(const struct probe *p, const struct cost_model *m, const struct plan *plan)
 {
-    struct estimate e = {.p = p, .m = m, .plan = plan, .transport = probe_fastest(p)};
+    struct estimate e = {.p = p, .m = m, .plan = plan, .transport = probe_transport(p, m->transport)};
     for (int r = 0; r < p->n_ranks; r++)
         e.used[r] = plan_takes_part(plan, r);
     cost_bandwidths(p, e.used, e.bandwidth);

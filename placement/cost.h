@@ -36,6 +36,7 @@ struct cost_model {
     const struct model *model;
     double ffn_share;    /* of the FFN's bytes that a token reads: 1 if dense */
     uint64_t ram_budget; /* bytes that each rank may use, 0: what its host has */
+    const char *transport; /* that will be used; NULL: the fastest that was measured */
     int residual;        /* where choices may have the residual stream: 0 home, 1 all, -1 either */
 };
 

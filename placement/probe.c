@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
 
@@ -33,7 +34,7 @@ void probe_free(struct probe *p)
 {
     if (!p)
         return;
-    for (int t = 0; t < p->n_transports; t++)
+    for (int t = 0; t < PROBE_MAX_TRANSPORTS; t++)
         free(p->transports[t].links);
     free(p->ranks);
     free(p);
@@ -61,12 +62,14 @@ status probe_check(const struct probe *p, const char *where, int n_ranks)
     return ST_MISMATCH;
 }
 
-int probe_fastest(const struct probe *p)
+int probe_transport(const struct probe *p, const char *name)
 {
     int best = -1;
     double best_us = INFINITY;
     for (int t = 0; t < p->n_transports; t++) {
         double slowest = 0;
+        if (name && strcmp(p->transports[t].name, name) == 0)
+            return t;
         for (int i = 0; i < p->n_ranks * p->n_ranks; i++)
             slowest = fmax(slowest, p->transports[t].links[i].us[0]);
         if (slowest < best_us) {

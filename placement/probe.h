@@ -61,8 +61,9 @@ char *probe_format(const struct probe *p);
 /* Whether the probe is of so many ranks. ST_MISMATCH (logged) if not. */
 status probe_check(const struct probe *p, const char *where, int n_ranks);
 
-/* The transport whose small messages are fastest over the slowest link, which is what runs choose; -1: none. */
-int probe_fastest(const struct probe *p);
+/* The transport of this name; if there is none, or name is NULL, the one whose small messages are fastest over the slowest
+ * link. -1: there is none at all. */
+int probe_transport(const struct probe *p, const char *name);
 
 /* Microseconds of a message of `bytes`, between the sizes measured in proportion, beyond them at the link's bandwidth. */
 double probe_message_us(const struct probe *p, int transport, int from, int to, int64_t bytes);

@@ -48,7 +48,7 @@ static void a_probe_reads_back_the_same(void **state)
     probe_free(p);
     probe_free(again);
     p = parse(HEAD "\"ranks\":[" RANK "],\"transports\":[]}"); /* one rank has no links */
-    assert_int_equal(probe_fastest(p), -1);
+    assert_int_equal(probe_transport(p, NULL), -1);
     probe_free(p);
 }
 
@@ -133,6 +133,19 @@ static void another_rank_count_is_a_mismatch(void **state)
     assert_int_equal(probe_check(p, "text", 3), ST_MISMATCH);
     log_catch(NULL);
     assert_non_null(strstr(catcher.first_error, "measured with 2 ranks, but there are 3"));
+    probe_free(p);
+}
+
+static void a_transport_is_found_by_name_or_speed(void **state)
+{
+    (void)state;
+    struct probe *p = parse(HEAD "\"ranks\":[" RANK "," RANK_B "],\"transports\":[{\"name\":\"mpi\",\"links\":[" LINKS "]},"
+                            "{\"name\":\"verbs\",\"links\":[{\"from\":0,\"to\":1,\"us\":[1,4],\"gb_per_s\":9},"
+                            "{\"from\":1,\"to\":0,\"us\":[1,4],\"gb_per_s\":9}]}]}");
+    assert_int_equal(probe_transport(p, NULL), 1);
+    assert_int_equal(probe_transport(p, "mpi"), 0);
+    assert_int_equal(probe_transport(p, "verbs"), 1);
+    assert_int_equal(probe_transport(p, "pigeon"), 1);
     probe_free(p);
 }
 
@@ -335,6 +348,7 @@ int main(void)
         cmocka_unit_test(wrong_texts_are_refused),
         cmocka_unit_test(cut_off_texts_are_refused),
         cmocka_unit_test(another_rank_count_is_a_mismatch),
+        cmocka_unit_test(a_transport_is_found_by_name_or_speed),
         cmocka_unit_test(times_between_the_sizes_are_in_proportion),
         cmocka_unit_test(costs_are_bytes_over_bandwidth),
         cmocka_unit_test(slow_links_leave_ranks_out),
