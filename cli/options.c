@@ -15,8 +15,8 @@
 
 enum { EXIT_USAGE = 2 };
 
-enum key { KEY_PLAN = 256, KEY_SPLIT, KEY_SHARES, KEY_RANKS, KEY_PROBE, KEY_RAM_BUDGET, KEY_KERNELS, KEY_SPARSE, KEY_PREDICTOR,
-           KEY_SKIP, KEY_ACTIVATION, KEY_NEURONS, KEY_DOWN, KEY_RESIDUAL, KEY_SUMS, KEY_TRANSPORT, KEY_RDMA_DEVICE,
+enum key { KEY_PLAN = 256, KEY_SPLIT, KEY_SHARES, KEY_RANKS, KEY_PROBE, KEY_RAM_BUDGET, KEY_KERNELS, KEY_SPARSE,
+           KEY_PREDICTOR, KEY_SKIP, KEY_ACTIVATION, KEY_NEURONS, KEY_DOWN, KEY_RESIDUAL, KEY_SUMS, KEY_TRANSPORT, KEY_RDMA_DEVICE,
            KEY_RDMA_GID, KEY_RDMA_MTU, KEY_RDMA_SL, KEY_TEMP, KEY_TOP_K,
            KEY_TOP_P, KEY_MIN_P, KEY_REPEAT_PENALTY, KEY_REPEAT_LAST };
 
@@ -188,8 +188,8 @@ static const struct argp_option cluster_options[] = {
      "how partial sums travel: exact (default; the same text under every plan) or f16 (half the bytes, lossy)", 3},
     {"plan", KEY_PLAN, "FILE", 0, "obey this plan instead of --split, --shares, --down and --residual", 3},
     {"probe", KEY_PROBE, "FILE", 0,
-     "plan by what `hearth probe` has measured: shares by memory bandwidth, the split that is fastest, and no rank that "
-     "would only slow the others", 3},
+     "plan by what `hearth probe` has measured: shares by memory bandwidth, the split that is fastest, and no rank "
+     "that would only slow the others", 3},
     {"ram-budget", KEY_RAM_BUDGET, "SIZE", 0, "refuse to start if a rank needs more memory, e.g. 8G", 3},
     {0},
 };

@@ -232,8 +232,8 @@ status command_plan(const struct launch *launch, int argc, char **argv)
         .options = options, .parser = parse, .children = children,
         .doc = "Print the plan that these options make, as JSON: which rank holds what of the model. With --plan, "
                "check that plan against the model and print it. What each rank gets, and the memory that it will need, "
-               "goes to standard error; -o md prints that as a table instead of the plan. With --probe, standard error also "
-               "says what a token is estimated to take under every plan that was considered.\v"
+               "goes to standard error; -o md prints that as a table instead of the plan. With --probe, standard error "
+               "also says what a token is estimated to take under every plan that was considered.\v"
                "Example: hearth plan -m model.gguf --ranks 2 --shares 3,1 > plan.json"};
     struct planned planned = {.o = cluster_defaults, .format = TABLE_JSON};
     struct worker_options w = {0};

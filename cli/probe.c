@@ -19,7 +19,8 @@ struct probing {
 };
 
 static const struct argp_option options[] = {
-    {"model", 'm', "FILE", 0, "measure messages of the sizes that this model will send (default: 1, 8, 48 KB and 1 MB)", 0},
+    {"model", 'm', "FILE", 0,
+     "measure messages of the sizes that this model will send (default: 1, 8, 48 KB and 1 MB)", 0},
     {"batch-size", 'b', "N", 0, "prompt tokens that will run together (default 256)", 0},
     {"threads", 't', "N", 0, "threads of each rank, as it will run (default: the cores that it may use)", 0},
     {"file", 'f', "FILE", 0, "write what was measured to FILE (default hearth-probe.json)", 0},

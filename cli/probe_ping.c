@@ -55,8 +55,8 @@ static status await_pong(struct ping *p, int peer)
     struct arrival a;
     status st = ping_await(p->transport, 1u << PROBE_PONG, false, &a);
     if (!st && (a.from != peer || a.size != 0)) {
-        log_error("rank %d: an answer of %zu bytes from rank %d, expected none from rank %d", p->transport->rank, a.size,
-                  a.from, peer);
+        log_error("rank %d: an answer of %zu bytes from rank %d, expected none from rank %d", p->transport->rank,
+                  a.size, a.from, peer);
         return ST_FORMAT;
     }
     return st ? st : transport_release(p->transport, &a);

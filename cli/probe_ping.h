@@ -1,5 +1,5 @@
-/* Measuring one link: how long messages take from this rank to another. Both ranks take part, one in each role; all others
- * are quiet meanwhile. */
+/* Measuring one link: how long messages take from this rank to another. Both ranks take part, one in each role; all
+ * others are quiet meanwhile. */
 #ifndef HEARTH_CLI_PROBE_PING_H
 #define HEARTH_CLI_PROBE_PING_H
 

@@ -67,8 +67,8 @@ static status take_sizes(struct prober *p, const struct task *t)
     for (int i = 0; i < t->n_sizes && good; i++)
         good = t->sizes[i] >= 1 && t->sizes[i] <= MOST_MESSAGE;
     if (!good || t->peer < 0 || t->peer >= p->ping.transport->n_ranks) {
-        log_error("rank %d: told to measure %d sizes with rank %d, which cannot be", p->ping.transport->rank, t->n_sizes,
-                  t->peer);
+        log_error("rank %d: told to measure %d sizes with rank %d, which cannot be", p->ping.transport->rank,
+                  t->n_sizes, t->peer);
         return ST_FORMAT;
     }
     p->ping.n_sizes = t->n_sizes;
@@ -119,8 +119,8 @@ static status serve(struct prober *p)
         if (st)
             return st;
         if (a.from != 0 || a.size != sizeof task) {
-            log_error("rank %d: a task of %zu bytes from rank %d, expected %zu from rank 0: install the same version of "
-                      "hearth everywhere", t->rank, a.size, a.from, sizeof task);
+            log_error("rank %d: a task of %zu bytes from rank %d, expected %zu from rank 0: install the same version "
+                      "of hearth everywhere", t->rank, a.size, a.from, sizeof task);
             return ST_FORMAT;
         }
         memcpy(&task, a.data, sizeof task);
@@ -161,8 +161,8 @@ static status take_answer(struct leader *l, bool *awaited)
     if (st)
         return st;
     if (a.size != sizeof *into || !awaited[a.from]) {
-        log_error("rank %d: an answer of %zu bytes, expected %zu: install the same version of hearth everywhere", a.from,
-                  a.size, sizeof *into);
+        log_error("rank %d: an answer of %zu bytes, expected %zu: install the same version of hearth everywhere",
+                  a.from, a.size, sizeof *into);
         return ST_FORMAT;
     }
     awaited[a.from] = false;

@@ -1,5 +1,5 @@
-/* hearth probe over all ranks: rank 0 tells the others what to measure and when, one link or one host's memory at a time;
- * all else is quiet. */
+/* hearth probe over all ranks: rank 0 tells the others what to measure and when, one link or one host's memory at a
+ * time; all else is quiet. */
 #ifndef HEARTH_CLI_PROBE_RANKS_H
 #define HEARTH_CLI_PROBE_RANKS_H
 
@@ -18,8 +18,8 @@ struct probe_options {
 };
 
 /* On rank 0: measures everything and leaves it in *out. On the others: does what rank 0 says, then sets *out = NULL.
- * go_on false, on rank 0: only tells the others to stop (*out = NULL). Errors of the transport; ST_NOMEM if a rank has no
- * memory to read. All are logged. */
+ * go_on false, on rank 0: only tells the others to stop (*out = NULL). Errors of the transport; ST_NOMEM if a rank has
+ * no memory to read. All are logged. */
 status probe_ranks(const struct probe_options *o, bool go_on, struct progress *progress, struct probe **out);
 
 #endif

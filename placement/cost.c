@@ -5,7 +5,11 @@
 
 #include "base/dtype.h"
 
-enum { HEADER_BYTES = 64, PAIR_BYTES = 8 /* of an activation and its index */, SUM_BYTES = 4 /* of a value of a sum, mostly */ };
+enum {
+    HEADER_BYTES = 64,
+    PAIR_BYTES = 8, /* of an activation and its index */
+    SUM_BYTES = 4   /* of a value of a sum, mostly */
+};
 
 static double matrix_bytes(const struct matrix *m)
 {
@@ -81,7 +85,8 @@ static double wire_ms(const struct estimate *e, const struct block *b)
     for (int r = 0; r < e->plan->n_ranks; r++) {
         if (r == b->home || b->bytes[r] <= 0)
             continue;
-        const double out = links[b->home * e->p->n_ranks + r].gb_per_s, in = links[r * e->p->n_ranks + b->home].gb_per_s;
+        const double out = links[b->home * e->p->n_ranks + r].gb_per_s;
+        const double in = links[r * e->p->n_ranks + b->home].gb_per_s;
         double us = probe_message_us(e->p, e->transport, r, b->home, b->reply_bytes[r]);
         double own_us = (double)b->x_bytes / (out * 1e3) + (double)b->reply_bytes[r] / (in * 1e3);
         us += b->x_bytes ? probe_message_us(e->p, e->transport, b->home, r, b->x_bytes) : 0;

@@ -1,5 +1,5 @@
-/* What a token costs under a plan, from a probe of the machines and the shapes of a model: a small model of decoding one
- * stream of text, good enough to tell which of several plans is faster and never meant as a forecast of tokens per
+/* What a token costs under a plan, from a probe of the machines and the shapes of a model: a small model of decoding
+ * one stream of text, good enough to tell which of several plans is faster and never meant as a forecast of tokens per
  * second (kernels do not always read as fast as memory goes, and attention over a long context is left out).
  *
  * A rank reads its bytes at its measured bandwidth. An exchange of one block starts with x on its way to W owners; the
@@ -8,14 +8,14 @@
  *     time = max(own bytes / own bandwidth, wire + max over owners of bytes / bandwidth)
  *     wire = the slowest owner's x and sum as measured, and (W - 1) times both vectors' bytes / bandwidth of the link
  *
- * which is RTT + 2 W S / B: one network card sends and receives for all owners. Where all ranks have the residual stream
- * nothing is asked; when all have computed, the sums travel at once:
+ * which is RTT + 2 W S / B: one network card sends and receives for all owners. Where all ranks have the residual
+ * stream nothing is asked; when all have computed, the sums travel at once:
  *
  *     time = max over ranks of bytes / bandwidth + wire
  *     wire = the slowest sum as measured, and (W - 1) times a sum's bytes / bandwidth of the link
  *
- * Hidden states travel once from stage to stage. Ranks of one host that compute together share its memory: their bandwidth is then what they had when all of
- * them read. */
+ * Hidden states travel once from stage to stage. Ranks of one host that compute together share its memory: their
+ * bandwidth is then what they had when all of them read. */
 #ifndef HEARTH_PLACEMENT_COST_H
 #define HEARTH_PLACEMENT_COST_H
 
@@ -59,10 +59,10 @@ struct choice {
     struct candidate candidates[COST_MAX_CANDIDATES];
 };
 
-/* Estimates what is worth considering: shards over rank 0 alone, over rank 0 and the rank that then makes it fastest, and
- * so on up to all; stages and both over all. Of each it takes what is faster, heads cut or not, and the residual stream at
- * home or on all ranks. Shares are the ranks' bandwidths. `shares` (NULL: none) are the user's: then they stand, and only
- * the splits over all ranks are compared. Errors of plan_make. */
+/* Estimates what is worth considering: shards over rank 0 alone, over rank 0 and the rank that then makes it fastest,
+ * and so on up to all; stages and both over all. Of each it takes what is faster, heads cut or not, and the residual
+ * stream at home or on all ranks. Shares are the ranks' bandwidths. `shares` (NULL: none) are the user's: then they
+ * stand, and only the splits over all ranks are compared. Errors of plan_make. */
 status cost_choose(const struct probe *p, const struct cost_model *m, const struct plan_model *shape,
                    const double *shares, struct choice *out);
 

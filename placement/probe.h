@@ -49,23 +49,23 @@ void probe_free(struct probe *p); /* NULL is fine */
 int probe_curve_points(int threads);
 int probe_curve_threads(int threads, int i);
 
-/* Reads a probe from JSON text (n bytes, not NUL-terminated) and checks it completely: every rank, and every link of two
- * ranks once, each number positive and within reason. `where` names the text in error lines. ST_FORMAT, ST_NOMEM;
+/* Reads a probe from JSON text (n bytes, not NUL-terminated) and checks it completely: every rank, and every link of
+ * two ranks once, each number positive and within reason. `where` names the text in error lines. ST_FORMAT, ST_NOMEM;
  * probe_load also ST_IO. Bytes are hostile: no input crashes. The format: docs/plans.md. */
 status probe_parse(const char *text, size_t n, const char *where, struct probe **out);
 status probe_load(const char *path, struct probe **out);
 
-/* The probe as JSON text, NUL-terminated, malloc'ed (caller frees); NULL if out of memory. probe_parse reads it back. */
+/* The probe as JSON text, NUL-terminated, malloc'ed (caller frees); NULL if out of memory. probe_parse reads it. */
 char *probe_format(const struct probe *p);
 
 /* Whether the probe is of so many ranks. ST_MISMATCH (logged) if not. */
 status probe_check(const struct probe *p, const char *where, int n_ranks);
 
-/* The transport of this name; if there is none, or name is NULL, the one whose small messages are fastest over the slowest
- * link. -1: there is none at all. */
+/* The transport of this name; if there is none, or name is NULL, the one whose small messages are fastest over the
+ * slowest link. -1: there is none at all. */
 int probe_transport(const struct probe *p, const char *name);
 
-/* Microseconds of a message of `bytes`, between the sizes measured in proportion, beyond them at the link's bandwidth. */
+/* Microseconds of a message of `bytes`: between the measured sizes in proportion, beyond them at the bandwidth. */
 double probe_message_us(const struct probe *p, int transport, int from, int to, int64_t bytes);
 
 #endif

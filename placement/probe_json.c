@@ -158,10 +158,11 @@ static status parse_frame(const char *where, json_t *root, int *n_ranks, int *n_
         return field_refuse(where, "ranks is %s of %zu, expected an array of 1 to %d ranks", field_type_name(ranks),
                             json_array_size(ranks), PLAN_MAX_RANKS);
     *n_ranks = (int)json_array_size(ranks);
-    const size_t least = *n_ranks > 1, most = *n_ranks > 1 ? PROBE_MAX_TRANSPORTS : 0, found = json_array_size(transports);
+    const size_t least = *n_ranks > 1, most = *n_ranks > 1 ? PROBE_MAX_TRANSPORTS : 0;
+    const size_t found = json_array_size(transports);
     if (!json_is_array(transports) || found < least || found > most)
-        return field_refuse(where, "transports is %s of %zu, expected an array of %zu to %zu", field_type_name(transports),
-                            found, least, most);
+        return field_refuse(where, "transports is %s of %zu, expected an array of %zu to %zu",
+                            field_type_name(transports), found, least, most);
     *n_transports = (int)found;
     return ST_OK;
 }
