@@ -79,8 +79,9 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* The median of many; the first ones, which find cold caches and sleeping ranks, do not count. */
-static status median_trip(struct ping *p, int peer, size_t size, double *us)
+/* The lower quartile of many: whatever else runs only adds to them. The first ones, which find cold caches and sleeping
+ * ranks, do not count. */
+static status usual_trip(struct ping *p, int peer, size_t size, double *us)
 {
     double took[REPEATS_MOST], ignored;
     int n = 0;
@@ -91,7 +92,7 @@ static status median_trip(struct ping *p, int peer, size_t size, double *us)
     while (!st && n < REPEATS_MOST && (n < REPEATS_LEAST || clock_s() - start < enough_s))
         st = round_trip(p, peer, size, &took[n++]);
     qsort(took, (size_t)n, sizeof *took, ascending);
-    *us = took[n / 2];
+    *us = took[n / 4];
     return st;
 }
 
@@ -119,10 +120,10 @@ status ping_measure(struct ping *p, int peer, struct probe_link *out)
     const size_t largest = (size_t)p->sizes[p->n_sizes - 1];
     struct probe_link found = {0};
     double empty_us = 0;
-    status st = median_trip(p, peer, 0, &empty_us);
+    status st = usual_trip(p, peer, 0, &empty_us);
     for (int i = 0; i < p->n_sizes && !st; i++) {
-        st = median_trip(p, peer, (size_t)p->sizes[i], &found.us[i]);
-        found.us[i] = fmax(found.us[i] - empty_us / 2, least_us);
+        st = usual_trip(p, peer, (size_t)p->sizes[i], &found.us[i]);
+        found.us[i] = fmax(found.us[i] - empty_us / 2, fmax(empty_us / 2, least_us));
     }
     if (st)
         return st;

@@ -20,7 +20,7 @@ struct ping {
 };
 
 /* Sends to `peer`, which echoes: a message of S bytes there and an empty one back, again and again; half of what empty
- * messages take both ways is taken off the median. Then many of the largest size without waiting. Errors of the
+ * messages take both ways is taken off the lower quartile. Then many of the largest size without waiting. Errors of the
  * transport. */
 status ping_measure(struct ping *p, int peer, struct probe_link *out);
 /* The other role: answers `peer` until it says that it has finished. */
