@@ -32,6 +32,7 @@ struct posted {
     unsigned delay;
     double first_try_s; /* 0: not tried */
     int tries;
+    bool written; /* the other side has it, and its acknowledgement is on its way */
     enum ibv_wc_status fate;
 };
 

@@ -84,6 +84,10 @@ static void deliver(struct fake_qp *q)
     const bool takes_receive = w->wr.opcode == IBV_WR_RDMA_WRITE_WITH_IMM;
     struct fake_write f = {.from = q->rank, .to = o ? o->rank : -1, .opcode = w->wr.opcode, .length = n,
                            .address = w->wr.wr.rdma.remote_addr, .rkey = w->wr.wr.rdma.rkey, .imm = w->wr.imm_data};
+    if (w->written) {
+        complete_send(q, IBV_WC_SUCCESS);
+        return;
+    }
     if (w->fate != IBV_WC_SUCCESS) {
         fail(q, w->fate);
         return;
@@ -126,7 +130,8 @@ static void deliver(struct fake_qp *q)
         o->first_receive = (o->first_receive + 1) % QUEUE;
         o->n_receives--;
     }
-    complete_send(q, IBV_WC_SUCCESS);
+    w->written = true;
+    w->delay = draw() % (fake_net.max_delay + 1);
 }
 
 /* A little time passes for every card. */
@@ -143,7 +148,7 @@ static bool step(void)
             q->sends[q->first_send].delay--, moved = true;
         else
             deliver(q);
-        moved = moved || q->n_sends != before;
+        moved = moved || q->n_sends != before || q->sends[q->first_send].written;
     }
     return moved;
 }
