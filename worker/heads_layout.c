@@ -13,6 +13,16 @@ static float *lay_part(struct worker *w, const struct matrix *m, const struct he
     return m->data ? lay_floats(w, (h->end - h->begin) * size) : NULL;
 }
 
+/* Segments that end where these columns do: the longest of whole blocks, but no longer than those of neurons. */
+static int64_t segment_of(int64_t columns)
+{
+    const int64_t block = columns % ACT_BLOCK ? 1 : ACT_BLOCK;
+    int64_t segment = SUM_SEGMENT;
+    while (columns % segment)
+        segment -= block;
+    return segment;
+}
+
 static void lay_heads(struct worker *w, int layer)
 {
     const struct layer_weights *f = &w->o.model->layers[layer];
@@ -26,7 +36,7 @@ static void lay_heads(struct worker *w, int layer)
     lay_matrix(w, &h->k, &f->k, n * kv, f->k.cols);
     lay_matrix(w, &h->v, &f->v, n * kv, f->v.cols);
     lay_matrix(w, &h->o, &f->o, f->o.rows, n * q);
-    h->o.segment = model_head_unit(w->o.model) * q;
+    h->o.segment = segment_of(model_head_unit(w->o.model) * q); /* wherever the plan cuts heads */
     h->q_bias = lay_part(w, &f->q_bias, h, q);
     h->k_bias = lay_part(w, &f->k_bias, h, kv);
     h->v_bias = lay_part(w, &f->v_bias, h, kv);

@@ -36,7 +36,7 @@ struct stage_layer {
 struct heads {
     int64_t begin, end;              /* of n_kv_heads; equal: none */
     struct packed q, k, v;           /* [own heads * head_dim, d] */
-    struct packed o;                 /* [d, own query heads * head_dim], in segments of a head unit */
+    struct packed o;                 /* [d, own query heads * head_dim], in segments that end where head units do */
     float *q_bias, *k_bias, *v_bias;
     float *q_norm, *k_norm;          /* [head_dim] */
     uint16_t *k_cache;               /* [own KV heads, n_ctx / KV_TILE, head_dim, KV_TILE] f16 */

@@ -71,6 +71,17 @@ static inline vd vd_add_on_grid(vd sum, vf v, double grid)
     return (vd){_mm512_add_pd(sum.a, on_grid(_mm512_castps512_ps256(v), g)),
                 _mm512_add_pd(sum.b, on_grid(_mm512_extractf32x8_ps(v, 1), g))};
 }
+/* The same counted in units of the grid, of which 1 has so many: fewer instructions, the same bits below 2^98. */
+static inline vd vd_add_units(vd sum, vf v, float units)
+{
+    vf n = _mm512_roundscale_ps(_mm512_mul_ps(v, _mm512_set1_ps(units)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    return (vd){_mm512_add_pd(sum.a, _mm512_cvtps_pd(_mm512_castps512_ps256(n))),
+                _mm512_add_pd(sum.b, _mm512_cvtps_pd(_mm512_extractf32x8_ps(n, 1)))};
+}
+static inline vd vd_scale(vd v, double by)
+{
+    return (vd){_mm512_mul_pd(v.a, _mm512_set1_pd(by)), _mm512_mul_pd(v.b, _mm512_set1_pd(by))};
+}
 static inline void vd_store(double *p, vd v)
 {
     _mm512_storeu_pd(p, v.a);

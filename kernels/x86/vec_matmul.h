@@ -169,6 +169,8 @@ INLINE void add_block(enum dtype type, int n, const struct place *p, const struc
     }
 }
 
+#define UNITS_OF_GRID 0x1p30f /* in 1: what the last bit near SEGMENT_GRID is worth; scaling by it is exact */
+
 /* Where a product goes: y in f32, or partial in f64, one of them NULL. */
 struct product {
     float *y;
@@ -183,10 +185,10 @@ INLINE void store_rows(const struct packed *m, int64_t g, int64_t t0, int n, con
     for (int t = 0; t < n; t++) {
         const int64_t at = (t0 + t) * out.stride + g * ROW_GROUP;
         if (out.partial && rows >= ROW_GROUP) {
-            vd_store(out.partial + at, sum[t]);
+            vd_store(out.partial + at, vd_scale(sum[t], 1 / UNITS_OF_GRID));
         } else if (out.partial) {
             double all[ROW_GROUP];
-            vd_store(all, sum[t]);
+            vd_store(all, vd_scale(sum[t], 1 / UNITS_OF_GRID));
             memcpy(out.partial + at, all, (size_t)rows * sizeof *all);
         } else if (rows >= ROW_GROUP) {
             vf_store(out.y + at, acc[t]);
@@ -200,7 +202,7 @@ INLINE void store_rows(const struct packed *m, int64_t g, int64_t t0, int n, con
 INLINE void close_segment(int n, vf *acc, vd *sum)
 {
     for (int t = 0; t < n; t++) {
-        sum[t] = vd_add_on_grid(sum[t], acc[t], SEGMENT_GRID);
+        sum[t] = vd_add_units(sum[t], acc[t], UNITS_OF_GRID);
         acc[t] = vf_zero();
     }
 }
