@@ -37,7 +37,7 @@ static void test_made_models(void **state)
         struct job j = {prompt, PROMPT, i || SANITIZED ? 6 : 16, i || SANITIZED ? 6 : 128};
         char path[MADE_NAME];
         made_model_write(models[i], path);
-        sweep(path, &j, 4, SANITIZED ? 5 : i ? 2 : 1);
+        sweep(path, &j, 4, SANITIZED ? 5 : i ? 3 : 1);
         unlink(path);
     }
 }

@@ -24,7 +24,7 @@ static const struct made_model made_mixed = {3, 96, 640, 3, 1, 32, 24, DT_F16, D
 /* Three KV heads, each shared by two: never as many for each of two or four ranks. */
 static const struct made_model made_three = {3, 192, 384, 6, 3, 32, 0, DT_Q5_1, DT_Q4_0, DT_Q4_0, DT_Q8_0, DT_Q4_0};
 /* KV heads of 128 columns of a K type: two must stay together. */
-static const struct made_model made_pairs = {2, 768, 512, 12, 6, 64, 0, DT_Q6_K, DT_Q4_0, DT_Q4_0, DT_Q4_0, DT_Q8_0};
+static const struct made_model made_pairs = {2, 256, 256, 4, 4, 128, 0, DT_Q6_K, DT_Q4_0, DT_Q4_0, DT_Q4_0, DT_Q8_0};
 /* Four units of 256. */
 static const struct made_model made_k = {3, 256, 1024, 4, 1, 64, 0, DT_Q4_K, DT_Q3_K, DT_Q5_K, DT_Q6_K, DT_Q2_K};
 
