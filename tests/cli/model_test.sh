@@ -89,7 +89,7 @@ echo "$out" > "$work/plan.json"
 hearth plan -q -m "$model" --plan "$work/plan.json"
 equal "plan --plan prints it back" "$(cat "$work/plan.json")" "$out"
 hearth plan -q -m "$model" --ranks 2 -o csv
-like "plan -o csv" "rank,stage,neurons,neurons_percent,fired_percent,*0,0-29,*1,none,*" "$out"
+like "plan -o csv" "rank,stage,kv_heads,neurons,neurons_percent,fired_percent,*0,0-29,*1,none,*" "$out"
 hearth plan -q -m "$model" --ranks 2 --down stage
 like "plan --down stage" '*"down": "stage"*' "$out"
 refuses 2 "*--split hot*hearth prepare*" plan -q -m "$model" --neurons "" --ranks 2 --split hot
@@ -98,7 +98,7 @@ equal "status of run --plan" 0 "$status"
 refuses 2 "*plan*" run -q -m "$model" -p x --plan "$work/plan.json" --ranks 3
 sed 's/"layers": 30/"layers": 31/' "$work/plan.json" > "$work/other.json"
 refuses 2 "*other.json*" plan -q -m "$model" --plan "$work/other.json"
-sed -n '/^```json/,/^```/p' "$(dirname "$0")/../../docs/plans.md" | grep -v '```' > "$work/documented.json"
+sed -n '/^```json/,/^```$/{/^```$/q;/^```/!p}' "$(dirname "$0")/../../docs/plans.md" > "$work/documented.json"
 hearth plan -q -m "$model" --plan "$work/documented.json"
 equal "status of the documented plan" 0 "$status"
 finish
