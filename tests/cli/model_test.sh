@@ -98,7 +98,9 @@ equal "status of run --plan" 0 "$status"
 refuses 2 "*plan*" run -q -m "$model" -p x --plan "$work/plan.json" --ranks 3
 sed 's/"layers": 30/"layers": 31/' "$work/plan.json" > "$work/other.json"
 refuses 2 "*other.json*" plan -q -m "$model" --plan "$work/other.json"
-sed -n '/^```json/,/^```$/{/^```$/q;/^```/!p}' "$(dirname "$0")/../../docs/plans.md" > "$work/documented.json"
+awk '/^```json/ { block = ""; inside = 1; next }
+    /^```/ { if (inside && block ~ /hearth_plan/) printf "%s", block; inside = 0; next }
+    inside { block = block $0 "\n" }' "$(dirname "$0")/../../docs/plans.md" > "$work/documented.json"
 hearth plan -q -m "$model" --plan "$work/documented.json"
 equal "status of the documented plan" 0 "$status"
 finish
