@@ -42,7 +42,7 @@ for preset in "$@"; do
         failed=$((failed + 1))
         continue
     fi
-    ctest --preset "$preset" --output-junit "$report" --timeout 300 </dev/null
+    ctest --preset "$preset" --output-junit "$report" --timeout 900 </dev/null
     result=$?
     if [ ! -s "$report" ]; then
         echo "$preset: ctest ran no test"
