@@ -4,23 +4,6 @@
 #include "base/log.h"
 #include "worker/internal.h"
 
-status take_active(struct worker *w, struct arrival *a, const struct task *t)
-{
-    const uint32_t own = (uint32_t)plan_n_neurons(w->o.plan, t->layer, a->from);
-    struct wire_active *v = &w->stage.actives[a->from];
-    w->stage.answers[a->from] = *a;
-    log_sender(a->from);
-    status st = wire_active_decode(a->data, a->size, &w->limits, own, v);
-    log_sender(-1);
-    if (st)
-        return st;
-    const struct task found = {.part = PART_FFN, .layer = (int)v->layer, .step = v->id, .n = v->n_tokens};
-    st = check_answer(w, a->from, "activations", &found, t);
-    if (!st)
-        count_answer(w, &v->counts, v->busy_ns);
-    return st;
-}
-
 /* An owner's activations into their slots, as the owner itself has them. */
 static void place_active(struct worker *w, const struct wire_active *v, const struct down *d)
 {
@@ -34,17 +17,24 @@ static void place_active(struct worker *w, const struct wire_active *v, const st
         w->o.kernels->quantize(h, 0, v->n_tokens);
 }
 
-void project_active(struct worker *w, const struct task *t)
+status take_active(struct worker *w, struct arrival *a, const struct task *t)
 {
     struct stage *s = &w->stage;
-    const int64_t values = (int64_t)t->n * w->o.model->hp.d_model;
-    for (int r = 0; r < w->n_ranks; r++) {
-        const struct down *d = &s->downs[(t->layer - s->first) * w->n_ranks + r];
-        if (!d->set)
-            continue;
-        place_active(w, &s->actives[r], d);
-        down_project(w, d, t->n, s->other);
-        for (int64_t i = 0; i < values; i++)
-            s->own[i] += s->other[i];
-    }
+    const struct down *d = &s->downs[(t->layer - s->first) * w->n_ranks + a->from];
+    struct wire_active v;
+    log_sender(a->from);
+    status st = wire_active_decode(a->data, a->size, &w->limits, (uint32_t)d->set->n, &v);
+    log_sender(-1);
+    if (st)
+        return st;
+    const struct task found = {.part = PART_FFN, .layer = (int)v.layer, .step = v.id, .n = v.n_tokens};
+    st = check_answer(w, a->from, "activations", &found, t);
+    if (st)
+        return st;
+    count_answer(w, &v.counts, v.busy_ns);
+    place_active(w, &v, d);
+    down_project(w, d, t->n, s->other);
+    for (int64_t i = 0; i < (int64_t)t->n * w->limits.d_model; i++)
+        s->own[i] += s->other[i];
+    return transport_release(w->o.transport, a);
 }

@@ -1,8 +1,9 @@
 /* A block of a stage: x += part(norm(x)), the part being attention or the FFN. Its heads or neurons lie on many ranks.
  *
  * Where the residual stream has one home, x goes to the owners, this rank computes its own share meanwhile, and the
- * partial sums come back. Where all ranks have it, each computes its share of its own x and sends the sum to all the
- * others. Both ways the same sums are added, and adding them is exact (kernels.h, SEGMENT_GRID): all ranks get the same x. */
+ * partial sums come back. Where all ranks have it, each computes its share of its own x and sends the sum to all
+ * others. Both ways parts are added to the own one as they come: they are on a common grid (kernels.h, SEGMENT_GRID), so
+ * their sum is exact, and neither their order nor where the plan cuts heads and neurons changes a bit. */
 #include <string.h>
 
 #include "base/clock.h"
@@ -20,20 +21,22 @@ status check_answer(const struct worker *w, int from, const char *what, const st
     return ST_FORMAT;
 }
 
+/* Adds an owner's part to stage.own. */
 static status take_partial(struct worker *w, struct arrival *a, const struct task *t)
 {
-    struct wire_partial *p = &w->stage.partials[a->from];
-    w->stage.answers[a->from] = *a;
+    struct wire_partial p;
     log_sender(a->from);
-    status st = wire_partial_decode(a->data, a->size, &w->limits, p);
+    status st = wire_partial_decode(a->data, a->size, &w->limits, &p);
     log_sender(-1);
     if (st)
         return st;
-    const struct task found = {.part = p->part, .layer = (int)p->layer, .step = p->id, .n = p->n_tokens};
+    const struct task found = {.part = p.part, .layer = (int)p.layer, .step = p.id, .n = p.n_tokens};
     st = check_answer(w, a->from, "partial sum", &found, t);
-    if (!st)
-        count_answer(w, &p->counts, p->busy_ns);
-    return st;
+    if (st)
+        return st;
+    count_answer(w, &p.counts, p.busy_ns);
+    sums_add(w, &p, w->stage.own);
+    return transport_release(w->o.transport, a);
 }
 
 static void compute_own(struct worker *w, const struct task *t, double *sum)
@@ -58,7 +61,7 @@ static struct wire_counts count_own(struct worker *w)
     return counts;
 }
 
-/* The owners' parts, asked for. Their answers are in stage.partials, this rank's part is in stage.own. */
+/* The owners' parts, asked for. */
 static status gather(struct worker *w, const struct task *t, bool active)
 {
     status st = owners_ask(w, t);
@@ -67,13 +70,8 @@ static status gather(struct worker *w, const struct task *t, bool active)
     compute_own(w, t, w->stage.own);
     count_own(w);
     st = owners_await(w, t, active ? WIRE_ACTIVE : WIRE_PARTIAL, active ? take_active : take_partial);
-    if (st)
-        return st;
-    if (active) {
-        project_active(w, t);
-        count_own(w);
-    }
-    return ST_OK;
+    count_own(w); /* what active.c has computed */
+    return st;
 }
 
 /* This rank's part to all others that take part, and theirs from them. Two messages take turns, so that this rank may be
@@ -95,7 +93,7 @@ static status share(struct worker *w, const struct task *t)
     sums_pack(w, s->own, &p);
     if (w->o.sums_f16) { /* all must add the same */
         memset(s->own, 0, (size_t)t->n * w->limits.d_model * sizeof *s->own);
-        sums_add(w, &p, 0, t->n, s->own);
+        sums_add(w, &p, s->own);
     }
     p.busy_ns = clock_ns() - w->asked_ns;
     const size_t size = wire_partial_encode(&p, &w->limits, m->buffer, m->capacity);
@@ -105,32 +103,46 @@ static status share(struct worker *w, const struct task *t)
     return st ? st : owners_await(w, t, WIRE_PARTIAL, take_partial);
 }
 
-/* The answers are added: their places are the transport's again. */
-static status release_answers(struct worker *w, const struct task *t)
+struct adding {
+    const struct worker *w;
+    const float *bias; /* [d] or NULL */
+    bool waits;
+};
+
+static void add_tokens(void *arg, int64_t begin, int64_t end, int thread)
 {
-    status st = ST_OK;
-    for (int r = 0; r < w->n_ranks && !st; r++)
-        if (r != w->rank && owner_of(w, t->part, t->layer, r))
-            st = transport_release(w->o.transport, &w->stage.answers[r]);
-    return st;
+    const struct adding *a = arg;
+    const struct stage *s = &a->w->stage;
+    const int64_t d = a->w->limits.d_model;
+    (void)thread;
+    for (int64_t t = begin; t < end; t++) {
+        const double *own = s->own + t * d;
+        float *value = (a->waits ? s->y : s->in.f32) + t * d; /* what the block has read is read */
+        for (int64_t i = 0; i < d; i++)
+            value[i] = (float)own[i];
+        if (a->bias)
+            a->w->o.kernels->add(value, a->bias, d);
+        if (!a->waits)
+            a->w->o.kernels->add(s->x + t * d, value, d);
+    }
+}
+
+/* x += own + bias for n tokens; or y = own + bias, if it must wait: the FFN reads the same x. */
+static void add_own(struct worker *w, const float *bias, uint32_t n, bool waits)
+{
+    struct adding a = {w, bias, waits};
+    pool_for(w->pool, n, 4, add_tokens, &a);
 }
 
 status block_run(struct worker *w, const struct task *t)
 {
-    struct stage *s = &w->stage;
-    const struct stage_layer *l = &s->layers[t->layer - s->first];
+    const struct stage_layer *l = &w->stage.layers[t->layer - w->stage.first];
     const bool attention = t->part == PART_ATTENTION, waits = attention && w->o.model->hp.parallel;
     const bool active = !attention && plan_down_at_stage(w->o.plan, t->layer);
-    struct merge m = {.own = s->own, .bias = attention ? l->o_bias : l->down_bias, .to = waits ? s->y : s->x,
-                      .add = !waits};
     exchange_begin(w);
     norm_tokens(w, attention ? l->attn_norm : l->ffn_norm, t->n, owners_want_q8(w, t->part, t->layer));
     status st = w->o.plan->residual_all ? share(w, t) : gather(w, t, active);
-    if (st)
-        return st;
-    for (int r = 0; r < w->n_ranks; r++)
-        if (!active && r != w->rank && owner_of(w, t->part, t->layer, r))
-            m.part[m.n_parts++] = &s->partials[r];
-    merge_parts(w, &m, t->n);
-    return release_answers(w, t);
+    if (!st)
+        add_own(w, attention ? l->o_bias : l->down_bias, t->n, waits);
+    return st;
 }

@@ -163,8 +163,8 @@ struct stage {
     struct acts in;                  /* [n, d] what a block reads */
     float *y;                        /* [n, d] attention's output, where it runs in parallel with the FFN: it waits here
                                         for the FFN's end, for the FFN reads the layer's input */
-    double *own;                     /* [n, d] the part of a block that is computed here */
-    double *other;                   /* [n, d] the same of another owner's activations; NULL where the plan has none */
+    double *own;                     /* [n, d] the part of a block that is computed here; then the others' too */
+    double *other;                   /* [n, d] the part of another owner's activations; NULL where the plan has none */
     struct neuron_set *sets;         /* [(last - first), n_ranks] the owners' neurons of layers whose */
     struct down *downs;              /* [(last - first), n_ranks] down projections lie here */
     float *logits;                   /* [LOGIT_ROWS, n_vocab], last stage */
@@ -177,9 +177,6 @@ struct stage {
     struct multicast step;           /* STEP, from the home to all others that take part */
     struct multicast shared[STAGE_BUFFERS]; /* PARTIAL to all others that take part */
     int shared_turn;
-    struct arrival *answers;         /* [n_ranks] PARTIALs or ACTIVEs, held until they are added */
-    struct wire_partial *partials;   /* [n_ranks] the decoded ones, in the answers */
-    struct wire_active *actives;     /* [n_ranks] */
     struct arrival *ahead;           /* [n_ranks] PARTIALs of the next block that came before this one's end; size 0:
                                         none */
     struct outbox result;
@@ -301,8 +298,7 @@ bool owners_want_f32(const struct worker *w, enum wire_part part, int layer);
 void exchange_begin(struct worker *w);
 /* Starts sending the task's tokens of stage.in to every other owner. */
 status owners_ask(struct worker *w, const struct task *t);
-/* Waits for their answers, messages of one kind, one from each other owner, and hands each to `take`, which releases it
- * or keeps it; serves requests of other stages meanwhile. */
+/* Waits for their answers, messages of one kind, one from each other owner, and hands each to `take`, which releases it; serves requests of other stages meanwhile. */
 typedef status take_answer(struct worker *w, struct arrival *a, const struct task *t);
 status owners_await(struct worker *w, const struct task *t, int kind, take_answer *take);
 /* What an owner has counted, and how long it took. */
@@ -311,9 +307,8 @@ void count_answer(struct worker *w, const struct wire_counts *counts, uint64_t b
 status block_run(struct worker *w, const struct task *t);
 /* An answer must be of this task. ST_FORMAT (logged, naming the rank) if not. */
 status check_answer(const struct worker *w, int from, const char *what, const struct task *found, const struct task *t);
-/* active.c: takes an owner's live activations; own += the part of every other owner, whose down projection is here. */
+/* active.c: adds to own what an owner's live activations make, whose down projection lies here. */
 take_answer take_active;
-void project_active(struct worker *w, const struct task *t);
 /* fire.c: w->activated[n, slots] = what this rank's neurons of a layer make of x, for n tokens. `residual` is what a
  * PowerInfer model's predictor reads, or NULL. */
 void shard_fire(struct worker *w, int layer, const struct acts *x, const struct acts *residual, uint32_t n);
@@ -342,18 +337,8 @@ struct wire_counts take_counts(struct worker *w);
 void rows_compute(struct worker *w, const struct acts *x, uint32_t n, float *logits, int64_t stride);
 /* sums.c: packs sum [to->n_tokens, d] to where `to` points. */
 void sums_pack(struct worker *w, const double *sum, const struct wire_partial *to);
-/* sum[n, d] += tokens [begin, end) of a message; sum is of all tokens. */
-void sums_add(const struct worker *w, const struct wire_partial *from, int64_t begin, int64_t end, double *sum);
-/* merge.c: what a block has computed. */
-struct merge {
-    double *own;                     /* [n, d] this rank's part; the others are added to it */
-    const struct wire_partial *part[PLAN_MAX_RANKS]; /* those, in the order of ranks */
-    int n_parts;
-    const float *bias;               /* [d] or NULL */
-    float *to;                       /* [n, d] */
-    bool add;                        /* to += their sum; else to = their sum */
-};
-void merge_parts(struct worker *w, const struct merge *m, uint32_t n);
+/* sum[n, d] += a message's. */
+void sums_add(struct worker *w, const struct wire_partial *from, double *sum);
 /* head.c: norm, logits, and what the step wants; sends RESULT. Where another rank is the home: the logits of the own
  * rows, if the step wants any, to the home. */
 status head_run(struct worker *w, const struct wire_step *s);

@@ -207,10 +207,7 @@ static status allocate_tables(struct worker *w)
     const size_t threads = (size_t)w->o.n_threads;
     struct send *sends = calloc(MULTICASTS * ranks, sizeof *sends);
     s->layers = calloc((size_t)(s->last - s->first) + 1, sizeof *s->layers);
-    s->answers = calloc(ranks, sizeof *s->answers);
     s->ahead = calloc(ranks, sizeof *s->ahead);
-    s->partials = calloc(ranks, sizeof *s->partials);
-    s->actives = calloc(ranks, sizeof *s->actives);
     s->sets = calloc((size_t)(s->last - s->first) * ranks + 1, sizeof *s->sets);
     s->downs = calloc((size_t)(s->last - s->first) * ranks + 1, sizeof *s->downs);
     w->rope_freq = calloc((size_t)w->o.model->hp.n_rot / 2 + 1, sizeof *w->rope_freq);
@@ -222,7 +219,7 @@ static status allocate_tables(struct worker *w)
     w->shards = calloc(layers, sizeof *w->shards);
     if (sends)
         deal_sends(w, sends);
-    if (sends && s->layers && s->answers && s->ahead && s->partials && s->actives && s->sets && s->downs &&
+    if (sends && s->layers && s->ahead && s->sets && s->downs &&
         w->rope_freq && w->scratch && w->live && w->rooms && w->replies && w->heads && w->shards)
         return ST_OK;
     log_error("rank %d: out of memory for its tables", w->rank);

@@ -37,14 +37,29 @@ void sums_pack(struct worker *w, const double *sum, const struct wire_partial *t
     pool_for(w->pool, to->n_tokens, 4, pack_tokens, &p);
 }
 
-void sums_add(const struct worker *w, const struct wire_partial *from, int64_t begin, int64_t end, double *sum)
+struct adding {
+    const struct worker *w;
+    const struct wire_partial *from;
+    double *sum; /* [n, d] */
+};
+
+static void add_tokens(void *arg, int64_t begin, int64_t end, int thread)
 {
-    const int64_t d = w->limits.d_model;
-    const size_t n_widths = wire_partial_widths(&w->limits);
+    const struct adding *a = arg;
+    const struct wire_partial *from = a->from;
+    const int64_t d = a->w->limits.d_model;
+    const size_t n_widths = wire_partial_widths(&a->w->limits);
     const uint8_t *at = from->packed + wire_packed_bytes(from->width, (size_t)begin * n_widths);
+    (void)thread;
     for (int64_t t = begin; t < end; t++) {
         const uint8_t *width = from->width + (size_t)t * n_widths;
-        w->o.kernels->add_packed(at, width, d, sum + t * d);
+        a->w->o.kernels->add_packed(at, width, d, a->sum + t * d);
         at += wire_packed_bytes(width, n_widths);
     }
+}
+
+void sums_add(struct worker *w, const struct wire_partial *from, double *sum)
+{
+    struct adding a = {w, from, sum};
+    pool_for(w->pool, from->n_tokens, 4, add_tokens, &a);
 }

@@ -24,9 +24,6 @@ static void free_tables(struct worker *w)
     free(w->rope_freq);
     free(w->stage.request.sends); /* all multicasts' */
     free(w->stage.ahead);
-    free(w->stage.answers);
-    free(w->stage.partials);
-    free(w->stage.actives);
     free(w->stage.sets);
     free(w->stage.downs);
     free(w->live);
