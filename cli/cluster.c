@@ -369,7 +369,8 @@ void cluster_stop(struct cluster *c)
 {
     if (!c)
         return;
-    session_stop(c->session);
+    if (c->session && session_stop(c->session) == ST_OK)
+        (void)worker_settle(c->own.worker);
     release(&c->own); /* after a failure the others may wait for what rank 0 holds of them */
     for (int i = 0; i < c->n_others; i++)
         pthread_join(c->others[i].thread, NULL);

@@ -360,7 +360,7 @@ status session_usage(struct session *s, struct wire_usage *out)
     return ST_OK;
 }
 
-void session_stop(struct session *s)
+status session_stop(struct session *s)
 {
     _Alignas(TRANSPORT_ALIGN) uint8_t reason[WIRE_FAILED_MAX];
     struct transport *t = s ? s->o.transport : NULL;
@@ -375,6 +375,7 @@ void session_stop(struct session *s)
         while (!st && !done)
             st = transport_sent(t, &send, &done);
         if (st)
-            return;
+            return st;
     }
+    return broken ? ST_PEER : ST_OK;
 }

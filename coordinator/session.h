@@ -31,8 +31,9 @@ struct session_options {
 
 /* ST_NOMEM, ST_PEER (logged); the other ranks know nothing of it then. */
 status session_create(const struct session_options *o, struct session **out);
-/* Tells every other rank to stop; NULL is fine. The session can then only be freed. */
-void session_stop(struct session *s);
+/* Tells every other rank to stop; NULL is fine. The session can then only be freed. ST_PEER if it or a rank was broken
+ * before. */
+status session_stop(struct session *s);
 /* Only after its transport was closed, which may still hold messages of a session that failed. NULL is fine. */
 void session_free(struct session *s);
 

@@ -181,9 +181,18 @@ status worker_poll(struct worker *w, bool *handled, bool *stopped)
             return ST_FORMAT;
         }
         *stopped = true;
-        return transport_release(w->o.transport, &a);
+        st = transport_release(w->o.transport, &a);
+        return st ? st : worker_settle(w);
     default: return stage_run(w, &a);
     }
+}
+
+status worker_settle(struct worker *w)
+{
+    status st = multicast_wait(w, &w->stage.step);
+    for (int i = 0; i < STAGE_BUFFERS && !st; i++)
+        st = multicast_wait(w, &w->stage.shared[i]);
+    return st;
 }
 
 status worker_run(struct worker *w)

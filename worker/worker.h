@@ -62,6 +62,10 @@ status worker_poll(struct worker *w, bool *handled, bool *stopped);
 /* Polls until STOP. Errors as worker_poll. */
 status worker_run(struct worker *w);
 
+/* Waits until everything is gone that others still need of this rank, after the last step: where all ranks have the
+ * residual stream, one may be done while another waits for its part. STOP does so by itself; rank 0 gets none. */
+status worker_settle(struct worker *w);
+
 /* Tells every other rank why this one cannot go on. Needs no worker: it may be loading that failed. Waits until the
  * messages are gone; after a quarter of a second it abandons the transport instead. */
 void worker_fail(struct transport *t, const char *reason);

@@ -82,14 +82,26 @@ static void stand_open(struct stand *s, const char *layers)
 /* A copy of the message goes to the worker. */
 static void throw(struct stand *s, int from, int kind, const void *bytes, size_t size)
 {
-    assert_true(s->n < MOST_SENDS && size > 0);
-    uint8_t *copy = aligned_alloc(64, (size + 63) / 64 * 64);
+    assert_true(s->n < MOST_SENDS);
+    uint8_t *copy = aligned_alloc(64, (size + 64) / 64 * 64);
     assert_non_null(copy);
-    memcpy(copy, bytes, size);
+    if (size)
+        memcpy(copy, bytes, size);
     if (s->random && made_draw(s->random) % 4 == 0)
         copy[made_draw(s->random) % 40] ^= (uint8_t)(1u << made_draw(s->random) % 8);
     s->messages[s->n] = copy;
     assert_int_equal(transport_post(s->t[from], 1, kind, copy, size, &s->sends[s->n++]), ST_OK);
+}
+
+static void stand_free(struct stand *s)
+{
+    transport_close(s->t[1]);
+    transport_close(s->t[0]);
+    transport_close(s->t[2]);
+    worker_free(s->worker);
+    plan_free(s->plan);
+    for (int i = 0; i < s->n; i++)
+        free(s->messages[i]);
 }
 
 /* Waits for the worker's end; tells it to stop after so many looks. */
@@ -108,13 +120,7 @@ static void stand_end(struct stand *s, int patience)
         }
         usleep(20);
     }
-    transport_close(s->t[1]);
-    transport_close(s->t[0]);
-    transport_close(s->t[2]);
-    worker_free(s->worker);
-    plan_free(s->plan);
-    for (int i = 0; i < s->n; i++)
-        free(s->messages[i]);
+    stand_free(s);
 }
 
 /* The worker must end with ST_FORMAT and a line that says so; NULL: only when it is told to. */
@@ -291,6 +297,37 @@ static void test_wrong_parts(void **state)
     stand_close(&s, "from rank 0, which was not asked for it or has answered");
 }
 
+/* A rank that is told to stop stays until the others have what they need of it, though its own part is done. */
+static void test_stop_waits_for_parts(void **state)
+{
+    (void)state;
+    struct stand s;
+    stand_open(&s, "{\"from\": 0, \"to\": 4, \"stage\": 1, \"heads\": [0, 1, 2, 2], \"neurons\": [0, 0, 672, 672]}], "
+                   "\"rows\": [0, 0, 299, 300], \"residual\": \"all\"");
+    const int32_t tokens[] = {5, 6, 7};
+    const struct wire_step step = {.id = 1, .want = WANT_NOTHING, .n_tokens = 3, .next_token = -1};
+    throw(&s, 0, WIRE_STEP, message, wire_step_encode(&step, tokens, message, sizeof message));
+    for (uint32_t layer = 0; layer < s.limits.n_layers; layer++) {
+        give(&s, 0, PART_ATTENTION, layer, 1);
+        for (int part = PART_ATTENTION; part <= PART_FFN; part++) {
+            expect_partial(&s, 0, (enum wire_part)part, layer, 3);
+            if (layer + 1 < s.limits.n_layers)
+                expect_partial(&s, 2, (enum wire_part)part, layer, 3);
+        }
+    }
+    answer(&s, 0, WIRE_RESULT);
+    throw(&s, 0, WIRE_STOP, NULL, 0);
+    usleep(30000);
+    assert_int_not_equal(pthread_tryjoin_np(s.thread, NULL), 0); /* rank 2 lacks the last layer's parts */
+    expect_partial(&s, 2, PART_ATTENTION, s.limits.n_layers - 1, 3);
+    expect_partial(&s, 2, PART_FFN, s.limits.n_layers - 1, 3);
+    answer(&s, 2, WIRE_STEP);
+    answer(&s, 0, WIRE_STEP);
+    assert_int_equal(pthread_join(s.thread, NULL), 0);
+    assert_int_equal(s.end, ST_OK);
+    stand_free(&s);
+}
+
 /* Steps come from the home, or from the coordinator if this rank is the home; hidden states from nobody. */
 static void test_wrong_steps(void **state)
 {
@@ -346,9 +383,10 @@ static void test_random_parts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_attention_requests), cmocka_unit_test(test_requests_of_members),
-        cmocka_unit_test(test_right_parts),        cmocka_unit_test(test_wrong_parts),
-        cmocka_unit_test(test_wrong_steps),        cmocka_unit_test(test_random_parts),
+        cmocka_unit_test(test_attention_requests),   cmocka_unit_test(test_requests_of_members),
+        cmocka_unit_test(test_right_parts),          cmocka_unit_test(test_wrong_parts),
+        cmocka_unit_test(test_stop_waits_for_parts), cmocka_unit_test(test_wrong_steps),
+        cmocka_unit_test(test_random_parts),
     };
     return cmocka_run_group_tests(tests, open_model, close_model);
 }
