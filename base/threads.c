@@ -28,6 +28,8 @@ struct pool {
     pool_fn *fn;
     void *arg;
     int64_t n, grain;
+    void (*between)(void *arg);
+    void *between_arg;
     /* Each on its own cache line: next is hammered by all threads, run is polled by the sleepy ones. */
     _Alignas(64) _Atomic int64_t next;
     _Alignas(64) _Atomic uint32_t run; /* counts runs; a worker waits for it to change */
@@ -56,6 +58,8 @@ static void work(struct pool *p, int thread)
             return;
         int64_t end = begin + p->grain;
         p->fn(p->arg, begin, end < p->n ? end : p->n, thread);
+        if (thread == 0 && p->between)
+            p->between(p->between_arg);
     }
 }
 
@@ -98,8 +102,11 @@ static void start_run(struct pool *p)
 void pool_for(struct pool *p, int64_t n, int64_t grain, pool_fn *fn, void *arg)
 {
     if (p->n_threads == 1 || n <= grain) {
-        for (int64_t i = 0; i < n; i += grain)
+        for (int64_t i = 0; i < n; i += grain) {
             fn(arg, i, i + grain < n ? i + grain : n, 0);
+            if (p->between)
+                p->between(p->between_arg);
+        }
         return;
     }
     p->fn = fn;
@@ -117,6 +124,12 @@ void pool_for(struct pool *p, int64_t n, int64_t grain, pool_fn *fn, void *arg)
         else
             sched_yield();
     }
+}
+
+void pool_between(struct pool *p, void (*fn)(void *arg), void *arg)
+{
+    p->between = fn;
+    p->between_arg = arg;
 }
 
 status pool_create(int n_threads, struct pool **out)

@@ -500,6 +500,7 @@ static void prefer_eager_messages(void)
     _Static_assert(TRANSPORT_SLOT + 256 == 65792, "a slot and a header");
     setenv("OMPI_MCA_btl_vader_eager_limit", limit, 0);
     setenv("OMPI_MCA_btl_vader_max_send_size", limit, 0);
+    setenv("OMPI_MCA_btl_vader_segment_size", "33554432", 0); /* of 4 MiB, eight slots go at once and no more ever */
     setenv("OMPI_MCA_btl_tcp_eager_limit", limit, 0);
     setenv("OMPI_MCA_btl_tcp_rndv_eager_limit", limit, 0);
 }

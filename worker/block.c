@@ -140,6 +140,7 @@ status block_run(struct worker *w, const struct task *t)
     const bool attention = t->part == PART_ATTENTION, waits = attention && w->o.model->hp.parallel;
     const bool active = !attention && plan_down_at_stage(w->o.plan, t->layer);
     exchange_begin(w);
+    keep_moving(w, t->n);
     norm_tokens(w, attention ? l->attn_norm : l->ffn_norm, t->n, owners_want_q8(w, t->part, t->layer));
     status st = w->o.plan->residual_all ? share(w, t) : gather(w, t, active);
     if (!st)

@@ -220,6 +220,7 @@ struct worker {
     struct wire_usage usage;         /* since the start; the transport knows what was sent */
     struct outbox usage_reply;
     uint64_t asked_ns, slowest_ns;   /* the exchange under way: its begin, and the longest that an owner computed */
+    bool moving;                     /* messages of the work at hand are longer than a transport holds by itself */
     uint64_t served_ns;              /* when the request began that is being served */
     unsigned polls;                  /* in a row that found nothing */
 };
@@ -270,6 +271,10 @@ status multicast_send(struct worker *w, struct multicast *m, int to, int kind, s
 /* Serves what requests have arrived (and ends with ST_PEER at a FAILED), then looks for a message whose kind is in
  * `kinds`: *found, it is in *a and the caller's to release. w->polls starts anew when there was anything. */
 status serve_or_find(struct worker *w, uint32_t kinds, struct arrival *a, bool *found);
+/* What follows has messages of n tokens. Long ones move on while this rank computes: their sender, or whom they are for,
+ * must lend a hand for every few slots of them. */
+void keep_moving(struct worker *w, uint32_t n);
+void move_messages(void *worker);
 /* Between polls that found nothing: gives the processor away, the longer the wait the more. */
 void be_idle(struct transport *t, unsigned *polls);
 

@@ -230,6 +230,7 @@ static status answer(struct worker *w, struct arrival *a)
     if (st)
         return st;
     take_x(w, &q, &x);
+    keep_moving(w, q.n_tokens);
     return q.part == PART_OUTPUT ? reply_logits(w, a, &q, &x) : reply_layer(w, a, &q, &x);
 }
 

@@ -93,6 +93,7 @@ status worker_create(const struct worker_options *o, struct worker **out)
     if ((st = arena_map(&w->arena, need.total)) || (st = worker_lay_out(w)) ||
         (st = furnish(w)) || (st = pool_create(o->n_threads, &w->pool)))
         goto err;
+    pool_between(w->pool, move_messages, w);
     if (w->stage.is_last) {
         if ((st = sampler_create((int32_t)o->model->hp.n_vocab, &w->stage.sampler)))
             goto err;

@@ -401,6 +401,37 @@ static void long_behind_short(struct transport *t, struct check *c)
     meet(t, c);
 }
 
+/* Who computes wants nothing, and polls for nothing: long messages reach it, and leave it, all the same. */
+static void moves_while_nothing_is_wanted(struct transport *t, struct check *c)
+{
+    const int to = (t->rank + 1) % t->n_ranks, from = (t->rank + t->n_ranks - 1) % t->n_ranks;
+    const size_t n = LENT_MOST;
+    uint8_t *data = get_memory(n);
+    struct send first, sent;
+    struct arrival a;
+    bool goes = false; /* else it is read where it lies, and sent when it is released */
+    start(t, c, to, 3, data, 0, &first);
+    await(t, c, 1u << 3, &a);
+    for (int tries = 0; tries < 200 && !goes; tries++)
+        goes = is_sent(t, c, &first);
+    meet(t, c);
+    take_expecting(t, c, &a, 0, 0);
+    finish(t, c, &first);
+    fill(data, n, tag_of(t->rank, to, 3, 0));
+    start(t, c, to, 3, data, n, &sent);
+    while (goes && !atomic_load(&sent.done) && !c->failures) {
+        CHECK(c, !look(t, c, 0, &a));
+        sched_yield();
+    }
+    meet(t, c); /* no one has looked for a message of this kind */
+    await(t, c, 1u << 3, &a);
+    CHECK(c, a.from == from);
+    take_expecting(t, c, &a, n, tag_of(from, t->rank, 3, 0));
+    finish(t, c, &sent);
+    free(data);
+    meet(t, c);
+}
+
 /* Polls until a message is refused, with a line that names its sender. */
 static void await_refusal(struct transport *t, struct check *c, uint32_t kinds, int from)
 {
@@ -634,6 +665,7 @@ const struct transport_case transport_cases[] = {
     {"channels_apart", channels_apart},
     {"long_and_short", long_and_short},
     {"long_behind_short", long_behind_short},
+    {"moves_while_nothing_is_wanted", moves_while_nothing_is_wanted},
     {"too_long", too_long},
     {"counts", counts},
     {"buffer_reuse", buffer_reuse},
