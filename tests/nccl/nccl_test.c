@@ -422,6 +422,7 @@ static void a_peer_that_goes_ends_the_wait(void **state)
         stand_in_reset();
         stand_in_all_memory_is_device(true);
         stand_in_aborts_are_noticed(false);
+        stand_in_transfers_never_arrive(true);
         runs[0].argument = runs[1].argument = when;
         run_cluster(2, &c, 1u << BULK, NULL, leaving_rank, runs);
     }

@@ -52,7 +52,7 @@ static struct {
 } blocks[MAX_BLOCKS];
 static int n_pairs, n_live, n_devices = 1, next_async_error;
 static long countdown = -1, n_bytes;
-static bool refused, all_device, aborts_noticed = true;
+static bool refused, all_device, aborts_noticed = true, never_arrive;
 static uint32_t seed = 1;
 
 static void misused(const char *what)
@@ -101,7 +101,7 @@ void stand_in_reset(void)
     next_async_error = 0;
     countdown = -1;
     n_bytes = 0;
-    refused = all_device = false;
+    refused = all_device = never_arrive = false;
     aborts_noticed = true;
     memset(pairs, 0, sizeof pairs);
     pthread_mutex_unlock(&lock);
@@ -117,6 +117,7 @@ void stand_in_reset(void)
 SWITCH(stand_in_devices, int, n_devices = value)
 SWITCH(stand_in_all_memory_is_device, bool, all_device = value)
 SWITCH(stand_in_aborts_are_noticed, bool, aborts_noticed = value)
+SWITCH(stand_in_transfers_never_arrive, bool, never_arrive = value)
 SWITCH(stand_in_fail_at, long, countdown = value; refused = false)
 SWITCH(stand_in_async_error, int, next_async_error = value)
 
@@ -290,7 +291,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event)
     struct CUstream_st *stream = event->stream;
     if (!stream)
         misused("an event is asked about before it is recorded");
-    if (stream->busy && stream->delay-- <= 0) {
+    if (stream->busy && !never_arrive && stream->delay-- <= 0) {
         if (stream->comm) {
             meet(stream->comm->pair);
         } else {
