@@ -405,7 +405,7 @@ static void each_call_may_fail(void **state)
     (void)state;
     int n_failed = 0;
     long n = 1;
-    for (bool struck = true; struck; n += n < 100 ? 1 : 7) {
+    for (bool struck = true; struck; n++) {
         struct verbs_rank ranks[FAKE_RANKS] = {0};
         fake_reset();
         fake_poll_takes(1e-4);

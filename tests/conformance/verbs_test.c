@@ -102,7 +102,7 @@ static void finish(struct verbs_rank *r, struct send *s)
     }
 }
 
-enum { EXCHANGES = 1000 };
+static int n_exchanges = 1000;
 
 /* Rank 0 asks, rank 1 answers, 8 KB each way, from registered memory. */
 static void exchange(struct verbs_rank *r)
@@ -111,7 +111,7 @@ static void exchange(struct verbs_rank *r)
     struct arrival a;
     struct send s;
     CHECK(&r->check, transport_register(r->t, memory[r->rank], 8192) == ST_OK);
-    for (int i = 0; i < EXCHANGES && !r->check.failures; i++) {
+    for (int i = 0; i < n_exchanges && !r->check.failures; i++) {
         if (r->rank == 0 && i == 10)
             alloc_fail_at(0);
         if (r->rank == 1)
@@ -124,7 +124,7 @@ static void exchange(struct verbs_rank *r)
         if (r->rank == 0)
             CHECK(&r->check, transport_release(r->t, &a) == ST_OK);
         finish(r, &s);
-        if (r->rank == 0 && i == EXCHANGES - 10)
+        if (r->rank == 0 && i == n_exchanges - 10)
             CHECK(&r->check, !alloc_failed()); /* nor was there an allocation */
     }
 }
@@ -135,10 +135,10 @@ static void an_exchange_is_one_request_each_way(void **state)
     fake_reset();
     run(2, &(struct verbs_options){0}, exchange);
     const struct fake_counts c = fake_counts();
-    print_message("%d exchanges: %ld posts of writes, %ld posts of %ld receives\n", EXCHANGES, c.send_posts,
+    print_message("%d exchanges: %ld posts of writes, %ld posts of %ld receives\n", n_exchanges, c.send_posts,
                   c.receive_posts, c.receives);
-    assert_true(c.send_posts <= 2 * EXCHANGES + 2 /* goodbyes */ + 8 /* heartbeats, credits at the end */);
-    assert_true(c.receive_posts <= 2 * EXCHANGES / 8 + 4);
+    assert_true(c.send_posts <= 2 * n_exchanges + 2 /* goodbyes */ + 8 /* heartbeats, credits at the end */);
+    assert_true(c.receive_posts <= 2 * n_exchanges / 8 + 4);
     assert_int_equal(c.notifies, 0);
 }
 
@@ -327,8 +327,10 @@ static void what_cannot_be_used_is_named(void **state)
     assert_int_equal(fake_live(), 0);
 }
 
-int main(void)
+/* verbs_test [EXCHANGES]: only so many exchanges, for verbs_quiet.sh. */
+int main(int argc, char **argv)
 {
+    const struct CMUnitTest exchanges[] = {cmocka_unit_test(an_exchange_is_one_request_each_way)};
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(conforms_with_1_to_4_ranks),
         cmocka_unit_test(conforms_without_inline_and_with_late_writes),
@@ -340,5 +342,9 @@ int main(void)
         cmocka_unit_test(the_first_usable_device_is_taken),
         cmocka_unit_test(what_cannot_be_used_is_named),
     };
+    if (argc > 1) {
+        n_exchanges = atoi(argv[1]);
+        return cmocka_run_group_tests(exchanges, NULL, NULL);
+    }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
