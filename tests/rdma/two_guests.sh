@@ -42,6 +42,16 @@ text_over_verbs() {
     same_text verbs --mca pml ob1 --mca btl tcp,self
 }
 
+# Links are measured over the device, and planning reads what was written.
+probe() {
+    ranks --mca pml ob1 --mca btl tcp,self "$hearth" probe -q -m "$vectors/tiny-q5_1.gguf" -b 8 -t 1 -o csv \
+        -f /tmp/probe.json --transport verbs
+    [ $status -eq 0 ] || fail "status $status: $(cat /tmp/err)"
+    grep -q verbs /tmp/out || fail "no link over verbs: $(cat /tmp/out)"
+    "$hearth" plan -m "$vectors/tiny-q5_1.gguf" --probe /tmp/probe.json >/tmp/planned 2>&1 ||
+        fail "the plan: $(cat /tmp/planned)"
+}
+
 # The transport alone, over the wire.
 conformance() {
     verbs 2 2 cases
@@ -86,5 +96,5 @@ link_down() {
     grep -q "error: rank 0: " "$meeting.1" || fail "rank 1 said: $(cat "$meeting.1")"
 }
 
-[ $# -gt 0 ] || set -- device mpi_over_rdma text_over_verbs conformance loss killed link_down
+[ $# -gt 0 ] || set -- device mpi_over_rdma text_over_verbs probe conformance loss killed link_down
 run_cases "$@"
