@@ -22,17 +22,14 @@ def medians(runs):
     return {key: statistics.median(run[key] for run in runs) for key in runs[0]}
 
 
-def take_turns(repeats, sides, label, enough=lambda runs: False):
-    """sides: {name: function}. Returns {name: [what it returned]}, the functions called in turn, `repeats` times each,
-    or until a round after which the runs are enough."""
+def take_turns(repeats, sides, label):
+    """sides: {name: function}. Returns {name: [what it returned]}, the functions called in turn, `repeats` times each."""
     runs = {name: [] for name in sides}
     for i in range(repeats):
         for name, measure in sides.items():
             runs[name].append(measure())
             say(f"{label}, {name}, {i + 1}/{repeats}: " +
                 ", ".join(f"{key} {value:.4g}" for key, value in runs[name][-1].items()))
-        if enough(runs):
-            break
     return runs
 
 
