@@ -191,8 +191,8 @@ status command_bench(const struct launch *launch, int argc, char **argv)
         .options = options, .parser = parse, .children = children,
         .doc = "Measure tokens per second, of a prompt (pp) and of decoding (tg), and how fast that reads the weights "
                "beside how fast this machine's memory can be read by as many threads. With several ranks: how a "
-               "token's time splits into computing, messages (wire) and waiting for a rank that computes longer, and what all "
-               "ranks send for it."};
+               "token's time splits into computing, messages (wire) and waiting for a rank that computes longer, "
+               "and what all ranks send for it."};
     struct bench b = {.cluster = cluster_defaults, .n_prompt = 512, .n_decode = 128, .runs = 5};
     struct progress progress;
     struct cluster *c = NULL;

@@ -101,7 +101,8 @@ static status hash_plan(const struct plan *p, uint64_t *hash)
 static void describe_settings(struct member *m)
 {
     const struct worker_options *w = &m->worker_options;
-    snprintf(m->hello.settings, sizeof m->hello.settings, "activation %s, sparse %s, predictor %s, skip %g, neurons %016llx, sums %s",
+    snprintf(m->hello.settings, sizeof m->hello.settings,
+             "activation %s, sparse %s, predictor %s, skip %g, neurons %016llx, sums %s",
              activation_name(m->model->hp.activation), sparse_mode_name(w->sparse), predictor_name(w->predictor),
              (double)w->skip_share, m->neurons ? (unsigned long long)gguf_hash(m->neurons->file) : 0ull,
              w->sums_f16 ? "f16" : "exact");

@@ -58,8 +58,8 @@ status plan_reasons_print(FILE *out, const struct plan_reasons *r, const struct 
         list_ranks(c, p->n_ranks, true, used, sizeof used);
         json_t *row = json_pack("{ss ss ss ss sf sf sf sb sb}", "split", split_name(c->split), "ranks", used, "heads",
                                 c->heads_cut ? "cut" : "stage", "residual", c->residual_all ? "all" : "home",
-                                "ms_per_token", cost_ms(&c->cost), "compute_ms", c->cost.compute_ms, "wire_ms", c->cost.wire_ms, "fits",
-                                c->cost.fits, "best", i == r->choice.best);
+                                "ms_per_token", cost_ms(&c->cost), "compute_ms", c->cost.compute_ms, "wire_ms",
+                                c->cost.wire_ms, "fits", c->cost.fits, "best", i == r->choice.best);
         if (json_array_append_new(rows, row) != 0) {
             log_error("no memory for the table");
             st = ST_NOMEM;

@@ -303,7 +303,8 @@ bool owners_want_f32(const struct worker *w, enum wire_part part, int layer);
 void exchange_begin(struct worker *w);
 /* Starts sending the task's tokens of stage.in to every other owner. */
 status owners_ask(struct worker *w, const struct task *t);
-/* Waits for their answers, messages of one kind, one from each other owner, and hands each to `take`, which releases it; serves requests of other stages meanwhile. */
+/* Waits for their answers, messages of one kind, one from each other owner, and hands each to `take`, which releases it;
+ * serves requests of other stages meanwhile. */
 typedef status take_answer(struct worker *w, struct arrival *a, const struct task *t);
 status owners_await(struct worker *w, const struct task *t, int kind, take_answer *take);
 /* What an owner has counted, and how long it took. */
