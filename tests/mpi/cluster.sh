@@ -137,10 +137,17 @@ kill_rank() {
     elif ! grep -q "rank $1 .*signal 9" "$work/err"; then
         echo "rank $1 killed: no line names it: $(cat "$work/err")"
     fi
+    # mpirun does not wait until the system has taken back all of a process that it has killed.
     for r in 0 1 2; do
-        grep -q "^State:[[:space:]]*[^ZX[:space:]]" "/proc/$(cat "$work/pid.$r")/status" 2>/dev/null &&
-            echo "rank $1 killed: rank $r lives on"
+        while lives "$r" && [ $((($(date +%s%N) - begin_ns) / 1000000)) -le 2000 ]; do
+            sleep 0.05
+        done
+        lives "$r" && echo "rank $1 killed: rank $r lives on"
     done
+}
+
+lives() { # RANK
+    grep -q "^State:[[:space:]]*[^ZX[:space:]]" "/proc/$(cat "$work/pid.$1")/status" 2>/dev/null
 }
 
 deaths() {
