@@ -101,19 +101,15 @@ static void start_run(struct pool *p)
 
 void pool_for(struct pool *p, int64_t n, int64_t grain, pool_fn *fn, void *arg)
 {
-    if (p->n_threads == 1 || n <= grain) {
-        for (int64_t i = 0; i < n; i += grain) {
-            fn(arg, i, i + grain < n ? i + grain : n, 0);
-            if (p->between)
-                p->between(p->between_arg);
-        }
-        return;
-    }
     p->fn = fn;
     p->arg = arg;
     p->n = n;
     p->grain = grain;
     atomic_store_explicit(&p->next, 0, memory_order_relaxed);
+    if (p->n_threads == 1 || n <= grain) { /* the others need not wake up for it */
+        work(p, 0);
+        return;
+    }
     atomic_store_explicit(&p->busy, p->n_threads - 1, memory_order_relaxed);
     start_run(p);
     work(p, 0);

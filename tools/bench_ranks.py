@@ -7,8 +7,9 @@ A dense model of the 7B shape is made by hearth-synth where it is missing (2 GB 
 memory, and through network namespaces of 10 Gbit/s (deploy/lab; root only, else left out). Every measurement is a
 mpirun of its own that warms up first, and the contestants take turns. Two ranks of one thread each on two cores stand for
 two hosts with a core each as far as memory feeds both cores at a time. A virtual machine's often does not: while its two
-processors are on one chiplet, both together read little more than one alone. So there are two tables of decoding: of plain turns, and
-of runs before and after which both cores read at least FED times what one does: those wait for such moments.
+processors are on one chiplet, both together read little more than one alone. So there are two tables of decoding: of
+plain turns, and of runs before and after which both cores read at least FED times what one does: those wait for such
+moments.
 """
 import argparse
 import json
