@@ -1,9 +1,8 @@
 #include "cli/table.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
-
-enum { COLUMNS_MAX = 32, CELL_MAX = 64 };
 
 bool table_format_of(const char *name, enum table_format *out)
 {
@@ -17,87 +16,173 @@ bool table_format_of(const char *name, enum table_format *out)
     return false;
 }
 
-static void cell_text(const json_t *v, char text[CELL_MAX])
+static status no_memory(void)
 {
-    if (json_is_string(v))
-        snprintf(text, CELL_MAX, "%s", json_string_value(v));
-    else if (json_is_integer(v))
-        snprintf(text, CELL_MAX, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
-    else if (json_is_real(v))
-        snprintf(text, CELL_MAX, "%.*f", json_real_value(v) < 100 ? 2 : 1, json_real_value(v));
-    else
-        snprintf(text, CELL_MAX, "%s", json_is_null(v) ? "" : json_is_true(v) ? "true" : "false");
+    log_error("no memory for the table");
+    return ST_NOMEM;
 }
 
-static void print_csv(FILE *out, const json_t *rows)
+/* malloc'ed; NULL: no memory. */
+static char *cell_text(const json_t *v)
+{
+    char *text;
+    int n;
+    if (json_is_integer(v))
+        n = asprintf(&text, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
+    else if (json_is_real(v))
+        n = asprintf(&text, "%.*f", json_real_value(v) < 100 ? 2 : 1, json_real_value(v));
+    else
+        return strdup(json_is_string(v) ? json_string_value(v) : json_is_null(v) ? "" : json_is_true(v) ? "true"
+                                                                                                        : "false");
+    return n < 0 ? NULL : text;
+}
+
+/* RFC 4180, with the line ends of this system. */
+static void put_csv(FILE *out, const char *text)
+{
+    if (!strpbrk(text, ",\"\r\n")) {
+        fputs(text, out);
+        return;
+    }
+    fputc('"', out);
+    for (; *text; text++)
+        fprintf(out, *text == '"' ? "\"\"" : "%c", *text);
+    fputc('"', out);
+}
+
+static status print_csv(FILE *out, const json_t *rows)
 {
     const char *key, *separator = "";
     json_t *v;
     json_object_foreach(json_array_get(rows, 0), key, v) {
-        fprintf(out, "%s%s", separator, key);
+        fputs(separator, out);
+        put_csv(out, key);
         separator = ",";
     }
     fputc('\n', out);
     for (size_t i = 0; i < json_array_size(rows); i++) {
         separator = "";
         json_object_foreach(json_array_get(rows, i), key, v) {
-            char text[CELL_MAX];
-            cell_text(v, text);
-            fprintf(out, strpbrk(text, ",\"\n") ? "%s\"%s\"" : "%s%s", separator, text);
+            char *text = cell_text(v);
+            if (!text)
+                return no_memory();
+            fputs(separator, out);
+            put_csv(out, text);
             separator = ",";
+            free(text);
         }
         fputc('\n', out);
     }
+    return ST_OK;
 }
 
-/* Columns are as wide as their widest cell; numbers stand at the right. */
-static void print_markdown(FILE *out, const json_t *rows)
+/* Writes text so that neither a bar nor a line's end in it ends a cell of Markdown; with `out` NULL it writes nothing.
+ * Returns its width in characters. */
+static int put_markdown(FILE *out, const char *text)
 {
-    int width[COLUMNS_MAX] = {0};
+    int width = 0;
+    for (; *text; text++) {
+        const char c = *text == '\n' || *text == '\r' ? ' ' : *text;
+        width += (c == '|') + ((c & 0xc0) != 0x80);
+        if (out)
+            fprintf(out, c == '|' ? "\\|" : "%c", c);
+    }
+    return width;
+}
+
+static void put_times(FILE *out, char c, int n)
+{
+    for (; n > 0; n--)
+        fputc(c, out);
+}
+
+/* Numbers stand at the right. */
+static void put_cell(FILE *out, const char *text, int width, bool right)
+{
+    const int space = width - put_markdown(NULL, text);
+    fputs("| ", out);
+    put_times(out, ' ', right ? space : 0);
+    put_markdown(out, text);
+    put_times(out, ' ', right ? 1 : space + 1);
+}
+
+/* A row of texts, as wide as their columns. */
+static status print_row(FILE *out, const json_t *row, const int *width)
+{
     const char *key;
-    char text[CELL_MAX];
     json_t *v;
-    const json_t *first = json_array_get(rows, 0);
+    int c = 0;
+    json_object_foreach((json_t *)row, key, v) {
+        char *text = cell_text(v);
+        if (!text)
+            return no_memory();
+        put_cell(out, text, width[c++], json_is_number(v));
+        free(text);
+    }
+    fputs("|\n", out);
+    return ST_OK;
+}
+
+/* width [columns]: of each column's widest cell, its name included. */
+static status find_widths(const json_t *rows, int *width)
+{
+    const char *key;
+    json_t *v;
     for (size_t i = 0; i < json_array_size(rows); i++) {
         int c = 0;
         json_object_foreach(json_array_get(rows, i), key, v) {
-            cell_text(v, text);
-            int n = (int)strlen(text), head = (int)strlen(key);
+            char *text = cell_text(v);
+            if (!text)
+                return no_memory();
+            int n = put_markdown(NULL, text), head = put_markdown(NULL, key);
             n = n > head ? n : head;
             width[c] = n > width[c] ? n : width[c];
-            c += c < COLUMNS_MAX - 1;
+            c++;
+            free(text);
         }
     }
+    return ST_OK;
+}
+
+static void print_head(FILE *out, const json_t *first, const int *width)
+{
+    const char *key;
+    json_t *v;
     int c = 0;
     json_object_foreach((json_t *)first, key, v)
-        fprintf(out, json_is_number(v) ? "| %*s " : "| %-*s ", width[c++], key);
+        put_cell(out, key, width[c++], json_is_number(v));
     fputs("|\n", out);
     c = 0;
     json_object_foreach((json_t *)first, key, v) {
         fputs("| ", out);
-        for (int i = 1; i < width[c]; i++)
-            fputc('-', out);
+        put_times(out, '-', width[c++] - 1);
         fputs(json_is_number(v) ? ": " : "- ", out);
-        c++;
     }
     fputs("|\n", out);
-    for (size_t i = 0; i < json_array_size(rows); i++) {
-        c = 0;
-        json_object_foreach(json_array_get(rows, i), key, v) {
-            cell_text(v, text);
-            fprintf(out, json_is_number(v) ? "| %*s " : "| %-*s ", width[c++], text);
-        }
-        fputs("|\n", out);
-    }
+}
+
+static status print_markdown(FILE *out, const json_t *rows)
+{
+    const json_t *first = json_array_get(rows, 0);
+    int *width = calloc(json_object_size(first) + 1, sizeof *width);
+    status st = width ? find_widths(rows, width) : no_memory();
+    if (st == ST_OK)
+        print_head(out, first, width);
+    for (size_t i = 0; i < json_array_size(rows) && st == ST_OK; i++)
+        st = print_row(out, json_array_get(rows, i), width);
+    free(width);
+    return st;
 }
 
 status table_print_json(FILE *out, const json_t *value)
 {
-    if (json_dumpf(value, out, JSON_INDENT(2) | JSON_REAL_PRECISION(7) | JSON_ENCODE_ANY) != 0) {
+    char *text = json_dumps(value, JSON_INDENT(2) | JSON_REAL_PRECISION(7) | JSON_ENCODE_ANY);
+    if (!text) {
         log_error("cannot print the result as JSON");
         return ST_INTERNAL;
     }
-    fputc('\n', out);
+    fprintf(out, "%s\n", text);
+    free(text);
     return ST_OK;
 }
 
@@ -107,9 +192,5 @@ status table_print(FILE *out, const json_t *rows, enum table_format format)
         return table_print_json(out, rows);
     if (json_array_size(rows) == 0)
         return ST_OK;
-    if (format == TABLE_CSV)
-        print_csv(out, rows);
-    else
-        print_markdown(out, rows);
-    return ST_OK;
+    return format == TABLE_CSV ? print_csv(out, rows) : print_markdown(out, rows);
 }

@@ -152,6 +152,44 @@ static void test_table(void **state)
     free(text);
 }
 
+static void write_hostile_rows(FILE *out, const void *arg)
+{
+    const enum table_format *format = arg;
+    json_t *rows = json_pack("[{s:s, s:s}, {s:s, s:s}]", "a,b", "plain", "long",
+                             "0123456789 123456789 123456789 123456789 123456789 123456789 1234", "a,b",
+                             "say \"yes, \xc3\xb6|no\"\r\nthen", "long", "");
+    assert_int_equal(table_print(out, rows, *format), ST_OK);
+    json_decref(rows);
+}
+
+/* Whatever is in a cell, it is one cell, and whole. */
+static void test_table_of_hostile_cells(void **state)
+{
+    (void)state;
+    static const char *const expected[] = {
+        [TABLE_MD] = "| a,b                    | long                                                              |\n"
+                     "| ---------------------- | ----------------------------------------------------------------- |\n"
+                     "| plain                  | 0123456789 123456789 123456789 123456789 123456789 123456789 1234 |\n"
+                     "| say \"yes, \xc3\xb6\\|no\"  then |                                                                   |\n",
+        [TABLE_CSV] = "\"a,b\",long\n"
+                      "plain,0123456789 123456789 123456789 123456789 123456789 123456789 1234\n"
+                      "\"say \"\"yes, \xc3\xb6|no\"\"\r\nthen\",\n",
+    };
+    for (int f = TABLE_MD; f <= TABLE_CSV; f++) {
+        enum table_format format = (enum table_format)f;
+        char *text = printed(write_hostile_rows, &format);
+        assert_string_equal(text, expected[f]);
+        free(text);
+    }
+    enum table_format json = TABLE_JSON;
+    char *text = printed(write_hostile_rows, &json);
+    json_t *back = json_loads(text, 0, NULL);
+    assert_string_equal(json_string_value(json_object_get(json_array_get(back, 1), "a,b")),
+                        "say \"yes, \xc3\xb6|no\"\r\nthen");
+    json_decref(back);
+    free(text);
+}
+
 /* Machines in hwloc's words, and what ranks get of them. */
 static void test_topology(void **state)
 {
@@ -235,6 +273,7 @@ int main(void)
         cmocka_unit_test(test_utf8_long_piece),
         cmocka_unit_test(test_shares),
         cmocka_unit_test(test_table),
+        cmocka_unit_test(test_table_of_hostile_cells),
         cmocka_unit_test(test_topology),
         cmocka_unit_test(test_topology_of_nonsense),
         cmocka_unit_test(test_this_machine),
