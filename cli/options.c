@@ -112,14 +112,15 @@ status options_shares(const char *text, double *shares, int max, int *n)
 /* ---- --transport and how RDMA is used ---- */
 
 static const struct argp_option network_options[] = {
+    {NULL, 0, NULL, 0, "Network:", 4},
     {"transport", KEY_TRANSPORT, "NAME", 0,
-     "under mpirun: verbs (RDMA: InfiniBand, RoCE), mpi, or auto: verbs if every rank can, else mpi (default)", 3},
+     "under mpirun: verbs (RDMA: InfiniBand, RoCE), mpi, or auto: verbs if every rank can, else mpi (default)", 4},
     {"rdma-device", KEY_RDMA_DEVICE, "NAME[:PORT]", 0, "RDMA device, e.g. mlx5_0 (default: the first that can be used)",
-     3},
+     4},
     {"rdma-gid", KEY_RDMA_GID, "GID", 0,
-     "RoCE: index of the GID, or its kind: ipv4, ipv6, local (default: the first of these; RoCE v2 before v1)", 3},
-    {"rdma-mtu", KEY_RDMA_MTU, "BYTES", 0, "RDMA packets, 256 to 4096 (default: what the port has)", 3},
-    {"rdma-sl", KEY_RDMA_SL, "LEVEL", 0, "RDMA service level, 0 to 15 (default 0)", 3},
+     "RoCE: index of the GID, or its kind: ipv4, ipv6, local (default: the first of these; RoCE v2 before v1)", 4},
+    {"rdma-mtu", KEY_RDMA_MTU, "BYTES", 0, "RDMA packets, 256 to 4096 (default: what the port has)", 4},
+    {"rdma-sl", KEY_RDMA_SL, "LEVEL", 0, "RDMA service level, 0 to 15 (default 0)", 4},
     {0},
 };
 
@@ -323,14 +324,14 @@ const struct argp argp_context = {.options = context_options, .parser = parse_co
 /* ---- sampling ---- */
 
 static const struct argp_option sampling_options[] = {
-    {NULL, 0, NULL, 0, "Sampling:", 3},
-    {"seed", 's', "N", 0, "seed of the random numbers (default -1: a new one each time)", 3},
-    {"temp", KEY_TEMP, "T", 0, "temperature, 0 takes the likeliest token always (default 0.8)", 3},
-    {"top-k", KEY_TOP_K, "K", 0, "only the K likeliest tokens, 0: all (default 40)", 3},
-    {"top-p", KEY_TOP_P, "P", 0, "only the likeliest tokens that together have P (default 0.95, 1: off)", 3},
-    {"min-p", KEY_MIN_P, "P", 0, "only tokens with P times the likeliest one's probability (default 0.05, 0: off)", 3},
-    {"repeat-penalty", KEY_REPEAT_PENALTY, "X", 0, "make recent tokens less likely (default 1: off)", 3},
-    {"repeat-last-n", KEY_REPEAT_LAST, "N", 0, "how many tokens are recent (default 64)", 3},
+    {NULL, 0, NULL, 0, "Sampling:", 5},
+    {"seed", 's', "N", 0, "seed of the random numbers (default -1: a new one each time)", 5},
+    {"temp", KEY_TEMP, "T", 0, "temperature, 0 takes the likeliest token always (default 0.8)", 5},
+    {"top-k", KEY_TOP_K, "K", 0, "only the K likeliest tokens, 0: all (default 40)", 5},
+    {"top-p", KEY_TOP_P, "P", 0, "only the likeliest tokens that together have P (default 0.95, 1: off)", 5},
+    {"min-p", KEY_MIN_P, "P", 0, "only tokens with P times the likeliest one's probability (default 0.05, 0: off)", 5},
+    {"repeat-penalty", KEY_REPEAT_PENALTY, "X", 0, "make recent tokens less likely (default 1: off)", 5},
+    {"repeat-last-n", KEY_REPEAT_LAST, "N", 0, "how many tokens are recent (default 64)", 5},
     {0},
 };
 

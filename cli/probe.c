@@ -181,7 +181,7 @@ static int cores_here(void)
 
 status command_probe(const struct launch *launch, int argc, char **argv)
 {
-    static const struct argp_child children[] = {{&argp_output, 0, NULL, 0}, {&argp_network, 0, "Network:", 4}, {0}};
+    static const struct argp_child children[] = {{&argp_output, 0, NULL, 0}, {&argp_network, 0, NULL, 0}, {0}};
     static const struct argp argp = {
         .options = options, .parser = parse, .children = children,
         .doc = "Measure how long messages take between every two ranks and how fast every host reads its memory, and "
