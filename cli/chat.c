@@ -10,6 +10,7 @@
 #include "cli/conversation.h"
 #include "cli/generate.h"
 #include "cli/options.h"
+#include "cli/output.h"
 #include "coordinator/session.h"
 #include "model/chat.h"
 #include "model/model.h"
@@ -172,7 +173,9 @@ static status answer_message(struct chat *c, struct cluster *cl)
         st = generate(&g, tokens + same, n - same, stdout, &c->held, &answer, &made, &why);
     if (st == ST_OK) {
         putchar('\n');
-        fflush(stdout);
+        st = output_flush(stdout);
+    }
+    if (st == ST_OK) {
         if (why == END_FULL)
             log_warn("the context of %u tokens is full: the answer is cut short", cluster_context(cl));
         st = conversation_add(&c->conversation, "assistant", answer.at);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include "base/clock.h"
 #include "base/log.h"
+#include "cli/output.h"
 #include "coordinator/session.h"
 
 double process_age_s(void)
@@ -115,7 +116,9 @@ status generate(const struct generation *g, const int32_t *prompt, size_t n, FIL
         char piece[PIECE_MAX];
         size_t bytes = text_piece(cluster_tokenizer(g->cluster), token, g->special, piece);
         utf8_write(&stream, piece, bytes);
-        st = text_append(answer, piece, bytes);
+        st = output_flush(out);
+        if (st == ST_OK)
+            st = text_append(answer, piece, bytes);
         made++;
         if (st != ST_OK || (g->max_tokens >= 0 && made >= (size_t)g->max_tokens)) {
             end = END_LIMIT;

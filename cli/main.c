@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "base/log.h"
 #include "cli/command.h"
+#include "cli/output.h"
 #include "transport/transport.h"
 
 enum { EXIT_WORK_FAILED = 1, EXIT_INPUT_WRONG = 2 };
@@ -92,7 +92,7 @@ int main(int argc, char **argv)
     struct launch launch = launch_read();
     argp_err_exit_status = EXIT_INPUT_WRONG;
     /* One voice: what a rank prints that all ranks would print alike, only rank 0 does. */
-    if (launch.rank > 0 && !freopen("/dev/null", "w", stdout))
+    if (launch.rank > 0 ? !freopen("/dev/null", "w", stdout) : output_open() != ST_OK)
         return EXIT_WORK_FAILED;
 
     int command = -1, at = 1;
@@ -108,10 +108,5 @@ int main(int argc, char **argv)
     argv[at] = name;
     status st = commands[command].run(&launch, argc - at, argv + at);
     transport_mpi_finish();
-    if (fflush(stdout) != 0 || ferror(stdout)) {
-        if (st == ST_OK)
-            log_error("cannot write to standard output: %m");
-        st = st == ST_OK ? ST_INTERNAL : st;
-    }
     return exit_status(st);
 }

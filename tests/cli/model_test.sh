@@ -43,10 +43,21 @@ refuses 2 "*kernels*'sse9'*" run -q -m "$model" -p x --kernels sse9
 refuses 2 "*--shares*" run -q -m "$model" -p x --shares 3,1 --ranks 3
 refuses 2 "*empty*" run -q -m "$model" -p ""
 
-# A full disk is noticed.
+# A full disk ends the work at the first failed write (so there is no closing line), by the system's own words.
+full() {
+    "$hearth" "$@" > /dev/full 2>"$work/err" <"$work/prompt"
+    equal "status of $1 on a full disk" 1 $?
+    equal "errors of $1 on a full disk" "hearth: error: cannot write to standard output: No space left on device" \
+        "$(grep error: "$work/err")"
+    equal "closing line of $1 on a full disk" "" "$(grep 'tok/s' "$work/err")"
+}
 if [ -c /dev/full ]; then
-    "$hearth" run -q -m "$model" -p x -n 2 > /dev/full 2>"$work/err"
-    equal "status on a full disk" 1 $?
+    full run -m "$model" -p x -n 40 --ignore-eos
+    full run -m "$model" -p x -n 40 --ignore-eos --ranks 2
+    full chat -m "$model" -n 10
+    full perplexity -m "$model" -p "one two three four five six seven eight" -c 4
+    full bench -m "$model" -p 4 -n 2 -r 1
+    full bench -m "$model" -p 4 -n 2 -r 1 -o json
 fi
 
 hearth tokenize -m "$model" -p "Hello world" -o json
