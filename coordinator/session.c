@@ -296,7 +296,9 @@ void session_reset_counts(struct session *s) { s->counts = (struct wire_counts){
 status session_sampling(struct session *s, const struct sampler_params *p)
 {
     const struct wire_sampling w = {.temperature = p->temperature, .top_p = p->top_p, .min_p = p->min_p,
-                                    .repeat_penalty = p->repeat_penalty, .top_k = p->top_k,
+                                    .repeat_penalty = p->repeat_penalty,
+                                    .presence_penalty = p->presence_penalty,
+                                    .frequency_penalty = p->frequency_penalty, .top_k = p->top_k,
                                     .repeat_last = p->repeat_last, .seed = p->seed};
     struct wire_result r;
     size_t size = wire_sampling_encode(&w, s->sampling, sizeof s->sampling);

@@ -137,10 +137,12 @@ static void heapify(struct choice *heap, size_t n, bool worst_up)
 
 static float penalised(const struct sampler *s, float logit, int32_t id)
 {
-    float penalty = s->p.repeat_penalty;
-    if (!s->seen[id] || !(penalty > 0))
+    const float penalty = s->p.repeat_penalty, count = (float)s->seen[id];
+    if (!s->seen[id])
         return logit;
-    return logit > 0 ? logit / penalty : logit * penalty;
+    if (penalty > 0)
+        logit = logit > 0 ? logit / penalty : logit * penalty;
+    return logit - (count * s->p.frequency_penalty + s->p.presence_penalty);
 }
 
 /* The tokens that may be picked, in order of id: all whose logit is a number. */

@@ -13,6 +13,8 @@ struct sampler_params {
     float top_p;          /* >= 1: off; Holtzman et al. 2020 */
     float min_p;          /* <= 0: off; Nguyen et al. 2024 */
     float repeat_penalty; /* 1: off; Keskar et al. 2019, as llama.cpp applies it: over the last repeat_last tokens */
+    float presence_penalty;  /* 0: off; taken from the logit of every token among those */
+    float frequency_penalty; /* 0: off; taken from it as often as the token is among those */
     int32_t repeat_last;  /* tokens, at most 65536; 0: none, < 0: all since the reset */
     uint64_t seed;
 };
@@ -27,10 +29,10 @@ status sampler_create(int32_t n_vocab, struct sampler **out);
 void sampler_free(struct sampler *s); /* NULL is fine */
 /* New parameters, empty history, generator reseeded. */
 void sampler_reset(struct sampler *s, const struct sampler_params *p);
-/* Tells the sampler of a token that is now part of the text (prompt tokens too), for the repeat penalty. */
+/* Tells the sampler of a token that is now part of the text (prompt tokens too), for the penalties. */
 void sampler_accept(struct sampler *s, int32_t token);
-/* Picks a token; logits [n_vocab] are not changed. Order: penalty, top-k, top-p, min-p, temperature, draw. Greedy takes
- * the largest, the lowest id among equals. Does not accept it. NaN logits are never picked unless all are. */
+/* Picks a token; logits [n_vocab] are not changed. Order: penalties, top-k, top-p, min-p, temperature, draw. Greedy
+ * takes the largest, the lowest id among equals. Does not accept it. NaN logits are never picked unless all are. */
 int32_t sampler_pick(struct sampler *s, const float *logits /* [n_vocab] f32 */);
 
 #endif

@@ -26,6 +26,8 @@ size_t wire_sampling_encode(const struct wire_sampling *s, uint8_t *out, size_t 
     write_f32(&w, s->top_p);
     write_f32(&w, s->min_p);
     write_f32(&w, s->repeat_penalty);
+    write_f32(&w, s->presence_penalty);
+    write_f32(&w, s->frequency_penalty);
     write_u32(&w, (uint32_t)s->top_k);
     write_u32(&w, (uint32_t)s->repeat_last);
     write_u64(&w, s->seed);
@@ -43,12 +45,16 @@ status wire_sampling_decode(const uint8_t *in, size_t n, struct wire_sampling *o
     s.top_p = read_f32(&r);
     s.min_p = read_f32(&r);
     s.repeat_penalty = read_f32(&r);
+    s.presence_penalty = read_f32(&r);
+    s.frequency_penalty = read_f32(&r);
     s.top_k = (int32_t)read_u32(&r);
     s.repeat_last = (int32_t)read_u32(&r);
     s.seed = read_u64(&r);
-    if (!isfinite(s.temperature) || !isfinite(s.top_p) || !isfinite(s.min_p) || !isfinite(s.repeat_penalty)) {
-        log_error("SAMPLING message: temperature %g, top_p %g, min_p %g, repeat_penalty %g, expected finite numbers",
-                  (double)s.temperature, (double)s.top_p, (double)s.min_p, (double)s.repeat_penalty);
+    if (!isfinite(s.temperature) || !isfinite(s.top_p) || !isfinite(s.min_p) || !isfinite(s.repeat_penalty) ||
+        !isfinite(s.presence_penalty) || !isfinite(s.frequency_penalty)) {
+        log_error("SAMPLING message: temperature %g, top_p %g, min_p %g, repeat_penalty %g, presence_penalty %g, "
+                  "frequency_penalty %g, expected finite numbers", (double)s.temperature, (double)s.top_p,
+                  (double)s.min_p, (double)s.repeat_penalty, (double)s.presence_penalty, (double)s.frequency_penalty);
         return ST_FORMAT;
     }
     *out = s;

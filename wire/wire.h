@@ -36,7 +36,7 @@ enum wire_kind {
     WIRE_FAILED, WIRE_STOP, WIRE_READY, WIRE_LOGITS, WIRE_ACTIVE, WIRE_QUERY, WIRE_USAGE, WIRE_KINDS
 };
 
-enum { WIRE_VERSION = 4, WIRE_HEADER = 64 }; /* payloads that are read by kernels start WIRE_HEADER bytes in: aligned */
+enum { WIRE_VERSION = 5, WIRE_HEADER = 64 }; /* payloads that are read by kernels start WIRE_HEADER bytes in: aligned */
 
 /* "STEP". */
 const char *wire_name(int kind);
@@ -214,11 +214,11 @@ size_t wire_result_max(const struct wire_limits *lim);
 
 /* SAMPLING: the fields of model/sampler.h's parameters, which wire may not include. */
 struct wire_sampling {
-    float temperature, top_p, min_p, repeat_penalty;
+    float temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
     int32_t top_k, repeat_last;
     uint64_t seed;
 };
-enum { WIRE_SAMPLING_SIZE = 32 };
+enum { WIRE_SAMPLING_SIZE = 40 };
 size_t wire_sampling_encode(const struct wire_sampling *s, uint8_t *out, size_t cap);
 /* ST_FORMAT if a number is not finite. */
 status wire_sampling_decode(const uint8_t *in, size_t n, struct wire_sampling *s);

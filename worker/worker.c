@@ -139,6 +139,8 @@ static status take_sampling(struct worker *w, struct arrival *a)
                                                              .top_p = s.top_p,
                                                              .min_p = s.min_p,
                                                              .repeat_penalty = s.repeat_penalty,
+                                                             .presence_penalty = s.presence_penalty,
+                                                             .frequency_penalty = s.frequency_penalty,
                                                              .repeat_last = s.repeat_last,
                                                              .seed = s.seed});
     return head_acknowledge(w);

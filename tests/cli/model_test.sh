@@ -31,6 +31,18 @@ equal "the same seed" "$first" "$out"
 hearth run -q -m "$model" -p "Once upon a time" -n 16 -s 8
 [ "$first" != "$out" ] || fail "another seed gave the same text"
 
+# Penalties reach the rank that draws; -1 is all of the text, and all tokens.
+hearth run -q -m "$model" -p "la la la la la la" -n 24 --temp 0 --ignore-eos
+plain=$out
+hearth run -q -m "$model" -p "la la la la la la" -n 24 --temp 0 --ignore-eos --frequency-penalty 1 --repeat-last-n -1
+penalised=$out
+[ "$plain" != "$penalised" ] || fail "--frequency-penalty changed nothing"
+hearth run -q -m "$model" -p "la la la la la la" -n 24 --temp 0 --ignore-eos --frequency-penalty 1 --ranks 2 \
+    --repeat-last-n -1 --top-k -1
+equal "penalties on two ranks" "$penalised" "$out"
+hearth run -q -m "$model" -p "la la la la la la" -n 24 --temp 0 --ignore-eos --presence-penalty 5
+[ "$plain" != "$out" ] || fail "--presence-penalty changed nothing"
+
 # The context: a text that does not fit, one that fills it, one that is cut by it.
 refuses 2 "*4 tokens*context*3*" run -q -m "$model" -p "one two three four" -c 3
 hearth run -q -m "$model" -p "Once upon a time" -c 12 --temp 0

@@ -189,6 +189,7 @@ static void test_sampling(void **state)
     (void)state;
     enum { NEW = 20 };
     struct sampler_params p = {.temperature = 1.5f, .top_k = 40, .top_p = 0.95f, .repeat_penalty = 1.1f,
+                               .presence_penalty = 0.3f, .frequency_penalty = 0.2f,
                                .repeat_last = 16};
     int32_t first[2][NEW], text[NEW];
     struct cluster_options o;

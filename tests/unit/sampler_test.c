@@ -14,8 +14,8 @@
 
 /* Parameters in the order temperature, top-k, top-p, min-p, seed; penalty and its window. */
 #define P(temperature, top_k, top_p, min_p, seed) \
-    (&(struct sampler_params){temperature, top_k, top_p, min_p, 1, 0, seed})
-#define PENALTY(penalty, last) (&(struct sampler_params){0, 0, 1, 0, penalty, last, 0})
+    (&(struct sampler_params){temperature, top_k, top_p, min_p, 1, 0, 0, 0, seed})
+#define PENALTY(penalty, last) (&(struct sampler_params){0, 0, 1, 0, penalty, 0, 0, last, 0})
 
 static struct sampler *make(int32_t n_vocab, const struct sampler_params *p)
 {
@@ -126,6 +126,53 @@ static void the_penalty_divides_gains_and_multiplies_losses(void **state)
     sampler_free(s);
 }
 
+/* The logit that token 0 has under penalty: greedy takes it against token 1, the highest rung of a ladder of 1/64 that
+ * does not beat it. -INFINITY: below the ladder. */
+static float penalised_logit(struct sampler *s, float logit)
+{
+    for (int step = 20 * 64; step > -20 * 64; step--) {
+        const float rung = (float)step / 64;
+        if (sampler_pick(s, (float[]){logit, rung}) == 0)
+            return rung;
+    }
+    return -INFINITY;
+}
+
+/* Values from the definition: logit / repeat (or times it), - count * frequency - presence. */
+static void presence_and_frequency_are_taken_from_the_logit(void **state)
+{
+    (void)state;
+    static const struct {
+        float repeat, presence, frequency;
+        int last, count; /* token 0 comes `count` times, the window holds `last` */
+        float logit, expected;
+    } cases[] = {
+        {1, 0, 0, 64, 3, 4, 4},
+        {1, 1.5f, 0, 64, 1, 4, 2.5f},
+        {1, 1.5f, 0, 64, 3, 4, 2.5f},     /* once for all */
+        {1, 0, 0.5f, 64, 1, 4, 3.5f},
+        {1, 0, 0.5f, 64, 3, 4, 2.5f},     /* for each */
+        {1, 0, 0.5f, 2, 3, 4, 3},         /* the window holds two of the three */
+        {1, 0, 0.5f, -1, 300, 4, -146},   /* below the ladder */
+        {1, 0, 0.25f, -1, 40, 4, -6},     /* the whole context */
+        {1, 1.5f, 0.5f, 0, 3, 4, 4},      /* no window */
+        {2, 1.5f, 0.5f, 64, 3, 4, -1},    /* 4 / 2 - 3 * 0.5 - 1.5 */
+        {2, 1.5f, 0.5f, 64, 2, -1, -4.5f}, /* -1 * 2 - 2 * 0.5 - 1.5 */
+        {1, -1.5f, -0.5f, 64, 2, 1, 3.5f}, /* rewards */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct sampler *s = make(2, &(struct sampler_params){.top_p = 1, .repeat_penalty = cases[i].repeat,
+                                                             .presence_penalty = cases[i].presence,
+                                                             .frequency_penalty = cases[i].frequency,
+                                                             .repeat_last = cases[i].last});
+        for (int n = 0; n < cases[i].count; n++)
+            sampler_accept(s, 0);
+        const float found = penalised_logit(s, cases[i].logit);
+        assert_true(found == (cases[i].expected < -20 ? -INFINITY : cases[i].expected));
+        sampler_free(s);
+    }
+}
+
 static void the_same_seed_gives_the_same_tokens(void **state)
 {
     (void)state;
@@ -197,7 +244,7 @@ static void strange_logits_are_survived(void **state)
     const struct sampler_params *const all[] = {
         &sampler_greedy, P(1, 0, 1, 0, 0), P(1, 2, 1, 0, 0), P(1, 0, 0.9f, 0, 0),
         P(1, 0, 1, 0.1f, 0), P(1e-38f, 0, 1, 0, 0), P(INFINITY, 0, 1, 0, 0),
-        (&(struct sampler_params){1, 0, NAN, NAN, NAN, 4, 0}),
+        (&(struct sampler_params){1, 0, NAN, NAN, NAN, NAN, NAN, 4, 0}),
         P(1, 3, 0.5f, 0.5f, 0),
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
@@ -209,7 +256,7 @@ static void strange_logits_are_survived(void **state)
         assert_int_equal(reachable(1, (float[]){5}, all[i]), 1);
     }
     assert_int_equal(reachable(3, (float[]){INFINITY, 0, INFINITY}, P(1, 0, 1, 0, 0)), 5);
-    struct sampler *s = make(2, (&(struct sampler_params){1, 0, 1, 0, INFINITY, 4, 0}));
+    struct sampler *s = make(2, (&(struct sampler_params){1, 0, 1, 0, INFINITY, 0, 0, 4, 0}));
     sampler_accept(s, 0);
     assert_int_equal(sampler_pick(s, (float[]){INFINITY, 1}), 1); /* inf / inf is no number */
     sampler_free(s);
@@ -285,6 +332,7 @@ int main(void)
         cmocka_unit_test(top_p_keeps_the_fewest_that_reach_p),
         cmocka_unit_test(min_p_is_relative_to_the_best),
         cmocka_unit_test(the_penalty_divides_gains_and_multiplies_losses),
+        cmocka_unit_test(presence_and_frequency_are_taken_from_the_logit),
         cmocka_unit_test(the_same_seed_gives_the_same_tokens),
         cmocka_unit_test(draws_are_fixed_for_good),
         cmocka_unit_test(tokens_come_up_as_often_as_they_are_probable),

@@ -363,14 +363,15 @@ static void sampling_round_trip_and_refusals(void **state)
 {
     (void)state;
     uint8_t message[WIRE_SAMPLING_SIZE];
-    struct wire_sampling s = {0.8f, 0.95f, 0.05f, 1.1f, 40, 64, 0xfedcba9876543210}, d;
+    struct wire_sampling s = {0.8f, 0.95f, 0.05f, 1.1f, 0.5f, -0.25f, 40, 64, 0xfedcba9876543210}, d;
     assert_int_equal(wire_sampling_encode(&s, message, sizeof message - 1), 0);
     assert_int_equal(wire_sampling_encode(&s, message, sizeof message), WIRE_SAMPLING_SIZE);
     assert_int_equal(wire_sampling_decode(message, sizeof message, &d), ST_OK);
     assert_true(d.temperature == s.temperature && d.top_p == s.top_p && d.min_p == s.min_p);
     assert_true(d.repeat_penalty == s.repeat_penalty && d.top_k == 40 && d.repeat_last == 64 && d.seed == s.seed);
+    assert_true(d.presence_penalty == s.presence_penalty && d.frequency_penalty == s.frequency_penalty);
     assert_size_is_exact(decode_sampling, message, sizeof message);
-    for (size_t at = 0; at < 16; at += 4) {
+    for (size_t at = 0; at < 24; at += 4) {
         assert_field_refused(decode_sampling, message, sizeof message, at, 0x7f800000, "finite");
         assert_field_refused(decode_sampling, message, sizeof message, at, 0xffc00000, "finite");
     }
