@@ -60,8 +60,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return option_context(state, arg, 1, &b->cluster);
     case 'r':
         return option_int(state, "-r", arg, 1, RUNS_MAX, &b->runs);
-    case ARGP_KEY_ARG:
-        return option_wrong(state, "'%s' belongs to no option", arg);
     case ARGP_KEY_END:
         if (b->n_prompt == 0 && b->n_decode == 0)
             return option_wrong(state, "-p 0 -n 0 leaves nothing to measure");

@@ -63,8 +63,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_SYSTEM:
         c->system = arg;
         return 0;
-    case ARGP_KEY_ARG:
-        return option_wrong(state, "'%s' belongs to no option (a text of several words needs quotes)", arg);
     default:
         return ARGP_ERR_UNKNOWN;
     }

@@ -17,8 +17,8 @@ enum { EXIT_USAGE = 2 };
 
 enum key { KEY_PLAN = 256, KEY_SPLIT, KEY_SHARES, KEY_RANKS, KEY_PROBE, KEY_RAM_BUDGET, KEY_KERNELS, KEY_SPARSE,
            KEY_PREDICTOR, KEY_SKIP, KEY_ACTIVATION, KEY_NEURONS, KEY_DOWN, KEY_RESIDUAL, KEY_SUMS, KEY_TRANSPORT,
-           KEY_RDMA_DEVICE, KEY_RDMA_GID, KEY_RDMA_MTU, KEY_RDMA_SL, KEY_TEMP, KEY_TOP_K,
-           KEY_TOP_P, KEY_MIN_P, KEY_REPEAT_PENALTY, KEY_PRESENCE_PENALTY, KEY_FREQUENCY_PENALTY, KEY_REPEAT_LAST };
+           KEY_RDMA_DEVICE, KEY_RDMA_GID, KEY_RDMA_MTU, KEY_RDMA_SL, KEY_TEMP, KEY_TOP_K, KEY_TOP_P, KEY_MIN_P,
+           KEY_REPEAT_PENALTY, KEY_PRESENCE_PENALTY, KEY_FREQUENCY_PENALTY, KEY_REPEAT_LAST, KEY_NO_ESCAPE };
 
 const struct cluster_options cluster_defaults = {.split = -1, .residual = -1, .ranks = 1, .n_batch = 256};
 
@@ -74,6 +74,15 @@ error_t option_bytes(struct argp_state *state, const char *name, const char *arg
     if (!isdigit((unsigned char)*arg) || *end || !(v >= 1 && v < 0x1p62))
         return option_wrong(state, "%s takes a size such as 8G or 512M, not '%s'", name, arg);
     *out = (uint64_t)v;
+    return 0;
+}
+
+error_t option_model(struct argp_state *state, char *arg, const char **model)
+{
+    if (*model)
+        return option_wrong(state, "'%s' belongs to no option (the model is %s; a text of several words needs quotes)",
+                            arg, *model);
+    *model = arg;
     return 0;
 }
 
@@ -230,6 +239,8 @@ static error_t parse_cluster(int key, char *arg, struct argp_state *state)
     case 'm':
         o->model = arg;
         break;
+    case ARGP_KEY_ARG:
+        return option_model(state, arg, &o->model);
     case 't':
         e = option_int(state, "-t", arg, 1, 1024, &v);
         o->threads = (int)v;
@@ -305,7 +316,7 @@ static error_t parse_cluster(int key, char *arg, struct argp_state *state)
 
 static const struct argp_child cluster_children[] = {{&argp_network, 0, NULL, 3}, {0}};
 const struct argp argp_cluster = {
-    .options = cluster_options, .parser = parse_cluster, .children = cluster_children};
+    .options = cluster_options, .parser = parse_cluster, .args_doc = "[MODEL]", .children = cluster_children};
 
 /* ---- -c ---- */
 
@@ -399,7 +410,8 @@ const struct argp argp_sampling = {.options = sampling_options, .parser = parse_
 /* ---- a text ---- */
 
 static const struct argp_option text_options[] = {
-    {"prompt", 'p', "TEXT", 0, "the text", 0},
+    {"prompt", 'p', "TEXT", 0, "the text; \\n, \\t, \\\\ and the like are read as escapes", 0},
+    {"no-escape", KEY_NO_ESCAPE, NULL, 0, "a backslash in TEXT is one", 0},
     {"file", 'f', "FILE", 0, "read the text from FILE (-: standard input)", 0},
     {0},
 };
@@ -413,6 +425,9 @@ static error_t parse_text(int key, char *arg, struct argp_state *state)
         return 0;
     case 'f':
         t->file = arg;
+        return 0;
+    case KEY_NO_ESCAPE:
+        t->no_escape = true;
         return 0;
     case ARGP_KEY_END:
         if (t->prompt && t->file)

@@ -40,6 +40,8 @@ error_t option_float(struct argp_state *state, const char *name, const char *arg
                      float *out);
 /* "8G", "512M", "1048576": bytes, K M G T being powers of 1024. */
 error_t option_bytes(struct argp_state *state, const char *name, const char *arg, uint64_t *out);
+/* ARGP_KEY_ARG where -m FILE may be given as FILE alone: an argument beside a model belongs to nothing. */
+error_t option_model(struct argp_state *state, char *arg, const char **model);
 /* -c, at least `least` tokens. */
 error_t option_context(struct argp_state *state, const char *arg, uint32_t least, struct cluster_options *o);
 /* Says what is wrong with the command line. Returns EINVAL. */

@@ -41,8 +41,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return option_context(state, arg, 4, &p->cluster);
     case KEY_CHUNKS:
         return option_int(state, "--chunks", arg, 1, INT32_MAX, &p->max_windows);
-    case ARGP_KEY_ARG:
-        return option_wrong(state, "'%s' belongs to no option", arg);
     default:
         return ARGP_ERR_UNKNOWN;
     }

@@ -23,8 +23,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         if (!table_format_of(arg, &planned->format))
             return option_wrong(state, "-o takes md, csv or json, not '%s'", arg);
         return 0;
-    case ARGP_KEY_ARG:
-        return option_wrong(state, "'%s' belongs to no option", arg);
     default:
         return ARGP_ERR_UNKNOWN;
     }

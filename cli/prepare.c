@@ -30,7 +30,7 @@ enum key { KEY_CHUNKS = 512, KEY_LOSS, KEY_MISS, KEY_RECALL, KEY_ACCURACY, KEY_M
 
 static const struct argp_option options[] = {
     {"file", 'f', "FILE", 0, "the text to learn from (-: standard input; default: one that came with hearth)", 0},
-    {"prompt", 'p', "TEXT", 0, "the text itself", 0},
+    {"prompt", 'p', "TEXT", 0, "the text itself; \\n, \\t, \\\\ and the like are read as escapes", 0},
     {"ctx-size", 'c', "N", 0, "window in tokens (default 512)", 0},
     {"chunks", KEY_CHUNKS, "N", 0, "only the first N windows (default: all)", 0},
     {"report", KEY_REPORT, "FILE", 0, "the report as HTML (default: MODEL.neurons.html, beside the neuron file)", 0},
@@ -98,8 +98,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return option_int(state, "--epochs", arg, 1, 10000, &p->epochs);
     case KEY_SAMPLES:
         return option_int(state, "--samples", arg, LEAST_SAMPLES, 1 << 24, &p->most_samples);
-    case ARGP_KEY_ARG:
-        return option_wrong(state, "'%s' belongs to no option", arg);
     case ARGP_KEY_END:
         return check(state, p);
     default:

@@ -50,7 +50,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         p->quiet = true;
         return 0;
     case ARGP_KEY_ARG:
-        return option_wrong(state, "'%s' belongs to no option", arg);
+        return option_model(state, arg, &p->model);
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -183,7 +183,7 @@ status command_probe(const struct launch *launch, int argc, char **argv)
 {
     static const struct argp_child children[] = {{&argp_output, 0, NULL, 0}, {&argp_network, 0, NULL, 0}, {0}};
     static const struct argp argp = {
-        .options = options, .parser = parse, .children = children,
+        .options = options, .parser = parse, .children = children, .args_doc = "[MODEL]",
         .doc = "Measure how long messages take between every two ranks and how fast every host reads its memory, and "
                "write that to a file which --probe of other commands reads. All else should be quiet meanwhile.\v"
                "Example: mpirun -np 2 --hostfile hosts --bind-to none hearth probe -m model.gguf"};

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
+#include "cli/escapes.h"
 
 status text_append(struct text *t, const char *bytes, size_t n)
 {
@@ -47,6 +48,8 @@ status text_read(const struct text_option *o, bool trim_newline, char **text, si
     status st;
     if (o->prompt) {
         st = text_append(&t, o->prompt, strlen(o->prompt));
+        if (st == ST_OK && !o->no_escape)
+            t.n = escapes_read(t.at, t.n);
     } else if (strcmp(o->file, "-") == 0) {
         st = read_all(stdin, "standard input", &t);
     } else {

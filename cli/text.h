@@ -12,6 +12,7 @@
 struct text_option {
     const char *prompt; /* the text itself, or NULL */
     const char *file;   /* where it is, "-" for standard input; NULL if prompt is set */
+    bool no_escape;     /* a backslash in `prompt` is one (cli/escapes.h) */
 };
 
 /* Reads the text: *text is malloc'ed (caller frees) and NUL-terminated, *n its bytes. `trim_newline` leaves out one

@@ -47,7 +47,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
             return option_wrong(state, "-o takes md or json here, not '%s'", arg);
         return 0;
     case ARGP_KEY_ARG:
-        return option_wrong(state, "'%s' belongs to no option (a text of several words needs quotes)", arg);
+        return option_model(state, arg, &t->model);
     case ARGP_KEY_END:
         return t->model ? 0 : option_wrong(state, "no model given (-m FILE)");
     default:
@@ -98,7 +98,8 @@ status command_tokenize(const struct launch *launch, int argc, char **argv)
 {
     static const struct argp_child children[] = {{&argp_text, 0, NULL, 0}, {0}};
     static const struct argp argp = {
-        .options = options, .parser = parse, .children = children, .doc = "Show the tokens of a text."};
+        .options = options, .parser = parse, .children = children, .args_doc = "[MODEL]",
+        .doc = "Show the tokens of a text."};
     struct tokenize o = {0};
     struct gguf *g = NULL;
     struct tokenizer *t = NULL;

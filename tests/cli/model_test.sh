@@ -76,6 +76,10 @@ hearth tokenize -m "$model" -p "Hello world" -o json
 equal "tokenize -o json" "[19556, 905]" "$out"
 hearth tokenize -m "$model" -p "<|im_start|>" --ids
 equal "tokenize --ids" "1" "$out"
+hearth tokenize "$model" -p 'a\nb' --ids
+equal "tokenize of an escape" "81 198 82" "$out"
+hearth tokenize "$model" -p 'a\nb' --ids --no-escape
+equal "tokenize --no-escape" "81 76 22808" "$out"
 hearth tokenize -m "$model" -p "<|im_start|>" --ids --no-parse-special
 [ "$out" != "1" ] || fail "--no-parse-special parsed a control token"
 

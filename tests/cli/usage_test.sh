@@ -42,7 +42,14 @@ refuses 2 "*--down takes*'there'*" run -m x -p x --down there
 refuses 2 "*--plan stands instead*" run -m x -p x --plan p --shares 1,1
 refuses 2 "*--plan stands instead*" plan -m x --plan p --down stage
 refuses 2 "*-o takes*'xml'*" plan -m x -o xml
-refuses 2 "*'loose' belongs to no option*" run -m x -p x loose
+for command in run chat bench perplexity tokenize probe plan prepare; do
+    refuses 2 "*'loose' belongs to no option*" $command -m x loose
+    refuses 2 "*'loose' belongs to no option*" $command x loose
+done
+refuses 2 "*$work/none*No such file*" run "$work/none" -p x
+refuses 2 "*$work/none*No such file*" plan "$work/none"
+refuses 2 "*$work/none*No such file*" tokenize -p x "$work/none"
+refuses 2 "*$work/none*No such file*" probe "$work/none" -f "$work/probe.json"
 refuses 2 "*-c takes*'3'*" perplexity -m x -p x -c 3
 refuses 2 "*-o takes*'xml'*" bench -m x -o xml
 refuses 2 "*nothing to measure*" bench -m x -p 0 -n 0

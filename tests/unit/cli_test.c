@@ -93,6 +93,39 @@ static void test_utf8_long_piece(void **state)
     free(text);
 }
 
+static void test_escapes(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *typed, *meant;
+        size_t n;
+    } cases[] = {
+        {"", "", 0},
+        {"plain", "plain", 5},
+        {"a\\nb\\tc\\rd", "a\nb\tc\rd", 7},
+        {"\\\\n", "\\n", 2},              /* an escaped backslash escapes nothing */
+        {"\\\"\\'", "\"'", 2},
+        {"\\x41\\xC3\\xb6", "A\xc3\xb6", 3},
+        {"\\x00.", "\0.", 2},
+        {"\\d \\x4 \\xg1", "\\d \\x4 \\xg1", 11}, /* none of ours */
+        {"end\\", "end\\", 4},
+        {"\\x4", "\\x4", 3},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *text;
+        size_t n;
+        struct text_option o = {.prompt = cases[i].typed};
+        assert_int_equal(text_read(&o, true, &text, &n), ST_OK);
+        assert_int_equal(n, cases[i].n);
+        assert_memory_equal(text, cases[i].meant, n + 1);
+        free(text);
+        o.no_escape = true;
+        assert_int_equal(text_read(&o, true, &text, &n), ST_OK);
+        assert_string_equal(text, cases[i].typed);
+        free(text);
+    }
+}
+
 static void test_shares(void **state)
 {
     (void)state;
@@ -271,6 +304,7 @@ int main(void)
         cmocka_unit_test(test_utf8_character),
         cmocka_unit_test(test_utf8_stream),
         cmocka_unit_test(test_utf8_long_piece),
+        cmocka_unit_test(test_escapes),
         cmocka_unit_test(test_shares),
         cmocka_unit_test(test_table),
         cmocka_unit_test(test_table_of_hostile_cells),
