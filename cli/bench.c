@@ -1,4 +1,5 @@
-/* hearth bench: tokens per second of prompts and of decoding, beside the memory bandwidth that bounds decoding. */
+/* hearth bench: tokens per second of prompts and of decoding, beside the memory bandwidth that bounds decoding. Of
+ * lists of lengths and of threads each makes a test. */
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
@@ -15,14 +16,15 @@ enum { RUNS_MAX = 1000 };
 struct bench {
     struct cluster_options cluster;
     enum table_format format;
-    int64_t n_prompt, n_decode, runs;
-};
-
-/* What all tests have in common. */
-struct about {
+    struct number_list n_prompt, n_decode, threads;
+    int64_t runs;
+    /* while it runs */
+    struct progress progress;
+    int32_t *tokens; /* [most_tokens] */
+    struct test *tests;
+    int n_tests;
     int ranks;
     char transport[16];
-    double peak; /* GB/s that this machine's memory gives */
 };
 
 /* One test: `n` tokens, as a prompt or one by one. */
@@ -30,6 +32,8 @@ struct test {
     char name[24];
     bool prompt;
     size_t n;
+    int threads;
+    double peak;         /* GB/s that this machine's memory gives to so many threads */
     double mean, stddev; /* tokens per second */
     struct time_split time;       /* of all runs together */
     double sent_bytes, messages;  /* of all runs, by all ranks */
@@ -37,12 +41,26 @@ struct test {
 };
 
 static const struct argp_option options[] = {
-    {"n-prompt", 'p', "N", 0, "tokens of the prompt test, 0: none (default 512)", 0},
-    {"n-gen", 'n', "N", 0, "tokens of the decoding test, 0: none (default 128)", 0},
+    {"n-prompt", 'p', "N", 0, "tokens of the prompt tests, as in 128,512; 0: none (default 512)", 0},
+    {"n-gen", 'n', "N", 0, "tokens of the decoding tests; 0: none (default 128)", 0},
     {"ctx-size", 'c', "N", 0, "context in tokens (default: what the tests need)", 0},
     {"repetitions", 'r', "N", 0, "how often each test runs (default 5)", 0},
     {0},
 };
+
+static int64_t largest(const struct number_list *l)
+{
+    int64_t most = 0;
+    for (int i = 0; i < l->n; i++)
+        most = l->at[i] > most ? l->at[i] : most;
+    return most;
+}
+
+static int64_t most_tokens(const struct bench *b)
+{
+    const int64_t prompt = largest(&b->n_prompt), decode = largest(&b->n_decode);
+    return prompt > decode ? prompt : decode;
+}
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
@@ -53,16 +71,19 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         state->child_inputs[1] = &b->format;
         return 0;
     case 'p':
-        return option_int(state, "-p", arg, 0, 1 << 20, &b->n_prompt);
+        return option_list(state, "-p", arg, 0, 1 << 20, &b->n_prompt);
     case 'n':
-        return option_int(state, "-n", arg, 0, 1 << 20, &b->n_decode);
+        return option_list(state, "-n", arg, 0, 1 << 20, &b->n_decode);
     case 'c':
         return option_context(state, arg, 1, &b->cluster);
     case 'r':
         return option_int(state, "-r", arg, 1, RUNS_MAX, &b->runs);
     case ARGP_KEY_END:
-        if (b->n_prompt == 0 && b->n_decode == 0)
+        if (most_tokens(b) == 0)
             return option_wrong(state, "-p 0 -n 0 leaves nothing to measure");
+        if (b->cluster.n_ctx && most_tokens(b) > b->cluster.n_ctx)
+            return option_wrong(state, "a test of %lld tokens does not fit into the context of %u (-c sets it)",
+                                (long long)most_tokens(b), b->cluster.n_ctx);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -103,32 +124,26 @@ static void take_usage(struct test *t, double elapsed_s, const struct wire_usage
 }
 
 /* The first run, of a few tokens, is not counted: it finds cold caches and sleeping threads. */
-static status measure(const struct bench *b, struct cluster *c, struct test *t, struct progress *progress)
+static status measure(struct bench *b, struct cluster *c, struct test *t)
 {
     double sum = 0, squares = 0, elapsed = 0, seconds;
     struct wire_usage before, after;
-    int32_t *tokens = malloc(t->n * sizeof *tokens);
-    if (!tokens) {
-        log_error("no memory for %zu tokens", t->n);
-        return ST_NOMEM;
-    }
     for (size_t i = 0; i < t->n; i++)
-        tokens[i] = some_token(c, i);
+        b->tokens[i] = some_token(c, i);
     struct test warm_up = *t;
     warm_up.n = t->prompt ? t->n : t->n < 8 ? t->n : 8;
-    status st = run_once(c, &warm_up, tokens, &seconds);
+    status st = run_once(c, &warm_up, b->tokens, &seconds);
     session_reset_counts(cluster_session(c));
     if (st == ST_OK)
         st = session_usage(cluster_session(c), &before);
     for (int64_t r = 0; r < b->runs && st == ST_OK; r++) {
-        st = run_once(c, t, tokens, &seconds);
+        st = run_once(c, t, b->tokens, &seconds);
         double rate = (double)t->n / seconds;
         elapsed += seconds;
         sum += rate;
         squares += rate * rate;
-        progress_update(progress, t->name, (uint64_t)r + 1, (uint64_t)b->runs);
+        progress_update(&b->progress, t->name, (uint64_t)r + 1, (uint64_t)b->runs);
     }
-    free(tokens);
     if (st == ST_OK)
         st = session_usage(cluster_session(c), &after);
     if (st != ST_OK)
@@ -143,25 +158,25 @@ static status measure(const struct bench *b, struct cluster *c, struct test *t, 
     return ST_OK;
 }
 
-static json_t *row_of(const struct bench *b, const struct test *t, const struct about *about)
+static json_t *row_of(const struct bench *b, const struct test *t)
 {
     const double tokens = (double)b->runs * (double)t->n;
     return json_pack("{ss sf sf si si ss ss sf sf sf sf sI sf sI sf sf}", "test", t->name, "tokens_per_s", t->mean,
-                     "stddev", t->stddev, "threads", b->cluster.threads, "ranks", about->ranks, "transport",
-                     about->transport, "sparse", sparse_mode_name(b->cluster.sparse), "live", t->live, "compute_ms",
+                     "stddev", t->stddev, "threads", t->threads, "ranks", b->ranks, "transport",
+                     b->transport, "sparse", sparse_mode_name(b->cluster.sparse), "live", t->live, "compute_ms",
                      t->time.compute_s * 1e3 / tokens, "wire_ms", t->time.wire_s * 1e3 / tokens, "wait_ms",
                      t->time.wait_s * 1e3 / tokens, "sent_bytes_per_token",
                      (json_int_t)llround(t->sent_bytes / tokens), "messages_per_token", t->messages / tokens,
                      "bytes_per_token", (json_int_t)llround(t->bytes_per_token), "read_gb_per_s",
-                     t->mean * t->bytes_per_token / 1e9, "peak_read_gb_per_s", about->peak);
+                     t->mean * t->bytes_per_token / 1e9, "peak_read_gb_per_s", t->peak);
 }
 
-static status print_rows(const struct bench *b, const struct test *tests, int n_tests, const struct about *about)
+static status print_rows(const struct bench *b)
 {
     json_t *rows = json_array();
     status st = ST_OK;
-    for (int i = 0; i < n_tests; i++) {
-        if (json_array_append_new(rows, row_of(b, &tests[i], about)) != 0) {
+    for (int i = 0; i < b->n_tests; i++) {
+        if (json_array_append_new(rows, row_of(b, &b->tests[i])) != 0) {
             log_error("no memory for the table");
             st = ST_NOMEM;
         }
@@ -172,14 +187,54 @@ static status print_rows(const struct bench *b, const struct test *tests, int n_
     return st;
 }
 
-static status check_context(const struct bench *b, const struct cluster *c)
+/* The tests of one kind, one after the other. */
+static status measure_lengths(struct bench *b, struct cluster *c, bool prompt, const struct number_list *lengths)
 {
-    int64_t most = b->n_prompt > b->n_decode ? b->n_prompt : b->n_decode;
-    if (most <= (int64_t)cluster_context(c))
-        return ST_OK;
-    log_error("a test of %lld tokens does not fit into the context of %u (-c sets it)", (long long)most,
-              cluster_context(c));
-    return ST_USAGE;
+    status st = ST_OK;
+    for (int i = 0; i < lengths->n && st == ST_OK; i++) {
+        struct test *t = &b->tests[b->n_tests];
+        if (lengths->at[i] == 0)
+            continue;
+        *t = (struct test){.prompt = prompt, .n = (size_t)lengths->at[i], .threads = b->cluster.threads};
+        snprintf(t->name, sizeof t->name, "%s%zu", prompt ? "pp" : "tg", t->n);
+        st = measure(b, c, t);
+        b->n_tests++;
+    }
+    return st;
+}
+
+/* All tests with so many threads. On ranks > 0 it serves. */
+static status measure_all(struct bench *b, const struct launch *launch, int threads)
+{
+    struct cluster *c = NULL;
+    b->cluster.threads = threads;
+    options_settle(&b->cluster, launch, &b->progress);
+    status st = cluster_start(&b->cluster, &c);
+    if (st != ST_OK || !c)
+        return st;
+    b->ranks = cluster_ranks(c);
+    snprintf(b->transport, sizeof b->transport, "%s", cluster_transport(c));
+    st = session_sampling(cluster_session(c), &sampler_greedy);
+    if (st == ST_OK)
+        st = measure_lengths(b, c, true, &b->n_prompt);
+    if (st == ST_OK)
+        st = measure_lengths(b, c, false, &b->n_decode);
+    cluster_stop(c);
+    return st;
+}
+
+/* The ranks' waiting would disturb it: the memory is measured when they are gone. */
+static status measure_memory(struct bench *b, int local_ranks)
+{
+    status st = ST_OK;
+    for (int i = 0; i < b->n_tests && st == ST_OK; i++) {
+        struct test *t = &b->tests[i];
+        if (i > 0 && t->threads == t[-1].threads)
+            t->peak = t[-1].peak;
+        else
+            st = bandwidth_read_peak(t->threads * b->cluster.ranks * local_ranks, &t->peak);
+    }
+    return st;
 }
 
 status command_bench(const struct launch *launch, int argc, char **argv)
@@ -190,39 +245,28 @@ status command_bench(const struct launch *launch, int argc, char **argv)
         .doc = "Measure tokens per second, of a prompt (pp) and of decoding (tg), and how fast that reads the weights "
                "beside how fast this machine's memory can be read by as many threads. With several ranks: how a "
                "token's time splits into computing, messages (wire) and waiting for a rank that computes longer, "
-               "and what all ranks send for it."};
-    struct bench b = {.cluster = cluster_defaults, .n_prompt = 512, .n_decode = 128, .runs = 5};
-    struct progress progress;
-    struct cluster *c = NULL;
-    struct test tests[2];
-    struct about about = {0};
-    int n_tests = 0;
+               "and what all ranks send for it. Lists, as in -t 1,2 -p 128,512, give a row for each."};
+    struct bench b = {.cluster = cluster_defaults, .n_prompt = {{512}, 1}, .n_decode = {{128}, 1},
+                      .threads = {{0}, 1}, .runs = 5};
+    b.cluster.thread_list = &b.threads;
     status st = options_parse(&argp, launch, argc, argv, &b);
     if (st != ST_OK)
         return st;
-    options_settle(&b.cluster, launch, &progress);
     if (b.cluster.n_ctx == 0)
-        b.cluster.n_ctx = (uint32_t)(b.n_prompt > b.n_decode ? b.n_prompt : b.n_decode);
-    st = cluster_start(&b.cluster, &c);
-    if (st != ST_OK || !c)
-        return st;
-    about.ranks = cluster_ranks(c);
-    snprintf(about.transport, sizeof about.transport, "%s", cluster_transport(c));
-    st = check_context(&b, c);
-    if (st == ST_OK)
-        st = session_sampling(cluster_session(c), &sampler_greedy);
-    for (int prompt = 1; prompt >= 0 && st == ST_OK; prompt--) {
-        struct test *t = &tests[n_tests];
-        *t = (struct test){.prompt = prompt, .n = (size_t)(prompt ? b.n_prompt : b.n_decode)};
-        if (t->n == 0)
-            continue;
-        snprintf(t->name, sizeof t->name, "%s%zu", prompt ? "pp" : "tg", t->n);
-        st = measure(&b, c, t, &progress);
-        n_tests++;
+        b.cluster.n_ctx = (uint32_t)most_tokens(&b);
+    b.tokens = malloc((size_t)most_tokens(&b) * sizeof *b.tokens);
+    b.tests = calloc((size_t)(b.threads.n * (b.n_prompt.n + b.n_decode.n)), sizeof *b.tests);
+    if (!b.tokens || !b.tests) {
+        log_error("no memory for tests of %lld tokens", (long long)most_tokens(&b));
+        st = ST_NOMEM;
     }
-    /* The ranks' waiting would disturb it: the memory is measured when they are gone. */
-    cluster_stop(c);
-    if (st == ST_OK)
-        st = bandwidth_read_peak(b.cluster.threads * b.cluster.ranks * launch->local_ranks, &about.peak);
-    return st == ST_OK ? print_rows(&b, tests, n_tests, &about) : st;
+    for (int i = 0; i < b.threads.n && st == ST_OK; i++)
+        st = measure_all(&b, launch, (int)b.threads.at[i]);
+    if (st == ST_OK && b.n_tests > 0)
+        st = measure_memory(&b, launch->local_ranks);
+    if (st == ST_OK && b.n_tests > 0)
+        st = print_rows(&b);
+    free(b.tokens);
+    free(b.tests);
+    return st;
 }

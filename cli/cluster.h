@@ -12,6 +12,7 @@
 #include "transport/network.h"
 
 struct model;
+struct number_list;
 struct session;
 struct tokenizer;
 
@@ -26,6 +27,7 @@ struct cluster_options {
     int ranks;            /* in-process ranks, 1 unless --ranks; ignored under mpirun */
     struct network_options network; /* between ranks under mpirun */
     int threads;          /* per rank, 0: all that this rank may use */
+    struct number_list *thread_list; /* where -t may be several (cli/options.h), NULL: it goes to `threads` */
     uint32_t n_ctx;       /* tokens of context, 0: what the model was trained for, at most 4096 */
     uint32_t n_batch;     /* tokens of a prompt that run together */
     const char *kernels;  /* "scalar", "avx2", "avx512", NULL: the fastest that this machine has */

@@ -50,6 +50,28 @@ error_t option_int(struct argp_state *state, const char *name, const char *arg, 
     return 0;
 }
 
+error_t option_list(struct argp_state *state, const char *name, const char *arg, int64_t least, int64_t most,
+                    struct number_list *out)
+{
+    struct number_list found = {.n = 0};
+    const int cap = sizeof found.at / sizeof *found.at;
+    for (const char *at = arg;; at++) {
+        char number[24];
+        const size_t n = strcspn(at, ",");
+        snprintf(number, sizeof number, "%.*s", (int)n, at);
+        if (found.n == cap)
+            return option_wrong(state, "%s takes at most %d numbers", name, cap);
+        error_t e = option_int(state, name, number, least, most, &found.at[found.n++]);
+        if (e)
+            return e;
+        at += n;
+        if (!*at)
+            break;
+    }
+    *out = found;
+    return 0;
+}
+
 error_t option_float(struct argp_state *state, const char *name, const char *arg, double least, double most,
                      float *out)
 {
@@ -242,6 +264,8 @@ static error_t parse_cluster(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_ARG:
         return option_model(state, arg, &o->model);
     case 't':
+        if (o->thread_list)
+            return option_list(state, "-t", arg, 1, 1024, o->thread_list);
         e = option_int(state, "-t", arg, 1, 1024, &v);
         o->threads = (int)v;
         break;

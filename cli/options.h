@@ -26,6 +26,12 @@ extern const struct argp argp_output;   /* -o; input: enum table_format */
 extern const struct cluster_options cluster_defaults;
 extern const struct sampler_params sampling_defaults;
 
+/* What an option that takes several numbers holds. */
+struct number_list {
+    int64_t at[16];
+    int n;
+};
+
 /* Parses the command line into `input`. Text that says what is wrong has been printed unless ST_OK. */
 status options_parse(const struct argp *argp, const struct launch *launch, int argc, char **argv, void *input);
 
@@ -36,6 +42,9 @@ void options_settle(struct cluster_options *o, const struct launch *launch, stru
 /* For parsers: values with their range, both ends allowed. 0, or EINVAL after one line on stderr. */
 error_t option_int(struct argp_state *state, const char *name, const char *arg, int64_t least, int64_t most,
                    int64_t *out);
+/* "8,16": numbers of that range, in *out. */
+error_t option_list(struct argp_state *state, const char *name, const char *arg, int64_t least, int64_t most,
+                    struct number_list *out);
 error_t option_float(struct argp_state *state, const char *name, const char *arg, double least, double most,
                      float *out);
 /* "8G", "512M", "1048576": bytes, K M G T being powers of 1024. */

@@ -96,6 +96,9 @@ for field in test tokens_per_s stddev threads ranks sparse bytes_per_token read_
     like "bench -o json" "*\"$field\": *\"$field\": *" "$out"
 done
 like "bench" '*"pp16"*"tg4"*' "$out"
+hearth bench "$model" -p 8,16,0 -n 0,2 -r 1 -t 1,2 -o csv
+equal "tests of bench with lists" "pp8,1 pp16,1 tg2,1 pp8,2 pp16,2 tg2,2" \
+    "$(echo "$out" | awk -F , 'NR > 1 { printf("%s%s,%s", NR == 2 ? "" : " ", $1, $4) }')"
 
 i=0
 while [ $i -lt 40 ]; do

@@ -60,7 +60,7 @@ refuses 2 "*transports?0?.links?0?.us?0? is -5, expected more than 0*" plan -m "
 refuses 2 "*$tiny: line 1*" plan -m "$tiny" --probe "$tiny"
 refuses 2 "*-t takes*'none'*" probe -t none
 refuses 2 "*-o takes*'xml'*" probe -o xml
-refuses 2 "*'loose' belongs to no option*" probe loose
+refuses 2 "*'loose' belongs to no option*" probe -m x loose
 refuses 2 "*$work/none*No such file*" probe -q -m "$work/none"
 refuses 2 "*$work/no/such/folder*" probe -q -t 1 -f "$work/no/such/folder"
 finish

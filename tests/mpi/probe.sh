@@ -72,6 +72,9 @@ awk "BEGIN { n = $(field messages_per_token); exit !((n == 6 || n == 10) && $(fi
 awk "BEGIN { ms = 1000 / $(field tokens_per_s); sum = $(field compute_ms) + $(field wire_ms) + $(field wait_ms)
              exit !($(field compute_ms) >= 0 && $(field wire_ms) > 0 && $(field wait_ms) >= 0 && sum > 0.2 * ms) }" ||
     fail "bench on 2 ranks: compute $(field compute_ms), wire $(field wire_ms), wait $(field wait_ms) ms"
+ranks 2 bench -q -t 1,2 -m "$tiny" -p 2,4 -n 2 -r 1 -o csv
+[ $status -eq 0 ] || fail "bench of lists on 2 ranks: status $status: $(cat "$work/err")"
+[ "$(grep -c ',mpi,' "$work/out")" -eq 6 ] || fail "bench of lists on 2 ranks: $(cat "$work/out")"
 ranks 1 bench -q -t 1 -m "$tiny" -p 0 -n 8 -r 2 -o json
 awk "BEGIN { exit !($(field wire_ms) == 0 && $(field wait_ms) == 0 && $(field messages_per_token) == 0) }" ||
     fail "bench on 1 rank: wire $(field wire_ms), wait $(field wait_ms) ms, $(field messages_per_token) messages"
