@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "cli/command.h"
+#include "cli/options.h"
 #include "cli/output.h"
 #include "transport/transport.h"
 
@@ -39,7 +40,7 @@ static const char doc[] =
     "  plan        show or check which rank holds what\n"
     "  prepare     measure a model's neurons and fit what --sparse needs\n"
     "\v"
-    "'hearth COMMAND --help' shows a command's options. Every command works alone and under 'mpirun -np N'.\n"
+    "'hearth COMMAND -h' shows a command's options. Every command works alone and under 'mpirun -np N'.\n"
     "Results go to standard output, everything else to standard error.\n"
     "\n"
     "Exit status: 0 done, 1 the work failed, 2 the command line or a file was wrong.";
@@ -79,7 +80,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
             argp_failure(state, EXIT_INPUT_WRONG, 0, "error: there is no command '%s' (hearth --help lists them)", arg);
         return 0;
     case ARGP_KEY_NO_ARGS:
-        argp_state_help(state, state->err_stream, ARGP_HELP_STD_ERR);
+        argp_state_help(state, state->err_stream, ARGP_HELP_SHORT_USAGE | ARGP_HELP_LONG | ARGP_HELP_DOC);
         return EINVAL;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -95,15 +96,21 @@ int main(int argc, char **argv)
     if (launch.rank > 0 ? !freopen("/dev/null", "w", stdout) : output_open() != ST_OK)
         return EXIT_WORK_FAILED;
 
+    /* `hearth help run` is `hearth run --help`. */
+    char *asked[] = {argv[0], argc > 2 ? argv[2] : "--help", "--help", NULL};
+    if (argc > 1 && strcmp(argv[1], "help") == 0) {
+        argv = asked;
+        argc = argc > 2 ? 3 : 2;
+    }
     int command = -1, at = 1;
     while (at < argc && argv[at][0] == '-')
         at++;
-    unsigned flags = ARGP_IN_ORDER | (launch.rank > 0 ? ARGP_NO_ERRS : 0);
+    char name[64] = "hearth";
     int n_own = at < argc ? at + 1 : argc; /* options before the command are hearth's, the rest the command's */
-    if (argp_parse(&argp, n_own, argv, flags, NULL, &command) || command < 0)
+    argv[0] = name;
+    if (options_parse(&argp, &launch, n_own, argv, &command) != ST_OK || command < 0)
         return EXIT_INPUT_WRONG;
 
-    char name[64];
     snprintf(name, sizeof name, "hearth %s", commands[command].name);
     argv[at] = name;
     status st = commands[command].run(&launch, argc - at, argv + at);

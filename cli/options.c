@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include "base/log.h"
+#include "cli/habits.h"
 #include "cli/topology.h"
 #include "placement/plan.h"
 
@@ -490,7 +491,13 @@ const struct argp argp_output = {.options = output_options, .parser = parse_outp
 status options_parse(const struct argp *argp, const struct launch *launch, int argc, char **argv, void *input)
 {
     unsigned flags = launch->rank > 0 ? ARGP_NO_ERRS : 0;
-    return argp_parse(argp, argc, argv, flags, NULL, input) == 0 ? ST_OK : ST_USAGE;
+    char **own;
+    status st = habits_apply(argp, argc, argv, launch->rank > 0, &argc, &own);
+    if (st != ST_OK)
+        return st;
+    st = argp_parse(argp, argc, own, flags, NULL, input) == 0 ? ST_OK : ST_USAGE;
+    free(own);
+    return st;
 }
 
 void options_settle(struct cluster_options *o, const struct launch *launch, struct progress *p)
