@@ -1,5 +1,6 @@
 #!/bin/sh
-# What llama.cpp's users type: every row of docs/from-llama.cpp.md does what it says.
+# What llama.cpp's users type: every row of docs/from-llama.cpp.md does what it says, by its first spelling (by all:
+# tests/unit/habits_test.c).
 . "$(dirname "$0")/library.sh"
 document=$(dirname "$0")/../../docs/from-llama.cpp.md
 none=$work/none # no model: who comes so far as to open it has taken the options
@@ -22,7 +23,7 @@ try() {
 
 # COMMAND OPTION HERE, HERE being the third column.
 row() {
-    option=${2%% *}
+    word=${2%% *}
     # shellcheck disable=SC2086 # an option and its value
     try "$1" $2
     case $3 in
@@ -30,9 +31,9 @@ row() {
     '`--version`') like "$1 $2" "hearth [0-9]*" "$out" ;;
     '`--'*) equal "hearth $1 $2" "$opens" "$err" ;;
     'the same'*) equal "hearth $1 $2" "$opens" "$err" ;;
-    'changes nothing: '*) equal "hearth $1 $2" "hearth: $option $3
+    'changes nothing: '*) equal "hearth $1 $2" "hearth: $word $3
 $opens" "$err" ;;
-    'not to be had: '*) equal "hearth $1 $2" "hearth: error: $option is $3" "$err" ;;
+    'not to be had: '*) equal "hearth $1 $2" "hearth: error: $word is $3" "$err" ;;
     *) fail "$document: '$3' says nothing that can be tested" ;;
     esac
 }
@@ -43,11 +44,9 @@ sed -n '/^| llama.cpp | command/,$ s/^| \(`.*`\) | \([a-z ]*\) | \(.*\) |$/\1|\2
 [ "$(wc -l < "$work/rows")" -gt 50 ] || fail "$document: the table has $(wc -l < "$work/rows") rows"
 while IFS='|' read -r options commands here; do
     [ "$commands" != any ] || commands=run
-    echo "$options" | sed 's/`, `/\n/g; s/`//g' > "$work/options"
+    option=${options#?}
     for command in $commands; do
-        while read -r option; do
-            row "$command" "$option" "$here"
-        done < "$work/options"
+        row "$command" "${option%%\`*}" "$here"
     done
 done < "$work/rows"
 
