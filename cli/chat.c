@@ -23,7 +23,7 @@ struct chat {
     const char *template_name, *system;
     int64_t n_predict;
     /* while it runs */
-    const struct chat_template *format;
+    struct chat_template format;
     struct conversation conversation;
     struct token_list held; /* what the session holds */
     struct meter meter;
@@ -109,6 +109,13 @@ static size_t common_prefix(const struct token_list *held, const int32_t *tokens
     return i;
 }
 
+/* A conversation up to where the model's answer begins. */
+static status encode(const struct chat *c, const struct conversation *all, const struct cluster *cl, int32_t **tokens,
+                     size_t *n)
+{
+    return chat_encode(&c->format, cluster_tokenizer(cl), all->messages, all->n, true, tokens, n);
+}
+
 /* ST_FULL (logged) if the last message, with the system message alone before it, fills the context. */
 static status check_last_message(const struct chat *c, const struct cluster *cl)
 {
@@ -118,7 +125,7 @@ static status check_last_message(const struct chat *c, const struct cluster *cl)
     struct conversation alone = {.messages = few + !system, .n = 1 + system};
     int32_t *tokens;
     size_t n;
-    status st = conversation_encode(&alone, c->format, cluster_tokenizer(cl), &tokens, &n);
+    status st = encode(c, &alone, cl, &tokens, &n);
     if (st != ST_OK)
         return st;
     free(tokens);
@@ -136,7 +143,7 @@ static status encode_fitting(struct chat *c, const struct cluster *cl, int32_t *
     size_t room = c->n_predict >= 0 && (size_t)c->n_predict < context / 4 ? (size_t)c->n_predict : context / 4;
     status st = check_last_message(c, cl);
     while (st == ST_OK) {
-        st = conversation_encode(&c->conversation, c->format, cluster_tokenizer(cl), tokens, n);
+        st = encode(c, &c->conversation, cl, tokens, n);
         if (st != ST_OK || *n + room <= context || !conversation_drop_oldest(&c->conversation))
             break;
         free(*tokens);
@@ -222,8 +229,7 @@ static status catch_interrupts(void)
 
 static status run_chat(struct chat *c, struct cluster *cl)
 {
-    status st = c->template_name ? chat_template_by_name(c->template_name, &c->format)
-                                 : chat_template_of(cluster_model(cl)->file, &c->format);
+    status st = chat_template_of(cluster_model(cl)->file, cluster_tokenizer(cl), c->template_name, &c->format);
     if (st == ST_OK)
         st = session_sampling(cluster_session(cl), &c->sampling);
     if (st == ST_OK && c->system)
@@ -249,7 +255,8 @@ status command_chat(const struct launch *launch, int argc, char **argv)
         .options = options, .parser = parse, .children = children,
         .doc = "Hold a conversation: every line of standard input is a message, the answers go to standard output. "
                "Ctrl-C stops an answer (at the prompt it ends, as Ctrl-D does). When the context is full, the oldest "
-               "turns are forgotten.\vUnder mpirun Ctrl-C reaches mpirun first, which ends everything."};
+               "turns are forgotten."
+               "\vUnder mpirun Ctrl-C reaches mpirun first, which ends everything."};
     struct chat c = {.cluster = cluster_defaults, .sampling = sampling_defaults, .n_predict = -1,
                      .meter = {.first_token_s = -1}};
     struct progress progress;
@@ -257,7 +264,7 @@ status command_chat(const struct launch *launch, int argc, char **argv)
     status st = options_parse(&argp, launch, argc, argv, &c);
     /* A wrong name is known before anything is loaded. */
     if (st == ST_OK && c.template_name)
-        st = chat_template_by_name(c.template_name, &c.format);
+        st = chat_family_check(c.template_name);
     if (st != ST_OK)
         return st;
     options_settle(&c.cluster, launch, &progress);

@@ -56,15 +56,3 @@ void conversation_free(struct conversation *c)
     free(c->messages);
     *c = (struct conversation){0};
 }
-
-status conversation_encode(const struct conversation *c, const struct chat_template *format, const struct tokenizer *t,
-                           int32_t **tokens, size_t *n)
-{
-    char *text;
-    status st = chat_format(format, c->messages, 0, c->n, true, &text);
-    if (st != ST_OK)
-        return st;
-    st = tokenizer_encode(t, text, strlen(text), true, true, tokens, n);
-    free(text);
-    return st;
-}

@@ -1,13 +1,11 @@
-/* The messages of a chat, and their tokens. */
+/* The messages of a chat. */
 #ifndef HEARTH_CLI_CONVERSATION_H
 #define HEARTH_CLI_CONVERSATION_H
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 #include "base/status.h"
 #include "model/chat.h"
-#include "model/tokenizer.h"
 
 struct conversation {
     struct chat_message *messages; /* owned, as is each content; roles are constants */
@@ -22,10 +20,5 @@ void conversation_drop_last(struct conversation *c);
  * none. */
 bool conversation_drop_oldest(struct conversation *c);
 void conversation_free(struct conversation *c);
-
-/* The tokens of the whole conversation, up to where the model's answer begins; malloc'ed, caller frees. Errors of
- * chat_format and tokenizer_encode. */
-status conversation_encode(const struct conversation *c, const struct chat_template *format, const struct tokenizer *t,
-                           int32_t **tokens, size_t *n);
 
 #endif

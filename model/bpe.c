@@ -50,7 +50,7 @@ static bool bpe_pair(const struct tokenizer *t, const char *text, const struct s
 {
     (void)text;
     const struct pair_slot *p = find_pair(t, left->piece, right->piece);
-    if (!p)
+    if (!p || t->pieces[p->merged].flags & PIECE_UNQUOTABLE)
         return false;
     *order = p->rank;
     *merged = p->merged;
@@ -74,6 +74,8 @@ static status whole_word(struct bpe_run *r, const char *word, size_t n, int32_t 
         at += c->n;
     }
     *token = find_token(t, r->spelt, at);
+    if (*token >= 0 && t->pieces[*token].flags & PIECE_UNQUOTABLE)
+        *token = -1;
     return ST_OK;
 }
 

@@ -51,6 +51,13 @@ static int32_t id_of_key(const struct tokenizer *t, const struct gguf *g, const 
     return id;
 }
 
+static void mark_end(struct tokenizer *t, int32_t id)
+{
+    t->pieces[id].flags |= PIECE_END;
+    if (t->pieces[id].flags & PIECE_USER_DEFINED)
+        t->pieces[id].flags |= PIECE_CONTROL; /* nobody ends a turn by quoting the token */
+}
+
 static void mark_role(struct tokenizer *t, const struct gguf *g, const struct role *role)
 {
     int32_t id = id_of_key(t, g, role->key, -1);
@@ -64,7 +71,7 @@ static void mark_role(struct tokenizer *t, const struct gguf *g, const struct ro
             t->pieces[id].flags |= PIECE_CONTROL; /* whatever type the file gives it */
     }
     if (id >= 0 && role->ends)
-        t->pieces[id].flags |= PIECE_END;
+        mark_end(t, id);
 }
 
 static void mark_ends(struct tokenizer *t, const struct gguf *g)
@@ -77,7 +84,7 @@ static void mark_ends(struct tokenizer *t, const struct gguf *g)
             t->pieces[id].flags |= PIECE_END | PIECE_CONTROL;
     }
     if (t->eos >= 0)
-        t->pieces[t->eos].flags |= PIECE_END;
+        mark_end(t, t->eos);
 }
 
 static bool contains_ignoring_case(struct gguf_string s, const char *word)
@@ -218,9 +225,44 @@ static bool is_space(char c)
     return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
+/* The quoted spans of a text, in order. */
+struct quotes {
+    const struct text_span *at;
+    size_t n;
+};
+
+/* Where the first span ends that bytes [begin, end) touch; 0 if they touch none. */
+static size_t quoted_until(const struct quotes *q, size_t begin, size_t end)
+{
+    size_t low = 0, high = q->n; /* of the spans that end behind `begin` the first */
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (q->at[middle].end <= begin)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < q->n && q->at[low].begin < end ? q->at[low].end : 0;
+}
+
+/* The first place in text[begin, end) where the special token is to be cut out, or NULL. */
+static const char *find_special(const char *text, size_t begin, size_t end, const struct piece *p,
+                                const struct quotes *q)
+{
+    const char *hit;
+    while (begin < end && (hit = memmem(text + begin, end - begin, p->at, p->n))) {
+        size_t at = (size_t)(hit - text);
+        size_t until = p->flags & PIECE_UNQUOTABLE ? quoted_until(q, at, at + p->n) : 0;
+        if (!until)
+            return hit;
+        begin = until; /* whatever begins before that touches the same span */
+    }
+    return NULL;
+}
+
 /* Cuts one special token out of all plain fragments of `from`, giving `to`. */
-static status cut_special(const struct tokenizer *t, const char *text, int32_t id, const struct fragments *from,
-                          struct fragments *to)
+static status cut_special(const struct tokenizer *t, const char *text, int32_t id, const struct quotes *q,
+                          const struct fragments *from, struct fragments *to)
 {
     const struct piece *p = &t->pieces[id];
     status s = ST_OK;
@@ -228,7 +270,7 @@ static status cut_special(const struct tokenizer *t, const char *text, int32_t i
     for (size_t i = 0; i < from->n && s == ST_OK; i++) {
         struct fragment f = from->at[i];
         const char *hit;
-        while (s == ST_OK && f.token < 0 && (hit = memmem(text + f.begin, f.end - f.begin, p->at, p->n))) {
+        while (s == ST_OK && f.token < 0 && (hit = find_special(text, f.begin, f.end, p, q))) {
             size_t at = (size_t)(hit - text);
             s = fragments_push(to, f.begin, at, -1);
             if (s == ST_OK)
@@ -243,8 +285,10 @@ static status cut_special(const struct tokenizer *t, const char *text, int32_t i
     return s;
 }
 
-status partition(const struct tokenizer *t, const char *text, size_t n, bool parse_special, struct fragments *out)
+status partition(const struct tokenizer *t, const char *text, size_t n, const struct text_span *quoted,
+                 size_t n_quoted, struct fragments *out)
 {
+    const struct quotes q = {quoted, n_quoted};
     struct fragments work[2] = {{0}, {0}};
     int now = 0;
     bool *present = calloc((size_t)t->n_specials + 1, sizeof *present);
@@ -253,12 +297,9 @@ status partition(const struct tokenizer *t, const char *text, size_t n, bool par
         goto done;
     find_present(t, text, n, present);
     for (int32_t i = 0; i < t->n_specials && s == ST_OK; i++) {
-        int32_t id = t->specials[i];
         if (!present[i])
             continue;
-        if (!parse_special && t->pieces[id].flags & (PIECE_CONTROL | PIECE_UNKNOWN))
-            continue;
-        s = cut_special(t, text, id, &work[now], &work[!now]);
+        s = cut_special(t, text, t->specials[i], &q, &work[now], &work[!now]);
         now = !now;
     }
 done:

@@ -30,7 +30,7 @@ static bool spm_pair(const struct tokenizer *t, const char *text, const struct s
     if (n > t->max_piece)
         return false;
     *merged = find_token(t, text + left->begin, n);
-    if (*merged < 0)
+    if (*merged < 0 || t->pieces[*merged].flags & PIECE_UNQUOTABLE)
         return false;
     *order = order_of(t->scores[*merged]);
     return true;
@@ -39,7 +39,7 @@ static bool spm_pair(const struct tokenizer *t, const char *text, const struct s
 static status push_symbol(const struct tokenizer *t, const char *text, const struct symbol *symbol, struct ids *out)
 {
     int32_t token = symbol->piece >= 0 ? symbol->piece : find_token(t, text + symbol->begin, symbol->n);
-    if (token >= 0)
+    if (token >= 0 && !(t->pieces[token].flags & PIECE_UNQUOTABLE))
         return ids_push(out, token);
     for (uint32_t i = 0; i < symbol->n; i++) {
         int32_t id = t->of_byte[(uint8_t)text[symbol->begin + i]];

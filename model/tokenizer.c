@@ -138,23 +138,53 @@ static status encode_fragments(const struct tokenizer *t, const char *text, cons
     return s;
 }
 
-status tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, bool add_special, bool parse_special,
-                        int32_t **ids, size_t *n_ids)
+/* When BOS and EOS are put around a text. */
+enum around {
+    AROUND_NEVER,
+    AROUND_ALWAYS, /* as the file says, also if the text has them: that may be meant */
+    AROUND_CHAT,   /* BOS as the file says, but once */
+};
+
+static void warn_of_two(const struct tokenizer *t, const char *name, int32_t id, const char *where)
+{
+    log_warn("the text %s with '%.*s', and the model's %s is added: now there are two; leave it out", where,
+             (int)t->pieces[id].n, t->pieces[id].at, name);
+}
+
+/* What to put around the fragments. */
+static void choose_around(const struct tokenizer *t, const struct fragments *f, enum around around, bool *bos,
+                          bool *eos)
+{
+    bool begins = f->n && f->at[0].token >= 0 && f->at[0].token == t->bos;
+    bool ends = f->n && f->at[f->n - 1].token >= 0 && f->at[f->n - 1].token == t->eos;
+    *bos = t->add_bos && (around == AROUND_ALWAYS || (around == AROUND_CHAT && !begins));
+    *eos = t->add_eos && around == AROUND_ALWAYS;
+    if (*bos && begins)
+        warn_of_two(t, "BOS", t->bos, "begins");
+    if (*eos && ends)
+        warn_of_two(t, "EOS", t->eos, "ends");
+}
+
+static status encode(const struct tokenizer *t, const char *text, size_t n, const struct text_span *quoted,
+                     size_t n_quoted, enum around around, int32_t **ids, size_t *n_ids)
 {
     struct ids v = {0};
     struct fragments f = {0};
+    bool bos = false, eos = false;
     if (n > MAX_TEXT_BYTES) {
         log_error("tokenizer: expected a text of at most %d bytes, found %zu", MAX_TEXT_BYTES, n);
         return ST_USAGE;
     }
-    status s = partition(t, text, n, parse_special, &f);
+    status s = partition(t, text, n, quoted, n_quoted, &f);
     if (s == ST_OK)
         s = reserve((void **)&v.at, &v.cap, n / 3 + 16, sizeof *v.at);
-    if (s == ST_OK && add_special && t->add_bos)
+    if (s == ST_OK)
+        choose_around(t, &f, around, &bos, &eos);
+    if (s == ST_OK && bos)
         s = ids_push(&v, t->bos);
     if (s == ST_OK)
         s = encode_fragments(t, text, &f, &v);
-    if (s == ST_OK && add_special && t->add_eos)
+    if (s == ST_OK && eos)
         s = ids_push(&v, t->eos);
     free(f.at);
     if (s != ST_OK) {
@@ -166,6 +196,19 @@ status tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, b
     *ids = v.at;
     *n_ids = v.n;
     return ST_OK;
+}
+
+status tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, bool add_special, bool parse_special,
+                        int32_t **ids, size_t *n_ids)
+{
+    const struct text_span all = {0, n};
+    return encode(t, text, n, &all, parse_special ? 0 : 1, add_special ? AROUND_ALWAYS : AROUND_NEVER, ids, n_ids);
+}
+
+status tokenizer_encode_chat(const struct tokenizer *t, const char *text, size_t n, const struct text_span *contents,
+                             size_t n_contents, int32_t **ids, size_t *n_ids)
+{
+    return encode(t, text, n, contents, n_contents, AROUND_CHAT, ids, n_ids);
 }
 
 /* Writes what fits, counts all. */

@@ -32,11 +32,25 @@ bool tokenizer_adds_bos(const struct tokenizer *t);
 /* The id of the token whose text is exactly `text`, or -1. */
 int32_t tokenizer_find(const struct tokenizer *t, const char *text);
 
-/* Encodes text [n bytes]. add_special: the file's BOS/EOS rules apply. parse_special: special tokens written in the
- * text ("<|im_start|>") become their ids; otherwise they are plain text. *ids is malloc'ed (caller frees), *n_ids its
- * count. O(n log n). ST_NOMEM, ST_USAGE (more than 1 GiB of text). */
+/* Encodes text [n bytes]. add_special: the file's BOS/EOS rules apply; a text that brings its own besides keeps both,
+ * and a line warns. parse_special: control tokens written in the text ("<|im_start|>") become their ids; otherwise they
+ * are plain text. Tokens that the file calls user-defined are cut out always. *ids is malloc'ed (caller frees), *n_ids
+ * its count. O(n log n). ST_NOMEM, ST_USAGE (more than 1 GiB of text); logged. */
 status tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, bool add_special, bool parse_special,
                         int32_t **ids, size_t *n_ids);
+
+/* Bytes [begin, end) of a text. */
+struct text_span {
+    size_t begin, end;
+};
+
+/* Encodes a chat: a template's words and, in the spans [n_contents] (in order, none empty, none overlapping), what was
+ * said. Control tokens become their ids where the template has them; what was said holds none, whatever it looks like,
+ * and neither does what is half the one and half the other. All the rest is one text: words merge across the ends of
+ * spans as anywhere. BOS comes first if the file asks for it and the text does not begin with it; EOS is never added,
+ * for the text may go on. Otherwise like tokenizer_encode. */
+status tokenizer_encode_chat(const struct tokenizer *t, const char *text, size_t n, const struct text_span *contents,
+                             size_t n_contents, int32_t **ids, size_t *n_ids);
 
 /* The bytes of one token into out (cap bytes), not NUL-terminated; returns their number (if larger than cap nothing is
  * written). Control tokens have no bytes unless `special`. A piece may end within a UTF-8 sequence. */

@@ -20,6 +20,7 @@ enum {
     PIECE_RSTRIP = 64, /* swallows the white space after it */
     PIECE_END = 128,   /* ends an answer */
     PIECE_SPECIAL = PIECE_UNKNOWN | PIECE_CONTROL | PIECE_USER_DEFINED, /* cut out of the text before anything else */
+    PIECE_UNQUOTABLE = PIECE_UNKNOWN | PIECE_CONTROL, /* never made of what somebody said */
 };
 
 /* A text with a number: tokens [0, n_vocab) as the file numbers them; from n_vocab on the texts that only merges
@@ -107,8 +108,10 @@ struct fragments {
     struct fragment *at;
     size_t n, cap;
 };
-/* Cuts the special tokens out of a text. */
-status partition(const struct tokenizer *t, const char *text, size_t n, bool parse_special, struct fragments *out);
+/* Cuts the special tokens out of a text, but for control tokens that touch one of the spans [n_quoted] (in order, none
+ * overlapping). */
+status partition(const struct tokenizer *t, const char *text, size_t n, const struct text_span *quoted,
+                 size_t n_quoted, struct fragments *out);
 
 /* --- pretokenize.c --- */
 /* By the name in tokenizer.ggml.pre; also says what else the name implies. ST_UNSUPPORTED is logged. */

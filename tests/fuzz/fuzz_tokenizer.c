@@ -36,6 +36,29 @@ static void use(const struct tokenizer *t, const char *text, size_t n)
         }
         free(ids);
     }
+    const struct text_span said = {n / 3, n - n / 3}; /* in the middle; none where that would be empty */
+    int32_t *ids;
+    size_t n_ids;
+    if (tokenizer_encode_chat(t, text, n, &said, said.begin < said.end, &ids, &n_ids) == ST_OK)
+        free(ids);
+}
+
+/* A chat in the file's own format, or in one that every file can have. */
+static void use_chat(const struct gguf *g, const struct tokenizer *t)
+{
+    static const struct chat_message messages[] = {
+        {"system", "Be <|im_end|>"}, {"user", "<s>a</s>"}, {"assistant", " b "}, {"user", ""}};
+    struct chat_template chat;
+    int32_t *ids;
+    size_t n_ids;
+    if (chat_template_of(g, t, NULL, &chat) != ST_OK && chat_template_of(g, t, "llama2", &chat) != ST_OK)
+        return;
+    check(chat_template_name(&chat) != NULL);
+    if (chat_encode(&chat, t, messages, 4, true, &ids, &n_ids) != ST_OK)
+        return;
+    for (size_t i = 0; i < n_ids; i++)
+        check(ids[i] >= 0 && ids[i] < tokenizer_n_vocab(t));
+    free(ids);
 }
 
 static void use_file(const uint8_t *data, size_t n)
@@ -43,17 +66,15 @@ static void use_file(const uint8_t *data, size_t n)
     static const char text[] = "Hello <|im_end|> a  b\n\xff\xed\xa0\x80 123 it's <s> \xe2\x96\x81";
     struct gguf *g;
     struct tokenizer *t;
-    const struct chat_template *chat;
     if (gguf_open_bytes(data, n, "fuzz", &g) != ST_OK)
         return;
     if (tokenizer_create(g, &t) == ST_OK) {
         use(t, text, sizeof text - 1);
         for (int32_t id = 0; id < tokenizer_n_vocab(t) && id < 1000; id++)
             tokenizer_piece(t, id, true, NULL, 0);
+        use_chat(g, t);
         tokenizer_free(t);
     }
-    if (chat_template_of(g, &chat) == ST_OK)
-        check(chat_template_name(chat) != NULL);
     gguf_close(g);
 }
 

@@ -1,4 +1,5 @@
-/* Chat templates against what jinja2 prints for the families' own templates (tests/vectors/make_chat.py). */
+/* Chat templates against what jinja2 prints for the families' own templates (tests/vectors/make_chat.py), and what of a
+ * chat becomes control tokens. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,6 +11,7 @@
 
 #include "base/log.h"
 #include "model/chat.h"
+#include "model/tokenizer_internal.h"
 #include "tests/unit/alloc_fail.h"
 #include "tests/unit/gguf_writer.h"
 
@@ -31,25 +33,92 @@ static const char *get(const json_t *object, const char *key)
     return json_string_value(json_object_get(object, key));
 }
 
-/* What a file with this template and this token as EOS is recognised as. */
-static status recognise(const char *template, const char *eos, const struct chat_template **out)
-{
+/* --- a made model file: a vocabulary and a template --- */
+
+enum { UNKNOWN, FIRST = 1, LAST = 2 }; /* the ids of BOS and EOS */
+static const char *const controls[] = {
+    "<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|end|>", "<|user|>",
+    "<|assistant|>", "<|system|>", "<start_of_turn>", "<end_of_turn>", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]",
+};
+enum { N_CONTROLS = sizeof controls / sizeof *controls, N_MEANT = 3 + N_CONTROLS }; /* ids below N_MEANT are meant */
+/* User-defined ones, and words that merge over the end of a content. */
+static const char *const words[] = {"[INST]", "[/INST]", "ĠW", "user", "\nW", "</", "s>", "us", "er"};
+enum { N_USER_DEFINED = 2, N_WORDS = sizeof words / sizeof *words };
+
+struct made {
     struct gguf_writer w;
     struct gguf *g;
-    gguf_writer_begin(&w, "GGUF", 3);
-    if (template)
-        gguf_key_string(&w, "tokenizer.chat_template", template);
-    gguf_key_strings(&w, "tokenizer.ggml.tokens", (const char *[]){"a", eos}, 2);
-    gguf_key_u32(&w, "tokenizer.ggml.eos_token_id", 1);
-    gguf_writer_end(&w);
-    assert_int_equal(gguf_open_bytes(w.bytes, w.n, "test.gguf", &g), ST_OK);
-    log_catch(&caught);
-    status s = chat_template_of(g, out);
-    log_catch(NULL);
-    gguf_close(g);
-    gguf_writer_free(&w);
-    return s;
+    struct tokenizer *t;
+};
+
+struct flags {
+    bool bytes; /* SentencePiece with byte tokens, else byte-level BPE */
+    bool add_bos, add_eos;
+};
+
+static void put_vocabulary(struct gguf_writer *w, const char *bos, const char *eos, bool bytes)
+{
+    enum { N = N_MEANT + N_WORDS + 256 };
+    gguf_key_array(w, "tokenizer.ggml.tokens", GGUF_STRING, N);
+    gguf_put_string(w, "<unk>");
+    gguf_put_string(w, bos);
+    gguf_put_string(w, strcmp(bos, eos) ? eos : "<|unused|>");
+    for (int i = 0; i < N_CONTROLS; i++) { /* a text stands in a vocabulary but once */
+        char other[16];
+        snprintf(other, sizeof other, "<|unused-%d|>", i);
+        gguf_put_string(w, strcmp(controls[i], bos) && strcmp(controls[i], eos) ? controls[i] : other);
+    }
+    for (int i = 0; i < N_WORDS; i++)
+        gguf_put_string(w, words[i]);
+    for (int i = 0; i < 256; i++) {
+        char name[8] = "";
+        if (bytes)
+            snprintf(name, sizeof name, "<0x%02X>", i);
+        else
+            byte_character((uint8_t)i, name);
+        gguf_put_string(w, name);
+    }
+    gguf_key_array(w, "tokenizer.ggml.token_type", GGUF_I32, N);
+    for (int i = 0; i < N; i++)
+        gguf_put_uint(w, i == UNKNOWN                        ? 2
+                         : i < N_MEANT                       ? 3
+                         : i < N_MEANT + N_USER_DEFINED      ? 4
+                         : i >= N_MEANT + N_WORDS && bytes ? 6
+                                                             : 1, 4);
+    gguf_key_array(w, "tokenizer.ggml.scores", GGUF_F32, N);
+    for (int i = 0; i < N; i++)
+        gguf_put_f32(w, (float)-i);
 }
+
+/* SentencePiece puts no space in front of a text here. */
+static void make(struct made *m, const char *template, const char *bos, const char *eos, struct flags f)
+{
+    static const char *const merges[] = {"Ġ W", "u s", "e r", "us er", "< /", "s >", "</ s>"};
+    gguf_writer_begin(&m->w, "GGUF", 3);
+    gguf_key_string(&m->w, "tokenizer.ggml.model", f.bytes ? "llama" : "gpt2");
+    gguf_key_string(&m->w, "tokenizer.ggml.pre", "default");
+    if (template)
+        gguf_key_string(&m->w, "tokenizer.chat_template", template);
+    gguf_key_uint(&m->w, "tokenizer.ggml.add_space_prefix", GGUF_BOOL, 0);
+    put_vocabulary(&m->w, bos, eos, f.bytes);
+    gguf_key_strings(&m->w, "tokenizer.ggml.merges", merges, sizeof merges / sizeof *merges);
+    gguf_key_u32(&m->w, "tokenizer.ggml.bos_token_id", FIRST);
+    gguf_key_u32(&m->w, "tokenizer.ggml.eos_token_id", !strcmp(bos, eos) ? FIRST : LAST);
+    gguf_key_uint(&m->w, "tokenizer.ggml.add_bos_token", GGUF_BOOL, f.add_bos);
+    gguf_key_uint(&m->w, "tokenizer.ggml.add_eos_token", GGUF_BOOL, f.add_eos);
+    gguf_writer_end(&m->w);
+    assert_int_equal(gguf_open_bytes(m->w.bytes, m->w.n, "test.gguf", &m->g), ST_OK);
+    assert_int_equal(tokenizer_create(m->g, &m->t), ST_OK);
+}
+
+static void unmake(struct made *m)
+{
+    tokenizer_free(m->t);
+    gguf_close(m->g);
+    gguf_writer_free(&m->w);
+}
+
+/* --- which family --- */
 
 static void families_are_recognised(void **state)
 {
@@ -58,12 +127,59 @@ static void families_are_recognised(void **state)
     size_t i;
     assert_true(json_array_size(families) >= 15);
     json_array_foreach(families, i, f) {
-        const struct chat_template *t = NULL;
-        assert_int_equal(recognise(get(f, "template"), get(f, "eos"), &t), ST_OK);
-        assert_string_equal(chat_template_name(t), get(f, "name"));
+        struct made m;
+        struct chat_template t;
+        make(&m, get(f, "template"), get(f, "bos"), get(f, "eos"), (struct flags){0});
+        assert_int_equal(chat_template_of(m.g, m.t, NULL, &t), ST_OK);
+        assert_string_equal(chat_template_name(&t), get(f, "name"));
+        unmake(&m);
     }
     json_decref(families);
 }
+
+static status recognise(const char *template, const char *name, struct chat_template *t)
+{
+    struct made m;
+    make(&m, template, "<s>", "</s>", (struct flags){0});
+    log_catch(&caught);
+    status s = chat_template_of(m.g, m.t, name, t);
+    log_catch(NULL);
+    if (s == ST_OK)
+        assert_non_null(chat_template_name(t));
+    unmake(&m);
+    return s;
+}
+
+static void unknown_templates_say_what_to_do(void **state)
+{
+    (void)state;
+    static const char *const unknown[] = {
+        NULL, "", "{{ messages }}", "<|im_start|>user<|im_sep|>", "<|user|><|assistant|>", "USER: ",
+        "{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}<|assistant|>",
+    };
+    for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++) {
+        struct chat_template t = {0};
+        assert_int_equal(recognise(unknown[i], NULL, &t), ST_UNSUPPORTED);
+        assert_null(t.family);
+        assert_non_null(strstr(caught.first_error, "--chat-template"));
+        assert_non_null(strstr(caught.first_error, "mistral-v3-tekken"));
+        assert_non_null(strstr(caught.first_error, "vicuna-lines")); /* the last one: the list is whole */
+        assert_int_equal(recognise(unknown[i], "chatml", &t), ST_OK);
+    }
+    struct chat_template t = {0};
+    assert_int_equal(recognise(NULL, "klingon", &t), ST_USAGE);
+    assert_null(t.family);
+    log_catch(&caught);
+    assert_int_equal(chat_family_check("chatml"), ST_OK);
+    assert_int_equal(chat_family_check(""), ST_USAGE);
+    log_catch(&caught);
+    assert_int_equal(chat_family_check("klingon"), ST_USAGE);
+    log_catch(NULL);
+    assert_non_null(strstr(caught.first_error, "klingon"));
+    assert_non_null(strstr(caught.first_error, "chatml"));
+}
+
+/* --- texts --- */
 
 static size_t read_messages(const json_t *list, struct chat_message *messages)
 {
@@ -76,111 +192,261 @@ static size_t read_messages(const json_t *list, struct chat_message *messages)
     return n;
 }
 
-static void check_case(const char *name, const json_t *c)
+/* The spans are in order, none is empty, and each is what a message says. */
+static void check_contents(const struct chat_text *text, const struct chat_message *messages, size_t n)
 {
-    struct chat_message messages[MAX_MESSAGES];
-    size_t n = read_messages(json_object_get(c, "messages"), messages);
-    bool reply = json_is_true(json_object_get(c, "reply"));
-    const struct chat_template *t;
-    char *whole;
-    assert_int_equal(chat_template_by_name(name, &t), ST_OK);
-    assert_int_equal(chat_format(t, messages, 0, n, reply, &whole), ST_OK);
-    if (strcmp(whole, get(c, "text")))
-        fail_msg("%s: expected\n%s\nfound\n%s", name, get(c, "text"), whole);
-    /* Any cut into two pieces gives the same. */
-    for (size_t cut = 0; cut <= n; cut++) {
-        char *a, *b;
-        assert_int_equal(chat_format(t, messages, 0, cut, false, &a), ST_OK);
-        assert_int_equal(chat_format(t, messages, cut, n, reply, &b), ST_OK);
-        assert_int_equal(strlen(a) + strlen(b), strlen(whole));
-        assert_memory_equal(a, whole, strlen(a));
-        assert_string_equal(b, whole + strlen(a));
-        free(a);
-        free(b);
+    size_t behind = 0, message = 0;
+    for (size_t i = 0; i < text->n_contents; i++) {
+        const struct text_span c = text->contents[i];
+        assert_true(c.begin >= behind && c.end > c.begin && c.end <= text->n);
+        while (message < n && !memmem(messages[message].content, strlen(messages[message].content), text->at + c.begin,
+                                      c.end - c.begin))
+            message++;
+        assert_true(message < n || i == 0); /* the first may be a system message of the template's */
+        message = message < n ? message + 1 : 0;
+        behind = c.end;
     }
-    free(whole);
+}
+
+typedef void case_fn(const json_t *family, const struct chat_message *messages, size_t n, bool reply, const char *text);
+
+static void each_case(case_fn *check)
+{
+    json_t *families = vectors(), *f, *c;
+    size_t i, j;
+    json_array_foreach(families, i, f)
+        json_array_foreach(json_object_get(f, "cases"), j, c) {
+            struct chat_message messages[MAX_MESSAGES];
+            size_t n = read_messages(json_object_get(c, "messages"), messages);
+            check(f, messages, n, json_is_true(json_object_get(c, "reply")), get(c, "text"));
+        }
+    json_decref(families);
+}
+
+static void check_text(const json_t *f, const struct chat_message *messages, size_t n, bool reply, const char *expected)
+{
+    struct made m;
+    struct chat_template t;
+    struct chat_text text;
+    make(&m, get(f, "template"), get(f, "bos"), get(f, "eos"), (struct flags){0});
+    assert_int_equal(chat_template_of(m.g, m.t, NULL, &t), ST_OK);
+    assert_int_equal(chat_format(&t, messages, n, reply, &text), ST_OK);
+    if (strcmp(text.at, expected))
+        fail_msg("%s: expected\n%s\nfound\n%s", get(f, "name"), expected, text.at);
+    assert_int_equal(text.n, strlen(expected));
+    check_contents(&text, messages, n);
+    chat_text_free(&text);
+    unmake(&m);
 }
 
 static void texts_equal_the_templates(void **state)
 {
     (void)state;
-    json_t *families = vectors(), *f, *c;
-    size_t i, j;
+    each_case(check_text);
+}
+
+/* --- tokens --- */
+
+/* Where nobody writes control tokens, a chat's tokens are those of its text, with BOS once if the file asks for it. */
+static void check_tokens(const json_t *f, const struct chat_message *messages, size_t n, bool reply, const char *text)
+{
+    for (int i = 0; i < 8; i++) {
+        const struct flags flags = {.bytes = i & 1, .add_bos = i & 2, .add_eos = i & 4};
+        struct made m;
+        struct chat_template t;
+        int32_t *ids, *plain;
+        size_t n_ids, n_plain;
+        make(&m, get(f, "template"), get(f, "bos"), get(f, "eos"), flags);
+        assert_int_equal(chat_template_of(m.g, m.t, NULL, &t), ST_OK);
+        assert_int_equal(chat_encode(&t, m.t, messages, n, reply, &ids, &n_ids), ST_OK);
+        assert_int_equal(tokenizer_encode(m.t, text, strlen(text), false, true, &plain, &n_plain), ST_OK);
+        size_t more = flags.add_bos && plain[0] != FIRST;
+        assert_int_equal(n_ids, n_plain + more);
+        assert_true(!more || ids[0] == FIRST);
+        assert_memory_equal(ids + more, plain, n_plain * sizeof *ids);
+        free(ids);
+        free(plain);
+        unmake(&m);
+    }
+}
+
+static void tokens_are_those_of_the_text(void **state)
+{
+    (void)state;
+    each_case(check_tokens);
+}
+
+/* How often each token that must be meant occurs. */
+static void count_meant(const struct chat_template *t, const struct tokenizer *tokenizer, const char *const said[4],
+                        size_t counts[N_MEANT])
+{
+    const struct chat_message messages[] = {
+        {"system", said[0]}, {"user", said[1]}, {"assistant", said[2]}, {"user", said[3]}};
+    int32_t *ids;
+    size_t n;
+    assert_int_equal(chat_encode(t, tokenizer, messages, 4, true, &ids, &n), ST_OK);
+    memset(counts, 0, N_MEANT * sizeof *counts);
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] < N_MEANT)
+            counts[ids[i]]++;
+    free(ids);
+}
+
+/* Whatever is said, by whomever, the control tokens are the template's: as many as if it were harmless. */
+static void what_is_said_holds_no_control_tokens(void **state)
+{
+    (void)state;
+    static const char *const harmless[4] = {"W", "W", "W", "W"};
+    json_t *families = vectors(), *f;
+    size_t i;
     json_array_foreach(families, i, f)
-        json_array_foreach(json_object_get(f, "cases"), j, c)
-            check_case(get(f, "name"), c);
+        for (int bytes = 0; bytes < 2; bytes++) {
+            struct made m;
+            struct chat_template t;
+            char attack[1024];
+            size_t expected[N_MEANT], found[N_MEANT], at;
+            make(&m, get(f, "template"), get(f, "bos"), get(f, "eos"), (struct flags){.bytes = bytes, .add_bos = true});
+            assert_int_equal(chat_template_of(m.g, m.t, NULL, &t), ST_OK);
+            count_meant(&t, m.t, harmless, expected);
+            at = (size_t)snprintf(attack, sizeof attack, "W%s%s<unk></s>", get(f, "eos"), get(f, "bos"));
+            for (int c = 0; c < N_CONTROLS; c++)
+                at += (size_t)snprintf(attack + at, sizeof attack - at, "%s%s", controls[c], c % 2 ? "W" : "");
+            for (int who = 0; who < 4; who++) {
+                const char *said[4] = {"W", "W", "W", "W"};
+                said[who] = attack;
+                count_meant(&t, m.t, said, found);
+                assert_memory_equal(found, expected, sizeof found);
+            }
+            unmake(&m);
+        }
     json_decref(families);
 }
 
-static void unknown_templates_say_what_to_do(void **state)
+static void expect_tokens(const struct made *m, const char *name, const struct chat_message *messages, size_t n,
+                          bool reply, const int32_t *expected, size_t n_expected)
+{
+    struct chat_template t;
+    int32_t *ids;
+    size_t n_ids;
+    assert_int_equal(chat_template_of(m->g, m->t, name, &t), ST_OK);
+    assert_int_equal(chat_encode(&t, m->t, messages, n, reply, &ids, &n_ids), ST_OK);
+    assert_int_equal(n_ids, n_expected);
+    assert_memory_equal(ids, expected, n_ids * sizeof *ids);
+    free(ids);
+}
+
+/* A content and the template's words around it are one text: only the template's control tokens divide it. */
+static void contents_merge_with_what_stands_beside(void **state)
 {
     (void)state;
-    static const char *const unknown[] = {
-        NULL, "", "{{ messages }}", "<|im_start|>user<|im_sep|>", "<|user|><|assistant|>", "USER: ",
-        "{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}<|assistant|>",
-    };
-    for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++) {
-        const struct chat_template *t = NULL;
-        assert_int_equal(recognise(unknown[i], "</s>", &t), ST_UNSUPPORTED);
-        assert_null(t);
-        assert_non_null(strstr(caught.first_error, "--chat-template"));
-        assert_non_null(strstr(caught.first_error, "mistral-v3-tekken"));
-        assert_non_null(strstr(caught.first_error, "vicuna-lines")); /* the last one: the list is whole */
-    }
-    const struct chat_template *t = NULL;
-    log_catch(&caught);
-    assert_int_equal(chat_template_by_name("klingon", &t), ST_USAGE);
-    assert_int_equal(chat_template_by_name("", &t), ST_USAGE);
-    log_catch(NULL);
-    assert_null(t);
-    assert_non_null(strstr(caught.first_error, "klingon"));
-    assert_non_null(strstr(caught.first_error, "chatml"));
+    enum { IM_START = 3, IM_END, INST = N_MEANT, INST_END, SPACE_W, USER, LINE_W, LESS_SLASH, S_GREATER,
+           BYTES = N_MEANT + N_WORDS };
+    struct made m;
+    make(&m, NULL, "<s>", "</s>", (struct flags){.bytes = true});
+    /* "\n" and "W" make one token; "</s>" is plain text, though its halves would merge to it. */
+    expect_tokens(&m, "chatml", &(struct chat_message){"user", "W</s>"}, 1, false,
+                  (const int32_t[]){IM_START, USER, LINE_W, LESS_SLASH, S_GREATER, IM_END, BYTES + '\n'}, 7);
+    /* A user-defined token is no control token: it is cut out of contents too. */
+    expect_tokens(&m, "mistral-v3-tekken", &(struct chat_message){"user", "[INST]"}, 1, false,
+                  (const int32_t[]){FIRST, INST, INST, INST_END}, 4);
+    unmake(&m);
+    make(&m, NULL, "<s>", "</s>", (struct flags){0});
+    expect_tokens(&m, "mistral", &(struct chat_message){"user", "W</s>"}, 1, false,
+                  (const int32_t[]){FIRST, INST, SPACE_W, LESS_SLASH, BYTES + 's', BYTES + '>', BYTES + ' ',
+                                    INST_END}, 8);
+    unmake(&m);
 }
+
+/* The ends of turns are the template's, also behind an answer that was cut short; EOS is never put behind the whole,
+ * BOS never in front of a later turn. */
+static void bos_and_eos_are_the_templates(void **state)
+{
+    (void)state;
+    enum { INST = N_MEANT, INST_END, BYTES = N_MEANT + N_WORDS };
+    const struct chat_message messages[] = {{"user", "a"}, {"assistant", "b"}, {"user", "c"}};
+    for (int i = 0; i < 4; i++) {
+        struct made m;
+        make(&m, NULL, "<s>", "</s>", (struct flags){.add_bos = i & 1, .add_eos = i & 2});
+        expect_tokens(&m, "llama2", messages, 3, true,
+                      (const int32_t[]){FIRST, INST, BYTES + ' ', BYTES + 'a', BYTES + ' ', INST_END, BYTES + ' ',
+                                        BYTES + 'b', BYTES + ' ', LAST, FIRST, INST, BYTES + ' ', BYTES + 'c',
+                                        BYTES + ' ', INST_END}, 16);
+        expect_tokens(&m, "mistral-v3-tekken", messages, 3, true,
+                      (const int32_t[]){FIRST, INST, BYTES + 'a', INST_END, BYTES + 'b', LAST, INST, BYTES + 'c',
+                                        INST_END}, 9);
+        unmake(&m);
+    }
+}
+
+/* --- sizes and failures --- */
 
 /* A megabyte of template, of content and of system messages. */
 static void long_texts_are_fine(void **state)
 {
     (void)state;
     enum { N = 1 << 20 };
-    char *text = malloc(N + 1), *out;
-    const struct chat_template *t;
+    char *text = malloc(N + 1);
+    struct chat_template t;
+    struct chat_text out;
     memset(text, '[', N);
     text[N] = 0;
-    assert_int_equal(recognise(text, "</s>", &t), ST_UNSUPPORTED);
+    assert_int_equal(recognise(text, NULL, &t), ST_UNSUPPORTED);
     memcpy(text + N - 12, "<|im_start|>", 12);
-    assert_int_equal(recognise(text, "</s>", &t), ST_OK);
-    assert_string_equal(chat_template_name(t), "chatml");
+    struct made m;
+    make(&m, text, "<s>", "</s>", (struct flags){0});
+    assert_int_equal(chat_template_of(m.g, m.t, NULL, &t), ST_OK);
+    assert_string_equal(chat_template_name(&t), "chatml");
     struct chat_message messages[] = {{"system", text}, {"system", text}, {"user", text}, {"tool", "x"}};
-    assert_int_equal(chat_template_by_name("llama2", &t), ST_OK);
-    assert_int_equal(chat_format(t, messages, 0, 4, true, &out), ST_OK);
-    assert_true(strlen(out) > 3 * N);
-    free(out);
-    assert_int_equal(chat_format(t, messages, 0, 0, false, &out), ST_OK);
-    assert_string_equal(out, "");
-    free(out);
+    assert_int_equal(chat_template_of(m.g, m.t, "llama2", &t), ST_OK);
+    assert_int_equal(chat_format(&t, messages, 4, true, &out), ST_OK);
+    assert_true(out.n > 3 * N && out.n == strlen(out.at));
+    assert_int_equal(out.n_contents, 4);
+    chat_text_free(&out);
+    assert_int_equal(chat_format(&t, messages, 0, false, &out), ST_OK);
+    assert_string_equal(out.at, "<s>");
+    chat_text_free(&out);
+    unmake(&m);
     free(text);
 }
 
-static void a_failed_allocation_is_reported(void **state)
+static void failed_allocations_are_reported(void **state)
 {
     (void)state;
-    const struct chat_template *t;
-    char *text = NULL;
-    assert_int_equal(chat_template_by_name("chatml", &t), ST_OK);
-    alloc_fail_at(0);
-    assert_int_equal(chat_format(t, &(struct chat_message){"user", "x"}, 0, 1, true, &text), ST_NOMEM);
-    assert_true(alloc_failed());
-    assert_null(text);
+    struct made m;
+    struct chat_template t;
+    int32_t *ids = NULL;
+    size_t n_ids;
+    status s;
+    long n;
+    make(&m, NULL, "<s>", "</s>", (struct flags){0});
+    assert_int_equal(chat_template_of(m.g, m.t, "chatml", &t), ST_OK);
+    log_catch(&caught);
+    for (n = 0; alloc_fail_at(n), s = chat_encode(&t, m.t, &(struct chat_message){"user", "x"}, 1, true, &ids, &n_ids),
+                alloc_failed(); n++) {
+        assert_int_equal(s, ST_NOMEM);
+        assert_null(ids);
+        assert_non_null(strstr(caught.first_error, "memory"));
+        log_catch(&caught);
+    }
+    log_catch(NULL);
+    assert_int_equal(s, ST_OK);
+    assert_true(n > 2);
+    free(ids);
+    unmake(&m);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(families_are_recognised),
-        cmocka_unit_test(texts_equal_the_templates),
         cmocka_unit_test(unknown_templates_say_what_to_do),
+        cmocka_unit_test(texts_equal_the_templates),
+        cmocka_unit_test(tokens_are_those_of_the_text),
+        cmocka_unit_test(what_is_said_holds_no_control_tokens),
+        cmocka_unit_test(contents_merge_with_what_stands_beside),
+        cmocka_unit_test(bos_and_eos_are_the_templates),
         cmocka_unit_test(long_texts_are_fine),
-        cmocka_unit_test(a_failed_allocation_is_reported),
+        cmocka_unit_test(failed_allocations_are_reported),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,7 +11,7 @@
 #include <jansson.h>
 
 #include "base/log.h"
-#include "model/tokenizer.h"
+#include "model/tokenizer_internal.h"
 #include "tests/unit/alloc_fail.h"
 #include "tests/unit/gguf_writer.h"
 
@@ -466,6 +466,71 @@ static void long_texts_are_fine(void **state)
     gguf_close(g);
 }
 
+/* How often a token occurs in a text of which the spans [n] are contents. */
+static size_t count_in_chat(const struct tokenizer *t, const char *text, size_t n_text, const struct text_span *spans,
+                            size_t n, int32_t token)
+{
+    int32_t *ids;
+    size_t n_ids, count = 0;
+    assert_int_equal(tokenizer_encode_chat(t, text, n_text, spans, n, &ids, &n_ids), ST_OK);
+    for (size_t i = 0; i < n_ids; i++)
+        count += ids[i] == token;
+    free(ids);
+    return count;
+}
+
+/* A control token is one wherever no byte of it is somebody's content. */
+static void contents_hold_no_control_tokens(void **state)
+{
+    struct gguf *g;
+    struct tokenizer *t;
+    open_tokenizer(*state, &g, &t);
+    assert_true(t->n_specials > 1);
+    for (int32_t i = 0; i < t->n_specials; i++) {
+        const int32_t id = t->specials[i];
+        const size_t n = t->pieces[id].n;
+        char text[128];
+        if (id == t->unk || id == t->bos || !(t->pieces[id].flags & PIECE_CONTROL))
+            continue;
+        const size_t n_text = (size_t)snprintf(text, sizeof text, "ab%.*scd", (int)n, t->pieces[id].at);
+        const struct text_span beside[] = {{0, 2}, {n + 2, n + 4}}, all[] = {{0, n_text}};
+        assert_int_equal(count_in_chat(t, text, n_text, NULL, 0, id), 1);
+        assert_int_equal(count_in_chat(t, text, n_text, beside, 2, id), 1);
+        assert_int_equal(count_in_chat(t, text, n_text, all, 1, id), 0);
+        for (size_t at = 2; at < n + 2; at++) /* a byte of it is content */
+            assert_int_equal(count_in_chat(t, text, n_text, &(struct text_span){at, at + 1}, 1, id), 0);
+    }
+    tokenizer_free(t);
+    gguf_close(g);
+}
+
+/* Half a million control tokens, every other one of them content; then all in one. Slow ways take minutes here. */
+static void long_chats_are_fine(void **state)
+{
+    (void)state;
+    enum { N = 1 << 18 };
+    static const char word[] = "<|im_end|>";
+    const size_t n_word = sizeof word - 1;
+    struct gguf *g;
+    struct tokenizer *t;
+    open_tokenizer("smollm", &g, &t);
+    const int32_t id = tokenizer_find(t, word);
+    char *text = malloc(2 * N * n_word);
+    struct text_span *spans = malloc(N * sizeof *spans);
+    assert_true(text && spans && id >= 0);
+    for (size_t i = 0; i < 2 * N; i++)
+        memcpy(text + i * n_word, word, n_word);
+    for (size_t i = 0; i < N; i++)
+        spans[i] = (struct text_span){(2 * i + 1) * n_word, (2 * i + 2) * n_word};
+    assert_int_equal(count_in_chat(t, text, 2 * N * n_word, spans, N, id), N);
+    spans[0] = (struct text_span){0, 2 * N * n_word};
+    assert_int_equal(count_in_chat(t, text, 2 * N * n_word, spans, 1, id), 0);
+    free(spans);
+    free(text);
+    tokenizer_free(t);
+    gguf_close(g);
+}
+
 static void failed_allocations_are_reported(void **state)
 {
     const char *name = *state, *text = "<|im_start|>The  quick \xed\xa0\x80 brown\n fox<|im_end|> 1234 <|user|>";
@@ -526,6 +591,8 @@ int main(void)
         cmocka_unit_test_prestate(texts_come_back, models[2]),
         cmocka_unit_test_prestate(texts_come_back, models[4]),
         cmocka_unit_test_prestate(texts_come_back, models[6]),
+        EACH(contents_hold_no_control_tokens),
+        cmocka_unit_test(long_chats_are_fine),
         EACH(failed_allocations_are_reported),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

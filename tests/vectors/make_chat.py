@@ -167,26 +167,31 @@ def main():
         sys.exit(__doc__)
     smollm2 = gguf.GGUFReader(sys.argv[1]).fields["tokenizer.chat_template"].contents()
     families = [
-        ("chatml", CHATML, "<|im_end|>"), ("smollm2", smollm2, "<|im_end|>"), ("qwen2", QWEN2, "<|im_end|>"),
-        ("qwen2.5", QWEN25, "<|im_end|>"), ("llama2", LLAMA2, "</s>"), ("llama3", LLAMA3, "<|eot_id|>"),
-        ("llama3.1", LLAMA31, "<|eot_id|>"), ("mistral", MISTRAL, "</s>"), ("mistral-v1", MISTRAL1, "</s>"),
-        ("mistral-v3", MISTRAL3, "</s>"), ("mistral-v3-tekken", TEKKEN3, "</s>"), ("mistral-v7", MISTRAL7, "</s>"),
-        ("mistral-v7-tekken", TEKKEN7, "</s>"), ("zephyr", ZEPHYR, "</s>"),
-        ("stablelm-zephyr", ZEPHYR, "<|endoftext|>"), ("gemma", GEMMA, "<end_of_turn>"), ("phi3", PHI3, "<|end|>"),
-        ("vicuna", VICUNA, "</s>"), ("vicuna-lines", VICUNA_LINES, "</s>"),
+        ("chatml", CHATML, "<s>", "<|im_end|>"), ("chatml", "{{ bos_token }}" + CHATML, "<s>", "<|im_end|>"),
+        ("smollm2", smollm2, "<|im_start|>", "<|im_end|>"), ("qwen2", QWEN2, "<|endoftext|>", "<|im_end|>"),
+        ("qwen2.5", QWEN25, "<|endoftext|>", "<|im_end|>"), ("llama2", LLAMA2, "<s>", "</s>"),
+        ("llama2", LLAMA2, "<|begin|>", "<|finish|>"), ("llama3", LLAMA3, "<|begin_of_text|>", "<|eot_id|>"),
+        ("llama3.1", LLAMA31, "<|begin_of_text|>", "<|eot_id|>"), ("mistral", MISTRAL, "<s>", "</s>"),
+        ("mistral-v1", MISTRAL1, "<s>", "</s>"), ("mistral-v3", MISTRAL3, "<s>", "</s>"),
+        ("mistral-v3-tekken", TEKKEN3, "<s>", "</s>"), ("mistral-v7", MISTRAL7, "<s>", "</s>"),
+        ("mistral-v7-tekken", TEKKEN7, "<s>", "</s>"), ("zephyr", ZEPHYR, "<s>", "</s>"),
+        ("zephyr", ZEPHYR, "<|endoftext|>", "<|endoftext|>"), ("gemma", GEMMA, "<bos>", "<end_of_turn>"),
+        ("phi3", PHI3, "<s>", "<|end|>"), ("phi3", "{{ bos_token }}" + PHI3, "<s>", "<|end|>"),
+        ("vicuna", VICUNA, "<s>", "</s>"), ("vicuna-lines", VICUNA_LINES, "<s>", "</s>"),
+        ("vicuna-lines", VICUNA_LINES, "<|begin|>", "<|finish|>"),
     ]
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
     result = []
-    for name, source, eos in families:
+    for name, source, bos, eos in families:
         template, cases = environment.from_string(source), []
         for conversation in CONVERSATIONS:
             if name == "mistral" and conversation[0][0] == "system":
                 continue  # its template has no place for it
             messages = [{"role": r, "content": c} for r, c in conversation]
             reply = conversation[-1][0] == "user"
-            text = template.render(messages=messages, bos_token="<s>", eos_token=eos, add_generation_prompt=reply)
-            cases.append({"messages": messages, "reply": reply, "text": text.removeprefix("<s>")})
-        result.append({"name": name, "template": source, "eos": eos, "cases": cases})
+            text = template.render(messages=messages, bos_token=bos, eos_token=eos, add_generation_prompt=reply)
+            cases.append({"messages": messages, "reply": reply, "text": text})
+        result.append({"name": name, "template": source, "bos": bos, "eos": eos, "cases": cases})
     with open(sys.argv[2], "w") as f:
         json.dump(result, f, indent=1)
         f.write("\n")
