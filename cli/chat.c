@@ -28,6 +28,7 @@ struct chat {
     struct token_list held; /* what the session holds */
     struct meter meter;
     bool terminal;
+    bool begun; /* the first line was read */
 };
 
 static const struct argp_option options[] = {
@@ -68,8 +69,26 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     }
 }
 
+/* Appends a line of n bytes to the message, without its end. *more: it goes on in the next line. */
+static status take_line(struct chat *c, char *line, size_t n, struct text *message, bool *more)
+{
+    size_t skip = 0;
+    status st = c->begun ? ST_OK : text_mark(line, n, "standard input", &skip);
+    c->begun = true;
+    if (st == ST_OK && memchr(line, '\0', n)) { /* what stands behind it would be lost */
+        log_error("standard input: a message holds a byte that is zero: is this text in UTF-8?");
+        st = ST_USAGE;
+    }
+    n -= n > skip && line[n - 1] == '\n';
+    n -= n > skip && line[n - 1] == '\r';
+    *more = n > skip && line[n - 1] == '\\';
+    if (*more)
+        line[n - 1] = '\n';
+    return st == ST_OK ? text_append(message, line + skip, n - skip) : st;
+}
+
 /* Reads one message. *end: the input is over, or the user interrupted at the prompt. */
-static status read_message(const struct chat *c, struct text *message, bool *end)
+static status read_message(struct chat *c, struct text *message, bool *end)
 {
     char *line = NULL;
     size_t cap = 0;
@@ -90,12 +109,7 @@ static status read_message(const struct chat *c, struct text *message, bool *end
             }
             break;
         }
-        n -= n > 0 && line[n - 1] == '\n';
-        n -= n > 0 && line[n - 1] == '\r';
-        more = n > 0 && line[n - 1] == '\\';
-        if (more)
-            line[n - 1] = '\n';
-        st = text_append(message, line, (size_t)n);
+        st = take_line(c, line, (size_t)n, message, &more);
     }
     free(line);
     return st;

@@ -42,25 +42,63 @@ static status read_all(FILE *f, const char *name, struct text *t)
     return st;
 }
 
+status text_mark(const char *bytes, size_t n, const char *name, size_t *skip)
+{
+    static const struct { const char *bytes; size_t n; const char *encoding; } marks[] = {
+        {"\xff\xfe\0\0", 4, "UTF-32"}, {"\0\0\xfe\xff", 4, "UTF-32"}, /* before UTF-16, whose mark begins alike */
+        {"\xff\xfe", 2, "UTF-16"}, {"\xfe\xff", 2, "UTF-16"}};
+    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++) {
+        if (n < marks[i].n || memcmp(bytes, marks[i].bytes, marks[i].n) != 0)
+            continue;
+        log_error("%s: the text is %s, expected UTF-8: convert it, for example with iconv -f %s -t UTF-8", name,
+                  marks[i].encoding, marks[i].encoding);
+        return ST_USAGE;
+    }
+    *skip = n >= 3 && memcmp(bytes, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+    return ST_OK;
+}
+
+/* Leaves `skip` bytes out, and the carriage return of every line that ends in CR LF; one that stands alone is data. */
+static void tidy(struct text *t, size_t skip)
+{
+    size_t n = 0;
+    for (size_t i = skip; i < t->n; i++)
+        if (t->at[i] != '\r' || t->at[i + 1] != '\n') /* a NUL stands behind the last byte */
+            t->at[n++] = t->at[i];
+    t->n = n;
+    t->at[n] = '\0';
+}
+
+static status read_file(const char *path, struct text *t)
+{
+    bool standard = strcmp(path, "-") == 0;
+    const char *name = standard ? "standard input" : path;
+    FILE *f = standard ? stdin : fopen(path, "rb");
+    size_t skip;
+    if (!f) {
+        log_error("cannot open %s: %s", path, strerror(errno));
+        return ST_IO;
+    }
+    status st = read_all(f, name, t);
+    if (!standard)
+        fclose(f);
+    if (st == ST_OK)
+        st = text_mark(t->at, t->n, name, &skip);
+    if (st == ST_OK)
+        tidy(t, skip);
+    return st;
+}
+
 status text_read(const struct text_option *o, bool trim_newline, char **text, size_t *n)
 {
     struct text t = {0};
     status st;
-    if (o->prompt) {
+    if (o->prompt)
         st = text_append(&t, o->prompt, strlen(o->prompt));
-        if (st == ST_OK && !o->no_escape)
-            t.n = escapes_read(t.at, t.n);
-    } else if (strcmp(o->file, "-") == 0) {
-        st = read_all(stdin, "standard input", &t);
-    } else {
-        FILE *f = fopen(o->file, "rb");
-        if (!f) {
-            log_error("cannot open %s: %s", o->file, strerror(errno));
-            return ST_IO;
-        }
-        st = read_all(f, o->file, &t);
-        fclose(f);
-    }
+    else
+        st = read_file(o->file, &t);
+    if (st == ST_OK && o->prompt && !o->no_escape)
+        t.n = escapes_read(t.at, t.n);
     if (st != ST_OK) {
         free(t.at);
         return st;

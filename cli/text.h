@@ -15,9 +15,14 @@ struct text_option {
     bool no_escape;     /* a backslash in `prompt` is one (cli/escapes.h) */
 };
 
-/* Reads the text: *text is malloc'ed (caller frees) and NUL-terminated, *n its bytes. `trim_newline` leaves out one
- * final newline of a file, as llama.cpp does. ST_IO names the file. */
+/* Reads the text: *text is malloc'ed (caller frees) and NUL-terminated, *n its bytes. Of a file, a byte order mark is
+ * left out, and lines may end in CR LF, which becomes LF. `trim_newline` leaves out one final newline of a file, as
+ * llama.cpp does. ST_IO names the file, ST_USAGE also an encoding that is not UTF-8. */
 status text_read(const struct text_option *t, bool trim_newline, char **text, size_t *n);
+
+/* How many bytes a text begins with that are none of it: those of a UTF-8 byte order mark. ST_USAGE (logged; `name`
+ * says where it is from) if a mark says that it is UTF-16 or UTF-32. */
+status text_mark(const char *bytes, size_t n, const char *name, size_t *skip);
 
 /* Writes bytes so that every write ends on a whole UTF-8 character; bytes that cannot become one pass unchanged. */
 struct utf8_stream {

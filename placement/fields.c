@@ -112,7 +112,8 @@ status field_get_name(const struct place *at, const json_t *object, const char *
 status field_parse(const char *text, size_t n, const char *where, const char *what, json_t **root)
 {
     json_error_t e;
-    *root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &e);
+    size_t mark = n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0; /* what some editors put in front of UTF-8 */
+    *root = json_loadb(text + mark, n - mark, JSON_REJECT_DUPLICATES, &e);
     if (*root)
         return ST_OK;
     if (!e.text[0]) { /* how jansson says that memory ran out: every other error has a text */

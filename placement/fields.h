@@ -40,7 +40,8 @@ status field_get_name(const struct place *at, const json_t *object, const char *
 /* ST_FORMAT if the object has a key that is not among the known ones, NULL-terminated. */
 status field_check_keys(const struct place *at, json_t *object, const char *const *keys);
 
-/* Reads `text` as JSON; *root is the caller's. `what` is what it should be: "the plan". ST_FORMAT, ST_NOMEM. */
+/* Reads `text` as JSON, which a byte order mark may precede; *root is the caller's. `what` is what it should be: "the
+ * plan". ST_FORMAT, ST_NOMEM. */
 status field_parse(const char *text, size_t n, const char *where, const char *what, json_t **root);
 
 /* A whole file, at most `most` bytes; pipes work. ST_IO, ST_FORMAT if it is longer, ST_NOMEM, all logged. */

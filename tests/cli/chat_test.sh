@@ -61,6 +61,15 @@ x<|im_end|>
 ")
 equal "tokens fed in two turns" $((all - 2)) "$(fed)" # of three tokens of the answer two were held already
 
+# A mark in front of the first message is none of it, and CR LF ends a line.
+equal "tokens behind a byte order mark" "$(chat 'Hi\nHo\n' -n 2; fed)" "$(chat '\0357\0273\0277Hi\r\nHo\r\n' -n 2; fed)"
+chat '\0377\0376H\0000i\0000\n\0000' -n 2
+equal "status of messages in UTF-16" 2 "$status"
+like "messages in UTF-16" "*error: standard input*UTF-16*" "$err"
+chat 'H\0000i\0000\n\0000' -n 2
+equal "status of messages in UTF-16 without a mark" 2 "$status"
+like "messages in UTF-16 without a mark" "*error: standard input*zero*" "$err"
+
 # When the context is full, the oldest turns go, and it says so.
 chat 'Tell me of cats.\nTell me of dogs.\nTell me of cows.\nTell me of hens.\n' --system "Be brief." -n 24 -c 96
 equal "status with a full context" 0 "$status"

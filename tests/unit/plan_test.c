@@ -360,11 +360,13 @@ static void format_is_what_people_write(void **state)
 #define CUT "[0,32,96]"
 #define HEADS(heads) "{\"from\":0,\"to\":4,\"stage\":0,\"heads\":" heads ",\"neurons\":" CUT "}"
 
-/* A plan by hand: optional fields left out, stages in any order of ranks, a rank without neurons. */
+/* A plan by hand: optional fields left out, stages in any order of ranks, a rank without neurons; with the byte order
+ * mark and the line ends of some editors. */
 static void hand_written_plan_is_read(void **state)
 {
     (void)state;
-    static const char text[] = "{\"ranks\": 2, \"hearth_plan\": 1, \"layers\": [" RUN(0, 1, 1, "[0, 0, 96]") ","
+    static const char text[] = "\xef\xbb\xbf{\r\n\"ranks\": 2, \"hearth_plan\": 1, \"layers\": ["
+        RUN(0, 1, 1, "[0, 0, 96]") ","
         RUN(1, 4, 0, "[0, 10, 96]") "], \"model\": {\"architecture\": \"qwen2\", \"layers\": 4, \"d_ff\": 96}}";
     struct plan *p = NULL;
     assert_int_equal(plan_parse(text, sizeof text - 1, "test", &p), ST_OK);

@@ -1,0 +1,54 @@
+#!/bin/sh
+# Texts as people have them: byte order marks, CR LF, a BOS of their own.
+. "$(dirname "$0")/library.sh"
+vectors=$(dirname "$0")/../vectors
+tiny=$vectors/tiny-f32.gguf
+words=$vectors/tok-llama-bpe.gguf
+
+ids_of() { # FILE
+    hearth tokenize -m "$words" -f "$1" --ids
+    equal "status of tokenize -f $1" 0 "$status"
+}
+
+# A byte order mark is no part of a text, nor is the CR of a CR LF; a CR or a mark elsewhere is.
+printf 'one\ntwo\n\n' > "$work/lf"
+printf '\357\273\277one\r\ntwo\r\n\r\n' > "$work/crlf"
+printf 'one\rt\357\273\277wo\r\r\n\r' > "$work/odd"
+ids_of "$work/lf"
+lf=$out
+ids_of "$work/crlf"
+equal "a text with a mark and CR LF" "$lf" "$out"
+equal "the same on standard input" "$lf" "$("$hearth" tokenize -m "$words" -f - --ids < "$work/crlf")"
+ids_of "$work/odd"
+equal "a lone CR" "$("$hearth" tokenize -m "$words" --ids -p "$(printf 'one\rt\357\273\277wo\r\n\r')")" "$out"
+printf '\357\273\277' > "$work/mark"
+ids_of "$work/mark"
+equal "a mark alone" "$("$hearth" tokenize -m "$words" -p '' --ids)" "$out"
+printf '\377\376o\000' > "$work/utf16le"
+printf '\376\377\000o' > "$work/utf16be"
+printf '\377\376\000\000o\000\000\000' > "$work/utf32"
+refuses 2 "*utf16le*UTF-16*" tokenize -m "$words" -f "$work/utf16le"
+refuses 2 "*utf16be*UTF-16*" run -m "$tiny" -f "$work/utf16be"
+refuses 2 "*utf32*UTF-32*" perplexity -m "$tiny" -f "$work/utf32"
+i=0
+while [ $i -lt 40 ]; do
+    printf 'The quick brown fox jumps over the lazy dog.\r\n'
+    i=$((i + 1))
+done > "$work/long-crlf"
+tr -d '\r' < "$work/long-crlf" > "$work/long-lf"
+hearth perplexity -q -m "$tiny" -f "$work/long-lf" -c 64 -o json
+lf=$out
+hearth perplexity -q -m "$tiny" -f "$work/long-crlf" -c 64 -o json
+equal "perplexity of a text with CR LF" "$lf" "$out"
+
+# The model's BOS in front of the text's own: it stays, and a line warns.
+hearth tokenize -m "$words" -p '<|begin_of_text|>x' --ids
+equal "two BOS" "766 766 87" "$out"
+like "two BOS" "hearth: warning: *'<|begin_of_text|>'*" "$err"
+equal "lines about two BOS" 1 "$(grep -c . "$work/err")"
+for option in --no-bos --no-parse-special; do
+    hearth tokenize -m "$words" -p '<|begin_of_text|>x' --ids $option
+    equal "warning with $option" "" "$err"
+done
+
+finish
