@@ -8,6 +8,7 @@
 #include "cli/bandwidth.h"
 #include "cli/command.h"
 #include "cli/options.h"
+#include "cli/planning.h"
 #include "cli/time_split.h"
 #include "coordinator/session.h"
 
@@ -214,6 +215,8 @@ static status measure_all(struct bench *b, const struct launch *launch, int thre
         return st;
     b->ranks = cluster_ranks(c);
     snprintf(b->transport, sizeof b->transport, "%s", cluster_transport(c));
+    if (b->n_tests == 0)
+        plan_context_warn(cluster_model(c), cluster_context(c));
     st = session_sampling(cluster_session(c), &sampler_greedy);
     if (st == ST_OK)
         st = measure_lengths(b, c, true, &b->n_prompt);

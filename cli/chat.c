@@ -11,6 +11,7 @@
 #include "cli/generate.h"
 #include "cli/options.h"
 #include "cli/output.h"
+#include "cli/planning.h"
 #include "coordinator/session.h"
 #include "model/chat.h"
 #include "model/model.h"
@@ -244,8 +245,9 @@ static status catch_interrupts(void)
 static status run_chat(struct chat *c, struct cluster *cl)
 {
     status st = chat_template_of(cluster_model(cl)->file, cluster_tokenizer(cl), c->template_name, &c->format);
+    plan_context_warn(cluster_model(cl), cluster_context(cl));
     if (st == ST_OK)
-        st = session_sampling(cluster_session(cl), &c->sampling);
+        st = sampling_begin(cl, &c->sampling, c->cluster.quiet);
     if (st == ST_OK && c->system)
         st = conversation_add(&c->conversation, "system", c->system);
     if (st == ST_OK)

@@ -1,5 +1,6 @@
 #include "cli/generate.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -41,6 +42,13 @@ void meter_print(const struct meter *m)
     log_info("prompt %zu tokens, %.1f tok/s; decoding %zu tokens, %.1f tok/s, %.1f GB/s%s", m->prompt_tokens,
              rate(m->prompt_tokens, m->prompt_s), m->decoded_tokens, decode,
              m->decode_s > 0 ? m->decode_bytes / m->decode_s / 1e9 : 0, first);
+}
+
+status sampling_begin(struct cluster *c, const struct sampler_params *p, bool quiet)
+{
+    if (p->temperature > 0 && !quiet)
+        log_info("seed %" PRIu64, p->seed);
+    return session_sampling(cluster_session(c), p);
 }
 
 status token_list_append(struct token_list *l, const int32_t *tokens, size_t n)

@@ -9,6 +9,7 @@
 #include "base/status.h"
 #include "cli/cluster.h"
 #include "cli/text.h"
+#include "model/sampler.h"
 
 /* Times and counts, summed over the turns of a chat. */
 struct meter {
@@ -22,6 +23,10 @@ struct meter {
 void meter_print(const struct meter *m);
 /* Seconds since this process started. */
 double process_age_s(void);
+
+/* session_sampling. Unless quiet, or where nothing is left to chance, the seed is told: with it the text can be made
+ * again. */
+status sampling_begin(struct cluster *c, const struct sampler_params *p, bool quiet);
 
 /* The tokens that a session holds, kept to know what of the next prompt is already there. */
 struct token_list {

@@ -256,7 +256,7 @@ const struct argp argp_context = {.options = context_options, .parser = parse_co
 
 static const struct argp_option sampling_options[] = {
     {NULL, 0, NULL, 0, "Sampling:", 5},
-    {"seed", 's', "N", 0, "seed of the random numbers (default -1: a new one each time)", 5},
+    {"seed", 's', "N", 0, "seed of the random numbers (default -1: a new one each time, and told unless -q)", 5},
     {"temp", KEY_TEMP, "T", 0, "temperature, 0 takes the likeliest token always (default 0.8)", 5},
     {"top-k", KEY_TOP_K, "K", 0, "only the K likeliest tokens, 0 or -1: all (default 40)", 5},
     {"top-p", KEY_TOP_P, "P", 0, "only the likeliest tokens that together have P (default 0.95, 1: off)", 5},

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "cli/command.h"
 #include "cli/options.h"
+#include "cli/planning.h"
 #include "cli/scoring.h"
 
 enum { KEY_CHUNKS = 256, DEFAULT_WINDOW = 512 };
@@ -78,6 +79,7 @@ static status score_text(const struct perplexity *p, struct cluster *c, const ch
     status st = windows_cut(cluster_tokenizer(c), text, n_bytes, cluster_context(c), 0, (size_t)p->max_windows, &w);
     if (st != ST_OK)
         return st;
+    plan_context_warn(cluster_model(c), cluster_context(c));
     struct run r = {.windows = w.n, .progress = progress};
     st = windows_score(c, &w, 0, w.n, note_window, &r);
     if (st == ST_OK)

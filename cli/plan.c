@@ -245,6 +245,7 @@ status command_plan(const struct launch *launch, int argc, char **argv)
         return st;
     st = plan_ranks(&planned, &m, &n, &p, &reasons, &w);
     if (st == ST_OK) {
+        plan_context_warn(m, w.n_ctx);
         topology_settle(launch, p->n_ranks, &planned.o.threads); /* memory depends on the threads a little */
         w.n_threads = planned.o.threads;
         plan_reasons_log(&reasons, p, planned.o.quiet);

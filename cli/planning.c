@@ -204,3 +204,10 @@ uint32_t plan_context(const struct cluster_options *o, const struct model *m)
         return o->n_ctx;
     return m->hp.n_ctx_train > 0 && m->hp.n_ctx_train < MOST_BY_DEFAULT ? (uint32_t)m->hp.n_ctx_train : MOST_BY_DEFAULT;
 }
+
+void plan_context_warn(const struct model *m, uint32_t n_ctx)
+{
+    if (n_ctx > m->hp.n_ctx_train)
+        log_warn("the context has %u tokens (-c), the model was trained for %lld: what comes beyond may make no sense",
+                 n_ctx, (long long)m->hp.n_ctx_train);
+}

@@ -39,5 +39,7 @@ status plan_reasons_print(FILE *out, const struct plan_reasons *r, const struct 
 
 /* Tokens of context: o->n_ctx, or unless it is set what the model was trained for, at most 4096. */
 uint32_t plan_context(const struct cluster_options *o, const struct model *m);
+/* Warns in a line if a context of n_ctx tokens is more than what the model was trained for. */
+void plan_context_warn(const struct model *m, uint32_t n_ctx);
 
 #endif

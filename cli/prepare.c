@@ -220,6 +220,7 @@ static status read_text(struct prepare *p)
     size_t n = 0;
     if (!where.prompt && !where.file && !(where.file = own = installed_text()))
         return ST_IO;
+    plan_context_warn(p->model, p->cluster.n_ctx);
     status st = text_read(&where, true, &text, &n);
     if (!st)
         st = tokenizer_create(p->model->file, &p->tokenizer);

@@ -5,6 +5,7 @@
 #include "cli/command.h"
 #include "cli/generate.h"
 #include "cli/options.h"
+#include "cli/planning.h"
 #include "coordinator/session.h"
 
 enum { KEY_IGNORE_END = 256, KEY_SPECIAL };
@@ -94,7 +95,8 @@ static status continue_text(const struct run *r, struct cluster *c, const char *
         st = ST_USAGE;
         goto done;
     }
-    st = session_sampling(cluster_session(c), &r->sampling);
+    plan_context_warn(cluster_model(c), cluster_context(c));
+    st = sampling_begin(c, &r->sampling, r->cluster.quiet);
     if (st == ST_OK)
         st = generate(&g, tokens, n, stdout, &held, &answer, &made, &why);
     if (st == ST_OK && isatty(STDOUT_FILENO) && !r->cluster.quiet)

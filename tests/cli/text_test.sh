@@ -1,8 +1,9 @@
 #!/bin/sh
-# Texts as people have them: byte order marks, CR LF, a BOS of their own.
+# Texts as people have them (byte order marks, CR LF, a BOS of their own), and what is told beside a text that is made:
+# the seed, and that a context is beyond what the model was trained for.
 . "$(dirname "$0")/library.sh"
 vectors=$(dirname "$0")/../vectors
-tiny=$vectors/tiny-f32.gguf
+tiny=$vectors/tiny-f32.gguf # trained for 512 tokens, it says
 words=$vectors/tok-llama-bpe.gguf
 
 ids_of() { # FILE
@@ -51,4 +52,36 @@ for option in --no-bos --no-parse-special; do
     equal "warning with $option" "" "$err"
 done
 
+# The seed is told where there is one, and with it the text comes again.
+hearth run -m "$tiny" -p abc -n 8
+seed=$(sed -n 's/^hearth: seed \([0-9]*\)$/\1/p' "$work/err")
+text=$out
+[ -n "$seed" ] || fail "no seed was told: $err"
+hearth run -m "$tiny" -p abc -n 8 -s "$seed"
+equal "the text of seed $seed" "$text" "$out"
+like "the seed that was asked for" "*hearth: seed $seed*" "$err"
+hearth run -m "$tiny" -p abc -n 8 -q
+equal "standard error of a quiet run" "" "$err"
+hearth run -m "$tiny" -p abc -n 8 --temp 0
+case $err in *seed*) fail "a seed where nothing is left to chance: $err" ;; esac
+hearth chat -m "$tiny" --chat-template chatml
+like "the seed of a chat" "*hearth: seed [0-9]*" "$err"
+
+# A context beyond what the model was trained for.
+too_long="hearth: warning: *600 tokens*trained for 512*"
+hearth run -q -m "$tiny" -p abc -n 1 -c 600
+like "run -c 600" "$too_long" "$err"
+hearth run -q -m "$tiny" -p abc -n 1 -c 512
+equal "run -c 512" "" "$err"
+hearth chat -q -m "$tiny" --chat-template chatml -c 600
+like "chat -c 600" "$too_long" "$err"
+hearth bench -q -m "$tiny" -p 600 -n 0 -r 1
+like "bench -p 600" "$too_long" "$err"
+hearth plan -q -m "$tiny" -c 600
+like "plan -c 600" "$too_long" "$err"
+cat "$work/long-lf" "$work/long-lf" > "$work/longer"
+hearth perplexity -q -m "$tiny" -f "$work/longer" -c 600
+like "perplexity -c 600" "$too_long" "$err"
+hearth run -q -m "$tiny" -p abc -n 1 -c 600 --ranks 2
+equal "warnings of two ranks" 1 "$(grep -c warning "$work/err")"
 finish
