@@ -1,5 +1,6 @@
 /* hearth chat: holds a conversation. Each line of standard input is a message, one that ends in \ goes on in the
- * next. */
+ * next; a few words are orders instead. */
+#include <ctype.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -205,27 +206,70 @@ static status answer_message(struct chat *c, struct cluster *cl)
     return st;
 }
 
-/* A message that does not fit is refused, and the conversation goes on without it; its status is the program's in the
- * end, for a script that feeds messages. */
+/* What the user wants of this program, not of the model. */
+enum order { ORDER_NONE, ORDER_EXIT, ORDER_CLEAR, ORDER_HELP };
+
+/* Only a message that is nothing but the word is an order: "/etc/hosts is empty" is a message like any other. */
+static enum order order_of(const struct text *message)
+{
+    static const char *const words[] = {[ORDER_EXIT] = "/exit", [ORDER_CLEAR] = "/clear", [ORDER_HELP] = "/help"};
+    size_t n = message->n;
+    while (n > 0 && isspace((unsigned char)message->at[n - 1]))
+        n--;
+    for (enum order o = ORDER_EXIT; o <= ORDER_HELP; o++)
+        if (strlen(words[o]) == n && memcmp(words[o], message->at, n) == 0)
+            return o;
+    return ORDER_NONE;
+}
+
+/* Begins anew with the system message alone: what follows is as if the program had just started. */
+static status clear(struct chat *c, struct cluster *cl)
+{
+    conversation_clear(&c->conversation);
+    c->held.n = 0;
+    session_truncate(cluster_session(cl), 0);
+    if (!c->cluster.quiet)
+        log_info("a new conversation begins");
+    return session_sampling(cluster_session(cl), &c->sampling);
+}
+
+static void help(void)
+{
+    log_info("/clear begins a new conversation, /exit ends (as Ctrl-D does), /help says this; with a space in front "
+             "they go to the model, as every other line does");
+}
+
+/* A message that does not fit is refused, and the conversation goes on without it. *refused then has its status, for a
+ * script that feeds messages. */
+static status take_message(struct chat *c, struct cluster *cl, const char *message, status *refused)
+{
+    status st = conversation_add(&c->conversation, "user", message);
+    if (st == ST_OK)
+        st = answer_message(c, cl);
+    if (st != ST_FULL)
+        return st;
+    conversation_drop_last(&c->conversation);
+    *refused = c->terminal ? ST_OK : st;
+    return ST_OK;
+}
+
 static status converse(struct chat *c, struct cluster *cl)
 {
     struct text message = {0};
     status refused = ST_OK, st = ST_OK;
-    while (st == ST_OK) {
-        bool end;
+    bool end = false;
+    while (st == ST_OK && !end) {
         st = read_message(c, &message, &end);
-        if (st != ST_OK || end)
-            break;
-        if (message.n == 0)
+        if (st != ST_OK || end || message.n == 0)
             continue;
-        st = conversation_add(&c->conversation, "user", message.at);
-        if (st == ST_OK)
-            st = answer_message(c, cl);
-        if (st == ST_FULL) {
-            conversation_drop_last(&c->conversation);
-            refused = c->terminal ? ST_OK : st;
-            st = ST_OK;
-        }
+        enum order order = order_of(&message);
+        end = order == ORDER_EXIT;
+        if (order == ORDER_CLEAR)
+            st = clear(c, cl);
+        else if (order == ORDER_HELP)
+            help();
+        else if (order == ORDER_NONE)
+            st = take_message(c, cl, message.at, &refused);
     }
     if (c->terminal)
         fputc('\n', stderr);
@@ -256,7 +300,7 @@ static status run_chat(struct chat *c, struct cluster *cl)
         return st;
     c->terminal = isatty(STDIN_FILENO);
     if (c->terminal && !c->cluster.quiet)
-        log_info("a line is a message; \\ at its end continues it; Ctrl-C stops an answer, Ctrl-D ends");
+        log_info("a line is a message; \\ at its end continues it; Ctrl-C stops an answer, Ctrl-D ends, /help helps");
     st = converse(c, cl);
     if (st == ST_OK && !c->cluster.quiet)
         meter_print(&c->meter);
@@ -270,8 +314,8 @@ status command_chat(const struct launch *launch, int argc, char **argv)
     static const struct argp argp = {
         .options = options, .parser = parse, .children = children,
         .doc = "Hold a conversation: every line of standard input is a message, the answers go to standard output. "
-               "Ctrl-C stops an answer (at the prompt it ends, as Ctrl-D does). When the context is full, the oldest "
-               "turns are forgotten."
+               "The line /clear begins a new conversation, /exit ends, /help says so. Ctrl-C stops an answer (at the "
+               "prompt it ends, as Ctrl-D does). When the context is full, the oldest turns are forgotten."
                "\vUnder mpirun Ctrl-C reaches mpirun first, which ends everything."};
     struct chat c = {.cluster = cluster_defaults, .sampling = sampling_defaults, .n_predict = -1,
                      .meter = {.first_token_s = -1}};

@@ -49,6 +49,12 @@ bool conversation_drop_oldest(struct conversation *c)
     return true;
 }
 
+void conversation_clear(struct conversation *c)
+{
+    while (c->n > 1 || (c->n && strcmp(c->messages[0].role, "system") != 0))
+        conversation_drop_last(c);
+}
+
 void conversation_free(struct conversation *c)
 {
     while (c->n)

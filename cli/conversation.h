@@ -19,6 +19,8 @@ void conversation_drop_last(struct conversation *c);
 /* Takes the oldest question and its answer away, never the system message nor the last message. False if there is
  * none. */
 bool conversation_drop_oldest(struct conversation *c);
+/* Takes all away but the system message that it begins with. */
+void conversation_clear(struct conversation *c);
 void conversation_free(struct conversation *c);
 
 #endif

@@ -1,5 +1,6 @@
 #!/bin/sh
-# The conversation: piped messages, what is fed, what of it is said and what the template's, a full context, Ctrl-C.
+# The conversation: piped messages, what is fed, what of it is said and what the template's, orders, a full context,
+# Ctrl-C.
 . "$(dirname "$0")/library.sh"
 need_model
 
@@ -69,6 +70,20 @@ like "messages in UTF-16" "*error: standard input*UTF-16*" "$err"
 chat 'H\0000i\0000\n\0000' -n 2
 equal "status of messages in UTF-16 without a mark" 2 "$status"
 like "messages in UTF-16 without a mark" "*error: standard input*zero*" "$err"
+
+# Orders: a line that is nothing else. /clear begins anew with the system message, as the first time.
+chat 'What is the capital of France?\n/clear \nWhat is the capital of France?\n/exit\nAnd of Italy?\n' \
+    --system "You answer in few words." -n 16 --temp 0.8 -s 5
+equal "status of orders" 0 "$status"
+equal "answers before /exit" 2 "$(wc -l < "$work/out")"
+equal "the answer after /clear" "$(head -n 1 "$work/out")" "$(tail -n 1 "$work/out")"
+equal "tokens fed with /clear" $((2 * one_fed)) "$(fed)"
+chat '/help\n' -n 16
+equal "status of /help" 0 "$status"
+equal "output of /help" "" "$out"
+like "/help" "*/clear*/exit*" "$err"
+chat '/etc/hosts is broken\n/exit now\n /exit\n/bogus\n' -n 1
+equal "answers to what are no orders" 4 "$(wc -l < "$work/out")"
 
 # When the context is full, the oldest turns go, and it says so.
 chat 'Tell me of cats.\nTell me of dogs.\nTell me of cows.\nTell me of hens.\n' --system "Be brief." -n 24 -c 96

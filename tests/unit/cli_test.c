@@ -297,6 +297,23 @@ static void test_conversation_drops_oldest(void **state)
     assert_false(conversation_drop_oldest(&c));
 }
 
+static void test_conversation_clear(void **state)
+{
+    (void)state;
+    struct conversation c = {0};
+    conversation_clear(&c);
+    assert_int_equal(conversation_add(&c, "user", "u"), ST_OK);
+    conversation_clear(&c);
+    assert_int_equal(c.n, 0);
+    static const char *const roles[] = {"system", "user", "assistant", "user"};
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(conversation_add(&c, roles[i], roles[i]), ST_OK);
+    conversation_clear(&c);
+    assert_int_equal(c.n, 1);
+    assert_string_equal(c.messages[0].content, "system");
+    conversation_free(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -312,6 +329,7 @@ int main(void)
         cmocka_unit_test(test_topology_of_nonsense),
         cmocka_unit_test(test_this_machine),
         cmocka_unit_test(test_conversation_drops_oldest),
+        cmocka_unit_test(test_conversation_clear),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
