@@ -77,6 +77,7 @@ static void add_size(struct probe_options *o, int64_t bytes)
 static status find_sizes(const struct probing *p, struct probe_options *o)
 {
     static const int64_t usual[] = {1 << 10, 8 << 10, 48 << 10, 1 << 20};
+    const int64_t tokens[] = {1, p->n_batch};
     struct model *m;
     if (!p->model) {
         for (size_t i = 0; i < sizeof usual / sizeof *usual; i++)
@@ -86,9 +87,9 @@ static status find_sizes(const struct probing *p, struct probe_options *o)
     status st = model_load(p->model, &m);
     if (st != ST_OK)
         return st;
-    for (int64_t n = 1; n <= p->n_batch; n = n == 1 ? p->n_batch : p->n_batch + 1) {
-        add_size(o, n * cost_x_bytes(m));
-        add_size(o, n * cost_sum_bytes(m));
+    for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++) {
+        add_size(o, tokens[i] * cost_x_bytes(m));
+        add_size(o, tokens[i] * cost_sum_bytes(m));
     }
     model_free(m);
     return ST_OK;

@@ -21,7 +21,9 @@ target_compile_options(hearth_settings INTERFACE
     $<$<BOOL:${HEARTH_WERROR}>:-Werror>)
 
 if(HEARTH_SANITIZE STREQUAL "address")
-    set(sanitize -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+    # bounds-strict: of an array at the end of a struct too.
+    set(sanitize -fsanitize=address,undefined $<$<C_COMPILER_ID:GNU>:-fsanitize=bounds-strict>
+        -fno-sanitize-recover=all -fno-omit-frame-pointer)
 elseif(HEARTH_SANITIZE STREQUAL "thread")
     set(sanitize -fsanitize=thread)
 elseif(HEARTH_SANITIZE)

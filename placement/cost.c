@@ -77,16 +77,20 @@ struct block {
     int64_t x_bytes;                   /* 0: nobody is asked, all have x */
 };
 
+/* Of two different ranks: one alone has no link, and no transport. */
+static const struct probe_link *link_of(const struct estimate *e, int from, int to)
+{
+    return &e->p->transports[e->transport].links[from * e->p->n_ranks + to];
+}
+
 /* The time of the messages between the home and all owners. */
 static double wire_ms(const struct estimate *e, const struct block *b)
 {
-    const struct probe_link *links = e->p->transports[e->transport].links;
     double slowest_us = 0, others_us = 0, slowest_own_us = 0;
     for (int r = 0; r < e->plan->n_ranks; r++) {
         if (r == b->home || b->bytes[r] <= 0)
             continue;
-        const double out = links[b->home * e->p->n_ranks + r].gb_per_s;
-        const double in = links[r * e->p->n_ranks + b->home].gb_per_s;
+        const double out = link_of(e, b->home, r)->gb_per_s, in = link_of(e, r, b->home)->gb_per_s;
         double us = probe_message_us(e->p, e->transport, r, b->home, b->reply_bytes[r]);
         double own_us = (double)b->x_bytes / (out * 1e3) + (double)b->reply_bytes[r] / (in * 1e3);
         us += b->x_bytes ? probe_message_us(e->p, e->transport, b->home, r, b->x_bytes) : 0;

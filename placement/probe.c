@@ -82,11 +82,11 @@ int probe_transport(const struct probe *p, const char *name)
 
 double probe_message_us(const struct probe *p, int transport, int from, int to, int64_t bytes)
 {
+    if (from == to) /* of one rank there is no transport */
+        return 0;
     const struct probe_link *link = &p->transports[transport].links[from * p->n_ranks + to];
     const int last = p->n_sizes - 1;
     int i = 0;
-    if (from == to)
-        return 0;
     if (bytes <= p->sizes[0])
         return link->us[0];
     if (bytes >= p->sizes[last])

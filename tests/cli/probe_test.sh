@@ -10,6 +10,13 @@ equal "the file of probe" "$out" "$(cat "$work/own.json")"
 hearth probe -q -t 1 -m "$tiny" -f "$work/own.json"
 equal "status of probe -m" 0 "$status"
 like "probe" "*| rank | host *| read_gb_per_s |*" "$out"
+for batch in 1 2; do # of one token the sizes are the same twice over
+    timeout 60 "$hearth" probe -q -t 1 -m "$tiny" -b $batch -f "$work/batch.json" >/dev/null
+    equal "status of probe -b $batch (124: it never ends)" 0 $?
+    equal "sizes of probe -b $batch" $((2 * batch)) "$(sed -n 's/.*"sizes": \[\(.*\)\].*/\1/p' "$work/batch.json" | tr , '\n' | wc -l)"
+done
+hearth plan -q -m "$tiny" --probe "$work/own.json" --residual all
+equal "status of plan by an own probe, residual stream on all ranks" 0 "$status"
 hearth plan -m "$tiny" --probe "$work/own.json"
 equal "status of plan by an own probe" 0 "$status"
 like "plan by a probe" '*"hearth_plan": 1*"ranks": 1*' "$out"

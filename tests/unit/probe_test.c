@@ -250,6 +250,27 @@ static void costs_are_bytes_over_bandwidth(void **state)
     probe_free(two);
 }
 
+/* One rank has no link, wherever the residual stream is. */
+static void one_rank_sends_nothing(void **state)
+{
+    (void)state;
+    struct shapes s;
+    struct plan *plan;
+    make_shapes(&s);
+    struct probe *one = make_probe(1, (const double[]){10}, 0);
+    assert_int_equal(probe_transport(one, NULL), -1);
+    assert_true(probe_message_us(one, -1, 0, 0, 1 << 20) == 0);
+    for (int all = 0; all < 2; all++) {
+        const struct cost_model m = {.model = &s.model, .ffn_share = 1, .residual = all};
+        assert_int_equal(plan_make(&s.plan_model, SPLIT_SHARDS, 1, NULL, &plan), ST_OK);
+        assert_int_equal(plan_set_residual(plan, all), ST_OK);
+        const struct cost c = cost_of_plan(one, &m, plan);
+        assert_true(c.compute_ms > 0 && c.wire_ms == 0 && c.fits);
+        plan_free(plan);
+    }
+    probe_free(one);
+}
+
 static struct choice choose(const struct probe *p, const struct shapes *s, const double *shares)
 {
     const struct cost_model m = {.model = &s->model, .ffn_share = 1, .residual = -1};
@@ -351,6 +372,7 @@ int main(void)
         cmocka_unit_test(a_transport_is_found_by_name_or_speed),
         cmocka_unit_test(times_between_the_sizes_are_in_proportion),
         cmocka_unit_test(costs_are_bytes_over_bandwidth),
+        cmocka_unit_test(one_rank_sends_nothing),
         cmocka_unit_test(slow_links_leave_ranks_out),
         cmocka_unit_test(one_slow_rank_is_left_out),
         cmocka_unit_test(ranks_of_a_host_share_its_memory),
