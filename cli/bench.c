@@ -209,8 +209,9 @@ static status measure_all(struct bench *b, const struct launch *launch, int thre
 {
     struct cluster *c = NULL;
     b->cluster.threads = threads;
-    options_settle(&b->cluster, launch, &b->progress);
-    status st = cluster_start(&b->cluster, &c);
+    status st = options_settle(&b->cluster, launch, &b->progress);
+    if (st == ST_OK)
+        st = cluster_start(&b->cluster, &c);
     if (st != ST_OK || !c)
         return st;
     b->ranks = cluster_ranks(c);

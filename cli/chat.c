@@ -322,13 +322,14 @@ status command_chat(const struct launch *launch, int argc, char **argv)
     struct progress progress;
     struct cluster *cl = NULL;
     status st = options_parse(&argp, launch, argc, argv, &c);
-    /* A wrong name is known before anything is loaded. */
-    if (st == ST_OK && c.template_name)
+    /* A wrong name is known before anything is loaded; rank 0 says it. */
+    if (st == ST_OK && c.template_name && launch->rank == 0)
         st = chat_family_check(c.template_name);
     if (st != ST_OK)
         return st;
-    options_settle(&c.cluster, launch, &progress);
-    st = cluster_start(&c.cluster, &cl);
+    st = options_settle(&c.cluster, launch, &progress);
+    if (st == ST_OK)
+        st = cluster_start(&c.cluster, &cl);
     if (st == ST_OK && cl)
         st = run_chat(&c, cl);
     cluster_stop(cl);

@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "base/threads.h"
+#include "cli/launch.h"
 #include "cli/planning.h"
 #include "coordinator/roll_call.h"
 #include "coordinator/session.h"
@@ -218,9 +219,9 @@ static status open_network(const struct transport_config *c, const struct cluste
 /* The endpoint of every rank in this process. */
 static status open_transports(const struct cluster_options *o, int *n, struct transport **t)
 {
-    struct transport_config config;
+    struct transport_config config = {.end_job = launch_end_job};
     wire_channels(config.channel, TRANSPORT_KINDS);
-    if (transport_mpi_launched()) {
+    if (o->mpi) {
         *n = 1;
         return open_network(&config, o, t);
     }

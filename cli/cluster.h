@@ -24,8 +24,9 @@ struct cluster_options {
     bool down_at_stage;   /* the down projections lie on their layers' stages */
     int residual;         /* 1: on all ranks, 0: on its home, -1: on all where the plan can be so */
     const char *shares;   /* "3,1,...": a positive weight for each rank, NULL: equal ones */
-    int ranks;            /* in-process ranks, 1 unless --ranks; ignored under mpirun */
-    struct network_options network; /* between ranks under mpirun */
+    bool mpi;             /* ranks are processes, started by mpirun, which MPI connects */
+    int ranks;            /* else: ranks in this process, 1 unless --ranks */
+    struct network_options network; /* between processes */
     int threads;          /* per rank, 0: all that this rank may use */
     struct number_list *thread_list; /* where -t may be several (cli/options.h), NULL: it goes to `threads` */
     uint32_t n_ctx;       /* tokens of context, 0: what the model was trained for, at most 4096 */

@@ -1,16 +1,32 @@
-/* How this process was started, read once from the environment: by hand, or by mpirun as one rank of several. */
+/* How this process was started, read once from the environment: by hand, or by a launcher (mpirun, srun) as one rank of
+ * several. Nothing else asks the environment for ranks. */
 #ifndef HEARTH_CLI_LAUNCH_H
 #define HEARTH_CLI_LAUNCH_H
 
 #include <stdbool.h>
+#include "base/status.h"
 
 struct launch {
     int rank;        /* 0 when started by hand */
+    int n_ranks;     /* that the launcher has started; 1 when started by hand */
     int local_rank;  /* among the ranks of this host */
     int local_ranks; /* ranks on this host, 1 when started by hand */
     bool bound;      /* the launcher has bound the ranks to processors of their own */
+    bool mpi;        /* ranks are processes that MPI is to connect */
+    const char *launcher; /* for people; NULL when started by hand */
 };
 
+/* What the variables of a launcher say. A batch script or a shell within a job of Slurm, which has been told of the job's
+ * tasks, is one rank. */
 struct launch launch_read(void);
+
+/* Starts MPI where it is to connect the ranks. ST_USAGE if the launcher has started more of them than MPI connects: each
+ * would run the whole model alone. Rank 0 logs it, with the way out; the others come back a moment later, for a launcher
+ * may end all when one has ended. Errors of transport_mpi_world. */
+status launch_meet(const struct launch *l);
+
+/* Ends this process with status 1 at once, without the end of MPI: so launchers end the whole job. For
+ * transport_config.end_job. */
+_Noreturn void launch_end_job(void);
 
 #endif

@@ -77,7 +77,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
             if (strcmp(arg, commands[i].name) == 0)
                 *command = i;
         if (*command < 0)
-            argp_failure(state, EXIT_INPUT_WRONG, 0, "error: there is no command '%s' (hearth --help lists them)", arg);
+            argp_failure(state, argp_err_exit_status, 0, "error: there is no command '%s' (hearth --help lists them)",
+                         arg);
         return 0;
     case ARGP_KEY_NO_ARGS:
         argp_state_help(state, state->err_stream, ARGP_HELP_SHORT_USAGE | ARGP_HELP_LONG | ARGP_HELP_DOC);
@@ -91,7 +92,7 @@ int main(int argc, char **argv)
 {
     static const struct argp argp = {.parser = parse, .args_doc = "COMMAND [OPTION...]", .doc = doc};
     struct launch launch = launch_read();
-    argp_err_exit_status = EXIT_INPUT_WRONG;
+    argp_err_exit_status = launch.rank > 0 ? EXIT_SUCCESS : EXIT_INPUT_WRONG; /* options.h says why */
     /* One voice: what a rank prints that all ranks would print alike, only rank 0 does. */
     if (launch.rank > 0 ? !freopen("/dev/null", "w", stdout) : output_open() != ST_OK)
         return EXIT_WORK_FAILED;
@@ -109,7 +110,7 @@ int main(int argc, char **argv)
     int n_own = at < argc ? at + 1 : argc; /* options before the command are hearth's, the rest the command's */
     argv[0] = name;
     if (options_parse(&argp, &launch, n_own, argv, &command) != ST_OK || command < 0)
-        return EXIT_INPUT_WRONG;
+        return argp_err_exit_status;
 
     snprintf(name, sizeof name, "hearth %s", commands[command].name);
     argv[at] = name;

@@ -12,8 +12,6 @@
 #include "cli/topology.h"
 #include "placement/plan.h"
 
-enum { EXIT_USAGE = 2 };
-
 enum key { KEY_PLAN = 256, KEY_SPLIT, KEY_SHARES, KEY_RANKS, KEY_PROBE, KEY_RAM_BUDGET, KEY_KERNELS, KEY_SPARSE,
            KEY_PREDICTOR, KEY_SKIP, KEY_ACTIVATION, KEY_NEURONS, KEY_DOWN, KEY_RESIDUAL, KEY_SUMS, KEY_TRANSPORT,
            KEY_RDMA_DEVICE, KEY_RDMA_GID, KEY_RDMA_MTU, KEY_RDMA_SL, KEY_TEMP, KEY_TOP_K, KEY_TOP_P, KEY_MIN_P,
@@ -32,7 +30,7 @@ error_t option_wrong(struct argp_state *state, const char *format, ...)
     va_start(args, format);
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
-    argp_failure(state, EXIT_USAGE, 0, "error: %s", line);
+    argp_failure(state, argp_err_exit_status, 0, "error: %s", line);
     return EINVAL;
 }
 
@@ -385,22 +383,35 @@ const struct argp argp_output = {.options = output_options, .parser = parse_outp
 
 status options_parse(const struct argp *argp, const struct launch *launch, int argc, char **argv, void *input)
 {
-    unsigned flags = launch->rank > 0 ? ARGP_NO_ERRS : 0;
     char **own;
+    FILE *heard = stderr, *unheard = launch->rank > 0 ? fopen("/dev/null", "w") : NULL;
+    stderr = unheard ? unheard : heard;
     status st = habits_apply(argp, argc, argv, launch->rank > 0, &argc, &own);
-    if (st != ST_OK)
-        return st;
-    st = argp_parse(argp, argc, own, flags, NULL, input) == 0 ? ST_OK : ST_USAGE;
-    free(own);
+    if (st == ST_OK) {
+        st = argp_parse(argp, argc, own, 0, NULL, input) == 0 ? ST_OK : ST_USAGE;
+        free(own);
+    }
+    stderr = heard;
+    if (unheard)
+        fclose(unheard);
+    if (st != ST_OK && launch->rank > 0)
+        exit(EXIT_SUCCESS);
     return st;
 }
 
-void options_settle(struct cluster_options *o, const struct launch *launch, struct progress *p)
+status options_settle(struct cluster_options *o, const struct launch *launch, struct progress *p)
 {
+    o->mpi = launch->mpi;
+    if (launch->mpi && o->ranks > 1) {
+        if (launch->rank == 0)
+            log_warn("--ranks %d has no effect: %s has started %d", o->ranks, launch->launcher, launch->n_ranks);
+        o->ranks = 1;
+    }
     topology_settle(launch, o->ranks, &o->threads);
     if (launch->rank > 0)
         o->quiet = true;
     progress_init(p, o->quiet);
     o->progress = progress_update;
     o->progress_arg = p;
+    return launch_meet(launch);
 }

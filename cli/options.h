@@ -1,7 +1,8 @@
 /* Options that several commands share, as children for their argp parsers, and the checks of option values.
  *
- * A wrong value prints one line and ends the program with status 2, as argp does; on ranks > 0 it is silent and
- * options_parse returns ST_USAGE, for rank 0 has said it. */
+ * A wrong value prints one line and ends the program with status 2, as argp does. Rank 0 says it and answers for it: other
+ * ranks end without a word and with status 0, for mpirun ends all of them when one has failed. --help and the like end
+ * with status 0 everywhere, and are printed once. */
 #ifndef HEARTH_CLI_OPTIONS_H
 #define HEARTH_CLI_OPTIONS_H
 
@@ -36,8 +37,9 @@ struct number_list {
 status options_parse(const struct argp *argp, const struct launch *launch, int argc, char **argv, void *input);
 
 /* After parsing, on every rank of a command that runs the model: the threads that this rank should use, its NUMA node,
- * and where progress goes. `p` must outlive the cluster. */
-void options_settle(struct cluster_options *o, const struct launch *launch, struct progress *p);
+ * where progress goes, and whether ranks are processes: then --ranks is told to have no effect, and MPI is started. `p`
+ * must outlive the cluster. Errors of launch_meet. */
+status options_settle(struct cluster_options *o, const struct launch *launch, struct progress *p);
 
 /* For parsers: values with their range, both ends allowed. 0, or EINVAL after one line on stderr. */
 error_t option_int(struct argp_state *state, const char *name, const char *arg, int64_t least, int64_t most,

@@ -108,8 +108,9 @@ status command_perplexity(const struct launch *launch, int argc, char **argv)
         st = text_read(&p.text, true, &text, &n);
     if (st != ST_OK)
         return st;
-    options_settle(&p.cluster, launch, &progress);
-    st = cluster_start(&p.cluster, &c);
+    st = options_settle(&p.cluster, launch, &progress);
+    if (st == ST_OK)
+        st = cluster_start(&p.cluster, &c);
     if (st == ST_OK && c)
         st = score_text(&p, c, text, n, &progress);
     cluster_stop(c);

@@ -246,7 +246,8 @@ status command_plan(const struct launch *launch, int argc, char **argv)
     st = plan_ranks(&planned, &m, &n, &p, &reasons, &w);
     if (st == ST_OK) {
         plan_context_warn(m, w.n_ctx);
-        topology_settle(launch, p->n_ranks, &planned.o.threads); /* memory depends on the threads a little */
+        /* Memory depends on the threads a little. */
+        topology_settle(launch, launch->mpi ? 1 : p->n_ranks, &planned.o.threads);
         w.n_threads = planned.o.threads;
         plan_reasons_log(&reasons, p, planned.o.quiet);
         st = planned.o.quiet ? ST_OK : plan_reasons_print(stderr, &reasons, p);

@@ -442,15 +442,15 @@ status command_prepare(const struct launch *launch, int argc, char **argv)
                "\v"
                "It may be stopped at any time: the same command goes on from where it was."};
     struct prepare p = {.cluster = cluster_defaults, .launch = launch, .miss = 0.02f, .recall = 0.95f,
-                        .accuracy = 0.95f, .mlp_percent = 8, .linked = transport_mpi_launched(),
+                        .accuracy = 0.95f, .mlp_percent = 8, .linked = launch->mpi,
                         .started_s = clock_s()};
     p.cluster.n_ctx = DEFAULT_WINDOW;
     status st = options_parse(&argp, launch, argc, argv, &p);
     if (st != ST_OK)
         return st;
-    options_settle(&p.cluster, launch, &p.progress);
+    st = options_settle(&p.cluster, launch, &p.progress);
     heed_signals(launch);
-    if (p.linked)
+    if (!st && p.linked)
         st = link_open(&p.link);
     if (!st)
         st = launch->rank == 0 ? lead_and_end(&p) : prepare_follow(&p);

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 #include "base/log.h"
+#include "cli/launch.h"
 #include "placement/plan.h"
 #include "transport/transport.h"
 #include "wire/blob.h"
@@ -37,7 +38,7 @@ status link_open(struct link **out)
         free(l);
         return ST_NOMEM;
     }
-    struct transport_config config;
+    struct transport_config config = {.end_job = launch_end_job};
     wire_channels(config.channel, TRANSPORT_KINDS);
     status st = transport_mpi_open(&config, &l->transport);
     if (!st && l->transport->n_ranks > PLAN_MAX_RANKS) {

@@ -193,9 +193,12 @@ status command_probe(const struct launch *launch, int argc, char **argv)
     struct progress progress;
     struct probe *probe = NULL;
     status st = options_parse(&argp, launch, argc, argv, &p);
+    if (st == ST_OK)
+        st = launch_meet(launch);
     if (st != ST_OK)
         return st;
     progress_init(&progress, p.quiet || launch->rank > 0);
+    o.mpi = launch->mpi;
     o.network = p.network;
     o.threads = (int)p.threads;
     o.cores = cores_here();

@@ -397,7 +397,7 @@ status probe_ranks(const struct probe_options *o, bool go_on, struct progress *p
     struct probe *probe = NULL;
     status st = ST_OK;
     arena_dry(&p.arena);
-    if (transport_mpi_launched())
+    if (o->mpi)
         st = probe_network(&p, go_on, progress, &probe);
     else if (go_on)
         st = lead(&p, progress, &probe);

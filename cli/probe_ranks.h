@@ -10,6 +10,7 @@
 #include "transport/network.h"
 
 struct probe_options {
+    bool mpi;                       /* there are several processes, which MPI connects */
     struct network_options network; /* auto: over MPI, and over RDMA where every rank can */
     int threads;                    /* of this rank */
     int cores;                      /* that it may use */

@@ -134,8 +134,9 @@ status command_run(const struct launch *launch, int argc, char **argv)
         st = text_read(&r.text, true, &text, &n);
     if (st != ST_OK)
         return st;
-    options_settle(&r.cluster, launch, &progress);
-    st = cluster_start(&r.cluster, &c);
+    st = options_settle(&r.cluster, launch, &progress);
+    if (st == ST_OK)
+        st = cluster_start(&r.cluster, &c);
     if (st == ST_OK && c)
         st = continue_text(&r, c, text, n);
     cluster_stop(c);

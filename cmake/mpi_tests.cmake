@@ -36,3 +36,7 @@ set_tests_properties(mpi_prepare PROPERTIES PROCESSORS 3 TIMEOUT 600 ENVIRONMENT
 add_test(NAME mpi_probe COMMAND sh ${PROJECT_SOURCE_DIR}/tests/mpi/probe.sh ${MPIEXEC_EXECUTABLE}
     $<TARGET_FILE:hearth> ${PROJECT_SOURCE_DIR}/tests/vectors)
 set_tests_properties(mpi_probe PROPERTIES PROCESSORS 3 TIMEOUT 300 ENVIRONMENT "${mpi_environment}")
+
+add_test(NAME mpi_launch COMMAND sh ${PROJECT_SOURCE_DIR}/tests/mpi/launch.sh ${MPIEXEC_EXECUTABLE}
+    $<TARGET_FILE:hearth> ${PROJECT_SOURCE_DIR}/tests/vectors)
+set_tests_properties(mpi_launch PROPERTIES PROCESSORS 3 TIMEOUT 300 ENVIRONMENT "${mpi_environment}")

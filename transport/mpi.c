@@ -7,6 +7,7 @@
 #include "transport/transport.h"
 
 #include <mpi.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -357,11 +358,18 @@ static status mpi_lend(struct transport *t, int from, int channel, void *memory,
     return ST_OK;
 }
 
+/* The others would wait for this rank for ever: MPI has no way to tell them. */
+static void give_up(struct mpi_transport *m)
+{
+    m->failed = true;
+    if (m->config.end_job)
+        m->config.end_job();
+}
+
 static void mpi_abandon(struct transport *t, const char *why)
 {
-    /* mpirun ends the other ranks when one aborts. MPI_Abort does not return. */
     log_error("rank %d: %s", t->rank, why);
-    MPI_Abort(MPI_COMM_WORLD, 1);
+    give_up(mpi_of(t));
 }
 
 /* ---- from connect to close ---- */
@@ -465,16 +473,17 @@ static void mpi_close(struct transport *t)
     status st = m->failed ? ST_PEER : drain(m);
     for (int i = 0; i < m->n_rings && !st; i++)
         st = close_receives(m, &m->rings[i]);
-    if (st) /* the others would wait for this one for ever */
-        MPI_Abort(MPI_COMM_WORLD, 1);
-    for (int channel = 0; channel < m->n_comms; channel++)
+    if (st)
+        give_up(m);
+    for (int channel = 0; channel < m->n_comms && !st; channel++)
         MPI_Comm_free(&m->comms[channel]);
+    if (!st) /* else MPI may still write there */
+        free(m->memory);
     free(m->rings);
     free(m->ends);
     free(m->heads);
     free(m->found);
     free(m->which);
-    free(m->memory);
     free(m);
 }
 
@@ -570,12 +579,13 @@ void transport_mpi_finish(void)
         MPI_Finalize();
 }
 
-bool transport_mpi_launched(void)
+void transport_mpi_name(char *out, size_t n)
 {
-    static const char *const names[] = {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "PMI_SIZE"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (getenv(names[i]))
-            return true;
-    }
-    return false;
+    char text[MPI_MAX_LIBRARY_VERSION_STRING] = "MPI";
+    int length = 0;
+    MPI_Get_library_version(text, &length);
+    text[strcspn(text, ",\n")] = '\0';
+    for (char *c = text; *c; c++)
+        *c = *c < ' ' ? ' ' : *c;
+    snprintf(out, n, "%s", text);
 }

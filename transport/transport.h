@@ -34,6 +34,10 @@ enum {
 /* What an endpoint is opened with; the same on every rank. */
 struct transport_config {
     uint8_t channel[TRANSPORT_KINDS]; /* of each kind, below TRANSPORT_CHANNELS */
+    /* mpi alone calls it, where this rank can neither go on nor leave in order and no peer would ever hear of it: it
+     * abandons, or closes after a failure. It ends the process and so the job; what it has not ended can only be closed
+     * (without it: NULL), and MPI is in no state to finish. */
+    void (*end_job)(void);
 };
 
 /* A send under way; the caller's memory, as is the message: both stay untouched until transport_sent() says true. */
@@ -91,8 +95,8 @@ struct transport_ops {
      * long. NULL: there is nothing to sleep on. */
     void (*idle)(struct transport *t);
     /* Says that this rank is going for good: peers get ST_PEER, with `why` logged on their side where the transport
-     * can carry it. Sends under way are cancelled: their memory is the caller's again; what it holds is released. Used
-     * on errors only. */
+     * can carry it; mpi, which cannot, calls config.end_job. Sends under way are cancelled: their memory is the caller's
+     * again; what it holds is released. Used on errors only. */
     void (*abandon)(struct transport *t, const char *why);
     /* Frees the endpoint and releases what it holds; sends still under way are completed or cancelled (a message that
      * matters is waited for with sent), and messages that reach it from now on are thrown away: their sends are done.
@@ -162,7 +166,7 @@ status transport_mpi_world(int *rank, int *n_ranks);
 status transport_mpi_gather(void *unused, const void *mine, size_t bytes, void *all);
 /* Ends MPI if it was started; the process's last call here, when every endpoint is closed. */
 void transport_mpi_finish(void);
-/* Whether this process was started by mpirun (or another launcher of MPI): the environment says so. */
-bool transport_mpi_launched(void);
+/* Which MPI this is, at any time: "Open MPI v4.1.4". */
+void transport_mpi_name(char *out, size_t n);
 
 #endif

@@ -16,7 +16,7 @@ enum {
 
 struct transport_config conformance_config(void)
 {
-    struct transport_config config;
+    struct transport_config config = {.end_job = NULL};
     for (int kind = 0; kind < TRANSPORT_KINDS; kind++)
         config.channel[kind] = kind >= 30 ? 4 : (uint8_t)(kind % 4);
     return config;

@@ -24,7 +24,7 @@ enum { MAX_RANKS = 4, BULK = 1, LARGE = 300000 };
 /* Kinds 0 to 15 belong to channel 0, which is the control's; the others to channel 1, in GPU memory. */
 static struct transport_config halves(void)
 {
-    struct transport_config c = {{0}};
+    struct transport_config c = {0};
     for (int k = 16; k < TRANSPORT_KINDS; k++)
         c.channel[k] = BULK;
     return c;

@@ -276,6 +276,74 @@ static void test_this_machine(void **state)
     assert_int_equal(threads, 3);
 }
 
+/* Of NAME=VALUE. */
+static const char *name_of(const char *variable, char name[64])
+{
+    snprintf(name, 64, "%.*s", (int)strcspn(variable, "="), variable);
+    return name;
+}
+
+/* Variables as launchers set them, and what they say. */
+static void test_launchers(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *variables[8];
+        struct launch says;
+    } cases[] = {
+        {{NULL}, {0, 1, 0, 1, false, false, NULL}},
+        {{"OMPI_COMM_WORLD_RANK=3", "OMPI_COMM_WORLD_SIZE=8", "OMPI_COMM_WORLD_LOCAL_RANK=1",
+          "OMPI_COMM_WORLD_LOCAL_SIZE=2", "OMPI_MCA_orte_bound_at_launch=1", "PMIX_RANK=3"},
+         {3, 8, 1, 2, true, true, "mpirun"}},
+        {{"OMPI_COMM_WORLD_RANK=1", "OMPI_COMM_WORLD_SIZE=2", "SLURM_PROCID=0", "SLURM_STEP_NUM_TASKS=4"},
+         {1, 2, 0, 1, false, true, "mpirun"}}, /* within a step of srun */
+        {{"PMI_RANK=2", "PMI_SIZE=3", "MPI_LOCALRANKID=2", "MPI_LOCALNRANKS=3"},
+         {2, 3, 2, 3, false, true, "mpiexec (as of MPICH or Intel MPI)"}},
+        {{"PMIX_RANK=5", "SLURM_PROCID=5", "SLURM_STEP_NUM_TASKS=8", "SLURM_LOCALID=1",
+          "SLURM_STEP_TASKS_PER_NODE=3,1(x1),2(x2)", "SLURM_NODEID=2", "SLURM_CPU_BIND_TYPE=mask_cpu:"},
+         {5, 8, 1, 2, true, true, "srun"}},
+        {{"SLURM_PROCID=1", "SLURM_STEP_NUM_TASKS=2", "SLURM_STEP_TASKS_PER_NODE=2", "SLURM_LOCALID=1",
+          "SLURM_CPU_BIND_TYPE=none"}, {1, 2, 1, 2, false, false, "srun"}},
+        {{"SLURM_PROCID=0", "SLURM_NTASKS=4", "SLURM_TASKS_PER_NODE=4"}, {0, 1, 0, 1, false, false, "srun"}},
+        {{"SLURM_PROCID=0", "SLURM_STEP_NUM_TASKS=2", "SLURM_STEP_TASKS_PER_NODE=2(x"},
+         {0, 2, 0, 1, false, false, "srun"}},
+        {{"PMIX_RANK=4"}, {4, 5, 0, 1, false, true, "srun"}}, /* of at least so many */
+        {{"PMI_RANK=x", "PMI_SIZE=2"}, {0, 1, 0, 1, false, false, NULL}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct launch *says = &cases[i].says;
+        char name[64];
+        for (int v = 0; v < 8 && cases[i].variables[v]; v++)
+            assert_int_equal(setenv(name_of(cases[i].variables[v], name), strchr(cases[i].variables[v], '=') + 1, 1), 0);
+        const struct launch l = launch_read();
+        for (int v = 0; v < 8 && cases[i].variables[v]; v++)
+            unsetenv(name_of(cases[i].variables[v], name));
+        if (l.rank != says->rank || l.n_ranks != says->n_ranks || l.local_rank != says->local_rank ||
+            l.local_ranks != says->local_ranks || l.bound != says->bound || l.mpi != says->mpi ||
+            !l.launcher != !says->launcher || (l.launcher && strcmp(l.launcher, says->launcher)))
+            fail_msg("case %zu: rank %d of %d, %d of %d here, bound %d, mpi %d, %s", i, l.rank, l.n_ranks, l.local_rank,
+                     l.local_ranks, l.bound, l.mpi, l.launcher ? l.launcher : "by hand");
+    }
+}
+
+/* More ranks than can find each other: rank 0 says so. */
+static void test_lone_ranks(void **state)
+{
+    (void)state;
+    struct log_catcher caught;
+    struct launch l = {.n_ranks = 3, .local_ranks = 3, .launcher = "srun"};
+    log_catch(&caught);
+    assert_int_equal(launch_meet(&l), ST_USAGE);
+    assert_non_null(strstr(caught.first_error, "srun has started 3 ranks without telling MPI: use srun --mpi=pmix"));
+    caught.first_error[0] = '\0';
+    l.rank = 1;
+    assert_int_equal(launch_meet(&l), ST_USAGE);
+    assert_string_equal(caught.first_error, "");
+    l = (struct launch){.n_ranks = 1, .local_ranks = 1};
+    assert_int_equal(launch_meet(&l), ST_OK);
+    log_catch(NULL);
+}
+
 static void test_conversation_drops_oldest(void **state)
 {
     (void)state;
@@ -328,6 +396,8 @@ int main(void)
         cmocka_unit_test(test_topology),
         cmocka_unit_test(test_topology_of_nonsense),
         cmocka_unit_test(test_this_machine),
+        cmocka_unit_test(test_launchers),
+        cmocka_unit_test(test_lone_ranks),
         cmocka_unit_test(test_conversation_drops_oldest),
         cmocka_unit_test(test_conversation_clear),
     };

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Fails when an #include crosses the room table, uses a vendor's header outside its place, or is not written
-# "room/file.h". The table is docs/architecture.md's.
+# "room/file.h"; or when a room below cli ends the process. The table is docs/architecture.md's.
 #
 #   rooms_test.sh ROOT              checks the tree
 #   rooms_test.sh --self-test ROOT  shows on a copy of the tree that the check finds what it is for
@@ -62,6 +62,11 @@ check() { # ROOT; prints every violation
                 wrong("<" header "> belongs into " place[v] " only")
             }
         }
+        /(^|[^A-Za-z0-9_])(_?exit|_Exit|quick_exit|abort|MPI_Abort)[ \t]*\(/ {
+            room = room_of(FILENAME)
+            if (room != "cli" && room != "tests" && room != "tools")
+                wrong(room " may not end the process")
+        }
         /^[ \t]*#[ \t]*include/ {
             header = $0
             sub(/^[ \t]*#[ \t]*include[ \t]*/, "", header)
@@ -108,6 +113,8 @@ self_test() {
     must_find worker/probe_f.c '#include <immintrin.h>'
     must_find kernels/probe_g.c '#include <cuda_runtime.h>'
     must_find transport/probe_h.c '#include "wire/wire.h"'
+    must_find transport/probe_i.c '    MPI_Abort(MPI_COMM_WORLD, 1);'
+    must_find worker/probe_j.c '    if (st) exit(1);'
     return $failed
 }
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "cli/launch.h"
 #include "tools/exchange-bench/exchange.h"
 #include "wire/channels.h"
 
@@ -72,11 +73,11 @@ static status measure(struct transport *t, const struct arguments *a)
 int main(int argc, char **argv)
 {
     struct arguments a;
-    struct transport_config config;
+    struct transport_config config = {.end_job = launch_end_job};
     struct transport *t;
     if (parse(argc, argv, &a))
         return 2;
-    if (!transport_mpi_launched()) {
+    if (!launch_read().mpi) {
         log_error("run this under mpirun");
         return 2;
     }
