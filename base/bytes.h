@@ -1,7 +1,8 @@
 /* Little-endian reading of bytes from outside, with bounds; and writing into a bounded buffer.
  *
  * A reader never reads past `end`: a read that would sets `failed`, returns 0 and leaves every later read failing too,
- * so a parser may read several fields and check once. */
+ * so a parser may read several fields and check once. Each number is loaded once: what is checked is what is used, even
+ * if others write to the bytes meanwhile. */
 #ifndef HEARTH_BASE_BYTES_H
 #define HEARTH_BASE_BYTES_H
 
@@ -33,6 +34,7 @@ static inline uint64_t read_uint(struct reader *r, int n_bytes)
     uint64_t v = 0;
     for (int i = 0; p && i < n_bytes; i++)
         v |= (uint64_t)p[i] << (8 * i);
+    __asm__("" : "+r"(v)); /* for the compiler a number of its own, not one that can be loaded again */
     return v;
 }
 

@@ -9,8 +9,8 @@
 
 enum { EXIT_WORK_FAILED = 1 };
 
-/* The variables of each launcher, NULL where it has none. The first whose rank is set has started this process: a launcher
- * within a job of another comes first. */
+/* The variables of each launcher, NULL where it has none. The first whose rank is set has started this process: mpirun
+ * may run within a job of Slurm. */
 static const struct launcher {
     const char *name, *rank, *n_ranks, *local_rank, *local_ranks;
     bool mpi; /* MPI finds the others by what this launcher offers */

@@ -16,13 +16,13 @@ struct launch {
     const char *launcher; /* for people; NULL when started by hand */
 };
 
-/* What the variables of a launcher say. A batch script or a shell within a job of Slurm, which has been told of the job's
- * tasks, is one rank. */
+/* What the variables of a launcher say. A batch script, or a shell within a job of Slurm, is one rank, whatever tasks
+ * the job has. */
 struct launch launch_read(void);
 
-/* Starts MPI where it is to connect the ranks. ST_USAGE if the launcher has started more of them than MPI connects: each
- * would run the whole model alone. Rank 0 logs it, with the way out; the others come back a moment later, for a launcher
- * may end all when one has ended. Errors of transport_mpi_world. */
+/* Starts MPI where it is to connect the ranks. ST_USAGE if the launcher has started more of them than MPI connects:
+ * each would run the whole model alone. Rank 0 logs it, with the way out; the others return a moment later, for a
+ * launcher may end all when one has ended. Errors of transport_mpi_world. */
 status launch_meet(const struct launch *l);
 
 /* Ends this process with status 1 at once, without the end of MPI: so launchers end the whole job. For

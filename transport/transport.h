@@ -57,6 +57,8 @@ struct arrival {
     int from, kind;
     size_t size;
     void *data;      /* where it lies, until it is released; only to be read: it may be the sender's own memory */
+    /* verbs and inproc: its sender, if it is broken or hostile, can write to it until then; never to size or kind, nor to
+     * lent memory. So whoever checks what lies there checks a copy of its own (wire/wire.h does). */
     void *handle[2]; /* the transport's */
 };
 

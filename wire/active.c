@@ -32,6 +32,11 @@ size_t wire_active_max(const struct wire_limits *lim, uint32_t n_own)
     return active_layout(lim->n_batch, (size_t)lim->n_batch * n_own).size;
 }
 
+size_t wire_active_pairs(const struct wire_limits *lim, uint32_t n_own)
+{
+    return (size_t)lim->n_batch + 1 + (size_t)lim->n_batch * n_own;
+}
+
 size_t wire_active_encode(struct wire_active *a, const struct wire_limits *lim, uint8_t *out, size_t cap)
 {
     struct writer w = {out, out + cap, false};
@@ -76,7 +81,17 @@ static status check_pairs(const struct wire_active *a, uint32_t n_own)
     return ST_OK;
 }
 
-status wire_active_decode(uint8_t *in, size_t n, const struct wire_limits *lim, uint32_t n_own,
+/* Takes `first` and `index` out of the message, one behind the other. */
+static void own_pairs(struct wire_active *a, uint32_t *pairs)
+{
+    wire_own(pairs, a->first, ((size_t)a->n_tokens + 1) * sizeof *pairs);
+    a->first = pairs;
+    pairs += (size_t)a->n_tokens + 1;
+    wire_own(pairs, a->index, (size_t)a->n_pairs * sizeof *pairs);
+    a->index = pairs;
+}
+
+status wire_active_decode(uint8_t *in, size_t n, const struct wire_limits *lim, uint32_t n_own, uint32_t *pairs,
                           struct wire_active *out)
 {
     struct reader r = {in, in + n, false};
@@ -98,6 +113,7 @@ status wire_active_decode(uint8_t *in, size_t n, const struct wire_limits *lim, 
     if ((st = wire_size_is(WIRE_ACTIVE, n, l.size)) != ST_OK)
         return st;
     active_point(&a, &l, in);
+    own_pairs(&a, pairs);
     if ((st = check_pairs(&a, n_own)) != ST_OK)
         return st;
     *out = a;

@@ -14,8 +14,10 @@ _Static_assert((int)HELLO_SIZE <= (int)WIRE_HELLO_MAX, "HELLO outgrew its buffer
 void wire_printable(char *out, const uint8_t *text, size_t n)
 {
     size_t i = 0;
-    for (; i < n && text[i]; i++)
-        out[i] = text[i] < 0x20 || text[i] == 0x7f ? '?' : (char)text[i];
+    wire_own(out, text, n);
+    out[n] = '\0';
+    for (; out[i]; i++)
+        out[i] = (unsigned char)out[i] < 0x20 || out[i] == 0x7f ? '?' : out[i];
     memset(out + i, 0, n + 1 - i);
 }
 

@@ -199,7 +199,8 @@ static size_t wrong_width(const uint8_t *width, size_t n)
     return i;
 }
 
-status wire_partial_decode(uint8_t *in, size_t n, const struct wire_limits *lim, struct wire_partial *out)
+status wire_partial_decode(uint8_t *in, size_t n, const struct wire_limits *lim, uint8_t *width,
+                           struct wire_partial *out)
 {
     struct reader r = {in, in + n, false};
     struct wire_partial p = {0};
@@ -220,6 +221,8 @@ status wire_partial_decode(uint8_t *in, size_t n, const struct wire_limits *lim,
     if (n < at)
         return wire_refuse(WIRE_PARTIAL, "size", (int64_t)n, (int64_t)at, INT64_MAX);
     wire_partial_place(&p, lim, in);
+    wire_own(width, p.width, n_widths);
+    p.width = width;
     const size_t wrong = wrong_width(p.width, n_widths);
     if (wrong < n_widths) {
         log_error("PARTIAL message of layer %u: width %zu is %u, expected 2, 3, 4, 5, 6 or 8", p.layer, wrong,

@@ -2,6 +2,7 @@
 #ifndef HEARTH_WIRE_PARTS_H
 #define HEARTH_WIRE_PARTS_H
 
+#include <stdatomic.h>
 #include "base/bytes.h"
 #include "wire/wire.h"
 
@@ -17,6 +18,14 @@ static inline size_t wire_align(size_t n)
 static inline size_t wire_dense_bytes(uint32_t n_tokens, const struct wire_limits *lim)
 {
     return (size_t)n_tokens * lim->d_model * sizeof(float);
+}
+
+/* Copies n bytes of a message to where its sender cannot write any more: what is checked afterwards is the copy. */
+static inline void wire_own(void *out, const void *in, size_t n)
+{
+    if (n)
+        memcpy(out, in, n);
+    atomic_signal_fence(memory_order_seq_cst); /* the compiler may not read the message instead */
 }
 
 /* Fills the header up to WIRE_HEADER with zeros. */

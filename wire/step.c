@@ -57,7 +57,8 @@ size_t wire_step_encode(const struct wire_step *s, const int32_t *tokens, uint8_
 }
 
 /* The header and tokens, which STEP and HIDDEN have in common; n_tokens is within its limit on ST_OK. */
-static status step_decode(int kind, const uint8_t *in, size_t n, const struct wire_limits *lim, struct wire_step *out)
+static status step_decode(int kind, const uint8_t *in, size_t n, const struct wire_limits *lim, uint8_t *tokens,
+                          struct wire_step *out)
 {
     struct reader r = {in, in + n, false};
     struct wire_step s = {0};
@@ -81,9 +82,11 @@ static status step_decode(int kind, const uint8_t *in, size_t n, const struct wi
         (st = wire_in_range(kind, "score_from", s.score_from, 0, s.n_tokens)) != ST_OK ||
         (st = wire_in_range(kind, "next_token", s.next_token, -1, last_next)) != ST_OK)
         return st;
-    s.tokens = read_bytes(&r, 4 * (uint64_t)s.n_tokens);
-    if (!s.tokens)
+    const uint8_t *theirs = read_bytes(&r, 4 * (uint64_t)s.n_tokens);
+    if (!theirs)
         return wire_refuse(kind, "size", (int64_t)n, (int64_t)step_size(s.n_tokens), INT64_MAX);
+    wire_own(tokens, theirs, 4 * (size_t)s.n_tokens);
+    s.tokens = tokens;
     for (uint32_t i = 0; i < s.n_tokens; i++) {
         if ((st = wire_in_range(kind, "a token", wire_token(s.tokens, i), 0, last_token)) != ST_OK)
             return st;
@@ -92,10 +95,11 @@ static status step_decode(int kind, const uint8_t *in, size_t n, const struct wi
     return ST_OK;
 }
 
-status wire_step_decode(const uint8_t *in, size_t n, const struct wire_limits *lim, struct wire_step *s)
+status wire_step_decode(const uint8_t *in, size_t n, const struct wire_limits *lim, uint8_t *tokens,
+                        struct wire_step *s)
 {
     struct wire_step decoded;
-    status st = step_decode(WIRE_STEP, in, n, lim, &decoded);
+    status st = step_decode(WIRE_STEP, in, n, lim, tokens, &decoded);
     if (st != ST_OK || (st = wire_size_is(WIRE_STEP, n, step_size(decoded.n_tokens))) != ST_OK)
         return st;
     *s = decoded;
@@ -127,11 +131,11 @@ size_t wire_hidden_encode(const struct wire_step *s, const struct wire_limits *l
     return hidden_size(s->n_tokens, lim);
 }
 
-status wire_hidden_decode(const uint8_t *in, size_t n, const struct wire_limits *lim, struct wire_step *s,
-                          const float **hidden)
+status wire_hidden_decode(const uint8_t *in, size_t n, const struct wire_limits *lim, uint8_t *tokens,
+                          struct wire_step *s, const float **hidden)
 {
     struct wire_step decoded;
-    status st = step_decode(WIRE_HIDDEN, in, n, lim, &decoded);
+    status st = step_decode(WIRE_HIDDEN, in, n, lim, tokens, &decoded);
     if (st != ST_OK || (st = wire_size_is(WIRE_HIDDEN, n, hidden_size(decoded.n_tokens, lim))) != ST_OK)
         return st;
     *s = decoded;

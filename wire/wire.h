@@ -1,13 +1,16 @@
 /* Messages between ranks: layouts, encode, decode. All integers little-endian. A decoder never trusts a byte: it checks
- * every count against the message's size and the limits, and points into the message instead of copying. Messages start
- * on a multiple of 64, for encoding and decoding. What is not a count is checked where a reader relies on it: tokens
- * are in the vocabulary, codes not -128, scales and sampling parameters finite; hidden states, x in f32, sums and
- * values are a peer's arithmetic and may be anything, as may its counts of work; activations are finite, for they are
- * rounded to int8 blocks. Stateless and thread-safe.
+ * every count against the message's size and the limits, and points into the message instead of copying. A sender may
+ * write to a message while it is read: numbers are loaded once, and what could lead out of bounds (tokens, widths,
+ * indices) is copied to memory that the caller lends, and checked there. What stays in the message are values. Messages
+ * start on a multiple of 64, for encoding and decoding. What is not a count is checked where a reader relies on it:
+ * tokens are in the vocabulary, codes not -128, scales and sampling parameters finite; hidden states, x in f32, sums
+ * and values are a peer's arithmetic and may be anything, as may its counts of work; activations are finite, for they
+ * are rounded to int8 blocks. Stateless and thread-safe.
  *
  * Every encoder returns the message's size, 0 if `cap` is too small; every decoder ST_FORMAT (logged) unless each field
  * obeys the limits and the size is exact, and then leaves its output alone. Pointers in the structs point into the
- * message: where the caller puts a payload after encoding, and finds it after decoding. _max: the largest size.
+ * message: where the caller puts a payload after encoding, and finds it after decoding (or into the copy). _max: the
+ * largest size.
  *
  *   coordinator -> first stage   STEP      tokens to run at a position, and what is wanted of the last stage
  *   stage -> next stage          HIDDEN    the same step with its hidden states
@@ -91,15 +94,17 @@ static inline int32_t wire_token(const uint8_t *tokens, uint32_t i)
 
 /* STEP. tokens: [s->n_tokens]. */
 size_t wire_step_encode(const struct wire_step *s, const int32_t *tokens, uint8_t *out, size_t cap);
-status wire_step_decode(const uint8_t *in, size_t n, const struct wire_limits *lim, struct wire_step *s);
+/* tokens [4 * limits.n_batch]: takes the copy of the tokens that s->tokens points to. */
+status wire_step_decode(const uint8_t *in, size_t n, const struct wire_limits *lim, uint8_t *tokens,
+                        struct wire_step *s);
 size_t wire_step_max(const struct wire_limits *lim);
 
 /* HIDDEN: WIRE_HEADER bytes, tokens padded to 64 bytes, then hidden [n_tokens, d_model] f32. The hidden states are
  * written by the caller to where *hidden_at says. */
 size_t wire_hidden_encode(const struct wire_step *s, const struct wire_limits *lim, uint8_t *out, size_t cap,
                           float **hidden);
-status wire_hidden_decode(const uint8_t *in, size_t n, const struct wire_limits *lim, struct wire_step *s,
-                          const float **hidden);
+status wire_hidden_decode(const uint8_t *in, size_t n, const struct wire_limits *lim, uint8_t *tokens,
+                          struct wire_step *s, const float **hidden);
 size_t wire_hidden_max(const struct wire_limits *lim);
 
 /* What several ranks hold parts of. */
@@ -171,8 +176,10 @@ struct wire_partial {
 void wire_partial_place(struct wire_partial *p, const struct wire_limits *lim, uint8_t *out);
 /* Then writes what goes around them. */
 size_t wire_partial_encode(const struct wire_partial *p, const struct wire_limits *lim, uint8_t *out, size_t cap);
-/* Every width is 2, 3, 4, 5, 6 or 8, and their sum is the message's size. `in` is aligned to 64 bytes. */
-status wire_partial_decode(uint8_t *in, size_t n, const struct wire_limits *lim, struct wire_partial *p);
+/* Every width is 2, 3, 4, 5, 6 or 8, and their sum is the message's size. `in` is aligned to 64 bytes. width
+ * [limits.n_batch, wire_partial_widths]: takes the copy that p->width points to. */
+status wire_partial_decode(uint8_t *in, size_t n, const struct wire_limits *lim, uint8_t *width,
+                           struct wire_partial *p);
 size_t wire_partial_max(const struct wire_limits *lim);
 /* Of a token. */
 static inline size_t wire_partial_widths(const struct wire_limits *lim)
@@ -196,8 +203,11 @@ struct wire_active {
 };
 /* Writes the header and sets the pointers to where the caller puts the arrays. */
 size_t wire_active_encode(struct wire_active *a, const struct wire_limits *lim, uint8_t *out, size_t cap);
-/* n_own: how many neurons the plan gives the sender. `in` is aligned to 64 bytes. */
-status wire_active_decode(uint8_t *in, size_t n, const struct wire_limits *lim, uint32_t n_own, struct wire_active *a);
+/* n_own: how many neurons the plan gives the sender. `in` is aligned to 64 bytes. pairs [wire_active_pairs]: takes the
+ * copies that a->first and a->index point to. */
+status wire_active_decode(uint8_t *in, size_t n, const struct wire_limits *lim, uint32_t n_own, uint32_t *pairs,
+                          struct wire_active *a);
+size_t wire_active_pairs(const struct wire_limits *lim, uint32_t n_own);
 size_t wire_active_max(const struct wire_limits *lim, uint32_t n_own);
 
 /* RESULT: WIRE_HEADER bytes, then values f32 [n_values]: scores, logits or none. */

@@ -23,7 +23,7 @@ status take_active(struct worker *w, struct arrival *a, const struct task *t)
     const struct down *d = &s->downs[(t->layer - s->first) * w->n_ranks + a->from];
     struct wire_active v;
     log_sender(a->from);
-    status st = wire_active_decode(a->data, a->size, &w->limits, (uint32_t)d->set->n, &v);
+    status st = wire_active_decode(a->data, a->size, &w->limits, (uint32_t)d->set->n, s->pairs, &v);
     log_sender(-1);
     if (st)
         return st;

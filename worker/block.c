@@ -26,7 +26,7 @@ static status take_partial(struct worker *w, struct arrival *a, const struct tas
 {
     struct wire_partial p;
     log_sender(a->from);
-    status st = wire_partial_decode(a->data, a->size, &w->limits, &p);
+    status st = wire_partial_decode(a->data, a->size, &w->limits, w->stage.widths, &p);
     log_sender(-1);
     if (st)
         return st;

@@ -170,7 +170,10 @@ struct stage {
     float *logits;                   /* [LOGIT_ROWS, n_vocab], last stage */
     float *scores;                   /* [n_batch] minus log probabilities, last stage */
 
-    uint8_t *tokens;                 /* [n] i32 of the step under way, as they came (wire_token) */
+    /* What is taken out of messages before it is checked: */
+    uint8_t *tokens;                 /* [n] i32 of the step under way (wire_token) */
+    uint8_t *widths;                 /* [n, wire_partial_widths] of a PARTIAL */
+    uint32_t *pairs;                 /* [wire_active_pairs] of an ACTIVE; NULL where none comes */
     struct outbox hidden[STAGE_BUFFERS]; /* to the next stage */
     int hidden_turn;
     struct multicast request;        /* x to the owners */

@@ -57,12 +57,12 @@ static void lay_layer(struct worker *w, int layer)
 }
 
 /* Whether this stage has the down projections of any other owner. */
-static bool down_comes_here(const struct worker *w)
+static uint32_t most_down_here(const struct worker *w)
 {
+    int64_t most = 0;
     for (int i = 0; i < (w->stage.last - w->stage.first) * w->n_ranks; i++)
-        if (w->stage.sets[i].n)
-            return true;
-    return false;
+        most = w->stage.sets[i].n > most ? w->stage.sets[i].n : most;
+    return (uint32_t)most;
 }
 
 static void lay_stage_buffers(struct worker *w)
@@ -73,10 +73,14 @@ static void lay_stage_buffers(struct worker *w)
     s->x = lay_floats(w, n * hp->d_model);
     s->y = lay_floats(w, n * hp->d_model);
     s->own = arena_alloc(&w->arena, (size_t)(n * hp->d_model) * sizeof *s->own);
-    if (down_comes_here(w))
+    const uint32_t most = most_down_here(w);
+    if (most) {
         s->other = arena_alloc(&w->arena, (size_t)(n * hp->d_model) * sizeof *s->other);
+        s->pairs = arena_alloc(&w->arena, wire_active_pairs(&w->limits, most) * sizeof *s->pairs);
+    }
     lay_acts(w, &s->in, n, hp->d_model);
     s->tokens = arena_alloc(&w->arena, (size_t)n * sizeof(int32_t));
+    s->widths = arena_alloc(&w->arena, (size_t)n * wire_partial_widths(&w->limits));
     lay_room(w, s->before, CHANNEL_STEPS, s->embeds ? wire_step_max(&w->limits) : wire_hidden_max(&w->limits));
     for (int i = 0; i < STAGE_BUFFERS && s->next >= 0; i++)
         lay_outbox(w, &s->hidden[i], wire_hidden_max(&w->limits));

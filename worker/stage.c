@@ -53,16 +53,16 @@ static status run_layers(struct worker *w, const struct wire_step *s)
 }
 
 /* Where all ranks have the residual stream, they all embed the step's tokens. */
-static status share_step(struct worker *w, const struct arrival *a)
+static status share_step(struct worker *w, const struct wire_step *s)
 {
     struct multicast *m = &w->stage.step;
     status st = m->buffer ? multicast_wait(w, m) : ST_OK;
     if (st || !m->buffer)
         return st;
-    memcpy(m->buffer, a->data, a->size);
+    const size_t size = wire_step_encode(s, (const int32_t *)(const void *)s->tokens, m->buffer, m->capacity);
     for (int r = 0; r < w->n_ranks && !st; r++)
         if (r != w->rank && plan_takes_part(w->o.plan, r))
-            st = multicast_send(w, m, r, WIRE_STEP, a->size);
+            st = multicast_send(w, m, r, WIRE_STEP, size);
     return st;
 }
 
@@ -95,8 +95,8 @@ static status take_step(struct worker *w, struct arrival *a, struct wire_step *s
         return ST_FORMAT;
     }
     log_sender(a->from);
-    status st = stage->embeds ? wire_step_decode(a->data, a->size, &w->limits, s)
-                              : wire_hidden_decode(a->data, a->size, &w->limits, s, &hidden);
+    status st = stage->embeds ? wire_step_decode(a->data, a->size, &w->limits, stage->tokens, s)
+                              : wire_hidden_decode(a->data, a->size, &w->limits, stage->tokens, s, &hidden);
     log_sender(-1);
     if (st)
         return st;
@@ -105,7 +105,7 @@ static status take_step(struct worker *w, struct arrival *a, struct wire_step *s
                   a->from, stage->length);
         return ST_FORMAT;
     }
-    if ((st = share_step(w, a)) != ST_OK)
+    if ((st = share_step(w, s)) != ST_OK)
         return st;
     if (stage->embeds)
         embed_tokens(w, s);
@@ -113,8 +113,6 @@ static status take_step(struct worker *w, struct arrival *a, struct wire_step *s
         add_positions(w, s);
     if (!stage->embeds)
         memcpy(stage->x, hidden, (size_t)s->n_tokens * w->limits.d_model * sizeof(float));
-    memcpy(stage->tokens, s->tokens, s->n_tokens * sizeof(int32_t));
-    s->tokens = stage->tokens;
     return transport_release(w->o.transport, a);
 }
 

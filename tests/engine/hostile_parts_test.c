@@ -132,7 +132,7 @@ static void stand_close(struct stand *s, const char *says)
         fail_msg("ended with '%s', '%s'; expected '%s'", status_name(s->end), s->line, says ? says : "enough");
 }
 
-static _Alignas(64) uint8_t message[MESSAGE_MAX], reply[MESSAGE_MAX];
+static _Alignas(64) uint8_t message[MESSAGE_MAX], reply[MESSAGE_MAX], widths[MESSAGE_MAX];
 
 /* The worker's next message of a kind to rank r; its size. */
 static size_t answer(struct stand *s, int r, int kind)
@@ -161,7 +161,7 @@ static void ask(struct stand *s, int from, enum wire_part part, uint32_t layer, 
 static void expect_partial(struct stand *s, int to, enum wire_part part, uint32_t layer, uint32_t n)
 {
     struct wire_partial p;
-    assert_int_equal(wire_partial_decode(reply, answer(s, to, WIRE_PARTIAL), &s->limits, &p), ST_OK);
+    assert_int_equal(wire_partial_decode(reply, answer(s, to, WIRE_PARTIAL), &s->limits, widths, &p), ST_OK);
     assert_true(p.id == 1 && p.part == part && p.layer == layer && p.n_tokens == n && p.counts.bytes > 0);
 }
 

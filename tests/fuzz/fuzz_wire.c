@@ -94,8 +94,20 @@ static void use_active(const struct wire_active *a, const struct wire_limits *li
     }
 }
 
+/* Of exactly what decoders take out of a message. */
+static void *room_for(int kind, const struct wire_limits *lim)
+{
+    const size_t bytes = kind == WIRE_PARTIAL  ? lim->n_batch * wire_partial_widths(lim)
+                         : kind == WIRE_ACTIVE ? wire_active_pairs(lim, n_own(lim)) * sizeof(uint32_t)
+                                               : 4 * (size_t)lim->n_batch;
+    void *room = malloc(bytes);
+    require(room != NULL);
+    return room;
+}
+
 static void decode(int kind, uint8_t *in, size_t n, const struct wire_limits *lim)
 {
+    void *room = room_for(kind, lim);
     struct wire_step step;
     struct wire_request request;
     struct wire_partial partial;
@@ -109,21 +121,21 @@ static void decode(int kind, uint8_t *in, size_t n, const struct wire_limits *li
     struct wire_hello hello;
     char reason[WIRE_FAILED_MAX];
     const float *hidden;
-    if (kind == WIRE_STEP && wire_step_decode(in, n, lim, &step) == ST_OK)
+    if (kind == WIRE_STEP && wire_step_decode(in, n, lim, room, &step) == ST_OK)
         use_step(&step, lim);
-    if (kind == WIRE_HIDDEN && wire_hidden_decode(in, n, lim, &step, &hidden) == ST_OK) {
+    if (kind == WIRE_HIDDEN && wire_hidden_decode(in, n, lim, room, &step, &hidden) == ST_OK) {
         use_step(&step, lim);
         read_all(hidden, (size_t)step.n_tokens * lim->d_model * 4);
     }
     if (kind == WIRE_REQUEST && wire_request_decode(in, n, lim, &request) == ST_OK)
         use_request(&request, lim);
-    if (kind == WIRE_PARTIAL && wire_partial_decode(in, n, lim, &partial) == ST_OK)
+    if (kind == WIRE_PARTIAL && wire_partial_decode(in, n, lim, room, &partial) == ST_OK)
         use_partial(&partial, lim, in + n);
     if (kind == BLOB && wire_blob_decode(in, n, &blob) == ST_OK) {
         require(blob.offset <= blob.total && blob.n <= blob.total - blob.offset && blob.n <= WIRE_BLOB_PIECE);
         read_all(blob.bytes, blob.n);
     }
-    if (kind == WIRE_ACTIVE && wire_active_decode(in, n, lim, n_own(lim), &active) == ST_OK)
+    if (kind == WIRE_ACTIVE && wire_active_decode(in, n, lim, n_own(lim), room, &active) == ST_OK)
         use_active(&active, lim);
     if (kind == WIRE_LOGITS && wire_logits_decode(in, n, lim, lim->n_vocab / 2, &logits) == ST_OK)
         read_all(logits.values, (size_t)logits.n_tokens * logits.n_rows * 4);
@@ -140,6 +152,7 @@ static void decode(int kind, uint8_t *in, size_t n, const struct wire_limits *li
                 memchr(hello.settings, 0, sizeof hello.settings));
     if (kind == WIRE_FAILED && wire_failed_decode(in, n, reason) == ST_OK)
         require(memchr(reason, 0, sizeof reason) != NULL);
+    free(room);
 }
 
 /* Two live neurons for every token but the first. */

@@ -5,10 +5,12 @@
 
 enum { N_OWN = 10 };
 
+static uint32_t pairs[9 + 8 * N_OWN]; /* what the decoder takes out of a message */
+
 static status decode_active(uint8_t *in, size_t n)
 {
     struct wire_active a;
-    return wire_active_decode(in, n, &limits, N_OWN, &a);
+    return wire_active_decode(in, n, &limits, N_OWN, pairs, &a);
 }
 
 /* Three tokens: neurons 0 and 9, none, and 3, 4, 5. */
@@ -39,7 +41,7 @@ static void active_round_trip(void **state)
     assert_ptr_equal(a.first, message + FIRST_AT);
     assert_ptr_equal(a.index, message + INDEX_AT);
     assert_ptr_equal(a.value, message + VALUE_AT);
-    assert_int_equal(wire_active_decode(message, n, &limits, N_OWN, &d), ST_OK);
+    assert_int_equal(wire_active_decode(message, n, &limits, N_OWN, pairs, &d), ST_OK);
     assert_true(d.id == 9 && d.layer == 3 && d.n_tokens == 3 && d.n_pairs == 5);
     assert_true(d.counts.bytes == 1 && d.counts.neurons == 2 && d.counts.flagged == 3 && d.counts.live == 4);
     assert_memory_equal(d.first, firsts, sizeof firsts);
@@ -76,8 +78,8 @@ static void active_may_be_empty_or_full(void **state)
     size_t n = wire_active_encode(&a, &limits, message, cap);
     assert_int_equal(n, WIRE_HEADER + 64);
     a.first[0] = a.first[1] = 0;
-    assert_int_equal(wire_active_decode(message, n, &limits, N_OWN, &d), ST_OK);
-    assert_int_equal(wire_active_decode(message, n, &limits, 0, &d), ST_OK);
+    assert_int_equal(wire_active_decode(message, n, &limits, N_OWN, pairs, &d), ST_OK);
+    assert_int_equal(wire_active_decode(message, n, &limits, 0, pairs, &d), ST_OK);
     assert_int_equal(d.n_pairs, 0);
     assert_size_is_exact(decode_active, message, n);
 
@@ -89,7 +91,7 @@ static void active_may_be_empty_or_full(void **state)
         a.index[i] = i % N_OWN;
         a.value[i] = (float)i;
     }
-    assert_int_equal(wire_active_decode(message, cap, &limits, N_OWN, &d), ST_OK);
+    assert_int_equal(wire_active_decode(message, cap, &limits, N_OWN, pairs, &d), ST_OK);
     assert_size_is_exact(decode_active, message, cap);
     a.n_tokens++;
     assert_int_equal(wire_active_encode(&a, &limits, message, cap), 0);

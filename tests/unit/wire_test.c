@@ -4,16 +4,19 @@
 
 #include "tests/unit/wire_checks.h"
 
+/* What decoders take out of messages; limits.d_model is 3 widths. */
+static uint8_t tokens[4 * 8], widths[8 * 3];
+
 static status decode_step(uint8_t *in, size_t n)
 {
     struct wire_step s;
-    return wire_step_decode(in, n, &limits, &s);
+    return wire_step_decode(in, n, &limits, tokens, &s);
 }
 static status decode_hidden(uint8_t *in, size_t n)
 {
     struct wire_step s;
     const float *hidden;
-    return wire_hidden_decode(in, n, &limits, &s, &hidden);
+    return wire_hidden_decode(in, n, &limits, tokens, &s, &hidden);
 }
 static status decode_request(uint8_t *in, size_t n)
 {
@@ -23,7 +26,7 @@ static status decode_request(uint8_t *in, size_t n)
 static status decode_partial(uint8_t *in, size_t n)
 {
     struct wire_partial p;
-    return wire_partial_decode(in, n, &limits, &p);
+    return wire_partial_decode(in, n, &limits, widths, &p);
 }
 static status decode_result(uint8_t *in, size_t n)
 {
@@ -91,7 +94,7 @@ static void step_round_trip_and_refusals(void **state)
         assert_int_equal(wire_step_encode(&a_step, five_tokens, message, cap), 0);
     assert_int_equal(wire_step_encode(&a_step, five_tokens, message, n), n);
     struct wire_step s;
-    assert_int_equal(wire_step_decode(message, n, &limits, &s), ST_OK);
+    assert_int_equal(wire_step_decode(message, n, &limits, tokens, &s), ST_OK);
     assert_steps_equal(&s);
     assert_size_is_exact(decode_step, message, n);
     break_step_fields(decode_step, message, n);
@@ -115,7 +118,7 @@ static void hidden_round_trip_and_refusals(void **state)
     assert_int_equal((uintptr_t)out % 64, 0);
     for (int i = 0; i < 5 * 96; i++)
         out[i] = i == 17 ? INFINITY : (float)i; /* a peer's arithmetic may give anything */
-    assert_int_equal(wire_hidden_decode(message, n, &limits, &decoded, &in), ST_OK);
+    assert_int_equal(wire_hidden_decode(message, n, &limits, tokens, &decoded, &in), ST_OK);
     assert_steps_equal(&decoded);
     assert_memory_equal(in, out, 5 * 96 * 4);
     assert_size_is_exact(decode_hidden, message, n);
@@ -248,11 +251,11 @@ static void partial_round_trip_and_refusals(void **state)
         assert_int_equal(wire_partial_encode(&p, &limits, message, cap), 0);
     for (int i = 6; i < 64; i++)
         assert_int_equal(message[WIRE_HEADER + i], 0);
-    assert_int_equal(wire_partial_decode(message, n, &limits, &d), ST_OK);
+    assert_int_equal(wire_partial_decode(message, n, &limits, widths, &d), ST_OK);
     assert_true(d.id == 9 && d.part == PART_FFN && d.layer == 2 && d.n_tokens == 2);
     assert_counted(&d.counts, &p.counts);
     assert_true(d.busy_ns == p.busy_ns);
-    assert_ptr_equal(d.width, message + WIRE_HEADER);
+    assert_memory_equal(d.width, message + WIRE_HEADER, 6);
     assert_ptr_equal(d.packed, message + WIRE_HEADER + 64);
     assert_size_is_exact(decode_partial, message, n);
     assert_field_refused(decode_partial, message, n, 8, PART_OUTPUT, "part is 2, expected 0 to 1");
