@@ -16,6 +16,9 @@
 /* How long a worker spins for the next run before it sleeps. Decoding starts one every few microseconds. */
 enum { SPINS_BEFORE_YIELD = 4000, YIELDS_BEFORE_SLEEP = 2000 };
 
+/* Of a pool's gate, above every number of workers. */
+static const uint32_t OPEN = UINT32_C(1) << 31;
+
 struct worker {
     struct pool *pool;
     pthread_t thread;
@@ -32,8 +35,8 @@ struct pool {
     void *between_arg;
     /* Each on its own cache line: next is hammered by all threads, run is polled by the sleepy ones. */
     _Alignas(64) _Atomic int64_t next;
-    _Alignas(64) _Atomic uint32_t run; /* counts runs; a worker waits for it to change */
-    _Alignas(64) _Atomic int busy;     /* workers that have not finished this run */
+    _Alignas(64) _Atomic uint32_t run;  /* counts runs; a worker waits for it to change */
+    _Alignas(64) _Atomic uint32_t gate; /* OPEN while there is a run to join, and how many workers are inside */
     _Alignas(64) _Atomic int asleep;
     _Atomic bool quit;
 };
@@ -63,32 +66,36 @@ static void work(struct pool *p, int thread)
     }
 }
 
-static void wait_for_run(struct pool *p, uint32_t seen)
+/* Returns the number of the run that has come after `seen`; it may be over already, or be the next but one. */
+static uint32_t wait_for_run(struct pool *p, uint32_t seen)
 {
+    uint32_t run;
     for (int i = 0; i < SPINS_BEFORE_YIELD + YIELDS_BEFORE_SLEEP; i++) {
-        if (atomic_load_explicit(&p->run, memory_order_acquire) != seen)
-            return;
+        if ((run = atomic_load_explicit(&p->run, memory_order_acquire)) != seen)
+            return run;
         if (i < SPINS_BEFORE_YIELD)
             cpu_pause();
         else
             sched_yield();
     }
     atomic_fetch_add(&p->asleep, 1);
-    while (atomic_load(&p->run) == seen)
+    while ((run = atomic_load(&p->run)) == seen)
         futex(&p->run, FUTEX_WAIT, seen);
     atomic_fetch_sub(&p->asleep, 1);
+    return run;
 }
 
 static void *worker_main(void *arg)
 {
     struct worker *w = arg;
     struct pool *p = w->pool;
-    for (uint32_t seen = 0;; seen++) {
-        wait_for_run(p, seen);
+    for (uint32_t seen = 0;;) {
+        seen = wait_for_run(p, seen);
         if (atomic_load_explicit(&p->quit, memory_order_acquire))
             return NULL;
-        work(p, w->index);
-        atomic_fetch_sub_explicit(&p->busy, 1, memory_order_release);
+        if (atomic_fetch_add_explicit(&p->gate, 1, memory_order_acquire) & OPEN)
+            work(p, w->index);
+        atomic_fetch_sub_explicit(&p->gate, 1, memory_order_release);
     }
 }
 
@@ -110,15 +117,17 @@ void pool_for(struct pool *p, int64_t n, int64_t grain, pool_fn *fn, void *arg)
         work(p, 0);
         return;
     }
-    atomic_store_explicit(&p->busy, p->n_threads - 1, memory_order_relaxed);
+    atomic_fetch_or_explicit(&p->gate, OPEN, memory_order_release);
     start_run(p);
     work(p, 0);
-    /* Yield once in a while: with more ranks than processors the worker may need this one to finish. */
-    for (int i = 1; atomic_load_explicit(&p->busy, memory_order_acquire) > 0; i++) {
-        if (i % SPINS_BEFORE_YIELD)
+    /* All pieces are taken: who has not come by now has nothing to do here. With more threads than processors that is
+     * most of them, and waiting until each has had its turn would cost more than the work. */
+    atomic_fetch_and_explicit(&p->gate, ~OPEN, memory_order_relaxed);
+    for (int i = 0; atomic_load_explicit(&p->gate, memory_order_acquire) > 0; i++) {
+        if (i < SPINS_BEFORE_YIELD)
             cpu_pause();
         else
-            sched_yield();
+            sched_yield(); /* who is still at it may need this processor */
     }
 }
 
