@@ -17,6 +17,7 @@
 #include "cli/planning.h"
 #include "cli/report.h"
 #include "cli/whole_file.h"
+#include "sparsity/linear.h"
 #include "transport/transport.h"
 
 enum { DEFAULT_WINDOW = 512, DEFAULT_SAMPLES = 12000, LEAST_SAMPLES = 512 };
@@ -449,6 +450,8 @@ status command_prepare(const struct launch *launch, int argc, char **argv)
     if (st != ST_OK)
         return st;
     st = options_settle(&p.cluster, launch, &p.progress);
+    if (!st && p.mlp_percent > 0)
+        st = linear_open(); /* not after hours of counting */
     heed_signals(launch);
     if (!st && p.linked)
         st = link_open(&p.link);

@@ -217,7 +217,7 @@ static status fit_predictors(struct fit *f)
         return st;
     if (!report(f->o, 0.1f))
         return ST_CANCELLED;
-    if ((st = fit_mlp(f->s, f->o, f->pool, f->bias, &f->mlp)))
+    if ((st = linear_open()) || (st = fit_mlp(f->s, f->o, f->pool, f->bias, &f->mlp)))
         return st;
     f->fitted.layer.fc1 = f->mlp.fc1;
     f->fitted.layer.fc2 = f->mlp.fc2;
@@ -246,7 +246,6 @@ status fit_layer(const struct layer_sample *s, const struct fit_options *o, stru
         return st;
     if ((st = open_fit(&f)))
         goto done;
-    linear_begin();
     take_statistics(&f);
     if (!report(o, 0))
         st = ST_CANCELLED;

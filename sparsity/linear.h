@@ -17,8 +17,10 @@ struct product {
     float *c;
 };
 
-/* Tells the library, for the process, to start no threads of its own. Called before the first of the others. */
-void linear_begin(void);
+/* Loads the library, which nothing else needs, and tells it to start no threads of its own; once for the process, again
+ * is fine. It sets an environment variable, so the first call comes before the process has other threads that read any.
+ * Called before the first of the others. ST_UNSUPPORTED (logged) if the library is not there or cannot be loaded. */
+status linear_open(void);
 
 void linear_product(struct pool *pool, const struct product *p);
 

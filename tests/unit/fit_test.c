@@ -397,6 +397,7 @@ static void test_training_learns(void **state)
                           .fc1_blocks = own(l, malloc(R * dtype_row_bytes(DT_Q4_0, D_MODEL))),
                           .fc2_blocks = own(l, malloc(D_FF * dtype_row_bytes(DT_Q4_0, R)))};
     struct mlp_factors f = {0};
+    assert_int_equal(linear_open(), ST_OK);
     assert_int_equal(mlp_factorise(&d, &f), ST_OK);
     mlp_start(&d, &f, &net);
     assert_int_equal(mlp_quantise(&d, &f, &net), ST_OK);
