@@ -7,6 +7,7 @@
 #include "base/arena.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/machine.h"
 #include "base/threads.h"
 #include "kernels/kernels.h"
 
@@ -32,10 +33,15 @@ static void read_part(void *arg, int64_t begin, int64_t end, int thread)
     s->sum += s->kernels->read_words(s->data + begin * words, (end - begin) * words);
 }
 
-/* A gigabyte, less where the machine has less than four of them free. */
+/* A gigabyte, less where the machine, or a cgroup's limit, has less than four of them free. */
 static int64_t buffer_bytes(void)
 {
     int64_t free_bytes = (int64_t)sysconf(_SC_AVPHYS_PAGES) * sysconf(_SC_PAGESIZE), bytes = 1 << 30;
+    struct machine m;
+    machine_read("", &m);
+    const uint64_t held = machine_held(), left = m.limit_bytes > held ? m.limit_bytes - held : 0;
+    if (left < (uint64_t)free_bytes)
+        free_bytes = (int64_t)left;
     while (bytes > free_bytes / 4 && bytes > 1 << 26)
         bytes /= 2;
     return bytes;

@@ -1,14 +1,14 @@
 #include "cli/cluster.h"
 
-#include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/sysinfo.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 #include "base/log.h"
+#include "base/machine.h"
 #include "base/threads.h"
 #include "cli/launch.h"
 #include "cli/planning.h"
@@ -43,29 +43,22 @@ struct cluster {
     struct session *session;
 };
 
-/* Bytes of anonymous memory that the process holds, as the system counts. 0: unknown. */
-static uint64_t held_bytes(void)
-{
-    uint64_t kib = 0;
-    char line[256];
-    FILE *f = fopen("/proc/self/status", "r");
-    while (f && fgets(line, sizeof line, f))
-        if (sscanf(line, "RssAnon: %" SCNu64, &kib) == 1)
-            break;
-    if (f)
-        fclose(f);
-    return kib * 1024;
-}
-
-static uint64_t machine_bytes(void)
-{
-    struct sysinfo s;
-    return sysinfo(&s) == 0 ? (uint64_t)s.totalram * s.mem_unit : UINT64_MAX;
-}
-
 static double gib(uint64_t bytes) { return (double)bytes / (1 << 30); }
 
-/* Checks what this rank will need against its budget, before anything is loaded. */
+static void describe_host(struct wire_host *h)
+{
+    struct machine m;
+    machine_read("", &m);
+    if (gethostname(h->name, sizeof h->name - 1) != 0)
+        snprintf(h->name, sizeof h->name, "unknown");
+    h->id = m.id;
+    h->memory_bytes = m.memory_bytes;
+    h->limit_id = m.limit_id;
+    h->limit_bytes = m.limit_bytes;
+}
+
+/* Checks what this rank alone will need, before anything is loaded; what the ranks of a host need together is added up
+ * at the roll call. */
 static status check_memory(struct member *m)
 {
     struct worker_memory need;
@@ -75,14 +68,15 @@ static status check_memory(struct member *m)
     need.buffers += m->transport->slot_bytes;
     need.total += m->transport->slot_bytes;
     m->hello.need_bytes = need.total;
-    bool budgeted = m->o->ram_budget != 0;
-    uint64_t limit = budgeted ? m->o->ram_budget : machine_bytes();
+    const struct wire_host *host = &m->hello.host;
+    const bool budgeted = m->o->ram_budget && m->o->ram_budget < host->limit_bytes;
+    const uint64_t limit = budgeted ? m->o->ram_budget : host->limit_bytes;
     if (need.total <= limit)
         return ST_OK;
     log_error("%.2f GiB of memory needed (weights %.2f, KV cache of %u tokens %.2f, buffers %.2f), %s %.2f: give the "
               "rank a smaller share (--shares, --plan), more ranks, or a shorter context (-c)", gib(need.total),
               gib(need.weights), m->worker_options.n_ctx, gib(need.kv), gib(need.buffers),
-              budgeted ? "the budget is" : "the machine has", gib(limit));
+              budgeted ? "the budget is" : host->limit_id ? "the cgroup's limit is" : "the machine has", gib(limit));
     return ST_BUDGET;
 }
 
@@ -141,6 +135,7 @@ static status prepare(struct member *m)
     m->hello.n_ctx = n_ctx;
     m->hello.n_batch = w->n_batch;
     describe_settings(m);
+    describe_host(&m->hello.host);
     st = hash_plan(m->plan, &m->hello.plan_hash);
     return st ? st : check_memory(m);
 }
@@ -185,7 +180,7 @@ static status serve(struct member *m)
     if (!st) {
         st = worker_create(&m->worker_options, &m->worker);
         if (!st)
-            st = worker_ready(m->transport, held_bytes());
+            st = worker_ready(m->transport, machine_held());
         if (!st)
             st = worker_run(m->worker);
         if (st && st != ST_PEER)
@@ -313,7 +308,7 @@ static status lead(struct cluster *c)
         return st;
     }
     st = roll_call_ready(m->transport, held);
-    held[0] = held_bytes();
+    held[0] = machine_held();
     if (st)
         return st;
     if (!c->o.quiet)

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "base/log.h"
+#include "coordinator/hosts.h"
 #include "placement/plan.h"
 
 /* Waits for a message of one of `kinds`, at most cap bytes, which the caller releases. Start-up is not a hot path: it
@@ -109,6 +110,8 @@ status roll_call(struct transport *t, const struct wire_hello *own, struct wire_
         verdict = ST_MISMATCH;
     for (int r = 1; r < t->n_ranks && !verdict; r++)
         verdict = compare(r, own, &hellos[r]);
+    if (!verdict)
+        verdict = hosts_hold(hellos, t->n_ranks);
     size_t size = verdict ? wire_failed_encode("refused at start-up", message, sizeof message) : 0;
     status st = send_all(t, verdict ? WIRE_FAILED : WIRE_WELCOME, message, size);
     return verdict ? verdict : st;

@@ -7,9 +7,9 @@
 #include "transport/transport.h"
 #include "wire/wire.h"
 
-/* Waits for the HELLO of every other rank; there are PLAN_MAX_RANKS at most. All agree with `own`: sends WELCOME to
- * all. If not, or if own->failed: one line is logged (for own failure it was before), every rank gets FAILED, and
- * ST_MISMATCH comes back.
+/* Waits for the HELLO of every other rank; there are PLAN_MAX_RANKS at most. All agree with `own`, and their hosts hold
+ * what they need: sends WELCOME to all. If not, or if own->failed: one line is logged (for own failure it was before),
+ * every rank gets FAILED, and ST_MISMATCH comes back, or ST_BUDGET where a host's memory is too small.
  * hellos [n_ranks] receives each rank's hello, own included. ST_FORMAT (every rank gets FAILED) if a hello is none or
  * comes twice, ST_PEER if a rank dies. */
 status roll_call(struct transport *t, const struct wire_hello *own, struct wire_hello *hellos);

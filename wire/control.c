@@ -6,8 +6,9 @@
 #include "base/log.h"
 
 enum {
-    VERSION_SIZE = 4 + 16,                         /* version and release: readable in every version */
-    HELLO_SIZE = VERSION_SIZE + 5 * 8 + 3 * 4 + 128 + 256
+    VERSION_SIZE = 4 + 16, /* version and release: readable in every version */
+    HOST_SIZE = 64 + 4 * 8,
+    HELLO_SIZE = VERSION_SIZE + 5 * 8 + 3 * 4 + HOST_SIZE + 128 + 256
 };
 _Static_assert((int)HELLO_SIZE <= (int)WIRE_HELLO_MAX, "HELLO outgrew its buffer");
 
@@ -74,6 +75,25 @@ static void write_text(struct writer *w, const char *text, size_t n)
     memset(at + length, 0, n - length);
 }
 
+static void write_host(struct writer *w, const struct wire_host *h)
+{
+    write_text(w, h->name, sizeof h->name);
+    write_u64(w, h->id);
+    write_u64(w, h->memory_bytes);
+    write_u64(w, h->limit_id);
+    write_u64(w, h->limit_bytes);
+}
+
+/* There are HOST_SIZE bytes. */
+static void read_host(struct reader *r, struct wire_host *h)
+{
+    wire_printable(h->name, read_bytes(r, sizeof h->name), sizeof h->name - 1);
+    h->id = read_u64(r);
+    h->memory_bytes = read_u64(r);
+    h->limit_id = read_u64(r);
+    h->limit_bytes = read_u64(r);
+}
+
 size_t wire_hello_encode(const struct wire_hello *h, uint8_t *out, size_t cap)
 {
     struct writer w = {out, out + cap, false};
@@ -87,6 +107,7 @@ size_t wire_hello_encode(const struct wire_hello *h, uint8_t *out, size_t cap)
     write_u32(&w, h->n_ctx);
     write_u32(&w, h->n_batch);
     write_u32(&w, h->failed);
+    write_host(&w, &h->host);
     write_text(&w, h->settings, sizeof h->settings);
     write_text(&w, h->reason, sizeof h->reason);
     return w.failed ? 0 : HELLO_SIZE;
@@ -115,6 +136,7 @@ status wire_hello_decode(const uint8_t *in, size_t n, struct wire_hello *out)
         h.failed = read_u32(&r);
         if ((st = wire_in_range(WIRE_HELLO, "failed", h.failed, 0, 1)) != ST_OK)
             return st;
+        read_host(&r, &h.host);
         wire_printable(h.settings, read_bytes(&r, sizeof h.settings), sizeof h.settings - 1);
         wire_printable(h.reason, read_bytes(&r, sizeof h.reason), sizeof h.reason - 1);
     }

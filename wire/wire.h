@@ -39,7 +39,7 @@ enum wire_kind {
     WIRE_FAILED, WIRE_STOP, WIRE_READY, WIRE_LOGITS, WIRE_ACTIVE, WIRE_QUERY, WIRE_USAGE, WIRE_KINDS
 };
 
-enum { WIRE_VERSION = 5, WIRE_HEADER = 64 }; /* payloads that are read by kernels start WIRE_HEADER bytes in: aligned */
+enum { WIRE_VERSION = 6, WIRE_HEADER = 64 }; /* payloads that are read by kernels start WIRE_HEADER bytes in: aligned */
 
 /* "STEP". */
 const char *wire_name(int kind);
@@ -233,7 +233,14 @@ size_t wire_sampling_encode(const struct wire_sampling *s, uint8_t *out, size_t 
 /* ST_FORMAT if a number is not finite. */
 status wire_sampling_decode(const uint8_t *in, size_t n, struct wire_sampling *s);
 
-/* HELLO: everything that ranks must agree in. */
+/* Whose memory a rank shares with others (base/machine.h). */
+struct wire_host {
+    char name[64];                     /* NUL-terminated, printable after decoding */
+    uint64_t id, memory_bytes;         /* of the machine; id 0: unknown */
+    uint64_t limit_id, limit_bytes;    /* of the cgroup that limits it there; limit_id 0: none does */
+};
+
+/* HELLO: everything that ranks must agree in, and what they need. */
 struct wire_hello {
     uint32_t version;      /* WIRE_VERSION */
     char release[16];      /* hearth's version, NUL-padded */
@@ -242,10 +249,11 @@ struct wire_hello {
     char settings[128];    /* the same for people, such as "sparse exact, activation relu"; as `reason` below */
     uint32_t n_ctx, n_batch;
     uint64_t need_bytes;   /* memory that this rank computed for itself */
+    struct wire_host host; /* where it is */
     uint32_t failed;       /* this rank already knows that it cannot go on: reason says why */
     char reason[256];      /* NUL-terminated, printable after decoding */
 };
-enum { WIRE_HELLO_MAX = 512 };
+enum { WIRE_HELLO_MAX = 768 };
 size_t wire_hello_encode(const struct wire_hello *h, uint8_t *out, size_t cap);
 /* The leading version is readable in every version: a hello of another version decodes with only `version` and
  * `release` set. */

@@ -594,7 +594,8 @@ static void *call(void *arg)
 }
 
 static const struct wire_hello own = {.version = WIRE_VERSION, .release = "1.2", .file_bytes = 7, .n_ctx = 8,
-                                      .settings = "sparse exact"};
+                                      .settings = "sparse exact", .need_bytes = 1 << 30,
+                                      .host = {.name = "pc", .id = 1, .memory_bytes = 3ull << 30}};
 
 /* What the roll call says of two hellos, and in which line (`says` is part of it); both ranks hear the same. */
 static status roll_call_says(int from_1, const uint8_t *first, size_t n_first, int from_2, const uint8_t *second,
@@ -669,6 +670,22 @@ static void test_disagreements(void **state)
     h.failed = 1;
     strcpy(h.reason, "no such file");
     assert_disagrees(h, "rank 2: no such file");
+}
+
+/* Each alone would fit. */
+static void test_ranks_need_too_much_together(void **state)
+{
+    (void)state;
+    uint8_t first[WIRE_HELLO_MAX], second[WIRE_HELLO_MAX];
+    struct wire_hello h = own;
+    size_t n = wire_hello_encode(&own, first, sizeof first);
+    h.need_bytes++;
+    size_t m = wire_hello_encode(&h, second, sizeof second);
+    assert_int_equal(roll_call_says(1, first, n, 2, second, m, "the ranks of host pc need 3.00 GiB of memory together "
+                                    "(rank 0 1.00, rank 1 1.00, rank 2 1.00), the machine has 3.00"), ST_BUDGET);
+    h.host.id = 2; /* another machine of that name */
+    m = wire_hello_encode(&h, second, sizeof second);
+    assert_int_equal(roll_call_says(1, first, n, 2, second, m, ""), ST_OK);
 }
 
 static void test_hellos(void **state)
@@ -802,6 +819,7 @@ int main(void)
         cmocka_unit_test(test_requests_do_not_mix),
         cmocka_unit_test(test_others_go_on),
         cmocka_unit_test(test_random_messages),
+        cmocka_unit_test(test_ranks_need_too_much_together),
         cmocka_unit_test(test_hellos),
         cmocka_unit_test(test_disagreements),
         cmocka_unit_test(test_ready),

@@ -149,7 +149,8 @@ static void decode(int kind, uint8_t *in, size_t n, const struct wire_limits *li
         require(usage.wire_ns <= usage.run_ns && usage.wait_ns <= usage.run_ns - usage.wire_ns);
     if (kind == WIRE_HELLO && wire_hello_decode(in, n, &hello) == ST_OK)
         require(memchr(hello.reason, 0, sizeof hello.reason) && memchr(hello.release, 0, sizeof hello.release) &&
-                memchr(hello.settings, 0, sizeof hello.settings));
+                memchr(hello.settings, 0, sizeof hello.settings) &&
+                memchr(hello.host.name, 0, sizeof hello.host.name));
     if (kind == WIRE_FAILED && wire_failed_decode(in, n, reason) == ST_OK)
         require(memchr(reason, 0, sizeof reason) != NULL);
     free(room);
