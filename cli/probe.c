@@ -112,10 +112,12 @@ static status print_ranks(const struct probe *p, enum table_format format)
     status st = ST_OK;
     for (int r = 0; r < p->n_ranks && st == ST_OK; r++) {
         const struct probe_rank *k = &p->ranks[r];
-        st = append(rows, json_pack("{si ss si sf si sf sf sf}", "rank", r, "host", k->host, "cores", k->cores,
-                                    "memory_gib", (double)k->memory_bytes / (1 << 30), "threads", k->threads,
-                                    "one_thread_gb_per_s", k->curve[0], "read_gb_per_s", k->curve[k->n_curve - 1],
-                                    "shared_gb_per_s", k->shared_gb_per_s));
+        char boot[9]; /* enough to tell machines apart that have one name */
+        snprintf(boot, sizeof boot, "%.8s", k->boot_id);
+        st = append(rows, json_pack("{si ss ss si sf si sf sf sf}", "rank", r, "host", k->host, "boot_id", boot,
+                                    "cores", k->cores, "memory_gib", (double)k->memory_bytes / (1 << 30), "threads",
+                                    k->threads, "one_thread_gb_per_s", k->curve[0], "read_gb_per_s",
+                                    k->curve[k->n_curve - 1], "shared_gb_per_s", k->shared_gb_per_s));
     }
     if (st == ST_OK)
         st = table_print(stdout, rows, format);

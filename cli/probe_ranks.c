@@ -3,10 +3,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/sysinfo.h>
 #include <unistd.h>
 #include "base/arena.h"
 #include "base/log.h"
+#include "base/machine.h"
 #include "cli/bandwidth.h"
 #include "cli/probe_ping.h"
 
@@ -42,14 +42,16 @@ struct prober {
 
 static void find_facts(const struct probe_options *o, struct probe_rank *r)
 {
-    struct sysinfo s;
+    struct machine m;
     *r = (struct probe_rank){.cores = o->cores, .threads = o->threads, .n_curve = probe_curve_points(o->threads)};
     if (gethostname(r->host, sizeof r->host - 1) != 0 || !r->host[0])
         strcpy(r->host, "unknown");
     for (char *c = r->host; *c; c++)
         if (*c <= 0x20 || *c == 0x7f || *c == '"' || *c == '\\')
             *c = '?';
-    r->memory_bytes = sysinfo(&s) == 0 ? (uint64_t)s.totalram * s.mem_unit : 1;
+    machine_read("", &m);
+    memcpy(r->boot_id, m.boot_id, sizeof r->boot_id);
+    r->memory_bytes = m.limit_bytes <= INT64_MAX ? m.limit_bytes : 1;
 }
 
 static status measure_memory(struct probe_rank *r)
@@ -169,6 +171,7 @@ static status take_answer(struct leader *l, bool *awaited)
     into = &l->answers[a.from];
     memcpy(into, a.data, sizeof *into);
     into->rank.host[sizeof into->rank.host - 1] = '\0';
+    into->rank.boot_id[sizeof into->rank.boot_id - 1] = '\0';
     return transport_release(t, &a);
 }
 
@@ -208,7 +211,7 @@ static int local_index(const struct leader *l, int rank, bool *alone)
     int index = 0;
     *alone = true;
     for (int r = 0; r < n_ranks_of(l); r++) {
-        const bool same = r != rank && strcmp(l->answers[r].rank.host, l->answers[rank].rank.host) == 0;
+        const bool same = r != rank && probe_same_host(&l->answers[r].rank, &l->answers[rank].rank);
         *alone &= !same;
         index += same && r < rank;
     }

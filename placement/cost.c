@@ -53,7 +53,7 @@ void cost_bandwidths(const struct probe *p, const bool *used, double *gb_per_s)
     for (int r = 0; r < p->n_ranks; r++) {
         bool shared = false;
         for (int other = 0; other < p->n_ranks; other++)
-            shared |= other != r && used[other] && strcmp(p->ranks[other].host, p->ranks[r].host) == 0;
+            shared |= other != r && used[other] && probe_same_host(&p->ranks[other], &p->ranks[r]);
         gb_per_s[r] = shared ? p->ranks[r].shared_gb_per_s : p->ranks[r].curve[p->ranks[r].n_curve - 1];
     }
 }
@@ -222,10 +222,10 @@ static bool fits(const struct estimate *e)
             return false;
     }
     for (int r = 0; r < e->plan->n_ranks; r++) {
-        double host = 0;
+        double machine = 0;
         for (int other = 0; other < e->plan->n_ranks; other++)
-            host += strcmp(e->p->ranks[other].host, e->p->ranks[r].host) == 0 ? held[other] : 0;
-        if (host > (double)e->p->ranks[r].memory_bytes)
+            machine += probe_same_machine(&e->p->ranks[other], &e->p->ranks[r]) ? held[other] : 0;
+        if (machine > (double)e->p->ranks[r].memory_bytes)
             return false;
     }
     return true;

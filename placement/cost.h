@@ -28,7 +28,7 @@
 
 struct cost {
     double compute_ms, wire_ms; /* of a token, on its way through all ranks; the sum is its time */
-    bool fits;                  /* the weights fit into the memory of every host */
+    bool fits;                  /* the weights fit into the memory of every machine */
 };
 
 /* What is being run. */

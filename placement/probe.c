@@ -40,6 +40,16 @@ void probe_free(struct probe *p)
     free(p);
 }
 
+bool probe_same_machine(const struct probe_rank *a, const struct probe_rank *b)
+{
+    return a->boot_id[0] && b->boot_id[0] ? strcmp(a->boot_id, b->boot_id) == 0 : strcmp(a->host, b->host) == 0;
+}
+
+bool probe_same_host(const struct probe_rank *a, const struct probe_rank *b)
+{
+    return strcmp(a->host, b->host) == 0 && probe_same_machine(a, b);
+}
+
 int probe_curve_points(int threads)
 {
     int n = 1;

@@ -3,8 +3,10 @@
 #ifndef HEARTH_PLACEMENT_PROBE_H
 #define HEARTH_PLACEMENT_PROBE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "base/machine.h"
 #include "base/status.h"
 #include "placement/plan.h"
 
@@ -13,8 +15,9 @@ enum { PROBE_MAX_SIZES = 8, PROBE_MAX_TRANSPORTS = 4, PROBE_MAX_CORES = 1024,
 
 struct probe_rank {
     char host[64];
+    char boot_id[MACHINE_ID_BYTES]; /* of its machine; "": unknown */
     int cores, threads;        /* physical cores it may use; threads that it was measured with, as runs have them */
-    uint64_t memory_bytes;     /* of its host */
+    uint64_t memory_bytes;     /* that the ranks of its machine may use together */
     double curve[PROBE_MAX_CURVE]; /* memory bandwidth, GB/s (10^9 bytes), with 1, 2, 4, ... and all of its threads, */
     int n_curve;               /* while all else on the host is quiet; probe_curve_points(threads) */
     double shared_gb_per_s;    /* the same with all its threads while every rank of its host reads too */
@@ -57,6 +60,13 @@ status probe_load(const char *path, struct probe **out);
 
 /* The probe as JSON text, NUL-terminated, malloc'ed (caller frees); NULL if out of memory. probe_parse reads it. */
 char *probe_format(const struct probe *p);
+
+/* Whether two ranks are on one machine, so that what they hold adds up. PCs made from one image may have the same name:
+ * the boot id decides, where it is known. */
+bool probe_same_machine(const struct probe_rank *a, const struct probe_rank *b);
+/* Whether they are on one host of it too, so that they share its memory's bandwidth: network namespaces play hosts on one
+ * machine, each with a name, and are not meant to. */
+bool probe_same_host(const struct probe_rank *a, const struct probe_rank *b);
 
 /* Whether the probe is of so many ranks. ST_MISMATCH (logged) if not. */
 status probe_check(const struct probe *p, const char *where, int n_ranks);

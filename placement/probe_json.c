@@ -49,9 +49,18 @@ static status parse_numbers(const struct place *at, const char *key, const json_
     return ST_OK;
 }
 
+/* May be left out: a system may not tell it, and files of older versions have none. */
+static status parse_boot_id(const struct place *at, const json_t *object, char *out)
+{
+    if (!json_object_get(object, "boot_id"))
+        return ST_OK;
+    return field_get_name(at, object, "boot_id", out, MACHINE_ID_BYTES);
+}
+
 static status parse_rank(const struct place *at, json_t *v, struct probe_rank *out)
 {
-    static const char *const keys[] = {"host", "cores", "threads", "memory_bytes", "gb_per_s", "shared_gb_per_s", NULL};
+    static const char *const keys[] = {"host", "boot_id", "cores", "threads", "memory_bytes", "gb_per_s",
+                                       "shared_gb_per_s", NULL};
     int64_t cores = 0, threads = 0, memory = 0;
     status st;
     if (!json_is_object(v))
@@ -59,6 +68,7 @@ static status parse_rank(const struct place *at, json_t *v, struct probe_rank *o
                             field_type_name(v));
     if ((st = field_check_keys(at, v, keys)) != ST_OK ||
         (st = field_get_name(at, v, "host", out->host, sizeof out->host)) != ST_OK ||
+        (st = parse_boot_id(at, v, out->boot_id)) != ST_OK ||
         (st = field_get_int(at, v, "cores", 1, PROBE_MAX_CORES, &cores)) != ST_OK ||
         (st = field_get_int(at, v, "threads", 1, PROBE_MAX_CORES, &threads)) != ST_OK ||
         (st = field_get_int(at, v, "memory_bytes", 1, INT64_MAX, &memory)) != ST_OK ||
@@ -217,8 +227,11 @@ static void print_numbers(FILE *f, const char *key, const double *v, int n)
 
 static void print_rank(FILE *f, const struct probe_rank *r, const char *end)
 {
-    fprintf(f, "    {\"host\": \"%s\", \"cores\": %d, \"threads\": %d, \"memory_bytes\": %" PRIu64 ",\n     ", r->host,
-            r->cores, r->threads, r->memory_bytes);
+    fprintf(f, "    {\"host\": \"%s\", ", r->host);
+    if (r->boot_id[0])
+        fprintf(f, "\"boot_id\": \"%s\",\n     ", r->boot_id);
+    fprintf(f, "\"cores\": %d, \"threads\": %d, \"memory_bytes\": %" PRIu64 ",\n     ", r->cores, r->threads,
+            r->memory_bytes);
     print_numbers(f, "gb_per_s", r->curve, r->n_curve);
     fprintf(f, ", \"shared_gb_per_s\": %.7g}%s\n", r->shared_gb_per_s, end);
 }

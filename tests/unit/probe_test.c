@@ -17,6 +17,10 @@
 
 #define RANK "{\"host\":\"a\",\"cores\":2,\"threads\":1,\"memory_bytes\":8,\"gb_per_s\":[36.5],\"shared_gb_per_s\":20}"
 #define RANK_B "{\"host\":\"b\",\"cores\":2,\"threads\":1,\"memory_bytes\":8,\"gb_per_s\":[10],\"shared_gb_per_s\":10}"
+#define BOOT "01234567-89ab-cdef-0123-456789abcdef"
+#define RANK_C \
+    "{\"host\":\"a\",\"boot_id\":\"" BOOT "\",\"cores\":2,\"threads\":1,\"memory_bytes\":8,\"gb_per_s\":[10]," \
+    "\"shared_gb_per_s\":10}"
 #define LINK(from, to) "{\"from\":" #from ",\"to\":" #to ",\"us\":[1.5,40],\"gb_per_s\":1.25}"
 #define LINKS LINK(0, 1) "," LINK(1, 0)
 #define HEAD "{\"hearth_probe\":1,\"sizes\":[1024,49152],"
@@ -47,7 +51,17 @@ static void a_probe_reads_back_the_same(void **state)
     free(twice);
     probe_free(p);
     probe_free(again);
-    p = parse(HEAD "\"ranks\":[" RANK "],\"transports\":[]}"); /* one rank has no links */
+    p = parse(HEAD "\"ranks\":[" RANK_C "],\"transports\":[]}");
+    assert_string_equal(p->ranks[0].boot_id, BOOT);
+    text = probe_format(p);
+    assert_non_null(strstr(text, "\"boot_id\": \"" BOOT "\""));
+    again = parse(text);
+    assert_string_equal(again->ranks[0].boot_id, BOOT);
+    free(text);
+    probe_free(again);
+    probe_free(p);
+    p = parse(HEAD "\"ranks\":[" RANK "],\"transports\":[]}"); /* one rank has no links; this one no boot id */
+    assert_string_equal(p->ranks[0].boot_id, "");
     assert_int_equal(probe_transport(p, NULL), -1);
     probe_free(p);
 }
@@ -84,6 +98,10 @@ static void wrong_texts_are_refused(void **state)
         {"{\"hearth_probe\":1,\"sizes\":[-5],\"ranks\":[" RANK "],\"transports\":[]}", "sizes[0] is -5"},
         {HEAD "\"ranks\":[3],\"transports\":[]}", "ranks[0] is an integer"},
         {HEAD "\"ranks\":[{\"host\":\"a b\"}],\"transports\":[]}", "ranks[0].host is no name"},
+        {HEAD "\"ranks\":[{\"host\":\"a\",\"boot_id\":7}],\"transports\":[]}", "ranks[0].boot_id is an integer"},
+        {HEAD "\"ranks\":[{\"host\":\"a\",\"boot_id\":\"\"}],\"transports\":[]}", "ranks[0].boot_id is no name"},
+        {HEAD "\"ranks\":[{\"host\":\"a\",\"boot_id\":\"" BOOT "0\"}],\"transports\":[]}",
+         "ranks[0].boot_id is no name of 1 to 36 characters"},
         {HEAD "\"ranks\":[{\"host\":\"a\",\"cores\":-2}],\"transports\":[]}", "ranks[0].cores is -2"},
         {HEAD "\"ranks\":[{\"host\":\"a\",\"cores\":2,\"threads\":6,\"memory_bytes\":8,\"gb_per_s\":[1],"
               "\"shared_gb_per_s\":1}],\"transports\":[]}", "ranks[0].gb_per_s is an array of 1, expected an array of 4"},
@@ -342,6 +360,43 @@ static void ranks_of_a_host_share_its_memory(void **state)
     probe_free(p);
 }
 
+static void name_ranks(struct probe *p, int rank, const char *host, const char *boot_id)
+{
+    snprintf(p->ranks[rank].host, sizeof p->ranks[rank].host, "%s", host);
+    snprintf(p->ranks[rank].boot_id, sizeof p->ranks[rank].boot_id, "%s", boot_id);
+}
+
+/* Two ranks of 40 GB/s, 22 while both read, each of which holds half of the model. */
+static void assert_sharing(const char *const hosts[2], const char *const boots[2], bool bandwidth, bool memory)
+{
+    struct shapes s;
+    make_shapes(&s);
+    const struct cost_model m = {.model = &s.model, .ffn_share = 1, .residual = -1};
+    struct probe *p = make_probe(2, (const double[]){40, 40}, 5);
+    const double bytes = LAYERS * (4.0 * D * D * 4 + 3.0 * D * FF * 4) + 4.0 * VOCAB * D;
+    double gb_per_s[2];
+    for (int r = 0; r < 2; r++) {
+        name_ranks(p, r, hosts[r], boots[r]);
+        p->ranks[r].shared_gb_per_s = 22;
+        p->ranks[r].memory_bytes = (uint64_t)(0.9 * bytes); /* for either, not for both */
+    }
+    cost_bandwidths(p, (const bool[]){true, true}, gb_per_s);
+    assert_true(gb_per_s[0] == (bandwidth ? 22 : 40) && gb_per_s[1] == gb_per_s[0]);
+    assert_int_equal(cost_of(p, &m, &s.plan_model, SPLIT_STAGES).fits, !memory);
+    probe_free(p);
+}
+
+static void boot_ids_tell_machines_apart(void **state)
+{
+    (void)state;
+    assert_sharing((const char *const[]){"debian", "debian"}, (const char *const[]){"1", "2"}, false, false);
+    assert_sharing((const char *const[]){"debian", "debian"}, (const char *const[]){"1", "1"}, true, true);
+    assert_sharing((const char *const[]){"host1", "host2"}, (const char *const[]){"1", "1"}, false, true);
+    assert_sharing((const char *const[]){"a", "b"}, (const char *const[]){"1", "2"}, false, false);
+    assert_sharing((const char *const[]){"a", "a"}, (const char *const[]){"1", ""}, true, true);
+    assert_sharing((const char *const[]){"a", "b"}, (const char *const[]){"", ""}, false, false);
+}
+
 static void memory_that_runs_out_is_st_nomem(void **state)
 {
     (void)state;
@@ -376,6 +431,7 @@ int main(void)
         cmocka_unit_test(slow_links_leave_ranks_out),
         cmocka_unit_test(one_slow_rank_is_left_out),
         cmocka_unit_test(ranks_of_a_host_share_its_memory),
+        cmocka_unit_test(boot_ids_tell_machines_apart),
         cmocka_unit_test(memory_that_runs_out_is_st_nomem),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
