@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/machine.h"
 
 /* How long a worker spins for the next run before it sleeps. Decoding starts one every few microseconds. */
 enum { SPINS_BEFORE_YIELD = 4000, YIELDS_BEFORE_SLEEP = 2000 };
@@ -181,6 +182,10 @@ void pool_destroy(struct pool *p)
 int threads_available(void)
 {
     cpu_set_t set;
+    struct machine m;
     int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    machine_read("", &m);
+    if (m.cpus > 0 && m.cpus < n)
+        n = (int)m.cpus;
     return n > 0 ? n : 1;
 }

@@ -246,9 +246,9 @@ status command_plan(const struct launch *launch, int argc, char **argv)
     st = plan_ranks(&planned, &m, &n, &p, &reasons, &w);
     if (st == ST_OK) {
         plan_context_warn(m, w.n_ctx);
-        /* Memory depends on the threads a little. */
-        topology_settle(launch, launch->mpi ? 1 : p->n_ranks, &planned.o.threads);
-        w.n_threads = planned.o.threads;
+        w.n_threads = planned.o.threads; /* memory depends on them a little */
+        if (w.n_threads == 0)
+            w.n_threads = topology_usual_threads(launch, launch->mpi ? 1 : p->n_ranks);
         plan_reasons_log(&reasons, p, planned.o.quiet);
         st = planned.o.quiet ? ST_OK : plan_reasons_print(stderr, &reasons, p);
     }

@@ -2,12 +2,15 @@
 
 #include <hwloc.h>
 #include <stdlib.h>
+#include <unistd.h>
 #include "base/log.h"
+#include "base/machine.h"
 #include "base/threads.h"
 
 struct topology {
     hwloc_topology_t machine;
     hwloc_bitmap_t mine; /* processors that this process is bound to */
+    double quota;        /* processors' worth of time, 0: as many as there are */
 };
 
 status topology_open(const char *synthetic, struct topology **out)
@@ -32,9 +35,16 @@ status topology_open(const char *synthetic, struct topology **out)
     }
     if (synthetic || hwloc_get_cpubind(t->machine, t->mine, HWLOC_CPUBIND_PROCESS) != 0)
         hwloc_bitmap_copy(t->mine, hwloc_topology_get_allowed_cpuset(t->machine));
+    if (!synthetic) {
+        struct machine m;
+        machine_read("", &m);
+        t->quota = m.cpus;
+    }
     *out = t;
     return ST_OK;
 }
+
+void topology_set_quota(struct topology *t, double cpus) { t->quota = cpus; }
 
 void topology_close(struct topology *t)
 {
@@ -68,10 +78,22 @@ int topology_node_of(const struct topology *t, int rank, int n_ranks)
     return rank / (n_ranks / nodes);
 }
 
+/* A quota is all ranks' together, processors that a launcher has dealt out are not. */
+static double share_of(const struct topology *t, int processors, int n_ranks, bool bound)
+{
+    const double share = (double)processors / (bound ? 1 : n_ranks);
+    return t->quota > 0 && t->quota / n_ranks < share ? t->quota / n_ranks : share;
+}
+
 int topology_threads(const struct topology *t, int n_ranks, bool bound)
 {
-    int threads = topology_cores(t) / (bound ? 1 : n_ranks);
+    int threads = (int)share_of(t, topology_cores(t), n_ranks, bound);
     return threads > 0 ? threads : 1;
+}
+
+double topology_most_threads(const struct topology *t, int n_ranks, bool bound)
+{
+    return share_of(t, hwloc_bitmap_weight(t->mine), n_ranks, bound);
 }
 
 static void bind_to_node(const struct topology *t, int node)
@@ -79,6 +101,23 @@ static void bind_to_node(const struct topology *t, int node)
     hwloc_obj_t place = hwloc_get_obj_by_type(t->machine, HWLOC_OBJ_NUMANODE, (unsigned)node);
     if (!place || hwloc_set_cpubind(t->machine, place->cpuset, HWLOC_CPUBIND_PROCESS) != 0)
         log_warn("cannot bind this rank to NUMA node %d: it may run slower", node);
+}
+
+/* mpirun binds every rank of a small job to one core unless told otherwise. */
+static void warn_of_too_many(const struct topology *t, const struct launch *launch, int inner_ranks, int threads)
+{
+    const int n_ranks = launch->local_ranks * inner_ranks;
+    const double most = topology_most_threads(t, n_ranks, launch->bound);
+    char host[64] = "";
+    if (launch->local_rank != 0 || threads <= most || n_ranks * threads == 1)
+        return;
+    (void)gethostname(host, sizeof host - 1);
+    if (launch->bound)
+        log_warn("%s: %d threads on the %.3g processor(s) that mpirun gives a rank take turns and are slower (-t sets how "
+                 "many, mpirun --bind-to none gives all processors)", host, threads, most);
+    else
+        log_warn("%s: %d threads (%d a rank) on %.3g processor(s) take turns and are slower (-t sets how many a rank)",
+                 host, n_ranks * threads, threads, most * n_ranks);
 }
 
 void topology_settle(const struct launch *launch, int inner_ranks, int *threads)
@@ -89,14 +128,21 @@ void topology_settle(const struct launch *launch, int inner_ranks, int *threads)
             *threads = 1;
         return;
     }
-    /* mpirun binds every rank of a small job to one core unless told otherwise. */
-    if (launch->rank == 0 && launch->bound && *threads > topology_cores(t))
-        log_warn("%d threads on the %d cores that mpirun gives this rank; mpirun --bind-to none gives all", *threads,
-                 topology_cores(t));
     if (*threads == 0)
         *threads = topology_threads(t, launch->local_ranks * inner_ranks, launch->bound);
+    warn_of_too_many(t, launch, inner_ranks, *threads);
     int node = topology_node_of(t, launch->local_rank, launch->local_ranks);
     if (node >= 0 && !launch->bound)
         bind_to_node(t, node);
     topology_close(t);
+}
+
+int topology_usual_threads(const struct launch *launch, int n_ranks)
+{
+    struct topology *t;
+    if (topology_open(NULL, &t) != ST_OK)
+        return 1;
+    int threads = topology_threads(t, launch->local_ranks * n_ranks, launch->bound);
+    topology_close(t);
+    return threads;
 }

@@ -252,6 +252,30 @@ static void test_topology(void **state)
     }
 }
 
+/* A quota is shared by all ranks, whatever processors each is bound to; what is left over starts no thread. */
+static void test_topology_under_a_quota(void **state)
+{
+    (void)state;
+    static const struct {
+        double quota;
+        int ranks, threads_each;
+        double most;
+        bool bound;
+    } cases[] = {
+        {0, 1, 8, 16, false},     {0.6, 1, 1, 0.6, false}, {1.5, 1, 1, 1.5, false}, {3, 1, 3, 3, false},
+        {100, 1, 8, 16, false},   {6, 2, 3, 3, false},     {6, 2, 3, 3, true},      {6, 8, 1, 0.75, false},
+        {40, 2, 8, 16, true},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct topology *t;
+        assert_int_equal(topology_open("core:8 pu:2", &t), ST_OK);
+        topology_set_quota(t, cases[i].quota);
+        assert_int_equal(topology_threads(t, cases[i].ranks, cases[i].bound), cases[i].threads_each);
+        assert_true(topology_most_threads(t, cases[i].ranks, cases[i].bound) == cases[i].most);
+        topology_close(t);
+    }
+}
+
 static void test_topology_of_nonsense(void **state)
 {
     (void)state;
@@ -394,6 +418,7 @@ int main(void)
         cmocka_unit_test(test_table),
         cmocka_unit_test(test_table_of_hostile_cells),
         cmocka_unit_test(test_topology),
+        cmocka_unit_test(test_topology_under_a_quota),
         cmocka_unit_test(test_topology_of_nonsense),
         cmocka_unit_test(test_this_machine),
         cmocka_unit_test(test_launchers),
