@@ -1,12 +1,13 @@
 #include "base/log.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 /* Which catcher an error line goes to is a property of the thread that logs: ranks of one process are threads. */
-static _Thread_local struct log_catcher *catcher;
+static _Thread_local struct log_catcher *catcher; /* the innermost; NULL: stderr */
 static _Thread_local int sender = -1;
 
 static void write_line(const char *prefix, const char *format, va_list args)
@@ -54,13 +55,24 @@ void log_info(const char *format, ...)
     va_end(args);
 }
 
-struct log_catcher *log_catch(struct log_catcher *c)
+static bool at_work(const struct log_catcher *c)
 {
-    struct log_catcher *before = catcher;
+    const struct log_catcher *at = catcher;
+    while (at && at != c)
+        at = at->outer;
+    return at != NULL;
+}
+
+void log_catch(struct log_catcher *c)
+{
+    if (!c) {
+        catcher = catcher ? catcher->outer : NULL;
+        return;
+    }
+    if (!at_work(c))
+        c->outer = catcher;
     catcher = c;
-    if (c)
-        c->first_error[0] = 0;
-    return before;
+    c->first_error[0] = 0;
 }
 
 void log_sender(int rank) { sender = rank; }

@@ -8,6 +8,7 @@ enum { LOG_LINE_MAX = 1024 };
 
 struct log_catcher {
     char first_error[LOG_LINE_MAX]; /* the first error line caught, without prefix and newline; "" if none */
+    struct log_catcher *outer;      /* the log's: where lines go when this one has done its work */
 };
 
 /* Logs an error: what failed, where, what was expected and what was found. */
@@ -17,9 +18,10 @@ void log_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Logs status for people. */
 void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* From now on error lines of the calling thread go into `c` (not owned; NULL: to stderr again). Returns where they went
- * before. */
-struct log_catcher *log_catch(struct log_catcher *c);
+/* Catchers nest. From now on error lines of the calling thread go into `c`, which is emptied and stays the caller's. NULL:
+ * the innermost catcher has done its work, and lines go again where they went before it; who began one ends it before it
+ * returns. A catcher that is at work is emptied, and those inside it, which were forgotten, are at an end. */
+void log_catch(struct log_catcher *c);
 
 /* From now on error lines of the calling thread are about a message of this rank and say so: "from rank 2: ..."; -1: no
  * more. For decoders, which know nothing of ranks. */

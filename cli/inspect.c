@@ -63,7 +63,7 @@ static status open_neurons(const struct inspect *o, const struct model *m, struc
         return ST_NOMEM;
     }
     if (access(path, F_OK) == 0) {
-        struct log_catcher caught = {{0}};
+        struct log_catcher caught;
         log_catch(&caught);
         status st = neurons_load(path, m, out);
         log_catch(NULL);

@@ -48,7 +48,6 @@ static status run(struct follower *f, const struct blob *b)
     if (how.activation >= 0 && how.activation < ACTIVATIONS)
         f->p->model->hp.activation = (enum activation)how.activation;
     st = prepare_run(f->p, &how, NULL, NULL);
-    log_catch(&f->errors); /* the rank that this process was has stopped catching */
     if (st && !*f->errors.first_error)
         log_error("the run of the model failed: %s", status_name(st));
     if (!st && how.observe)
@@ -101,13 +100,14 @@ static status fit(struct follower *f, const struct blob *b)
 /* The neuron file may be there already: a file system that hosts share, or another rank of this host. */
 static uint64_t have_file(const char *path, uint64_t hash)
 {
-    struct log_catcher ignored = {""};
+    struct log_catcher ignored;
     struct whole_file file;
     log_catch(&ignored);
     status st = whole_file_map(path, &file);
     uint64_t have = st == ST_OK && whole_file_hash(&file) == hash;
     if (!st)
         whole_file_unmap(&file);
+    log_catch(NULL);
     return have;
 }
 
@@ -119,7 +119,6 @@ static status take_file(struct follower *f, const struct blob *b)
         return st;
     memcpy(&hash, b->bytes, sizeof hash);
     have = have_file(f->p->neurons, hash);
-    log_catch(&f->errors);
     st = answer(f, ANSWER_FILE, 0, &have, sizeof have);
     if (!st && !have) {
         struct blob file;

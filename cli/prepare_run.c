@@ -232,7 +232,7 @@ static status measure(struct prepare *p, enum sparse_mode mode, enum predictor p
 /* Whether the neuron file offers a mode; asked without an error line. */
 static bool offered(const struct prepare *p, const struct neurons *n, enum sparse_mode mode, enum predictor predictor)
 {
-    struct log_catcher ignored = {""};
+    struct log_catcher ignored;
     log_catch(&ignored);
     status st = sparse_mode_check(p->model, n, mode, &predictor);
     log_catch(NULL);

@@ -258,9 +258,9 @@ status shard_serve(struct worker *w, struct arrival *a)
     struct log_catcher caught;
     if (w->rank == 0) /* it ends the run itself */
         return answer(w, a);
-    struct log_catcher *before = log_catch(&caught);
+    log_catch(&caught);
     status st = answer(w, a);
-    log_catch(before);
+    log_catch(NULL);
     if (st == ST_FORMAT)
         return refuse(w, a, caught.first_error);
     if (st)

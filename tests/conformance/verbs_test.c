@@ -33,13 +33,12 @@ static void run(int n, const struct verbs_options *o, void (*body)(struct verbs_
 
 static void run_cases(struct verbs_rank *r)
 {
-    log_catch(NULL); /* refusals are part of the cases */
-    struct log_catcher refusals;
+    struct log_catcher refusals; /* are part of the cases */
     log_catch(&refusals);
     void *lent = conformance_begin(r->t, &r->check);
     for (int i = 0; i < n_transport_cases && !r->check.failures; i++)
         transport_cases[i].run(r->t, &r->check);
-    log_catch(&r->errors);
+    log_catch(NULL);
     transport_close(r->t);
     r->t = NULL;
     free(lent);

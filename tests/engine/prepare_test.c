@@ -87,7 +87,7 @@ static void test_checkpoint(void **state)
     free(bytes);
 
     struct part *second = NULL;
-    struct log_catcher line = {""};
+    struct log_catcher line;
     bool resumed;
     log_catch(&line);
     assert_int_equal(part_open(path, &shape, scalar(), &resumed, &second), ST_IO); /* two at once */
@@ -186,7 +186,7 @@ static void test_counts(void **state)
 {
     (void)state;
     struct model *m;
-    struct log_catcher ignored = {""};
+    struct log_catcher ignored;
     assert_int_equal(model_load(TEST_DATA "/tiny-q8_0.gguf", &m), ST_OK);
     struct part_shape s = {.last = m->hp.n_layers, .d_model = m->hp.d_model, .d_ff = m->hp.d_ff, .n_windows = WINDOWS,
                            .n_samples = 20};

@@ -34,7 +34,7 @@ static void refused(uint64_t offset, uint64_t total, uint32_t n)
 {
     uint8_t message[WIRE_BLOB_HEADER + 8] = {0};
     struct wire_blob b = {.offset = offset, .total = total, .n = n, .bytes = (const uint8_t *)"12345678"}, back = {0};
-    struct log_catcher line = {""};
+    struct log_catcher line;
     size_t size = wire_blob_encode(&b, message, sizeof message);
     log_catch(&line);
     assert_int_equal(wire_blob_decode(message, size, &back), ST_FORMAT);
@@ -54,7 +54,7 @@ static void test_refused(void **state)
     refused(0, 0, 4);             /* of nothing, a piece */
     uint8_t message[WIRE_BLOB_HEADER] = {0};
     struct wire_blob back;
-    struct log_catcher line = {""};
+    struct log_catcher line;
     log_catch(&line);
     for (size_t n = 0; n < WIRE_BLOB_HEADER; n++)
         assert_int_equal(wire_blob_decode(message, n, &back), ST_FORMAT);

@@ -246,7 +246,7 @@ static void test_too_few_samples(void **state)
     (void)state;
     struct layer *l = make_layer(ACT_RELU, DT_Q8_0, 0, true);
     struct fitted_layer f;
-    struct log_catcher lines = {""};
+    struct log_catcher lines;
     l->sample.n = FIT_MIN_SAMPLES - 1;
     l->sample.n_fit = FIT_MIN_SAMPLES * 3 / 4;
     log_catch(&lines);
@@ -562,7 +562,7 @@ static void assert_refused(const uint8_t *bytes, size_t n)
 {
     struct fitted_layer f;
     uint8_t *exact = malloc(n ? n : 1); /* so that a read past the end is seen */
-    struct log_catcher lines = {""};
+    struct log_catcher lines;
     memcpy(exact, bytes, n);
     log_catch(&lines);
     assert_int_equal(fitted_layer_decode(exact, n, D_MODEL, D_FF, "the message", &f), ST_FORMAT);
@@ -617,7 +617,7 @@ static void test_hostile_bytes(void **state)
         memcpy(copy + MLP_AT + 8, &ranks[i], 4);
         assert_refused_in_itself(copy, n);
     }
-    struct log_catcher lines = {""};
+    struct log_catcher lines;
     log_catch(&lines);
     assert_int_equal(fitted_layer_decode(bytes, n, D_MODEL, 2 * D_FF, "here", &out), ST_FORMAT);
     assert_int_equal(fitted_layer_decode(bytes, n, 2 * D_MODEL, D_FF, "here", &out), ST_FORMAT);
@@ -684,7 +684,7 @@ static void test_no_memory(void **state)
     (void)state;
     for (int silu = 0; silu < 2; silu++) {
         struct layer *l = make_layer(silu ? ACT_SILU : ACT_DRELU, DT_Q8_0, 0, true);
-        struct log_catcher lines = {""};
+        struct log_catcher lines;
         struct fitted_layer f;
         uint8_t *bytes;
         size_t n;

@@ -229,7 +229,7 @@ static void test_refusals_have_one_line(void **state)
     static const struct argp few = {.options = options};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char *argv[] = {strdup(cases[i][0]), strdup(cases[i][1])}, **own;
-        struct log_catcher caught = {{0}};
+        struct log_catcher caught;
         int n;
         log_catch(&caught);
         assert_int_equal(habits_apply(&few, 2, argv, false, &n, &own), ST_USAGE);

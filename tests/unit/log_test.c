@@ -1,0 +1,101 @@
+/* Catchers of error lines nest. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <pthread.h>
+
+#include "base/log.h"
+
+static void the_first_line_is_kept(void **state)
+{
+    (void)state;
+    struct log_catcher c;
+    log_catch(&c);
+    log_error("%s %d", "one", 1);
+    log_error("two");
+    assert_string_equal(c.first_error, "one 1");
+    log_catch(&c); /* at work already: emptied */
+    assert_string_equal(c.first_error, "");
+    log_sender(3);
+    log_error("three");
+    log_sender(-1);
+    assert_string_equal(c.first_error, "from rank 3: three");
+    log_catch(NULL);
+}
+
+/* What a function catches for itself, and ends, is nothing to its caller's catcher. */
+static void inner_ones_leave_outer_ones_alone(void **state)
+{
+    (void)state;
+    struct log_catcher outer, inner;
+    log_catch(&outer);
+    log_error("before");
+    log_catch(&inner);
+    log_error("meanwhile");
+    log_catch(NULL);
+    assert_string_equal(inner.first_error, "meanwhile");
+    assert_string_equal(outer.first_error, "before");
+    log_catch(NULL);
+
+    log_catch(&outer);
+    log_catch(&inner);
+    log_catch(NULL);
+    log_error("after");
+    assert_string_equal(inner.first_error, "");
+    assert_string_equal(outer.first_error, "after");
+    log_catch(NULL);
+}
+
+static void forgotten_ones_end(void **state)
+{
+    (void)state;
+    struct log_catcher first, second, third;
+    log_catch(&first);
+    log_catch(&second);
+    log_catch(&third);
+    log_catch(&second);
+    log_error("one");
+    assert_string_equal(second.first_error, "one");
+    assert_string_equal(third.first_error, "");
+    log_catch(NULL);
+    log_error("two");
+    assert_string_equal(first.first_error, "two");
+    log_catch(NULL);
+    log_catch(NULL); /* one too many: nothing happens */
+}
+
+static void *log_elsewhere(void *arg)
+{
+    log_catch(arg);
+    log_error("elsewhere");
+    log_catch(NULL);
+    return NULL;
+}
+
+static void threads_catch_their_own(void **state)
+{
+    (void)state;
+    struct log_catcher here, there;
+    pthread_t thread;
+    log_catch(&here);
+    assert_int_equal(pthread_create(&thread, NULL, log_elsewhere, &there), 0);
+    pthread_join(thread, NULL);
+    log_error("here");
+    log_catch(NULL);
+    assert_string_equal(here.first_error, "here");
+    assert_string_equal(there.first_error, "elsewhere");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_first_line_is_kept),
+        cmocka_unit_test(inner_ones_leave_outer_ones_alone),
+        cmocka_unit_test(forgotten_ones_end),
+        cmocka_unit_test(threads_catch_their_own),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
