@@ -46,7 +46,7 @@ status session_next(struct session *s, int32_t token, int32_t *next);
  * logarithm, for score_from <= i < n - 1. */
 status session_score(struct session *s, const int32_t *tokens, size_t n, size_t score_from,
                      float *nll /* [n - score_from - 1] */);
-/* Forgets all but the first n_tokens. */
+/* Forgets all but the first n_tokens; nobody is told before the next step. */
 void session_truncate(struct session *s, size_t n_tokens);
 size_t session_length(const struct session *s); /* tokens */
 /* Work done on all ranks for the steps since the start or the last reset; a step counts when its result has come. */
@@ -55,7 +55,8 @@ void session_reset_counts(struct session *s);
 /* Asks every rank, rank 0's own worker too, what it has sent and how its time went since its start, and sums that up;
  * messages of asking are not among it. No step may be under way. Errors as of a step. */
 status session_usage(struct session *s, struct wire_usage *sum);
-/* New sampling parameters; the history of the repeat penalty is emptied. */
+/* New sampling parameters, and the generator begins anew. The repeat penalty depends on the tokens of the sequence
+ * alone. */
 status session_sampling(struct session *s, const struct sampler_params *p);
 /* Like session_prompt, but returns the logits after the last token. */
 status session_logits(struct session *s, const int32_t *tokens, size_t n, float *logits /* [n_vocab] f32 */);

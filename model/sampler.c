@@ -8,8 +8,6 @@
 #include "base/exactmath.h"
 #include "base/log.h"
 
-enum { HISTORY_MAX = 1 << 16 };
-
 const struct sampler_params sampler_greedy = {.temperature = 0, .top_p = 1, .repeat_penalty = 1};
 
 struct choice {
@@ -22,9 +20,9 @@ struct sampler {
     int32_t n_vocab;
     struct choice *choices; /* [n_vocab] scratch */
     double *weights;        /* [n_vocab] scratch */
-    int32_t *history;       /* [HISTORY_MAX] ring of the tokens under penalty */
-    uint32_t *seen;         /* [n_vocab] how often a token is in the history */
-    uint64_t n_history;     /* accepted so far */
+    int32_t *text;          /* [n_text, of most_text] the tokens so far */
+    uint32_t n_text, most_text;
+    uint32_t *seen;         /* [n_vocab] how often a token is among the last repeat_last of them */
     uint64_t state[4];
 };
 
@@ -51,19 +49,20 @@ static void seed_state(uint64_t s[4], uint64_t seed)
     }
 }
 
-status sampler_create(int32_t n_vocab, struct sampler **out)
+status sampler_create(int32_t n_vocab, uint32_t most_text, struct sampler **out)
 {
     struct sampler *s = calloc(1, sizeof *s);
     size_t n = n_vocab > 0 ? (size_t)n_vocab : 1;
     if (s) {
         s->n_vocab = n_vocab;
+        s->most_text = most_text;
         s->choices = malloc(n * sizeof *s->choices);
         s->weights = malloc(n * sizeof *s->weights);
-        s->history = malloc(HISTORY_MAX * sizeof *s->history);
+        s->text = malloc((most_text + (size_t)1) * sizeof *s->text);
         s->seen = calloc(n, sizeof *s->seen);
     }
-    if (!s || !s->choices || !s->weights || !s->history || !s->seen) {
-        log_error("no memory for a sampler of %d tokens", n_vocab);
+    if (!s || !s->choices || !s->weights || !s->text || !s->seen) {
+        log_error("no memory for a sampler of %d tokens and a text of %u", n_vocab, most_text);
         sampler_free(s);
         return ST_NOMEM;
     }
@@ -78,35 +77,48 @@ void sampler_free(struct sampler *s)
         return;
     free(s->choices);
     free(s->weights);
-    free(s->history);
+    free(s->text);
     free(s->seen);
     free(s);
 }
 
 void sampler_reset(struct sampler *s, const struct sampler_params *p)
 {
+    const uint32_t n = s->n_text;
     s->p = *p;
-    if (s->p.repeat_last > HISTORY_MAX)
-        s->p.repeat_last = HISTORY_MAX;
-    s->n_history = 0;
+    seed_state(s->state, p->seed);
     for (int32_t i = 0; i < s->n_vocab; i++)
         s->seen[i] = 0;
-    seed_state(s->state, p->seed);
+    s->n_text = 0;
+    for (uint32_t i = 0; i < n; i++)
+        sampler_accept(s, s->text[i]);
+}
+
+/* Whether the penalty's window is full when the text has n tokens: then each token that comes pushes one out. */
+static bool window_is_full(const struct sampler *s, uint32_t n)
+{
+    return s->p.repeat_last >= 0 && n >= (uint32_t)s->p.repeat_last;
 }
 
 void sampler_accept(struct sampler *s, int32_t token)
 {
-    if (token < 0 || token >= s->n_vocab || s->p.repeat_last == 0)
+    if (token < 0 || token >= s->n_vocab || s->n_text == s->most_text)
         return;
-    if (s->p.repeat_last > 0) { /* negative: all of the history counts */
-        int32_t *slot = &s->history[s->n_history % (uint64_t)s->p.repeat_last];
-        if (s->n_history >= (uint64_t)s->p.repeat_last)
-            s->seen[*slot]--;
-        *slot = token;
+    s->text[s->n_text] = token;
+    s->seen[token]++;
+    if (window_is_full(s, s->n_text))
+        s->seen[s->text[s->n_text - (uint32_t)s->p.repeat_last]]--;
+    s->n_text++;
+}
+
+void sampler_truncate(struct sampler *s, uint32_t n)
+{
+    while (s->n_text > n) {
+        s->n_text--;
+        if (window_is_full(s, s->n_text))
+            s->seen[s->text[s->n_text - (uint32_t)s->p.repeat_last]]++;
+        s->seen[s->text[s->n_text]]--;
     }
-    s->n_history++;
-    if (s->seen[token] < UINT32_MAX)
-        s->seen[token]++;
 }
 
 /* The larger logit first, the lower id among equals: a total order, so selection does not depend on how it is done. */

@@ -20,7 +20,7 @@
  *                                          Where all ranks have the residual stream nobody asks: the home passes STEP
  *                                          on, each owner sends PARTIAL to all others, and LOGITS to the home
  *   last stage -> coordinator    RESULT    the token picked, or scores, or logits
- *   coordinator -> last stage    SAMPLING  new sampling parameters, history emptied
+ *   coordinator -> last stage    SAMPLING  new sampling parameters
  *   any -> any                   FAILED    why this rank cannot go on
  *   coordinator -> all           STOP      end of service
  *   coordinator -> all           QUERY     what has this rank sent, and where did its time go? Each answers USAGE

@@ -134,10 +134,11 @@ status head_run(struct worker *w, const struct wire_step *s)
     struct stage *stage = &w->stage;
     if (!stage->is_last)
         return lend_hand(w, s);
-    if (s->want == WANT_SCORES)
-        return send_scores(w, s);
+    sampler_truncate(stage->sampler, s->position);
     for (uint32_t t = 0; t < s->n_tokens; t++)
         sampler_accept(stage->sampler, wire_token(s->tokens, t));
+    if (s->want == WANT_SCORES)
+        return send_scores(w, s);
     if (s->want == WANT_NOTHING)
         return send_result(w, s, -1, NULL, 0);
     struct logits l = {.w = w, .step = s, .n = 1, .first = s->n_tokens - 1};

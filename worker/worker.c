@@ -95,7 +95,7 @@ status worker_create(const struct worker_options *o, struct worker **out)
         goto err;
     pool_between(w->pool, move_messages, w);
     if (w->stage.is_last) {
-        if ((st = sampler_create((int32_t)o->model->hp.n_vocab, &w->stage.sampler)))
+        if ((st = sampler_create((int32_t)o->model->hp.n_vocab, o->n_ctx, &w->stage.sampler)))
             goto err;
         sampler_reset(w->stage.sampler, &sampler_greedy);
     }

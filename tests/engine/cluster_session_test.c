@@ -212,6 +212,55 @@ static void test_sampling(void **state)
     assert_memory_not_equal(first[0], first[1], sizeof text);
 }
 
+/* Appends tokens[n] and draws as many as fit `out`. */
+static void draw(struct session *s, const int32_t *tokens, size_t n, int32_t *out, size_t n_out)
+{
+    assert_int_equal(session_prompt(s, tokens, n, &out[0], NULL, NULL), ST_OK);
+    for (size_t i = 1; i < n_out; i++)
+        assert_int_equal(session_next(s, out[i - 1], &out[i]), ST_OK);
+}
+
+/* What is drawn after a text, under a penalty on what it holds, depends on the text alone: not on what was cut off
+ * before, on when the parameters were set, or on whether the tokens were scored or run. */
+static void test_penalty_after_truncation(void **state)
+{
+    (void)state;
+    enum { KEEP = 12, MORE = 5, NEW = 8 };
+    static const int32_t windows[] = {6, 64, -1};
+    struct cluster_options o;
+    for (int i = 0; options_at(i, &o); i++) {
+        for (size_t j = 0; j < sizeof windows / sizeof *windows; j++) {
+            const struct sampler_params p = {.top_p = 1, .repeat_penalty = 8, .repeat_last = windows[j]};
+            int32_t fresh[NEW], found[NEW];
+            float nll[PROMPT];
+            struct cluster *c = start(&o);
+            assert_int_equal(session_sampling(cluster_session(c), &p), ST_OK);
+            draw(cluster_session(c), prompt, KEEP + MORE, fresh, NEW);
+            cluster_stop(c);
+
+            c = start(&o);
+            struct session *s = cluster_session(c);
+            assert_int_equal(session_sampling(s, &p), ST_OK);
+            draw(s, prompt, PROMPT, found, NEW);
+            for (size_t keep = KEEP; keep < KEEP + MORE; keep += 3) {
+                session_truncate(s, keep);
+                draw(s, prompt + keep, KEEP + MORE - keep, found, NEW);
+                assert_memory_equal(found, fresh, sizeof fresh);
+            }
+            assert_int_equal(session_score(s, prompt, PROMPT, 3, nll), ST_OK);
+            session_truncate(s, KEEP);
+            draw(s, prompt + KEEP, MORE, found, NEW);
+            assert_memory_equal(found, fresh, sizeof fresh);
+            session_truncate(s, KEEP);
+            assert_int_equal(session_sampling(s, &sampler_greedy), ST_OK);
+            assert_int_equal(session_sampling(s, &p), ST_OK);
+            draw(s, prompt + KEEP, MORE, found, NEW);
+            assert_memory_equal(found, fresh, sizeof fresh);
+            cluster_stop(c);
+        }
+    }
+}
+
 /* The work of all ranks is counted once, whatever the plan and however a text is cut; dense and exact. */
 static void test_counts(void **state)
 {
@@ -341,6 +390,7 @@ int main(void)
         cmocka_unit_test(test_wrong_tokens),
         cmocka_unit_test(test_scores),
         cmocka_unit_test(test_sampling),
+        cmocka_unit_test(test_penalty_after_truncation),
         cmocka_unit_test(test_counts),
         cmocka_unit_test(test_progress),
         cmocka_unit_test(test_refused),

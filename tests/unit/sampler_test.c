@@ -20,7 +20,7 @@
 static struct sampler *make(int32_t n_vocab, const struct sampler_params *p)
 {
     struct sampler *s;
-    assert_int_equal(sampler_create(n_vocab, &s), ST_OK);
+    assert_int_equal(sampler_create(n_vocab, 1000, &s), ST_OK);
     sampler_reset(s, p);
     return s;
 }
@@ -115,13 +115,16 @@ static void the_penalty_divides_gains_and_multiplies_losses(void **state)
     sampler_accept(s, 4); /* no tokens: ignored */
     assert_int_equal(sampler_pick(s, positive), 1);
     sampler_reset(s, PENALTY(2, 2));
-    assert_int_equal(sampler_pick(s, positive), 0); /* empty history */
+    assert_int_equal(sampler_pick(s, positive), 1); /* the text stays */
     sampler_reset(s, PENALTY(2, 0));
     sampler_accept(s, 0);
     assert_int_equal(sampler_pick(s, positive), 0);
-    sampler_reset(s, PENALTY(2, -1)); /* everything since the reset */
-    for (int i = 0; i < 100000; i++)
+    sampler_truncate(s, 0);
+    sampler_reset(s, PENALTY(2, -1)); /* all of the text */
+    for (int i = 0; i < 1000; i++)
         sampler_accept(s, i == 0 ? 0 : 3);
+    assert_int_equal(sampler_pick(s, positive), 1);
+    sampler_accept(s, 1); /* no room: ignored */
     assert_int_equal(sampler_pick(s, positive), 1);
     sampler_free(s);
 }
@@ -170,6 +173,36 @@ static void presence_and_frequency_are_taken_from_the_logit(void **state)
         const float found = penalised_logit(s, cases[i].logit);
         assert_true(found == (cases[i].expected < -20 ? -INFINITY : cases[i].expected));
         sampler_free(s);
+    }
+}
+
+/* However a text came about, the penalty sees the tokens that it has now. */
+static void the_penalty_sees_the_text_alone(void **state)
+{
+    (void)state;
+    enum { VOCABULARY = 5, TEXT = 12 };
+    static const int32_t text[TEXT] = {0, 1, 2, 0, 3, 1, 4, 0, 2, 2, 1, 3}, windows[] = {0, 1, 2, 5, 100, -1};
+    for (size_t w = 0; w < sizeof windows / sizeof *windows; w++) {
+        for (uint32_t keep = 0; keep <= TEXT; keep++) {
+            const uint32_t more = (uint32_t)(TEXT - keep < 3 ? TEXT - keep : 3);
+            struct sampler *cut = make(VOCABULARY, PENALTY(4, windows[w]));
+            struct sampler *fresh = make(VOCABULARY, PENALTY(4, windows[w]));
+            for (uint32_t i = 0; i < TEXT; i++)
+                sampler_accept(cut, text[i]);
+            sampler_truncate(cut, keep);
+            sampler_truncate(cut, TEXT); /* longer than it is: nothing happens */
+            for (uint32_t i = 0; i < keep + more; i++)
+                sampler_accept(fresh, text[i]);
+            for (uint32_t i = keep; i < keep + more; i++)
+                sampler_accept(cut, text[i]);
+            for (int32_t i = 0; i < VOCABULARY; i++) { /* token i is picked unless it is under penalty */
+                float logits[VOCABULARY] = {1, 1, 1, 1, 1};
+                logits[i] = 2;
+                assert_int_equal(sampler_pick(cut, logits), sampler_pick(fresh, logits));
+            }
+            sampler_free(cut);
+            sampler_free(fresh);
+        }
     }
 }
 
@@ -314,7 +347,7 @@ static void a_failed_allocation_is_reported(void **state)
     struct sampler *s = NULL;
     status r;
     long n = 0;
-    for (; alloc_fail_at(n), r = sampler_create(100, &s), alloc_failed(); n++) {
+    for (; alloc_fail_at(n), r = sampler_create(100, 50, &s), alloc_failed(); n++) {
         assert_int_equal(r, ST_NOMEM);
         assert_null(s);
     }
@@ -333,6 +366,7 @@ int main(void)
         cmocka_unit_test(min_p_is_relative_to_the_best),
         cmocka_unit_test(the_penalty_divides_gains_and_multiplies_losses),
         cmocka_unit_test(presence_and_frequency_are_taken_from_the_logit),
+        cmocka_unit_test(the_penalty_sees_the_text_alone),
         cmocka_unit_test(the_same_seed_gives_the_same_tokens),
         cmocka_unit_test(draws_are_fixed_for_good),
         cmocka_unit_test(tokens_come_up_as_often_as_they_are_probable),
