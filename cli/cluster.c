@@ -255,7 +255,7 @@ static status pump_own(void *arg, bool *handled)
     bool stopped;
     status st = worker_poll(c->own.worker, handled, &stopped);
     if (st && st != ST_PEER) /* whoever waits for this rank's part must not wait for ever */
-        worker_fail(c->own.transport, "rank 0 could not go on");
+        worker_fail(c->own.transport, "could not go on");
     return st;
 }
 
@@ -304,7 +304,7 @@ static status lead(struct cluster *c)
     m->worker_options.progress_arg = c->o.progress_arg;
     st = worker_create(&m->worker_options, &m->worker);
     if (st) {
-        worker_fail(m->transport, "rank 0 could not load its part");
+        worker_fail(m->transport, "could not load its part");
         return st;
     }
     st = roll_call_ready(m->transport, held);
@@ -317,7 +317,7 @@ static status lead(struct cluster *c)
         log_info("partial sums travel as f16: lossy, the text depends on the plan");
     st = open_session(c);
     if (st)
-        worker_fail(m->transport, "rank 0 could not open a session");
+        worker_fail(m->transport, "could not open a session");
     return st;
 }
 

@@ -369,7 +369,7 @@ status session_stop(struct session *s)
     int n = t ? t->n_ranks : 0;
     /* After a failure a stage may still wait for rank 0's answer, deaf to STOP but not to FAILED. */
     bool broken = s && s->broken;
-    size_t size = broken ? wire_failed_encode("rank 0 gave up", reason, sizeof reason) : 0;
+    size_t size = broken ? wire_failed_encode("gave up", reason, sizeof reason) : 0;
     for (int r = 1; r < n; r++) {
         struct send send;
         bool done = false;

@@ -21,7 +21,7 @@
  *                                          on, each owner sends PARTIAL to all others, and LOGITS to the home
  *   last stage -> coordinator    RESULT    the token picked, or scores, or logits
  *   coordinator -> last stage    SAMPLING  new sampling parameters
- *   any -> any                   FAILED    why this rank cannot go on
+ *   any -> any                   FAILED    why this rank cannot go on; who prints it puts "rank N: " in front
  *   coordinator -> all           STOP      end of service
  *   coordinator -> all           QUERY     what has this rank sent, and where did its time go? Each answers USAGE
  *   start-up                     HELLO     who I am; the coordinator answers WELCOME or FAILED; then READY when loaded

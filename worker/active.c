@@ -28,7 +28,7 @@ status take_active(struct worker *w, struct arrival *a, const struct task *t)
     if (st)
         return st;
     const struct task found = {.part = PART_FFN, .layer = (int)v.layer, .step = v.id, .n = v.n_tokens};
-    st = check_answer(w, a->from, "activations", &found, t);
+    st = check_answer(a->from, "activations", &found, t);
     if (st)
         return st;
     count_answer(w, &v.counts, v.busy_ns);

@@ -10,13 +10,13 @@
 #include "base/log.h"
 #include "worker/internal.h"
 
-status check_answer(const struct worker *w, int from, const char *what, const struct task *found, const struct task *t)
+status check_answer(int from, const char *what, const struct task *found, const struct task *t)
 {
     static const char *const names[WIRE_PARTS] = {"attention", "FFN", "output"};
     if (found->step == t->step && found->part == t->part && found->layer == t->layer && found->n == t->n)
         return ST_OK;
-    log_error("rank %d: %s from rank %d is of step %llu, %s of layer %d, %u tokens; expected %llu, %s of %d, %u",
-              w->rank, what, from, (unsigned long long)found->step, names[found->part], found->layer, found->n,
+    log_error("%s from rank %d is of step %llu, %s of layer %d, %u tokens; expected %llu, %s of %d, %u", what, from,
+              (unsigned long long)found->step, names[found->part], found->layer, found->n,
               (unsigned long long)t->step, names[t->part], t->layer, t->n);
     return ST_FORMAT;
 }
@@ -31,7 +31,7 @@ static status take_partial(struct worker *w, struct arrival *a, const struct tas
     if (st)
         return st;
     const struct task found = {.part = p.part, .layer = (int)p.layer, .step = p.id, .n = p.n_tokens};
-    st = check_answer(w, a->from, "partial sum", &found, t);
+    st = check_answer(a->from, "partial sum", &found, t);
     if (st)
         return st;
     count_answer(w, &p.counts, p.busy_ns);

@@ -17,7 +17,7 @@ static status take_logits(struct worker *w, struct arrival *a, const struct task
     log_sender(-1);
     if (!st) {
         const struct task found = {.part = PART_OUTPUT, .step = l.id, .n = l.n_tokens};
-        st = check_answer(w, a->from, "logits", &found, t);
+        st = check_answer(a->from, "logits", &found, t);
     }
     if (!st)
         count_answer(w, &l.counts, l.busy_ns);

@@ -315,7 +315,7 @@ void count_answer(struct worker *w, const struct wire_counts *counts, uint64_t b
 /* block.c: x += part(norm(x)), with the heads or neurons of all ranks. Where hp.parallel attention leaves y instead. */
 status block_run(struct worker *w, const struct task *t);
 /* An answer must be of this task. ST_FORMAT (logged, naming the rank) if not. */
-status check_answer(const struct worker *w, int from, const char *what, const struct task *found, const struct task *t);
+status check_answer(int from, const char *what, const struct task *found, const struct task *t);
 /* active.c: adds to own what an owner's live activations make, whose down projection lies here. */
 take_answer take_active;
 /* fire.c: w->activated[n, slots] = what this rank's neurons of a layer make of x, for n tokens. `residual` is what a

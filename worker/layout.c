@@ -226,7 +226,7 @@ static status allocate_tables(struct worker *w)
     if (sends && s->layers && s->ahead && s->sets && s->downs &&
         w->rope_freq && w->scratch && w->live && w->rooms && w->replies && w->heads && w->shards)
         return ST_OK;
-    log_error("rank %d: out of memory for its tables", w->rank);
+    log_error("out of memory for a worker's tables");
     return ST_NOMEM;
 }
 

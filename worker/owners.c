@@ -107,8 +107,8 @@ static status sort_out(struct worker *w, const struct arrival *a, const struct t
         *ahead = *a;
         return ST_OK;
     }
-    log_error("rank %d: %s for layer %d from rank %d, which was not asked for it or has answered", w->rank,
-              wire_name(a->kind), t->layer, a->from);
+    log_error("%s for layer %d from rank %d, which was not asked for it or has answered", wire_name(a->kind), t->layer,
+              a->from);
     return ST_FORMAT;
 }
 

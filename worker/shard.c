@@ -70,7 +70,7 @@ const struct acts *take_residual(struct worker *w, const float *residual, uint32
 static status open_reply(struct worker *w, struct outbox *box, const struct wire_request *q, int to)
 {
     if (!box->buffer) {
-        log_error("rank %d: request of layer %u from rank %d, which the plan does not foresee", w->rank, q->layer, to);
+        log_error("request of layer %u from rank %d, which the plan does not foresee", q->layer, to);
         return ST_FORMAT;
     }
     enum { MOST_S = 2 };
@@ -82,7 +82,7 @@ static status open_reply(struct worker *w, struct outbox *box, const struct wire
         st = transport_sent(w->o.transport, &box->send, &done);
     }
     if (!st && !done) {
-        log_error("rank %d: rank %d asks for layer %u without having taken the answer before", w->rank, to, q->layer);
+        log_error("rank %d asks for layer %u without having taken the answer before", to, q->layer);
         st = ST_PEER;
     }
     return st;
@@ -157,13 +157,13 @@ static status reply_layer(struct worker *w, struct arrival *a, const struct wire
     if (st)
         return st;
     if (!owner_of(w, q->part, (int)q->layer, w->rank) || w->o.plan->layers[q->layer].stage != a->from) {
-        log_error("rank %d: request of layer %u from rank %d, which is not its stage or of which it holds no %s",
-                  w->rank, q->layer, a->from, attention ? "head" : "neuron");
+        log_error("request of layer %u from rank %d, which is not its stage or of which this rank holds no %s", q->layer,
+                  a->from, attention ? "head" : "neuron");
         return ST_FORMAT;
     }
     if (attention && q->position > w->heads[q->layer].length) {
-        log_error("rank %d: request of layer %u at position %u from rank %d, but the KV cache holds %u tokens", w->rank,
-                  q->layer, q->position, a->from, w->heads[q->layer].length);
+        log_error("request of layer %u at position %u from rank %d, but the KV cache holds %u tokens", q->layer,
+                  q->position, a->from, w->heads[q->layer].length);
         return ST_FORMAT;
     }
     return (!attention && plan_down_at_stage(w->o.plan, (int)q->layer) ? reply_active : reply_partial)(w, a, q, x);
@@ -192,8 +192,8 @@ static status reply_logits(struct worker *w, struct arrival *a, const struct wir
     if (a->from == plan_last_stage(w->o.plan))
         fill_logits(w, q->id, x, q->n_tokens, &size);
     if (!size) {
-        log_error("rank %d: request of the logits of %u tokens from rank %d, expected at most %d from rank %d", w->rank,
-                  q->n_tokens, a->from, WIRE_LOGIT_TOKENS, plan_last_stage(w->o.plan));
+        log_error("request of the logits of %u tokens from rank %d, expected at most %d from rank %d", q->n_tokens,
+                  a->from, WIRE_LOGIT_TOKENS, plan_last_stage(w->o.plan));
         return ST_FORMAT;
     }
     return reply(w, a, &w->logits_reply, WIRE_LOGITS, size);
@@ -216,15 +216,14 @@ static status answer(struct worker *w, struct arrival *a)
     struct acts x;
     w->served_ns = clock_ns();
     if (!w->request.f32) {
-        log_error("rank %d: request of %zu bytes from rank %d, which the plan does not foresee", w->rank, a->size,
-                  a->from);
+        log_error("request of %zu bytes from rank %d, which the plan does not foresee", a->size, a->from);
         return ST_FORMAT;
     }
     log_sender(a->from);
     status st = wire_request_decode(a->data, a->size, &w->limits, &q);
     log_sender(-1);
     if (!st && q.form == FORM_Q8 && owners_want_f32(w, q.part, (int)q.layer)) {
-        log_error("rank %d: layer %u of rank %d came quantised, its weights are not", w->rank, q.layer, a->from);
+        log_error("layer %u of rank %d came quantised, its weights are not", q.layer, a->from);
         st = ST_FORMAT;
     }
     if (st)

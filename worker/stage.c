@@ -90,8 +90,7 @@ static status take_step(struct worker *w, struct arrival *a, struct wire_step *s
     const float *hidden;
     bool expected = stage->first < stage->last && (a->kind == WIRE_STEP) == stage->embeds && a->from == stage->before;
     if (!expected) {
-        log_error("rank %d: %s of %zu bytes from rank %d, which the plan does not foresee", w->rank, wire_name(a->kind),
-                  a->size, a->from);
+        log_error("%s of %zu bytes from rank %d, which the plan does not foresee", wire_name(a->kind), a->size, a->from);
         return ST_FORMAT;
     }
     log_sender(a->from);
@@ -101,8 +100,8 @@ static status take_step(struct worker *w, struct arrival *a, struct wire_step *s
     if (st)
         return st;
     if (s->position > stage->length) {
-        log_error("rank %d: step at position %u from rank %d, but the KV cache holds %u tokens", w->rank, s->position,
-                  a->from, stage->length);
+        log_error("step at position %u from rank %d, but the KV cache holds %u tokens", s->position, a->from,
+                  stage->length);
         return ST_FORMAT;
     }
     if ((st = share_step(w, s)) != ST_OK)

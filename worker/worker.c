@@ -86,7 +86,7 @@ status worker_create(const struct worker_options *o, struct worker **out)
         return st;
     w = malloc(sizeof *w);
     if (!w) {
-        log_error("rank %d: out of memory for its worker", o->transport->rank);
+        log_error("out of memory for a worker");
         return ST_NOMEM;
     }
     *w = describe(o, o->transport->rank);
@@ -123,8 +123,7 @@ static status take_sampling(struct worker *w, struct arrival *a)
 {
     struct wire_sampling s;
     if (!w->stage.sampler || a->from != 0) {
-        log_error("rank %d: sampling parameters of %zu bytes from rank %d, which the plan does not foresee", w->rank,
-                  a->size, a->from);
+        log_error("sampling parameters of %zu bytes from rank %d, which the plan does not foresee", a->size, a->from);
         return ST_FORMAT;
     }
     log_sender(a->from);
@@ -150,7 +149,7 @@ static status take_sampling(struct worker *w, struct arrival *a)
 static status answer_query(struct worker *w, struct arrival *a)
 {
     if (a->size || a->from != 0) {
-        log_error("rank %d: QUERY of %zu bytes from rank %d, expected none from rank 0", w->rank, a->size, a->from);
+        log_error("QUERY of %zu bytes from rank %d, expected none from rank 0", a->size, a->from);
         return ST_FORMAT;
     }
     status st = transport_release(w->o.transport, a);
@@ -180,7 +179,7 @@ status worker_poll(struct worker *w, bool *handled, bool *stopped)
     case WIRE_QUERY: return answer_query(w, &a);
     case WIRE_STOP:
         if (a.size || a.from != 0) {
-            log_error("rank %d: STOP of %zu bytes from rank %d, expected none, from rank 0", w->rank, a.size, a.from);
+            log_error("STOP of %zu bytes from rank %d, expected none, from rank 0", a.size, a.from);
             return ST_FORMAT;
         }
         *stopped = true;
