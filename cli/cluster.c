@@ -177,15 +177,14 @@ static status serve(struct member *m)
     say_hello(m, st);
     status joined = worker_join(m->transport, &m->hello);
     st = st ? st : joined;
-    if (!st) {
+    if (!st)
         st = worker_create(&m->worker_options, &m->worker);
-        if (!st)
-            st = worker_ready(m->transport, machine_held());
-        if (!st)
-            st = worker_run(m->worker);
-        if (st && st != ST_PEER)
-            worker_fail(m->transport, m->errors.first_error);
-    }
+    if (!st)
+        st = worker_ready(m->transport, machine_held());
+    if (!st)
+        st = worker_run(m->worker);
+    if (st && joined != ST_MISMATCH && st != ST_PEER) /* who was refused, or heard of a failure, tells nothing new */
+        worker_fail(m->transport, m->errors.first_error);
     log_catch(NULL);
     release(m);
     return st;
@@ -283,12 +282,31 @@ static status open_session(struct cluster *c)
     return session_create(&o, &c->session);
 }
 
+/* Rank 0 and the others, who are waiting for it, load what they own; then there is a session. */
+static status load_and_open(struct cluster *c, const struct wire_hello *hellos)
+{
+    struct member *m = &c->own;
+    uint64_t held[PLAN_MAX_RANKS] = {0};
+    m->worker_options.progress = c->o.progress;
+    m->worker_options.progress_arg = c->o.progress_arg;
+    status st = worker_create(&m->worker_options, &m->worker);
+    if (!st)
+        st = roll_call_ready(m->transport, held);
+    if (st)
+        return st;
+    held[0] = machine_held();
+    if (!c->o.quiet)
+        print_memory(c, hellos, held);
+    if (c->o.sums_f16 && m->transport->n_ranks > 1 && !c->o.quiet)
+        log_info("partial sums travel as f16: lossy, the text depends on the plan");
+    return open_session(c);
+}
+
 /* Rank 0, from start to a session that can be used. */
 static status lead(struct cluster *c)
 {
     struct member *m = &c->own;
     struct wire_hello hellos[PLAN_MAX_RANKS];
-    uint64_t held[PLAN_MAX_RANKS] = {0};
     status st = transport_connect(m->transport);
     if (st)
         return st;
@@ -300,24 +318,9 @@ static status lead(struct cluster *c)
     if (st || called)
         return st ? st : called;
     plan_reasons_log(&m->reasons, m->plan, c->o.quiet);
-    m->worker_options.progress = c->o.progress;
-    m->worker_options.progress_arg = c->o.progress_arg;
-    st = worker_create(&m->worker_options, &m->worker);
-    if (st) {
-        worker_fail(m->transport, "could not load its part");
-        return st;
-    }
-    st = roll_call_ready(m->transport, held);
-    held[0] = machine_held();
+    st = load_and_open(c, hellos);
     if (st)
-        return st;
-    if (!c->o.quiet)
-        print_memory(c, hellos, held);
-    if (c->o.sums_f16 && m->transport->n_ranks > 1 && !c->o.quiet)
-        log_info("partial sums travel as f16: lossy, the text depends on the plan");
-    st = open_session(c);
-    if (st)
-        worker_fail(m->transport, "could not open a session");
+        worker_fail(m->transport, "start-up failed");
     return st;
 }
 
@@ -354,7 +357,7 @@ status cluster_start(const struct cluster_options *o, struct cluster **out)
     *out = c;
     return ST_OK;
 err:
-    if (c && c->n_others < n - 1) /* some ranks never started: those that did must not wait for them */
+    if (!c || c->n_others < n - 1) /* some ranks never started: those that did must not wait for them */
         transport_abandon(t[0], "start-up failed");
     for (int r = c ? c->n_others + 1 : 0; r < n; r++)
         transport_close(t[r]);

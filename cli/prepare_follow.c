@@ -11,7 +11,15 @@ struct follower {
     struct prepare *p;
     struct log_catcher errors;
     double told_s;       /* when rank 0 last heard of progress */
+    bool over, forget;   /* rank 0 has said so, and whether the checkpoint goes */
 };
+
+/* Rank 0 may say that it is over whatever it had said before. */
+static void note_end(struct follower *f, const struct blob *b)
+{
+    f->over = b->what == TASK_END;
+    f->forget = f->over && b->n > 0 && b->bytes[0];
+}
 
 static status check_size(const struct blob *b, size_t expected)
 {
@@ -111,6 +119,17 @@ static uint64_t have_file(const char *path, uint64_t hash)
     return have;
 }
 
+/* The next message. What cannot be one ends everything: rank 0 waits for an answer that will not come. */
+static status follow_receive(struct follower *f, struct blob *b)
+{
+    status st = link_receive(f->p->link, b);
+    if (st && st != ST_PEER)
+        link_abandon(f->p->link, f->errors.first_error);
+    if (!st)
+        note_end(f, b);
+    return st;
+}
+
 static status take_file(struct follower *f, const struct blob *b)
 {
     uint64_t hash, have;
@@ -122,13 +141,17 @@ static status take_file(struct follower *f, const struct blob *b)
     st = answer(f, ANSWER_FILE, 0, &have, sizeof have);
     if (!st && !have) {
         struct blob file;
-        st = link_receive_only(f->p->link, FILE_BYTES, SIZE_MAX, &file);
-        if (st)
+        if ((st = follow_receive(f, &file)))
             return st;
-        st = whole_file_write(f->p->neurons, file.bytes, file.n);
+        if (file.what == FILE_BYTES) {
+            st = whole_file_write(f->p->neurons, file.bytes, file.n);
+        } else if (!f->over) {
+            log_error("message %d instead of the neuron file", (int)file.what);
+            st = ST_FORMAT;
+        }
         free(file.bytes);
     }
-    return st ? st : answer(f, ANSWER_DONE, 0, NULL, 0);
+    return st || f->over ? st : answer(f, ANSWER_DONE, 0, NULL, 0);
 }
 
 static status obey(struct follower *f, const struct blob *b)
@@ -155,20 +178,21 @@ status prepare_follow(struct prepare *p)
     status st = prepare_open_model(p);
     while (p->link) {
         struct blob b;
-        if (link_receive(p->link, &b) != ST_OK)
+        status done = follow_receive(&f, &b);
+        if (done) {
+            st = st ? st : done;
             break;
-        bool over = b.what == TASK_END, forget = over && b.n > 0 && b.bytes[0];
+        }
         /* After a failure the next answer says so; a run must be joined all the same, or the others wait for ever. */
-        if (!over && (!st || b.what == TASK_RUN)) {
-            status done = obey(&f, &b);
+        if (!f.over && (!st || b.what == TASK_RUN)) {
+            done = obey(&f, &b);
             st = st ? st : done;
         }
-        if (!over && st && answered(b.what) &&
-            link_send(p->link, 0, ANSWER_FAILED, 0, f.errors.first_error, strlen(f.errors.first_error)) != ST_OK)
-            break;
+        if (!f.over && st && answered(b.what))
+            (void)link_send(p->link, 0, ANSWER_FAILED, 0, f.errors.first_error, strlen(f.errors.first_error));
         free(b.bytes);
-        if (over) {
-            (forget ? part_remove : part_close)(p->part);
+        if (f.over) {
+            (f.forget ? part_remove : part_close)(p->part);
             p->part = NULL;
             break;
         }

@@ -6,7 +6,7 @@
 #include "base/log.h"
 #include "cli/launch.h"
 #include "placement/plan.h"
-#include "transport/transport.h"
+#include "transport/deliver.h"
 #include "wire/blob.h"
 #include "wire/channels.h"
 
@@ -30,20 +30,26 @@ _Static_assert((int)MESSAGE_MAX <= (int)TRANSPORT_SLOT, "a piece of a blob is re
 
 status link_open(struct link **out)
 {
+    struct transport_config config = {.end_job = launch_end_job};
+    struct transport *t;
+    wire_channels(config.channel, TRANSPORT_KINDS);
+    status st = transport_mpi_open(&config, &t);
+    if (st)
+        return st;
     struct link *l = calloc(1, sizeof *l);
     if (l)
         l->message = aligned_alloc(TRANSPORT_ALIGN, MESSAGE_MAX);
     if (!l || !l->message) {
         log_error("no memory for messages between ranks");
+        transport_abandon(t, "it cannot meet the others"); /* who are waiting for it */
+        transport_close(t);
         free(l);
         return ST_NOMEM;
     }
-    struct transport_config config = {.end_job = launch_end_job};
-    wire_channels(config.channel, TRANSPORT_KINDS);
-    status st = transport_mpi_open(&config, &l->transport);
-    if (!st && l->transport->n_ranks > PLAN_MAX_RANKS) {
-        if (l->transport->rank == 0)
-            log_error("mpirun started %d ranks: at most %d", l->transport->n_ranks, PLAN_MAX_RANKS);
+    l->transport = t;
+    if (t->n_ranks > PLAN_MAX_RANKS) {
+        if (t->rank == 0)
+            log_error("mpirun started %d ranks: at most %d", t->n_ranks, PLAN_MAX_RANKS);
         st = ST_USAGE;
     }
     if (!st)
@@ -67,6 +73,8 @@ void link_close(struct link *l)
     free(l);
 }
 
+void link_abandon(struct link *l, const char *why) { transport_abandon(l->transport, why); }
+
 int link_rank(const struct link *l) { return l->transport->rank; }
 int link_ranks(const struct link *l) { return l->transport->n_ranks; }
 
@@ -77,14 +85,10 @@ status link_send(struct link *l, int to, enum link_what what, uint32_t index, co
     struct wire_blob b = {.what = what, .index = index, .total = n};
     status st = ST_OK;
     do {
-        struct send send;
-        bool done = false;
         b.n = n - b.offset < WIRE_BLOB_PIECE ? (uint32_t)(n - b.offset) : WIRE_BLOB_PIECE;
         b.bytes = (const uint8_t *)bytes + b.offset;
         size_t size = wire_blob_encode(&b, l->message, MESSAGE_MAX);
-        st = transport_post(l->transport, to, WIRE_BLOB, l->message, size, &send);
-        while (!st && !(st = transport_sent(l->transport, &send, &done)) && !done)
-            rest();
+        st = deliver(l->transport, to, WIRE_BLOB, l->message, size);
         b.offset += b.n;
     } while (!st && b.offset < n);
     return st;

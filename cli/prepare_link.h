@@ -59,6 +59,8 @@ struct blob {
 status link_open(struct link **out);
 /* Waits until every process has come to it. NULL is fine. */
 void link_close(struct link *l);
+/* Ends it for every process, with `why` said there, when this one no longer understands what it is told. */
+void link_abandon(struct link *l, const char *why);
 int link_rank(const struct link *l);
 int link_ranks(const struct link *l);
 

@@ -7,8 +7,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "cli/launch.h"
+#include "transport/deliver.h"
 
-enum { REPEATS_MOST = 400, REPEATS_LEAST = 15, STREAM_MOST = 64, STREAM_LEAST = 4, WINDOW = 4 };
+enum { REPEATS_MOST = 400, REPEATS_LEAST = 15, STREAM_MOST = 64, STREAM_LEAST = 4 };
 static const double enough_s = 0.02; /* of one size */
 static const double least_us = 0.01; /* what a clock tells apart */
 
@@ -44,13 +45,6 @@ static status wait_sent(struct transport *t, struct send *s)
     return st;
 }
 
-status ping_send(struct transport *t, int to, int kind, const void *data, size_t size)
-{
-    struct send s;
-    status st = transport_post(t, to, kind, data, size, &s);
-    return st ? st : wait_sent(t, &s);
-}
-
 /* Waits for the peer's empty answer. */
 static status await_pong(struct ping *p, int peer)
 {
@@ -66,13 +60,12 @@ static status await_pong(struct ping *p, int peer)
 
 static status round_trip(struct ping *p, int peer, size_t size, double *us)
 {
-    struct send s;
     const double start = clock_s();
-    status st = transport_post(p->transport, peer, PROBE_PING, p->data, size, &s);
+    status st = transport_post(p->transport, peer, PROBE_PING, p->data, size, &p->sends[0]);
     if (!st)
         st = await_pong(p, peer);
     *us = (clock_s() - start) * 1e6;
-    return st ? st : wait_sent(p->transport, &s);
+    return st ? st : wait_sent(p->transport, &p->sends[0]);
 }
 
 static int ascending(const void *a, const void *b)
@@ -101,19 +94,18 @@ static status usual_trip(struct ping *p, int peer, size_t size, double *us)
 /* `n` messages one after the other, the last of which is answered. */
 static status stream(struct ping *p, int peer, size_t size, int n)
 {
-    struct send sends[WINDOW];
     status st = ST_OK;
     for (int i = 0; i < n && !st; i++) {
-        if (i >= WINDOW)
-            st = wait_sent(p->transport, &sends[i % WINDOW]);
+        if (i >= PING_WINDOW)
+            st = wait_sent(p->transport, &p->sends[i % PING_WINDOW]);
         if (!st)
             st = transport_post(p->transport, peer, i + 1 < n ? PROBE_STREAM : PROBE_PING, p->data, size,
-                                &sends[i % WINDOW]);
+                                &p->sends[i % PING_WINDOW]);
     }
     if (!st)
         st = await_pong(p, peer);
-    for (int i = 0; i < WINDOW && i < n && !st; i++)
-        st = wait_sent(p->transport, &sends[i]);
+    for (int i = 0; i < PING_WINDOW && i < n && !st; i++)
+        st = wait_sent(p->transport, &p->sends[i]);
     return st;
 }
 
@@ -136,7 +128,7 @@ status ping_measure(struct ping *p, int peer, struct probe_link *out)
     const double us = fmax((clock_s() - start) * 1e6 - empty_us / 2, least_us);
     found.gb_per_s = (double)largest * n / us / 1e3;
     if (!st)
-        st = ping_send(p->transport, peer, PROBE_END, NULL, 0);
+        st = deliver(p->transport, peer, PROBE_END, NULL, 0);
     if (!st)
         *out = found;
     return st;
@@ -157,7 +149,7 @@ status ping_echo(struct ping *p, int peer)
         }
         st = transport_release(p->transport, &a);
         if (!st && kind == PROBE_PING)
-            st = ping_send(p->transport, peer, PROBE_PONG, NULL, 0);
+            st = deliver(p->transport, peer, PROBE_PONG, NULL, 0);
         if (st || kind == PROBE_END)
             return st;
     }

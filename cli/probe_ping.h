@@ -10,13 +10,16 @@
 /* Messages of hearth probe; those of the first channel steer it (probe_ranks.c), the others are what is measured. */
 enum probe_kind { PROBE_TASK, PROBE_ANSWER, PROBE_PING, PROBE_STREAM, PROBE_END, PROBE_PONG };
 
+enum { PING_WINDOW = 4 }; /* messages on their way without an answer */
+
 extern const struct transport_config probe_channels;
 
-struct ping {
+struct ping {                       /* freed after its transport is closed */
     struct transport *transport;
     void *data;                     /* [sizes[n_sizes - 1]] bytes to send, registered */
     int n_sizes;
     int64_t sizes[PROBE_MAX_SIZES]; /* ascending */
+    struct send sends[PING_WINDOW]; /* under way, until the transport is closed if it must be */
 };
 
 /* Sends to `peer`, which echoes: a message of S bytes there and an empty one back, again and again; half of what empty
@@ -28,7 +31,5 @@ status ping_echo(struct ping *p, int peer);
 
 /* Polls for a message of one of `kinds`; a rank that is not being measured sleeps between polls (quiet). */
 status ping_await(struct transport *t, uint32_t kinds, bool quiet, struct arrival *a);
-/* Posts a message and waits until it is sent. */
-status ping_send(struct transport *t, int to, int kind, const void *data, size_t size);
 
 #endif

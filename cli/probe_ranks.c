@@ -9,6 +9,7 @@
 #include "base/machine.h"
 #include "cli/bandwidth.h"
 #include "cli/probe_ping.h"
+#include "transport/deliver.h"
 
 enum { MOST_MESSAGE = 4 << 20 /* bytes */, MOST_TRANSPORTS = 2 };
 
@@ -133,7 +134,7 @@ static status serve(struct prober *p)
         }
         st = work(p, &task, &answer);
         if (!st)
-            st = ping_send(t, 0, PROBE_ANSWER, &answer, sizeof answer);
+            st = deliver(t, 0, PROBE_ANSWER, &answer, sizeof answer);
         if (st)
             return st;
     }
@@ -185,7 +186,7 @@ static status run_tasks(struct leader *l)
     for (int r = 1; r < n && !st; r++) {
         if (l->tasks[r].work == WORK_NONE)
             continue;
-        st = ping_send(l->p->ping.transport, r, PROBE_TASK, &l->tasks[r], sizeof l->tasks[r]);
+        st = deliver(l->p->ping.transport, r, PROBE_TASK, &l->tasks[r], sizeof l->tasks[r]);
         awaited[r] = true;
         n_awaited++;
     }
@@ -270,10 +271,7 @@ static status learn_links(struct leader *l, struct probe_transport *out)
 static status send_stop(struct transport *t, bool more)
 {
     const struct task stop = {.work = WORK_STOP, .peer = more};
-    status st = ST_OK;
-    for (int r = 1; t && r < t->n_ranks && !st; r++)
-        st = ping_send(t, r, PROBE_TASK, &stop, sizeof stop);
-    return st;
+    return deliver_all(t, PROBE_TASK, &stop, sizeof stop);
 }
 
 /* ---- both ---- */
@@ -362,18 +360,19 @@ static status probe_over(struct prober *p, enum network_kind kind, bool go_on, s
                          struct probe **probe)
 {
     status st = open_prober(p, kind);
-    if (!st && p->ping.transport->rank > 0) {
-        st = serve(p);
-    } else if (!st) {
+    const bool opened = !st, leads = opened && p->ping.transport->rank == 0;
+    if (leads)
         st = go_on ? lead(p, progress, probe) : ST_OK;
+    else if (opened)
+        st = serve(p);
+    if (leads)
         p->more = p->more && go_on && !st;
-        if (st != ST_PEER) {
-            status told = send_stop(p->ping.transport, p->more);
-            st = st ? st : told;
-        }
-    }
-    if (st && st != ST_PEER && p->ping.transport && p->ping.transport->rank > 0)
+    if (leads && st != ST_PEER && st != ST_FORMAT) { /* all wait for their next task */
+        status told = send_stop(p->ping.transport, p->more);
+        st = st ? st : told;
+    } else if (st && st != ST_PEER && st != ST_USAGE && p->ping.transport) { /* some wait for this rank */
         transport_abandon(p->ping.transport, "it cannot go on");
+    }
     close_prober(p);
     return st;
 }

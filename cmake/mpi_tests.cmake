@@ -1,7 +1,7 @@
 # Tests that run under mpirun. Ranks share the cores: --oversubscribe allows more of them than there are.
 set(mpirun ${MPIEXEC_EXECUTABLE} --allow-run-as-root --oversubscribe --bind-to none)
 # MPI unloads plug-ins whose memory it never frees, which no suppression can name: leaks are found in process instead.
-set(mpi_environment ASAN_OPTIONS=detect_leaks=0)
+set(mpi_environment ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=1)
 
 add_executable(transport_mpi tests/mpi/transport_mpi.c)
 target_link_libraries(transport_mpi PRIVATE suites)

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "coordinator/hosts.h"
 #include "placement/plan.h"
+#include "transport/deliver.h"
 
 /* Waits for a message of one of `kinds`, at most cap bytes, which the caller releases. Start-up is not a hot path: it
  * sleeps between polls. */
@@ -24,20 +25,6 @@ static status await(struct transport *t, uint32_t kinds, struct arrival *a, size
         st = ST_FORMAT;
     }
     return st;
-}
-
-static status send_all(struct transport *t, int kind, const void *data, size_t size)
-{
-    for (int r = 1; r < t->n_ranks; r++) {
-        struct send s;
-        bool done = false;
-        status st = transport_post(t, r, kind, data, size, &s);
-        while (!st && !done)
-            st = transport_sent(t, &s, &done);
-        if (st)
-            return st;
-    }
-    return ST_OK;
 }
 
 /* Whether a rank fits; if not, says why in one line. */
@@ -104,6 +91,7 @@ static status hear_all(struct transport *t, struct wire_hello *hellos)
 status roll_call(struct transport *t, const struct wire_hello *own, struct wire_hello *hellos)
 {
     _Alignas(TRANSPORT_ALIGN) uint8_t message[WIRE_FAILED_MAX];
+    static const char refused[] = "refused at start-up";
     hellos[0] = *own;
     status verdict = hear_all(t, hellos);
     if (own->failed)
@@ -112,9 +100,10 @@ status roll_call(struct transport *t, const struct wire_hello *own, struct wire_
         verdict = compare(r, own, &hellos[r]);
     if (!verdict)
         verdict = hosts_hold(hellos, t->n_ranks);
-    size_t size = verdict ? wire_failed_encode("refused at start-up", message, sizeof message) : 0;
-    status st = send_all(t, verdict ? WIRE_FAILED : WIRE_WELCOME, message, size);
-    return verdict ? verdict : st;
+    if (!verdict)
+        return deliver_all(t, WIRE_WELCOME, NULL, 0);
+    deliver_last(t, WIRE_FAILED, message, wire_failed_encode(refused, message, sizeof message), refused);
+    return verdict;
 }
 
 /* READY, or FAILED. */

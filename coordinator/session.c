@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "placement/plan.h"
+#include "transport/deliver.h"
 #include "wire/channels.h"
 
 /* Chunks of a prompt on their way at once: while the second stage runs one, the first runs the next. */
@@ -19,7 +20,7 @@ struct slot {
 struct session {
     struct session_options o;
     size_t n_tokens;
-    bool broken;                 /* a step failed: the ranks' state is unknown */
+    bool broken;                 /* an operation failed: the ranks' state is unknown */
     uint64_t next_id;            /* of the next step, from 1 */
     struct slot slots[IN_FLIGHT];
     struct wire_counts counts;   /* since the last reset */
@@ -28,6 +29,7 @@ struct session {
     struct arrival result;       /* the last one, held until it is read */
     _Alignas(TRANSPORT_ALIGN) uint8_t sampling[WIRE_SAMPLING_SIZE];
     struct send control;         /* of `sampling` */
+    struct send queries[PLAN_MAX_RANKS]; /* one to each rank */
     uint64_t n_queries;          /* of usage, asked of every rank, so far */
 };
 
@@ -74,6 +76,22 @@ err:
     if (st == ST_NOMEM)
         log_error("out of memory for a session");
     session_free(s);
+    return st;
+}
+
+/* Every operation begins with it: after a failure nothing that the ranks say can be trusted. */
+static status check_usable(const struct session *s)
+{
+    if (!s->broken)
+        return ST_OK;
+    log_error("the session broke earlier: start again");
+    return ST_PEER;
+}
+
+/* And this is how every one ends that talks to the ranks. */
+static status end(struct session *s, status st)
+{
+    s->broken = s->broken || st;
     return st;
 }
 
@@ -213,16 +231,14 @@ static status run_chunks(struct session *s, struct passage *p)
     return ST_OK;
 }
 
-static status run_passage(struct session *s, struct passage *p)
-{
-    status st = run_chunks(s, p);
-    s->broken = s->broken || st;
-    return st;
-}
+static status run_passage(struct session *s, struct passage *p) { return end(s, run_chunks(s, p)); }
 
 /* Whether tokens[n] may be appended. */
 static status check_tokens(const struct session *s, const int32_t *tokens, size_t n)
 {
+    status st = check_usable(s);
+    if (st)
+        return st;
     if (n < 1) {
         log_error("no tokens to run");
         return ST_USAGE;
@@ -301,13 +317,16 @@ status session_sampling(struct session *s, const struct sampler_params *p)
                                     .frequency_penalty = p->frequency_penalty, .top_k = p->top_k,
                                     .repeat_last = p->repeat_last, .seed = p->seed};
     struct wire_result r;
+    status st = check_usable(s);
+    if (st)
+        return st;
     size_t size = wire_sampling_encode(&w, s->sampling, sizeof s->sampling);
-    status st = transport_post(s->o.transport, s->o.last_stage, WIRE_SAMPLING, s->sampling, size, &s->control);
+    st = transport_post(s->o.transport, s->o.last_stage, WIRE_SAMPLING, s->sampling, size, &s->control);
     if (!st)
         st = wait_result(s, 0, &r); /* only then may the next step follow: it may come another way */
     if (!st)
         st = transport_release(s->o.transport, &s->result);
-    return st ? st : wait_sent(s, &s->control);
+    return end(s, st ? st : wait_sent(s, &s->control));
 }
 
 /* Waits for one rank's USAGE and adds it. */
@@ -336,25 +355,28 @@ static status take_usage(struct session *s, uint64_t *answered, struct wire_usag
     return transport_release(s->o.transport, &a);
 }
 
-status session_usage(struct session *s, struct wire_usage *out)
+static status ask_usage(struct session *s, struct wire_usage *sum)
 {
     struct transport *t = s->o.transport;
-    struct send sends[PLAN_MAX_RANKS];
-    struct wire_usage sum = {0};
     uint64_t answered = 0; /* ranks, a bit each */
     status st = ST_OK;
     for (int r = 0; r < t->n_ranks && !st; r++)
-        st = transport_post(t, r, WIRE_QUERY, NULL, 0, &sends[r]);
+        st = transport_post(t, r, WIRE_QUERY, NULL, 0, &s->queries[r]);
     for (int r = 0; r < t->n_ranks && !st; r++)
-        st = take_usage(s, &answered, &sum);
+        st = take_usage(s, &answered, sum);
     for (int r = 0; r < t->n_ranks && !st; r++)
-        st = wait_sent(s, &sends[r]);
-    if (st) {
-        s->broken = true;
+        st = wait_sent(s, &s->queries[r]);
+    return st;
+}
+
+status session_usage(struct session *s, struct wire_usage *out)
+{
+    struct wire_usage sum = {0};
+    status st = check_usable(s);
+    if (st || (st = end(s, ask_usage(s, &sum))))
         return st;
-    }
     /* This time's queries and, of the times before, answers too: each rank counted before it answered. */
-    const uint64_t others = (uint64_t)t->n_ranks - 1;
+    const uint64_t others = (uint64_t)s->o.transport->n_ranks - 1;
     sum.messages -= (2 * s->n_queries + 1) * others;
     sum.bytes -= s->n_queries * others * WIRE_USAGE_SIZE;
     s->n_queries++;
@@ -364,20 +386,13 @@ status session_usage(struct session *s, struct wire_usage *out)
 
 status session_stop(struct session *s)
 {
+    static const char why[] = "gave up";
     _Alignas(TRANSPORT_ALIGN) uint8_t reason[WIRE_FAILED_MAX];
-    struct transport *t = s ? s->o.transport : NULL;
-    int n = t ? t->n_ranks : 0;
-    /* After a failure a stage may still wait for rank 0's answer, deaf to STOP but not to FAILED. */
-    bool broken = s && s->broken;
-    size_t size = broken ? wire_failed_encode("gave up", reason, sizeof reason) : 0;
-    for (int r = 1; r < n; r++) {
-        struct send send;
-        bool done = false;
-        status st = transport_post(t, r, broken ? WIRE_FAILED : WIRE_STOP, reason, size, &send);
-        while (!st && !done)
-            st = transport_sent(t, &send, &done);
-        if (st)
-            return st;
-    }
-    return broken ? ST_PEER : ST_OK;
+    if (!s)
+        return ST_OK;
+    if (!s->broken)
+        return deliver_all(s->o.transport, WIRE_STOP, NULL, 0);
+    /* A stage may still wait for rank 0's answer, deaf to STOP but not to FAILED. */
+    deliver_last(s->o.transport, WIRE_FAILED, reason, wire_failed_encode(why, reason, sizeof reason), why);
+    return ST_PEER;
 }

@@ -3,7 +3,8 @@
  *
  * A function that fails with ST_FULL (the context has no room for the tokens) or ST_USAGE (a token that the vocabulary
  * does not have) logs it and leaves the session as it was; after any other error (ST_PEER: a rank died or failed;
- * ST_FORMAT: its answer is broken) the session is of no more use but for session_stop. */
+ * ST_FORMAT: its answer is broken) the session is broken: whatever would talk to the ranks is refused from then
+ * on with one line and ST_PEER, but for session_stop. */
 #ifndef HEARTH_COORDINATOR_SESSION_H
 #define HEARTH_COORDINATOR_SESSION_H
 

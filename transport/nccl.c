@@ -22,13 +22,16 @@ static struct boxes *boxes_of(const struct nccl_transport *e, int kind, int rank
     return &e->boxes[e->bulk[e->channel[kind]] * e->base.n_ranks + rank];
 }
 
-/* The end: transfers under way stop here, so that the callers' memory is their own again. */
-static status fail(struct nccl_transport *e, status st)
+/* The end: transfers under way stop here, and the control's sends with them, so that the callers' memory is their own
+ * again. */
+static status fail(struct nccl_transport *e, status st, const char *why)
 {
     for (int i = 0; i < e->n_boxes; i++) {
         nccl_link_abort(&e->boxes[i].out.link);
         nccl_link_abort(&e->boxes[i].in.link);
     }
+    if (!e->failed)
+        transport_abandon(e->control, why);
     e->failed = true;
     return st;
 }
@@ -36,7 +39,7 @@ static status fail(struct nccl_transport *e, status st)
 /* What a message is refused for is its own; what else goes wrong is the end. */
 static status settle(struct nccl_transport *e, status st)
 {
-    return st == ST_PEER || st == ST_INTERNAL || st == ST_NOMEM ? fail(e, st) : st;
+    return st == ST_PEER || st == ST_INTERNAL || st == ST_NOMEM ? fail(e, st, "its bulk channels failed") : st;
 }
 
 static bool on_device(const struct nccl_transport *e, const void *memory)
@@ -125,7 +128,7 @@ static status nccl_connect(struct transport *t)
         st = nccl_join(e);
     e->connected = st == ST_OK;
     t->slot_bytes = e->control->slot_bytes;
-    return st ? fail(e, st) : ST_OK;
+    return st ? fail(e, st, "it cannot open its bulk channels") : ST_OK;
 }
 
 static status nccl_register(struct transport *t, void *memory, size_t bytes)
@@ -227,8 +230,7 @@ static status nccl_release(struct transport *t, struct arrival *a)
 static void nccl_abandon(struct transport *t, const char *why)
 {
     struct nccl_transport *e = nccl_of(t);
-    fail(e, ST_PEER);
-    transport_abandon(e->control, why);
+    fail(e, ST_PEER, why);
 }
 
 static void nccl_free(struct nccl_transport *e)
@@ -248,8 +250,8 @@ static void nccl_close(struct transport *t)
         if (nccl_part(e) != ST_OK) /* the others would wait for this one for ever */
             nccl_abandon(t, "failed while closing its bulk channels");
     }
+    transport_close(control); /* notices may be under way in it until then */
     nccl_free(e);
-    transport_close(control);
 }
 
 static const struct transport_ops nccl_ops = {

@@ -40,7 +40,9 @@ struct transport_config {
     void (*end_job)(void);
 };
 
-/* A send under way; the caller's memory, as is the message: both stay untouched until transport_sent() says true. */
+/* A send under way; the caller's memory, as is the message: both stay untouched until transport_sent() says true or an
+ * operation ST_PEER. So both lie in what is freed after close, unless their function waits for that and does nothing else
+ * (transport/deliver.h). */
 struct send {
     _Atomic bool done;
     /* the rest belongs to the transport */

@@ -1,9 +1,8 @@
 /* Sending and waiting. Whoever waits serves: a request for this rank's neurons never waits for anything itself. */
 #include <sched.h>
-#include <stdio.h>
 
-#include "base/clock.h"
 #include "base/log.h"
+#include "transport/deliver.h"
 #include "worker/internal.h"
 
 /* Polls before a waiting rank yields, and before it starts to sleep: an answer usually comes within microseconds, the
@@ -98,22 +97,5 @@ status outbox_send(struct worker *w, struct outbox *b, int to, int kind, size_t 
 void worker_fail(struct transport *t, const char *reason)
 {
     _Alignas(TRANSPORT_ALIGN) uint8_t message[WIRE_FAILED_MAX];
-    struct send sends[PLAN_MAX_RANKS];
-    size_t size = wire_failed_encode(reason, message, sizeof message);
-    double deadline = clock_s() + 0.25;
-    bool all_done = true;
-    status st = ST_OK;
-    for (int r = 0; r < t->n_ranks && r < PLAN_MAX_RANKS && !st; r++)
-        if (r != t->rank)
-            st = transport_post(t, r, WIRE_FAILED, message, size, &sends[r]);
-    for (int r = 0; r < t->n_ranks && r < PLAN_MAX_RANKS && !st; r++) {
-        bool done = r == t->rank;
-        while (!done && !st && clock_s() < deadline) {
-            st = transport_sent(t, &sends[r], &done);
-            sched_yield();
-        }
-        all_done = all_done && done;
-    }
-    if (st || !all_done) /* who is busy loading, or waits for this rank to take a message, finds out so */
-        transport_abandon(t, reason);
+    deliver_last(t, WIRE_FAILED, message, wire_failed_encode(reason, message, sizeof message), reason);
 }

@@ -66,12 +66,12 @@ status worker_run(struct worker *w);
  * residual stream, one may be done while another waits for its part. STOP does so by itself; rank 0 gets none. */
 status worker_settle(struct worker *w);
 
-/* Tells every other rank why this one cannot go on. Needs no worker: it may be loading that failed. Waits until the
- * messages are gone; after a quarter of a second it abandons the transport instead. */
+/* Tells every other rank why this one cannot go on (deliver_last), who then says "rank N: reason": it need not name this
+ * rank. Needs no worker: it may be loading that failed. */
 void worker_fail(struct transport *t, const char *reason);
 
 /* Start-up, on every rank but 0: sends HELLO, waits for WELCOME. ST_MISMATCH if rank 0 refused (it logs why, not we),
- * ST_PEER if it died. */
+ * ST_PEER if it died; ST_FORMAT: the answer is broken, which the others do not know. */
 status worker_join(struct transport *t, const struct wire_hello *hello);
 /* Tells rank 0 that this rank has loaded its weights, and what memory the process holds. */
 status worker_ready(struct transport *t, uint64_t held_bytes);

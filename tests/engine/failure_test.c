@@ -41,7 +41,12 @@ static status start_and_run(const struct cluster_options *o)
 {
     struct cluster *c = NULL;
     status st = cluster_start(o, &c);
+    struct wire_usage usage;
     int32_t token = 1;
+    if (!st)
+        st = session_sampling(cluster_session(c), &sampler_greedy);
+    if (!st)
+        st = session_usage(cluster_session(c), &usage);
     for (int i = 0; i < 2 && !st; i++)
         st = session_next(cluster_session(c), token, &token);
     cluster_stop(c);

@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "base/log.h"
+#include "cli/probe_ping.h"
 #include "coordinator/roll_call.h"
 #include "wire/channels.h"
 #include "worker/worker.h"
@@ -583,10 +584,11 @@ static void *call(void *arg)
     for (int r = 1; r < 3; r++) {
         struct arrival a;
         bool found = false;
-        while (!found)
-            transport_poll(c->t[r], 1u << WIRE_WELCOME | 1u << WIRE_FAILED, &a, &found);
-        c->answers[r] = a.kind;
-        transport_release(c->t[r], &a);
+        while (!found && transport_poll(c->t[r], 1u << WIRE_WELCOME | 1u << WIRE_FAILED, &a, &found) == ST_OK)
+            continue;
+        c->answers[r] = found ? a.kind : WIRE_FAILED; /* rank 0 does not wait long for who is slow to hear it */
+        if (found)
+            transport_release(c->t[r], &a);
     }
     for (int r = 1; r < 3; r++)
         transport_close(c->t[r]);
@@ -787,7 +789,167 @@ static void test_results(void **state)
     assert_int_equal(result_of(1, message, wire_result_encode(&r, &result_limits, message, sizeof message)), ST_FORMAT);
 }
 
-/* ---- a rank that gives up ---- */
+/* ---- messages that somebody takes after their sender has given up ---- */
+
+/* Rank `rank` takes what lies waiting for it, now. */
+static int take_all(struct transport *t)
+{
+    int n = 0;
+    struct arrival a;
+    for (bool found = true; found; n += found) {
+        assert_int_equal(transport_poll(t, ~0u, &a, &found), ST_OK);
+        if (found)
+            assert_int_equal(transport_release(t, &a), ST_OK);
+    }
+    return n;
+}
+
+static status fails_after_a_while(void *arg, bool *handled)
+{
+    int *left = arg;
+    *handled = true;
+    return (*left)-- > 0 ? ST_OK : ST_PEER;
+}
+
+/* Asking for usage ends with a failure of another rank; the queries are taken later, when the stack has changed. Then
+ * nothing more can be asked of the session. */
+static void test_usage_given_up(void **state)
+{
+    (void)state;
+    for (int polls = 0; polls < 4; polls++) {
+        struct transport *t[3];
+        struct session *s;
+        struct wire_usage usage;
+        struct log_catcher caught;
+        int left = polls;
+        struct session_options o = {.limits = result_limits, .first_stage = 1, .last_stage = 1,
+                                    .pump = fails_after_a_while, .pump_arg = &left};
+        assert_int_equal(open_transports(3, t), ST_OK);
+        o.transport = t[0];
+        assert_int_equal(session_create(&o, &s), ST_OK);
+        assert_int_equal(session_usage(s, &usage), ST_PEER);
+        for (int r = 0; r < 3; r++)
+            assert_int_equal(take_all(t[r]), 1);
+        log_catch(&caught);
+        assert_int_equal(session_usage(s, &usage), ST_PEER);
+        log_catch(NULL);
+        assert_non_null(strstr(caught.first_error, "the session broke earlier"));
+        for (int r = 0; r < 3; r++) {
+            assert_int_equal(take_all(t[r]), 0);
+            transport_close(t[r]);
+        }
+        session_free(s);
+    }
+}
+
+/* New sampling parameters fail: every operation is then refused with a line. */
+static void test_sampling_given_up(void **state)
+{
+    (void)state;
+    struct transport *t[2];
+    struct session *s;
+    struct wire_usage usage;
+    struct log_catcher caught;
+    struct session_options o = {.limits = result_limits, .first_stage = 1, .last_stage = 1,
+                                .pump = fails_after_a_while, .pump_arg = &(int){3}};
+    static const int32_t tokens[] = {1, 2, 3};
+    int32_t next = -7;
+    float values[20];
+    assert_int_equal(open_transports(2, t), ST_OK);
+    o.transport = t[0];
+    assert_int_equal(session_create(&o, &s), ST_OK);
+    assert_int_equal(session_sampling(s, &sampler_greedy), ST_PEER);
+    assert_int_equal(take_all(t[1]), 1);
+    for (int i = 0; i < 6; i++) {
+        log_catch(&caught);
+        status st = i == 0   ? session_sampling(s, &sampler_greedy)
+                    : i == 1 ? session_prompt(s, tokens, 3, &next, NULL, NULL)
+                    : i == 2 ? session_next(s, 1, &next)
+                    : i == 3 ? session_score(s, tokens, 3, 0, values)
+                    : i == 4 ? session_logits(s, tokens, 3, values)
+                             : session_usage(s, &usage);
+        log_catch(NULL);
+        assert_int_equal(st, ST_PEER);
+        assert_non_null(strstr(caught.first_error, "the session broke earlier"));
+    }
+    assert_int_equal(next, -7);
+    assert_int_equal(session_length(s), 0);
+    assert_int_equal(take_all(t[1]), 0); /* nothing more was sent */
+    transport_close(t[1]);
+    assert_int_equal(session_stop(s), ST_PEER);
+    transport_close(t[0]);
+    session_free(s);
+}
+
+/* A link is measured, and the peer answers what it should not. What was sent to it is taken later. */
+static void test_ping_given_up(void **state)
+{
+    (void)state;
+    static struct ping p;
+    struct transport *t[2];
+    struct probe_link link;
+    struct send pong;
+    struct log_catcher caught;
+    assert_int_equal(transport_inproc_open(&probe_channels, 2, t), ST_OK);
+    p = (struct ping){.transport = t[0], .data = message, .n_sizes = 1, .sizes = {64}};
+    assert_int_equal(transport_post(t[1], 0, PROBE_PONG, "xx", 2, &pong), ST_OK);
+    log_catch(&caught);
+    assert_int_equal(ping_measure(&p, 1, &link), ST_FORMAT);
+    log_catch(NULL);
+    assert_int_equal(take_all(t[1]), 1);
+    transport_close(t[0]); /* it holds what is refused */
+    transport_close(t[1]);
+}
+
+/* ---- a rank that gives up, or does not listen ---- */
+
+/* What rank 2 hears while rank 1 says hello and no more. */
+struct listener {
+    struct transport *t[3];
+    int heard; /* a kind; -1: that the transport ended */
+};
+
+static void *listen_as_2(void *arg)
+{
+    struct listener *l = arg;
+    struct arrival a;
+    bool found = false;
+    while (!found && transport_poll(l->t[2], 1u << WIRE_WELCOME | 1u << WIRE_FAILED, &a, &found) == ST_OK)
+        continue;
+    l->heard = found ? a.kind : -1;
+    if (found)
+        (void)transport_release(l->t[2], &a);
+    if (l->heard == WIRE_WELCOME) /* only now does rank 1 listen */
+        assert_int_equal(take_all(l->t[1]), 1);
+    return NULL;
+}
+
+static void test_deaf_rank(void **state)
+{
+    (void)state;
+    for (int agree = 0; agree < 2; agree++) {
+        static _Alignas(64) uint8_t other[WIRE_HELLO_MAX];
+        struct wire_hello h = own, hellos[3];
+        struct listener l;
+        struct send sends[2];
+        struct log_catcher caught;
+        pthread_t thread;
+        h.file_bytes += agree ? 0 : 1;
+        const size_t n = wire_hello_encode(&own, message, sizeof message);
+        const size_t m = wire_hello_encode(&h, other, sizeof other);
+        assert_int_equal(open_transports(3, l.t), ST_OK);
+        assert_int_equal(transport_post(l.t[1], 0, WIRE_HELLO, message, n, &sends[0]), ST_OK);
+        assert_int_equal(transport_post(l.t[2], 0, WIRE_HELLO, other, m, &sends[1]), ST_OK);
+        assert_int_equal(pthread_create(&thread, NULL, listen_as_2, &l), 0);
+        log_catch(&caught);
+        assert_int_equal(roll_call(l.t[0], &own, hellos), agree ? ST_OK : ST_MISMATCH);
+        log_catch(NULL);
+        pthread_join(thread, NULL);
+        assert_true(agree ? l.heard == WIRE_WELCOME : l.heard == WIRE_FAILED || l.heard == -1);
+        for (int r = 2; r >= 0; r--)
+            transport_close(l.t[r]);
+    }
+}
 
 /* Nobody takes its message; its memory is not touched when somebody does at last. */
 static void test_fail_unheard(void **state)
@@ -824,6 +986,10 @@ int main(void)
         cmocka_unit_test(test_disagreements),
         cmocka_unit_test(test_ready),
         cmocka_unit_test(test_results),
+        cmocka_unit_test(test_usage_given_up),
+        cmocka_unit_test(test_sampling_given_up),
+        cmocka_unit_test(test_ping_given_up),
+        cmocka_unit_test(test_deaf_rank),
         cmocka_unit_test(test_fail_unheard),
     };
     return cmocka_run_group_tests(tests, open_model, close_model);

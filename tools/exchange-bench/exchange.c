@@ -37,12 +37,16 @@ static status finish(struct transport *t, struct send *s)
 
 static status exchange_hearth(struct sides *s)
 {
-    struct send send;
+    struct send send; /* does not outlive its frame: what was posted is waited for, whatever happened since */
     const int to = 1 - s->t->rank;
-    status st = s->t->rank ? take(s->t, WIRE_REQUEST) : transport_post(s->t, to, WIRE_REQUEST, s->out, s->bytes, &send);
+    status st = s->t->rank ? take(s->t, WIRE_REQUEST) : ST_OK;
     if (!st)
-        st = s->t->rank ? transport_post(s->t, to, WIRE_PARTIAL, s->out, s->bytes, &send) : take(s->t, WIRE_PARTIAL);
-    return st ? st : finish(s->t, &send);
+        st = transport_post(s->t, to, s->t->rank ? WIRE_PARTIAL : WIRE_REQUEST, s->out, s->bytes, &send);
+    if (st)
+        return st;
+    st = s->t->rank ? ST_OK : take(s->t, WIRE_PARTIAL);
+    status sent = finish(s->t, &send);
+    return st ? st : sent;
 }
 
 static status exchange_mpi(struct sides *s)
