@@ -12,8 +12,8 @@ static float bits_f32(uint32_t u)
 
 float exp_f32(float x)
 {
-    x = x > EXP_MIN ? x : EXP_MIN; /* the order of the SIMD max and min: NaN becomes EXP_MIN */
-    x = x < EXP_MAX ? x : EXP_MAX;
+    x = EXP_MIN > x ? EXP_MIN : x; /* the order of the SIMD max and min: NaN stays */
+    x = EXP_MAX < x ? EXP_MAX : x;
     float shifted = x * EXP_LOG2E + EXP_MAGIC;
     float n = shifted - EXP_MAGIC;
     uint32_t u;

@@ -17,6 +17,7 @@ typedef enum {
     ST_FULL,        /* a bounded thing (the context) has no room left */
     ST_PEER,        /* another rank is gone or reported an error */
     ST_CANCELLED,   /* the user asked to stop */
+    ST_NAN,         /* values came out that are not numbers: a broken model */
     ST_INTERNAL     /* a library call failed in a way that is nobody's input */
 } status;
 

@@ -61,6 +61,7 @@ static int exit_status(status st)
     case ST_FULL:
     case ST_PEER:
     case ST_CANCELLED:
+    case ST_NAN:
     case ST_INTERNAL:
         break;
     }

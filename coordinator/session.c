@@ -388,11 +388,14 @@ status session_stop(struct session *s)
 {
     static const char why[] = "gave up";
     _Alignas(TRANSPORT_ALIGN) uint8_t reason[WIRE_FAILED_MAX];
+    struct log_catcher said; /* why it broke was; another rank may say so too */
     if (!s)
         return ST_OK;
     if (!s->broken)
         return deliver_all(s->o.transport, WIRE_STOP, NULL, 0);
     /* A stage may still wait for rank 0's answer, deaf to STOP but not to FAILED. */
+    log_catch(&said);
     deliver_last(s->o.transport, WIRE_FAILED, reason, wire_failed_encode(why, reason, sizeof reason), why);
+    log_catch(NULL);
     return ST_PEER;
 }

@@ -2,8 +2,9 @@
  *
  * One table per instruction set: the scalar one is the reference, every other equals it BIT FOR BIT, at any thread
  * count and batch size. So each operation below states its order of accumulation. `fma(a,b,c)` is one rounding; no
- * compiler contraction, no fast-math. Inputs are finite; with infinities or NaN the results are unspecified (but
- * nothing is read or written out of bounds).
+ * compiler contraction, no fast-math. What is computed of a NaN is a NaN (of any bits), so that whoever looks at the end
+ * of a block sees it; with infinities the results are unspecified. Neither makes anything be read or written out of
+ * bounds.
  *
  * No function here allocates, locks or fails; arguments are the caller's responsibility. All are thread-safe as long
  * as outputs do not overlap. */
@@ -87,7 +88,8 @@ struct kernels {
 
     /* Fills codes and blocks of tokens [token_begin, token_end) from f32, as ggml's Q8_0 does but with f32 scales. Per
      * block of 32: amax = largest |f32|, scale = amax / 127, inverse = 127 / amax (0 if amax < 1e-30),
-     * code = round-to-nearest-even(f32 * inverse). */
+     * code = round-to-nearest-even(f32 * inverse). A block that holds a NaN or an infinity: scale and scaled_sum are
+     * NaN, its code is 127, the others' 0. */
     void (*quantize)(struct acts *a, int64_t token_begin, int64_t token_end);
 
     /* Completes blocks whose codes and scale are set (a received message): the three sums. */
@@ -160,7 +162,7 @@ struct kernels {
                  int64_t head_dim, int64_t half, bool neox);
 
     /* out[i] = the value of a neuron (base/activation.h); gate NULL: a layer without one. silu(g) = g / (1 + exp(-g)) with
-     * the exp of base/exactmath.h; relu(g) = g > 0 ? g : 0; then times up (relu2: (r * r) * up). out may be gate or up. */
+     * the exp of base/exactmath.h; relu(g) = 0 > g ? 0 : g; then times up (relu2: (r * r) * up). out may be gate or up. */
     void (*activate)(enum activation a, const float *gate, const float *up, int64_t n, float *out /* [n] */);
 
     /* x += y. */

@@ -7,11 +7,29 @@
 #include "kernels/scalar_parts.h"
 #include "kernels/tables.h"
 
+void quantize_broken(const float *x, int8_t *codes, struct act_block *block)
+{
+    int sum[2] = {0, 0};
+    for (int c = 0; c < ACT_BLOCK; c++) {
+        codes[c] = isfinite(x[c]) ? 0 : 127;
+        sum[c / 16] += codes[c];
+    }
+    *block = (struct act_block){.scale = NAN, .scaled_sum = NAN, .minus_sum = -(sum[0] + sum[1]),
+                                .minus_sum_low = -sum[0]};
+}
+
 static void quantize_block(const float *x, int8_t *codes, struct act_block *block)
 {
     float amax = 0;
-    for (int c = 0; c < ACT_BLOCK; c++)
+    bool broken = false;
+    for (int c = 0; c < ACT_BLOCK; c++) {
         amax = fabsf(x[c]) > amax ? fabsf(x[c]) : amax;
+        broken |= !isfinite(x[c]);
+    }
+    if (broken) {
+        quantize_broken(x, codes, block);
+        return;
+    }
     float inverse = amax >= 1e-30f ? 127.0f / amax : 0.0f;
     int sum[2] = {0, 0};
     for (int c = 0; c < ACT_BLOCK; c++) {
@@ -195,7 +213,7 @@ static void rope(float *x, const float *cos_sin, int64_t n_heads, int64_t head_d
     }
 }
 
-static float relu(float g) { return g > 0 ? g : 0; }
+static float relu(float g) { return 0 > g ? 0 : g; } /* NaN stays */
 
 static void activate(enum activation a, const float *gate, const float *up, int64_t n, float *out)
 {

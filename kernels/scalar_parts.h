@@ -4,6 +4,9 @@
 
 #include "kernels/kernels.h"
 
+/* scalar.c: a block that holds what is no number, for `quantize` of every table. */
+void quantize_broken(const float *x /* [ACT_BLOCK] */, int8_t *codes, struct act_block *block);
+
 /* scalar_rows.c */
 void scalar_dot_rows(const struct neuron_rows *m, const struct lane_acts *x, const int32_t *row, const int32_t *token,
                      int64_t n, float *y);

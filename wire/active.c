@@ -1,8 +1,6 @@
 /* ACTIVE: sparse activations of several tokens. */
 #include "wire/parts.h"
 
-#include <math.h>
-
 #include "base/log.h"
 
 struct active_layout {
@@ -62,7 +60,8 @@ static status refuse_pair(const struct wire_active *a, uint32_t token, const cha
     return ST_FORMAT;
 }
 
-/* Whether the pairs of each token are a range of all, their indices ascending below n_own and their values finite. */
+/* Whether the pairs of each token are a range of all and their indices ascending below n_own. What their values are is
+ * seen at the block's end. */
 static status check_pairs(const struct wire_active *a, uint32_t n_own)
 {
     if (a->first[0] != 0 || a->first[a->n_tokens] != a->n_pairs)
@@ -74,8 +73,6 @@ static status check_pairs(const struct wire_active *a, uint32_t n_own)
         for (uint32_t i = begin; i < end; i++) {
             if (a->index[i] >= n_own || (i > begin && a->index[i] <= a->index[i - 1]))
                 return refuse_pair(a, t, "has an index that is too large or does not ascend");
-            if (!isfinite(a->value[i]))
-                return refuse_pair(a, t, "has a value that is not finite");
         }
     }
     return ST_OK;

@@ -5,7 +5,7 @@
 #include "worker/internal.h"
 
 /* An owner's activations into their slots, as the owner itself has them. */
-static void place_active(struct worker *w, const struct wire_active *v, const struct down *d)
+static void place_active(struct worker *w, int layer, const struct wire_active *v, const struct down *d)
 {
     struct acts *h = &w->activated;
     h->cols = d->set->n_blocks * ACT_BLOCK;
@@ -13,7 +13,7 @@ static void place_active(struct worker *w, const struct wire_active *v, const st
     for (uint32_t t = 0; t < v->n_tokens; t++)
         for (uint32_t i = v->first[t]; i < v->first[t + 1]; i++)
             h->f32[t * h->cols + d->set->slot[v->index[i]]] = v->value[i];
-    if (dtype_is_quantised(d->columns.type) && !d->columns.transposed)
+    if (readers_of(w, ACTIVATED, layer).q8)
         w->o.kernels->quantize(h, 0, v->n_tokens);
 }
 
@@ -32,7 +32,7 @@ status take_active(struct worker *w, struct arrival *a, const struct task *t)
     if (st)
         return st;
     count_answer(w, &v.counts, v.busy_ns);
-    place_active(w, &v, d);
+    place_active(w, t->layer, &v, d);
     down_project(w, d, t->n, s->other);
     for (int64_t i = 0; i < (int64_t)t->n * w->limits.d_model; i++)
         s->own[i] += s->other[i];

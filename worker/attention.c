@@ -157,7 +157,7 @@ void attention_compute(struct worker *w, int layer, const struct acts *x, uint32
     pool_for(w->pool, n, 4, rotate_tokens, &a);
     w->mixed.cols = a.n_q * hp->head_dim;
     pool_for(w->pool, a.n_kv * a.head_pieces * a.token_pieces, 1, attend_pieces, &a);
-    if (dtype_is_quantised(h->o.type))
+    if (readers_of(w, MIXED, layer).q8)
         pool_for(w->pool, n, 4, quantise_mixed, w);
     pool_for(w->pool, h->o.groups, group_grain(w, h->o.groups), output_groups, &a);
     h->length = position + n;

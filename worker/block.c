@@ -47,7 +47,7 @@ static void compute_own(struct worker *w, const struct task *t, double *sum)
     } else if (t->part == PART_ATTENTION) {
         attention_compute(w, t->layer, &s->in, t->position, t->n, sum);
     } else {
-        shard_compute(w, t->layer, &s->in, take_residual(w, s->x, t->n), t->n, sum);
+        shard_compute(w, t->layer, &s->in, take_residual(w, t->layer, s->x, t->n), t->n, sum);
         if (w->o.observe)
             w->o.observe(w->o.observe_arg, t->layer, t->n, s->in.f32, w->activated.f32);
     }
@@ -105,33 +105,41 @@ static status share(struct worker *w, const struct task *t)
 
 struct adding {
     const struct worker *w;
-    const float *bias; /* [d] or NULL */
+    const float *bias;   /* [d] or NULL */
+    float *value;        /* [n, d] what is added */
     bool waits;
+    _Atomic bool broken; /* the sum is not all numbers */
 };
 
 static void add_tokens(void *arg, int64_t begin, int64_t end, int thread)
 {
-    const struct adding *a = arg;
+    struct adding *a = arg;
     const struct stage *s = &a->w->stage;
     const int64_t d = a->w->limits.d_model;
     (void)thread;
     for (int64_t t = begin; t < end; t++) {
         const double *own = s->own + t * d;
-        float *value = (a->waits ? s->y : s->in.f32) + t * d; /* what the block has read is read */
+        float *value = a->value + t * d;
         for (int64_t i = 0; i < d; i++)
             value[i] = (float)own[i];
         if (a->bias)
             a->w->o.kernels->add(value, a->bias, d);
         if (!a->waits)
             a->w->o.kernels->add(s->x + t * d, value, d);
+        if (!all_numbers(a->waits ? value : s->x + t * d, d))
+            a->broken = true;
     }
 }
 
-/* x += own + bias for n tokens; or y = own + bias, if it must wait: the FFN reads the same x. */
-static void add_own(struct worker *w, const float *bias, uint32_t n, bool waits)
+/* x += own + bias for the task's tokens; or y = own + bias, if it must wait: the FFN reads the same x. */
+static status add_own(struct worker *w, const float *bias, const struct task *t, bool waits)
 {
-    struct adding a = {w, bias, waits};
-    pool_for(w->pool, n, 4, add_tokens, &a);
+    static const char *const parts[] = {[PART_ATTENTION] = "attention", [PART_FFN] = "the FFN"};
+    struct stage *s = &w->stage;
+    struct adding a = {.w = w, .bias = bias, .waits = waits,
+                       .value = waits ? s->y : s->in.f32}; /* what the block has read is read */
+    pool_for(w->pool, t->n, 4, add_tokens, &a);
+    return a.broken ? not_numbers(w, t, parts[t->part], waits ? s->y : s->x, w->limits.d_model) : ST_OK;
 }
 
 status block_run(struct worker *w, const struct task *t)
@@ -141,9 +149,8 @@ status block_run(struct worker *w, const struct task *t)
     const bool active = !attention && plan_down_at_stage(w->o.plan, t->layer);
     exchange_begin(w);
     keep_moving(w, t->n);
-    norm_tokens(w, attention ? l->attn_norm : l->ffn_norm, t->n, owners_want_q8(w, t->part, t->layer));
-    status st = w->o.plan->residual_all ? share(w, t) : gather(w, t, active);
+    status st = norm_tokens(w, attention ? l->attn_norm : l->ffn_norm, w->stage.x, t);
     if (!st)
-        add_own(w, attention ? l->o_bias : l->down_bias, t->n, waits);
-    return st;
+        st = w->o.plan->residual_all ? share(w, t) : gather(w, t, active);
+    return st ? st : add_own(w, attention ? l->o_bias : l->down_bias, t, waits);
 }

@@ -27,7 +27,7 @@ struct piece {
 /* ---- pairs ---- */
 
 /* value[t * stride + i] decides about own neuron begin + i: those above `bound` (or bound_of[i], where it is not NULL)
- * become pairs. A neuron's pairs follow each other. Returns how many. */
+ * become pairs, and so does what is no number: its neuron is computed, and the block's end shows it. A neuron's pairs follow each other. Returns how many. */
 static int64_t pick_pairs(const struct piece *p, uint32_t n, const float *value, int64_t stride, float bound,
                           const float *bound_of)
 {
@@ -38,13 +38,13 @@ static int64_t pick_pairs(const struct piece *p, uint32_t n, const float *value,
         for (uint32_t t = 0; t < n; t++) {
             row[found] = (int32_t)(p->begin + i);
             token[found] = (int32_t)t;
-            found += value[t * stride + i] > limit;
+            found += !(value[t * stride + i] <= limit);
         }
     }
     return found;
 }
 
-/* Keeps the pairs whose gate is positive; gate[i] stays beside its pair. */
+/* Keeps the pairs whose gate is positive, or no number; gate[i] stays beside its pair. */
 static int64_t keep_positive(struct live_scratch *l, int64_t n_pairs)
 {
     int64_t kept = 0;
@@ -52,7 +52,7 @@ static int64_t keep_positive(struct live_scratch *l, int64_t n_pairs)
         l->row[kept] = l->row[i];
         l->token[kept] = l->token[i];
         l->gate[kept] = l->gate[i];
-        kept += l->gate[i] > 0;
+        kept += !(l->gate[i] <= 0);
     }
     return kept;
 }
@@ -256,12 +256,13 @@ static void hidden_groups(void *arg, int64_t begin, int64_t end, int thread)
 }
 
 /* hidden = relu(fc1 x), quantised if fc2 reads it so. */
-static void compute_hidden(struct worker *w, const struct shard *s, const struct acts *x, uint32_t n)
+static void compute_hidden(struct worker *w, int layer, const struct acts *x, uint32_t n)
 {
+    const struct shard *s = &w->shards[layer];
     struct hidden h = {w, &s->fc1, x, n};
     w->hidden.cols = s->fc1.rows;
     pool_for(w->pool, s->fc1.groups, group_grain(w, s->fc1.groups), hidden_groups, &h);
-    if (dtype_is_quantised(s->fc2.type))
+    if (readers_of(w, HIDDEN, layer).q8)
         w->o.kernels->quantize(&w->hidden, 0, n);
 }
 
@@ -294,10 +295,8 @@ static int64_t piece_blocks(const struct worker *w, const struct shard *s, uint3
 void shard_fire(struct worker *w, int layer, const struct acts *x, const struct acts *residual, uint32_t n)
 {
     struct shard *s = &w->shards[layer];
-    const enum dtype down = (w->o.model->layers[layer].down.data ? &w->o.model->layers[layer].down
-                                                                : &w->o.model->layers[layer].down_t)->type;
     struct fire f = {.w = w, .s = s, .x = x, .n = n, .activation = w->o.model->hp.activation, .h = w->activated};
-    f.quantise = dtype_is_quantised(down) && !w->o.model->layers[layer].down_t.data;
+    f.quantise = readers_of(w, ACTIVATED, layer).q8;
     f.h.cols = s->down.set && !s->down.by_column ? s->set.n : s->set.n_blocks * ACT_BLOCK;
     w->activated.cols = f.h.cols;
     if (!s->set.whole || f.h.cols != s->set.n) /* slots of other neurons stay zero */
@@ -305,7 +304,7 @@ void shard_fire(struct worker *w, int layer, const struct acts *x, const struct 
     if (s->decision != DECIDE_NOT)
         pool_for(w->pool, n, 4, spread_tokens, &f);
     if (s->decision == DECIDE_MLP)
-        compute_hidden(w, s, residual ? residual : x, n);
+        compute_hidden(w, layer, residual ? residual : x, n);
     pool_for(w->pool, (s->set.n + ACT_BLOCK - 1) / ACT_BLOCK, piece_blocks(w, s, n), fire_and_quantise, &f);
     if (f.quantise && !s->set.whole)
         pool_for(w->pool, n, 4, quantise_tokens, &f);

@@ -5,6 +5,8 @@
 #include "base/log.h"
 #include "worker/internal.h"
 
+enum { LOGITS_CHECKED = 16384 }; /* by a thread at a time */
+
 /* Puts an owner's rows in their place. */
 static status take_logits(struct worker *w, struct arrival *a, const struct task *t)
 {
@@ -34,15 +36,28 @@ struct logits {
     uint32_t first, n;          /* tokens first .. first + n - 1 of the step, n at most LOGIT_ROWS */
 };
 
-/* stage.in[i] = norm(x) of token first + i, i < n, as kernels read it. */
-static void norm_last(struct worker *w, uint32_t first, uint32_t n)
+static struct task output_task(const struct wire_step *s, uint32_t first, uint32_t n)
 {
-    struct stage *s = &w->stage;
-    const int64_t d = w->o.model->hp.d_model;
-    for (uint32_t i = 0; i < n; i++)
-        norm_vector(w, s->out_norm, s->x + (first + i) * d, s->in.f32 + i * d);
-    if (owners_want_q8(w, PART_OUTPUT, 0))
-        w->o.kernels->quantize(&s->in, 0, n);
+    return (struct task){.part = PART_OUTPUT, .step = s->id, .position = s->position + first, .n = n};
+}
+
+/* stage.in[i] = norm(x) of token first + i of the step, i < t->n, as kernels read it. */
+static status norm_last(struct worker *w, uint32_t first, const struct task *t)
+{
+    return norm_tokens(w, w->stage.out_norm, w->stage.x + first * w->o.model->hp.d_model, t);
+}
+
+struct checking {
+    const struct worker *w;
+    _Atomic bool broken;
+};
+
+static void check_logits(void *arg, int64_t begin, int64_t end, int thread)
+{
+    struct checking *c = arg;
+    (void)thread;
+    if (!all_numbers(c->w->stage.logits + begin, end - begin))
+        c->broken = true;
 }
 
 /* stage.logits[i] of token first + i, i < n. Where all ranks have the residual stream they know that the last token's
@@ -50,17 +65,22 @@ static void norm_last(struct worker *w, uint32_t first, uint32_t n)
 static status compute_logits(struct worker *w, const struct logits *l)
 {
     struct stage *s = &w->stage;
-    const struct task t = {.part = PART_OUTPUT, .step = l->step->id, .n = l->n};
+    const struct task t = output_task(l->step, l->first, l->n);
     exchange_begin(w);
-    norm_last(w, l->first, l->n);
-    status st = w->o.plan->residual_all && l->step->want != WANT_SCORES ? ST_OK : owners_ask(w, &t);
+    status st = norm_last(w, l->first, &t);
+    if (!st && (!w->o.plan->residual_all || l->step->want == WANT_SCORES))
+        st = owners_ask(w, &t);
     if (st)
         return st;
     if (owner_of(w, PART_OUTPUT, 0, w->rank))
         rows_compute(w, &s->in, l->n, s->logits + w->rows.begin, w->o.model->hp.n_vocab);
     struct wire_counts counts = take_counts(w);
     wire_counts_add(&s->counts, &counts);
-    return owners_await(w, &t, WIRE_LOGITS, take_logits);
+    if ((st = owners_await(w, &t, WIRE_LOGITS, take_logits)) != ST_OK)
+        return st;
+    struct checking c = {.w = w};
+    pool_for(w->pool, l->n * w->o.model->hp.n_vocab, LOGITS_CHECKED, check_logits, &c);
+    return c.broken ? not_numbers(w, &t, "the logits", s->logits, w->o.model->hp.n_vocab) : ST_OK;
 }
 
 /* The token after `t` in the text. */
@@ -125,8 +145,9 @@ static status lend_hand(struct worker *w, const struct wire_step *s)
 {
     if ((s->want != WANT_TOKEN && s->want != WANT_LOGITS) || !owner_of(w, PART_OUTPUT, 0, w->rank))
         return ST_OK;
-    norm_last(w, s->n_tokens - 1, 1);
-    return logits_send(w, s->id, &w->stage.in, 1);
+    const struct task t = output_task(s, s->n_tokens - 1, 1);
+    status st = norm_last(w, s->n_tokens - 1, &t);
+    return st ? st : logits_send(w, s->id, &w->stage.in, 1);
 }
 
 status head_run(struct worker *w, const struct wire_step *s)

@@ -283,10 +283,12 @@ void be_idle(struct transport *t, unsigned *polls);
 
 /* stage.c */
 status stage_run(struct worker *w, struct arrival *a);
-/* norm.c: out[d] = norm(x[d]). */
-void norm_vector(const struct worker *w, struct norm_weights norm, const float *x, float *out);
-/* stage.in = norm(x), quantised too if kernels will read it so, for n tokens. */
-void norm_tokens(struct worker *w, struct norm_weights norm, uint32_t n, bool quantise);
+/* norm.c: stage.in = norm(x[n, d]), quantised too if kernels will read it so, for the task's n tokens. ST_NAN, logged. */
+status norm_tokens(struct worker *w, struct norm_weights norm, const float *x, const struct task *t);
+/* numbers.c: whether x[0 .. n) has neither NaN nor infinities. */
+bool all_numbers(const float *x, int64_t n);
+/* ST_NAN, logged: x[t->n, n], which `what` made ("attention"), has one of them. */
+status not_numbers(const struct worker *w, const struct task *t, const char *what, const float *x, int64_t n);
 /* attention.c: sum[n, d] = the part of this rank's heads of a layer, for n tokens from position on, whose keys and
  * values are kept. */
 void attention_compute(struct worker *w, int layer, const struct acts *x, uint32_t position, uint32_t n, double *sum);
@@ -297,11 +299,21 @@ size_t kv_elements(const struct worker *w, const struct heads *h);
 /* Own KV head `head`'s keys and values. */
 const uint16_t *kv_keys(const struct worker *w, const struct heads *own, int64_t head);
 const uint16_t *kv_values(const struct worker *w, const struct heads *own, int64_t head);
+/* readers.c: who reads an activation of a layer (0 where there is none): codes, floats, or both; on any rank. */
+enum operand {
+    X_OF_ATTENTION, X_OF_FFN, X_OF_OUTPUT, /* what a part is asked with */
+    RESIDUAL,  /* what a PowerInfer model's predictor reads */
+    MIXED,     /* what attention gives its output projection */
+    HIDDEN,    /* an MLP's hidden values */
+    ACTIVATED  /* what neurons give the down projection */
+};
+struct readers {
+    bool q8, f32;
+};
+struct readers readers_of(const struct worker *w, enum operand what, int layer);
+enum operand x_of(enum wire_part part);
 /* owners.c: who holds what of a part. */
 bool owner_of(const struct worker *w, enum wire_part part, int layer, int rank);
-/* Whether kernels read x quantised (as floats) for it. */
-bool owners_want_q8(const struct worker *w, enum wire_part part, int layer);
-bool owners_want_f32(const struct worker *w, enum wire_part part, int layer);
 /* An exchange begins with this rank's own part of it: from here on its time is taken. */
 void exchange_begin(struct worker *w);
 /* Starts sending the task's tokens of stage.in to every other owner. */
@@ -336,7 +348,7 @@ void down_project(struct worker *w, const struct down *d, uint32_t n, double *su
 void shard_compute(struct worker *w, int layer, const struct acts *x, const struct acts *residual, uint32_t n,
                    double *sum);
 /* w->residual of n tokens: what predictors of a PowerInfer model read; NULL where nobody does. */
-const struct acts *take_residual(struct worker *w, const float *residual, uint32_t n);
+const struct acts *take_residual(struct worker *w, int layer, const float *residual, uint32_t n);
 status shard_serve(struct worker *w, struct arrival *a);
 /* Sends the last stage what this rank has of n tokens' logits, unasked. */
 status logits_send(struct worker *w, uint64_t step, const struct acts *x, uint32_t n);

@@ -5,10 +5,12 @@
 struct norm {
     struct worker *w;
     struct norm_weights weights;
+    const float *x;
     bool quantise;
+    _Atomic bool broken; /* what came out is not all numbers */
 };
 
-void norm_vector(const struct worker *w, struct norm_weights norm, const float *x, float *out)
+static void norm_vector(const struct worker *w, struct norm_weights norm, const float *x, float *out)
 {
     const struct hparams *hp = &w->o.model->hp;
     if (hp->norm == NORM_LAYER)
@@ -24,13 +26,18 @@ static void norm_piece(void *arg, int64_t begin, int64_t end, int thread)
     const int64_t d = a->w->o.model->hp.d_model;
     (void)thread;
     for (int64_t t = begin; t < end; t++)
-        norm_vector(a->w, a->weights, s->x + t * d, s->in.f32 + t * d);
+        norm_vector(a->w, a->weights, a->x + t * d, s->in.f32 + t * d);
+    if (!all_numbers(s->in.f32 + begin * d, (end - begin) * d))
+        a->broken = true;
     if (a->quantise)
         a->w->o.kernels->quantize(&s->in, begin, end);
 }
 
-void norm_tokens(struct worker *w, struct norm_weights norm, uint32_t n, bool quantise)
+status norm_tokens(struct worker *w, struct norm_weights norm, const float *x, const struct task *t)
 {
-    struct norm a = {w, norm, quantise};
-    pool_for(w->pool, n, 4, norm_piece, &a);
+    static const char *const before[WIRE_PARTS] = {"the norm before attention", "the norm before the FFN",
+                                                   "the norm before the output matrix"};
+    struct norm a = {.w = w, .weights = norm, .x = x, .quantise = readers_of(w, x_of(t->part), t->layer).q8};
+    pool_for(w->pool, t->n, 4, norm_piece, &a);
+    return a.broken ? not_numbers(w, t, before[t->part], w->stage.in.f32, w->o.model->hp.d_model) : ST_OK;
 }

@@ -19,32 +19,6 @@ bool owner_of(const struct worker *w, enum wire_part part, int layer, int rank)
     return begin < end;
 }
 
-/* The matrices that read x; unused places are absent. */
-static void readers_of_x(const struct worker *w, enum wire_part part, int layer, const struct matrix *m[3])
-{
-    const struct layer_weights *f = &w->o.model->layers[layer];
-    m[0] = part == PART_ATTENTION ? &f->q : part == PART_FFN ? &f->gate : &w->o.model->output;
-    m[1] = part == PART_ATTENTION ? &f->k : part == PART_FFN ? &f->up : NULL;
-    m[2] = part == PART_ATTENTION ? &f->v : NULL;
-}
-
-static bool any_reads(const struct worker *w, enum wire_part part, int layer, bool quantised)
-{
-    const struct matrix *m[3];
-    bool any = false;
-    readers_of_x(w, part, layer, m);
-    for (int i = 0; i < 3; i++)
-        any |= m[i] && m[i]->data && dtype_is_quantised(m[i]->type) == quantised;
-    return any;
-}
-
-bool owners_want_q8(const struct worker *w, enum wire_part part, int layer) { return any_reads(w, part, layer, true); }
-
-bool owners_want_f32(const struct worker *w, enum wire_part part, int layer)
-{
-    return any_reads(w, part, layer, false);
-}
-
 /* Writes x as kernels read it: int8 blocks are four times smaller than floats and change no bit. */
 static size_t encode_x(struct worker *w, const struct task *t)
 {
@@ -52,7 +26,7 @@ static size_t encode_x(struct worker *w, const struct task *t)
     const size_t values = (size_t)t->n * (size_t)s->in.cols;
     struct wire_request q = {.id = t->step, .part = t->part, .layer = (uint32_t)t->layer, .n_tokens = t->n,
                              .position = t->part == PART_ATTENTION ? t->position : 0};
-    q.form = owners_want_f32(w, t->part, t->layer) ? FORM_F32 : FORM_Q8;
+    q.form = readers_of(w, x_of(t->part), t->layer).f32 ? FORM_F32 : FORM_Q8;
     size_t size = wire_request_encode(&q, &w->limits, s->request.buffer, s->request.capacity);
     if (q.form == FORM_F32) {
         memcpy(q.f32, s->in.f32, values * sizeof(float));

@@ -46,7 +46,7 @@ static void take_x(struct worker *w, const struct wire_request *q, struct acts *
     *x = w->request;
     if (q->form == FORM_F32) {
         x->f32 = q->f32;
-        if (owners_want_q8(w, q->part, (int)q->layer))
+        if (readers_of(w, x_of(q->part), (int)q->layer).q8)
             w->o.kernels->quantize(x, 0, n);
         return;
     }
@@ -56,12 +56,13 @@ static void take_x(struct worker *w, const struct wire_request *q, struct acts *
     w->o.kernels->sum_blocks(x, 0, n);
 }
 
-const struct acts *take_residual(struct worker *w, const float *residual, uint32_t n)
+const struct acts *take_residual(struct worker *w, int layer, const float *residual, uint32_t n)
 {
     if (!w->limits.residual)
         return NULL;
     memcpy(w->residual.f32, residual, (size_t)(n * w->residual.cols) * sizeof(float));
-    w->o.kernels->quantize(&w->residual, 0, n);
+    if (readers_of(w, RESIDUAL, layer).q8)
+        w->o.kernels->quantize(&w->residual, 0, n);
     return &w->residual;
 }
 
@@ -102,7 +103,8 @@ static status reply_partial(struct worker *w, struct arrival *a, const struct wi
     if (q->part == PART_ATTENTION)
         attention_compute(w, (int)q->layer, x, q->position, q->n_tokens, w->sum);
     else
-        shard_compute(w, (int)q->layer, x, take_residual(w, q->residual, q->n_tokens), q->n_tokens, w->sum);
+        shard_compute(w, (int)q->layer, x, take_residual(w, (int)q->layer, q->residual, q->n_tokens), q->n_tokens,
+                      w->sum);
     p.counts = take_counts(w);
     wire_partial_place(&p, &w->limits, box->buffer);
     sums_pack(w, w->sum, &p);
@@ -138,7 +140,7 @@ static status reply_active(struct worker *w, struct arrival *a, const struct wir
     struct outbox *box = &w->replies[a->from];
     const struct neuron_set *set = &w->shards[q->layer].set;
     struct wire_active live = {.id = q->id, .layer = q->layer, .n_tokens = q->n_tokens};
-    shard_fire(w, (int)q->layer, x, take_residual(w, q->residual, q->n_tokens), q->n_tokens);
+    shard_fire(w, (int)q->layer, x, take_residual(w, (int)q->layer, q->residual, q->n_tokens), q->n_tokens);
     live.counts = take_counts(w);
     live.busy_ns = clock_ns() - w->served_ns;
     live.n_pairs = list_active(w, set, q->n_tokens, NULL);
@@ -222,7 +224,7 @@ static status answer(struct worker *w, struct arrival *a)
     log_sender(a->from);
     status st = wire_request_decode(a->data, a->size, &w->limits, &q);
     log_sender(-1);
-    if (!st && q.form == FORM_Q8 && owners_want_f32(w, q.part, (int)q.layer)) {
+    if (!st && q.form == FORM_Q8 && readers_of(w, x_of(q.part), (int)q.layer).f32) {
         log_error("layer %u of rank %d came quantised, its weights are not", q.layer, a->from);
         st = ST_FORMAT;
     }

@@ -1,4 +1,5 @@
 /* A stage's work: the layers of its range, from tokens or hidden states to hidden states or a result. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -82,6 +83,19 @@ static status pass_on(struct worker *w, const struct wire_step *s)
     return outbox_send(w, box, stage->next, WIRE_HIDDEN, size);
 }
 
+/* What a step begins with may be no numbers already. */
+static status check_input(const struct worker *w, const struct wire_step *s, int from)
+{
+    const struct task t = {.part = PART_OUTPUT, .step = s->id, .position = s->position, .n = s->n_tokens}; /* no layer */
+    const int64_t d = w->o.model->hp.d_model;
+    char what[48] = "the embedding";
+    if (all_numbers(w->stage.x, t.n * d))
+        return ST_OK;
+    if (!w->stage.embeds)
+        snprintf(what, sizeof what, "the hidden state from rank %d", from);
+    return not_numbers(w, &t, what, w->stage.x, d);
+}
+
 /* Reads the step that `a` brings into *s and its tokens' states into x. The message is released: the next one may come
  * while this step runs. */
 static status take_step(struct worker *w, struct arrival *a, struct wire_step *s)
@@ -112,6 +126,8 @@ static status take_step(struct worker *w, struct arrival *a, struct wire_step *s
         add_positions(w, s);
     if (!stage->embeds)
         memcpy(stage->x, hidden, (size_t)s->n_tokens * w->limits.d_model * sizeof(float));
+    if ((st = check_input(w, s, a->from)) != ST_OK)
+        return st;
     return transport_release(w->o.transport, a);
 }
 

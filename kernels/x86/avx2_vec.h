@@ -87,6 +87,14 @@ static inline float vf_max_lanes(vf x)
     c = _mm_max_ps(c, _mm_movehl_ps(c, c));
     return _mm_cvtss_f32(_mm_max_ss(c, _mm_shuffle_ps(c, c, 1)));
 }
+static inline vi vi_max(vi x, vi y) { return VI(_mm256_max_epi32(x.a, y.a), _mm256_max_epi32(x.b, y.b)); }
+static inline int32_t vi_max_lanes(vi x)
+{
+    __m256i b = _mm256_max_epi32(x.a, x.b);
+    __m128i c = _mm_max_epi32(_mm256_castsi256_si128(b), _mm256_extracti128_si256(b, 1));
+    c = _mm_max_epi32(c, _mm_unpackhi_epi64(c, c));
+    return _mm_cvtsi128_si32(_mm_max_epi32(c, _mm_shuffle_epi32(c, 1)));
+}
 
 typedef struct { __m256d v[4]; } vd;
 static inline vd vd_zero(void)

@@ -56,6 +56,8 @@ static inline float vf_add_lanes(vf a)
     return _mm_cvtss_f32(_mm_add_ss(c, _mm_shuffle_ps(c, c, 1)));
 }
 static inline float vf_max_lanes(vf a) { return _mm512_reduce_max_ps(a); }
+static inline vi vi_max(vi a, vi b) { return _mm512_max_epi32(a, b); }
+static inline int32_t vi_max_lanes(vi a) { return _mm512_reduce_max_epi32(a); }
 
 /* 16 f64. */
 typedef struct { __m512d a, b; } vd;

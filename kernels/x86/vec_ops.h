@@ -6,14 +6,15 @@
 
 #include "base/exactmath.h"
 #include "kernels/layout.h"
+#include "kernels/scalar_parts.h"
 
 enum { LANES = SUM_LANES };
 
 /* exp_f32 in every lane: the same operations in the same order. */
 static inline vf vf_exp(vf x)
 {
-    x = vf_max(x, vf_set(EXP_MIN));
-    x = vf_min(x, vf_set(EXP_MAX));
+    x = vf_max(vf_set(EXP_MIN), x); /* in this order NaN stays */
+    x = vf_min(vf_set(EXP_MAX), x);
     vf shifted = vf_add(vf_mul(x, vf_set(EXP_LOG2E)), vf_set(EXP_MAGIC));
     vf n = vf_sub(shifted, vf_set(EXP_MAGIC));
     vf r = vf_fnma(n, vf_set(EXP_LN2_HI), x);
@@ -53,7 +54,14 @@ static void sum_blocks(struct acts *a, int64_t token_begin, int64_t token_end)
 static inline void quantize_block(const float *x, int8_t *codes, struct act_block *block)
 {
     vf low = vf_load(x), high = vf_load(x + LANES);
-    float amax = vf_max_lanes(vf_max(vf_abs(low), vf_abs(high)));
+    /* Without their sign floats are in the order of their bits, infinity and NaN above all numbers. */
+    const int32_t top = vi_max_lanes(vi_max(vi_bits(vf_abs(low)), vi_bits(vf_abs(high))));
+    float amax;
+    memcpy(&amax, &top, sizeof amax);
+    if (!(amax < INFINITY)) {
+        quantize_broken(x, codes, block);
+        return;
+    }
     vf inverse = vf_set(amax >= 1e-30f ? 127.0f / amax : 0.0f);
     int32_t wide[ACT_BLOCK];
     vi a = vi_round(vf_mul(low, inverse)), b = vi_round(vf_mul(high, inverse));
@@ -134,10 +142,10 @@ static void activate(enum activation a, const float *gate, const float *up, int6
 {
     for (int64_t i = 0; i < n; i += LANES) {
         const int64_t m = part_of(n, i);
-        const vf u = vf_load_part(up + i, m), g = gate ? vf_load_part(gate + i, m) : u, r = vf_max(g, vf_zero());
+        const vf u = vf_load_part(up + i, m), g = gate ? vf_load_part(gate + i, m) : u, r = vf_max(vf_zero(), g);
         vf v = a == ACT_SILU ? vf_div(g, vf_add(vf_set(1.0f), vf_exp(vf_neg(g)))) : a == ACT_RELU2 ? vf_mul(r, r) : r;
         if (gate)
-            v = vf_mul(v, a == ACT_DRELU ? vf_max(u, vf_zero()) : u);
+            v = vf_mul(v, a == ACT_DRELU ? vf_max(vf_zero(), u) : u);
         vf_store_part(out + i, v, m);
     }
 }

@@ -1,10 +1,8 @@
 /* Sparse modes. Exact has the bits of dense for every family of activations, weight type, plan, number of ranks and
  * setting; the lossy modes have the same bits for every such cut too, and lose nothing when nothing is skipped. */
-#include "tests/engine/trace.h"
+#include "tests/engine/made_neurons.h"
 
 #include <math.h>
-
-#include "sparsity/neurons.h"
 
 enum { PROMPT = 45 };
 
@@ -134,52 +132,6 @@ static void test_any_set(void **state)
 
 /* ---- the lossy modes, with a neuron file made by hand ---- */
 
-struct made_neurons {
-    struct neurons n;
-    struct neuron_layer layers[4];
-    float bound[672], weight[672], share[672];
-    uint8_t *fc1[4], *fc2[4];
-};
-
-/* `bound`, `skip` and `mlp` decide how much is skipped. */
-static void write_neurons(const char *model_path, const struct made_model *m, enum activation a, float bound, float skip,
-                          float mlp, char path[MADE_NAME])
-{
-    enum { HIDDEN = 64 };
-    struct made_neurons *f = calloc(1, sizeof *f);
-    struct model *model;
-    uint64_t state = 3;
-    assert_non_null(f);
-    assert_int_equal(model_load(model_path, &model), ST_OK);
-    f->n = (struct neurons){.activation = a, .n_layers = (int)m->layers, .d_model = m->d_model, .d_ff = m->d_ff,
-                            .model_hash = gguf_hash(model->file), .n_tokens = 1000, .skip_share = 0.5f,
-                            .layers = f->layers};
-    for (uint32_t i = 0; i < m->d_ff; i++) {
-        f->bound[i] = bound;
-        f->weight[i] = 0.5f + (float)(i % 7) / 7;
-        f->share[i] = 0.5f;
-    }
-    for (uint32_t l = 0; l < m->layers; l++) {
-        struct neuron_layer *layer = &f->layers[l];
-        *layer = (struct neuron_layer){.fired = f->share, .strength = f->share, .live = 0.5f, .weight = f->weight,
-                                       .bound = f->bound, .mlp_threshold = mlp};
-        for (int i = 0; i < SKIP_STEPS; i++)
-            layer->skip[i] = skip * (float)(i + 1) / 5;
-        f->fc1[l] = made_weights(DT_Q8_0, HIDDEN, m->d_model, 1, &state);
-        f->fc2[l] = made_weights(DT_Q4_0, m->d_ff, HIDDEN, 1, &state);
-        layer->fc1 = (struct matrix){DT_Q8_0, HIDDEN, m->d_model, f->fc1[l], "fc1"};
-        layer->fc2 = (struct matrix){DT_Q4_0, m->d_ff, HIDDEN, f->fc2[l], "fc2"};
-    }
-    made_file_of("", 0, path);
-    assert_int_equal(neurons_save(&f->n, path), ST_OK);
-    for (uint32_t l = 0; l < m->layers; l++) {
-        free(f->fc1[l]);
-        free(f->fc2[l]);
-    }
-    free(f);
-    model_free(model);
-}
-
 static bool same_rows(const struct trace *a, const struct trace *b)
 {
     return memcmp(a->rows, b->rows, a->n_rows * a->n_vocab * sizeof *a->rows) == 0;
@@ -209,7 +161,9 @@ static void test_predicted(void **state)
     o.activation = "relu";
     struct trace dense = run(&o, &j);
     for (int skips = 0; skips < 2; skips++) {
-        write_neurons(model, &made_quantised, ACT_RELU, skips ? 0.2f : -1e6f, 0, skips ? 0 : -1e6f, neurons);
+        const struct made_recipe r = {.activation = ACT_RELU, .bound = skips ? 0.2f : -1e6f,
+                                      .mlp = skips ? 0 : -1e6f, .fc1 = DT_Q8_0, .fc2 = DT_Q8_0};
+        made_neurons_write(model, &made_quantised, &r, neurons);
         o.neurons = neurons;
         o.sparse = SPARSE_PREDICTED;
         o.predictor = PREDICTOR_PLANES;
@@ -235,7 +189,9 @@ static void test_threshold(void **state)
         struct cluster_options o = plain_options(model);
         struct trace dense = run(&o, &j);
         for (int skips = 0; skips < 2; skips++) {
-            write_neurons(model, models[m], ACT_SILU, 0, skips ? 0.05f : 0, 0, neurons);
+            const struct made_recipe r = {.activation = ACT_SILU, .skip = skips ? 0.05f : 0, .fc1 = DT_Q8_0,
+                                          .fc2 = DT_Q8_0};
+            made_neurons_write(model, models[m], &r, neurons);
             o.neurons = neurons;
             o.sparse = SPARSE_THRESHOLD;
             check_lossy(&o, &dense, &j, skips);

@@ -1,0 +1,47 @@
+/* Values that are no numbers (NaN, infinities) end the run with a line that says where they arose, instead of a text
+ * that means nothing. A weight that is none makes them, or a peer's message.
+ *
+ * Whatever is computed of a NaN is one (kernels.h), so it is enough to look at what every block reads and at what it
+ * gives: d values of a token each, while the block reads all of its weights. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "worker/internal.h"
+
+/* Carries into the top bit where all bits of the exponent are set. */
+static uint32_t carry_of(uint32_t bits) { return (bits & 0x7fffffff) + 0x00800000; }
+
+bool all_numbers(const float *x, int64_t n)
+{
+    enum { AT_ONCE = 16 }; /* so that compilers take vectors */
+    uint32_t carried[AT_ONCE] = {0}, bits[AT_ONCE], any = 0;
+    int64_t i = 0;
+    for (; i + AT_ONCE <= n; i += AT_ONCE) {
+        memcpy(bits, x + i, sizeof bits);
+        for (int k = 0; k < AT_ONCE; k++)
+            carried[k] |= carry_of(bits[k]);
+    }
+    for (; i < n; i++) {
+        memcpy(bits, x + i, sizeof *bits);
+        any |= carry_of(*bits);
+    }
+    for (int k = 0; k < AT_ONCE; k++)
+        any |= carried[k];
+    return !(any >> 31);
+}
+
+status not_numbers(const struct worker *w, const struct task *t, const char *what, const float *x, int64_t n)
+{
+    int64_t i = 0;
+    char layer[32] = "";
+    while (i < t->n * n && isfinite(x[i]))
+        i++;
+    if (t->part != PART_OUTPUT)
+        snprintf(layer, sizeof layer, "layer %d: ", t->layer);
+    log_error("%s: %s%s: value %lld of the token at position %lld is %g, no number: the file is damaged, or the model "
+              "does not work", gguf_path(w->o.model->file), layer, what, (long long)(i % n),
+              (long long)(t->position + i / n), (double)x[i]);
+    return ST_NAN;
+}
