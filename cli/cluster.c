@@ -96,10 +96,11 @@ static status hash_plan(const struct plan *p, uint64_t *hash)
 static void describe_settings(struct member *m)
 {
     const struct worker_options *w = &m->worker_options;
+    const bool lossy = w->sparse == SPARSE_PREDICTED || w->sparse == SPARSE_THRESHOLD; /* others need no neuron file */
     snprintf(m->hello.settings, sizeof m->hello.settings,
              "activation %s, sparse %s, predictor %s, skip %g, neurons %016llx, sums %s",
              activation_name(m->model->hp.activation), sparse_mode_name(w->sparse), predictor_name(w->predictor),
-             (double)w->skip_share, m->neurons ? (unsigned long long)gguf_hash(m->neurons->file) : 0ull,
+             (double)w->skip_share, m->neurons && lossy ? (unsigned long long)gguf_hash(m->neurons->file) : 0ull,
              w->sums_f16 ? "f16" : "exact");
     m->hello.settings_hash = XXH3_64bits(m->hello.settings, strlen(m->hello.settings));
 }
@@ -110,7 +111,7 @@ static status prepare(struct member *m)
     const struct cluster_options *o = m->o;
     status st = kernels_select(o->kernels, &m->kernels);
     if (!st)
-        st = model_of_options(o, &m->model, &m->neurons, &m->worker_options.predictor);
+        st = model_of_options(o, m->transport->rank, &m->model, &m->neurons, &m->worker_options.predictor);
     if (!st)
         st = plan_of_options(o, m->model, m->neurons, m->transport->n_ranks, &m->plan, &m->reasons);
     if (st)

@@ -202,7 +202,7 @@ static status plan_ranks(const struct planned *planned, struct model **m, struct
     int n_ranks;
     status st = count_ranks(o, &n_ranks);
     if (st == ST_OK)
-        st = model_of_options(o, m, n, &w->predictor);
+        st = model_of_options(o, 0, m, n, &w->predictor);
     if (st == ST_OK)
         st = plan_of_options(o, *m, *n, n_ranks, p, reasons);
     if (st == ST_OK)

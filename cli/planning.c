@@ -22,8 +22,10 @@ void plan_model_of(const struct model *m, struct plan_model *out)
     snprintf(out->architecture, sizeof out->architecture, "%s", m->hp.arch_name);
 }
 
-/* The neuron file that options name, or the one beside the model where there is one. */
-static status load_neurons(const struct cluster_options *o, const struct model *m, struct neurons **out)
+/* The neuron file that options name, or the one beside the model where there is one. If that one is another model's it
+ * is as good as none, and `stale` says so. */
+static status load_neurons(const struct cluster_options *o, const struct model *m, struct neurons **out,
+                           struct log_catcher *stale)
 {
     const char *named = o->neurons;
     if (named && !*named)
@@ -33,24 +35,54 @@ static status load_neurons(const struct cluster_options *o, const struct model *
         log_error("out of memory for the neuron file's name");
         return ST_NOMEM;
     }
-    status st = named || access(path, F_OK) == 0 ? neurons_load(path, m, out) : ST_OK;
+    status st = ST_OK;
+    if (named) {
+        st = neurons_load(path, m, out);
+    } else if (access(path, F_OK) == 0) {
+        log_catch(stale);
+        st = neurons_load(path, m, out);
+        log_catch(NULL);
+        if (st && st != ST_MISMATCH)
+            log_error("%s", stale->first_error);
+        st = st == ST_MISMATCH ? ST_OK : st;
+    }
     free(path);
     return st;
 }
 
-status model_of_options(const struct cluster_options *o, struct model **model, struct neurons **neurons,
+/* The activation, the mode and its predictor. What a stale neuron file may have had for them is not used: if they can be
+ * settled without, rank 0 warns, and otherwise that file is what is wrong. */
+static status settle(const struct cluster_options *o, int rank, struct model *m, const struct neurons *n,
+                     const char *stale, enum predictor *p)
+{
+    struct log_catcher why;
+    log_catch(&why);
+    status st = activation_settle(m, n, o->activation, &m->hp.activation);
+    if (!st)
+        st = sparse_mode_check(m, n, o->sparse, p);
+    log_catch(NULL);
+    if (!st && *stale && o->split == SPLIT_HOT) /* that asks how often neurons fire */
+        st = ST_MISMATCH;
+    if (st)
+        log_error("%s", *stale ? stale : why.first_error);
+    else if (*stale && rank == 0)
+        log_warn("%s; it is not used, as this run needs none: the activation is %s", stale,
+                 activation_name(m->hp.activation));
+    return st && *stale ? ST_MISMATCH : st;
+}
+
+status model_of_options(const struct cluster_options *o, int rank, struct model **model, struct neurons **neurons,
                         enum predictor *predictor)
 {
+    struct log_catcher stale = {0};
     struct model *m = NULL;
     struct neurons *n = NULL;
     enum predictor p = o->predictor;
     status st = model_load(o->model, &m);
     if (!st)
-        st = load_neurons(o, m, &n);
+        st = load_neurons(o, m, &n, &stale);
     if (!st)
-        st = activation_settle(m, n, o->activation, &m->hp.activation);
-    if (!st)
-        st = sparse_mode_check(m, n, o->sparse, &p);
+        st = settle(o, rank, m, n, stale.first_error, &p);
     if (st) {
         neurons_free(n);
         model_free(m);
@@ -82,16 +114,12 @@ static status make_hot_plan(const struct plan_model *model, const struct neurons
     return st;
 }
 
-/* Where options put down projections and the residual stream, in a plan just made, which is freed unless ST_OK.
- * `all`: where the residual stream is if they do not say and it can be. */
+/* Where options put down projections and the residual stream, in a plan just made. `all`: where the residual stream is if they do not say and it can be. */
 static status place_residual(const struct cluster_options *o, struct plan *p, bool all)
 {
     plan_set_down(p, o->down_at_stage);
     all = o->residual >= 0 ? o->residual : all && !plan_residual_obstacle(p);
-    status st = plan_set_residual(p, all);
-    if (st != ST_OK)
-        plan_free(p);
-    return st;
+    return plan_set_residual(p, all);
 }
 
 /* What a plan is made from; shares NULL: equal ones. */

@@ -14,8 +14,9 @@ void plan_model_of(const struct model *m, struct plan_model *out);
 
 /* Opens the model and the neuron file that options name, or else the one beside the model if it is there (*neurons is
  * NULL if not), and settles the activation (in *model), whether the model can run in the mode, and which predictor is
- * used. Errors of model.h, neurons.h and mode.h, logged. */
-status model_of_options(const struct cluster_options *o, struct model **model, struct neurons **neurons,
+ * used. A file beside the model that was made for another one counts as none where the run needs none; rank 0 (`rank`:
+ * whose run it is) then warns in a line. Errors of model.h, neurons.h and mode.h, logged. */
+status model_of_options(const struct cluster_options *o, int rank, struct model **model, struct neurons **neurons,
                         enum predictor *predictor);
 
 /* Why a plan is as it is, where o->probe says how fast the machines are. */

@@ -73,4 +73,7 @@ refuses 2 "*$work/empty*" inspect "$work/empty"
 echo "this is no model at all" > "$work/text"
 refuses 2 "*$work/text*" run -m "$work/text" -p x
 refuses 2 "*$work/text*" run -m "$work/text" -p x --ranks 3
+# An option that the plan cannot have, however it was made.
+tiny=$(dirname "$0")/../vectors/tiny-q4_0.gguf
+refuses 2 "*the residual stream cannot be on all ranks*" run -m "$tiny" --ranks 2 --split stages --residual all -p x
 finish
