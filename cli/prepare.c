@@ -9,7 +9,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
 #include "base/clock.h"
 #include "base/log.h"
 #include "cli/command.h"
@@ -148,6 +147,14 @@ static char *beside(const char *path, const char *suffix, int rank)
     return asprintf(&out, "%.*s%s%s", (int)n, path, suffix, number) < 0 ? NULL : out;
 }
 
+char *prepare_report_path(const struct prepare *p)
+{
+    char *path = p->report ? strdup(p->report) : beside(p->neurons, ".html", 0);
+    if (!path)
+        log_error("no memory for the report's name");
+    return path;
+}
+
 static const char *name_in(const char *path)
 {
     const char *slash = strrchr(path, '/');
@@ -209,7 +216,8 @@ status prepare_open_model(struct prepare *p)
         log_error("no memory for the name of the neuron file");
         return ST_NOMEM;
     }
-    return own_layers(p);
+    st = prepare_check_place(p->neurons);
+    return st ? st : own_layers(p);
 }
 
 /* ---- rank 0 ---- */
@@ -239,28 +247,6 @@ static status read_text(struct prepare *p)
     return st;
 }
 
-/* What a checkpoint must agree in. */
-static uint64_t settings_key(const struct prepare *p, uint64_t n_samples)
-{
-    struct {
-        uint64_t model, tokens, window, samples, batch, epochs, activation;
-        float miss, recall, accuracy, mlp_percent;
-    } key = {
-        .model = gguf_hash(p->model->file),
-        .tokens = XXH3_64bits(p->windows.tokens, p->windows.n * p->windows.size * sizeof *p->windows.tokens),
-        .window = p->windows.size,
-        .samples = n_samples,
-        .batch = p->cluster.n_batch,
-        .epochs = (uint64_t)p->epochs,
-        .activation = p->cluster.activation ? XXH3_64bits(p->cluster.activation, strlen(p->cluster.activation)) : 0,
-        .miss = p->miss,
-        .recall = p->recall,
-        .accuracy = p->accuracy,
-        .mlp_percent = p->mlp_percent,
-    };
-    return XXH3_64bits(&key, sizeof key);
-}
-
 static struct task_open checkpoint_task(const struct prepare *p)
 {
     const struct hparams *hp = &p->model->hp;
@@ -270,8 +256,10 @@ static struct task_open checkpoint_task(const struct prepare *p)
     most = p->most_samples ? (uint64_t)p->most_samples : most < DEFAULT_SAMPLES ? most : DEFAULT_SAMPLES;
     most = most > LEAST_SAMPLES ? most : LEAST_SAMPLES;
     const uint64_t stride = (total + most - 1) / most, n_samples = (total + stride - 1) / stride;
-    return (struct task_open){.key = settings_key(p, n_samples), .n_windows = p->windows.n,
-                              .window_tokens = window_tokens, .n_samples = n_samples, .stride = stride};
+    struct task_open t = {.n_windows = p->windows.n, .window_tokens = window_tokens, .n_samples = n_samples,
+                          .stride = stride};
+    prepare_settings(p, n_samples, t.settings);
+    return t;
 }
 
 /* Every process's checkpoint; p->counted is what all of them hold. */
@@ -345,13 +333,13 @@ static status write_report(struct prepare *p, const struct neurons *n)
             measures[r.n_measures++] = *m;
     }
     qsort(measures, (size_t)r.n_measures, sizeof *measures, by_mode);
-    char *path = p->report ? strdup(p->report) : beside(p->neurons, ".html", 0), *html = NULL;
+    char *path = prepare_report_path(p), *html = NULL;
     size_t size = 0;
     FILE *page = open_memstream(&html, &size);
     status st = ST_NOMEM;
-    if (!path || !page)
+    if (!page)
         log_error("no memory for the report");
-    else
+    else if (path)
         st = report_html(page, &r);
     if (page && fclose(page) != 0 && !st) {
         log_error("no memory for the report");
@@ -399,9 +387,13 @@ static status lead(struct prepare *p)
     if (!st)
         st = read_text(p);
     if (!st)
+        st = prepare_check_report(p);
+    if (!st)
         st = open_parts(p);
     if (!st)
         st = prepare_activation(p);
+    if (!st)
+        st = prepare_check_mlps(p);
     if (!st)
         st = prepare_count(p);
     if (!st && !(fitted = calloc((size_t)p->model->hp.n_layers, sizeof *fitted))) {

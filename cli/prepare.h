@@ -74,6 +74,17 @@ status prepare_fit(struct prepare *p, struct fitted_layer *layers);
 /* Rank 0: sees to it that every host has the neuron file. */
 status prepare_share_file(struct prepare *p);
 
+/* ---- prepare_checks.c: before the work begins ---- */
+
+/* Whether the neuron file can be written to its place later, which is empty or an older one's. ST_USAGE, ST_IO; logged. */
+status prepare_check_place(const char *path);
+/* The same for the report. */
+status prepare_check_report(const struct prepare *p);
+/* Whether the MLPs that are asked for can be made; the activation is known. ST_UNSUPPORTED, logged. */
+status prepare_check_mlps(const struct prepare *p);
+/* What a checkpoint must agree in; `to` is zeros. */
+void prepare_settings(const struct prepare *p, uint64_t n_samples, struct part_setting to[PART_SETTINGS]);
+
 /* ---- prepare_follow.c ---- */
 
 /* A process other than rank 0's, until it is told that it is over. */
@@ -84,6 +95,8 @@ status prepare_follow(struct prepare *p);
 /* The model, the kernels, the files' names, and which layers are this process's. */
 status prepare_open_model(struct prepare *p);
 
+/* Where the report goes; malloc'ed, NULL (logged) without memory. */
+char *prepare_report_path(const struct prepare *p);
 /* Saves the checkpoint, the time worked included. */
 status prepare_save(struct prepare *p);
 /* ST_CANCELLED if the user asked to stop. */

@@ -12,10 +12,10 @@
 
 status prepare_open_part(struct prepare *p, const struct task_open *t)
 {
-    const struct part_shape shape = {.key = t->key, .first = p->first, .last = p->last,
-                                     .d_model = p->model->hp.d_model, .d_ff = p->model->hp.d_ff,
-                                     .n_windows = t->n_windows, .n_samples = t->n_samples};
+    struct part_shape shape = {.first = p->first, .last = p->last, .d_model = p->model->hp.d_model,
+                               .d_ff = p->model->hp.d_ff, .n_windows = t->n_windows, .n_samples = t->n_samples};
     bool resumed;
+    memcpy(shape.settings, t->settings, sizeof shape.settings);
     p->stride = t->stride;
     p->window_tokens = t->window_tokens;
     status st = part_open(p->part_path, &shape, p->kernels, &resumed, &p->part);

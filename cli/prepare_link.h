@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "base/status.h"
+#include "cli/prepare_part.h"
 
 /* What a blob is. Those of rank 0 are tasks, in the order in which they come. */
 enum link_what {
@@ -30,7 +31,8 @@ enum link_what {
 
 /* All ranks run the same program on machines of one byte order, so these travel as they are. */
 struct task_open {
-    uint64_t key, n_windows, window_tokens, n_samples, stride;
+    struct part_setting settings[PART_SETTINGS];
+    uint64_t n_windows, window_tokens, n_samples, stride;
 };
 struct task_run {
     int32_t activation;         /* -1: what the neuron file says */

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,14 +15,16 @@
 #include "base/log.h"
 #include "kernels/layout.h"
 
-enum { PART_VERSION = 1, PAGE = 4096 };
+enum { PART_VERSION = 2, PAGE = 4096 };
 static const char magic[8] = "HEARTHPT";
 
 struct part_header {
     char magic[8];
     uint64_t version;
+    uint64_t worked; /* 1: a window was counted, which is worth keeping */
     struct part_shape shape;
 };
+_Static_assert(sizeof(struct part_header) <= PAGE, "the states begin at a page");
 
 /* In front of each of the two states. */
 struct state_header {
@@ -35,6 +38,7 @@ struct part {
     char *path;
     int fd;
     uint64_t generation;
+    uint64_t worked;      /* as the header has it */
     double saved_s, saving_s; /* when the state was saved last, and how long that took */
     uint64_t end;         /* where the next fitted layer goes */
     uint8_t *bytes;       /* [state_bytes] the fixed fields, then the arrays */
@@ -131,6 +135,16 @@ static uint64_t state_hash(const struct part *p, uint64_t generation)
     return XXH3_64bits_withSeed(p->bytes, state_bytes(&p->shape), generation);
 }
 
+/* Marks in the header, once, that there is work to lose. */
+static status note_work(struct part *p)
+{
+    const uint64_t worked = p->state.windows > 0;
+    if (p->worked || !worked)
+        return ST_OK;
+    p->worked = worked;
+    return write_at(p, &worked, sizeof worked, offsetof(struct part_header, worked));
+}
+
 status part_save(struct part *p)
 {
     uint64_t at = PAGE + (p->generation + 1) % 2 * slot_bytes(&p->shape);
@@ -140,7 +154,9 @@ status part_save(struct part *p)
     /* What the state speaks of must be on the disk before it. */
     if (fdatasync(p->fd) != 0)
         return io_failed(p, "write");
-    status st = write_at(p, p->bytes, state_bytes(&p->shape), at + sizeof h);
+    status st = note_work(p);
+    if (!st)
+        st = write_at(p, p->bytes, state_bytes(&p->shape), at + sizeof h);
     if (!st)
         st = write_at(p, &h, sizeof h, at);
     if (!st)
@@ -204,6 +220,32 @@ static status load_state(struct part *p, uint64_t file_bytes)
     return newer ? ST_OK : load_slot(p, newer, file_bytes, &again);
 }
 
+/* Work that took hours is not thrown away because an option was forgotten. */
+static status refuse_other(const struct part *p, const struct part_header *h)
+{
+    char difference[256];
+    if (memcmp(h->magic, magic, sizeof magic) != 0)
+        snprintf(difference, sizeof difference, "is no checkpoint of hearth prepare");
+    else if (h->version != PART_VERSION)
+        snprintf(difference, sizeof difference, "is a checkpoint of another hearth (version %llu, this one's are %d)",
+                 (unsigned long long)h->version, PART_VERSION);
+    else {
+        const int n = snprintf(difference, sizeof difference, "is the checkpoint of a prepare that was given otherwise: ");
+        part_difference(&h->shape, &p->shape, difference + n, sizeof difference - (size_t)n);
+    }
+    log_error("%s %s; the same again goes on from it, --neurons FILE makes another neuron file beside it, and whoever "
+              "wants to begin anew deletes it", p->path, difference);
+    return ST_MISMATCH;
+}
+
+/* Whether the file was made but never became a checkpoint with work in it: a kill may come at any time. */
+static bool never_worked(const struct part_header *h)
+{
+    static const struct part_header none;
+    return memcmp(h, &none, sizeof none) == 0 ||
+           (memcmp(h->magic, magic, sizeof magic) == 0 && h->version == PART_VERSION && !h->worked);
+}
+
 /* Looks for a state of this shape in the file. */
 static status load(struct part *p, bool *found)
 {
@@ -212,14 +254,14 @@ static status load(struct part *p, bool *found)
     bool whole;
     if (fstat(p->fd, &info) != 0)
         return io_failed(p, "look at");
+    memset(&h, 0, sizeof h);
     status st = read_at(p, &h, sizeof h, 0, &whole);
     if (st || info.st_size == 0)
         return st;
     if (!whole || memcmp(h.magic, magic, sizeof magic) != 0 || h.version != PART_VERSION ||
-        memcmp(&h.shape, &p->shape, sizeof h.shape) != 0) {
-        log_warn("%s is of another model, text or options: starting anew", p->path);
-        return ST_OK;
-    }
+        memcmp(&h.shape, &p->shape, sizeof h.shape) != 0)
+        return whole && never_worked(&h) ? ST_OK : refuse_other(p, &h);
+    p->worked = h.worked;
     st = load_state(p, (uint64_t)info.st_size);
     *found = p->generation > 0;
     if (!st && !*found)
@@ -235,7 +277,7 @@ static status create(struct part *p)
     memcpy(h.magic, magic, sizeof magic);
     memset(p->bytes, 0, state_bytes(&p->shape));
     p->state = (struct part_state){.activation = -1};
-    p->generation = 0;
+    p->generation = p->worked = 0;
     p->end = bytes;
     point_arrays(p);
     if (ftruncate(p->fd, 0) != 0)

@@ -15,11 +15,16 @@
 #include "cli/scoring.h"
 #include "kernels/kernels.h"
 
-enum { PART_MEASURES = 16 };
+enum { PART_MEASURES = 16, PART_SETTINGS = 12 };
 
-/* What must agree for a checkpoint to be of use. */
+/* Something that results depend on, as text for people; zeros behind it. */
+struct part_setting {
+    char name[32], value[32];
+};
+
+/* What must agree for a checkpoint to be of use. No gaps: it is compared as bytes. */
 struct part_shape {
-    uint64_t key;          /* a hash of model, text and options */
+    struct part_setting settings[PART_SETTINGS]; /* model, text and options; name "": no more */
     int32_t first, last;   /* layers of this process */
     int64_t d_model, d_ff;
     uint64_t n_windows;
@@ -52,11 +57,15 @@ struct part_state {
     double *sum;                 /* [layers, d_ff] of |activation| */
 };
 
+/* The first thing in which the shape of a checkpoint differs from what is asked for now, for people
+ * (prepare_checks.c). */
+void part_difference(const struct part_shape *there, const struct part_shape *now, char *out, size_t size);
+
 struct part;
 
-/* Opens the checkpoint, or makes a new one where there is none or one of another shape, or a damaged one (which is
- * said). *resumed: it held something. `kernels` is borrowed. ST_IO (also if another process is at work on it),
- * ST_NOMEM; logged. */
+/* Opens the checkpoint, or makes a new one where there is none, or one that holds no work yet, or a damaged one (which is
+ * said). *resumed: it held something. `kernels` is borrowed. ST_MISMATCH: it holds the work of another shape, which a line
+ * names, or is no checkpoint; it stays as it is. ST_IO (also if another process is at work on it), ST_NOMEM; logged. */
 status part_open(const char *path, const struct part_shape *shape, const struct kernels *kernels, bool *resumed,
                  struct part **out);
 /* Closes it; what was not saved is lost. NULL is fine. */

@@ -1,4 +1,5 @@
 /* The runs of the model that `hearth prepare` makes. */
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include "base/log.h"
@@ -207,6 +208,9 @@ static struct part_measure *measure_of(struct prepare *p, enum sparse_mode mode,
     return free_one;
 }
 
+/* As a neuron file can keep it: a mode may be so bad that it overflows. */
+static float kept_perplexity(const struct score *s) { return (float)fmin(score_perplexity(s), (double)FLT_MAX); }
+
 static status measure(struct prepare *p, enum sparse_mode mode, enum predictor predictor, float skip,
                       float *perplexity)
 {
@@ -225,7 +229,7 @@ static status measure(struct prepare *p, enum sparse_mode mode, enum predictor p
                                  .skip = skip};
     status st = s.begin < s.end ? prepare_run(p, &how, score_in, &s) : ST_OK;
     if (!st)
-        *perplexity = (float)score_perplexity(&m->score);
+        *perplexity = kept_perplexity(&m->score);
     return st;
 }
 
@@ -277,7 +281,7 @@ status prepare_measure(struct prepare *p, struct neurons *n)
 {
     status st = ST_OK;
     struct score dense = prepare_dense_score(p);
-    n->perplexity_dense = (float)score_perplexity(&dense);
+    n->perplexity_dense = kept_perplexity(&dense);
     if (!st && offered(p, n, SPARSE_EXACT, PREDICTOR_AUTO))
         st = measure(p, SPARSE_EXACT, PREDICTOR_AUTO, 0, &n->perplexity_exact);
     if (!st && offered(p, n, SPARSE_PREDICTED, PREDICTOR_PLANES))

@@ -47,3 +47,17 @@ status whole_file_write(const char *path, const void *bytes, size_t n)
     umask(mask);
     return replacement_close(&r, replacement_write(&r, bytes, n), 0666 & ~mask);
 }
+
+status whole_file_can_write(const char *path)
+{
+    struct replacement r;
+    struct stat info;
+    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode)) {
+        log_error("%s: cannot write: it is a folder", path);
+        return ST_IO;
+    }
+    status s = replacement_open(path, &r);
+    if (s == ST_OK)
+        (void)replacement_close(&r, ST_CANCELLED, 0); /* which deletes it */
+    return s;
+}

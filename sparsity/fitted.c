@@ -152,17 +152,40 @@ static float read_finite(struct reader *r)
     return x;
 }
 
+/* One that may be infinite: nothing is flagged, or all. */
+static float read_bound(struct reader *r)
+{
+    const float x = read_f32(r);
+    r->failed = r->failed || isnan(x);
+    return x;
+}
+
 static void read_floats(struct reader *r, float *out, int64_t n)
 {
     for (int64_t i = 0; i < n && !r->failed; i++)
         out[i] = read_finite(r);
 }
 
-static const float *read_row(struct reader *r, int64_t n, uint8_t **at)
+/* The next of the rows in memory. */
+static float *next_row(int64_t n, uint8_t **at)
 {
     float *row = (float *)(void *)*at;
-    read_floats(r, row, n);
     *at += (size_t)n * sizeof *row;
+    return row;
+}
+
+static const float *read_row(struct reader *r, int64_t n, uint8_t **at)
+{
+    float *row = next_row(n, at);
+    read_floats(r, row, n);
+    return row;
+}
+
+static const float *read_bounds(struct reader *r, int64_t n, uint8_t **at)
+{
+    float *row = next_row(n, at);
+    for (int64_t i = 0; i < n && !r->failed; i++)
+        row[i] = read_bound(r);
     return row;
 }
 
@@ -191,7 +214,7 @@ static void read_mlp(struct reader *r, struct fitted_layer *f, uint8_t **at)
     struct neuron_layer *l = &f->layer;
     const uint32_t type1 = read_u32(r), type2 = read_u32(r);
     const uint64_t rank = read_u64(r);
-    l->mlp_threshold = read_finite(r);
+    l->mlp_threshold = read_bound(r);
     read_quality(r, &l->mlp);
     if (!mlp_type(type1) || !mlp_type(type2) || rank % ACT_BLOCK || !rank || rank > INT32_MAX ||
         f->d_model % ACT_BLOCK)
@@ -225,7 +248,7 @@ static void read_layer(struct reader *r, struct fitted_layer *f)
         f->curve.size = read_finite(r);
     }
     if (parts & HAS_BOUND) {
-        l->bound = read_row(r, f->d_ff, &at);
+        l->bound = read_bounds(r, f->d_ff, &at);
         read_quality(r, &l->planes);
     }
     if (parts & HAS_MLP)

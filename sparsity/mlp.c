@@ -11,6 +11,8 @@
 enum { RANK_STEP = 32, VALIDATE_PAIRS = 1 << 22, MOMENT_SAMPLES = 4096 };
 static const float damping = 0.03f; /* of the mean second moment, when what rounding leaves over is passed on */
 
+bool mlp_possible(int64_t d_model) { return d_model % dtype_block(DT_Q4_0) == 0; }
+
 uint64_t mlp_bytes(int64_t r, int64_t d_model, int64_t d_ff)
 {
     return (uint64_t)r * dtype_row_bytes(DT_Q4_0, d_model) + (uint64_t)d_ff * dtype_row_bytes(DT_Q4_0, r);

@@ -12,6 +12,8 @@ struct mlp {
     struct predictor_quality quality;
 };
 
+/* Whether there can be one for such an x: its blocks of weights must be whole. */
+bool mlp_possible(int64_t d_model);
 /* Bytes of an MLP of r hidden values. */
 uint64_t mlp_bytes(int64_t r, int64_t d_model, int64_t d_ff);
 

@@ -33,12 +33,17 @@ uint64_t neurons_checksum(const uint8_t *bytes, size_t n)
     return XXH3_64bits_digest(&state);
 }
 
+bool neurons_begin(const uint8_t *bytes, size_t n)
+{
+    static const uint8_t magic[8] = {'G', 'G', 'U', 'F', 3};
+    return n >= NEURONS_CHECKSUM_AT + 8 && !memcmp(bytes, magic, sizeof magic) &&
+           !memcmp(bytes + NEURONS_PREAMBLE_AT, neurons_preamble, NEURONS_PREAMBLE_BYTES);
+}
+
 /* Before anything is parsed: whatever was cut off or changed is found here. */
 static status check_whole(const uint8_t *bytes, size_t n, const char *where)
 {
-    static const uint8_t magic[8] = {'G', 'G', 'U', 'F', 3};
-    if (n < NEURONS_CHECKSUM_AT + 8 || memcmp(bytes, magic, sizeof magic) ||
-        memcmp(bytes + NEURONS_PREAMBLE_AT, neurons_preamble, NEURONS_PREAMBLE_BYTES)) {
+    if (!neurons_begin(bytes, n)) {
         log_error("%s: byte 0: expected the header of a neuron file, found another one%s", where,
                   n < NEURONS_CHECKSUM_AT + 8 ? " (the file is too short)" : "");
         return ST_FORMAT;

@@ -86,6 +86,8 @@ status neurons_parse(const uint8_t *bytes, size_t n, const char *where, const st
 status neurons_save(const struct neurons *n, const char *path);
 void neurons_free(struct neurons *n); /* NULL is fine; frees what neurons_load made */
 
+/* Whether a file that begins so is meant as a neuron file, though it may be damaged. */
+bool neurons_begin(const uint8_t *bytes, size_t n);
 /* Whether an open file says that it is a neuron file. */
 bool neurons_is_file(const struct gguf *g);
 /* xxh3 (64 bits) of a neuron file's bytes, those of the checksum taken as zero. n > NEURONS_CHECKSUM_AT + 8. */

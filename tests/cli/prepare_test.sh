@@ -70,18 +70,39 @@ for signal in INT TERM KILL; do
     again "stopped by SIG$signal"
 done 2>/dev/null
 
-# Other options do not go on from this checkpoint.
-"$hearth" prepare "$@" >"$work/out" 2>"$work/err" &
+# Other options do not go on from this checkpoint, nor throw it away. The report cannot be written in the end.
+mkdir "$work/gone"
+"$hearth" prepare "$@" --report "$work/gone/report.html" >"$work/out" 2>"$work/err" &
 pid=$!
-sleep 0.4
-kill -s KILL $pid 2>/dev/null
-wait $pid 2>/dev/null
-if [ -e "$work/tiny.neurons.part" ]; then
-    hearth prepare -q "$@" --miss 0.1
-    equal "status of prepare with other options" 0 "$status"
-    like "other options" "*starting anew*" "$err"
-fi
-rm -f "$work"/tiny.neurons.*
+tries=0
+until [ -e "$work/tiny.neurons.part" ] || [ $tries -ge 200 ]; do
+    sleep 0.02
+    tries=$((tries + 1))
+done
+rmdir "$work/gone"
+wait $pid
+cp "$work/tiny.neurons.part" "$work/kept" || fail "no checkpoint is left"
+out_of_it="; the same again goes on from it, --neurons FILE *deletes it"
+part="hearth: error: $work/tiny.neurons.part is the checkpoint of a prepare that was given otherwise:"
+refuses 2 "$part --miss is 0.02 there and 0.1 now$out_of_it" prepare -q "$@" --miss 0.1
+refuses 2 "$part -c is 64 there and 32 now$out_of_it" prepare -q "$@" -c 32
+refuses 2 "$part --epochs is 2 there and 3 now$out_of_it" prepare -q "$@" --epochs 3
+refuses 2 "$part --activation is relu there and relu2 now$out_of_it" prepare -q "$@" --activation relu2
+refuses 2 "$part the windows (-f, --chunks) is * there and 40 now$out_of_it" prepare -q "$@" --chunks 40
+cmp -s "$work/kept" "$work/tiny.neurons.part" || fail "a refusal changed the checkpoint"
+hearth prepare -q "$@" --miss 0.1 --mlp-size 0 --neurons "$work/other.gguf" # one way out
+equal "status of prepare beside a checkpoint" 0 "$status"
+hearth prepare "$@" # the other
+equal "status of the same options" 0 "$status"
+like "what goes on" "*going on from a checkpoint*" "$err"
+again "after refusals"
+rm -f "$work"/tiny.neurons.* "$work"/other*
+
+# What could not be written in the end is found before the work.
+refuses 2 "*$work/none/report.html: cannot write: No such file*" prepare -q "$@" --report "$work/none/report.html"
+refuses 2 "*$work: cannot write: it is a folder*" prepare -q "$@" --report "$work"
+refuses 2 "*$work/tiny.gguf is there and no neuron file*" prepare -q "$@" --neurons "$model"
+cmp -s "$vectors/tiny-q8_0.gguf" "$model" || fail "prepare wrote over the model"
 
 # The disk is full at every size that the files may reach: an error, and no half file.
 disk_full() ( # BLOCKS of 512 bytes
@@ -118,6 +139,6 @@ refuses 2 "*--samples takes*'5'*" prepare -m x --samples 5
 refuses 2 "*-p and -f*" prepare -m x -p x -f x
 refuses 2 "*$work/none*No such file*" prepare -m "$work/none"
 refuses 2 "*$work/none*No such file*" prepare -m "$model" -f "$work/none"
-refuses 2 "*cannot open $work/no/place*" prepare -q -m "$model" -f "$work/text" -c 64 --neurons "$work/no/place.gguf"
+refuses 2 "*$work/no/place.gguf: cannot write*" prepare -q -m "$model" -f "$work/text" -c 64 --neurons "$work/no/place.gguf"
 ls "$work"/tiny.neurons.* >/dev/null 2>&1 && fail "a refusal left files behind"
 finish

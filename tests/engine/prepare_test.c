@@ -2,9 +2,10 @@
  * tests/cli/prepare_test.sh. */
 #include <math.h>
 #include <unistd.h>
-#include "tests/engine/engine.h"
+#include "tests/engine/made_model.h"
 
 #include "base/log.h"
+#include "cli/command.h"
 #include "cli/prepare_count.h"
 #include "cli/prepare_part.h"
 #include "cli/report.h"
@@ -12,7 +13,7 @@
 
 enum { D_MODEL = 40, D_FF = 24, FIRST = 2, LAST = 5, WINDOWS = 7, SAMPLES = 9 };
 
-static const struct part_shape shape = {.key = 77, .first = FIRST, .last = LAST, .d_model = D_MODEL, .d_ff = D_FF,
+static const struct part_shape shape = {.settings = {{"the model", "77"}, {"--miss", "0.02"}}, .first = FIRST, .last = LAST, .d_model = D_MODEL, .d_ff = D_FF,
                                         .n_windows = WINDOWS, .n_samples = SAMPLES};
 
 /* A new name for a checkpoint; the file is not there. */
@@ -97,7 +98,7 @@ static void test_checkpoint(void **state)
     assert_int_not_equal(access(path, F_OK), 0);
 }
 
-/* One of the states may be torn, the other is then taken; without both, or of another shape, it starts anew. */
+/* One of the states may be torn, the other is then taken; without both it starts anew. */
 static void test_torn_checkpoint(void **state)
 {
     (void)state;
@@ -134,13 +135,93 @@ static void test_torn_checkpoint(void **state)
     assert_int_equal(part_state(p)->windows, 0);
     part_state(p)->windows = 2;
     assert_int_equal(part_save(p), ST_OK);
+    part_remove(p);
+}
+
+/* Opening with this shape is refused in one line that says this, and changes nothing. */
+static void refuses(const char *path, const struct part_shape *s, const char *says)
+{
+    struct log_catcher caught;
+    struct part *p = NULL;
+    bool resumed;
+    log_catch(&caught);
+    assert_int_equal(part_open(path, s, scalar(), &resumed, &p), ST_MISMATCH);
+    log_catch(NULL);
+    if (!strstr(caught.first_error, says) || !strstr(caught.first_error, path) ||
+        !strstr(caught.first_error, "--neurons FILE"))
+        fail_msg("expected '%s', found '%s'", says, caught.first_error);
+    assert_null(p);
+}
+
+/* What was counted is kept, whoever comes with something else. */
+static void test_other_checkpoint(void **state)
+{
+    (void)state;
+    const char *path = name();
+    struct part_shape other = shape, fewer = shape;
+    strcpy(other.settings[1].value, "0.1");
+    fewer.last--;
+    struct part *p = opened(path, &other, false); /* no work is in it: */
+    part_close(p);
+    p = opened(path, &shape, false);
+    part_state(p)->windows = 2;
+    assert_int_equal(part_save(p), ST_OK);
+    part_close(p);
+    refuses(path, &other, "--miss is 0.02 there and 0.1 now");
+    refuses(path, &fewer, "layers 2 to 4 there and 2 to 3 now");
+    p = opened(path, &shape, true);
+    assert_int_equal(part_state(p)->windows, 2);
     part_close(p);
 
-    struct part_shape other = shape;
-    other.key++;
-    p = opened(path, &other, false);
-    assert_int_equal(part_state(p)->windows, 0);
-    part_remove(p);
+    FILE *f = fopen(path, "r+b");
+    assert_non_null(f);
+    fseek(f, 8, SEEK_SET);
+    fputc(99, f);
+    fclose(f);
+    refuses(path, &shape, "another hearth (version 99");
+    f = fopen(path, "wb");
+    assert_non_null(f);
+    fputs("a diary", f);
+    fclose(f);
+    refuses(path, &shape, "is no checkpoint of hearth prepare");
+    f = fopen(path, "rb");
+    assert_non_null(f);
+    char held[16] = "";
+    assert_int_equal(fread(held, 1, sizeof held, f), 7);
+    assert_string_equal(held, "a diary");
+    fclose(f);
+    assert_int_equal(truncate(path, 0), 0);
+    assert_int_equal(truncate(path, 1 << 20), 0); /* a kill between making room and writing */
+    part_remove(opened(path, &shape, false));
+}
+
+/* What a float model of a width that no MLP can read is told, before it is counted. */
+static void test_mlp_that_cannot_be(void **state)
+{
+    (void)state;
+    static const struct made_model odd = {2, 48, 64, 3, 3, 16, 0, DT_F32, DT_F16, DT_F16, DT_F16, DT_F32};
+    const struct launch alone = {.local_ranks = 1};
+    char model[MADE_NAME], text[MADE_NAME], *neurons, *made;
+    static char words[4096];
+    struct log_catcher caught;
+    memset(words, 'x', sizeof words);
+    made_model_write(&odd, model);
+    made_file_of(words, sizeof words, text);
+    assert_true(asprintf(&neurons, "%s.neurons", model) > 0 && asprintf(&made, "%s.html", neurons) > 0);
+    char *with[] = {"hearth prepare", "-q", "-m", model, "-f", text, "-c", "64", "-t", "1", "--activation", "relu",
+                    "--samples", "512", "--neurons", neurons, "--mlp-size", "0", NULL};
+    log_catch(&caught);
+    assert_int_equal(command_prepare(&alone, 16, with), ST_UNSUPPORTED);
+    log_catch(NULL);
+    assert_non_null(strstr(caught.first_error, "d_model of 48"));
+    assert_non_null(strstr(caught.first_error, "--mlp-size 0"));
+    assert_int_equal(command_prepare(&alone, 18, with), ST_OK); /* the way out, though the options differ */
+    assert_int_equal(unlink(neurons), 0);
+    assert_int_equal(unlink(made), 0);
+    unlink(model);
+    unlink(text);
+    free(neurons);
+    free(made);
 }
 
 static status ignore_window(void *arg, size_t window, const struct score *s)
@@ -291,6 +372,8 @@ static void test_report(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_checkpoint), cmocka_unit_test(test_torn_checkpoint),
+                                       cmocka_unit_test(test_other_checkpoint),
+                                       cmocka_unit_test(test_mlp_that_cannot_be),
                                        cmocka_unit_test(test_counts), cmocka_unit_test(test_figures),
                                        cmocka_unit_test(test_report)};
     return cmocka_run_group_tests(tests, NULL, NULL);

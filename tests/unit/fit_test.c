@@ -558,6 +558,26 @@ static void test_round_trip(void **state)
     }
 }
 
+/* Where nothing fired, nothing is to be flagged: such bounds are infinite, and must come back. */
+static void test_infinite_bounds(void **state)
+{
+    (void)state;
+    struct layer *l = make_layer(ACT_RELU, DT_Q8_0, RANK, true);
+    struct fitted_layer f = fit_all(l), back;
+    float *bound = (float *)(uintptr_t)f.layer.bound;
+    uint8_t *bytes;
+    size_t n;
+    bound[3] = f.layer.mlp_threshold = INFINITY;
+    bound[4] = -INFINITY;
+    assert_int_equal(fitted_layer_encode(&f, &bytes, &n), ST_OK);
+    assert_int_equal(fitted_layer_decode(bytes, n, D_MODEL, D_FF, "here", &back), ST_OK);
+    assert_same_bytes(&f, &back);
+    free(bytes);
+    fitted_layer_free(&f);
+    fitted_layer_free(&back);
+    free_layer(l);
+}
+
 static void assert_refused(const uint8_t *bytes, size_t n)
 {
     struct fitted_layer f;
@@ -727,6 +747,7 @@ int main(void)
         cmocka_unit_test(test_weight_is_the_norm_of_the_down_column),
         cmocka_unit_test(test_skip_takes_the_wanted_share),
         cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_infinite_bounds),
         cmocka_unit_test(test_hostile_bytes),
         cmocka_unit_test(test_threads_change_nothing),
         cmocka_unit_test(test_cancel),

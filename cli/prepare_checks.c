@@ -1,0 +1,94 @@
+/* What `hearth prepare` looks at before it works for hours, so that nothing is refused at the end; and what a checkpoint
+ * must agree in. */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <xxhash.h>
+#include "base/log.h"
+#include "cli/prepare.h"
+#include "cli/whole_file.h"
+#include "sparsity/mlp.h"
+
+status prepare_check_place(const char *path)
+{
+    struct whole_file f;
+    struct stat info;
+    status st = whole_file_can_write(path);
+    if (st || stat(path, &info) != 0 || info.st_size == 0)
+        return st;
+    if ((st = whole_file_map(path, &f)) != ST_OK)
+        return st;
+    if (!neurons_begin(f.bytes, f.n)) {
+        log_error("%s is there and no neuron file: prepare would replace it; --neurons names another", path);
+        st = ST_USAGE;
+    }
+    whole_file_unmap(&f);
+    return st;
+}
+
+status prepare_check_report(const struct prepare *p)
+{
+    char *path = prepare_report_path(p);
+    status st = path ? whole_file_can_write(path) : ST_NOMEM;
+    free(path);
+    return st;
+}
+
+status prepare_check_mlps(const struct prepare *p)
+{
+    const struct hparams *hp = &p->model->hp;
+    if (p->mlp_percent <= 0 || !activation_is_exact(hp->activation) || mlp_possible(hp->d_model))
+        return ST_OK;
+    log_error("%s: no MLP can be made for a d_model of %lld, which is no multiple of %d: --mlp-size 0 makes none",
+              p->cluster.model, (long long)hp->d_model, ACT_BLOCK);
+    return ST_UNSUPPORTED;
+}
+
+__attribute__((format(printf, 3, 4)))
+static struct part_setting *put_setting(struct part_setting *at, const char *name, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    snprintf(at->name, sizeof at->name, "%s", name);
+    vsnprintf(at->value, sizeof at->value, format, args);
+    va_end(args);
+    return at + 1;
+}
+
+/* What makes other settings differ too comes before them. */
+void prepare_settings(const struct prepare *p, uint64_t n_samples, struct part_setting to[PART_SETTINGS])
+{
+    const size_t n_tokens = p->windows.n * p->windows.size;
+    const uint64_t text = XXH3_64bits(p->windows.tokens, n_tokens * sizeof *p->windows.tokens);
+    to = put_setting(to, "the model's hash", "%016" PRIx64, gguf_hash(p->model->file));
+    to = put_setting(to, "-c", "%zu", p->windows.size);
+    to = put_setting(to, "the windows (-f, --chunks)", "%zu", p->windows.n);
+    to = put_setting(to, "the text's hash (-f, -p)", "%016" PRIx64, text);
+    to = put_setting(to, "--samples", "%" PRIu64, n_samples);
+    to = put_setting(to, "-b", "%u", p->cluster.n_batch);
+    to = put_setting(to, "--activation", "%s", p->cluster.activation ? p->cluster.activation : "not said");
+    to = put_setting(to, "--miss", "%g", (double)p->miss);
+    to = put_setting(to, "--recall", "%g", (double)p->recall);
+    to = put_setting(to, "--accuracy", "%g", (double)p->accuracy);
+    to = put_setting(to, "--mlp-size", "%g", (double)p->mlp_percent);
+    if (p->epochs)
+        put_setting(to, "--epochs", "%" PRId64, p->epochs);
+    else
+        put_setting(to, "--epochs", "not said");
+}
+
+void part_difference(const struct part_shape *there, const struct part_shape *now, char *out, size_t size)
+{
+    for (int i = 0; i < PART_SETTINGS; i++) {
+        const struct part_setting *a = &there->settings[i], *b = &now->settings[i];
+        if (memcmp(a, b, sizeof *a) != 0) {
+            snprintf(out, size, "%.32s is %.32s there and %.32s now", b->name, a->value, b->value);
+            return;
+        }
+    }
+    snprintf(out, size, "this rank (mpirun -np, --shares) has layers %d to %d there and %d to %d now", there->first,
+             there->last - 1, now->first, now->last - 1);
+}
