@@ -101,7 +101,9 @@ struct block {
 
 /* Decodes block `index` (of 32 columns) of a row that starts at src, in the file's layout (ggml's block types). */
 void block_decode(enum dtype type, const uint8_t *src, int64_t index, struct block *b);
-/* Writes the scales of row r of a group of ROW_GROUP, and its supers. */
+/* Writes the codes of row r of a group of ROW_GROUP into a block's. */
+void block_put_codes(struct layout l, const uint32_t quad[8], int r, uint8_t *codes);
+/* Writes the scales of row r of a group, and its supers. */
 void block_put_scales(struct layout l, const struct block *b, int r, uint8_t *scales, uint8_t *supers);
 /* Dequantises block `index` of a row, as dequantize_row does. */
 void block_dequantize(enum dtype type, const uint8_t *src, int64_t index, float *out /* [32] f32 */);

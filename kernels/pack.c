@@ -23,8 +23,7 @@ void packed_shape(struct packed *m, enum dtype type, int64_t rows, int64_t cols)
 
 size_t packed_bytes(const struct packed *m) { return (size_t)m->groups * m->group_bytes; }
 
-/* Writes row r's codes into a block's. */
-static void put_codes(struct layout l, const uint32_t quad[8], int r, uint8_t *codes)
+void block_put_codes(struct layout l, const uint32_t quad[8], int r, uint8_t *codes)
 {
     uint32_t word[8];
     int n = l.low_bits;
@@ -78,7 +77,7 @@ static void pack_row(const struct packed *m, uint8_t *group, int r, const uint8_
         struct place p = layout_place(l, group, b);
         struct block block;
         block_decode(m->type, src, b, &block);
-        put_codes(l, block.quad, r, p.codes);
+        block_put_codes(l, block.quad, r, p.codes);
         block_put_scales(l, &block, r, p.scales, p.supers);
     }
 }
