@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/machine.h"
 #include "base/threads.h"
+#include "cli/cache.h"
 #include "cli/launch.h"
 #include "cli/planning.h"
 #include "coordinator/roll_call.h"
@@ -24,6 +25,8 @@ struct member {
     struct transport *transport;
     struct model *model;
     struct neurons *neurons;
+    char *cache;              /* folder; NULL: none */
+    struct chunks *chunks;    /* of the model's file; NULL: not compared, or no more */
     struct plan *plan;
     struct plan_reasons reasons;
     const struct kernels *kernels;
@@ -105,6 +108,28 @@ static void describe_settings(struct member *m)
     m->hello.settings_hash = XXH3_64bits(m->hello.settings, strlen(m->hello.settings));
 }
 
+/* Ranks that are processes each have a copy of the model: what they load from it will be compared. */
+static status know_chunks(struct member *m)
+{
+    if (m->o->no_verify || m->transport->n_ranks == 1 || !m->o->mpi)
+        return ST_OK;
+    m->cache = cache_folder();
+    status st = chunks_create(m->model->file, m->cache, &m->chunks);
+    m->worker_options.chunks = m->chunks;
+    return st;
+}
+
+/* All is loaded and compared: from here on no file is read. */
+static status let_go(struct member *m)
+{
+    if (m->chunks)
+        chunks_remember(m->chunks);
+    chunks_free(m->chunks);
+    m->chunks = NULL;
+    status st = gguf_detach(m->model->file);
+    return st || !m->neurons ? st : gguf_detach(m->neurons->file);
+}
+
 /* Everything up to the roll call: opens the files, makes the plan, computes the memory. */
 static status prepare(struct member *m)
 {
@@ -138,7 +163,9 @@ static status prepare(struct member *m)
     describe_settings(m);
     describe_host(&m->hello.host);
     st = hash_plan(m->plan, &m->hello.plan_hash);
-    return st ? st : check_memory(m);
+    if (!st)
+        st = check_memory(m);
+    return st ? st : know_chunks(m);
 }
 
 static void say_hello(struct member *m, status prepared)
@@ -156,8 +183,12 @@ static void release(struct member *m)
     transport_close(m->transport);
     worker_free(m->worker);
     plan_free(m->plan);
+    chunks_free(m->chunks);
+    free(m->cache);
     neurons_free(m->neurons);
     model_free(m->model);
+    m->chunks = NULL;
+    m->cache = NULL;
     m->neurons = NULL;
     m->worker = NULL;
     m->plan = NULL;
@@ -180,6 +211,10 @@ static status serve(struct member *m)
     st = st ? st : joined;
     if (!st)
         st = worker_create(&m->worker_options, &m->worker);
+    if (!st && m->chunks)
+        st = worker_tell_chunks(m->transport, m->chunks);
+    if (!st)
+        st = let_go(m);
     if (!st)
         st = worker_ready(m->transport, machine_held());
     if (!st)
@@ -283,6 +318,19 @@ static status open_session(struct cluster *c)
     return session_create(&o, &c->session);
 }
 
+/* Waits for the other ranks; then the files are done with. */
+static status hear_ready(struct cluster *c, uint64_t *held)
+{
+    struct member *m = &c->own;
+    const struct same_file file = {.chunks = m->chunks, .pool = worker_pool(m->worker), .progress = c->o.progress,
+                                   .progress_arg = c->o.progress_arg};
+    status st = roll_call_ready(m->transport, &file, held);
+    if (!st && m->chunks && chunks_hashed(m->chunks) && !c->o.quiet)
+        log_info("hashed %.2f GiB of the model to compare the ranks' copies%s", gib(chunks_hashed(m->chunks)),
+                 m->cache ? "; next time these are known" : "");
+    return st ? st : let_go(m);
+}
+
 /* Rank 0 and the others, who are waiting for it, load what they own; then there is a session. */
 static status load_and_open(struct cluster *c, const struct wire_hello *hellos)
 {
@@ -292,7 +340,7 @@ static status load_and_open(struct cluster *c, const struct wire_hello *hellos)
     m->worker_options.progress_arg = c->o.progress_arg;
     status st = worker_create(&m->worker_options, &m->worker);
     if (!st)
-        st = roll_call_ready(m->transport, held);
+        st = hear_ready(c, held);
     if (st)
         return st;
     held[0] = machine_held();

@@ -39,6 +39,7 @@ struct cluster_options {
     const char *neurons;  /* path of the neuron file, "" for none; NULL: the one beside the model, if there is one */
     bool sums_f16;        /* partial sums travel as f16: lossy */
     uint64_t ram_budget;  /* bytes that each rank may use, 0: no limit */
+    bool no_verify;       /* the ranks' copies of the model are not compared chunk by chunk */
     bool quiet;           /* nothing on stderr but warnings and errors */
     /* Called on rank 0's thread while `what` goes on; may be NULL. */
     void (*progress)(void *arg, const char *what, uint64_t done, uint64_t total);

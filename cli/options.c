@@ -12,7 +12,7 @@
 #include "cli/topology.h"
 #include "placement/plan.h"
 
-enum key { KEY_PLAN = 256, KEY_SPLIT, KEY_SHARES, KEY_RANKS, KEY_PROBE, KEY_RAM_BUDGET, KEY_KERNELS, KEY_SPARSE,
+enum key { KEY_PLAN = 256, KEY_SPLIT, KEY_SHARES, KEY_RANKS, KEY_PROBE, KEY_RAM_BUDGET, KEY_NO_VERIFY, KEY_KERNELS, KEY_SPARSE,
            KEY_PREDICTOR, KEY_SKIP, KEY_ACTIVATION, KEY_NEURONS, KEY_DOWN, KEY_RESIDUAL, KEY_SUMS, KEY_TRANSPORT,
            KEY_RDMA_DEVICE, KEY_RDMA_GID, KEY_RDMA_MTU, KEY_RDMA_SL, KEY_TEMP, KEY_TOP_K, KEY_TOP_P, KEY_MIN_P,
            KEY_REPEAT_PENALTY, KEY_PRESENCE_PENALTY, KEY_FREQUENCY_PENALTY, KEY_REPEAT_LAST, KEY_NO_ESCAPE };
@@ -117,6 +117,9 @@ static const struct argp_option cluster_options[] = {
      "plan by what `hearth probe` has measured: shares by memory bandwidth, the split that is fastest, and no rank "
      "that would only slow the others", 3},
     {"ram-budget", KEY_RAM_BUDGET, "SIZE", 0, "refuse to start if a rank needs more memory, e.g. 8G", 3},
+    {"no-verify", KEY_NO_VERIFY, NULL, 0,
+     "under mpirun: do not compare all that the ranks load of their copies of the model (the first time that reads the "
+     "whole file; hashes are then remembered in ~/.cache/hearth)", 3},
     {0},
 };
 
@@ -220,6 +223,9 @@ static error_t parse_cluster(int key, char *arg, struct argp_state *state)
         break;
     case KEY_PROBE:
         o->probe = arg;
+        break;
+    case KEY_NO_VERIFY:
+        o->no_verify = true;
         break;
     case KEY_RAM_BUDGET:
         e = option_bytes(state, "--ram-budget", arg, &o->ram_budget);

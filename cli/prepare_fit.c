@@ -67,6 +67,8 @@ static status fit_one(struct prepare *p, int layer, uint64_t mlp_bytes, struct l
         st = part_samples(p->part, layer, s->n_samples, x);
     if (!st)
         st = fit_layer(&sample, &o, &fitted);
+    if (!st) /* hours may have gone by */
+        st = gguf_unchanged(p->model->file);
     if (!st)
         st = fitted_layer_encode(&fitted, &bytes, &n);
     if (!st)

@@ -1,14 +1,15 @@
 # Tests that run under mpirun. Ranks share the cores: --oversubscribe allows more of them than there are.
 set(mpirun ${MPIEXEC_EXECUTABLE} --allow-run-as-root --oversubscribe --bind-to none)
 # MPI unloads plug-ins whose memory it never frees, which no suppression can name: leaks are found in process instead.
-set(mpi_environment ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=1)
+# What ranks remember of files they keep to themselves.
+set(mpi_environment ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=1 XDG_CACHE_HOME=${CMAKE_BINARY_DIR})
 
 add_executable(transport_mpi tests/mpi/transport_mpi.c)
 target_link_libraries(transport_mpi PRIVATE suites)
 foreach(n_ranks 1 2 3 4)
     add_test(NAME transport_mpi_${n_ranks} COMMAND ${mpirun} -np ${n_ranks} $<TARGET_FILE:transport_mpi>)
     set_tests_properties(transport_mpi_${n_ranks} PROPERTIES
-        PROCESSORS ${n_ranks} TIMEOUT 300 ENVIRONMENT ${mpi_environment})
+        PROCESSORS ${n_ranks} TIMEOUT 300 ENVIRONMENT "${mpi_environment}")
 endforeach()
 
 add_test(NAME transport_mpi_alone COMMAND transport_mpi)
@@ -16,7 +17,7 @@ set_tests_properties(transport_mpi_alone PROPERTIES PASS_REGULAR_EXPRESSION "run
 
 add_test(NAME rank_death
     COMMAND sh ${PROJECT_SOURCE_DIR}/tests/mpi/rank_death.sh ${MPIEXEC_EXECUTABLE} $<TARGET_FILE:transport_mpi>)
-set_tests_properties(rank_death PROPERTIES PROCESSORS 3 TIMEOUT 120 ENVIRONMENT ${mpi_environment})
+set_tests_properties(rank_death PROPERTIES PROCESSORS 3 TIMEOUT 120 ENVIRONMENT "${mpi_environment}")
 
 set(parts text refusals deaths)
 if(NOT HEARTH_SANITIZE)
@@ -26,8 +27,12 @@ foreach(part ${parts})
     add_test(NAME mpi_${part} COMMAND sh ${PROJECT_SOURCE_DIR}/tests/mpi/cluster.sh ${part} ${MPIEXEC_EXECUTABLE}
         $<TARGET_FILE:hearth> ${PROJECT_SOURCE_DIR}/tests/vectors)
     set_tests_properties(mpi_${part} PROPERTIES
-        PROCESSORS 3 TIMEOUT 300 SKIP_RETURN_CODE 77 ENVIRONMENT ${mpi_environment})
+        PROCESSORS 3 TIMEOUT 300 SKIP_RETURN_CODE 77 ENVIRONMENT "${mpi_environment}")
 endforeach()
+
+add_test(NAME mpi_files COMMAND sh ${PROJECT_SOURCE_DIR}/tests/mpi/files.sh ${MPIEXEC_EXECUTABLE}
+    $<TARGET_FILE:hearth> ${PROJECT_SOURCE_DIR}/tests/vectors)
+set_tests_properties(mpi_files PROPERTIES PROCESSORS 3 TIMEOUT 300 ENVIRONMENT "${mpi_environment}")
 
 add_test(NAME mpi_prepare COMMAND sh ${PROJECT_SOURCE_DIR}/tests/mpi/prepare.sh ${MPIEXEC_EXECUTABLE}
     $<TARGET_FILE:hearth> ${PROJECT_SOURCE_DIR}/tests/vectors)

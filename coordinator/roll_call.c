@@ -123,13 +123,24 @@ static status read_ready(struct transport *t, struct arrival *a, uint64_t *held_
     return st ? st : released;
 }
 
-status roll_call_ready(struct transport *t, uint64_t *held_bytes)
+static status read_chunks(struct transport *t, struct arrival *a, const struct same_file *file, uint32_t *next)
 {
-    for (int i = 1; i < t->n_ranks; i++) {
+    status st = same_file_check(file, a->from, a->data, a->size, next), released = transport_release(t, a);
+    return st ? st : released;
+}
+
+status roll_call_ready(struct transport *t, const struct same_file *file, uint64_t *held_bytes)
+{
+    uint32_t next[PLAN_MAX_RANKS] = {0}; /* chunk of each rank */
+    for (int n = 1; n < t->n_ranks;) {
         struct arrival a;
-        status st = await(t, 1u << WIRE_READY | 1u << WIRE_FAILED, &a, WIRE_FAILED_MAX);
-        if (!st)
+        status st = await(t, 1u << WIRE_READY | 1u << WIRE_FAILED | 1u << WIRE_CHUNKS, &a, WIRE_CHUNKS_MAX);
+        if (!st && a.kind == WIRE_CHUNKS) {
+            st = read_chunks(t, &a, file, &next[a.from]);
+        } else if (!st) {
             st = read_ready(t, &a, held_bytes);
+            n++;
+        }
         if (st)
             return st;
     }

@@ -4,6 +4,7 @@
 #define HEARTH_COORDINATOR_ROLL_CALL_H
 
 #include "base/status.h"
+#include "coordinator/same_file.h"
 #include "transport/transport.h"
 #include "wire/wire.h"
 
@@ -14,8 +15,9 @@
  * comes twice, ST_PEER if a rank dies. */
 status roll_call(struct transport *t, const struct wire_hello *own, struct wire_hello *hellos);
 
-/* Waits until every other rank has loaded. held_bytes [n_ranks] receives what each process holds (own entry untouched).
- * ST_PEER (logged) if one fails or dies meanwhile, ST_FORMAT if its message is broken. */
-status roll_call_ready(struct transport *t, uint64_t *held_bytes);
+/* Waits until every other rank has loaded, and compares what each has loaded from with rank 0's own `file`. held_bytes
+ * [n_ranks] receives what each process holds (own entry untouched). ST_PEER (logged) if one fails or dies meanwhile,
+ * ST_FORMAT if its message is broken, ST_MISMATCH if its file differs. */
+status roll_call_ready(struct transport *t, const struct same_file *file, uint64_t *held_bytes);
 
 #endif

@@ -51,6 +51,7 @@ static status map_file(struct gguf_part *p)
     p->bytes = bytes;
     p->size = (uint64_t)st.st_size;
     p->mapped = true;
+    p->identity = gguf_identity_of(&st);
     s = ST_OK;
 out:
     close(fd);

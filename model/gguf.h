@@ -1,6 +1,6 @@
 /* The GGUF container (versions 2 and 3, little-endian, also split over -00001-of-0000N files, and PowerInfer's magic
  * "PWRI"): mapped read-only, every offset and length checked before it is used. A file is hostile.
- * Format: ggml/docs/gguf.md. Immutable after open, so all readers are thread-safe. */
+ * Format: ggml/docs/gguf.md. Immutable after open (gguf_detach apart), so all readers are thread-safe. */
 #ifndef HEARTH_MODEL_GGUF_H
 #define HEARTH_MODEL_GGUF_H
 
@@ -56,6 +56,14 @@ uint64_t gguf_file_bytes(const struct gguf *g); /* all parts */
 
 /* Lets the system drop the pages of [data, data + bytes) from this process; reading them again is still right. */
 void gguf_release_pages(const struct gguf *g, const uint8_t *data, uint64_t bytes);
+
+/* ST_IO (logged) if the file has been changed since it was opened, as its size or time says: what was read of it since
+ * then is of no use. That another file has its name now does not matter. */
+status gguf_unchanged(const struct gguf *g);
+/* Gives the file back: the header is kept in memory of its own, the tensor data is gone. From here on no byte of the file
+ * is read, so it may be replaced or cut; keys and names stay where they are, of a tensor's `data` only whether it is NULL
+ * may be asked. ST_IO as gguf_unchanged; ST_NOMEM (logged). Not while another thread reads the gguf. */
+status gguf_detach(struct gguf *g);
 
 /* A 64-bit hash (xxh3) of the header of every part (all bytes before its tensor data), the file sizes, and 64 samples
  * of 4 KiB spread over the data: what ranks compare to know that they hold the same file. Never 0. */

@@ -21,12 +21,21 @@ struct gguf_key {
     const uint8_t **strings;  /* [n] the elements' length prefixes, of an array of strings; owned, else NULL */
 };
 
+/* By what a file on disk is known again: as long as all of it is the same, so are its bytes. */
+struct gguf_identity {
+    uint64_t device, inode, size, modified_ns, changed_ns;
+};
+
+struct stat;
+struct gguf_identity gguf_identity_of(const struct stat *st);
+
 /* One file. */
 struct gguf_part {
     char *path; /* owned; for messages */
     const uint8_t *bytes;
     uint64_t size;
-    bool mapped;
+    bool mapped, detached;
+    struct gguf_identity identity; /* when it was opened, if mapped */
     bool powerinfer;
     uint64_t data_at;         /* where tensor data begins, at most `size` */
     struct gguf_key *keys;    /* [n_keys] in file order, owned */

@@ -205,6 +205,8 @@ static double held_bytes(const struct estimate *e, int rank)
     int64_t begin, end;
     plan_rows(e->plan, rank, m->hp.n_vocab, &begin, &end);
     double sum = matrix_bytes(&m->output) * (double)(end - begin) / (double)m->hp.n_vocab;
+    if (rank == plan_first_stage(e->plan))
+        sum += matrix_bytes(&m->embedding) + matrix_bytes(&m->positions);
     for (int l = 0; l < m->hp.n_layers; l++) {
         const struct layer_weights *w = &m->layers[l];
         sum += ffn_bytes(w) * (double)plan_n_neurons(e->plan, l, rank) / (double)e->plan->model.d_ff;

@@ -17,14 +17,16 @@
  *   stage -> owners              REQUEST   x of a layer's attention or FFN, or of the output matrix; the owners answer
  *   owner -> stage               PARTIAL   its partial sum; or ACTIVE, its live activations, where the stage holds the
  *                                          down projection; LOGITS, its rows of the output matrix
- *                                          Where all ranks have the residual stream nobody asks: the home passes STEP
- *                                          on, each owner sends PARTIAL to all others, and LOGITS to the home
+ *                                          Where all ranks have the residual stream nobody asks: the home begins a
+ *                                          step by sending HIDDEN to all others, each owner sends PARTIAL to all
+ *                                          others, and LOGITS to the home
  *   last stage -> coordinator    RESULT    the token picked, or scores, or logits
  *   coordinator -> last stage    SAMPLING  new sampling parameters
  *   any -> any                   FAILED    why this rank cannot go on; who prints it puts "rank N: " in front
  *   coordinator -> all           STOP      end of service
  *   coordinator -> all           QUERY     what has this rank sent, and where did its time go? Each answers USAGE
- *   start-up                     HELLO     who I am; the coordinator answers WELCOME or FAILED; then READY when loaded
+ *   start-up                     HELLO     who I am; the coordinator answers WELCOME or FAILED; then CHUNKS, what of the
+ *                                          file was loaded from, and READY
  */
 #ifndef HEARTH_WIRE_WIRE_H
 #define HEARTH_WIRE_WIRE_H
@@ -36,7 +38,8 @@
 
 enum wire_kind {
     WIRE_HELLO, WIRE_WELCOME, WIRE_STEP, WIRE_HIDDEN, WIRE_REQUEST, WIRE_PARTIAL, WIRE_RESULT, WIRE_SAMPLING,
-    WIRE_FAILED, WIRE_STOP, WIRE_READY, WIRE_LOGITS, WIRE_ACTIVE, WIRE_QUERY, WIRE_USAGE, WIRE_KINDS
+    WIRE_FAILED, WIRE_STOP, WIRE_READY, WIRE_LOGITS, WIRE_ACTIVE, WIRE_QUERY, WIRE_USAGE, WIRE_CHUNKS,
+    WIRE_KINDS
 };
 
 enum { WIRE_VERSION = 6, WIRE_HEADER = 64 }; /* payloads that are read by kernels start WIRE_HEADER bytes in: aligned */
@@ -258,6 +261,19 @@ size_t wire_hello_encode(const struct wire_hello *h, uint8_t *out, size_t cap);
 /* The leading version is readable in every version: a hello of another version decodes with only `version` and
  * `release` set. */
 status wire_hello_decode(const uint8_t *in, size_t n, struct wire_hello *h);
+
+/* CHUNKS: hashes of chunks of the model file, n of them (1 or more), in ascending order of chunks; several messages where
+ * one cannot hold them. A header of 8 bytes, then u32 chunk, u64 hash, n times. */
+enum { WIRE_CHUNKS_MOST = 1024, WIRE_CHUNKS_MAX = 8 + 12 * WIRE_CHUNKS_MOST };
+struct wire_chunk {
+    uint32_t chunk;
+    uint64_t hash;
+};
+/* n <= WIRE_CHUNKS_MOST. */
+size_t wire_chunks_encode(const struct wire_chunk *entries, uint32_t n, uint8_t *out, size_t cap);
+/* Copies them. n_chunks: how many the file has. */
+status wire_chunks_decode(const uint8_t *in, size_t n, uint32_t n_chunks, struct wire_chunk entries[WIRE_CHUNKS_MOST],
+                          uint32_t *n_entries);
 
 /* READY: how many bytes of memory the process really holds. */
 enum { WIRE_READY_SIZE = 8 };

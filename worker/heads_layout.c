@@ -86,6 +86,7 @@ static void load_part(struct loading *l, float *to, const struct matrix *from, i
 {
     if (!to)
         return;
+    loading_reads(l, from, 0, 1);
     dequantize_row(from->type, from->data + dtype_row_bytes(from->type, first), n, to);
     loading_done(l, (uint64_t)n * sizeof *to);
 }

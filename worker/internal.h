@@ -151,7 +151,8 @@ struct multicast {
  * layers; the first and last stage is then the home, which gets the steps and passes them on. */
 struct stage {
     int first, last;                 /* layers [first, last); equal: none */
-    bool embeds;                     /* its steps are tokens, not hidden states */
+    bool embeds;                     /* its steps are tokens, not hidden states: it has */
+    uint8_t *embedding, *positions;  /* [n_vocab, d], [n_ctx, d] (or NULL: not learned), rows as the file has them */
     bool is_last;                    /* it samples */
     int before, next;                /* ranks that its steps come from and go to; next -1: they end here */
     struct stage_layer *layers;      /* [last - first] */
@@ -177,7 +178,7 @@ struct stage {
     struct outbox hidden[STAGE_BUFFERS]; /* to the next stage */
     int hidden_turn;
     struct multicast request;        /* x to the owners */
-    struct multicast step;           /* STEP, from the home to all others that take part */
+    struct multicast step;           /* HIDDEN, from the home to all others that take part */
     struct multicast shared[STAGE_BUFFERS]; /* PARTIAL to all others that take part */
     int shared_turn;
     struct arrival *ahead;           /* [n_ranks] PARTIALs of the next block that came before this one's end; size 0:
@@ -213,6 +214,7 @@ struct worker {
     struct acts hidden;              /* [n, widest r] of an MLP */
     struct lane_acts lanes;          /* [n, d] x, for single rows */
     struct live_scratch *live;       /* [n_threads] */
+    uint8_t *aside;                  /* rows or columns of a layer whose layout changes; NULL: none ever does */
     int64_t most_pairs;              /* of a thread */
     struct wire_counts counts;       /* since they were collected */
     struct outbox *replies;          /* [n_ranks] PARTIAL to each stage that may ask */
@@ -242,6 +244,7 @@ void worker_lay_attention(struct worker *w);
 struct widths {
     int64_t neurons, slots, hidden; /* the most of a layer: own neurons, slots of a set, hidden values of an MLP */
     bool sparse;                    /* single neurons are computed in some layer */
+    size_t aside;                   /* bytes that changing a layer's layout needs beside the layer */
 };
 struct widths worker_lay_shards(struct worker *w);
 /* Whether predictors read the un-normalised residual stream (a PowerInfer model's own). */
@@ -255,9 +258,13 @@ struct loading {
 status worker_load(struct worker *w);
 /* Counts bytes of the arena that are filled in, and shows them now and then. */
 void loading_done(struct loading *l, uint64_t bytes);
+/* Says that rows [row, row + n) will be read, whole: before that is done. */
+void loading_reads(struct loading *l, const struct matrix *from, int64_t row, int64_t n);
 /* Rows [row, row + to->rows), columns [col, col + to->cols) of `from`. */
 void load_slice(struct loading *l, struct packed *to, const struct matrix *from, int64_t row, int64_t col);
 void load_vector(struct loading *l, float *to, const struct matrix *from);
+/* Rows [row, row + n) as the file has them. */
+void load_bytes(struct loading *l, uint8_t *to, const struct matrix *from, int64_t row, int64_t n);
 /* Rows ids[i] of `from`, all of their columns. */
 void load_packed(struct loading *l, struct packed *to, const struct matrix *from, const int32_t *ids);
 void load_shard(struct loading *l, int layer);
@@ -336,6 +343,8 @@ void shard_fire(struct worker *w, int layer, const struct acts *x, const struct 
 /* relay.c: a layer that proves to be dense. Lets what the arena has handed out from `begin` on, rows or columns, take as
  * much as the packed form of this matrix. */
 void relay_reserve(struct worker *w, size_t begin, const struct matrix *m, int64_t rows, int64_t cols);
+/* Bytes of the rows or columns that must lie aside while the packed form takes their place; 0: it never does. */
+size_t relay_aside(const struct shard *s);
 /* Whether the packed form can take the place of these columns. */
 bool relay_packs_down(const struct down *d);
 /* Counts what has fired of n tokens, before take_counts does. */

@@ -25,6 +25,23 @@ status worker_join(struct transport *t, const struct wire_hello *hello)
     return taken ? taken : st;
 }
 
+status worker_tell_chunks(struct transport *t, struct chunks *chunks)
+{
+    _Alignas(TRANSPORT_ALIGN) uint8_t message[WIRE_CHUNKS_MAX];
+    struct wire_chunk entries[WIRE_CHUNKS_MOST];
+    const uint32_t n_chunks = chunks_count(chunks);
+    status st = ST_OK;
+    for (uint32_t i = 0, n = 0; i < n_chunks && !st; i++) {
+        if (chunks_used(chunks, i))
+            entries[n++] = (struct wire_chunk){i, chunks_hash(chunks, NULL, i)};
+        if (n == WIRE_CHUNKS_MOST || (n && i == n_chunks - 1)) {
+            st = deliver(t, 0, WIRE_CHUNKS, message, wire_chunks_encode(entries, n, message, sizeof message));
+            n = 0;
+        }
+    }
+    return st;
+}
+
 status worker_ready(struct transport *t, uint64_t held_bytes)
 {
     _Alignas(TRANSPORT_ALIGN) uint8_t message[WIRE_READY_SIZE];

@@ -56,6 +56,15 @@ static void lay_layer(struct worker *w, int layer)
     l->down_bias = lay_vector(w, &f->down_bias);
 }
 
+/* Rows are the file's, so that nothing of it is read once the worker runs. */
+static void lay_embedding(struct worker *w)
+{
+    const struct matrix *e = &w->o.model->embedding, *p = &w->o.model->positions;
+    w->stage.embedding = arena_alloc(&w->arena, (size_t)e->rows * dtype_row_bytes(e->type, e->cols));
+    if (p->data)
+        w->stage.positions = arena_alloc(&w->arena, w->o.n_ctx * dtype_row_bytes(p->type, p->cols));
+}
+
 /* Whether this stage has the down projections of any other owner. */
 static uint32_t most_down_here(const struct worker *w)
 {
@@ -133,6 +142,8 @@ static void lay_firing(struct worker *w, const struct widths *widest)
         lay_acts(w, &w->hidden, n, widest->hidden);
     if (!widest->sparse)
         return;
+    if (widest->aside)
+        w->aside = arena_alloc(&w->arena, widest->aside);
     lane_acts_shape(&w->lanes, d);
     const int64_t blocks = lane_acts_blocks(&w->lanes);
     w->lanes.codes = arena_alloc(&w->arena, (size_t)(n * lane_acts_codes(&w->lanes)));
@@ -181,7 +192,7 @@ static void lay_exchange(struct worker *w)
         lay_multicast(w, &w->stage.request, wire_request_max(&w->limits));
     lay_multicast(w, &w->refusal, WIRE_FAILED_MAX);
     if (passes_on)
-        lay_multicast(w, &w->stage.step, wire_step_max(&w->limits));
+        lay_multicast(w, &w->stage.step, wire_hidden_max(&w->limits));
     for (int i = 0; i < STAGE_BUFFERS && shares; i++)
         lay_multicast(w, &w->stage.shared[i], wire_partial_max(&w->limits));
     if (is_asked) {
@@ -248,7 +259,7 @@ static void find_stage(struct worker *w)
     const bool joins = p->residual_all && w->rank != home && plan_takes_part(p, w->rank);
     plan_stage(p, joins ? home : w->rank, &s->first, &s->last);
     const bool is_stage = s->first < s->last;
-    s->embeds = is_stage && (joins || w->rank == home);
+    s->embeds = is_stage && w->rank == home;
     s->is_last = is_stage && w->rank == plan_last_stage(p);
     s->before = joins ? home : w->rank == home ? 0 : stage_before(p, w->rank); /* rank 0 is the coordinator */
     s->next = is_stage && !joins ? plan_next_stage(p, w->rank) : -1;
@@ -269,6 +280,8 @@ status worker_lay_out(struct worker *w)
     if (st)
         return st;
 
+    if (s->embeds)
+        lay_embedding(w);
     for (int i = s->first; i < s->last; i++)
         lay_layer(w, i);
     if (is_stage && s->next < 0)

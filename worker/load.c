@@ -29,12 +29,20 @@ void loading_done(struct loading *l, uint64_t bytes)
     }
 }
 
+void loading_reads(struct loading *l, const struct matrix *from, int64_t row, int64_t n)
+{
+    const size_t row_bytes = dtype_row_bytes(from->type, from->cols);
+    if (l->w->o.chunks && from->data && n > 0)
+        chunks_use(l->w->o.chunks, l->w->pool, from->data + (size_t)row * row_bytes, (size_t)n * row_bytes);
+}
+
 void load_slice(struct loading *l, struct packed *to, const struct matrix *from, int64_t row, int64_t col)
 {
     size_t row_bytes = dtype_row_bytes(from->type, from->cols);
     if (!to->groups || !to->cols)
         return;
     struct slice s = {to, from, from->data + (size_t)row * row_bytes + dtype_row_bytes(from->type, col)};
+    loading_reads(l, from, row, to->rows);
     pool_for(l->w->pool, to->groups, 16, fill_groups, &s);
     if (to->cols == from->cols)
         gguf_release_pages(l->w->o.model->file, s.src, (uint64_t)to->rows * row_bytes);
@@ -45,8 +53,37 @@ void load_vector(struct loading *l, float *to, const struct matrix *from)
 {
     if (!to)
         return;
+    loading_reads(l, from, 0, 1);
     dequantize_row(from->type, from->data, from->cols, to);
     loading_done(l, (uint64_t)from->cols * sizeof *to);
+}
+
+struct copy {
+    uint8_t *to;
+    const uint8_t *from;
+    size_t bytes;
+};
+
+enum { COPIED = 1 << 20 }; /* bytes that a thread takes at a time */
+
+static void copy_piece(void *arg, int64_t begin, int64_t end, int thread)
+{
+    const struct copy *c = arg;
+    const size_t at = (size_t)begin * COPIED, to = (size_t)end * COPIED;
+    (void)thread;
+    memcpy(c->to + at, c->from + at, (to < c->bytes ? to : c->bytes) - at);
+}
+
+void load_bytes(struct loading *l, uint8_t *to, const struct matrix *from, int64_t row, int64_t n)
+{
+    const size_t row_bytes = dtype_row_bytes(from->type, from->cols);
+    struct copy c = {to, from->data + (size_t)row * row_bytes, (size_t)n * row_bytes};
+    if (!to)
+        return;
+    loading_reads(l, from, row, n);
+    pool_for(l->w->pool, (int64_t)((c.bytes + COPIED - 1) / COPIED), 1, copy_piece, &c);
+    gguf_release_pages(l->w->o.model->file, c.from, c.bytes);
+    loading_done(l, c.bytes);
 }
 
 static void load_norm(struct loading *l, struct norm_weights to, const struct matrix *weight, const struct matrix *bias)
@@ -69,7 +106,10 @@ status worker_load(struct worker *w)
 {
     const struct model *m = w->o.model;
     struct loading l = {.w = w, .total = w->weight_bytes};
+    loading_reads(&l, &m->rope_factors, 0, 1);
     rope_freqs(m->hp.rope_base, m->hp.n_rot, (const float *)m->rope_factors.data, w->rope_freq);
+    load_bytes(&l, w->stage.embedding, &m->embedding, 0, m->embedding.rows);
+    load_bytes(&l, w->stage.positions, &m->positions, m->hp.position_offset, w->o.n_ctx);
     for (int i = 0; i < m->hp.n_layers; i++) {
         if (i >= w->stage.first && i < w->stage.last)
             load_layer(&l, i);

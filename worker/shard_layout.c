@@ -198,6 +198,7 @@ struct widths worker_lay_shards(struct worker *w)
         widest.slots = larger(widest.slots, s->set.n_blocks * ACT_BLOCK);
         widest.hidden = larger(widest.hidden, s->fc1.rows);
         widest.sparse |= s->decision != DECIDE_NOT && s->set.n;
+        widest.aside = relay_aside(s) > widest.aside ? relay_aside(s) : widest.aside;
         if (i < w->stage.first || i >= w->stage.last)
             continue;
         lay_stage_downs(w, i);
@@ -233,11 +234,19 @@ static void fill_piece(void *arg, int64_t begin, int64_t end, int thread)
     }
 }
 
+/* The rows of n neurons (ids NULL: the first n), and what lies between them. */
+static void reads_neurons(struct loading *l, const struct matrix *from, const int32_t *ids, int64_t n)
+{
+    const int64_t first = ids ? ids[0] : 0, last = ids ? ids[n - 1] : n - 1;
+    loading_reads(l, from, first, last + 1 - first);
+}
+
 void load_packed(struct loading *l, struct packed *to, const struct matrix *from, const int32_t *ids)
 {
     struct filling f = {.from = from, .ids = ids, .packed = to};
     if (!to->groups)
         return;
+    reads_neurons(l, from, ids, to->rows);
     pool_for(l->w->pool, to->groups, 16, fill_piece, &f);
     loading_done(l, packed_bytes(to));
 }
@@ -247,6 +256,7 @@ static void load_rows(struct loading *l, struct neuron_rows *to, const struct ma
     struct filling f = {.from = from, .ids = ids, .rows = to};
     if (!to->rows)
         return;
+    reads_neurons(l, from, ids, to->rows);
     pool_for(l->w->pool, to->rows, 64, fill_piece, &f);
     loading_done(l, (uint64_t)to->rows * (to->top_bytes + to->rest_bytes));
 }
@@ -261,6 +271,10 @@ static void load_down(struct loading *l, struct down *d, int layer)
         return;
     }
     struct filling f = {.from = d->columns.transposed ? &from->down_t : &from->down, .columns = &d->columns};
+    if (d->columns.transposed)
+        reads_neurons(l, f.from, d->set->ids, d->set->n);
+    else
+        loading_reads(l, f.from, 0, f.from->rows);
     pool_for(l->w->pool, (d->columns.rows + COLUMN_TILE - 1) / COLUMN_TILE, 1, fill_piece, &f);
     loading_done(l, neuron_columns_code_bytes(&d->columns) + neuron_columns_scale_bytes(&d->columns));
 }
@@ -288,8 +302,10 @@ static void load_measured(struct shard *s, const struct neuron_layer *from)
     pick_scaled(s->up_offset, from->up_offset, 0, from->weight, &s->set);
 }
 
-static void load_bias(struct shard *s, const struct matrix *bias)
+static void load_bias(struct loading *l, struct shard *s, const struct matrix *bias)
 {
+    if (s->bias)
+        loading_reads(l, bias, 0, 1);
     for (int64_t i = 0; s->bias && i < s->set.n; i++)
         dequantize_row(bias->type, bias->data + dtype_row_bytes(bias->type, s->set.ids[i]), 1, &s->bias[i]);
 }
@@ -304,7 +320,7 @@ void load_shard(struct loading *l, int layer)
     load_packed(l, &s->up, &from->up, s->set.ids);
     load_rows(l, &s->gate_rows, gate, s->set.ids);
     load_rows(l, &s->up_rows, &from->up, s->set.ids);
-    load_bias(s, &from->up_bias);
+    load_bias(l, s, &from->up_bias);
     if (s->decision == DECIDE_MLP) {
         mlp_of(&w->o, layer, &fc1, &fc2);
         load_packed(l, &s->fc1, fc1, NULL);

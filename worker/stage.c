@@ -12,17 +12,16 @@ static void embed_tokens(struct worker *w, const struct wire_step *s)
     const struct matrix *e = &w->o.model->embedding;
     const size_t row = dtype_row_bytes(e->type, e->cols);
     for (uint32_t t = 0; t < s->n_tokens; t++)
-        dequantize_row(e->type, e->data + (size_t)wire_token(s->tokens, t) * row, e->cols, w->stage.x + t * e->cols);
+        dequantize_row(e->type, w->stage.embedding + (size_t)wire_token(s->tokens, t) * row, e->cols,
+                       w->stage.x + t * e->cols);
 }
 
-/* Learned positions; the worker's context is checked to fit them. */
 static void add_positions(struct worker *w, const struct wire_step *s)
 {
     const struct matrix *p = &w->o.model->positions;
     const size_t row = dtype_row_bytes(p->type, p->cols);
-    const uint8_t *from = p->data + (size_t)(s->position + w->o.model->hp.position_offset) * row;
     for (uint32_t t = 0; t < s->n_tokens; t++) {
-        dequantize_row(p->type, from + t * row, p->cols, w->stage.y);
+        dequantize_row(p->type, w->stage.positions + (s->position + t) * row, p->cols, w->stage.y);
         w->o.kernels->add(w->stage.x + t * p->cols, w->stage.y, p->cols);
     }
 }
@@ -53,17 +52,26 @@ static status run_layers(struct worker *w, const struct wire_step *s)
     return st;
 }
 
-/* Where all ranks have the residual stream, they all embed the step's tokens. */
+/* A HIDDEN of the step and x. */
+static size_t write_hidden(const struct worker *w, const struct wire_step *s, uint8_t *out, size_t cap)
+{
+    float *hidden;
+    size_t size = wire_hidden_encode(s, &w->limits, out, cap, &hidden);
+    memcpy(hidden, w->stage.x, (size_t)s->n_tokens * w->limits.d_model * sizeof(float));
+    return size;
+}
+
+/* Where all ranks have the residual stream, the home gives it to the others as it begins. */
 static status share_step(struct worker *w, const struct wire_step *s)
 {
     struct multicast *m = &w->stage.step;
     status st = m->buffer ? multicast_wait(w, m) : ST_OK;
     if (st || !m->buffer)
         return st;
-    const size_t size = wire_step_encode(s, (const int32_t *)(const void *)s->tokens, m->buffer, m->capacity);
+    const size_t size = write_hidden(w, s, m->buffer, m->capacity);
     for (int r = 0; r < w->n_ranks && !st; r++)
         if (r != w->rank && plan_takes_part(w->o.plan, r))
-            st = multicast_send(w, m, r, WIRE_STEP, size);
+            st = multicast_send(w, m, r, WIRE_HIDDEN, size);
     return st;
 }
 
@@ -71,16 +79,13 @@ static status pass_on(struct worker *w, const struct wire_step *s)
 {
     struct stage *stage = &w->stage;
     struct outbox *box = &stage->hidden[stage->hidden_turn];
-    float *hidden;
     stage->hidden_turn = (stage->hidden_turn + 1) % STAGE_BUFFERS;
     status st = outbox_wait(w, box);
     if (st)
         return st;
     struct wire_step passed = *s;
     passed.counts = stage->counts;
-    size_t size = wire_hidden_encode(&passed, &w->limits, box->buffer, box->capacity, &hidden);
-    memcpy(hidden, stage->x, (size_t)s->n_tokens * w->limits.d_model * sizeof(float));
-    return outbox_send(w, box, stage->next, WIRE_HIDDEN, size);
+    return outbox_send(w, box, stage->next, WIRE_HIDDEN, write_hidden(w, &passed, box->buffer, box->capacity));
 }
 
 /* What a step begins with may be no numbers already. */
@@ -118,15 +123,13 @@ static status take_step(struct worker *w, struct arrival *a, struct wire_step *s
                   stage->length);
         return ST_FORMAT;
     }
-    if ((st = share_step(w, s)) != ST_OK)
-        return st;
     if (stage->embeds)
         embed_tokens(w, s);
-    if (stage->embeds && w->o.model->positions.data)
+    if (stage->positions)
         add_positions(w, s);
     if (!stage->embeds)
         memcpy(stage->x, hidden, (size_t)s->n_tokens * w->limits.d_model * sizeof(float));
-    if ((st = check_input(w, s, a->from)) != ST_OK)
+    if ((st = check_input(w, s, a->from)) != ST_OK || (st = share_step(w, s)) != ST_OK)
         return st;
     return transport_release(w->o.transport, a);
 }

@@ -119,6 +119,8 @@ void worker_free(struct worker *w)
     free(w);
 }
 
+struct pool *worker_pool(const struct worker *w) { return w->pool; }
+
 static status take_sampling(struct worker *w, struct arrival *a)
 {
     struct wire_sampling s;

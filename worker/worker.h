@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include "base/status.h"
 #include "kernels/kernels.h"
+#include "model/chunks.h"
 #include "model/model.h"
 #include "placement/plan.h"
 #include "sparsity/mode.h"
@@ -29,6 +30,7 @@ struct worker_options {
     bool sums_f16;                 /* partial sums travel as f16 where they fit: lossy */
     float skip_share;              /* of neurons that `threshold` skips; 0: what the neuron file says */
     const struct neurons *neurons; /* NULL: none; borrowed */
+    struct chunks *chunks;         /* NULL, or told while loading what of the model's file is loaded; borrowed until then */
     /* NULL, or called in a dense run after every FFN part that this rank computes, by its own thread: the layer, n
      * tokens, the normed x that its neurons read, and its own neurons' activations in the plan's order. */
     void (*observe)(void *arg, int layer, uint32_t n, const float *x /* [n, d_model] */,
@@ -52,8 +54,11 @@ struct worker_memory {
 status worker_memory(const struct worker_options *o, int rank, struct worker_memory *out);
 /* The limits of messages that follow from model and options. */
 struct wire_limits worker_limits(const struct worker_options *o);
-/* Allocates everything and repacks this rank's weights, on all its threads. ST_NOMEM, ST_UNSUPPORTED as above. */
+/* Allocates everything and repacks this rank's weights, on all its threads. From then on the worker reads no byte of the
+ * model's file and the neuron file. ST_NOMEM, ST_UNSUPPORTED as above. */
 status worker_create(const struct worker_options *o, struct worker **out);
+/* Its threads, for work between its own. */
+struct pool *worker_pool(const struct worker *w);
 void worker_free(struct worker *w); /* NULL is fine */
 
 /* Handles one message if there is one (*handled); returns at once otherwise. *stopped: STOP came. ST_PEER if another
@@ -73,6 +78,8 @@ void worker_fail(struct transport *t, const char *reason);
 /* Start-up, on every rank but 0: sends HELLO, waits for WELCOME. ST_MISMATCH if rank 0 refused (it logs why, not we),
  * ST_PEER if it died; ST_FORMAT: the answer is broken, which the others do not know. */
 status worker_join(struct transport *t, const struct wire_hello *hello);
+/* Tells rank 0 the hashes of the chunks that this rank has loaded from; before worker_ready. */
+status worker_tell_chunks(struct transport *t, struct chunks *chunks);
 /* Tells rank 0 that this rank has loaded its weights, and what memory the process holds. */
 status worker_ready(struct transport *t, uint64_t held_bytes);
 

@@ -223,6 +223,17 @@ static size_t a_step(void)
     return wire_step_encode(&step, tokens, message, sizeof message);
 }
 
+/* The same step as the home passes it on, with x. */
+static size_t a_hidden(const struct stand *s)
+{
+    static const uint8_t tokens[12] = {5, [4] = 6, [8] = 7};
+    const struct wire_step step = {.id = 1, .want = WANT_TOKEN, .n_tokens = 3, .next_token = -1, .tokens = tokens};
+    float *hidden;
+    const size_t size = wire_hidden_encode(&step, &s->limits, message, sizeof message, &hidden);
+    memset(hidden, 0, 3 * s->limits.d_model * sizeof *hidden);
+    return size;
+}
+
 static void give(struct stand *s, int from, enum wire_part part, uint32_t layer, uint64_t step)
 {
     struct wire_partial p = {.id = step, .part = part, .layer = layer, .n_tokens = 3};
@@ -240,11 +251,21 @@ static void test_right_parts(void **state)
     for (int at_home = 0; at_home < 2; at_home++) {
         struct stand s;
         stand_open(&s, at_home ? home : member);
-        throw(&s, 0, WIRE_STEP, message, a_step());
-        for (int r = 0; r < RANKS && at_home; r += 2) { /* the home passes it on */
-            size_t size = a_step();
-            assert_int_equal(answer(&s, r, WIRE_STEP), size);
-            assert_memory_equal(reply, message, size);
+        throw(&s, 0, at_home ? WIRE_STEP : WIRE_HIDDEN, message, at_home ? a_step() : a_hidden(&s));
+        for (int r = 0; r < RANKS && at_home; r += 2) { /* the home passes it on, with the rows of its tokens */
+            struct wire_step step;
+            const float *x;
+            uint8_t passed[4 * N_BATCH];
+            const size_t d = s.limits.d_model; /* below 1024 */
+            assert_int_equal(wire_hidden_decode(reply, answer(&s, r, WIRE_HIDDEN), &s.limits, passed, &step, &x), ST_OK);
+            for (uint32_t t = 0; t < 3; t++) {
+                float row[1024];
+                dequantize_row(model->embedding.type,
+                               model->embedding.data + (5 + t) * dtype_row_bytes(model->embedding.type, (int64_t)d),
+                               (int64_t)d, row);
+                assert_int_equal(wire_token(step.tokens, t), 5 + t);
+                assert_memory_equal(x + t * d, row, d * sizeof *row);
+            }
         }
         for (uint32_t layer = 0; layer < s.limits.n_layers; layer++) {
             expect_partial(&s, 0, PART_ATTENTION, layer, 3);
@@ -272,24 +293,24 @@ static void test_wrong_parts(void **state)
     (void)state;
     struct stand s;
     stand_open(&s, member);
-    throw(&s, 0, WIRE_STEP, message, a_step());
+    throw(&s, 0, WIRE_HIDDEN, message, a_hidden(&s));
     give(&s, 0, PART_FFN, 0, 1);
     stand_close(&s, "partial sum from rank 0 is of step 1, FFN of layer 0, 3 tokens; expected 1, attention of 0, 3");
 
     stand_open(&s, member);
-    throw(&s, 0, WIRE_STEP, message, a_step());
+    throw(&s, 0, WIRE_HIDDEN, message, a_hidden(&s));
     give(&s, 0, PART_ATTENTION, 0, 2);
     stand_close(&s, "partial sum from rank 0 is of step 2");
 
     stand_open(&s, member); /* rank 2 has no heads */
-    throw(&s, 0, WIRE_STEP, message, a_step());
+    throw(&s, 0, WIRE_HIDDEN, message, a_hidden(&s));
     give(&s, 2, PART_ATTENTION, 0, 1); /* kept for the next block, */
     give(&s, 0, PART_ATTENTION, 0, 1);
     give(&s, 0, PART_FFN, 0, 1);       /* of which it is not */
     stand_close(&s, "partial sum from rank 2 is of step 1, attention of layer 0, 3 tokens; expected 1, FFN of 0, 3");
 
     stand_open(&s, member);
-    throw(&s, 0, WIRE_STEP, message, a_step());
+    throw(&s, 0, WIRE_HIDDEN, message, a_hidden(&s));
     give(&s, 0, PART_ATTENTION, 0, 1);
     give(&s, 0, PART_FFN, 0, 1);       /* taken; rank 2's is missing */
     give(&s, 0, PART_ATTENTION, 1, 1); /* kept */
@@ -321,30 +342,29 @@ static void test_stop_waits_for_parts(void **state)
     assert_int_not_equal(pthread_tryjoin_np(s.thread, NULL), 0); /* rank 2 lacks the last layer's parts */
     expect_partial(&s, 2, PART_ATTENTION, s.limits.n_layers - 1, 3);
     expect_partial(&s, 2, PART_FFN, s.limits.n_layers - 1, 3);
-    answer(&s, 2, WIRE_STEP);
-    answer(&s, 0, WIRE_STEP);
+    answer(&s, 2, WIRE_HIDDEN);
+    answer(&s, 0, WIRE_HIDDEN);
     assert_int_equal(pthread_join(s.thread, NULL), 0);
     assert_int_equal(s.end, ST_OK);
     stand_free(&s);
 }
 
-/* Steps come from the home, or from the coordinator if this rank is the home; hidden states from nobody. */
+/* Hidden states come from the home; if this rank is the home, steps from the coordinator. Nothing else is taken. */
 static void test_wrong_steps(void **state)
 {
     (void)state;
     struct stand s;
-    float *hidden;
-    static const uint8_t tokens[12];
-    const struct wire_step step = {.id = 1, .want = WANT_TOKEN, .n_tokens = 3, .next_token = -1, .tokens = tokens};
     for (int at_home = 0; at_home < 2; at_home++) {
-        stand_open(&s, at_home ? home : member);
-        throw(&s, 2, WIRE_STEP, message, a_step());
-        stand_close(&s, "from rank 2, which the plan does not foresee");
-        stand_open(&s, at_home ? home : member);
-        size_t size = wire_hidden_encode(&step, &s.limits, message, sizeof message, &hidden);
-        memset(hidden, 0, 3 * s.limits.d_model * sizeof *hidden);
-        throw(&s, 0, WIRE_HIDDEN, message, size);
-        stand_close(&s, "from rank 0, which the plan does not foresee");
+        for (int from = 0; from < RANKS; from += 2) {
+            for (int hidden = 0; hidden < 2; hidden++) {
+                if (from == 0 && hidden != at_home)
+                    continue; /* right */
+                stand_open(&s, at_home ? home : member);
+                throw(&s, from, hidden ? WIRE_HIDDEN : WIRE_STEP, message, hidden ? a_hidden(&s) : a_step());
+                stand_close(&s, from ? "from rank 2, which the plan does not foresee"
+                                     : "from rank 0, which the plan does not foresee");
+            }
+        }
     }
 }
 
@@ -360,13 +380,15 @@ static void test_random_parts(void **state)
         stand_open(&s, plans[round % 3]);
         s.random = &random;
         for (uint64_t n = 2 + made_draw(&random) % 8; n > 0; n--) {
-            const uint64_t kind = made_draw(&random) % 3;
+            const uint64_t kind = made_draw(&random) % 4;
             const int from = made_draw(&random) % 4 ? 0 : 2;
             const uint32_t layer = (uint32_t)(made_draw(&random) % 2);
             const enum wire_part part = (enum wire_part)(made_draw(&random) % 2);
             if (kind == 0)
                 throw(&s, from, WIRE_STEP, message, a_step());
             else if (kind == 1)
+                throw(&s, from, WIRE_HIDDEN, message, a_hidden(&s));
+            else if (kind == 2)
                 give(&s, from, part, layer, 1);
             else
                 ask(&s, from, part, layer, 0);

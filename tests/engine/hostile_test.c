@@ -752,7 +752,7 @@ static void test_ready(void **state)
         assert_int_equal(open_transports(2, t), ST_OK);
         assert_int_equal(transport_post(t[1], 0, cases[i].kind, message, cases[i].size, &s), ST_OK);
         log_catch(&caught);
-        status st = roll_call_ready(t[0], held);
+        status st = roll_call_ready(t[0], &(struct same_file){0}, held);
         log_catch(NULL);
         if (st != cases[i].expected)
             fail_msg("case %zu: '%s'", i, status_name(st));

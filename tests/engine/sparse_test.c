@@ -202,6 +202,37 @@ static void test_threshold(void **state)
     }
 }
 
+/* Neither the model nor the neuron file is read once the cluster stands. */
+static void test_files_cut(void **state)
+{
+    (void)state;
+    int32_t prompt[8];
+    fill_prompt(prompt, 8);
+    const struct job j = {.prompt = prompt, .n_prompt = 8, .n_rows = 1};
+    for (int planes = 0; planes < 2; planes++) {
+        char model[MADE_NAME], neurons[MADE_NAME];
+        float logits[MADE_VOCABULARY];
+        made_model_write(&made_quantised, model);
+        made_neurons_write(model, &made_quantised, &(struct made_recipe){ACT_RELU, .bound = 0.2f}, neurons);
+        struct cluster_options o = plain_options(model);
+        o.activation = "relu";
+        o.neurons = neurons;
+        o.ranks = 2;
+        o.sparse = SPARSE_PREDICTED;
+        o.predictor = planes ? PREDICTOR_PLANES : PREDICTOR_MLP;
+        struct trace expected = run(&o, &j);
+        struct cluster *c = start(&o);
+        assert_int_equal(truncate(model, 0), 0);
+        assert_int_equal(truncate(neurons, 0), 0);
+        assert_int_equal(session_logits(cluster_session(c), prompt, 8, logits), ST_OK);
+        assert_memory_equal(logits, expected.rows, sizeof logits);
+        cluster_stop(c);
+        trace_free(&expected);
+        unlink(neurons);
+        unlink(model);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -209,6 +240,7 @@ int main(void)
         cmocka_unit_test(test_any_set),
         cmocka_unit_test(test_predicted),
         cmocka_unit_test(test_threshold),
+        cmocka_unit_test(test_files_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -118,6 +118,8 @@ static void decode(int kind, uint8_t *in, size_t n, const struct wire_limits *li
     struct wire_sampling sampling;
     struct wire_usage usage;
     struct wire_hello hello;
+    static struct wire_chunk chunks[WIRE_CHUNKS_MOST];
+    uint32_t n_chunks = 0;
     char reason[WIRE_FAILED_MAX];
     const float *hidden;
     if (kind == WIRE_STEP && wire_step_decode(in, n, lim, room, &step) == ST_OK)
@@ -150,6 +152,9 @@ static void decode(int kind, uint8_t *in, size_t n, const struct wire_limits *li
         require(memchr(hello.reason, 0, sizeof hello.reason) && memchr(hello.release, 0, sizeof hello.release) &&
                 memchr(hello.settings, 0, sizeof hello.settings) &&
                 memchr(hello.host.name, 0, sizeof hello.host.name));
+    if (kind == WIRE_CHUNKS && wire_chunks_decode(in, n, lim->n_vocab, chunks, &n_chunks) == ST_OK)
+        for (uint32_t i = 0; i < n_chunks; i++)
+            require(chunks[i].chunk < lim->n_vocab && (i == 0 || chunks[i - 1].chunk < chunks[i].chunk));
     if (kind == WIRE_FAILED && wire_failed_decode(in, n, reason) == ST_OK)
         require(memchr(reason, 0, sizeof reason) != NULL);
     free(room);
@@ -211,6 +216,8 @@ static size_t encode(int kind, uint32_t n_tokens, const struct wire_limits *lim,
         return wire_sampling_encode(&sampling, out, cap);
     case WIRE_USAGE:
         return wire_usage_encode(&(struct wire_usage){.run_ns = 2, .wire_ns = 1}, out, cap);
+    case WIRE_CHUNKS:
+        return wire_chunks_encode((const struct wire_chunk[]){{1, 2}, {4, 5}, {6, 7}}, n_tokens % 3 + 1, out, cap);
     case WIRE_HELLO:
         return wire_hello_encode(&hello, out, cap);
     default:

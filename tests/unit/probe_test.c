@@ -254,8 +254,13 @@ static void costs_are_bytes_over_bandwidth(void **state)
     struct cost c = cost_of(one, &m, &s.plan_model, SPLIT_SHARDS);
     assert_near(c.compute_ms, (attention + ffn + output) / 10e6);
     assert_true(c.wire_ms == 0 && c.fits);
-    one->ranks[0].memory_bytes = 1 << 20;
+    one->ranks[0].memory_bytes = (uint64_t)(attention + ffn + output);
+    assert_true(cost_of(one, &m, &s.plan_model, SPLIT_SHARDS).fits);
+    s.model.embedding = s.model.output; /* in the first stage's memory, beside the output matrix */
     assert_false(cost_of(one, &m, &s.plan_model, SPLIT_SHARDS).fits);
+    one->ranks[0].memory_bytes += (uint64_t)output;
+    assert_true(cost_of(one, &m, &s.plan_model, SPLIT_SHARDS).fits);
+    s.model.embedding = (struct matrix){0};
 
     struct probe *two = make_probe(2, (const double[]){10, 10}, 30);
     c = cost_of(two, &m, &s.plan_model, SPLIT_SHARDS);
