@@ -147,6 +147,13 @@ struct multicast {
     struct send *sends;              /* [n_ranks] */
 };
 
+/* PARTIALs of one rank that came before their block began, the oldest first. They lie where they arrived; the transport
+ * lets nobody hold more, nor more than one that is longer than a slot. */
+struct ahead {
+    struct arrival held[TRANSPORT_SLOTS];
+    unsigned first, n, most;         /* most 0: that rank sends none unasked */
+};
+
 /* The layers whose residual stream this rank has. Where the plan has it on all ranks, each that takes part runs all
  * layers; the first and last stage is then the home, which gets the steps and passes them on. */
 struct stage {
@@ -181,8 +188,7 @@ struct stage {
     struct multicast step;           /* HIDDEN, from the home to all others that take part */
     struct multicast shared[STAGE_BUFFERS]; /* PARTIAL to all others that take part */
     int shared_turn;
-    struct arrival *ahead;           /* [n_ranks] PARTIALs of the next block that came before this one's end; size 0:
-                                        none */
+    struct ahead *ahead;             /* [n_ranks] */
     struct outbox result;
     struct sampler *sampler;         /* last stage; NULL elsewhere */
 };

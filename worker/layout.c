@@ -185,6 +185,7 @@ static void lay_exchange(struct worker *w)
         is_asked |= answers;
         asks |= (from && !all) || logits_from;
         shares |= to && all;
+        w->stage.ahead[r].most = from && all ? TRANSPORT_SLOTS : 0;
         passes_on |= all && w->stage.is_last && r != w->rank && plan_takes_part(w->o.plan, r);
     }
     lay_outbox(w, &w->usage_reply, WIRE_USAGE_SIZE);

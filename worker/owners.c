@@ -65,22 +65,28 @@ static uint64_t others_of(const struct worker *w, const struct task *t)
     return others;
 }
 
-/* Whether an answer is one of those that are missing. Where all ranks have the residual stream, one that has this
- * rank's part already may be a block ahead: *missing does not change then, and the message is kept. */
+/* Keeps what came before its block. Whether it is of that block is found out when it is taken. */
+static bool keep(struct ahead *k, const struct arrival *a)
+{
+    if (a->kind != WIRE_PARTIAL || k->n == k->most)
+        return false;
+    k->held[(k->first + k->n++) % TRANSPORT_SLOTS] = *a;
+    return true;
+}
+
+/* Whether an answer is one of those that are missing. Where all ranks have the residual stream, one that needs nothing
+ * of this rank may be some blocks ahead: *missing does not change then, and the message is kept. */
 static status sort_out(struct worker *w, const struct arrival *a, const struct task *t, int kind, uint64_t *missing,
                        bool *wanted)
 {
     const uint64_t bit = UINT64_C(1) << a->from;
-    struct arrival *ahead = &w->stage.ahead[a->from];
     *wanted = (*missing & bit) && a->kind == kind;
     if (*wanted) {
         *missing &= ~bit;
         return ST_OK;
     }
-    if (w->o.plan->residual_all && a->kind == WIRE_PARTIAL && !ahead->size && a->size) {
-        *ahead = *a;
+    if (keep(&w->stage.ahead[a->from], a))
         return ST_OK;
-    }
     log_error("%s for layer %d from rank %d, which was not asked for it or has answered", wire_name(a->kind), t->layer,
               a->from);
     return ST_FORMAT;
@@ -95,15 +101,17 @@ static status take_timed(struct worker *w, struct arrival *a, const struct task 
     return st;
 }
 
-/* Takes what came before it was waited for. */
+/* Takes what came before it was waited for: of each rank the oldest, for they come in order. */
 static status take_ahead(struct worker *w, const struct task *t, uint64_t *missing, take_answer *take, uint64_t *own_ns)
 {
     status st = ST_OK;
     for (int r = 0; r < w->n_ranks && !st; r++) {
-        struct arrival a = w->stage.ahead[r];
-        if (!a.size || !(*missing >> r & 1))
+        struct ahead *k = &w->stage.ahead[r];
+        if (!k->n || !(*missing >> r & 1))
             continue;
-        w->stage.ahead[r].size = 0;
+        struct arrival a = k->held[k->first];
+        k->first = (k->first + 1) % TRANSPORT_SLOTS;
+        k->n--;
         *missing &= ~(UINT64_C(1) << r);
         st = take_timed(w, &a, t, take, own_ns);
     }

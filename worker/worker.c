@@ -167,10 +167,18 @@ static status answer_query(struct worker *w, struct arrival *a)
     return outbox_send(w, &w->usage_reply, 0, WIRE_USAGE, size);
 }
 
+/* Whether the coordinator, who runs on this rank's thread, has yet to take a result: no step may begin then, for it
+ * would wait within for what can be taken only when it is over. */
+static bool owes_result(const struct worker *w)
+{
+    return w->rank == 0 && w->stage.is_last &&
+           !atomic_load_explicit(&w->stage.result.send.done, memory_order_acquire);
+}
+
 status worker_poll(struct worker *w, bool *handled, bool *stopped)
 {
-    const uint32_t kinds = 1u << WIRE_STEP | 1u << WIRE_HIDDEN | 1u << WIRE_SAMPLING | 1u << WIRE_QUERY |
-                           1u << WIRE_STOP;
+    const uint32_t steps = owes_result(w) ? 0 : 1u << WIRE_STEP | 1u << WIRE_HIDDEN;
+    const uint32_t kinds = steps | 1u << WIRE_SAMPLING | 1u << WIRE_QUERY | 1u << WIRE_STOP;
     struct arrival a;
     *handled = *stopped = false;
     status st = serve_or_find(w, kinds, &a, handled);

@@ -244,11 +244,13 @@ static void give(struct stand *s, int from, enum wire_part part, uint32_t layer,
     throw(s, from, WIRE_PARTIAL, message, wire_partial_encode(&p, &s->limits, message, sizeof message));
 }
 
-/* What is right is taken, also a block too early: rank 0 need not wait for what rank 2 has not sent to rank 1 yet. */
+/* What is right is taken, also a block too early, for rank 0 need not wait for what rank 2 has not sent to rank 1 yet;
+ * and all blocks too early. */
 static void test_right_parts(void **state)
 {
     (void)state;
-    for (int at_home = 0; at_home < 2; at_home++) {
+    for (int way = 0; way < 4; way++) {
+        const bool at_home = way % 2, at_once = way / 2;
         struct stand s;
         stand_open(&s, at_home ? home : member);
         throw(&s, 0, at_home ? WIRE_STEP : WIRE_HIDDEN, message, at_home ? a_step() : a_hidden(&s));
@@ -267,14 +269,19 @@ static void test_right_parts(void **state)
                 assert_memory_equal(x + t * d, row, d * sizeof *row);
             }
         }
+        for (uint32_t layer = 0; layer < s.limits.n_layers && at_once; layer++) {
+            give(&s, 0, PART_ATTENTION, layer, 1);
+            give(&s, 0, PART_FFN, layer, 1);
+        }
         for (uint32_t layer = 0; layer < s.limits.n_layers; layer++) {
             expect_partial(&s, 0, PART_ATTENTION, layer, 3);
             expect_partial(&s, 2, PART_ATTENTION, layer, 3);
-            if (layer == 0)
+            if (layer == 0 && !at_once)
                 give(&s, 0, PART_ATTENTION, layer, 1);
             expect_partial(&s, 0, PART_FFN, layer, 3);
-            give(&s, 0, PART_FFN, layer, 1);
-            if (layer + 1 < s.limits.n_layers)
+            if (!at_once)
+                give(&s, 0, PART_FFN, layer, 1);
+            if (layer + 1 < s.limits.n_layers && !at_once)
                 give(&s, 0, PART_ATTENTION, layer + 1, 1); /* ahead */
             give(&s, 2, PART_FFN, layer, 1);
             expect_partial(&s, 2, PART_FFN, layer, 3);
@@ -314,8 +321,15 @@ static void test_wrong_parts(void **state)
     give(&s, 0, PART_ATTENTION, 0, 1);
     give(&s, 0, PART_FFN, 0, 1);       /* taken; rank 2's is missing */
     give(&s, 0, PART_ATTENTION, 1, 1); /* kept */
-    give(&s, 0, PART_FFN, 1, 1);       /* nobody is two blocks ahead */
-    stand_close(&s, "from rank 0, which was not asked for it or has answered");
+    give(&s, 0, PART_ATTENTION, 1, 1); /* the same again */
+    give(&s, 2, PART_FFN, 0, 1);
+    stand_close(&s, "partial sum from rank 0 is of step 1, attention of layer 1, 3 tokens; expected 1, FFN of 1, 3");
+
+    stand_open(&s, "{\"from\": 0, \"to\": 4, \"stage\": 0, \"heads\": [0, 1, 2, 2], \"neurons\": [0, 256, 672, 672]}], "
+                   "\"rows\": [0, 200, 299, 300], \"residual\": \"all\"");
+    throw(&s, 0, WIRE_STEP, message, a_step());
+    give(&s, 2, PART_FFN, 0, 1); /* it has no neurons, nor heads */
+    stand_close(&s, "PARTIAL for layer 0 from rank 2, which was not asked for it or has answered");
 }
 
 /* A rank that is told to stop stays until the others have what they need of it, though its own part is done. */
