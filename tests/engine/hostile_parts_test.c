@@ -327,7 +327,7 @@ static void test_wrong_parts(void **state)
 
     stand_open(&s, "{\"from\": 0, \"to\": 4, \"stage\": 0, \"heads\": [0, 1, 2, 2], \"neurons\": [0, 256, 672, 672]}], "
                    "\"rows\": [0, 200, 299, 300], \"residual\": \"all\"");
-    throw(&s, 0, WIRE_STEP, message, a_step());
+    throw(&s, 0, WIRE_HIDDEN, message, a_hidden(&s));
     give(&s, 2, PART_FFN, 0, 1); /* it has no neurons, nor heads */
     stand_close(&s, "PARTIAL for layer 0 from rank 2, which was not asked for it or has answered");
 }
