@@ -89,9 +89,9 @@ struct transport_ops {
     status (*post)(struct transport *t, int to, int kind, const void *data, size_t size, struct send *s);
     /* Whether `s` is finished; makes progress. ST_PEER if it never will be. */
     status (*sent)(struct transport *t, struct send *s, bool *done);
-    /* Looks for a whole message whose kind is in `kinds` (bit k for kind k; none: only makes progress). *found false:
-     * none now. Returns at once. Several arrivals may be held at a time: who holds TRANSPORT_SLOTS of a channel from
-     * one rank gets no more of these until it releases one. */
+    /* Looks for a whole message whose kind is in `kinds` (bit k for kind k; none: only makes progress, and what is held
+     * stays readable whatever comes back). *found false: none now. Returns at once. Several arrivals may be held at a
+     * time: who holds TRANSPORT_SLOTS of a channel from one rank gets no more of these until it releases one. */
     status (*poll)(struct transport *t, uint32_t kinds, struct arrival *a, bool *found);
     /* Gives a message's place back. In any order. */
     status (*release)(struct transport *t, struct arrival *a);
