@@ -106,43 +106,48 @@ status roll_call(struct transport *t, const struct wire_hello *own, struct wire_
     return verdict;
 }
 
-/* READY, or FAILED. */
-static status read_ready(struct transport *t, struct arrival *a, uint64_t *held_bytes)
+static status read_failed(const struct arrival *a)
 {
     char reason[WIRE_FAILED_MAX];
-    status st;
-    if (a->kind == WIRE_READY) {
-        log_sender(a->from);
-        st = wire_ready_decode(a->data, a->size, &held_bytes[a->from]);
-        log_sender(-1);
-    } else if ((st = wire_failed_decode(a->data, a->size, reason)) == ST_OK) {
-        log_error("rank %d: %s", a->from, reason);
-        st = ST_PEER;
-    }
-    status released = transport_release(t, a);
-    return st ? st : released;
+    status st = wire_failed_decode(a->data, a->size, reason);
+    if (st)
+        return st;
+    log_error("rank %d: %s", a->from, reason);
+    return ST_PEER;
 }
 
-static status read_chunks(struct transport *t, struct arrival *a, const struct same_file *file, uint32_t *next)
+static status read_ready(const struct arrival *a, uint64_t *held_bytes)
 {
-    status st = same_file_check(file, a->from, a->data, a->size, next), released = transport_release(t, a);
-    return st ? st : released;
+    log_sender(a->from);
+    status st = wire_ready_decode(a->data, a->size, held_bytes);
+    log_sender(-1);
+    return st;
 }
 
 status roll_call_ready(struct transport *t, const struct same_file *file, uint64_t *held_bytes)
 {
     uint32_t next[PLAN_MAX_RANKS] = {0}; /* chunk of each rank */
-    for (int n = 1; n < t->n_ranks;) {
+    bool ready[PLAN_MAX_RANKS] = {[0] = true};
+    status st = ST_OK;
+    for (int n = 1; n < t->n_ranks && !st;) {
         struct arrival a;
-        status st = await(t, 1u << WIRE_READY | 1u << WIRE_FAILED | 1u << WIRE_CHUNKS, &a, WIRE_CHUNKS_MAX);
-        if (!st && a.kind == WIRE_CHUNKS) {
-            st = read_chunks(t, &a, file, &next[a.from]);
-        } else if (!st) {
-            st = read_ready(t, &a, held_bytes);
-            n++;
-        }
+        st = await(t, 1u << WIRE_READY | 1u << WIRE_FAILED | 1u << WIRE_CHUNKS, &a, WIRE_CHUNKS_MAX);
         if (st)
             return st;
+        if (a.kind == WIRE_FAILED) {
+            st = read_failed(&a);
+        } else if (ready[a.from]) {
+            log_error("rank %d: %s from a rank that is ready", a.from, wire_name(a.kind));
+            st = ST_FORMAT;
+        } else if (a.kind == WIRE_CHUNKS) {
+            st = same_file_check(file, a.from, a.data, a.size, &next[a.from]);
+        } else {
+            st = read_ready(&a, &held_bytes[a.from]);
+            ready[a.from] = true;
+            n++;
+        }
+        status released = transport_release(t, &a);
+        st = st ? st : released;
     }
-    return ST_OK;
+    return st;
 }

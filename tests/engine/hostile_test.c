@@ -762,6 +762,31 @@ static void test_ready(void **state)
     }
 }
 
+/* Who is ready twice does not stand for who is not: nobody would look at the other's chunks. */
+static void test_ready_twice(void **state)
+{
+    (void)state;
+    static const struct {
+        int from, kind;
+        status expected;
+    } second[] = {{2, WIRE_READY, ST_OK}, {1, WIRE_READY, ST_FORMAT}, {1, WIRE_CHUNKS, ST_FORMAT}};
+    for (size_t i = 0; i < sizeof second / sizeof *second; i++) {
+        struct transport *t[3];
+        struct send s[2];
+        uint64_t held[3];
+        struct log_catcher caught;
+        assert_int_equal(open_transports(3, t), ST_OK);
+        assert_int_equal(transport_post(t[1], 0, WIRE_READY, message, WIRE_READY_SIZE, &s[0]), ST_OK);
+        assert_int_equal(transport_post(t[second[i].from], 0, second[i].kind, message, WIRE_READY_SIZE, &s[1]), ST_OK);
+        log_catch(&caught);
+        assert_int_equal(roll_call_ready(t[0], &(struct same_file){0}, held), second[i].expected);
+        log_catch(NULL);
+        assert_true((second[i].expected != ST_OK) == (caught.first_error[0] != 0));
+        for (int r = 2; r >= 0; r--)
+            transport_close(t[r]);
+    }
+}
+
 static status nothing_to_do(void *arg, bool *handled)
 {
     (void)arg;
@@ -1008,6 +1033,7 @@ int main(void)
         cmocka_unit_test(test_hellos),
         cmocka_unit_test(test_disagreements),
         cmocka_unit_test(test_ready),
+        cmocka_unit_test(test_ready_twice),
         cmocka_unit_test(test_results),
         cmocka_unit_test(test_usage_given_up),
         cmocka_unit_test(test_sampling_given_up),
