@@ -41,15 +41,21 @@ struct prober {
 
 /* ---- what every rank does ---- */
 
+/* Makes a name of what may be none, for files and terminals. */
+static void clean_name(char *name)
+{
+    for (char *c = name; *c; c++)
+        if (*c <= 0x20 || *c == 0x7f || *c == '"' || *c == '\\')
+            *c = '?';
+}
+
 static void find_facts(const struct probe_options *o, struct probe_rank *r)
 {
     struct machine m;
     *r = (struct probe_rank){.cores = o->cores, .threads = o->threads, .n_curve = probe_curve_points(o->threads)};
     if (gethostname(r->host, sizeof r->host - 1) != 0 || !r->host[0])
         strcpy(r->host, "unknown");
-    for (char *c = r->host; *c; c++)
-        if (*c <= 0x20 || *c == 0x7f || *c == '"' || *c == '\\')
-            *c = '?';
+    clean_name(r->host);
     machine_read("", &m);
     memcpy(r->boot_id, m.boot_id, sizeof r->boot_id);
     r->memory_bytes = m.limit_bytes <= INT64_MAX ? m.limit_bytes : 1;
@@ -173,6 +179,13 @@ static status take_answer(struct leader *l, bool *awaited)
     memcpy(into, a.data, sizeof *into);
     into->rank.host[sizeof into->rank.host - 1] = '\0';
     into->rank.boot_id[sizeof into->rank.boot_id - 1] = '\0';
+    clean_name(into->rank.host);
+    clean_name(into->rank.boot_id);
+    if (!probe_rank_possible(&into->rank)) {
+        log_error("rank %d: it says that it has %d cores, %d threads and %d bandwidths, which cannot be", a.from,
+                  into->rank.cores, into->rank.threads, into->rank.n_curve);
+        return ST_FORMAT;
+    }
     return transport_release(t, &a);
 }
 

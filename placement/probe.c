@@ -63,6 +63,12 @@ int probe_curve_threads(int threads, int i)
     return 1 << i < threads ? 1 << i : threads;
 }
 
+bool probe_rank_possible(const struct probe_rank *r)
+{
+    return r->cores >= 1 && r->cores <= PROBE_MAX_CORES && r->threads >= 1 && r->threads <= PROBE_MAX_CORES &&
+           r->n_curve == probe_curve_points(r->threads);
+}
+
 status probe_check(const struct probe *p, const char *where, int n_ranks)
 {
     if (p->n_ranks == n_ranks)

@@ -52,6 +52,10 @@ void probe_free(struct probe *p); /* NULL is fine */
 int probe_curve_points(int threads);
 int probe_curve_threads(int threads, int i);
 
+/* Whether cores, threads and n_curve can be those of a rank, for one that another process describes: curve can be read
+ * up to n_curve then. */
+bool probe_rank_possible(const struct probe_rank *r);
+
 /* Reads a probe from JSON text (n bytes, not NUL-terminated) and checks it completely: every rank, and every link of
  * two ranks once, each number positive and within reason. `where` names the text in error lines. ST_FORMAT, ST_NOMEM;
  * probe_load also ST_IO. Bytes are hostile: no input crashes. The format: docs/plans.md. */

@@ -1,5 +1,6 @@
 /* Probes: the round trip through JSON, every way a text can be wrong, memory that runs out; and what plans cost by them:
  * figures by hand, and that a slow network is never chosen. */
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -78,6 +79,23 @@ static void assert_refused(const char *text, const char *says)
     assert_int_equal(st, ST_FORMAT);
     assert_non_null(strstr(catcher.first_error, says));
     assert_null(p);
+}
+
+/* What another rank's message says is an index. */
+static void impossible_ranks_are_found(void **state)
+{
+    (void)state;
+    const struct probe_rank good = {.cores = 2, .threads = 6, .n_curve = 4};
+    struct probe_rank wrong[] = {good, good, good, good, good, good};
+    assert_true(probe_rank_possible(&good));
+    wrong[0].n_curve = 0;
+    wrong[1].n_curve = INT_MAX;
+    wrong[2].threads = 0;
+    wrong[3].threads = INT_MAX;
+    wrong[4].cores = -1;
+    wrong[5].cores = PROBE_MAX_CORES + 1;
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        assert_false(probe_rank_possible(&wrong[i]));
 }
 
 static void wrong_texts_are_refused(void **state)
@@ -426,6 +444,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_probe_reads_back_the_same),
+        cmocka_unit_test(impossible_ranks_are_found),
         cmocka_unit_test(wrong_texts_are_refused),
         cmocka_unit_test(cut_off_texts_are_refused),
         cmocka_unit_test(another_rank_count_is_a_mismatch),
