@@ -75,4 +75,15 @@ void log_catch(struct log_catcher *c)
     c->first_error[0] = 0;
 }
 
+void log_let_out(void)
+{
+    const struct log_catcher *at = catcher;
+    while (at && !at->first_error[0])
+        at = at->outer;
+    catcher = NULL;
+    sender = -1; /* the line names it */
+    if (at)
+        log_error("%s", at->first_error);
+}
+
 void log_sender(int rank) { sender = rank; }

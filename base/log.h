@@ -23,6 +23,10 @@ void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
  * returns. A catcher that is at work is emptied, and those inside it, which were forgotten, are at an end. */
 void log_catch(struct log_catcher *c);
 
+/* Ends all catchers of the calling thread and writes what the innermost of them that has a line has caught to stderr: for
+ * who ends the process, where nobody comes to say it. */
+void log_let_out(void);
+
 /* From now on error lines of the calling thread are about a message of this rank and say so: "from rank 2: ..."; -1: no
  * more. For decoders, which know nothing of ranks. */
 void log_sender(int rank);

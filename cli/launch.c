@@ -106,4 +106,8 @@ status launch_meet(const struct launch *l)
     return ST_USAGE;
 }
 
-void launch_end_job(void) { _exit(EXIT_WORK_FAILED); }
+void launch_end_job(void)
+{
+    log_let_out(); /* rank 0 will not hear it */
+    _exit(EXIT_WORK_FAILED);
+}

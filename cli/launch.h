@@ -25,8 +25,8 @@ struct launch launch_read(void);
  * launcher may end all when one has ended. Errors of transport_mpi_world. */
 status launch_meet(const struct launch *l);
 
-/* Ends this process with status 1 at once, without the end of MPI: so launchers end the whole job. For
- * transport_config.end_job. */
+/* Ends this process with status 1 at once, without the end of MPI: so launchers end the whole job. What error line was
+ * caught is written first. For transport_config.end_job. */
 _Noreturn void launch_end_job(void);
 
 #endif

@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include <pthread.h>
+#include <unistd.h>
 
 #include "base/log.h"
 
@@ -89,6 +90,30 @@ static void threads_catch_their_own(void **state)
     assert_string_equal(there.first_error, "elsewhere");
 }
 
+/* Who ends the process lets out what was to be said elsewhere. */
+static void what_was_caught_is_let_out(void **state)
+{
+    (void)state;
+    struct log_catcher outer, inner;
+    char said[256] = "";
+    int ends[2], before = dup(STDERR_FILENO);
+    assert_int_equal(pipe(ends), 0);
+    assert_true(dup2(ends[1], STDERR_FILENO) >= 0);
+    log_catch(&outer);
+    log_sender(2);
+    log_error("why");
+    log_catch(&inner);
+    log_let_out();
+    log_error("free");
+    log_let_out(); /* nothing is caught */
+    assert_true(dup2(before, STDERR_FILENO) >= 0);
+    close(before);
+    close(ends[1]);
+    assert_true(read(ends[0], said, sizeof said - 1) > 0);
+    close(ends[0]);
+    assert_string_equal(said, "hearth: error: from rank 2: why\nhearth: error: free\n");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -96,6 +121,7 @@ int main(void)
         cmocka_unit_test(inner_ones_leave_outer_ones_alone),
         cmocka_unit_test(forgotten_ones_end),
         cmocka_unit_test(threads_catch_their_own),
+        cmocka_unit_test(what_was_caught_is_let_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
