@@ -3,9 +3,9 @@
  * write to a message while it is read: numbers are loaded once, and what could lead out of bounds (tokens, widths,
  * indices) is copied to memory that the caller lends, and checked there. What stays in the message are values. Messages
  * start on a multiple of 64, for encoding and decoding. What is not a count is checked where a reader relies on it:
- * tokens are in the vocabulary, codes not -128, scales and sampling parameters finite; hidden states, x in f32, sums
- * and values are a peer's arithmetic and may be anything, as may its counts of work; activations are finite, for they
- * are rounded to int8 blocks. Stateless and thread-safe.
+ * tokens are in the vocabulary, codes not -128, scales and sampling parameters finite; hidden states, x in f32, sums,
+ * activations and values are a peer's arithmetic and may be anything, as may its counts of work. Stateless and
+ * thread-safe.
  *
  * Every encoder returns the message's size, 0 if `cap` is too small; every decoder ST_FORMAT (logged) unless each field
  * obeys the limits and the size is exact, and then leaves its output alone. Pointers in the structs point into the
