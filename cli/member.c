@@ -1,0 +1,188 @@
+#include "cli/member.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "base/machine.h"
+#include "base/threads.h"
+#include "cli/cache.h"
+
+static double gib(uint64_t bytes) { return (double)bytes / (1 << 30); }
+
+static void describe_host(struct wire_host *h)
+{
+    struct machine m;
+    machine_read("", &m);
+    if (gethostname(h->name, sizeof h->name - 1) != 0)
+        snprintf(h->name, sizeof h->name, "unknown");
+    h->id = m.id;
+    h->memory_bytes = m.memory_bytes;
+    h->limit_id = m.limit_id;
+    h->limit_bytes = m.limit_bytes;
+}
+
+/* Checks what this rank alone will need, before anything is loaded; what the ranks of a host need together is added up
+ * at the roll call. */
+static status check_memory(struct member *m)
+{
+    struct worker_memory need;
+    status st = worker_memory(&m->worker_options, m->transport->rank, &need);
+    if (st)
+        return st;
+    need.buffers += m->transport->slot_bytes;
+    need.total += m->transport->slot_bytes;
+    m->hello.need_bytes = need.total;
+    const struct wire_host *host = &m->hello.host;
+    const bool budgeted = m->o->ram_budget && m->o->ram_budget < host->limit_bytes;
+    const uint64_t limit = budgeted ? m->o->ram_budget : host->limit_bytes;
+    if (need.total <= limit)
+        return ST_OK;
+    log_error("%.2f GiB of memory needed (weights %.2f, KV cache of %u tokens %.2f, buffers %.2f), %s %.2f: give the "
+              "rank a smaller share (--shares, --plan), more ranks, or a shorter context (-c)", gib(need.total),
+              gib(need.weights), m->worker_options.n_ctx, gib(need.kv), gib(need.buffers),
+              budgeted ? "the budget is" : host->limit_id ? "the cgroup's limit is" : "the machine has", gib(limit));
+    return ST_BUDGET;
+}
+
+static status hash_plan(const struct plan *p, uint64_t *hash)
+{
+    char *text = plan_format(p);
+    if (!text) {
+        log_error("out of memory for the plan's text");
+        return ST_NOMEM;
+    }
+    *hash = XXH3_64bits(text, strlen(text));
+    free(text);
+    return ST_OK;
+}
+
+/* What ranks must agree in beside model and plan, as one line of text. */
+static void describe_settings(struct member *m)
+{
+    const struct worker_options *w = &m->worker_options;
+    const bool lossy = w->sparse == SPARSE_PREDICTED || w->sparse == SPARSE_THRESHOLD; /* others need no neuron file */
+    snprintf(m->hello.settings, sizeof m->hello.settings,
+             "activation %s, sparse %s, predictor %s, skip %g, neurons %016llx, sums %s",
+             activation_name(m->model->hp.activation), sparse_mode_name(w->sparse), predictor_name(w->predictor),
+             (double)w->skip_share, m->neurons && lossy ? (unsigned long long)gguf_hash(m->neurons->file) : 0ull,
+             w->sums_f16 ? "f16" : "exact");
+    m->hello.settings_hash = XXH3_64bits(m->hello.settings, strlen(m->hello.settings));
+}
+
+/* Ranks that are processes each have a copy of the model: what they load from it will be compared. */
+static status know_chunks(struct member *m)
+{
+    if (m->o->no_verify || m->transport->n_ranks == 1 || !m->o->mpi)
+        return ST_OK;
+    m->cache = cache_folder();
+    status st = chunks_create(m->model->file, m->cache, &m->chunks);
+    m->worker_options.chunks = m->chunks;
+    return st;
+}
+
+status member_let_go(struct member *m)
+{
+    if (m->chunks)
+        chunks_remember(m->chunks);
+    chunks_free(m->chunks);
+    m->chunks = NULL;
+    status st = gguf_detach(m->model->file);
+    return st || !m->neurons ? st : gguf_detach(m->neurons->file);
+}
+
+status member_prepare(struct member *m)
+{
+    const struct cluster_options *o = m->o;
+    status st = kernels_select(o->kernels, &m->kernels);
+    if (!st)
+        st = model_of_options(o, m->transport->rank, &m->model, &m->neurons, &m->worker_options.predictor);
+    if (!st)
+        st = plan_of_options(o, m->model, m->neurons, m->transport->n_ranks, &m->plan, &m->reasons);
+    if (st)
+        return st;
+    uint32_t n_ctx = plan_context(o, m->model);
+    struct worker_options *w = &m->worker_options;
+    w->model = m->model;
+    w->plan = m->plan;
+    w->transport = m->transport;
+    w->kernels = m->kernels;
+    w->n_threads = o->threads ? o->threads : threads_available();
+    w->n_ctx = n_ctx;
+    w->n_batch = o->n_batch < n_ctx ? o->n_batch : n_ctx;
+    w->sparse = o->sparse;
+    w->sums_f16 = o->sums_f16;
+    w->skip_share = o->skip;
+    w->neurons = m->neurons;
+    w->observe = o->observe;
+    w->observe_arg = o->observe_arg;
+    m->hello.file_bytes = gguf_file_bytes(m->model->file);
+    m->hello.file_hash = gguf_hash(m->model->file);
+    m->hello.n_ctx = n_ctx;
+    m->hello.n_batch = w->n_batch;
+    describe_settings(m);
+    describe_host(&m->hello.host);
+    st = hash_plan(m->plan, &m->hello.plan_hash);
+    if (!st)
+        st = check_memory(m);
+    return st ? st : know_chunks(m);
+}
+
+void member_say_hello(struct member *m, status prepared)
+{
+    m->hello.version = WIRE_VERSION;
+    snprintf(m->hello.release, sizeof m->hello.release, "%s", HEARTH_VERSION);
+    m->hello.failed = prepared != ST_OK;
+    if (prepared)
+        snprintf(m->hello.reason, sizeof m->hello.reason, "%.255s", m->errors.first_error);
+}
+
+/* The transport first: after a failure it may still hold messages of the worker. */
+void member_release(struct member *m)
+{
+    transport_close(m->transport);
+    worker_free(m->worker);
+    plan_free(m->plan);
+    chunks_free(m->chunks);
+    free(m->cache);
+    neurons_free(m->neurons);
+    model_free(m->model);
+    m->chunks = NULL;
+    m->cache = NULL;
+    m->neurons = NULL;
+    m->worker = NULL;
+    m->plan = NULL;
+    m->model = NULL;
+    m->transport = NULL;
+}
+
+status member_serve(struct member *m)
+{
+    status st = transport_connect(m->transport);
+    if (st) {
+        member_release(m);
+        return st;
+    }
+    log_catch(&m->errors);
+    st = member_prepare(m);
+    member_say_hello(m, st);
+    status joined = worker_join(m->transport, &m->hello);
+    st = st ? st : joined;
+    if (!st)
+        st = worker_create(&m->worker_options, &m->worker);
+    if (!st && m->chunks)
+        st = worker_tell_chunks(m->transport, m->chunks);
+    if (!st)
+        st = member_let_go(m);
+    if (!st)
+        st = worker_ready(m->transport, machine_held());
+    if (!st)
+        st = worker_run(m->worker);
+    if (st && joined != ST_MISMATCH && st != ST_PEER) /* who was refused, or heard of a failure, tells nothing new */
+        worker_fail(m->transport, m->errors.first_error);
+    log_catch(NULL);
+    member_release(m);
+    return st;
+}

@@ -1,0 +1,41 @@
+/* One rank of this process: what it opens, makes and has, from its start until it is released. It belongs to the thread
+ * that the rank is. */
+#ifndef HEARTH_CLI_MEMBER_H
+#define HEARTH_CLI_MEMBER_H
+
+#include <pthread.h>
+#include "base/log.h"
+#include "cli/cluster.h"
+#include "cli/planning.h"
+#include "worker/worker.h"
+
+/* Zeroed but for `o` and `transport`, which is the member's from then on. */
+struct member {
+    const struct cluster_options *o;
+    struct transport *transport;
+    struct model *model;
+    struct neurons *neurons;
+    char *cache;              /* folder; NULL: none */
+    struct chunks *chunks;    /* of the model's file; NULL: not compared, or no more */
+    struct plan *plan;
+    struct plan_reasons reasons;
+    const struct kernels *kernels;
+    struct worker_options worker_options;
+    struct worker *worker;
+    struct wire_hello hello;
+    struct log_catcher errors; /* ranks > 0 are silent: rank 0 says what went wrong, once */
+    pthread_t thread;
+};
+
+/* Everything up to the roll call: opens the files, makes the plan, computes the memory. Errors of cluster_start. */
+status member_prepare(struct member *m);
+/* Fills in the rest of m->hello: whether it could be prepared, and if not, why, where its lines are caught. */
+void member_say_hello(struct member *m, status prepared);
+/* All is loaded and compared: from here on no file is read. ST_IO, ST_NOMEM (logged). */
+status member_let_go(struct member *m);
+/* A rank other than 0, from start to STOP; it is released then. Its lines are caught and go to rank 0. */
+status member_serve(struct member *m);
+/* Closes and frees all but the catcher. */
+void member_release(struct member *m);
+
+#endif
