@@ -204,7 +204,9 @@ static status own_layers(struct prepare *p)
 
 status prepare_open_model(struct prepare *p)
 {
-    status st = kernels_select(p->cluster.kernels, &p->kernels);
+    status st = p->mlp_percent > 0 ? linear_open() : ST_OK; /* not after hours of counting */
+    if (!st)
+        st = kernels_select(p->cluster.kernels, &p->kernels);
     if (!st)
         st = model_load(p->cluster.model, &p->model);
     if (st)
@@ -442,8 +444,6 @@ status command_prepare(const struct launch *launch, int argc, char **argv)
     if (st != ST_OK)
         return st;
     st = options_settle(&p.cluster, launch, &p.progress);
-    if (!st && p.mlp_percent > 0)
-        st = linear_open(); /* not after hours of counting */
     heed_signals(launch);
     if (!st && p.linked)
         st = link_open(&p.link);

@@ -92,7 +92,7 @@ status prepare_follow(struct prepare *p);
 
 /* ---- prepare.c ---- */
 
-/* The model, the kernels, the files' names, and which layers are this process's. */
+/* OpenBLAS if it will be needed, the model, the kernels, the files' names, and which layers are this process's. */
 status prepare_open_model(struct prepare *p);
 
 /* Where the report goes; malloc'ed, NULL (logged) without memory. */

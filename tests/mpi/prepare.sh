@@ -25,6 +25,7 @@ cat >"$work/rank" <<END
 #!/bin/sh
 cd "$work/host\$OMPI_COMM_WORLD_RANK" || exit 1
 echo \$\$ >"$work/pid.\$OMPI_COMM_WORLD_RANK"
+export LD_LIBRARY_PATH="\$PWD/lib\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
 exec "$hearth" prepare "\$@"
 END
 chmod +x "$work/rank"
@@ -98,6 +99,14 @@ ranks 2 -q "$@"
 [ "$(grep -c 'error: ' "$work/err")" -eq 1 ] || fail "no model on rank 1: $(cat "$work/err")"
 grep -q "error: rank 1: .*tiny.gguf.*No such file" "$work/err" || fail "no model on rank 1: $(cat "$work/err")"
 mv "$work/away" "$work/host1/tiny.gguf"
+
+# A host without OpenBLAS.
+mkdir "$work/host1/lib"
+head -c 200 "$work/text" >"$work/host1/lib/libopenblas.so.0"
+ranks 2 -q "$@"
+[ $status -eq 1 ] || [ $status -eq 2 ] || fail "no OpenBLAS on rank 1: status $status (124: it hangs)"
+grep -q "error: rank 1: OpenBLAS is needed" "$work/err" || fail "no OpenBLAS on rank 1: $(cat "$work/err")"
+rm -r "$work/host1/lib"
 
 [ $failures -eq 0 ] && echo "passed"
 exit $((failures > 0))
