@@ -5,8 +5,8 @@
 
 #include <stdint.h>
 
-/* e^x to about 1 ulp, x clamped to [-87, 88] (NaN stays one), by reduction to [-ln2/2, ln2/2] in two parts (Cody and Waite, 1980) and a
- * minimax polynomial. Every SIMD exp in kernels/ is this sequence of operations:
+/* e^x to about 1 ulp, x clamped to [-87, 88] (NaN stays one), by reduction to [-ln2/2, ln2/2] in two parts (Cody and
+ * Waite, 1980) and a minimax polynomial. Every SIMD exp in kernels/ is this sequence of operations:
  *   t = x * log2(e) + magic (two roundings), n = t - magic, r = fma(n, -ln2_hi, x), r = fma(n, -ln2_lo, r),
  *   p = the polynomial below by Horner with fma, result = p * 2^n (the low bits of t, n, shifted into an exponent). */
 float exp_f32(float x);

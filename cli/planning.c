@@ -114,7 +114,8 @@ static status make_hot_plan(const struct plan_model *model, const struct neurons
     return st;
 }
 
-/* Where options put down projections and the residual stream, in a plan just made. `all`: where the residual stream is if they do not say and it can be. */
+/* Where options put down projections and the residual stream, in a plan just made. `all`: where the residual stream is
+ * if they do not say and it can be. */
 static status place_residual(const struct cluster_options *o, struct plan *p, bool all)
 {
     plan_set_down(p, o->down_at_stage);

@@ -17,7 +17,7 @@ status roll_call(struct transport *t, const struct wire_hello *own, struct wire_
 
 /* Waits until every other rank has loaded, and compares what each has loaded from with rank 0's own `file`. held_bytes
  * [n_ranks] receives what each process holds (own entry untouched). ST_PEER (logged) if one fails or dies meanwhile,
- * ST_FORMAT if its message is broken, ST_MISMATCH if its file differs. */
+ * ST_FORMAT if its message is broken or comes after its READY, ST_MISMATCH if its file differs. */
 status roll_call_ready(struct transport *t, const struct same_file *file, uint64_t *held_bytes);
 
 #endif

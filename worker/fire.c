@@ -27,7 +27,8 @@ struct piece {
 /* ---- pairs ---- */
 
 /* value[t * stride + i] decides about own neuron begin + i: those above `bound` (or bound_of[i], where it is not NULL)
- * become pairs, and so does what is no number: its neuron is computed, and the block's end shows it. A neuron's pairs follow each other. Returns how many. */
+ * become pairs, and so does what is no number: its neuron is computed, and the block's end shows it. A neuron's pairs
+ * follow each other. Returns how many. */
 static int64_t pick_pairs(const struct piece *p, uint32_t n, const float *value, int64_t stride, float bound,
                           const float *bound_of)
 {
