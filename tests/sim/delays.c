@@ -151,7 +151,7 @@ static status delays_poll(struct transport *t, uint32_t kinds, struct arrival *a
 {
     struct end *e = end_of(t);
     if (!enter(e))
-        return fail(e);
+        return kinds ? fail(e) : ST_PEER; /* who only lets others move may be reading what a failure gives back */
     status st = e->inner->ops->poll(e->inner, kinds, a, found);
     if (st || *found) {
         happened(e->world);

@@ -250,7 +250,6 @@ void lose(struct world *w, int from, int to)
 
 void world_free(struct world *w)
 {
-
     while (w->first)
         drop(w, &w->first);
     for (int r = 0; r < w->n_ranks; r++)
