@@ -93,6 +93,12 @@ static void refuse(const struct launch *l, int connected)
                   l->n_ranks, mpi);
 }
 
+void launch_wait_for_rank_0(const struct launch *l)
+{
+    if (l->rank > 0)
+        nanosleep(&(struct timespec){.tv_sec = 3}, NULL); /* Open MPI's mpirun takes one to end the others */
+}
+
 status launch_meet(const struct launch *l)
 {
     int rank, n_ranks = 1;
@@ -101,8 +107,7 @@ status launch_meet(const struct launch *l)
         return st;
     if (l->rank == 0)
         refuse(l, n_ranks);
-    else
-        nanosleep(&(struct timespec){.tv_nsec = 500000000}, NULL);
+    launch_wait_for_rank_0(l);
     return ST_USAGE;
 }
 

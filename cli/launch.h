@@ -20,9 +20,12 @@ struct launch {
  * the job has. */
 struct launch launch_read(void);
 
+/* On a rank > 0 that is about to fail: waits a moment. Rank 0 mostly fails alike and says why, and its end ends all; a
+ * launcher that saw another rank end before would end rank 0 without a word. */
+void launch_wait_for_rank_0(const struct launch *l);
+
 /* Starts MPI where it is to connect the ranks. ST_USAGE if the launcher has started more of them than MPI connects:
- * each would run the whole model alone. Rank 0 logs it, with the way out; the others return a moment later, for a
- * launcher may end all when one has ended. Errors of transport_mpi_world. */
+ * each would run the whole model alone. Rank 0 logs it, with the way out; the others return a moment later. Errors of transport_mpi_world. */
 status launch_meet(const struct launch *l);
 
 /* Ends this process with status 1 at once, without the end of MPI: so launchers end the whole job. What error line was

@@ -93,7 +93,7 @@ int main(int argc, char **argv)
 {
     static const struct argp argp = {.parser = parse, .args_doc = "COMMAND [OPTION...]", .doc = doc};
     struct launch launch = launch_read();
-    argp_err_exit_status = launch.rank > 0 ? EXIT_SUCCESS : EXIT_INPUT_WRONG; /* options.h says why */
+    argp_err_exit_status = EXIT_INPUT_WRONG;
     /* One voice: what a rank prints that all ranks would print alike, only rank 0 does. */
     if (launch.rank > 0 ? !freopen("/dev/null", "w", stdout) : output_open() != ST_OK)
         return EXIT_WORK_FAILED;
@@ -111,7 +111,7 @@ int main(int argc, char **argv)
     int n_own = at < argc ? at + 1 : argc; /* options before the command are hearth's, the rest the command's */
     argv[0] = name;
     if (options_parse(&argp, &launch, n_own, argv, &command) != ST_OK || command < 0)
-        return argp_err_exit_status;
+        return EXIT_INPUT_WRONG;
 
     snprintf(name, sizeof name, "hearth %s", commands[command].name);
     argv[at] = name;

@@ -387,21 +387,46 @@ const struct argp argp_output = {.options = output_options, .parser = parse_outp
 
 /* ---- all together ---- */
 
-status options_parse(const struct argp *argp, const struct launch *launch, int argc, char **argv, void *input)
+/* The rank > 0 that parses; NULL when none does, or it has said what there is to say. */
+static const struct launch *parsing;
+
+/* argp ends the program itself where a value is wrong, and after --help. */
+static void end_other_rank(int exit_status, void *arg)
+{
+    const struct launch *l = parsing;
+    (void)arg;
+    parsing = NULL;
+    if (!l || exit_status == EXIT_SUCCESS)
+        return;
+    launch_wait_for_rank_0(l);
+    log_error("the options of rank %d are wrong, those of rank 0 are not: the same command without mpirun says what is",
+              l->rank);
+}
+
+static status parse_words(const struct argp *argp, const struct launch *launch, int argc, char **argv, void *input)
 {
     char **own;
-    FILE *heard = stderr, *unheard = launch->rank > 0 ? fopen("/dev/null", "w") : NULL;
-    stderr = unheard ? unheard : heard;
     status st = habits_apply(argp, argc, argv, launch->rank > 0, &argc, &own);
-    if (st == ST_OK) {
-        st = argp_parse(argp, argc, own, 0, NULL, input) == 0 ? ST_OK : ST_USAGE;
-        free(own);
-    }
+    if (st != ST_OK)
+        return st;
+    st = argp_parse(argp, argc, own, 0, NULL, input) == 0 ? ST_OK : ST_USAGE;
+    free(own);
+    return st;
+}
+
+status options_parse(const struct argp *argp, const struct launch *launch, int argc, char **argv, void *input)
+{
+    if (launch->rank == 0)
+        return parse_words(argp, launch, argc, argv, input);
+    FILE *heard = stderr, *unheard = fopen("/dev/null", "w");
+    parsing = launch;
+    on_exit(end_other_rank, NULL);
+    stderr = unheard ? unheard : heard;
+    status st = parse_words(argp, launch, argc, argv, input);
     stderr = heard;
     if (unheard)
         fclose(unheard);
-    if (st != ST_OK && launch->rank > 0)
-        exit(EXIT_SUCCESS);
+    end_other_rank(st == ST_OK ? EXIT_SUCCESS : EXIT_FAILURE, NULL);
     return st;
 }
 

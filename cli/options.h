@@ -1,8 +1,8 @@
 /* Options that several commands share, as children for their argp parsers, and the checks of option values.
  *
- * A wrong value prints one line and ends the program with status 2, as argp does. Rank 0 says it and answers for it: other
- * ranks end without a word and with status 0, for mpirun ends all of them when one has failed. --help and the like end
- * with status 0 everywhere, and are printed once. */
+ * A wrong value prints one line and ends the program with status 2, as argp does. Rank 0 says it, and mpirun ends the
+ * others before they say anything; a rank whose options alone are wrong (mpirun takes some for each) says so itself.
+ * --help and the like end with status 0 everywhere, and are printed once. */
 #ifndef HEARTH_CLI_OPTIONS_H
 #define HEARTH_CLI_OPTIONS_H
 

@@ -61,6 +61,17 @@ refuses "*--bogus*" run --bogus
 refuses "*-t takes*'0'*" bench -m x -t 0
 refuses "*--chat-template*'nonsense'*" chat -m x --chat-template nonsense
 
+# Where mpirun takes a command line for each rank, a wrong one of another rank is not waited for.
+for wrong in --bogus "-t 0"; do
+    # shellcheck disable=SC2086 # an option and its value
+    timeout 60 "$mpirun" --allow-run-as-root --oversubscribe --bind-to none -np 1 "$hearth" run -q -m "$tiny" -n 1 -p x : \
+        -np 1 "$hearth" run -q -m "$tiny" -n 1 -p x $wrong >"$work/out" 2>"$work/err" </dev/null
+    status=$?
+    [ $status -eq 2 ] || fail "$wrong on rank 1 alone: status $status"
+    [ "$(grep -c "^hearth: error: the options of rank 1 are wrong" "$work/err")" -eq 1 ] ||
+        fail "$wrong on rank 1 alone: $(cat "$work/err")"
+done
+
 # --ranks makes no more ranks under mpirun, and no fewer threads. (On a machine of eight cores, in hwloc's words.)
 threads() { # ARGUMENT...
     HWLOC_SYNTHETIC="core:8 pu:1" ranks 2 bench -q -m "$tiny" -p 0 -n 2 -r 1 -o json "$@"
