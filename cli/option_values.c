@@ -29,7 +29,8 @@ error_t option_list(struct argp_state *state, const char *name, const char *arg,
     for (const char *at = arg;; at++) {
         char number[24];
         const size_t n = strcspn(at, ",");
-        snprintf(number, sizeof number, "%.*s", (int)n, at);
+        if ((size_t)snprintf(number, sizeof number, "%.*s", (int)n, at) >= sizeof number)
+            return option_wrong(state, "%s takes whole numbers such as 8,16, not '%s'", name, arg);
         if (found.n == cap)
             return option_wrong(state, "%s takes at most %d numbers", name, cap);
         error_t e = option_int(state, name, number, least, most, &found.at[found.n++]);

@@ -54,6 +54,7 @@ refuses 2 "*-c takes*'3'*" perplexity -m x -p x -c 3
 refuses 2 "*-o takes*'xml'*" bench -m x -o xml
 refuses 2 "*nothing to measure*" bench -m x -p 0 -n 0
 refuses 2 "*-p takes*''*" bench -m x -p 8,,16
+refuses 2 "*-p takes*'000000000000000000000000008'*" bench -m x -p 000000000000000000000000008
 refuses 2 "*-p takes at most 16 numbers*" bench -m x -p 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17
 refuses 2 "*-t takes*'0'*" bench -m x -t 1,0
 refuses 2 "*-t takes*'1,2'*" run -m x -p x -t 1,2
