@@ -115,12 +115,14 @@ static status leave_out(struct walk *w, const struct habit *h, const char *word,
 static status refuse(const struct walk *w, const struct habit *h, const char *word, size_t n)
 {
     const char letter[] = {'-', word[1], '\0'};
+    const struct argp_option *begins = word[1] != '-' && word[2] ? find(w->argp, letter, 2) : NULL;
     if (w->quiet)
         return ST_USAGE;
     if (h)
         log_error("%.*s is not to be had: %s", (int)n, word, h->text);
-    else if (word[1] != '-' && word[2] && find(w->argp, letter, 2))
-        log_error("%s has no option %.*s (a value stands apart, as in %s VALUE)", w->program, (int)n, word, letter);
+    else if (begins)
+        log_error("%s has no option %.*s (a %s stands apart, as in %s %s)", w->program, (int)n, word,
+                  begins->arg ? "value" : "letter", letter, begins->arg ? "VALUE" : "-LETTER");
     else
         log_error("%s has no option %.*s%s (%s --help lists them)", w->program, (int)n, word,
                   strchr(w->program, ' ') ? "" : " before a command", w->program);

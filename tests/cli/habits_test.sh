@@ -55,6 +55,7 @@ for word in --pred --predicto --temperatur --mode --he; do
     refuses 2 "hearth: error: hearth run has no option $word (hearth run --help lists them)" run -m x -p x $word 4
 done
 refuses 2 "*hearth run has no option -nope (a value stands apart, as in -n VALUE)" run -m x -p x -nope
+refuses 2 "*hearth run has no option -qn (a letter stands apart, as in -q -LETTER)" run -m x -p x -qn 5
 refuses 2 "*hearth run has no option -y (*" run -m x -p x -y
 refuses 2 "*hearth bench has no option --top-k (*" bench -m x --top_k 4
 refuses 2 "*--temperature is hearth's --temp, which hearth bench does not have" bench -m x --temperature 4

@@ -25,6 +25,8 @@ static const struct argp_child children[] = {{&argp_text, 0, NULL, 0},     {&arg
                                              {&argp_context, 0, NULL, 0},  {&argp_sampling, 0, NULL, 0},
                                              {&argp_output, 0, NULL, 0},   {0}};
 static const struct argp everything = {.options = options, .children = children};
+/* In chat there is no text. */
+static const struct argp chat = {.options = options, .children = children + 1};
 /* -r is another option in bench. */
 static const struct argp_option bench_options[] = {{"repetitions", 'r', "N", 0, NULL, 0}, {0}};
 static const struct argp_child bench_children[] = {{&everything, 0, NULL, 0}, {0}};
@@ -37,7 +39,9 @@ static char *applied(const char *program, const char *line)
     int argc = 1, n_own = 0;
     for (char *word = strtok(words, " "); word; word = strtok(NULL, " "))
         argv[argc++] = word;
-    const struct argp *argp = strcmp(program, "hearth bench") == 0 ? &bench : &everything;
+    const struct argp *argp = strcmp(program, "hearth bench") == 0  ? &bench
+                              : strcmp(program, "hearth chat") == 0 ? &chat
+                                                                    : &everything;
     if (habits_apply(argp, argc, argv, true, &n_own, &own) == ST_OK) {
         assert_null(own[n_own]);
         assert_ptr_equal(own[0], argv[0]);
