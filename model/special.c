@@ -35,6 +35,12 @@ static const char *const ends[] = {
     "<eos>", "<turn|>", "<|tool_response>", "<｜end▁of▁sentence｜>", "[e~[",
 };
 
+/* Texts that open a turn, or end a role's name, in the chat formats known here (model/chat.c). */
+static const char *const openings[] = {
+    "<|im_start|>", "<|start_header_id|>", "<|end_header_id|>", "<start_of_turn>", "<|system|>", "<|user|>",
+    "<|assistant|>", "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]",
+};
+
 /* The id under "tokenizer.ggml.NAME_token_id" if it is there and in range, else `id`. */
 static int32_t id_of_key(const struct tokenizer *t, const struct gguf *g, const char *name, int32_t id)
 {
@@ -74,7 +80,7 @@ static void mark_role(struct tokenizer *t, const struct gguf *g, const struct ro
         mark_end(t, id);
 }
 
-static void mark_ends(struct tokenizer *t, const struct gguf *g)
+static void mark_turns(struct tokenizer *t, const struct gguf *g)
 {
     for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
         mark_role(t, g, &roles[i]);
@@ -85,6 +91,11 @@ static void mark_ends(struct tokenizer *t, const struct gguf *g)
     }
     if (t->eos >= 0)
         mark_end(t, t->eos);
+    for (size_t i = 0; i < sizeof openings / sizeof *openings; i++) {
+        int32_t id = find_token(t, openings[i], strlen(openings[i]));
+        if (id >= 0 && t->pieces[id].flags & PIECE_USER_DEFINED)
+            t->pieces[id].flags |= PIECE_TURN; /* nor takes another's role */
+    }
 }
 
 static bool contains_ignoring_case(struct gguf_string s, const char *word)
@@ -166,7 +177,7 @@ status specials_read(struct tokenizer *t, const struct gguf *g)
                   t->add_bos && t->bos < 0 ? "BOS" : "EOS", t->add_bos && t->bos < 0 ? "bos" : "eos");
         return ST_FORMAT;
     }
-    mark_ends(t, g);
+    mark_turns(t, g);
     status s = list_specials(t);
     if (s == ST_OK)
         mark_rstrip(t, g);
@@ -225,12 +236,6 @@ static bool is_space(char c)
     return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-/* The quoted spans of a text, in order. */
-struct quotes {
-    const struct text_span *at;
-    size_t n;
-};
-
 /* Where the first span ends that bytes [begin, end) touch; 0 if they touch none. */
 static size_t quoted_until(const struct quotes *q, size_t begin, size_t end)
 {
@@ -252,7 +257,7 @@ static const char *find_special(const char *text, size_t begin, size_t end, cons
     const char *hit;
     while (begin < end && (hit = memmem(text + begin, end - begin, p->at, p->n))) {
         size_t at = (size_t)(hit - text);
-        size_t until = p->flags & PIECE_UNQUOTABLE ? quoted_until(q, at, at + p->n) : 0;
+        size_t until = p->flags & q->barred ? quoted_until(q, at, at + p->n) : 0;
         if (!until)
             return hit;
         begin = until; /* whatever begins before that touches the same span */
@@ -285,10 +290,8 @@ static status cut_special(const struct tokenizer *t, const char *text, int32_t i
     return s;
 }
 
-status partition(const struct tokenizer *t, const char *text, size_t n, const struct text_span *quoted,
-                 size_t n_quoted, struct fragments *out)
+status partition(const struct tokenizer *t, const char *text, size_t n, const struct quotes *q, struct fragments *out)
 {
-    const struct quotes q = {quoted, n_quoted};
     struct fragments work[2] = {{0}, {0}};
     int now = 0;
     bool *present = calloc((size_t)t->n_specials + 1, sizeof *present);
@@ -299,7 +302,7 @@ status partition(const struct tokenizer *t, const char *text, size_t n, const st
     for (int32_t i = 0; i < t->n_specials && s == ST_OK; i++) {
         if (!present[i])
             continue;
-        s = cut_special(t, text, t->specials[i], &q, &work[now], &work[!now]);
+        s = cut_special(t, text, t->specials[i], q, &work[now], &work[!now]);
         now = !now;
     }
 done:

@@ -165,8 +165,8 @@ static void choose_around(const struct tokenizer *t, const struct fragments *f, 
         warn_of_two(t, "EOS", t->eos, "ends");
 }
 
-static status encode(const struct tokenizer *t, const char *text, size_t n, const struct text_span *quoted,
-                     size_t n_quoted, enum around around, int32_t **ids, size_t *n_ids)
+static status encode(const struct tokenizer *t, const char *text, size_t n, const struct quotes *q, enum around around,
+                     int32_t **ids, size_t *n_ids)
 {
     struct ids v = {0};
     struct fragments f = {0};
@@ -175,7 +175,7 @@ static status encode(const struct tokenizer *t, const char *text, size_t n, cons
         log_error("tokenizer: expected a text of at most %d bytes, found %zu", MAX_TEXT_BYTES, n);
         return ST_USAGE;
     }
-    status s = partition(t, text, n, quoted, n_quoted, &f);
+    status s = partition(t, text, n, q, &f);
     if (s == ST_OK)
         s = reserve((void **)&v.at, &v.cap, n / 3 + 16, sizeof *v.at);
     if (s == ST_OK)
@@ -202,13 +202,15 @@ status tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, b
                         int32_t **ids, size_t *n_ids)
 {
     const struct text_span all = {0, n};
-    return encode(t, text, n, &all, parse_special ? 0 : 1, add_special ? AROUND_ALWAYS : AROUND_NEVER, ids, n_ids);
+    const struct quotes q = {&all, parse_special ? 0 : 1, PIECE_MEANT};
+    return encode(t, text, n, &q, add_special ? AROUND_ALWAYS : AROUND_NEVER, ids, n_ids);
 }
 
 status tokenizer_encode_chat(const struct tokenizer *t, const char *text, size_t n, const struct text_span *contents,
                              size_t n_contents, int32_t **ids, size_t *n_ids)
 {
-    return encode(t, text, n, contents, n_contents, AROUND_CHAT, ids, n_ids);
+    const struct quotes q = {contents, n_contents, PIECE_UNQUOTABLE};
+    return encode(t, text, n, &q, AROUND_CHAT, ids, n_ids);
 }
 
 /* Writes what fits, counts all. */

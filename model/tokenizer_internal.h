@@ -19,8 +19,10 @@ enum {
     PIECE_BYTE = 32,
     PIECE_RSTRIP = 64, /* swallows the white space after it */
     PIECE_END = 128,   /* ends an answer */
+    PIECE_TURN = 256,  /* user-defined, but divides the turns of a chat */
     PIECE_SPECIAL = PIECE_UNKNOWN | PIECE_CONTROL | PIECE_USER_DEFINED, /* cut out of the text before anything else */
-    PIECE_UNQUOTABLE = PIECE_UNKNOWN | PIECE_CONTROL, /* never made of what somebody said */
+    PIECE_MEANT = PIECE_UNKNOWN | PIECE_CONTROL,  /* never made of a text that is taken as it is */
+    PIECE_UNQUOTABLE = PIECE_MEANT | PIECE_TURN,  /* nor these of what somebody said in a chat, nor by merging */
 };
 
 /* A text with a number: tokens [0, n_vocab) as the file numbers them; from n_vocab on the texts that only merges
@@ -108,10 +110,14 @@ struct fragments {
     struct fragment *at;
     size_t n, cap;
 };
-/* Cuts the special tokens out of a text, but for control tokens that touch one of the spans [n_quoted] (in order, none
- * overlapping). */
-status partition(const struct tokenizer *t, const char *text, size_t n, const struct text_span *quoted,
-                 size_t n_quoted, struct fragments *out);
+/* Spans [n] of a text (in order, none overlapping), and the kinds of tokens that are not cut out of them. */
+struct quotes {
+    const struct text_span *at;
+    size_t n;
+    uint32_t barred;
+};
+/* Cuts the special tokens out of a text, but for barred ones that touch one of the spans. */
+status partition(const struct tokenizer *t, const char *text, size_t n, const struct quotes *q, struct fragments *out);
 
 /* --- pretokenize.c --- */
 /* By the name in tokenizer.ggml.pre; also says what else the name implies. ST_UNSUPPORTED is logged. */

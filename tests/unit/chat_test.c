@@ -42,8 +42,8 @@ static const char *const controls[] = {
 };
 enum { N_CONTROLS = sizeof controls / sizeof *controls, N_MEANT = 3 + N_CONTROLS }; /* ids below N_MEANT are meant */
 /* User-defined ones, and words that merge over the end of a content. */
-static const char *const words[] = {"[INST]", "[/INST]", "ĠW", "user", "\nW", "</", "s>", "us", "er"};
-enum { N_USER_DEFINED = 2, N_WORDS = sizeof words / sizeof *words };
+static const char *const words[] = {"[INST]", "[/INST]", "<table>", "ĠW", "user", "\nW", "</", "s>", "us", "er"};
+enum { N_USER_DEFINED = 3, N_WORDS = sizeof words / sizeof *words };
 
 struct made {
     struct gguf_writer w;
@@ -339,16 +339,19 @@ static void expect_tokens(const struct made *m, const char *name, const struct c
 static void contents_merge_with_what_stands_beside(void **state)
 {
     (void)state;
-    enum { IM_START = 3, IM_END, INST = N_MEANT, INST_END, SPACE_W, USER, LINE_W, LESS_SLASH, S_GREATER,
+    enum { IM_START = 3, IM_END, INST = N_MEANT, INST_END, TABLE, SPACE_W, USER, LINE_W, LESS_SLASH, S_GREATER,
            BYTES = N_MEANT + N_WORDS };
     struct made m;
     make(&m, NULL, "<s>", "</s>", (struct flags){.bytes = true});
     /* "\n" and "W" make one token; "</s>" is plain text, though its halves would merge to it. */
     expect_tokens(&m, "chatml", &(struct chat_message){"user", "W</s>"}, 1, false,
                   (const int32_t[]){IM_START, USER, LINE_W, LESS_SLASH, S_GREATER, IM_END, BYTES + '\n'}, 7);
-    /* A user-defined token is no control token: it is cut out of contents too. */
+    /* A user-defined token is no control token: it is cut out of contents too. One that divides turns is, all the same. */
+    expect_tokens(&m, "mistral-v3-tekken", &(struct chat_message){"user", "<table>"}, 1, false,
+                  (const int32_t[]){FIRST, INST, TABLE, INST_END}, 4);
     expect_tokens(&m, "mistral-v3-tekken", &(struct chat_message){"user", "[INST]"}, 1, false,
-                  (const int32_t[]){FIRST, INST, INST, INST_END}, 4);
+                  (const int32_t[]){FIRST, INST, BYTES + '[', BYTES + 'I', BYTES + 'N', BYTES + 'S', BYTES + 'T',
+                                    BYTES + ']', INST_END}, 9);
     unmake(&m);
     make(&m, NULL, "<s>", "</s>", (struct flags){0});
     expect_tokens(&m, "mistral", &(struct chat_message){"user", "W</s>"}, 1, false,
