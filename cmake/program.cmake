@@ -10,7 +10,7 @@ install(TARGETS hearth RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(FILES tests/vectors/text/licences.txt DESTINATION share/hearth)
 configure_file(tests/vectors/text/licences.txt share/hearth/licences.txt COPYONLY)
 
-# The man pages are what --help says.
+# The man pages are what --help says, whose groups are headings where they begin a line.
 find_program(HELP2MAN help2man)
 if(HELP2MAN)
     set(pages)
@@ -19,7 +19,8 @@ if(HELP2MAN)
         string(JOIN " " call $<TARGET_FILE:hearth> ${command})
         string(JOIN " " title hearth ${command})
         add_custom_command(OUTPUT ${name}.1
-            COMMAND ${HELP2MAN} --no-info --name "${title}, one language model over several PCs"
+            COMMAND ${CMAKE_COMMAND} -E env ARGP_HELP_FMT=header-col=0
+                    ${HELP2MAN} --no-info --name "${title}, one language model over several PCs"
                     --version-string "${name} ${PROJECT_VERSION}" --output ${name}.1 "${call}"
             DEPENDS hearth VERBATIM)
         list(APPEND pages ${CMAKE_CURRENT_BINARY_DIR}/${name}.1)

@@ -29,4 +29,9 @@ for expected in "--ranks  Ranks:" "--shares  Ranks:" "--transport  Network:" "--
 done
 equal "options in two groups" "" "$(cut -d ' ' -f 1 "$work/groups" | uniq -d)"
 
+# In the manual page they are headings, where help2man was there to make it.
+page=$(dirname "$hearth")/hearth-run.1
+[ ! -f "$page" ] || equal "headings of $page" "Neurons Ranks Network Sampling" \
+    "$(sed -n 's/^\.SS "\([A-Z][a-z]*\):"$/\1/p' "$page" | paste -s -d ' ')"
+
 finish
