@@ -18,9 +18,9 @@ void log_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Logs status for people. */
 void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* Catchers nest. From now on error lines of the calling thread go into `c`, which is emptied and stays the caller's. NULL:
- * the innermost catcher has done its work, and lines go again where they went before it; who began one ends it before it
- * returns. A catcher that is at work is emptied, and those inside it, which were forgotten, are at an end. */
+/* Catchers nest. From now on error lines of the calling thread go into `c`, which is emptied and stays the caller's.
+ * NULL: the innermost catcher has done its work, and lines go again where they went before it; who began one ends it
+ * before it returns. A catcher that is at work is emptied, and those inside it, which were forgotten, are at an end. */
 void log_catch(struct log_catcher *c);
 
 /* Ends all catchers of the calling thread and writes what the innermost of them that has a line has caught to stderr: for

@@ -14,11 +14,11 @@ struct machine {
     uint64_t memory_bytes; /* RAM of the machine; UINT64_MAX: unknown */
     uint64_t limit_bytes;  /* what this process and those that share its limit may use of it, at most memory_bytes */
     uint64_t limit_id;     /* of the cgroup that sets this limit, among those of the machine; 0: none does */
-    double cpus;           /* processors' worth of time that a cgroup's quota gives, however many there are; 0: no quota */
+    double cpus;           /* processors' worth of time that a cgroup's quota gives, also above what there are; 0: none */
 };
 
-/* `root` is put before every path: "" for this machine; a test gives a folder with files of another. What cannot be read
- * counts as unknown, or as no limit. Thread-safe. */
+/* `root` is put before every path: "" for this machine; a test gives a folder with files of another. What cannot be
+ * read counts as unknown, or as no limit. Thread-safe. */
 void machine_read(const char *root, struct machine *out);
 
 /* Bytes of anonymous memory that this process holds, as the system counts; 0: unknown. Thread-safe. */

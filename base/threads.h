@@ -25,8 +25,8 @@ void pool_for(struct pool *p, int64_t n, int64_t grain, pool_fn *fn, void *arg);
  * NULL: nothing. */
 void pool_between(struct pool *p, void (*fn)(void *arg), void *arg);
 
-/* Processors that this process's affinity mask holds, cpusets included, or as many as a cgroup's quota of CPU time keeps
- * running if that is fewer: 1.5 processors' worth is 1. At least 1. */
+/* Processors that this process's affinity mask holds, cpusets included, or as many as a cgroup's quota of CPU time
+ * keeps running if that is fewer: 1.5 processors' worth is 1. At least 1. */
 int threads_available(void);
 
 #endif

@@ -50,8 +50,8 @@ static status load_neurons(const struct cluster_options *o, const struct model *
     return st;
 }
 
-/* The activation, the mode and its predictor. What a stale neuron file may have had for them is not used: if they can be
- * settled without, rank 0 warns, and otherwise that file is what is wrong. */
+/* The activation, the mode and its predictor. What a stale neuron file may have had for them is not used: if they can
+ * be settled without, rank 0 warns, and otherwise that file is what is wrong. */
 static status settle(const struct cluster_options *o, int rank, struct model *m, const struct neurons *n,
                      const char *stale, enum predictor *p)
 {

@@ -76,7 +76,8 @@ status prepare_share_file(struct prepare *p);
 
 /* ---- prepare_checks.c: before the work begins ---- */
 
-/* Whether the neuron file can be written to its place later, which is empty or an older one's. ST_USAGE, ST_IO; logged. */
+/* Whether the neuron file can be written to its place later, which is empty or an older one's. ST_USAGE, ST_IO;
+ * logged. */
 status prepare_check_place(const char *path);
 /* The same for the report. */
 status prepare_check_report(const struct prepare *p);

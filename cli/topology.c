@@ -113,8 +113,8 @@ static void warn_of_too_many(const struct topology *t, const struct launch *laun
         return;
     (void)gethostname(host, sizeof host - 1);
     if (launch->bound)
-        log_warn("%s: %d threads on the %.3g processor(s) that a rank is bound to take turns and are slower (-t sets how "
-                 "many; mpirun --bind-to none, or srun --cpu-bind=none, gives all)", host, threads, most);
+        log_warn("%s: %d threads on the %.3g processor(s) that a rank is bound to take turns and are slower (-t sets "
+                 "how many; mpirun --bind-to none, or srun --cpu-bind=none, gives all)", host, threads, most);
     else
         log_warn("%s: %d threads (%d a rank) on %.3g processor(s) take turns and are slower (-t sets how many a rank)",
                  host, n_ranks * threads, threads, most * n_ranks);

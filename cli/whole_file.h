@@ -21,7 +21,8 @@ uint64_t whole_file_hash(const struct whole_file *f);
  * logged. */
 status whole_file_write(const char *path, const void *bytes, size_t n);
 
-/* Whether that can be done, for who works long before it does: nothing is left of the attempt. ST_IO, ST_NOMEM; logged. */
+/* Whether that can be done, for who works long before it does: nothing is left of the attempt. ST_IO, ST_NOMEM;
+ * logged. */
 status whole_file_can_write(const char *path);
 
 #endif

@@ -1,4 +1,5 @@
-/* What is remembered of a file's chunks: a file of its own for each file, named by device and inode. For model/ alone. */
+/* What is remembered of a file's chunks: a file of its own for each file, named by device and inode. For model/
+ * alone. */
 #ifndef HEARTH_MODEL_CHUNK_LIST_H
 #define HEARTH_MODEL_CHUNK_LIST_H
 

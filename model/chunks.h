@@ -15,14 +15,14 @@
 
 struct chunks;
 
-/* Nothing is hashed yet; what `folder` remembers of the file is known. folder NULL: nothing is, nor will be. Whatever is
- * wrong with a remembered list, it is as if there were none. g and folder are borrowed. ST_NOMEM (logged). */
+/* Nothing is hashed yet; what `folder` remembers of the file is known. folder NULL: nothing is, nor will be. Whatever
+ * is wrong with a remembered list, it is as if there were none. g and folder are borrowed. ST_NOMEM (logged). */
 status chunks_create(const struct gguf *g, const char *folder, struct chunks **out);
 void chunks_free(struct chunks *c); /* NULL is fine */
 
 uint32_t chunks_count(const struct chunks *c);
-/* Says that [data, data + bytes) will be loaded: the chunks of the file that these bytes lie in are used, and hashed now,
- * on all threads of `pool`, unless they are known. Bytes that are none of the file's are nobody's. */
+/* Says that [data, data + bytes) will be loaded: the chunks of the file that these bytes lie in are used, and hashed
+ * now, on all threads of `pool`, unless they are known. Bytes that are none of the file's are nobody's. */
 void chunks_use(struct chunks *c, struct pool *pool, const uint8_t *data, uint64_t bytes);
 bool chunks_used(const struct chunks *c, uint32_t chunk);
 /* The hash, never 0; made now if it is not known. */

@@ -60,9 +60,9 @@ void gguf_release_pages(const struct gguf *g, const uint8_t *data, uint64_t byte
 /* ST_IO (logged) if the file has been changed since it was opened, as its size or time says: what was read of it since
  * then is of no use. That another file has its name now does not matter. */
 status gguf_unchanged(const struct gguf *g);
-/* Gives the file back: the header is kept in memory of its own, the tensor data is gone. From here on no byte of the file
- * is read, so it may be replaced or cut; keys and names stay where they are, of a tensor's `data` only whether it is NULL
- * may be asked. ST_IO as gguf_unchanged; ST_NOMEM (logged). Not while another thread reads the gguf. */
+/* Gives the file back: the header is kept in memory of its own, the tensor data is gone. From here on no byte of the
+ * file is read, so it may be replaced or cut; keys and names stay where they are, of a tensor's `data` only whether it
+ * is NULL may be asked. ST_IO as gguf_unchanged; ST_NOMEM (logged). Not while another thread reads the gguf. */
 status gguf_detach(struct gguf *g);
 
 /* A 64-bit hash (xxh3) of the header of every part (all bytes before its tensor data), the file sizes, and 64 samples

@@ -47,8 +47,9 @@ struct text_span {
 /* Encodes a chat: a template's words and, in the spans [n_contents] (in order, none empty, none overlapping), what was
  * said. Control tokens become their ids where the template has them; what was said holds none, whatever it looks like,
  * and neither does what is half the one and half the other; nor does it hold what opens or ends a turn where the file
- * calls that user-defined. All the rest is one text: words merge across the ends of spans as anywhere. BOS comes first if the file asks for it and the text does not begin with it; EOS is never added,
- * for the text may go on. Otherwise like tokenizer_encode. */
+ * calls that user-defined. All the rest is one text: words merge across the ends of spans as anywhere. BOS comes first
+ * if the file asks for it and the text does not begin with it; EOS is never added, for the text may go on. Otherwise
+ * like tokenizer_encode. */
 status tokenizer_encode_chat(const struct tokenizer *t, const char *text, size_t n, const struct text_span *contents,
                              size_t n_contents, int32_t **ids, size_t *n_ids);
 

@@ -68,8 +68,8 @@ char *probe_format(const struct probe *p);
 /* Whether two ranks are on one machine, so that what they hold adds up. PCs made from one image may have the same name:
  * the boot id decides, where it is known. */
 bool probe_same_machine(const struct probe_rank *a, const struct probe_rank *b);
-/* Whether they are on one host of it too, so that they share its memory's bandwidth: network namespaces play hosts on one
- * machine, each with a name, and are not meant to. */
+/* Whether they are on one host of it too, so that they share its memory's bandwidth: network namespaces play hosts on
+ * one machine, each with a name, and are not meant to. */
 bool probe_same_host(const struct probe_rank *a, const struct probe_rank *b);
 
 /* Whether the probe is of so many ranks. ST_MISMATCH (logged) if not. */

@@ -67,10 +67,10 @@ static void product_piece(void *arg, int64_t begin, int64_t end, int thread)
     const struct product *p = arg;
     const int64_t first = begin * ROW_PIECE, last = end * ROW_PIECE < p->m ? end * ROW_PIECE : p->m;
     (void)thread;
-    blas.cblas_sgemm(CblasRowMajor, p->transpose_a ? CblasTrans : CblasNoTrans, p->transpose_b ? CblasTrans : CblasNoTrans,
-                (int)(last - first), (int)p->n, (int)p->k, 1, p->a + (p->transpose_a ? first : first * p->k),
-                (int)(p->transpose_a ? p->m : p->k), p->b, (int)(p->transpose_b ? p->k : p->n), p->beta,
-                p->c + first * p->n, (int)p->n);
+    blas.cblas_sgemm(CblasRowMajor, p->transpose_a ? CblasTrans : CblasNoTrans,
+                     p->transpose_b ? CblasTrans : CblasNoTrans, (int)(last - first), (int)p->n, (int)p->k, 1,
+                     p->a + (p->transpose_a ? first : first * p->k), (int)(p->transpose_a ? p->m : p->k), p->b,
+                     (int)(p->transpose_b ? p->k : p->n), p->beta, p->c + first * p->n, (int)p->n);
 }
 
 void linear_product(struct pool *pool, const struct product *p)
