@@ -14,7 +14,7 @@ struct machine {
     uint64_t memory_bytes; /* RAM of the machine; UINT64_MAX: unknown */
     uint64_t limit_bytes;  /* what this process and those that share its limit may use of it, at most memory_bytes */
     uint64_t limit_id;     /* of the cgroup that sets this limit, among those of the machine; 0: none does */
-    double cpus;           /* processors' worth of time that a cgroup's quota gives, also above what there are; 0: none */
+    double cpus;           /* processors' worth of time that a cgroup's quota gives, 0: no quota */
 };
 
 /* `root` is put before every path: "" for this machine; a test gives a folder with files of another. What cannot be

@@ -28,8 +28,8 @@ static status check_unchanged(const struct gguf_part *p)
     if (now.device != then->device || now.inode != then->inode ||
         (now.size == then->size && now.modified_ns == then->modified_ns))
         return ST_OK;
-    log_error("%s: it was changed while it was read (%" PRIu64 " bytes before, %" PRIu64 " now): start again when it is "
-              "whole", p->path, then->size, now.size);
+    log_error("%s: it was changed while it was read (%" PRIu64 " bytes before, %" PRIu64 " now): start again when it "
+              "is whole", p->path, then->size, now.size);
     return ST_IO;
 }
 
