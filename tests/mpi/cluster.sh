@@ -8,22 +8,7 @@ mpirun=$2
 hearth=$3
 tiny=$4/tiny-q5_1.gguf
 model=${HEARTH_TEST_MODEL:-}
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-failures=0
-
-fail() {
-    echo "FAILED: $*"
-    failures=$((failures + 1))
-}
-
-ranks() { # N PROGRAM ARGUMENT...; leaves status, standard output in $work/out, standard error in $work/err
-    n=$1
-    shift
-    timeout 60 "$mpirun" --allow-run-as-root --oversubscribe --bind-to none -np "$n" "$@" >"$work/out" 2>"$work/err" \
-        </dev/null
-    status=$?
-}
+. "$(dirname "$0")/library.sh"
 
 # WHAT STATUS PATTERN: ranks() must have ended with the status, no output, and one error line like the (shell's) pattern.
 refused() {
@@ -175,5 +160,4 @@ refusals) refusals ;;
 deaths) deaths ;;
 *) fail "there is no part '$part'" ;;
 esac
-[ $failures -eq 0 ] && echo "passed"
-exit $((failures > 0))
+finish

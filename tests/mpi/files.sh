@@ -5,15 +5,8 @@ set -u
 mpirun=$1
 hearth=$2
 tiny=$3/tiny-q5_1.gguf
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-failures=0
+. "$(dirname "$0")/library.sh"
 export XDG_CACHE_HOME="$work/cache"
-
-fail() {
-    echo "FAILED: $*"
-    failures=$((failures + 1))
-}
 
 # Rank R runs with the model $work/R.gguf.
 cat >"$work/rank" <<END
@@ -21,14 +14,6 @@ cat >"$work/rank" <<END
 exec "$hearth" run -m "$work/\$OMPI_COMM_WORLD_RANK.gguf" -t 1 "\$@"
 END
 chmod +x "$work/rank"
-
-ranks() { # N ARGUMENT...; leaves status, standard output in $work/out, standard error in $work/err
-    n=$1
-    shift
-    timeout 60 "$mpirun" --allow-run-as-root --oversubscribe --bind-to none -np "$n" "$work/rank" "$@" \
-        >"$work/out" 2>"$work/err" </dev/null
-    status=$?
-}
 
 # The tiny model with so much behind it that the samples of the roll call miss nearly all of its weights.
 copies() {
@@ -52,39 +37,39 @@ damaged() {
     for rank in 0 1 2; do
         copies
         hole "$work/$rank.gguf"
-        ranks 3 -q -n 8 --temp 0 -p x
+        ranks 3 "$work/rank" -q -n 8 --temp 0 -p x
         refused "a hole in rank $rank's copy"
         grep -q "error: $work/0.gguf: rank [12]'s copy differs from rank 0's between bytes 0 and 67108864" "$work/err" ||
             fail "a hole in rank $rank's copy: $(cat "$work/err")"
     done
-    ranks 2 -q -n 8 --temp 0 -p x --split stages
+    ranks 2 "$work/rank" -q -n 8 --temp 0 -p x --split stages
     [ $status -eq 0 ] || fail "rank 2 takes no part: status $status: $(cat "$work/err")"
     hole "$work/1.gguf"
-    ranks 2 -q -n 8 --temp 0 -p x --split stages
+    ranks 2 "$work/rank" -q -n 8 --temp 0 -p x --split stages
     refused "a hole in a stage's copy"
-    ranks 2 -q -n 8 --temp 0 -p x --no-verify
+    ranks 2 "$work/rank" -q -n 8 --temp 0 -p x --no-verify
     [ $status -eq 0 ] || fail "a hole with --no-verify: status $status: $(cat "$work/err")"
 }
 
 remembered() {
     copies
-    ranks 2 -n 1 -p x
+    ranks 2 "$work/rank" -n 1 -p x
     grep -q "hashed 0.06 GiB" "$work/err" || fail "the first start hashes nothing: $(cat "$work/err")"
-    ranks 2 -n 1 -p x
+    ranks 2 "$work/rank" -n 1 -p x
     [ $status -eq 0 ] || fail "second start: status $status: $(cat "$work/err")"
     ! grep -q hashed "$work/err" || fail "the second start hashes again"
     for list in "$work"/cache/hearth/*.chunks; do
         echo rubbish >"$list"
     done
-    ranks 2 -n 1 -p x
+    ranks 2 "$work/rank" -n 1 -p x
     grep -q "hashed 0.06 GiB" "$work/err" || fail "rubbish in the cache is believed: $(cat "$work/err")"
     hole "$work/1.gguf"
-    ranks 2 -q -n 1 -p x
+    ranks 2 "$work/rank" -q -n 1 -p x
     refused "a copy that was damaged since"
     copies
     (
         unset HOME XDG_CACHE_HOME
-        ranks 2 -q -n 1 -p x
+        ranks 2 "$work/rank" -q -n 1 -p x
         exit $status
     ) || fail "without a home: status $?: $(cat "$work/err")"
 }
@@ -120,5 +105,4 @@ damaged
 remembered
 harmed cut
 harmed "written over"
-[ $failures -eq 0 ] && echo "passed"
-exit $((failures > 0))
+finish

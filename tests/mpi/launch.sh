@@ -6,27 +6,12 @@ set -u
 mpirun=$1
 hearth=$2
 tiny=$3/tiny-q5_1.gguf
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-failures=0
-
-fail() {
-    echo "FAILED: $*"
-    failures=$((failures + 1))
-}
-
-ranks() { # N ARGUMENT...; leaves status, standard output in $work/out, standard error in $work/err
-    n=$1
-    shift
-    timeout 60 "$mpirun" --allow-run-as-root --oversubscribe --bind-to none -np "$n" "$hearth" "$@" >"$work/out" \
-        2>"$work/err" </dev/null
-    status=$?
-}
+. "$(dirname "$0")/library.sh"
 
 # ARGUMENT...: said once, as without mpirun, and all end well.
 tells() {
     "$hearth" "$@" >"$work/alone" || fail "hearth $*: status $?"
-    ranks 3 "$@"
+    ranks 3 "$hearth" "$@"
     [ $status -eq 0 ] || fail "mpirun hearth $*: status $status"
     [ ! -s "$work/err" ] || fail "mpirun hearth $*: complaints: $(cat "$work/err")"
     cmp -s "$work/alone" "$work/out" || fail "mpirun hearth $*: another text: $(cat "$work/out")"
@@ -43,7 +28,7 @@ tells probe --help
 refuses() {
     pattern=$1
     shift
-    ranks 3 "$@"
+    ranks 3 "$hearth" "$@"
     line=$(grep "^hearth" "$work/err" | grep -v "^hearth COMMAND")
     [ $status -eq 2 ] || fail "mpirun hearth $*: status $status, expected 2"
     [ ! -s "$work/out" ] || fail "mpirun hearth $*: it printed something"
@@ -74,7 +59,7 @@ done
 
 # --ranks makes no more ranks under mpirun, and no fewer threads. (On a machine of eight cores, in hwloc's words.)
 threads() { # ARGUMENT...
-    HWLOC_SYNTHETIC="core:8 pu:1" ranks 2 bench -q -m "$tiny" -p 0 -n 2 -r 1 -o json "$@"
+    HWLOC_SYNTHETIC="core:8 pu:1" ranks 2 "$hearth" bench -q -m "$tiny" -p 0 -n 2 -r 1 -o json "$@"
     [ $status -eq 0 ] || fail "bench $*: status $status: $(cat "$work/err")"
     sed -n 's/.*"\(threads\|ranks\)": \([0-9]*\).*/\1 \2/p' "$work/out"
 }
@@ -117,5 +102,4 @@ if command -v mpiexec.hydra >/dev/null; then
 else
     echo "skipped: mpiexec.hydra (of the package mpich) is not here"
 fi
-[ $failures -eq 0 ] && echo "passed"
-exit $((failures > 0))
+finish

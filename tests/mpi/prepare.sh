@@ -6,14 +6,7 @@ set -u
 mpirun=$1
 hearth=$2
 vectors=$3
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-failures=0
-
-fail() {
-    echo "FAILED: $*"
-    failures=$((failures + 1))
-}
+. "$(dirname "$0")/library.sh"
 
 # Every rank has a folder of its own, as on a host of its own.
 for r in 0 1 2; do
@@ -108,5 +101,4 @@ ranks 2 -q "$@"
 grep -q "error: rank 1: OpenBLAS is needed" "$work/err" || fail "no OpenBLAS on rank 1: $(cat "$work/err")"
 rm -r "$work/host1/lib"
 
-[ $failures -eq 0 ] && echo "passed"
-exit $((failures > 0))
+finish

@@ -5,22 +5,7 @@ set -u
 mpirun=$1
 hearth=$2
 tiny=$3/tiny-q5_1.gguf
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-failures=0
-
-fail() {
-    echo "FAILED: $*"
-    failures=$((failures + 1))
-}
-
-ranks() { # N ARGUMENT...; leaves status, standard output in $work/out, standard error in $work/err
-    n=$1
-    shift
-    timeout 120 "$mpirun" --allow-run-as-root --oversubscribe --bind-to none -np "$n" "$hearth" "$@" >"$work/out" \
-        2>"$work/err" </dev/null
-    status=$?
-}
+. "$(dirname "$0")/library.sh"
 
 # WHAT STATUS PATTERN: ranks() must have ended with the status and one error line like the (shell's) pattern.
 refused() {
@@ -35,13 +20,13 @@ refused() {
 }
 
 for n in 2 3; do
-    ranks "$n" probe -q -t 1 -m "$tiny" -b 16 -f "$work/$n.json"
+    ranks "$n" "$hearth" probe -q -t 1 -m "$tiny" -b 16 -f "$work/$n.json"
     [ $status -eq 0 ] || fail "probe on $n ranks: status $status: $(cat "$work/err")"
     links=$(grep -c '^| mpi ' "$work/out")
     [ "$links" -eq $((n * (n - 1))) ] || fail "probe on $n ranks: $links links, expected every two ranks both ways"
     "$hearth" plan -q -m "$tiny" --probe "$work/$n.json" >"$work/plan" || fail "plan by the probe of $n ranks: status $?"
     grep -q "\"ranks\": $n," "$work/plan" || fail "plan by the probe of $n ranks: another number of ranks"
-    ranks "$n" run -q -t 1 -m "$tiny" --probe "$work/$n.json" -n 16 --temp 0 -p "An old clock"
+    ranks "$n" "$hearth" run -q -t 1 -m "$tiny" --probe "$work/$n.json" -n 16 --temp 0 -p "An old clock"
     [ $status -eq 0 ] || fail "run by the probe of $n ranks: status $status: $(cat "$work/err")"
     cp "$work/out" "$work/text.$n"
 done
@@ -50,12 +35,12 @@ for n in 2 3; do
     cmp -s "$work/text" "$work/text.$n" || fail "$n ranks, planned by a probe: another text"
 done
 
-ranks 3 run -q -m "$tiny" --probe "$work/2.json" -p x
+ranks 3 "$hearth" run -q -m "$tiny" --probe "$work/2.json" -p x
 refused "a probe of fewer ranks" 2 "*measured with 2 ranks, but there are 3*"
-ranks 2 probe -q -t 1 -m "$work/none" -f "$work/4.json"
+ranks 2 "$hearth" probe -q -t 1 -m "$work/none" -f "$work/4.json"
 refused "no model" 2 "*$work/none*No such file*"
 [ ! -e "$work/4.json" ] || fail "no model, but a probe was written"
-ranks 2 probe -q -t 1 -f "$work/no/folder"
+ranks 2 "$hearth" probe -q -t 1 -f "$work/no/folder"
 refused "no folder" 2 "*$work/no/folder*"
 
 # FIELD: that of the last row of the bench
@@ -63,7 +48,7 @@ field() {
     sed -n "s/.*\"$1\": \"\{0,1\}\([^\",]*\).*/\1/p" "$work/out" | tail -n 1
 }
 
-ranks 2 bench -q -t 1 -m "$tiny" --split shards --residual home -p 0 -n 8 -r 2 -o json
+ranks 2 "$hearth" bench -q -t 1 -m "$tiny" --split shards --residual home -p 0 -n 8 -r 2 -o json
 [ $status -eq 0 ] || fail "bench on 2 ranks: status $status: $(cat "$work/err")"
 [ "$(field transport)" = mpi ] || fail "bench on 2 ranks: transport $(field transport), expected mpi"
 # Two layers' FFNs, and attention where its heads are cut, and the output: a request and an answer each.
@@ -72,12 +57,11 @@ awk "BEGIN { n = $(field messages_per_token); exit !((n == 6 || n == 10) && $(fi
 awk "BEGIN { ms = 1000 / $(field tokens_per_s); sum = $(field compute_ms) + $(field wire_ms) + $(field wait_ms)
              exit !($(field compute_ms) >= 0 && $(field wire_ms) > 0 && $(field wait_ms) >= 0 && sum > 0.2 * ms) }" ||
     fail "bench on 2 ranks: compute $(field compute_ms), wire $(field wire_ms), wait $(field wait_ms) ms"
-ranks 2 bench -q -t 1,2 -m "$tiny" -p 2,4 -n 2 -r 1 -o csv
+ranks 2 "$hearth" bench -q -t 1,2 -m "$tiny" -p 2,4 -n 2 -r 1 -o csv
 [ $status -eq 0 ] || fail "bench of lists on 2 ranks: status $status: $(cat "$work/err")"
 [ "$(grep -c ',mpi,' "$work/out")" -eq 6 ] || fail "bench of lists on 2 ranks: $(cat "$work/out")"
-ranks 1 bench -q -t 1 -m "$tiny" -p 0 -n 8 -r 2 -o json
+ranks 1 "$hearth" bench -q -t 1 -m "$tiny" -p 0 -n 8 -r 2 -o json
 awk "BEGIN { exit !($(field wire_ms) == 0 && $(field wait_ms) == 0 && $(field messages_per_token) == 0) }" ||
     fail "bench on 1 rank: wire $(field wire_ms), wait $(field wait_ms) ms, $(field messages_per_token) messages"
 
-[ $failures -eq 0 ] && echo "passed"
-exit $((failures > 0))
+finish
