@@ -201,7 +201,7 @@ static void test_mlp_that_cannot_be(void **state)
     (void)state;
     static const struct made_model odd = {2, 48, 64, 3, 3, 16, 0, DT_F32, DT_F16, DT_F16, DT_F16, DT_F32};
     const struct launch alone = {.local_ranks = 1};
-    char model[MADE_NAME], text[MADE_NAME], *neurons, *made;
+    char model[MADE_NAME], text[MADE_NAME], *neurons, *made = NULL;
     static char words[4096];
     struct log_catcher caught;
     memset(words, 'x', sizeof words);

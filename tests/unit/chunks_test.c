@@ -69,7 +69,7 @@ static uint64_t hash_all(const char *cache, uint64_t hash[CHUNKS])
 
 static void flip_byte(const char *file, off_t at)
 {
-    uint8_t byte;
+    uint8_t byte = 0;
     int fd = open(file, O_RDWR);
     assert_true(fd >= 0 && pread(fd, &byte, 1, at) == 1);
     byte ^= 1;
