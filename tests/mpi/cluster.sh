@@ -105,11 +105,7 @@ kill_rank() {
     timeout 60 "$mpirun" --allow-run-as-root --oversubscribe --bind-to none -np 3 "$work/rank" -q -m "$tiny" -t 1 \
         -c 60000 -n 50000 --ignore-eos -p x >"$work/out" 2>"$work/err" </dev/null &
     job=$!
-    tries=0
-    while [ "$(wc -c <"$work/out")" -lt 200 ] && [ $tries -lt 300 ]; do
-        sleep 0.1
-        tries=$((tries + 1))
-    done
+    wait_for_text
     begin_ns=$(date +%s%N)
     kill -9 "$(cat "$work/pid.$1")" || echo "rank $1 had ended already"
     wait $job

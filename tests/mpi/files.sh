@@ -84,11 +84,7 @@ harmed() { # HOW
     timeout 60 "$mpirun" --allow-run-as-root --oversubscribe --bind-to none -np 2 "$work/rank" "$@" >"$work/out" \
         2>"$work/err" </dev/null &
     job=$!
-    tries=0
-    while [ "$(wc -c <"$work/out")" -lt 200 ] && [ $tries -lt 300 ]; do
-        sleep 0.1
-        tries=$((tries + 1))
-    done
+    wait_for_text
     for r in 0 1 2; do
         case $how in
         cut) truncate -s 0 "$work/$r.gguf" ;;

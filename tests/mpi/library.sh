@@ -17,6 +17,15 @@ ranks() { # N PROGRAM ARGUMENT...; leaves status, standard output in $work/out, 
     status=$?
 }
 
+# Until ranks that were started in the background have printed something; 30 s at most.
+wait_for_text() {
+    tries=0
+    while [ "$(wc -c <"$work/out")" -lt 200 ] && [ $tries -lt 300 ]; do
+        sleep 0.1
+        tries=$((tries + 1))
+    done
+}
+
 finish() {
     [ "$failures" -eq 0 ] || exit 1
     echo "passed"
