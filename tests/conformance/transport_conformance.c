@@ -685,3 +685,12 @@ void *conformance_begin(struct transport *t, struct check *c)
     }
     return lent;
 }
+
+void conformance_run(struct transport *t, struct check *c)
+{
+    void *lent = conformance_begin(t, c);
+    for (int i = 0; i < n_transport_cases; i++)
+        transport_cases[i].run(t, c);
+    transport_close(t);
+    free(lent);
+}

@@ -25,6 +25,8 @@ extern const int n_transport_cases;
 struct transport_config conformance_config(void);
 /* Connects, and lends what the cases need; the result is to be freed when the endpoint is closed. */
 void *conformance_begin(struct transport *t, struct check *c);
+/* The whole of it, for one rank: begins, runs every case, closes the endpoint. */
+void conformance_run(struct transport *t, struct check *c);
 /* Every rank sends so many messages of random sizes and kinds to random ranks, after random delays; each is known by
  * its sender, kind and number, byte for byte: none is lost, doubled or out of order. */
 void transport_stress(struct transport *t, struct check *c, int n_messages, uint32_t seed);

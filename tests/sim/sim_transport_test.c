@@ -29,11 +29,7 @@ struct rank_run {
 static void *run_cases(void *arg)
 {
     struct rank_run *run = arg;
-    void *lent = conformance_begin(run->t, &run->check);
-    for (int i = 0; i < n_transport_cases; i++)
-        transport_cases[i].run(run->t, &run->check);
-    transport_close(run->t);
-    free(lent);
+    conformance_run(run->t, &run->check);
     return NULL;
 }
 
