@@ -16,7 +16,8 @@
 #include "cli/planning.h"
 #include "cli/report.h"
 #include "cli/whole_file.h"
-#include "sparsity/linear.h"
+#include "sparsity/fit/linear.h"
+#include "sparsity/fit/neurons_save.h"
 #include "transport/transport.h"
 
 enum { DEFAULT_WINDOW = 512, DEFAULT_SAMPLES = 12000, LEAST_SAMPLES = 512 };

@@ -13,7 +13,7 @@
 #include "cli/text.h"
 #include "kernels/kernels.h"
 #include "model/model.h"
-#include "sparsity/fit.h"
+#include "sparsity/fit/fit.h"
 
 enum { PREPARE_LEAST_TOKENS = 2048 };
 

@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "cli/prepare.h"
 #include "cli/whole_file.h"
-#include "sparsity/mlp.h"
+#include "sparsity/fit/mlp.h"
 
 status prepare_check_place(const char *path)
 {

@@ -81,9 +81,6 @@ status neurons_load(const char *path, const struct model *model, struct neurons 
 /* The same over bytes in memory, not copied, aligned to 8; for tests and fuzzing. */
 status neurons_parse(const uint8_t *bytes, size_t n, const char *where, const struct model *model,
                      struct neurons **out);
-/* Writes the file whole or not at all: a temporary beside it is synced and renamed. ST_IO (a full disk), ST_NOMEM,
- * ST_INTERNAL (numbers that no reader would accept); all logged. */
-status neurons_save(const struct neurons *n, const char *path);
 void neurons_free(struct neurons *n); /* NULL is fine; frees what neurons_load made */
 
 /* Whether a file that begins so is meant as a neuron file, though it may be damaged. */

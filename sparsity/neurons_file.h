@@ -1,4 +1,4 @@
-/* What the neuron file's reader and writer share; nobody else includes this. */
+/* What the neuron file's reader and writer (fit/neurons_save.c) share; nobody else includes this. */
 #ifndef HEARTH_SPARSITY_NEURONS_FILE_H
 #define HEARTH_SPARSITY_NEURONS_FILE_H
 

@@ -2,6 +2,7 @@
 #ifndef HEARTH_TESTS_MADE_NEURONS_H
 #define HEARTH_TESTS_MADE_NEURONS_H
 
+#include "sparsity/fit/neurons_save.h"
 #include "sparsity/neurons.h"
 #include "tests/engine/trace.h"
 

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "sparsity/gpuidx.h"
 #include "sparsity/mode.h"
+#include "sparsity/fit/neurons_save.h"
 #include "sparsity/neurons.h"
 #include "sparsity/neurons_file.h"
 #include "tests/unit/gguf_walk.h"

@@ -10,12 +10,12 @@
 #include <xxhash.h>
 
 #include "base/log.h"
-#include "sparsity/fit.h"
-#include "sparsity/linear.h"
-#include "sparsity/mlp.h"
-#include "sparsity/mlp_inside.h"
-#include "sparsity/products.h"
-#include "sparsity/quantise.h"
+#include "sparsity/fit/fit.h"
+#include "sparsity/fit/linear.h"
+#include "sparsity/fit/mlp.h"
+#include "sparsity/fit/mlp_inside.h"
+#include "sparsity/fit/products.h"
+#include "sparsity/fit/quantise.h"
 #include "tests/unit/alloc_fail.h"
 
 /* Also the memory that kernels read. */

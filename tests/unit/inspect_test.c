@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "cli/command.h"
+#include "sparsity/fit/neurons_save.h"
 #include "tests/unit/neuron_fixture.h"
 
 static struct log_catcher caught;

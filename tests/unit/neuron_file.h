@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "sparsity/fit/neurons_save.h"
 #include "sparsity/neurons.h"
 #include "tests/unit/neuron_fixture.h"
 

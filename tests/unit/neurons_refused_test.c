@@ -8,6 +8,7 @@
 #include <math.h>
 #include <unistd.h>
 
+#include "sparsity/fit/neurons_save.h"
 #include "sparsity/neurons.h"
 #include "tests/unit/neuron_file.h"
 

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "sparsity/fit/neurons_save.h"
 #include "sparsity/neurons.h"
 #include "tests/unit/alloc_fail.h"
 #include "tests/unit/neuron_file.h"

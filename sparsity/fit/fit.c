@@ -1,15 +1,15 @@
-#include "sparsity/fit.h"
+#include "sparsity/fit/fit.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
-#include "sparsity/fitted.h"
-#include "sparsity/linear.h"
-#include "sparsity/mlp.h"
-#include "sparsity/planes.h"
-#include "sparsity/threshold.h"
+#include "sparsity/fit/fitted.h"
+#include "sparsity/fit/linear.h"
+#include "sparsity/fit/mlp.h"
+#include "sparsity/fit/planes.h"
+#include "sparsity/fit/threshold.h"
 
 /* Pairs of neuron and token that planes and thresholds look at: so many say enough, and fit into memory. */
 enum { PLANE_PAIRS = 1 << 24, CURVE_PAIRS = 1 << 22 };

@@ -3,7 +3,7 @@
  * The bytes, little-endian: magic, version, d_model, d_ff, parts (a bit each: weight and curve, bound, MLP); live; fired,
  * strength; weight, slopes and offsets of the estimates, skip, curve; bound and quality of planes; types, r, threshold, quality, fc1 and fc2 of the MLP; XXH3
  * of all before it. */
-#include "sparsity/fitted.h"
+#include "sparsity/fit/fitted.h"
 
 #include <math.h>
 #include <stdlib.h>

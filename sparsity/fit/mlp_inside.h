@@ -1,8 +1,8 @@
 /* Inside of the MLP's fit. */
-#ifndef HEARTH_SPARSITY_MLP_INSIDE_H
-#define HEARTH_SPARSITY_MLP_INSIDE_H
+#ifndef HEARTH_SPARSITY_FIT_MLP_INSIDE_H
+#define HEARTH_SPARSITY_FIT_MLP_INSIDE_H
 
-#include "sparsity/mlp.h"
+#include "sparsity/fit/mlp.h"
 
 /* A layer as the training sees it. */
 struct mlp_data {

@@ -1,4 +1,4 @@
-#include "sparsity/linear.h"
+#include "sparsity/fit/linear.h"
 
 #include <cblas.h>
 #include <dlfcn.h>
@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "sparsity/products.h"
+#include "sparsity/fit/products.h"
 
 /* LAPACK, which OpenBLAS contains: column-major, so a row-major triangle is the other one. */
 void spotrf_(const char *uplo, const int *n, float *a, const int *lda, int *info);

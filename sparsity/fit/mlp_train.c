@@ -7,9 +7,9 @@
 #include <string.h>
 
 #include "base/exactmath.h"
-#include "sparsity/linear.h"
-#include "sparsity/mlp_inside.h"
-#include "sparsity/quantise.h"
+#include "sparsity/fit/linear.h"
+#include "sparsity/fit/mlp_inside.h"
+#include "sparsity/fit/quantise.h"
 
 enum { BATCH = 256, PIECE = 4096, WARM_UP = 20 };
 static const float move = 0.3f;     /* how far an x is moved, of the difference */

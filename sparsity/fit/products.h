@@ -1,7 +1,7 @@
 /* Products of a layer's matrices with its samples, as the engine computes them. Used by one thread at a time; the
  * pool's threads work for it. */
-#ifndef HEARTH_SPARSITY_PRODUCTS_H
-#define HEARTH_SPARSITY_PRODUCTS_H
+#ifndef HEARTH_SPARSITY_FIT_PRODUCTS_H
+#define HEARTH_SPARSITY_FIT_PRODUCTS_H
 
 #include <stdbool.h>
 #include <stddef.h>

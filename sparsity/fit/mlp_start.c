@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "sparsity/linear.h"
-#include "sparsity/mlp_inside.h"
+#include "sparsity/fit/linear.h"
+#include "sparsity/fit/mlp_inside.h"
 
 enum { CONSTANTS = 2 };     /* hidden values that carry the constant direction alone */
 static const float shift = 3;        /* in standard deviations of a hidden value: relu cuts off little */

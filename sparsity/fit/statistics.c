@@ -1,4 +1,4 @@
-#include "sparsity/statistics.h"
+#include "sparsity/fit/statistics.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,12 +1,12 @@
 /* What the fits of a layer share: which samples they look at, which neurons are live in them, how well a predictor did.
  * Thread-safe as long as outputs differ. */
-#ifndef HEARTH_SPARSITY_STATISTICS_H
-#define HEARTH_SPARSITY_STATISTICS_H
+#ifndef HEARTH_SPARSITY_FIT_STATISTICS_H
+#define HEARTH_SPARSITY_FIT_STATISTICS_H
 
 #include <stdbool.h>
 #include <stdint.h>
-#include "sparsity/fit.h"
-#include "sparsity/products.h"
+#include "sparsity/fit/fit.h"
+#include "sparsity/fit/products.h"
 
 /* Some samples of a layer: the first n_fit fit, the others validate. */
 struct samples {

@@ -1,12 +1,12 @@
-#include "sparsity/mlp.h"
+#include "sparsity/fit/mlp.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
-#include "sparsity/linear.h"
-#include "sparsity/mlp_inside.h"
-#include "sparsity/quantise.h"
+#include "sparsity/fit/linear.h"
+#include "sparsity/fit/mlp_inside.h"
+#include "sparsity/fit/quantise.h"
 
 enum { RANK_STEP = 32, VALIDATE_PAIRS = 1 << 22, MOMENT_SAMPLES = 4096 };
 static const float damping = 0.03f; /* of the mean second moment, when what rounding leaves over is passed on */

@@ -5,8 +5,8 @@
  * sample, options and seed give the same bytes on the same machine.
  *
  * Everything is thread-safe as long as outputs differ. */
-#ifndef HEARTH_SPARSITY_FIT_H
-#define HEARTH_SPARSITY_FIT_H
+#ifndef HEARTH_SPARSITY_FIT_FIT_H
+#define HEARTH_SPARSITY_FIT_FIT_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,9 +1,9 @@
 /* The predictor that PowerInfer uses (Song et al., 2024): a neuron is flagged where fc2 relu(fc1 x) >= threshold. */
-#ifndef HEARTH_SPARSITY_MLP_H
-#define HEARTH_SPARSITY_MLP_H
+#ifndef HEARTH_SPARSITY_FIT_MLP_H
+#define HEARTH_SPARSITY_FIT_MLP_H
 
-#include "sparsity/fit.h"
-#include "sparsity/statistics.h"
+#include "sparsity/fit/fit.h"
+#include "sparsity/fit/statistics.h"
 
 /* What was trained; data of fc1 and fc2 NULL: no budget for any. */
 struct mlp {

@@ -1,6 +1,6 @@
 /* Rounding an MLP's weights to blocks of 32, Q4_0 or Q8_0. */
-#ifndef HEARTH_SPARSITY_QUANTISE_H
-#define HEARTH_SPARSITY_QUANTISE_H
+#ifndef HEARTH_SPARSITY_FIT_QUANTISE_H
+#define HEARTH_SPARSITY_FIT_QUANTISE_H
 
 #include <stdint.h>
 #include "base/dtype.h"

@@ -1,7 +1,7 @@
 /* Dense linear algebra in f32 on several threads, by BLAS and LAPACK (OpenBLAS). All matrices are row-major without
  * gaps. Work is cut the same way whatever the number of threads, so the results are, too. */
-#ifndef HEARTH_SPARSITY_LINEAR_H
-#define HEARTH_SPARSITY_LINEAR_H
+#ifndef HEARTH_SPARSITY_FIT_LINEAR_H
+#define HEARTH_SPARSITY_FIT_LINEAR_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,8 +1,8 @@
 /* The predictor without training: the top bits of the deciding projection's own codes estimate it. */
-#ifndef HEARTH_SPARSITY_PLANES_H
-#define HEARTH_SPARSITY_PLANES_H
+#ifndef HEARTH_SPARSITY_FIT_PLANES_H
+#define HEARTH_SPARSITY_FIT_PLANES_H
 
-#include "sparsity/statistics.h"
+#include "sparsity/fit/statistics.h"
 
 /* value = slope * estimate + offset, give or take `spread`. */
 struct line {

@@ -1,4 +1,4 @@
-#include "sparsity/threshold.h"
+#include "sparsity/fit/threshold.h"
 
 #include <math.h>
 #include <stdlib.h>

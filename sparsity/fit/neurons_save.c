@@ -1,4 +1,6 @@
-/* Writing the neuron file: the GGUF header in memory, the tensors straight from where they lie. */
+/* The GGUF header is made in memory, the tensors are written straight from where they lie. */
+#include "sparsity/fit/neurons_save.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-#include "sparsity/products.h"
+#include "sparsity/fit/products.h"
 
 #include <stdlib.h>
 #include <string.h>

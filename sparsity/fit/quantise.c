@@ -1,4 +1,4 @@
-#include "sparsity/quantise.h"
+#include "sparsity/fit/quantise.h"
 
 #include <math.h>
 #include <string.h>

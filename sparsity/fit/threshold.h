@@ -1,9 +1,9 @@
 /* Which neurons of a SiLU layer may be skipped: those of small score. */
-#ifndef HEARTH_SPARSITY_THRESHOLD_H
-#define HEARTH_SPARSITY_THRESHOLD_H
+#ifndef HEARTH_SPARSITY_FIT_THRESHOLD_H
+#define HEARTH_SPARSITY_FIT_THRESHOLD_H
 
-#include "sparsity/fit.h"
-#include "sparsity/products.h"
+#include "sparsity/fit/fit.h"
+#include "sparsity/fit/products.h"
 
 /* weight [d_ff] = the norm of each neuron's column of the down projection: what an activation of one adds to the
  * output. ST_NOMEM (logged). */

@@ -1,4 +1,4 @@
-#include "sparsity/planes.h"
+#include "sparsity/fit/planes.h"
 
 #include <math.h>
 #include <stdlib.h>
