@@ -5,12 +5,12 @@
 #include <stdlib.h>
 #include "base/clock.h"
 #include "base/log.h"
-#include "cli/bandwidth.h"
 #include "cli/command.h"
 #include "cli/options.h"
-#include "cli/planning.h"
 #include "cli/time_split.h"
 #include "coordinator/session.h"
+#include "node/planning.h"
+#include "placement/measure/bandwidth.h"
 
 enum { RUNS_MAX = 1000 };
 

@@ -12,10 +12,10 @@
 #include "cli/generate.h"
 #include "cli/options.h"
 #include "cli/output.h"
-#include "cli/planning.h"
 #include "coordinator/session.h"
 #include "model/chat.h"
 #include "model/model.h"
+#include "node/planning.h"
 
 enum { KEY_TEMPLATE = 256, KEY_SYSTEM };
 

@@ -3,7 +3,7 @@
 #define HEARTH_CLI_COMMAND_H
 
 #include "base/status.h"
-#include "cli/launch.h"
+#include "node/launch.h"
 
 /* Runs the command with its own arguments (argv[0] is "hearth NAME"). Results go to stdout, everything else to stderr;
  * what goes wrong has been logged when it returns. May exit with status 2 on a wrong command line, as argp does. */

@@ -7,9 +7,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "base/status.h"
-#include "cli/cluster.h"
 #include "cli/text.h"
 #include "model/sampler.h"
+#include "node/cluster.h"
 
 /* Times and counts, summed over the turns of a chat. */
 struct meter {

@@ -88,26 +88,3 @@ error_t option_context(struct argp_state *state, const char *arg, uint32_t least
         o->n_ctx = (uint32_t)v;
     return e;
 }
-
-status options_shares(const char *text, double *shares, int max, int *n)
-{
-    int found = 0;
-    for (const char *at = text;; found++) {
-        char *end;
-        double v = strtod(at, &end);
-        if (end == at || !(v > 0 && v < 1e9) || (*end && *end != ',')) {
-            log_error("--shares takes positive numbers such as 3,1, not '%s'", text);
-            return ST_USAGE;
-        }
-        if (found == max) {
-            log_error("--shares has more than %d numbers", max);
-            return ST_USAGE;
-        }
-        shares[found] = v;
-        if (!*end)
-            break;
-        at = end + 1;
-    }
-    *n = found + 1;
-    return ST_OK;
-}

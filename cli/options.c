@@ -6,8 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
+#include "cli/end_job.h"
 #include "cli/habits.h"
-#include "cli/topology.h"
+#include "node/planning.h"
+#include "node/topology.h"
 #include "placement/plan.h"
 
 enum key { KEY_PLAN = 256, KEY_SPLIT, KEY_SHARES, KEY_RANKS, KEY_PROBE, KEY_RAM_BUDGET, KEY_NO_VERIFY, KEY_KERNELS,
@@ -118,10 +120,8 @@ static const struct argp_option cluster_options[] = {
 
 static error_t parse_split(struct argp_state *state, const char *arg, int *split)
 {
-    static const char *const names[] = {[SPLIT_STAGES] = "stages", [SPLIT_SHARDS] = "shards", [SPLIT_BOTH] = "both",
-                                        [SPLIT_HOT] = "hot"};
-    for (int i = 0; i < 4; i++) {
-        if (strcmp(arg, names[i]) == 0) {
+    for (int i = SPLIT_STAGES; i <= SPLIT_HOT; i++) {
+        if (strcmp(arg, plan_split_name((enum plan_split)i)) == 0) {
             *split = i;
             return 0;
         }
@@ -360,6 +360,7 @@ status options_settle(struct cluster_options *o, const struct launch *launch, st
     if (launch->rank > 0)
         o->quiet = true;
     progress_init(p, o->quiet);
+    o->end_job = end_job;
     o->progress = progress_update;
     o->progress_arg = p;
     return launch_meet(launch);

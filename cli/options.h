@@ -9,12 +9,12 @@
 #include <argp.h>
 #include <stdint.h>
 #include "base/status.h"
-#include "cli/cluster.h"
-#include "cli/launch.h"
 #include "cli/progress.h"
 #include "cli/table.h"
 #include "cli/text.h"
 #include "model/sampler.h"
+#include "node/cluster.h"
+#include "node/launch.h"
 
 extern const struct argp argp_cluster;  /* -m -t -b --plan ...; input: struct cluster_options */
 extern const struct argp argp_network;  /* --transport --rdma-device ...; input: struct network_options */
@@ -57,8 +57,5 @@ error_t option_model(struct argp_state *state, char *arg, const char **model);
 error_t option_context(struct argp_state *state, const char *arg, uint32_t least, struct cluster_options *o);
 /* Says what is wrong with the command line. Returns EINVAL. */
 error_t option_wrong(struct argp_state *state, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-/* "3,1,..." into shares[at most max]; *n is how many. ST_USAGE (logged) unless all are positive numbers. */
-status options_shares(const char *text, double *shares /* [max] */, int max, int *n);
 
 #endif

@@ -1,11 +1,11 @@
-/* hearth perplexity: how well the model predicts a text (cli/scoring.h says how that is measured). */
+/* hearth perplexity: how well the model predicts a text (coordinator/scoring.h says how that is measured). */
 #include <jansson.h>
 #include <stdlib.h>
 #include "base/log.h"
 #include "cli/command.h"
 #include "cli/options.h"
-#include "cli/planning.h"
-#include "cli/scoring.h"
+#include "coordinator/scoring.h"
+#include "node/planning.h"
 
 enum { KEY_CHUNKS = 256, DEFAULT_WINDOW = 512 };
 
@@ -81,7 +81,7 @@ static status score_text(const struct perplexity *p, struct cluster *c, const ch
         return st;
     plan_context_warn(cluster_model(c), cluster_context(c));
     struct run r = {.windows = w.n, .progress = progress};
-    st = windows_score(c, &w, 0, w.n, note_window, &r);
+    st = windows_score(cluster_session(c), &w, 0, w.n, note_window, &r);
     if (st == ST_OK)
         st = print_result(&r.score, w.n_tokens, (uint32_t)w.size, p->format);
     windows_free(&w);

@@ -3,8 +3,8 @@
 #include "base/log.h"
 #include "cli/command.h"
 #include "cli/options.h"
-#include "cli/planning.h"
-#include "cli/topology.h"
+#include "node/planning.h"
+#include "node/topology.h"
 #include "worker/worker.h"
 
 struct planned {
@@ -44,7 +44,7 @@ static status count_ranks(const struct cluster_options *o, int *n_ranks)
         return ST_OK;
     *n_ranks = 1;
     if (o->shares)
-        return options_shares(o->shares, shares, PLAN_MAX_RANKS, n_ranks);
+        return plan_shares(o->shares, shares, PLAN_MAX_RANKS, n_ranks);
     status st = o->plan ? plan_load(o->plan, &p) : o->probe ? probe_load(o->probe, &probe) : ST_OK;
     if (st != ST_OK)
         return st;
@@ -194,6 +194,30 @@ static status show(const struct planned *planned, const struct worker_options *w
     return st;
 }
 
+/* The candidates as a table. */
+static status print_reasons(FILE *out, const struct plan_reasons *r, const struct plan *p)
+{
+    json_t *rows = json_array();
+    status st = ST_OK;
+    for (int i = 0; i < r->choice.n && st == ST_OK; i++) {
+        const struct candidate *c = &r->choice.candidates[i];
+        char used[96];
+        plan_reasons_ranks(c, p->n_ranks, true, used, sizeof used);
+        json_t *row = json_pack("{ss ss ss ss sf sf sf sb sb}", "split", plan_split_name(c->split), "ranks", used,
+                                "heads", c->heads_cut ? "cut" : "stage", "residual", c->residual_all ? "all" : "home",
+                                "ms_per_token", cost_ms(&c->cost), "compute_ms", c->cost.compute_ms, "wire_ms",
+                                c->cost.wire_ms, "fits", c->cost.fits, "best", i == r->choice.best);
+        if (json_array_append_new(rows, row) != 0) {
+            log_error("no memory for the table");
+            st = ST_NOMEM;
+        }
+    }
+    if (st == ST_OK)
+        st = table_print(out, rows, TABLE_MD);
+    json_decref(rows);
+    return st;
+}
+
 /* Opens and plans what the options say, for memory to be computed by. */
 static status plan_ranks(const struct planned *planned, struct model **m, struct neurons **n, struct plan **p,
                          struct plan_reasons *reasons, struct worker_options *w)
@@ -250,7 +274,7 @@ status command_plan(const struct launch *launch, int argc, char **argv)
         if (w.n_threads == 0)
             w.n_threads = topology_usual_threads(launch, launch->mpi ? 1 : p->n_ranks);
         plan_reasons_log(&reasons, p, planned.o.quiet);
-        st = planned.o.quiet ? ST_OK : plan_reasons_print(stderr, &reasons, p);
+        st = planned.o.quiet ? ST_OK : print_reasons(stderr, &reasons, p);
     }
     if (st == ST_OK)
         st = show(&planned, &w);

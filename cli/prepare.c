@@ -11,11 +11,11 @@
 #include <unistd.h>
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/whole_file.h"
 #include "cli/command.h"
 #include "cli/options.h"
-#include "cli/planning.h"
 #include "cli/report.h"
-#include "cli/whole_file.h"
+#include "node/planning.h"
 #include "sparsity/fit/linear.h"
 #include "sparsity/fit/neurons_save.h"
 #include "transport/transport.h"

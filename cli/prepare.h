@@ -4,15 +4,15 @@
 #ifndef HEARTH_CLI_PREPARE_H
 #define HEARTH_CLI_PREPARE_H
 
-#include "cli/cluster.h"
-#include "cli/launch.h"
 #include "cli/prepare_link.h"
 #include "cli/prepare_part.h"
 #include "cli/progress.h"
-#include "cli/scoring.h"
 #include "cli/text.h"
+#include "coordinator/scoring.h"
 #include "kernels/kernels.h"
 #include "model/model.h"
+#include "node/cluster.h"
+#include "node/launch.h"
 #include "sparsity/fit/fit.h"
 
 enum { PREPARE_LEAST_TOKENS = 2048 };

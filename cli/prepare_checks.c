@@ -8,8 +8,8 @@
 #include <sys/stat.h>
 #include <xxhash.h>
 #include "base/log.h"
+#include "base/whole_file.h"
 #include "cli/prepare.h"
-#include "cli/whole_file.h"
 #include "sparsity/fit/mlp.h"
 
 status prepare_check_place(const char *path)

@@ -5,9 +5,10 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <xxhash.h>
 #include "base/log.h"
+#include "base/whole_file.h"
 #include "cli/prepare.h"
-#include "cli/whole_file.h"
 #include "placement/plan.h"
 
 status prepare_open_part(struct prepare *p, const struct task_open *t)
@@ -256,7 +257,7 @@ status prepare_share_file(struct prepare *p)
     status st = whole_file_map(p->neurons, &f);
     if (st)
         return st;
-    uint64_t hash = whole_file_hash(&f);
+    uint64_t hash = XXH3_64bits(f.bytes, f.n);
     st = link_send_all(p->link, TASK_FILE, &hash, sizeof hash);
     for (int left = link_ranks(p->link) - 1; left > 0 && !st;) {
         struct blob b;

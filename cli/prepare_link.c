@@ -4,7 +4,7 @@
 #include <string.h>
 #include <time.h>
 #include "base/log.h"
-#include "cli/launch.h"
+#include "cli/end_job.h"
 #include "placement/plan.h"
 #include "transport/deliver.h"
 #include "wire/blob.h"
@@ -30,7 +30,7 @@ _Static_assert((int)MESSAGE_MAX <= (int)TRANSPORT_SLOT, "a piece of a blob is re
 
 status link_open(struct link **out)
 {
-    struct transport_config config = {.end_job = launch_end_job};
+    struct transport_config config = {.end_job = end_job};
     struct transport *t;
     wire_channels(config.channel, TRANSPORT_KINDS);
     status st = transport_mpi_open(&config, &t);

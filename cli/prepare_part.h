@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "base/status.h"
-#include "cli/scoring.h"
+#include "coordinator/scoring.h"
 #include "kernels/kernels.h"
 
 enum { PART_MEASURES = 16, PART_SETTINGS = 12 };

@@ -89,7 +89,7 @@ static status score_in(void *arg, struct cluster *c)
 {
     struct scoring *s = arg;
     progress_note(&s->p->progress, s->what, s->begin, s->end, "");
-    return windows_score(c, &s->p->windows, s->begin, s->end, window_scored_here, s);
+    return windows_score(cluster_session(c), &s->p->windows, s->begin, s->end, window_scored_here, s);
 }
 
 /* ---- the activation ---- */

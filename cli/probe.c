@@ -3,12 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
+#include "base/whole_file.h"
 #include "cli/command.h"
+#include "cli/end_job.h"
 #include "cli/options.h"
-#include "cli/probe_ranks.h"
-#include "cli/topology.h"
-#include "cli/whole_file.h"
+#include "node/topology.h"
 #include "placement/cost.h"
+#include "placement/measure/ranks.h"
 
 struct probing {
     const char *model, *file;
@@ -201,12 +202,15 @@ status command_probe(const struct launch *launch, int argc, char **argv)
         return st;
     progress_init(&progress, p.quiet || launch->rank > 0);
     o.mpi = launch->mpi;
+    o.end_job = end_job;
+    o.progress = progress_update;
+    o.progress_arg = &progress;
     o.network = p.network;
     o.threads = (int)p.threads;
     o.cores = cores_here();
     topology_settle(launch, 1, &o.threads);
     status ready = launch->rank == 0 ? find_sizes(&p, &o) : ST_OK;
-    st = probe_ranks(&o, ready == ST_OK, &progress, &probe);
+    st = probe_ranks(&o, ready == ST_OK, &probe);
     st = ready != ST_OK ? ready : st;
     if (st == ST_OK && probe)
         st = report(&p, probe);

@@ -14,10 +14,10 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "cli/cluster.h"
 #include "coordinator/session.h"
 #include "model/model.h"
 #include "model/tokenizer.h"
+#include "node/cluster.h"
 #include "placement/plan.h"
 
 /* Sanitizers make everything many times slower: the tiny models are enough for them. */

@@ -5,7 +5,7 @@
 #include <math.h>
 
 #include "base/log.h"
-#include "cli/planning.h"
+#include "node/planning.h"
 #include "tests/engine/made_model.h"
 
 struct way {

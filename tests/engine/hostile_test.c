@@ -5,8 +5,8 @@
 #include <pthread.h>
 
 #include "base/log.h"
-#include "cli/probe_ping.h"
-#include "coordinator/roll_call.h"
+#include "node/roll_call.h"
+#include "placement/measure/ping.h"
 #include "wire/channels.h"
 #include "worker/worker.h"
 

@@ -9,7 +9,7 @@
 #include "cli/prepare_count.h"
 #include "cli/prepare_part.h"
 #include "cli/report.h"
-#include "cli/scoring.h"
+#include "coordinator/scoring.h"
 
 enum { D_MODEL = 40, D_FF = 24, FIRST = 2, LAST = 5, WINDOWS = 7, SAMPLES = 9 };
 
@@ -255,7 +255,7 @@ static void count(struct part *p, int ranks, uint32_t n_batch, size_t first, str
         "first letter, then the second, and put the third one, which was thicker than the rest, into the fire.";
     assert_int_equal(windows_cut(cluster_tokenizer(cluster), text, sizeof text - 1, window, 0, WINDOWS, &w), ST_OK);
     assert_true(w.n >= 3);
-    assert_int_equal(windows_score(cluster, &w, first, w.n, ignore_window, score), ST_OK);
+    assert_int_equal(windows_score(cluster_session(cluster), &w, first, w.n, ignore_window, score), ST_OK);
     windows_free(&w);
     cluster_stop(cluster);
     assert_int_equal(c.failed, ST_OK);

@@ -2,7 +2,7 @@
 #include "tests/engine/made_model.h"
 
 #include "base/log.h"
-#include "coordinator/roll_call.h"
+#include "node/roll_call.h"
 #include "wire/channels.h"
 #include "worker/worker.h"
 

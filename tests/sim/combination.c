@@ -2,7 +2,7 @@
 
 #include <unistd.h>
 
-#include "cli/planning.h"
+#include "node/planning.h"
 
 enum { MOST_RANKS = 5, PLAN_TEXT = 8192 };
 

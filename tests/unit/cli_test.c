@@ -12,7 +12,8 @@
 #include "cli/options.h"
 #include "cli/table.h"
 #include "cli/text.h"
-#include "cli/topology.h"
+#include "node/planning.h"
+#include "node/topology.h"
 
 /* What `write` prints into a memory stream. */
 static char *printed(void (*write)(FILE *out, const void *arg), const void *arg)
@@ -132,10 +133,10 @@ static void test_shares(void **state)
     double shares[4];
     int n = 0;
     struct log_catcher caught;
-    assert_int_equal(options_shares("3,1", shares, 4, &n), ST_OK);
+    assert_int_equal(plan_shares("3,1", shares, 4, &n), ST_OK);
     assert_int_equal(n, 2);
     assert_true(shares[0] == 3 && shares[1] == 1);
-    assert_int_equal(options_shares("0.5", shares, 4, &n), ST_OK);
+    assert_int_equal(plan_shares("0.5", shares, 4, &n), ST_OK);
     assert_int_equal(n, 1);
     static const char *const wrong[] = {"", "3,", ",3", "3,,1", "3;1", "0,1", "-1,1", "x", "nan,1", "inf", "3,1x",
                                         "1,1,1,1,1"};
@@ -143,7 +144,7 @@ static void test_shares(void **state)
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         caught.first_error[0] = '\0';
         n = 7;
-        assert_int_equal(options_shares(wrong[i], shares, 4, &n), ST_USAGE);
+        assert_int_equal(plan_shares(wrong[i], shares, 4, &n), ST_USAGE);
         assert_int_equal(n, 7);
         assert_true(caught.first_error[0]);
     }

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "coordinator/hosts.h"
+#include "node/hosts.h"
 
 #define GIB (UINT64_C(1) << 30)
 

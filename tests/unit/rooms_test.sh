@@ -6,7 +6,7 @@
 #   rooms_test.sh --self-test ROOT  shows on a copy of the tree that the check finds what it is for
 set -eu
 
-rooms="base model wire kernels transport sparsity placement worker coordinator cli"
+rooms="base model wire kernels transport sparsity placement worker coordinator node cli"
 
 check() { # ROOT; prints every violation
     # shellcheck disable=SC2086 # $rooms is a list
@@ -18,18 +18,21 @@ check() { # ROOT; prints every violation
             may["sparsity"] = "base model kernels"
             may["sparsity/fit"] = "base model kernels sparsity"
             may["placement"] = "base model"
+            may["placement/measure"] = "base model kernels transport placement"
             may["worker"] = "base wire model kernels transport sparsity placement/plan.h"
             may["coordinator"] = "base wire model transport placement"
-            may["cli"] = "base model wire kernels transport sparsity sparsity/fit placement worker coordinator"
+            may["node"] = "base model wire kernels transport sparsity placement worker coordinator"
+            may["cli"] = may["node"] " sparsity/fit placement/measure node"
             may["tests"] = may["tools"] = may["cli"] " cli tests tools"
             # Where a vendor header may be used, besides tests and tools.
             place["mpi.h"] = place["nccl.h"] = place["infiniband/"] = place["rdma/"] = "transport"
             place["cuda"] = "kernels/cuda transport/nccl"
             place["immintrin.h"] = place["x86intrin.h"] = place["cpuid.h"] = place["arm_neon.h"] = "kernels"
             place["pcre2.h"] = "model"
-            place["xxhash.h"] = "model sparsity cli"
+            place["xxhash.h"] = "model sparsity node cli"
             place["jansson.h"] = "placement cli"
-            place["argp.h"] = place["hwloc"] = "cli"
+            place["hwloc"] = "node"
+            place["argp.h"] = "cli"
             place["cmocka.h"] = "tests"
         }
         function room_of(path,   part) {
@@ -111,6 +114,9 @@ self_test() {
     must_find worker/probe_c.c '#include "placement/probe.h"'
     must_find sparsity/probe_k.c '#include "sparsity/fit/fit.h"'
     must_find worker/probe_l.c '#include "sparsity/fit/fit.h"'
+    must_find placement/probe_m.c '#include "placement/measure/ping.h"'
+    must_find node/probe_n.c '#include "cli/options.h"'
+    must_find node/probe_o.c '    _exit(1);'
     must_find base/log.c '  #  include "model/model.h"'
     must_find cli/main.c '#include "text.h"'
     must_find cli/main.c '#include "../base/log.h"'

@@ -8,7 +8,8 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "cli/launch.h"
+#include "cli/end_job.h"
+#include "node/launch.h"
 #include "tools/exchange-bench/exchange.h"
 #include "wire/channels.h"
 
@@ -73,7 +74,7 @@ static status measure(struct transport *t, const struct arguments *a)
 int main(int argc, char **argv)
 {
     struct arguments a;
-    struct transport_config config = {.end_job = launch_end_job};
+    struct transport_config config = {.end_job = end_job};
     struct transport *t;
     if (parse(argc, argv, &a))
         return 2;

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
-#include "cli/cluster.h"
 #include "coordinator/session.h"
+#include "node/cluster.h"
 #include "tools/synth/blocks.h"
 #include "tools/synth/output.h"
 #include "tools/synth/tensors.h"

@@ -1,6 +1,6 @@
 /* Whether the ranks have loaded from the same file, on rank 0. */
-#ifndef HEARTH_COORDINATOR_SAME_FILE_H
-#define HEARTH_COORDINATOR_SAME_FILE_H
+#ifndef HEARTH_NODE_SAME_FILE_H
+#define HEARTH_NODE_SAME_FILE_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,10 +1,10 @@
 /* Start-up on rank 0: hears every rank, compares what they must agree in, and lets them load or sends them home. Both
  * functions wait for as long as it takes and belong to the thread that owns the transport. */
-#ifndef HEARTH_COORDINATOR_ROLL_CALL_H
-#define HEARTH_COORDINATOR_ROLL_CALL_H
+#ifndef HEARTH_NODE_ROLL_CALL_H
+#define HEARTH_NODE_ROLL_CALL_H
 
 #include "base/status.h"
-#include "coordinator/same_file.h"
+#include "node/same_file.h"
 #include "transport/transport.h"
 #include "wire/wire.h"
 

@@ -1,12 +1,12 @@
 /* One rank of this process: what it opens, makes and has, from its start until it is released. It belongs to the thread
  * that the rank is. */
-#ifndef HEARTH_CLI_MEMBER_H
-#define HEARTH_CLI_MEMBER_H
+#ifndef HEARTH_NODE_MEMBER_H
+#define HEARTH_NODE_MEMBER_H
 
 #include <pthread.h>
 #include "base/log.h"
-#include "cli/cluster.h"
-#include "cli/planning.h"
+#include "node/cluster.h"
+#include "node/planning.h"
 #include "worker/worker.h"
 
 /* Zeroed but for `o` and `transport`, which is the member's from then on. */

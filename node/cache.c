@@ -1,4 +1,4 @@
-#include "cli/cache.h"
+#include "node/cache.h"
 
 #include <stdio.h>
 #include <stdlib.h>

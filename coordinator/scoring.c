@@ -1,9 +1,8 @@
-#include "cli/scoring.h"
+#include "coordinator/scoring.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include "base/log.h"
-#include "coordinator/session.h"
 
 static double mean(const struct score *s) { return s->sum / (double)s->scored; }
 
@@ -54,7 +53,7 @@ void windows_free(struct windows *w)
     *w = (struct windows){0};
 }
 
-status windows_score(struct cluster *c, const struct windows *w, size_t begin, size_t end, window_scored *each,
+status windows_score(struct session *session, const struct windows *w, size_t begin, size_t end, window_scored *each,
                      void *arg)
 {
     const size_t from = w->size / 2, n_scores = w->size - from - 1;
@@ -66,7 +65,7 @@ status windows_score(struct cluster *c, const struct windows *w, size_t begin, s
     }
     for (size_t i = begin; i < end && st == ST_OK; i++) {
         struct score s = {.windows = 1, .scored = n_scores};
-        st = session_score(cluster_session(c), w->tokens + i * w->size, w->size, from, nll);
+        st = session_score(session, w->tokens + i * w->size, w->size, from, nll);
         for (size_t j = 0; j < n_scores && st == ST_OK; j++) {
             s.sum += nll[j];
             s.squares += (double)nll[j] * nll[j];

@@ -1,6 +1,6 @@
 /* Files that are read or written whole. */
-#ifndef HEARTH_CLI_WHOLE_FILE_H
-#define HEARTH_CLI_WHOLE_FILE_H
+#ifndef HEARTH_BASE_WHOLE_FILE_H
+#define HEARTH_BASE_WHOLE_FILE_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -15,7 +15,6 @@ struct whole_file {
 /* ST_IO, logged. */
 status whole_file_map(const char *path, struct whole_file *out);
 void whole_file_unmap(struct whole_file *f);
-uint64_t whole_file_hash(const struct whole_file *f);
 
 /* Writes the file whole or not at all: a temporary beside it is synced and renamed. ST_IO (a full disk), ST_NOMEM;
  * logged. */

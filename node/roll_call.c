@@ -1,11 +1,11 @@
-#include "coordinator/roll_call.h"
+#include "node/roll_call.h"
 
 #include <inttypes.h>
 #include <string.h>
 #include <time.h>
 
 #include "base/log.h"
-#include "coordinator/hosts.h"
+#include "node/hosts.h"
 #include "placement/plan.h"
 #include "transport/deliver.h"
 

@@ -1,6 +1,6 @@
 /* Whether the hosts' memory is enough for all of their ranks together: each alone knows only what itself needs. */
-#ifndef HEARTH_COORDINATOR_HOSTS_H
-#define HEARTH_COORDINATOR_HOSTS_H
+#ifndef HEARTH_NODE_HOSTS_H
+#define HEARTH_NODE_HOSTS_H
 
 #include "base/status.h"
 #include "wire/wire.h"

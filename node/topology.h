@@ -1,10 +1,10 @@
 /* The machine's cores and NUMA nodes (hwloc), and this process's part of them. */
-#ifndef HEARTH_CLI_TOPOLOGY_H
-#define HEARTH_CLI_TOPOLOGY_H
+#ifndef HEARTH_NODE_TOPOLOGY_H
+#define HEARTH_NODE_TOPOLOGY_H
 
 #include <stdbool.h>
 #include "base/status.h"
-#include "cli/launch.h"
+#include "node/launch.h"
 
 struct topology;
 

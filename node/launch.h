@@ -1,7 +1,7 @@
 /* How this process was started, read once from the environment: by hand, or by a launcher (mpirun, srun) as one rank of
  * several. Nothing else asks the environment for ranks. */
-#ifndef HEARTH_CLI_LAUNCH_H
-#define HEARTH_CLI_LAUNCH_H
+#ifndef HEARTH_NODE_LAUNCH_H
+#define HEARTH_NODE_LAUNCH_H
 
 #include <stdbool.h>
 #include "base/status.h"
@@ -27,9 +27,5 @@ void launch_wait_for_rank_0(const struct launch *l);
 /* Starts MPI where it is to connect the ranks. ST_USAGE if the launcher has started more of them than MPI connects:
  * each would run the whole model alone. Rank 0 logs it, with the way out; the others return a moment later. Errors of transport_mpi_world. */
 status launch_meet(const struct launch *l);
-
-/* Ends this process with status 1 at once, without the end of MPI: so launchers end the whole job. What error line was
- * caught is written first. For transport_config.end_job. */
-_Noreturn void launch_end_job(void);
 
 #endif

@@ -1,18 +1,18 @@
 /* Measuring one link: how long messages take from this rank to another. Both ranks take part, one in each role; all
  * others are quiet meanwhile. */
-#ifndef HEARTH_CLI_PROBE_PING_H
-#define HEARTH_CLI_PROBE_PING_H
+#ifndef HEARTH_PLACEMENT_MEASURE_PING_H
+#define HEARTH_PLACEMENT_MEASURE_PING_H
 
 #include "base/status.h"
 #include "placement/probe.h"
 #include "transport/transport.h"
 
-/* Messages of hearth probe; those of the first channel steer it (probe_ranks.c), the others are what is measured. */
+/* Messages of hearth probe; those of the first channel steer it (ranks.c), the others are what is measured. */
 enum probe_kind { PROBE_TASK, PROBE_ANSWER, PROBE_PING, PROBE_STREAM, PROBE_END, PROBE_PONG };
 
 enum { PING_WINDOW = 4 }; /* messages on their way without an answer */
 
-extern const struct transport_config probe_channels;
+extern const struct transport_config probe_channels; /* without end_job */
 
 struct ping {                       /* freed after its transport is closed */
     struct transport *transport;

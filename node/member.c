@@ -1,4 +1,4 @@
-#include "cli/member.h"
+#include "node/member.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,7 +8,7 @@
 
 #include "base/machine.h"
 #include "base/threads.h"
-#include "cli/cache.h"
+#include "node/cache.h"
 
 static double gib(uint64_t bytes) { return (double)bytes / (1 << 30); }
 

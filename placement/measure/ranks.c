@@ -1,4 +1,4 @@
-#include "cli/probe_ranks.h"
+#include "placement/measure/ranks.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,8 +7,8 @@
 #include "base/arena.h"
 #include "base/log.h"
 #include "base/machine.h"
-#include "cli/bandwidth.h"
-#include "cli/probe_ping.h"
+#include "placement/measure/bandwidth.h"
+#include "placement/measure/ping.h"
 #include "transport/deliver.h"
 
 enum { MOST_MESSAGE = 4 << 20 /* bytes */, MOST_TRANSPORTS = 2 };
@@ -150,7 +150,6 @@ static status serve(struct prober *p)
 
 struct leader {
     struct prober *p;
-    struct progress *progress;
     uint64_t done, total;           /* steps */
     struct task tasks[PLAN_MAX_RANKS];
     struct answer answers[PLAN_MAX_RANKS];
@@ -215,7 +214,7 @@ static status run_tasks(struct leader *l)
     }
     memset(l->tasks, 0, sizeof l->tasks);
     if (!st)
-        progress_update(l->progress, "probe", ++l->done, l->total);
+        l->p->o->progress(l->p->o->progress_arg, "probe", ++l->done, l->total);
     return st;
 }
 
@@ -289,14 +288,21 @@ static status send_stop(struct transport *t, bool more)
 
 /* ---- both ---- */
 
+static status open_network(const struct prober *p, enum network_kind kind, struct transport **out)
+{
+    struct transport_config config = probe_channels;
+    struct network_options network = p->o->network;
+    config.end_job = p->o->end_job;
+    network.kind = kind;
+    network.quiet = true;
+    return transport_network_open(&config, &network, out);
+}
+
 /* This rank's endpoint, with the memory that its messages need. */
 static status open_prober(struct prober *p, enum network_kind kind)
 {
-    struct network_options network = p->o->network;
     struct transport *t;
-    network.kind = kind;
-    network.quiet = true;
-    status st = transport_network_open(&probe_channels, &network, &t);
+    status st = open_network(p, kind, &t);
     if (st)
         return st;
     p->ping.transport = t;
@@ -322,10 +328,8 @@ static status open_prober(struct prober *p, enum network_kind kind)
 /* Whether automatic choice gives RDMA: the same on every rank. */
 static status find_rdma(struct prober *p)
 {
-    struct network_options network = p->o->network;
     struct transport *t;
-    network.quiet = true;
-    status st = transport_network_open(&probe_channels, &network, &t);
+    status st = open_network(p, p->o->network.kind, &t);
     if (st)
         return st;
     p->rdma = strcmp(t->ops->name, "verbs") == 0;
@@ -342,7 +346,7 @@ static void close_prober(struct prober *p)
 }
 
 /* Rank 0 with one transport: the first one tells about ranks too. */
-static status lead(struct prober *p, struct progress *progress, struct probe **out)
+static status lead(struct prober *p, struct probe **out)
 {
     struct leader *l = aligned_alloc(TRANSPORT_ALIGN, sizeof *l); /* its tasks are messages */
     const int n = p->ping.transport ? p->ping.transport->n_ranks : 1;
@@ -352,7 +356,7 @@ static status lead(struct prober *p, struct progress *progress, struct probe **o
         log_error("no memory to lead %d ranks", n);
         return ST_NOMEM;
     }
-    *l = (struct leader){.p = p, .progress = progress, .total = (uint64_t)(n * (n - 1) + first)};
+    *l = (struct leader){.p = p, .total = (uint64_t)(n * (n - 1) + first)};
     if (first) {
         st = learn_ranks(l);
         if (!st)
@@ -369,13 +373,12 @@ static status lead(struct prober *p, struct progress *progress, struct probe **o
 }
 
 /* One transport, from start to stop. p->more, on ranks other than 0: whether rank 0 goes on to another. */
-static status probe_over(struct prober *p, enum network_kind kind, bool go_on, struct progress *progress,
-                         struct probe **probe)
+static status probe_over(struct prober *p, enum network_kind kind, bool go_on, struct probe **probe)
 {
     status st = open_prober(p, kind);
     const bool opened = !st, leads = opened && p->ping.transport->rank == 0;
     if (leads)
-        st = go_on ? lead(p, progress, probe) : ST_OK;
+        st = go_on ? lead(p, probe) : ST_OK;
     else if (opened)
         st = serve(p);
     if (leads)
@@ -391,31 +394,31 @@ static status probe_over(struct prober *p, enum network_kind kind, bool go_on, s
 }
 
 /* Over MPI; and over RDMA, if every rank has it. */
-static status probe_network(struct prober *p, bool go_on, struct progress *progress, struct probe **probe)
+static status probe_network(struct prober *p, bool go_on, struct probe **probe)
 {
     const enum network_kind kind = p->o->network.kind;
     p->more = kind == NETWORK_AUTO;
-    status st = probe_over(p, kind == NETWORK_VERBS ? NETWORK_VERBS : NETWORK_MPI, go_on, progress, probe);
+    status st = probe_over(p, kind == NETWORK_VERBS ? NETWORK_VERBS : NETWORK_MPI, go_on, probe);
     if (st || !p->more)
         return st;
     st = find_rdma(p);
     if (!st && p->rdma) {
         p->more = false;
-        st = probe_over(p, NETWORK_VERBS, go_on, progress, probe);
+        st = probe_over(p, NETWORK_VERBS, go_on, probe);
     }
     return st;
 }
 
-status probe_ranks(const struct probe_options *o, bool go_on, struct progress *progress, struct probe **out)
+status probe_ranks(const struct probe_options *o, bool go_on, struct probe **out)
 {
     struct prober p = {.o = o};
     struct probe *probe = NULL;
     status st = ST_OK;
     arena_dry(&p.arena);
     if (o->mpi)
-        st = probe_network(&p, go_on, progress, &probe);
+        st = probe_network(&p, go_on, &probe);
     else if (go_on)
-        st = lead(&p, progress, &probe);
+        st = lead(&p, &probe);
     if (st) {
         probe_free(probe);
         return st;

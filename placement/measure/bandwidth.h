@@ -1,6 +1,6 @@
 /* The memory bandwidth that decoding is measured against. */
-#ifndef HEARTH_CLI_BANDWIDTH_H
-#define HEARTH_CLI_BANDWIDTH_H
+#ifndef HEARTH_PLACEMENT_MEASURE_BANDWIDTH_H
+#define HEARTH_PLACEMENT_MEASURE_BANDWIDTH_H
 
 #include "base/status.h"
 

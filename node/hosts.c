@@ -1,4 +1,4 @@
-#include "coordinator/hosts.h"
+#include "node/hosts.h"
 
 #include <stdbool.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-#include "cli/topology.h"
+#include "node/topology.h"
 
 #include <hwloc.h>
 #include <stdlib.h>

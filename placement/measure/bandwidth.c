@@ -1,4 +1,4 @@
-#include "cli/bandwidth.h"
+#include "placement/measure/bandwidth.h"
 
 #include <stdatomic.h>
 #include <stdint.h>

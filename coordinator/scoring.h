@@ -1,13 +1,13 @@
 /* How well the model predicts a text, measured as llama.cpp measures it: windows of the context's size that do not
  * overlap, each begun with BOS where the model wants one, of which the second half is scored. */
-#ifndef HEARTH_CLI_SCORING_H
-#define HEARTH_CLI_SCORING_H
+#ifndef HEARTH_COORDINATOR_SCORING_H
+#define HEARTH_COORDINATOR_SCORING_H
 
 #include <stddef.h>
 #include <stdint.h>
 #include "base/status.h"
-#include "cli/cluster.h"
 #include "model/tokenizer.h"
+#include "coordinator/session.h"
 
 struct score {
     uint64_t windows, scored;
@@ -36,7 +36,7 @@ void windows_free(struct windows *w);
 typedef status window_scored(void *arg, size_t window, const struct score *s);
 
 /* Scores windows [begin, end). ST_NOMEM, or what the session or `each` returns. */
-status windows_score(struct cluster *c, const struct windows *w, size_t begin, size_t end, window_scored *each,
+status windows_score(struct session *session, const struct windows *w, size_t begin, size_t end, window_scored *each,
                      void *arg);
 
 #endif

@@ -1,4 +1,4 @@
-#include "coordinator/same_file.h"
+#include "node/same_file.h"
 
 #include <inttypes.h>
 

@@ -1,11 +1,10 @@
-#include "cli/planning.h"
+#include "node/planning.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include "base/log.h"
-#include "cli/options.h"
 
 void plan_model_of(const struct model *m, struct plan_model *out)
 {
@@ -94,6 +93,29 @@ status model_of_options(const struct cluster_options *o, int rank, struct model 
     return ST_OK;
 }
 
+status plan_shares(const char *text, double *shares, int max, int *n)
+{
+    int found = 0;
+    for (const char *at = text;; found++) {
+        char *end;
+        double v = strtod(at, &end);
+        if (end == at || !(v > 0 && v < 1e9) || (*end && *end != ',')) {
+            log_error("--shares takes positive numbers such as 3,1, not '%s'", text);
+            return ST_USAGE;
+        }
+        if (found == max) {
+            log_error("--shares has more than %d numbers", max);
+            return ST_USAGE;
+        }
+        shares[found] = v;
+        if (!*end)
+            break;
+        at = end + 1;
+    }
+    *n = found + 1;
+    return ST_OK;
+}
+
 static status make_hot_plan(const struct plan_model *model, const struct neurons *n, int n_ranks, const double *shares,
                             struct plan **out)
 {
@@ -150,7 +172,7 @@ static status make_plan(const struct cluster_options *o, const struct plan_model
     struct recipe r = {.split = o->split >= 0 ? (enum plan_split)o->split : SPLIT_SHARDS};
     if (o->shares) {
         int n;
-        status st = options_shares(o->shares, shares, PLAN_MAX_RANKS, &n);
+        status st = plan_shares(o->shares, shares, PLAN_MAX_RANKS, &n);
         if (st != ST_OK)
             return st;
         r.shares = shares;
@@ -182,7 +204,7 @@ static status consult_probe(const struct cluster_options *o, const struct cost_m
 {
     double shares[PLAN_MAX_RANKS];
     int n = n_ranks;
-    status st = o->shares ? options_shares(o->shares, shares, PLAN_MAX_RANKS, &n) : ST_OK;
+    status st = o->shares ? plan_shares(o->shares, shares, PLAN_MAX_RANKS, &n) : ST_OK;
     if (st == ST_OK && n != n_ranks) {
         log_error("--shares %s names %d ranks, but there are %d", o->shares, n, n_ranks);
         st = ST_USAGE;

@@ -1,4 +1,4 @@
-#include "cli/probe_ping.h"
+#include "placement/measure/ping.h"
 
 #include <math.h>
 #include <sched.h>
@@ -6,7 +6,6 @@
 #include <time.h>
 #include "base/clock.h"
 #include "base/log.h"
-#include "cli/launch.h"
 #include "transport/deliver.h"
 
 enum { REPEATS_MOST = 400, REPEATS_LEAST = 15, STREAM_MOST = 64, STREAM_LEAST = 4 };
@@ -16,7 +15,6 @@ static const double least_us = 0.01; /* what a clock tells apart */
 const struct transport_config probe_channels = {
     .channel = {[PROBE_TASK] = 0, [PROBE_ANSWER] = 0, [PROBE_PING] = 1, [PROBE_STREAM] = 1, [PROBE_END] = 1,
                 [PROBE_PONG] = 2},
-    .end_job = launch_end_job,
 };
 
 status ping_await(struct transport *t, uint32_t kinds, bool quiet, struct arrival *a)

@@ -1,13 +1,10 @@
-#include "cli/launch.h"
+#include "node/launch.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 #include "base/log.h"
 #include "transport/transport.h"
-
-enum { EXIT_WORK_FAILED = 1 };
 
 /* The variables of each launcher, NULL where it has none. The first whose rank is set has started this process: mpirun
  * may run within a job of Slurm. */
@@ -109,10 +106,4 @@ status launch_meet(const struct launch *l)
         refuse(l, n_ranks);
     launch_wait_for_rank_0(l);
     return ST_USAGE;
-}
-
-void launch_end_job(void)
-{
-    log_let_out(); /* rank 0 will not hear it */
-    _exit(EXIT_WORK_FAILED);
 }

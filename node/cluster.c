@@ -1,4 +1,4 @@
-#include "cli/cluster.h"
+#include "node/cluster.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,11 +6,10 @@
 
 #include "base/log.h"
 #include "base/machine.h"
-#include "cli/launch.h"
-#include "cli/member.h"
-#include "coordinator/roll_call.h"
 #include "coordinator/session.h"
 #include "model/tokenizer.h"
+#include "node/member.h"
+#include "node/roll_call.h"
 #include "wire/channels.h"
 
 struct cluster {
@@ -45,7 +44,7 @@ static status open_network(const struct transport_config *c, const struct cluste
 /* The endpoint of every rank in this process. */
 static status open_transports(const struct cluster_options *o, int *n, struct transport **t)
 {
-    struct transport_config config = {.end_job = launch_end_job};
+    struct transport_config config = {.end_job = o->end_job};
     wire_channels(config.channel, TRANSPORT_KINDS);
     if (o->mpi) {
         *n = 1;

@@ -2,8 +2,8 @@
  *
  * Under mpirun every process calls cluster_start with the same options; without it the process is the whole cluster,
  * with `ranks` ranks in threads of its own. Not thread-safe: one thread owns a cluster. */
-#ifndef HEARTH_CLI_CLUSTER_H
-#define HEARTH_CLI_CLUSTER_H
+#ifndef HEARTH_NODE_CLUSTER_H
+#define HEARTH_NODE_CLUSTER_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -28,7 +28,7 @@ struct cluster_options {
     int ranks;            /* else: ranks in this process, 1 unless --ranks */
     struct network_options network; /* between processes */
     int threads;          /* per rank, 0: all that this rank may use */
-    struct number_list *thread_list; /* where -t may be several (cli/options.h), NULL: it goes to `threads` */
+    struct number_list *thread_list; /* the command line's own, where -t may be several; NULL: it goes to `threads` */
     uint32_t n_ctx;       /* tokens of context, 0: what the model was trained for, at most 4096 */
     uint32_t n_batch;     /* tokens of a prompt that run together */
     const char *kernels;  /* "scalar", "avx2", "avx512", NULL: the fastest that this machine has */
@@ -41,6 +41,7 @@ struct cluster_options {
     uint64_t ram_budget;  /* bytes that each rank may use, 0: no limit */
     bool no_verify;       /* the ranks' copies of the model are not compared chunk by chunk */
     bool quiet;           /* nothing on stderr but warnings and errors */
+    void (*end_job)(void); /* of struct transport_config; NULL where the ranks are threads */
     /* Called on rank 0's thread while `what` goes on; may be NULL. */
     void (*progress)(void *arg, const char *what, uint64_t done, uint64_t total);
     void *progress_arg;

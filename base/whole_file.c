@@ -1,4 +1,4 @@
-#include "cli/whole_file.h"
+#include "base/whole_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -6,7 +6,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
 #include "base/log.h"
 #include "base/replacement.h"
 
@@ -34,8 +33,6 @@ void whole_file_unmap(struct whole_file *f)
         munmap((void *)f->bytes, f->n);
     *f = (struct whole_file){0};
 }
-
-uint64_t whole_file_hash(const struct whole_file *f) { return XXH3_64bits(f->bytes, f->n); }
 
 status whole_file_write(const char *path, const void *bytes, size_t n)
 {

@@ -1,11 +1,12 @@
 /* From a command line's options to a plan. */
-#ifndef HEARTH_CLI_PLANNING_H
-#define HEARTH_CLI_PLANNING_H
+#ifndef HEARTH_NODE_PLANNING_H
+#define HEARTH_NODE_PLANNING_H
 
-#include <stdio.h>
+#include <stdbool.h>
+#include <stddef.h>
 #include "base/status.h"
-#include "cli/cluster.h"
 #include "model/model.h"
+#include "node/cluster.h"
 #include "placement/cost.h"
 #include "placement/plan.h"
 
@@ -18,6 +19,9 @@ void plan_model_of(const struct model *m, struct plan_model *out);
  * whose run it is) then warns in a line. Errors of model.h, neurons.h and mode.h, logged. */
 status model_of_options(const struct cluster_options *o, int rank, struct model **model, struct neurons **neurons,
                         enum predictor *predictor);
+
+/* "3,1,..." into shares[at most max]; *n is how many. ST_USAGE (logged) unless all are positive numbers. */
+status plan_shares(const char *text, double *shares /* [max] */, int max, int *n);
 
 /* Why a plan is as it is, where o->probe says how fast the machines are. */
 struct plan_reasons {
@@ -35,8 +39,9 @@ status plan_of_options(const struct cluster_options *o, const struct model *m, c
 /* Tells people in a line if ranks are left out, or another split is taken than the usual one, or what they asked for
  * is slower than what could be had. */
 void plan_reasons_log(const struct plan_reasons *r, const struct plan *p, bool quiet);
-/* Prints the candidates as a table. ST_NOMEM (logged), ST_INTERNAL. */
-status plan_reasons_print(FILE *out, const struct plan_reasons *r, const struct plan *p);
+/* "0, 2, 3": the ranks that a candidate uses, or those that it leaves out; cut short where they do not fit. */
+void plan_reasons_ranks(const struct candidate *c, int n_ranks, bool used, char *out, size_t n);
+const char *plan_split_name(enum plan_split split); /* "stages", "shards", "both", "hot" */
 
 /* Tokens of context: o->n_ctx, or unless it is set what the model was trained for, at most 4096. */
 uint32_t plan_context(const struct cluster_options *o, const struct model *m);
