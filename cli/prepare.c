@@ -1,28 +1,23 @@
 /* hearth prepare: measures a model's neurons on a text, fits what the sparse modes need, and says what each costs. */
-#include "cli/prepare.h"
+#include "prepare/prepare.h"
 
-#include <errno.h>
 #include <limits.h>
-#include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
-#include "base/clock.h"
 #include "base/log.h"
-#include "base/whole_file.h"
 #include "cli/command.h"
 #include "cli/options.h"
-#include "cli/report.h"
-#include "node/planning.h"
-#include "sparsity/fit/linear.h"
-#include "sparsity/fit/neurons_save.h"
-#include "transport/transport.h"
+#include "cli/report_text.h"
 
-enum { DEFAULT_WINDOW = 512, DEFAULT_SAMPLES = 12000, LEAST_SAMPLES = 512 };
+enum { DEFAULT_WINDOW = 512 };
 static const char default_text[] = "licences.txt";
-static const double sample_bytes_most = 4e9; /* of disk, all layers, unless --samples asks for more */
+
+struct preparing {
+    struct prepare_options o;
+    struct text_option text;
+};
 
 /* ---- the command line ---- */
 
@@ -48,26 +43,26 @@ static const struct argp_option options[] = {
     {0},
 };
 
-static error_t check(struct argp_state *state, const struct prepare *p)
+static error_t check(struct argp_state *state, const struct preparing *p)
 {
     if (p->text.prompt && p->text.file)
         return option_wrong(state, "-p and -f both give a text: give one");
-    if (p->cluster.plan || p->cluster.split >= 0)
+    if (p->o.cluster.plan || p->o.cluster.split >= 0)
         return option_wrong(state, "prepare cuts the model into stages by itself (--shares says how large): no --plan, "
                                    "no --split");
-    if (p->cluster.sparse != SPARSE_DENSE)
+    if (p->o.cluster.sparse != SPARSE_DENSE)
         return option_wrong(state, "prepare measures every mode that the model can run in: no --sparse");
-    if (p->loss_percent > 0 && p->cluster.skip > 0)
+    if (p->o.loss_percent > 0 && p->o.cluster.skip > 0)
         return option_wrong(state, "--loss finds the share to skip, --skip says it: give one");
     return 0;
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
-    struct prepare *p = state->input;
+    struct preparing *p = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
-        state->child_inputs[0] = &p->cluster;
+        state->child_inputs[0] = &p->o.cluster;
         return 0;
     case 'f':
         p->text.file = arg;
@@ -76,29 +71,29 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         p->text.prompt = arg;
         return 0;
     case 'c':
-        return option_context(state, arg, 4, &p->cluster);
+        return option_context(state, arg, 4, &p->o.cluster);
     case KEY_CHUNKS:
-        return option_int(state, "--chunks", arg, 1, INT32_MAX, &p->most_windows);
+        return option_int(state, "--chunks", arg, 1, INT32_MAX, &p->o.most_windows);
     case KEY_REPORT:
-        p->report = arg;
+        p->o.report = arg;
         return 0;
     case KEY_LOSS:
-        return option_float(state, "--loss", arg, 0.001, 1000, &p->loss_percent);
+        return option_float(state, "--loss", arg, 0.001, 1000, &p->o.loss_percent);
     case KEY_CURVE:
-        p->curve = true;
+        p->o.curve = true;
         return 0;
     case KEY_MISS:
-        return option_float(state, "--miss", arg, 0.0001, 0.5, &p->miss);
+        return option_float(state, "--miss", arg, 0.0001, 0.5, &p->o.miss);
     case KEY_RECALL:
-        return option_float(state, "--recall", arg, 0.5, 0.9999, &p->recall);
+        return option_float(state, "--recall", arg, 0.5, 0.9999, &p->o.recall);
     case KEY_ACCURACY:
-        return option_float(state, "--accuracy", arg, 0.1, 0.9999, &p->accuracy);
+        return option_float(state, "--accuracy", arg, 0.1, 0.9999, &p->o.accuracy);
     case KEY_MLP_SIZE:
-        return option_float(state, "--mlp-size", arg, 0, 100, &p->mlp_percent);
+        return option_float(state, "--mlp-size", arg, 0, 100, &p->o.mlp_percent);
     case KEY_EPOCHS:
-        return option_int(state, "--epochs", arg, 1, 10000, &p->epochs);
+        return option_int(state, "--epochs", arg, 1, 10000, &p->o.epochs);
     case KEY_SAMPLES:
-        return option_int(state, "--samples", arg, LEAST_SAMPLES, 1 << 24, &p->most_samples);
+        return option_int(state, "--samples", arg, PREPARE_LEAST_SAMPLES, 1 << 24, &p->o.most_samples);
     case ARGP_KEY_END:
         return check(state, p);
     default:
@@ -117,8 +112,6 @@ static void ask_to_stop(int signal)
     stop_asked = 1;
 }
 
-status prepare_asked_to_stop(void) { return stop_asked ? ST_CANCELLED : ST_OK; }
-
 /* Rank 0 stops after the window at hand and tells the others, who do not listen to signals; a second signal ends it
  * at once. */
 static void heed_signals(const struct launch *launch)
@@ -128,39 +121,7 @@ static void heed_signals(const struct launch *launch)
     sigaction(SIGTERM, &a, NULL);
 }
 
-status prepare_save(struct prepare *p)
-{
-    part_state(p->part)->seconds = p->worked_s + clock_s() - p->started_s;
-    return part_save(p->part);
-}
-
-/* ---- files ---- */
-
-/* "X.gguf" -> "X" SUFFIX, of rank R "X" SUFFIX "-R"; malloc'ed. */
-static char *beside(const char *path, const char *suffix, int rank)
-{
-    const char *end = strstr(path, ".gguf");
-    size_t n = strlen(path);
-    char *out, number[16] = "";
-    n = end && !end[5] ? (size_t)(end - path) : n;
-    if (rank > 0)
-        snprintf(number, sizeof number, "-%d", rank);
-    return asprintf(&out, "%.*s%s%s", (int)n, path, suffix, number) < 0 ? NULL : out;
-}
-
-char *prepare_report_path(const struct prepare *p)
-{
-    char *path = p->report ? strdup(p->report) : beside(p->neurons, ".html", 0);
-    if (!path)
-        log_error("no memory for the report's name");
-    return path;
-}
-
-static const char *name_in(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
+/* ---- the text ---- */
 
 /* The text that is installed with the program, found from where the program lies: PREFIX/bin/hearth, or a build folder.
  * malloc'ed; NULL (logged) if it is not there. */
@@ -186,247 +147,21 @@ static char *installed_text(void)
     return NULL;
 }
 
-static status own_layers(struct prepare *p)
-{
-    struct cluster_options o = p->cluster;
-    struct plan_reasons reasons;
-    struct plan *plan;
-    p->last = p->model->hp.n_layers;
-    if (!p->link)
-        return ST_OK;
-    o.split = SPLIT_STAGES;
-    status st = plan_of_options(&o, p->model, NULL, link_ranks(p->link), &plan, &reasons);
-    if (!st) {
-        plan_stage(plan, link_rank(p->link), &p->first, &p->last);
-        plan_free(plan);
-    }
-    return st;
-}
-
-status prepare_open_model(struct prepare *p)
-{
-    status st = p->mlp_percent > 0 ? linear_open() : ST_OK; /* not after hours of counting */
-    if (!st)
-        st = kernels_select(p->cluster.kernels, &p->kernels);
-    if (!st)
-        st = model_load(p->cluster.model, &p->model);
-    if (st)
-        return st;
-    p->neurons = p->cluster.neurons && *p->cluster.neurons ? strdup(p->cluster.neurons)
-                                                           : neurons_path(p->cluster.model);
-    p->part_path = p->neurons ? beside(p->neurons, ".part", p->launch->rank) : NULL;
-    if (!p->part_path) {
-        log_error("no memory for the name of the neuron file");
-        return ST_NOMEM;
-    }
-    st = prepare_check_place(p->neurons);
-    return st ? st : own_layers(p);
-}
-
-/* ---- rank 0 ---- */
-
-static status read_text(struct prepare *p)
+/* *text is malloc'ed, what p->o.text points to. */
+static status read_text(struct preparing *p, char **text)
 {
     struct text_option where = p->text;
-    char *own = NULL, *text = NULL;
-    size_t n = 0;
-    if (!where.prompt && !where.file && !(where.file = own = installed_text()))
+    char *installed = NULL;
+    if (!where.prompt && !where.file && !(where.file = installed = installed_text()))
         return ST_IO;
-    plan_context_warn(p->model, p->cluster.n_ctx);
-    status st = text_read(&where, true, &text, &n);
-    if (!st)
-        st = tokenizer_create(p->model->file, &p->tokenizer);
-    if (!st)
-        st = windows_cut(p->tokenizer, text, n, p->cluster.n_ctx, PREPARE_LEAST_TOKENS, (size_t)p->most_windows,
-                         &p->windows);
-    if (!st && p->windows.n * p->windows.size < PREPARE_LEAST_TOKENS) {
-        log_error("%zu windows of %zu tokens are too few to learn from: at least %d tokens are needed (--chunks)",
-                  p->windows.n, p->windows.size, PREPARE_LEAST_TOKENS);
-        st = ST_USAGE;
-    }
-    p->text_name = where.prompt ? "the command line" : own ? default_text : name_in(where.file);
-    free(text);
-    free(own);
+    status st = text_read(&where, true, text, &p->o.n_text);
+    p->o.text = *text;
+    p->o.text_name = where.prompt ? "the command line" : installed ? default_text : basename(where.file);
+    free(installed);
     return st;
 }
 
-static struct task_open checkpoint_task(const struct prepare *p)
-{
-    const struct hparams *hp = &p->model->hp;
-    const uint64_t window_tokens = p->windows.size - 1; /* the last token is only a successor */
-    const uint64_t total = p->windows.n * window_tokens;
-    uint64_t most = (uint64_t)(sample_bytes_most / 2 / (double)hp->d_model / hp->n_layers);
-    most = p->most_samples ? (uint64_t)p->most_samples : most < DEFAULT_SAMPLES ? most : DEFAULT_SAMPLES;
-    most = most > LEAST_SAMPLES ? most : LEAST_SAMPLES;
-    const uint64_t stride = (total + most - 1) / most, n_samples = (total + stride - 1) / stride;
-    struct task_open t = {.n_windows = p->windows.n, .window_tokens = window_tokens, .n_samples = n_samples,
-                          .stride = stride};
-    prepare_settings(p, n_samples, t.settings);
-    return t;
-}
-
-/* Every process's checkpoint; p->counted is what all of them hold. */
-static status open_parts(struct prepare *p)
-{
-    const struct task_open t = checkpoint_task(p);
-    status st = link_send_all(p->link, TASK_OPEN, &t, sizeof t);
-    if (!st)
-        st = prepare_open_part(p, &t);
-    if (st)
-        return st;
-    p->counted = part_state(p->part)->windows;
-    for (int r = 1; p->link && r < link_ranks(p->link); r++) {
-        struct blob b;
-        uint64_t windows;
-        if ((st = link_receive_only(p->link, ANSWER_OPEN, sizeof windows, &b)))
-            return st;
-        memcpy(&windows, b.bytes, sizeof windows);
-        p->counted = windows < p->counted ? windows : p->counted;
-        free(b.bytes);
-    }
-    if (p->counted > 0 && !p->cluster.quiet)
-        log_info("going on from a checkpoint: %llu of %zu windows counted", (unsigned long long)p->counted,
-                 p->windows.n);
-    return ST_OK;
-}
-
-/* The file as fitted; perplexities come later. n->layers is malloc'ed and borrows from `fitted`. */
-static status assemble(const struct prepare *p, const struct fitted_layer *fitted, struct neurons *n)
-{
-    const struct hparams *hp = &p->model->hp;
-    *n = (struct neurons){.activation = hp->activation, .n_layers = hp->n_layers, .d_model = hp->d_model,
-                          .d_ff = hp->d_ff, .model_hash = gguf_hash(p->model->file),
-                          .n_tokens = p->windows.n * p->window_tokens};
-    n->skip_share = roundf((p->cluster.skip > 0 ? p->cluster.skip : 0.5f) * 10) / 10;
-    snprintf(n->text, sizeof n->text, "%s", p->text_name);
-    n->layers = calloc((size_t)n->n_layers, sizeof *n->layers);
-    if (!n->layers) {
-        log_error("no memory for %d layers", n->n_layers);
-        return ST_NOMEM;
-    }
-    for (int i = 0; i < n->n_layers; i++)
-        n->layers[i] = fitted[i].layer;
-    return ST_OK;
-}
-
-static uint64_t file_bytes(const char *path)
-{
-    struct stat info;
-    return stat(path, &info) == 0 ? (uint64_t)info.st_size : 0;
-}
-
-static int by_mode(const void *a, const void *b)
-{
-    const struct part_measure *x = a, *y = b;
-    int modes = x->sparse - y->sparse, skips = (x->skip_share > y->skip_share) - (x->skip_share < y->skip_share);
-    return modes ? modes : skips ? skips : y->predictor - x->predictor;
-}
-
-static status write_report(struct prepare *p, const struct neurons *n)
-{
-    struct part_measure measures[PART_MEASURES];
-    struct report r = {.model = name_in(p->cluster.model), .text = p->text_name, .neurons_path = p->neurons,
-                       .neurons = n, .model_bytes = gguf_file_bytes(p->model->file),
-                       .neurons_bytes = file_bytes(p->neurons), .n_windows = p->windows.n, .window = p->windows.size,
-                       .dense = prepare_dense_score(p), .measures = measures,
-                       .seconds = p->worked_s + clock_s() - p->started_s};
-    for (int i = 0; i < PART_MEASURES; i++) {
-        const struct part_measure *m = &part_state(p->part)->measures[i];
-        if (m->used && m->score.windows == p->windows.n)
-            measures[r.n_measures++] = *m;
-    }
-    qsort(measures, (size_t)r.n_measures, sizeof *measures, by_mode);
-    char *path = prepare_report_path(p), *html = NULL;
-    size_t size = 0;
-    FILE *page = open_memstream(&html, &size);
-    status st = ST_NOMEM;
-    if (!page)
-        log_error("no memory for the report");
-    else if (path)
-        st = report_html(page, &r);
-    if (page && fclose(page) != 0 && !st) {
-        log_error("no memory for the report");
-        st = ST_NOMEM;
-    }
-    if (!st)
-        st = whole_file_write(path, html, size);
-    if (!st)
-        st = report_text(stdout, &r);
-    if (!st && !p->cluster.quiet)
-        log_info("wrote %s and %s", p->neurons, path);
-    free(html);
-    free(path);
-    return st;
-}
-
-/* Saves the file and sees to it that every host has it. */
-static status save(struct prepare *p, const struct neurons *n)
-{
-    status st = neurons_save(n, p->neurons);
-    return st ? st : prepare_share_file(p);
-}
-
-static status finish(struct prepare *p, const struct fitted_layer *fitted)
-{
-    struct neurons n;
-    status st = assemble(p, fitted, &n);
-    if (st)
-        return st;
-    st = save(p, &n); /* the modes read it */
-    if (!st)
-        st = prepare_measure(p, &n);
-    if (!st)
-        st = save(p, &n);
-    if (!st)
-        st = write_report(p, &n);
-    free(n.layers);
-    return st;
-}
-
-static status lead(struct prepare *p)
-{
-    struct fitted_layer *fitted = NULL;
-    status st = prepare_open_model(p);
-    if (!st)
-        st = read_text(p);
-    if (!st)
-        st = prepare_check_report(p);
-    if (!st)
-        st = open_parts(p);
-    if (!st)
-        st = prepare_activation(p);
-    if (!st)
-        st = prepare_check_mlps(p);
-    if (!st)
-        st = prepare_count(p);
-    if (!st && !(fitted = calloc((size_t)p->model->hp.n_layers, sizeof *fitted))) {
-        log_error("no memory for %d layers", p->model->hp.n_layers);
-        st = ST_NOMEM;
-    }
-    if (!st)
-        st = prepare_fit(p, fitted);
-    if (!st)
-        st = finish(p, fitted);
-    for (int i = 0; fitted && i < p->model->hp.n_layers; i++)
-        fitted_layer_free(&fitted[i]);
-    free(fitted);
-    if (st == ST_CANCELLED)
-        log_info("stopped; the same command goes on from here");
-    return st;
-}
-
-/* Rank 0's part, and the end of everybody's. */
-static status lead_and_end(struct prepare *p)
-{
-    status st = lead(p);
-    const uint64_t forget = st == ST_OK;
-    if (p->link)
-        link_send_all(p->link, TASK_END, &forget, sizeof forget);
-    (forget ? part_remove : part_close)(p->part);
-    windows_free(&p->windows);
-    tokenizer_free(p->tokenizer);
-    return st;
-}
+static status print_report(const struct report *r) { return report_text(stdout, r); }
 
 status command_prepare(const struct launch *launch, int argc, char **argv)
 {
@@ -437,22 +172,21 @@ status command_prepare(const struct launch *launch, int argc, char **argv)
                "MODEL.neurons.gguf (--neurons names another file). A report says what each mode costs."
                "\v"
                "It may be stopped at any time: the same command goes on from where it was."};
-    struct prepare p = {.cluster = cluster_defaults, .launch = launch, .miss = 0.02f, .recall = 0.95f,
-                        .accuracy = 0.95f, .mlp_percent = 8, .linked = launch->mpi,
-                        .started_s = clock_s()};
-    p.cluster.n_ctx = DEFAULT_WINDOW;
+    struct preparing p = {.o = {.cluster = cluster_defaults, .miss = 0.02f, .recall = 0.95f, .accuracy = 0.95f,
+                                .mlp_percent = 8, .stop = &stop_asked, .note = progress_note, .tell = print_report}};
+    struct progress progress;
+    char *text = NULL;
+    p.o.cluster.n_ctx = DEFAULT_WINDOW;
+    p.o.note_arg = &progress;
     status st = options_parse(&argp, launch, argc, argv, &p);
+    if (st == ST_OK && launch->rank == 0)
+        st = read_text(&p, &text);
     if (st != ST_OK)
         return st;
-    st = options_settle(&p.cluster, launch, &p.progress);
+    st = options_settle(&p.o.cluster, launch, &progress);
     heed_signals(launch);
-    if (!st && p.linked)
-        st = link_open(&p.link);
-    if (!st)
-        st = launch->rank == 0 ? lead_and_end(&p) : prepare_follow(&p);
-    link_close(p.link);
-    free(p.part_path);
-    free(p.neurons);
-    model_free(p.model);
+    if (st == ST_OK)
+        st = prepare(&p.o, launch);
+    free(text);
     return st;
 }

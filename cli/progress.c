@@ -50,8 +50,9 @@ static void print_line(const struct progress *p, int percent, double elapsed_s, 
             *note ? ", " : "", note);
 }
 
-void progress_note(struct progress *p, const char *what, uint64_t done, uint64_t total, const char *note)
+void progress_note(void *arg, const char *what, uint64_t done, uint64_t total, const char *note)
 {
+    struct progress *p = arg;
     if (p->quiet || total == 0)
         return;
     double now = clock_s();

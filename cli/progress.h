@@ -20,6 +20,6 @@ void progress_init(struct progress *p, bool quiet);
  * estimate of the time left. */
 void progress_update(void *arg, const char *what, uint64_t done, uint64_t total);
 /* A remark that belongs to the work under way, e.g. a running result; printed by the same rules. */
-void progress_note(struct progress *p, const char *what, uint64_t done, uint64_t total, const char *note);
+void progress_note(void *arg, const char *what, uint64_t done, uint64_t total, const char *note);
 
 #endif

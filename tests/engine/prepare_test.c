@@ -6,10 +6,11 @@
 
 #include "base/log.h"
 #include "cli/command.h"
-#include "cli/prepare_count.h"
-#include "cli/prepare_part.h"
-#include "cli/report.h"
+#include "cli/report_text.h"
 #include "coordinator/scoring.h"
+#include "prepare/count.h"
+#include "prepare/part.h"
+#include "prepare/report.h"
 
 enum { D_MODEL = 40, D_FF = 24, FIRST = 2, LAST = 5, WINDOWS = 7, SAMPLES = 9 };
 

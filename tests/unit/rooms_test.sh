@@ -6,7 +6,7 @@
 #   rooms_test.sh --self-test ROOT  shows on a copy of the tree that the check finds what it is for
 set -eu
 
-rooms="base model wire kernels transport sparsity placement worker coordinator node cli"
+rooms="base model wire kernels transport sparsity placement worker coordinator node prepare cli"
 
 check() { # ROOT; prints every violation
     # shellcheck disable=SC2086 # $rooms is a list
@@ -22,14 +22,15 @@ check() { # ROOT; prints every violation
             may["worker"] = "base wire model kernels transport sparsity placement/plan.h"
             may["coordinator"] = "base wire model transport placement"
             may["node"] = "base model wire kernels transport sparsity placement worker coordinator"
-            may["cli"] = may["node"] " sparsity/fit placement/measure node"
+            may["prepare"] = may["node"] " sparsity/fit placement/measure node"
+            may["cli"] = may["prepare"] " prepare"
             may["tests"] = may["tools"] = may["cli"] " cli tests tools"
             # Where a vendor header may be used, besides tests and tools.
             place["mpi.h"] = place["nccl.h"] = place["infiniband/"] = place["rdma/"] = "transport"
             place["cuda"] = "kernels/cuda transport/nccl"
             place["immintrin.h"] = place["x86intrin.h"] = place["cpuid.h"] = place["arm_neon.h"] = "kernels"
             place["pcre2.h"] = "model"
-            place["xxhash.h"] = "model sparsity node cli"
+            place["xxhash.h"] = "model sparsity node prepare"
             place["jansson.h"] = "placement cli"
             place["hwloc"] = "node"
             place["argp.h"] = "cli"
@@ -116,6 +117,7 @@ self_test() {
     must_find worker/probe_l.c '#include "sparsity/fit/fit.h"'
     must_find placement/probe_m.c '#include "placement/measure/ping.h"'
     must_find node/probe_n.c '#include "cli/options.h"'
+    must_find prepare/probe_p.c '#include "cli/table.h"'
     must_find node/probe_o.c '    _exit(1);'
     must_find base/log.c '  #  include "model/model.h"'
     must_find cli/main.c '#include "text.h"'

@@ -1,10 +1,10 @@
-/* What `hearth prepare` found, for people: as text, and as one HTML file with its plots inside. */
-#ifndef HEARTH_CLI_REPORT_H
-#define HEARTH_CLI_REPORT_H
+/* What `hearth prepare` found: its figures, and one HTML file for people with its plots inside. */
+#ifndef HEARTH_PREPARE_REPORT_H
+#define HEARTH_PREPARE_REPORT_H
 
 #include <stdio.h>
 #include "base/status.h"
-#include "cli/prepare_part.h"
+#include "prepare/part.h"
 #include "sparsity/mode.h"
 
 struct report {
@@ -36,8 +36,7 @@ double report_live(const struct neurons *n);
 /* "predicted, planes". */
 void report_mode_name(const struct part_measure *m, char *out, size_t n);
 
-/* Writes the report. ST_NOMEM. */
-status report_text(FILE *out, const struct report *r);
+/* The report as one page. ST_NOMEM. */
 status report_html(FILE *out, const struct report *r);
 
 #endif

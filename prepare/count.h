@@ -1,14 +1,14 @@
 /* What `hearth prepare` sees of the model at work: how often each neuron fires, how strongly, and a sample of what the
  * layers read. */
-#ifndef HEARTH_CLI_PREPARE_COUNT_H
-#define HEARTH_CLI_PREPARE_COUNT_H
+#ifndef HEARTH_PREPARE_COUNT_H
+#define HEARTH_PREPARE_COUNT_H
 
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/activation.h"
 #include "base/status.h"
-#include "cli/prepare_part.h"
+#include "prepare/part.h"
 
 /* Of this process's layers. Different layers may be counted at once, by the ranks that have them. */
 struct counter {

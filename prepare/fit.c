@@ -1,29 +1,11 @@
 /* From what was counted to fitted layers: each process fits its own, rank 0 gathers them. */
-#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
 #include "base/log.h"
-#include "base/whole_file.h"
-#include "cli/prepare.h"
 #include "placement/plan.h"
-
-status prepare_open_part(struct prepare *p, const struct task_open *t)
-{
-    struct part_shape shape = {.first = p->first, .last = p->last, .d_model = p->model->hp.d_model,
-                               .d_ff = p->model->hp.d_ff, .n_windows = t->n_windows, .n_samples = t->n_samples};
-    bool resumed;
-    memcpy(shape.settings, t->settings, sizeof shape.settings);
-    p->stride = t->stride;
-    p->window_tokens = t->window_tokens;
-    status st = part_open(p->part_path, &shape, p->kernels, &resumed, &p->part);
-    if (!st)
-        p->worked_s = part_state(p->part)->seconds;
-    return st;
-}
+#include "prepare/inside.h"
 
 /* ---- this process's layers ---- */
 
@@ -51,12 +33,12 @@ static status fit_one(struct prepare *p, int layer, uint64_t mlp_bytes, struct l
     uint8_t *bytes = NULL;
     size_t n = 0;
     status st = fit_defaults(&o);
-    o.miss = p->miss;
-    o.recall = p->recall;
-    o.accuracy = p->accuracy;
+    o.miss = p->o->miss;
+    o.recall = p->o->recall;
+    o.accuracy = p->o->accuracy;
     o.mlp_bytes = mlp_bytes;
-    o.epochs = p->epochs ? (int)p->epochs : o.epochs;
-    o.n_threads = p->cluster.threads * (p->linked ? 1 : p->cluster.ranks);
+    o.epochs = p->o->epochs ? (int)p->o->epochs : o.epochs;
+    o.n_threads = p->o->cluster.threads * (p->linked ? 1 : p->o->cluster.ranks);
     o.kernels = p->kernels;
     o.progress = layer_progressed;
     o.progress_arg = progress;
@@ -158,8 +140,8 @@ static bool gathered(void *arg, float layers)
     float sum = layers;
     for (int r = 1; p->link && r < link_ranks(p->link); r++)
         sum += g->others[r];
-    progress_update(&p->progress, "fitting", (uint64_t)(sum * PER_LAYER), (uint64_t)p->model->hp.n_layers * PER_LAYER);
-    return !g->st && prepare_asked_to_stop() == ST_OK;
+    p->o->note(p->o->note_arg, "fitting", (uint64_t)(sum * PER_LAYER), (uint64_t)p->model->hp.n_layers * PER_LAYER, "");
+    return !g->st && !prepare_stopped(p);
 }
 
 static status gather(struct prepare *p, const struct task_fit *task, size_t task_bytes, struct fitted_layer *layers)
@@ -231,9 +213,9 @@ status prepare_fit(struct prepare *p, struct fitted_layer *layers)
         st = gather_fired(p, fired, held);
     if (!st)
         task->activation = p->model->hp.activation;
-    if (!st && p->mlp_percent > 0 && activation_is_exact(p->model->hp.activation))
+    if (!st && p->o->mlp_percent > 0 && activation_is_exact(p->model->hp.activation))
         fit_mlp_bytes(fired, n, p->model->hp.d_ff, p->windows.n * p->window_tokens,
-                      (uint64_t)((double)gguf_file_bytes(p->model->file) * (double)p->mlp_percent / 100),
+                      (uint64_t)((double)gguf_file_bytes(p->model->file) * (double)p->o->mlp_percent / 100),
                       task->mlp_bytes);
     if (!st)
         st = gather(p, task, task_bytes, layers);
@@ -244,30 +226,5 @@ status prepare_fit(struct prepare *p, struct fitted_layer *layers)
     free(held);
     free(task);
     free(fired);
-    return st;
-}
-
-/* ---- the file on every host ---- */
-
-status prepare_share_file(struct prepare *p)
-{
-    struct whole_file f;
-    if (!p->link)
-        return ST_OK;
-    status st = whole_file_map(p->neurons, &f);
-    if (st)
-        return st;
-    uint64_t hash = XXH3_64bits(f.bytes, f.n);
-    st = link_send_all(p->link, TASK_FILE, &hash, sizeof hash);
-    for (int left = link_ranks(p->link) - 1; left > 0 && !st;) {
-        struct blob b;
-        if ((st = link_receive(p->link, &b)))
-            break;
-        left -= b.what == ANSWER_DONE;
-        if (b.what == ANSWER_FILE && b.n > 0 && !b.bytes[0])
-            st = link_send(p->link, b.from, FILE_BYTES, 0, f.bytes, f.n);
-        free(b.bytes);
-    }
-    whole_file_unmap(&f);
     return st;
 }

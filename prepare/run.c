@@ -3,16 +3,16 @@
 #include <math.h>
 #include <stdio.h>
 #include "base/log.h"
-#include "cli/prepare.h"
-#include "cli/prepare_count.h"
 #include "placement/plan.h"
+#include "prepare/count.h"
+#include "prepare/inside.h"
 
 enum { TRIAL_WINDOWS = 2 }; /* that tell one activation from another: the wrong one's perplexity is many times higher */
 
 /* The options of a run. */
 static struct cluster_options run_options(const struct prepare *p, const struct task_run *how, struct counter *counter)
 {
-    struct cluster_options o = p->cluster;
+    struct cluster_options o = p->o->cluster;
     o.split = SPLIT_STAGES;
     o.quiet = true; /* prepare says what it does by itself */
     o.activation = how->activation >= 0 ? activation_name((enum activation)how->activation) : NULL;
@@ -47,7 +47,7 @@ status prepare_run(struct prepare *p, const struct task_run *how, use_cluster *u
     cluster_stop(c);
     st = st ? st : (status)counter.failed;
     counter_stop(&counter);
-    status linked = p->linked ? link_open(&p->link) : ST_OK;
+    status linked = p->linked ? link_open(p->o->cluster.end_job, &p->link) : ST_OK;
     return st ? st : linked;
 }
 
@@ -64,12 +64,12 @@ static status note_window(struct scoring *s, size_t window)
 {
     char note[64];
     snprintf(note, sizeof note, "perplexity %.4f", score_perplexity(s->score));
-    progress_note(&s->p->progress, s->what, window + 1, s->end, note);
-    status asked = prepare_asked_to_stop();
-    if (!asked && window + 1 < s->end && !part_due(s->p->part))
+    s->p->o->note(s->p->o->note_arg, s->what, window + 1, s->end, note);
+    const bool stopped = prepare_stopped(s->p);
+    if (!stopped && window + 1 < s->end && !part_due(s->p->part))
         return ST_OK;
     status st = prepare_save(s->p);
-    return st ? st : asked;
+    return st ? st : stopped ? ST_CANCELLED : ST_OK;
 }
 
 static status window_scored_here(void *arg, size_t window, const struct score *more)
@@ -88,7 +88,7 @@ static status window_scored_here(void *arg, size_t window, const struct score *m
 static status score_in(void *arg, struct cluster *c)
 {
     struct scoring *s = arg;
-    progress_note(&s->p->progress, s->what, s->begin, s->end, "");
+    s->p->o->note(s->p->o->note_arg, s->what, s->begin, s->end, "");
     return windows_score(cluster_session(c), &s->p->windows, s->begin, s->end, window_scored_here, s);
 }
 
@@ -132,10 +132,10 @@ static status try_activations(struct prepare *p, enum activation *found)
         }
     }
     if (!isfinite(best)) {
-        log_error("%s: no activation gives a perplexity (%s): the model is broken", p->cluster.model, line);
+        log_error("%s: no activation gives a perplexity (%s): the model is broken", p->o->cluster.model, line);
         return ST_UNSUPPORTED;
     }
-    if (!p->cluster.quiet)
+    if (!p->o->cluster.quiet)
         log_info("the activation is %s: perplexity with %s", activation_name(*found), line);
     return ST_OK;
 }
@@ -145,8 +145,8 @@ status prepare_activation(struct prepare *p)
     struct hparams *hp = &p->model->hp;
     struct part_state *state = part_state(p->part);
     status st = ST_OK;
-    if (p->cluster.activation)
-        return activation_settle(p->model, NULL, p->cluster.activation, &hp->activation);
+    if (p->o->cluster.activation)
+        return activation_settle(p->model, NULL, p->o->cluster.activation, &hp->activation);
     /* What a file says is SiLU may be anything: nobody has written down what it was trained with. */
     if (hp->activation_known && hp->activation != ACT_SILU)
         return ST_OK;
@@ -248,7 +248,7 @@ static float share(int step) { return (float)(step + 1) / 10; }
 /* The largest share whose loss is within what was asked for, by halving: more skipped costs more. */
 static status search_share(struct prepare *p, struct neurons *n)
 {
-    const double limit = n->perplexity_dense * (1 + (double)p->loss_percent / 100);
+    const double limit = n->perplexity_dense * (1 + (double)p->o->loss_percent / 100);
     int low = -1, high = SKIP_STEPS; /* low is within the loss, high is not */
     while (high - low > 1) {
         int middle = (low + high) / 2;
@@ -260,7 +260,7 @@ static status search_share(struct prepare *p, struct neurons *n)
     }
     if (low < 0)
         log_warn("even 10 %% skipped cost more than %g %% of perplexity: that is what --sparse threshold will skip",
-                 (double)p->loss_percent);
+                 (double)p->o->loss_percent);
     n->skip_share = share(low < 0 ? 0 : low);
     return ST_OK;
 }
@@ -268,11 +268,11 @@ static status search_share(struct prepare *p, struct neurons *n)
 static status measure_threshold(struct prepare *p, struct neurons *n)
 {
     status st = ST_OK;
-    for (int i = 0; p->curve && i < SKIP_STEPS && !st; i++) {
+    for (int i = 0; p->o->curve && i < SKIP_STEPS && !st; i++) {
         float ignored;
         st = measure(p, SPARSE_THRESHOLD, PREDICTOR_AUTO, share(i), &ignored);
     }
-    if (!st && p->loss_percent > 0)
+    if (!st && p->o->loss_percent > 0)
         st = search_share(p, n);
     return st ? st : measure(p, SPARSE_THRESHOLD, PREDICTOR_AUTO, n->skip_share, &n->perplexity_threshold);
 }

@@ -1,10 +1,9 @@
-#include "cli/prepare_link.h"
+#include "prepare/link.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include "base/log.h"
-#include "cli/end_job.h"
 #include "placement/plan.h"
 #include "transport/deliver.h"
 #include "wire/blob.h"
@@ -28,7 +27,7 @@ struct link {
 enum { MESSAGE_MAX = WIRE_BLOB_HEADER + WIRE_BLOB_PIECE };
 _Static_assert((int)MESSAGE_MAX <= (int)TRANSPORT_SLOT, "a piece of a blob is read in a slot");
 
-status link_open(struct link **out)
+status link_open(void (*end_job)(void), struct link **out)
 {
     struct transport_config config = {.end_job = end_job};
     struct transport *t;

@@ -1,4 +1,4 @@
-#include "cli/plot.h"
+#include "prepare/plot.h"
 
 #include <math.h>
 #include <stdbool.h>

@@ -5,8 +5,8 @@
  * samples, whose room is reserved when the file is made, and the fitted layers as they come. Integers and floats lie in
  * it as they lie in memory: it never leaves its machine. One process at a time; not thread-safe, except that samples of
  * different layers may be put at once. */
-#ifndef HEARTH_CLI_PREPARE_PART_H
-#define HEARTH_CLI_PREPARE_PART_H
+#ifndef HEARTH_PREPARE_PART_H
+#define HEARTH_PREPARE_PART_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -57,8 +57,7 @@ struct part_state {
     double *sum;                 /* [layers, d_ff] of |activation| */
 };
 
-/* The first thing in which the shape of a checkpoint differs from what is asked for now, for people
- * (prepare_checks.c). */
+/* The first thing in which the shape of a checkpoint differs from what is asked for now, for people. */
 void part_difference(const struct part_shape *there, const struct part_shape *now, char *out, size_t size);
 
 struct part;

@@ -1,4 +1,4 @@
-#include "cli/prepare_count.h"
+#include "prepare/count.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -2,8 +2,8 @@
 #include <math.h>
 #include <stdlib.h>
 #include "base/log.h"
-#include "cli/plot.h"
-#include "cli/report.h"
+#include "prepare/plot.h"
+#include "prepare/report.h"
 
 enum { CURVE_POINTS = 101 };
 

@@ -6,7 +6,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/whole_file.h"
-#include "cli/prepare.h"
+#include "prepare/inside.h"
 
 struct follower {
     struct prepare *p;

@@ -1,4 +1,4 @@
-#include "cli/prepare_part.h"
+#include "prepare/part.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,5 +1,5 @@
-/* What `hearth prepare` looks at before it works for hours, so that nothing is refused at the end; and what a checkpoint
- * must agree in. */
+/* What prepare looks at before it works for hours, so that nothing is refused at the end; and what a checkpoint must agree
+ * in. */
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -9,7 +9,7 @@
 #include <xxhash.h>
 #include "base/log.h"
 #include "base/whole_file.h"
-#include "cli/prepare.h"
+#include "prepare/inside.h"
 #include "sparsity/fit/mlp.h"
 
 status prepare_check_place(const char *path)
@@ -40,10 +40,10 @@ status prepare_check_report(const struct prepare *p)
 status prepare_check_mlps(const struct prepare *p)
 {
     const struct hparams *hp = &p->model->hp;
-    if (p->mlp_percent <= 0 || !activation_is_exact(hp->activation) || mlp_possible(hp->d_model))
+    if (p->o->mlp_percent <= 0 || !activation_is_exact(hp->activation) || mlp_possible(hp->d_model))
         return ST_OK;
     log_error("%s: no MLP can be made for a d_model of %lld, which is no multiple of %d: --mlp-size 0 makes none",
-              p->cluster.model, (long long)hp->d_model, ACT_BLOCK);
+              p->o->cluster.model, (long long)hp->d_model, ACT_BLOCK);
     return ST_UNSUPPORTED;
 }
 
@@ -68,27 +68,14 @@ void prepare_settings(const struct prepare *p, uint64_t n_samples, struct part_s
     to = put_setting(to, "the windows (-f, --chunks)", "%zu", p->windows.n);
     to = put_setting(to, "the text's hash (-f, -p)", "%016" PRIx64, text);
     to = put_setting(to, "--samples", "%" PRIu64, n_samples);
-    to = put_setting(to, "-b", "%u", p->cluster.n_batch);
-    to = put_setting(to, "--activation", "%s", p->cluster.activation ? p->cluster.activation : "not said");
-    to = put_setting(to, "--miss", "%g", (double)p->miss);
-    to = put_setting(to, "--recall", "%g", (double)p->recall);
-    to = put_setting(to, "--accuracy", "%g", (double)p->accuracy);
-    to = put_setting(to, "--mlp-size", "%g", (double)p->mlp_percent);
-    if (p->epochs)
-        put_setting(to, "--epochs", "%" PRId64, p->epochs);
+    to = put_setting(to, "-b", "%u", p->o->cluster.n_batch);
+    to = put_setting(to, "--activation", "%s", p->o->cluster.activation ? p->o->cluster.activation : "not said");
+    to = put_setting(to, "--miss", "%g", (double)p->o->miss);
+    to = put_setting(to, "--recall", "%g", (double)p->o->recall);
+    to = put_setting(to, "--accuracy", "%g", (double)p->o->accuracy);
+    to = put_setting(to, "--mlp-size", "%g", (double)p->o->mlp_percent);
+    if (p->o->epochs)
+        put_setting(to, "--epochs", "%" PRId64, p->o->epochs);
     else
         put_setting(to, "--epochs", "not said");
-}
-
-void part_difference(const struct part_shape *there, const struct part_shape *now, char *out, size_t size)
-{
-    for (int i = 0; i < PART_SETTINGS; i++) {
-        const struct part_setting *a = &there->settings[i], *b = &now->settings[i];
-        if (memcmp(a, b, sizeof *a) != 0) {
-            snprintf(out, size, "%.32s is %.32s there and %.32s now", b->name, a->value, b->value);
-            return;
-        }
-    }
-    snprintf(out, size, "this rank (mpirun -np, --shares) has layers %d to %d there and %d to %d now", there->first,
-             there->last - 1, now->first, now->last - 1);
 }

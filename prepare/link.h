@@ -1,13 +1,13 @@
 /* How the processes of a `hearth prepare` under mpirun talk to each other between the runs of the model, while there is
  * no session: blobs of any size, and what they mean. Without mpirun there is one process and no link. */
-#ifndef HEARTH_CLI_PREPARE_LINK_H
-#define HEARTH_CLI_PREPARE_LINK_H
+#ifndef HEARTH_PREPARE_LINK_H
+#define HEARTH_PREPARE_LINK_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "base/status.h"
-#include "cli/prepare_part.h"
+#include "prepare/part.h"
 
 /* What a blob is. Those of rank 0 are tasks, in the order in which they come. */
 enum link_what {
@@ -57,8 +57,9 @@ struct blob {
     size_t n;
 };
 
-/* Every process calls it as often as every other. ST_INTERNAL, ST_NOMEM; logged. */
-status link_open(struct link **out);
+/* Every process calls it as often as every other. end_job: of struct transport_config. ST_INTERNAL, ST_NOMEM;
+ * logged. */
+status link_open(void (*end_job)(void), struct link **out);
 /* Waits until every process has come to it. NULL is fine. */
 void link_close(struct link *l);
 /* Ends it for every process, with `why` said there, when this one no longer understands what it is told. */

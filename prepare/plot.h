@@ -1,6 +1,6 @@
 /* Plots as SVG inside an HTML page, whose style sheet (plot_style) gives them their colours in light and dark. */
-#ifndef HEARTH_CLI_PLOT_H
-#define HEARTH_CLI_PLOT_H
+#ifndef HEARTH_PREPARE_PLOT_H
+#define HEARTH_PREPARE_PLOT_H
 
 #include <stdio.h>
 
