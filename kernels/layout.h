@@ -17,12 +17,14 @@
  *              low 2 bits: 2 words, bits 2s, 2s+1 of word h are quad 2s + h                         (128 bytes)
  *              high 2 bits: the same as low 2 bits;  high 1 bit: 1 word, bit q is quad q            (64 bytes)
  *
- * A block's contribution to a row, in this order (D and M are exact in f32; s = the activation block):
- *   one scale:   isum = sum of (code - offset) * activation code, exact in i32
- *                acc = fma((float)isum, D * s.scale, acc);  with minima then acc = fma(M, s.scaled_sum, acc)
- *   two scales:  the same for columns 0..15, then for columns 16..31; the scaled sums are then
- *                s.scale * (float)(sum of the 16 codes), rounded once
- * with D = d, or d * scale; M = m, or -(dmin * min). */
+ * What columns contribute to a row, in this order (s = the activation block of 32 columns):
+ *   no K:  every block: isum = sum of (code - offset) * activation code, exact in i32
+ *          acc = fma((float)isum, d * s.scale, acc);  with minima then acc = fma(m, s.scaled_sum, acc)
+ *   K:     every half of a super-block (4 blocks, or those of them that a segment has): t = sum over a block's one or two
+ *          scales of scale * isum, exact in i32 and in f32; from +0, over its blocks,
+ *          a = fma((float)t, s.scale, a);  with minima also n = fma((float)min, s.scaled_sum, n), of two minima the one
+ *          of columns 0..15 first, whose scaled sums are s.scale * (float)(sum of the 16 codes), rounded once
+ *          then acc = fma(d, a, acc);  with minima then acc = fma(-dmin, n, acc) */
 #ifndef HEARTH_KERNELS_LAYOUT_H
 #define HEARTH_KERNELS_LAYOUT_H
 
@@ -61,6 +63,7 @@ INLINE struct layout layout_of(enum dtype type)
 
 enum {
     SUPER_BLOCKS = 8,                         /* blocks of a K type's super-block */
+    HALF_BLOCKS = SUPER_BLOCKS / 2,           /* blocks that are summed before the super-block's scale is applied */
     SEGMENT_BLOCKS = SUM_SEGMENT / ACT_BLOCK, /* blocks of a segment */
 };
 
@@ -135,24 +138,19 @@ static inline float f16_at(const uint8_t *p, int i)
     return f32_of_f16(h);
 }
 
-/* D and M of row r, half h of a block with these scales and supers. */
-static inline void scale_at(struct layout l, const uint8_t *scales, const uint8_t *supers, int h, int r, float *d,
-                            float *m)
+/* The scale and the minimum (0: none) of row r, half h of a K type's block. */
+static inline void k_scale_at(struct layout l, const uint8_t *scales, int h, int r, int *scale, int *min)
 {
-    *m = 0;
-    if (!l.k) {
-        *d = f16_at(scales, r);
-        if (l.minima)
-            *m = f16_at(scales, ROW_GROUP + r);
-    } else if (!l.halves) {
-        *d = f16_at(supers, r) * (float)scales[r];
-        *m = -(f16_at(supers, ROW_GROUP + r) * (float)scales[ROW_GROUP + r]);
-    } else if (l.minima) {
-        *d = f16_at(supers, r) * (float)(scales[h * ROW_GROUP + r] & 15);
-        *m = -(f16_at(supers, ROW_GROUP + r) * (float)(scales[h * ROW_GROUP + r] >> 4));
-    } else {
-        *d = f16_at(supers, r) * (float)(int8_t)scales[h * ROW_GROUP + r];
-    }
+    const uint8_t byte = scales[h * ROW_GROUP + r];
+    *scale = l.halves && l.minima ? byte & 15 : l.halves ? (int8_t)byte : byte;
+    *min = !l.minima ? 0 : l.halves ? byte >> 4 : scales[ROW_GROUP + r];
+}
+
+/* The first block past b's half of a super-block, or past `end`. */
+INLINE int64_t half_end(int64_t b, int64_t end)
+{
+    const int64_t stop = (b / HALF_BLOCKS + 1) * HALF_BLOCKS;
+    return stop < end ? stop : end;
 }
 
 /* Round to nearest even, as the hardware's conversion does. */

@@ -81,23 +81,47 @@ static int code_at(struct layout l, const uint8_t *codes, int r, int c)
     return code;
 }
 
+/* The integer sums of one block: of half h, or of all 32 columns. */
+static void block_sums(struct layout l, const struct place *p, int r, int h, const int8_t *x, int *isum, int *sum)
+{
+    const int width = l.halves ? ACT_BLOCK / 2 : ACT_BLOCK;
+    *isum = *sum = 0;
+    for (int c = h * width; c < (h + 1) * width; c++) {
+        *isum += (code_at(l, p->codes, r, c) - l.offset) * x[c];
+        *sum += x[c];
+    }
+}
+
 static float add_block(struct layout l, const struct place *p, int r, const int8_t *x, const struct act_block *s,
                        float acc)
 {
-    int n_parts = l.halves ? 2 : 1, width = ACT_BLOCK / n_parts;
-    for (int h = 0; h < n_parts; h++) {
-        int isum = 0, sum = 0;
-        for (int c = h * width; c < (h + 1) * width; c++) {
-            isum += (code_at(l, p->codes, r, c) - l.offset) * x[c];
-            sum += x[c];
+    int isum, sum;
+    block_sums(l, p, r, 0, x, &isum, &sum);
+    acc = fmaf((float)isum, f16_at(p->scales, r) * s->scale, acc);
+    return l.minima ? fmaf(f16_at(p->scales, ROW_GROUP + r), s->scale * (float)sum, acc) : acc;
+}
+
+/* Blocks [b, end) of a K type, which lie in one half of a super-block. */
+static float add_half(struct layout l, uint8_t *group, int r, int64_t b, int64_t end, const int8_t *x,
+                      const struct act_block *s, float acc)
+{
+    struct place p = layout_place(l, group, b);
+    float a = 0, minima = 0;
+    for (; b < end; b++) {
+        int t = 0;
+        p = layout_place(l, group, b);
+        for (int h = 0; h < (l.halves ? 2 : 1); h++) {
+            int isum, sum, scale, min;
+            block_sums(l, &p, r, h, x + b * ACT_BLOCK, &isum, &sum);
+            k_scale_at(l, p.scales, h, r, &scale, &min);
+            t += scale * isum;
+            if (l.minima)
+                minima = fmaf((float)min, s[b].scale * (float)sum, minima);
         }
-        float d, m;
-        scale_at(l, p->scales, p->supers, h, r, &d, &m);
-        acc = fmaf((float)isum, d * s->scale, acc);
-        if (l.minima)
-            acc = fmaf(m, s->scale * (float)sum, acc);
+        a = fmaf((float)t, s[b].scale, a);
     }
-    return acc;
+    acc = fmaf(f16_at(p.supers, r), a, acc);
+    return l.minima ? fmaf(-f16_at(p.supers, ROW_GROUP + r), minima, acc) : acc;
 }
 
 /* Columns [begin, end) of row r of a group, whole blocks. */
@@ -106,9 +130,10 @@ static float dot_quantised(const struct packed *m, uint8_t *group, int r, const 
 {
     struct layout l = layout_of(m->type);
     float acc = 0;
-    for (int64_t b = begin / ACT_BLOCK; b < end / ACT_BLOCK; b++) {
+    for (int64_t b = begin / ACT_BLOCK, last = end / ACT_BLOCK, stop; b < last; b = stop) {
+        stop = l.k ? half_end(b, last) : b + 1;
         struct place p = layout_place(l, group, b);
-        acc = add_block(l, &p, r, x + b * ACT_BLOCK, &s[b], acc);
+        acc = l.k ? add_half(l, group, r, b, stop, x, s, acc) : add_block(l, &p, r, x + b * ACT_BLOCK, &s[b], acc);
     }
     return acc;
 }

@@ -27,29 +27,64 @@ static void add_column(const struct neuron_columns *m, int64_t tile, int32_t col
         isum[r] += (code[r] - l.offset) * x;
 }
 
-/* Block b of one token: codes x of its slots, their scale s. */
+/* The integer sums of half h of a block of one token, or of all of it: codes x of its slots. Returns the sum of x. */
+static int sum_block(const struct neuron_columns *m, int64_t tile, int64_t b, int h, const int8_t *x,
+                     int isum[COLUMN_TILE])
+{
+    const int width = layout_of(m->type).halves ? ACT_BLOCK / 2 : ACT_BLOCK;
+    int sum = 0;
+    memset(isum, 0, COLUMN_TILE * sizeof *isum);
+    for (int c = h * width; c < (h + 1) * width; c++) {
+        if (x[c] && m->column[b * ACT_BLOCK + c] >= 0)
+            add_column(m, tile, m->column[b * ACT_BLOCK + c], x[c], isum);
+        sum += x[c];
+    }
+    return sum;
+}
+
 static void add_block(const struct neuron_columns *m, const struct column_range *range, int64_t tile, int64_t b,
                       const int8_t *x, const struct act_block *s, float acc[COLUMN_TILE])
 {
     const struct layout l = layout_of(m->type);
-    const int n_parts = l.halves ? 2 : 1, width = ACT_BLOCK / n_parts;
-    const uint8_t *scales = column_scales(m, range, b, tile), *supers = column_supers(m, range, tile);
-    for (int h = 0; h < n_parts; h++) {
-        int isum[COLUMN_TILE] = {0}, sum = 0;
-        for (int c = h * width; c < (h + 1) * width; c++) {
-            if (x[c] && m->column[b * ACT_BLOCK + c] >= 0)
-                add_column(m, tile, m->column[b * ACT_BLOCK + c], x[c], isum);
-            sum += x[c];
-        }
+    int isum[COLUMN_TILE], sum = sum_block(m, tile, b, 0, x, isum);
+    for (int r = 0; r < COLUMN_TILE; r++) {
+        const uint8_t *scales = column_scales(m, range, b, tile) + (size_t)r / ROW_GROUP * layout_scale_bytes(l);
+        acc[r] = fmaf((float)isum[r], f16_at(scales, r % ROW_GROUP) * s->scale, acc[r]);
+        if (l.minima)
+            acc[r] = fmaf(f16_at(scales, ROW_GROUP + r % ROW_GROUP), s->scale * (float)sum, acc[r]);
+    }
+}
+
+/* A block of a K type: a and minima as in kernels/layout.h. */
+static void add_k_block(const struct neuron_columns *m, const struct column_range *range, int64_t tile, int64_t b,
+                        const int8_t *x, const struct act_block *s, float a[COLUMN_TILE], float minima[COLUMN_TILE])
+{
+    const struct layout l = layout_of(m->type);
+    int t[COLUMN_TILE] = {0};
+    for (int h = 0; h < (l.halves ? 2 : 1); h++) {
+        int isum[COLUMN_TILE], sum = sum_block(m, tile, b, h, x, isum);
         for (int r = 0; r < COLUMN_TILE; r++) {
-            const size_t group = (size_t)r / ROW_GROUP;
-            float d, min;
-            scale_at(l, scales + group * layout_scale_bytes(l), supers + group * layout_super_bytes(l), h,
-                     r % ROW_GROUP, &d, &min);
-            acc[r] = fmaf((float)isum[r], d * s->scale, acc[r]);
-            if (l.minima)
-                acc[r] = fmaf(min, s->scale * (float)sum, acc[r]);
+            int scale, min;
+            k_scale_at(l, column_scales(m, range, b, tile) + (size_t)r / ROW_GROUP * layout_scale_bytes(l), h,
+                       r % ROW_GROUP, &scale, &min);
+            t[r] += scale * isum[r];
+            minima[r] = fmaf((float)min, s->scale * (float)sum, minima[r]);
         }
+    }
+    for (int r = 0; r < COLUMN_TILE; r++)
+        a[r] = fmaf((float)t[r], s->scale, a[r]);
+}
+
+/* a = the segment's sum; a and minima hold those of its blocks. */
+static void end_k_segment(const struct neuron_columns *m, const struct column_range *range, int64_t tile,
+                          float a[COLUMN_TILE], const float minima[COLUMN_TILE])
+{
+    const struct layout l = layout_of(m->type);
+    for (int r = 0; r < COLUMN_TILE; r++) {
+        const uint8_t *supers = column_supers(m, range, tile) + (size_t)r / ROW_GROUP * layout_super_bytes(l);
+        a[r] = fmaf(f16_at(supers, r % ROW_GROUP), a[r], 0.0f);
+        if (l.minima)
+            a[r] = fmaf(-f16_at(supers, ROW_GROUP + r % ROW_GROUP), minima[r], a[r]);
     }
 }
 
@@ -84,14 +119,19 @@ static void mix_tile(const struct neuron_columns *m, int64_t tile, int64_t n, co
 {
     double sum[COLUMN_TILE] = {0};
     for (struct column_range range = {.super = -1}; next_range(m, &range);) {
-        float acc[COLUMN_TILE] = {0};
+        const bool codes = columns_read_codes(m), k = codes && layout_of(m->type).k;
+        float acc[COLUMN_TILE] = {0}, minima[COLUMN_TILE] = {0};
         for (int64_t b = range.begin; b < range.end; b++) {
             const int64_t at = t * m->n_blocks + b;
-            if (columns_read_codes(m))
+            if (k)
+                add_k_block(m, &range, tile, b, a->codes + at * ACT_BLOCK, &a->blocks[at], acc, minima);
+            else if (codes)
                 add_block(m, &range, tile, b, a->codes + at * ACT_BLOCK, &a->blocks[at], acc);
             else
                 add_weights(m, tile, n, b, a->f32 + at * ACT_BLOCK, acc);
         }
+        if (k)
+            end_k_segment(m, &range, tile, acc, minima);
         for (int64_t r = 0; r < n; r++)
             sum[r] += ((double)acc[r] + SEGMENT_GRID) - SEGMENT_GRID;
     }

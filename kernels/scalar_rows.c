@@ -59,26 +59,60 @@ static int weight_code(const struct factors *f, struct chunk k, const uint8_t *t
     return code - f->l.offset;
 }
 
+/* The integer sums of half h of block b, or of all of it. */
+static void block_sums(const struct factors *f, struct chunk k, const uint8_t *codes, int i, int h, int *isum, int *sum)
+{
+    const int width = f->l.halves ? ACT_BLOCK / 2 : ACT_BLOCK;
+    *isum = *sum = 0;
+    for (int c = h * width; c < (h + 1) * width; c++) {
+        const int x = f->x[k.k * LANE_COLS + c / 4 * 4 * LANE_BLOCKS + 4 * i + c % 4];
+        *isum += weight_code(f, k, codes, i, c) * x;
+        *sum += x;
+    }
+}
+
+/* acc + block b by itself. */
 static float add_block(const struct factors *f, int64_t b, float acc)
 {
     const struct chunk k = chunk_of(f->nb, b / LANE_BLOCKS);
     const struct chunk_place place = top_place(f->l, f->planes, f->top, k);
-    const int n_parts = f->l.halves ? 2 : 1, width = ACT_BLOCK / n_parts, i = (int)(b % LANE_BLOCKS);
+    const int i = (int)(b % LANE_BLOCKS);
     const float scale = f->scale[b];
-    for (int h = 0; h < n_parts; h++) {
-        int isum = 0, sum = 0;
-        for (int c = h * width; c < (h + 1) * width; c++) {
-            const int x = f->x[k.k * LANE_COLS + c / 4 * 4 * LANE_BLOCKS + 4 * i + c % 4];
-            isum += weight_code(f, k, place.codes, i, c) * x;
-            sum += x;
-        }
+    for (int h = 0; h < (f->l.halves ? 2 : 1); h++) {
+        int isum, sum;
         float d, m;
+        block_sums(f, k, place.codes, i, h, &isum, &sum);
         row_scale_at(f->l, place, i, h, &d, &m);
         acc = fmaf((float)isum, d * (f->estimate ? 0.5f * scale : scale), acc);
         if (f->l.minima)
             acc = fmaf(m, scale * (float)sum, acc);
     }
     return acc;
+}
+
+/* acc + blocks [b, end) of a K type, half of a super-block. */
+static float add_half(const struct factors *f, int64_t b, int64_t end, float acc)
+{
+    const struct layout l = f->l;
+    const struct chunk k = chunk_of(f->nb, b / LANE_BLOCKS);
+    const struct chunk_place p = top_place(l, f->planes, f->top, k);
+    const int super = (int)(b % LANE_BLOCKS) / SUPER_BLOCKS;
+    float a = 0, minima = 0;
+    for (; b < end; b++) {
+        const int i = (int)(b % LANE_BLOCKS);
+        int t = 0;
+        for (int h = 0; h < (l.halves ? 2 : 1); h++) {
+            const uint8_t byte = h ? p.m[i] : p.d[i];
+            int isum, sum;
+            block_sums(f, k, p.codes, i, h, &isum, &sum);
+            t += (!l.minima ? (int8_t)byte : l.halves ? byte & 15 : byte) * isum;
+            if (l.minima)
+                minima = fmaf((float)(l.halves ? byte >> 4 : p.m[i]), f->scale[b] * (float)sum, minima);
+        }
+        a = fmaf((float)t, f->scale[b], a);
+    }
+    acc = fmaf(f16_at(p.super_d, super), a, acc);
+    return l.minima ? fmaf(-f16_at(p.super_m, super), minima, acc) : acc;
 }
 
 static struct factors factors_of(const struct neuron_rows *m, const struct lane_acts *x, int64_t row, int64_t t)
@@ -116,8 +150,10 @@ void scalar_dot_rows(const struct neuron_rows *m, const struct lane_acts *x, con
         }
         const struct factors f = factors_of(m, x, row[i], token[i]);
         float acc = 0;
-        for (int64_t b = 0; b < f.nb; b++)
-            acc = add_block(&f, b, acc);
+        for (int64_t b = 0, stop; b < f.nb; b = stop) {
+            stop = f.l.k ? half_end(b, f.nb) : b + 1;
+            acc = f.l.k ? add_half(&f, b, stop, acc) : add_block(&f, b, acc);
+        }
         y[i] = acc;
     }
 }

@@ -26,6 +26,7 @@ struct column_part {
     float scale, scaled_sum;
     int32_t minus_sum;
     int half, n_quads;
+    bool ends_block;
 };
 
 /* A live neuron of float or transposed weights. */
@@ -104,6 +105,7 @@ INLINE uint32_t plan_codes(struct column_kind k, const struct neuron_columns *m,
         part->minus_sum = !halves ? s->minus_sum : h == 0 ? s->minus_sum_low : s->minus_sum - s->minus_sum_low;
         part->scale = s->scale;
         part->scaled_sum = !halves ? s->scaled_sum : s->scale * (float)-part->minus_sum;
+        part->ends_block = !halves || h == 1 || !(live >> 16);
         p->n_live += part->n_quads;
         p->n_parts++;
     }
@@ -214,22 +216,50 @@ INLINE void zip_codes(struct layout l, const struct column_quad *q, const struct
     }
 }
 
-/* acc += a part's integer sums, scaled. */
-INLINE void scale_sums(struct layout l, const struct column_part *p, const struct tile_place *tile, const vi sum[TILE_GROUPS],
-                       vf acc[TILE_GROUPS])
+/* A part's integer sums. */
+INLINE const struct column_quad *sum_part(struct layout l, const struct column_part *part, const struct column_quad *q,
+                                          const struct tile_place *tile, vi sum[TILE_GROUPS])
 {
-    struct place at = {.supers = (uint8_t *)tile->supers, .scales = (uint8_t *)p->scales + tile->scales};
-    for (int g = 0; g < TILE_GROUPS; g++) {
-        struct supers supers = {vf_zero(), vf_zero()};
-        vf d, m;
-        if (l.k)
-            load_supers(l, &at, &supers);
-        load_scales(l, &at, &supers, p->half, &d, &m);
+    vi codes[TILE_GROUPS];
+    for (int g = 0; g < TILE_GROUPS; g++)
+        sum[g] = offset_sum(l, part->minus_sum);
+    for (int n = 0; n < part->n_quads; n++, q++) {
+        zip_codes(l, q, tile, codes);
+        for (int g = 0; g < TILE_GROUPS; g++)
+            sum[g] = dot_quad(l, sum[g], codes[g], q->x);
+    }
+    return q;
+}
+
+/* acc += a block's integer sums, scaled. */
+INLINE void add_sums_of_block(struct layout l, const struct column_part *p, const struct tile_place *tile,
+                              const vi sum[TILE_GROUPS], vf acc[TILE_GROUPS])
+{
+    const uint8_t *at = p->scales + tile->scales;
+    for (int g = 0; g < TILE_GROUPS; g++, at += layout_scale_bytes(l)) {
+        const vf d = vf_of_f16((const uint16_t *)at);
         acc[g] = vf_fma(vf_of_vi(sum[g]), vf_mul(d, vf_set(p->scale)), acc[g]);
         if (l.minima)
-            acc[g] = add_minimum(l, m, p->scaled_sum, acc[g]);
-        at.scales += layout_scale_bytes(l);
-        at.supers += layout_super_bytes(l);
+            acc[g] = vf_fma(vf_of_f16((const uint16_t *)at + ROW_GROUP), vf_set(p->scaled_sum), acc[g]);
+    }
+}
+
+/* The same of a part of a K type: `scaled` gathers a block's integers, `a` and `least` the blocks of the segment. */
+INLINE void add_k_sums(struct layout l, const struct column_part *p, const struct tile_place *tile,
+                       const vi sum[TILE_GROUPS], vi scaled[TILE_GROUPS], vf a[TILE_GROUPS], vf least[TILE_GROUPS])
+{
+    struct place at = {.scales = (uint8_t *)p->scales + tile->scales};
+    for (int g = 0; g < TILE_GROUPS; g++, at.scales += layout_scale_bytes(l)) {
+        vi scale;
+        vf min;
+        load_k_scales(l, &at, p->half, &scale, &min);
+        scaled[g] = vi_add(scaled[g], vi_mul(scale, sum[g]));
+        if (l.minima)
+            least[g] = vf_fma(min, vf_set(p->scaled_sum), least[g]);
+        if (p->ends_block) {
+            a[g] = vf_fma(vf_of_vi(scaled[g]), vf_set(p->scale), a[g]);
+            scaled[g] = vi_zero();
+        }
     }
 }
 
@@ -237,16 +267,35 @@ INLINE void mix_codes(struct layout l, const struct column_plan *p, const struct
 {
     const struct column_quad *q = p->quad;
     for (int i = 0; i < p->n_parts; i++) {
-        const struct column_part *part = &p->part[i];
-        vi sum[TILE_GROUPS], codes[TILE_GROUPS];
-        for (int g = 0; g < TILE_GROUPS; g++)
-            sum[g] = offset_sum(l, part->minus_sum);
-        for (int n = 0; n < part->n_quads; n++, q++) {
-            zip_codes(l, q, tile, codes);
-            for (int g = 0; g < TILE_GROUPS; g++)
-                sum[g] = dot_quad(l, sum[g], codes[g], q->x);
-        }
-        scale_sums(l, part, tile, sum, acc);
+        vi sum[TILE_GROUPS];
+        q = sum_part(l, &p->part[i], q, tile, sum);
+        add_sums_of_block(l, &p->part[i], tile, sum, acc);
+    }
+}
+
+/* A segment is half a super-block. */
+INLINE void mix_k_codes(struct layout l, const struct column_plan *p, const struct tile_place *tile,
+                        vf acc[TILE_GROUPS])
+{
+    const struct column_quad *q = p->quad;
+    struct place at = {.supers = (uint8_t *)tile->supers};
+    vi scaled[TILE_GROUPS];
+    vf least[TILE_GROUPS];
+    for (int g = 0; g < TILE_GROUPS; g++) {
+        scaled[g] = vi_zero();
+        least[g] = vf_zero();
+    }
+    for (int i = 0; i < p->n_parts; i++) {
+        vi sum[TILE_GROUPS];
+        q = sum_part(l, &p->part[i], q, tile, sum);
+        add_k_sums(l, &p->part[i], tile, sum, scaled, acc, least);
+    }
+    for (int g = 0; g < TILE_GROUPS; g++, at.supers += layout_super_bytes(l)) {
+        struct supers supers;
+        load_supers(l, &at, &supers);
+        acc[g] = vf_fma(supers.d, acc[g], vf_zero());
+        if (l.minima)
+            acc[g] = vf_fnma(supers.m, least[g], acc[g]);
     }
 }
 
@@ -350,7 +399,9 @@ INLINE void mix_segment(struct column_kind k, const struct neuron_columns *m, co
             continue;
         for (int g = 0; g < TILE_GROUPS; g++)
             acc[g] = vf_zero();
-        if (kind_reads_codes(k))
+        if (kind_reads_codes(k) && layout_of(k.type).k)
+            mix_k_codes(layout_of(k.type), p, &place, acc);
+        else if (kind_reads_codes(k))
             mix_codes(layout_of(k.type), p, &place, acc);
         else
             mix_weights(k.type, p, tile, n, acc);

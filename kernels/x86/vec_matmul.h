@@ -93,31 +93,21 @@ INLINE void load_supers(struct layout l, const struct place *p, struct supers *s
         s->m = vf_of_f16(supers + ROW_GROUP);
 }
 
-/* D and, if the type has minima, M (of K types: minus M) of half h of the block at p, for the 16 rows. */
-INLINE void load_scales(struct layout l, const struct place *p, const struct supers *s, int h, vf *d, vf *m)
+/* The scale and the minimum of half h of a K type's block at p, for the 16 rows. */
+INLINE void load_k_scales(struct layout l, const struct place *p, int h, vi *scale, vf *min)
 {
-    const uint8_t *scales = p->scales;
-    *m = vf_zero();
-    if (!l.k) {
-        *d = vf_of_f16((const uint16_t *)scales);
-        if (l.minima)
-            *m = vf_of_f16((const uint16_t *)scales + ROW_GROUP);
-    } else if (!l.halves) {
-        *d = vf_mul(s->d, vf_of_vi(vi_of_u8(scales)));
-        *m = vf_mul(s->m, vf_of_vi(vi_of_u8(scales + ROW_GROUP)));
+    const uint8_t *scales = p->scales + h * ROW_GROUP;
+    *min = vf_zero();
+    if (!l.halves) {
+        *scale = vi_of_u8(scales);
+        *min = vf_of_vi(vi_of_u8(scales + ROW_GROUP));
     } else if (l.minima) {
-        vi both = vi_of_u8(scales + h * ROW_GROUP);
-        *d = vf_mul(s->d, vf_of_vi(vi_and(both, vi_set(15))));
-        *m = vf_mul(s->m, vf_of_vi(vi_shr16(both, 4)));
+        const vi both = vi_of_u8(scales);
+        *scale = vi_and(both, vi_set(15));
+        *min = vf_of_vi(vi_shr16(both, 4));
     } else {
-        *d = vf_mul(s->d, vf_of_vi(vi_of_i8(scales + h * ROW_GROUP)));
+        *scale = vi_of_i8(scales);
     }
-}
-
-/* acc + M * sum: of K types minus dmin * min * sum. */
-INLINE vf add_minimum(struct layout l, vf m, float sum, vf acc)
-{
-    return l.k ? vf_fnma(m, vf_set(sum), acc) : vf_fma(m, vf_set(sum), acc);
 }
 
 /* What an integer sum starts with: minus offset times the sum of the activation codes. */
@@ -138,35 +128,70 @@ INLINE vi dot_quad(struct layout l, vi acc, vi codes, const int8_t *x)
     return l.low_bits == 8 ? vi_dot8(acc, codes, quad_load(x)) : vi_dot(acc, codes, quad_load(x));
 }
 
-/* acc[t] += the block at p times a block of tokens t < n: codes x, scales and sums s. */
-INLINE void add_block(enum dtype type, int n, const struct place *p, const struct supers *supers, const int8_t *x,
-                      int64_t x_stride, const struct act_block *s, int64_t s_stride, vf *acc)
+/* sum[t] = the integer sums of half h of a block, or of all 32 columns, for tokens t < n. */
+INLINE void dot_block(struct layout l, int n, int h, const vi codes[8], const int8_t *x, int64_t x_stride,
+                      const struct act_block *s, int64_t s_stride, vi *sum)
 {
-    struct layout l = layout_of(type);
-    vi codes[8];
+    for (int t = 0; t < n; t++)
+        sum[t] = start_sum(l, h, s + t * s_stride);
+    for (int q = l.halves ? 4 * h : 0; q < (l.halves ? 4 * h + 4 : 8); q++)
+        for (int t = 0; t < n; t++)
+            sum[t] = dot_quad(l, sum[t], codes[q], x + t * x_stride + 4 * q);
+}
+
+INLINE void load_block(struct layout l, int n, const struct place *p, vi codes[8])
+{
     if (n == 1)
         prefetch_wide(l, p);
     load_codes(l, p->codes, codes);
     load_high_codes(l, p->codes + 64 * l.low_bits, codes);
+}
+
+/* acc[t] += the block at p times a block of tokens t < n: codes x, scales and sums s. */
+INLINE void add_block(struct layout l, int n, const struct place *p, const int8_t *x, int64_t x_stride,
+                      const struct act_block *s, int64_t s_stride, vf *acc)
+{
+    const uint16_t *scales = (const uint16_t *)p->scales;
+    vi codes[8], sum[TILE_TOKENS];
+    load_block(l, n, p, codes);
+    dot_block(l, n, 0, codes, x, x_stride, s, s_stride, sum);
+    const vf d = vf_of_f16(scales), m = l.minima ? vf_of_f16(scales + ROW_GROUP) : vf_zero();
+    for (int t = 0; t < n; t++) {
+        const struct act_block *st = s + t * s_stride;
+        acc[t] = vf_fma(vf_of_vi(sum[t]), vf_mul(d, vf_set(st->scale)), acc[t]);
+        if (l.minima)
+            acc[t] = vf_fma(m, vf_set(st->scaled_sum), acc[t]);
+    }
+}
+
+/* The scaled sum of half h of a block of activations, or of all of it. */
+INLINE float scaled_sum(struct layout l, int h, const struct act_block *s)
+{
+    if (!l.halves)
+        return s->scaled_sum;
+    return s->scale * (float)(h == 0 ? -s->minus_sum_low : s->minus_sum_low - s->minus_sum);
+}
+
+/* A block of a K type: a[t] += its scaled integers, least[t] += its minima, both before the super-block's scales. */
+INLINE void add_k_block(struct layout l, int n, const struct place *p, const int8_t *x, int64_t x_stride,
+                        const struct act_block *s, int64_t s_stride, vf *a, vf *least)
+{
+    vi codes[8], whole[TILE_TOKENS];
+    load_block(l, n, p, codes);
     for (int h = 0; h < (l.halves ? 2 : 1); h++) {
-        vi sum[TILE_TOKENS];
-        vf d, m;
-        for (int t = 0; t < n; t++)
-            sum[t] = start_sum(l, h, s + t * s_stride);
-        for (int q = l.halves ? 4 * h : 0; q < (l.halves ? 4 * h + 4 : 8); q++)
-            for (int t = 0; t < n; t++)
-                sum[t] = dot_quad(l, sum[t], codes[q], x + t * x_stride + 4 * q);
-        load_scales(l, p, supers, h, &d, &m);
+        vi sum[TILE_TOKENS], scale;
+        vf min;
+        dot_block(l, n, h, codes, x, x_stride, s, s_stride, sum);
+        load_k_scales(l, p, h, &scale, &min);
         for (int t = 0; t < n; t++) {
-            const struct act_block *st = s + t * s_stride;
-            acc[t] = vf_fma(vf_of_vi(sum[t]), vf_mul(d, vf_set(st->scale)), acc[t]);
-            if (l.minima && !l.halves)
-                acc[t] = add_minimum(l, m, st->scaled_sum, acc[t]);
-            else if (l.minima)
-                acc[t] = add_minimum(l, m, st->scale * (float)(h == 0 ? -st->minus_sum_low
-                                                                      : st->minus_sum_low - st->minus_sum), acc[t]);
+            const vi scaled = vi_mul(scale, sum[t]);
+            whole[t] = h == 0 ? scaled : vi_add(whole[t], scaled);
+            if (l.minima)
+                least[t] = vf_fma(min, vf_set(scaled_sum(l, h, s + t * s_stride)), least[t]);
         }
     }
+    for (int t = 0; t < n; t++)
+        a[t] = vf_fma(vf_of_vi(whole[t]), vf_set(s[t * s_stride].scale), a[t]);
 }
 
 #define UNITS_OF_GRID 0x1p30f /* in 1: what the last bit near SEGMENT_GRID is worth; scaling by it is exact */
@@ -215,6 +240,39 @@ INLINE void clear_sums(int n, vf *acc, vd *sum)
     }
 }
 
+/* acc[t] += blocks [b, end) of a group. */
+INLINE void add_blocks(struct layout l, int n, uint8_t *group, int64_t b, int64_t end, const int8_t *x,
+                       int64_t x_stride, const struct act_block *s, int64_t s_stride, vf *acc)
+{
+    for (; b < end; b++) {
+        const struct place p = layout_place(l, group, b);
+        add_block(l, n, &p, x + b * ACT_BLOCK, x_stride, s + b, s_stride, acc);
+    }
+}
+
+/* The same of a K type. */
+INLINE void add_halves(struct layout l, int n, uint8_t *group, int64_t b, int64_t end, const int8_t *x,
+                       int64_t x_stride, const struct act_block *s, int64_t s_stride, vf *acc)
+{
+    while (b < end) {
+        struct place p = layout_place(l, group, b);
+        vf a[TILE_TOKENS], least[TILE_TOKENS];
+        struct supers supers;
+        load_supers(l, &p, &supers);
+        for (int t = 0; t < n; t++)
+            a[t] = least[t] = vf_zero();
+        for (const int64_t stop = half_end(b, end); b < stop; b++) {
+            p = layout_place(l, group, b);
+            add_k_block(l, n, &p, x + b * ACT_BLOCK, x_stride, s + b, s_stride, a, least);
+        }
+        for (int t = 0; t < n; t++) {
+            acc[t] = vf_fma(supers.d, a[t], acc[t]);
+            if (l.minima)
+                acc[t] = vf_fnma(supers.m, least[t], acc[t]);
+        }
+    }
+}
+
 /* One group times tokens [t0, t0 + n). */
 INLINE void quantised_tile(enum dtype type, int n, const struct packed *m, int64_t g, const struct acts *a, int64_t t0,
                            struct product out)
@@ -222,18 +280,17 @@ INLINE void quantised_tile(enum dtype type, int n, const struct packed *m, int64
     const int64_t nb = m->cols / ACT_BLOCK, segment = m->segment / ACT_BLOCK;
     const int8_t *x = a->codes + t0 * m->cols;
     const struct act_block *s = a->blocks + t0 * nb;
-    struct supers supers = {vf_zero(), vf_zero()};
+    uint8_t *group = m->data + (size_t)g * m->group_bytes;
     vf acc[TILE_TOKENS];
     vd sum[TILE_TOKENS];
     clear_sums(n, acc, sum);
     for (int64_t b = 0; b < nb;) {
         int64_t end = out.partial && b + segment < nb ? b + segment : nb;
-        for (; b < end; b++) {
-            struct place p = layout_place(layout_of(type), m->data + (size_t)g * m->group_bytes, b);
-            if (layout_of(type).k && b % SUPER_BLOCKS == 0)
-                load_supers(layout_of(type), &p, &supers);
-            add_block(type, n, &p, &supers, x + b * ACT_BLOCK, m->cols, s + b, nb, acc);
-        }
+        if (layout_of(type).k)
+            add_halves(layout_of(type), n, group, b, end, x, m->cols, s, nb, acc);
+        else
+            add_blocks(layout_of(type), n, group, b, end, x, m->cols, s, nb, acc);
+        b = end;
         if (out.partial)
             close_segment(n, acc, sum);
     }

@@ -45,11 +45,37 @@ INLINE vf load_super(struct chunk c, const uint8_t *p)
     return vf_of_f16_pair(pair);
 }
 
-/* What a chunk of a row weighs, a block to a lane: codes, and D and M of the halves (of K types: minus M). */
+/* What a chunk of a row weighs, a block to a lane: codes, and what the estimates need of scales: D and M of the halves
+ * (of K types: minus M). */
 struct weights {
     vi codes[8];
     vf d[2], m[2];
 };
+
+/* Scales and minima of a K type's halves, before the super-blocks' are applied. */
+struct k_scales {
+    vi scale[2];
+    vf min[2];
+};
+
+INLINE struct k_scales load_chunk_k_scales(struct layout l, struct chunk c, struct chunk_place s)
+{
+    struct k_scales k = {{vi_zero(), vi_zero()}, {vf_zero(), vf_zero()}};
+    for (int h = 0; h < (l.halves ? 2 : 1); h++) {
+        const uint8_t *at = h ? s.m : s.d;
+        if (l.halves && l.minima) {
+            const vi both = load_u8(c, at);
+            k.scale[h] = vi_and(both, vi_set(15));
+            k.min[h] = vf_of_vi(vi_shr16(both, 4));
+        } else if (l.halves) {
+            k.scale[h] = load_i8(c, at);
+        } else {
+            k.scale[h] = load_u8(c, at);
+            k.min[h] = vf_of_vi(load_u8(c, s.m));
+        }
+    }
+    return k;
+}
 
 INLINE void load_chunk_scales(struct layout l, struct chunk c, struct chunk_place s, struct weights *w)
 {
@@ -59,33 +85,21 @@ INLINE void load_chunk_scales(struct layout l, struct chunk c, struct chunk_plac
             w->m[0] = load_f16(c, s.m);
         return;
     }
-    const vf d = load_super(c, s.super_d);
-    if (!l.halves) {
-        w->d[0] = vf_mul(d, vf_of_vi(load_u8(c, s.d)));
-        w->m[0] = vf_mul(load_super(c, s.super_m), vf_of_vi(load_u8(c, s.m)));
-    } else if (l.minima) {
-        const vf m = load_super(c, s.super_m);
-        for (int h = 0; h < 2; h++) {
-            const vi both = load_u8(c, h ? s.m : s.d);
-            w->d[h] = vf_mul(d, vf_of_vi(vi_and(both, vi_set(15))));
-            w->m[h] = vf_mul(m, vf_of_vi(vi_shr16(both, 4)));
-        }
-    } else {
-        w->d[0] = vf_mul(d, vf_of_vi(load_i8(c, s.d)));
-        w->d[1] = vf_mul(d, vf_of_vi(load_i8(c, s.m)));
+    const struct k_scales k = load_chunk_k_scales(l, c, s);
+    const vf d = load_super(c, s.super_d), m = l.minima ? load_super(c, s.super_m) : vf_zero();
+    for (int h = 0; h < (l.halves ? 2 : 1); h++) {
+        w->d[h] = vf_mul(d, vf_of_vi(k.scale[h]));
+        w->m[h] = vf_mul(m, k.min[h]);
     }
 }
 
 /* With `rest` NULL: the codes of the top part alone, as numbers of their own. */
-INLINE void load_chunk(struct layout l, bool planes, struct chunk c, const uint8_t *top, const uint8_t *rest,
-                       struct weights *w)
+INLINE void load_chunk_codes(struct layout l, bool planes, struct chunk c, struct chunk_place top, const uint8_t *rest,
+                             vi codes[8])
 {
-    const struct chunk_place place = top_place(l, planes, (uint8_t *)top, c);
-    const struct part part = planes && !rest ? bare_top_part(l) : top_part(l, planes);
-    load_part(part, true, c, place.codes, w->codes);
+    load_part(planes && !rest ? bare_top_part(l) : top_part(l, planes), true, c, top.codes, codes);
     if (planes && rest)
-        load_part(rest_part(l), false, c, rest_codes(l, rest, c), w->codes);
-    load_chunk_scales(l, c, place, w);
+        load_part(rest_part(l), false, c, rest_codes(l, rest, c), codes);
 }
 
 /* A chunk of a token. */
@@ -142,9 +156,16 @@ struct pairs {
 };
 
 /* What the pairs of a tile have in a chunk: a vector for each pair, a block to a lane; turned around, a vector for each
- * block. */
+ * block. Of a K type, scales of activations and scaled integers stay apart, and d and dmin of its two super-blocks are
+ * kept, a lane for each pair. */
 struct terms {
-    vf sum[2][TILE_PAIRS], scale[2][TILE_PAIRS], m[2][TILE_PAIRS], scaled_sum[2][TILE_PAIRS];
+    vf sum[TILE_PAIRS], scale[TILE_PAIRS], m[2][TILE_PAIRS], scaled_sum[2][TILE_PAIRS];
+    uint16_t d[2][TILE_PAIRS], dmin[2][TILE_PAIRS];
+};
+
+/* What all pairs have of the activations if they are of one token. */
+struct shared {
+    float scale[LANE_BLOCKS], scaled_sum[2][LANE_BLOCKS];
 };
 
 /* Of a row that is needed soon, the bytes to fetch along with each chunk: whole lines. */
@@ -161,6 +182,42 @@ INLINE void prefetch_share(const uint8_t *row, size_t row_bytes, size_t share, i
         __builtin_prefetch(row + i, 0, 2);
 }
 
+/* The products of pair i. */
+INLINE void find_pair(struct layout l, bool one, const struct weights *w, const struct lanes *x, int i,
+                      struct terms *out)
+{
+    out->sum[i] = vf_of_vi(dot_chunk(l, 0, w, x));
+    out->scale[i] = vf_mul(w->d[0], vf_load(x->scale));
+    if (l.minima)
+        out->m[0][i] = w->m[0];
+    if (l.minima && !one)
+        out->scaled_sum[0][i] = vf_load(x->scaled_sum);
+}
+
+INLINE void find_k_pair(struct layout l, bool one, const struct weights *w, const struct k_scales *k,
+                        const struct lanes *x, int i, struct terms *out)
+{
+    vi sum = vi_mul(k->scale[0], dot_chunk(l, 0, w, x));
+    if (l.halves)
+        sum = vi_add(sum, vi_mul(k->scale[1], dot_chunk(l, 1, w, x)));
+    out->sum[i] = vf_of_vi(sum);
+    if (!one)
+        out->scale[i] = vf_load(x->scale);
+    for (int h = 0; h < (l.halves ? 2 : 1) && l.minima; h++) {
+        out->m[h][i] = k->min[h];
+        if (!one)
+            out->scaled_sum[h][i] = scaled_sum_of(l, h, x);
+    }
+}
+
+/* The two f16 at p, or the one, become those of pair i. */
+INLINE void take_supers(struct chunk c, const uint8_t *p, int i, uint16_t to[2][TILE_PAIRS])
+{
+    memcpy(&to[0][i], p, 2);
+    if (c.full || c.n > SUPER_BLOCKS)
+        memcpy(&to[1][i], p + 2, 2);
+}
+
 /* `one`, a constant: all pairs are of one token. Else several in a row may share theirs. */
 INLINE void find_terms(struct layout l, bool planes, bool one, struct chunk c, const struct neuron_rows *m,
                        const struct lane_acts *x, const struct pairs *p, struct terms *out)
@@ -168,73 +225,104 @@ INLINE void find_terms(struct layout l, bool planes, bool one, struct chunk c, c
     struct lanes lanes = lanes_of(x, p->first[0] + c.k * LANE_BLOCKS);
     const size_t top_share = share_of(m->top_bytes, x->chunks), rest_share = share_of(m->rest_bytes, x->chunks);
     struct weights w;
+    struct k_scales k;
     for (int i = 0; i < TILE_PAIRS; i++) {
+        const struct chunk_place place = top_place(l, planes, (uint8_t *)p->top[i], c);
         if (one || i == 0 || p->top[i] != p->top[i - 1]) {
             prefetch_share(p->next[i], m->top_bytes, top_share, c.k);
             if (planes)
                 prefetch_share(p->next_rest[i], m->rest_bytes, rest_share, c.k);
-            load_chunk(l, planes, c, p->top[i], p->rest[i], &w);
+            load_chunk_codes(l, planes, c, place, p->rest[i], w.codes);
+            if (l.k)
+                k = load_chunk_k_scales(l, c, place);
+            else
+                load_chunk_scales(l, c, place, &w);
         }
         if (!one)
             lanes = lanes_of(x, p->first[i] + c.k * LANE_BLOCKS);
-        for (int h = 0; h < (l.halves ? 2 : 1); h++) {
-            out->sum[h][i] = vf_of_vi(dot_chunk(l, h, &w, &lanes));
-            out->scale[h][i] = vf_mul(w.d[h], vf_load(lanes.scale));
-            if (l.minima)
-                out->m[h][i] = l.k ? vf_neg(w.m[h]) : w.m[h];
-            if (l.minima && !one)
-                out->scaled_sum[h][i] = scaled_sum_of(l, h, &lanes);
+        if (!l.k) {
+            find_pair(l, one, &w, &lanes, i, out);
+            continue;
         }
+        find_k_pair(l, one, &w, &k, &lanes, i, out);
+        take_supers(c, place.super_d, i, out->d);
+        if (l.minima)
+            take_supers(c, place.super_m, i, out->dmin);
     }
 }
 
-/* *acc += the n blocks of a chunk, one after the other. `shared`: the scaled sums if all pairs are of one token. */
-INLINE void add_terms(bool halves, bool minima, int64_t n, const float *shared, struct terms *t, vf *acc)
+/* *acc += the n blocks of a chunk, one after the other. `shared`: NULL if the pairs are of several tokens. */
+INLINE void add_terms(bool minima, int64_t n, const struct shared *shared, struct terms *t, vf *acc)
 {
-    for (int h = 0; h < (halves ? 2 : 1); h++) {
-        vf_transpose16(t->sum[h]);
-        vf_transpose16(t->scale[h]);
-        if (minima)
-            vf_transpose16(t->m[h]);
-        if (minima && !shared)
-            vf_transpose16(t->scaled_sum[h]);
-    }
+    vf_transpose16(t->sum);
+    vf_transpose16(t->scale);
+    if (minima)
+        vf_transpose16(t->m[0]);
+    if (minima && !shared)
+        vf_transpose16(t->scaled_sum[0]);
     vf sum = *acc;
     for (int64_t b = 0; b < n; b++) {
-        for (int h = 0; h < (halves ? 2 : 1); h++) {
-            sum = vf_fma(t->sum[h][b], t->scale[h][b], sum);
-            if (minima)
-                sum = vf_fma(t->m[h][b], shared ? vf_set(shared[h * LANE_BLOCKS + b]) : t->scaled_sum[h][b], sum);
-        }
+        sum = vf_fma(t->sum[b], t->scale[b], sum);
+        if (minima)
+            sum = vf_fma(t->m[0][b], shared ? vf_set(shared->scaled_sum[0][b]) : t->scaled_sum[0][b], sum);
     }
     *acc = sum;
 }
 
-/* Functions of their own: types share them. */
-#define ADD_TERMS(name, halves, minima)                                                                                \
-    static __attribute__((noinline)) void name(int64_t n, const float *shared, struct terms *t, vf *acc)               \
-    {                                                                                                                  \
-        add_terms(halves, minima, n, shared, t, acc);                                                                  \
+/* The same of a K type, half a super-block after the other. */
+INLINE void add_k_terms(bool halves, bool minima, int64_t n, const struct shared *shared, struct terms *t, vf *acc)
+{
+    vf_transpose16(t->sum);
+    if (!shared)
+        vf_transpose16(t->scale);
+    for (int h = 0; h < (halves ? 2 : 1) && minima; h++) {
+        vf_transpose16(t->m[h]);
+        if (!shared)
+            vf_transpose16(t->scaled_sum[h]);
     }
-ADD_TERMS(add_sums, false, false)
-ADD_TERMS(add_sums_minima, false, true)
-ADD_TERMS(add_half_sums, true, false)
-ADD_TERMS(add_half_sums_minima, true, true)
+    for (int64_t b = 0, super = 0; b < n; super = b / SUPER_BLOCKS) {
+        vf a = vf_zero(), least = vf_zero();
+        for (const int64_t stop = half_end(b, n); b < stop; b++) {
+            a = vf_fma(t->sum[b], shared ? vf_set(shared->scale[b]) : t->scale[b], a);
+            for (int h = 0; h < (halves ? 2 : 1) && minima; h++)
+                least = vf_fma(t->m[h][b], shared ? vf_set(shared->scaled_sum[h][b]) : t->scaled_sum[h][b], least);
+        }
+        *acc = vf_fma(vf_of_f16(t->d[super]), a, *acc);
+        if (minima)
+            *acc = vf_fnma(vf_of_f16(t->dmin[super]), least, *acc);
+    }
+}
+
+/* Functions of their own: types share them. */
+#define ADD_TERMS(name, add, ...)                                                                                      \
+    static __attribute__((noinline)) void name(int64_t n, const struct shared *shared, struct terms *t, vf *acc)       \
+    {                                                                                                                  \
+        add(__VA_ARGS__, n, shared, t, acc);                                                                           \
+    }
+ADD_TERMS(add_sums, add_terms, false)
+ADD_TERMS(add_sums_minima, add_terms, true)
+ADD_TERMS(add_k_sums_minima, add_k_terms, false, true)
+ADD_TERMS(add_half_sums, add_k_terms, true, false)
+ADD_TERMS(add_half_sums_minima, add_k_terms, true, true)
 #undef ADD_TERMS
 
 INLINE void add_chunk(struct layout l, bool planes, bool one, struct chunk c, const struct neuron_rows *m,
                       const struct lane_acts *x, const struct pairs *p, vf *acc)
 {
     struct terms t;
-    float shared[2 * LANE_BLOCKS];
+    struct shared shared;
     const struct lanes lanes = lanes_of(x, p->first[0] + c.k * LANE_BLOCKS);
     find_terms(l, planes, one, c, m, x, p, &t);
+    if (one && l.k)
+        vf_store(shared.scale, vf_load(lanes.scale));
     for (int h = 0; h < (l.halves ? 2 : 1) && one && l.minima; h++)
-        vf_store(shared + h * LANE_BLOCKS, scaled_sum_of(l, h, &lanes));
+        vf_store(shared.scaled_sum[h], scaled_sum_of(l, h, &lanes));
     if (l.halves)
-        (l.minima ? add_half_sums_minima : add_half_sums)(c.n, one ? shared : NULL, &t, acc);
+        (l.minima ? add_half_sums_minima : add_half_sums)(c.n, one ? &shared : NULL, &t, acc);
+    else if (l.k)
+        add_k_sums_minima(c.n, one ? &shared : NULL, &t, acc);
     else
-        (l.minima ? add_sums_minima : add_sums)(c.n, one ? shared : NULL, &t, acc);
+        (l.minima ? add_sums_minima : add_sums)(c.n, one ? &shared : NULL, &t, acc);
 }
 
 INLINE vf dot_quantised(enum dtype type, bool planes, bool one, const struct neuron_rows *m, const struct lane_acts *x,
@@ -365,7 +453,9 @@ INLINE void estimate_chunk(struct layout l, int n, struct chunk c, const uint8_t
     bare.low_bits = (uint8_t)top_bits(l);
     for (int i = 0; i < n; i++) {
         struct weights w;
-        load_chunk(l, true, c, top + (size_t)i * row_bytes, NULL, &w);
+        const struct chunk_place place = top_place(l, true, (uint8_t *)top + (size_t)i * row_bytes, c);
+        load_chunk_codes(l, true, c, place, NULL, w.codes);
+        load_chunk_scales(l, c, place, &w);
         for (int h = 0; h < (l.halves ? 2 : 1); h++) {
             const vi sum = vi_add(vi_shl32(dot_chunk(bare, h, &w, x), rest_bits(l) + 1), middle.start[h]);
             acc[i] = vf_fma(vf_of_vi(sum), vf_mul(w.d[h], middle.half), acc[i]);
