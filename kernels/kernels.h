@@ -23,6 +23,8 @@ enum {
     ACT_BLOCK = 32,   /* activations are quantised in blocks of this many columns */
     KV_TILE = 16,     /* positions of the K cache are interleaved in tiles of this many */
     SUM_LANES = 16,   /* sums over a vector run in this many lanes */
+    NORM_LANES = 128, /* of a norm: enough for a GPU's warps */
+    FLOAT_SEGMENT = 128, /* columns of float weights that are summed before they join a product */
     SUM_BLOCK = 32,   /* partial sums are packed in blocks of this many */
 };
 
@@ -98,7 +100,8 @@ struct kernels {
     /* y[t * y_stride + r] = sum over columns of w[r, c] * a[t, c], for the rows of groups [group_begin, group_end)
      * (rows past m->rows are not written) and tokens [0, n_tokens).
      * Quantised: the blocks of 32 columns in ascending order, per block as kernels/layout.h spells out.
-     * Float: columns in ascending order, acc = fma(w, a, acc), acc starts at +0. */
+     * Float: segments of FLOAT_SEGMENT columns, within one in ascending order acc = fma(w, a, acc), acc from +0; they are
+     * added in ascending order, from +0. */
     void (*matmul)(const struct packed *m, int64_t group_begin, int64_t group_end, const struct acts *a,
                    int64_t n_tokens, float *y /* [n_tokens, y_stride] f32 */, int64_t y_stride);
 
@@ -132,7 +135,8 @@ struct kernels {
 
     /* y[t * y_stride + r - row_begin] = an estimate of row r times token t from the top parts alone (m->planes), each
      * code taken as the middle of those that share its top bits. Lane i sums the blocks i, i + 16, ... in f32 (fma, as
-     * a block's contribution in kernels/layout.h); lanes are added pairwise as in rms_norm. */
+     * a block's contribution of a type without super-blocks in kernels/layout.h, with D = d * scale and M = -(dmin * min)
+     * of K types, the two halves of a block one after the other); lanes are added pairwise as in softmax. */
     void (*estimate_rows)(const struct neuron_rows *m, int64_t row_begin, int64_t row_end, const struct lane_acts *x,
                           int64_t n_tokens, float *y, int64_t y_stride);
 
@@ -144,8 +148,8 @@ struct kernels {
                         const struct acts *h /* [n_tokens, n_blocks * 32] */, int64_t n_tokens, double *y,
                         int64_t y_stride);
 
-    /* out = x * w * rsqrt, for one vector (Zhang and Sennrich, RMSNorm, 2019). Sum of squares in SUM_LANES lanes (lane
-     * i % 16, ascending, fma), lanes added pairwise (i and i+8, then +4, +2, +1); mean = sum / n;
+    /* out = x * w * rsqrt, for one vector (Zhang and Sennrich, RMSNorm, 2019). Sum of squares in NORM_LANES lanes (lane
+     * i % 128, ascending, fma), lanes added pairwise (i and i+64, then +32, ... +1); mean = sum / n;
      * s = 1 / sqrtf(mean + eps); out = (x * s) * w. out may be x. */
     void (*rms_norm)(const float *x /* [n] */, const float *w /* [n] */, int64_t n, float eps, float *out /* [n] */);
 
@@ -178,7 +182,8 @@ struct kernels {
     void (*attn_scores)(const float *q, int64_t q_stride, int64_t n_q, const uint16_t *k, int64_t head_dim,
                         int64_t pos_begin, int64_t pos_end, float scale, float *s, int64_t s_stride);
 
-    /* In place on x[0..n): max; e_i = exp(x_i - max) (base/exactmath.h); sum of e in SUM_LANES lanes as in rms_norm;
+    /* In place on x[0..n): max; e_i = exp(x_i - max) (base/exactmath.h); sum of e in SUM_LANES lanes (i % 16,
+     * ascending), added pairwise (i and i+8, then +4, +2, +1);
      * x_i = e_i * (1 / sum). n >= 1. */
     void (*softmax)(float *x /* [n] */, int64_t n);
 

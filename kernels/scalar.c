@@ -159,8 +159,13 @@ static float dot(const struct packed *m, int64_t row, const struct acts *a, int6
 {
     uint8_t *group = m->data + (size_t)(row / ROW_GROUP) * m->group_bytes;
     int r = (int)(row % ROW_GROUP);
-    if (!dtype_is_quantised(m->type))
-        return dot_float(m, group, r, a->f32 + t * m->cols, begin, end);
+    if (!dtype_is_quantised(m->type)) {
+        const float *x = a->f32 + t * m->cols;
+        float sum = 0;
+        for (int64_t c = begin; c < end; c += FLOAT_SEGMENT)
+            sum += dot_float(m, group, r, x, c, c + FLOAT_SEGMENT < end ? c + FLOAT_SEGMENT : end);
+        return sum;
+    }
     return dot_quantised(m, group, r, a->codes + t * m->cols, a->blocks + t * (m->cols / ACT_BLOCK), begin, end);
 }
 
@@ -192,10 +197,10 @@ static void matmul_partial(const struct packed *m, int64_t group_begin, int64_t 
     }
 }
 
-/* Adds SUM_LANES lanes pairwise. */
-static float add_lanes(float *lane)
+/* Adds lanes pairwise, a power of two of them. */
+static float add_lanes(float *lane, int lanes)
 {
-    for (int n = SUM_LANES / 2; n > 0; n /= 2)
+    for (int n = lanes / 2; n > 0; n /= 2)
         for (int i = 0; i < n; i++)
             lane[i] = lane[i] + lane[i + n];
     return lane[0];
@@ -203,25 +208,25 @@ static float add_lanes(float *lane)
 
 static void rms_norm(const float *x, const float *w, int64_t n, float eps, float *out)
 {
-    float lane[SUM_LANES] = {0};
+    float lane[NORM_LANES] = {0};
     for (int64_t i = 0; i < n; i++)
-        lane[i % SUM_LANES] = fmaf(x[i], x[i], lane[i % SUM_LANES]);
-    float s = 1.0f / sqrtf(add_lanes(lane) / (float)n + eps);
+        lane[i % NORM_LANES] = fmaf(x[i], x[i], lane[i % NORM_LANES]);
+    float s = 1.0f / sqrtf(add_lanes(lane, NORM_LANES) / (float)n + eps);
     for (int64_t i = 0; i < n; i++)
         out[i] = (x[i] * s) * w[i];
 }
 
 static void layer_norm(const float *x, const float *w, const float *b, int64_t n, float eps, float *out)
 {
-    float lane[SUM_LANES] = {0};
+    float lane[NORM_LANES] = {0};
     for (int64_t i = 0; i < n; i++)
-        lane[i % SUM_LANES] += x[i];
-    const float mean = add_lanes(lane) / (float)n;
-    for (int i = 0; i < SUM_LANES; i++)
+        lane[i % NORM_LANES] += x[i];
+    const float mean = add_lanes(lane, NORM_LANES) / (float)n;
+    for (int i = 0; i < NORM_LANES; i++)
         lane[i] = 0;
     for (int64_t i = 0; i < n; i++)
-        lane[i % SUM_LANES] = fmaf(x[i] - mean, x[i] - mean, lane[i % SUM_LANES]);
-    const float s = 1.0f / sqrtf(add_lanes(lane) / (float)n + eps);
+        lane[i % NORM_LANES] = fmaf(x[i] - mean, x[i] - mean, lane[i % NORM_LANES]);
+    const float s = 1.0f / sqrtf(add_lanes(lane, NORM_LANES) / (float)n + eps);
     for (int64_t i = 0; i < n; i++)
         out[i] = b ? fmaf((x[i] - mean) * s, w[i], b[i]) : ((x[i] - mean) * s) * w[i];
 }
@@ -294,7 +299,7 @@ static void softmax(float *x, int64_t n)
         x[i] = exp_f32(x[i] - max);
         lane[i % SUM_LANES] += x[i];
     }
-    float inverse = 1.0f / add_lanes(lane);
+    float inverse = 1.0f / add_lanes(lane, SUM_LANES);
     for (int64_t i = 0; i < n; i++)
         x[i] *= inverse;
 }

@@ -131,13 +131,18 @@ static struct factors factors_of(const struct neuron_rows *m, const struct lane_
 static float dot_float(const struct neuron_rows *m, int64_t row, const float *x)
 {
     const uint8_t *w = m->top + (size_t)row * m->top_bytes;
-    float acc = 0;
-    for (int64_t c = 0; c < m->cols; c++) {
-        float v;
-        dequantize_row(m->type, w + (size_t)c * (size_t)dtype_block_bytes(m->type), 1, &v);
-        acc = fmaf(v, x[c], acc);
+    float sum = 0;
+    for (int64_t c = 0; c < m->cols;) {
+        const int64_t end = c + FLOAT_SEGMENT < m->cols ? c + FLOAT_SEGMENT : m->cols;
+        float acc = 0;
+        for (; c < end; c++) {
+            float v;
+            dequantize_row(m->type, w + (size_t)c * (size_t)dtype_block_bytes(m->type), 1, &v);
+            acc = fmaf(v, x[c], acc);
+        }
+        sum += acc;
     }
-    return acc;
+    return sum;
 }
 
 void scalar_dot_rows(const struct neuron_rows *m, const struct lane_acts *x, const int32_t *row, const int32_t *token,

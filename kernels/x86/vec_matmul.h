@@ -304,17 +304,28 @@ INLINE vf load_float(enum dtype type, const uint8_t *p)
                             : vf_of_bf16((const uint16_t *)p);
 }
 
+/* Ends a segment of a whole product. */
+INLINE void close_floats(int n, vf *acc, vf *total)
+{
+    for (int t = 0; t < n; t++) {
+        total[t] = vf_add(total[t], acc[t]);
+        acc[t] = vf_zero();
+    }
+}
+
 INLINE void float_tile(enum dtype type, int n, const struct packed *m, int64_t g, const struct acts *a, int64_t t0,
                        struct product out)
 {
     const uint8_t *group = m->data + (size_t)g * m->group_bytes;
     const float *x = a->f32 + t0 * m->cols;
     const int64_t step = ROW_GROUP * (type == DT_F32 ? 4 : 2);
-    vf acc[TILE_TOKENS];
+    vf acc[TILE_TOKENS], total[TILE_TOKENS];
     vd sum[TILE_TOKENS];
     clear_sums(n, acc, sum);
+    for (int t = 0; t < n; t++)
+        total[t] = vf_zero();
     for (int64_t c = 0; c < m->cols;) {
-        int64_t end = out.partial && c + m->segment < m->cols ? c + m->segment : m->cols;
+        const int64_t segment = out.partial ? m->segment : FLOAT_SEGMENT, end = c + segment < m->cols ? c + segment : m->cols;
         for (; c < end; c++) {
             vf w = load_float(type, group + c * step);
             for (int t = 0; t < n; t++)
@@ -322,8 +333,10 @@ INLINE void float_tile(enum dtype type, int n, const struct packed *m, int64_t g
         }
         if (out.partial)
             close_segment(n, acc, sum);
+        else
+            close_floats(n, acc, total);
     }
-    store_rows(m, g, t0, n, acc, sum, out);
+    store_rows(m, g, t0, n, total, sum, out);
 }
 
 INLINE void tile(enum dtype type, int n, const struct packed *m, int64_t g, const struct acts *a, int64_t t0,

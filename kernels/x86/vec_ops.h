@@ -84,14 +84,41 @@ static void quantize(struct acts *a, int64_t token_begin, int64_t token_end)
         quantize_block(a->f32 + i * ACT_BLOCK, a->codes + i * ACT_BLOCK, &a->blocks[i]);
 }
 
+enum { NORM_VECTORS = NORM_LANES / LANES };
+
+/* NORM_LANES lanes, pairwise. */
+static inline float add_norm_lanes(vf acc[NORM_VECTORS])
+{
+    for (int n = NORM_VECTORS / 2; n > 0; n /= 2)
+        for (int i = 0; i < n; i++)
+            acc[i] = vf_add(acc[i], acc[i + n]);
+    return vf_add_lanes(acc[0]);
+}
+
+/* The sum of x, or of (x - mean)^2. */
+static inline float norm_sum(bool squares, const float *x, float mean, int64_t n)
+{
+    vf acc[NORM_VECTORS];
+    int64_t i = 0;
+    for (int j = 0; j < NORM_VECTORS; j++)
+        acc[j] = vf_zero();
+    for (; i + NORM_LANES <= n; i += NORM_LANES) {
+        for (int j = 0; j < NORM_VECTORS; j++) {
+            const vf v = vf_sub(vf_load(x + i + j * LANES), vf_set(mean));
+            acc[j] = squares ? vf_fma(v, v, acc[j]) : vf_add(acc[j], v);
+        }
+    }
+    for (int j = 0; i < n; j++, i += LANES) {
+        float rest[LANES] = {0}; /* an absent lane adds +0 */
+        vf_store_part(rest, vf_sub(vf_load_part(x + i, part_of(n, i)), vf_set(mean)), part_of(n, i));
+        acc[j] = squares ? vf_fma(vf_load(rest), vf_load(rest), acc[j]) : vf_add(acc[j], vf_load(rest));
+    }
+    return add_norm_lanes(acc);
+}
+
 static void rms_norm(const float *x, const float *w, int64_t n, float eps, float *out)
 {
-    vf acc = vf_zero();
-    for (int64_t i = 0; i < n; i += LANES) {
-        vf v = vf_load_part(x + i, part_of(n, i));
-        acc = vf_fma(v, v, acc); /* an absent lane adds +0 to a sum that is not negative */
-    }
-    vf s = vf_set(1.0f / sqrtf(vf_add_lanes(acc) / (float)n + eps));
+    vf s = vf_set(1.0f / sqrtf(norm_sum(true, x, 0, n) / (float)n + eps));
     for (int64_t i = 0; i < n; i += LANES) {
         int64_t m = part_of(n, i);
         vf_store_part(out + i, vf_mul(vf_mul(vf_load_part(x + i, m), s), vf_load_part(w + i, m)), m);
@@ -100,21 +127,11 @@ static void rms_norm(const float *x, const float *w, int64_t n, float eps, float
 
 static void layer_norm(const float *x, const float *w, const float *b, int64_t n, float eps, float *out)
 {
-    vf acc = vf_zero();
-    for (int64_t i = 0; i < n; i += LANES)
-        acc = vf_add(acc, vf_load_part(x + i, part_of(n, i)));
-    const vf mean = vf_set(vf_add_lanes(acc) / (float)n);
-    acc = vf_zero();
+    const float mean = norm_sum(false, x, 0, n) / (float)n;
+    const vf s = vf_set(1.0f / sqrtf(norm_sum(true, x, mean, n) / (float)n + eps));
     for (int64_t i = 0; i < n; i += LANES) {
         const int64_t m = part_of(n, i);
-        float centred[LANES] = {0};
-        vf_store_part(centred, vf_sub(vf_load_part(x + i, m), mean), m);
-        acc = vf_fma(vf_load(centred), vf_load(centred), acc); /* an absent lane must add nothing */
-    }
-    const vf s = vf_set(1.0f / sqrtf(vf_add_lanes(acc) / (float)n + eps));
-    for (int64_t i = 0; i < n; i += LANES) {
-        const int64_t m = part_of(n, i);
-        vf v = vf_mul(vf_sub(vf_load_part(x + i, m), mean), s), weight = vf_load_part(w + i, m);
+        vf v = vf_mul(vf_sub(vf_load_part(x + i, m), vf_set(mean)), s), weight = vf_load_part(w + i, m);
         vf_store_part(out + i, b ? vf_fma(v, weight, vf_load_part(b + i, m)) : vf_mul(v, weight), m);
     }
 }

@@ -372,16 +372,20 @@ INLINE vf dot_floats(enum dtype type, bool one, const struct neuron_rows *m, con
                      const struct pairs *p)
 {
     const int64_t line = 64 / (type == DT_F32 ? 4 : 2);
-    vf acc = vf_zero();
+    vf acc = vf_zero(), total = vf_zero();
     int64_t c = 0;
     for (; c + LANE_BLOCKS <= m->cols; c += LANE_BLOCKS) {
         for (int i = 0; i < TILE_PAIRS && c % line == 0; i++)
             __builtin_prefetch(p->next[i] + c / line * 64, 0, 2);
         acc = add_columns(type, one, true, c, LANE_BLOCKS, x, p, acc);
+        if ((c + LANE_BLOCKS) % FLOAT_SEGMENT == 0) {
+            total = vf_add(total, acc);
+            acc = vf_zero();
+        }
     }
     if (c < m->cols)
         acc = add_columns(type, one, false, c, m->cols - c, x, p, acc);
-    return acc;
+    return m->cols % FLOAT_SEGMENT ? vf_add(total, acc) : total;
 }
 
 INLINE vf dot_tile(enum dtype type, bool planes, bool one, const struct neuron_rows *m, const struct lane_acts *x,
