@@ -24,6 +24,7 @@ enum {
     KV_TILE = 16,     /* positions of the K cache are interleaved in tiles of this many */
     SUM_LANES = 16,   /* sums over a vector run in this many lanes */
     NORM_LANES = 128, /* of a norm: enough for a GPU's warps */
+    ATTN_SEGMENT = 128,  /* positions that attention sums before they join the others */
     FLOAT_SEGMENT = 128, /* columns of float weights that are summed before they join a product */
     SUM_BLOCK = 32,   /* partial sums are packed in blocks of this many */
 };
@@ -187,10 +188,17 @@ struct kernels {
      * x_i = e_i * (1 / sum). n >= 1. */
     void (*softmax)(float *x /* [n] */, int64_t n);
 
-    /* out[q][d] = sum over p ascending of fma(w[q][p], v[p][d], acc), acc from +0; for each query its own positions
+    /* What attention weighs positions with, but for the division by their sum: x[i] is the score of position first + i;
+     * in place e_i = exp(x_i - max). Returns 1 / l. l: in SUM_LANES lanes (position % 16), in segments of ATTN_SEGMENT
+     * absolute positions, each from +0, which are added in ascending order, from +0; then lanes pairwise. n >= 1. */
+    float (*attn_weights)(float *x /* [n] */, int64_t n, int64_t first);
+
+    /* out[q][d] = inverse[q] * the sum of its segments of ATTN_SEGMENT absolute positions, added in ascending order from
+     * +0; a segment: over p ascending acc = fma(w[q][p], v[p][d], acc), acc from +0; for each query its own positions
      * [begin[q], end[q]) only; w[q][p] lies at w[q * w_stride + p - w_origin]. v: [positions, head_dim] f16. */
     void (*attn_mix)(const float *w, int64_t w_stride, int64_t w_origin, int64_t n_q, const int64_t *begin,
-                     const int64_t *end, const uint16_t *v, int64_t head_dim, float *out, int64_t out_stride);
+                     const int64_t *end, const float *inverse /* [n_q] */, const uint16_t *v, int64_t head_dim,
+                     float *out, int64_t out_stride);
 
     /* The sum of n 32-bit words, n a multiple of 64, modulo 2^32: reads memory as fast as this instruction set can, for
      * measuring it. */

@@ -290,31 +290,69 @@ static void attn_scores(const float *q, int64_t q_stride, int64_t n_q, const uin
     }
 }
 
-static void softmax(float *x, int64_t n)
+/* In place e_i = exp(x_i - the largest). */
+static void exp_all(float *x, int64_t n)
 {
-    float max = x[0], lane[SUM_LANES] = {0};
+    float max = x[0];
     for (int64_t i = 1; i < n; i++)
         max = x[i] > max ? x[i] : max;
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = 0; i < n; i++)
         x[i] = exp_f32(x[i] - max);
+}
+
+static void softmax(float *x, int64_t n)
+{
+    float lane[SUM_LANES] = {0};
+    exp_all(x, n);
+    for (int64_t i = 0; i < n; i++)
         lane[i % SUM_LANES] += x[i];
-    }
     float inverse = 1.0f / add_lanes(lane, SUM_LANES);
     for (int64_t i = 0; i < n; i++)
         x[i] *= inverse;
 }
 
-static void attn_mix(const float *w, int64_t w_stride, int64_t w_origin, int64_t n_q, const int64_t *begin,
-                     const int64_t *end, const uint16_t *v, int64_t head_dim, float *out, int64_t out_stride)
+/* The end of position p's segment, or `end`. */
+static int64_t segment_end(int64_t p, int64_t end)
 {
-    for (int64_t i = 0; i < n_q; i++) {
-        for (int64_t d = 0; d < head_dim; d++) {
-            float acc = 0;
-            for (int64_t p = begin[i]; p < end[i]; p++)
-                acc = fmaf(w[i * w_stride + p - w_origin], f32_of_f16(v[p * head_dim + d]), acc);
-            out[i * out_stride + d] = acc;
-        }
+    const int64_t stop = (p / ATTN_SEGMENT + 1) * ATTN_SEGMENT;
+    return stop < end ? stop : end;
+}
+
+static float attn_weights(float *x, int64_t n, int64_t first)
+{
+    float total[SUM_LANES] = {0};
+    exp_all(x, n);
+    for (int64_t p = first; p < first + n;) {
+        float lane[SUM_LANES] = {0};
+        for (const int64_t stop = segment_end(p, first + n); p < stop; p++)
+            lane[p % SUM_LANES] += x[p - first];
+        for (int i = 0; i < SUM_LANES; i++)
+            total[i] += lane[i];
     }
+    return 1.0f / add_lanes(total, SUM_LANES);
+}
+
+/* w[p], v[p * head_dim]. */
+static float mix(const float *w, int64_t begin, int64_t end, const uint16_t *v, int64_t head_dim)
+{
+    float total = 0;
+    for (int64_t p = begin; p < end;) {
+        float acc = 0;
+        for (const int64_t stop = segment_end(p, end); p < stop; p++)
+            acc = fmaf(w[p], f32_of_f16(v[p * head_dim]), acc);
+        total += acc;
+    }
+    return total;
+}
+
+static void attn_mix(const float *w, int64_t w_stride, int64_t w_origin, int64_t n_q, const int64_t *begin,
+                     const int64_t *end, const float *inverse, const uint16_t *v, int64_t head_dim, float *out,
+                     int64_t out_stride)
+{
+    for (int64_t i = 0; i < n_q; i++)
+        for (int64_t d = 0; d < head_dim; d++)
+            out[i * out_stride + d] =
+                inverse[i] * mix(w + i * w_stride - w_origin, begin[i], end[i], v + d, head_dim);
 }
 
 static uint32_t read_words(const uint32_t *p, int64_t n)
@@ -346,6 +384,7 @@ const struct kernels kernels_scalar = {
     .to_f16 = to_f16,
     .attn_scores = attn_scores,
     .softmax = softmax,
+    .attn_weights = attn_weights,
     .attn_mix = attn_mix,
     .read_words = read_words,
 };

@@ -80,6 +80,7 @@ static void attend_piece(const struct attention *a, int64_t h, int64_t q0, int64
     const int64_t dim = hp->head_dim, stride = w->score_stride;
     const int64_t row = a->n_q * dim, rows = (t1 - t0) * heads;
     int64_t begin[QUERY_ROWS], end[QUERY_ROWS];
+    float inverse[QUERY_ROWS];
     for (int64_t i = 0; i < rows; i++) {
         int64_t p = a->position + t0 + i / heads;
         begin[i] = hp->window && p >= hp->window ? p - hp->window + 1 : 0;
@@ -92,8 +93,9 @@ static void attend_piece(const struct attention *a, int64_t h, int64_t q0, int64
     k->attn_scores(scratch->q, dim, rows, kv_keys(w, a->h, h), dim, origin, end[rows - 1],
                    1.0f / sqrtf((float)dim), scratch->scores, stride);
     for (int64_t i = 0; i < rows; i++)
-        k->softmax(scratch->scores + i * stride + begin[i] - origin, end[i] - begin[i]);
-    k->attn_mix(scratch->scores, stride, origin, rows, begin, end, kv_values(w, a->h, h), dim, scratch->out, dim);
+        inverse[i] = k->attn_weights(scratch->scores + i * stride + begin[i] - origin, end[i] - begin[i], begin[i]);
+    k->attn_mix(scratch->scores, stride, origin, rows, begin, end, inverse, kv_values(w, a->h, h), dim, scratch->out,
+                dim);
     for (int64_t i = 0; i < rows; i += heads)
         memcpy(w->mixed.f32 + (t0 + i / heads) * row + q0 * dim, scratch->out + i * dim,
                (size_t)(heads * dim) * sizeof(float));

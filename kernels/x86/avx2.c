@@ -31,6 +31,7 @@ const struct kernels kernels_avx2 = {
     .to_f16 = to_f16,
     .attn_scores = attn_scores,
     .softmax = softmax,
+    .attn_weights = attn_weights,
     .attn_mix = attn_mix,
     .read_words = read_words,
 };

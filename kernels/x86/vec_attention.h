@@ -4,6 +4,7 @@
 #define HEARTH_KERNELS_X86_VEC_ATTENTION_H
 
 #include "kernels/layout.h"
+#include "kernels/x86/vec_ops.h"
 
 INLINE void score_tile(int n, const float *q, int64_t q_stride, const uint16_t *k, int64_t head_dim, float scale,
                        float *s, int64_t s_stride)
@@ -37,56 +38,115 @@ static void attn_scores(const float *q, int64_t q_stride, int64_t n_q, const uin
     }
 }
 
-/* n queries over the same positions, n_vec vectors of dimensions from d on. */
-INLINE void mix_tile(int n, int n_vec, const float *w, int64_t w_stride, int64_t begin, int64_t end, const uint16_t *v,
-                     int64_t head_dim, vf acc[][4])
+/* The end of position p's segment, or `end`. */
+INLINE int64_t segment_end(int64_t p, int64_t end)
 {
-    for (int64_t p = begin; p < end; p++) {
-        for (int j = 0; j < n_vec; j++) {
-            vf vp = vf_of_f16(v + p * head_dim + j * SUM_LANES);
-            for (int i = 0; i < n; i++)
-                acc[i][j] = vf_fma(vf_set(w[i * w_stride + p]), vp, acc[i][j]);
+    const int64_t stop = (p / ATTN_SEGMENT + 1) * ATTN_SEGMENT;
+    return stop < end ? stop : end;
+}
+
+/* In place m of x's values, less than a vector, become exponentials. Returns them in their lanes. */
+INLINE vf exp_part(float *x, int64_t m, int64_t lane, vf max)
+{
+    float part[SUM_LANES] = {0}; /* an absent lane adds +0 */
+    vf_store_part(x, vf_exp(vf_sub(vf_load_part(x, m), max)), m);
+    memcpy(part + lane, x, (size_t)m * sizeof *x);
+    return vf_load(part);
+}
+
+static float attn_weights(float *x, int64_t n, int64_t first)
+{
+    const vf max = vf_set(largest(x, n));
+    vf total = vf_zero();
+    for (int64_t p = first; p < first + n;) {
+        vf acc = vf_zero();
+        for (const int64_t stop = segment_end(p, first + n); p < stop;) {
+            const int64_t lane = p % SUM_LANES, m = stop - p < SUM_LANES - lane ? stop - p : SUM_LANES - lane;
+            float *at = x + p - first;
+            if (m == SUM_LANES) {
+                vf e = vf_exp(vf_sub(vf_load(at), max));
+                vf_store(at, e);
+                acc = vf_add(acc, e);
+            } else {
+                acc = vf_add(acc, exp_part(at, m, lane, max));
+            }
+            p += m;
+        }
+        total = vf_add(total, acc);
+    }
+    return 1.0f / vf_add_lanes(total);
+}
+
+/* Sums of n queries over the segments before, and over the one under way; n_vec vectors of dimensions. */
+struct mixing {
+    vf total[4], acc[4];
+};
+
+/* Positions [begin, end), the same for n queries. */
+INLINE void mix_tile(int n, int n_vec, const float *w, int64_t w_stride, int64_t begin, int64_t end, const uint16_t *v,
+                     int64_t head_dim, struct mixing *m)
+{
+    for (int64_t p = begin; p < end;) {
+        for (const int64_t stop = segment_end(p, end); p < stop; p++) {
+            for (int j = 0; j < n_vec; j++) {
+                vf vp = vf_of_f16(v + p * head_dim + j * SUM_LANES);
+                for (int i = 0; i < n; i++)
+                    m[i].acc[j] = vf_fma(vf_set(w[i * w_stride + p]), vp, m[i].acc[j]);
+            }
+        }
+        for (int i = 0; i < n && p % ATTN_SEGMENT == 0; i++) {
+            for (int j = 0; j < n_vec; j++) {
+                m[i].total[j] = vf_add(m[i].total[j], m[i].acc[j]);
+                m[i].acc[j] = vf_zero();
+            }
         }
     }
 }
 
 /* Queries i < n over their own ranges: what they share in one pass when they begin alike, the rest one by one. */
 INLINE void mix_queries(int n, int n_vec, const float *w, int64_t w_stride, const int64_t *begin, const int64_t *end,
-                        const uint16_t *v, int64_t head_dim, float *out, int64_t out_stride)
+                        const float *inverse, const uint16_t *v, int64_t head_dim, float *out, int64_t out_stride)
 {
-    vf acc[TILE_TOKENS][4];
+    struct mixing m[TILE_TOKENS];
     int64_t shared = end[0];
     for (int i = 0; i < n; i++) {
         shared = end[i] < shared ? end[i] : shared;
         for (int j = 0; j < n_vec; j++)
-            acc[i][j] = vf_zero();
+            m[i].total[j] = m[i].acc[j] = vf_zero();
     }
     for (int i = 0; i < n; i++)
         if (begin[i] != begin[0] || n == 1)
             shared = begin[0]; /* nothing is shared */
     if (shared > begin[0])
-        mix_tile(n, n_vec, w, w_stride, begin[0], shared, v, head_dim, acc);
+        mix_tile(n, n_vec, w, w_stride, begin[0], shared, v, head_dim, m);
     for (int i = 0; i < n; i++) {
         mix_tile(1, n_vec, w + i * w_stride, w_stride, shared > begin[0] ? shared : begin[i], end[i], v, head_dim,
-                 acc + i);
-        for (int j = 0; j < n_vec; j++)
-            vf_store(out + i * out_stride + j * SUM_LANES, acc[i][j]);
+                 m + i);
+        for (int j = 0; j < n_vec; j++) {
+            vf sum = end[i] % ATTN_SEGMENT ? vf_add(m[i].total[j], m[i].acc[j]) : m[i].total[j];
+            vf_store(out + i * out_stride + j * SUM_LANES, vf_mul(vf_set(inverse[i]), sum));
+        }
     }
 }
 
-static void mix_rest(const float *w, int64_t begin, int64_t end, const uint16_t *v, int64_t head_dim, int64_t d,
-                     float *out)
+static void mix_rest(const float *w, int64_t begin, int64_t end, float inverse, const uint16_t *v, int64_t head_dim,
+                     int64_t d, float *out)
 {
     for (; d < head_dim; d++) {
-        float acc = 0;
-        for (int64_t p = begin; p < end; p++)
-            acc = __builtin_fmaf(w[p], f32_of_f16(v[p * head_dim + d]), acc);
-        out[d] = acc;
+        float total = 0;
+        for (int64_t p = begin; p < end;) {
+            float acc = 0;
+            for (const int64_t stop = segment_end(p, end); p < stop; p++)
+                acc = __builtin_fmaf(w[p], f32_of_f16(v[p * head_dim + d]), acc);
+            total += acc;
+        }
+        out[d] = inverse * total;
     }
 }
 
 static void attn_mix(const float *w, int64_t w_stride, int64_t w_origin, int64_t n_q, const int64_t *begin,
-                     const int64_t *end, const uint16_t *v, int64_t head_dim, float *out, int64_t out_stride)
+                     const int64_t *end, const float *inverse, const uint16_t *v, int64_t head_dim, float *out,
+                     int64_t out_stride)
 {
     enum { SHARE = TILE_TOKENS > 4 ? 4 : 1 }; /* 4 queries x 4 vectors of accumulators, where registers allow */
     w -= w_origin;
@@ -97,16 +157,17 @@ static void attn_mix(const float *w, int64_t w_stride, int64_t w_origin, int64_t
         int64_t d = 0;
         for (; d + 4 * SUM_LANES <= head_dim; d += 4 * SUM_LANES) {
             if (n == SHARE)
-                mix_queries(SHARE, 4, wi, w_stride, begin + i, end + i, v + d, head_dim, o + d, out_stride);
+                mix_queries(SHARE, 4, wi, w_stride, begin + i, end + i, inverse + i, v + d, head_dim, o + d,
+                            out_stride);
             else
-                mix_queries(1, 4, wi, w_stride, begin + i, end + i, v + d, head_dim, o + d, out_stride);
+                mix_queries(1, 4, wi, w_stride, begin + i, end + i, inverse + i, v + d, head_dim, o + d, out_stride);
         }
         for (; d + SUM_LANES <= head_dim; d += SUM_LANES)
             for (int64_t j = 0; j < n; j++)
-                mix_queries(1, 1, wi + j * w_stride, w_stride, begin + i + j, end + i + j, v + d, head_dim,
-                            o + j * out_stride + d, out_stride);
+                mix_queries(1, 1, wi + j * w_stride, w_stride, begin + i + j, end + i + j, inverse + i + j, v + d,
+                            head_dim, o + j * out_stride + d, out_stride);
         for (int64_t j = 0; j < n; j++)
-            mix_rest(wi + j * w_stride, begin[i + j], end[i + j], v, head_dim, d, o + j * out_stride);
+            mix_rest(wi + j * w_stride, begin[i + j], end[i + j], inverse[i + j], v, head_dim, d, o + j * out_stride);
         i += n;
     }
 }

@@ -325,7 +325,8 @@ INLINE void float_tile(enum dtype type, int n, const struct packed *m, int64_t g
     for (int t = 0; t < n; t++)
         total[t] = vf_zero();
     for (int64_t c = 0; c < m->cols;) {
-        const int64_t segment = out.partial ? m->segment : FLOAT_SEGMENT, end = c + segment < m->cols ? c + segment : m->cols;
+        const int64_t segment = out.partial ? m->segment : FLOAT_SEGMENT;
+        const int64_t end = c + segment < m->cols ? c + segment : m->cols;
         for (; c < end; c++) {
             vf w = load_float(type, group + c * step);
             for (int t = 0; t < n; t++)

@@ -211,7 +211,7 @@ static uint32_t read_words(const uint32_t *p, int64_t n)
     return all;
 }
 
-static void softmax(float *x, int64_t n)
+static float largest(const float *x, int64_t n)
 {
     float max = x[0];
     int64_t whole = n / LANES * LANES;
@@ -223,14 +223,21 @@ static void softmax(float *x, int64_t n)
     }
     for (int64_t i = whole; i < n; i++)
         max = x[i] > max ? x[i] : max;
+    return max;
+}
+
+static void softmax(float *x, int64_t n)
+{
+    const vf max = vf_set(largest(x, n));
+    const int64_t whole = n / LANES * LANES;
     vf acc = vf_zero();
     for (int64_t i = 0; i < whole; i += LANES) {
-        vf e = vf_exp(vf_sub(vf_load(x + i), vf_set(max)));
+        vf e = vf_exp(vf_sub(vf_load(x + i), max));
         vf_store(x + i, e);
         acc = vf_add(acc, e);
     }
     if (whole < n) {
-        vf_store_part(x + whole, vf_exp(vf_sub(vf_load_part(x + whole, n - whole), vf_set(max))), n - whole);
+        vf_store_part(x + whole, vf_exp(vf_sub(vf_load_part(x + whole, n - whole), max)), n - whole);
         acc = vf_add(acc, vf_load_part(x + whole, n - whole));
     }
     vf inverse = vf_set(1.0f / vf_add_lanes(acc));

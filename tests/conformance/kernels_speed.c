@@ -85,6 +85,7 @@ static void run_rms_norm(void *arg) { struct vectors *v = arg; v->k->rms_norm(v-
 static void run_rope(void *arg) { struct vectors *v = arg; v->k->rope(v->x, v->y, v->n / 64, 64, 32, false); }
 static void run_silu(void *arg) { struct vectors *v = arg; v->k->activate(ACT_SILU, v->x, v->y, v->n, v->z); }
 static void run_softmax(void *arg) { struct vectors *v = arg; v->k->softmax(v->z, v->n); }
+static void run_weights(void *arg) { struct vectors *v = arg; v->z[0] = v->k->attn_weights(v->z, v->n, 0); }
 static void run_add(void *arg) { struct vectors *v = arg; v->k->add(v->z, v->y, v->n); }
 static void run_to_f16(void *arg) { struct vectors *v = arg; v->k->to_f16(v->x, v->n, v->cache); }
 static void run_scores(void *arg)
@@ -99,15 +100,17 @@ static void run_mix(void *arg)
 {
     struct vectors *v = arg;
     int64_t begin[4] = {0}, end[4] = {v->n / 64, v->n / 64, v->n / 64, v->n / 64};
-    v->k->attn_mix(v->y, v->n / 64, 0, 4, begin, end, v->cache, 64, v->z, 64);
+    const float inverse[4] = {1, 1, 1, 1};
+    v->k->attn_mix(v->y, v->n / 64, 0, 4, begin, end, inverse, v->cache, 64, v->z, 64);
 }
 
 static void bench_vectors(const struct kernels *k)
 {
     const struct { const char *name; void (*run)(void *); } ops[] = {
-        {"quantize", run_quantize}, {"rms_norm", run_rms_norm}, {"rope", run_rope},     {"silu", run_silu},
-        {"softmax", run_softmax},   {"add", run_add},           {"to_f16", run_to_f16}, {"scores x4", run_scores},
-        {"mix x4", run_mix},        {"sum widths", run_widths}, {"pack sums", run_pack}, {"add packed", run_add_packed},
+        {"quantize", run_quantize}, {"rms_norm", run_rms_norm},     {"rope", run_rope},         {"silu", run_silu},
+        {"softmax", run_softmax},   {"weights", run_weights},       {"add", run_add},           {"to_f16", run_to_f16},
+        {"scores x4", run_scores},  {"mix x4", run_mix},            {"sum widths", run_widths}, {"pack sums", run_pack},
+        {"add packed", run_add_packed},
     };
     struct rng r = {.state = 2};
     struct vectors v = {.k = k, .n = 65536};

@@ -276,6 +276,13 @@ static void check_vectors_of(const struct kernels *k, int64_t n, enum filling f)
     s->softmax(want, n);
     k->softmax(got, n);
     expect_same("softmax", k->name, want, got, n);
+    for (int64_t first = 0; first < 300; first += 37) {
+        memcpy(want, x, bytes);
+        memcpy(got, x, bytes);
+        const float inverse[2] = {s->attn_weights(want, n, first), k->attn_weights(got, n, first)};
+        expect_same("attn_weights", k->name, want, got, n);
+        expect_same("attn_weights' sum", k->name, &inverse[0], &inverse[1], 1);
+    }
     assert_true(guarded_intact(got, bytes));
 
     if (n % 64 == 0)
@@ -366,6 +373,7 @@ static void check_mix(const struct kernels *k, int64_t head_dim, int64_t n_q, in
 {
     struct rng r = {.state = (uint64_t)(head_dim * 5 + n_q + last)};
     int64_t stride = last + n_q - origin, begin[16], end[16], n_pos = last + n_q;
+    float inverse[16];
     uint16_t *cache = make_cache(&r, n_pos * head_dim);
     for (int64_t i = 0; i < n_pos * head_dim; i++)
         if (i >= (last + 1) * head_dim && n_q == 1)
@@ -376,9 +384,10 @@ static void check_mix(const struct kernels *k, int64_t head_dim, int64_t n_q, in
     for (int64_t i = 0; i < n_q; i++) {
         begin[i] = origin + (window ? i : 0);
         end[i] = last + 1 + i / 3;
+        inverse[i] = rng_float(&r);
     }
-    kernels_scalar.attn_mix(w, stride, origin, n_q, begin, end, cache, head_dim, want, head_dim);
-    k->attn_mix(w, stride, origin, n_q, begin, end, cache, head_dim, got, head_dim);
+    kernels_scalar.attn_mix(w, stride, origin, n_q, begin, end, inverse, cache, head_dim, want, head_dim);
+    k->attn_mix(w, stride, origin, n_q, begin, end, inverse, cache, head_dim, got, head_dim);
     expect_same("attn_mix", k->name, want, got, n_q * head_dim);
     assert_true(guarded_intact(got, bytes));
     guarded_free(want);
@@ -397,6 +406,8 @@ static void check_attention(const struct kernels *k)
             check_mix(k, dims[i], queries[j], 0, 40, false);
             check_mix(k, dims[i], queries[j], 32, 60, false);
             check_mix(k, dims[i], queries[j], 0, 40, true);
+            check_mix(k, dims[i], queries[j], 0, 127, true);
+            check_mix(k, dims[i], queries[j], 112, 300, i % 2);
         }
     }
 }
