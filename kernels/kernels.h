@@ -21,7 +21,8 @@
 enum {
     ROW_GROUP = 16,   /* rows of a packed matrix are interleaved in groups of this many */
     ACT_BLOCK = 32,   /* activations are quantised in blocks of this many columns */
-    KV_TILE = 16,     /* positions of the K cache are interleaved in tiles of this many */
+    KV_TILE = 16,     /* keys are interleaved in tiles of this many positions */
+    KV_PAGE = 64,     /* positions whose keys, or values, of a head lie together */
     SUM_LANES = 16,   /* sums over a vector run in this many lanes */
     NORM_LANES = 128, /* of a norm: enough for a GPU's warps */
     ATTN_SEGMENT = 128,  /* positions that attention sums before they join the others */
@@ -176,17 +177,21 @@ struct kernels {
     /* f32 to f16, round to nearest even. */
     void (*to_f16)(const float *x /* [n] */, int64_t n, uint16_t *out /* [n] */);
 
-    /* Attention scores (Vaswani et al., 2017) of n_q query vectors against positions [pos_begin, pos_end) of a KV head:
-     * s[q * s_stride + (p - pos_begin)] = scale * (sum over d ascending of fma(q[q][d], k[p][d], acc)), acc from +0.
-     * K is tiled: k[p][d] lies at k[((p / KV_TILE) * head_dim + d) * KV_TILE + p % KV_TILE], f16. pos_begin is a
-     * multiple of KV_TILE; up to KV_TILE - 1 values past pos_end may be written (s_stride has room for them). */
-    void (*attn_scores)(const float *q, int64_t q_stride, int64_t n_q, const uint16_t *k, int64_t head_dim,
-                        int64_t pos_begin, int64_t pos_end, float scale, float *s, int64_t s_stride);
-
     /* In place on x[0..n): max; e_i = exp(x_i - max) (base/exactmath.h); sum of e in SUM_LANES lanes (i % 16,
      * ascending), added pairwise (i and i+8, then +4, +2, +1);
      * x_i = e_i * (1 / sum). n >= 1. */
     void (*softmax)(float *x /* [n] */, int64_t n);
+
+    /* ---- attention (Vaswani et al., 2017) over one KV head, whose keys and values lie in pages, f16 ----
+     * Position p is in pages[p / KV_PAGE]; only pages of the positions asked for are looked at. Within a page position i
+     * has its values at [i][head_dim], and value d of its key at [i / KV_TILE][d][i % KV_TILE]. */
+
+    /* The scores of n_q query vectors against positions [pos_begin, pos_end):
+     * s[q * s_stride + (p - pos_begin)] = scale * (sum over d ascending of fma(q[q][d], k[p][d], acc)), acc from +0.
+     * pos_begin is a multiple of KV_TILE; up to KV_TILE - 1 values past pos_end may be written (s_stride has room for
+     * them). */
+    void (*attn_scores)(const float *q, int64_t q_stride, int64_t n_q, const uint16_t *const *keys, int64_t head_dim,
+                        int64_t pos_begin, int64_t pos_end, float scale, float *s, int64_t s_stride);
 
     /* What attention weighs positions with, but for the division by their sum: x[i] is the score of position first + i;
      * in place e_i = exp(x_i - max). Returns 1 / l. l: in SUM_LANES lanes (position % 16), in segments of ATTN_SEGMENT
@@ -195,10 +200,10 @@ struct kernels {
 
     /* out[q][d] = inverse[q] * the sum of its segments of ATTN_SEGMENT absolute positions, added in ascending order from
      * +0; a segment: over p ascending acc = fma(w[q][p], v[p][d], acc), acc from +0; for each query its own positions
-     * [begin[q], end[q]) only; w[q][p] lies at w[q * w_stride + p - w_origin]. v: [positions, head_dim] f16. */
+     * [begin[q], end[q]) only; w[q][p] lies at w[q * w_stride + p - w_origin]. */
     void (*attn_mix)(const float *w, int64_t w_stride, int64_t w_origin, int64_t n_q, const int64_t *begin,
-                     const int64_t *end, const float *inverse /* [n_q] */, const uint16_t *v, int64_t head_dim,
-                     float *out, int64_t out_stride);
+                     const int64_t *end, const float *inverse /* [n_q] */, const uint16_t *const *values,
+                     int64_t head_dim, float *out, int64_t out_stride);
 
     /* The sum of n 32-bit words, n a multiple of 64, modulo 2^32: reads memory as fast as this instruction set can, for
      * measuring it. */

@@ -146,10 +146,10 @@ static inline void k_scale_at(struct layout l, const uint8_t *scales, int h, int
     *min = !l.minima ? 0 : l.halves ? byte >> 4 : scales[ROW_GROUP + r];
 }
 
-/* The first block past b's half of a super-block, or past `end`. */
-INLINE int64_t half_end(int64_t b, int64_t end)
+/* The first of the units that follow one another which i is not in any more, or `end`: whichever comes first. */
+INLINE int64_t unit_end(int64_t i, int64_t unit, int64_t end)
 {
-    const int64_t stop = (b / HALF_BLOCKS + 1) * HALF_BLOCKS;
+    const int64_t stop = (i / unit + 1) * unit;
     return stop < end ? stop : end;
 }
 

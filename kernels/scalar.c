@@ -131,7 +131,7 @@ static float dot_quantised(const struct packed *m, uint8_t *group, int r, const 
     struct layout l = layout_of(m->type);
     float acc = 0;
     for (int64_t b = begin / ACT_BLOCK, last = end / ACT_BLOCK, stop; b < last; b = stop) {
-        stop = l.k ? half_end(b, last) : b + 1;
+        stop = l.k ? unit_end(b, HALF_BLOCKS, last) : b + 1;
         struct place p = layout_place(l, group, b);
         acc = l.k ? add_half(l, group, r, b, stop, x, s, acc) : add_block(l, &p, r, x + b * ACT_BLOCK, &s[b], acc);
     }
@@ -276,12 +276,12 @@ static void from_f16(const uint16_t *x, int64_t n, float *out)
 
 #include "kernels/sums.h"
 
-static void attn_scores(const float *q, int64_t q_stride, int64_t n_q, const uint16_t *k, int64_t head_dim,
+static void attn_scores(const float *q, int64_t q_stride, int64_t n_q, const uint16_t *const *keys, int64_t head_dim,
                         int64_t pos_begin, int64_t pos_end, float scale, float *s, int64_t s_stride)
 {
     for (int64_t i = 0; i < n_q; i++) {
         for (int64_t p = pos_begin; p < pos_end; p++) {
-            const uint16_t *column = k + p / KV_TILE * head_dim * KV_TILE + p % KV_TILE;
+            const uint16_t *column = keys[p / KV_PAGE] + p % KV_PAGE / KV_TILE * head_dim * KV_TILE + p % KV_TILE;
             float acc = 0;
             for (int64_t d = 0; d < head_dim; d++)
                 acc = fmaf(q[i * q_stride + d], f32_of_f16(column[d * KV_TILE]), acc);
@@ -311,20 +311,13 @@ static void softmax(float *x, int64_t n)
         x[i] *= inverse;
 }
 
-/* The end of position p's segment, or `end`. */
-static int64_t segment_end(int64_t p, int64_t end)
-{
-    const int64_t stop = (p / ATTN_SEGMENT + 1) * ATTN_SEGMENT;
-    return stop < end ? stop : end;
-}
-
 static float attn_weights(float *x, int64_t n, int64_t first)
 {
     float total[SUM_LANES] = {0};
     exp_all(x, n);
     for (int64_t p = first; p < first + n;) {
         float lane[SUM_LANES] = {0};
-        for (const int64_t stop = segment_end(p, first + n); p < stop; p++)
+        for (const int64_t stop = unit_end(p, ATTN_SEGMENT, first + n); p < stop; p++)
             lane[p % SUM_LANES] += x[p - first];
         for (int i = 0; i < SUM_LANES; i++)
             total[i] += lane[i];
@@ -332,27 +325,27 @@ static float attn_weights(float *x, int64_t n, int64_t first)
     return 1.0f / add_lanes(total, SUM_LANES);
 }
 
-/* w[p], v[p * head_dim]. */
-static float mix(const float *w, int64_t begin, int64_t end, const uint16_t *v, int64_t head_dim)
+/* w[p] times value d of position p. */
+static float mix(const float *w, int64_t begin, int64_t end, const uint16_t *const *values, int64_t head_dim, int64_t d)
 {
     float total = 0;
     for (int64_t p = begin; p < end;) {
         float acc = 0;
-        for (const int64_t stop = segment_end(p, end); p < stop; p++)
-            acc = fmaf(w[p], f32_of_f16(v[p * head_dim]), acc);
+        for (const int64_t stop = unit_end(p, ATTN_SEGMENT, end); p < stop; p++)
+            acc = fmaf(w[p], f32_of_f16(values[p / KV_PAGE][p % KV_PAGE * head_dim + d]), acc);
         total += acc;
     }
     return total;
 }
 
 static void attn_mix(const float *w, int64_t w_stride, int64_t w_origin, int64_t n_q, const int64_t *begin,
-                     const int64_t *end, const float *inverse, const uint16_t *v, int64_t head_dim, float *out,
-                     int64_t out_stride)
+                     const int64_t *end, const float *inverse, const uint16_t *const *values, int64_t head_dim,
+                     float *out, int64_t out_stride)
 {
     for (int64_t i = 0; i < n_q; i++)
         for (int64_t d = 0; d < head_dim; d++)
             out[i * out_stride + d] =
-                inverse[i] * mix(w + i * w_stride - w_origin, begin[i], end[i], v + d, head_dim);
+                inverse[i] * mix(w + i * w_stride - w_origin, begin[i], end[i], values, head_dim, d);
 }
 
 static uint32_t read_words(const uint32_t *p, int64_t n)

@@ -156,7 +156,7 @@ void scalar_dot_rows(const struct neuron_rows *m, const struct lane_acts *x, con
         const struct factors f = factors_of(m, x, row[i], token[i]);
         float acc = 0;
         for (int64_t b = 0, stop; b < f.nb; b = stop) {
-            stop = f.l.k ? half_end(b, f.nb) : b + 1;
+            stop = f.l.k ? unit_end(b, HALF_BLOCKS, f.nb) : b + 1;
             acc = f.l.k ? add_half(&f, b, stop, acc) : add_block(&f, b, acc);
         }
         y[i] = acc;

@@ -70,6 +70,16 @@ static void rotate_tokens(void *arg, int64_t begin, int64_t end, int thread)
     }
 }
 
+/* Own KV head h's pages of positions [begin, end). */
+static void find_pages(const struct attention *a, int64_t h, int64_t begin, int64_t end,
+                       struct attention_scratch *scratch)
+{
+    for (int64_t page = begin / KV_PAGE; page * KV_PAGE < end; page++) {
+        scratch->keys[page] = kv_keys(a->w, a->h, page, h);
+        scratch->values[page] = kv_values(a->w, a->h, page, h);
+    }
+}
+
 /* Own query heads [q0, q0 + heads), which share own KV head h, for tokens [t0, t1). */
 static void attend_piece(const struct attention *a, int64_t h, int64_t q0, int64_t heads, int64_t t0, int64_t t1,
                          struct attention_scratch *scratch)
@@ -90,12 +100,12 @@ static void attend_piece(const struct attention *a, int64_t h, int64_t q0, int64
                    (size_t)(heads * dim) * sizeof(float));
     }
     int64_t origin = begin[0] / KV_TILE * KV_TILE;
-    k->attn_scores(scratch->q, dim, rows, kv_keys(w, a->h, h), dim, origin, end[rows - 1],
-                   1.0f / sqrtf((float)dim), scratch->scores, stride);
+    find_pages(a, h, origin, end[rows - 1], scratch);
+    k->attn_scores(scratch->q, dim, rows, scratch->keys, dim, origin, end[rows - 1], 1.0f / sqrtf((float)dim),
+                   scratch->scores, stride);
     for (int64_t i = 0; i < rows; i++)
         inverse[i] = k->attn_weights(scratch->scores + i * stride + begin[i] - origin, end[i] - begin[i], begin[i]);
-    k->attn_mix(scratch->scores, stride, origin, rows, begin, end, inverse, kv_values(w, a->h, h), dim, scratch->out,
-                dim);
+    k->attn_mix(scratch->scores, stride, origin, rows, begin, end, inverse, scratch->values, dim, scratch->out, dim);
     for (int64_t i = 0; i < rows; i += heads)
         memcpy(w->mixed.f32 + (t0 + i / heads) * row + q0 * dim, scratch->out + i * dim,
                (size_t)(heads * dim) * sizeof(float));

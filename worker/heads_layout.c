@@ -78,6 +78,8 @@ void worker_lay_attention(struct worker *w)
         w->scratch[t].q = lay_floats(w, QUERY_ROWS * hp->head_dim);
         w->scratch[t].out = lay_floats(w, QUERY_ROWS * hp->head_dim);
         w->scratch[t].scores = lay_floats(w, QUERY_ROWS * w->score_stride);
+        w->scratch[t].keys = arena_alloc(&w->arena, (size_t)kv_pages(w) * sizeof *w->scratch->keys);
+        w->scratch[t].values = arena_alloc(&w->arena, (size_t)kv_pages(w) * sizeof *w->scratch->values);
     }
 }
 

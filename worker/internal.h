@@ -39,8 +39,8 @@ struct heads {
     struct packed o;                 /* [d, own query heads * head_dim], in segments that end where head units do */
     float *q_bias, *k_bias, *v_bias;
     float *q_norm, *k_norm;          /* [head_dim] */
-    uint16_t *k_cache;               /* [own KV heads, n_ctx / KV_TILE, head_dim, KV_TILE] f16 */
-    uint16_t *v_cache;               /* [own KV heads, n_ctx, head_dim] f16 */
+    uint16_t *k_cache;               /* [pages, own KV heads, KV_PAGE / KV_TILE, head_dim, KV_TILE] f16 */
+    uint16_t *v_cache;               /* [pages, own KV heads, KV_PAGE, head_dim] f16 */
     uint32_t length;                 /* tokens in the cache */
 };
 
@@ -124,6 +124,7 @@ struct live_scratch {
 struct attention_scratch {
     float *q, *out;                  /* [QUERY_ROWS, head_dim] */
     float *scores;                   /* [QUERY_ROWS, score_stride] */
+    const uint16_t **keys, **values; /* [kv_pages] of a KV head */
 };
 
 /* The angles of rotated positions. */
@@ -307,11 +308,13 @@ status not_numbers(const struct worker *w, const struct task *t, const char *wha
 void attention_compute(struct worker *w, int layer, const struct acts *x, uint32_t position, uint32_t n, double *sum);
 /* kv.c: stores a token's keys and values at a position. */
 void kv_store(const struct worker *w, const struct heads *own, uint32_t position, const float *k, const float *v);
+/* Pages that n_ctx positions take. */
+int64_t kv_pages(const struct worker *w);
 /* f16 elements of a layer's keys, or values. */
 size_t kv_elements(const struct worker *w, const struct heads *h);
-/* Own KV head `head`'s keys and values. */
-const uint16_t *kv_keys(const struct worker *w, const struct heads *own, int64_t head);
-const uint16_t *kv_values(const struct worker *w, const struct heads *own, int64_t head);
+/* A page of own KV head `head`'s keys, and of its values. */
+const uint16_t *kv_keys(const struct worker *w, const struct heads *own, int64_t page, int64_t head);
+const uint16_t *kv_values(const struct worker *w, const struct heads *own, int64_t page, int64_t head);
 /* readers.c: who reads an activation of a layer (0 where there is none): codes, floats, or both; on any rank. */
 enum operand {
     X_OF_ATTENTION, X_OF_FFN, X_OF_OUTPUT, /* what a part is asked with */

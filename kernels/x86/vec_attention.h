@@ -1,5 +1,5 @@
-/* Attention over the f16 KV cache, in the words of *_vec.h. Scores: a lane is a position. Mix: a lane is a dimension.
- * So both sums run in the reference's order. Queries that share a KV head share its loads. */
+/* Attention over pages of f16, in the words of *_vec.h. Scores: a lane is a position. Mix: a lane is a dimension. So
+ * both sums run in the reference's order. Queries that share a KV head share its loads. */
 #ifndef HEARTH_KERNELS_X86_VEC_ATTENTION_H
 #define HEARTH_KERNELS_X86_VEC_ATTENTION_H
 
@@ -21,11 +21,11 @@ INLINE void score_tile(int n, const float *q, int64_t q_stride, const uint16_t *
         vf_store(s + i * s_stride, vf_mul(acc[i], vf_set(scale)));
 }
 
-static void attn_scores(const float *q, int64_t q_stride, int64_t n_q, const uint16_t *k, int64_t head_dim,
+static void attn_scores(const float *q, int64_t q_stride, int64_t n_q, const uint16_t *const *keys, int64_t head_dim,
                         int64_t pos_begin, int64_t pos_end, float scale, float *s, int64_t s_stride)
 {
     for (int64_t p = pos_begin; p < pos_end; p += KV_TILE) {
-        const uint16_t *kp = k + p * head_dim;
+        const uint16_t *kp = keys[p / KV_PAGE] + p % KV_PAGE * head_dim;
         float *sp = s + p - pos_begin;
         int64_t i = 0;
         for (; i + TILE_TOKENS <= n_q; i += TILE_TOKENS)
@@ -36,13 +36,6 @@ static void attn_scores(const float *q, int64_t q_stride, int64_t n_q, const uin
         for (; i < n_q; i++)
             score_tile(1, q + i * q_stride, q_stride, kp, head_dim, scale, sp + i * s_stride, s_stride);
     }
-}
-
-/* The end of position p's segment, or `end`. */
-INLINE int64_t segment_end(int64_t p, int64_t end)
-{
-    const int64_t stop = (p / ATTN_SEGMENT + 1) * ATTN_SEGMENT;
-    return stop < end ? stop : end;
 }
 
 /* In place m of x's values, less than a vector, become exponentials. Returns them in their lanes. */
@@ -60,7 +53,7 @@ static float attn_weights(float *x, int64_t n, int64_t first)
     vf total = vf_zero();
     for (int64_t p = first; p < first + n;) {
         vf acc = vf_zero();
-        for (const int64_t stop = segment_end(p, first + n); p < stop;) {
+        for (const int64_t stop = unit_end(p, ATTN_SEGMENT, first + n); p < stop;) {
             const int64_t lane = p % SUM_LANES, m = stop - p < SUM_LANES - lane ? stop - p : SUM_LANES - lane;
             float *at = x + p - first;
             if (m == SUM_LANES) {
@@ -82,14 +75,15 @@ struct mixing {
     vf total[4], acc[4];
 };
 
-/* Positions [begin, end), the same for n queries. */
-INLINE void mix_tile(int n, int n_vec, const float *w, int64_t w_stride, int64_t begin, int64_t end, const uint16_t *v,
-                     int64_t head_dim, struct mixing *m)
+/* Positions [begin, end), the same for n queries; dimensions from d on. */
+INLINE void mix_tile(int n, int n_vec, const float *w, int64_t w_stride, int64_t begin, int64_t end,
+                     const uint16_t *const *values, int64_t head_dim, int64_t d, struct mixing *m)
 {
     for (int64_t p = begin; p < end;) {
-        for (const int64_t stop = segment_end(p, end); p < stop; p++) {
+        const uint16_t *v = values[p / KV_PAGE] + p % KV_PAGE * head_dim + d;
+        for (const int64_t stop = unit_end(p, KV_PAGE, end); p < stop; p++, v += head_dim) {
             for (int j = 0; j < n_vec; j++) {
-                vf vp = vf_of_f16(v + p * head_dim + j * SUM_LANES);
+                vf vp = vf_of_f16(v + j * SUM_LANES);
                 for (int i = 0; i < n; i++)
                     m[i].acc[j] = vf_fma(vf_set(w[i * w_stride + p]), vp, m[i].acc[j]);
             }
@@ -105,7 +99,8 @@ INLINE void mix_tile(int n, int n_vec, const float *w, int64_t w_stride, int64_t
 
 /* Queries i < n over their own ranges: what they share in one pass when they begin alike, the rest one by one. */
 INLINE void mix_queries(int n, int n_vec, const float *w, int64_t w_stride, const int64_t *begin, const int64_t *end,
-                        const float *inverse, const uint16_t *v, int64_t head_dim, float *out, int64_t out_stride)
+                        const float *inverse, const uint16_t *const *values, int64_t head_dim, int64_t d, float *out,
+                        int64_t out_stride)
 {
     struct mixing m[TILE_TOKENS];
     int64_t shared = end[0];
@@ -118,26 +113,26 @@ INLINE void mix_queries(int n, int n_vec, const float *w, int64_t w_stride, cons
         if (begin[i] != begin[0] || n == 1)
             shared = begin[0]; /* nothing is shared */
     if (shared > begin[0])
-        mix_tile(n, n_vec, w, w_stride, begin[0], shared, v, head_dim, m);
+        mix_tile(n, n_vec, w, w_stride, begin[0], shared, values, head_dim, d, m);
     for (int i = 0; i < n; i++) {
-        mix_tile(1, n_vec, w + i * w_stride, w_stride, shared > begin[0] ? shared : begin[i], end[i], v, head_dim,
-                 m + i);
+        mix_tile(1, n_vec, w + i * w_stride, w_stride, shared > begin[0] ? shared : begin[i], end[i], values, head_dim,
+                 d, m + i);
         for (int j = 0; j < n_vec; j++) {
             vf sum = end[i] % ATTN_SEGMENT ? vf_add(m[i].total[j], m[i].acc[j]) : m[i].total[j];
-            vf_store(out + i * out_stride + j * SUM_LANES, vf_mul(vf_set(inverse[i]), sum));
+            vf_store(out + i * out_stride + d + j * SUM_LANES, vf_mul(vf_set(inverse[i]), sum));
         }
     }
 }
 
-static void mix_rest(const float *w, int64_t begin, int64_t end, float inverse, const uint16_t *v, int64_t head_dim,
-                     int64_t d, float *out)
+static void mix_rest(const float *w, int64_t begin, int64_t end, float inverse, const uint16_t *const *values,
+                     int64_t head_dim, int64_t d, float *out)
 {
     for (; d < head_dim; d++) {
         float total = 0;
         for (int64_t p = begin; p < end;) {
             float acc = 0;
-            for (const int64_t stop = segment_end(p, end); p < stop; p++)
-                acc = __builtin_fmaf(w[p], f32_of_f16(v[p * head_dim + d]), acc);
+            for (const int64_t stop = unit_end(p, ATTN_SEGMENT, end); p < stop; p++)
+                acc = __builtin_fmaf(w[p], f32_of_f16(values[p / KV_PAGE][p % KV_PAGE * head_dim + d]), acc);
             total += acc;
         }
         out[d] = inverse * total;
@@ -145,8 +140,8 @@ static void mix_rest(const float *w, int64_t begin, int64_t end, float inverse, 
 }
 
 static void attn_mix(const float *w, int64_t w_stride, int64_t w_origin, int64_t n_q, const int64_t *begin,
-                     const int64_t *end, const float *inverse, const uint16_t *v, int64_t head_dim, float *out,
-                     int64_t out_stride)
+                     const int64_t *end, const float *inverse, const uint16_t *const *values, int64_t head_dim,
+                     float *out, int64_t out_stride)
 {
     enum { SHARE = TILE_TOKENS > 4 ? 4 : 1 }; /* 4 queries x 4 vectors of accumulators, where registers allow */
     w -= w_origin;
@@ -157,17 +152,17 @@ static void attn_mix(const float *w, int64_t w_stride, int64_t w_origin, int64_t
         int64_t d = 0;
         for (; d + 4 * SUM_LANES <= head_dim; d += 4 * SUM_LANES) {
             if (n == SHARE)
-                mix_queries(SHARE, 4, wi, w_stride, begin + i, end + i, inverse + i, v + d, head_dim, o + d,
-                            out_stride);
+                mix_queries(SHARE, 4, wi, w_stride, begin + i, end + i, inverse + i, values, head_dim, d, o, out_stride);
             else
-                mix_queries(1, 4, wi, w_stride, begin + i, end + i, inverse + i, v + d, head_dim, o + d, out_stride);
+                mix_queries(1, 4, wi, w_stride, begin + i, end + i, inverse + i, values, head_dim, d, o, out_stride);
         }
         for (; d + SUM_LANES <= head_dim; d += SUM_LANES)
             for (int64_t j = 0; j < n; j++)
-                mix_queries(1, 1, wi + j * w_stride, w_stride, begin + i + j, end + i + j, inverse + i + j, v + d,
-                            head_dim, o + j * out_stride + d, out_stride);
+                mix_queries(1, 1, wi + j * w_stride, w_stride, begin + i + j, end + i + j, inverse + i + j, values,
+                            head_dim, d, o + j * out_stride, out_stride);
         for (int64_t j = 0; j < n; j++)
-            mix_rest(wi + j * w_stride, begin[i + j], end[i + j], inverse[i + j], v, head_dim, d, o + j * out_stride);
+            mix_rest(wi + j * w_stride, begin[i + j], end[i + j], inverse[i + j], values, head_dim, d,
+                     o + j * out_stride);
         i += n;
     }
 }

@@ -261,7 +261,7 @@ INLINE void add_halves(struct layout l, int n, uint8_t *group, int64_t b, int64_
         load_supers(l, &p, &supers);
         for (int t = 0; t < n; t++)
             a[t] = least[t] = vf_zero();
-        for (const int64_t stop = half_end(b, end); b < stop; b++) {
+        for (const int64_t stop = unit_end(b, HALF_BLOCKS, end); b < stop; b++) {
             p = layout_place(l, group, b);
             add_k_block(l, n, &p, x + b * ACT_BLOCK, x_stride, s + b, s_stride, a, least);
         }

@@ -282,7 +282,7 @@ INLINE void add_k_terms(bool halves, bool minima, int64_t n, const struct shared
     }
     for (int64_t b = 0, super = 0; b < n; super = b / SUPER_BLOCKS) {
         vf a = vf_zero(), least = vf_zero();
-        for (const int64_t stop = half_end(b, n); b < stop; b++) {
+        for (const int64_t stop = unit_end(b, HALF_BLOCKS, n); b < stop; b++) {
             a = vf_fma(t->sum[b], shared ? vf_set(shared->scale[b]) : t->scale[b], a);
             for (int h = 0; h < (halves ? 2 : 1) && minima; h++)
                 least = vf_fma(t->m[h][b], shared ? vf_set(shared->scaled_sum[h][b]) : t->scaled_sum[h][b], least);

@@ -77,6 +77,7 @@ struct vectors {
     struct acts a;
     float *x, *y, *z;
     uint16_t *cache;
+    const uint16_t **pages; /* of heads of 64 values */
     int64_t n;
 };
 
@@ -91,7 +92,7 @@ static void run_to_f16(void *arg) { struct vectors *v = arg; v->k->to_f16(v->x, 
 static void run_scores(void *arg)
 {
     struct vectors *v = arg;
-    v->k->attn_scores(v->x, 64, 4, v->cache, 64, 0, v->n / 64, 0.125f, v->z, v->n / 64);
+    v->k->attn_scores(v->x, 64, 4, v->pages, 64, 0, v->n / 64, 0.125f, v->z, v->n / 64);
 }
 static void run_widths(void *arg) { struct vectors *v = arg; v->k->sum_widths(v->sum, v->n, false, v->width); }
 static void run_pack(void *arg) { struct vectors *v = arg; v->k->pack_sums(v->sum, v->n, v->width, v->packed); }
@@ -101,7 +102,7 @@ static void run_mix(void *arg)
     struct vectors *v = arg;
     int64_t begin[4] = {0}, end[4] = {v->n / 64, v->n / 64, v->n / 64, v->n / 64};
     const float inverse[4] = {1, 1, 1, 1};
-    v->k->attn_mix(v->y, v->n / 64, 0, 4, begin, end, inverse, v->cache, 64, v->z, 64);
+    v->k->attn_mix(v->y, v->n / 64, 0, 4, begin, end, inverse, v->pages, 64, v->z, 64);
 }
 
 static void bench_vectors(const struct kernels *k)
@@ -119,6 +120,9 @@ static void bench_vectors(const struct kernels *k)
     v.y = make_floats(&r, v.n, FILL_RANDOM);
     v.z = make_floats(&r, v.n, FILL_RANDOM);
     v.cache = calloc((size_t)v.n, sizeof *v.cache);
+    v.pages = malloc((size_t)(v.n / 64 / KV_PAGE) * sizeof *v.pages);
+    for (int64_t i = 0; i < v.n / 64 / KV_PAGE; i++)
+        v.pages[i] = v.cache + i * KV_PAGE * 64;
     v.sum = aligned_alloc(64, (size_t)v.n * sizeof *v.sum);
     v.total = calloc((size_t)v.n, sizeof *v.total);
     v.packed = aligned_alloc(64, (size_t)v.n * sizeof *v.sum);
@@ -132,6 +136,7 @@ static void bench_vectors(const struct kernels *k)
     free(v.y);
     free(v.z);
     free(v.cache);
+    free(v.pages);
     free(v.sum);
     free(v.total);
     free(v.packed);

@@ -341,43 +341,71 @@ static void rope_equals_reference(void **state)
     each_table(check_rope);
 }
 
-static uint16_t *make_cache(struct rng *r, int64_t n)
+/* Pages of one head's keys or values, one behind the other and scattered over memory: here from the last to the first.
+ * There is none of positions before `begin`, and none past `end`. */
+enum { MOST_PAGES = 8 };
+struct pages {
+    uint16_t *memory[2];
+    const uint16_t *in_order[MOST_PAGES], *scattered[MOST_PAGES];
+};
+
+static struct pages make_pages(struct rng *r, int64_t begin, int64_t end, int64_t head_dim)
 {
-    uint16_t *c = malloc((size_t)n * sizeof *c);
-    float *x = make_floats(r, n, FILL_RANDOM);
-    kernels_scalar.to_f16(x, n, c);
+    const int64_t first = begin / KV_PAGE, n = (end + KV_PAGE - 1) / KV_PAGE - first, size = KV_PAGE * head_dim;
+    struct pages p = {.in_order = {NULL}, .scattered = {NULL}};
+    float *x = make_floats(r, n * size, FILL_RANDOM);
+    for (int i = 0; i < 2; i++)
+        p.memory[i] = malloc((size_t)(n * size) * sizeof *p.memory[i]);
+    kernels_scalar.to_f16(x, n * size, p.memory[0]);
+    for (int64_t i = 0; i < n; i++) {
+        uint16_t *at = p.memory[1] + (n - 1 - i) * size;
+        memcpy(at, p.memory[0] + i * size, (size_t)size * sizeof *at);
+        p.in_order[first + i] = p.memory[0] + i * size;
+        p.scattered[first + i] = at;
+    }
     free(x);
-    return c;
+    return p;
+}
+
+static void free_pages(struct pages *p)
+{
+    free(p->memory[0]);
+    free(p->memory[1]);
 }
 
 static void check_scores(const struct kernels *k, int64_t head_dim, int64_t n_q, int64_t begin, int64_t end)
 {
     struct rng r = {.state = (uint64_t)(head_dim + n_q * 3 + end)};
     int64_t tiles = (end + KV_TILE - 1) / KV_TILE, stride = tiles * KV_TILE - begin;
-    uint16_t *cache = make_cache(&r, tiles * KV_TILE * head_dim);
+    struct pages keys = make_pages(&r, begin, end, head_dim);
     float *q = make_floats(&r, n_q * head_dim, FILL_RANDOM);
     size_t bytes = (size_t)(n_q * stride) * sizeof(float);
     float *want = guarded(bytes), *got = guarded(bytes);
-    kernels_scalar.attn_scores(q, head_dim, n_q, cache, head_dim, begin, end, 0.125f, want, stride);
-    k->attn_scores(q, head_dim, n_q, cache, head_dim, begin, end, 0.125f, got, stride);
+    kernels_scalar.attn_scores(q, head_dim, n_q, keys.in_order, head_dim, begin, end, 0.125f, want, stride);
+    k->attn_scores(q, head_dim, n_q, keys.scattered, head_dim, begin, end, 0.125f, got, stride);
     for (int64_t i = 0; i < n_q; i++)
         expect_same("attn_scores", k->name, want + i * stride, got + i * stride, end - begin);
     assert_true(guarded_intact(got, bytes));
     guarded_free(want);
     guarded_free(got);
-    free(cache);
+    free_pages(&keys);
     free(q);
+}
+
+/* Infinities in the last page past the end: they must not be read into a sum. */
+static void spoil_past(struct pages *p, int64_t end, int64_t head_dim)
+{
+    const uint16_t *const at[2] = {p->in_order[(end - 1) / KV_PAGE], p->scattered[(end - 1) / KV_PAGE]};
+    for (int i = 0; i < 2; i++)
+        for (int64_t v = ((end - 1) % KV_PAGE + 1) * head_dim; v < KV_PAGE * head_dim; v++)
+            p->memory[i][at[i] - p->memory[i] + v] = 0x7c00;
 }
 
 static void check_mix(const struct kernels *k, int64_t head_dim, int64_t n_q, int64_t origin, int64_t last, bool window)
 {
     struct rng r = {.state = (uint64_t)(head_dim * 5 + n_q + last)};
-    int64_t stride = last + n_q - origin, begin[16], end[16], n_pos = last + n_q;
+    int64_t stride = last + n_q - origin, begin[16], end[16];
     float inverse[16];
-    uint16_t *cache = make_cache(&r, n_pos * head_dim);
-    for (int64_t i = 0; i < n_pos * head_dim; i++)
-        if (i >= (last + 1) * head_dim && n_q == 1)
-            cache[i] = 0x7c00; /* infinity past the end: must not be read into a sum */
     float *w = make_floats(&r, n_q * stride, FILL_RANDOM);
     size_t bytes = (size_t)(n_q * head_dim) * sizeof(float);
     float *want = guarded(bytes), *got = guarded(bytes);
@@ -386,13 +414,15 @@ static void check_mix(const struct kernels *k, int64_t head_dim, int64_t n_q, in
         end[i] = last + 1 + i / 3;
         inverse[i] = rng_float(&r);
     }
-    kernels_scalar.attn_mix(w, stride, origin, n_q, begin, end, inverse, cache, head_dim, want, head_dim);
-    k->attn_mix(w, stride, origin, n_q, begin, end, inverse, cache, head_dim, got, head_dim);
+    struct pages values = make_pages(&r, origin, end[n_q - 1], head_dim);
+    spoil_past(&values, end[n_q - 1], head_dim);
+    kernels_scalar.attn_mix(w, stride, origin, n_q, begin, end, inverse, values.in_order, head_dim, want, head_dim);
+    k->attn_mix(w, stride, origin, n_q, begin, end, inverse, values.scattered, head_dim, got, head_dim);
     expect_same("attn_mix", k->name, want, got, n_q * head_dim);
     assert_true(guarded_intact(got, bytes));
     guarded_free(want);
     guarded_free(got);
-    free(cache);
+    free_pages(&values);
     free(w);
 }
 
@@ -403,6 +433,7 @@ static void check_attention(const struct kernels *k)
         for (size_t j = 0; j < 5; j++) {
             check_scores(k, dims[i], queries[j], 0, 1);
             check_scores(k, dims[i], queries[j], 16, 75);
+            check_scores(k, dims[i], queries[j], 176, 330);
             check_mix(k, dims[i], queries[j], 0, 40, false);
             check_mix(k, dims[i], queries[j], 32, 60, false);
             check_mix(k, dims[i], queries[j], 0, 40, true);
@@ -415,6 +446,7 @@ static void check_attention(const struct kernels *k)
 static void attention_equals_reference(void **state)
 {
     (void)state;
+    check_attention(&kernels_scalar); /* pages in order against scattered ones */
     each_table(check_attention);
 }
 

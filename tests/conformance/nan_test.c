@@ -127,18 +127,19 @@ static void attention(void **state)
     enum { DIM = 32, POSITIONS = 2 * KV_TILE };
     for (int i = 0; table(i); i++) {
         float q[DIM], scores[POSITIONS], mixed[DIM];
-        uint16_t cache[POSITIONS * DIM] = {0};
+        uint16_t cache[KV_PAGE * DIM] = {0};
+        const uint16_t *const page = cache;
         const int64_t begin = 0, end = POSITIONS;
         for (int d = 0; d < DIM; d++)
             q[d] = 1 + (float)d;
         cache[(DIM + 3) * KV_TILE + 5] = 0x7e00; /* position 21, value 3 */
-        table(i)->attn_scores(q, DIM, 1, cache, DIM, 0, POSITIONS, 1, scores, POSITIONS);
+        table(i)->attn_scores(q, DIM, 1, &page, DIM, 0, POSITIONS, 1, scores, POSITIONS);
         for (int p = 0; p < POSITIONS; p++)
             assert_int_equal(isnan(scores[p]) != 0, p == 21);
         const float inverse = table(i)->attn_weights(scores, POSITIONS, 0);
         assert_true(isnan(inverse));
         memset(cache, 0, sizeof cache);
-        table(i)->attn_mix(scores, POSITIONS, 0, 1, &begin, &end, &inverse, cache, DIM, mixed, DIM);
+        table(i)->attn_mix(scores, POSITIONS, 0, 1, &begin, &end, &inverse, &page, DIM, mixed, DIM);
         for (int d = 0; d < DIM; d++)
             assert_true(isnan(mixed[d]));
     }
