@@ -8,8 +8,8 @@
 #include <stdint.h>
 #include "base/status.h"
 #include "cli/text.h"
-#include "model/sampler.h"
 #include "node/cluster.h"
+#include "sampling/sampler.h"
 
 /* Times and counts, summed over the turns of a chat. */
 struct meter {

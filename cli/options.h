@@ -12,9 +12,9 @@
 #include "cli/progress.h"
 #include "cli/table.h"
 #include "cli/text.h"
-#include "model/sampler.h"
 #include "node/cluster.h"
 #include "node/launch.h"
+#include "sampling/sampler.h"
 
 extern const struct argp argp_cluster;  /* -m -t -b --plan ...; input: struct cluster_options */
 extern const struct argp argp_network;  /* --transport --rdma-device ...; input: struct network_options */

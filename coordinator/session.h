@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "base/status.h"
-#include "model/sampler.h"
+#include "sampling/sampler.h"
 #include "transport/transport.h"
 #include "wire/wire.h"
 

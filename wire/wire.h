@@ -225,7 +225,7 @@ size_t wire_result_encode(struct wire_result *r, const struct wire_limits *lim, 
 status wire_result_decode(uint8_t *in, size_t n, const struct wire_limits *lim, struct wire_result *r);
 size_t wire_result_max(const struct wire_limits *lim);
 
-/* SAMPLING: the fields of model/sampler.h's parameters, which wire may not include. */
+/* SAMPLING: the fields of sampling/sampler.h's parameters, which wire may not include. */
 struct wire_sampling {
     float temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
     int32_t top_k, repeat_last;

@@ -6,7 +6,7 @@
 #include "base/threads.h"
 #include "kernels/columns.h"
 #include "kernels/rows.h"
-#include "model/sampler.h"
+#include "sampling/sampler.h"
 #include "worker/worker.h"
 
 enum {

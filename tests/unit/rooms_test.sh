@@ -6,7 +6,7 @@
 #   rooms_test.sh --self-test ROOT  shows on a copy of the tree that the check finds what it is for
 set -eu
 
-rooms="base model wire kernels transport sparsity placement worker coordinator node prepare cli"
+rooms="base model sampling wire kernels transport sparsity placement worker coordinator node prepare cli"
 
 check() { # ROOT; prints every violation
     # shellcheck disable=SC2086 # $rooms is a list
@@ -15,13 +15,14 @@ check() { # ROOT; prints every violation
             # Who may enter whom; a sub-folder that is named is a room of its own. "room/file.h" names one header.
             may["base"] = ""
             may["model"] = may["wire"] = may["kernels"] = may["transport"] = "base"
+            may["sampling"] = "base model"
             may["sparsity"] = "base model kernels"
             may["sparsity/fit"] = "base model kernels sparsity"
             may["placement"] = "base model"
             may["placement/measure"] = "base model kernels transport placement"
-            may["worker"] = "base wire model kernels transport sparsity placement/plan.h"
-            may["coordinator"] = "base wire model transport placement"
-            may["node"] = "base model wire kernels transport sparsity placement worker coordinator"
+            may["worker"] = "base wire model sampling kernels transport sparsity placement/plan.h"
+            may["coordinator"] = "base wire model sampling transport placement"
+            may["node"] = "base model sampling wire kernels transport sparsity placement worker coordinator"
             may["prepare"] = may["node"] " sparsity/fit placement/measure node"
             may["cli"] = may["prepare"] " prepare"
             may["tests"] = may["tools"] = may["cli"] " cli tests tools"

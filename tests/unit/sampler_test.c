@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-#include "model/sampler.h"
+#include "sampling/sampler.h"
 #include "tests/unit/alloc_fail.h"
 
 /* Parameters in the order temperature, top-k, top-p, min-p, seed; penalty and its window. */

@@ -1,6 +1,6 @@
 /* Sampling. The only elementary function is base/exactmath.h's, sums run in a fixed order and the generator is ours, so
  * that a draw is the same on every machine. */
-#include "model/sampler.h"
+#include "sampling/sampler.h"
 
 #include <math.h>
 #include <stdbool.h>

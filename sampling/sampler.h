@@ -1,7 +1,7 @@
 /* From logits to one token. The same logits, parameters, seed and text give the same token on every machine: the
  * generator is xoshiro256** (Blackman and Vigna, 2018), the exponential base/exactmath.h's. One thread per sampler. */
-#ifndef HEARTH_MODEL_SAMPLER_H
-#define HEARTH_MODEL_SAMPLER_H
+#ifndef HEARTH_SAMPLING_SAMPLER_H
+#define HEARTH_SAMPLING_SAMPLER_H
 
 #include <stddef.h>
 #include <stdint.h>
