@@ -79,8 +79,8 @@ void cos_sin_f64(double x, double *cos_x, double *sin_x)
     }
 }
 
-/* ln x by atanh on [sqrt(1/2), sqrt(2)]. frexp and ldexp are exact. */
-static double log_f64(double x)
+/* By atanh on [sqrt(1/2), sqrt(2)]. frexp and ldexp are exact. */
+double log_f64(double x)
 {
     int e;
     double m = frexp(x, &e);

@@ -27,6 +27,8 @@ float exp_f32(float x);
 
 /* cos and sin of x radians, |x| < 2^31, to about 1e-15 after reduction by pi/2 in three parts (Cody, Waite, 1980). */
 void cos_sin_f64(double x, double *cos_x, double *sin_x);
+/* ln x for 0 < x < infinity, absolute error about 1e-15 times the larger of 1 and |ln x|. */
+double log_f64(double x);
 /* base^y for base > 0 and |y * log2(base)| < 1000, relative error about 1e-14. */
 double pow_f64(double base, double y);
 

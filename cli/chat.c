@@ -223,14 +223,13 @@ static enum order order_of(const struct text *message)
 }
 
 /* Begins anew with the system message alone: what follows is as if the program had just started. */
-static status clear(struct chat *c, struct cluster *cl)
+static void clear(struct chat *c, struct cluster *cl)
 {
     conversation_clear(&c->conversation);
     c->held.n = 0;
     session_truncate(cluster_session(cl), 0);
     if (!c->cluster.quiet)
         log_info("a new conversation begins");
-    return session_sampling(cluster_session(cl), &c->sampling);
 }
 
 static void help(void)
@@ -265,7 +264,7 @@ static status converse(struct chat *c, struct cluster *cl)
         enum order order = order_of(&message);
         end = order == ORDER_EXIT;
         if (order == ORDER_CLEAR)
-            st = clear(c, cl);
+            clear(c, cl);
         else if (order == ORDER_HELP)
             help();
         else if (order == ORDER_NONE)

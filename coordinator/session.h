@@ -56,8 +56,7 @@ void session_reset_counts(struct session *s);
 /* Asks every rank, rank 0's own worker too, what it has sent and how its time went since its start, and sums that up;
  * messages of asking are not among it. No step may be under way. Errors as of a step. */
 status session_usage(struct session *s, struct wire_usage *sum);
-/* New sampling parameters, and the generator begins anew. The repeat penalty depends on the tokens of the sequence
- * alone. */
+/* New sampling parameters. What is drawn depends on them and on the tokens of the sequence alone. */
 status session_sampling(struct session *s, const struct sampler_params *p);
 /* Like session_prompt, but returns the logits after the last token. */
 status session_logits(struct session *s, const int32_t *tokens, size_t n, float *logits /* [n_vocab] f32 */);

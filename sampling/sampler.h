@@ -1,11 +1,15 @@
-/* From logits to one token. The same logits, parameters, seed and text give the same token on every machine: the
- * generator is xoshiro256** (Blackman and Vigna, 2018), the exponential base/exactmath.h's. One thread per sampler. */
+/* From logits to one token. The same logits, parameters and text give the same token on every machine, however often and
+ * in whatever order tokens are drawn: the random number of a draw is a function of the seed and of the position that the
+ * token will have (sampling/philox.h), the exponential base/exactmath.h's. So a text that is cut back, resumed elsewhere
+ * or drafted ahead goes on as it would have gone on.
+ *
+ * A sampler belongs to one sequence; what picking needs besides is scratch, which samplers share. All memory comes from
+ * the caller's arena. Nothing here fails or allocates. One thread at a time per sampler, and per scratch. */
 #ifndef HEARTH_SAMPLING_SAMPLER_H
 #define HEARTH_SAMPLING_SAMPLER_H
 
-#include <stddef.h>
 #include <stdint.h>
-#include "base/status.h"
+#include "base/arena.h"
 
 struct sampler_params {
     float temperature;    /* <= 0: greedy */
@@ -22,19 +26,39 @@ struct sampler_params {
 /* Greedy, as an unset command line has it: temperature 0.8 etc. are the cli's defaults, not these. */
 extern const struct sampler_params sampler_greedy;
 
-struct sampler;
+/* What one sequence needs. */
+struct sampler {
+    struct sampler_params params;
+    uint32_t begin;    /* position of the first token of the text: penalties look no further back */
+    uint32_t n_text, most_text;
+    int32_t *text;     /* [n_text, of most_text] */
+};
 
-/* ST_NOMEM. Scratch for n_vocab candidates and a text of most_text tokens is allocated here, none later. */
-status sampler_create(int32_t n_vocab, uint32_t most_text, struct sampler **out);
-void sampler_free(struct sampler *s); /* NULL is fine */
-/* New parameters, generator reseeded; the text stays. */
-void sampler_reset(struct sampler *s, const struct sampler_params *p);
-/* The text, which the penalties look at, and nothing else: a token comes behind it (prompt tokens too; one beyond
- * most_text is ignored); all but its first n tokens are gone. */
+/* What a pick needs, which leaves it as it was. */
+struct sampler_scratch {
+    int32_t n_vocab;
+    struct choice *choices; /* [n_vocab] */
+    double *weights;        /* [n_vocab] */
+    uint32_t *seen;         /* [n_vocab] how often a token is among those under penalty; 0 between picks */
+};
+
+/* Take their memory from an arena; a dry one counts it. The sampler is greedy, its text empty, from position 0 on. */
+void sampler_lay(struct sampler *s, uint32_t most_text, struct arena *a);
+void sampler_lay_scratch(struct sampler_scratch *s, int32_t n_vocab, struct arena *a);
+
+/* An empty text, whose first token will be at a position. The parameters stay. */
+void sampler_begin(struct sampler *s, uint32_t position);
+/* The text, which penalties look at: a token (in the vocabulary) comes behind it, prompt tokens too; one beyond most_text
+ * is ignored. */
 void sampler_accept(struct sampler *s, int32_t token);
-void sampler_truncate(struct sampler *s, uint32_t n);
-/* Picks a token; logits [n_vocab] are not changed. Order: penalties, top-k, top-p, min-p, temperature, draw. Greedy
- * takes the largest, the lowest id among equals. Does not accept it. NaN logits are never picked unless all are. */
-int32_t sampler_pick(struct sampler *s, const float *logits /* [n_vocab] f32 */);
+/* The tokens from a position on are gone, if there are any. */
+void sampler_truncate(struct sampler *s, uint32_t position);
+/* Where the text ends: the position of the token that is drawn next. */
+static inline uint32_t sampler_position(const struct sampler *s) { return s->begin + s->n_text; }
+
+/* Picks a token for that position, without accepting it; logits [n_vocab] are not changed. Order: penalties, top-k,
+ * top-p, min-p, temperature, draw. Greedy takes the largest, the lowest id among equals. NaN logits are never picked
+ * unless all are. */
+int32_t sampler_pick(const struct sampler *s, struct sampler_scratch *scratch, const float *logits /* [n_vocab] f32 */);
 
 #endif

@@ -155,9 +155,9 @@ status head_run(struct worker *w, const struct wire_step *s)
     struct stage *stage = &w->stage;
     if (!stage->is_last)
         return lend_hand(w, s);
-    sampler_truncate(stage->sampler, s->position);
+    sampler_truncate(&stage->sampler, s->position);
     for (uint32_t t = 0; t < s->n_tokens; t++)
-        sampler_accept(stage->sampler, wire_token(s->tokens, t));
+        sampler_accept(&stage->sampler, wire_token(s->tokens, t));
     if (s->want == WANT_SCORES)
         return send_scores(w, s);
     if (s->want == WANT_NOTHING)
@@ -166,6 +166,6 @@ status head_run(struct worker *w, const struct wire_step *s)
     status st = compute_logits(w, &l);
     if (st)
         return st;
-    int32_t token = sampler_pick(stage->sampler, stage->logits);
+    int32_t token = sampler_pick(&stage->sampler, &stage->picking, stage->logits);
     return send_result(w, s, token, stage->logits, s->want == WANT_LOGITS ? w->limits.n_vocab : 0);
 }

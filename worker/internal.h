@@ -191,7 +191,8 @@ struct stage {
     int shared_turn;
     struct ahead *ahead;             /* [n_ranks] */
     struct outbox result;
-    struct sampler *sampler;         /* last stage; NULL elsewhere */
+    struct sampler sampler;          /* last stage */
+    struct sampler_scratch picking;
 };
 
 struct worker {

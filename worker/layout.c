@@ -96,6 +96,8 @@ static void lay_stage_buffers(struct worker *w)
     if (s->is_last) {
         s->logits = lay_floats(w, LOGIT_ROWS * hp->n_vocab);
         s->scores = lay_floats(w, n);
+        sampler_lay(&s->sampler, w->o.n_ctx, &w->arena);
+        sampler_lay_scratch(&s->picking, (int32_t)hp->n_vocab, &w->arena);
         lay_outbox(w, &s->result, wire_result_max(&w->limits));
     }
 }

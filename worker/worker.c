@@ -94,11 +94,6 @@ status worker_create(const struct worker_options *o, struct worker **out)
         (st = furnish(w)) || (st = pool_create(o->n_threads, &w->pool)))
         goto err;
     pool_between(w->pool, move_messages, w);
-    if (w->stage.is_last) {
-        if ((st = sampler_create((int32_t)o->model->hp.n_vocab, o->n_ctx, &w->stage.sampler)))
-            goto err;
-        sampler_reset(w->stage.sampler, &sampler_greedy);
-    }
     if ((st = worker_load(w)))
         goto err;
     *out = w;
@@ -113,7 +108,6 @@ void worker_free(struct worker *w)
     if (!w)
         return;
     pool_destroy(w->pool);
-    sampler_free(w->stage.sampler);
     free_tables(w);
     arena_unmap(&w->arena);
     free(w);
@@ -124,7 +118,7 @@ struct pool *worker_pool(const struct worker *w) { return w->pool; }
 static status take_sampling(struct worker *w, struct arrival *a)
 {
     struct wire_sampling s;
-    if (!w->stage.sampler || a->from != 0) {
+    if (!w->stage.is_last || a->from != 0) {
         log_error("sampling parameters of %zu bytes from rank %d, which the plan does not foresee", a->size, a->from);
         return ST_FORMAT;
     }
@@ -135,15 +129,15 @@ static status take_sampling(struct worker *w, struct arrival *a)
         st = transport_release(w->o.transport, a);
     if (st)
         return st;
-    sampler_reset(w->stage.sampler, &(struct sampler_params){.temperature = s.temperature,
-                                                             .top_k = s.top_k,
-                                                             .top_p = s.top_p,
-                                                             .min_p = s.min_p,
-                                                             .repeat_penalty = s.repeat_penalty,
-                                                             .presence_penalty = s.presence_penalty,
-                                                             .frequency_penalty = s.frequency_penalty,
-                                                             .repeat_last = s.repeat_last,
-                                                             .seed = s.seed});
+    w->stage.sampler.params = (struct sampler_params){.temperature = s.temperature,
+                                                      .top_k = s.top_k,
+                                                      .top_p = s.top_p,
+                                                      .min_p = s.min_p,
+                                                      .repeat_penalty = s.repeat_penalty,
+                                                      .presence_penalty = s.presence_penalty,
+                                                      .frequency_penalty = s.frequency_penalty,
+                                                      .repeat_last = s.repeat_last,
+                                                      .seed = s.seed};
     return head_acknowledge(w);
 }
 

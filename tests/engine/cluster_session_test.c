@@ -220,8 +220,8 @@ static void draw(struct session *s, const int32_t *tokens, size_t n, int32_t *ou
         assert_int_equal(session_next(s, out[i - 1], &out[i]), ST_OK);
 }
 
-/* What is drawn after a text, under a penalty on what it holds, depends on the text alone: not on what was cut off
- * before, on when the parameters were set, or on whether the tokens were scored or run. */
+/* What is drawn after a text, under a penalty on what it holds, depends on the text alone: not on how much was drawn
+ * and cut off before, on when the parameters were set, or on whether the tokens were scored or run. */
 static void test_penalty_after_truncation(void **state)
 {
     (void)state;
@@ -230,7 +230,8 @@ static void test_penalty_after_truncation(void **state)
     struct cluster_options o;
     for (int i = 0; options_at(i, &o); i++) {
         for (size_t j = 0; j < sizeof windows / sizeof *windows; j++) {
-            const struct sampler_params p = {.top_p = 1, .repeat_penalty = 8, .repeat_last = windows[j]};
+            const struct sampler_params p = {.temperature = 1.5f, .top_p = 1, .repeat_penalty = 8,
+                                             .repeat_last = windows[j], .seed = 5};
             int32_t fresh[NEW], found[NEW];
             float nll[PROMPT];
             struct cluster *c = start(&o);
