@@ -62,31 +62,31 @@ struct heat {
     double neurons, live;
 };
 
-/* What a rank has of the model. */
+/* What a holder has of the model. */
 struct holding {
     int first, last;          /* its stage */
     int64_t neurons, rows;
     int64_t kv_heads;         /* of all layers */
     int ranges;               /* of neurons */
     struct heat stage, shard; /* of its neurons in layers of its stage, and in others' */
-    double all_live;          /* of all ranks' neurons */
+    double all_live;          /* of all neurons */
     struct worker_memory need;
 };
 
-/* Adds a layer's neurons to what a rank holds. fired [d_ff]: NULL if nobody has counted. */
-static void add_layer(const struct plan *p, int layer, int rank, int64_t n_kv_heads, const float *fired,
+/* Adds a layer's neurons to what a holder has. fired [d_ff]: NULL if nobody has counted. */
+static void add_layer(const struct plan *p, int layer, int holder, int64_t n_kv_heads, const float *fired,
                       struct holding *h)
 {
     const struct neuron_range *ranges;
-    struct heat *heat = p->layers[layer].stage == rank ? &h->stage : &h->shard;
-    int n = plan_neurons(p, layer, rank, &ranges);
+    struct heat *heat = p->layers[layer].stage == plan_holder_rank(p, holder) ? &h->stage : &h->shard;
+    int n = plan_neurons(p, layer, holder, &ranges);
     int64_t first_head, end_head;
-    plan_heads(p, layer, rank, n_kv_heads, &first_head, &end_head);
+    plan_heads(p, layer, holder, n_kv_heads, &first_head, &end_head);
     h->kv_heads += end_head - first_head;
     h->ranges += n;
-    h->neurons += plan_n_neurons(p, layer, rank);
-    heat->neurons += (double)plan_n_neurons(p, layer, rank);
-    for (int64_t j = 0; j < p->model.d_ff && fired; j++)
+    h->neurons += plan_n_neurons(p, layer, holder);
+    heat->neurons += (double)plan_n_neurons(p, layer, holder);
+    for (int64_t j = 0; j < p->layers[layer].shape.d_ff && fired; j++)
         h->all_live += fired[j];
     for (int i = 0; i < n && fired; i++) {
         for (int32_t j = ranges[i].begin; j < ranges[i].end; j++)
@@ -94,17 +94,17 @@ static void add_layer(const struct plan *p, int layer, int rank, int64_t n_kv_he
     }
 }
 
-static status rank_holds(const struct worker_options *w, int rank, struct holding *h)
+static status holder_has(const struct worker_options *w, int holder, struct holding *h)
 {
     const struct plan *p = w->plan;
     int64_t begin, end;
     *h = (struct holding){0};
-    plan_stage(p, rank, &h->first, &h->last);
-    plan_rows(p, rank, w->model->hp.n_vocab, &begin, &end);
+    plan_stage(p, holder, &h->first, &h->last); /* only CPUs, the first holders, have one */
+    plan_rows(p, holder, w->model->hp.n_vocab, &begin, &end);
     h->rows = end - begin;
     for (int l = 0; l < p->model.n_layers; l++)
-        add_layer(p, l, rank, w->model->hp.n_kv_heads, w->neurons ? w->neurons->layers[l].fired : NULL, h);
-    return worker_memory(w, rank, &h->need);
+        add_layer(p, l, holder, w->model->hp.n_kv_heads, w->neurons ? w->neurons->layers[l].fired : NULL, h);
+    return worker_memory(w, holder, &h->need);
 }
 
 static void stage_text(const struct holding *h, const char *form, char *out, size_t n)
@@ -112,15 +112,28 @@ static void stage_text(const struct holding *h, const char *form, char *out, siz
     snprintf(out, n, h->last > h->first ? form : "none", h->first, h->last - 1);
 }
 
-/* For people who asked for the plan itself: on standard error. */
-static void print_line(int rank, const struct worker_options *w, const struct holding *h)
+enum { HOLDER_NAME = 32 };
+
+/* "rank 1" for its first CPU, "rank 1's cuda:0" for another device. */
+static void holder_name(const struct plan *p, int holder, char out[HOLDER_NAME])
 {
-    char stage[48], heat[64] = "";
+    const int rank = plan_holder_rank(p, holder);
+    if (holder < p->n_ranks)
+        snprintf(out, HOLDER_NAME, "rank %d", rank);
+    else
+        snprintf(out, HOLDER_NAME, "rank %d's %s", rank, plan_holder_device(p, holder));
+}
+
+/* For people who asked for the plan itself: on standard error. */
+static void print_line(int holder, const struct worker_options *w, const struct holding *h)
+{
+    char stage[48], heat[64] = "", name[HOLDER_NAME];
+    holder_name(w->plan, holder, name);
     stage_text(h, "layers %d to %d", stage, sizeof stage);
     if (h->all_live > 0)
         snprintf(heat, sizeof heat, " with %.1f %% of what fires", 100 * (h->stage.live + h->shard.live) / h->all_live);
-    log_info("rank %d: stage of %s, %lld KV heads, %lld neurons%s, %.1f MiB (weights %.1f, KV cache of %u tokens %.1f, "
-             "buffers %.1f)", rank, stage, (long long)h->kv_heads, (long long)h->neurons, heat, mib(h->need.total),
+    log_info("%s: stage of %s, %lld KV heads, %lld neurons%s, %.1f MiB (weights %.1f, KV cache of %u tokens %.1f, "
+             "buffers %.1f)", name, stage, (long long)h->kv_heads, (long long)h->neurons, heat, mib(h->need.total),
              mib(h->need.weights), w->n_ctx, mib(h->need.kv), mib(h->need.buffers));
 }
 
@@ -135,39 +148,59 @@ static json_t *live_percent(const struct heat *heat, const struct holding *h)
     return percent(heat->live, h->all_live > 0 ? heat->neurons : 0);
 }
 
-static json_t *table_row(int rank, const struct plan *p, const struct holding *h)
+static json_t *table_row(int holder, const struct plan *p, const struct holding *h)
 {
     char stage[48];
-    const double all = (double)p->model.n_layers * (double)p->model.d_ff, held = (double)h->neurons;
+    double all = 0;
+    for (int l = 0; l < p->model.n_layers; l++)
+        all += (double)p->layers[l].shape.d_ff;
     stage_text(h, "%d-%d", stage, sizeof stage);
-    return json_pack("{si ss sI sI so so so so si sI sf sf sf sf}", "rank", rank, "stage", stage, "kv_heads",
-                     (json_int_t)h->kv_heads, "neurons", (json_int_t)h->neurons, "neurons_percent", percent(held, all),
+    return json_pack("{si ss ss sI sI so so so so si sI sf sf sf sf}", "rank", plan_holder_rank(p, holder), "device",
+                     plan_holder_device(p, holder), "stage", stage, "kv_heads", (json_int_t)h->kv_heads, "neurons",
+                     (json_int_t)h->neurons, "neurons_percent", percent((double)h->neurons, all),
                      "fired_percent", percent(h->stage.live + h->shard.live, h->all_live), "stage_live_percent",
                      live_percent(&h->stage, h), "shard_live_percent", live_percent(&h->shard, h), "ranges", h->ranges,
                      "rows", (json_int_t)h->rows, "weights_mib", mib(h->need.weights), "kv_mib", mib(h->need.kv),
                      "buffers_mib", mib(h->need.buffers), "total_mib", mib(h->need.total));
 }
 
-/* A row or a line for each rank. ST_BUDGET (logged) if one needs more memory than it may use. */
+/* Adds a holder's memory to what its rank's CPUs need, which have one budget: used [n_ranks] bytes. */
+static status check_budget(const struct planned *planned, const struct plan *p, int holder, const struct holding *h,
+                           uint64_t *used)
+{
+    const uint64_t budget = planned->o.ram_budget, before = used[plan_holder_rank(p, holder)];
+    char name[HOLDER_NAME], beside[64] = "";
+    if (!budget || !plan_holder_is_cpu(p, holder))
+        return ST_OK;
+    used[plan_holder_rank(p, holder)] += h->need.total;
+    if (h->need.total <= budget && before <= budget - h->need.total)
+        return ST_OK;
+    holder_name(p, holder, name);
+    if (before)
+        snprintf(beside, sizeof beside, " beside the %.1f of its other holders", mib(before));
+    log_error("%s needs %.1f MiB of memory%s, the budget is %.1f (--ram-budget)", name, mib(h->need.total), beside,
+              mib(budget));
+    return ST_BUDGET;
+}
+
+/* A row or a line for each holder. ST_BUDGET (logged) if a rank needs more memory than it may use. */
 static status report(const struct planned *planned, const struct worker_options *w, json_t *rows)
 {
-    const struct cluster_options *o = &planned->o;
-    for (int r = 0; r < w->plan->n_ranks; r++) {
+    uint64_t used[PLAN_MAX_RANKS] = {0};
+    for (int i = 0; i < plan_n_holders(w->plan); i++) {
         struct holding h;
-        status st = rank_holds(w, r, &h);
+        status st = holder_has(w, i, &h);
         if (st != ST_OK)
             return st;
-        if (planned->format != TABLE_JSON && json_array_append_new(rows, table_row(r, w->plan, &h)) != 0) {
+        if (planned->format != TABLE_JSON && json_array_append_new(rows, table_row(i, w->plan, &h)) != 0) {
             log_error("no memory for the table");
             return ST_NOMEM;
         }
-        if (planned->format == TABLE_JSON && !o->quiet)
-            print_line(r, w, &h);
-        if (o->ram_budget > 0 && h.need.total > o->ram_budget) {
-            log_error("rank %d needs %.1f MiB of memory, the budget is %.1f (--ram-budget)", r, mib(h.need.total),
-                      mib(o->ram_budget));
-            return ST_BUDGET;
-        }
+        if (planned->format == TABLE_JSON && !planned->o.quiet)
+            print_line(i, w, &h);
+        st = check_budget(planned, w->plan, i, &h, used);
+        if (st != ST_OK)
+            return st;
     }
     return ST_OK;
 }
@@ -246,14 +279,14 @@ static status plan_ranks(const struct planned *planned, struct model **m, struct
 status command_plan(const struct launch *launch, int argc, char **argv)
 {
     static const struct argp_option options[] = {
-        {"output", 'o', "FORMAT", 0, "json: the plan itself (default); md or csv: a table of what each rank gets", 0},
+        {"output", 'o', "FORMAT", 0, "json: the plan itself (default); md or csv: a table of what each holder gets", 0},
         {0},
     };
     static const struct argp_child children[] = {{&argp_cluster, 0, NULL, 0}, {&argp_context, 0, NULL, 0}, {0}};
     static const struct argp argp = {
         .options = options, .parser = parse, .children = children,
         .doc = "Print the plan that these options make, as JSON: which rank holds what of the model. With --plan, "
-               "check that plan against the model and print it. What each rank gets, and the memory that it will need, "
+               "check that plan against the model and print it. What each holder gets, and the memory that it needs, "
                "goes to standard error; -o md prints that as a table instead of the plan. With --probe, standard error "
                "also says what a token is estimated to take under every plan that was considered.\v"
                "Example: hearth plan -m model.gguf --ranks 2 --shares 3,1 > plan.json"};

@@ -47,6 +47,26 @@ static status check_memory(struct member *m)
     return ST_BUDGET;
 }
 
+/* Whether this rank has the devices that the plan counts on, and can compute the sets that they hold. */
+static status check_holders(const struct plan *p, int rank)
+{
+    for (int h = p->n_ranks; h < plan_n_holders(p); h++) {
+        if (plan_holder_rank(p, h) != rank)
+            continue;
+        log_error("the plan's holders[%d] is %s of rank %d, which has no such device: it computes on its cpu alone", h,
+                  plan_holder_device(p, h), rank);
+        return ST_UNSUPPORTED;
+    }
+    for (int l = 0; l < p->model.n_layers; l++) {
+        if (!p->layers[l].splits_units || plan_n_sets(p, l, rank) < 2)
+            continue;
+        log_error("the plan gives holder %d %d sets of layer %d that split units, expected one", rank,
+                  plan_n_sets(p, l, rank), l);
+        return ST_UNSUPPORTED;
+    }
+    return ST_OK;
+}
+
 static status hash_plan(const struct plan *p, uint64_t *hash)
 {
     char *text = plan_format(p);
@@ -101,6 +121,8 @@ status member_prepare(struct member *m)
         st = model_of_options(o, m->transport->rank, &m->model, &m->neurons, &m->worker_options.predictor);
     if (!st)
         st = plan_of_options(o, m->model, m->neurons, m->transport->n_ranks, &m->plan, &m->reasons);
+    if (!st)
+        st = check_holders(m->plan, m->transport->rank);
     if (st)
         return st;
     uint32_t n_ctx = plan_context(o, m->model);

@@ -10,11 +10,9 @@ void plan_model_of(const struct model *m, struct plan_model *out)
 {
     *out = (struct plan_model){
         .n_layers = m->hp.n_layers,
-        .d_ff = m->hp.d_ff,
+        .layer = {.d_ff = m->hp.d_ff, .neuron_unit = model_neuron_unit(m), .n_kv_heads = m->hp.n_kv_heads,
+                  .head_unit = model_head_unit(m)},
         .n_vocab = m->hp.n_vocab,
-        .neuron_unit = model_neuron_unit(m),
-        .n_kv_heads = m->hp.n_kv_heads,
-        .head_unit = model_head_unit(m),
         .file_bytes = gguf_file_bytes(m->file),
         .file_hash = gguf_hash(m->file),
     };

@@ -140,13 +140,38 @@ static void add_part(struct estimate *e, struct block *b)
         add_block(e, b);
 }
 
-/* The share of a layer's heads that a rank has. */
+/* The share of a layer's heads that a rank has, on all its devices: they are one rank to the others, and its CPUs read
+ * one memory. */
 static double heads_share(const struct estimate *e, int layer, int rank)
 {
     const int64_t n = e->m->model->hp.n_kv_heads;
-    int64_t begin, end;
-    plan_heads(e->plan, layer, rank, n, &begin, &end);
-    return n > 0 ? (double)(end - begin) / (double)n : e->plan->layers[layer].stage == rank;
+    double share = 0;
+    for (int h = 0; h < e->plan->n_holders; h++) {
+        int64_t begin, end;
+        plan_heads(e->plan, layer, h, n, &begin, &end);
+        if (plan_holder_rank(e->plan, h) == rank)
+            share += n > 0 ? (double)(end - begin) / (double)n : e->plan->layers[layer].stage == h;
+    }
+    return share;
+}
+
+static int64_t neurons_of(const struct plan *p, int layer, int rank)
+{
+    int64_t n = 0;
+    for (int h = 0; h < p->n_holders; h++)
+        n += plan_holder_rank(p, h) == rank ? plan_n_neurons(p, layer, h) : 0;
+    return n;
+}
+
+static int64_t rows_of(const struct plan *p, int rank, int64_t n_vocab)
+{
+    int64_t n = 0;
+    for (int h = 0; h < p->n_holders; h++) {
+        int64_t begin, end;
+        plan_rows(p, h, n_vocab, &begin, &end);
+        n += plan_holder_rank(p, h) == rank ? end - begin : 0;
+    }
+    return n;
 }
 
 static void add_attention(struct estimate *e, int layer)
@@ -167,8 +192,8 @@ static void add_ffn(struct estimate *e, int layer)
     const double whole = e->m->ffn_share * ffn_bytes(l), down = e->m->ffn_share * down_bytes(l);
     struct block b = {.home = plan->layers[layer].stage, .x_bytes = cost_x_bytes(e->m->model)};
     for (int r = 0; r < plan->n_ranks; r++) {
-        const double part = (double)plan_n_neurons(plan, layer, r) / (double)plan->model.d_ff;
-        const double pairs = (double)plan_n_neurons(plan, layer, r) * e->m->ffn_share;
+        const double neurons = (double)neurons_of(plan, layer, r), pairs = neurons * e->m->ffn_share;
+        const double part = neurons / (double)plan->layers[layer].shape.d_ff;
         b.bytes[r] = part * (at_stage && r != b.home ? whole - down : whole);
         b.reply_bytes[r] = at_stage ? HEADER_BYTES + (int64_t)(PAIR_BYTES * pairs) : cost_sum_bytes(e->m->model);
         if (at_stage && r != b.home && part > 0) /* the stage projects it when it is there */
@@ -183,10 +208,9 @@ static void add_output(struct estimate *e)
     struct block b = {.home = plan_last_stage(e->plan),
                       .x_bytes = e->plan->residual_all ? 0 : cost_x_bytes(m)};
     for (int r = 0; r < e->plan->n_ranks; r++) {
-        int64_t begin, end;
-        plan_rows(e->plan, r, m->hp.n_vocab, &begin, &end);
-        b.bytes[r] = matrix_bytes(&m->output) * (double)(end - begin) / (double)m->hp.n_vocab;
-        b.reply_bytes[r] = HEADER_BYTES + 4 * (end - begin);
+        const int64_t rows = rows_of(e->plan, r, m->hp.n_vocab);
+        b.bytes[r] = matrix_bytes(&m->output) * (double)rows / (double)m->hp.n_vocab;
+        b.reply_bytes[r] = HEADER_BYTES + 4 * rows;
     }
     add_block(e, &b);
 }
@@ -202,14 +226,13 @@ static void add_hop(struct estimate *e, int from, int to, int64_t bytes)
 static double held_bytes(const struct estimate *e, int rank)
 {
     const struct model *m = e->m->model;
-    int64_t begin, end;
-    plan_rows(e->plan, rank, m->hp.n_vocab, &begin, &end);
-    double sum = matrix_bytes(&m->output) * (double)(end - begin) / (double)m->hp.n_vocab;
+    const double rows = (double)rows_of(e->plan, rank, m->hp.n_vocab);
+    double sum = matrix_bytes(&m->output) * rows / (double)m->hp.n_vocab;
     if (rank == plan_first_stage(e->plan))
         sum += matrix_bytes(&m->embedding) + matrix_bytes(&m->positions);
     for (int l = 0; l < m->hp.n_layers; l++) {
         const struct layer_weights *w = &m->layers[l];
-        sum += ffn_bytes(w) * (double)plan_n_neurons(e->plan, l, rank) / (double)e->plan->model.d_ff;
+        sum += ffn_bytes(w) * (double)neurons_of(e->plan, l, rank) / (double)e->plan->layers[l].shape.d_ff;
         sum += attention_bytes(w) * heads_share(e, l, rank);
     }
     return sum;

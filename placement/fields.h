@@ -7,12 +7,12 @@
 #include <stdint.h>
 #include "base/status.h"
 
-enum { PLAN_VERSION = 1, PROBE_VERSION = 1 }; /* of the formats */
+enum { PLAN_VERSION = 2, PROBE_VERSION = 1 }; /* of the formats */
 
 /* Where in the text a value is: "layers[3].". */
 struct place {
     const char *where; /* the text's name */
-    char prefix[48];
+    char prefix[64];
 };
 
 /* Logs one line about the text, whose parts may hold anything: control characters become '?'. Returns ST_FORMAT. */

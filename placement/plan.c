@@ -1,135 +1,80 @@
-/* Checking a plan against a model, and asking it. */
+/* Asking a plan. */
 #include "placement/plan.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
-#include "placement/ranges.h"
 
 void plan_free(struct plan *p)
 {
     if (!p)
         return;
     free(p->layers);
+    free(p->sets);
     free(p->ranges);
     free(p);
 }
 
-status ranges_add(struct plan *p, size_t start, int64_t begin, int64_t end)
+int plan_n_holders(const struct plan *p)
 {
-    if (begin == end)
-        return ST_OK;
-    if (p->n_ranges > start && p->ranges[p->n_ranges - 1].end == begin) {
-        p->ranges[p->n_ranges - 1].end = (int32_t)end;
-        return ST_OK;
-    }
-    if (p->n_ranges == p->ranges_cap) {
-        size_t cap = p->ranges_cap ? 2 * p->ranges_cap : 64;
-        struct neuron_range *larger = realloc(p->ranges, cap * sizeof *larger);
-        if (!larger) {
-            log_error("plan: no memory for %zu ranges of neurons", cap);
-            return ST_NOMEM;
-        }
-        p->ranges = larger;
-        p->ranges_cap = cap;
-    }
-    p->ranges[p->n_ranges++] = (struct neuron_range){(int32_t)begin, (int32_t)end};
-    return ST_OK;
+    return p->n_holders;
 }
 
-status ranges_cut(struct plan *p, const int64_t *bound, size_t first[PLAN_MAX_RANKS + 1])
+int plan_holder_rank(const struct plan *p, int holder)
 {
-    for (int r = 0; r < p->n_ranks; r++) {
-        first[r] = p->n_ranges;
-        status st = ranges_add(p, first[r], bound[r], bound[r + 1]);
-        if (st != ST_OK)
-            return st;
-    }
-    first[p->n_ranks] = p->n_ranges;
-    return ST_OK;
+    return p->holders[holder].rank;
 }
 
-static status mismatch(const char *what, int64_t planned, int64_t found)
+const char *plan_holder_device(const struct plan *p, int holder)
 {
-    log_error("plan: made for %s %lld, found %lld", what, (long long)planned, (long long)found);
-    return ST_MISMATCH;
+    return p->holders[holder].device;
 }
 
-static status check_heads(const struct plan *p, const struct plan_model *model)
+bool plan_holder_is_cpu(const struct plan *p, int holder)
 {
-    for (int l = 0; l < p->model.n_layers; l++) {
-        const struct plan_layer *layer = &p->layers[l];
-        if (!layer->heads_cut)
-            continue;
-        if (model->n_kv_heads && layer->heads[p->n_ranks] != model->n_kv_heads)
-            return mismatch("a number of KV heads of", layer->heads[p->n_ranks], model->n_kv_heads);
-        for (int r = 1; r < p->n_ranks; r++) {
-            if (!model->head_unit || layer->heads[r] % model->head_unit == 0)
-                continue;
-            log_error("plan: layer %d is cut at KV head %d, expected a multiple of %lld", l, layer->heads[r],
-                      (long long)model->head_unit);
-            return ST_MISMATCH;
-        }
-    }
-    return ST_OK;
+    return strncmp(p->holders[holder].device, "cpu", 3) == 0;
 }
 
-/* Boundaries lie on units; sets may split them. */
-static status check_units(const struct plan *p, int64_t unit)
+/* The holder's i-th set of a layer; NULL: it has no more than *n. */
+static const struct plan_set *find_set(const struct plan *p, int layer, int holder, int i, int *n)
 {
-    for (int l = 0; l < p->model.n_layers; l++) {
-        const struct plan_layer *layer = &p->layers[l];
-        for (size_t i = layer->first[0]; i < layer->first[p->n_ranks] && !layer->sets; i++) {
-            int64_t begin = p->ranges[i].begin; /* of every rank's only range: the ends are begins, or d_ff */
-            if (begin % unit == 0)
-                continue;
-            log_error("plan: layer %d is cut at neuron %lld, expected a multiple of %lld", l, (long long)begin,
-                      (long long)unit);
-            return ST_MISMATCH;
-        }
-    }
-    return ST_OK;
+    const struct plan_layer *l = &p->layers[layer];
+    const struct plan_set *set = p->sets + l->first_set;
+    *n = 0;
+    for (size_t left = l->n_sets; left > 0; left--, set++)
+        if (set->holder == holder && (*n)++ == i)
+            return set;
+    return NULL;
 }
 
-status plan_check(const struct plan *p, const struct plan_model *model, int n_ranks)
+int plan_n_sets(const struct plan *p, int layer, int holder)
 {
-    const struct plan_model *m = &p->model;
-    if (p->n_ranks != n_ranks)
-        return mismatch("a number of ranks of", p->n_ranks, n_ranks);
-    if (strcmp(m->architecture, model->architecture) != 0) {
-        log_error("plan: made for architecture '%s', found '%s'", m->architecture, model->architecture);
-        return ST_MISMATCH;
-    }
-    if (m->n_layers != model->n_layers)
-        return mismatch("a number of layers of", m->n_layers, model->n_layers);
-    if (m->d_ff != model->d_ff)
-        return mismatch("a number of neurons (d_ff) of", m->d_ff, model->d_ff);
-    if (p->rows_cut && p->rows[n_ranks] != model->n_vocab)
-        return mismatch("a vocabulary of", p->rows[n_ranks], model->n_vocab);
-    if (m->file_bytes && model->file_bytes && m->file_bytes != model->file_bytes)
-        return mismatch("a model file of bytes", (int64_t)m->file_bytes, (int64_t)model->file_bytes);
-    if (m->file_hash && model->file_hash && m->file_hash != model->file_hash) {
-        log_error("plan: made for the model file with hash %016llx, found %016llx", (unsigned long long)m->file_hash,
-                  (unsigned long long)model->file_hash);
-        return ST_MISMATCH;
-    }
-    status st = check_units(p, model->neuron_unit);
-    return st != ST_OK ? st : check_heads(p, model);
+    int n;
+    find_set(p, layer, holder, -1, &n);
+    return n;
 }
 
-int plan_neurons(const struct plan *p, int layer, int rank, const struct neuron_range **ranges)
+int plan_set(const struct plan *p, int layer, int holder, int i, const struct neuron_range **ranges)
 {
-    const size_t *first = &p->layers[layer].first[rank];
-    *ranges = p->ranges + first[0];
-    return (int)(first[1] - first[0]);
+    int n;
+    const struct plan_set *set = find_set(p, layer, holder, i, &n);
+    *ranges = set ? p->ranges + set->ranges.first : NULL;
+    return set ? set->ranges.n : 0;
 }
 
-int64_t plan_n_neurons(const struct plan *p, int layer, int rank)
+int plan_neurons(const struct plan *p, int layer, int holder, const struct neuron_range **ranges)
+{
+    const struct range_span held = p->layers[layer].held[holder];
+    *ranges = p->ranges + held.first;
+    return held.n;
+}
+
+int64_t plan_n_neurons(const struct plan *p, int layer, int holder)
 {
     const struct neuron_range *ranges;
     int64_t sum = 0;
-    for (int i = plan_neurons(p, layer, rank, &ranges); i > 0; i--)
+    for (int i = plan_neurons(p, layer, holder, &ranges); i > 0; i--)
         sum += ranges[i - 1].end - ranges[i - 1].begin;
     return sum;
 }
@@ -167,23 +112,39 @@ bool plan_down_at_stage(const struct plan *p, int layer)
     return p->layers[layer].down_at_stage;
 }
 
-void plan_heads(const struct plan *p, int layer, int rank, int64_t n_kv_heads, int64_t *begin, int64_t *end)
+void plan_heads(const struct plan *p, int layer, int holder, int64_t n_kv_heads, int64_t *begin, int64_t *end)
 {
     const struct plan_layer *l = &p->layers[layer];
-    *begin = l->heads_cut ? l->heads[rank] : 0;
-    *end = l->heads_cut ? l->heads[rank + 1] : l->stage == rank ? n_kv_heads : 0;
+    *begin = l->heads_cut ? l->heads[holder] : 0;
+    *end = l->heads_cut ? l->heads[holder + 1] : l->stage == holder ? n_kv_heads : 0;
+}
+
+static bool holds(const struct plan *p, enum plan_part part, int layer, int holder)
+{
+    const struct plan_layer *l = part == PLAN_ROWS ? NULL : &p->layers[layer];
+    switch (part) {
+    case PLAN_HEADS: return l->heads_cut ? l->heads[holder] < l->heads[holder + 1] : l->stage == holder;
+    case PLAN_NEURONS: return l->held[holder].n > 0;
+    default: return p->rows_cut ? p->rows[holder] < p->rows[holder + 1] : plan_last_stage(p) == holder;
+    }
+}
+
+bool plan_rank_holds(const struct plan *p, enum plan_part part, int layer, int rank)
+{
+    for (int h = 0; h < p->n_holders; h++)
+        if (p->holders[h].rank == rank && holds(p, part, layer, h))
+            return true;
+    return false;
 }
 
 bool plan_takes_part(const struct plan *p, int rank)
 {
-    if (p->rows_cut && p->rows[rank] < p->rows[rank + 1])
+    if (plan_rank_holds(p, PLAN_ROWS, 0, rank))
         return true;
-    for (int l = 0; l < p->model.n_layers; l++) {
-        const struct plan_layer *layer = &p->layers[l];
-        if (layer->stage == rank || plan_n_neurons(p, l, rank) > 0 ||
-            (layer->heads_cut && layer->heads[rank] < layer->heads[rank + 1]))
+    for (int l = 0; l < p->model.n_layers; l++)
+        if (p->layers[l].stage == rank || plan_rank_holds(p, PLAN_NEURONS, l, rank) ||
+            plan_rank_holds(p, PLAN_HEADS, l, rank))
             return true;
-    }
     return false;
 }
 
@@ -205,11 +166,11 @@ int plan_next_stage(const struct plan *p, int rank)
     return last < p->model.n_layers ? p->layers[last].stage : -1;
 }
 
-void plan_rows(const struct plan *p, int rank, int64_t n_vocab, int64_t *begin, int64_t *end)
+void plan_rows(const struct plan *p, int holder, int64_t n_vocab, int64_t *begin, int64_t *end)
 {
-    bool all = !p->rows_cut && rank == plan_last_stage(p);
-    *begin = p->rows_cut ? p->rows[rank] : 0;
-    *end = p->rows_cut ? p->rows[rank + 1] : all ? n_vocab : 0;
+    bool all = !p->rows_cut && holder == plan_last_stage(p);
+    *begin = p->rows_cut ? p->rows[holder] : 0;
+    *end = p->rows_cut ? p->rows[holder + 1] : all ? n_vocab : 0;
 }
 
 int plan_first_stage(const struct plan *p)

@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "placement/ranges.h"
@@ -90,17 +91,20 @@ static void deal(struct dealing *d, const float *fired, int stage, const int64_t
 
 static status add_sets(struct plan *p, const struct dealing *d, struct plan_layer *layer)
 {
-    layer->sets = true;
+    layer->splits_units = true;
+    layer->first_set = p->n_sets;
+    memset(layer->held, 0, sizeof layer->held);
     for (int r = 0; r < p->n_ranks; r++) {
-        layer->first[r] = p->n_ranges;
-        for (int64_t j = 0; j < d->d_ff; j++) {
-            status st = d->owner[j] == r ? ranges_add(p, layer->first[r], j, j + 1) : ST_OK;
-            if (st != ST_OK)
-                return st;
-        }
+        const size_t start = p->n_ranges;
+        status st = ST_OK;
+        for (int64_t j = 0; j < d->d_ff && st == ST_OK; j++)
+            st = d->owner[j] == r ? ranges_add(p, start, j, j + 1) : ST_OK;
+        if (st == ST_OK)
+            st = sets_add(p, r, start);
+        if (st != ST_OK)
+            return st;
     }
-    layer->first[p->n_ranks] = p->n_ranges;
-    return ST_OK;
+    return sets_end(p, layer);
 }
 
 static status check_fired(const struct plan_model *m, const float *const *fired)
@@ -110,7 +114,7 @@ static status check_fired(const struct plan_model *m, const float *const *fired)
             log_error("plan: nobody has counted how often the neurons of layer %d fire", l);
             return ST_USAGE;
         }
-        for (int64_t j = 0; j < m->d_ff; j++) {
+        for (int64_t j = 0; j < m->layer.d_ff; j++) {
             if (!(fired[l][j] >= 0 && fired[l][j] <= 1)) {
                 log_error("plan: layer %d: neuron %lld fires in a share of %g of all tokens, expected 0 to 1", l,
                           (long long)j, (double)fired[l][j]);
@@ -123,7 +127,7 @@ static status check_fired(const struct plan_model *m, const float *const *fired)
 
 static status deal_all(struct plan *p, const float *const *fired)
 {
-    const int64_t d_ff = p->model.d_ff;
+    const int64_t d_ff = p->layers[0].shape.d_ff; /* all are alike */
     uint8_t *room = malloc(4 * (size_t)d_ff);
     if (!room) {
         log_error("plan: no memory to deal out %lld neurons", (long long)d_ff);
@@ -134,7 +138,7 @@ static status deal_all(struct plan *p, const float *const *fired)
     for (int r = 0; r < p->n_ranks; r++)
         part[r] = plan_n_neurons(p, 0, r); /* the same in all layers */
     status st = ST_OK;
-    p->n_ranges = 0;
+    p->n_ranges = p->n_sets = 0;
     for (int l = 0; l < p->model.n_layers && st == ST_OK; l++) {
         deal(&d, fired[l], p->layers[l].stage, part);
         st = add_sets(p, &d, &p->layers[l]);

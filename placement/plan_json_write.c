@@ -1,4 +1,4 @@
-/* Writing a plan as JSON; the format: plan_json_read.c. */
+/* Writing a plan as JSON; the format: plan_json.h. */
 #include "placement/plan.h"
 
 #include <inttypes.h>
@@ -10,14 +10,7 @@
 
 static void print_model(FILE *f, const struct plan_model *m)
 {
-    fprintf(f, "  \"model\": {\"architecture\": \"%s\", \"layers\": %d, \"d_ff\": %" PRId64, m->architecture,
-            m->n_layers, m->d_ff);
-    if (m->neuron_unit)
-        fprintf(f, ", \"neuron_unit\": %" PRId64, m->neuron_unit);
-    if (m->n_kv_heads)
-        fprintf(f, ", \"kv_heads\": %" PRId64, m->n_kv_heads);
-    if (m->head_unit)
-        fprintf(f, ", \"head_unit\": %" PRId64, m->head_unit);
+    fprintf(f, "  \"model\": {\"architecture\": \"%s\", \"layers\": %d", m->architecture, m->n_layers);
     if (m->file_bytes)
         fprintf(f, ", \"file_bytes\": %" PRIu64, m->file_bytes);
     if (m->file_hash)
@@ -25,59 +18,81 @@ static void print_model(FILE *f, const struct plan_model *m)
     fputs("},\n", f);
 }
 
+static void print_holders(FILE *f, const struct plan *p)
+{
+    enum { HOLDERS_A_LINE = 3 };
+    fprintf(f, "  \"ranks\": %d,\n  \"holders\": [", p->n_ranks);
+    for (int h = 0; h < p->n_holders; h++)
+        fprintf(f, "%s{\"rank\": %d, \"device\": \"%s\"}", !h ? "" : h % HOLDERS_A_LINE ? ", " : ",\n              ",
+                p->holders[h].rank, p->holders[h].device);
+    fputs("],\n", f);
+}
+
+static bool sets_equal(const struct plan *p, const struct plan_set *a, const struct plan_set *b)
+{
+    return a->holder == b->holder && a->ranges.n == b->ranges.n &&
+           memcmp(p->ranges + a->ranges.first, p->ranges + b->ranges.first,
+                  (size_t)a->ranges.n * sizeof *p->ranges) == 0;
+}
+
 static bool layers_equal(const struct plan *p, int a, int b)
 {
     const struct plan_layer *x = &p->layers[a], *y = &p->layers[b];
-    if (x->stage != y->stage || x->sets != y->sets || x->down_at_stage != y->down_at_stage ||
+    if (x->stage != y->stage || x->splits_units != y->splits_units || x->down_at_stage != y->down_at_stage ||
+        memcmp(&x->shape, &y->shape, sizeof x->shape) != 0 || x->n_sets != y->n_sets ||
         x->heads_cut != y->heads_cut || (x->heads_cut && memcmp(x->heads, y->heads, sizeof x->heads) != 0))
         return false;
-    for (int r = 0; r < p->n_ranks; r++) {
-        const struct neuron_range *in_x, *in_y;
-        int n = plan_neurons(p, a, r, &in_x);
-        if (plan_neurons(p, b, r, &in_y) != n || (n && memcmp(in_x, in_y, (size_t)n * sizeof *in_x) != 0))
+    for (size_t i = 0; i < x->n_sets; i++)
+        if (!sets_equal(p, &p->sets[x->first_set + i], &p->sets[y->first_set + i]))
             return false;
-    }
     return true;
 }
 
-static void print_cut(FILE *f, const struct plan *p, int layer)
+static void print_shape(FILE *f, const struct plan_shape *s)
 {
-    int64_t bound = 0;
-    fputs("[0", f);
-    for (int r = 0; r < p->n_ranks; r++)
-        fprintf(f, ", %" PRId64, bound += plan_n_neurons(p, layer, r));
-    fputs("]", f);
-}
-
-/* A line for each rank, more if it has many ranges. */
-static void print_sets(FILE *f, const struct plan *p, int layer)
-{
-    enum { RANGES_A_LINE = 6 };
-    for (int r = 0; r < p->n_ranks; r++) {
-        const struct neuron_range *ranges;
-        int n = plan_neurons(p, layer, r, &ranges);
-        fputs(r ? ",\n      [" : "[\n      [", f);
-        for (int i = 0; i < n; i++)
-            fprintf(f, "%s[%d, %d]", !i ? "" : i % RANGES_A_LINE ? ", " : ",\n       ", ranges[i].begin, ranges[i].end);
-        fputs("]", f);
-    }
-    fputs("\n    ]", f);
+    fprintf(f, "     \"d_ff\": %" PRId64, s->d_ff);
+    if (s->neuron_unit)
+        fprintf(f, ", \"neuron_unit\": %" PRId64, s->neuron_unit);
+    if (s->n_kv_heads)
+        fprintf(f, ", \"kv_heads\": %" PRId64, s->n_kv_heads);
+    if (s->head_unit)
+        fprintf(f, ", \"head_unit\": %" PRId64, s->head_unit);
+    fprintf(f, ", \"experts\": %" PRId64, s->n_experts);
+    if (s->n_experts)
+        fprintf(f, ", \"experts_used\": %" PRId64, s->n_experts_used);
+    fputs(",\n", f);
 }
 
 static void print_heads(FILE *f, const struct plan *p, const struct plan_layer *layer)
 {
-    for (int r = 0; layer->heads_cut && r <= p->n_ranks; r++)
-        fprintf(f, "%s%d%s", r ? ", " : "\"heads\": [", layer->heads[r], r == p->n_ranks ? "], " : "");
+    for (int h = 0; layer->heads_cut && h <= p->n_holders; h++)
+        fprintf(f, "%s%d%s", h ? ", " : "     \"heads\": [", layer->heads[h], h == p->n_holders ? "],\n" : "");
+}
+
+/* A line for each set, more if it has many ranges. */
+static void print_sets(FILE *f, const struct plan *p, const struct plan_layer *layer)
+{
+    enum { RANGES_A_LINE = 6 };
+    for (size_t i = 0; i < layer->n_sets; i++) {
+        const struct plan_set *set = &p->sets[layer->first_set + i];
+        const struct neuron_range *ranges = p->ranges + set->ranges.first;
+        fprintf(f, "%s{\"holder\": %d, \"neurons\": [", i ? ",\n              " : "     \"sets\": [", set->holder);
+        for (int j = 0; j < set->ranges.n; j++)
+            fprintf(f, "%s[%d, %d]", !j ? "" : j % RANGES_A_LINE ? ", " : ",\n               ", ranges[j].begin,
+                    ranges[j].end);
+        fputs("]}", f);
+    }
+    fputs("]", f);
 }
 
 static void print_run(FILE *f, const struct plan *p, int from, int to)
 {
     const struct plan_layer *layer = &p->layers[from];
-    fprintf(f, "    {\"from\": %d, \"to\": %d, \"stage\": %d, %s", from, to, layer->stage,
-            layer->down_at_stage ? "\"down\": \"stage\", " : "");
+    fprintf(f, "    {\"from\": %d, \"to\": %d, \"stage\": %d%s%s,\n", from, to, layer->stage,
+            layer->down_at_stage ? ", \"down\": \"stage\"" : "", layer->splits_units ? ", \"units\": \"split\"" : "");
+    print_shape(f, &layer->shape);
     print_heads(f, p, layer);
-    fputs("\"neurons\": ", f);
-    (layer->sets ? print_sets : print_cut)(f, p, from);
+    print_sets(f, p, layer);
     fprintf(f, "}%s\n", to < p->model.n_layers ? "," : "");
 }
 
@@ -86,8 +101,8 @@ static void print_rows(FILE *f, const struct plan *p)
     if (!p->rows_cut)
         return;
     fputs(",\n  \"rows\": [", f);
-    for (int r = 0; r <= p->n_ranks; r++)
-        fprintf(f, "%s%" PRId64, r ? ", " : "", p->rows[r]);
+    for (int h = 0; h <= p->n_holders; h++)
+        fprintf(f, "%s%" PRId64, h ? ", " : "", p->rows[h]);
     fputs("]", f);
 }
 
@@ -100,7 +115,8 @@ char *plan_format(const struct plan *p)
         return NULL;
     fprintf(f, "{\n  \"hearth_plan\": %d,\n", PLAN_VERSION);
     print_model(f, &p->model);
-    fprintf(f, "  \"ranks\": %d,\n  \"layers\": [\n", p->n_ranks);
+    print_holders(f, p);
+    fputs("  \"layers\": [\n", f);
     for (int from = 0, to; from < p->model.n_layers; from = to) {
         for (to = from + 1; to < p->model.n_layers && layers_equal(p, from, to); to++)
             ;

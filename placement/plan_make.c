@@ -66,14 +66,16 @@ static status check_makeable(const struct plan_model *m, int n_ranks)
         log_error("plan: %d ranks, expected 1 to %d", n_ranks, PLAN_MAX_RANKS);
         return ST_USAGE;
     }
-    if (m->n_layers < 1 || m->n_layers > PLAN_MAX_LAYERS || m->d_ff < 1 || m->d_ff > INT32_MAX ||
-        m->neuron_unit < 1) {
+    if (m->n_layers < 1 || m->n_layers > PLAN_MAX_LAYERS || m->layer.d_ff < 1 || m->layer.d_ff > INT32_MAX ||
+        m->layer.neuron_unit < 1) {
         log_error("plan: a model of %d layers with %lld neurons in units of %lld, expected 1 to %d layers, the rest "
-                  "positive", m->n_layers, (long long)m->d_ff, (long long)m->neuron_unit, PLAN_MAX_LAYERS);
+                  "positive", m->n_layers, (long long)m->layer.d_ff, (long long)m->layer.neuron_unit, PLAN_MAX_LAYERS);
         return ST_UNSUPPORTED;
     }
-    if (m->n_kv_heads < 0 || m->n_kv_heads > INT32_MAX || m->head_unit < 0 || m->head_unit > INT32_MAX) {
-        log_error("plan: a model of %lld KV heads in units of %lld", (long long)m->n_kv_heads, (long long)m->head_unit);
+    if (m->layer.n_kv_heads < 0 || m->layer.n_kv_heads > INT32_MAX || m->layer.head_unit < 0 ||
+        m->layer.head_unit > INT32_MAX) {
+        log_error("plan: a model of %lld KV heads in units of %lld", (long long)m->layer.n_kv_heads,
+                  (long long)m->layer.head_unit);
         return ST_UNSUPPORTED;
     }
     return ST_OK;
@@ -82,26 +84,26 @@ static status check_makeable(const struct plan_model *m, int n_ranks)
 /* The boundaries of a layer of this stage. */
 static void cut_neurons(const struct plan *p, enum plan_split split, int stage, const int64_t *units, int64_t *bound)
 {
-    const struct plan_model *m = &p->model;
+    const struct plan_shape *shape = &p->layers[0].shape;
     for (int r = 0; r <= p->n_ranks; r++) {
-        int64_t all = r > stage ? m->d_ff : 0, cut = units[r] * m->neuron_unit;
-        bound[r] = split == SPLIT_STAGES ? all : cut < m->d_ff ? cut : m->d_ff;
+        int64_t all = r > stage ? shape->d_ff : 0, cut = units[r] * shape->neuron_unit;
+        bound[r] = split == SPLIT_STAGES ? all : cut < shape->d_ff ? cut : shape->d_ff;
     }
 }
 
 /* All layers' heads alike; a single unit is not given away. */
 static void fill_heads(struct plan *p, enum plan_split split, const double *shares)
 {
-    const struct plan_model *m = &p->model;
-    const int64_t n_units = m->head_unit ? m->n_kv_heads / m->head_unit : 0;
+    const struct plan_shape *shape = &p->layers[0].shape;
+    const int64_t n_units = shape->head_unit ? shape->n_kv_heads / shape->head_unit : 0;
     int64_t units[PLAN_MAX_RANKS + 1];
     if (split == SPLIT_STAGES || p->n_ranks == 1 || n_units < 2)
         return;
     cut_by_shares(n_units, p->n_ranks, shares, units);
-    for (int l = 0; l < m->n_layers; l++) {
+    for (int l = 0; l < p->model.n_layers; l++) {
         p->layers[l].heads_cut = true;
         for (int r = 0; r <= p->n_ranks; r++)
-            p->layers[l].heads[r] = (int32_t)(units[r] * m->head_unit);
+            p->layers[l].heads[r] = (int32_t)(units[r] * shape->head_unit);
     }
 }
 
@@ -110,8 +112,9 @@ static status fill_layers(struct plan *p, enum plan_split split, const double *s
     int n = p->n_ranks, stage = 0;
     int64_t layers[PLAN_MAX_RANKS + 1], units[PLAN_MAX_RANKS + 1], bound[PLAN_MAX_RANKS + 1];
     const struct plan_model *m = &p->model;
+    const struct plan_shape *shape = &p->layers[0].shape;
     cut_by_shares(m->n_layers, n, shares, layers);
-    cut_by_shares((m->d_ff - 1) / m->neuron_unit + 1, n, shares, units);
+    cut_by_shares((shape->d_ff - 1) / shape->neuron_unit + 1, n, shares, units);
     for (int l = 0; l < m->n_layers; l++) {
         struct plan_layer *layer = &p->layers[l];
         while (split != SPLIT_SHARDS && l >= layers[stage + 1])
@@ -122,7 +125,7 @@ static status fill_layers(struct plan *p, enum plan_split split, const double *s
         }
         layer->stage = stage;
         cut_neurons(p, split, stage, units, bound);
-        status st = ranges_cut(p, bound, layer->first);
+        status st = sets_cut(p, bound, layer);
         if (st != ST_OK)
             return st;
     }
@@ -161,7 +164,12 @@ status plan_make(const struct plan_model *model, enum plan_split split, int n_ra
         free(p);
         return ST_NOMEM;
     }
-    *p = (struct plan){.model = *model, .n_ranks = n_ranks, .layers = layers};
+    *p = (struct plan){.model = *model, .n_ranks = n_ranks, .n_holders = n_ranks, .layers = layers};
+    p->model.layer = (struct plan_shape){0};
+    for (int r = 0; r < n_ranks; r++)
+        p->holders[r] = (struct plan_holder){r, "cpu"};
+    for (int l = 0; l < model->n_layers; l++)
+        layers[l].shape = model->layer;
     st = fill_layers(p, split, normal);
     if (st != ST_OK) {
         plan_free(p);

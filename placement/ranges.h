@@ -1,13 +1,27 @@
-/* Building the ranges of a plan's layers. Private to placement/. */
+/* Building the sets of a plan's layers. Private to placement/. */
 #ifndef HEARTH_PLACEMENT_RANGES_H
 #define HEARTH_PLACEMENT_RANGES_H
 
 #include "placement/plan.h"
 
-/* Appends neurons [begin, end) to a rank's, whose ranges start at index `start`; what touches the last of them makes it
+/* Appends neurons [begin, end) to a set whose ranges start at index `start`; what touches the last of them makes it
  * longer, nothing is no range. The caller has checked that they ascend. ST_NOMEM (logged). */
 status ranges_add(struct plan *p, size_t start, int64_t begin, int64_t end);
-/* Appends the ranges of a layer that is cut at bound[n_ranks + 1], and says where each rank's start. */
-status ranges_cut(struct plan *p, const int64_t *bound, size_t first[PLAN_MAX_RANKS + 1]);
+
+/* Makes the ranges from `start` on a set of this holder; no ranges are no set. ST_NOMEM (logged). */
+status sets_add(struct plan *p, int holder, size_t start);
+/* Gives each holder the set between bound[h] and bound[h + 1] of a layer. ST_NOMEM (logged). */
+status sets_cut(struct plan *p, const int64_t *bound /* [n_holders + 1] */, struct plan_layer *layer);
+/* Ends a layer whose sets are all that were added from first_set on: finds what each holder has. ST_NOMEM (logged). */
+status sets_end(struct plan *p, struct plan_layer *layer);
+
+/* What is wrong with a layer's sets. */
+struct sets_fault {
+    int64_t neuron; /* -1: nothing, each is in one set */
+    int set, other; /* that both have it, of the layer's; -1: none has */
+};
+
+/* Whether a layer's sets, merged, are all of its neurons, each once. ST_NOMEM (logged). */
+status sets_check(const struct plan *p, const struct plan_layer *layer, struct sets_fault *fault);
 
 #endif

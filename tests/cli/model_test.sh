@@ -119,13 +119,43 @@ echo "$out" > "$work/plan.json"
 hearth plan -q -m "$model" --plan "$work/plan.json"
 equal "plan --plan prints it back" "$(cat "$work/plan.json")" "$out"
 hearth plan -q -m "$model" --ranks 2 -o csv
-like "plan -o csv" "rank,stage,kv_heads,neurons,neurons_percent,fired_percent,*0,0-29,*1,none,*" "$out"
+like "plan -o csv" "rank,device,stage,kv_heads,neurons,neurons_percent,fired_percent,*0,cpu,0-29,*1,cpu,none,*" "$out"
 hearth plan -q -m "$model" --ranks 2 --down stage
 like "plan --down stage" '*"down": "stage"*' "$out"
 refuses 2 "*--split hot*hearth prepare*" plan -q -m "$model" --neurons "" --ranks 2 --split hot
 hearth run -q -m "$model" -p "The capital of France is" -n 4 --temp 0 --plan "$work/plan.json" --ranks 2
 equal "status of run --plan" 0 "$status"
 refuses 2 "*plan*" run -q -m "$model" -p x --plan "$work/plan.json" --ranks 3
+
+# HOLDERS HEADS NUMBER: a plan of sets of whole units, whose last is this holder's
+plan_of_sets() {
+    cat <<END
+{"hearth_plan": 2, "model": {"architecture": "llama", "layers": 30}, "ranks": 2,
+ "holders": [{"rank": 0, "device": "cpu"}, {"rank": 1, "device": "cpu"}$1],
+ "layers": [{"from": 0, "to": 30, "stage": 0, "d_ff": 1536, "heads": [0, $2], "sets": [
+  {"holder": 1, "neurons": [[0, 128], [1024, 1152]]}, {"holder": 0, "neurons": [[128, 1024]]},
+  {"holder": 1, "neurons": [[1152, 1280]]}, {"holder": $3, "neurons": [[1280, 1536]]}]}]}
+END
+}
+plan_of_sets "" "2, 3" 0 > "$work/sets.json"
+hearth run -q -m "$model" -p "The capital of France is" -n 4 --temp 0
+text=$out
+hearth run -q -m "$model" -p "The capital of France is" -n 4 --temp 0 --plan "$work/sets.json" --ranks 2
+equal "status of run by sets" 0 "$status"
+equal "text of run by sets" "$text" "$out"
+plan_of_sets "" "2, 3" 2 > "$work/sets.json"
+refuses 2 "*sets.json: layers[[]0].sets[[]3].holder is 2, expected 0 to 1" plan -q -m "$model" --plan "$work/sets.json"
+
+# A second device of rank 0: its memory is counted, together with that of the CPU that it is; no rank has it when it runs.
+plan_of_sets ', {"rank": 0, "device": "cpu:1"}' "2, 2, 3" 2 > "$work/devices.json"
+hearth plan -q -m "$model" --plan "$work/devices.json" -o csv
+like "plan of two devices" "*0,cpu,0-29,*1,cpu,none,*0,cpu:1,none,30,7680,*" "$out"
+refuses 2 "*rank 0's cpu:1 needs * MiB of memory beside the * of its other holders, the budget is 130.0*" \
+    plan -q -m "$model" --plan "$work/devices.json" --ram-budget 130M -c 512
+refuses 2 "*the plan's holders[[]2] is cpu:1 of rank 0, which has no such device*" \
+    run -q -m "$model" --plan "$work/devices.json" --ranks 2 -p x
+sed 's/cpu:1/tpu:1/' "$work/devices.json" > "$work/tpu.json"
+refuses 2 "*tpu.json: holders[[]2].device is 'tpu:1', which is no device*" plan -q -m "$model" --plan "$work/tpu.json"
 sed 's/"layers": 30/"layers": 31/' "$work/plan.json" > "$work/other.json"
 refuses 2 "*other.json*" plan -q -m "$model" --plan "$work/other.json"
 awk '/^```json/ { block = ""; inside = 1; next }

@@ -19,7 +19,7 @@ hearth plan -q -m "$tiny" --probe "$work/own.json" --residual all
 equal "status of plan by an own probe, residual stream on all ranks" 0 "$status"
 hearth plan -m "$tiny" --probe "$work/own.json"
 equal "status of plan by an own probe" 0 "$status"
-like "plan by a probe" '*"hearth_plan": 1*"ranks": 1*' "$out"
+like "plan by a probe" '*"hearth_plan": 2*"ranks": 1*' "$out"
 like "estimates" "*split *ms_per_token*| shards | 0 *| true | true |*" "$err"
 
 # MICROSECONDS GB_PER_S_OF_RANK_1: a probe of two hosts
@@ -38,7 +38,7 @@ two_hosts 0.001 30 >"$work/fast.json"
 two_hosts 100000 30 >"$work/slow.json"
 hearth plan -q -m "$tiny" --split shards --probe "$work/fast.json" -o csv
 equal "status of plan by fast links" 0 "$status"
-like "rows of rank 1 by fast links" "*1,none,*" "$out"
+like "rows of rank 1 by fast links" "*1,cpu,none,*" "$out"
 rows=$(echo "$out" | sed -n 's/^\([0-9]*\),.*/\1/p' | wc -l)
 equal "ranks that the probe has" 2 "$rows"
 columns=$(echo "$out" | head -n 1 | tr , '\n' | grep -n '^rows$' | cut -d : -f 1)

@@ -75,10 +75,10 @@ static struct plan *make_hot(const struct plan_model *model, int ranks)
 {
     const double shares[] = {3, 1, 2};
     const float **fired = calloc((size_t)model->n_layers, sizeof *fired);
-    float *shown = malloc((size_t)model->d_ff * sizeof *shown);
+    float *shown = malloc((size_t)model->layer.d_ff * sizeof *shown);
     struct plan *p;
     assert_true(fired && shown && ranks == 3);
-    for (int64_t i = 0; i < model->d_ff; i++)
+    for (int64_t i = 0; i < model->layer.d_ff; i++)
         shown[i] = (float)(i * i % 97) / 97;
     for (int i = 0; i < model->n_layers; i++)
         fired[i] = shown;

@@ -16,49 +16,99 @@ static void require(int holds)
         abort();
 }
 
-/* Each rank's ranges ascend apart from each other, and merged they are all neurons. */
-static void check_neurons(const struct plan *p, int layer)
+static void check_ascending(const struct neuron_range *ranges, int n)
 {
-    const struct neuron_range *ranges;
-    int next[PLAN_MAX_RANKS] = {0};
-    int64_t sum = 0, done = 0;
-    for (int r = 0; r < p->n_ranks; r++) {
-        int n = plan_neurons(p, layer, r, &ranges);
-        sum += plan_n_neurons(p, layer, r);
-        for (int i = 0; i < n; i++)
-            require(ranges[i].begin < ranges[i].end && (!i || ranges[i - 1].end < ranges[i].begin));
-    }
-    require(sum == p->model.d_ff);
-    while (done < sum) {
-        const int64_t before = done;
-        for (int r = 0; r < p->n_ranks; r++) {
-            if (next[r] < plan_neurons(p, layer, r, &ranges) && ranges[next[r]].begin == done)
-                done = ranges[next[r]++].end;
-        }
-        require(done > before);
-    }
+    for (int i = 0; i < n; i++)
+        require(ranges[i].begin >= 0 && ranges[i].begin < ranges[i].end && (!i || ranges[i - 1].end < ranges[i].begin));
 }
 
-/* Each rank's heads follow those of the rank before. */
+/* Marks [begin, end) as someone's, whose it was not. */
+static void take(uint8_t *taken, int64_t begin, int64_t end)
+{
+    for (int64_t i = begin; i < end; i++)
+        require(!taken[i]++);
+}
+
+/* Every neuron is in one set, and is the neuron of that set's holder. */
+static void check_neurons(const struct plan *p, int layer)
+{
+    const int64_t d_ff = p->layers[layer].shape.d_ff;
+    const bool small = d_ff <= 1 << 16; /* the others by their number alone */
+    uint8_t *in_set = calloc(small ? (size_t)d_ff : 1, 1), *held = calloc(small ? (size_t)d_ff : 1, 1);
+    int64_t all = 0, in_sets = 0;
+    for (int h = 0; h < p->n_holders; h++) {
+        const struct neuron_range *ranges;
+        const int n = plan_neurons(p, layer, h, &ranges);
+        check_ascending(ranges, n);
+        all += plan_n_neurons(p, layer, h);
+        for (int i = 0; i < n && small; i++)
+            take(held, ranges[i].begin, ranges[i].end);
+        for (int s = 0; s < plan_n_sets(p, layer, h); s++) {
+            const int n_set = plan_set(p, layer, h, s, &ranges);
+            require(n_set > 0);
+            check_ascending(ranges, n_set);
+            for (int i = 0; i < n_set; i++) {
+                in_sets += ranges[i].end - ranges[i].begin;
+                if (small)
+                    take(in_set, ranges[i].begin, ranges[i].end);
+                for (int64_t j = ranges[i].begin; j < ranges[i].end && small; j++)
+                    require(held[j]);
+            }
+        }
+    }
+    require(all == d_ff && in_sets == d_ff);
+    free(in_set);
+    free(held);
+}
+
+/* Each holder's heads follow those of the holder before. */
 static void check_heads(const struct plan *p, int layer)
 {
+    const int64_t n = p->layers[layer].shape.n_kv_heads;
     int64_t done = 0, begin, end;
-    for (int r = 0; r < p->n_ranks; r++) {
-        plan_heads(p, layer, r, p->model.n_kv_heads, &begin, &end);
+    for (int h = 0; h < p->n_holders; h++) {
+        plan_heads(p, layer, h, n, &begin, &end);
         require(begin <= end && (begin == end || begin == done));
         done += end - begin;
     }
-    require(done == p->model.n_kv_heads);
+    require(done == n);
+}
+
+static void check_rows(const struct plan *p)
+{
+    int64_t done = 0, begin, end;
+    for (int h = 0; h < p->n_holders; h++) {
+        plan_rows(p, h, p->model.n_vocab, &begin, &end);
+        require(begin <= end && (begin == end || begin == done));
+        done += end - begin;
+    }
+    require(done == p->model.n_vocab);
+}
+
+static void check_holders(const struct plan *p)
+{
+    require(p->n_ranks >= 1 && p->n_ranks <= PLAN_MAX_RANKS);
+    require(p->n_holders >= p->n_ranks && p->n_holders <= PLAN_MAX_HOLDERS);
+    for (int h = 0; h < p->n_holders; h++) {
+        require(h >= p->n_ranks || (plan_holder_rank(p, h) == h && strcmp(plan_holder_device(p, h), "cpu") == 0));
+        for (int i = 0; i < h; i++)
+            require(plan_holder_rank(p, i) != plan_holder_rank(p, h) ||
+                    strcmp(plan_holder_device(p, i), plan_holder_device(p, h)) != 0);
+    }
 }
 
 static void check(const struct plan *p)
 {
     const struct plan_model *m = &p->model;
     int stages = 0, layers = 0;
-    require(p->n_ranks >= 1 && p->n_ranks <= PLAN_MAX_RANKS && m->n_layers >= 1 && m->n_layers <= PLAN_MAX_LAYERS);
+    require(m->n_layers >= 1 && m->n_layers <= PLAN_MAX_LAYERS);
+    check_holders(p);
+    check_rows(p);
     for (int l = 0; l < m->n_layers; l++) {
-        check_neurons(p, l);
-        check_heads(p, l);
+        if (l == 0 || p->layers[l].first_set != p->layers[l - 1].first_set) {
+            check_neurons(p, l);
+            check_heads(p, l);
+        }
         require(p->layers[l].stage >= 0 && p->layers[l].stage < p->n_ranks);
     }
     for (int r = 0; r < p->n_ranks; r++) {

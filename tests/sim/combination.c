@@ -107,10 +107,10 @@ static void write_cut(struct writer *w, int64_t n, int64_t unit)
 /* Every unit of neurons, or half of one, is some rank's. */
 static void write_sets(struct writer *w, bool halves)
 {
-    const int64_t step = halves ? w->shape->neuron_unit / 2 : w->shape->neuron_unit;
+    const int64_t step = halves ? w->shape->layer.neuron_unit / 2 : w->shape->layer.neuron_unit;
     int owner[64];
     int n = 0;
-    for (int64_t at = 0; at < w->shape->d_ff; at += step)
+    for (int64_t at = 0; at < w->shape->layer.d_ff; at += step)
         owner[n++] = (int)sim_below(w->state, (uint32_t)w->ranks);
     w->splits_units |= halves;
     for (int r = 0; r < w->ranks; r++) {
@@ -122,7 +122,7 @@ static void write_sets(struct writer *w, bool halves)
                 continue;
             while (end < n && owner[end] == r)
                 end++;
-            const int64_t last = end * step < w->shape->d_ff ? end * step : w->shape->d_ff;
+            const int64_t last = end * step < w->shape->layer.d_ff ? end * step : w->shape->layer.d_ff;
             write_text(w, "%s[%lld, %lld]", any ? ", " : "", (long long)(i * step), (long long)last);
             any = true;
             i = end - 1;
@@ -138,12 +138,12 @@ static void write_layer(struct writer *w, int layer, int stage, bool down)
                down ? "\"down\": \"stage\", " : "");
     if (sim_below(w->state, 4)) {
         write_text(w, "\"heads\": ");
-        write_cut(w, w->shape->n_kv_heads, w->shape->head_unit);
+        write_cut(w, w->shape->layer.n_kv_heads, w->shape->layer.head_unit);
         write_text(w, ", ");
     }
     write_text(w, "\"neurons\": ");
     if (sim_below(w->state, 3))
-        write_cut(w, w->shape->d_ff, w->shape->neuron_unit);
+        write_cut(w, w->shape->layer.d_ff, w->shape->layer.neuron_unit);
     else
         write_sets(w, sim_below(w->state, 4) == 0);
     write_text(w, "}");
@@ -172,7 +172,7 @@ static void draw_plan(struct combination *c, uint64_t *state)
     struct writer w = {.state = state, .shape = &c->subject->shape, .ranks = c->options.ranks};
     w.lonely = sim_below(state, 2);
     write_text(&w, "{\"hearth_plan\": 1, \"model\": {\"architecture\": \"%s\", \"layers\": %d, \"d_ff\": %lld}, "
-               "\"ranks\": %d, \"layers\": [", w.shape->architecture, w.shape->n_layers, (long long)w.shape->d_ff,
+               "\"ranks\": %d, \"layers\": [", w.shape->architecture, w.shape->n_layers, (long long)w.shape->layer.d_ff,
                w.ranks);
     write_layers(&w, one_stage, down);
     write_text(&w, "]");

@@ -50,11 +50,33 @@ static const char sets_text[] =
     "    {\"from\": 2, \"to\": 3, \"stage\": 1, \"down\": \"stage\", \"neurons\": [0, 1, 64, 96]}\n"
     "  ]\n}\n";
 
+/* The same in the newest version. */
+static const char newest_text[] =
+    "{\n  \"hearth_plan\": 2,\n"
+    "  \"model\": {\"architecture\": \"llama\", \"layers\": 3},\n"
+    "  \"ranks\": 3,\n"
+    "  \"holders\": [{\"rank\": 0, \"device\": \"cpu\"}, {\"rank\": 1, \"device\": \"cpu\"}, "
+    "{\"rank\": 2, \"device\": \"cpu\"}],\n"
+    "  \"layers\": [\n"
+    "    {\"from\": 0, \"to\": 2, \"stage\": 0, \"units\": \"split\",\n"
+    "     \"d_ff\": 96, \"experts\": 0,\n"
+    "     \"sets\": [{\"holder\": 0, \"neurons\": [[0, 8], [9, 10], [12, 13], [14, 15], [16, 17], [18, 19],\n"
+    "               [95, 96]]},\n"
+    "              {\"holder\": 2, \"neurons\": [[8, 9], [10, 12], [13, 14], [15, 16], [17, 18], [19, 95]]}]},\n"
+    "    {\"from\": 2, \"to\": 3, \"stage\": 1, \"down\": \"stage\",\n"
+    "     \"d_ff\": 96, \"experts\": 0,\n"
+    "     \"sets\": [{\"holder\": 0, \"neurons\": [[0, 1]]},\n"
+    "              {\"holder\": 1, \"neurons\": [[1, 64]]},\n"
+    "              {\"holder\": 2, \"neurons\": [[64, 96]]}]}\n"
+    "  ]\n}\n";
+
 static void sets_are_read_and_written(void **state)
 {
     (void)state;
     struct plan *p = parse(sets_text);
     for (int l = 0; l < 2; l++) {
+        assert_int_equal(plan_n_sets(p, l, 0), 1);
+        assert_int_equal(plan_n_sets(p, l, 1), 0);
         assert_ranges(p, l, 0, 7, (const struct neuron_range[]){{0, 8}, {9, 10}, {12, 13}, {14, 15}, {16, 17}, {18, 19},
                                                                 {95, 96}});
         assert_ranges(p, l, 1, 0, NULL);
@@ -67,7 +89,12 @@ static void sets_are_read_and_written(void **state)
     assert_ranges(p, 2, 2, 1, (const struct neuron_range[]){{64, 96}});
     assert_true(plan_down_at_stage(p, 2));
     char *text = plan_format(p);
-    assert_string_equal(text, sets_text);
+    assert_string_equal(text, newest_text);
+    free(text);
+    plan_free(p);
+    p = parse(newest_text);
+    text = plan_format(p);
+    assert_string_equal(text, newest_text);
     free(text);
     plan_free(p);
 }
@@ -90,7 +117,7 @@ static void other_words_for_the_same_plan(void **state)
 static void only_boundaries_need_whole_units(void **state)
 {
     (void)state;
-    struct plan_model m = {.architecture = "llama", .n_layers = 4, .d_ff = 96, .neuron_unit = 64};
+    struct plan_model m = {.architecture = "llama", .n_layers = 4, .layer = {.d_ff = 96, .neuron_unit = 64}};
     struct log_catcher caught;
     struct plan *sets = parse(HEAD RUN("[[[0,7]],[[7,96]]]")), *cut = parse(HEAD RUN("[0,32,96]"));
     assert_int_equal(plan_check(sets, &m, 2), ST_OK);
@@ -100,7 +127,7 @@ static void only_boundaries_need_whole_units(void **state)
     assert_string_equal(caught.first_error, "plan: layer 0 is cut at neuron 32, expected a multiple of 64");
     char *text = plan_format(sets);
     struct plan *again = parse(text);
-    assert_true(again->layers[0].sets);
+    assert_true(again->layers[0].splits_units);
     free(text);
     plan_free(again);
     plan_free(sets);
@@ -155,8 +182,8 @@ static void bad_sets_are_refused_by_place(void **state)
 
 enum { LAYERS = 4, D_FF = 2048 };
 
-static const struct plan_model model = {.architecture = "llama", .n_layers = LAYERS, .d_ff = D_FF, .n_vocab = 1000,
-                                        .neuron_unit = 128};
+static const struct plan_model model = {.architecture = "llama", .n_layers = LAYERS, .n_vocab = 1000,
+                                        .layer = {.d_ff = D_FF, .neuron_unit = 128}};
 
 /* Skewed as real layers are: most neurons fire rarely, a few, anywhere, often. */
 static void make_fired(float fired[LAYERS][D_FF])
@@ -295,7 +322,7 @@ static void one_rank_needs_no_sets(void **state)
     const float *rows[LAYERS] = {fired, fired, fired, fired};
     struct plan *p = NULL;
     assert_int_equal(plan_make_hot(&model, 1, NULL, rows, &p), ST_OK);
-    assert_false(p->layers[0].sets);
+    assert_false(p->layers[0].splits_units);
     assert_ranges(p, 0, 0, 1, (const struct neuron_range[]){{0, D_FF}});
     plan_free(p);
 }

@@ -15,8 +15,8 @@
 #include "placement/plan.h"
 #include "tests/unit/alloc_fail.h"
 
-static const struct plan_model small = {.architecture = "llama", .n_layers = 30, .d_ff = 1536, .n_vocab = 1000,
-                                        .neuron_unit = 32, .n_kv_heads = 8, .head_unit = 2,
+static const struct plan_model small = {.architecture = "llama", .n_layers = 30, .n_vocab = 1000,
+                                        .layer = {.d_ff = 1536, .neuron_unit = 32, .n_kv_heads = 8, .head_unit = 2},
                                         .file_bytes = 98765, .file_hash = 0x0123456789abcdef};
 
 static struct plan *make(const struct plan_model *m, enum plan_split split, int n, const double *shares)
@@ -50,7 +50,7 @@ static void assert_same_neurons(const struct plan *a, const struct plan *b, int 
         if (n)
             assert_memory_equal(x, y, (size_t)n * sizeof *x);
     }
-    assert_int_equal(a->layers[layer].sets, b->layers[layer].sets);
+    assert_int_equal(a->layers[layer].splits_units, b->layers[layer].splits_units);
     assert_int_equal(plan_down_at_stage(a, layer), plan_down_at_stage(b, layer));
 }
 
@@ -140,7 +140,7 @@ static void heads_are_cut_in_units(void **state)
         assert_heads(p, l, (const int64_t[]){0, 2, 4, 6, 8, 8});
     plan_free(p);
     struct plan_model m = small;
-    m.head_unit = 8;
+    m.layer.head_unit = 8;
     p = make(&m, SPLIT_BOTH, 2, (const double[]){1, 2});
     assert_heads(p, 9, (const int64_t[]){0, 8, 8});
     assert_heads(p, 10, (const int64_t[]){0, 0, 8});
@@ -218,14 +218,15 @@ static void cuts_are_exact_and_fair(void **state)
         double shares[PLAN_MAX_RANKS], sum = 0;
         int n = 1 + round % PLAN_MAX_RANKS;
         struct plan_model m = small;
-        m.d_ff = 1 + (round * 7919) % 20000;
-        m.neuron_unit = round % 3 ? 32 : 256;
+        m.layer.d_ff = 1 + (round * 7919) % 20000;
+        m.layer.neuron_unit = round % 3 ? 32 : 256;
         for (int r = 0; r < n; r++) {
             seed = seed * 1664525 + 1013904223;
             sum += shares[r] = (seed >> 8) % 1000 + 0.25;
         }
         p = make(&m, SPLIT_BOTH, n, shares);
-        int64_t units = (m.d_ff + m.neuron_unit - 1) / m.neuron_unit;
+        const int64_t unit = m.layer.neuron_unit;
+        int64_t units = (m.layer.d_ff + unit - 1) / unit;
         int64_t neurons = 0;
         int layers = 0;
         for (int r = 0; r < n; r++) {
@@ -235,12 +236,12 @@ static void cuts_are_exact_and_fair(void **state)
             assert_true(fabs(last - first - shares[r] / sum * m.n_layers) < 1 + 1e-9);
             int64_t begin = neurons;
             neurons += plan_n_neurons(p, 0, r);
-            assert_true(begin % m.neuron_unit == 0 || begin == m.d_ff);
-            int64_t mine = (neurons + m.neuron_unit - 1) / m.neuron_unit - (begin + m.neuron_unit - 1) / m.neuron_unit;
+            assert_true(begin % unit == 0 || begin == m.layer.d_ff);
+            int64_t mine = (neurons + unit - 1) / unit - (begin + unit - 1) / unit;
             assert_true(fabs((double)mine - shares[r] / sum * (double)units) < 1 + 1e-9);
         }
         assert_int_equal(layers, m.n_layers);
-        assert_int_equal(neurons, m.d_ff);
+        assert_int_equal(neurons, m.layer.d_ff);
         assert_int_equal(plan_check(p, &m, n), ST_OK);
         plan_free(p);
     }
@@ -300,18 +301,17 @@ static void assert_plans_equal(const struct plan *a, const struct plan *b)
 {
     assert_string_equal(a->model.architecture, b->model.architecture);
     assert_int_equal(a->model.n_layers, b->model.n_layers);
-    assert_int_equal(a->model.d_ff, b->model.d_ff);
-    assert_int_equal(a->model.neuron_unit, b->model.neuron_unit);
     assert_true(a->model.file_bytes == b->model.file_bytes && a->model.file_hash == b->model.file_hash);
-    assert_int_equal(a->model.n_kv_heads, b->model.n_kv_heads);
-    assert_int_equal(a->model.head_unit, b->model.head_unit);
     assert_int_equal(a->residual_all, b->residual_all);
     assert_int_equal(a->n_ranks, b->n_ranks);
     assert_int_equal(a->rows_cut, b->rows_cut);
     for (int r = 0; a->rows_cut && r <= a->n_ranks; r++)
         assert_int_equal(a->rows[r], b->rows[r]);
+    assert_int_equal(a->n_holders, b->n_holders);
+    assert_memory_equal(a->holders, b->holders, (size_t)a->n_holders * sizeof *a->holders);
     for (int l = 0; l < a->model.n_layers; l++) {
         assert_int_equal(a->layers[l].stage, b->layers[l].stage);
+        assert_memory_equal(&a->layers[l].shape, &b->layers[l].shape, sizeof a->layers[l].shape);
         assert_same_neurons(a, b, l);
         assert_int_equal(a->layers[l].heads_cut, b->layers[l].heads_cut);
         assert_memory_equal(a->layers[l].heads, b->layers[l].heads, sizeof a->layers[l].heads);
@@ -343,12 +343,22 @@ static void format_is_what_people_write(void **state)
     struct plan *p = make(&small, SPLIT_BOTH, 2, NULL);
     char *text = plan_format(p);
     assert_string_equal(text,
-        "{\n  \"hearth_plan\": 1,\n"
-        "  \"model\": {\"architecture\": \"llama\", \"layers\": 30, \"d_ff\": 1536, \"neuron_unit\": 32, "
-        "\"kv_heads\": 8, \"head_unit\": 2, \"file_bytes\": 98765, \"file_hash\": \"0123456789abcdef\"},\n"
-        "  \"ranks\": 2,\n  \"layers\": [\n"
-        "    {\"from\": 0, \"to\": 15, \"stage\": 0, \"heads\": [0, 4, 8], \"neurons\": [0, 768, 1536]},\n"
-        "    {\"from\": 15, \"to\": 30, \"stage\": 1, \"heads\": [0, 4, 8], \"neurons\": [0, 768, 1536]}\n"
+        "{\n  \"hearth_plan\": 2,\n"
+        "  \"model\": {\"architecture\": \"llama\", \"layers\": 30, \"file_bytes\": 98765, "
+        "\"file_hash\": \"0123456789abcdef\"},\n"
+        "  \"ranks\": 2,\n"
+        "  \"holders\": [{\"rank\": 0, \"device\": \"cpu\"}, {\"rank\": 1, \"device\": \"cpu\"}],\n"
+        "  \"layers\": [\n"
+        "    {\"from\": 0, \"to\": 15, \"stage\": 0,\n"
+        "     \"d_ff\": 1536, \"neuron_unit\": 32, \"kv_heads\": 8, \"head_unit\": 2, \"experts\": 0,\n"
+        "     \"heads\": [0, 4, 8],\n"
+        "     \"sets\": [{\"holder\": 0, \"neurons\": [[0, 768]]},\n"
+        "              {\"holder\": 1, \"neurons\": [[768, 1536]]}]},\n"
+        "    {\"from\": 15, \"to\": 30, \"stage\": 1,\n"
+        "     \"d_ff\": 1536, \"neuron_unit\": 32, \"kv_heads\": 8, \"head_unit\": 2, \"experts\": 0,\n"
+        "     \"heads\": [0, 4, 8],\n"
+        "     \"sets\": [{\"holder\": 0, \"neurons\": [[0, 768]]},\n"
+        "              {\"holder\": 1, \"neurons\": [[768, 1536]]}]}\n"
         "  ],\n  \"rows\": [0, 512, 1000]\n}\n");
     free(text);
     plan_free(p);
@@ -370,8 +380,8 @@ static void hand_written_plan_is_read(void **state)
         RUN(1, 4, 0, "[0, 10, 96]") "], \"model\": {\"architecture\": \"qwen2\", \"layers\": 4, \"d_ff\": 96}}";
     struct plan *p = NULL;
     assert_int_equal(plan_parse(text, sizeof text - 1, "test", &p), ST_OK);
-    assert_int_equal(p->model.neuron_unit, 0);
-    assert_int_equal(p->model.n_kv_heads, 0);
+    assert_int_equal(p->layers[0].shape.neuron_unit, 0);
+    assert_int_equal(p->layers[0].shape.n_kv_heads, 0);
     assert_heads(p, 0, (const int64_t[]){0, 0, 8});
     assert_true(p->model.file_bytes == 0 && p->model.file_hash == 0);
     assert_stage(p, 1, 0, 1);
@@ -399,7 +409,7 @@ static void hand_written_heads_are_read(void **state)
         "\"residual\":\"all\"}";
     struct plan *p = NULL;
     assert_int_equal(plan_parse(text, sizeof text - 1, "test", &p), ST_OK);
-    assert_int_equal(p->model.n_kv_heads, 5);
+    assert_int_equal(p->layers[3].shape.n_kv_heads, 5);
     assert_true(p->layers[0].heads_cut && !p->layers[3].heads_cut && p->residual_all);
     assert_heads(p, 1, (const int64_t[]){0, 0, 5});
     assert_heads(p, 2, (const int64_t[]){0, 8, 8});
@@ -432,7 +442,9 @@ static void bad_texts_are_refused_by_place(void **state)
         {"{\n\"hearth_plan\": 1,\n oops}", "line 3"},
         {"[]", "a plan is an object, found an array"},
         {"{}", "hearth_plan is missing, expected an integer"},
-        {"{\"hearth_plan\":2}", "hearth_plan is 2, expected 1"},
+        {"{\"hearth_plan\":3}", "hearth_plan is 3, expected 1 to 2"},
+        {"{\"hearth_plan\":0}", "hearth_plan is 0, expected 1 to 2"},
+        {"{\"hearth_plan\":1,\"holders\":[]}", "holders is not a known field"},
         {"{\"hearth_plan\":1,\"hearth_plan\":1}", "duplicate"},
         {"{\"hearth_plan\":1,\"extra\\u001b[31m\":0}", "extra?[31m is not a known field"},
         {"{\"hearth_plan\":1}", "model is missing"},
@@ -546,20 +558,23 @@ static void plan_of_another_model_is_a_mismatch(void **state)
     m.n_layers = 16;
     refuses_model(p, m, 2, "layers of 30, found 16");
     m = small;
-    m.d_ff = 1504;
+    m.layer.d_ff = 1504;
     refuses_model(p, m, 2, "1536, found 1504");
     m = small;
-    m.n_kv_heads = 7;
+    m.layer.n_kv_heads = 7;
     refuses_model(p, m, 2, "KV heads of 8, found 7");
     m = small;
-    m.head_unit = 8;
+    m.layer.head_unit = 8;
     refuses_model(p, m, 2, "layer 0 is cut at KV head 4, expected a multiple of 8");
     m = small;
     m.n_vocab = 999;
     refuses_model(p, m, 2, "vocabulary of 1000, found 999");
     m = small;
-    m.neuron_unit = 512;
+    m.layer.neuron_unit = 512;
     refuses_model(p, m, 2, "layer 0 is cut at neuron 768, expected a multiple of 512");
+    m = small;
+    m.layer.n_experts = 8;
+    refuses_model(p, m, 2, "layer 0 is made for a number of experts of 0, found 8");
     m = small;
     m.file_bytes++;
     refuses_model(p, m, 2, "98765, found 98766");
@@ -568,7 +583,7 @@ static void plan_of_another_model_is_a_mismatch(void **state)
     refuses_model(p, m, 2, "hash 0123456789abcdef, found 0000000000000001");
     m = small;
     m.file_bytes = m.file_hash = 0; /* not stated */
-    m.neuron_unit = 256;            /* 768 lies on it as well */
+    m.layer.neuron_unit = 256;            /* 768 lies on it as well */
     assert_int_equal(plan_check(p, &m, 2), ST_OK);
     plan_free(p);
 }
@@ -613,7 +628,7 @@ static void memory_that_runs_out_is_st_nomem(void **state)
         assert_null(q);
     }
     assert_int_equal(st, ST_OK);
-    assert_int_equal(n, 3);
+    assert_int_equal(n, 7); /* the plan, layers, ranges, sets, and the check of each of three runs of layers */
     plan_free(q);
     q = NULL;
     for (n = 0; alloc_fail_at(n), st = plan_make(&small, SPLIT_BOTH, 3, NULL, &q), alloc_failed(); n++) {
@@ -621,7 +636,7 @@ static void memory_that_runs_out_is_st_nomem(void **state)
         assert_null(q);
     }
     assert_int_equal(st, ST_OK);
-    assert_int_equal(n, 3);
+    assert_int_equal(n, 4);
     log_catch(NULL);
     plan_free(q);
     plan_free(p);

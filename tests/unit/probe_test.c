@@ -220,8 +220,8 @@ static void make_shapes(struct shapes *s)
     for (int l = 0; l < LAYERS; l++)
         s->layers[l] = (struct layer_weights){.q = square, .k = square, .v = square, .o = square, .gate = wide,
                                               .up = wide, .down = {DT_F32, D, FF, &somewhere, "down"}};
-    s->plan_model = (struct plan_model){.architecture = "llama", .n_layers = LAYERS, .d_ff = FF, .n_vocab = VOCAB,
-                                        .neuron_unit = 128};
+    s->plan_model = (struct plan_model){.architecture = "llama", .n_layers = LAYERS, .n_vocab = VOCAB,
+                                        .layer = {.d_ff = FF, .neuron_unit = 128}};
 }
 
 /* Ranks of `gb_per_s` on hosts of their own, links of `us` whatever the size. */
@@ -288,6 +288,37 @@ static void costs_are_bytes_over_bandwidth(void **state)
     assert_near(c.compute_ms, (attention + ffn + output) / 10e6);
     assert_near(c.wire_ms, 2 * 30e-3); /* to the second stage, and the token back */
     probe_free(one);
+    probe_free(two);
+}
+
+/* A rank's devices are one rank to the others, and CPUs have one memory: who of them holds what costs nothing. */
+static void devices_of_a_rank_cost_what_the_rank_does(void **state)
+{
+    (void)state;
+    static const char form[] =
+        "{\"hearth_plan\":2,\"model\":{\"architecture\":\"llama\",\"layers\":4},\"ranks\":2,\"holders\":["
+        "{\"rank\":0,\"device\":\"cpu\"},{\"rank\":1,\"device\":\"cpu\"}%s],\"layers\":[{\"from\":0,\"to\":4,"
+        "\"stage\":0,\"d_ff\":4096,\"heads\":[0,4,%s8],\"sets\":[{\"holder\":0,\"neurons\":[[0,1024]]},"
+        "{\"holder\":1,\"neurons\":[[1024,2048]]},{\"holder\":%d,\"neurons\":[[2048,4096]]}]}],"
+        "\"rows\":[0,4096,%s8192]}";
+    struct shapes s;
+    struct cost cost[2];
+    make_shapes(&s);
+    const struct cost_model m = {.model = &s.model, .ffn_share = 1, .residual = -1};
+    struct probe *two = make_probe(2, (const double[]){10, 30}, 30);
+    two->ranks[1].memory_bytes = 125 << 20; /* of which rank 1 needs 32 + 144 + 16 MiB on whatever it has */
+    for (int devices = 0; devices < 2; devices++) {
+        char text[1024];
+        struct plan *plan = NULL;
+        snprintf(text, sizeof text, form, devices ? ",{\"rank\":1,\"device\":\"cpu:1\"}" : "", devices ? "6," : "",
+                 devices ? 2 : 1, devices ? "6144," : "");
+        assert_int_equal(plan_parse(text, strlen(text), "test", &plan), ST_OK);
+        cost[devices] = cost_of_plan(two, &m, plan);
+        plan_free(plan);
+    }
+    assert_near(cost[1].compute_ms, cost[0].compute_ms);
+    assert_near(cost[1].wire_ms, cost[0].wire_ms);
+    assert_true(cost[0].compute_ms > 0 && !cost[0].fits && !cost[1].fits);
     probe_free(two);
 }
 
@@ -451,6 +482,7 @@ int main(void)
         cmocka_unit_test(a_transport_is_found_by_name_or_speed),
         cmocka_unit_test(times_between_the_sizes_are_in_proportion),
         cmocka_unit_test(costs_are_bytes_over_bandwidth),
+        cmocka_unit_test(devices_of_a_rank_cost_what_the_rank_does),
         cmocka_unit_test(one_rank_sends_nothing),
         cmocka_unit_test(slow_links_leave_ranks_out),
         cmocka_unit_test(one_slow_rank_is_left_out),
