@@ -14,13 +14,13 @@
 #include "base/log.h"
 #include "base/machine.h"
 
-/* How long a worker spins for the next run before it sleeps. Decoding starts one every few microseconds. */
+/* How long a helper spins for the next run before it sleeps. Decoding starts one every few microseconds. */
 enum { SPINS_BEFORE_YIELD = 4000, YIELDS_BEFORE_SLEEP = 2000 };
 
-/* Of a pool's gate, above every number of workers. */
+/* Of a pool's gate, above every number of helpers. */
 static const uint32_t OPEN = UINT32_C(1) << 31;
 
-struct worker {
+struct helper {
     struct pool *pool;
     pthread_t thread;
     int index;
@@ -28,7 +28,7 @@ struct worker {
 
 struct pool {
     int n_threads;
-    struct worker *workers; /* [n_threads - 1] */
+    struct helper *helpers; /* [n_threads - 1] */
     pool_fn *fn;
     void *arg;
     int64_t n, grain;
@@ -36,8 +36,8 @@ struct pool {
     void *between_arg;
     /* Each on its own cache line: next is hammered by all threads, run is polled by the sleepy ones. */
     _Alignas(64) _Atomic int64_t next;
-    _Alignas(64) _Atomic uint32_t run;  /* counts runs; a worker waits for it to change */
-    _Alignas(64) _Atomic uint32_t gate; /* OPEN while there is a run to join, and how many workers are inside */
+    _Alignas(64) _Atomic uint32_t run;  /* counts runs; a helper waits for it to change */
+    _Alignas(64) _Atomic uint32_t gate; /* OPEN while there is a run to join, and how many helpers are inside */
     _Alignas(64) _Atomic int asleep;
     _Atomic bool quit;
 };
@@ -86,16 +86,16 @@ static uint32_t wait_for_run(struct pool *p, uint32_t seen)
     return run;
 }
 
-static void *worker_main(void *arg)
+static void *helper_main(void *arg)
 {
-    struct worker *w = arg;
-    struct pool *p = w->pool;
+    struct helper *h = arg;
+    struct pool *p = h->pool;
     for (uint32_t seen = 0;;) {
         seen = wait_for_run(p, seen);
         if (atomic_load_explicit(&p->quit, memory_order_acquire))
             return NULL;
         if (atomic_fetch_add_explicit(&p->gate, 1, memory_order_acquire) & OPEN)
-            work(p, w->index);
+            work(p, h->index);
         atomic_fetch_sub_explicit(&p->gate, 1, memory_order_release);
     }
 }
@@ -145,13 +145,13 @@ status pool_create(int n_threads, struct pool **out)
         goto err;
     memset(p, 0, sizeof *p);
     p->n_threads = 1;
-    p->workers = calloc((size_t)n_threads, sizeof *p->workers);
-    if (!p->workers)
+    p->helpers = calloc((size_t)n_threads, sizeof *p->helpers);
+    if (!p->helpers)
         goto err;
     for (int i = 1; i < n_threads; i++) {
-        struct worker *w = &p->workers[i - 1];
-        *w = (struct worker){.pool = p, .index = i};
-        int e = pthread_create(&w->thread, NULL, worker_main, w);
+        struct helper *h = &p->helpers[i - 1];
+        *h = (struct helper){.pool = p, .index = i};
+        int e = pthread_create(&h->thread, NULL, helper_main, h);
         if (e) {
             log_error("cannot start thread %d of %d: %s", i + 1, n_threads, strerror(e));
             pool_destroy(p);
@@ -174,8 +174,8 @@ void pool_destroy(struct pool *p)
     atomic_store(&p->quit, true);
     start_run(p);
     for (int i = 0; i < p->n_threads - 1; i++)
-        pthread_join(p->workers[i].thread, NULL);
-    free(p->workers);
+        pthread_join(p->helpers[i].thread, NULL);
+    free(p->helpers);
     free(p);
 }
 

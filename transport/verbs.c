@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,16 +14,15 @@ enum { SLEEP_MS = 50, EVENTS_BEFORE_ACK = 64 };
 
 static struct verbs_transport *verbs_of(struct transport *t) { return (struct verbs_transport *)t; }
 
-void verbs_error(struct verbs_transport *v, const char *format, ...)
+/* Passes a status on. Who has lost a peer goes itself, telling the others why, unless they know. */
+static status settled(struct verbs_transport *v, status st)
 {
-    char line[sizeof v->why];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(line, sizeof line, format, args);
-    va_end(args);
-    log_error("%s", line);
-    memcpy(v->why, line, sizeof line);
+    if (st == ST_PEER)
+        verbs_quit(v, v->told ? "" : v->why);
+    return st;
 }
+
+static status progress(struct verbs_transport *v) { return settled(v, verbs_progress(v)); }
 
 /* ---- sending ---- */
 
@@ -51,7 +49,7 @@ static status verbs_post(struct transport *t, int to, int kind, const void *data
         return ST_OK;
     }
     v->n_queued++;
-    return verbs_push(v, p);
+    return settled(v, verbs_push(v, p));
 }
 
 static status verbs_sent(struct transport *t, struct send *s, bool *done)
@@ -61,7 +59,7 @@ static status verbs_sent(struct transport *t, struct send *s, bool *done)
         return ST_PEER;
     status st = ST_OK;
     if (!atomic_load_explicit(&s->done, memory_order_relaxed))
-        st = verbs_progress(v);
+        st = progress(v);
     if (!st)
         *done = atomic_load_explicit(&s->done, memory_order_relaxed);
     return st;
@@ -77,7 +75,7 @@ static status verbs_poll(struct transport *t, uint32_t kinds, struct arrival *a,
     status st = verbs_take(v, kinds, a, found);
     if (st || *found)
         return st;
-    st = verbs_progress(v);
+    st = progress(v);
     return st ? st : verbs_take(v, kinds, a, found);
 }
 
@@ -100,14 +98,14 @@ static void verbs_idle(struct transport *t)
     const uint64_t before = v->n_completed;
     if (v->failed || !v->connected || v->n_waiting || ibv_req_notify_cq(v->cq, 0))
         return;
-    if (verbs_progress(v) || v->n_completed != before)
+    if (progress(v) || v->n_completed != before)
         return; /* a failure is found again by whoever polls */
     if (poll(&channel, 1, SLEEP_MS) == 1 && v->calls->get_cq_event(v->channel, &cq) == 0 &&
         ++v->n_events == EVENTS_BEFORE_ACK) {
         v->calls->ack_cq_events(v->cq, v->n_events);
         v->n_events = 0;
     }
-    (void)verbs_beat(v);
+    (void)settled(v, verbs_beat(v));
 }
 
 /* ---- memory ---- */
@@ -181,7 +179,7 @@ static status say_goodbye(struct verbs_transport *v, struct peer *p, bool *gone)
     if (queued || p->writing || p->leaving)
         return ST_OK;
     p->leaving = true;
-    return verbs_control(v, p, CONTROL_LEAVE, 0);
+    return settled(v, verbs_control(v, p, CONTROL_LEAVE, 0));
 }
 
 /* Finishes every send of every rank: whatever still comes is thrown away, until every rank has said LEAVE. */
@@ -193,7 +191,7 @@ static void drain(struct verbs_transport *v)
     throw_away(v);
     for (unsigned rounds = 0; !st && there; rounds++) {
         there = 0;
-        st = verbs_progress(v);
+        st = progress(v);
         for (int r = 0; r < v->base.n_ranks && !st; r++) {
             bool gone = true;
             if (v->peers[r].qp)

@@ -99,26 +99,3 @@ void verbs_quit(struct verbs_transport *v, const char *why)
     }
     verbs_cancel_sends(v);
 }
-
-status verbs_lost(struct verbs_transport *v, struct peer *p, const char *what)
-{
-    p->lost = true;
-    if (!v->failed) {
-        verbs_error(v, "rank %d: %s", p->rank, what);
-        verbs_quit(v, v->why);
-    }
-    return ST_PEER;
-}
-
-status verbs_abandoned(struct verbs_transport *v, struct peer *p, size_t notice_bytes)
-{
-    char why[NOTICE_BYTES] = "";
-    memcpy(why, p->slots + RING_SLOTS * TRANSPORT_SLOT, notice_bytes);
-    for (char *c = why; *c; c++)
-        if ((unsigned char)*c < ' ')
-            *c = ' ';
-    p->lost = true;
-    verbs_error(v, "rank %d: %s", p->rank, *why ? why : "it gave up");
-    verbs_quit(v, ""); /* it has told everyone itself */
-    return ST_PEER;
-}

@@ -7,27 +7,6 @@
 
 enum { COMPLETIONS = 16, LOOKS_PER_BEAT = 64 };
 
-void verbs_free_slot(struct peer *p, int index)
-{
-    p->filled &= ~(1u << index);
-    p->freed |= 1u << index;
-}
-
-/* Posts again the receives that arrivals have used up. */
-status verbs_post_receives(struct verbs_transport *v, struct peer *p)
-{
-    struct ibv_recv_wr wr[RECEIVES], *bad;
-    const int n = p->n_receives;
-    if (!n)
-        return ST_OK;
-    for (int i = 0; i < n; i++)
-        wr[i] = (struct ibv_recv_wr){.wr_id = work_id(WORK_RECEIVE, p->rank, 0),
-                                     .next = i + 1 < n ? &wr[i + 1] : NULL};
-    p->n_receives = 0;
-    int e = ibv_post_recv(p->qp, wr, &bad);
-    return e ? verbs_lost(v, p, strerror(e > 0 ? e : -e)) : ST_OK;
-}
-
 static status take_message(struct verbs_transport *v, struct peer *p, const struct word *w, uint32_t size)
 {
     const int channel = v->config.channel[w->kind], index = channel * TRANSPORT_SLOTS + w->slot;
@@ -47,10 +26,24 @@ static status take_message(struct verbs_transport *v, struct peer *p, const stru
     return ST_OK;
 }
 
+/* The peer has said that it is going for good, and why. It has told everyone itself. */
+static status abandoned(struct verbs_transport *v, struct peer *p, size_t notice_bytes)
+{
+    char why[NOTICE_BYTES] = "";
+    memcpy(why, p->slots + RING_SLOTS * TRANSPORT_SLOT, notice_bytes);
+    for (char *c = why; *c; c++)
+        if ((unsigned char)*c < ' ')
+            *c = ' ';
+    p->lost = true;
+    verbs_error(v, "rank %d: %s", p->rank, *why ? why : "it gave up");
+    v->told = true;
+    return ST_PEER;
+}
+
 static status take_control(struct verbs_transport *v, struct peer *p, const struct word *w, uint32_t size)
 {
     if (w->kind == CONTROL_ABANDON && size < NOTICE_BYTES)
-        return verbs_abandoned(v, p, size);
+        return abandoned(v, p, size);
     if (size || w->kind > CONTROL_LEAVE)
         return verbs_lost(v, p, "a control word that does not exist");
     p->left = p->left || w->kind == CONTROL_LEAVE;
@@ -77,35 +70,6 @@ static status receive(struct verbs_transport *v, struct peer *p, const struct ib
     if (st)
         return st;
     return w.control ? take_control(v, p, &w, wc->byte_len) : take_message(v, p, &w, wc->byte_len);
-}
-
-void verbs_complete_send(struct verbs_transport *v, struct peer *p, uint64_t id)
-{
-    const int index = (int)(id & 0xffff);
-    p->completed++;
-    switch (id >> 48) {
-    case WORK_WRITE:
-        p->writing &= ~(1u << index);
-        if (p->bounces[index] >= 0)
-            v->bounces_free |= 1u << p->bounces[index];
-        p->bounces[index] = -1;
-        if (p->writes[index]) {
-            struct send *s = p->writes[index];
-            p->writes[index] = NULL;
-            if (--s->in_flight == 0 && s->at == s->size)
-                atomic_store_explicit(&s->done, true, memory_order_relaxed);
-        }
-        break;
-    case WORK_CREDITS:
-        p->n_credits--;
-        break;
-    case WORK_BEAT:
-        p->n_beats--;
-        break;
-    default:
-        p->n_last--;
-        break;
-    }
 }
 
 static status complete(struct verbs_transport *v, const struct ibv_wc *wc)
@@ -138,7 +102,6 @@ status verbs_progress(struct verbs_transport *v)
         n = ibv_poll_cq(v->cq, COMPLETIONS, wc);
         if (n < 0) {
             verbs_error(v, "rank %d: its completion queue failed: %s", v->base.rank, strerror(-n));
-            verbs_quit(v, v->why);
             return ST_PEER;
         }
         for (int i = 0; i < n && !st; i++)

@@ -1,5 +1,5 @@
-/* What a rank posts: pieces of messages into vacant slots of its peers, and words without a message. A write that is
- * posted takes along the credits of one channel; only where nothing flows back do they need a message of their own. */
+/* What a rank posts: pieces of messages into vacant slots of its peers, words without a message, and receives. A write
+ * takes along the credits of one channel; only where nothing flows back do they need a message of their own. */
 #include <string.h>
 
 #include "transport/verbs_internal.h"
@@ -8,6 +8,20 @@ static status post(struct verbs_transport *v, struct peer *p, struct ibv_send_wr
 {
     struct ibv_send_wr *bad;
     int e = ibv_post_send(p->qp, wr, &bad);
+    return e ? verbs_lost(v, p, strerror(e > 0 ? e : -e)) : ST_OK;
+}
+
+status verbs_post_receives(struct verbs_transport *v, struct peer *p)
+{
+    struct ibv_recv_wr wr[RECEIVES], *bad;
+    const int n = p->n_receives;
+    if (!n)
+        return ST_OK;
+    for (int i = 0; i < n; i++)
+        wr[i] = (struct ibv_recv_wr){.wr_id = work_id(WORK_RECEIVE, p->rank, 0),
+                                     .next = i + 1 < n ? &wr[i + 1] : NULL};
+    p->n_receives = 0;
+    int e = ibv_post_recv(p->qp, wr, &bad);
     return e ? verbs_lost(v, p, strerror(e > 0 ? e : -e)) : ST_OK;
 }
 
@@ -180,26 +194,4 @@ status verbs_pay_credits(struct verbs_transport *v)
                 st = verbs_control(v, p, CONTROL_CREDITS, 0);
     }
     return st;
-}
-
-/* Says that every send is done: its memory is the caller's. Nothing moves any more. */
-void verbs_cancel_sends(struct verbs_transport *v)
-{
-    for (int r = 0; v->peers && r < v->base.n_ranks; r++) {
-        struct peer *p = &v->peers[r];
-        for (int i = 0; i < RING_SLOTS; i++)
-            if (p->writes[i])
-                atomic_store_explicit(&p->writes[i]->done, true, memory_order_relaxed);
-        memset(p->writes, 0, sizeof p->writes);
-        for (int c = 0; c < TRANSPORT_CHANNELS; c++) {
-            struct lane *l = &p->lanes[c];
-            for (struct send *s = l->out, *next; s; s = next) {
-                next = s->next;
-                atomic_store_explicit(&s->done, true, memory_order_relaxed);
-            }
-            l->out = NULL;
-            l->last = &l->out;
-        }
-    }
-    v->n_queued = 0;
 }

@@ -3,7 +3,7 @@
  *   16-31 sequence number */
 #include <arpa/inet.h>
 
-#include "transport/verbs_internal.h"
+#include "transport/verbs_word.h"
 
 uint32_t word_encode(const struct word *w)
 {
