@@ -2,11 +2,23 @@
 #include <ctype.h>
 #include <errno.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
 #include "cli/options.h"
+
+error_t option_wrong(struct argp_state *state, const char *format, ...)
+{
+    char line[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    argp_failure(state, argp_err_exit_status, 0, "error: %s", line);
+    return EINVAL;
+}
 
 error_t option_int(struct argp_state *state, const char *name, const char *arg, int64_t least, int64_t most,
                    int64_t *out)

@@ -1,7 +1,6 @@
 #include "cli/options.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,17 +16,6 @@ enum key { KEY_PLAN = 256, KEY_SPLIT, KEY_SHARES, KEY_RANKS, KEY_PROBE, KEY_RAM_
            KEY_TRANSPORT, KEY_RDMA_DEVICE, KEY_RDMA_GID, KEY_RDMA_MTU, KEY_RDMA_SL, KEY_NO_ESCAPE };
 
 const struct cluster_options cluster_defaults = {.split = -1, .residual = -1, .ranks = 1, .n_batch = 256};
-
-error_t option_wrong(struct argp_state *state, const char *format, ...)
-{
-    char line[512];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(line, sizeof line, format, args);
-    va_end(args);
-    argp_failure(state, argp_err_exit_status, 0, "error: %s", line);
-    return EINVAL;
-}
 
 /* ---- --transport and how RDMA is used ---- */
 

@@ -160,7 +160,8 @@ void merge_free(struct merge_work *w);
 /* Append the tokens of a plain text, which is the first or follows a special token. */
 status bpe_encode(const struct tokenizer *t, struct merge_work *w, const char *text, size_t n, struct ids *out);
 status spm_encode(const struct tokenizer *t, struct merge_work *w, const char *text, size_t n, struct ids *out);
-/* The character that stands for a byte in a byte-level vocabulary, as UTF-8 in out; returns its bytes, 1 or 2. */
+/* byte_characters.c: the character that stands for a byte in a byte-level vocabulary, as UTF-8 in out; returns its
+ * bytes, 1 or 2. */
 int byte_character(uint8_t byte, char out[2]);
 /* Its reverse: the byte that a code point stands for, or -1. */
 int character_byte(uint32_t code);

@@ -19,6 +19,16 @@ struct nccl_transport {
     bool connected, failed;            /* failed: logged; every operation is ST_PEER, every link is aborted */
 };
 
+static inline bool is_bulk(const struct nccl_transport *e, int kind)
+{
+    return e->kinds >> kind & 1;
+}
+
+static inline struct boxes *boxes_of(const struct nccl_transport *e, int kind, int rank)
+{
+    return &e->boxes[e->bulk[e->channel[kind]] * e->base.n_ranks + rank];
+}
+
 /* Everything that can go on without a wait. A message of the control's own, if one of `kinds` is there, is found in `a`. */
 status nccl_progress(struct nccl_transport *e, uint32_t kinds, struct arrival *a, bool *found);
 /* Meets the other ranks on the control, and all that have a GPU on all links. */

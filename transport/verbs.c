@@ -15,14 +15,14 @@ enum { SLEEP_MS = 50, EVENTS_BEFORE_ACK = 64 };
 static struct verbs_transport *verbs_of(struct transport *t) { return (struct verbs_transport *)t; }
 
 /* Passes a status on. Who has lost a peer goes itself, telling the others why, unless they know. */
-static status settled(struct verbs_transport *v, status st)
+static status settle(struct verbs_transport *v, status st)
 {
     if (st == ST_PEER)
         verbs_quit(v, v->told ? "" : v->why);
     return st;
 }
 
-static status progress(struct verbs_transport *v) { return settled(v, verbs_progress(v)); }
+static status progress(struct verbs_transport *v) { return settle(v, verbs_progress(v)); }
 
 /* ---- sending ---- */
 
@@ -49,7 +49,7 @@ static status verbs_post(struct transport *t, int to, int kind, const void *data
         return ST_OK;
     }
     v->n_queued++;
-    return settled(v, verbs_push(v, p));
+    return settle(v, verbs_push(v, p));
 }
 
 static status verbs_sent(struct transport *t, struct send *s, bool *done)
@@ -105,7 +105,7 @@ static void verbs_idle(struct transport *t)
         v->calls->ack_cq_events(v->cq, v->n_events);
         v->n_events = 0;
     }
-    (void)settled(v, verbs_beat(v));
+    (void)settle(v, verbs_beat(v));
 }
 
 /* ---- memory ---- */
@@ -179,7 +179,7 @@ static status say_goodbye(struct verbs_transport *v, struct peer *p, bool *gone)
     if (queued || p->writing || p->leaving)
         return ST_OK;
     p->leaving = true;
-    return settled(v, verbs_control(v, p, CONTROL_LEAVE, 0));
+    return settle(v, verbs_control(v, p, CONTROL_LEAVE, 0));
 }
 
 /* Finishes every send of every rank: whatever still comes is thrown away, until every rank has said LEAVE. */
