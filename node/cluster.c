@@ -4,13 +4,23 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/arena.h"
 #include "base/log.h"
 #include "base/machine.h"
 #include "coordinator/session.h"
+#include "kernels/kernels.h"
 #include "model/tokenizer.h"
 #include "node/member.h"
 #include "node/roll_call.h"
+#include "wire/blob.h"
 #include "wire/channels.h"
+
+/* Numbers that rooms which do not know each other must have alike. */
+_Static_assert((int)WIRE_CHANNELS == (int)TRANSPORT_CHANNELS, "a channel of messages is one of the transport's");
+_Static_assert((int)WIRE_KINDS <= (int)WIRE_BLOB && (int)WIRE_BLOB < (int)TRANSPORT_KINDS, "all kinds are apart");
+_Static_assert((int)WIRE_HEADER % (int)TRANSPORT_ALIGN == 0, "what follows a header is aligned as the message is");
+_Static_assert((int)ARENA_ALIGN % (int)TRANSPORT_ALIGN == 0, "what an arena gives can be a message");
+_Static_assert((int)WIRE_SUMS == (int)SUM_BLOCK, "sums are packed in the blocks that messages count");
 
 struct cluster {
     struct cluster_options o;

@@ -25,7 +25,7 @@ struct link {
 };
 
 enum { MESSAGE_MAX = WIRE_BLOB_HEADER + WIRE_BLOB_PIECE };
-_Static_assert((int)MESSAGE_MAX <= (int)TRANSPORT_SLOT, "a piece of a blob is read in a slot");
+_Static_assert((int)MESSAGE_MAX == (int)TRANSPORT_SLOT, "a piece of a blob fills a slot");
 
 status link_open(void (*end_job)(void), struct link **out)
 {
