@@ -45,3 +45,10 @@ set_tests_properties(mpi_probe PROPERTIES PROCESSORS 3 TIMEOUT 300 ENVIRONMENT "
 add_test(NAME mpi_launch COMMAND sh ${PROJECT_SOURCE_DIR}/tests/mpi/launch.sh ${MPIEXEC_EXECUTABLE}
     $<TARGET_FILE:hearth> ${PROJECT_SOURCE_DIR}/tests/vectors)
 set_tests_properties(mpi_launch PROPERTIES PROCESSORS 3 TIMEOUT 300 ENVIRONMENT "${mpi_environment}")
+
+# The program without MPI, which is built for it: once, for its source is the same under every sanitizer.
+if(NOT HEARTH_SANITIZE)
+    add_test(NAME alone COMMAND sh ${PROJECT_SOURCE_DIR}/tests/alone/alone_test.sh ${MPIEXEC_EXECUTABLE}
+        $<TARGET_FILE:hearth> ${PROJECT_SOURCE_DIR}/tests/vectors ${PROJECT_SOURCE_DIR} ${CMAKE_BINARY_DIR}/alone)
+    set_tests_properties(alone PROPERTIES PROCESSORS 2 TIMEOUT 600 ENVIRONMENT "${mpi_environment}")
+endif()

@@ -82,7 +82,10 @@ static void refuse(const struct launch *l, int connected)
 {
     char mpi[64];
     transport_mpi_name(mpi, sizeof mpi);
-    if (l->mpi)
+    if (!*mpi)
+        log_error("%s has started a hearth that was built without MPI and can be no rank of its: start it by hand, or "
+                  "build it with MPI (HEARTH_MPI=ON)", l->launcher);
+    else if (l->mpi)
         log_error("%s has started %d ranks, but %s, which hearth was built with, connects %d: start hearth with the "
                   "mpirun of that MPI", l->launcher, l->n_ranks, mpi, connected);
     else

@@ -1,16 +1,14 @@
 #include "node/topology.h"
 
-#include <hwloc.h>
 #include <stdlib.h>
 #include <unistd.h>
 #include "base/log.h"
 #include "base/machine.h"
-#include "base/threads.h"
+#include "node/cores.h"
 
 struct topology {
-    hwloc_topology_t machine;
-    hwloc_bitmap_t mine; /* processors that this process is bound to */
-    double quota;        /* processors' worth of time, 0: as many as there are */
+    struct cores *cores;
+    double quota; /* processors' worth of time, 0: as many as there are */
 };
 
 status topology_open(const char *synthetic, struct topology **out)
@@ -20,21 +18,11 @@ status topology_open(const char *synthetic, struct topology **out)
         log_error("no memory for the machine's topology");
         return ST_NOMEM;
     }
-    t->mine = hwloc_bitmap_alloc();
-    if (!t->mine || hwloc_topology_init(&t->machine) != 0) {
-        hwloc_bitmap_free(t->mine);
+    status st = cores_open(synthetic, &t->cores);
+    if (st) {
         free(t);
-        log_error("hwloc cannot start");
-        return ST_INTERNAL;
+        return st;
     }
-    if ((synthetic && hwloc_topology_set_synthetic(t->machine, synthetic) != 0) ||
-        hwloc_topology_load(t->machine) != 0) {
-        log_error("hwloc cannot read the topology of %s", synthetic ? synthetic : "this machine");
-        topology_close(t);
-        return ST_INTERNAL;
-    }
-    if (synthetic || hwloc_get_cpubind(t->machine, t->mine, HWLOC_CPUBIND_PROCESS) != 0)
-        hwloc_bitmap_copy(t->mine, hwloc_topology_get_allowed_cpuset(t->machine));
     if (!synthetic) {
         struct machine m;
         machine_read("", &m);
@@ -50,25 +38,12 @@ void topology_close(struct topology *t)
 {
     if (!t)
         return;
-    hwloc_bitmap_free(t->mine);
-    hwloc_topology_destroy(t->machine);
+    cores_close(t->cores);
     free(t);
 }
 
-int topology_cores(const struct topology *t)
-{
-    int cores = 0;
-    for (hwloc_obj_t core = NULL; (core = hwloc_get_next_obj_by_type(t->machine, HWLOC_OBJ_CORE, core));)
-        cores += hwloc_bitmap_intersects(core->cpuset, t->mine);
-    /* Some virtual machines and containers show no cores: then every processor counts as one. */
-    return cores > 0 ? cores : threads_available();
-}
-
-int topology_nodes(const struct topology *t)
-{
-    int nodes = hwloc_get_nbobjs_by_type(t->machine, HWLOC_OBJ_NUMANODE);
-    return nodes > 0 ? nodes : 1;
-}
+int topology_cores(const struct topology *t) { return cores_physical(t->cores); }
+int topology_nodes(const struct topology *t) { return cores_nodes(t->cores); }
 
 int topology_node_of(const struct topology *t, int rank, int n_ranks)
 {
@@ -93,14 +68,7 @@ int topology_threads(const struct topology *t, int n_ranks, bool bound)
 
 double topology_most_threads(const struct topology *t, int n_ranks, bool bound)
 {
-    return share_of(t, hwloc_bitmap_weight(t->mine), n_ranks, bound);
-}
-
-static void bind_to_node(const struct topology *t, int node)
-{
-    hwloc_obj_t place = hwloc_get_obj_by_type(t->machine, HWLOC_OBJ_NUMANODE, (unsigned)node);
-    if (!place || hwloc_set_cpubind(t->machine, place->cpuset, HWLOC_CPUBIND_PROCESS) != 0)
-        log_warn("cannot bind this rank to NUMA node %d: it may run slower", node);
+    return share_of(t, cores_processors(t->cores), n_ranks, bound);
 }
 
 /* mpirun binds every rank of a small job to one core unless told otherwise. */
@@ -133,7 +101,7 @@ void topology_settle(const struct launch *launch, int inner_ranks, int *threads)
     warn_of_too_many(t, launch, inner_ranks, *threads);
     int node = topology_node_of(t, launch->local_rank, launch->local_ranks);
     if (node >= 0 && !launch->bound)
-        bind_to_node(t, node);
+        cores_bind(t->cores, node);
     topology_close(t);
 }
 

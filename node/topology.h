@@ -1,4 +1,5 @@
-/* The machine's cores and NUMA nodes (hwloc), and this process's part of them. */
+/* How many threads a rank should run, and where: by the machine's cores and NUMA nodes, and this process's part of
+ * them. */
 #ifndef HEARTH_NODE_TOPOLOGY_H
 #define HEARTH_NODE_TOPOLOGY_H
 
@@ -9,7 +10,7 @@
 struct topology;
 
 /* Looks at this machine, or, for tests, at the one that `synthetic` describes in hwloc's words ("node:2 core:8 pu:2").
- * ST_INTERNAL (logged) if hwloc cannot, ST_NOMEM. */
+ * Errors of cores_open. */
 status topology_open(const char *synthetic, struct topology **out);
 void topology_close(struct topology *t);
 

@@ -162,15 +162,16 @@ static inline void transport_close(struct transport *t)
 status transport_inproc_open(const struct transport_config *c, int n_ranks, struct transport **out /* [n_ranks] */);
 
 /* mpi: the endpoint of this process. Every rank calls it, as often as every other; the first call starts MPI
- * (MPI_Init_thread, FUNNELED: the calling thread makes every later call). ST_INTERNAL if MPI fails. */
+ * (MPI_Init_thread, FUNNELED: the calling thread makes every later call). ST_INTERNAL if MPI fails; ST_UNSUPPORTED where
+ * hearth is built without it (no_mpi.c). */
 status transport_mpi_open(const struct transport_config *c, struct transport **out);
-/* Starts MPI as well; this process's place among those that mpirun started. */
+/* Starts MPI as well; this process's place among those that mpirun started, 0 of 0 where hearth is built without MPI. */
 status transport_mpi_world(int *rank, int *n_ranks);
 /* Every process gives `bytes`, the same number, and gets those of all in the order of their ranks. Blocks. ST_PEER. */
 status transport_mpi_gather(void *unused, const void *mine, size_t bytes, void *all);
 /* Ends MPI if it was started; the process's last call here, when every endpoint is closed. */
 void transport_mpi_finish(void);
-/* Which MPI this is, at any time: "Open MPI v4.1.4". */
+/* Which MPI this is, at any time: "Open MPI v4.1.4"; "" where hearth is built without. */
 void transport_mpi_name(char *out, size_t n);
 
 #endif
