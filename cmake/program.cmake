@@ -36,6 +36,14 @@ if(BUILD_TESTING)
     add_test(NAME rooms_test COMMAND sh ${PROJECT_SOURCE_DIR}/tests/unit/rooms_test.sh ${PROJECT_SOURCE_DIR})
     add_test(NAME rooms_self_test
              COMMAND sh ${PROJECT_SOURCE_DIR}/tests/unit/rooms_test.sh --self-test ${PROJECT_SOURCE_DIR})
+    # worker's files still call each other.
+    foreach(room ${rooms})
+        get_target_property(type ${room} TYPE)
+        if(type STREQUAL "STATIC_LIBRARY" AND NOT room STREQUAL "worker")
+            list(APPEND libraries $<TARGET_FILE:${room}>)
+        endif()
+    endforeach()
+    add_test(NAME circles_test COMMAND sh ${PROJECT_SOURCE_DIR}/tests/unit/circles_test.sh ${libraries})
     # tests/cli/NAME_test.sh HEARTH: exit status 77 says that it was skipped (it needs a model: HEARTH_TEST_MODEL).
     file(GLOB scripts CONFIGURE_DEPENDS tests/cli/*_test.sh)
     foreach(script ${scripts})
