@@ -147,6 +147,13 @@ static inline vi vi_load(const void *p)
 {
     return VI(_mm256_loadu_si256((const __m256i *)p), _mm256_loadu_si256((const __m256i *)p + 1));
 }
+/* The same, where the compiler may not move it behind the next of its kind. */
+static inline vi vi_load_in_order(const void *p)
+{
+    vi v = vi_load(p);
+    __asm__ volatile("" : "+x"(v.a), "+x"(v.b));
+    return v;
+}
 static inline vi vi_and(vi x, vi y) { return VI(_mm256_and_si256(x.a, y.a), _mm256_and_si256(x.b, y.b)); }
 static inline vi vi_or_and(vi x, vi y, vi z)
 {

@@ -95,6 +95,13 @@ static inline vd vd_load(const double *p) { return (vd){_mm512_loadu_pd(p), _mm5
 static inline vi vi_zero(void) { return _mm512_setzero_si512(); }
 static inline vi vi_set(int32_t a) { return _mm512_set1_epi32(a); }
 static inline vi vi_load(const void *p) { return _mm512_loadu_si512(p); }
+/* The same, where the compiler may not move it behind the next of its kind. */
+static inline vi vi_load_in_order(const void *p)
+{
+    vi v = vi_load(p);
+    __asm__ volatile("" : "+v"(v));
+    return v;
+}
 static inline vi vi_and(vi a, vi b) { return _mm512_and_si512(a, b); }
 static inline vi vi_or_and(vi a, vi b, vi c) { return _mm512_ternarylogic_epi32(a, b, c, 0xf8); } /* a | b & c */
 static inline vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
