@@ -3,6 +3,8 @@
 #include "base/log.h"
 #include "cli/command.h"
 #include "cli/options.h"
+#include "kernels/kernels.h"
+#include "node/member.h"
 #include "node/planning.h"
 #include "node/topology.h"
 #include "worker/worker.h"
@@ -269,6 +271,8 @@ static status plan_ranks(const struct planned *planned, struct model **m, struct
     w->model = *m;
     w->neurons = *n;
     w->plan = *p;
+    w->devices = member_devices;
+    w->n_devices = 1;
     w->sparse = o->sparse;
     w->skip_share = o->skip;
     w->n_ctx = plan_context(o, *m);

@@ -8,7 +8,12 @@
 
 #include "base/machine.h"
 #include "base/threads.h"
+#include "device/cpu/table.h"
+#include "kernels/kernels.h"
+#include "model/chunks.h"
 #include "node/cache.h"
+
+const struct device_ops *const member_devices[1] = {&device_cpu};
 
 static double gib(uint64_t bytes) { return (double)bytes / (1 << 30); }
 
@@ -130,6 +135,8 @@ status member_prepare(struct member *m)
     w->model = m->model;
     w->plan = m->plan;
     w->transport = m->transport;
+    w->devices = member_devices;
+    w->n_devices = 1;
     w->kernels = m->kernels;
     w->n_threads = o->threads ? o->threads : threads_available();
     w->n_ctx = n_ctx;

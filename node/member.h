@@ -27,6 +27,9 @@ struct member {
     pthread_t thread;
 };
 
+/* What every rank computes with. */
+extern const struct device_ops *const member_devices[1];
+
 /* Everything up to the roll call: opens the files, makes the plan, computes the memory. Errors of cluster_start. */
 status member_prepare(struct member *m);
 /* Fills in the rest of m->hello: whether it could be prepared, and if not, why, where its lines are caught. */

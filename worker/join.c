@@ -1,7 +1,9 @@
 /* How a rank joins: it says what it has, and waits to be taken. */
 #include "base/log.h"
+#include "model/chunks.h"
 #include "transport/deliver.h"
-#include "worker/internal.h"
+#include "worker/exchange.h"
+#include "worker/worker.h"
 
 status worker_join(struct transport *t, const struct wire_hello *hello)
 {

@@ -1,54 +1,93 @@
-/* Asking the owners of something that several ranks hold a part of, and waiting for their answers. */
-#include <string.h>
+#include "worker/owners.h"
+
+#include <stdlib.h>
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "worker/internal.h"
+#include "wire/channels.h"
 
 _Static_assert(PLAN_MAX_RANKS <= 64, "ranks are the bits of a word");
 
-bool owner_of(const struct worker *w, enum wire_part part, int layer, int rank)
+/* PARTIALs of one rank that came before their block began, the oldest first. They lie where they arrived; the transport
+ * lets nobody hold more, nor more than one that is longer than a slot. */
+struct ahead {
+    struct arrival held[TRANSPORT_SLOTS];
+    unsigned first, n, most;         /* most 0: that rank sends none unasked */
+};
+
+struct owners {
+    struct rank *r;
+    struct multicast request;        /* x to the owners */
+    struct ahead *ahead;             /* [n_ranks] */
+    uint64_t asked_ns, slowest_ns;   /* the exchange under way: its begin, and the longest that an owner computed */
+};
+
+status owners_new(struct rank *r, struct owners **out)
 {
-    const struct hparams *hp = &w->o.model->hp;
-    int64_t begin = 0, end = 0;
-    switch (part) {
-    case PART_ATTENTION: plan_heads(w->o.plan, layer, rank, hp->n_kv_heads, &begin, &end); break;
-    case PART_FFN: end = plan_n_neurons(w->o.plan, layer, rank); break;
-    default: plan_rows(w->o.plan, rank, hp->n_vocab, &begin, &end);
+    struct owners *o = calloc(1, sizeof *o);
+    if (o) {
+        o->r = r;
+        o->ahead = calloc((size_t)r->n_ranks, sizeof *o->ahead);
     }
-    return begin < end;
+    if (!o || !o->ahead || multicast_new(&o->request, r->n_ranks)) {
+        log_error("out of memory for what a rank is answered");
+        owners_free(o);
+        return ST_NOMEM;
+    }
+    *out = o;
+    return ST_OK;
 }
 
-/* Writes x as kernels read it: int8 blocks are four times smaller than floats and change no bit. */
-static size_t encode_x(struct worker *w, const struct task *t)
+void owners_free(struct owners *o)
 {
-    const struct stage *s = &w->stage;
-    const size_t values = (size_t)t->n * (size_t)s->in.cols;
-    struct wire_request q = {.id = t->step, .part = t->part, .layer = (uint32_t)t->layer, .n_tokens = t->n,
-                             .position = t->part == PART_ATTENTION ? t->position : 0};
-    q.form = readers_of(w, x_of(t->part), t->layer).f32 ? FORM_F32 : FORM_Q8;
-    size_t size = wire_request_encode(&q, &w->limits, s->request.buffer, s->request.capacity);
-    if (q.form == FORM_F32) {
-        memcpy(q.f32, s->in.f32, values * sizeof(float));
-    } else {
-        memcpy(q.codes, s->in.codes, values);
-        for (size_t i = 0; i < values / ACT_BLOCK; i++)
-            q.scale[i] = s->in.blocks[i].scale;
+    if (!o)
+        return;
+    multicast_free(&o->request);
+    free(o->ahead);
+    free(o);
+}
+
+status owners_lay(struct owners *o)
+{
+    struct rank *r = o->r;
+    const bool all = r->o->plan->residual_all; /* parts of blocks are sent unasked */
+    bool asks = false;
+    status st = ST_OK;
+    for (int i = 0; i < r->n_ranks && !st; i++) {
+        const size_t answer = largest_answer(r, r->rank, i), logits = largest_logits(r, r->rank, i);
+        st = room_lay(r->exchange, &r->arena, i, CHANNEL_ANSWERS, answer > logits ? answer : logits);
+        asks |= (answer && !all) || logits;
+        o->ahead[i].most = answer && all ? TRANSPORT_SLOTS : 0;
     }
-    if (q.residual)
-        memcpy(q.residual, s->x, values * sizeof(float));
+    if (asks)
+        multicast_lay(&r->arena, &o->request, wire_request_max(&r->limits));
+    return st;
+}
+
+/* Writes x as its readers want it. */
+static size_t encode_x(struct owners *o, const struct task *t)
+{
+    struct rank *r = o->r;
+    const struct work *w = &t->work;
+    struct wire_request q = {.id = t->step, .part = w->part, .layer = (uint32_t)w->layer, .n_tokens = w->n,
+                             .position = w->part == DEVICE_ATTENTION ? w->batch->runs->position : 0};
+    q.form = device_reads_floats(devices_options(r->devices), w->part, w->layer) ? FORM_F32 : FORM_Q8;
+    const size_t size = wire_request_encode(&q, &r->limits, o->request.buffer, o->request.capacity);
+    const struct input_bytes to = {.codes = q.codes, .scale = q.scale, .f32 = q.f32, .residual = q.residual};
+    r->home->ops->export_input(r->home, w, r->home->in[USE_OWN], &to);
     return size;
 }
 
-status owners_ask(struct worker *w, const struct task *t)
+status owners_ask(struct owners *o, const struct task *t)
 {
+    struct rank *r = o->r;
     size_t size = 0;
-    for (int r = 0; r < w->n_ranks; r++) {
-        if (r == w->rank || !owner_of(w, t->part, t->layer, r))
+    for (int i = 0; i < r->n_ranks; i++) {
+        if (i == r->rank || !owns(r, t->work.part, t->work.layer, i))
             continue;
         if (!size)
-            size = encode_x(w, t);
-        status st = multicast_send(w, &w->stage.request, r, WIRE_REQUEST, size);
+            size = encode_x(o, t);
+        status st = multicast_send(r->exchange, &o->request, i, WIRE_REQUEST, size);
         if (st)
             return st;
     }
@@ -56,12 +95,12 @@ status owners_ask(struct worker *w, const struct task *t)
 }
 
 /* The other owners, a bit each. */
-static uint64_t others_of(const struct worker *w, const struct task *t)
+static uint64_t others_of(const struct rank *r, const struct task *t)
 {
     uint64_t others = 0;
-    for (int r = 0; r < w->n_ranks; r++)
-        if (r != w->rank && owner_of(w, t->part, t->layer, r))
-            others |= UINT64_C(1) << r;
+    for (int i = 0; i < r->n_ranks; i++)
+        if (i != r->rank && owns(r, t->work.part, t->work.layer, i))
+            others |= UINT64_C(1) << i;
     return others;
 }
 
@@ -74,100 +113,111 @@ static bool keep(struct ahead *k, const struct arrival *a)
     return true;
 }
 
+/* What is waited for. */
+struct waiting {
+    const struct task *t;
+    int kind;
+    take_answer *take;
+    void *arg;
+    uint64_t missing; /* owners, a bit each */
+};
+
 /* Whether an answer is one of those that are missing. Where all ranks have the residual stream, one that needs nothing
- * of this rank may be some blocks ahead: *missing does not change then, and the message is kept. */
-static status sort_out(struct worker *w, const struct arrival *a, const struct task *t, int kind, uint64_t *missing,
-                       bool *wanted)
+ * of this rank may be some blocks ahead: missing does not change then, and the message is kept. */
+static status sort_out(struct owners *o, const struct arrival *a, struct waiting *w, bool *wanted)
 {
     const uint64_t bit = UINT64_C(1) << a->from;
-    *wanted = (*missing & bit) && a->kind == kind;
+    *wanted = (w->missing & bit) && a->kind == w->kind;
     if (*wanted) {
-        *missing &= ~bit;
+        w->missing &= ~bit;
         return ST_OK;
     }
-    if (keep(&w->stage.ahead[a->from], a))
+    if (keep(&o->ahead[a->from], a))
         return ST_OK;
-    log_error("%s for layer %d from rank %d, which was not asked for it or has answered", wire_name(a->kind), t->layer,
-              a->from);
+    log_error("%s for layer %d from rank %d, which was not asked for it or has answered", wire_name(a->kind),
+              w->t->work.layer, a->from);
     return ST_FORMAT;
 }
 
 /* Takes an answer. What that computes is no waiting. */
-static status take_timed(struct worker *w, struct arrival *a, const struct task *t, take_answer *take, uint64_t *own_ns)
+static status take_timed(const struct waiting *w, struct arrival *a, uint64_t *own_ns)
 {
     const uint64_t begin = clock_ns();
-    status st = take(w, a, t);
+    status st = w->take(w->arg, a, w->t);
     *own_ns += clock_ns() - begin;
     return st;
 }
 
 /* Takes what came before it was waited for: of each rank the oldest, for they come in order. */
-static status take_ahead(struct worker *w, const struct task *t, uint64_t *missing, take_answer *take, uint64_t *own_ns)
+static status take_ahead(struct owners *o, struct waiting *w, uint64_t *own_ns)
 {
     status st = ST_OK;
-    for (int r = 0; r < w->n_ranks && !st; r++) {
-        struct ahead *k = &w->stage.ahead[r];
-        if (!k->n || !(*missing >> r & 1))
+    for (int i = 0; i < o->r->n_ranks && !st; i++) {
+        struct ahead *k = &o->ahead[i];
+        if (!k->n || !(w->missing >> i & 1))
             continue;
         struct arrival a = k->held[k->first];
         k->first = (k->first + 1) % TRANSPORT_SLOTS;
         k->n--;
-        *missing &= ~(UINT64_C(1) << r);
-        st = take_timed(w, &a, t, take, own_ns);
+        w->missing &= ~(UINT64_C(1) << i);
+        st = take_timed(w, &a, own_ns);
     }
     return st;
 }
 
 /* The answers to look at: of any kind, for a wrong one in front would hold up the right one. But logits that nobody had
  * to ask for may be there before the last part is. */
-static uint32_t answers(const struct worker *w, int kind)
+static uint32_t answers(const struct rank *r, int kind)
 {
-    const uint32_t unasked = w->o.plan->residual_all && kind == WIRE_PARTIAL ? 1u << WIRE_LOGITS : 0;
+    const uint32_t unasked = r->o->plan->residual_all && kind == WIRE_PARTIAL ? 1u << WIRE_LOGITS : 0;
     return (1u << WIRE_PARTIAL | 1u << WIRE_ACTIVE | 1u << WIRE_LOGITS) & ~unasked;
 }
 
-void exchange_begin(struct worker *w)
+void owners_begin(struct owners *o)
 {
-    w->asked_ns = clock_ns();
-    w->slowest_ns = 0;
+    o->asked_ns = clock_ns();
+    o->slowest_ns = 0;
 }
 
-void count_answer(struct worker *w, const struct wire_counts *counts, uint64_t busy_ns)
+uint64_t owners_begun(const struct owners *o) { return o->asked_ns; }
+
+void owners_count(struct owners *o, const struct wire_counts *counts, uint64_t busy_ns)
 {
-    wire_counts_add(&w->stage.counts, counts);
-    w->slowest_ns = busy_ns > w->slowest_ns ? busy_ns : w->slowest_ns;
+    wire_counts_add(&o->r->counts, counts);
+    o->slowest_ns = busy_ns > o->slowest_ns ? busy_ns : o->slowest_ns;
 }
 
 /* The exchange is over, of which the own part was done at own_ns: from then on this rank waited for the slowest owner
  * as long as that computed longer than itself, and otherwise for messages. */
-static void account(struct worker *w, uint64_t own_ns)
+static void account(struct owners *o, uint64_t own_ns)
 {
-    const uint64_t left = clock_ns() - own_ns, own = own_ns - w->asked_ns;
-    const uint64_t longer = w->slowest_ns > own ? w->slowest_ns - own : 0, wait = longer < left ? longer : left;
-    w->usage.wait_ns += wait;
-    w->usage.wire_ns += left - wait;
+    const uint64_t left = clock_ns() - own_ns, own = own_ns - o->asked_ns;
+    const uint64_t longer = o->slowest_ns > own ? o->slowest_ns - own : 0, wait = longer < left ? longer : left;
+    o->r->usage.wait_ns += wait;
+    o->r->usage.wire_ns += left - wait;
 }
 
-status owners_await(struct worker *w, const struct task *t, int kind, take_answer *take)
+status owners_await(struct owners *o, const struct task *t, int kind, take_answer *take, void *arg)
 {
-    uint64_t missing = others_of(w, t);
-    if (!missing)
+    struct exchange *e = o->r->exchange;
+    struct waiting w = {.t = t, .kind = kind, .take = take, .arg = arg, .missing = others_of(o->r, t)};
+    if (!w.missing)
         return ST_OK;
     uint64_t own_ns = clock_ns();
-    status st = kind == WIRE_PARTIAL ? take_ahead(w, t, &missing, take, &own_ns) : ST_OK;
-    while (!st && missing) {
+    status st = kind == WIRE_PARTIAL ? take_ahead(o, &w, &own_ns) : ST_OK;
+    while (!st && w.missing) {
         struct arrival a;
         bool found, wanted;
-        st = serve_or_find(w, answers(w, kind), &a, &found);
+        st = serve_or_find(e, answers(o->r, kind), &a, &found);
         if (!st && found) {
-            st = sort_out(w, &a, t, kind, &missing, &wanted);
-            st = st || !wanted ? st : take_timed(w, &a, t, take, &own_ns);
+            st = sort_out(o, &a, &w, &wanted);
+            st = st || !wanted ? st : take_timed(&w, &a, &own_ns);
         } else if (!st) {
-            be_idle(w->o.transport, &w->polls);
+            exchange_idle(e);
         }
     }
     if (!st)
-        st = multicast_wait(w, &w->stage.request); /* who has answered has x: among honest ranks no wait */
-    account(w, own_ns);
+        st = multicast_wait(e, &o->request); /* who has answered has x: among honest ranks no wait */
+    account(o, own_ns);
     return st;
 }

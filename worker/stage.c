@@ -1,148 +1,188 @@
-/* A stage's work: the layers of its range, from tokens or hidden states to hidden states or a result. */
+#include "worker/stage.h"
+
 #include <stdio.h>
-#include <string.h>
+#include <stdlib.h>
 
 #include "base/clock.h"
-#include "base/exactmath.h"
 #include "base/log.h"
-#include "worker/internal.h"
+#include "wire/channels.h"
+#include "worker/block.h"
 
-static void embed_tokens(struct worker *w, const struct wire_step *s)
-{
-    const struct matrix *e = &w->o.model->embedding;
-    const size_t row = dtype_row_bytes(e->type, e->cols);
-    for (uint32_t t = 0; t < s->n_tokens; t++)
-        dequantize_row(e->type, w->stage.embedding + (size_t)wire_token(s->tokens, t) * row, e->cols,
-                       w->stage.x + t * e->cols);
-}
+struct stage {
+    struct rank *r;
+    struct stage_place at;
+    struct blocks *blocks;
+    struct head *head;
+    struct tables *tables;
+    uint8_t *tokens;                 /* [n] i32 of the step under way, as wire_token reads them, and */
+    int32_t *ids;                    /* [n] as the device reads them */
+    struct outbox hidden[STAGE_BUFFERS]; /* to the next stage */
+    int hidden_turn;
+    struct multicast step;           /* HIDDEN, from the home to all others that take part */
+};
 
-static void add_positions(struct worker *w, const struct wire_step *s)
+status stage_new(struct rank *r, struct owners *owners, struct head *head, struct tables *tables, struct stage **out)
 {
-    const struct matrix *p = &w->o.model->positions;
-    const size_t row = dtype_row_bytes(p->type, p->cols);
-    for (uint32_t t = 0; t < s->n_tokens; t++) {
-        dequantize_row(p->type, w->stage.positions + (s->position + t) * row, p->cols, w->stage.y);
-        w->o.kernels->add(w->stage.x + t * p->cols, w->stage.y, p->cols);
+    struct stage *s = calloc(1, sizeof *s);
+    if (!s) {
+        log_error("out of memory for a stage");
+        return ST_NOMEM;
     }
+    *s = (struct stage){.r = r, .at = stage_place(r->o->plan, r->rank), .head = head, .tables = tables};
+    status st = blocks_new(r, owners, &s->blocks);
+    st = st ? st : multicast_new(&s->step, r->n_ranks);
+    if (st) {
+        stage_free(s);
+        return st;
+    }
+    *out = s;
+    return ST_OK;
 }
 
-static void add_attention(void *arg, int64_t begin, int64_t end, int thread)
+void stage_free(struct stage *s)
 {
-    struct worker *w = arg;
-    const int64_t d = w->o.model->hp.d_model;
-    (void)thread;
-    w->o.kernels->add(w->stage.x + begin * d, w->stage.y + begin * d, (end - begin) * d);
+    if (!s)
+        return;
+    blocks_free(s->blocks);
+    multicast_free(&s->step);
+    free(s);
 }
 
-static status run_layers(struct worker *w, const struct wire_step *s)
+status stage_lay(struct stage *s)
 {
-    struct stage *stage = &w->stage;
-    struct task t = {.step = s->id, .position = s->position, .n = s->n_tokens};
+    struct rank *r = s->r;
+    const size_t step = s->at.embeds ? wire_step_max(&r->limits) : wire_hidden_max(&r->limits);
+    bool passes_on = false;
+    if (s->at.first == s->at.last)
+        return ST_OK;
+    s->tokens = arena_alloc(&r->arena, (size_t)r->limits.n_batch * sizeof(int32_t));
+    s->ids = arena_alloc(&r->arena, (size_t)r->limits.n_batch * sizeof *s->ids);
+    status st = room_lay(r->exchange, &r->arena, s->at.before, CHANNEL_STEPS, step);
+    for (int i = 0; i < STAGE_BUFFERS && s->at.next >= 0; i++)
+        outbox_lay(&r->arena, &s->hidden[i], wire_hidden_max(&r->limits));
+    for (int i = 0; i < r->n_ranks; i++)
+        passes_on |= r->o->plan->residual_all && s->at.is_last && i != r->rank && plan_takes_part(r->o->plan, i);
+    if (passes_on)
+        multicast_lay(&r->arena, &s->step, wire_hidden_max(&r->limits));
+    blocks_lay(s->blocks);
+    return st;
+}
+
+static status run_layers(struct stage *s, const struct wire_step *step, const struct batch *b)
+{
+    struct task t = {.step = step->id, .work = {.n = b->n_tokens, .batch = b}};
     status st = ST_OK;
-    stage->counts = s->counts;
-    for (t.layer = stage->first; t.layer < stage->last && !st; t.layer++) {
-        t.part = PART_ATTENTION;
-        st = block_run(w, &t);
-        t.part = PART_FFN;
-        st = st ? st : block_run(w, &t);
-        if (!st && w->o.model->hp.parallel)
-            pool_for(w->pool, t.n, 4, add_attention, w);
+    s->r->counts = step->counts;
+    for (int i = s->at.first; i < s->at.last && !st; i++) {
+        t.work.layer = i;
+        t.work.part = DEVICE_ATTENTION;
+        st = block_run(s->blocks, &t);
+        t.work.part = DEVICE_FFN;
+        st = st ? st : block_run(s->blocks, &t);
     }
-    stage->length = s->position + s->n_tokens;
+    tables_ran(s->tables, -1, b->runs);
     return st;
 }
 
 /* A HIDDEN of the step and x. */
-static size_t write_hidden(const struct worker *w, const struct wire_step *s, uint8_t *out, size_t cap)
+static size_t write_hidden(const struct stage *s, const struct wire_step *step, uint8_t *out, size_t cap)
 {
+    struct device *home = s->r->home;
     float *hidden;
-    size_t size = wire_hidden_encode(s, &w->limits, out, cap, &hidden);
-    memcpy(hidden, w->stage.x, (size_t)s->n_tokens * w->limits.d_model * sizeof(float));
+    size_t size = wire_hidden_encode(step, &s->r->limits, out, cap, &hidden);
+    home->ops->export_states(home, step->n_tokens, hidden);
     return size;
 }
 
 /* Where all ranks have the residual stream, the home gives it to the others as it begins. */
-static status share_step(struct worker *w, const struct wire_step *s)
+static status share_step(struct stage *s, const struct wire_step *step)
 {
-    struct multicast *m = &w->stage.step;
-    status st = m->buffer ? multicast_wait(w, m) : ST_OK;
+    struct rank *r = s->r;
+    struct multicast *m = &s->step;
+    status st = m->buffer ? multicast_wait(r->exchange, m) : ST_OK;
     if (st || !m->buffer)
         return st;
-    const size_t size = write_hidden(w, s, m->buffer, m->capacity);
-    for (int r = 0; r < w->n_ranks && !st; r++)
-        if (r != w->rank && plan_takes_part(w->o.plan, r))
-            st = multicast_send(w, m, r, WIRE_HIDDEN, size);
+    const size_t size = write_hidden(s, step, m->buffer, m->capacity);
+    for (int i = 0; i < r->n_ranks && !st; i++)
+        if (i != r->rank && plan_takes_part(r->o->plan, i))
+            st = multicast_send(r->exchange, m, i, WIRE_HIDDEN, size);
     return st;
 }
 
-static status pass_on(struct worker *w, const struct wire_step *s)
+static status pass_on(struct stage *s, const struct wire_step *step)
 {
-    struct stage *stage = &w->stage;
-    struct outbox *box = &stage->hidden[stage->hidden_turn];
-    stage->hidden_turn = (stage->hidden_turn + 1) % STAGE_BUFFERS;
-    status st = outbox_wait(w, box);
+    struct outbox *box = &s->hidden[s->hidden_turn];
+    s->hidden_turn = (s->hidden_turn + 1) % STAGE_BUFFERS;
+    status st = outbox_wait(s->r->exchange, box);
     if (st)
         return st;
-    struct wire_step passed = *s;
-    passed.counts = stage->counts;
-    return outbox_send(w, box, stage->next, WIRE_HIDDEN, write_hidden(w, &passed, box->buffer, box->capacity));
+    struct wire_step passed = *step;
+    passed.counts = s->r->counts;
+    return outbox_send(s->r->exchange, box, s->at.next, WIRE_HIDDEN,
+                       write_hidden(s, &passed, box->buffer, box->capacity));
 }
 
-/* What a step begins with may be no numbers already. */
-static status check_input(const struct worker *w, const struct wire_step *s, int from)
+/* x of the tokens as they came. */
+static status begin_states(struct stage *s, const struct wire_step *step, const struct batch *b, const float *hidden,
+                           int from)
 {
-    const struct task t = {.part = PART_OUTPUT, .step = s->id, .position = s->position, .n = s->n_tokens}; /* no layer */
-    const int64_t d = w->o.model->hp.d_model;
-    char what[48] = "the embedding";
-    if (all_numbers(w->stage.x, t.n * d))
-        return ST_OK;
-    if (!w->stage.embeds)
+    struct device *home = s->r->home;
+    char what[48];
+    if (!s->at.embeds) {
         snprintf(what, sizeof what, "the hidden state from rank %d", from);
-    return not_numbers(w, &t, what, w->stage.x, d);
+        return home->ops->import_states(home, b, hidden, what);
+    }
+    for (uint32_t t = 0; t < step->n_tokens; t++)
+        s->ids[t] = wire_token(step->tokens, t);
+    return home->ops->embed(home, b, s->ids);
 }
 
-/* Reads the step that `a` brings into *s and its tokens' states into x. The message is released: the next one may come
- * while this step runs. */
-static status take_step(struct worker *w, struct arrival *a, struct wire_step *s)
+/* Reads the step that `a` brings into *step, its run into *b, and its tokens' states into x. The message is released: the
+ * next one may come while this step runs. */
+static status take_step(struct stage *s, struct arrival *a, struct wire_step *step, struct run *run, struct batch *b)
 {
-    struct stage *stage = &w->stage;
-    const float *hidden;
-    bool expected = stage->first < stage->last && (a->kind == WIRE_STEP) == stage->embeds && a->from == stage->before;
+    struct rank *r = s->r;
+    const float *hidden = NULL;
+    bool expected = s->at.first < s->at.last && (a->kind == WIRE_STEP) == s->at.embeds && a->from == s->at.before;
     if (!expected) {
         log_error("%s of %zu bytes from rank %d, which the plan does not foresee", wire_name(a->kind), a->size, a->from);
         return ST_FORMAT;
     }
     log_sender(a->from);
-    status st = stage->embeds ? wire_step_decode(a->data, a->size, &w->limits, stage->tokens, s)
-                              : wire_hidden_decode(a->data, a->size, &w->limits, stage->tokens, s, &hidden);
+    status st = s->at.embeds ? wire_step_decode(a->data, a->size, &r->limits, s->tokens, step)
+                             : wire_hidden_decode(a->data, a->size, &r->limits, s->tokens, step, &hidden);
     log_sender(-1);
     if (st)
         return st;
-    if (s->position > stage->length) {
-        log_error("step at position %u from rank %d, but the KV cache holds %u tokens", s->position, a->from,
-                  stage->length);
+    if (step->position > tables_length(s->tables, -1)) {
+        log_error("step at position %u from rank %d, but the KV cache holds %u tokens", step->position, a->from,
+                  tables_length(s->tables, -1));
         return ST_FORMAT;
     }
-    if (stage->embeds)
-        embed_tokens(w, s);
-    if (stage->positions)
-        add_positions(w, s);
-    if (!stage->embeds)
-        memcpy(stage->x, hidden, (size_t)s->n_tokens * w->limits.d_model * sizeof(float));
-    if ((st = check_input(w, s, a->from)) != ST_OK || (st = share_step(w, s)) != ST_OK)
+    *run = (struct run){.position = step->position, .n = step->n_tokens};
+    *b = tables_batch(s->tables, run);
+    if ((st = begin_states(s, step, b, hidden, a->from)) != ST_OK || (st = share_step(s, step)) != ST_OK)
         return st;
-    return transport_release(w->o.transport, a);
+    return exchange_release(r->exchange, a);
 }
 
-status stage_run(struct worker *w, struct arrival *a)
+status stage_run(struct stage *s, struct arrival *a)
 {
     const uint64_t start_ns = clock_ns();
-    struct wire_step s;
-    status st = take_step(w, a, &s);
+    struct wire_step step;
+    struct run run;
+    struct batch b;
+    status st = take_step(s, a, &step, &run, &b);
     if (!st)
-        st = run_layers(w, &s);
+        st = run_layers(s, &step, &b);
     if (!st)
-        st = w->stage.next < 0 ? head_run(w, &s) : pass_on(w, &s);
-    w->usage.run_ns += clock_ns() - start_ns;
+        st = s->at.next < 0 ? head_run(s->head, &step, &b) : pass_on(s, &step);
+    s->r->usage.run_ns += clock_ns() - start_ns;
     return st;
+}
+
+status stage_settle(struct stage *s)
+{
+    status st = multicast_wait(s->r->exchange, &s->step);
+    return st ? st : blocks_settle(s->blocks);
 }

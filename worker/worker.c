@@ -1,106 +1,140 @@
 #include "worker/worker.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/log.h"
-#include "worker/internal.h"
+#include "base/threads.h"
+#include "worker/stage.h"
+
+struct worker {
+    struct worker_options o;
+    struct rank r;
+    struct pool *pool;
+    struct tables *tables;
+    struct owners *owners;
+    struct answers *answers;
+    struct head *head;
+    struct stage *stage;
+    struct outbox usage_reply;
+};
 
 struct wire_limits worker_limits(const struct worker_options *o)
 {
+    const struct device_shape s = device_shape(o->model);
+    const struct device_options modes = {.model = o->model, .neurons = o->neurons, .sparse = o->sparse,
+                                         .predictor = o->predictor};
     return (struct wire_limits){.n_batch = o->n_batch,
                                 .n_ctx = o->n_ctx,
-                                .n_vocab = (uint32_t)o->model->hp.n_vocab,
-                                .n_layers = (uint32_t)o->model->hp.n_layers,
-                                .d_model = (uint32_t)o->model->hp.d_model,
-                                .residual = mlp_reads_residual(o)};
+                                .n_vocab = (uint32_t)s.n_vocab,
+                                .n_layers = (uint32_t)s.n_layers,
+                                .d_model = (uint32_t)s.d_model,
+                                .residual = device_reads_residual(&modes)};
 }
 
-/* Frees what worker_lay_out took from the heap. */
-static void free_tables(struct worker *w)
+/* ---- memory ---- */
+
+static void free_objects(struct worker *w)
 {
-    free(w->stage.layers);
-    free(w->scratch);
-    free(w->rope_freq);
-    free(w->stage.request.sends); /* all multicasts' */
-    free(w->stage.ahead);
-    free(w->stage.sets);
-    free(w->stage.downs);
-    free(w->live);
-    free(w->replies);
-    free(w->heads);
-    free(w->shards);
-    free(w->rooms);
+    stage_free(w->stage);
+    head_free(w->head);
+    answers_free(w->answers);
+    owners_free(w->owners);
+    tables_free(w->tables);
+    devices_free(w->r.devices);
+    exchange_free(w->r.exchange);
+    arena_unmap(&w->r.arena);
 }
 
-static struct worker describe(const struct worker_options *o, int rank)
+static status make_objects(struct worker *w, const struct worker_options *o, int rank)
 {
-    return (struct worker){.o = *o, .rank = rank, .n_ranks = o->plan->n_ranks, .limits = worker_limits(o)};
+    struct rank *r = &w->r;
+    w->o = *o;
+    *r = (struct rank){.o = &w->o, .rank = rank, .n_ranks = o->plan->n_ranks, .limits = worker_limits(o),
+                       .shape = device_shape(o->model)};
+    status st = exchange_new(o->transport, r->n_ranks, &r->exchange);
+    st = st ? st : devices_new(&w->o, rank, &r->devices);
+    st = st ? st : tables_new(r->shape.n_layers, o->n_ctx, &w->tables);
+    st = st ? st : owners_new(r, &w->owners);
+    st = st ? st : answers_new(r, w->tables, &w->answers);
+    st = st ? st : head_new(r, w->owners, w->answers, &w->head);
+    return st ? st : stage_new(r, w->owners, w->head, w->tables, &w->stage);
 }
 
-/* What the file may hold and the reader accepts, but no worker runs yet. */
-static status check_runs(const struct model *m)
+/* Hands out every array of messages; the same code on a dry arena counts. */
+static status lay_out(struct worker *w)
 {
-    if (m->hp.head_dim > MOST_HEAD_DIM) {
-        log_error("%s: heads have %lld values; at most %d can run", gguf_path(m->file), (long long)m->hp.head_dim,
-                  MOST_HEAD_DIM);
-        return ST_UNSUPPORTED;
-    }
-    return ST_OK;
+    status st = stage_lay(w->stage);
+    head_lay(w->head);
+    st = st ? st : owners_lay(w->owners);
+    st = st ? st : answers_lay(w->answers);
+    outbox_lay(&w->r.arena, &w->usage_reply, WIRE_USAGE_SIZE);
+    return st;
+}
+
+/* On a dry arena. */
+static status find_need(struct worker *w, struct worker_memory *out)
+{
+    struct device_memory devices;
+    status st = devices_need(w->r.devices, &devices);
+    st = st ? st : lay_out(w);
+    if (!st)
+        *out = (struct worker_memory){.weights = devices.weights,
+                                      .kv = devices.kv,
+                                      .buffers = devices.buffers + w->r.arena.used,
+                                      .total = devices.total + w->r.arena.used};
+    return st;
 }
 
 status worker_memory(const struct worker_options *o, int rank, struct worker_memory *out)
 {
-    struct worker w = describe(o, rank);
-    status st = check_runs(o->model);
-    if (st)
-        return st;
-    arena_dry(&w.arena);
-    st = worker_lay_out(&w);
-    if (!st)
-        *out = (struct worker_memory){.weights = w.weight_bytes,
-                                      .kv = w.kv_bytes,
-                                      .buffers = w.arena.used - w.weight_bytes - w.kv_bytes,
-                                      .total = w.arena.used};
-    free_tables(&w);
+    struct worker w = {0};
+    status st = make_objects(&w, o, rank);
+    st = st ? st : find_need(&w, out);
+    free_objects(&w);
     return st;
 }
 
-/* Shows the transport where messages come from, and lends it what it puts long ones together in. */
-static status furnish(struct worker *w)
+/* Takes the memory of messages, which is shown to the transport: they are sent from there. */
+static status take_memory(struct worker *w)
 {
-    struct transport *t = w->o.transport;
-    const size_t buffers = w->weight_bytes + w->kv_bytes; /* behind these, which are large and never sent */
-    status st = transport_register(t, w->arena.base + buffers, w->arena.used - buffers);
-    for (int i = 0; i < w->n_rooms && !st; i++)
-        st = transport_lend(t, w->rooms[i].from, w->rooms[i].channel, w->rooms[i].memory, w->rooms[i].bytes);
-    return st;
+    const size_t bytes = w->r.arena.used;
+    status st = arena_map(&w->r.arena, bytes);
+    st = st ? st : transport_register(w->o.transport, w->r.arena.base, bytes);
+    return st ? st : lay_out(w);
+}
+
+static status start(struct worker *w)
+{
+    status st = take_memory(w);
+    st = st ? st : pool_create(w->o.n_threads, &w->pool);
+    if (st)
+        return st;
+    pool_between(w->pool, move_messages, w->r.exchange);
+    st = devices_open(w->r.devices, w->pool);
+    if (st)
+        return st;
+    w->r.home = devices_home(w->r.devices);
+    exchange_serves(w->r.exchange, answers_serve, w->answers);
+    return devices_load(w->r.devices);
 }
 
 status worker_create(const struct worker_options *o, struct worker **out)
 {
     struct worker_memory need;
-    struct worker *w = NULL;
-    status st = worker_memory(o, o->transport->rank, &need);
-    if (st)
-        return st;
-    w = malloc(sizeof *w);
+    struct worker *w = calloc(1, sizeof *w);
     if (!w) {
         log_error("out of memory for a worker");
         return ST_NOMEM;
     }
-    *w = describe(o, o->transport->rank);
-    if ((st = arena_map(&w->arena, need.total)) || (st = worker_lay_out(w)) ||
-        (st = furnish(w)) || (st = pool_create(o->n_threads, &w->pool)))
-        goto err;
-    pool_between(w->pool, move_messages, w);
-    if ((st = worker_load(w)))
-        goto err;
+    status st = make_objects(w, o, o->transport->rank);
+    st = st ? st : find_need(w, &need);
+    st = st ? st : start(w);
+    if (st) {
+        worker_free(w);
+        return st;
+    }
     *out = w;
     return ST_OK;
-err:
-    worker_free(w);
-    return st;
 }
 
 void worker_free(struct worker *w)
@@ -108,38 +142,13 @@ void worker_free(struct worker *w)
     if (!w)
         return;
     pool_destroy(w->pool);
-    free_tables(w);
-    arena_unmap(&w->arena);
+    free_objects(w);
     free(w);
 }
 
 struct pool *worker_pool(const struct worker *w) { return w->pool; }
 
-static status take_sampling(struct worker *w, struct arrival *a)
-{
-    struct wire_sampling s;
-    if (!w->stage.is_last || a->from != 0) {
-        log_error("sampling parameters of %zu bytes from rank %d, which the plan does not foresee", a->size, a->from);
-        return ST_FORMAT;
-    }
-    log_sender(a->from);
-    status st = wire_sampling_decode(a->data, a->size, &s);
-    log_sender(-1);
-    if (!st)
-        st = transport_release(w->o.transport, a);
-    if (st)
-        return st;
-    w->stage.sampler.params = (struct sampler_params){.temperature = s.temperature,
-                                                      .top_k = s.top_k,
-                                                      .top_p = s.top_p,
-                                                      .min_p = s.min_p,
-                                                      .repeat_penalty = s.repeat_penalty,
-                                                      .presence_penalty = s.presence_penalty,
-                                                      .frequency_penalty = s.frequency_penalty,
-                                                      .repeat_last = s.repeat_last,
-                                                      .seed = s.seed};
-    return head_acknowledge(w);
-}
+/* ---- messages ---- */
 
 /* What this rank has sent, this answer excepted, and how its time went. */
 static status answer_query(struct worker *w, struct arrival *a)
@@ -148,38 +157,30 @@ static status answer_query(struct worker *w, struct arrival *a)
         log_error("QUERY of %zu bytes from rank %d, expected none from rank 0", a->size, a->from);
         return ST_FORMAT;
     }
-    status st = transport_release(w->o.transport, a);
+    status st = exchange_release(w->r.exchange, a);
     if (!st)
-        st = outbox_wait(w, &w->usage_reply);
+        st = outbox_wait(w->r.exchange, &w->usage_reply);
     if (st)
         return st;
-    if (w->o.plan->residual_all && w->rank != plan_last_stage(w->o.plan)) /* all run the same steps: one says how */
-        w->usage.run_ns = w->usage.wire_ns = w->usage.wait_ns = 0;
-    w->usage.messages = w->o.transport->counts.messages;
-    w->usage.bytes = w->o.transport->counts.bytes;
-    size_t size = wire_usage_encode(&w->usage, w->usage_reply.buffer, w->usage_reply.capacity);
-    return outbox_send(w, &w->usage_reply, 0, WIRE_USAGE, size);
-}
-
-/* Whether the coordinator, who runs on this rank's thread, has yet to take a result: no step may begin then, for it
- * would wait within for what can be taken only when it is over. */
-static bool owes_result(const struct worker *w)
-{
-    return w->rank == 0 && w->stage.is_last &&
-           !atomic_load_explicit(&w->stage.result.send.done, memory_order_acquire);
+    if (w->o.plan->residual_all && w->r.rank != plan_last_stage(w->o.plan)) /* all run the same steps: one says how */
+        w->r.usage.run_ns = w->r.usage.wire_ns = w->r.usage.wait_ns = 0;
+    w->r.usage.messages = w->o.transport->counts.messages;
+    w->r.usage.bytes = w->o.transport->counts.bytes;
+    size_t size = wire_usage_encode(&w->r.usage, w->usage_reply.buffer, w->usage_reply.capacity);
+    return outbox_send(w->r.exchange, &w->usage_reply, 0, WIRE_USAGE, size);
 }
 
 status worker_poll(struct worker *w, bool *handled, bool *stopped)
 {
-    const uint32_t steps = owes_result(w) ? 0 : 1u << WIRE_STEP | 1u << WIRE_HIDDEN;
+    const uint32_t steps = head_owes_result(w->head) ? 0 : 1u << WIRE_STEP | 1u << WIRE_HIDDEN;
     const uint32_t kinds = steps | 1u << WIRE_SAMPLING | 1u << WIRE_QUERY | 1u << WIRE_STOP;
     struct arrival a;
     *handled = *stopped = false;
-    status st = serve_or_find(w, kinds, &a, handled);
+    status st = serve_or_find(w->r.exchange, kinds, &a, handled);
     if (st || !*handled)
         return st;
     switch (a.kind) {
-    case WIRE_SAMPLING: return take_sampling(w, &a);
+    case WIRE_SAMPLING: return head_take_sampling(w->head, &a);
     case WIRE_QUERY: return answer_query(w, &a);
     case WIRE_STOP:
         if (a.size || a.from != 0) {
@@ -187,19 +188,13 @@ status worker_poll(struct worker *w, bool *handled, bool *stopped)
             return ST_FORMAT;
         }
         *stopped = true;
-        st = transport_release(w->o.transport, &a);
+        st = exchange_release(w->r.exchange, &a);
         return st ? st : worker_settle(w);
-    default: return stage_run(w, &a);
+    default: return stage_run(w->stage, &a);
     }
 }
 
-status worker_settle(struct worker *w)
-{
-    status st = multicast_wait(w, &w->stage.step);
-    for (int i = 0; i < STAGE_BUFFERS && !st; i++)
-        st = multicast_wait(w, &w->stage.shared[i]);
-    return st;
-}
+status worker_settle(struct worker *w) { return stage_settle(w->stage); }
 
 status worker_run(struct worker *w)
 {
@@ -209,6 +204,6 @@ status worker_run(struct worker *w)
         if (st || stopped)
             return st;
         if (!handled)
-            be_idle(w->o.transport, &w->polls);
+            exchange_idle(w->r.exchange);
     }
 }

@@ -1,4 +1,4 @@
-/* What every rank does: it keeps the layers of its stage and its shards of neurons, and answers messages.
+/* What every rank does: it runs the layers of its stage on its devices, and answers messages.
  *
  * A worker belongs to one thread (its pool's threads work for it). Whoever waits inside it for a message serves the FFN
  * requests that arrive meanwhile, so ranks cannot deadlock on each other. */
@@ -8,21 +8,20 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/status.h"
-#include "kernels/kernels.h"
-#include "model/chunks.h"
-#include "model/model.h"
+#include "device/device.h"
 #include "placement/plan.h"
-#include "sparsity/mode.h"
 #include "transport/transport.h"
 #include "wire/wire.h"
 
 struct worker;
 
 struct worker_options {
-    const struct model *model;     /* these five are borrowed and outlive the worker */
+    const struct model *model;     /* these are borrowed and outlive the worker */
     const struct plan *plan;       /* checked against the model */
     struct transport *transport;   /* its rank is the worker's */
-    const struct kernels *kernels;
+    const struct device_ops *const *devices; /* this rank's, the CPU first */
+    int n_devices;
+    const struct kernels *kernels; /* the CPU's */
     int n_threads;
     uint32_t n_ctx, n_batch;       /* tokens of KV cache; tokens of one step at most */
     enum sparse_mode sparse;       /* checked (sparse_mode_check) */

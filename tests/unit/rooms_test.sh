@@ -6,7 +6,7 @@
 #   rooms_test.sh --self-test ROOT  shows on a copy of the tree that the check finds what it is for
 set -eu
 
-rooms="base model sampling wire kernels transport sparsity placement worker coordinator node prepare cli"
+rooms="base model sampling wire kernels transport sparsity placement device worker coordinator node prepare cli"
 
 check() { # ROOT; prints every violation
     # shellcheck disable=SC2086 # $rooms is a list
@@ -20,9 +20,11 @@ check() { # ROOT; prints every violation
             may["sparsity/fit"] = "base model kernels sparsity"
             may["placement"] = "base model"
             may["placement/measure"] = "base model kernels transport placement"
-            may["worker"] = "base wire model sampling kernels transport sparsity placement/plan.h"
+            may["device"] = "base model sparsity kernels"
+            may["device/cpu"] = "base model sparsity kernels device"
+            may["worker"] = "base wire sampling transport device placement/plan.h model/chunks.h"
             may["coordinator"] = "base wire model sampling transport placement"
-            may["node"] = "base model sampling wire kernels transport sparsity placement worker coordinator"
+            may["node"] = "base model sampling wire kernels transport sparsity placement device device/cpu worker coordinator"
             may["prepare"] = may["node"] " sparsity/fit placement/measure node"
             may["cli"] = may["prepare"] " prepare"
             may["tests"] = may["tools"] = may["cli"] " cli tests tools"
@@ -114,6 +116,10 @@ self_test() {
     must_find worker/probe_a.c '#include "coordinator/session.h"'
     must_find coordinator/probe_b.c '#include "worker/worker.h"'
     must_find worker/probe_c.c '#include "placement/probe.h"'
+    must_find worker/probe_q.c '#include "kernels/kernels.h"'
+    must_find worker/probe_r.c '#include "device/cpu/cpu.h"'
+    must_find device/probe_s.c '#include "device/cpu/cpu.h"'
+    must_find device/cpu/probe_t.c '#include "wire/wire.h"'
     must_find sparsity/probe_k.c '#include "sparsity/fit/fit.h"'
     must_find worker/probe_l.c '#include "sparsity/fit/fit.h"'
     must_find placement/probe_m.c '#include "placement/measure/ping.h"'

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "worker/internal.h"
+#include "device/cpu/numbers.h"
 
 /* Carries into the top bit where all bits of the exponent are set. */
 static uint32_t carry_of(uint32_t bits) { return (bits & 0x7fffffff) + 0x00800000; }
@@ -32,16 +32,24 @@ bool all_numbers(const float *x, int64_t n)
     return !(any >> 31);
 }
 
-status not_numbers(const struct worker *w, const struct task *t, const char *what, const float *x, int64_t n)
+/* The position of the work's token i in its sequence. */
+static long long position_of(const struct work *w, int64_t i)
+{
+    uint32_t token = w->tokens ? w->tokens[i] : (uint32_t)i;
+    const struct run *r = batch_run(w->batch, &token);
+    return (long long)r->position + token;
+}
+
+status not_numbers(const struct cpu *c, const struct work *w, const char *what, const float *x, int64_t n)
 {
     int64_t i = 0;
     char layer[32] = "";
-    while (i < t->n * n && isfinite(x[i]))
+    while (i < w->n * n && isfinite(x[i]))
         i++;
-    if (t->part != PART_OUTPUT)
-        snprintf(layer, sizeof layer, "layer %d: ", t->layer);
+    if (w->part != DEVICE_OUTPUT)
+        snprintf(layer, sizeof layer, "layer %d: ", w->layer);
     log_error("%s: %s%s: value %lld of the token at position %lld is %g, no number: the file is damaged, or the model "
-              "does not work", gguf_path(w->o.model->file), layer, what, (long long)(i % n),
-              (long long)(t->position + i / n), (double)x[i]);
+              "does not work", gguf_path(c->o.model->file), layer, what, (long long)(i % n), position_of(w, i / n),
+              (double)x[i]);
     return ST_NAN;
 }

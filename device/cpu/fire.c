@@ -1,20 +1,25 @@
-/* Which of this rank's neurons fire, and what they then are: f(gate x, up x) (base/activation.h).
- *
- * A layer decides in one of five ways (enum decision). All but the dense one end alike: pairs of a neuron and a token
- * are narrowed down, and what is left is computed row by row. A piece of neurons passes through all of its steps on one
- * thread, while its activations are in cache. */
+#include "device/cpu/fire.h"
+
 #include <math.h>
 #include <string.h>
 
-#include "worker/internal.h"
+#include "device/readers.h"
+
+enum {
+    PIECE_PAIRS = 32768, /* pairs of a neuron and a token that a thread takes together, if a piece has more neurons than: */
+    PIECE_NEURONS = 32,
+    MOST_PIECE = 512     /* neurons of a piece: the top bits of their rows stay in the second-level cache */
+};
 
 struct fire {
-    struct worker *w;
-    const struct shard *s;
+    struct cpu *c;
+    struct firing *at;
+    const struct ffn_layer *s;
     const struct acts *x;
+    const struct acts *predicts; /* what an MLP reads */
     uint32_t n;
     enum activation activation;
-    struct acts h;     /* [n, slots], a view of w->activated */
+    struct acts h;     /* [n, slots], a view of at->activated */
     bool quantise;     /* the down projection reads quantised activations */
 };
 
@@ -79,7 +84,7 @@ static void add_bias(const struct fire *f, const struct live_scratch *l, int64_t
 static void compute_gates(const struct fire *f, struct live_scratch *l, int64_t n_pairs)
 {
     const struct neuron_rows *m = &f->s->gate_rows;
-    f->w->o.kernels->dot_rows(m, &f->w->lanes, l->row, l->token, n_pairs, l->gate);
+    f->c->o.kernels->dot_rows(m, &f->at->lanes, l->row, l->token, n_pairs, l->gate);
     add_bias(f, l, n_pairs);
     l->counts.flagged += (uint64_t)n_pairs;
     /* of rows that were estimated, the top part has been read */
@@ -89,10 +94,10 @@ static void compute_gates(const struct fire *f, struct live_scratch *l, int64_t 
 /* Up of the pairs, and their activations into the slots. */
 static void activate_pairs(const struct fire *f, struct live_scratch *l, int64_t n_pairs)
 {
-    const struct shard *s = f->s;
-    const struct kernels *k = f->w->o.kernels;
+    const struct ffn_layer *s = f->s;
+    const struct kernels *k = f->c->o.kernels;
     if (s->has_gate) {
-        k->dot_rows(&s->up_rows, &f->w->lanes, l->row, l->token, n_pairs, l->up);
+        k->dot_rows(&s->up_rows, &f->at->lanes, l->row, l->token, n_pairs, l->up);
         l->counts.bytes += (uint64_t)count_rows(l, n_pairs) *
                            (s->up_rows.planes ? s->up_rows.rest_bytes : s->up_rows.top_bytes);
     }
@@ -106,32 +111,32 @@ static void activate_pairs(const struct fire *f, struct live_scratch *l, int64_t
 static void multiply_piece(const struct fire *f, const struct packed *m, const struct piece *p, const struct acts *x,
                            float *y)
 {
-    f->w->o.kernels->matmul(m, p->begin / ROW_GROUP, (p->end + ROW_GROUP - 1) / ROW_GROUP, x, f->n, y, f->s->set.n);
+    f->c->o.kernels->matmul(m, p->begin / ROW_GROUP, (p->end + ROW_GROUP - 1) / ROW_GROUP, x, f->n, y, f->s->set.n);
 }
 
 static void add_bias_rows(const struct fire *f, const struct piece *p, float *y)
 {
     for (uint32_t t = 0; f->s->bias && t < f->n; t++)
-        f->w->o.kernels->add(y + t * f->s->set.n + p->begin, f->s->bias + p->begin, p->end - p->begin);
+        f->c->o.kernels->add(y + t * f->s->set.n + p->begin, f->s->bias + p->begin, p->end - p->begin);
 }
 
 static int64_t decide_by_gate(const struct fire *f, const struct piece *p)
 {
-    float *gate = f->w->gate + p->begin;
-    multiply_piece(f, &f->s->gate, p, f->x, f->w->gate);
-    add_bias_rows(f, p, f->w->gate);
+    float *gate = f->at->gate + p->begin;
+    multiply_piece(f, &f->s->gate, p, f->x, f->at->gate);
+    add_bias_rows(f, p, f->at->gate);
     const int64_t n_pairs = pick_pairs(p, f->n, gate, f->s->set.n, 0, NULL);
     for (int64_t i = 0; i < n_pairs; i++)
-        p->live->gate[i] = f->w->gate[p->live->token[i] * f->s->set.n + p->live->row[i]];
+        p->live->gate[i] = f->at->gate[p->live->token[i] * f->s->set.n + p->live->row[i]];
     p->live->counts.flagged += (uint64_t)n_pairs;
     return n_pairs;
 }
 
 static int64_t decide_by_estimate(const struct fire *f, const struct piece *p)
 {
-    const struct shard *s = f->s;
-    float *gate = f->w->gate + p->begin;
-    f->w->o.kernels->estimate_rows(&s->gate_rows, p->begin, p->end, &f->w->lanes, f->n, gate, s->set.n);
+    const struct ffn_layer *s = f->s;
+    float *gate = f->at->gate + p->begin;
+    f->c->o.kernels->estimate_rows(&s->gate_rows, p->begin, p->end, &f->at->lanes, f->n, gate, s->set.n);
     const int64_t n_pairs = pick_pairs(p, f->n, gate, s->set.n, 0, s->bound + p->begin);
     compute_gates(f, p->live, n_pairs);
     return keep_positive(p->live, n_pairs);
@@ -140,20 +145,20 @@ static int64_t decide_by_estimate(const struct fire *f, const struct piece *p)
 static int64_t decide_by_mlp(const struct fire *f, const struct piece *p)
 {
     const float below = nextafterf(f->s->fc2_threshold, -INFINITY); /* flagged: logit >= threshold */
-    multiply_piece(f, &f->s->fc2, p, &f->w->hidden, f->w->gate);
-    const int64_t n_pairs = pick_pairs(p, f->n, f->w->gate + p->begin, f->s->set.n, below, NULL);
+    multiply_piece(f, &f->s->fc2, p, &f->at->hidden, f->at->gate);
+    const int64_t n_pairs = pick_pairs(p, f->n, f->at->gate + p->begin, f->s->set.n, below, NULL);
     compute_gates(f, p->live, n_pairs);
     return keep_positive(p->live, n_pairs);
 }
 
 static int64_t decide_by_product(const struct fire *f, const struct piece *p)
 {
-    const struct shard *s = f->s;
-    const struct kernels *k = f->w->o.kernels;
+    const struct ffn_layer *s = f->s;
+    const struct kernels *k = f->c->o.kernels;
     const int64_t rows = p->end - p->begin, own = s->set.n;
-    float *gate = f->w->gate + p->begin, *up = f->w->up + p->begin;
-    k->estimate_rows(&s->gate_rows, p->begin, p->end, &f->w->lanes, f->n, gate, own);
-    k->estimate_rows(&s->up_rows, p->begin, p->end, &f->w->lanes, f->n, up, own);
+    float *gate = f->at->gate + p->begin, *up = f->at->up + p->begin;
+    k->estimate_rows(&s->gate_rows, p->begin, p->end, &f->at->lanes, f->n, gate, own);
+    k->estimate_rows(&s->up_rows, p->begin, p->end, &f->at->lanes, f->n, up, own);
     for (uint32_t t = 0; t < f->n; t++) {
         float *product = gate + t * own, *other = up + t * own;
         for (int64_t i = 0, j = p->begin; i < rows; i++, j++) {
@@ -172,9 +177,9 @@ static int64_t decide_by_product(const struct fire *f, const struct piece *p)
 static void fire_piece(void *arg, int64_t begin, int64_t end, int thread)
 {
     const struct fire *f = arg;
-    const struct shard *s = f->s;
+    const struct ffn_layer *s = f->s;
     const int64_t own = s->set.n;
-    struct piece p = {begin * ACT_BLOCK, end * ACT_BLOCK < own ? end * ACT_BLOCK : own, &f->w->live[thread]};
+    struct piece p = {begin * ACT_BLOCK, end * ACT_BLOCK < own ? end * ACT_BLOCK : own, &f->at->live[thread]};
     int64_t n_pairs;
     if (s->set.whole)
         for (uint32_t t = 0; t < f->n; t++)
@@ -192,20 +197,20 @@ static void fire_piece(void *arg, int64_t begin, int64_t end, int thread)
 static void fire_all(void *arg, int64_t begin, int64_t end, int thread)
 {
     const struct fire *f = arg;
-    const struct shard *s = f->s;
-    const struct kernels *k = f->w->o.kernels;
+    const struct ffn_layer *s = f->s;
+    const struct kernels *k = f->c->o.kernels;
     const int64_t own = s->set.n;
-    struct piece p = {begin * ACT_BLOCK, end * ACT_BLOCK < own ? end * ACT_BLOCK : own, &f->w->live[thread]};
-    multiply_piece(f, &s->gate, &p, f->x, f->w->gate);
-    add_bias_rows(f, &p, f->w->gate);
+    struct piece p = {begin * ACT_BLOCK, end * ACT_BLOCK < own ? end * ACT_BLOCK : own, &f->at->live[thread]};
+    multiply_piece(f, &s->gate, &p, f->x, f->at->gate);
+    add_bias_rows(f, &p, f->at->gate);
     if (s->has_gate)
-        multiply_piece(f, &s->up, &p, f->x, f->w->up);
+        multiply_piece(f, &s->up, &p, f->x, f->at->up);
     for (uint32_t t = 0; t < f->n; t++) {
-        const float *gate = f->w->gate + t * own + p.begin, *up = s->has_gate ? f->w->up + t * own + p.begin : gate;
-        float *out = s->set.whole ? f->h.f32 + t * f->h.cols + p.begin : f->w->gate + t * own + p.begin;
+        const float *gate = f->at->gate + t * own + p.begin, *up = s->has_gate ? f->at->up + t * own + p.begin : gate;
+        float *out = s->set.whole ? f->h.f32 + t * f->h.cols + p.begin : f->at->gate + t * own + p.begin;
         k->activate(f->activation, s->has_gate ? gate : NULL, up, p.end - p.begin, out);
         for (int64_t i = p.begin; !s->set.whole && i < p.end; i++)
-            f->h.f32[t * f->h.cols + s->set.slot[i]] = f->w->gate[t * own + i];
+            f->h.f32[t * f->h.cols + s->set.slot[i]] = f->at->gate[t * own + i];
     }
 }
 
@@ -217,7 +222,7 @@ static void fire_and_quantise(void *arg, int64_t begin, int64_t end, int thread)
     (f->s->decision == DECIDE_NOT ? fire_all : fire_piece)(arg, begin, end, thread);
     for (uint32_t t = 0; f->quantise && f->s->set.whole && t < f->n; t++) {
         struct acts h = acts_slice(&f->h, t, first, last - first);
-        f->w->o.kernels->quantize(&h, 0, 1);
+        f->c->o.kernels->quantize(&h, 0, 1);
     }
 }
 
@@ -225,7 +230,7 @@ static void quantise_tokens(void *arg, int64_t begin, int64_t end, int thread)
 {
     const struct fire *f = arg;
     (void)thread;
-    f->w->o.kernels->quantize((struct acts *)&f->h, begin, end);
+    f->c->o.kernels->quantize((struct acts *)&f->h, begin, end);
 }
 
 /* ---- before the pieces ---- */
@@ -234,43 +239,49 @@ static void spread_tokens(void *arg, int64_t begin, int64_t end, int thread)
 {
     const struct fire *f = arg;
     (void)thread;
-    f->w->o.kernels->spread(f->x, begin, end, &f->w->lanes);
+    f->c->o.kernels->spread(f->x, begin, end, &f->at->lanes);
 }
-
-struct hidden {
-    struct worker *w;
-    const struct packed *fc1;
-    const struct acts *x;
-    uint32_t n;
-};
 
 static void hidden_groups(void *arg, int64_t begin, int64_t end, int thread)
 {
-    const struct hidden *h = arg;
-    const int64_t r0 = begin * ROW_GROUP, r1 = end * ROW_GROUP < h->fc1->rows ? end * ROW_GROUP : h->fc1->rows;
+    const struct fire *f = arg;
+    const struct packed *fc1 = &f->s->fc1;
+    const int64_t r0 = begin * ROW_GROUP, r1 = end * ROW_GROUP < fc1->rows ? end * ROW_GROUP : fc1->rows;
     (void)thread;
-    h->w->o.kernels->matmul(h->fc1, begin, end, h->x, h->n, h->w->hidden.f32, h->fc1->rows);
-    for (uint32_t t = 0; t < h->n; t++) {
-        float *v = h->w->hidden.f32 + t * h->fc1->rows + r0;
-        h->w->o.kernels->activate(ACT_RELU, NULL, v, r1 - r0, v);
+    f->c->o.kernels->matmul(fc1, begin, end, f->predicts, f->n, f->at->hidden.f32, fc1->rows);
+    for (uint32_t t = 0; t < f->n; t++) {
+        float *v = f->at->hidden.f32 + t * fc1->rows + r0;
+        f->c->o.kernels->activate(ACT_RELU, NULL, v, r1 - r0, v);
     }
 }
 
 /* hidden = relu(fc1 x), quantised if fc2 reads it so. */
-static void compute_hidden(struct worker *w, int layer, const struct acts *x, uint32_t n)
+static void compute_hidden(struct fire *f, int layer)
 {
-    const struct shard *s = &w->shards[layer];
-    struct hidden h = {w, &s->fc1, x, n};
-    w->hidden.cols = s->fc1.rows;
-    pool_for(w->pool, s->fc1.groups, group_grain(w, s->fc1.groups), hidden_groups, &h);
-    if (readers_of(w, HIDDEN, layer).q8)
-        w->o.kernels->quantize(&w->hidden, 0, n);
+    struct cpu *c = f->c;
+    struct acts *hidden = &f->at->hidden;
+    hidden->cols = f->s->fc1.rows;
+    pool_for(c->o.pool, f->s->fc1.groups, group_grain(c, f->s->fc1.groups), hidden_groups, f);
+    if (readers_of(&c->o, HIDDEN, layer).q8)
+        c->o.kernels->quantize(hidden, 0, f->n);
+}
+
+/* What predictors read: x normed, or as it is. */
+static const struct acts *predictor_reads(struct fire *f, int layer, const struct input *in)
+{
+    struct acts *r = &f->at->residual;
+    if (!device_reads_residual(&f->c->o))
+        return f->x;
+    r->f32 = (float *)in->residual; /* only read */
+    if (readers_of(&f->c->o, RESIDUAL, layer).q8)
+        f->c->o.kernels->quantize(r, 0, f->n);
+    return r;
 }
 
 /* ---- counting ---- */
 
 /* Bytes of what is read whatever fires. */
-static uint64_t fixed_bytes(const struct shard *s)
+static uint64_t fixed_bytes(const struct ffn_layer *s)
 {
     uint64_t bytes = packed_bytes(&s->gate) + packed_bytes(&s->up) + packed_bytes(&s->fc1) + packed_bytes(&s->fc2);
     if (s->gate_rows.planes)
@@ -280,40 +291,105 @@ static uint64_t fixed_bytes(const struct shard *s)
     return bytes;
 }
 
+/* What the threads have counted, all together. */
+static void add_counts(struct cpu *c, struct firing *f, struct ffn_layer *s)
+{
+    for (int t = 0; t < c->o.n_threads; t++) {
+        struct device_counts *of = &f->live[t].counts;
+        c->counts.bytes += of->bytes;
+        c->counts.flagged += of->flagged;
+        c->counts.live += of->live;
+        s->fired += of->live;
+        *of = (struct device_counts){0};
+    }
+}
+
+static void count(struct cpu *c, struct firing *f, struct ffn_layer *s, uint32_t n)
+{
+    const uint64_t pairs = (uint64_t)s->set.n * n;
+    s->seen += pairs;
+    add_counts(c, f, s);
+    c->counts.bytes += fixed_bytes(s);
+    c->counts.neurons += pairs;
+    if (s->decision == DECIDE_NOT) {
+        c->counts.flagged += pairs;
+        c->counts.live += pairs;
+    }
+}
+
+/* ---- the whole ---- */
+
 /* Blocks of neurons that a thread takes at a time: whole groups, small enough to share evenly. */
-static int64_t piece_blocks(const struct worker *w, const struct shard *s, uint32_t n)
+static int64_t piece_blocks(const struct fire *f)
 {
     enum { PIECES_PER_THREAD = 4 };
+    const struct ffn_layer *s = f->s;
     const int64_t blocks = (s->set.n + ACT_BLOCK - 1) / ACT_BLOCK;
     const bool twice = s->decision != DECIDE_GATE && s->decision != DECIDE_MLP; /* rows are read again, from cache */
-    int64_t most = s->decision == DECIDE_NOT ? MOST_PIECE : w->most_pairs / n;
+    int64_t most = s->decision == DECIDE_NOT ? MOST_PIECE : f->at->most_pairs / f->n;
     most = twice && most > MOST_PIECE ? MOST_PIECE : most; /* else long: the first rows of a piece come unannounced */
-    int64_t grain = blocks / (w->o.n_threads * PIECES_PER_THREAD);
+    int64_t grain = blocks / (f->c->o.n_threads * PIECES_PER_THREAD);
     grain = grain > most / ACT_BLOCK ? most / ACT_BLOCK : grain;
     return grain < 1 ? 1 : grain;
 }
 
-void shard_fire(struct worker *w, int layer, const struct acts *x, const struct acts *residual, uint32_t n)
+void fire(struct cpu *c, struct firing *at, int layer, struct ffn_layer *s, const struct input *in, uint32_t n)
 {
-    struct shard *s = &w->shards[layer];
-    struct fire f = {.w = w, .s = s, .x = x, .n = n, .activation = w->o.model->hp.activation, .h = w->activated};
-    f.quantise = readers_of(w, ACTIVATED, layer).q8;
+    struct fire f = {.c = c, .at = at, .s = s, .x = &in->acts, .n = n, .activation = c->hp->activation,
+                     .h = at->activated};
+    f.quantise = readers_of(&c->o, ACTIVATED, layer).q8;
     f.h.cols = s->down.set && !s->down.by_column ? s->set.n : s->set.n_blocks * ACT_BLOCK;
-    w->activated.cols = f.h.cols;
+    at->activated.cols = f.h.cols;
     if (!s->set.whole || f.h.cols != s->set.n) /* slots of other neurons stay zero */
         memset(f.h.f32, 0, (size_t)(n * f.h.cols) * sizeof(float));
     if (s->decision != DECIDE_NOT)
-        pool_for(w->pool, n, 4, spread_tokens, &f);
-    if (s->decision == DECIDE_MLP)
-        compute_hidden(w, layer, residual ? residual : x, n);
-    pool_for(w->pool, (s->set.n + ACT_BLOCK - 1) / ACT_BLOCK, piece_blocks(w, s, n), fire_and_quantise, &f);
-    if (f.quantise && !s->set.whole)
-        pool_for(w->pool, n, 4, quantise_tokens, &f);
-    w->counts.bytes += fixed_bytes(s);
-    w->counts.neurons += (uint64_t)s->set.n * n;
-    if (s->decision == DECIDE_NOT) {
-        w->counts.flagged += (uint64_t)s->set.n * n;
-        w->counts.live += (uint64_t)s->set.n * n;
+        pool_for(c->o.pool, n, 4, spread_tokens, &f);
+    if (s->decision == DECIDE_MLP) {
+        f.predicts = predictor_reads(&f, layer, in);
+        compute_hidden(&f, layer);
     }
-    relay_count(w, s, n);
+    pool_for(c->o.pool, (s->set.n + ACT_BLOCK - 1) / ACT_BLOCK, piece_blocks(&f), fire_and_quantise, &f);
+    if (f.quantise && !s->set.whole)
+        pool_for(c->o.pool, n, 4, quantise_tokens, &f);
+    count(c, at, s, n);
+}
+
+/* ---- memory ---- */
+
+static void lay_lanes(struct cpu *c, struct lane_acts *l)
+{
+    const int64_t n = c->o.n_batch;
+    lane_acts_shape(l, c->hp->d_model);
+    const int64_t blocks = lane_acts_blocks(l);
+    l->codes = arena_alloc(&c->arena, (size_t)(n * lane_acts_codes(l)));
+    l->scale = lay_floats(c, n * blocks);
+    l->scaled_sum = lay_floats(c, n * blocks);
+    l->minus_sum = lay_integers(c, n * blocks);
+    l->minus_sum_low = lay_integers(c, n * blocks);
+}
+
+void firing_lay(struct cpu *c, struct firing *f, const struct widths *widest)
+{
+    const int64_t n = c->o.n_batch;
+    if (widest->slots)
+        lay_acts(c, &f->activated, n, widest->slots);
+    if (!widest->neurons)
+        return;
+    f->gate = lay_floats(c, n * widest->neurons);
+    f->up = lay_floats(c, n * widest->neurons);
+    if (widest->hidden)
+        lay_acts(c, &f->hidden, n, widest->hidden);
+    if (device_reads_residual(&c->o))
+        lay_acts(c, &f->residual, n, c->hp->d_model);
+    if (!widest->sparse)
+        return;
+    lay_lanes(c, &f->lanes);
+    f->most_pairs = n * PIECE_NEURONS > PIECE_PAIRS ? n * PIECE_NEURONS : PIECE_PAIRS;
+    for (int t = 0; t < c->o.n_threads; t++) {
+        struct live_scratch *s = &f->live[t];
+        s->row = lay_integers(c, f->most_pairs);
+        s->token = lay_integers(c, f->most_pairs);
+        s->gate = lay_floats(c, f->most_pairs);
+        s->up = lay_floats(c, f->most_pairs);
+    }
 }

@@ -1,0 +1,333 @@
+#include "device/cpu/attention.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/exactmath.h"
+#include "base/log.h"
+#include "device/cpu/heads.h"
+#include "device/readers.h"
+
+enum { QUERY_ROWS = 32 }; /* query vectors of one KV head that one piece of attention takes together */
+
+/* What a thread needs. */
+struct attention_scratch {
+    float *q, *out;                  /* [QUERY_ROWS, head_dim] */
+    float *scores;                   /* [QUERY_ROWS, score_stride] */
+    const uint16_t **keys, **values; /* [pages of n_ctx positions] of a KV head */
+};
+
+/* The angles of rotated positions. */
+struct angles {
+    double *freq;                    /* [n_rot / 2] */
+    uint32_t n;                      /* tokens of a batch that have angles */
+    uint32_t *position;              /* [n_batch] theirs */
+    float *cos_sin;                  /* [n_batch, n_rot] */
+};
+
+struct attention {
+    struct cpu *c;
+    struct heads *heads;             /* [n_layers] */
+    struct angles angles;
+    float *q, *k, *v;                /* [n, own heads of a layer * head_dim] */
+    struct acts mixed;               /* [n, own query heads of a layer * head_dim] what attention gives */
+    struct attention_scratch *scratch; /* [n_threads] */
+    int64_t score_stride;
+};
+
+/* ---- memory ---- */
+
+static status check_runs(const struct model *m)
+{
+    if (m->hp.head_dim <= MOST_HEAD_DIM)
+        return ST_OK;
+    log_error("%s: heads have %lld values; at most %d can run", gguf_path(m->file), (long long)m->hp.head_dim,
+              MOST_HEAD_DIM);
+    return ST_UNSUPPORTED;
+}
+
+status attention_new(struct cpu *c, struct attention **out)
+{
+    status st = check_runs(c->o.model);
+    if (st)
+        return st;
+    struct attention *a = calloc(1, sizeof *a);
+    if (a) {
+        a->c = c;
+        a->heads = calloc((size_t)c->hp->n_layers, sizeof *a->heads);
+        a->scratch = calloc((size_t)c->o.n_threads, sizeof *a->scratch);
+        a->angles.freq = calloc((size_t)c->hp->n_rot / 2 + 1, sizeof *a->angles.freq);
+    }
+    if (!a || !a->heads || !a->scratch || !a->angles.freq) {
+        log_error("out of memory for the tables of attention");
+        attention_free(a);
+        return ST_NOMEM;
+    }
+    *out = a;
+    return ST_OK;
+}
+
+void attention_free(struct attention *a)
+{
+    if (!a)
+        return;
+    free(a->heads);
+    free(a->scratch);
+    free(a->angles.freq);
+    free(a);
+}
+
+void attention_lay_weights(struct attention *a, int layer) { heads_lay(a->c, layer, &a->heads[layer]); }
+
+void attention_lay_pages(struct attention *a)
+{
+    for (int i = 0; i < a->c->hp->n_layers; i++)
+        kv_lay(a->c, &a->heads[i].kv, a->heads[i].end - a->heads[i].begin);
+}
+
+void attention_lay_buffers(struct attention *a)
+{
+    struct cpu *c = a->c;
+    const struct hparams *hp = c->hp;
+    const int64_t n = c->o.n_batch;
+    const size_t pages = ((size_t)c->o.n_ctx + KV_PAGE - 1) / KV_PAGE;
+    int64_t heads = 0; /* the most of a layer */
+    for (int i = 0; i < hp->n_layers; i++)
+        heads = a->heads[i].kv.heads > heads ? a->heads[i].kv.heads : heads;
+    if (!heads)
+        return;
+    a->angles.position = arena_alloc(&c->arena, (size_t)n * sizeof *a->angles.position);
+    a->angles.cos_sin = lay_floats(c, n * hp->n_rot);
+    a->q = lay_floats(c, n * heads * queries(c) * hp->head_dim);
+    a->k = lay_floats(c, n * heads * hp->head_dim);
+    a->v = lay_floats(c, n * heads * hp->head_dim);
+    lay_acts(c, &a->mixed, n, heads * queries(c) * hp->head_dim);
+    a->score_stride = (c->o.n_ctx + 2 * KV_TILE - 1) / KV_TILE * KV_TILE;
+    for (int t = 0; t < c->o.n_threads; t++) {
+        a->scratch[t].q = lay_floats(c, QUERY_ROWS * hp->head_dim);
+        a->scratch[t].out = lay_floats(c, QUERY_ROWS * hp->head_dim);
+        a->scratch[t].scores = lay_floats(c, QUERY_ROWS * a->score_stride);
+        a->scratch[t].keys = arena_alloc(&c->arena, pages * sizeof *a->scratch->keys);
+        a->scratch[t].values = arena_alloc(&c->arena, pages * sizeof *a->scratch->values);
+    }
+}
+
+void attention_load(struct attention *a, struct loading *l, int layer)
+{
+    const struct model *m = a->c->o.model;
+    if (layer == 0) {
+        loading_reads(l, &m->rope_factors, 0, 1);
+        rope_freqs(m->hp.rope_base, m->hp.n_rot, (const float *)m->rope_factors.data, a->angles.freq);
+    }
+    heads_load(l, layer, &a->heads[layer]);
+}
+
+void attention_copy_page(struct attention *a, int layer, uint32_t from, uint32_t to)
+{
+    kv_copy_page(&a->heads[layer].kv, from, to);
+}
+
+/* ---- computing ---- */
+
+/* A batch in a layer. A piece is some tokens of a run times some of the query heads that share a KV head, QUERY_ROWS
+ * together at most. */
+struct attending {
+    struct attention *a;
+    const struct cpu *c;
+    const struct heads *h;
+    const struct batch *batch;
+    const struct acts *x;
+    int64_t n, n_q, n_kv, shared; /* tokens; own query heads, own KV heads; query heads of each */
+    double *sum;                  /* [n, d] */
+    int64_t heads_per_piece, tokens_per_piece, head_pieces, token_pieces;
+};
+
+/* Groups of q, k and v, counted through. */
+static void project_groups(void *arg, int64_t begin, int64_t end, int thread)
+{
+    const struct attending *a = arg;
+    const struct heads *h = a->h;
+    (void)thread;
+    const struct { const struct packed *m; float *y; } part[] = {{&h->q, a->a->q}, {&h->k, a->a->k}, {&h->v, a->a->v}};
+    int64_t first = 0;
+    for (int i = 0; i < 3; i++) {
+        int64_t g0 = begin > first ? begin - first : 0;
+        int64_t g1 = end - first < part[i].m->groups ? end - first : part[i].m->groups;
+        if (g0 < g1)
+            a->c->o.kernels->matmul(part[i].m, g0, g1, a->x, a->n, part[i].y, part[i].m->rows);
+        first += part[i].m->groups;
+    }
+}
+
+static void norm_heads(const struct kernels *k, float *x, const float *norm, int64_t n_heads, const struct hparams *hp)
+{
+    for (int64_t h = 0; norm && h < n_heads; h++)
+        k->rms_norm(x + h * hp->head_dim, norm, hp->head_dim, hp->norm_eps, x + h * hp->head_dim);
+}
+
+/* A sequence's pages in order. */
+static const uint32_t *table_of(const struct batch *b, const struct run *r)
+{
+    return b->tables + (size_t)r->sequence * b->table_stride;
+}
+
+/* A token's keys and values into the cache. */
+static void keep_token(const struct attending *a, uint32_t t, const float *key, const float *value)
+{
+    const struct run *r = batch_run(a->batch, &t);
+    const uint32_t position = r->position + t;
+    kv_store(&a->h->kv, a->c->o.kernels, table_of(a->batch, r)[position / KV_PAGE], position % KV_PAGE, key, value);
+}
+
+/* Bias, head norm and rotation of each token's q and k; k and v go into the cache. */
+static void rotate_tokens(void *arg, int64_t begin, int64_t end, int thread)
+{
+    const struct attending *a = arg;
+    const struct hparams *hp = a->c->hp;
+    const struct kernels *k = a->c->o.kernels;
+    const int64_t heads = a->n_q * hp->head_dim, kv_heads = a->n_kv * hp->head_dim;
+    (void)thread;
+    for (int64_t t = begin; t < end; t++) {
+        float *q = a->a->q + t * heads, *key = a->a->k + t * kv_heads, *value = a->a->v + t * kv_heads;
+        const float *angles = a->a->angles.cos_sin + t * hp->n_rot;
+        if (a->h->q_bias)
+            k->add(q, a->h->q_bias, heads);
+        if (a->h->k_bias)
+            k->add(key, a->h->k_bias, kv_heads);
+        if (a->h->v_bias)
+            k->add(value, a->h->v_bias, kv_heads);
+        norm_heads(k, q, a->h->q_norm, a->n_q, hp);
+        norm_heads(k, key, a->h->k_norm, a->n_kv, hp);
+        if (hp->n_rot) {
+            k->rope(q, angles, a->n_q, hp->head_dim, hp->n_rot / 2, hp->rope_neox);
+            k->rope(key, angles, a->n_kv, hp->head_dim, hp->n_rot / 2, hp->rope_neox);
+        }
+        keep_token(a, (uint32_t)t, key, value);
+    }
+}
+
+/* Some query vectors: `heads` own query heads from q0 on, which share own KV head h, for tokens [t0, t1) of a run whose
+ * first is the batch's token `first`. */
+struct attention_piece {
+    const struct run *run;
+    int64_t first, t0, t1, h, q0, heads;
+};
+
+/* Its KV head's pages of positions [begin, end). */
+static void find_pages(const struct attending *a, const struct attention_piece *p, int64_t begin, int64_t end,
+                       struct attention_scratch *scratch)
+{
+    const struct kv *kv = &a->h->kv;
+    const uint32_t *table = table_of(a->batch, p->run);
+    for (int64_t i = begin / KV_PAGE; i * KV_PAGE < end; i++) {
+        scratch->keys[i] = kv->k + kv_at(kv, table[i], p->h);
+        scratch->values[i] = kv->v + kv_at(kv, table[i], p->h);
+    }
+}
+
+static void attend_piece(const struct attending *a, const struct attention_piece *p, struct attention_scratch *scratch)
+{
+    const struct hparams *hp = a->c->hp;
+    const struct kernels *k = a->c->o.kernels;
+    const int64_t dim = hp->head_dim, stride = a->a->score_stride, heads = p->heads;
+    const int64_t row = a->n_q * dim, rows = (p->t1 - p->t0) * heads, at = (p->first + p->t0) * row + p->q0 * dim;
+    int64_t begin[QUERY_ROWS], end[QUERY_ROWS];
+    float inverse[QUERY_ROWS];
+    for (int64_t i = 0; i < rows; i++) {
+        int64_t position = p->run->position + p->t0 + i / heads;
+        begin[i] = hp->window && position >= hp->window ? position - hp->window + 1 : 0;
+        end[i] = position + 1;
+        if (i % heads == 0)
+            memcpy(scratch->q + i * dim, a->a->q + at + i / heads * row, (size_t)(heads * dim) * sizeof(float));
+    }
+    int64_t origin = begin[0] / KV_TILE * KV_TILE;
+    find_pages(a, p, origin, end[rows - 1], scratch);
+    k->attn_scores(scratch->q, dim, rows, scratch->keys, dim, origin, end[rows - 1], 1.0f / sqrtf((float)dim),
+                   scratch->scores, stride);
+    for (int64_t i = 0; i < rows; i++)
+        inverse[i] = k->attn_weights(scratch->scores + i * stride + begin[i] - origin, end[i] - begin[i], begin[i]);
+    k->attn_mix(scratch->scores, stride, origin, rows, begin, end, inverse, scratch->values, dim, scratch->out, dim);
+    for (int64_t i = 0; i < rows; i += heads)
+        memcpy(a->a->mixed.f32 + at + i / heads * row, scratch->out + i * dim, (size_t)(heads * dim) * sizeof(float));
+}
+
+static int64_t pieces_of(const struct attending *a, const struct run *r)
+{
+    return (r->n + a->tokens_per_piece - 1) / a->tokens_per_piece;
+}
+
+static void attend_pieces(void *arg, int64_t begin, int64_t end, int thread)
+{
+    const struct attending *a = arg;
+    for (int64_t i = begin; i < end; i++) {
+        int64_t of_run = i % a->token_pieces, part = i / a->token_pieces;
+        struct attention_piece p = {.run = a->batch->runs, .h = part / a->head_pieces};
+        for (; of_run >= pieces_of(a, p.run); p.first += p.run++->n)
+            of_run -= pieces_of(a, p.run);
+        p.t0 = of_run * a->tokens_per_piece;
+        p.t1 = p.t0 + a->tokens_per_piece < p.run->n ? p.t0 + a->tokens_per_piece : p.run->n;
+        const int64_t head = part % a->head_pieces * a->heads_per_piece;
+        p.q0 = p.h * a->shared + head;
+        p.heads = a->shared - head < a->heads_per_piece ? a->shared - head : a->heads_per_piece;
+        attend_piece(a, &p, &a->a->scratch[thread]);
+    }
+}
+
+static void quantise_mixed(void *arg, int64_t begin, int64_t end, int thread)
+{
+    struct attention *a = arg;
+    (void)thread;
+    a->c->o.kernels->quantize(&a->mixed, begin, end);
+}
+
+/* Output projection of some groups. */
+static void output_groups(void *arg, int64_t begin, int64_t end, int thread)
+{
+    const struct attending *a = arg;
+    (void)thread;
+    a->c->o.kernels->matmul_partial(&a->h->o, begin, end, &a->a->mixed, a->n, a->sum, a->h->o.rows);
+}
+
+/* The angles of a batch; all layers of a step have the same. */
+static void compute_angles(struct attention *a, const struct batch *b)
+{
+    const struct hparams *hp = a->c->hp;
+    struct angles *g = &a->angles;
+    uint32_t i = 0;
+    for (uint32_t r = 0; r < b->n_runs; r++) {
+        for (uint32_t t = 0; t < b->runs[r].n; t++, i++) {
+            const uint32_t position = b->runs[r].position + t;
+            if (i < g->n && g->position[i] == position)
+                continue;
+            rope_angles(g->freq, hp->n_rot / 2, (double)position * hp->rope_scale, g->cos_sin + i * hp->n_rot);
+            g->position[i] = position;
+        }
+    }
+    g->n = i > g->n ? i : g->n;
+}
+
+void attention_compute(struct attention *at, const struct work *w, const struct acts *x, double *sum)
+{
+    struct cpu *c = at->c;
+    const struct heads *h = &at->heads[w->layer];
+    struct attending a = {.a = at, .c = c, .h = h, .batch = w->batch, .x = x, .n = w->n, .sum = sum,
+                          .n_kv = h->end - h->begin, .shared = queries(c)};
+    a.n_q = a.n_kv * a.shared;
+    a.heads_per_piece = a.shared < QUERY_ROWS ? a.shared : QUERY_ROWS;
+    a.head_pieces = (a.shared + a.heads_per_piece - 1) / a.heads_per_piece;
+    a.tokens_per_piece = QUERY_ROWS / a.heads_per_piece;
+    for (uint32_t r = 0; r < w->batch->n_runs; r++)
+        a.token_pieces += pieces_of(&a, &w->batch->runs[r]);
+    const int64_t groups = h->q.groups + h->k.groups + h->v.groups;
+
+    compute_angles(at, w->batch);
+    pool_for(c->o.pool, groups, group_grain(c, groups), project_groups, &a);
+    pool_for(c->o.pool, a.n, 4, rotate_tokens, &a);
+    at->mixed.cols = a.n_q * c->hp->head_dim;
+    pool_for(c->o.pool, a.n_kv * a.head_pieces * a.token_pieces, 1, attend_pieces, &a);
+    if (readers_of(&c->o, MIXED, w->layer).q8)
+        pool_for(c->o.pool, a.n, 4, quantise_mixed, at);
+    pool_for(c->o.pool, h->o.groups, group_grain(c, h->o.groups), output_groups, &a);
+    c->counts.bytes += packed_bytes(&h->q) + packed_bytes(&h->k) + packed_bytes(&h->v) + packed_bytes(&h->o);
+}

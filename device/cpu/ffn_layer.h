@@ -1,0 +1,41 @@
+/* The own neurons of a layer. */
+#ifndef HEARTH_DEVICE_CPU_FFN_LAYER_H
+#define HEARTH_DEVICE_CPU_FFN_LAYER_H
+
+#include "device/cpu/down.h"
+#include "kernels/rows.h"
+
+/* How a layer decides which of its neurons are computed. */
+enum decision {
+    DECIDE_NOT,       /* all of them: dense */
+    DECIDE_GATE,      /* the gate of all, up and down of those that fire */
+    DECIDE_ESTIMATE,  /* the gate of those whose estimate exceeds their bound */
+    DECIDE_MLP,       /* the gate of those that an MLP flags */
+    DECIDE_PRODUCT    /* gate and up of those whose estimated activation is large */
+};
+
+/* Above this share of firing neurons a layer is computed whole: single rows and columns gain nothing. */
+#define DENSE_FROM 0.7f
+
+/* In a layer without a gate, up is in its place and `up` is empty. */
+struct ffn_layer {
+    struct neuron_set set;
+    enum decision decision;
+    bool has_gate;
+    struct packed gate, up;            /* [n, d] where all are computed */
+    struct neuron_rows gate_rows, up_rows; /* [n, d] where single ones are */
+    float *bias;                       /* [n] of the gate's place, or NULL */
+    struct packed fc1, fc2;            /* [r, d], [n, r] */
+    float fc2_threshold;
+    float *bound;                      /* [n] DECIDE_ESTIMATE */
+    float *gate_slope, *gate_offset;   /* [n] DECIDE_PRODUCT: what estimates of the gate stand for */
+    float *up_slope, *up_offset;       /* [n] the same of up, times the neuron's weight */
+    float skip;                        /* products that are smaller */
+    struct down down;
+    uint64_t seen, fired;              /* DECIDE_GATE: pairs of a neuron and a token so far, and those that fired */
+};
+
+void ffn_layer_lay(struct cpu *c, int layer, struct ffn_layer *s);
+void ffn_layer_load(struct loading *l, int layer, struct ffn_layer *s);
+
+#endif

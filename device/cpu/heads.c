@@ -1,0 +1,52 @@
+#include "device/cpu/heads.h"
+
+/* A part of a vector of all heads, for own heads of `size` values each. */
+static float *lay_part(struct cpu *c, const struct matrix *m, const struct heads *h, int64_t size)
+{
+    return m->data ? lay_floats(c, (h->end - h->begin) * size) : NULL;
+}
+
+/* Segments that end where these columns do: the longest of whole blocks, but no longer than those of neurons. */
+static int64_t segment_of(int64_t columns)
+{
+    const int64_t block = columns % ACT_BLOCK ? 1 : ACT_BLOCK;
+    int64_t segment = SUM_SEGMENT;
+    while (columns % segment)
+        segment -= block;
+    return segment;
+}
+
+void heads_lay(struct cpu *c, int layer, struct heads *h)
+{
+    const struct layer_weights *f = &c->o.model->layers[layer];
+    h->begin = c->o.shard->layers[layer].head_begin;
+    h->end = c->o.shard->layers[layer].head_end;
+    const int64_t n = h->end - h->begin, kv = c->hp->head_dim, q = queries(c) * kv;
+    if (!n)
+        return;
+    lay_matrix(c, &h->q, &f->q, n * q, f->q.cols);
+    lay_matrix(c, &h->k, &f->k, n * kv, f->k.cols);
+    lay_matrix(c, &h->v, &f->v, n * kv, f->v.cols);
+    lay_matrix(c, &h->o, &f->o, f->o.rows, n * q);
+    h->o.segment = segment_of(model_head_unit(c->o.model) * q); /* wherever the plan cuts heads */
+    h->q_bias = lay_part(c, &f->q_bias, h, q);
+    h->k_bias = lay_part(c, &f->k_bias, h, kv);
+    h->v_bias = lay_part(c, &f->v_bias, h, kv);
+    h->q_norm = lay_vector(c, &f->q_norm);
+    h->k_norm = lay_vector(c, &f->k_norm);
+}
+
+void heads_load(struct loading *l, int layer, struct heads *to)
+{
+    const struct layer_weights *from = &l->c->o.model->layers[layer];
+    const int64_t kv = l->c->hp->head_dim, q = queries(l->c) * kv, n = to->end - to->begin;
+    load_slice(l, &to->q, &from->q, to->begin * q, 0);
+    load_slice(l, &to->k, &from->k, to->begin * kv, 0);
+    load_slice(l, &to->v, &from->v, to->begin * kv, 0);
+    load_slice(l, &to->o, &from->o, 0, to->begin * q);
+    load_part(l, to->q_bias, &from->q_bias, to->begin * q, n * q);
+    load_part(l, to->k_bias, &from->k_bias, to->begin * kv, n * kv);
+    load_part(l, to->v_bias, &from->v_bias, to->begin * kv, n * kv);
+    load_vector(l, to->q_norm, &from->q_norm);
+    load_vector(l, to->k_norm, &from->k_norm);
+}

@@ -1,0 +1,24 @@
+/* The own KV heads of a layer, and the query heads that share them. */
+#ifndef HEARTH_DEVICE_CPU_HEADS_H
+#define HEARTH_DEVICE_CPU_HEADS_H
+
+#include "device/cpu/kv.h"
+#include "device/cpu/load.h"
+
+/* Weight matrices are packed, vectors are f32; NULL: the model has none. */
+struct heads {
+    int64_t begin, end;              /* of n_kv_heads; equal: none */
+    struct packed q, k, v;           /* [own heads * head_dim, d] */
+    struct packed o;                 /* [d, own query heads * head_dim], in segments that end where head units do */
+    float *q_bias, *k_bias, *v_bias;
+    float *q_norm, *k_norm;          /* [head_dim] */
+    struct kv kv;
+};
+
+/* Query heads that share a KV head. */
+static inline int64_t queries(const struct cpu *c) { return c->hp->n_heads / c->hp->n_kv_heads; }
+
+void heads_lay(struct cpu *c, int layer, struct heads *h);
+void heads_load(struct loading *l, int layer, struct heads *to);
+
+#endif

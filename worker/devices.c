@@ -1,0 +1,266 @@
+#include "worker/devices.h"
+
+#include <sched.h>
+#include <stdlib.h>
+
+#include "base/arena.h"
+#include "base/log.h"
+
+struct one {
+    struct device_options options;
+    struct shard *shard;
+    struct device *device;
+    int holder;
+};
+
+struct devices {
+    const struct worker_options *o;
+    struct device_shape shape;
+    int n;
+    struct one *one;                 /* [n] */
+    /* Where a part goes from device to device; NULL where there is one device. */
+    struct arena arena;
+    struct input_bytes in[DEVICE_USES];
+    struct sum_bytes out;
+    uint64_t done, total, shown;     /* bytes of weights that are loaded */
+};
+
+static int count_devices(const struct plan *p, int rank)
+{
+    int n = 0;
+    while (holder_of(p, rank, n) >= 0)
+        n++;
+    return n;
+}
+
+static struct device_options describe(const struct worker_options *o, const struct shard *shard)
+{
+    return (struct device_options){.model = o->model, .neurons = o->neurons, .shard = shard, .sparse = o->sparse,
+                                   .predictor = o->predictor, .skip_share = o->skip_share, .n_ctx = o->n_ctx,
+                                   .n_batch = o->n_batch, .n_pages = (o->n_ctx + DEVICE_PAGE - 1) / DEVICE_PAGE,
+                                   .observe = o->observe, .observe_arg = o->observe_arg, .kernels = o->kernels,
+                                   .n_threads = o->n_threads};
+}
+
+status devices_new(const struct worker_options *o, int rank, struct devices **out)
+{
+    const int n = count_devices(o->plan, rank);
+    if (n > o->n_devices) {
+        log_error("the plan has %d devices of rank %d, which has %d", n, rank, o->n_devices);
+        return ST_MISMATCH;
+    }
+    struct devices *d = calloc(1, sizeof *d);
+    struct one *one = calloc((size_t)n, sizeof *one);
+    status st = ST_OK;
+    if (!d || !one) {
+        log_error("out of memory for a rank's devices");
+        free(one);
+        free(d);
+        return ST_NOMEM;
+    }
+    *d = (struct devices){.o = o, .shape = device_shape(o->model), .n = n, .one = one};
+    for (int i = 0; i < n && !st; i++) {
+        one[i].holder = holder_of(o->plan, rank, i);
+        st = shard_new(o->plan, &d->shape, rank, i, &one[i].shard);
+        one[i].options = describe(o, one[i].shard);
+    }
+    if (st) {
+        devices_free(d);
+        return st;
+    }
+    *out = d;
+    return ST_OK;
+}
+
+void devices_free(struct devices *d)
+{
+    if (!d)
+        return;
+    for (int i = 0; i < d->n; i++) {
+        if (d->one[i].device)
+            d->one[i].device->ops->close(d->one[i].device);
+        shard_free(d->one[i].shard);
+    }
+    arena_unmap(&d->arena);
+    free(d->one);
+    free(d);
+}
+
+/* ---- memory ---- */
+
+/* What passes between the devices. */
+static void lay_transfers(struct devices *d)
+{
+    const size_t tokens = d->o->n_batch, width = ((size_t)d->shape.d_model + 31) / 32;
+    for (int i = 0; i < DEVICE_USES && d->n > 1; i++) {
+        if (!d->one[0].shard->uses[i])
+            continue;
+        d->in[i].codes = arena_alloc(&d->arena, tokens * width * 32);
+        d->in[i].scale = arena_alloc(&d->arena, tokens * width * sizeof(float));
+        d->in[i].f32 = arena_alloc(&d->arena, tokens * width * 32 * sizeof(float));
+        if (device_reads_residual(&d->one[0].options))
+            d->in[i].residual = arena_alloc(&d->arena, tokens * width * 32 * sizeof(float));
+    }
+    if (d->n > 1) {
+        d->out.width = arena_alloc(&d->arena, tokens * width);
+        d->out.packed = arena_alloc(&d->arena, tokens * width * 32 * sizeof(double));
+    }
+}
+
+status devices_need(struct devices *d, struct device_memory *out)
+{
+    struct device_memory sum = {0};
+    for (int i = 0; i < d->n; i++) {
+        struct device_memory need;
+        status st = d->o->devices[i]->need(&d->one[i].options, &need);
+        if (st)
+            return st;
+        sum.weights += need.weights;
+        sum.kv += need.kv;
+        sum.buffers += need.buffers;
+        sum.total += need.total;
+    }
+    arena_dry(&d->arena);
+    lay_transfers(d);
+    sum.buffers += d->arena.used;
+    sum.total += d->arena.used;
+    d->total = sum.weights;
+    *out = sum;
+    return ST_OK;
+}
+
+status devices_open(struct devices *d, struct pool *pool)
+{
+    status st = ST_OK;
+    for (int i = 0; i < d->n && !st; i++) {
+        d->one[i].options.pool = pool;
+        st = d->o->devices[i]->open(&d->one[i].options, &d->one[i].device);
+    }
+    arena_dry(&d->arena);
+    lay_transfers(d);
+    if (!st && d->arena.used) {
+        st = arena_map(&d->arena, d->arena.used);
+        lay_transfers(d);
+    }
+    return st;
+}
+
+static void loaded(void *arg, uint64_t bytes)
+{
+    struct devices *d = arg;
+    d->done += bytes;
+    if (d->o->progress && (d->done - d->shown > d->total / 200 || d->done == d->total)) {
+        d->o->progress(d->o->progress_arg, "loading", d->done, d->total);
+        d->shown = d->done;
+    }
+}
+
+status devices_load(struct devices *d)
+{
+    const struct device_loading l = {.chunks = d->o->chunks, .loaded = loaded, .arg = d};
+    status st = ST_OK;
+    for (int i = 0; i < d->n && !st; i++)
+        st = d->one[i].device->ops->load(d->one[i].device, &l);
+    if (!st && d->o->progress)
+        d->o->progress(d->o->progress_arg, "loading", d->total, d->total);
+    return st;
+}
+
+struct device *devices_home(const struct devices *d) { return d->one[0].device; }
+
+const struct device_options *devices_options(const struct devices *d) { return &d->one[0].options; }
+
+const struct shard *devices_shard(const struct devices *d) { return d->one[0].shard; }
+
+/* ---- computing ---- */
+
+static bool has_part(const struct devices *d, const struct work *w, int i)
+{
+    return holder_owns(d->o->plan, &d->shape, w->part, w->layer, d->one[i].holder);
+}
+
+/* x to a device that is not its home. */
+static void send_input(struct devices *d, const struct work *w, enum device_use use, int i)
+{
+    struct device *home = d->one[0].device, *to = d->one[i].device;
+    struct input_bytes bytes = d->in[use];
+    if (!device_reads_floats(&d->one[0].options, w->part, w->layer))
+        bytes.f32 = NULL;
+    if (w->part != DEVICE_FFN)
+        bytes.residual = NULL;
+    home->ops->export_input(home, w, home->in[use], &bytes);
+    to->ops->import_input(to, w, &bytes, to->in[use]);
+}
+
+/* Waits for a device; serves meanwhile. */
+static status await(struct device *device, serve_meanwhile *serve, void *arg)
+{
+    status st = ST_OK;
+    while (!st && !device->ops->done(device)) {
+        if (serve)
+            st = serve(arg);
+        else
+            sched_yield();
+    }
+    return st;
+}
+
+/* Adds a device's sums to the home's. */
+static status take_sums(struct devices *d, const struct work *w, enum device_use use, int i, serve_meanwhile *serve,
+                        void *arg)
+{
+    struct device *home = d->one[0].device, *from = d->one[i].device;
+    status st = await(from, serve, arg);
+    if (st)
+        return st;
+    from->ops->export_sums(from, w->n, from->sums[use], false, &d->out);
+    home->ops->import_sums(home, w->n, &d->out, home->sums[use]);
+    return ST_OK;
+}
+
+status devices_part(struct devices *d, const struct work *w, enum device_use use, serve_meanwhile *serve, void *arg)
+{
+    struct device *home = d->one[0].device;
+    status st = ST_OK;
+    for (int i = 1; i < d->n; i++) {
+        if (!has_part(d, w, i))
+            continue;
+        send_input(d, w, use, i);
+        d->one[i].device->ops->part(d->one[i].device, w, d->one[i].device->in[use], d->one[i].device->sums[use]);
+    }
+    if (has_part(d, w, 0))
+        home->ops->part(home, w, home->in[use], home->sums[use]);
+    else
+        home->ops->clear_sums(home, w->n, home->sums[use]);
+    for (int i = 1; i < d->n && !st; i++)
+        if (has_part(d, w, i))
+            st = take_sums(d, w, use, i, serve, arg);
+    return st;
+}
+
+void devices_logits(struct devices *d, const struct work *w, enum device_use use, bool packed, float *logits,
+                    int64_t stride)
+{
+    int64_t at = 0;
+    for (int i = 0; i < d->n; i++) {
+        struct device *device = d->one[i].device;
+        const struct shard *s = d->one[i].shard;
+        if (s->row_begin == s->row_end)
+            continue;
+        if (i)
+            send_input(d, w, use, i);
+        device->ops->logits(device, w, device->in[use], logits + (packed ? at : s->row_begin), stride);
+        at += s->row_end - s->row_begin;
+    }
+}
+
+struct wire_counts devices_counts(struct devices *d)
+{
+    struct wire_counts sum = {0};
+    for (int i = 0; i < d->n; i++) {
+        const struct device_counts c = d->one[i].device->ops->counts(d->one[i].device);
+        const struct wire_counts of = {.bytes = c.bytes, .neurons = c.neurons, .flagged = c.flagged, .live = c.live};
+        wire_counts_add(&sum, &of);
+    }
+    return sum;
+}

@@ -1,0 +1,38 @@
+/* The devices of a rank, seen as one. Device 0, the CPU, is the home of x; any other gets x as the bytes of a message and
+ * gives its sums so, exactly as another rank would. */
+#ifndef HEARTH_WORKER_DEVICES_H
+#define HEARTH_WORKER_DEVICES_H
+
+#include "wire/wire.h"
+#include "worker/holders.h"
+#include "worker/worker.h"
+
+struct devices;
+
+/* Serves others while one is at work; NULL: nobody is. */
+typedef status serve_meanwhile(void *arg);
+
+/* What they are opened with, and what each holds. Memory is not taken yet. ST_NOMEM, ST_MISMATCH if
+ * the plan has a device of this rank's that is not there; logged. */
+status devices_new(const struct worker_options *o, int rank, struct devices **out);
+void devices_free(struct devices *d); /* NULL is fine */
+/* What open will take, all together. Errors of the devices' `need`. */
+status devices_need(struct devices *d, struct device_memory *out);
+status devices_open(struct devices *d, struct pool *pool);
+/* Loads all of them; says how far it is (worker_options.progress). */
+status devices_load(struct devices *d);
+/* Device 0; its options. */
+struct device *devices_home(const struct devices *d);
+const struct device_options *devices_options(const struct devices *d);
+const struct shard *devices_shard(const struct devices *d);
+
+/* home's sums[use] = the part of all of this rank's devices of home's in[use]. */
+status devices_part(struct devices *d, const struct work *w, enum device_use use, serve_meanwhile *serve, void *arg);
+/* This rank's rows of the output matrix times home's in[use]: row r into logits[t * stride + r], or, packed, one after the
+ * other, device by device. */
+void devices_logits(struct devices *d, const struct work *w, enum device_use use, bool packed, float *logits,
+                    int64_t stride);
+/* Since the last call, all together. */
+struct wire_counts devices_counts(struct devices *d);
+
+#endif
