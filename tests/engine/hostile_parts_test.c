@@ -73,7 +73,8 @@ static void stand_open(struct stand *s, const char *layers)
     for (int r = 0; r < RANKS; r++)
         assert_int_equal(transport_connect(s->t[r]), ST_OK);
     s->o = (struct worker_options){.model = model, .plan = s->plan, .transport = s->t[1],
-                                   .devices = member_devices, .n_devices = 1, .n_threads = 1, .n_ctx = N_CTX, .n_batch = N_BATCH};
+                                   .devices = member_devices, .n_devices = 1, .n_threads = 1,
+                                   .n_ctx = N_CTX, .n_batch = N_BATCH};
     assert_int_equal(kernels_select(NULL, &s->o.kernels), ST_OK);
     s->limits = worker_limits(&s->o);
     assert_int_equal(worker_create(&s->o, &s->worker), ST_OK);

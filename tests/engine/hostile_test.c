@@ -91,7 +91,8 @@ static void stand_open(struct stand *s, enum role role)
     *s = (struct stand){.plan = make_plan(role)};
     assert_int_equal(open_transports(2, s->t), ST_OK);
     s->o = (struct worker_options){.model = model, .plan = s->plan, .transport = s->t[1],
-                                   .devices = member_devices, .n_devices = 1, .n_threads = 1, .n_ctx = N_CTX, .n_batch = N_BATCH};
+                                   .devices = member_devices, .n_devices = 1, .n_threads = 1,
+                                   .n_ctx = N_CTX, .n_batch = N_BATCH};
     assert_int_equal(kernels_select(NULL, &s->o.kernels), ST_OK);
     s->limits = worker_limits(&s->o);
     assert_int_equal(worker_create(&s->o, &s->worker), ST_OK);
@@ -475,7 +476,8 @@ static void thirds_open(struct thirds *x)
     assert_int_equal(plan_parse(text, sizeof text - 1, "plan", &s->plan), ST_OK);
     assert_int_equal(open_transports(3, x->t), ST_OK);
     s->o = (struct worker_options){.model = model, .plan = s->plan, .transport = x->t[1],
-                                   .devices = member_devices, .n_devices = 1, .n_threads = 1, .n_ctx = N_CTX, .n_batch = N_BATCH};
+                                   .devices = member_devices, .n_devices = 1, .n_threads = 1,
+                                   .n_ctx = N_CTX, .n_batch = N_BATCH};
     assert_int_equal(kernels_select(NULL, &s->o.kernels), ST_OK);
     s->limits = worker_limits(&s->o);
     assert_int_equal(worker_create(&s->o, &s->worker), ST_OK);
