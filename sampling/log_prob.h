@@ -1,5 +1,5 @@
-/* Log probabilities of tokens, by the logits alone: neither penalties nor temperature count. Logits are finite. The same
- * bits on every machine. */
+/* Log probabilities of tokens, by the logits alone: neither penalties nor temperature count. Logits are finite. The
+ * same bits on every machine. */
 #ifndef HEARTH_SAMPLING_LOG_PROB_H
 #define HEARTH_SAMPLING_LOG_PROB_H
 
@@ -11,8 +11,8 @@ struct log_prob {
     float log_p; /* <= 0 */
 };
 
-/* ln of the sum of e^logit over all tokens: a token's log probability is its logit less that. The terms, relative to the
- * largest, are added in f64 in order of id. */
+/* ln of the sum of e^logit over all tokens: a token's log probability is its logit less that. The terms, relative to
+ * the largest, are added in f64 in order of id. */
 double log_total(const float *logits, int32_t n_vocab);
 /* Of one token. */
 static inline float log_prob(const float *logits, double total, int32_t id)

@@ -1,5 +1,5 @@
-/* Random numbers that are a function of what they are for: no state, so that whoever knows key and counter draws the same
- * wherever, whenever and in whatever order. Thread-safe. */
+/* Random numbers that are a function of what they are for: no state, so that whoever knows key and counter draws the
+ * same wherever, whenever and in whatever order. Thread-safe. */
 #ifndef HEARTH_SAMPLING_PHILOX_H
 #define HEARTH_SAMPLING_PHILOX_H
 

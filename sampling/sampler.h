@@ -1,7 +1,7 @@
-/* From logits to one token. The same logits, parameters and text give the same token on every machine, however often and
- * in whatever order tokens are drawn: the random number of a draw is a function of the seed and of the position that the
- * token will have (sampling/philox.h), the exponential base/exactmath.h's. So a text that is cut back, resumed elsewhere
- * or drafted ahead goes on as it would have gone on.
+/* From logits to one token. The same logits, parameters and text give the same token on every machine, however often
+ * and in whatever order tokens are drawn: the random number of a draw is a function of the seed and of the position
+ * that the token will have (sampling/philox.h), the exponential base/exactmath.h's. So a text that is cut back, resumed
+ * elsewhere or drafted ahead goes on as it would have gone on.
  *
  * A sampler belongs to one sequence; what picking needs besides is scratch, which samplers share. All memory comes from
  * the caller's arena. Nothing here fails or allocates. One thread at a time per sampler, and per scratch. */
@@ -48,8 +48,8 @@ void sampler_lay_scratch(struct sampler_scratch *s, int32_t n_vocab, struct aren
 
 /* An empty text, whose first token will be at a position. The parameters stay. */
 void sampler_begin(struct sampler *s, uint32_t position);
-/* The text, which penalties look at: a token (in the vocabulary) comes behind it, prompt tokens too; one beyond most_text
- * is ignored. */
+/* The text, which penalties look at: a token (in the vocabulary) comes behind it, prompt tokens too; one beyond
+ * most_text is ignored. */
 void sampler_accept(struct sampler *s, int32_t token);
 /* The tokens from a position on are gone, if there are any. */
 void sampler_truncate(struct sampler *s, uint32_t position);

@@ -102,8 +102,8 @@ static void draw_until(struct drawing *d, uint32_t end, int32_t *text)
     }
 }
 
-/* How a text came about leaves no trace in what follows: it is drawn, cut back and drawn again, resumed by a sampler that
- * knows little more than the tokens under penalty, and drafted ahead. */
+/* How a text came about leaves no trace in what follows: it is drawn, cut back and drawn again, resumed by a sampler
+ * that knows little more than the tokens under penalty, and drafted ahead. */
 static void a_draw_depends_on_its_position_alone(void **state)
 {
     (void)state;
