@@ -1,7 +1,5 @@
-/* SAMPLING, HELLO, FAILED and USAGE. */
+/* HELLO, FAILED and USAGE. */
 #include "wire/parts.h"
-
-#include <math.h>
 
 #include "base/log.h"
 
@@ -20,48 +18,6 @@ void wire_printable(char *out, const uint8_t *text, size_t n)
     for (; out[i]; i++)
         out[i] = (unsigned char)out[i] < 0x20 || out[i] == 0x7f ? '?' : out[i];
     memset(out + i, 0, n + 1 - i);
-}
-
-size_t wire_sampling_encode(const struct wire_sampling *s, uint8_t *out, size_t cap)
-{
-    struct writer w = {out, out + cap, false};
-    write_f32(&w, s->temperature);
-    write_f32(&w, s->top_p);
-    write_f32(&w, s->min_p);
-    write_f32(&w, s->repeat_penalty);
-    write_f32(&w, s->presence_penalty);
-    write_f32(&w, s->frequency_penalty);
-    write_u32(&w, (uint32_t)s->top_k);
-    write_u32(&w, (uint32_t)s->repeat_last);
-    write_u64(&w, s->seed);
-    return w.failed ? 0 : WIRE_SAMPLING_SIZE;
-}
-
-status wire_sampling_decode(const uint8_t *in, size_t n, struct wire_sampling *out)
-{
-    struct reader r = {in, in + n, false};
-    struct wire_sampling s;
-    status st = wire_size_is(WIRE_SAMPLING, n, WIRE_SAMPLING_SIZE);
-    if (st != ST_OK)
-        return st;
-    s.temperature = read_f32(&r);
-    s.top_p = read_f32(&r);
-    s.min_p = read_f32(&r);
-    s.repeat_penalty = read_f32(&r);
-    s.presence_penalty = read_f32(&r);
-    s.frequency_penalty = read_f32(&r);
-    s.top_k = (int32_t)read_u32(&r);
-    s.repeat_last = (int32_t)read_u32(&r);
-    s.seed = read_u64(&r);
-    if (!isfinite(s.temperature) || !isfinite(s.top_p) || !isfinite(s.min_p) || !isfinite(s.repeat_penalty) ||
-        !isfinite(s.presence_penalty) || !isfinite(s.frequency_penalty)) {
-        log_error("SAMPLING message: temperature %g, top_p %g, min_p %g, repeat_penalty %g, presence_penalty %g, "
-                  "frequency_penalty %g, expected finite numbers", (double)s.temperature, (double)s.top_p,
-                  (double)s.min_p, (double)s.repeat_penalty, (double)s.presence_penalty, (double)s.frequency_penalty);
-        return ST_FORMAT;
-    }
-    *out = s;
-    return ST_OK;
 }
 
 /* Writes text into a field of n bytes that ends in at least one NUL. */

@@ -68,7 +68,11 @@ enum wire_want {
     WANT_NOTHING, /* an inner chunk of a prompt; RESULT still comes, empty, as the coordinator's credit */
     WANT_TOKEN,   /* sample after the last token */
     WANT_SCORES,  /* minus log probability of each token's successor, for the tokens from `score_from` on */
-    WANT_LOGITS   /* sample, and return the logits after the last token too */
+    WANT_LOGITS,  /* sample, and return the logits after the last token too */
+    /* Of a run (wire/runs.h): */
+    WANT_TOKENS,  /* sample after each token from `from` on, each seeing the run's tokens up to there */
+    WANT_TOP,     /* sample, and return the best tokens with their log probabilities too */
+    WANT_STATES   /* the final state of the last token, normed */
 };
 
 /* The description of a step, common to STEP and HIDDEN. */
@@ -85,8 +89,9 @@ struct wire_step {
 
 /* What messages may hold at most; the same on every rank, from the model and the options. */
 struct wire_limits {
-    uint32_t n_batch, n_ctx, n_vocab, n_layers, d_model;
+    uint32_t n_batch, n_ctx, n_vocab, n_layers, d_model; /* n_batch: tokens of a step; n_ctx: of a sequence */
     bool residual; /* every request for an FFN carries the residual stream, none otherwise */
+    uint32_t n_sequences, n_pages, n_runs; /* n_sequences: WIRE_SEQUENCES at most; n_runs: of a step */
 };
 
 static inline int32_t wire_token(const uint8_t *tokens, uint32_t i)

@@ -7,29 +7,13 @@
 
 #include "base/log.h"
 #include "kernels/kernels.h"
+#include "tests/fuzz/runs.h"
 #include "wire/blob.h"
 #include "wire/wire.h"
 
-enum { BLOB = WIRE_KINDS, KINDS };
+enum { BLOB = WIRE_KINDS, RUNS, KINDS = RUNS + RUN_KINDS };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
-
-static volatile uint8_t sink;
-
-static void read_all(const void *at, size_t n)
-{
-    const uint8_t *p = at;
-    uint8_t sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum ^= p[i];
-    sink = sum;
-}
-
-static void require(int holds)
-{
-    if (!holds)
-        abort();
-}
 
 static void use_step(const struct wire_step *s, const struct wire_limits *lim)
 {
@@ -106,6 +90,10 @@ static void *room_for(int kind, const struct wire_limits *lim)
 
 static void decode(int kind, uint8_t *in, size_t n, const struct wire_limits *lim)
 {
+    if (kind >= RUNS) {
+        runs_decode(kind - RUNS, in, n, lim);
+        return;
+    }
     void *room = room_for(kind, lim);
     struct wire_step step;
     struct wire_request request;
@@ -189,6 +177,8 @@ static size_t encode(int kind, uint32_t n_tokens, const struct wire_limits *lim,
     struct wire_sampling sampling = {.temperature = 1};
     struct wire_hello hello = {.version = WIRE_VERSION};
     float *hidden;
+    if (kind >= RUNS)
+        return runs_encode(kind - RUNS, n_tokens, lim, out, cap);
     switch (kind) {
     case WIRE_STEP:
         return wire_step_encode(&step, numbers, out, cap);
@@ -253,9 +243,12 @@ static void decode_as_is(int kind, const uint8_t *data, size_t n, const struct w
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     static const struct wire_limits limits[] = {
-        {.n_batch = 4, .n_ctx = 64, .n_vocab = 300, .n_layers = 3, .d_model = 32},
-        {.n_batch = 256, .n_ctx = 4096, .n_vocab = 49152, .n_layers = 30, .d_model = 20},
-        {.n_batch = 3, .n_ctx = 64, .n_vocab = 8, .n_layers = 3, .d_model = 64, .residual = true},
+        {.n_batch = 4, .n_ctx = 64, .n_vocab = 300, .n_layers = 3, .d_model = 32,
+         .n_sequences = 4, .n_runs = 3, .n_pages = 5},
+        {.n_batch = 256, .n_ctx = 4096, .n_vocab = 49152, .n_layers = 30, .d_model = 20,
+         .n_sequences = 64, .n_runs = 64, .n_pages = 1000},
+        {.n_batch = 3, .n_ctx = 64, .n_vocab = 8, .n_layers = 3, .d_model = 64, .residual = true,
+         .n_sequences = 1, .n_runs = 1, .n_pages = 1},
     };
     struct log_catcher quiet;
     if (n < 1)

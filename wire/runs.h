@@ -1,0 +1,156 @@
+/* The messages of a step of many runs: STEP, HIDDEN, REQUEST and RESULT of version 7. What wire.h says of its functions
+ * holds here too. The names end in 7 as long as those of version 6 are in use.
+ *
+ * STEP: WIRE_HEADER bytes, then runs (32 bytes each), changes (16), begins (48), the texts of the begins i32 [n_text],
+ * tokens i32 [n_tokens]. HIDDEN: the same, then, from a multiple of 64, hidden states f32 [n_tokens, d_model]. */
+#ifndef HEARTH_WIRE_RUNS_H
+#define HEARTH_WIRE_RUNS_H
+
+#include "base/arena.h"
+#include "wire/wire.h"
+
+enum {
+    WIRE_SEQUENCES = 64,  /* limits.n_sequences at most */
+    WIRE_PAGE = 64,       /* positions of a page */
+    WIRE_LOGIT_RUNS = 1,  /* runs of a step that may want logits: they are long */
+    WIRE_TOP = 20         /* of the best tokens of a run, at most */
+};
+
+static const uint32_t WIRE_NO_PAGE = UINT32_MAX;
+
+/* Consecutive tokens of one sequence; a sequence has one run of a step at most. */
+struct wire_run {
+    uint32_t sequence;    /* below limits.n_sequences */
+    uint32_t position;    /* of the first token: the KV cache is valid below it */
+    uint32_t n_tokens;    /* 1 or more; of all runs together: the step's */
+    uint32_t want;        /* enum wire_want */
+    uint32_t from;        /* WANT_SCORES, WANT_TOKENS: the first token of the run that something is wanted of; else 0 */
+    uint32_t n_top;       /* WANT_TOP: best tokens wanted, WIRE_TOP at most; else 0 */
+    int32_t next_token;   /* WANT_SCORES: the successor of the last token, -1: unknown; else -1 */
+};
+
+/* Entry `index` of a sequence's table, the page of positions from index * WIRE_PAGE on, is `page` from now on, and
+ * there are no entries behind it. First what lies in page `from_page` is copied there, layer by layer, unless it is
+ * WIRE_NO_PAGE. Changes are carried out in their order; each layer's copies before anything else of the layer. */
+struct wire_change {
+    uint32_t sequence, index, page, from_page;
+};
+
+/* The sampler of a run's sequence is made anew. */
+struct wire_begin {
+    uint32_t sequence;
+    uint32_t n_text;      /* run.position at most */
+    const int32_t *text;  /* [n_text] the last tokens before the run's position, which do not run: penalties look back */
+    struct wire_sampling sampling;
+};
+
+struct wire_step7 {
+    uint64_t id;               /* ascending */
+    uint32_t n_runs, n_tokens; /* 1 .. limits.n_runs, limits.n_batch */
+    uint32_t n_changes;        /* wire_most_changes at most */
+    uint32_t n_begins;         /* n_runs at most */
+    uint32_t n_text;           /* of all begins together, limits.n_ctx at most */
+    struct wire_counts counts; /* of earlier stages; zero in STEP */
+    const struct wire_run *runs;
+    const struct wire_change *changes;
+    const struct wire_begin *begins;
+    const int32_t *tokens;     /* [n_tokens] run after run */
+};
+
+/* Changes of a step at most: a table that begins as a copy of another's; a page more, and the copy of a page, for every
+ * run; and what the step's tokens fill. No page is in two of them. */
+uint32_t wire_most_changes(const struct wire_limits *lim);
+/* Entries of a table at most. */
+static inline uint32_t wire_table(const struct wire_limits *lim)
+{
+    return lim->n_ctx / WIRE_PAGE + (lim->n_ctx % WIRE_PAGE != 0);
+}
+
+/* What decoders take out of a message before they check it, and the decoded structs then point to. */
+struct wire_copy {
+    struct wire_run *runs;       /* [limits.n_runs] */
+    struct wire_change *changes; /* [wire_most_changes] */
+    struct wire_begin *begins;   /* [limits.n_runs] */
+    int32_t *tokens, *text;      /* [limits.n_batch], [limits.n_ctx] */
+    uint64_t *pages;             /* [limits.n_pages / 64, rounded up] of a decoder's own: bits, 0 between two calls */
+};
+/* Takes its memory from an arena; a dry one counts it. */
+void wire_lay_copy(struct wire_copy *c, const struct wire_limits *lim, struct arena *a);
+
+/* STEP. n_text is the sum of the begins'. */
+size_t wire_step7_encode(const struct wire_step7 *s, uint8_t *out, size_t cap);
+status wire_step7_decode(const uint8_t *in, size_t n, const struct wire_limits *lim, const struct wire_copy *c,
+                         struct wire_step7 *s);
+size_t wire_step7_max(const struct wire_limits *lim);
+
+/* HIDDEN. The hidden states are written by the caller to where *hidden says. */
+size_t wire_hidden7_encode(const struct wire_step7 *s, const struct wire_limits *lim, uint8_t *out, size_t cap,
+                           float **hidden);
+status wire_hidden7_decode(const uint8_t *in, size_t n, const struct wire_limits *lim, const struct wire_copy *c,
+                           struct wire_step7 *s, const float **hidden);
+size_t wire_hidden7_max(const struct wire_limits *lim);
+
+/* REQUEST: WIRE_HEADER bytes; for PART_ATTENTION runs (12 bytes each: sequence, position, n_tokens) and changes (16);
+ * then, each from a multiple of 64, the parts of x and what predictors read, as in wire.h. */
+struct wire_request7 {
+    uint64_t id;        /* of the step */
+    uint32_t part;      /* enum wire_part */
+    uint32_t layer;     /* 0 for PART_OUTPUT */
+    uint32_t n_tokens, form;
+    uint32_t n_runs;    /* 0 unless PART_ATTENTION; nothing is wanted of them here */
+    uint32_t n_changes; /* 0 unless PART_ATTENTION: the step's, to whoever asks for whichever layer */
+    const struct wire_run *runs;
+    const struct wire_change *changes;
+    int8_t *codes;      /* into the message (NULL unless FORM_Q8) */
+    float *scale;
+    float *f32;         /* into the message (NULL unless FORM_F32) */
+    bool with_residual; /* set by both functions: limits.residual, for PART_FFN */
+    float *residual;    /* into the message (NULL unless with_residual) */
+};
+size_t wire_request7_encode(struct wire_request7 *r, const struct wire_limits *lim, uint8_t *out, size_t cap);
+status wire_request7_decode(uint8_t *in, size_t n, const struct wire_limits *lim, const struct wire_copy *c,
+                            struct wire_request7 *r);
+size_t wire_request7_max(const struct wire_limits *lim);
+
+/* RESULT: WIRE_HEADER bytes, then answers (16 bytes each), tokens i32, tops (8 bytes each: i32, f32), values f32. */
+struct wire_answer {
+    uint32_t sequence;
+    uint32_t n_tokens; /* drawn: 1 for WANT_TOKEN, WANT_LOGITS and WANT_TOP; for WANT_TOKENS one for each place */
+    uint32_t n_top;    /* best tokens, best first */
+    uint32_t n_values; /* WANT_SCORES: a score for each token; WANT_LOGITS: n_vocab; WANT_TOP: 1, the log probability of
+                        * the token drawn; WANT_STATES: d_model */
+};
+
+struct wire_top {
+    int32_t token;
+    float log_p;
+};
+
+struct wire_result7 {
+    uint64_t id;
+    uint32_t n_runs, n_tokens, n_tops, n_values; /* of all answers together, but n_runs: one for each run of the step */
+    struct wire_counts counts; /* of the whole step, on all ranks */
+    const struct wire_answer *answers;
+    const int32_t *tokens;
+    const struct wire_top *tops;
+    float *values;             /* into the message: where the caller puts them, and finds them */
+};
+
+/* What RESULT brings of a run. */
+struct wire_answer wire_answer_to(const struct wire_run *r, const struct wire_limits *lim);
+
+struct wire_result_copy {
+    struct wire_answer *answers; /* [limits.n_runs] */
+    int32_t *tokens;             /* [limits.n_batch] */
+    struct wire_top *tops;       /* [limits.n_runs * WIRE_TOP] */
+};
+void wire_lay_result_copy(struct wire_result_copy *c, const struct wire_limits *lim, struct arena *a);
+
+size_t wire_result7_encode(struct wire_result7 *r, uint8_t *out, size_t cap);
+status wire_result7_decode(uint8_t *in, size_t n, const struct wire_limits *lim, const struct wire_result_copy *c,
+                           struct wire_result7 *r);
+size_t wire_result7_max(const struct wire_limits *lim);
+/* ST_FORMAT (logged) unless it has the step's id, and the answers to exactly its runs, in their order. */
+status wire_result7_answers(const struct wire_result7 *r, const struct wire_step7 *s, const struct wire_limits *lim);
+
+#endif
