@@ -1,0 +1,270 @@
+#include "coordinator/schedule.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include "base/log.h"
+#include "coordinator/schedule_parts.h"
+
+/* ---- How a step is made ---- */
+
+/* q's next n tokens: what is wanted of them. */
+static struct wish wish_of(const struct sequence *q, uint32_t n)
+{
+    const uint32_t end = q->n_sent + n;
+    struct wish w = q->wish;
+    if (w.kind == WISH_SCORES && end > w.from) {
+        w.from = w.from > q->n_sent ? w.from - q->n_sent : 0;
+        w.successor = end < q->n_tokens ? q->tokens[end] : w.successor;
+        return w;
+    }
+    if (w.kind == WISH_SCORES || end < q->n_tokens)
+        return (struct wish){.kind = WISH_NOTHING, .successor = -1};
+    if (q->n_drafts)
+        return (struct wish){.kind = WISH_TOKENS, .from = n - 1 - q->n_drafts, .successor = -1};
+    return (struct wish){.kind = w.kind, .successor = -1, .n_top = w.n_top};
+}
+
+/* Whoever is served goes behind all others. */
+static void go_to_end(struct schedule *s, struct sequence *q)
+{
+    uint32_t i = 0;
+    while (s->running[i] != q)
+        i++;
+    memmove(&s->running[i], &s->running[i + 1], (s->n_running - 1 - i) * sizeof *s->running);
+    s->running[s->n_running - 1] = q;
+}
+
+/* Puts q's next n tokens into the step, which have pages. */
+static void add_run(struct schedule *s, struct step *step, struct sequence *q, uint32_t n)
+{
+    struct run r = {.sequence = q, .slot = q->slot, .position = q->n_sent, .first = step->n_tokens, .n_tokens = n,
+                    .wish = wish_of(q, n), .begins = !q->begun, .last = q->n_sent + n == q->n_tokens, .live = true};
+    step->logits = step->logits || r.wish.kind == WISH_LOGITS;
+    step->n_text += r.begins ? r.position : 0;
+    memcpy(step->tokens + r.first, q->tokens + r.position, n * sizeof *step->tokens);
+    step->n_tokens += n;
+    step->n_changes += sequence_send(q, n, step->changes + step->n_changes);
+    step->runs[step->n_runs++] = r;
+    q->begun = true;
+    q->under_way++;
+    go_to_end(s, q);
+}
+
+/* Runs n tokens of q, or those of them that there are pages for, if it is but one. Only one run of a step may bring
+ * logits: the last token of another waits. */
+static bool run_tokens(struct schedule *s, struct step *step, struct sequence *q, uint32_t n)
+{
+    q->tried = s->n_plans;
+    if (q->wish.kind == WISH_LOGITS && step->logits && q->n_sent + n == q->n_tokens)
+        n--;
+    if (n > 0)
+        n = residence_cover(s, q, n);
+    if (n == 0)
+        return false;
+    if (q->n_drafts)
+        sequence_limit_drafts(q, n - 1);
+    add_run(s, step, q, n);
+    return true;
+}
+
+/* Has one token to run and then waits for what is drawn, or does so now; drafts do not count. */
+static bool decodes(const struct sequence *q) { return q->n_tokens - q->n_drafts <= q->n_sent + 1; }
+
+/* Can be part of the step that is being planned. The last token of a prompt need not wait for the chunks before it. */
+static bool is_ready(const struct schedule *s, const struct sequence *q)
+{
+    return q->n_sent < q->n_tokens && q->tried != s->n_plans && !q->leaving && !q->cut;
+}
+
+/* Of those that decode, who has waited longest; NULL: none is ready. */
+static struct sequence *next_decoding(const struct schedule *s)
+{
+    for (uint32_t i = 0; i < s->n_running; i++)
+        if (decodes(s->running[i]) && is_ready(s, s->running[i]))
+            return s->running[i];
+    return NULL;
+}
+
+/* Of those with more to run than a token, who came first. */
+static struct sequence *next_prompt(const struct schedule *s)
+{
+    struct sequence *first = NULL;
+    for (uint32_t i = 0; i < s->n_running; i++) {
+        struct sequence *q = s->running[i];
+        if (!decodes(q) && is_ready(s, q) && (!first || q->ticket < first->ticket))
+            first = q;
+    }
+    return first;
+}
+
+/* Those that decode are parted into as many groups as there are stages, so that every stage has one to work at. Drafts
+ * take half of the step's tokens at most. */
+static void run_decoding(struct schedule *s, struct step *step)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < s->n_running; i++)
+        n += decodes(s->running[i]);
+    const uint32_t group = (n + s->o.n_stages - 1) / s->o.n_stages;
+    const uint32_t share = group && s->o.n_batch / 2 > group ? s->o.n_batch / 2 / group : 1;
+    struct sequence *q;
+    while (step->n_runs < group && (q = next_decoding(s))) {
+        const uint32_t ahead = q->n_tokens - q->n_sent;
+        run_tokens(s, step, q, ahead < share ? ahead : share);
+    }
+}
+
+/* A chunk of a prompt takes what is left of the step. */
+static void run_chunk(struct schedule *s, struct step *step, struct sequence *q)
+{
+    const uint32_t room = s->o.n_batch - step->n_tokens, ahead = q->n_tokens - q->n_sent;
+    run_tokens(s, step, q, ahead < room ? ahead : room);
+}
+
+static void run_prompts(struct schedule *s, struct step *step)
+{
+    struct sequence *q;
+    while (step->n_tokens < s->o.n_batch && (q = next_prompt(s)))
+        run_chunk(s, step, q);
+}
+
+/* Last: so whoever begins takes from nobody. */
+static void run_newcomers(struct schedule *s, struct step *step)
+{
+    struct sequence *q;
+    while (step->n_tokens < s->o.n_batch && (q = residence_admit(s, step)))
+        run_chunk(s, step, q);
+}
+
+const struct step *schedule_next(struct schedule *s)
+{
+    struct step *step = &s->steps[(s->oldest + s->n_under_way) % s->o.n_stages];
+    s->exhausted = NULL;
+    if (s->n_under_way == s->o.n_stages)
+        return NULL;
+    *step = (struct step){.runs = step->runs, .tokens = step->tokens, .changes = step->changes};
+    s->n_plans++;
+    run_decoding(s, step);
+    run_prompts(s, step);
+    run_newcomers(s, step);
+    if (step->n_runs == 0)
+        return NULL;
+    step->id = ++s->n_steps;
+    s->n_under_way++;
+    return step;
+}
+
+const struct step *schedule_oldest(const struct schedule *s)
+{
+    return s->n_under_way ? &s->steps[s->oldest] : NULL;
+}
+
+void schedule_returned(struct schedule *s)
+{
+    const struct step *step = &s->steps[s->oldest];
+    s->oldest = (s->oldest + 1) % s->o.n_stages;
+    s->n_under_way--;
+    for (uint32_t i = 0; i < step->n_runs; i++) {
+        const struct run *r = &step->runs[i];
+        struct sequence *q = r->sequence;
+        q->under_way--;
+        if (r->live) {
+            sequence_ran(q, r->position + r->n_tokens);
+            if (q->wish.from < q->n_run)
+                q->wish.from = q->n_run; /* if it must begin anew, no score comes twice */
+        }
+        residence_settle(s, q);
+    }
+}
+
+/* ---- Turns ---- */
+
+static status refuse(const struct schedule *s, const struct sequence *q, const struct wish *w)
+{
+    if (q->n_tokens == 0 || (w->kind == WISH_SCORES && w->from >= q->n_tokens)) {
+        log_error("a text of %u tokens, scores from %u on: nothing to run", q->n_tokens, w->from);
+        return ST_USAGE;
+    }
+    if (pages_of(q->n_tokens) > s->o.n_pages) {
+        log_error("the text has %u tokens, all KV memory together room for %u", q->n_tokens,
+                  s->o.n_pages * PAGE_POSITIONS);
+        return ST_FULL;
+    }
+    return ST_OK;
+}
+
+status schedule_submit(struct schedule *s, struct sequence *q, const struct wish *w, const struct sampler_params *p)
+{
+    status st = refuse(s, q, w);
+    if (st)
+        return st;
+    q->wish = *w;
+    if (p) {
+        q->sampling = *p;
+        q->begun = false;
+    }
+    sequence_rewind(q, s->pages, w->kind == WISH_SCORES ? w->from : q->n_tokens - 1);
+    q->ticket = ++s->n_tickets;
+    residence_queue(s, q);
+    return ST_OK;
+}
+
+status schedule_append(struct schedule *s, struct sequence *q, int32_t token)
+{
+    (void)s;
+    return sequence_append(q, &token, 1);
+}
+
+void schedule_propose(struct schedule *s, struct sequence *q, const int32_t *drafts, uint32_t n)
+{
+    (void)s;
+    if (q->wish.kind == WISH_TOKEN && q->n_tokens == q->n_sent + 1)
+        sequence_propose(q, drafts, n);
+}
+
+uint32_t schedule_accept(struct schedule *s, struct sequence *q, const int32_t *picked)
+{
+    return sequence_accept(q, s->pages, picked);
+}
+
+void schedule_cut(struct schedule *s, struct sequence *q, uint32_t n) { sequence_cut(q, s->pages, n); }
+
+/* Nobody waits for the runs of q that are under way. */
+static void forget_runs(struct schedule *s, const struct sequence *q)
+{
+    for (uint32_t i = 0; i < s->n_under_way; i++) {
+        struct step *step = &s->steps[(s->oldest + i) % s->o.n_stages];
+        for (uint32_t j = 0; j < step->n_runs; j++)
+            if (step->runs[j].sequence == q)
+                step->runs[j].live = false;
+    }
+}
+
+void schedule_end(struct schedule *s, struct sequence *q)
+{
+    residence_stop(s, q);
+    forget_runs(s, q);
+    sequence_cut(q, s->pages, q->n_tokens - q->n_drafts);
+    q->ticket = ++s->n_tickets;
+}
+
+void schedule_release(struct schedule *s, struct sequence *q)
+{
+    schedule_end(s, q);
+    if (s->exhausted == q)
+        s->exhausted = NULL;
+    q->released = true;
+    residence_settle(s, q);
+}
+
+struct sequence *schedule_exhausted(const struct schedule *s) { return s->exhausted; }
+
+struct schedule_counts schedule_counts(const struct schedule *s)
+{
+    struct schedule_counts c = {.running = s->n_running, .pages = pages_count(s->pages),
+                                .free_pages = pages_n_free(s->pages), .sent_away = s->n_sent_away};
+    for (const struct sequence *q = s->queue; q; q = q->next)
+        c.waiting++;
+    for (uint32_t i = 0; i < s->o.n_sequences; i++)
+        c.idle += s->slots[i] && s->slots[i]->state == SEQUENCE_IDLE;
+    return c;
+}
