@@ -29,8 +29,6 @@ static void leave_running(struct schedule *s, struct sequence *q)
         i++;
     s->n_running--;
     memmove(&s->running[i], &s->running[i + 1], (s->n_running - i) * sizeof *s->running);
-    if (s->starved == q)
-        s->starved = NULL;
 }
 
 void residence_stop(struct schedule *s, struct sequence *q)
@@ -120,30 +118,18 @@ static bool is_alone(const struct schedule *s, const struct sequence *q)
     return true;
 }
 
-/* q runs and found no page. */
-static void starve(struct schedule *s, struct sequence *q)
-{
-    if (is_alone(s, q)) {
-        sequence_limit_drafts(q, 0);
-        residence_stop(s, q);
-        s->exhausted = q;
-    } else if (!s->starved || q->ticket < s->starved->ticket) {
-        s->starved = q;
-    }
-}
-
 uint32_t residence_cover(struct schedule *s, struct sequence *q, uint32_t n)
 {
     const uint32_t end = q->n_sent + n;
-    const bool may_take = !s->starved || q->ticket <= s->starved->ticket;
-    while (may_take && sequence_covered(q, s->pages) < end)
+    while (sequence_covered(q, s->pages) < end)
         if (!sequence_extend(q, s->pages) && !make_room(s, q))
             break;
     const uint32_t covered = least(sequence_covered(q, s->pages), end);
-    if (covered == q->n_sent)
-        starve(s, q);
-    else if (s->starved == q)
-        s->starved = NULL;
+    if (covered == q->n_sent && is_alone(s, q)) {
+        sequence_limit_drafts(q, 0);
+        residence_stop(s, q);
+        s->exhausted = q;
+    }
     return covered - q->n_sent;
 }
 
@@ -191,11 +177,19 @@ static bool begin_with_others(struct schedule *s, struct step *step, struct sequ
     return true;
 }
 
-/* Whether there are pages for the whole text and a token more. */
+/* Pages that q must take for the whole text and a token more. */
+static uint32_t lacks(const struct schedule *s, const struct sequence *q)
+{
+    return sequence_lacks(q, s->pages, least(q->n_tokens + 1, least(q->n_ctx, s->o.n_pages * PAGE_POSITIONS)));
+}
+
+/* Whether there are so many beside those that others, who run, have still to take. */
 static bool find_pages(struct schedule *s, struct sequence *q)
 {
-    const uint32_t end = least(q->n_tokens + 1, least(q->n_ctx, pages_count(s->pages) * PAGE_POSITIONS));
-    while (sequence_lacks(q, s->pages, end) > pages_n_free(s->pages))
+    uint32_t others = 0;
+    for (uint32_t i = 0; i < s->n_running; i++)
+        others += lacks(s, s->running[i]);
+    while (lacks(s, q) + others > pages_n_free(s->pages))
         if (!make_room(s, q))
             return false;
     return true;
@@ -211,7 +205,7 @@ static bool can_begin(const struct schedule *s, const struct step *step, const s
 struct sequence *residence_admit(struct schedule *s, struct step *step)
 {
     struct sequence *q = s->queue;
-    if (!q || q->cut || s->starved || somebody_leaves(s) || s->n_running == least(s->o.n_sequences, s->o.n_batch) ||
+    if (!q || q->cut || somebody_leaves(s) || s->n_running == least(s->o.n_sequences, s->o.n_batch) ||
         !find_slot(s, q))
         return NULL;
     const bool empty = q->n_sent == 0;

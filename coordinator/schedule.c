@@ -73,28 +73,16 @@ static bool decodes(const struct sequence *q) { return q->n_tokens - q->n_drafts
 /* Can be part of the step that is being planned. The last token of a prompt need not wait for the chunks before it. */
 static bool is_ready(const struct schedule *s, const struct sequence *q)
 {
-    return q->n_sent < q->n_tokens && q->tried != s->n_plans && !q->leaving && !q->cut;
+    return q->n_sent < q->n_tokens && q->tried != s->n_plans && !q->leaving;
 }
 
-/* Of those that decode, who has waited longest; NULL: none is ready. */
-static struct sequence *next_decoding(const struct schedule *s)
+/* Of those that decode, or of those with more to run than a token, who has waited longest; NULL: none is ready. */
+static struct sequence *next_ready(const struct schedule *s, bool decoding)
 {
     for (uint32_t i = 0; i < s->n_running; i++)
-        if (decodes(s->running[i]) && is_ready(s, s->running[i]))
+        if (decodes(s->running[i]) == decoding && is_ready(s, s->running[i]))
             return s->running[i];
     return NULL;
-}
-
-/* Of those with more to run than a token, who came first. */
-static struct sequence *next_prompt(const struct schedule *s)
-{
-    struct sequence *first = NULL;
-    for (uint32_t i = 0; i < s->n_running; i++) {
-        struct sequence *q = s->running[i];
-        if (!decodes(q) && is_ready(s, q) && (!first || q->ticket < first->ticket))
-            first = q;
-    }
-    return first;
 }
 
 /* Those that decode are parted into as many groups as there are stages, so that every stage has one to work at. Drafts
@@ -107,7 +95,7 @@ static void run_decoding(struct schedule *s, struct step *step)
     const uint32_t group = (n + s->o.n_stages - 1) / s->o.n_stages;
     const uint32_t share = group && s->o.n_batch / 2 > group ? s->o.n_batch / 2 / group : 1;
     struct sequence *q;
-    while (step->n_runs < group && (q = next_decoding(s))) {
+    while (step->n_runs < group && (q = next_ready(s, true))) {
         const uint32_t ahead = q->n_tokens - q->n_sent;
         run_tokens(s, step, q, ahead < share ? ahead : share);
     }
@@ -123,7 +111,7 @@ static void run_chunk(struct schedule *s, struct step *step, struct sequence *q)
 static void run_prompts(struct schedule *s, struct step *step)
 {
     struct sequence *q;
-    while (step->n_tokens < s->o.n_batch && (q = next_prompt(s)))
+    while (step->n_tokens < s->o.n_batch && (q = next_ready(s, false)))
         run_chunk(s, step, q);
 }
 

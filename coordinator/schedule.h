@@ -11,20 +11,22 @@
  *     schedule_end           also at any other time: then nobody wants what is still under way
  *     schedule_release       the sequence is not needed any more
  *
- * What is promised. Let N be the most sequences that may run at once, S the stages.
+ * What is promised. Let N be the most sequences that may run at once (n_sequences or n_batch, the smaller), S the
+ * stages.
  *
- * 1. Order. Turns are begun in the order in which they were submitted, and who waits came after all who run: a turn is
- *    admitted from the front of the queue only, and who gives pages back is the last of those that run and goes to the
+ * 1. Turns are begun in the order in which they were submitted, and who waits came after all who run: a turn is
+ *    admitted from the front of the queue only, and who gives pages back is the last of those that run, and goes to the
  *    front of the queue.
  * 2. A running sequence that has one token to run, and its page, is in one of the next N steps that are planned after
- *    its token came. `running` is in the order in which sequences were served last; a step serves those that decode from
- *    its beginning, at least one, and each goes to the end. So with every step one of those before it is gone, and
- *    nobody comes in front. (Of those that want logits one fits into a step; the first of them is served.)
- * 3. A running sequence with more to run than one token is in every step if no older one has that: decoding takes at
- *    most half of a step's tokens, or one for each of at most n_batch - 1 sequences.
- * 4. The oldest that runs gets every page it asks for within N S steps: whoever is younger must leave when its steps
- *    have come, at most S later, one after the other, and until then nobody younger gets a page, and nobody is
- *    admitted. If it is alone and there is no page, there will be none: the turn ends (`exhausted`).
+ *    its token came. `running` is in the order in which sequences were served last; a step serves those that decode
+ *    from its beginning, at least one, and each goes to the end. So with every step one of those before it is gone,
+ *    and nobody comes in front. (Of those that want logits one fits into a step; the first of them is served.)
+ * 3. So is a running sequence with more to run than one token, with what is left of the step: decoding takes half of
+ *    its tokens at most, or one for each of at most n_batch - 1 sequences.
+ * 4. The oldest that runs has every page that it asks for within N S steps: whoever is younger must leave for it, the
+ *    youngest first, as soon as its steps have come, at most S later; and nobody is admitted while there are fewer free
+ *    pages than those who run have still to take. If it is alone and there is no page, there will be none: its turn
+ *    ends (`exhausted`).
  * 5. So the oldest runs at least a token in N (S + 1) steps, is never sent away, and a turn with k before it is over
  *    after at most (k + 1) n_ctx N (S + 1) steps. Nobody starves.
  * 6. What a sequence reads is what it would read alone: a page that others have is never written to; whoever is about to
@@ -55,7 +57,7 @@ struct run {
     uint32_t first;      /* the first token in step->tokens */
     uint32_t n_tokens;
     struct wish wish;    /* `from` counted from `first`; successor: of the run's last token */
-    bool begins;         /* the sampler of the slot is made anew, of sequence->sampling, after sequence->tokens
+    bool begins;         /* the sampler of the slot is made anew, of sequence->sampling, behind sequence->tokens
                           * [position], which do not run */
     bool last;           /* the text ends here: what was wanted of it comes with this run (of scores: the last) */
     bool live;           /* somebody still waits for it */
@@ -66,7 +68,7 @@ struct step {
     uint32_t n_runs, n_tokens, n_changes;
     uint32_t n_text;        /* tokens of all texts of begins; n_ctx at most */
     bool logits;            /* a run wants them; one at most */
-    bool shares;            /* a sequence begins with another's pages; one at most, so no page is twice among the changes */
+    bool shares;            /* a run begins with another's pages; one at most: no page is twice among the changes */
     struct run *runs;       /* [n_runs] of different sequences */
     int32_t *tokens;        /* [n_tokens] */
     struct change *changes; /* [n_changes] */

@@ -12,7 +12,6 @@ struct schedule {
     struct sequence *running[SCHEDULE_SEQUENCES]; /* [n_running] who was served longest ago comes first */
     uint32_t n_running;
     struct sequence *queue;   /* of those that wait, the oldest first */
-    struct sequence *starved; /* the oldest that runs and found no page; or NULL. Nobody younger gets one before it */
     struct sequence *exhausted; /* its turn was ended by the last plan; or NULL */
     struct step *steps;       /* [n_stages], a ring */
     uint32_t oldest, n_under_way;
@@ -25,7 +24,8 @@ void residence_queue(struct schedule *s, struct sequence *q);
  * that do not run give theirs back for it. May begin it with another's pages, unless the step has such a sequence
  * already. NULL: not now. */
 struct sequence *residence_admit(struct schedule *s, struct step *step);
-/* Of the next n tokens of q, which runs, so many as there are pages for; who is younger may have to leave. */
+/* Of the next n tokens of q, which runs, so many as there are pages for; who is younger may have to leave. If there are
+ * none although q is alone, its turn ends. */
 uint32_t residence_cover(struct schedule *s, struct sequence *q, uint32_t n);
 /* q runs or waits no more; what it has stays. */
 void residence_stop(struct schedule *s, struct sequence *q);

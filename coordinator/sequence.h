@@ -1,6 +1,7 @@
-/* One conversation: its text, and which pages hold the keys and values of which positions of it. A sequence knows nothing
- * of others but in sequence_share, and nothing of time: when it runs is the schedule's (schedule.h), who also keeps the
- * last group of fields. All may read the fields; those of the first two groups are written here alone. One thread.
+/* One conversation: its text, and which pages hold the keys and values of which positions of it. A sequence knows
+ * nothing of others but in sequence_share, and nothing of time: when it runs is the schedule's (schedule.h), who also
+ * keeps the last group of fields. All may read the fields; those of the first two groups are written here alone. One
+ * thread.
  *
  *     0 ........ n_run ........ n_sent ........ n_tokens - n_drafts ........ n_tokens
  *     has run    under way      to be run       drafts: a guess at what comes
@@ -40,8 +41,7 @@ struct change {
 };
 
 enum sequence_state {
-    SEQUENCE_IDLE,    /* nobody waits for anything of it; what pages it has are kept for its next turn, while nobody needs
-                       * them */
+    SEQUENCE_IDLE,    /* nobody waits for anything of it; its pages are kept for its next turn, while nobody needs them */
     SEQUENCE_WAITING, /* in the queue; it may have pages of its last turn */
     SEQUENCE_RUNNING
 };

@@ -321,6 +321,110 @@ static void the_youngest_gives_its_pages_back_and_is_the_first_to_come_again(voi
     finish(s);
 }
 
+/* Who must leave while steps of it are under way begins no other. */
+static void nobody_stays_who_must_leave(void **state)
+{
+    (void)state;
+    struct schedule *s = make(4, 4, 192, 20, 2);
+    struct sequence *a = submit(s, 1, 126), *b;
+    go_on(s, 7);
+    b = submit(s, 2, 127);
+    ASSERT_STEP(s, {a, 126, 1, WISH_TOKEN}, {b, 0, 19, WISH_NOTHING});
+    ASSERT_STEP(s, {b, 19, 20, WISH_NOTHING});
+    come_back(s);
+    ASSERT_STEP(s, {a, 127, 1, WISH_TOKEN}, {b, 39, 19, WISH_NOTHING});
+    come_back(s);
+    ASSERT_STEP(s, {b, 58, 20, WISH_NOTHING});
+    come_back(s);
+    assert_null(schedule_next(s)); /* a needs a third page, and b has two */
+    assert_int_equal(schedule_counts(s).sent_away, 0);
+    come_back(s);
+    assert_int_equal(schedule_counts(s).sent_away, 1);
+    ASSERT_STEP(s, {a, 128, 1, WISH_TOKEN});
+    assert_null(schedule_next(s));
+    schedule_release(s, a);
+    schedule_release(s, b);
+    come_back(s);
+    finish(s);
+}
+
+/* Who must leave and does so in vain, as the other has gone, still runs again before those who came later. */
+static void the_order_is_kept_while_somebody_leaves(void **state)
+{
+    (void)state;
+    struct schedule *s = make(4, 4, 192, 20, 2);
+    struct sequence *a = submit(s, 1, 126), *b, *c;
+    go_on(s, 7);
+    b = submit(s, 2, 127);
+    c = submit(s, 3, 5);
+    for (int i = 0; i < 3; i++) {
+        assert_non_null(schedule_next(s));
+        schedule_next(s);
+        come_back(s);
+    }
+    assert_null(schedule_next(s)); /* as above */
+    schedule_release(s, a);
+    assert_null(schedule_next(s));
+    come_back(s);
+    assert_int_equal(schedule_counts(s).sent_away, 1);
+    ASSERT_STEP(s, {b, 0, 20, WISH_NOTHING});
+    schedule_release(s, b);
+    schedule_release(s, c);
+    come_back(s);
+    finish(s);
+}
+
+static void who_runs_stays_while_somebody_is_idle(void **state)
+{
+    (void)state;
+    struct schedule *s = make(4, 3, 192, 100, 1);
+    struct sequence *a = submit(s, 1, 63), *b = submit(s, 2, 10), *c = submit(s, 3, 10);
+    go_on(s, 1);
+    schedule_end(s, b);
+    ASSERT_STEP(s, {a, 63, 1, WISH_TOKEN}, {c, 10, 1, WISH_TOKEN});
+    come_back(s);
+    ASSERT_STEP(s, {a, 64, 1, WISH_TOKEN}, {c, 11, 1, WISH_TOKEN});
+    assert_int_equal(b->n_table, 0);
+    schedule_release(s, a);
+    schedule_release(s, b);
+    schedule_release(s, c);
+    come_back(s);
+    finish(s);
+}
+
+/* A text that fills its pages needs one more for what is drawn. */
+static void nobody_begins_without_a_page_to_spare(void **state)
+{
+    (void)state;
+    struct schedule *s = make(4, 2, 128, 128, 1);
+    struct sequence *a = submit(s, 1, 10), *b = submit(s, 2, 64), *c = submit(s, 3, 1);
+    ASSERT_STEP(s, {a, 0, 10, WISH_TOKEN}); /* nor c, which came later, although there is a page for it */
+    assert_int_equal(schedule_counts(s).waiting, 2);
+    schedule_release(s, a);
+    come_back(s);
+    ASSERT_STEP(s, {b, 0, 64, WISH_TOKEN});
+    schedule_release(s, b);
+    schedule_release(s, c);
+    come_back(s);
+    finish(s);
+}
+
+static void no_more_run_than_a_step_has_tokens(void **state)
+{
+    (void)state;
+    struct schedule *s = make(8, 8, 64, 2, 2);
+    struct sequence *q[4];
+    for (int i = 0; i < 4; i++)
+        q[i] = submit(s, i, 1);
+    ASSERT_STEP(s, {q[0], 0, 1, WISH_TOKEN}, {q[1], 0, 1, WISH_TOKEN});
+    assert_null(schedule_next(s));
+    assert_int_equal(schedule_counts(s).waiting, 2);
+    for (int i = 0; i < 4; i++)
+        schedule_release(s, q[i]);
+    come_back(s);
+    finish(s);
+}
+
 static void who_is_idle_gives_its_pages_back_first(void **state)
 {
     (void)state;
@@ -485,6 +589,11 @@ int main(void)
         cmocka_unit_test(who_comes_later_begins_with_the_pages_of_a_common_beginning),
         cmocka_unit_test(what_is_computed_now_is_not_shared),
         cmocka_unit_test(the_youngest_gives_its_pages_back_and_is_the_first_to_come_again),
+        cmocka_unit_test(nobody_stays_who_must_leave),
+        cmocka_unit_test(the_order_is_kept_while_somebody_leaves),
+        cmocka_unit_test(who_runs_stays_while_somebody_is_idle),
+        cmocka_unit_test(nobody_begins_without_a_page_to_spare),
+        cmocka_unit_test(no_more_run_than_a_step_has_tokens),
         cmocka_unit_test(who_is_idle_gives_its_pages_back_first),
         cmocka_unit_test(a_kept_sequence_goes_on),
         cmocka_unit_test(what_is_given_up_comes_back_to_nobody),
