@@ -155,8 +155,11 @@ static uint32_t settled(const struct step *step, const struct sequence *q)
     return q->n_sent;
 }
 
-/* Begins q, which has no pages, with those of whom it has the most in common with. False: the step has one that does so
- * already. */
+/* Fewer positions are run again rather than copied. */
+enum { WORTH_A_COPY = 16 };
+
+/* Begins q, which has no pages, with those of whom it has the most in common with. False: the step has one that does
+ * so already. */
 static bool begin_with_others(struct schedule *s, struct step *step, struct sequence *q)
 {
     const uint32_t limit = q->wish.kind == WISH_SCORES ? q->wish.from : q->n_tokens - 1; /* the others must run */
@@ -170,10 +173,13 @@ static bool begin_with_others(struct schedule *s, struct step *step, struct sequ
             best = r;
         }
     }
-    if (best && step->shares)
+    if (n % PAGE_POSITIONS < WORTH_A_COPY)
+        n -= n % PAGE_POSITIONS;
+    if (n == 0)
+        return true;
+    if (step->shares)
         return false;
-    if (best)
-        sequence_share(q, s->pages, best, n);
+    sequence_share(q, s->pages, best, n);
     return true;
 }
 

@@ -246,6 +246,8 @@ void schedule_release(struct schedule *s, struct sequence *q)
 
 struct sequence *schedule_exhausted(const struct schedule *s) { return s->exhausted; }
 
+uint64_t schedule_n_steps(const struct schedule *s) { return s->n_steps; }
+
 struct schedule_counts schedule_counts(const struct schedule *s)
 {
     struct schedule_counts c = {.running = s->n_running, .pages = pages_count(s->pages),

@@ -122,6 +122,9 @@ void schedule_returned(struct schedule *s);
  * stays. NULL: none. */
 struct sequence *schedule_exhausted(const struct schedule *s);
 
+/* Steps planned so far: the id of the last. */
+uint64_t schedule_n_steps(const struct schedule *s);
+
 struct schedule_counts schedule_counts(const struct schedule *s);
 
 #endif

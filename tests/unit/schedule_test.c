@@ -256,22 +256,44 @@ static void who_comes_later_begins_with_the_pages_of_a_common_beginning(void **s
     struct schedule *s = make(4, 32, 300, 128, 1);
     struct sequence *a = submit(s, 1, 150);
     go_on(s, 2);
-    struct sequence *b = submit(s, 1, 140), *c = submit(s, 1, 128), *d = submit(s, 2, 128);
-    const struct step *step = ASSERT_STEP(s, {a, 150, 1, WISH_TOKEN}, {b, 139, 1, WISH_TOKEN});
+    struct sequence *b = submit(s, 1, 146), *c = submit(s, 1, 128), *d = submit(s, 2, 128);
+    const struct step *step = ASSERT_STEP(s, {a, 150, 1, WISH_TOKEN}, {b, 145, 1, WISH_TOKEN});
     assert_true(step->runs[1].begins);
-    assert_int_equal(step->n_text, 139);
+    assert_int_equal(step->n_text, 145);
     assert_int_equal(step->n_changes, 3);
     assert_int_equal(step->changes[0].page, a->table[0]);
     assert_int_equal(step->changes[1].page, a->table[1]);
     assert_int_equal(step->changes[2].from, a->table[2]);
     assert_int_equal(schedule_counts(s).free_pages, 32 - 4);
-    assert_int_equal(b->n_shared, 139);
+    assert_int_equal(b->n_shared, 145);
     come_back(s);
     /* Another in each step; a text of 128 needs 127 of them, the last as a copy. */
-    step = ASSERT_STEP(s, {a, 151, 1, WISH_TOKEN}, {b, 140, 1, WISH_TOKEN}, {c, 127, 1, WISH_TOKEN},
+    step = ASSERT_STEP(s, {a, 151, 1, WISH_TOKEN}, {b, 146, 1, WISH_TOKEN}, {c, 127, 1, WISH_TOKEN},
                        {d, 0, 125, WISH_NOTHING});
     assert_int_equal(step->changes[0].page, a->table[0]);
     assert_int_equal(step->changes[1].from, a->table[1]);
+    schedule_release(s, a);
+    schedule_release(s, b);
+    schedule_release(s, c);
+    schedule_release(s, d);
+    come_back(s);
+    finish(s);
+}
+
+/* A few tokens alike are not worth a copy, nor the waiting for it. */
+static void a_short_common_beginning_runs_again(void **state)
+{
+    (void)state;
+    struct schedule *s = make(4, 32, 300, 200, 1);
+    struct sequence *a = submit(s, 1, 100), *b, *c, *d;
+    go_on(s, 1);
+    b = submit(s, 1, 16);
+    c = submit(s, 1, 16);
+    d = submit(s, 1, 80);
+    const struct step *step = ASSERT_STEP(s, {a, 100, 1, WISH_TOKEN}, {b, 0, 16, WISH_TOKEN}, {c, 0, 16, WISH_TOKEN},
+                                          {d, 64, 16, WISH_TOKEN});
+    for (uint32_t i = 0; i < step->n_changes; i++)
+        assert_int_equal(step->changes[i].from, PAGE_NONE);
     schedule_release(s, a);
     schedule_release(s, b);
     schedule_release(s, c);
@@ -587,6 +609,7 @@ int main(void)
         cmocka_unit_test(one_run_of_a_step_brings_logits),
         cmocka_unit_test(drafts_run_with_their_token),
         cmocka_unit_test(who_comes_later_begins_with_the_pages_of_a_common_beginning),
+        cmocka_unit_test(a_short_common_beginning_runs_again),
         cmocka_unit_test(what_is_computed_now_is_not_shared),
         cmocka_unit_test(the_youngest_gives_its_pages_back_and_is_the_first_to_come_again),
         cmocka_unit_test(nobody_stays_who_must_leave),
