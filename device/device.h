@@ -74,8 +74,9 @@ struct neuron_list {
 
 struct shard_layer {
     int64_t head_begin, head_end; /* of n_kv_heads; equal: none */
-    struct neuron_list neurons;
-    bool down;                    /* with their down projections; else `fire` and `live` are all there is of them */
+    const struct neuron_list *sets; /* [n_sets] neurons that are rounded together, none empty; apart from each other */
+    int n_sets;
+    bool down;                    /* with their down projections; else there is one set at most, for `fire` */
 };
 
 /* The pieces of the model that a device keeps. */
@@ -102,8 +103,8 @@ struct device_options {
     float skip_share;              /* of neurons that `threshold` skips; 0: what the neuron file says */
     uint32_t n_ctx, n_batch;       /* positions of a sequence, tokens of a step, at most */
     uint32_t n_pages;              /* of the KV cache */
-    /* NULL, or called in a dense run after every FFN part of what is at home here: the layer, n tokens, the normed x
-     * that neurons read, and the activations of its own in ascending order. CPU only. */
+    /* NULL, or called in a dense run after every FFN part of in[USE_OWN]: the layer, n tokens, the normed x that neurons
+     * read, and the activations of the own ones (of one set) in ascending order. CPU only. */
     void (*observe)(void *arg, int layer, uint32_t n, const float *x /* [n, d] */, const float *h /* [n, own neurons] */);
     void *observe_arg;
     /* What the CPU computes with. A dry run needs no pool. */
@@ -215,8 +216,8 @@ struct device_ops {
     /* sums = attention of the own heads, whose keys and values of these tokens are kept; or the own neurons' part, down
      * projection included. The shard holds some. */
     void (*part)(struct device *d, const struct work *w, const struct input *in, struct sums *sums);
-    /* Computes own neurons that have no down projection here. Returns how many are live; `live` then writes them, before
-     * anything else of the device is called. */
+    /* Computes own neurons (of one set), whose down projection is elsewhere. Returns how many are live; `live` then writes
+     * them, before anything else of the device is called. */
     uint32_t (*fire)(struct device *d, const struct work *w, const struct input *in);
     void (*live)(struct device *d, const struct work *w, const struct live *to);
     /* sums += the down projection of a guest's live neurons. */

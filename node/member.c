@@ -29,12 +29,32 @@ static void describe_host(struct wire_host *h)
     h->limit_bytes = m.limit_bytes;
 }
 
+/* What this rank's holders need of its main memory. */
+static status add_up(const struct member *m, struct worker_memory *sum)
+{
+    const struct plan *p = m->plan;
+    status st = worker_check_devices(&m->worker_options, m->transport->rank);
+    *sum = (struct worker_memory){0};
+    for (int h = 0; h < plan_n_holders(p) && !st; h++) {
+        struct worker_memory need;
+        if (plan_holder_rank(p, h) != m->transport->rank || !plan_holder_is_cpu(p, h))
+            continue;
+        if ((st = worker_memory(&m->worker_options, h, &need)) != ST_OK)
+            break;
+        sum->weights += need.weights;
+        sum->kv += need.kv;
+        sum->buffers += need.buffers;
+        sum->total += need.total;
+    }
+    return st;
+}
+
 /* Checks what this rank alone will need, before anything is loaded; what the ranks of a host need together is added up
  * at the roll call. */
 static status check_memory(struct member *m)
 {
     struct worker_memory need;
-    status st = worker_memory(&m->worker_options, m->transport->rank, &need);
+    status st = add_up(m, &need);
     if (st)
         return st;
     need.buffers += m->transport->slot_bytes;
@@ -50,26 +70,6 @@ static status check_memory(struct member *m)
               gib(need.weights), m->worker_options.n_ctx, gib(need.kv), gib(need.buffers),
               budgeted ? "the budget is" : host->limit_id ? "the cgroup's limit is" : "the machine has", gib(limit));
     return ST_BUDGET;
-}
-
-/* Whether this rank has the devices that the plan counts on, and can compute the sets that they hold. */
-static status check_holders(const struct plan *p, int rank)
-{
-    for (int h = p->n_ranks; h < plan_n_holders(p); h++) {
-        if (plan_holder_rank(p, h) != rank)
-            continue;
-        log_error("the plan's holders[%d] is %s of rank %d, which has no such device: it computes on its cpu alone", h,
-                  plan_holder_device(p, h), rank);
-        return ST_UNSUPPORTED;
-    }
-    for (int l = 0; l < p->model.n_layers; l++) {
-        if (!p->layers[l].splits_units || plan_n_sets(p, l, rank) < 2)
-            continue;
-        log_error("the plan gives holder %d %d sets of layer %d that split units, expected one", rank,
-                  plan_n_sets(p, l, rank), l);
-        return ST_UNSUPPORTED;
-    }
-    return ST_OK;
 }
 
 static status hash_plan(const struct plan *p, uint64_t *hash)
@@ -126,8 +126,6 @@ status member_prepare(struct member *m)
         st = model_of_options(o, m->transport->rank, &m->model, &m->neurons, &m->worker_options.predictor);
     if (!st)
         st = plan_of_options(o, m->model, m->neurons, m->transport->n_ranks, &m->plan, &m->reasons);
-    if (!st)
-        st = check_holders(m->plan, m->transport->rank);
     if (st)
         return st;
     uint32_t n_ctx = plan_context(o, m->model);

@@ -2,11 +2,13 @@
 
 #include <sched.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/arena.h"
 #include "base/log.h"
 
 struct one {
+    const struct device_ops *ops;
     struct device_options options;
     struct shard *shard;
     struct device *device;
@@ -42,13 +44,29 @@ static struct device_options describe(const struct worker_options *o, const stru
                                    .n_threads = o->n_threads};
 }
 
+/* What the rank has of that kind: "cuda:0" and "cuda:1" are both "cuda". NULL: nothing. */
+static const struct device_ops *find_kind(const struct worker_options *o, const char *device)
+{
+    const size_t n = strcspn(device, ":");
+    for (int i = 0; i < o->n_devices; i++)
+        if (strlen(o->devices[i]->name) == n && memcmp(o->devices[i]->name, device, n) == 0)
+            return o->devices[i];
+    return NULL;
+}
+
+static status describe_one(struct devices *d, int rank, int i)
+{
+    struct one *one = &d->one[i];
+    one->holder = holder_of(d->o->plan, rank, i);
+    one->ops = find_kind(d->o, plan_holder_device(d->o->plan, one->holder));
+    status st = shard_new(d->o->plan, &d->shape, rank, i, &one->shard);
+    one->options = describe(d->o, one->shard);
+    return st;
+}
+
 status devices_new(const struct worker_options *o, int rank, struct devices **out)
 {
     const int n = count_devices(o->plan, rank);
-    if (n > o->n_devices) {
-        log_error("the plan has %d devices of rank %d, which has %d", n, rank, o->n_devices);
-        return ST_MISMATCH;
-    }
     struct devices *d = calloc(1, sizeof *d);
     struct one *one = calloc((size_t)n, sizeof *one);
     status st = ST_OK;
@@ -59,11 +77,8 @@ status devices_new(const struct worker_options *o, int rank, struct devices **ou
         return ST_NOMEM;
     }
     *d = (struct devices){.o = o, .shape = device_shape(o->model), .n = n, .one = one};
-    for (int i = 0; i < n && !st; i++) {
-        one[i].holder = holder_of(o->plan, rank, i);
-        st = shard_new(o->plan, &d->shape, rank, i, &one[i].shard);
-        one[i].options = describe(o, one[i].shard);
-    }
+    for (int i = 0; i < n && !st; i++)
+        st = describe_one(d, rank, i);
     if (st) {
         devices_free(d);
         return st;
@@ -78,7 +93,7 @@ void devices_free(struct devices *d)
         return;
     for (int i = 0; i < d->n; i++) {
         if (d->one[i].device)
-            d->one[i].device->ops->close(d->one[i].device);
+            d->one[i].ops->close(d->one[i].device);
         shard_free(d->one[i].shard);
     }
     arena_unmap(&d->arena);
@@ -107,34 +122,51 @@ static void lay_transfers(struct devices *d)
     }
 }
 
-status devices_need(struct devices *d, struct device_memory *out)
+status devices_need(struct devices *d, int holder, struct device_memory *out)
 {
-    struct device_memory sum = {0};
-    for (int i = 0; i < d->n; i++) {
-        struct device_memory need;
-        status st = d->o->devices[i]->need(&d->one[i].options, &need);
-        if (st)
-            return st;
-        sum.weights += need.weights;
-        sum.kv += need.kv;
-        sum.buffers += need.buffers;
-        sum.total += need.total;
-    }
+    int i = 0;
+    while (d->one[i].holder != holder)
+        i++;
+    const struct device_ops *ops = d->one[i].ops ? d->one[i].ops : d->o->devices[0];
+    status st = ops->need(&d->one[i].options, out);
+    if (st || i)
+        return st;
     arena_dry(&d->arena);
     lay_transfers(d);
-    sum.buffers += d->arena.used;
-    sum.total += d->arena.used;
-    d->total = sum.weights;
-    *out = sum;
+    out->buffers += d->arena.used;
+    out->total += d->arena.used;
     return ST_OK;
+}
+
+static status find_device(const struct devices *d, int i)
+{
+    const struct plan *p = d->o->plan;
+    if (d->one[i].ops)
+        return ST_OK;
+    log_error("the plan's holders[%d] is %s of rank %d, which has no such device", d->one[i].holder,
+              plan_holder_device(p, d->one[i].holder), plan_holder_rank(p, d->one[i].holder));
+    return ST_UNSUPPORTED;
+}
+
+status devices_check(const struct devices *d)
+{
+    status st = ST_OK;
+    for (int i = 0; i < d->n && !st; i++)
+        st = find_device(d, i);
+    return st;
 }
 
 status devices_open(struct devices *d, struct pool *pool)
 {
-    status st = ST_OK;
+    status st = devices_check(d);
     for (int i = 0; i < d->n && !st; i++) {
+        struct device_memory need;
+        st = d->one[i].ops->need(&d->one[i].options, &need);
+        if (st)
+            break;
         d->one[i].options.pool = pool;
-        st = d->o->devices[i]->open(&d->one[i].options, &d->one[i].device);
+        st = d->one[i].ops->open(&d->one[i].options, &d->one[i].device);
+        d->total += need.weights;
     }
     arena_dry(&d->arena);
     lay_transfers(d);
@@ -160,7 +192,7 @@ status devices_load(struct devices *d)
     const struct device_loading l = {.chunks = d->o->chunks, .loaded = loaded, .arg = d};
     status st = ST_OK;
     for (int i = 0; i < d->n && !st; i++)
-        st = d->one[i].device->ops->load(d->one[i].device, &l);
+        st = d->one[i].ops->load(d->one[i].device, &l);
     if (!st && d->o->progress)
         d->o->progress(d->o->progress_arg, "loading", d->total, d->total);
     return st;
@@ -226,7 +258,7 @@ status devices_part(struct devices *d, const struct work *w, enum device_use use
         if (!has_part(d, w, i))
             continue;
         send_input(d, w, use, i);
-        d->one[i].device->ops->part(d->one[i].device, w, d->one[i].device->in[use], d->one[i].device->sums[use]);
+        d->one[i].ops->part(d->one[i].device, w, d->one[i].device->in[use], d->one[i].device->sums[use]);
     }
     if (has_part(d, w, 0))
         home->ops->part(home, w, home->in[use], home->sums[use]);
@@ -258,7 +290,7 @@ struct wire_counts devices_counts(struct devices *d)
 {
     struct wire_counts sum = {0};
     for (int i = 0; i < d->n; i++) {
-        const struct device_counts c = d->one[i].device->ops->counts(d->one[i].device);
+        const struct device_counts c = d->one[i].ops->counts(d->one[i].device);
         const struct wire_counts of = {.bytes = c.bytes, .neurons = c.neurons, .flagged = c.flagged, .live = c.live};
         wire_counts_add(&sum, &of);
     }

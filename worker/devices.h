@@ -12,12 +12,15 @@ struct devices;
 /* Serves others while one is at work; NULL: nobody is. */
 typedef status serve_meanwhile(void *arg);
 
-/* What they are opened with, and what each holds. Memory is not taken yet. ST_NOMEM, ST_MISMATCH if
- * the plan has a device of this rank's that is not there; logged. */
+/* What they are opened with, and what each holds. Memory is not taken yet. ST_NOMEM, ST_UNSUPPORTED (shard_new); logged. */
 status devices_new(const struct worker_options *o, int rank, struct devices **out);
 void devices_free(struct devices *d); /* NULL is fine */
-/* What open will take, all together. Errors of the devices' `need`. */
-status devices_need(struct devices *d, struct device_memory *out);
+/* Whether the rank has them. ST_UNSUPPORTED (logged) if not. */
+status devices_check(const struct devices *d);
+/* What open will take of one of the rank's holders; one that it does not have: as its CPU would. Errors of the device's
+ * `need`. */
+status devices_need(struct devices *d, int holder, struct device_memory *out);
+/* Errors of devices_check, and of the devices' `open`. */
 status devices_open(struct devices *d, struct pool *pool);
 /* Loads all of them; says how far it is (worker_options.progress). */
 status devices_load(struct devices *d);

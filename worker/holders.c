@@ -4,10 +4,17 @@
 
 #include "base/log.h"
 
+_Static_assert((int)DEVICE_ATTENTION == PLAN_HEADS && (int)DEVICE_FFN == PLAN_NEURONS &&
+                   (int)DEVICE_OUTPUT == PLAN_ROWS, "parts have one number");
+
 int holder_of(const struct plan *p, int rank, int device)
 {
-    (void)p;
-    return device == 0 ? rank : -1;
+    if (device == 0)
+        return rank;
+    for (int h = p->n_ranks; h < p->n_holders; h++)
+        if (plan_holder_rank(p, h) == rank && --device == 0)
+            return h;
+    return -1;
 }
 
 bool holder_owns(const struct plan *p, const struct device_shape *s, enum device_part part, int layer, int holder)
@@ -21,12 +28,9 @@ bool holder_owns(const struct plan *p, const struct device_shape *s, enum device
     return begin < end;
 }
 
-bool rank_owns(const struct plan *p, const struct device_shape *s, enum device_part part, int layer, int rank)
+bool rank_owns(const struct plan *p, enum device_part part, int layer, int rank)
 {
-    for (int i = 0, h; (h = holder_of(p, rank, i)) >= 0; i++)
-        if (holder_owns(p, s, part, layer, h))
-            return true;
-    return false;
+    return plan_rank_holds(p, (enum plan_part)part, layer, rank);
 }
 
 int64_t rank_neurons(const struct plan *p, int layer, int rank)
@@ -48,12 +52,12 @@ int64_t rank_rows(const struct plan *p, const struct device_shape *s, int rank)
     return n;
 }
 
-bool rank_is_asked(const struct plan *p, const struct device_shape *s, int rank)
+bool rank_is_asked(const struct plan *p, int rank)
 {
-    bool asked = plan_last_stage(p) != rank && rank_owns(p, s, DEVICE_OUTPUT, 0, rank);
-    for (int i = 0; i < s->n_layers && !asked; i++)
+    bool asked = plan_last_stage(p) != rank && rank_owns(p, DEVICE_OUTPUT, 0, rank);
+    for (int i = 0; i < p->model.n_layers && !asked; i++)
         asked = !p->residual_all && p->layers[i].stage != rank &&
-                (rank_owns(p, s, DEVICE_ATTENTION, i, rank) || rank_owns(p, s, DEVICE_FFN, i, rank));
+                (rank_owns(p, DEVICE_ATTENTION, i, rank) || rank_owns(p, DEVICE_FFN, i, rank));
     return asked;
 }
 
@@ -86,8 +90,9 @@ struct shard_memory {
     struct shard shard; /* first */
     struct shard_layer *layers;
     struct guest_neurons *guests;
+    struct neuron_list *sets;
     struct span *spans;
-    size_t n_spans;
+    size_t n_sets, n_spans; /* filled in; counted while there is no memory for them */
 };
 
 void shard_free(struct shard *s)
@@ -97,21 +102,13 @@ void shard_free(struct shard *s)
         return;
     free(m->layers);
     free(m->guests);
+    free(m->sets);
     free(m->spans);
     free(m);
 }
 
-/* Whether a rank's neurons of a layer are guests of its stage `rank`. */
-static bool is_guest(const struct plan *p, int rank, int layer, int other)
+static struct neuron_list copy_ranges(struct shard_memory *m, const struct neuron_range *ranges, int n)
 {
-    return other != rank && p->layers[layer].stage == rank && plan_down_at_stage(p, layer);
-}
-
-/* A holder's neurons; counted alone while there is no memory for them. */
-static struct neuron_list list_neurons(struct shard_memory *m, const struct plan *p, int layer, int holder)
-{
-    const struct neuron_range *ranges;
-    const int n = plan_neurons(p, layer, holder, &ranges);
     const struct neuron_list list = {m->spans ? m->spans + m->n_spans : NULL, n};
     for (int i = 0; i < n && m->spans; i++)
         m->spans[m->n_spans + (size_t)i] = (struct span){ranges[i].begin, ranges[i].end};
@@ -119,24 +116,53 @@ static struct neuron_list list_neurons(struct shard_memory *m, const struct plan
     return list;
 }
 
+/* How many sets a holder computes by themselves. Those of whole units change no bit, and are one. */
+static int count_sets(const struct plan *p, int layer, int holder)
+{
+    return p->layers[layer].splits_units ? plan_n_sets(p, layer, holder) : plan_n_neurons(p, layer, holder) > 0;
+}
+
+static struct neuron_list list_set(struct shard_memory *m, const struct plan *p, int layer, int holder, int i)
+{
+    const struct neuron_range *ranges;
+    const int n = p->layers[layer].splits_units ? plan_set(p, layer, holder, i, &ranges)
+                                                : plan_neurons(p, layer, holder, &ranges);
+    return copy_ranges(m, ranges, n);
+}
+
+static void fill_layer(struct shard_memory *m, const struct plan *p, int layer, int holder)
+{
+    struct shard_layer *l = &m->layers[layer];
+    l->n_sets = count_sets(p, layer, holder);
+    l->sets = m->sets ? m->sets + m->n_sets : NULL;
+    for (int i = 0; i < l->n_sets; i++) {
+        const struct neuron_list set = list_set(m, p, layer, holder, i);
+        if (m->sets)
+            m->sets[m->n_sets] = set;
+        m->n_sets++;
+    }
+}
+
 static void fill_layers(struct shard_memory *m, const struct plan *p, const struct device_shape *s, int rank, int holder)
 {
     for (int i = 0; i < s->n_layers; i++) {
         struct shard_layer *l = &m->layers[i];
         plan_heads(p, i, holder, s->n_kv_heads, &l->head_begin, &l->head_end);
-        l->neurons = list_neurons(m, p, i, holder);
+        fill_layer(m, p, i, holder);
         l->down = !plan_down_at_stage(p, i) || p->layers[i].stage == rank;
     }
 }
 
+/* A rank's neurons of a layer are guests of its stage: one set on one device (check_active). */
 static void fill_guests(struct shard_memory *m, const struct plan *p, int rank)
 {
     for (int i = 0; i < m->shard.n_guests; i++) {
         struct guest_neurons *g = &m->guests[i];
         const int other = i % p->n_ranks;
         g->layer = m->shard.first + i / p->n_ranks;
-        if (is_guest(p, rank, g->layer, other))
-            g->neurons = list_neurons(m, p, g->layer, holder_of(p, other, 0));
+        for (int k = 0, h; other != rank && plan_down_at_stage(p, g->layer) && (h = holder_of(p, other, k)) >= 0; k++)
+            if (plan_n_neurons(p, g->layer, h))
+                g->neurons = list_set(m, p, g->layer, h, 0);
     }
 }
 
@@ -146,6 +172,24 @@ static bool has_guests(const struct plan *p, int first, int last)
         if (plan_down_at_stage(p, i))
             return true;
     return false;
+}
+
+/* Live activations are numbered within a set. */
+static status check_active(const struct plan *p)
+{
+    for (int l = 0; l < p->model.n_layers; l++) {
+        for (int r = 0; r < p->n_ranks; r++) {
+            int n = 0;
+            for (int i = 0, h; (h = holder_of(p, r, i)) >= 0; i++)
+                n += count_sets(p, l, h);
+            if (n > 1 && plan_down_at_stage(p, l) && p->layers[l].stage != r) {
+                log_error("layer %d: its stage has the down projection, and rank %d %d sets of its neurons on its devices: "
+                          "one set can run so (\"down\": \"owners\")", l, r, n);
+                return ST_UNSUPPORTED;
+            }
+        }
+    }
+    return ST_OK;
 }
 
 /* What is at home on device 0. */
@@ -158,34 +202,47 @@ static void fill_home(struct shard *s, const struct plan *p, const struct stage_
     s->n_guests = has_guests(p, at->first, at->last) ? (at->last - at->first) * p->n_ranks : 0;
 }
 
+/* Counts what there is of sets and spans, then fills them in. */
+static status fill_shard(struct shard_memory *m, const struct plan *p, const struct device_shape *s, int rank, int holder)
+{
+    for (int pass = 0; pass < 2; pass++) {
+        if (pass) {
+            m->sets = calloc(m->n_sets + 1, sizeof *m->sets);
+            m->spans = calloc(m->n_spans + 1, sizeof *m->spans);
+            if (!m->sets || !m->spans)
+                return ST_NOMEM;
+        }
+        m->n_sets = m->n_spans = 0;
+        fill_layers(m, p, s, rank, holder);
+        fill_guests(m, p, rank);
+    }
+    m->shard.layers = m->layers;
+    m->shard.guests = m->guests;
+    return ST_OK;
+}
+
 status shard_new(const struct plan *p, const struct device_shape *s, int rank, int device, struct shard **out)
 {
     const int holder = holder_of(p, rank, device);
     const struct stage_place at = stage_place(p, rank);
+    status st = check_active(p);
+    if (st)
+        return st;
     struct shard_memory *m = calloc(1, sizeof *m);
     if (m) {
         if (device == 0)
             fill_home(&m->shard, p, &at);
         m->shard.uses[USE_OWN] = at.first < at.last;
-        m->shard.uses[USE_SERVED] = rank_is_asked(p, s, rank);
+        m->shard.uses[USE_SERVED] = rank_is_asked(p, rank);
         plan_rows(p, holder, s->n_vocab, &m->shard.row_begin, &m->shard.row_end);
         m->layers = calloc((size_t)s->n_layers, sizeof *m->layers);
         m->guests = calloc((size_t)m->shard.n_guests + 1, sizeof *m->guests);
     }
-    for (int pass = 0; m && m->layers && m->guests && pass < 2; pass++) { /* counted, then filled in */
-        if (pass && !(m->spans = calloc(m->n_spans + 1, sizeof *m->spans)))
-            break;
-        m->n_spans = 0;
-        fill_layers(m, p, s, rank, holder);
-        fill_guests(m, p, rank);
-    }
-    if (!m || !m->spans) {
+    if (!m || !m->layers || !m->guests || fill_shard(m, p, s, rank, holder)) {
         log_error("out of memory for what a device holds");
         shard_free(m ? &m->shard : NULL);
         return ST_NOMEM;
     }
-    m->shard.layers = m->layers;
-    m->shard.guests = m->guests;
     *out = &m->shard;
     return ST_OK;
 }

@@ -11,13 +11,13 @@ int holder_of(const struct plan *p, int rank, int device);
 /* Whether a holder has anything of a part. */
 bool holder_owns(const struct plan *p, const struct device_shape *s, enum device_part part, int layer, int holder);
 /* Whether any device of the rank does. */
-bool rank_owns(const struct plan *p, const struct device_shape *s, enum device_part part, int layer, int rank);
+bool rank_owns(const struct plan *p, enum device_part part, int layer, int rank);
 /* Neurons of a layer that a rank has, and rows of the output matrix, on all its devices. */
 int64_t rank_neurons(const struct plan *p, int layer, int rank);
 int64_t rank_rows(const struct plan *p, const struct device_shape *s, int rank);
 
 /* Whether anybody asks a rank for a part. */
-bool rank_is_asked(const struct plan *p, const struct device_shape *s, int rank);
+bool rank_is_asked(const struct plan *p, int rank);
 
 /* The layers whose residual stream a rank has. Where the plan has it on all ranks, each that takes part runs all layers;
  * the first and last stage is then the home, which gets the steps and passes them on. */
@@ -29,7 +29,8 @@ struct stage_place {
 };
 struct stage_place stage_place(const struct plan *p, int rank);
 
-/* What a rank's device keeps, made from the plan: the arrays are the heap's. ST_NOMEM (logged). */
+/* What a rank's device keeps, made from the plan: the arrays are the heap's. ST_NOMEM; ST_UNSUPPORTED for a plan that no
+ * rank runs; logged. */
 status shard_new(const struct plan *p, const struct device_shape *s, int rank, int device, struct shard **out);
 void shard_free(struct shard *s); /* NULL is fine */
 /* The guest that a rank's neurons of a layer are on its stage (struct shard). */

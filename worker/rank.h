@@ -31,7 +31,7 @@ _Static_assert((int)DEVICE_ATTENTION == PART_ATTENTION && (int)DEVICE_FFN == PAR
 
 static inline bool owns(const struct rank *r, enum device_part part, int layer, int rank)
 {
-    return rank_owns(r->o->plan, &r->shape, part, layer, rank);
+    return rank_owns(r->o->plan, part, layer, rank);
 }
 
 /* What this rank's devices have done since they were asked, added to the step's; returned too. */

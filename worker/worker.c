@@ -71,34 +71,39 @@ static status lay_out(struct worker *w)
     return st;
 }
 
-/* On a dry arena. */
-static status find_need(struct worker *w, struct worker_memory *out)
+status worker_memory(const struct worker_options *o, int holder, struct worker_memory *out)
 {
-    struct device_memory devices;
-    status st = devices_need(w->r.devices, &devices);
-    st = st ? st : lay_out(w);
+    struct worker w = {0};
+    struct device_memory device;
+    status st = make_objects(&w, o, plan_holder_rank(o->plan, holder));
+    st = st ? st : devices_need(w.r.devices, holder, &device);
+    st = st || holder >= o->plan->n_ranks ? st : lay_out(&w);
     if (!st)
-        *out = (struct worker_memory){.weights = devices.weights,
-                                      .kv = devices.kv,
-                                      .buffers = devices.buffers + w->r.arena.used,
-                                      .total = devices.total + w->r.arena.used};
+        *out = (struct worker_memory){.weights = device.weights,
+                                      .kv = device.kv,
+                                      .buffers = device.buffers + w.r.arena.used,
+                                      .total = device.total + w.r.arena.used};
+    free_objects(&w);
     return st;
 }
 
-status worker_memory(const struct worker_options *o, int rank, struct worker_memory *out)
+status worker_check_devices(const struct worker_options *o, int rank)
 {
-    struct worker w = {0};
-    status st = make_objects(&w, o, rank);
-    st = st ? st : find_need(&w, out);
-    free_objects(&w);
+    struct devices *d;
+    status st = devices_new(o, rank, &d);
+    if (st)
+        return st;
+    st = devices_check(d);
+    devices_free(d);
     return st;
 }
 
 /* Takes the memory of messages, which is shown to the transport: they are sent from there. */
 static status take_memory(struct worker *w)
 {
+    status st = lay_out(w); /* dry */
     const size_t bytes = w->r.arena.used;
-    status st = arena_map(&w->r.arena, bytes);
+    st = st ? st : arena_map(&w->r.arena, bytes);
     st = st ? st : transport_register(w->o.transport, w->r.arena.base, bytes);
     return st ? st : lay_out(w);
 }
@@ -120,14 +125,12 @@ static status start(struct worker *w)
 
 status worker_create(const struct worker_options *o, struct worker **out)
 {
-    struct worker_memory need;
     struct worker *w = calloc(1, sizeof *w);
     if (!w) {
         log_error("out of memory for a worker");
         return ST_NOMEM;
     }
     status st = make_objects(w, o, o->transport->rank);
-    st = st ? st : find_need(w, &need);
     st = st ? st : start(w);
     if (st) {
         worker_free(w);

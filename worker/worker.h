@@ -19,7 +19,7 @@ struct worker_options {
     const struct model *model;     /* these are borrowed and outlive the worker */
     const struct plan *plan;       /* checked against the model */
     struct transport *transport;   /* its rank is the worker's */
-    const struct device_ops *const *devices; /* this rank's, the CPU first */
+    const struct device_ops *const *devices; /* kinds that this rank has */
     int n_devices;
     const struct kernels *kernels; /* the CPU's */
     int n_threads;
@@ -40,17 +40,19 @@ struct worker_options {
     void *progress_arg;
 };
 
-/* Bytes that a rank will allocate, known before anything is loaded. */
+/* Bytes that a holder will take, known before anything is loaded. */
 struct worker_memory {
     uint64_t weights;  /* repacked matrices, norms and biases */
-    uint64_t kv;       /* KV cache of its stage */
-    uint64_t buffers;  /* activations, scores, logits, messages */
-    uint64_t total;    /* what the arena takes, alignment included */
+    uint64_t kv;       /* its pages of the KV cache */
+    uint64_t buffers;  /* activations, scores; on a rank's first CPU logits and messages too */
+    uint64_t total;    /* alignment included */
 };
 
-/* Computes what rank `rank` needs; o->transport is not used. Thread-safe. ST_NOMEM; ST_UNSUPPORTED for a model that the
- * file may hold but no worker runs. */
-status worker_memory(const struct worker_options *o, int rank, struct worker_memory *out);
+/* Computes what a holder needs; o->transport is not used. Where the rank does not have the device: as its CPU would.
+ * Thread-safe. ST_NOMEM; ST_UNSUPPORTED for a model that the file may hold but no worker runs, or such a plan. */
+status worker_memory(const struct worker_options *o, int holder, struct worker_memory *out);
+/* Whether a rank has the devices that the plan gives it. ST_UNSUPPORTED (logged) if not; ST_NOMEM. */
+status worker_check_devices(const struct worker_options *o, int rank);
 /* The limits of messages that follow from model and options. */
 struct wire_limits worker_limits(const struct worker_options *o);
 /* Allocates everything and repacks this rank's weights, on all its threads. From then on the worker reads no byte of the

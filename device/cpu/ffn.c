@@ -16,23 +16,28 @@ struct guest {
 
 struct ffn {
     struct cpu *c;
-    struct ffn_layer *layers;        /* [n_layers] */
+    int *first;                      /* [n_layers + 1] layer l has the sets [first[l], first[l + 1]) */
+    struct ffn_layer *sets;          /* of all layers */
     struct guest *guests;            /* [n_guests] */
     struct firing firing;
-    double *guest_sum;               /* [n, d] the part of a guest; NULL: there is none */
+    double *other;                   /* [n, d] the part of a guest or of a layer's further sets; NULL: there are none */
     uint8_t *aside;                  /* rows or columns of a layer whose layout changes; NULL: none ever does */
 };
 
 status ffn_new(struct cpu *c, struct ffn **out)
 {
+    const int n_layers = c->hp->n_layers;
     struct ffn *f = calloc(1, sizeof *f);
     if (f) {
         f->c = c;
-        f->layers = calloc((size_t)c->hp->n_layers, sizeof *f->layers);
+        f->first = calloc((size_t)n_layers + 1, sizeof *f->first);
+        for (int i = 0; f->first && i < n_layers; i++)
+            f->first[i + 1] = f->first[i] + c->o.shard->layers[i].n_sets;
+        f->sets = f->first ? calloc((size_t)f->first[n_layers] + 1, sizeof *f->sets) : NULL;
         f->guests = calloc((size_t)c->o.shard->n_guests + 1, sizeof *f->guests);
         f->firing.live = calloc((size_t)c->o.n_threads, sizeof *f->firing.live);
     }
-    if (!f || !f->layers || !f->guests || !f->firing.live) {
+    if (!f || !f->sets || !f->guests || !f->firing.live) {
         log_error("out of memory for the tables of neurons");
         ffn_free(f);
         return ST_NOMEM;
@@ -45,7 +50,8 @@ void ffn_free(struct ffn *f)
 {
     if (!f)
         return;
-    free(f->layers);
+    free(f->first);
+    free(f->sets);
     free(f->guests);
     free(f->firing.live);
     free(f);
@@ -54,7 +60,9 @@ void ffn_free(struct ffn *f)
 void ffn_lay_weights(struct ffn *f, int layer)
 {
     const struct shard *shard = f->c->o.shard;
-    ffn_layer_lay(f->c, layer, &f->layers[layer]);
+    const struct shard_layer *held = &shard->layers[layer];
+    for (int i = f->first[layer]; i < f->first[layer + 1]; i++)
+        ffn_layer_lay(f->c, layer, &held->sets[i - f->first[layer]], held->down, &f->sets[i]);
     for (int i = 0; i < shard->n_guests; i++) {
         if (shard->guests[i].layer != layer || !shard->guests[i].neurons.n_spans)
             continue;
@@ -65,13 +73,22 @@ void ffn_lay_weights(struct ffn *f, int layer)
 
 static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
+/* Whether anything is added to the part of a layer's first set. */
+static bool adds_parts(const struct ffn *f)
+{
+    for (int i = 0; i < f->c->hp->n_layers; i++)
+        if (f->c->o.shard->layers[i].n_sets > 1)
+            return true;
+    return f->c->o.shard->n_guests > 0;
+}
+
 void ffn_lay_buffers(struct ffn *f)
 {
     struct cpu *c = f->c;
     struct widths widest = {0};
     size_t aside = 0;
-    for (int i = 0; i < c->hp->n_layers; i++) {
-        const struct ffn_layer *s = &f->layers[i];
+    for (int i = 0; i < f->first[c->hp->n_layers]; i++) {
+        const struct ffn_layer *s = &f->sets[i];
         widest.neurons = larger(widest.neurons, s->set.n);
         widest.slots = larger(widest.slots, s->set.n_blocks * ACT_BLOCK);
         widest.hidden = larger(widest.hidden, s->fc1.rows);
@@ -83,25 +100,37 @@ void ffn_lay_buffers(struct ffn *f)
     firing_lay(c, &f->firing, &widest);
     if (aside)
         f->aside = arena_alloc(&c->arena, aside);
-    if (c->o.shard->n_guests)
-        f->guest_sum = arena_alloc(&c->arena, (size_t)(c->o.n_batch * c->hp->d_model) * sizeof *f->guest_sum);
+    if (adds_parts(f))
+        f->other = arena_alloc(&c->arena, (size_t)(c->o.n_batch * c->hp->d_model) * sizeof *f->other);
 }
 
 void ffn_load(struct ffn *f, struct loading *l, int layer)
 {
     const struct shard *shard = f->c->o.shard;
-    ffn_layer_load(l, layer, &f->layers[layer]);
+    for (int i = f->first[layer]; i < f->first[layer + 1]; i++)
+        ffn_layer_load(l, layer, &f->sets[i]);
     for (int i = 0; i < shard->n_guests; i++)
         if (shard->guests[i].layer == layer)
             down_load(l, &f->guests[i].down, layer);
 }
 
+static void add_other(const struct ffn *f, uint32_t n, double *sum)
+{
+    for (int64_t i = 0; i < n * f->c->hp->d_model; i++)
+        sum[i] += f->other[i];
+}
+
 void ffn_compute(struct ffn *f, const struct work *w, const struct input *in, struct sums *sums)
 {
-    struct ffn_layer *s = &f->layers[w->layer];
-    fire(f->c, &f->firing, w->layer, s, in, w->n);
-    down_project(f->c, &s->down, &f->firing.activated, w->n, sums->sum);
-    relayout(f->c, w->layer, s, f->aside);
+    const int first = f->first[w->layer];
+    for (int i = first; i < f->first[w->layer + 1]; i++) {
+        struct ffn_layer *s = &f->sets[i];
+        fire(f->c, &f->firing, w->layer, s, in, w->n);
+        down_project(f->c, &s->down, &f->firing.activated, w->n, i == first ? sums->sum : f->other);
+        if (i > first)
+            add_other(f, w->n, sums->sum);
+        relayout(f->c, w->layer, s, f->aside);
+    }
 }
 
 const float *ffn_activated(const struct ffn *f) { return f->firing.activated.f32; }
@@ -130,14 +159,14 @@ static uint32_t list_live(const struct ffn *f, const struct neuron_set *set, uin
 
 uint32_t ffn_fire(struct ffn *f, const struct work *w, const struct input *in)
 {
-    struct ffn_layer *s = &f->layers[w->layer];
+    struct ffn_layer *s = &f->sets[f->first[w->layer]];
     fire(f->c, &f->firing, w->layer, s, in, w->n);
     return list_live(f, &s->set, w->n, NULL);
 }
 
 void ffn_live(struct ffn *f, const struct work *w, const struct live *to)
 {
-    struct ffn_layer *s = &f->layers[w->layer];
+    struct ffn_layer *s = &f->sets[f->first[w->layer]];
     list_live(f, &s->set, w->n, to);
     relayout(f->c, w->layer, s, f->aside);
 }
@@ -159,7 +188,6 @@ void ffn_project(struct ffn *f, const struct work *w, int guest, const struct li
 {
     const struct guest *g = &f->guests[guest];
     place_live(f, w->layer, w->n, from, &g->set);
-    down_project(f->c, &g->down, &f->firing.activated, w->n, f->guest_sum);
-    for (int64_t i = 0; i < w->n * f->c->hp->d_model; i++)
-        sums->sum[i] += f->guest_sum[i];
+    down_project(f->c, &g->down, &f->firing.activated, w->n, f->other);
+    add_other(f, w->n, sums->sum);
 }

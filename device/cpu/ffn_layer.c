@@ -59,13 +59,12 @@ static void lay_decision(struct cpu *c, int layer, struct ffn_layer *s)
     }
 }
 
-void ffn_layer_lay(struct cpu *c, int layer, struct ffn_layer *s)
+void ffn_layer_lay(struct cpu *c, int layer, const struct neuron_list *neurons, bool down, struct ffn_layer *s)
 {
     const struct layer_weights *f = &c->o.model->layers[layer];
-    const struct shard_layer *held = &c->o.shard->layers[layer];
     const struct matrix *gate = f->gate.data ? &f->gate : &f->up;
     s->has_gate = f->gate.data != NULL;
-    neuron_set_lay(c, &held->neurons, &s->set);
+    neuron_set_lay(c, neurons, &s->set);
     const int64_t n = s->set.n;
     s->decision = decide(c, layer);
     const bool planes = s->decision == DECIDE_ESTIMATE || s->decision == DECIDE_PRODUCT;
@@ -84,7 +83,7 @@ void ffn_layer_lay(struct cpu *c, int layer, struct ffn_layer *s)
         s->bias = lay_floats(c, n);
     lay_decision(c, layer, s);
     const size_t down_begin = c->arena.used;
-    if (held->down)
+    if (down)
         down_lay(c, layer, &s->set, s->decision == DECIDE_NOT, &s->down);
     if (s->decision == DECIDE_GATE && relayout_packs_down(&s->down))
         relayout_reserve(c, down_begin, &f->down, f->down.rows, n);

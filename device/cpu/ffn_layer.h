@@ -1,4 +1,4 @@
-/* The own neurons of a layer. */
+/* A set of own neurons of a layer. */
 #ifndef HEARTH_DEVICE_CPU_FFN_LAYER_H
 #define HEARTH_DEVICE_CPU_FFN_LAYER_H
 
@@ -35,7 +35,8 @@ struct ffn_layer {
     uint64_t seen, fired;              /* DECIDE_GATE: pairs of a neuron and a token so far, and those that fired */
 };
 
-void ffn_layer_lay(struct cpu *c, int layer, struct ffn_layer *s);
+/* down: with their down projection. */
+void ffn_layer_lay(struct cpu *c, int layer, const struct neuron_list *neurons, bool down, struct ffn_layer *s);
 void ffn_layer_load(struct loading *l, int layer, struct ffn_layer *s);
 
 #endif

@@ -146,14 +146,17 @@ equal "text of run by sets" "$text" "$out"
 plan_of_sets "" "2, 3" 2 > "$work/sets.json"
 refuses 2 "*sets.json: layers[[]0].sets[[]3].holder is 2, expected 0 to 1" plan -q -m "$model" --plan "$work/sets.json"
 
-# A second device of rank 0: its memory is counted, together with that of the CPU that it is; no rank has it when it runs.
+# A second device of rank 0: its memory is counted, together with that of the CPU that it is.
 plan_of_sets ', {"rank": 0, "device": "cpu:1"}' "2, 2, 3" 2 > "$work/devices.json"
 hearth plan -q -m "$model" --plan "$work/devices.json" -o csv
 like "plan of two devices" "*0,cpu,0-29,*1,cpu,none,*0,cpu:1,none,30,7680,*" "$out"
 refuses 2 "*rank 0's cpu:1 needs * MiB of memory beside the * of its other holders, the budget is 130.0*" \
     plan -q -m "$model" --plan "$work/devices.json" --ram-budget 130M -c 512
-refuses 2 "*the plan's holders[[]2] is cpu:1 of rank 0, which has no such device*" \
-    run -q -m "$model" --plan "$work/devices.json" --ranks 2 -p x
+hearth run -q -m "$model" -p "The capital of France is" -n 4 --temp 0 --plan "$work/devices.json" --ranks 2
+equal "text of run on two devices" "$text" "$out"
+sed 's/cpu:1/cuda:0/' "$work/devices.json" > "$work/cuda.json"
+refuses 2 "*the plan's holders[[]2] is cuda:0 of rank 0, which has no such device*" \
+    run -q -m "$model" --plan "$work/cuda.json" --ranks 2 -p x
 sed 's/cpu:1/tpu:1/' "$work/devices.json" > "$work/tpu.json"
 refuses 2 "*tpu.json: holders[[]2].device is 'tpu:1', which is no device*" plan -q -m "$model" --plan "$work/tpu.json"
 sed 's/"layers": 30/"layers": 31/' "$work/plan.json" > "$work/other.json"

@@ -1,0 +1,161 @@
+/* Ranks with several devices: whatever they hold, the logits are the bits of one rank with one device. */
+#include "tests/engine/trace.h"
+
+#include "base/log.h"
+
+enum { PROMPT = 45 };
+
+#define CPUS1 "{\"rank\": 0, \"device\": \"cpu\"}"
+#define CPUS2 CPUS1 ", {\"rank\": 1, \"device\": \"cpu\"}"
+#define SECOND(rank) ", {\"rank\": " #rank ", \"device\": \"cpu:1\"}"
+#define LAYERS(from, to, stage) "{\"from\": " #from ", \"to\": " #to ", \"stage\": " #stage ", \"d_ff\": 672, "
+#define SET(holder, neurons) "{\"holder\": " #holder ", \"neurons\": [" neurons "]}"
+
+/* The first made model: 4 layers, 672 neurons, 2 KV heads; 300 rows. */
+struct cut {
+    int ranks;
+    const char *holders, *layers, *more;
+};
+
+static const struct cut cuts[] = {
+    /* heads, neurons and rows between the two */
+    {1, CPUS1 SECOND(0), LAYERS(0, 4, 0) "\"kv_heads\": 2, \"heads\": [0, 1, 2], \"sets\": ["
+        SET(0, "[0, 256]") ", " SET(1, "[256, 672]") "]}", ", \"rows\": [0, 128, 300]"},
+    /* the home of x has nothing else */
+    {1, CPUS1 SECOND(0), LAYERS(0, 4, 0) "\"kv_heads\": 2, \"heads\": [0, 0, 2], \"sets\": [" SET(1, "[0, 672]") "]}",
+     ", \"rows\": [0, 0, 300]"},
+    /* layers cut in different ways; a holder has two sets, and neurons on both sides of another's */
+    {1, CPUS1 SECOND(0), LAYERS(0, 2, 0) "\"kv_heads\": 2, \"heads\": [0, 2, 2], \"sets\": ["
+        SET(0, "[0, 128]") ", " SET(1, "[128, 384]") ", " SET(0, "[384, 672]") "]}, "
+        LAYERS(2, 4, 0) "\"kv_heads\": 2, \"heads\": [0, 1, 2], \"sets\": ["
+        SET(1, "[0, 128], [256, 672]") ", " SET(0, "[128, 256]") "]}", ""},
+    /* two ranks of two devices: asked */
+    {2, CPUS2 SECOND(0) SECOND(1), LAYERS(0, 4, 0) "\"kv_heads\": 2, \"heads\": [0, 0, 1, 1, 2], \"sets\": ["
+        SET(0, "[0, 128]") ", " SET(1, "[128, 256]") ", " SET(2, "[256, 384]") ", " SET(3, "[384, 672]") "]}",
+     ", \"rows\": [0, 32, 64, 128, 300]"},
+    /* two stages, each asking the other's */
+    {2, CPUS2 SECOND(1) SECOND(0), LAYERS(0, 2, 0) "\"kv_heads\": 2, \"heads\": [0, 1, 1, 2, 2], \"sets\": ["
+        SET(2, "[0, 128]") ", " SET(1, "[128, 256]") ", " SET(3, "[256, 672]") "]}, "
+        LAYERS(2, 4, 1) "\"kv_heads\": 2, \"sets\": [" SET(2, "[0, 640]") ", " SET(0, "[640, 672]") "]}",
+     ", \"rows\": [0, 16, 64, 300, 300]"},
+    /* the residual stream on both */
+    {2, CPUS2 SECOND(0) SECOND(1), LAYERS(0, 4, 1) "\"kv_heads\": 2, \"heads\": [0, 0, 1, 1, 2], \"sets\": ["
+        SET(0, "[0, 128]") ", " SET(1, "[128, 256]") ", " SET(2, "[256, 384]") ", " SET(3, "[384, 672]") "]}",
+     ", \"rows\": [0, 32, 64, 128, 300], \"residual\": \"all\""},
+    /* down projections on the stage, of one that has them on its own second device */
+    {2, CPUS2 SECOND(0), LAYERS(0, 4, 0) "\"down\": \"stage\", \"sets\": ["
+        SET(0, "[0, 128]") ", " SET(1, "[128, 256]") ", " SET(2, "[256, 672]") "]}", ""},
+};
+
+static void write_plan(const struct cut *c, char path[MADE_NAME])
+{
+    char text[2048];
+    const int n = snprintf(text, sizeof text,
+                           "{\"hearth_plan\": 2, \"model\": {\"architecture\": \"llama\", \"layers\": 4}, \"ranks\": %d, "
+                           "\"holders\": [%s], \"layers\": [%s]%s}", c->ranks, c->holders, c->layers, c->more);
+    assert_true(n < (int)sizeof text);
+    made_file_of(text, (size_t)n, path);
+}
+
+static void cut_equals(const char *model, const struct cut *c, const struct trace *expected, const struct job *j, int i)
+{
+    char plan[MADE_NAME];
+    write_plan(c, plan);
+    struct cluster_options o = plain_options(model);
+    o.plan = plan;
+    o.ranks = c->ranks;
+    must_equal(expected, &o, j);
+    vary(&o, i);
+    must_equal(expected, &o, j);
+    unlink(plan);
+}
+
+static void test_cuts(void **state)
+{
+    (void)state;
+    int32_t prompt[PROMPT];
+    struct job j = {prompt, PROMPT, SANITIZED ? 3 : 8, SANITIZED ? 3 : 32};
+    char model[MADE_NAME];
+    fill_prompt(prompt, PROMPT);
+    made_model_write(&made_quantised, model);
+    struct trace expected = reference(model, &j);
+    for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++)
+        cut_equals(model, &cuts[i], &expected, &j, 2 * (int)i);
+    trace_free(&expected);
+    unlink(model);
+}
+
+/* Sets that split units decide the bits; who holds them does not. */
+static void test_split_sets(void **state)
+{
+    (void)state;
+    static const char ranges[2][40] = {"[0, 70], [300, 333]", "[70, 300], [333, 672]"};
+    static const struct {
+        int ranks, first, second; /* holders of the sets */
+        const char *holders;
+    } ways[] = {{2, 0, 1, CPUS2}, {1, 0, 1, CPUS1 SECOND(0)}, {1, 0, 0, CPUS1}, {1, 1, 1, CPUS1 SECOND(0)},
+                {2, 1, 0, CPUS2}, {2, 1, 2, CPUS2 SECOND(1)}, {2, 1, 1, CPUS2}};
+    int32_t prompt[PROMPT];
+    struct job j = {prompt, PROMPT, 3, 3};
+    struct trace expected = {0};
+    char model[MADE_NAME];
+    fill_prompt(prompt, PROMPT);
+    made_model_write(&made_quantised, model);
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        char layers[512], plan[MADE_NAME];
+        snprintf(layers, sizeof layers, LAYERS(0, 4, 0) "\"units\": \"split\", \"sets\": ["
+                 "{\"holder\": %d, \"neurons\": [%s]}, {\"holder\": %d, \"neurons\": [%s]}]}", ways[i].first, ranges[0],
+                 ways[i].second, ranges[1]);
+        const struct cut c = {ways[i].ranks, ways[i].holders, layers, ""};
+        if (i) {
+            cut_equals(model, &c, &expected, &j, (int)i);
+            continue;
+        }
+        write_plan(&c, plan);
+        struct cluster_options o = plain_options(model);
+        o.plan = plan;
+        o.ranks = c.ranks;
+        expected = run(&o, &j);
+        unlink(plan);
+    }
+    trace_free(&expected);
+    unlink(model);
+}
+
+static void refused(const struct cut *c, status expected, const char *named)
+{
+    char model[MADE_NAME], plan[MADE_NAME];
+    struct cluster *cluster = NULL;
+    struct log_catcher caught;
+    made_model_write(&made_quantised, model);
+    write_plan(c, plan);
+    struct cluster_options o = plain_options(model);
+    o.plan = plan;
+    o.ranks = c->ranks;
+    log_catch(&caught);
+    assert_int_equal(cluster_start(&o, &cluster), expected);
+    log_catch(NULL);
+    if (!strstr(caught.first_error, named))
+        fail_msg("\"%s\" does not say \"%s\"", caught.first_error, named);
+    unlink(plan);
+    unlink(model);
+}
+
+static void test_refused(void **state)
+{
+    (void)state;
+    refused(&(struct cut){1, CPUS1 ", {\"rank\": 0, \"device\": \"cuda:0\"}",
+                          LAYERS(0, 4, 0) "\"sets\": [" SET(1, "[0, 672]") "]}", ""}, ST_UNSUPPORTED, "cuda:0");
+    refused(&(struct cut){2, CPUS2 SECOND(1), LAYERS(0, 4, 0) "\"down\": \"stage\", \"sets\": ["
+                          SET(1, "[0, 256]") ", " SET(2, "[256, 672]") "]}", ""}, ST_UNSUPPORTED, "down projection");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cuts),
+        cmocka_unit_test(test_split_sets),
+        cmocka_unit_test(test_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
