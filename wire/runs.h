@@ -91,7 +91,8 @@ status wire_hidden7_decode(const uint8_t *in, size_t n, const struct wire_limits
 size_t wire_hidden7_max(const struct wire_limits *lim);
 
 /* REQUEST: WIRE_HEADER bytes; for PART_ATTENTION runs (12 bytes each: sequence, position, n_tokens) and changes (16);
- * then, each from a multiple of 64, the parts of x and what predictors read, as in wire.h. */
+ * then the parts of x in the order of its form, and what predictors read where limits.residual says so: the
+ * un-normalised residual stream, f32 [n_tokens, d_model]. Each part starts on a multiple of 64. */
 struct wire_request7 {
     uint64_t id;        /* of the step */
     uint32_t part;      /* enum wire_part */
