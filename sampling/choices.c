@@ -2,12 +2,6 @@
 
 #include "base/exactmath.h"
 
-/* The larger logit first, the lower id among equals: a total order, so selection does not depend on how it is done. */
-static bool better(struct choice a, struct choice b)
-{
-    return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
-}
-
 /* Restores the heap order below i; the root is the worst choice if `worst_up`, else the best. */
 static void sift_down(struct choice *heap, size_t n, size_t i, bool worst_up)
 {
@@ -28,23 +22,31 @@ static void heapify(struct choice *heap, size_t n, bool worst_up)
         sift_down(heap, n, i, worst_up);
 }
 
-size_t keep_top_k(struct choice *c, size_t n, size_t k)
+/* Once there are k, the worst is at the root of a heap. */
+size_t top_k_take(struct choice *top, size_t n, size_t k, struct choice c)
 {
-    if (k > n)
-        k = n;
-    heapify(c, k, true);
-    for (size_t i = k; i < n; i++)
-        if (better(c[i], c[0])) {
-            c[0] = c[i];
-            sift_down(c, k, 0, true);
-        }
-    for (size_t left = k; left > 1;) {
-        struct choice worst = c[0];
-        c[0] = c[--left];
-        c[left] = worst;
-        sift_down(c, left, 0, true);
+    if (n == k) {
+        top[0] = c;
+        sift_down(top, k, 0, true);
+        return n;
     }
-    return k;
+    top[n++] = c;
+    if (n == k)
+        heapify(top, k, true);
+    return n;
+}
+
+size_t top_k_sort(struct choice *top, size_t n, size_t k)
+{
+    if (n < k)
+        heapify(top, n, true);
+    for (size_t left = n; left > 1;) {
+        struct choice worst = top[0];
+        top[0] = top[--left];
+        top[left] = worst;
+        sift_down(top, left, 0, true);
+    }
+    return n;
 }
 
 double choice_weight(float logit, float best, float temperature)

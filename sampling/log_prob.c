@@ -17,10 +17,11 @@ double log_total(const float *logits, int32_t n_vocab)
 uint32_t log_prob_top(struct sampler_scratch *scratch, const float *logits, double total, uint32_t most,
                       struct log_prob *top)
 {
-    for (int32_t i = 0; i < scratch->n_vocab; i++)
-        scratch->choices[i] = (struct choice){logits[i], i};
-    const uint32_t n = (uint32_t)keep_top_k(scratch->choices, (size_t)scratch->n_vocab, most);
-    for (uint32_t i = 0; i < n; i++)
+    size_t n = 0;
+    for (int32_t i = 0; i < scratch->n_vocab && most; i++)
+        n = top_k_offer(scratch->choices, n, most, (struct choice){logits[i], i});
+    n = top_k_sort(scratch->choices, n, most);
+    for (size_t i = 0; i < n; i++)
         top[i] = (struct log_prob){scratch->choices[i].id, log_prob(logits, total, scratch->choices[i].id)};
-    return n;
+    return (uint32_t)n;
 }

@@ -84,6 +84,19 @@ static size_t gather(const struct sampler_params *p, struct sampler_scratch *scr
     return n;
 }
 
+/* The best of them, best first. */
+static size_t gather_top_k(const struct sampler_params *p, struct sampler_scratch *scratch, const float *logits)
+{
+    const size_t k = (size_t)p->top_k;
+    size_t n = 0;
+    for (int32_t i = 0; i < scratch->n_vocab; i++) {
+        float logit = penalised(p, scratch->seen[i], logits[i]);
+        if (logit == logit)
+            n = top_k_offer(scratch->choices, n, k, (struct choice){logit, i});
+    }
+    return top_k_sort(scratch->choices, n, k);
+}
+
 static int32_t draw(const struct choice *c, size_t n, float best, float temperature, double random, double *weights)
 {
     double total = 0, sum = 0;
@@ -117,12 +130,10 @@ static int32_t pick_random(const struct sampler_params *p, struct sampler_scratc
                            double random)
 {
     struct choice *c = scratch->choices;
-    size_t n = gather(p, scratch, logits);
+    const bool sorted = p->top_k > 0;
+    size_t n = sorted ? gather_top_k(p, scratch, logits) : gather(p, scratch, logits);
     if (n == 0)
         return 0;
-    const bool sorted = p->top_k > 0;
-    if (sorted)
-        n = keep_top_k(c, n, (size_t)p->top_k);
     if (p->top_p < 1)
         n = keep_top_p(c, n, p->top_p, sorted);
     const float best = choices_best(c, n);
