@@ -201,7 +201,8 @@ struct device_ops {
     status (*add)(struct device *d, const struct work *w);
 
     /* -- in and out -- */
-    /* x as part and layer read it: f32 where device_reads_floats says so, else codes and scale (to->f32 NULL). */
+    /* x as part and layer read it: f32 where device_reads_floats says so, else codes and scale (to->f32 NULL). What was
+     * normed here can be had as f32 in any case. */
     void (*export_input)(struct device *d, const struct work *w, const struct input *in, const struct input_bytes *to);
     /* The bytes are read until the input is imported anew, and stay where they are. */
     void (*import_input)(struct device *d, const struct work *w, const struct input_bytes *from, struct input *in);

@@ -70,8 +70,7 @@ struct wire_answer wire_answer_to(const struct wire_run *q, const struct wire_li
     return a;
 }
 
-/* One run's logits, every other run's final state, and a score for every token. */
-static uint32_t values_together(const struct wire_limits *lim)
+uint32_t wire_most_values(const struct wire_limits *lim)
 {
     return WIRE_LOGIT_RUNS * lim->n_vocab + lim->n_runs * lim->d_model + lim->n_batch;
 }
@@ -85,7 +84,7 @@ static size_t size_of(const struct wire_result7 *p)
 size_t wire_result7_max(const struct wire_limits *lim)
 {
     return size_of(&(struct wire_result7){.n_runs = lim->n_runs, .n_tokens = lim->n_batch,
-                                          .n_tops = lim->n_runs * WIRE_TOP, .n_values = values_together(lim)});
+                                          .n_tops = lim->n_runs * WIRE_TOP, .n_values = wire_most_values(lim)});
 }
 
 void wire_lay_result_copy(struct wire_result_copy *c, const struct wire_limits *lim, struct arena *a)
@@ -141,7 +140,7 @@ static status read_header(struct reader *r, size_t n, const struct wire_limits *
         (st = wire_in_range(WIRE_RESULT, "n_tokens", p->n_tokens, 0, lim->n_batch)) != ST_OK ||
         (st = wire_in_range(WIRE_RESULT, "n_tops", p->n_tops, 0, (int64_t)p->n_runs * WIRE_TOP)) != ST_OK)
         return st;
-    return wire_in_range(WIRE_RESULT, "n_values", p->n_values, 0, values_together(lim));
+    return wire_in_range(WIRE_RESULT, "n_values", p->n_values, 0, wire_most_values(lim));
 }
 
 /* Answers of different sequences, whose counts are the header's together. */

@@ -151,6 +151,8 @@ size_t wire_result7_encode(struct wire_result7 *r, uint8_t *out, size_t cap);
 status wire_result7_decode(uint8_t *in, size_t n, const struct wire_limits *lim, const struct wire_result_copy *c,
                            struct wire_result7 *r);
 size_t wire_result7_max(const struct wire_limits *lim);
+/* Of all answers together: one run's logits, every other run's final state, and a score for every token. */
+uint32_t wire_most_values(const struct wire_limits *lim);
 /* ST_FORMAT (logged) unless it has the step's id, and the answers to exactly its runs, in their order. */
 status wire_result7_answers(const struct wire_result7 *r, const struct wire_step7 *s, const struct wire_limits *lim);
 

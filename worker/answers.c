@@ -11,18 +11,19 @@
 
 struct answers {
     struct rank *r;
-    struct tables *tables;
+    struct batches *batches;
+    struct wire_copy copy;           /* the request that is being served */
     struct outbox *replies;          /* [n_ranks] PARTIAL or ACTIVE to each stage that may ask */
     struct outbox logits_reply;      /* LOGITS to the last stage */
     struct multicast refusal;        /* FAILED to who sent a request that cannot be answered, and to rank 0 */
     uint64_t served_ns;              /* when the request began that is being served */
 };
 
-status answers_new(struct rank *r, struct tables *tables, struct answers **out)
+status answers_new(struct rank *r, struct batches *batches, struct answers **out)
 {
     struct answers *s = calloc(1, sizeof *s);
     if (s) {
-        *s = (struct answers){.r = r, .tables = tables};
+        *s = (struct answers){.r = r, .batches = batches};
         s->replies = calloc((size_t)r->n_ranks, sizeof *s->replies);
     }
     if (!s || !s->replies || multicast_new(&s->refusal, r->n_ranks)) {
@@ -55,15 +56,16 @@ status answers_lay(struct answers *s)
         if (logits)
             outbox_lay(&r->arena, &s->logits_reply, logits);
         if (blocks || logits)
-            st = room_lay(r->exchange, &r->arena, i, CHANNEL_REQUESTS, wire_request_max(&r->limits));
+            st = room_lay(r->exchange, &r->arena, i, CHANNEL_REQUESTS, wire_request7_max(&r->limits));
     }
     multicast_lay(&r->arena, &s->refusal, WIRE_FAILED_MAX);
+    wire_lay_copy(&s->copy, &r->limits, &r->arena);
     return st;
 }
 
 /* Makes the outbox for answers to rank `to` ready. Its last answer has arrived, or the stage would not have asked
  * again: the transport need only notice. Nothing is served meanwhile, for x lies in the served input. */
-static status open_reply(struct answers *s, struct outbox *box, const struct wire_request *q, int to)
+static status open_reply(struct answers *s, struct outbox *box, const struct wire_request7 *q, int to)
 {
     if (!box->buffer) {
         log_error("request of layer %u from rank %d, which the plan does not foresee", q->layer, to);
@@ -91,7 +93,7 @@ static status reply(struct answers *s, struct arrival *a, struct outbox *box, in
     return st ? st : outbox_send(s->r->exchange, box, a->from, kind, size);
 }
 
-static status reply_partial(struct answers *s, struct arrival *a, const struct wire_request *q, const struct work *w)
+static status reply_partial(struct answers *s, struct arrival *a, const struct wire_request7 *q, const struct work *w)
 {
     struct rank *r = s->r;
     struct outbox *box = &s->replies[a->from];
@@ -99,14 +101,12 @@ static status reply_partial(struct answers *s, struct arrival *a, const struct w
     status st = devices_part(r->devices, w, USE_SERVED, NULL, NULL);
     if (st)
         return st;
-    if (w->part == DEVICE_ATTENTION)
-        tables_ran(s->tables, w->layer, w->batch->runs);
     p.counts = devices_counts(r->devices);
     return reply(s, a, box, WIRE_PARTIAL, partial_write(r, &p, USE_SERVED, s->served_ns, box->buffer, box->capacity));
 }
 
 /* The stage has the down projection: it gets the live activations. */
-static status reply_active(struct answers *s, struct arrival *a, const struct wire_request *q, const struct work *w)
+static status reply_active(struct answers *s, struct arrival *a, const struct wire_request7 *q, const struct work *w)
 {
     struct rank *r = s->r;
     struct device *home = r->home;
@@ -120,12 +120,23 @@ static status reply_active(struct answers *s, struct arrival *a, const struct wi
     return reply(s, a, box, WIRE_ACTIVE, size);
 }
 
-/* A request for a layer's heads or neurons. Heads have had all tokens before the request's: no more than the stage that
- * asks has run. */
-static status reply_layer(struct answers *s, struct arrival *a, const struct wire_request *q, const struct work *w)
+/* The tokens of an attention's request on the pages of their sequences. */
+static status take_batch(struct answers *s, const struct wire_request7 *q, struct batch *b)
+{
+    const struct wire_step7 step = {.id = q->id, .n_runs = q->n_runs, .n_tokens = q->n_tokens, .n_changes = q->n_changes,
+                                    .runs = q->runs, .changes = q->changes};
+    status st = batches_take(s->batches, USE_SERVED, &step, b);
+    if (!st)
+        devices_copy_pages(s->r->devices, (int)q->layer, q->changes, q->n_changes);
+    return st;
+}
+
+/* A request for a layer's heads or neurons. */
+static status reply_layer(struct answers *s, struct arrival *a, const struct wire_request7 *q, struct work *w)
 {
     const struct plan *plan = s->r->o->plan;
     const bool attention = w->part == DEVICE_ATTENTION;
+    struct batch batch;
     status st = open_reply(s, &s->replies[a->from], q, a->from);
     if (st)
         return st;
@@ -134,11 +145,9 @@ static status reply_layer(struct answers *s, struct arrival *a, const struct wir
                   a->from, attention ? "head" : "neuron");
         return ST_FORMAT;
     }
-    if (attention && q->position > tables_length(s->tables, w->layer)) {
-        log_error("request of layer %u at position %u from rank %d, but the KV cache holds %u tokens", q->layer,
-                  q->position, a->from, tables_length(s->tables, w->layer));
-        return ST_FORMAT;
-    }
+    if (attention && (st = take_batch(s, q, &batch)) != ST_OK)
+        return st;
+    w->batch = attention ? &batch : NULL;
     return (!attention && plan_down_at_stage(plan, w->layer) ? reply_active : reply_partial)(s, a, q, w);
 }
 
@@ -158,7 +167,7 @@ static void fill_logits(struct answers *s, uint64_t step, const struct work *w, 
     wire_logits_encode(&l, &r->limits, box->buffer, box->capacity);
 }
 
-static status reply_logits(struct answers *s, struct arrival *a, const struct wire_request *q, const struct work *w)
+static status reply_logits(struct answers *s, struct arrival *a, const struct wire_request7 *q, const struct work *w)
 {
     const int last = plan_last_stage(s->r->o->plan);
     size_t size = 0;
@@ -189,14 +198,14 @@ status answers_send_logits(struct answers *s, uint64_t step, const struct work *
 static status answer(struct answers *s, struct arrival *a)
 {
     struct rank *r = s->r;
-    struct wire_request q;
+    struct wire_request7 q;
     s->served_ns = clock_ns();
     if (!r->home->in[USE_SERVED]) {
         log_error("request of %zu bytes from rank %d, which the plan does not foresee", a->size, a->from);
         return ST_FORMAT;
     }
     log_sender(a->from);
-    status st = wire_request_decode(a->data, a->size, &r->limits, &q);
+    status st = wire_request7_decode(a->data, a->size, &r->limits, &s->copy, &q);
     log_sender(-1);
     if (!st && q.form == FORM_Q8 && device_reads_floats(devices_options(r->devices), q.part, (int)q.layer)) {
         log_error("layer %u of rank %d came quantised, its weights are not", q.layer, a->from);
@@ -204,9 +213,7 @@ static status answer(struct answers *s, struct arrival *a)
     }
     if (st)
         return st;
-    struct run run = {.position = q.position, .n = q.n_tokens};
-    const struct batch batch = tables_batch(s->tables, &run);
-    const struct work w = {.part = q.part, .layer = (int)q.layer, .n = q.n_tokens, .batch = &batch};
+    struct work w = {.part = q.part, .layer = (int)q.layer, .n = q.n_tokens};
     const struct input_bytes x = {.codes = q.codes, .scale = q.scale, .f32 = q.f32, .residual = q.residual};
     r->home->ops->import_input(r->home, &w, &x, r->home->in[USE_SERVED]);
     keep_moving(r->exchange, q.n_tokens * r->limits.d_model * sizeof(double));

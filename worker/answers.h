@@ -3,13 +3,12 @@
 #ifndef HEARTH_WORKER_ANSWERS_H
 #define HEARTH_WORKER_ANSWERS_H
 
-#include "worker/rank.h"
-#include "worker/tables.h"
+#include "worker/batches.h"
 
 struct answers;
 
 /* ST_NOMEM (logged). */
-status answers_new(struct rank *r, struct tables *tables, struct answers **out);
+status answers_new(struct rank *r, struct batches *batches, struct answers **out);
 void answers_free(struct answers *s); /* NULL is fine */
 status answers_lay(struct answers *s);
 

@@ -78,7 +78,7 @@ static status gather(struct blocks *b, const struct task *t)
 static size_t write_own(struct blocks *b, const struct task *t, const struct wire_counts *counts, struct multicast *m)
 {
     struct rank *r = b->r;
-    struct wire_partial p = {.id = t->step, .part = t->work.part, .layer = (uint32_t)t->work.layer,
+    struct wire_partial p = {.id = t->step->id, .part = t->work.part, .layer = (uint32_t)t->work.layer,
                              .n_tokens = t->work.n, .counts = *counts};
     const size_t size = partial_write(r, &p, USE_OWN, owners_begun(b->owners), m->buffer, m->capacity);
     if (r->o->sums_f16) {

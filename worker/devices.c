@@ -39,7 +39,7 @@ static struct device_options describe(const struct worker_options *o, const stru
 {
     return (struct device_options){.model = o->model, .neurons = o->neurons, .shard = shard, .sparse = o->sparse,
                                    .predictor = o->predictor, .skip_share = o->skip_share, .n_ctx = o->n_ctx,
-                                   .n_batch = o->n_batch, .n_pages = (o->n_ctx + DEVICE_PAGE - 1) / DEVICE_PAGE,
+                                   .n_batch = o->n_batch, .n_pages = o->n_pages,
                                    .observe = o->observe, .observe_arg = o->observe_arg, .kernels = o->kernels,
                                    .n_threads = o->n_threads};
 }
@@ -209,6 +209,15 @@ const struct shard *devices_shard(const struct devices *d) { return d->one[0].sh
 static bool has_part(const struct devices *d, const struct work *w, int i)
 {
     return holder_owns(d->o->plan, &d->shape, w->part, w->layer, d->one[i].holder);
+}
+
+void devices_copy_pages(struct devices *d, int layer, const struct wire_change *changes, uint32_t n)
+{
+    const struct work attention = {.part = DEVICE_ATTENTION, .layer = layer};
+    for (int i = 0; i < d->n; i++)
+        for (uint32_t k = 0; k < n && has_part(d, &attention, i); k++)
+            if (changes[k].from_page != WIRE_NO_PAGE)
+                d->one[i].ops->copy_page(d->one[i].device, layer, changes[k].from_page, changes[k].page);
 }
 
 /* x to a device that is not its home. */

@@ -3,7 +3,7 @@
 #ifndef HEARTH_WORKER_DEVICES_H
 #define HEARTH_WORKER_DEVICES_H
 
-#include "wire/wire.h"
+#include "wire/runs.h"
 #include "worker/holders.h"
 #include "worker/worker.h"
 
@@ -29,6 +29,8 @@ struct device *devices_home(const struct devices *d);
 const struct device_options *devices_options(const struct devices *d);
 const struct shard *devices_shard(const struct devices *d);
 
+/* Before a layer's attention: copies the pages that begin as others' copies, in all devices that have heads of it. */
+void devices_copy_pages(struct devices *d, int layer, const struct wire_change *changes, uint32_t n);
 /* home's sums[use] = the part of all of this rank's devices of home's in[use]. */
 status devices_part(struct devices *d, const struct work *w, enum device_use use, serve_meanwhile *serve, void *arg);
 /* This rank's rows of the output matrix times home's in[use]: row r into logits[t * stride + r], or, packed, one after the

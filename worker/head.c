@@ -4,20 +4,23 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "sampling/sampler.h"
-
-enum { LOGIT_ROWS = WIRE_LOGIT_TOKENS }; /* tokens whose logits are computed together when a text is scored */
+#include "sampling/log_prob.h"
+#include "worker/chosen.h"
+#include "worker/samplers.h"
 
 struct head {
     struct rank *r;
     struct owners *owners;
     struct answers *answers;
     bool is_last;                    /* it samples */
-    float *logits;                   /* [LOGIT_ROWS, n_vocab], last stage */
-    float *scores;                   /* [n_batch] minus log probabilities, last stage */
+    float *logits;                   /* [CHOSEN_MOST, n_vocab], last stage */
+    struct samplers samplers;        /* last stage */
+    /* What the step under way brings, until it is sent: */
+    struct wire_result7 found;
+    struct wire_result_copy lists;   /* its answers, tokens, tops */
+    float *values;                   /* [wire_most_values] */
+    uint32_t value_at[WIRE_SEQUENCES]; /* where a run's are */
     struct outbox result;
-    struct sampler sampler;          /* last stage */
-    struct sampler_scratch picking;
 };
 
 status head_new(struct rank *r, struct owners *owners, struct answers *answers, struct head **out)
@@ -41,16 +44,16 @@ void head_lay(struct head *h)
     struct rank *r = h->r;
     if (!h->is_last)
         return;
-    h->logits = arena_alloc(&r->arena, (size_t)LOGIT_ROWS * r->limits.n_vocab * sizeof *h->logits);
-    h->scores = arena_alloc(&r->arena, r->limits.n_batch * sizeof *h->scores);
-    sampler_lay(&h->sampler, r->limits.n_ctx, &r->arena);
-    sampler_lay_scratch(&h->picking, (int32_t)r->limits.n_vocab, &r->arena);
-    outbox_lay(&r->arena, &h->result, wire_result_max(&r->limits));
+    h->logits = arena_alloc(&r->arena, (size_t)CHOSEN_MOST * r->limits.n_vocab * sizeof *h->logits);
+    samplers_lay(&h->samplers, &r->limits, &r->arena);
+    wire_lay_result_copy(&h->lists, &r->limits, &r->arena);
+    h->values = arena_alloc(&r->arena, (size_t)wire_most_values(&r->limits) * sizeof *h->values);
+    outbox_lay(&r->arena, &h->result, wire_result7_max(&r->limits));
 }
 
 bool head_owes_result(const struct head *h)
 {
-    return h->r->rank == 0 && h->is_last && !atomic_load_explicit(&h->result.send.done, memory_order_acquire);
+    return h->is_last && !atomic_load_explicit(&h->result.send.done, memory_order_acquire);
 }
 
 /* ---- logits ---- */
@@ -91,29 +94,15 @@ static status take_logits(void *arg, struct arrival *a, const struct task *t)
     return exchange_release(r->exchange, a);
 }
 
-/* Tokens of a step whose logits are computed together. */
-struct chosen {
-    struct task t;
-    uint32_t tokens[LOGIT_ROWS];
-};
-
-/* n tokens from `first` on. */
-static void choose(struct chosen *c, const struct wire_step *s, const struct batch *b, uint32_t first, uint32_t n)
-{
-    c->t = (struct task){.step = s->id, .work = {.part = DEVICE_OUTPUT, .n = n, .batch = b, .tokens = c->tokens}};
-    for (uint32_t i = 0; i < n; i++)
-        c->tokens[i] = first + i;
-}
-
-/* logits[i] of the i-th chosen token. Where all ranks have the residual stream they know that the last token's are wanted;
+/* logits[i] of the i-th chosen token. Where all ranks have the residual stream they know after which tokens one is drawn;
  * when a text is scored they are asked, so that nobody computes more than is taken. */
-static status compute_logits(struct head *h, const struct wire_step *s, const struct task *t)
+static status compute_logits(struct head *h, const struct task *t, bool scored)
 {
     struct rank *r = h->r;
     struct device *home = r->home;
     owners_begin(h->owners);
     status st = home->ops->norm(home, &t->work);
-    if (!st && (!r->o->plan->residual_all || s->want == WANT_SCORES))
+    if (!st && (!r->o->plan->residual_all || scored))
         st = owners_ask(h->owners, t);
     if (st)
         return st;
@@ -123,101 +112,144 @@ static status compute_logits(struct head *h, const struct wire_step *s, const st
     return st ? st : home->ops->check_logits(home, &t->work, h->logits);
 }
 
-/* ---- results ---- */
+/* ---- what is wanted ---- */
 
-static status send_result(struct head *h, const struct wire_step *s, int32_t token, const float *values, uint32_t n)
+/* Room for what every run wants. */
+static void begin_result(struct head *h, const struct wire_step7 *s)
 {
-    struct wire_result r = {.id = s->id, .token = token, .n_values = n, .counts = h->r->counts};
+    h->found = (struct wire_result7){.id = s->id, .n_runs = s->n_runs, .answers = h->lists.answers,
+                                     .tokens = h->lists.tokens, .tops = h->lists.tops};
+    for (uint32_t i = 0; i < s->n_runs; i++) {
+        h->lists.answers[i] = wire_answer_to(&s->runs[i], &h->r->limits);
+        h->value_at[i] = h->found.n_values;
+        h->found.n_values += h->lists.answers[i].n_values;
+    }
+}
+
+/* The best tokens, and the log probability of the one drawn. */
+static void put_top(struct head *h, const float *logits, int32_t token, uint32_t n_top, float *value)
+{
+    struct log_prob best[WIRE_TOP];
+    const double total = log_total(logits, (int32_t)h->r->limits.n_vocab);
+    const uint32_t n = log_prob_top(&h->samplers.scratch, logits, total, n_top, best);
+    for (uint32_t i = 0; i < n; i++)
+        h->lists.tops[h->found.n_tops++] = (struct wire_top){best[i].id, best[i].log_p};
+    *value = log_prob(logits, total, token);
+}
+
+/* Draws after the i-th chosen token, seeing those of its run up to there. */
+static void draw(struct head *h, const struct chosen *c, uint32_t i)
+{
+    const struct wire_step7 *s = c->t.step;
+    const uint32_t run = c->of[i].run, place = c->of[i].place, n_vocab = h->r->limits.n_vocab;
+    const struct wire_run *r = &s->runs[run];
+    const float *logits = h->logits + (size_t)i * n_vocab;
+    float *values = h->values + h->value_at[run];
+    samplers_accept(&h->samplers, r, s->tokens + (c->tokens[i] - place), place);
+    const int32_t token = samplers_pick(&h->samplers, r, logits);
+    h->lists.tokens[h->found.n_tokens++] = token;
+    if (r->want == WANT_TOP)
+        put_top(h, logits, token, r->n_top, values);
+    if (r->want == WANT_LOGITS)
+        memcpy(values, logits, n_vocab * sizeof *values);
+}
+
+static status draw_tokens(struct head *h, const struct wire_step7 *s, const struct batch *b)
+{
+    struct chosen c;
+    chosen_begin(&c, s, b);
+    while (chosen_next(&c, false)) {
+        status st = compute_logits(h, &c.t, false);
+        if (st)
+            return st;
+        for (uint32_t i = 0; i < c.t.work.n; i++)
+            draw(h, &c, i);
+    }
+    return ST_OK;
+}
+
+static status score_tokens(struct head *h, const struct wire_step7 *s, const struct batch *b)
+{
+    struct device *home = h->r->home;
+    struct chosen c;
+    int32_t next[CHOSEN_MOST];
+    float scores[CHOSEN_MOST];
+    chosen_begin(&c, s, b);
+    while (chosen_next(&c, true)) {
+        status st = compute_logits(h, &c.t, true);
+        if (st)
+            return st;
+        for (uint32_t i = 0; i < c.t.work.n; i++) {
+            const struct wire_run *r = &s->runs[c.of[i].run];
+            next[i] = c.of[i].place + 1 < r->n_tokens ? s->tokens[c.tokens[i] + 1] : r->next_token;
+        }
+        home->ops->score(home, c.t.work.n, h->logits, next, scores);
+        for (uint32_t i = 0; i < c.t.work.n; i++)
+            h->values[h->value_at[c.of[i].run] + c.of[i].place - s->runs[c.of[i].run].from] = scores[i];
+    }
+    return ST_OK;
+}
+
+/* The normed state of the run's last token, which is the batch's `last`. */
+static status put_state(struct head *h, const struct batch *b, uint32_t last, float *state)
+{
+    struct device *home = h->r->home;
+    const struct work w = {.part = DEVICE_OUTPUT, .n = 1, .batch = b, .tokens = &last};
+    status st = home->ops->norm(home, &w);
+    if (!st)
+        home->ops->export_input(home, &w, home->in[USE_OWN], &(struct input_bytes){.f32 = state});
+    return st;
+}
+
+/* All texts have all of their runs' tokens; the states of those who want them. */
+static status end_runs(struct head *h, const struct wire_step7 *s, const struct batch *b)
+{
+    status st = ST_OK;
+    for (uint32_t i = 0, first = 0; i < s->n_runs && !st; first += s->runs[i++].n_tokens) {
+        const struct wire_run *r = &s->runs[i];
+        samplers_accept(&h->samplers, r, s->tokens + first, r->n_tokens - 1);
+        if (r->want == WANT_STATES)
+            st = put_state(h, b, first + r->n_tokens - 1, h->values + h->value_at[i]);
+    }
+    return st;
+}
+
+static status send_result(struct head *h)
+{
+    struct wire_result7 *found = &h->found;
     status st = outbox_wait(h->r->exchange, &h->result);
     if (st)
         return st;
-    size_t size = wire_result_encode(&r, &h->r->limits, h->result.buffer, h->result.capacity);
-    if (n)
-        memcpy(r.values, values, n * sizeof *values);
+    found->counts = h->r->counts;
+    const size_t size = wire_result7_encode(found, h->result.buffer, h->result.capacity);
+    memcpy(found->values, h->values, found->n_values * sizeof *h->values);
     return outbox_send(h->r->exchange, &h->result, 0, WIRE_RESULT, size); /* the coordinator is rank 0 */
 }
 
-/* The token after `t` in the text. */
-static int32_t successor(const struct wire_step *s, uint32_t t)
-{
-    return t + 1 < s->n_tokens ? wire_token(s->tokens, t + 1) : s->next_token;
-}
-
-static status send_scores(struct head *h, const struct wire_step *s, const struct batch *b)
-{
-    struct device *home = h->r->home;
-    struct chosen c;
-    int32_t next[LOGIT_ROWS];
-    for (uint32_t first = s->score_from, n; first < s->n_tokens; first += n) {
-        n = s->n_tokens - first < LOGIT_ROWS ? s->n_tokens - first : LOGIT_ROWS;
-        choose(&c, s, b, first, n);
-        status st = compute_logits(h, s, &c.t);
-        if (st)
-            return st;
-        for (uint32_t i = 0; i < n; i++)
-            next[i] = successor(s, first + i);
-        home->ops->score(home, n, h->logits, next, h->scores + first);
-    }
-    return send_result(h, s, -1, h->scores + s->score_from, s->n_tokens - s->score_from);
-}
-
 /* What a rank that is not the home does after the last layer. */
-static status lend_hand(struct head *h, const struct wire_step *s, const struct batch *b)
+static status lend_hand(struct head *h, const struct wire_step7 *s, const struct batch *b)
 {
     struct device *home = h->r->home;
     struct chosen c;
-    if ((s->want != WANT_TOKEN && s->want != WANT_LOGITS) || !owns(h->r, DEVICE_OUTPUT, 0, h->r->rank))
-        return ST_OK;
-    choose(&c, s, b, s->n_tokens - 1, 1);
-    status st = home->ops->norm(home, &c.t.work);
-    return st ? st : answers_send_logits(h->answers, s->id, &c.t.work);
+    status st = ST_OK;
+    chosen_begin(&c, s, b);
+    while (!st && owns(h->r, DEVICE_OUTPUT, 0, h->r->rank) && chosen_next(&c, false)) {
+        st = home->ops->norm(home, &c.t.work);
+        st = st ? st : answers_send_logits(h->answers, s->id, &c.t.work);
+    }
+    return st;
 }
 
-status head_run(struct head *h, const struct wire_step *s, const struct batch *b)
+status head_run(struct head *h, const struct wire_step7 *s, const struct batch *b)
 {
-    struct chosen c;
     if (!h->is_last)
         return lend_hand(h, s, b);
-    sampler_truncate(&h->sampler, s->position);
-    for (uint32_t t = 0; t < s->n_tokens; t++)
-        sampler_accept(&h->sampler, wire_token(s->tokens, t));
-    if (s->want == WANT_SCORES)
-        return send_scores(h, s, b);
-    if (s->want == WANT_NOTHING)
-        return send_result(h, s, -1, NULL, 0);
-    choose(&c, s, b, s->n_tokens - 1, 1);
-    status st = compute_logits(h, s, &c.t);
+    status st = samplers_begin(&h->samplers, s);
     if (st)
         return st;
-    int32_t token = sampler_pick(&h->sampler, &h->picking, h->logits);
-    return send_result(h, s, token, h->logits, s->want == WANT_LOGITS ? h->r->limits.n_vocab : 0);
-}
-
-/* ---- sampling ---- */
-
-status head_take_sampling(struct head *h, struct arrival *a)
-{
-    struct wire_sampling s;
-    if (!h->is_last || a->from != 0) {
-        log_error("sampling parameters of %zu bytes from rank %d, which the plan does not foresee", a->size, a->from);
-        return ST_FORMAT;
-    }
-    log_sender(a->from);
-    status st = wire_sampling_decode(a->data, a->size, &s);
-    log_sender(-1);
-    if (!st)
-        st = exchange_release(h->r->exchange, a);
-    if (st)
-        return st;
-    h->sampler.params = (struct sampler_params){.temperature = s.temperature,
-                                                .top_k = s.top_k,
-                                                .top_p = s.top_p,
-                                                .min_p = s.min_p,
-                                                .repeat_penalty = s.repeat_penalty,
-                                                .presence_penalty = s.presence_penalty,
-                                                .frequency_penalty = s.frequency_penalty,
-                                                .repeat_last = s.repeat_last,
-                                                .seed = s.seed};
-    h->r->counts = (struct wire_counts){0};
-    return send_result(h, &(struct wire_step){0}, -1, NULL, 0);
+    begin_result(h, s);
+    st = draw_tokens(h, s, b);
+    st = st ? st : score_tokens(h, s, b);
+    st = st ? st : end_runs(h, s, b);
+    return st ? st : send_result(h);
 }

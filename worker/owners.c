@@ -8,8 +8,8 @@
 
 _Static_assert(PLAN_MAX_RANKS <= 64, "ranks are the bits of a word");
 
-/* PARTIALs of one rank that came before their block began, the oldest first. They lie where they arrived; the transport
- * lets nobody hold more, nor more than one that is longer than a slot. */
+/* PARTIALs of one rank that came before their block began, or LOGITS of the next tokens, the oldest first. They lie where
+ * they arrived; the transport lets nobody hold more, nor more than one that is longer than a slot. */
 struct ahead {
     struct arrival held[TRANSPORT_SLOTS];
     unsigned first, n, most;         /* most 0: that rank sends none unasked */
@@ -57,10 +57,10 @@ status owners_lay(struct owners *o)
         const size_t answer = largest_answer(r, r->rank, i), logits = largest_logits(r, r->rank, i);
         st = room_lay(r->exchange, &r->arena, i, CHANNEL_ANSWERS, answer > logits ? answer : logits);
         asks |= (answer && !all) || logits;
-        o->ahead[i].most = answer && all ? TRANSPORT_SLOTS : 0;
+        o->ahead[i].most = (answer || logits) && all ? TRANSPORT_SLOTS : 0;
     }
     if (asks)
-        multicast_lay(&r->arena, &o->request, wire_request_max(&r->limits));
+        multicast_lay(&r->arena, &o->request, wire_request7_max(&r->limits));
     return st;
 }
 
@@ -69,10 +69,15 @@ static size_t encode_x(struct owners *o, const struct task *t)
 {
     struct rank *r = o->r;
     const struct work *w = &t->work;
-    struct wire_request q = {.id = t->step, .part = w->part, .layer = (uint32_t)w->layer, .n_tokens = w->n,
-                             .position = w->part == DEVICE_ATTENTION ? w->batch->runs->position : 0};
+    struct wire_request7 q = {.id = t->step->id, .part = w->part, .layer = (uint32_t)w->layer, .n_tokens = w->n};
+    if (w->part == DEVICE_ATTENTION) {
+        q.runs = t->step->runs;
+        q.n_runs = t->step->n_runs;
+        q.changes = t->step->changes;
+        q.n_changes = t->step->n_changes;
+    }
     q.form = device_reads_floats(devices_options(r->devices), w->part, w->layer) ? FORM_F32 : FORM_Q8;
-    const size_t size = wire_request_encode(&q, &r->limits, o->request.buffer, o->request.capacity);
+    const size_t size = wire_request7_encode(&q, &r->limits, o->request.buffer, o->request.capacity);
     const struct input_bytes to = {.codes = q.codes, .scale = q.scale, .f32 = q.f32, .residual = q.residual};
     r->home->ops->export_input(r->home, w, r->home->in[USE_OWN], &to);
     return size;
@@ -104,10 +109,11 @@ static uint64_t others_of(const struct rank *r, const struct task *t)
     return others;
 }
 
-/* Keeps what came before its block. Whether it is of that block is found out when it is taken. */
-static bool keep(struct ahead *k, const struct arrival *a)
+/* Keeps what came before it was waited for. Whether it is of that block, or of those tokens, is found out when it is
+ * taken. */
+static bool keep(struct ahead *k, const struct arrival *a, int kind)
 {
-    if (a->kind != WIRE_PARTIAL || k->n == k->most)
+    if (a->kind != kind || k->n == k->most)
         return false;
     k->held[(k->first + k->n++) % TRANSPORT_SLOTS] = *a;
     return true;
@@ -122,6 +128,13 @@ struct waiting {
     uint64_t missing; /* owners, a bit each */
 };
 
+static status refuse_answer(const struct arrival *a, const struct waiting *w)
+{
+    log_error("%s for layer %d from rank %d, which was not asked for it or has answered", wire_name(a->kind),
+              w->t->work.layer, a->from);
+    return ST_FORMAT;
+}
+
 /* Whether an answer is one of those that are missing. Where all ranks have the residual stream, one that needs nothing
  * of this rank may be some blocks ahead: missing does not change then, and the message is kept. */
 static status sort_out(struct owners *o, const struct arrival *a, struct waiting *w, bool *wanted)
@@ -132,11 +145,9 @@ static status sort_out(struct owners *o, const struct arrival *a, struct waiting
         w->missing &= ~bit;
         return ST_OK;
     }
-    if (keep(&o->ahead[a->from], a))
+    if (keep(&o->ahead[a->from], a, w->kind))
         return ST_OK;
-    log_error("%s for layer %d from rank %d, which was not asked for it or has answered", wire_name(a->kind),
-              w->t->work.layer, a->from);
-    return ST_FORMAT;
+    return refuse_answer(a, w);
 }
 
 /* Takes an answer. What that computes is no waiting. */
@@ -157,6 +168,8 @@ static status take_ahead(struct owners *o, struct waiting *w, uint64_t *own_ns)
         if (!k->n || !(w->missing >> i & 1))
             continue;
         struct arrival a = k->held[k->first];
+        if (a.kind != w->kind)
+            return refuse_answer(&a, w);
         k->first = (k->first + 1) % TRANSPORT_SLOTS;
         k->n--;
         w->missing &= ~(UINT64_C(1) << i);
@@ -204,7 +217,7 @@ status owners_await(struct owners *o, const struct task *t, int kind, take_answe
     if (!w.missing)
         return ST_OK;
     uint64_t own_ns = clock_ns();
-    status st = kind == WIRE_PARTIAL ? take_ahead(o, &w, &own_ns) : ST_OK;
+    status st = take_ahead(o, &w, &own_ns);
     while (!st && w.missing) {
         struct arrival a;
         bool found, wanted;

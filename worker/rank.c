@@ -6,10 +6,10 @@ status check_answer(int from, const char *what, uint64_t step, const struct work
 {
     static const char *const names[DEVICE_PARTS] = {"attention", "FFN", "output"};
     const struct work *w = &t->work;
-    if (step == t->step && found->part == w->part && found->layer == w->layer && found->n == w->n)
+    if (step == t->step->id && found->part == w->part && found->layer == w->layer && found->n == w->n)
         return ST_OK;
     log_error("%s from rank %d is of step %llu, %s of layer %d, %u tokens; expected %llu, %s of %d, %u", what, from,
-              (unsigned long long)step, names[found->part], found->layer, found->n, (unsigned long long)t->step,
+              (unsigned long long)step, names[found->part], found->layer, found->n, (unsigned long long)t->step->id,
               names[w->part], w->layer, w->n);
     return ST_FORMAT;
 }

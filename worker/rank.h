@@ -3,6 +3,7 @@
 #define HEARTH_WORKER_RANK_H
 
 #include "base/arena.h"
+#include "wire/runs.h"
 #include "worker/devices.h"
 #include "worker/exchange.h"
 #include "worker/worker.h"
@@ -22,7 +23,7 @@ struct rank {
 
 /* A part of a step: what is asked for and answered. */
 struct task {
-    uint64_t step;
+    const struct wire_step7 *step;
     struct work work;
 };
 

@@ -13,22 +13,22 @@ struct stage {
     struct stage_place at;
     struct blocks *blocks;
     struct head *head;
-    struct tables *tables;
-    uint8_t *tokens;                 /* [n] i32 of the step under way, as wire_token reads them, and */
-    int32_t *ids;                    /* [n] as the device reads them */
+    struct batches *batches;
+    struct wire_copy copy;           /* the step under way */
     struct outbox hidden[STAGE_BUFFERS]; /* to the next stage */
     int hidden_turn;
     struct multicast step;           /* HIDDEN, from the home to all others that take part */
 };
 
-status stage_new(struct rank *r, struct owners *owners, struct head *head, struct tables *tables, struct stage **out)
+status stage_new(struct rank *r, struct owners *owners, struct head *head, struct batches *batches,
+                 struct stage **out)
 {
     struct stage *s = calloc(1, sizeof *s);
     if (!s) {
         log_error("out of memory for a stage");
         return ST_NOMEM;
     }
-    *s = (struct stage){.r = r, .at = stage_place(r->o->plan, r->rank), .head = head, .tables = tables};
+    *s = (struct stage){.r = r, .at = stage_place(r->o->plan, r->rank), .head = head, .batches = batches};
     status st = blocks_new(r, owners, &s->blocks);
     st = st ? st : multicast_new(&s->step, r->n_ranks);
     if (st) {
@@ -51,51 +51,50 @@ void stage_free(struct stage *s)
 status stage_lay(struct stage *s)
 {
     struct rank *r = s->r;
-    const size_t step = s->at.embeds ? wire_step_max(&r->limits) : wire_hidden_max(&r->limits);
+    const size_t step = s->at.embeds ? wire_step7_max(&r->limits) : wire_hidden7_max(&r->limits);
     bool passes_on = false;
     if (s->at.first == s->at.last)
         return ST_OK;
-    s->tokens = arena_alloc(&r->arena, (size_t)r->limits.n_batch * sizeof(int32_t));
-    s->ids = arena_alloc(&r->arena, (size_t)r->limits.n_batch * sizeof *s->ids);
+    wire_lay_copy(&s->copy, &r->limits, &r->arena);
     status st = room_lay(r->exchange, &r->arena, s->at.before, CHANNEL_STEPS, step);
     for (int i = 0; i < STAGE_BUFFERS && s->at.next >= 0; i++)
-        outbox_lay(&r->arena, &s->hidden[i], wire_hidden_max(&r->limits));
+        outbox_lay(&r->arena, &s->hidden[i], wire_hidden7_max(&r->limits));
     for (int i = 0; i < r->n_ranks; i++)
         passes_on |= r->o->plan->residual_all && s->at.is_last && i != r->rank && plan_takes_part(r->o->plan, i);
     if (passes_on)
-        multicast_lay(&r->arena, &s->step, wire_hidden_max(&r->limits));
+        multicast_lay(&r->arena, &s->step, wire_hidden7_max(&r->limits));
     blocks_lay(s->blocks);
     return st;
 }
 
-static status run_layers(struct stage *s, const struct wire_step *step, const struct batch *b)
+static status run_layers(struct stage *s, const struct wire_step7 *step, const struct batch *b)
 {
-    struct task t = {.step = step->id, .work = {.n = b->n_tokens, .batch = b}};
+    struct task t = {.step = step, .work = {.n = b->n_tokens, .batch = b}};
     status st = ST_OK;
     s->r->counts = step->counts;
     for (int i = s->at.first; i < s->at.last && !st; i++) {
+        devices_copy_pages(s->r->devices, i, step->changes, step->n_changes);
         t.work.layer = i;
         t.work.part = DEVICE_ATTENTION;
         st = block_run(s->blocks, &t);
         t.work.part = DEVICE_FFN;
         st = st ? st : block_run(s->blocks, &t);
     }
-    tables_ran(s->tables, -1, b->runs);
     return st;
 }
 
 /* A HIDDEN of the step and x. */
-static size_t write_hidden(const struct stage *s, const struct wire_step *step, uint8_t *out, size_t cap)
+static size_t write_hidden(const struct stage *s, const struct wire_step7 *step, uint8_t *out, size_t cap)
 {
     struct device *home = s->r->home;
     float *hidden;
-    size_t size = wire_hidden_encode(step, &s->r->limits, out, cap, &hidden);
+    size_t size = wire_hidden7_encode(step, &s->r->limits, out, cap, &hidden);
     home->ops->export_states(home, step->n_tokens, hidden);
     return size;
 }
 
 /* Where all ranks have the residual stream, the home gives it to the others as it begins. */
-static status share_step(struct stage *s, const struct wire_step *step)
+static status share_step(struct stage *s, const struct wire_step7 *step)
 {
     struct rank *r = s->r;
     struct multicast *m = &s->step;
@@ -109,21 +108,21 @@ static status share_step(struct stage *s, const struct wire_step *step)
     return st;
 }
 
-static status pass_on(struct stage *s, const struct wire_step *step)
+static status pass_on(struct stage *s, const struct wire_step7 *step)
 {
     struct outbox *box = &s->hidden[s->hidden_turn];
     s->hidden_turn = (s->hidden_turn + 1) % STAGE_BUFFERS;
     status st = outbox_wait(s->r->exchange, box);
     if (st)
         return st;
-    struct wire_step passed = *step;
+    struct wire_step7 passed = *step;
     passed.counts = s->r->counts;
     return outbox_send(s->r->exchange, box, s->at.next, WIRE_HIDDEN,
                        write_hidden(s, &passed, box->buffer, box->capacity));
 }
 
 /* x of the tokens as they came. */
-static status begin_states(struct stage *s, const struct wire_step *step, const struct batch *b, const float *hidden,
+static status begin_states(struct stage *s, const struct wire_step7 *step, const struct batch *b, const float *hidden,
                            int from)
 {
     struct device *home = s->r->home;
@@ -132,14 +131,12 @@ static status begin_states(struct stage *s, const struct wire_step *step, const 
         snprintf(what, sizeof what, "the hidden state from rank %d", from);
         return home->ops->import_states(home, b, hidden, what);
     }
-    for (uint32_t t = 0; t < step->n_tokens; t++)
-        s->ids[t] = wire_token(step->tokens, t);
-    return home->ops->embed(home, b, s->ids);
+    return home->ops->embed(home, b, step->tokens);
 }
 
-/* Reads the step that `a` brings into *step, its run into *b, and its tokens' states into x. The message is released: the
+/* Reads the step that `a` brings into *step, its runs into *b, and its tokens' states into x. The message is released: the
  * next one may come while this step runs. */
-static status take_step(struct stage *s, struct arrival *a, struct wire_step *step, struct run *run, struct batch *b)
+static status take_step(struct stage *s, struct arrival *a, struct wire_step7 *step, struct batch *b)
 {
     struct rank *r = s->r;
     const float *hidden = NULL;
@@ -149,30 +146,30 @@ static status take_step(struct stage *s, struct arrival *a, struct wire_step *st
         return ST_FORMAT;
     }
     log_sender(a->from);
-    status st = s->at.embeds ? wire_step_decode(a->data, a->size, &r->limits, s->tokens, step)
-                             : wire_hidden_decode(a->data, a->size, &r->limits, s->tokens, step, &hidden);
+    status st = s->at.embeds ? wire_step7_decode(a->data, a->size, &r->limits, &s->copy, step)
+                             : wire_hidden7_decode(a->data, a->size, &r->limits, &s->copy, step, &hidden);
+    st = st ? st : batches_take(s->batches, USE_OWN, step, b);
     log_sender(-1);
-    if (st)
-        return st;
-    if (step->position > tables_length(s->tables, -1)) {
-        log_error("step at position %u from rank %d, but the KV cache holds %u tokens", step->position, a->from,
-                  tables_length(s->tables, -1));
-        return ST_FORMAT;
-    }
-    *run = (struct run){.position = step->position, .n = step->n_tokens};
-    *b = tables_batch(s->tables, run);
-    if ((st = begin_states(s, step, b, hidden, a->from)) != ST_OK || (st = share_step(s, step)) != ST_OK)
+    if (st || (st = begin_states(s, step, b, hidden, a->from)) != ST_OK || (st = share_step(s, step)) != ST_OK)
         return st;
     return exchange_release(r->exchange, a);
+}
+
+status stage_ready(struct stage *s, bool *ready)
+{
+    *ready = true;
+    if (s->r->rank == 0 && s->at.next >= 0)
+        return outbox_sent(s->r->exchange, &s->hidden[s->hidden_turn], ready);
+    *ready = s->r->rank != 0 || !head_owes_result(s->head);
+    return ST_OK;
 }
 
 status stage_run(struct stage *s, struct arrival *a)
 {
     const uint64_t start_ns = clock_ns();
-    struct wire_step step;
-    struct run run;
+    struct wire_step7 step;
     struct batch b;
-    status st = take_step(s, a, &step, &run, &b);
+    status st = take_step(s, a, &step, &b);
     if (!st)
         st = run_layers(s, &step, &b);
     if (!st)

@@ -10,7 +10,7 @@ struct worker {
     struct worker_options o;
     struct rank r;
     struct pool *pool;
-    struct tables *tables;
+    struct batches *batches;
     struct owners *owners;
     struct answers *answers;
     struct head *head;
@@ -25,6 +25,9 @@ struct wire_limits worker_limits(const struct worker_options *o)
                                          .predictor = o->predictor};
     return (struct wire_limits){.n_batch = o->n_batch,
                                 .n_ctx = o->n_ctx,
+                                .n_sequences = o->n_sequences,
+                                .n_pages = o->n_pages,
+                                .n_runs = o->n_sequences,
                                 .n_vocab = (uint32_t)s.n_vocab,
                                 .n_layers = (uint32_t)s.n_layers,
                                 .d_model = (uint32_t)s.d_model,
@@ -39,7 +42,7 @@ static void free_objects(struct worker *w)
     head_free(w->head);
     answers_free(w->answers);
     owners_free(w->owners);
-    tables_free(w->tables);
+    batches_free(w->batches);
     devices_free(w->r.devices);
     exchange_free(w->r.exchange);
     arena_unmap(&w->r.arena);
@@ -53,16 +56,17 @@ static status make_objects(struct worker *w, const struct worker_options *o, int
                        .shape = device_shape(o->model)};
     status st = exchange_new(o->transport, r->n_ranks, &r->exchange);
     st = st ? st : devices_new(&w->o, rank, &r->devices);
-    st = st ? st : tables_new(r->shape.n_layers, o->n_ctx, &w->tables);
+    st = st ? st : batches_new(r, &w->batches);
     st = st ? st : owners_new(r, &w->owners);
-    st = st ? st : answers_new(r, w->tables, &w->answers);
+    st = st ? st : answers_new(r, w->batches, &w->answers);
     st = st ? st : head_new(r, w->owners, w->answers, &w->head);
-    return st ? st : stage_new(r, w->owners, w->head, w->tables, &w->stage);
+    return st ? st : stage_new(r, w->owners, w->head, w->batches, &w->stage);
 }
 
 /* Hands out every array of messages; the same code on a dry arena counts. */
 static status lay_out(struct worker *w)
 {
+    batches_lay(w->batches);
     status st = stage_lay(w->stage);
     head_lay(w->head);
     st = st ? st : owners_lay(w->owners);
@@ -175,15 +179,15 @@ static status answer_query(struct worker *w, struct arrival *a)
 
 status worker_poll(struct worker *w, bool *handled, bool *stopped)
 {
-    const uint32_t steps = head_owes_result(w->head) ? 0 : 1u << WIRE_STEP | 1u << WIRE_HIDDEN;
-    const uint32_t kinds = steps | 1u << WIRE_SAMPLING | 1u << WIRE_QUERY | 1u << WIRE_STOP;
+    const uint32_t control = 1u << WIRE_QUERY | 1u << WIRE_STOP;
     struct arrival a;
+    bool ready;
     *handled = *stopped = false;
-    status st = serve_or_find(w->r.exchange, kinds, &a, handled);
+    status st = stage_ready(w->stage, &ready);
+    st = st ? st : serve_or_find(w->r.exchange, control | (ready ? 1u << WIRE_STEP | 1u << WIRE_HIDDEN : 0), &a, handled);
     if (st || !*handled)
         return st;
     switch (a.kind) {
-    case WIRE_SAMPLING: return head_take_sampling(w->head, &a);
     case WIRE_QUERY: return answer_query(w, &a);
     case WIRE_STOP:
         if (a.size || a.from != 0) {

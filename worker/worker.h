@@ -23,7 +23,8 @@ struct worker_options {
     int n_devices;
     const struct kernels *kernels; /* the CPU's */
     int n_threads;
-    uint32_t n_ctx, n_batch;       /* tokens of KV cache; tokens of one step at most */
+    uint32_t n_ctx, n_batch;       /* tokens of a sequence, tokens of a step, at most */
+    uint32_t n_sequences, n_pages; /* at once, WIRE_SEQUENCES at most; pages of the KV cache */
     enum sparse_mode sparse;       /* checked (sparse_mode_check) */
     enum predictor predictor;      /* not PREDICTOR_AUTO, where sparse is SPARSE_PREDICTED */
     bool sums_f16;                 /* partial sums travel as f16 where they fit: lossy */
