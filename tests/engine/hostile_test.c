@@ -1,6 +1,7 @@
 /* A worker, the roll call and a session among ranks that send what they should not: an error, never a crash or a hang.
  * The test plays the other ranks by hand over the in-process transport. */
 #include "tests/engine/made_model.h"
+#include "tests/engine/made_step.h"
 
 #include <pthread.h>
 
@@ -11,7 +12,7 @@
 #include "node/member.h"
 #include "worker/worker.h"
 
-enum { N_CTX = 48, N_BATCH = 8, MOST_SENDS = 64, MESSAGE_MAX = 1 << 16, BUSY_AT = 52 /* in a PARTIAL */ };
+enum { N_CTX = 112, N_BATCH = 8, MOST_SENDS = 64, MESSAGE_MAX = 1 << 16, BUSY_AT = 52 /* in a PARTIAL */ };
 
 static status open_transports(int n_ranks, struct transport **t)
 {
@@ -64,9 +65,13 @@ struct stand { /* the worker and what is thrown at it */
     struct transport *t[2];
     struct worker_options o;
     struct wire_limits limits;
+    struct wire_copy copy;   /* for what is decoded */
+    struct wire_result_copy results;
+    struct arena arena;      /* theirs */
     struct worker *worker;
     pthread_t thread;
     status end;
+    char line[256]; /* the worker's first error */
     struct send sends[MOST_SENDS];
     uint8_t *messages[MOST_SENDS];
     int n;
@@ -78,6 +83,7 @@ static void *run_worker(void *arg)
     struct log_catcher caught;
     log_catch(&caught);
     s->end = worker_run(s->worker);
+    snprintf(s->line, sizeof s->line, "%.255s", caught.first_error);
     /* The line names who sent the message, or the layer; this rank is named by who passes it on. */
     const char *named = s->end == ST_NAN ? "layer 0: the FFN" : "rank 0";
     if (s->end && (!strstr(caught.first_error, named) || strstr(caught.first_error, "rank 1")))
@@ -86,15 +92,24 @@ static void *run_worker(void *arg)
     return NULL;
 }
 
+static void lay_copies(struct stand *s)
+{
+    assert_int_equal(arena_map(&s->arena, 1 << 20), ST_OK);
+    wire_lay_copy(&s->copy, &s->limits, &s->arena);
+    wire_lay_result_copy(&s->results, &s->limits, &s->arena);
+}
+
 static void stand_open(struct stand *s, enum role role)
 {
     *s = (struct stand){.plan = make_plan(role)};
     assert_int_equal(open_transports(2, s->t), ST_OK);
     s->o = (struct worker_options){.model = model, .plan = s->plan, .transport = s->t[1],
                                    .devices = member_devices, .n_devices = 1, .n_threads = 1,
-                                   .n_ctx = N_CTX, .n_batch = N_BATCH};
+                                   .n_ctx = N_CTX, .n_batch = N_BATCH,
+                                   .n_sequences = MADE_SEQUENCES, .n_pages = MADE_PAGES};
     assert_int_equal(kernels_select(NULL, &s->o.kernels), ST_OK);
     s->limits = worker_limits(&s->o);
+    lay_copies(s);
     assert_int_equal(worker_create(&s->o, &s->worker), ST_OK);
     assert_int_equal(pthread_create(&s->thread, NULL, run_worker, s), 0);
 }
@@ -127,6 +142,7 @@ static status stand_close(struct stand *s)
     transport_close(s->t[0]);
     worker_free(s->worker);
     plan_free(s->plan);
+    arena_unmap(&s->arena);
     for (int i = 0; i < s->n; i++)
         free(s->messages[i]);
     return s->end;
@@ -147,18 +163,15 @@ static void refuses(enum role role, int kind, const void *bytes, size_t size)
 
 static size_t good_step(uint32_t position, uint8_t *out)
 {
-    const int32_t tokens[] = {5, 6, 7};
-    const struct wire_step step = {.id = 1, .want = WANT_TOKEN, .position = position, .n_tokens = 3, .next_token = -1};
-    return wire_step_encode(&step, tokens, out, MESSAGE_MAX);
+    struct made_step m;
+    return wire_step7_encode(made_step(&m, position, WANT_TOKEN), out, MESSAGE_MAX);
 }
 
 static size_t good_hidden(const struct wire_limits *l, uint32_t position, uint8_t *out)
 {
-    static const uint8_t tokens[12] = {5, 0, 0, 0, 6, 0, 0, 0, 7};
-    const struct wire_step step = {.id = 1, .want = WANT_TOKEN, .position = position, .n_tokens = 3, .next_token = -1,
-                                   .tokens = tokens};
+    struct made_step m;
     float *hidden;
-    size_t size = wire_hidden_encode(&step, l, out, MESSAGE_MAX, &hidden);
+    size_t size = wire_hidden7_encode(made_step(&m, position, WANT_TOKEN), l, out, MESSAGE_MAX, &hidden);
     for (uint32_t i = 0; i < 3 * l->d_model; i++)
         hidden[i] = (float)(i % 7) - 3;
     return size;
@@ -166,8 +179,16 @@ static size_t good_hidden(const struct wire_limits *l, uint32_t position, uint8_
 
 static size_t good_request(const struct wire_limits *l, uint32_t part, uint32_t layer, uint32_t form, uint8_t *out)
 {
-    struct wire_request f = {.id = 1, .part = part, .layer = layer, .n_tokens = 2, .form = form};
-    size_t size = wire_request_encode(&f, l, out, MESSAGE_MAX);
+    struct made_step m;
+    struct wire_request7 f = {.id = 1, .part = part, .layer = layer, .n_tokens = 2, .form = form};
+    made_step(&m, 0, WANT_NOTHING);
+    m.run.n_tokens = 2;
+    if (part == PART_ATTENTION) {
+        f.n_runs = f.n_changes = 1;
+        f.runs = &m.run;
+        f.changes = &m.change;
+    }
+    size_t size = wire_request7_encode(&f, l, out, MESSAGE_MAX);
     for (uint32_t i = 0; i < 2 * l->d_model; i++) {
         if (form == FORM_F32)
             f.f32[i] = (float)(i % 5) - 2;
@@ -253,12 +274,12 @@ static void refuses_request(enum role role, const void *bytes, size_t size, cons
 static void right_answers(enum role role)
 {
     struct stand s;
-    struct wire_result r;
+    struct wire_result7 r;
     stand_open(&s, role);
     throw(&s, WIRE_STEP, message, good_step(0, message));
     for (uint32_t layer = 0; layer < s.limits.n_layers; layer++) {
-        struct wire_request f;
-        assert_int_equal(wire_request_decode(reply, answer(&s, WIRE_REQUEST, reply), &s.limits, &f), ST_OK);
+        struct wire_request7 f;
+        assert_int_equal(wire_request7_decode(reply, answer(&s, WIRE_REQUEST, reply), &s.limits, &s.copy, &f), ST_OK);
         assert_true(f.layer == layer && f.n_tokens == 3);
         if (role == ACTIVE_STAGE)
             throw(&s, WIRE_ACTIVE, message, good_active(&s.limits, layer, message));
@@ -273,8 +294,8 @@ static void right_answers(enum role role)
             ffn = found && a.kind == WIRE_REQUEST;
         }
         if (!ffn) {
-            assert_int_equal(wire_result_decode(a.data, a.size, &s.limits, &r), ST_OK);
-            assert_true(r.id == 1 && r.token >= 0);
+            assert_int_equal(wire_result7_decode(a.data, a.size, &s.limits, &s.results, &r), ST_OK);
+            assert_true(r.id == 1 && r.n_runs == 1 && r.n_tokens == 1);
         }
         assert_int_equal(transport_release(s.t[0], &a), ST_OK);
     }
@@ -318,11 +339,10 @@ static void test_unforeseen(void **state)
         int kind;
         size_t size;
     } cases[] = {
-        {OWNER, WIRE_STEP, 76},           {OWNER, WIRE_HIDDEN, 1000},        {OWNER, WIRE_SAMPLING, WIRE_SAMPLING_SIZE},
-        {OWNER, WIRE_STOP, 1},            {ONLY_STAGE, WIRE_HIDDEN, 1000},   {ONLY_STAGE, WIRE_STEP, 0},
-        {ONLY_STAGE, WIRE_STEP, 63},      {ONLY_STAGE, WIRE_STEP, 64},       {ONLY_STAGE, WIRE_STEP, MESSAGE_MAX},
-        {ONLY_STAGE, WIRE_SAMPLING, 0},   {ONLY_STAGE, WIRE_SAMPLING, 1000}, {LAST_STAGE, WIRE_STEP, 76},
-        {LAST_STAGE, WIRE_HIDDEN, 0},     {LAST_STAGE, WIRE_HIDDEN, 128},    {LAST_STAGE, WIRE_HIDDEN, MESSAGE_MAX},
+        {OWNER, WIRE_STEP, 76},         {OWNER, WIRE_HIDDEN, 1000},      {OWNER, WIRE_STOP, 1},
+        {ONLY_STAGE, WIRE_HIDDEN, 1000}, {ONLY_STAGE, WIRE_STEP, 0},     {ONLY_STAGE, WIRE_STEP, 63},
+        {ONLY_STAGE, WIRE_STEP, 64},    {ONLY_STAGE, WIRE_STEP, MESSAGE_MAX}, {LAST_STAGE, WIRE_STEP, 76},
+        {LAST_STAGE, WIRE_HIDDEN, 0},   {LAST_STAGE, WIRE_HIDDEN, 128},  {LAST_STAGE, WIRE_HIDDEN, MESSAGE_MAX},
     };
     memset(message, 0, sizeof message);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
@@ -337,9 +357,8 @@ static void test_wrong_fields(void **state)
     stand_open(&s, ONLY_STAGE); /* for the limits */
     struct wire_limits l = s.limits;
     stand_close(&s);
-    refuses(ONLY_STAGE, WIRE_STEP, message, good_step(1, message)); /* the cache is empty */
     refuses(ONLY_STAGE, WIRE_STEP, message, good_step(N_CTX - 2, message));
-    refuses(LAST_STAGE, WIRE_HIDDEN, message, good_hidden(&l, 1, message));
+    refuses(LAST_STAGE, WIRE_HIDDEN, message, good_hidden(&l, N_CTX - 2, message));
     refuses_request(OWNER, message, good_request(&l, PART_FFN, l.n_layers, FORM_Q8, message),
                     "from rank 0: REQUEST message: layer is 4, expected 0 to 3");
     refuses_request(OWNER, message, good_request(&l, PART_ATTENTION, 0, FORM_Q8, message), "this rank holds no head");
@@ -351,13 +370,65 @@ static void test_wrong_fields(void **state)
         refuses_request(OWNER, message, sizes[i], "REQUEST message");
     refuses_request(ONLY_STAGE, message, MESSAGE_MAX, "which the plan does not foresee");
     size = good_request(&l, PART_FFN, 0, FORM_Q8, message);
-    message[24] = 7; /* no such form */
+    message[20] = 7; /* no such form */
     refuses_request(OWNER, message, size, "form 7");
-    const struct wire_sampling nan_temperature = {.temperature = NAN};
-    refuses(ONLY_STAGE, WIRE_SAMPLING, message, wire_sampling_encode(&nan_temperature, message, sizeof message));
     size = good_step(0, message);
-    message[WIRE_HEADER + 1] = 2; /* token 517 */
+    message[size - 11] = 2; /* token 517 */
     refuses(ONLY_STAGE, WIRE_STEP, message, size);
+}
+
+/* A step's runs and changes, of which one thing is wrong, to a stage that has run nothing. */
+static void refuses_step(struct made_step *m, const char *says)
+{
+    struct stand s;
+    stand_open(&s, ONLY_STAGE);
+    throw(&s, WIRE_STEP, message, wire_step7_encode(&m->step, message, sizeof message));
+    assert_int_equal(stand_close(&s), ST_FORMAT);
+    if (!strstr(s.line, says))
+        fail_msg("expected '%s', got '%s'", says, s.line);
+}
+
+static void test_wrong_runs(void **state)
+{
+    (void)state;
+    struct made_step m;
+    struct wire_run runs[MADE_SEQUENCES + 1];
+    struct wire_change changes[2];
+    made_step(&m, 0, WANT_TOKEN)->n_changes = 0;
+    refuses_step(&m, "from rank 0: a run of sequence 0 to position 3, expected at most 0: its table has 0 pages");
+    made_step(&m, 62, WANT_TOKEN);
+    refuses_step(&m, "a run of sequence 0 to position 65, expected at most 64: its table has 1 pages");
+    made_step(&m, 0, WANT_TOKEN);
+    m.run.sequence = m.change.sequence = MADE_SEQUENCES;
+    refuses_step(&m, "a run's sequence is 3, expected 0 to 2");
+    made_step(&m, 0, WANT_TOKEN);
+    m.change.index = 1;
+    refuses_step(&m, "page 1 for entry 1 of the table of sequence 0, expected at most entry 0");
+    made_step(&m, 0, WANT_TOKEN);
+    m.change.page = MADE_PAGES;
+    refuses_step(&m, "a change's page is 5, expected 0 to 4");
+
+    made_step(&m, 0, WANT_TOKEN); /* two runs of one sequence */
+    runs[0] = runs[1] = m.run;
+    runs[0].n_tokens = 1;
+    runs[1].n_tokens = 2;
+    m.step.runs = runs;
+    m.step.n_runs = 2;
+    refuses_step(&m, "sequence 0 has two runs, expected one");
+
+    made_step(&m, 0, WANT_TOKEN); /* a page twice */
+    changes[0] = changes[1] = m.change;
+    changes[1].sequence = 1;
+    m.step.changes = changes;
+    m.step.n_changes = 2;
+    refuses_step(&m, "page 1 is in two changes, expected one");
+
+    made_step(&m, 0, WANT_TOKEN); /* more runs than sequences */
+    for (uint32_t i = 0; i <= MADE_SEQUENCES; i++)
+        runs[i] = m.run;
+    m.step.runs = runs;
+    m.step.n_runs = MADE_SEQUENCES + 1;
+    refuses_step(&m, "n_runs is 4, expected 1 to 3");
 }
 
 /* A stage that waits for a partial sum gets another one. */
@@ -477,7 +548,8 @@ static void thirds_open(struct thirds *x)
     assert_int_equal(open_transports(3, x->t), ST_OK);
     s->o = (struct worker_options){.model = model, .plan = s->plan, .transport = x->t[1],
                                    .devices = member_devices, .n_devices = 1, .n_threads = 1,
-                                   .n_ctx = N_CTX, .n_batch = N_BATCH};
+                                   .n_ctx = N_CTX, .n_batch = N_BATCH,
+                                   .n_sequences = MADE_SEQUENCES, .n_pages = MADE_PAGES};
     assert_int_equal(kernels_select(NULL, &s->o.kernels), ST_OK);
     s->limits = worker_limits(&s->o);
     assert_int_equal(worker_create(&s->o, &s->worker), ST_OK);
@@ -559,11 +631,9 @@ static void test_random_messages(void **state)
         stand_open(&s, (enum role)(round % N_ROLES));
         int n = 1 + (int)(made_draw(&random) % 6);
         for (int i = 0; i < n; i++) {
-            static const int kinds[] = {WIRE_STEP,     WIRE_HIDDEN, WIRE_REQUEST, WIRE_PARTIAL,
-                                        WIRE_SAMPLING, WIRE_LOGITS, WIRE_ACTIVE};
-            int kind = kinds[made_draw(&random) % 7];
+            static const int kinds[] = {WIRE_STEP, WIRE_HIDDEN, WIRE_REQUEST, WIRE_PARTIAL, WIRE_LOGITS, WIRE_ACTIVE};
+            int kind = kinds[made_draw(&random) % 6];
             uint32_t layer = (uint32_t)(made_draw(&random) % (s.limits.n_layers + 1));
-            const struct wire_sampling sampling = {.temperature = 1, .top_p = 1, .repeat_penalty = 1};
             struct wire_logits logits = {.id = 1, .n_tokens = 1, .n_rows = 150};
             size_t size = kind == WIRE_STEP       ? good_step((uint32_t)i, message)
                           : kind == WIRE_HIDDEN   ? good_hidden(&s.limits, 0, message)
@@ -571,7 +641,6 @@ static void test_random_messages(void **state)
                                                                  made_draw(&random) % 2, message)
                           : kind == WIRE_ACTIVE   ? good_active(&s.limits, layer % s.limits.n_layers, message)
                           : kind == WIRE_PARTIAL  ? good_partial(&s.limits, layer % s.limits.n_layers, message)
-                          : kind == WIRE_SAMPLING ? wire_sampling_encode(&sampling, message, sizeof message)
                                                   : wire_logits_encode(&logits, &s.limits, message, sizeof message);
             for (uint64_t changes = made_draw(&random) % 4; changes > 0 && size; changes--)
                 message[made_draw(&random) % (made_draw(&random) % 2 && size > 32 ? 32 : size)] ^=
@@ -1026,6 +1095,7 @@ int main(void)
         cmocka_unit_test(test_right_messages),
         cmocka_unit_test(test_unforeseen),
         cmocka_unit_test(test_wrong_fields),
+        cmocka_unit_test(test_wrong_runs),
         cmocka_unit_test(test_wrong_partials),
         cmocka_unit_test(test_sums_that_are_no_numbers),
         cmocka_unit_test(test_wrong_activations),
