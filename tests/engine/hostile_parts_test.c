@@ -1,6 +1,7 @@
 /* A worker whose heads others ask for, or that has the residual stream like the others, among ranks that send what they
  * should not: an error that names the rank, never a crash or a hang. The test plays ranks 0 and 2; rank 1 is the worker. */
 #include "tests/engine/made_model.h"
+#include "tests/engine/made_step.h"
 
 #include <pthread.h>
 
@@ -9,7 +10,7 @@
 #include "wire/channels.h"
 #include "worker/worker.h"
 
-enum { RANKS = 3, N_CTX = 48, N_BATCH = 8, MOST_SENDS = 32, MESSAGE_MAX = 1 << 16 };
+enum { RANKS = 3, N_CTX = 160, N_BATCH = 8, MOST_SENDS = 32, MESSAGE_MAX = 1 << 16 };
 
 static char model_path[MADE_NAME];
 static struct model *model;
@@ -39,6 +40,9 @@ struct stand { /* the worker and what is thrown at it */
     struct transport *t[RANKS];
     struct worker_options o;
     struct wire_limits limits;
+    struct wire_copy copy;   /* for what is decoded */
+    struct wire_result_copy results;
+    struct arena arena;      /* theirs */
     struct worker *worker;
     pthread_t thread;
     status end;
@@ -74,9 +78,13 @@ static void stand_open(struct stand *s, const char *layers)
         assert_int_equal(transport_connect(s->t[r]), ST_OK);
     s->o = (struct worker_options){.model = model, .plan = s->plan, .transport = s->t[1],
                                    .devices = member_devices, .n_devices = 1, .n_threads = 1,
-                                   .n_ctx = N_CTX, .n_batch = N_BATCH};
+                                   .n_ctx = N_CTX, .n_batch = N_BATCH,
+                                   .n_sequences = MADE_SEQUENCES, .n_pages = MADE_PAGES};
     assert_int_equal(kernels_select(NULL, &s->o.kernels), ST_OK);
     s->limits = worker_limits(&s->o);
+    assert_int_equal(arena_map(&s->arena, 1 << 20), ST_OK);
+    wire_lay_copy(&s->copy, &s->limits, &s->arena);
+    wire_lay_result_copy(&s->results, &s->limits, &s->arena);
     assert_int_equal(worker_create(&s->o, &s->worker), ST_OK);
     assert_int_equal(pthread_create(&s->thread, NULL, run_worker, s), 0);
 }
@@ -102,6 +110,7 @@ static void stand_free(struct stand *s)
     transport_close(s->t[2]);
     worker_free(s->worker);
     plan_free(s->plan);
+    arena_unmap(&s->arena);
     for (int i = 0; i < s->n; i++)
         free(s->messages[i]);
 }
@@ -148,11 +157,15 @@ static size_t answer(struct stand *s, int r, int kind)
     return a.size;
 }
 
-static void ask(struct stand *s, int from, enum wire_part part, uint32_t layer, uint32_t position)
+/* A request for two tokens, for attention at `position` of sequence 0. */
+static void ask_changed(struct stand *s, int from, uint64_t step, enum wire_part part, uint32_t layer,
+                        uint32_t position, const struct wire_change *changes, uint32_t n_changes)
 {
-    struct wire_request q = {.id = 1, .part = part, .layer = layer, .position = position, .n_tokens = 2,
-                             .form = FORM_Q8};
-    size_t size = wire_request_encode(&q, &s->limits, message, sizeof message);
+    const bool attention = part == PART_ATTENTION;
+    const struct wire_run run = {.position = position, .n_tokens = 2};
+    struct wire_request7 q = {.id = step, .part = part, .layer = layer, .n_tokens = 2, .form = FORM_Q8, .runs = &run,
+                              .n_runs = attention, .changes = changes, .n_changes = attention ? n_changes : 0};
+    size_t size = wire_request7_encode(&q, &s->limits, message, sizeof message);
     for (uint32_t i = 0; i < 2 * s->limits.d_model; i++)
         q.codes[i] = (int8_t)(i % 100);
     for (uint32_t i = 0; i < 2 * s->limits.d_model / ACT_BLOCK; i++)
@@ -167,6 +180,11 @@ static void expect_partial(struct stand *s, int to, enum wire_part part, uint32_
     assert_true(p.id == 1 && p.part == part && p.layer == layer && p.n_tokens == n && p.counts.bytes > 0);
 }
 
+static void ask(struct stand *s, int from, enum wire_part part, uint32_t layer, uint32_t position)
+{
+    ask_changed(s, from, 1, part, layer, position, &(struct wire_change){.page = 1, .from_page = WIRE_NO_PAGE}, 1);
+}
+
 /* The worker's answer to a request of rank r: none, and why; it goes on. */
 static void stand_refuses(struct stand *s, int r, const char *says)
 {
@@ -177,29 +195,41 @@ static void stand_refuses(struct stand *s, int r, const char *says)
     stand_close(s, NULL);
 }
 
-/* An owner keeps keys and values in order: each request begins where what it holds allows. */
+/* An owner keeps keys and values in pages: a step's changes come with each layer's request and count once. */
 static void test_attention_requests(void **state)
 {
     (void)state;
+    static const struct wire_change next = {.index = 1, .page = 4, .from_page = WIRE_NO_PAGE};
+    static const struct wire_change gap = {.index = 3, .page = 4, .from_page = WIRE_NO_PAGE};
     struct stand s;
     stand_open(&s, owner);
-    static const uint32_t positions[] = {0, 2, 3, 0, 1};
+    static const uint32_t positions[] = {0, 2, 3, 0, 62};
     for (size_t i = 0; i < sizeof positions / sizeof *positions; i++) {
         ask(&s, 0, PART_ATTENTION, 3, positions[i]);
         expect_partial(&s, 0, PART_ATTENTION, 3, 2);
         ask(&s, 0, PART_FFN, 1, 0);
         expect_partial(&s, 0, PART_FFN, 1, 2);
     }
-    ask(&s, 0, PART_ATTENTION, 3, 4);
-    stand_refuses(&s, 0, "request of layer 3 at position 4 from rank 0, but the KV cache holds 3 tokens");
+    ask(&s, 0, PART_ATTENTION, 3, 63);
+    stand_refuses(&s, 0, "a run of sequence 0 to position 65, expected at most 64: its table has 1 pages");
 
     stand_open(&s, owner);
-    ask(&s, 0, PART_ATTENTION, 0, 1);
-    stand_refuses(&s, 0, "at position 1 from rank 0, but the KV cache holds 0 tokens");
+    ask(&s, 0, PART_ATTENTION, 0, 0);
+    expect_partial(&s, 0, PART_ATTENTION, 0, 2);
+    ask_changed(&s, 0, 2, PART_ATTENTION, 0, 63, &next, 1);
+    answer(&s, 0, WIRE_PARTIAL);
+    ask_changed(&s, 0, 2, PART_ATTENTION, 1, 63, &next, 1);
+    answer(&s, 0, WIRE_PARTIAL);
+    ask_changed(&s, 0, 3, PART_ATTENTION, 0, 63, &gap, 1);
+    stand_refuses(&s, 0, "a change's index is 3, expected 0 to 2");
+
+    stand_open(&s, owner);
+    ask_changed(&s, 0, 1, PART_ATTENTION, 0, 63, &next, 1);
+    stand_refuses(&s, 0, "page 4 for entry 1 of the table of sequence 0, expected at most entry 0");
 
     stand_open(&s, owner);
     ask(&s, 0, PART_ATTENTION, 0, N_CTX - 1);
-    stand_refuses(&s, 0, "position is 47, expected 0 to 46");
+    stand_refuses(&s, 0, "position is 159, expected 0 to 158");
 
     stand_open(&s, owner);
     ask(&s, 2, PART_ATTENTION, 0, 0);
@@ -220,18 +250,16 @@ static void test_requests_of_members(void **state)
 
 static size_t a_step(void)
 {
-    const int32_t tokens[] = {5, 6, 7};
-    const struct wire_step step = {.id = 1, .want = WANT_TOKEN, .n_tokens = 3, .next_token = -1};
-    return wire_step_encode(&step, tokens, message, sizeof message);
+    struct made_step m;
+    return wire_step7_encode(made_step(&m, 0, WANT_TOKEN), message, sizeof message);
 }
 
 /* The same step as the home passes it on, with x. */
 static size_t a_hidden(const struct stand *s)
 {
-    static const uint8_t tokens[12] = {5, [4] = 6, [8] = 7};
-    const struct wire_step step = {.id = 1, .want = WANT_TOKEN, .n_tokens = 3, .next_token = -1, .tokens = tokens};
+    struct made_step m;
     float *hidden;
-    const size_t size = wire_hidden_encode(&step, &s->limits, message, sizeof message, &hidden);
+    const size_t size = wire_hidden7_encode(made_step(&m, 0, WANT_TOKEN), &s->limits, message, sizeof message, &hidden);
     memset(hidden, 0, 3 * s->limits.d_model * sizeof *hidden);
     return size;
 }
@@ -257,17 +285,17 @@ static void test_right_parts(void **state)
         stand_open(&s, at_home ? home : member);
         throw(&s, 0, at_home ? WIRE_STEP : WIRE_HIDDEN, message, at_home ? a_step() : a_hidden(&s));
         for (int r = 0; r < RANKS && at_home; r += 2) { /* the home passes it on, with the rows of its tokens */
-            struct wire_step step;
+            struct wire_step7 step;
             const float *x;
-            uint8_t passed[4 * N_BATCH];
             const size_t d = s.limits.d_model; /* below 1024 */
-            assert_int_equal(wire_hidden_decode(reply, answer(&s, r, WIRE_HIDDEN), &s.limits, passed, &step, &x), ST_OK);
+            const size_t size = answer(&s, r, WIRE_HIDDEN);
+            assert_int_equal(wire_hidden7_decode(reply, size, &s.limits, &s.copy, &step, &x), ST_OK);
             for (uint32_t t = 0; t < 3; t++) {
                 float row[1024];
                 dequantize_row(model->embedding.type,
                                model->embedding.data + (5 + t) * dtype_row_bytes(model->embedding.type, (int64_t)d),
                                (int64_t)d, row);
-                assert_int_equal(wire_token(step.tokens, t), 5 + t);
+                assert_int_equal(step.tokens[t], 5 + t);
                 assert_memory_equal(x + t * d, row, d * sizeof *row);
             }
         }
@@ -289,9 +317,10 @@ static void test_right_parts(void **state)
             expect_partial(&s, 2, PART_FFN, layer, 3);
         }
         if (at_home) {
-            struct wire_result r;
-            assert_int_equal(wire_result_decode(reply, answer(&s, 0, WIRE_RESULT), &s.limits, &r), ST_OK);
-            assert_true(r.id == 1 && r.token >= 0);
+            struct wire_result7 r;
+            const size_t size = answer(&s, 0, WIRE_RESULT);
+            assert_int_equal(wire_result7_decode(reply, size, &s.limits, &s.results, &r), ST_OK);
+            assert_true(r.id == 1 && r.n_tokens == 1);
         }
         stand_close(&s, NULL);
     }
@@ -341,9 +370,9 @@ static void test_stop_waits_for_parts(void **state)
     struct stand s;
     stand_open(&s, "{\"from\": 0, \"to\": 4, \"stage\": 1, \"heads\": [0, 1, 2, 2], \"neurons\": [0, 0, 672, 672]}], "
                    "\"rows\": [0, 0, 299, 300], \"residual\": \"all\"");
-    const int32_t tokens[] = {5, 6, 7};
-    const struct wire_step step = {.id = 1, .want = WANT_NOTHING, .n_tokens = 3, .next_token = -1};
-    throw(&s, 0, WIRE_STEP, message, wire_step_encode(&step, tokens, message, sizeof message));
+    struct made_step m;
+    throw(&s, 0, WIRE_STEP, message,
+          wire_step7_encode(made_step(&m, 0, WANT_NOTHING), message, sizeof message));
     for (uint32_t layer = 0; layer < s.limits.n_layers; layer++) {
         give(&s, 0, PART_ATTENTION, layer, 1);
         for (int part = PART_ATTENTION; part <= PART_FFN; part++) {
