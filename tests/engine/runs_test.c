@@ -1,0 +1,375 @@
+/* A step of many runs, on workers that this test alone coordinates: whatever is mixed in a step, and wherever its pages
+ * lie, each run brings what its text brings alone, token by token on one rank, bit for bit. */
+#include "tests/engine/made_model.h"
+
+#include <pthread.h>
+
+#include "node/member.h"
+#include "wire/channels.h"
+#include "wire/runs.h"
+#include "worker/worker.h"
+
+enum {
+    RANKS = 3, SLOTS = 64, PAGES = 2 * SLOTS + 8, TEXTS = 5, LENGTH = 100, COMMON = 70, N_BATCH = 80, TOPS = 4, MAX = 1 << 20
+};
+
+static char model_path[MADE_NAME];
+static struct model *model;
+static int32_t texts[TEXTS][LENGTH]; /* they begin alike */
+static const struct wire_sampling warm = {.temperature = 0.9f, .top_p = 0.95f, .repeat_penalty = 1.2f, .top_k = 40,
+                                          .repeat_last = 16, .presence_penalty = 0.1f};
+
+/* ---- workers without a coordinator ---- */
+
+struct party {
+    struct plan *plan;
+    struct transport *t[RANKS];
+    struct worker_options o[RANKS];
+    struct worker *worker[RANKS];
+    pthread_t thread[RANKS];
+    struct wire_limits limits;
+    struct wire_result_copy lists;
+    struct arena arena;
+    uint8_t *step, *result;
+    uint64_t id;
+    int32_t text[SLOTS];        /* which of the texts, */
+    uint32_t n_run[SLOTS];      /* how much of it has run, -1: it has no sampler yet */
+    uint32_t table[SLOTS][LENGTH / WIRE_PAGE + 1], n_pages[SLOTS];
+    uint32_t used[PAGES];       /* by how many tables */
+};
+
+static void *serve(void *arg)
+{
+    assert_int_equal(worker_run(arg), ST_OK);
+    return NULL;
+}
+
+static void party_open(struct party *p, const char *plan)
+{
+    struct transport_config config;
+    *p = (struct party){0};
+    assert_int_equal(plan_parse(plan, strlen(plan), "plan", &p->plan), ST_OK);
+    wire_channels(config.channel, TRANSPORT_KINDS);
+    assert_int_equal(transport_inproc_open(&config, p->plan->n_ranks, p->t), ST_OK);
+    for (int r = 0; r < p->plan->n_ranks; r++) {
+        assert_int_equal(transport_connect(p->t[r]), ST_OK);
+        p->o[r] = (struct worker_options){.model = model, .plan = p->plan, .transport = p->t[r],
+                                          .devices = member_devices, .n_devices = 1, .n_threads = 1, .n_ctx = LENGTH,
+                                          .n_batch = N_BATCH, .n_sequences = SLOTS, .n_pages = PAGES};
+        assert_int_equal(kernels_select(NULL, &p->o[r].kernels), ST_OK);
+        assert_int_equal(worker_create(&p->o[r], &p->worker[r]), ST_OK);
+        if (r)
+            assert_int_equal(pthread_create(&p->thread[r], NULL, serve, p->worker[r]), 0);
+    }
+    p->limits = worker_limits(&p->o[0]);
+    assert_int_equal(arena_map(&p->arena, 4 * MAX), ST_OK);
+    wire_lay_result_copy(&p->lists, &p->limits, &p->arena);
+    p->step = arena_alloc(&p->arena, MAX);
+    p->result = arena_alloc(&p->arena, MAX);
+}
+
+static void party_close(struct party *p)
+{
+    struct send stop[RANKS];
+    bool handled, stopped;
+    for (int r = 1; r < p->plan->n_ranks; r++)
+        assert_int_equal(transport_post(p->t[0], r, WIRE_STOP, NULL, 0, &stop[r]), ST_OK);
+    assert_int_equal(worker_settle(p->worker[0]), ST_OK);
+    for (int r = 1; r < p->plan->n_ranks; r++) {
+        while (pthread_tryjoin_np(p->thread[r], NULL) != 0)
+            assert_int_equal(worker_poll(p->worker[0], &handled, &stopped), ST_OK);
+    }
+    for (int r = 0; r < p->plan->n_ranks; r++)
+        transport_close(p->t[r]);
+    for (int r = 0; r < p->plan->n_ranks; r++)
+        worker_free(p->worker[r]);
+    plan_free(p->plan);
+    arena_unmap(&p->arena);
+}
+
+/* Sends a step, and takes its result. */
+static struct wire_result7 run_step(struct party *p, struct wire_step7 *s)
+{
+    struct wire_result7 r;
+    struct send send;
+    struct arrival a;
+    bool found = false, handled, stopped;
+    s->id = ++p->id;
+    const size_t size = wire_step7_encode(s, p->step, MAX);
+    assert_true(size > 0);
+    assert_int_equal(transport_post(p->t[0], plan_first_stage(p->plan), WIRE_STEP, p->step, size, &send), ST_OK);
+    while (!found) {
+        assert_int_equal(worker_poll(p->worker[0], &handled, &stopped), ST_OK);
+        assert_int_equal(transport_poll(p->t[0], 1u << WIRE_RESULT, &a, &found), ST_OK);
+    }
+    memcpy(p->result, a.data, a.size);
+    assert_int_equal(wire_result7_decode(p->result, a.size, &p->limits, &p->lists, &r), ST_OK);
+    assert_int_equal(wire_result7_answers(&r, s, &p->limits), ST_OK);
+    assert_int_equal(transport_release(p->t[0], &a), ST_OK);
+    return r;
+}
+
+/* ---- steps ---- */
+
+struct mix {
+    struct wire_run runs[SLOTS];
+    struct wire_change changes[PAGES];
+    struct wire_begin begins[SLOTS];
+    int32_t tokens[N_BATCH];
+    uint32_t slots[SLOTS];
+    struct wire_step7 step;
+};
+
+static void mix_begin(struct mix *m)
+{
+    m->step = (struct wire_step7){.runs = m->runs, .changes = m->changes, .begins = m->begins, .tokens = m->tokens};
+}
+
+static void give_page(struct party *p, struct mix *m, uint32_t slot, uint32_t page, uint32_t from)
+{
+    p->used[page]++;
+    p->table[slot][p->n_pages[slot]] = page;
+    m->changes[m->step.n_changes++] = (struct wire_change){slot, p->n_pages[slot]++, page, from};
+}
+
+static uint32_t free_page(const struct party *p, uint64_t *random)
+{
+    uint32_t page;
+    do
+        page = (uint32_t)(made_draw(random) % PAGES);
+    while (p->used[page]);
+    return page;
+}
+
+/* A slot's text begins with what another slot has of it, its full pages and a copy of the last. */
+static void share(struct party *p, struct mix *m, uint32_t slot, uint32_t other, uint32_t n, uint64_t *random)
+{
+    for (uint32_t i = 0; i < n / WIRE_PAGE; i++)
+        give_page(p, m, slot, p->table[other][i], WIRE_NO_PAGE);
+    if (n % WIRE_PAGE)
+        give_page(p, m, slot, free_page(p, random), p->table[other][n / WIRE_PAGE]);
+    p->n_run[slot] = n;
+}
+
+/* The run of a slot's next n tokens. */
+static struct wire_run *add_run(struct party *p, struct mix *m, uint32_t slot, uint32_t n, uint64_t *random)
+{
+    struct wire_run *r = &m->runs[m->step.n_runs++];
+    const int32_t *text = texts[p->text[slot]];
+    *r = (struct wire_run){.sequence = slot, .position = p->n_run[slot], .n_tokens = n, .next_token = -1};
+    while (p->n_pages[slot] * WIRE_PAGE < r->position + n)
+        give_page(p, m, slot, free_page(p, random), WIRE_NO_PAGE);
+    memcpy(m->tokens + m->step.n_tokens, text + r->position, n * sizeof *text);
+    m->step.n_tokens += n;
+    p->n_run[slot] += n;
+    return r;
+}
+
+/* Its sampler is made anew. */
+static void add_begin(struct mix *m, const struct party *p, const struct wire_run *r)
+{
+    struct wire_begin *b = &m->begins[m->step.n_begins++];
+    *b = (struct wire_begin){.sequence = r->sequence, .n_text = r->position, .text = texts[p->text[r->sequence]],
+                             .sampling = warm};
+    b->sampling.seed = (uint64_t)p->text[r->sequence];
+    m->step.n_text += b->n_text;
+}
+
+/* ---- what each text brings alone ---- */
+
+static struct {
+    float logits[MADE_VOCABULARY], state[96 /* d_model */], score, log_p;
+    struct wire_top tops[TOPS];
+    int32_t token;
+} truth[TEXTS][LENGTH];
+
+static void learn_token(struct party *p, int text, uint32_t at, enum wire_want want)
+{
+    struct mix m;
+    uint64_t random = 1;
+    mix_begin(&m);
+    struct wire_run *r = add_run(p, &m, 0, 1, &random);
+    if (at == 0)
+        add_begin(&m, p, r);
+    r->want = want;
+    r->n_top = want == WANT_TOP ? TOPS : 0;
+    r->next_token = want == WANT_SCORES && at + 1 < LENGTH ? texts[text][at + 1] : -1;
+    const struct wire_result7 found = run_step(p, &m.step);
+    if (want == WANT_LOGITS) {
+        memcpy(truth[text][at].logits, found.values, sizeof truth[text][at].logits);
+        truth[text][at].token = found.tokens[0];
+    } else if (want == WANT_TOP) {
+        memcpy(truth[text][at].tops, found.tops, sizeof truth[text][at].tops);
+        truth[text][at].log_p = *found.values;
+    } else if (want == WANT_SCORES) {
+        truth[text][at].score = *found.values;
+    } else {
+        memcpy(truth[text][at].state, found.values, model->hp.d_model * sizeof *found.values);
+    }
+}
+
+static void learn(void)
+{
+    static const enum wire_want wants[] = {WANT_LOGITS, WANT_TOP, WANT_SCORES, WANT_STATES};
+    struct party p;
+    party_open(&p, "{\"hearth_plan\": 1, \"model\": {\"architecture\": \"llama\", \"layers\": 3, \"d_ff\": 640}, "
+               "\"ranks\": 1, \"layers\": [{\"from\": 0, \"to\": 3, \"stage\": 0, \"neurons\": [0, 640]}]}");
+    for (int text = 0; text < TEXTS; text++) {
+        for (int w = 0; w < 4; w++) {
+            p.text[0] = text;
+            p.n_run[0] = 0;
+            for (uint32_t at = 0; at < LENGTH; at++)
+                learn_token(&p, text, at, wants[w]);
+        }
+    }
+    party_close(&p);
+}
+
+static int begin(void **state)
+{
+    (void)state;
+    uint64_t random = 9;
+    made_model_write(&made_mixed, model_path);
+    if (model_load(model_path, &model) != ST_OK)
+        return 1;
+    for (int i = 0; i < LENGTH; i++)
+        for (int text = 0; text < TEXTS; text++)
+            texts[text][i] = text && i < COMMON ? texts[0][i] : (int32_t)(made_draw(&random) % MADE_VOCABULARY);
+    learn();
+    return 0;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    model_free(model);
+    return unlink(model_path);
+}
+
+/* ---- the same among others ---- */
+
+static void draw_want(struct wire_run *r, const struct party *p, bool *logits, uint64_t *random)
+{
+    r->want = (uint32_t)(made_draw(random) % (WANT_STATES + 1));
+    if (r->want == WANT_LOGITS && *logits)
+        r->want = WANT_TOKEN;
+    *logits |= r->want == WANT_LOGITS;
+    if (r->want == WANT_SCORES || r->want == WANT_TOKENS)
+        r->from = (uint32_t)(made_draw(random) % r->n_tokens);
+    if (r->want == WANT_SCORES && p->n_run[r->sequence] < LENGTH)
+        r->next_token = texts[p->text[r->sequence]][p->n_run[r->sequence]];
+    r->n_top = r->want == WANT_TOP ? TOPS : 0;
+}
+
+/* What a run brought, from *token, *top and *value on. */
+static void check_run(const struct party *p, const struct wire_run *r, const struct wire_answer *a,
+                      const int32_t *token, const struct wire_top *top, const float *value)
+{
+    const int text = p->text[r->sequence];
+    const uint32_t from = r->want == WANT_SCORES || r->want == WANT_TOKENS ? r->from : r->n_tokens - 1;
+    for (uint32_t i = 0; i < a->n_tokens; i++)
+        assert_int_equal(token[i], truth[text][r->position + from + i].token);
+    const uint32_t last = r->position + r->n_tokens - 1;
+    switch (r->want) {
+    case WANT_LOGITS: assert_memory_equal(value, truth[text][last].logits, a->n_values * sizeof *value); break;
+    case WANT_STATES: assert_memory_equal(value, truth[text][last].state, a->n_values * sizeof *value); break;
+    case WANT_TOP:
+        assert_memory_equal(top, truth[text][last].tops, sizeof truth[text][last].tops);
+        assert_memory_equal(value, &truth[text][last].log_p, sizeof *value);
+        break;
+    case WANT_SCORES:
+        for (uint32_t i = 0; i < a->n_values; i++)
+            assert_memory_equal(&value[i], &truth[text][r->position + from + i].score, sizeof *value);
+        break;
+    default: break;
+    }
+}
+
+static void check_step(const struct party *p, const struct mix *m, const struct wire_result7 *r)
+{
+    uint32_t token = 0, top = 0, value = 0;
+    for (uint32_t i = 0; i < r->n_runs; i++) {
+        const struct wire_answer *a = &r->answers[i];
+        check_run(p, &m->runs[i], a, r->tokens + token, r->tops + top, r->values + value);
+        token += a->n_tokens;
+        top += a->n_top;
+        value += a->n_values;
+    }
+}
+
+/* Begins a slot's next text, or goes back in it. What pages it had are others' again, but for those of this step. */
+static bool begin_slot(struct party *p, struct mix *m, uint32_t slot, uint32_t n_slots, uint64_t *random)
+{
+    const uint32_t other = (uint32_t)(made_draw(random) % n_slots);
+    if (p->n_pages[slot] && made_draw(random) % 3 == 0) { /* the pages that are not shared */
+        p->n_run[slot] = COMMON + (uint32_t)(made_draw(random) % (p->n_run[slot] - COMMON));
+        return false;
+    }
+    while (p->n_pages[slot])
+        p->used[p->table[slot][--p->n_pages[slot]]]--;
+    p->text[slot] = (int32_t)(made_draw(random) % TEXTS);
+    p->n_run[slot] = 0;
+    if (other != slot && p->n_run[other] >= COMMON && made_draw(random) % 3 && !m->step.n_changes)
+        share(p, m, slot, other, 1 + (uint32_t)(made_draw(random) % COMMON), random);
+    return true;
+}
+
+static void play_step(struct party *p, uint32_t n_slots, uint64_t *random)
+{
+    struct mix m;
+    bool logits = false;
+    mix_begin(&m);
+    for (uint32_t i = 0; i < n_slots; i++)
+        m.slots[i] = i;
+    for (uint32_t i = 0; i < n_slots && m.step.n_tokens < N_BATCH; i++) {
+        const uint32_t k = i + (uint32_t)(made_draw(random) % (n_slots - i)), slot = m.slots[k];
+        m.slots[k] = m.slots[i];
+        const bool new = !p->n_pages[slot] || p->n_run[slot] == LENGTH;
+        const uint32_t room = N_BATCH - m.step.n_tokens;
+        if (made_draw(random) % 3 == 0 || (new && m.step.n_text))
+            continue;
+        const bool begins = new && begin_slot(p, &m, slot, n_slots, random);
+        uint32_t n = 1 + (uint32_t)(made_draw(random) % (made_draw(random) % 2 ? 4 : 40));
+        n = n < LENGTH - p->n_run[slot] ? n : LENGTH - p->n_run[slot];
+        struct wire_run *r = add_run(p, &m, slot, n < room ? n : room, random);
+        if (begins)
+            add_begin(&m, p, r);
+        draw_want(r, p, &logits, random);
+    }
+    if (!m.step.n_runs)
+        return;
+    const struct wire_result7 found = run_step(p, &m.step);
+    check_step(p, &m, &found);
+}
+
+static void any_mixture(void **state)
+{
+    (void)state;
+#define MODEL "{\"hearth_plan\": 1, \"model\": {\"architecture\": \"llama\", \"layers\": 3, \"d_ff\": 640}, "
+    static const char *const plans[] = {
+        MODEL "\"ranks\": 1, \"layers\": [{\"from\": 0, \"to\": 3, \"stage\": 0, \"neurons\": [0, 640]}]}",
+        MODEL "\"ranks\": 2, \"layers\": [{\"from\": 0, \"to\": 3, \"stage\": 0, \"heads\": [0, 0, 1], "
+              "\"neurons\": [0, 256, 640]}], \"rows\": [0, 100, 300]}",
+        MODEL "\"ranks\": 3, \"layers\": [{\"from\": 0, \"to\": 1, \"stage\": 1, \"neurons\": [0, 256, 512, 640]}, "
+              "{\"from\": 1, \"to\": 3, \"stage\": 0, \"heads\": [0, 0, 0, 1], \"neurons\": [0, 256, 512, 640]}]}",
+        MODEL "\"ranks\": 3, \"layers\": [{\"from\": 0, \"to\": 3, \"stage\": 2, \"heads\": [0, 0, 1, 1], "
+              "\"neurons\": [0, 256, 512, 640]}], \"rows\": [0, 100, 200, 300], \"residual\": \"all\"}",
+    };
+    static const uint32_t slots[] = {1, 2, 7, 64};
+    uint64_t random = 3;
+    for (size_t i = 0; i < sizeof plans / sizeof *plans; i++) {
+        for (size_t k = 0; k < sizeof slots / sizeof *slots; k++) {
+            struct party p;
+            party_open(&p, plans[i]);
+            for (int step = 0; step < (SANITIZED ? 30 : 100); step++)
+                play_step(&p, slots[k], &random);
+            party_close(&p);
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(any_mixture)};
+    return cmocka_run_group_tests(tests, begin, end);
+}
