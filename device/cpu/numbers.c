@@ -32,24 +32,27 @@ bool all_numbers(const float *x, int64_t n)
     return !(any >> 31);
 }
 
-/* The position of the work's token i in its sequence. */
-static long long position_of(const struct work *w, int64_t i)
+/* The run of the work's token i, and its position. */
+static const struct run *run_of(const struct work *w, int64_t i, uint32_t *position)
 {
     uint32_t token = w->tokens ? w->tokens[i] : (uint32_t)i;
     const struct run *r = batch_run(w->batch, &token);
-    return (long long)r->position + token;
+    *position = r->position + token;
+    return r;
 }
 
 status not_numbers(const struct cpu *c, const struct work *w, const char *what, const float *x, int64_t n)
 {
     int64_t i = 0;
+    uint32_t position;
     char layer[32] = "";
     while (i < w->n * n && isfinite(x[i]))
         i++;
     if (w->part != DEVICE_OUTPUT)
         snprintf(layer, sizeof layer, "layer %d: ", w->layer);
-    log_error("%s: %s%s: value %lld of the token at position %lld is %g, no number: the file is damaged, or the model "
-              "does not work", gguf_path(c->o.model->file), layer, what, (long long)(i % n), position_of(w, i / n),
-              (double)x[i]);
+    const struct run *r = run_of(w, i / n, &position);
+    log_error("%s: %s%s: value %lld of the token at position %u of sequence %u is %g, no number: the file is damaged, or "
+              "the model does not work", gguf_path(c->o.model->file), layer, what, (long long)(i % n), position,
+              r->sequence, (double)x[i]);
     return ST_NAN;
 }
