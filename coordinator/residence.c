@@ -66,7 +66,8 @@ void residence_settle(struct schedule *s, struct sequence *q)
         sequence_free(q);
 }
 
-/* Who has to leave before whom: who is idle, the longest first; then who waits, and then who runs, the youngest first. */
+/* Who has to leave before whom: first who is idle, the longest before others; then who waits, and then who runs, the
+ * youngest before others. */
 static bool leaves_before(const struct sequence *a, const struct sequence *b)
 {
     if (a->state != b->state)

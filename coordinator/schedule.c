@@ -37,8 +37,9 @@ static void go_to_end(struct schedule *s, struct sequence *q)
 /* Puts q's next n tokens into the step, which have pages. */
 static void add_run(struct schedule *s, struct step *step, struct sequence *q, uint32_t n)
 {
-    struct run r = {.sequence = q, .slot = q->slot, .position = q->n_sent, .first = step->n_tokens, .n_tokens = n,
-                    .wish = wish_of(q, n), .begins = !q->begun, .last = q->n_sent + n == q->n_tokens, .live = true};
+    struct step_run r = {.sequence = q, .slot = q->slot, .position = q->n_sent, .first = step->n_tokens, .n_tokens = n,
+                         .wish = wish_of(q, n), .begins = !q->begun, .last = q->n_sent + n == q->n_tokens,
+                         .live = true};
     step->logits = step->logits || r.wish.kind == WISH_LOGITS;
     step->n_text += r.begins ? r.position : 0;
     memcpy(step->tokens + r.first, q->tokens + r.position, n * sizeof *step->tokens);
@@ -50,9 +51,9 @@ static void add_run(struct schedule *s, struct step *step, struct sequence *q, u
     go_to_end(s, q);
 }
 
-/* Runs n tokens of q, or those of them that there are pages for, if it is but one. Only one run of a step may bring
- * logits: the last token of another waits. */
-static bool run_tokens(struct schedule *s, struct step *step, struct sequence *q, uint32_t n)
+/* Runs the next n tokens of q, or as many of them as there are pages for; drafts that do not fit are dropped. Only one
+ * run of a step may bring logits: the last token of another waits. */
+static void run_tokens(struct schedule *s, struct step *step, struct sequence *q, uint32_t n)
 {
     q->tried = s->n_plans;
     if (q->wish.kind == WISH_LOGITS && step->logits && q->n_sent + n == q->n_tokens)
@@ -60,11 +61,10 @@ static bool run_tokens(struct schedule *s, struct step *step, struct sequence *q
     if (n > 0)
         n = residence_cover(s, q, n);
     if (n == 0)
-        return false;
+        return;
     if (q->n_drafts)
         sequence_limit_drafts(q, n - 1);
     add_run(s, step, q, n);
-    return true;
 }
 
 /* Has one token to run and then waits for what is drawn, or does so now; drafts do not count. */
@@ -152,7 +152,7 @@ void schedule_returned(struct schedule *s)
     s->oldest = (s->oldest + 1) % s->o.n_stages;
     s->n_under_way--;
     for (uint32_t i = 0; i < step->n_runs; i++) {
-        const struct run *r = &step->runs[i];
+        const struct step_run *r = &step->runs[i];
         struct sequence *q = r->sequence;
         q->under_way--;
         if (r->live) {

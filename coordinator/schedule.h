@@ -29,8 +29,8 @@
  *    ends (`exhausted`).
  * 5. So the oldest runs at least a token in N (S + 1) steps, is never sent away, and a turn with k before it is over
  *    after at most (k + 1) n_ctx N (S + 1) steps. Nobody starves.
- * 6. What a sequence reads is what it would read alone: a page that others have is never written to; whoever is about to
- *    copies it first. */
+ * 6. What a sequence reads is what it would read alone: a page that others have is never written to; whoever is about
+ *    to copies it first. */
 #ifndef HEARTH_COORDINATOR_SCHEDULE_H
 #define HEARTH_COORDINATOR_SCHEDULE_H
 
@@ -50,7 +50,7 @@ struct schedule_options {
 };
 
 /* Consecutive tokens of a sequence in a step. */
-struct run {
+struct step_run {
     struct sequence *sequence;
     uint32_t slot;
     uint32_t position;   /* of the first token */
@@ -69,7 +69,7 @@ struct step {
     uint32_t n_text;        /* tokens of all texts of begins; n_ctx at most */
     bool logits;            /* a run wants them; one at most */
     bool shares;            /* a run begins with another's pages; one at most: no page is twice among the changes */
-    struct run *runs;       /* [n_runs] of different sequences */
+    struct step_run *runs;       /* [n_runs] of different sequences */
     int32_t *tokens;        /* [n_tokens] */
     struct change *changes; /* [n_changes] */
 };
@@ -95,9 +95,9 @@ uint32_t schedule_most_changes(const struct schedule_options *o);
 status schedule_open(struct schedule *s, struct sequence **out);
 void schedule_release(struct schedule *s, struct sequence *q);
 
-/* A turn begins, of a sequence that has none: what has not run of its text shall run. If nothing is left, the last token
- * runs again; of scores, all from w->from on. `p` NULL: the sampler as it was. Errors are logged and change nothing:
- * ST_USAGE: no text, or scores from beyond it; ST_FULL: all KV memory is too small for the text. */
+/* A turn begins, of a sequence that has none: what has not run of its text shall run. If nothing is left, the last
+ * token runs again; of scores, all from w->from on. `p` NULL: the sampler as it was. Errors are logged and change
+ * nothing: ST_USAGE: no text, or scores from beyond it; ST_FULL: all KV memory is too small for the text. */
 status schedule_submit(struct schedule *s, struct sequence *q, const struct wish *w, const struct sampler_params *p);
 /* The text goes on with a token, of which the same is wanted. ST_FULL as sequence_append. */
 status schedule_append(struct schedule *s, struct sequence *q, int32_t token);

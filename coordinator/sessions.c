@@ -222,7 +222,8 @@ static status take_result(struct sessions *s)
 }
 
 /* What became of a run that somebody waits for. */
-static void tell_run(struct sessions *s, const struct run *r, const struct session_answer *a, struct session_event *e)
+static void tell_run(struct sessions *s, const struct step_run *r, const struct session_answer *a,
+                     struct session_event *e)
 {
     struct sequence *q = r->sequence;
     *e = (struct session_event){.sequence = q, .kind = r->wish.kind, .n_run = r->position + r->n_tokens, .answer = *a,

@@ -51,8 +51,8 @@ struct sessions_options {
 /* A run of somebody's turn has come back; or, if `st` is not ST_OK, the turn has ended without. */
 struct session_event {
     struct sequence *sequence;
-    status st;              /* ST_FULL: all KV memory together is too small for the text and a token more; text and pages
-                             * stay for a next turn */
+    status st;              /* ST_FULL: all KV memory together is too small for the text and a token more; text and
+                             * pages stay for a next turn */
     enum wish_kind kind;    /* what was wanted of the run; WISH_NOTHING: a chunk of a prompt */
     uint32_t n_run;         /* positions of the text that have run so far */
     bool over;              /* the turn is over, as is all that was wanted */
@@ -81,8 +81,8 @@ void sessions_end(struct sessions *s, struct sequence *q);
 
 /* Sends what can run, takes what has come, lets the own worker handle a message; returns at once. *found false: nothing
  * has happened that anybody waits for. A token in an event is answered before the next poll: it becomes text
- * (sessions_append: the turn goes on; ST_FULL: the context is full), with drafts of what may follow if there are any, or
- * the turn is over. Not to answer ends it too. */
+ * (sessions_append: the turn goes on; ST_FULL: the context is full), with drafts of what may follow if there are any,
+ * or the turn is over. Not to answer ends it too. */
 status sessions_poll(struct sessions *s, struct session_event *e, bool *found);
 status sessions_append(struct sessions *s, struct sequence *q, int32_t token);
 void sessions_propose(struct sessions *s, struct sequence *q, const int32_t *drafts, uint32_t n);
@@ -99,14 +99,15 @@ void sessions_reset_counts(struct sessions *s);
 /* Polls until something has happened. ST_USAGE (logged): nothing will, as no turn is under way. */
 status sessions_wait(struct sessions *s, struct session_event *e);
 
-/* The next event of q that is not a chunk's; events of others are lost. Told of every chunk: `done` of `total` tokens. */
+/* The next event of q that is not a chunk's; events of others are lost. `progress` (NULL: silent) is told of every
+ * chunk: `done` of `total` tokens. */
 typedef void sessions_progress(void *arg, const char *what, uint64_t done, uint64_t total);
 status sessions_await(struct sessions *s, struct sequence *q, struct session_event *e, sessions_progress *progress,
                       void *arg);
 
-/* Scores windows of a text, as many at once as there are sequences: tokens [n, size], nll[i - from] = -log p(token i + 1 |
- * tokens 0 .. i), natural logarithm, for from <= i < size - 1. `each` is told of every window, in order, and can stop it
- * all by another status. No turn may be under way. */
+/* Scores windows of a text, as many at once as there are sequences: tokens [n, size], nll[i - from] = -log p(token
+ * i + 1 | tokens 0 .. i), natural logarithm, for from <= i < size - 1. `each` is told of every window, in order, and
+ * stops it all by another status than ST_OK. No turn may be under way. */
 typedef status sessions_scored(void *arg, size_t window, const float *nll /* [size - from - 1] */);
 status sessions_score(struct sessions *s, const int32_t *tokens, size_t n, uint32_t size, uint32_t from,
                       sessions_scored *each, void *arg);

@@ -82,7 +82,7 @@ static inline void change_tables(struct ranks *r, const struct model_step *m)
         r->table[m->changes[i].slot][m->changes[i].index] = m->changes[i].page;
 }
 
-static inline void copy_run(struct model_run *to, const struct run *from, const struct step *step)
+static inline void copy_run(struct model_run *to, const struct step_run *from, const struct step *step)
 {
     const struct sequence *q = from->sequence;
     const uint32_t end = from->position + from->n_tokens;

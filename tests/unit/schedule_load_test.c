@@ -208,7 +208,7 @@ static void take_scores(struct client *c, const struct model_run *m, bool last)
     CHECK(!last || c->from == c->n);
 }
 
-static void take_run(const struct run *r, const struct model_run *m)
+static void take_run(const struct step_run *r, const struct model_run *m)
 {
     if (!r->live)
         return;
@@ -290,7 +290,7 @@ static void check_step(const struct step *step)
     uint32_t n_logits = 0;
     uint64_t slots = 0, pages = 0;
     for (uint32_t i = 0; i < step->n_runs; i++) {
-        const struct run *r = &step->runs[i];
+        const struct step_run *r = &step->runs[i];
         struct client *c = client_of(r->sequence);
         CHECK(c && r->n_tokens > 0 && r->position + r->n_tokens <= l.o.n_ctx && !(slots >> r->slot & 1));
         slots |= UINT64_C(1) << r->slot;
@@ -407,7 +407,7 @@ static void random_loads_are_served_as_if_alone(void **state)
 {
     (void)state;
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    uint64_t n = 600;
+    uint64_t n = 3000;
 #else
     uint64_t n = 10000;
 #endif

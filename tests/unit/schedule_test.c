@@ -52,7 +52,7 @@ static const struct step *assert_step(struct schedule *s, const struct expected 
     assert_non_null(step);
     assert_int_equal(step->n_runs, n);
     for (size_t i = 0; i < n; i++) {
-        const struct run *r = &step->runs[i];
+        const struct step_run *r = &step->runs[i];
         assert_ptr_equal(r->sequence, e[i].q);
         assert_int_equal(r->position, e[i].position);
         assert_int_equal(r->n_tokens, e[i].n);
@@ -526,6 +526,28 @@ static void what_is_given_up_comes_back_to_nobody(void **state)
     finish(s);
 }
 
+/* Of a table that is under way, nothing changes but that it grows. */
+static void who_is_cut_back_waits_for_its_steps(void **state)
+{
+    (void)state;
+    struct schedule *s = make(2, 8, 256, 64, 3);
+    struct sequence *a = submit(s, 1, 100);
+    ASSERT_STEP(s, {a, 0, 64, WISH_NOTHING});
+    ASSERT_STEP(s, {a, 64, 36, WISH_TOKEN});
+    schedule_end(s, a);
+    schedule_cut(s, a, 20);
+    assert_int_equal(sequence_append(a, (const int32_t[]){5, 6, 7}, 3), ST_OK);
+    assert_int_equal(schedule_submit(s, a, &token, NULL), ST_OK);
+    assert_null(schedule_next(s));
+    come_back(s);
+    assert_null(schedule_next(s));
+    come_back(s);
+    ASSERT_STEP(s, {a, 20, 3, WISH_TOKEN});
+    schedule_release(s, a);
+    come_back(s);
+    finish(s);
+}
+
 static void without_a_page_in_the_house_the_turn_ends(void **state)
 {
     (void)state;
@@ -620,6 +642,7 @@ int main(void)
         cmocka_unit_test(who_is_idle_gives_its_pages_back_first),
         cmocka_unit_test(a_kept_sequence_goes_on),
         cmocka_unit_test(what_is_given_up_comes_back_to_nobody),
+        cmocka_unit_test(who_is_cut_back_waits_for_its_steps),
         cmocka_unit_test(without_a_page_in_the_house_the_turn_ends),
         cmocka_unit_test(nonsense_is_refused),
         cmocka_unit_test(memory_is_taken_at_the_beginning_alone),
