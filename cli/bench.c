@@ -1,5 +1,5 @@
-/* hearth bench: tokens per second of prompts and of decoding, beside the memory bandwidth that bounds decoding. Of
- * lists of lengths and of threads each makes a test. */
+/* hearth bench: tokens per second of prompts and of decoding, of one text or of several at once, beside the memory
+ * bandwidth that bounds decoding. Of lists of lengths, of threads and of numbers of texts each makes a test. */
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
@@ -8,16 +8,16 @@
 #include "cli/command.h"
 #include "cli/options.h"
 #include "cli/time_split.h"
-#include "coordinator/session.h"
+#include "coordinator/dialogue.h"
 #include "node/planning.h"
 #include "placement/measure/bandwidth.h"
 
-enum { RUNS_MAX = 1000 };
+enum { RUNS_MAX = 1000, KEY_SEQUENCES = 256 };
 
 struct bench {
     struct cluster_options cluster;
     enum table_format format;
-    struct number_list n_prompt, n_decode, threads;
+    struct number_list n_prompt, n_decode, threads, sequences;
     int64_t runs;
     /* while it runs */
     struct progress progress;
@@ -28,14 +28,16 @@ struct bench {
     char transport[16];
 };
 
-/* One test: `n` tokens, as a prompt or one by one. */
+/* One test: `n` tokens, as a prompt or one by one; then of several sequences at once. */
 struct test {
     char name[24];
     bool prompt;
     size_t n;
+    uint32_t sequences;
     int threads;
     double peak;         /* GB/s that this machine's memory gives to so many threads */
-    double mean, stddev; /* tokens per second */
+    double mean, stddev; /* tokens per second, of all sequences together */
+    uint64_t kv_bytes;   /* of KV memory at the end, on all ranks */
     struct time_split time;       /* of all runs together */
     double sent_bytes, messages;  /* of all runs, by all ranks */
     double bytes_per_token, live; /* weight bytes read, counted; share of the neurons that were computed to the end */
@@ -44,7 +46,8 @@ struct test {
 static const struct argp_option options[] = {
     {"n-prompt", 'p', "N", 0, "tokens of the prompt tests, as in 128,512; 0: none (default 512)", 0},
     {"n-gen", 'n', "N", 0, "tokens of the decoding tests; 0: none (default 128)", 0},
-    {"ctx-size", 'c', "N", 0, "context in tokens (default: what the tests need)", 0},
+    {"sequences", KEY_SEQUENCES, "N", 0, "texts that decode at once, as in 1,8,32 (default 1)", 0},
+    {"ctx-size", 'c', "N", 0, "context of each text in tokens (default: what the tests need)", 0},
     {"repetitions", 'r', "N", 0, "how often each test runs (default 5)", 0},
     {0},
 };
@@ -75,6 +78,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return option_list(state, "-p", arg, 0, 1 << 20, &b->n_prompt);
     case 'n':
         return option_list(state, "-n", arg, 0, 1 << 20, &b->n_decode);
+    case KEY_SEQUENCES:
+        return option_list(state, "--sequences", arg, 1, WIRE_SEQUENCES, &b->sequences);
     case 'c':
         return option_context(state, arg, 1, &b->cluster);
     case 'r':
@@ -97,19 +102,61 @@ static int32_t some_token(const struct cluster *c, size_t i)
     return (int32_t)((i * 2654435761u + 12345) % (uint64_t)tokenizer_n_vocab(cluster_tokenizer(c)));
 }
 
-static status run_once(struct cluster *c, const struct test *t, const int32_t *tokens, double *seconds)
+static status run_prompt(struct cluster *c, const struct test *t, const int32_t *tokens)
 {
-    struct session *s = cluster_session(c);
-    int32_t next;
+    dialogue_truncate(cluster_dialogue(c), 0);
+    return dialogue_prompt(cluster_dialogue(c), tokens, t->n, NULL, NULL, NULL);
+}
+
+/* Sequence i of a test begins, with a text like no other. */
+static status begin_sequence(struct cluster *c, const struct test *t, uint32_t i, struct sequence **q)
+{
+    static const struct wish wish = {.kind = WISH_TOKEN};
+    const int32_t first = some_token(c, i * t->n);
+    status st = session_open(cluster_session(c), q);
+    if (st == ST_OK)
+        st = session_text(cluster_session(c), *q, &first, 1);
+    return st == ST_OK ? session_submit(cluster_session(c), *q, &wish, &sampler_greedy) : st;
+}
+
+/* Its next token, or its end: *left is one less then. */
+static status go_on(struct cluster *c, const struct test *t, struct sequence *const *all, struct sequence *q,
+                    uint32_t *left)
+{
+    uint32_t i = 0;
+    while (all[i] != q)
+        i++;
+    if (q->n_tokens < t->n)
+        return session_append(cluster_session(c), q, some_token(c, i * t->n + q->n_tokens));
+    session_end(cluster_session(c), q);
+    --*left;
+    return ST_OK;
+}
+
+static status run_decoding(struct cluster *c, const struct test *t, struct sequence **q)
+{
     status st = ST_OK;
-    session_truncate(s, 0);
+    for (uint32_t i = 0; i < t->sequences && st == ST_OK; i++)
+        st = begin_sequence(c, t, i, &q[i]);
+    for (uint32_t left = t->sequences; left > 0 && st == ST_OK;) {
+        struct session_event e;
+        st = session_wait(cluster_session(c), &e);
+        if (st == ST_OK)
+            st = e.st ? e.st : go_on(c, t, q, e.sequence, &left);
+    }
+    return st;
+}
+
+static status run_once(struct cluster *c, struct test *t, const int32_t *tokens, double *seconds)
+{
+    struct sequence *q[WIRE_SEQUENCES] = {NULL};
     double start = clock_s();
-    if (t->prompt)
-        st = session_prompt(s, tokens, t->n, NULL, NULL, NULL);
-    else
-        for (size_t i = 0; i < t->n && st == ST_OK; i++)
-            st = session_next(s, tokens[i], &next);
+    status st = t->prompt ? run_prompt(c, t, tokens) : run_decoding(c, t, q);
     *seconds = clock_s() - start;
+    const struct schedule_counts counts = session_schedule(cluster_session(c));
+    t->kv_bytes = (counts.pages - counts.free_pages) * cluster_page_bytes(c);
+    for (uint32_t i = 0; i < t->sequences && q[i]; i++)
+        session_close(cluster_session(c), q[i]);
     return st;
 }
 
@@ -127,6 +174,7 @@ static void take_usage(struct test *t, double elapsed_s, const struct wire_usage
 /* The first run, of a few tokens, is not counted: it finds cold caches and sleeping threads. */
 static status measure(struct bench *b, struct cluster *c, struct test *t)
 {
+    const double n_tokens = (double)t->n * t->sequences;
     double sum = 0, squares = 0, elapsed = 0, seconds;
     struct wire_usage before, after;
     for (size_t i = 0; i < t->n; i++)
@@ -139,7 +187,7 @@ static status measure(struct bench *b, struct cluster *c, struct test *t)
         st = session_usage(cluster_session(c), &before);
     for (int64_t r = 0; r < b->runs && st == ST_OK; r++) {
         st = run_once(c, t, b->tokens, &seconds);
-        double rate = (double)t->n / seconds;
+        double rate = n_tokens / seconds;
         elapsed += seconds;
         sum += rate;
         squares += rate * rate;
@@ -151,7 +199,7 @@ static status measure(struct bench *b, struct cluster *c, struct test *t)
         return st;
     take_usage(t, elapsed, &before, &after);
     const struct wire_counts counts = session_counts(cluster_session(c));
-    t->bytes_per_token = (double)counts.bytes / ((double)b->runs * (double)t->n);
+    t->bytes_per_token = (double)counts.bytes / ((double)b->runs * n_tokens);
     t->live = counts.neurons ? (double)counts.live / (double)counts.neurons : 0;
     double n = (double)b->runs;
     t->mean = sum / n;
@@ -161,9 +209,10 @@ static status measure(struct bench *b, struct cluster *c, struct test *t)
 
 static json_t *row_of(const struct bench *b, const struct test *t)
 {
-    const double tokens = (double)b->runs * (double)t->n;
-    return json_pack("{ss sf sf si si ss ss sf sf sf sf sI sf sI sf sf}", "test", t->name, "tokens_per_s", t->mean,
-                     "stddev", t->stddev, "threads", t->threads, "ranks", b->ranks, "transport",
+    const double tokens = (double)b->runs * (double)t->n * t->sequences;
+    return json_pack("{ss si sf sf sf sI si si ss ss sf sf sf sf sI sf sI sf sf}", "test", t->name, "sequences",
+                     (int)t->sequences, "tokens_per_s", t->mean, "sequence_tokens_per_s", t->mean / t->sequences,
+                     "stddev", t->stddev, "kv_bytes", (json_int_t)t->kv_bytes, "threads", t->threads, "ranks", b->ranks, "transport",
                      b->transport, "sparse", sparse_mode_name(b->cluster.sparse), "live", t->live, "compute_ms",
                      t->time.compute_s * 1e3 / tokens, "wire_ms", t->time.wire_s * 1e3 / tokens, "wait_ms",
                      t->time.wait_s * 1e3 / tokens, "sent_bytes_per_token",
@@ -189,18 +238,29 @@ static status print_rows(const struct bench *b)
 }
 
 /* The tests of one kind, one after the other. */
-static status measure_lengths(struct bench *b, struct cluster *c, bool prompt, const struct number_list *lengths)
+static status measure_lengths(struct bench *b, struct cluster *c, bool prompt, const struct number_list *lengths,
+                              uint32_t sequences)
 {
     status st = ST_OK;
     for (int i = 0; i < lengths->n && st == ST_OK; i++) {
         struct test *t = &b->tests[b->n_tests];
         if (lengths->at[i] == 0)
             continue;
-        *t = (struct test){.prompt = prompt, .n = (size_t)lengths->at[i], .threads = b->cluster.threads};
+        *t = (struct test){.prompt = prompt, .n = (size_t)lengths->at[i], .sequences = sequences,
+                           .threads = b->cluster.threads};
         snprintf(t->name, sizeof t->name, "%s%zu", prompt ? "pp" : "tg", t->n);
         st = measure(b, c, t);
         b->n_tests++;
     }
+    return st;
+}
+
+static status measure_sequences(struct bench *b, struct cluster *c)
+{
+    status st = ST_OK;
+    dialogue_truncate(cluster_dialogue(c), 0);
+    for (int i = 0; i < b->sequences.n && st == ST_OK; i++)
+        st = measure_lengths(b, c, false, &b->n_decode, (uint32_t)b->sequences.at[i]);
     return st;
 }
 
@@ -218,11 +278,9 @@ static status measure_all(struct bench *b, const struct launch *launch, int thre
     snprintf(b->transport, sizeof b->transport, "%s", cluster_transport(c));
     if (b->n_tests == 0)
         plan_context_warn(cluster_model(c), cluster_context(c));
-    st = session_sampling(cluster_session(c), &sampler_greedy);
+    st = measure_lengths(b, c, true, &b->n_prompt, 1);
     if (st == ST_OK)
-        st = measure_lengths(b, c, true, &b->n_prompt);
-    if (st == ST_OK)
-        st = measure_lengths(b, c, false, &b->n_decode);
+        st = measure_sequences(b, c);
     cluster_stop(c);
     return st;
 }
@@ -249,17 +307,19 @@ status command_bench(const struct launch *launch, int argc, char **argv)
         .doc = "Measure tokens per second, of a prompt (pp) and of decoding (tg), and how fast that reads the weights "
                "beside how fast this machine's memory can be read by as many threads. With several ranks: how a "
                "token's time splits into computing, messages (wire) and waiting for a rank that computes longer, "
-               "and what all ranks send for it. Lists, as in -t 1,2 -p 128,512, give a row for each."};
+               "and what all ranks send for it. --sequences decodes several texts at once: tokens_per_s is what all of them "
+               "get together. Lists, as in -t 1,2 -p 128,512, give a row for each."};
     struct bench b = {.cluster = cluster_defaults, .n_prompt = {{512}, 1}, .n_decode = {{128}, 1},
-                      .threads = {{0}, 1}, .runs = 5};
+                      .threads = {{0}, 1}, .sequences = {{1}, 1}, .runs = 5};
     b.cluster.thread_list = &b.threads;
     status st = options_parse(&argp, launch, argc, argv, &b);
     if (st != ST_OK)
         return st;
     if (b.cluster.n_ctx == 0)
         b.cluster.n_ctx = (uint32_t)most_tokens(&b);
+    b.cluster.n_sequences = (uint32_t)largest(&b.sequences);
     b.tokens = malloc((size_t)most_tokens(&b) * sizeof *b.tokens);
-    b.tests = calloc((size_t)(b.threads.n * (b.n_prompt.n + b.n_decode.n)), sizeof *b.tests);
+    b.tests = calloc((size_t)(b.threads.n * (b.n_prompt.n + b.n_decode.n * b.sequences.n)), sizeof *b.tests);
     if (!b.tokens || !b.tests) {
         log_error("no memory for tests of %lld tokens", (long long)most_tokens(&b));
         st = ST_NOMEM;

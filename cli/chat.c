@@ -12,7 +12,7 @@
 #include "cli/generate.h"
 #include "cli/options.h"
 #include "cli/output.h"
-#include "coordinator/session.h"
+#include "coordinator/dialogue.h"
 #include "model/chat.h"
 #include "model/model.h"
 #include "node/planning.h"
@@ -27,7 +27,7 @@ struct chat {
     /* while it runs */
     struct chat_template format;
     struct conversation conversation;
-    struct token_list held; /* what the session holds */
+    struct token_list held; /* what the dialogue holds */
     struct meter meter;
     bool terminal;
     bool begun; /* the first line was read */
@@ -171,7 +171,7 @@ static status encode_fitting(struct chat *c, const struct cluster *cl, int32_t *
     return st;
 }
 
-/* Only what the session does not hold yet is fed: normally the new message. */
+/* Only what the dialogue does not hold yet is fed: normally the new message. */
 static status answer_message(struct chat *c, struct cluster *cl)
 {
     struct generation g = {
@@ -188,7 +188,7 @@ static status answer_message(struct chat *c, struct cluster *cl)
     size_t same = common_prefix(&c->held, tokens, n);
     same -= same == n; /* something must be fed to get an answer */
     c->held.n = same;
-    session_truncate(cluster_session(cl), same);
+    dialogue_truncate(cluster_dialogue(cl), same);
     st = text_append(&answer, "", 0);
     if (st == ST_OK)
         st = generate(&g, tokens + same, n - same, stdout, &c->held, &answer, &made, &why);
@@ -227,7 +227,7 @@ static void clear(struct chat *c, struct cluster *cl)
 {
     conversation_clear(&c->conversation);
     c->held.n = 0;
-    session_truncate(cluster_session(cl), 0);
+    dialogue_truncate(cluster_dialogue(cl), 0);
     if (!c->cluster.quiet)
         log_info("a new conversation begins");
 }

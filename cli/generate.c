@@ -8,7 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "cli/output.h"
-#include "coordinator/session.h"
+#include "coordinator/dialogue.h"
 
 double process_age_s(void)
 {
@@ -48,7 +48,7 @@ status sampling_begin(struct cluster *c, const struct sampler_params *p, bool qu
 {
     if (p->temperature > 0 && !quiet)
         log_info("seed %" PRIu64, p->seed);
-    return session_sampling(cluster_session(c), p);
+    return dialogue_sampling(cluster_dialogue(c), p);
 }
 
 status token_list_append(struct token_list *l, const int32_t *tokens, size_t n)
@@ -78,20 +78,20 @@ void token_list_free(struct token_list *l)
 static status feed_prompt(const struct generation *g, const int32_t *prompt, size_t n, struct token_list *held,
                           int32_t *next)
 {
-    struct session *s = cluster_session(g->cluster);
-    size_t room = cluster_context(g->cluster) - session_length(s);
+    struct dialogue *d = cluster_dialogue(g->cluster);
+    size_t room = cluster_context(g->cluster) - dialogue_length(d);
     if (n > room) {
         log_error("the text has %zu tokens and the context room for %zu more of %u (-c sets it)", n, room,
                   cluster_context(g->cluster));
         return ST_FULL;
     }
     double start = clock_s();
-    status st = session_prompt(s, prompt, n, next, g->progress, g->progress_arg);
+    status st = dialogue_prompt(d, prompt, n, next, g->progress, g->progress_arg);
     if (st != ST_OK)
         return st;
     g->meter->prompt_s += clock_s() - start;
     g->meter->prompt_tokens += n;
-    session_reset_counts(s);
+    session_reset_counts(cluster_session(g->cluster));
     if (g->meter->first_token_s == 0)
         g->meter->first_token_s = process_age_s();
     return token_list_append(held, prompt, n);
@@ -114,7 +114,7 @@ static bool over(const struct generation *g, int32_t token, size_t made, enum en
 status generate(const struct generation *g, const int32_t *prompt, size_t n, FILE *out, struct token_list *held,
                 struct text *answer, size_t *n_made, enum end_reason *why)
 {
-    struct session *s = cluster_session(g->cluster);
+    struct dialogue *d = cluster_dialogue(g->cluster);
     struct utf8_stream stream = {.out = out};
     int32_t token;
     size_t made = 0;
@@ -132,13 +132,13 @@ status generate(const struct generation *g, const int32_t *prompt, size_t n, FIL
             end = END_LIMIT;
             break;
         }
-        if (session_length(s) >= cluster_context(g->cluster)) {
+        if (dialogue_length(d) >= cluster_context(g->cluster)) {
             end = END_FULL;
             break;
         }
         double start = clock_s();
         int32_t next;
-        st = session_next(s, token, &next);
+        st = dialogue_next(d, token, &next);
         if (st != ST_OK)
             break;
         g->meter->decode_s += clock_s() - start;
@@ -147,7 +147,7 @@ status generate(const struct generation *g, const int32_t *prompt, size_t n, FIL
         token = next;
     }
     utf8_end(&stream);
-    g->meter->decode_bytes += (double)session_counts(s).bytes;
+    g->meter->decode_bytes += (double)session_counts(cluster_session(g->cluster)).bytes;
     if (st != ST_OK)
         return st;
     *n_made = made;

@@ -24,11 +24,11 @@ void meter_print(const struct meter *m);
 /* Seconds since this process started. */
 double process_age_s(void);
 
-/* session_sampling. Unless quiet, or where nothing is left to chance, the seed is told: with it the text can be made
+/* dialogue_sampling. Unless quiet, or where nothing is left to chance, the seed is told: with it the text can be made
  * again. */
 status sampling_begin(struct cluster *c, const struct sampler_params *p, bool quiet);
 
-/* The tokens that a session holds, kept to know what of the next prompt is already there. */
+/* The tokens that a dialogue holds, kept to know what of the next prompt is already there. */
 struct token_list {
     int32_t *at; /* malloc'ed; token_list_free */
     size_t n, cap;
@@ -55,9 +55,9 @@ struct generation {
     struct meter *meter;
 };
 
-/* Appends prompt[n] to the session, then prints the answer to `out` as it comes. `held` mirrors the session's tokens;
+/* Appends prompt[n] to the dialogue, then prints the answer to `out` as it comes. `held` mirrors its tokens;
  * `answer` collects the text. ST_FULL (logged) if the prompt does not fit; ST_INTERNAL once `out` cannot be written;
- * errors of the session otherwise. */
+ * errors of the dialogue otherwise. */
 status generate(const struct generation *g, const int32_t *prompt, size_t n, FILE *out, struct token_list *held,
                 struct text *answer, size_t *n_made, enum end_reason *why);
 

@@ -11,9 +11,9 @@
 #include "node/topology.h"
 #include "placement/plan.h"
 
-enum key { KEY_PLAN = 256, KEY_SPLIT, KEY_SHARES, KEY_RANKS, KEY_PROBE, KEY_RAM_BUDGET, KEY_NO_VERIFY, KEY_KERNELS,
-           KEY_SPARSE, KEY_PREDICTOR, KEY_SKIP, KEY_ACTIVATION, KEY_NEURONS, KEY_DOWN, KEY_RESIDUAL, KEY_SUMS,
-           KEY_TRANSPORT, KEY_RDMA_DEVICE, KEY_RDMA_GID, KEY_RDMA_MTU, KEY_RDMA_SL, KEY_NO_ESCAPE };
+enum key { KEY_PLAN = 256, KEY_SPLIT, KEY_SHARES, KEY_RANKS, KEY_PROBE, KEY_RAM_BUDGET, KEY_KV_BUDGET, KEY_NO_VERIFY,
+           KEY_KERNELS, KEY_SPARSE, KEY_PREDICTOR, KEY_SKIP, KEY_ACTIVATION, KEY_NEURONS, KEY_DOWN, KEY_RESIDUAL,
+           KEY_SUMS, KEY_TRANSPORT, KEY_RDMA_DEVICE, KEY_RDMA_GID, KEY_RDMA_MTU, KEY_RDMA_SL, KEY_NO_ESCAPE };
 
 const struct cluster_options cluster_defaults = {.split = -1, .residual = -1, .ranks = 1, .n_batch = 256};
 
@@ -100,6 +100,9 @@ static const struct argp_option cluster_options[] = {
      "plan by what `hearth probe` has measured: shares by memory bandwidth, the split that is fastest, and no rank "
      "that would only slow the others", 3},
     {"ram-budget", KEY_RAM_BUDGET, "SIZE", 0, "refuse to start if a rank needs more memory, e.g. 8G", 3},
+    {"kv-budget", KEY_KV_BUDGET, "SIZE", 0,
+     "memory for keys and values of all texts on each rank, e.g. 2G (default: what they take when all are as long as "
+     "-c lets them be)", 3},
     {"no-verify", KEY_NO_VERIFY, NULL, 0,
      "under mpirun: do not compare all that the ranks load of their copies of the model (the first time that reads the "
      "whole file; hashes are then remembered in ~/.cache/hearth)", 3},
@@ -210,6 +213,9 @@ static error_t parse_cluster(int key, char *arg, struct argp_state *state)
         break;
     case KEY_RAM_BUDGET:
         e = option_bytes(state, "--ram-budget", arg, &o->ram_budget);
+        break;
+    case KEY_KV_BUDGET:
+        e = option_bytes(state, "--kv-budget", arg, &o->kv_budget);
         break;
     case ARGP_KEY_END:
         return check_cluster(state, o);

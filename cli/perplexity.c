@@ -88,6 +88,13 @@ static status score_text(const struct perplexity *p, struct cluster *c, const ch
     return st;
 }
 
+/* As many as fit into a step. */
+static uint32_t windows_at_once(const struct cluster_options *o)
+{
+    const uint32_t n = o->n_batch / o->n_ctx;
+    return n < 1 ? 1 : n > WIRE_SEQUENCES ? WIRE_SEQUENCES : n;
+}
+
 status command_perplexity(const struct launch *launch, int argc, char **argv)
 {
     static const struct argp_child children[] = {
@@ -108,6 +115,7 @@ status command_perplexity(const struct launch *launch, int argc, char **argv)
         st = text_read(&p.text, true, &text, &n);
     if (st != ST_OK)
         return st;
+    p.cluster.n_sequences = windows_at_once(&p.cluster);
     st = options_settle(&p.cluster, launch, &progress);
     if (st == ST_OK)
         st = cluster_start(&p.cluster, &c);

@@ -4,6 +4,7 @@
 #include "cli/command.h"
 #include "cli/options.h"
 #include "kernels/kernels.h"
+#include "node/kv.h"
 #include "node/member.h"
 #include "node/planning.h"
 #include "node/topology.h"
@@ -129,14 +130,14 @@ static void holder_name(const struct plan *p, int holder, char out[HOLDER_NAME])
 /* For people who asked for the plan itself: on standard error. */
 static void print_line(int holder, const struct worker_options *w, const struct holding *h)
 {
-    char stage[48], heat[64] = "", name[HOLDER_NAME];
+    char stage[48], heat[64] = "", name[HOLDER_NAME], kv[KV_TEXT];
     holder_name(w->plan, holder, name);
     stage_text(h, "layers %d to %d", stage, sizeof stage);
     if (h->all_live > 0)
         snprintf(heat, sizeof heat, " with %.1f %% of what fires", 100 * (h->stage.live + h->shard.live) / h->all_live);
-    log_info("%s: stage of %s, %lld KV heads, %lld neurons%s, %.1f MiB (weights %.1f, KV cache of %u tokens %.1f, "
-             "buffers %.1f)", name, stage, (long long)h->kv_heads, (long long)h->neurons, heat, mib(h->need.total),
-             mib(h->need.weights), w->n_ctx, mib(h->need.kv), mib(h->need.buffers));
+    log_info("%s: stage of %s, %lld KV heads, %lld neurons%s, %.1f MiB (weights %.1f, KV cache of %s %.1f, buffers "
+             "%.1f)", name, stage, (long long)h->kv_heads, (long long)h->neurons, heat, mib(h->need.total),
+             mib(h->need.weights), kv_text(w, kv), mib(h->need.kv), mib(h->need.buffers));
 }
 
 static json_t *percent(double part, double whole)
@@ -275,8 +276,6 @@ static status plan_ranks(const struct planned *planned, struct model **m, struct
     w->n_devices = 1;
     w->sparse = o->sparse;
     w->skip_share = o->skip;
-    w->n_ctx = plan_context(o, *m);
-    w->n_batch = o->n_batch < w->n_ctx ? o->n_batch : w->n_ctx;
     return ST_OK;
 }
 
@@ -306,10 +305,13 @@ status command_plan(const struct launch *launch, int argc, char **argv)
         return st;
     st = plan_ranks(&planned, &m, &n, &p, &reasons, &w);
     if (st == ST_OK) {
-        plan_context_warn(m, w.n_ctx);
         w.n_threads = planned.o.threads; /* memory depends on them a little */
         if (w.n_threads == 0)
             w.n_threads = topology_usual_threads(launch, launch->mpi ? 1 : p->n_ranks);
+        st = kv_settle(&planned.o, &w, NULL);
+    }
+    if (st == ST_OK) {
+        plan_context_warn(m, w.n_ctx);
         plan_reasons_log(&reasons, p, planned.o.quiet);
         st = planned.o.quiet ? ST_OK : print_reasons(stderr, &reasons, p);
     }

@@ -5,7 +5,6 @@
 #include "cli/command.h"
 #include "cli/generate.h"
 #include "cli/options.h"
-#include "coordinator/session.h"
 #include "node/planning.h"
 
 enum { KEY_IGNORE_END = 256, KEY_SPECIAL };

@@ -1,86 +1,91 @@
-#include "coordinator/session.h"
+#include "coordinator/session_parts.h"
 
 #include <sched.h>
 #include <stdlib.h>
-#include <string.h>
-
 #include "base/log.h"
-#include "placement/plan.h"
-#include "transport/deliver.h"
 #include "wire/channels.h"
 
-/* Chunks of a prompt on their way at once: while the second stage runs one, the first runs the next. */
-enum { IN_FLIGHT = 4 };
-
-struct slot {
-    uint8_t *buffer;
-    struct send send;
-};
-
-struct session {
-    struct session_options o;
-    size_t n_tokens;
-    bool broken;                 /* an operation failed: the ranks' state is unknown */
-    uint64_t next_id;            /* of the next step, from 1 */
-    struct slot slots[IN_FLIGHT];
-    struct wire_counts counts;   /* since the last reset */
-    size_t step_max;
-    uint8_t *long_result;        /* lent to the transport; NULL: a slot holds every result */
-    struct arrival result;       /* the last one, held until it is read */
-    _Alignas(TRANSPORT_ALIGN) uint8_t sampling[WIRE_SAMPLING_SIZE];
-    struct send control;         /* of `sampling` */
-    struct send queries[PLAN_MAX_RANKS]; /* one to each rank */
-    uint64_t n_queries;          /* of usage, asked of every rank, so far */
-};
-
-void session_free(struct session *s)
-{
-    for (int i = 0; s && i < IN_FLIGHT; i++)
-        free(s->slots[i].buffer);
-    if (s)
-        free(s->long_result);
-    free(s);
-}
-
-/* Memory for a message, or for a struct that holds one. */
+/* Memory for a message. */
 static void *aligned(size_t bytes)
 {
     return aligned_alloc(TRANSPORT_ALIGN, (bytes + TRANSPORT_ALIGN - 1) / TRANSPORT_ALIGN * TRANSPORT_ALIGN);
 }
 
+void session_free(struct session *s)
+{
+    if (!s)
+        return;
+    for (uint32_t i = 0; s->parcels && i < s->o.n_stages; i++)
+        free(s->parcels[i].buffer);
+    free(s->parcels);
+    free(s->answers);
+    free(s->long_result);
+    messages_free(s->messages);
+    schedule_free(s->schedule);
+    free(s);
+}
+
+static bool make_parcels(struct session *s)
+{
+    s->step_max = wire_step7_max(&s->o.limits);
+    s->parcels = calloc(s->o.n_stages, sizeof *s->parcels);
+    for (uint32_t i = 0; s->parcels && i < s->o.n_stages; i++) {
+        atomic_store(&s->parcels[i].send.done, true);
+        s->parcels[i].buffer = aligned(s->step_max);
+        if (!s->parcels[i].buffer)
+            return false;
+    }
+    return s->parcels;
+}
+
+static status lend_result(struct session *s)
+{
+    const size_t result_max = wire_result7_max(&s->o.limits);
+    if (result_max <= TRANSPORT_SLOT)
+        return ST_OK;
+    s->long_result = aligned(result_max);
+    if (!s->long_result) {
+        log_error("out of memory for results");
+        return ST_NOMEM;
+    }
+    return transport_lend(s->o.transport, s->o.last_stage, CHANNEL_RESULTS, s->long_result, result_max);
+}
+
+static status make(struct session *s)
+{
+    const struct schedule_options so = messages_schedule(&s->o.limits, s->o.n_stages);
+    status st = schedule_create(&so, &s->schedule);
+    if (!st)
+        st = messages_create(&s->o.limits, &s->messages);
+    if (st)
+        return st;
+    s->answers = calloc(so.n_sequences, sizeof *s->answers);
+    if (!s->answers || !make_parcels(s)) {
+        log_error("out of memory for a session");
+        return ST_NOMEM;
+    }
+    return lend_result(s);
+}
+
 status session_create(const struct session_options *o, struct session **out)
 {
-    const size_t result_max = wire_result_max(&o->limits);
-    struct session *s = aligned(sizeof *s);
-    status st = ST_NOMEM;
-    if (!s)
-        goto err;
-    *s = (struct session){.o = *o, .next_id = 1, .step_max = wire_step_max(&o->limits)};
-    for (int i = 0; i < IN_FLIGHT; i++) {
-        s->slots[i].buffer = aligned(s->step_max);
-        atomic_store(&s->slots[i].send.done, true);
-        if (!s->slots[i].buffer)
-            goto err;
+    struct session *s = calloc(1, sizeof *s);
+    if (!s) {
+        log_error("out of memory for a session");
+        return ST_NOMEM;
     }
-    if (result_max > TRANSPORT_SLOT) {
-        s->long_result = aligned(result_max);
-        if (!s->long_result)
-            goto err;
-        st = transport_lend(o->transport, o->last_stage, CHANNEL_RESULTS, s->long_result, result_max);
-        if (st)
-            goto err;
+    s->o = *o;
+    status st = make(s);
+    if (st) {
+        session_free(s);
+        return st;
     }
     *out = s;
     return ST_OK;
-err:
-    if (st == ST_NOMEM)
-        log_error("out of memory for a session");
-    session_free(s);
-    return st;
 }
 
-/* Every operation begins with it: after a failure nothing that the ranks say can be trusted. */
-static status check_usable(const struct session *s)
+/* Every operation begins with it that talks to the ranks: after a failure nothing that they say can be trusted. */
+status session_check(const struct session *s)
 {
     if (!s->broken)
         return ST_OK;
@@ -88,314 +93,223 @@ static status check_usable(const struct session *s)
     return ST_PEER;
 }
 
-/* And this is how every one ends that talks to the ranks. */
-static status end(struct session *s, status st)
+/* ---- Sequences and turns ---- */
+
+status session_open(struct session *s, struct sequence **out) { return schedule_open(s->schedule, out); }
+
+static void answered(struct session *s, const struct sequence *q)
 {
-    s->broken = s->broken || st;
-    return st;
+    if (s->asked == q)
+        s->asked = NULL;
 }
 
-/* Lets the own worker run; gives the processor away when it had nothing to do. */
-static status pump(struct session *s, unsigned *idle)
+void session_close(struct session *s, struct sequence *q)
 {
-    enum { POLLS_BEFORE_YIELD = 64 };
-    bool handled;
-    status st = s->o.pump(s->o.pump_arg, &handled);
-    if (handled)
-        *idle = 0;
-    else if (++*idle > POLLS_BEFORE_YIELD)
-        sched_yield();
-    return st;
+    answered(s, q);
+    schedule_release(s->schedule, q);
 }
 
-static status wait_sent(struct session *s, struct send *send)
+status session_text(struct session *s, struct sequence *q, const int32_t *tokens, uint32_t n)
 {
-    bool done = false;
-    unsigned idle = 0;
-    for (;;) {
-        status st = transport_sent(s->o.transport, send, &done);
-        if (st || done)
-            return st;
-        if ((st = pump(s, &idle)))
-            return st;
-    }
-}
-
-static status wait_for(struct session *s, enum wire_kind kind, struct arrival *a)
-{
-    bool found = false;
-    unsigned idle = 0;
-    for (;;) {
-        status st = transport_poll(s->o.transport, 1u << kind, a, &found);
-        if (st || found)
-            return st;
-        if ((st = pump(s, &idle)))
-            return st;
-    }
-}
-
-/* *r lies in s->result, which is released when it is read. */
-static status wait_result(struct session *s, uint64_t id, struct wire_result *r)
-{
-    struct arrival *a = &s->result;
-    status st = wait_for(s, WIRE_RESULT, a);
-    if (st)
-        return st;
-    if (a->from != s->o.last_stage) {
-        log_error("RESULT from rank %d, expected from rank %d", a->from, s->o.last_stage);
-        return ST_FORMAT;
-    }
-    log_sender(a->from);
-    st = wire_result_decode(a->data, a->size, &s->o.limits, r);
-    log_sender(-1);
-    if (!st && r->id != id) {
-        log_error("RESULT of step %llu from rank %d, expected %llu", (unsigned long long)r->id, a->from,
-                  (unsigned long long)id);
-        st = ST_FORMAT;
-    }
-    return st;
-}
-
-static status send_step(struct session *s, struct slot *slot, const struct wire_step *step, const int32_t *tokens)
-{
-    status st = wait_sent(s, &slot->send);
-    if (st)
-        return st;
-    size_t size = wire_step_encode(step, tokens, slot->buffer, s->step_max);
-    return transport_post(s->o.transport, s->o.first_stage, WIRE_STEP, slot->buffer, size, &slot->send);
-}
-
-/* A text on its way through the ranks, in chunks. */
-struct passage {
-    const int32_t *tokens;  /* [n] */
-    size_t n;
-    enum wire_want want;    /* of the last chunk; WANT_SCORES: of every chunk past score_from */
-    size_t score_from;
-    int32_t successor;      /* of the last token, for scores; -1: unknown */
-    int32_t token;          /* out: the token picked */
-    float *values;          /* out: scores or logits; may be NULL */
-    session_progress *progress;
-    void *progress_arg;
-};
-
-static struct wire_step step_of(const struct session *s, const struct passage *p, size_t begin)
-{
-    size_t end = p->n - begin > s->o.limits.n_batch ? begin + s->o.limits.n_batch : p->n;
-    struct wire_step step = {.position = (uint32_t)(s->n_tokens + begin),
-                             .n_tokens = (uint32_t)(end - begin),
-                             .next_token = end < p->n ? p->tokens[end] : p->successor};
-    if (p->want == WANT_SCORES && end > p->score_from) {
-        step.want = WANT_SCORES;
-        step.score_from = (uint32_t)(p->score_from > begin ? p->score_from - begin : 0);
-    } else {
-        step.want = end == p->n && p->want != WANT_SCORES ? p->want : WANT_NOTHING;
-        step.next_token = -1;
-    }
-    return step;
-}
-
-static status take_result(struct session *s, struct passage *p, uint64_t id, size_t *n_values)
-{
-    struct wire_result r;
-    status st = wait_result(s, id, &r);
-    if (st)
-        return st;
-    p->token = r.token;
-    wire_counts_add(&s->counts, &r.counts);
-    if (p->values && r.n_values)
-        memcpy(p->values + *n_values, r.values, r.n_values * sizeof *r.values);
-    *n_values += r.n_values;
-    return transport_release(s->o.transport, &s->result);
-}
-
-static status run_chunks(struct session *s, struct passage *p)
-{
-    const size_t batch = s->o.limits.n_batch, n_chunks = (p->n + batch - 1) / batch;
-    const uint64_t first_id = s->next_id;
-    size_t sent = 0, n_values = 0;
-    for (size_t done = 0; done < n_chunks; done++) {
-        for (; sent < n_chunks && sent < done + IN_FLIGHT; sent++) {
-            struct wire_step step = step_of(s, p, sent * batch);
-            step.id = s->next_id++;
-            status st = send_step(s, &s->slots[sent % IN_FLIGHT], &step, p->tokens + sent * batch);
-            if (st)
-                return st;
-        }
-        status st = take_result(s, p, first_id + done, &n_values);
-        if (st)
-            return st;
-        if (p->progress && n_chunks > 1)
-            p->progress(p->progress_arg, "prompt", done + 1 < n_chunks ? (done + 1) * batch : p->n, p->n);
-    }
-    s->n_tokens += p->n;
-    return ST_OK;
-}
-
-static status run_passage(struct session *s, struct passage *p) { return end(s, run_chunks(s, p)); }
-
-/* Whether tokens[n] may be appended. */
-static status check_tokens(const struct session *s, const int32_t *tokens, size_t n)
-{
-    status st = check_usable(s);
-    if (st)
-        return st;
-    if (n < 1) {
-        log_error("no tokens to run");
-        return ST_USAGE;
-    }
-    if (n > s->o.limits.n_ctx - s->n_tokens) {
-        log_error("the context is full: it has room for %u tokens, %zu are taken and %zu more are wanted; -c sets it",
-                  s->o.limits.n_ctx, s->n_tokens, n);
-        return ST_FULL;
-    }
-    for (size_t i = 0; i < n; i++) {
+    for (uint32_t i = 0; i < n; i++) {
         if (tokens[i] < 0 || (uint32_t)tokens[i] >= s->o.limits.n_vocab) {
-            log_error("token %zu is %d, the vocabulary has %u", i, tokens[i], s->o.limits.n_vocab);
+            log_error("token %u is %d, the vocabulary has %u", i, tokens[i], s->o.limits.n_vocab);
             return ST_USAGE;
         }
     }
-    return ST_OK;
+    return sequence_append(q, tokens, n);
 }
 
-status session_prompt(struct session *s, const int32_t *tokens, size_t n, int32_t *next, session_progress *progress,
-                      void *arg)
+void session_cut(struct session *s, struct sequence *q, uint32_t n) { schedule_cut(s->schedule, q, n); }
+
+status session_submit(struct session *s, struct sequence *q, const struct wish *w, const struct sampler_params *p)
 {
-    struct passage p = {.tokens = tokens, .n = n, .want = next ? WANT_TOKEN : WANT_NOTHING, .successor = -1,
-                        .progress = progress, .progress_arg = arg};
-    status st = check_tokens(s, tokens, n);
+    status st = session_check(s);
+    return st ? st : schedule_submit(s->schedule, q, w, p);
+}
+
+void session_end(struct session *s, struct sequence *q)
+{
+    answered(s, q);
+    schedule_end(s->schedule, q);
+}
+
+status session_append(struct session *s, struct sequence *q, int32_t token)
+{
+    status st = session_text(s, q, &token, 1);
     if (!st)
-        st = run_passage(s, &p);
-    if (!st && next)
-        *next = p.token;
+        answered(s, q);
     return st;
 }
 
-status session_next(struct session *s, int32_t token, int32_t *next)
+void session_propose(struct session *s, struct sequence *q, const int32_t *drafts, uint32_t n)
 {
-    return session_prompt(s, &token, 1, next, NULL, NULL);
+    schedule_propose(s->schedule, q, drafts, n);
 }
 
-status session_score(struct session *s, const int32_t *tokens, size_t n, size_t score_from, float *nll)
-{
-    const size_t held = s->n_tokens;
-    session_truncate(s, 0);
-    status st = check_tokens(s, tokens, n);
-    if (st)
-        s->n_tokens = held;
-    if (st || score_from + 1 >= n)
-        return st;
-    /* The last token is only a successor: it need not run. */
-    struct passage p = {.tokens = tokens, .n = n - 1, .want = WANT_SCORES, .score_from = score_from,
-                        .successor = tokens[n - 1], .values = nll};
-    return run_passage(s, &p);
-}
+struct wire_limits session_limits(const struct session *s) { return s->o.limits; }
 
-status session_logits(struct session *s, const int32_t *tokens, size_t n, float *logits)
-{
-    struct passage p = {.tokens = tokens, .n = n, .want = WANT_LOGITS, .successor = -1, .values = logits};
-    status st = check_tokens(s, tokens, n);
-    return st ? st : run_passage(s, &p);
-}
-
-void session_truncate(struct session *s, size_t n_tokens)
-{
-    if (n_tokens < s->n_tokens)
-        s->n_tokens = n_tokens;
-}
-
-size_t session_length(const struct session *s) { return s->n_tokens; }
+struct schedule_counts session_schedule(const struct session *s) { return schedule_counts(s->schedule); }
 
 struct wire_counts session_counts(const struct session *s) { return s->counts; }
 
 void session_reset_counts(struct session *s) { s->counts = (struct wire_counts){0}; }
 
-status session_sampling(struct session *s, const struct sampler_params *p)
+/* ---- Steps and results ---- */
+
+/* The turn that the last plan has ended. */
+static bool tell_exhausted(struct session *s, struct session_event *e)
 {
-    const struct wire_sampling w = {.temperature = p->temperature, .top_p = p->top_p, .min_p = p->min_p,
-                                    .repeat_penalty = p->repeat_penalty,
-                                    .presence_penalty = p->presence_penalty,
-                                    .frequency_penalty = p->frequency_penalty, .top_k = p->top_k,
-                                    .repeat_last = p->repeat_last, .seed = p->seed};
-    struct wire_result r;
-    status st = check_usable(s);
-    if (st)
-        return st;
-    size_t size = wire_sampling_encode(&w, s->sampling, sizeof s->sampling);
-    st = transport_post(s->o.transport, s->o.last_stage, WIRE_SAMPLING, s->sampling, size, &s->control);
-    if (!st)
-        st = wait_result(s, 0, &r); /* only then may the next step follow: it may come another way */
-    if (!st)
-        st = transport_release(s->o.transport, &s->result);
-    return end(s, st ? st : wait_sent(s, &s->control));
+    struct sequence *q = schedule_exhausted(s->schedule);
+    if (!q)
+        return false;
+    log_error("all KV memory is full at %u tokens of this text alone; --kv-budget sets it", q->n_tokens);
+    *e = (struct session_event){.sequence = q, .st = ST_FULL, .kind = q->wish.kind, .n_run = q->n_run, .over = true};
+    return true;
 }
 
-/* Waits for one rank's USAGE and adds it. */
-static status take_usage(struct session *s, uint64_t *answered, struct wire_usage *sum)
+/* Sends every step that can be under way now; stops at a turn that ends by it. */
+static status send_steps(struct session *s, struct session_event *e, bool *found)
 {
-    struct wire_usage u;
-    struct arrival a;
-    status st = wait_for(s, WIRE_USAGE, &a);
-    if (st)
+    for (;;) {
+        struct parcel *p = &s->parcels[(schedule_n_steps(s->schedule) + 1) % s->o.n_stages];
+        bool sent;
+        status st = transport_sent(s->o.transport, &p->send, &sent);
+        if (st || !sent)
+            return st;
+        const struct step *step = schedule_next(s->schedule);
+        *found = tell_exhausted(s, e);
+        if (step) {
+            const size_t size = messages_encode(s->messages, step, p->buffer, s->step_max);
+            st = transport_post(s->o.transport, s->o.first_stage, WIRE_STEP, p->buffer, size, &p->send);
+        }
+        if (st || !step || *found)
+            return st;
+    }
+}
+
+/* Takes the result of the oldest step if it has come. */
+static status take_result(struct session *s)
+{
+    struct arrival *a = &s->result;
+    struct wire_counts counts;
+    bool found;
+    status st = transport_poll(s->o.transport, 1u << WIRE_RESULT, a, &found);
+    if (st || !found)
         return st;
-    if (*answered >> a.from & 1) {
-        log_error("rank %d: a second USAGE", a.from);
+    const struct step *step = schedule_oldest(s->schedule);
+    if (!step || a->from != s->o.last_stage) {
+        log_error("RESULT from rank %d, expected %s of rank %d", a->from, step ? "that" : "none", s->o.last_stage);
         return ST_FORMAT;
     }
-    *answered |= UINT64_C(1) << a.from;
-    log_sender(a.from);
-    st = wire_usage_decode(a.data, a.size, &u);
+    log_sender(a->from);
+    st = messages_decode(s->messages, a->data, a->size, step, s->answers, &counts);
     log_sender(-1);
     if (st)
         return st;
-    sum->messages += u.messages;
-    sum->bytes += u.bytes;
-    sum->run_ns += u.run_ns;
-    sum->wire_ns += u.wire_ns;
-    sum->wait_ns += u.wait_ns;
-    return transport_release(s->o.transport, &a);
-}
-
-static status ask_usage(struct session *s, struct wire_usage *sum)
-{
-    struct transport *t = s->o.transport;
-    uint64_t answered = 0; /* ranks, a bit each */
-    status st = ST_OK;
-    for (int r = 0; r < t->n_ranks && !st; r++)
-        st = transport_post(t, r, WIRE_QUERY, NULL, 0, &s->queries[r]);
-    for (int r = 0; r < t->n_ranks && !st; r++)
-        st = take_usage(s, &answered, sum);
-    for (int r = 0; r < t->n_ranks && !st; r++)
-        st = wait_sent(s, &s->queries[r]);
-    return st;
-}
-
-status session_usage(struct session *s, struct wire_usage *out)
-{
-    struct wire_usage sum = {0};
-    status st = check_usable(s);
-    if (st || (st = end(s, ask_usage(s, &sum))))
-        return st;
-    /* This time's queries and, of the times before, answers too: each rank counted before it answered. */
-    const uint64_t others = (uint64_t)s->o.transport->n_ranks - 1;
-    sum.messages -= (2 * s->n_queries + 1) * others;
-    sum.bytes -= s->n_queries * others * WIRE_USAGE_SIZE;
-    s->n_queries++;
-    *out = sum;
+    wire_counts_add(&s->counts, &counts);
+    s->told = step;
+    s->next_run = 0;
     return ST_OK;
 }
 
-status session_stop(struct session *s)
+/* What became of a run that somebody waits for. */
+static void tell_run(struct session *s, const struct step_run *r, const struct session_answer *a,
+                     struct session_event *e)
 {
-    static const char why[] = "gave up";
-    _Alignas(TRANSPORT_ALIGN) uint8_t reason[WIRE_FAILED_MAX];
-    struct log_catcher said; /* why it broke was; another rank may say so too */
-    if (!s)
-        return ST_OK;
-    if (!s->broken)
-        return deliver_all(s->o.transport, WIRE_STOP, NULL, 0);
-    /* A stage may still wait for rank 0's answer, deaf to STOP but not to FAILED. */
-    log_catch(&said);
-    deliver_last(s->o.transport, WIRE_FAILED, reason, wire_failed_encode(why, reason, sizeof reason), why);
-    log_catch(NULL);
-    return ST_PEER;
+    struct sequence *q = r->sequence;
+    const bool draws = r->wish.kind != WISH_NOTHING && r->wish.kind != WISH_SCORES && r->wish.kind != WISH_STATES;
+    *e = (struct session_event){.sequence = q, .kind = r->wish.kind, .n_run = r->position + r->n_tokens, .answer = *a,
+                                .over = r->last && !draws};
+    if (r->wish.kind == WISH_TOKENS) {
+        e->answer.n_tokens = schedule_accept(s->schedule, q, a->tokens) + 1;
+        e->n_run = q->n_sent;
+    }
+    if (e->over)
+        schedule_end(s->schedule, q);
+    else if (r->last)
+        s->asked = q;
+}
+
+static status end_told(struct session *s)
+{
+    s->told = NULL;
+    schedule_returned(s->schedule);
+    return transport_release(s->o.transport, &s->result);
+}
+
+/* The next event of the result that is being told; after the last the step is over. */
+static status tell_result(struct session *s, struct session_event *e, bool *found)
+{
+    while (s->told && s->next_run < s->told->n_runs && !*found) {
+        const uint32_t i = s->next_run++;
+        if (s->told->runs[i].live) {
+            tell_run(s, &s->told->runs[i], &s->answers[i], e);
+            *found = true;
+        }
+    }
+    return s->told && !*found ? end_told(s) : ST_OK;
+}
+
+status session_pump(struct session *s)
+{
+    enum { POLLS_BEFORE_YIELD = 64 };
+    bool handled;
+    status st = s->o.pump(s->o.pump_arg, &handled);
+    s->idle = handled ? 0 : s->idle + 1;
+    if (s->idle > POLLS_BEFORE_YIELD)
+        sched_yield();
+    return st;
+}
+
+static status look(struct session *s, struct session_event *e, bool *found)
+{
+    status st = tell_result(s, e, found);
+    if (!st && !*found)
+        st = send_steps(s, e, found);
+    if (!st && !*found)
+        st = take_result(s);
+    if (!st && !*found)
+        st = tell_result(s, e, found);
+    if (!st && !*found)
+        st = session_pump(s);
+    return st;
+}
+
+status session_poll(struct session *s, struct session_event *e, bool *found)
+{
+    status st = session_check(s);
+    if (st)
+        return st;
+    if (s->asked)
+        session_end(s, s->asked);
+    *found = false;
+    st = look(s, e, found);
+    s->broken = st;
+    return st;
+}
+
+status session_wait(struct session *s, struct session_event *e)
+{
+    for (bool found = false;;) {
+        const status st = session_poll(s, e, &found);
+        if (st || found)
+            return st;
+        const struct schedule_counts c = session_schedule(s);
+        if (c.running + c.waiting == 0) {
+            log_error("no turn is under way to wait for");
+            return ST_USAGE;
+        }
+    }
+}
+
+status session_drain(struct session *s)
+{
+    status st = s->told ? end_told(s) : ST_OK;
+    while (!st && schedule_oldest(s->schedule)) {
+        st = take_result(s);
+        if (!st)
+            st = s->told ? end_told(s) : session_pump(s);
+    }
+    return st;
 }

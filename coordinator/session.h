@@ -1,64 +1,92 @@
-/* One sequence: its tokens and what of them is in the ranks' KV caches. It belongs to the thread that owns the
- * transport and the own worker, for whoever waits here lets that worker run.
+/* Many conversations with the model at once: the schedule's steps sent to the ranks, and what comes back. Nothing here
+ * waits, but for what says so. It belongs to the thread that owns the transport and the own worker. Who has one
+ * conversation and nothing else to do than to wait takes coordinator/dialogue.h.
  *
- * A function that fails with ST_FULL (the context has no room for the tokens) or ST_USAGE (a token that the vocabulary
- * does not have) logs it and leaves the session as it was; after any other error (ST_PEER: a rank died or failed;
- * ST_FORMAT: its answer is broken) the session is broken: whatever would talk to the ranks is refused from then
- * on with one line and ST_PEER, but for session_stop. */
+ *     session_open, session_text, session_submit    a sequence, its text, a turn (coordinator/schedule.h)
+ *     session_poll                                  what has happened since, one event at a time
+ *     session_append or session_end                 the answer to an event that brings a token
+ *
+ * A function that fails with ST_FULL or ST_USAGE has logged it and changes nothing; after any other error (ST_PEER: a
+ * rank died or failed; ST_FORMAT: its answer is broken) the session is broken: whatever would talk to the ranks is
+ * refused from then on with one line and ST_PEER. */
 #ifndef HEARTH_COORDINATOR_SESSION_H
 #define HEARTH_COORDINATOR_SESSION_H
 
 #include <stddef.h>
-#include <stdint.h>
-#include "base/status.h"
-#include "sampling/sampler.h"
+#include "coordinator/messages.h"
+#include "coordinator/schedule.h"
 #include "transport/transport.h"
-#include "wire/wire.h"
 
 struct session;
-
-/* Told of every chunk of a long prompt: `done` of `total` tokens. */
-typedef void session_progress(void *arg, const char *what, uint64_t done, uint64_t total);
 
 /* What a session stands on. Borrowed pointers outlive it. */
 struct session_options {
     struct transport *transport;
     struct wire_limits limits;
+    uint32_t n_stages;           /* steps under way at once */
     int first_stage, last_stage; /* ranks */
     /* Lets this process's own worker handle a message; *handled false: there was none. */
     status (*pump)(void *arg, bool *handled);
     void *pump_arg;
 };
 
-/* ST_NOMEM, ST_PEER (logged); the other ranks know nothing of it then. */
-status session_create(const struct session_options *o, struct session **out);
-/* Tells every other rank to stop; NULL is fine. The session can then only be freed. ST_PEER if it or a rank was broken
- * before. */
-status session_stop(struct session *s);
-/* Only after its transport was closed, which may still hold messages of a session that failed. NULL is fine. */
-void session_free(struct session *s);
+/* A run of somebody's turn has come back; or, if `st` is not ST_OK, the turn has ended without. */
+struct session_event {
+    struct sequence *sequence;
+    status st;              /* ST_FULL (logged): all KV memory together is too small for the text and a token more;
+                             * text and pages stay for a next turn */
+    enum wish_kind kind;    /* what was wanted of the run; WISH_NOTHING: a chunk of a prompt */
+    uint32_t n_run;         /* positions of the text that have run so far */
+    bool over;              /* the turn is over, as is all that was wanted */
+    /* Until the next poll. With drafts, tokens are those of them that were right, which are text now, and the one after
+     * them, which is not yet: that is answered. */
+    struct session_answer answer;
+};
 
-/* Appends tokens[n], in chunks, n >= 1. *next is the token sampled after them (not appended); `next` may be NULL. */
-status session_prompt(struct session *s, const int32_t *tokens, size_t n, int32_t *next, session_progress *progress,
-                      void *arg);
-/* Appends one token and samples the one after it. */
-status session_next(struct session *s, int32_t token, int32_t *next);
-/* Starts again at position 0 with tokens[n]: nll[i - score_from] = -log p(tokens[i + 1] | tokens[0 .. i]), natural
- * logarithm, for score_from <= i < n - 1. */
-status session_score(struct session *s, const int32_t *tokens, size_t n, size_t score_from,
-                     float *nll /* [n - score_from - 1] */);
-/* Forgets all but the first n_tokens; nobody is told before the next step. */
-void session_truncate(struct session *s, size_t n_tokens);
-size_t session_length(const struct session *s); /* tokens */
+/* ST_USAGE, ST_NOMEM, ST_PEER (logged); the other ranks know nothing of it then. */
+status session_create(const struct session_options *o, struct session **out);
+/* Tells every other rank to stop; NULL is fine. No turn may be under way, and the session can then only be freed.
+ * ST_PEER if it or a rank was broken before. */
+status session_stop(struct session *s);
+/* Only after its transport was closed, which may still hold messages of a session that failed; all sequences have been
+ * closed. NULL is fine. */
+void session_free(struct session *s);
+/* ST_PEER (logged) if it is broken. */
+status session_check(const struct session *s);
+
+/* A sequence, empty; and the end of it, at any time. ST_NOMEM. */
+status session_open(struct session *s, struct sequence **out);
+void session_close(struct session *s, struct sequence *q);
+
+/* Text of a sequence that has no turn: behind it; or all but the first n tokens are gone. ST_FULL: longer than the
+ * context; ST_USAGE: no token of the vocabulary. */
+status session_text(struct session *s, struct sequence *q, const int32_t *tokens, uint32_t n);
+void session_cut(struct session *s, struct sequence *q, uint32_t n);
+/* A turn, as schedule_submit. */
+status session_submit(struct session *s, struct sequence *q, const struct wish *w, const struct sampler_params *p);
+/* Gives a turn up, or ends it where a token has come. No event of it comes any more. */
+void session_end(struct session *s, struct sequence *q);
+
+/* Sends what can run, takes what has come, lets the own worker handle a message; returns at once. *found false: nothing
+ * has happened that anybody waits for. A token in an event is answered before the next poll: it becomes text
+ * (session_append: the turn goes on; ST_FULL: the context is full), with drafts of what may follow if there are any,
+ * or the turn is over. Not to answer ends it too. */
+status session_poll(struct session *s, struct session_event *e, bool *found);
+status session_append(struct session *s, struct sequence *q, int32_t token);
+void session_propose(struct session *s, struct sequence *q, const int32_t *drafts, uint32_t n);
+
+struct wire_limits session_limits(const struct session *s);
+struct schedule_counts session_schedule(const struct session *s);
 /* Work done on all ranks for the steps since the start or the last reset; a step counts when its result has come. */
 struct wire_counts session_counts(const struct session *s);
 void session_reset_counts(struct session *s);
+
+/* Polls until something has happened. ST_USAGE (logged): nothing will, as no turn is under way. */
+status session_wait(struct session *s, struct session_event *e);
+
 /* Asks every rank, rank 0's own worker too, what it has sent and how its time went since its start, and sums that up;
- * messages of asking are not among it. No step may be under way. Errors as of a step. */
+ * messages of asking are not among it. No turn may be under way; it waits for steps of turns that were given up. Errors
+ * as of a step. */
 status session_usage(struct session *s, struct wire_usage *sum);
-/* New sampling parameters. What is drawn depends on them and on the tokens of the sequence alone. */
-status session_sampling(struct session *s, const struct sampler_params *p);
-/* Like session_prompt, but returns the logits after the last token. */
-status session_logits(struct session *s, const int32_t *tokens, size_t n, float *logits /* [n_vocab] f32 */);
 
 #endif

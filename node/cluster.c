@@ -7,6 +7,7 @@
 #include "base/arena.h"
 #include "base/log.h"
 #include "base/machine.h"
+#include "coordinator/dialogue.h"
 #include "coordinator/session.h"
 #include "kernels/kernels.h"
 #include "model/tokenizer.h"
@@ -29,6 +30,7 @@ struct cluster {
     int n_others;                    /* threads that run */
     struct tokenizer *tokenizer;
     struct session *session;
+    struct dialogue *dialogue;
 };
 
 static void *serve_thread(void *arg)
@@ -111,16 +113,26 @@ static void print_memory(const struct cluster *c, const struct wire_hello *hello
     }
 }
 
+static uint32_t count_stages(const struct plan *p)
+{
+    uint32_t n = 1;
+    for (int r = plan_first_stage(p); r != plan_last_stage(p); r = plan_next_stage(p, r))
+        n++;
+    return n;
+}
+
 static status open_session(struct cluster *c)
 {
     struct member *m = &c->own;
     const struct session_options o = {.transport = m->transport,
                                       .limits = worker_limits(&m->worker_options),
+                                      .n_stages = count_stages(m->plan),
                                       .first_stage = plan_first_stage(m->plan),
                                       .last_stage = plan_last_stage(m->plan),
                                       .pump = pump_own,
                                       .pump_arg = c};
-    return session_create(&o, &c->session);
+    status st = session_create(&o, &c->session);
+    return st ? st : dialogue_create(c->session, &c->dialogue);
 }
 
 /* Waits for the other ranks; then the files are done with. */
@@ -229,6 +241,7 @@ void cluster_stop(struct cluster *c)
     for (int i = 0; i < c->n_others; i++)
         pthread_join(c->others[i].thread, NULL);
     free(c->others);
+    dialogue_free(c->dialogue);
     session_free(c->session);
     tokenizer_free(c->tokenizer);
     free(c);
@@ -241,5 +254,7 @@ const char *cluster_transport(const struct cluster *c) { return c->own.transport
 int cluster_ranks(const struct cluster *c) { return c->own.transport->n_ranks; }
 uint32_t cluster_context(const struct cluster *c) { return c->own.worker_options.n_ctx; }
 struct session *cluster_session(struct cluster *c) { return c->session; }
+struct dialogue *cluster_dialogue(struct cluster *c) { return c->dialogue; }
+uint64_t cluster_page_bytes(const struct cluster *c) { return c->own.page_bytes; }
 const struct neurons *cluster_neurons(const struct cluster *c) { return c->own.neurons; }
 enum predictor cluster_predictor(const struct cluster *c) { return c->own.worker_options.predictor; }

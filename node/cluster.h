@@ -13,6 +13,7 @@
 
 struct model;
 struct number_list;
+struct dialogue;
 struct session;
 struct tokenizer;
 
@@ -29,8 +30,10 @@ struct cluster_options {
     struct network_options network; /* between processes */
     int threads;          /* per rank, 0: all that this rank may use */
     struct number_list *thread_list; /* the command line's own, where -t may be several; NULL: it goes to `threads` */
-    uint32_t n_ctx;       /* tokens of context, 0: what the model was trained for, at most 4096 */
-    uint32_t n_batch;     /* tokens of a prompt that run together */
+    uint32_t n_ctx;       /* tokens of a sequence, 0: what the model was trained for, at most 4096 */
+    uint32_t n_batch;     /* tokens that run together */
+    uint32_t n_sequences; /* at once, WIRE_SEQUENCES at most; 0: 1 */
+    uint64_t kv_budget;   /* bytes of KV memory that each rank may use; 0: enough for all sequences to be full */
     const char *kernels;  /* "scalar", "avx2", "avx512", NULL: the fastest that this machine has */
     const char *activation; /* "silu", "relu", ...; NULL: what the neuron file or the model says */
     enum sparse_mode sparse;
@@ -63,8 +66,11 @@ const struct model *cluster_model(const struct cluster *c);
 struct tokenizer const *cluster_tokenizer(const struct cluster *c);
 int cluster_ranks(const struct cluster *c);
 const char *cluster_transport(const struct cluster *c); /* "mpi": how its ranks talk */
-uint32_t cluster_context(const struct cluster *c); /* tokens */
-struct session *cluster_session(struct cluster *c); /* coordinator/session.h; owned by the cluster */
+uint32_t cluster_context(const struct cluster *c); /* tokens of a sequence */
+/* Owned by the cluster: coordinator/session.h, and a dialogue of its own, which takes nothing while it is empty. */
+struct session *cluster_session(struct cluster *c);
+struct dialogue *cluster_dialogue(struct cluster *c);
+uint64_t cluster_page_bytes(const struct cluster *c); /* of a page of KV memory, on all ranks together */
 /* The neuron file that rank 0 loaded, NULL: none; the predictor that is used. */
 const struct neurons *cluster_neurons(const struct cluster *c);
 enum predictor cluster_predictor(const struct cluster *c);

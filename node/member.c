@@ -12,6 +12,7 @@
 #include "kernels/kernels.h"
 #include "model/chunks.h"
 #include "node/cache.h"
+#include "node/kv.h"
 
 const struct device_ops *const member_devices[1] = {&device_cpu};
 
@@ -65,9 +66,10 @@ static status check_memory(struct member *m)
     const uint64_t limit = budgeted ? m->o->ram_budget : host->limit_bytes;
     if (need.total <= limit)
         return ST_OK;
-    log_error("%.2f GiB of memory needed (weights %.2f, KV cache of %u tokens %.2f, buffers %.2f), %s %.2f: give the "
-              "rank a smaller share (--shares, --plan), more ranks, or a shorter context (-c)", gib(need.total),
-              gib(need.weights), m->worker_options.n_ctx, gib(need.kv), gib(need.buffers),
+    char kv[KV_TEXT];
+    log_error("%.2f GiB of memory needed (weights %.2f, KV cache of %s %.2f, buffers %.2f), %s %.2f: give the rank a "
+              "smaller share (--shares, --plan), more ranks, a shorter context (-c) or less KV memory (--kv-budget)",
+              gib(need.total), gib(need.weights), kv_text(&m->worker_options, kv), gib(need.kv), gib(need.buffers),
               budgeted ? "the budget is" : host->limit_id ? "the cgroup's limit is" : "the machine has", gib(limit));
     return ST_BUDGET;
 }
@@ -128,7 +130,6 @@ status member_prepare(struct member *m)
         st = plan_of_options(o, m->model, m->neurons, m->transport->n_ranks, &m->plan, &m->reasons);
     if (st)
         return st;
-    uint32_t n_ctx = plan_context(o, m->model);
     struct worker_options *w = &m->worker_options;
     w->model = m->model;
     w->plan = m->plan;
@@ -137,18 +138,21 @@ status member_prepare(struct member *m)
     w->n_devices = 1;
     w->kernels = m->kernels;
     w->n_threads = o->threads ? o->threads : threads_available();
-    w->n_ctx = n_ctx;
-    w->n_batch = o->n_batch < n_ctx ? o->n_batch : n_ctx;
     w->sparse = o->sparse;
     w->sums_f16 = o->sums_f16;
     w->skip_share = o->skip;
     w->neurons = m->neurons;
     w->observe = o->observe;
     w->observe_arg = o->observe_arg;
+    st = kv_settle(o, w, &m->page_bytes);
+    if (st)
+        return st;
     m->hello.file_bytes = gguf_file_bytes(m->model->file);
     m->hello.file_hash = gguf_hash(m->model->file);
-    m->hello.n_ctx = n_ctx;
+    m->hello.n_ctx = w->n_ctx;
     m->hello.n_batch = w->n_batch;
+    m->hello.n_sequences = w->n_sequences;
+    m->hello.n_pages = w->n_pages;
     describe_settings(m);
     describe_host(&m->hello.host);
     st = hash_plan(m->plan, &m->hello.plan_hash);

@@ -21,6 +21,7 @@ struct member {
     struct plan_reasons reasons;
     const struct kernels *kernels;
     struct worker_options worker_options;
+    uint64_t page_bytes;      /* of a page of KV memory, on all ranks together */
     struct worker *worker;
     struct wire_hello hello;
     struct log_catcher errors; /* ranks > 0 are silent: rank 0 says what went wrong, once */

@@ -255,7 +255,7 @@ struct wire_hello {
     uint64_t file_bytes, file_hash, plan_hash;
     uint64_t settings_hash; /* of everything else that changes results: */
     char settings[128];    /* the same for people, such as "sparse exact, activation relu"; as `reason` below */
-    uint32_t n_ctx, n_batch;
+    uint32_t n_ctx, n_batch, n_sequences, n_pages;
     uint64_t need_bytes;   /* memory that this rank computed for itself */
     struct wire_host host; /* where it is */
     uint32_t failed;       /* this rank already knows that it cannot go on: reason says why */

@@ -150,21 +150,22 @@ static int remove_model(void **state)
     return unlink(model_path);
 }
 
-/* Everything that a session can do. */
+/* Everything that can be asked of the ranks. */
 enum { OPERATIONS = 6 };
-static status operation(struct session *s, int i)
+static status operation(struct cluster *c, int i)
 {
+    struct dialogue *d = cluster_dialogue(c);
     static const int32_t tokens[] = {5, 6, 7, 8, 9};
     struct wire_usage usage;
     float values[MADE_VOCABULARY];
     int32_t next;
     switch (i) {
-    case 0: return session_sampling(s, &sampler_greedy);
-    case 1: return session_usage(s, &usage);
-    case 2: return session_prompt(s, tokens, 5, &next, NULL, NULL);
-    case 3: return session_next(s, 3, &next);
-    case 4: return session_logits(s, tokens, 2, values);
-    default: return session_score(s, tokens, 5, 1, values);
+    case 0: return dialogue_sampling(d, &sampler_greedy);
+    case 1: return session_usage(cluster_session(c), &usage);
+    case 2: return dialogue_prompt(d, tokens, 5, &next, NULL, NULL);
+    case 3: return dialogue_next(d, 3, &next);
+    case 4: return dialogue_logits(d, tokens, 2, values);
+    default: return dialogue_score(d, tokens, 5, 1, values);
     }
 }
 
@@ -177,12 +178,12 @@ static status live(void)
     log_catch(&caught);
     status st = cluster_start(&options, &c);
     for (; i < OPERATIONS && !st; i++)
-        st = operation(cluster_session(c), i);
+        st = operation(c, i);
     if (st && (!caught.first_error[0] || !plot.struck))
         fail_msg("operation %d: %s, '%s'%s", i, status_name(st), caught.first_error, plot.struck ? "" : " without a fault");
     for (int j = 0; c && st && j < OPERATIONS; j++) {
         log_catch(&caught);
-        if (operation(cluster_session(c), j) != ST_PEER || !caught.first_error[0])
+        if (operation(c, j) != ST_PEER || !caught.first_error[0])
             fail_msg("operation %d failed, but %d goes on, '%s'", i, j, caught.first_error);
     }
     cluster_stop(c);

@@ -1,4 +1,4 @@
-/* What a session promises, on one rank and on several: truncation, chunks, a full context, wrong tokens, scores, seeds;
+/* What a dialogue promises, on one rank and on several: truncation, chunks, a full context, wrong tokens, scores, seeds;
  * and what cluster_start refuses. */
 #include "tests/engine/made_model.h"
 
@@ -36,9 +36,9 @@ static bool options_at(int i, struct cluster_options *o)
     return i < 3;
 }
 
-static void logits_of(struct session *s, const int32_t *tokens, size_t n, float *out)
+static void logits_of(struct dialogue *d, const int32_t *tokens, size_t n, float *out)
 {
-    assert_int_equal(session_logits(s, tokens, n, out), ST_OK);
+    assert_int_equal(dialogue_logits(d, tokens, n, out), ST_OK);
 }
 
 static void equal_logits(const float *a, const float *b)
@@ -54,24 +54,24 @@ static void test_chunks_and_truncation(void **state)
     for (int i = 0; options_at(i, &o); i++) {
         float whole[MADE_VOCABULARY], found[MADE_VOCABULARY];
         struct cluster *c = start(&o);
-        struct session *s = cluster_session(c);
-        logits_of(s, prompt, PROMPT, whole);
+        struct dialogue *d = cluster_dialogue(c);
+        logits_of(d, prompt, PROMPT, whole);
         for (size_t cut = 1; cut < PROMPT; cut += 6) {
-            session_truncate(s, 0);
-            assert_int_equal(session_length(s), 0);
-            assert_int_equal(session_prompt(s, prompt, cut, NULL, NULL, NULL), ST_OK);
-            assert_int_equal(session_length(s), cut);
-            logits_of(s, prompt + cut, PROMPT - cut, found);
+            dialogue_truncate(d, 0);
+            assert_int_equal(dialogue_length(d), 0);
+            assert_int_equal(dialogue_prompt(d, prompt, cut, NULL, NULL, NULL), ST_OK);
+            assert_int_equal(dialogue_length(d), cut);
+            logits_of(d, prompt + cut, PROMPT - cut, found);
             equal_logits(whole, found);
         }
         static const int32_t other[] = {9, 8, 7, 6, 5, 4, 3};
         for (size_t keep = 0; keep < PROMPT; keep += 13) {
-            session_truncate(s, keep);
-            assert_int_equal(session_prompt(s, other, 7, NULL, NULL, NULL), ST_OK);
-            session_truncate(s, keep);
-            session_truncate(s, PROMPT); /* longer than it is: nothing happens */
-            assert_int_equal(session_length(s), keep);
-            logits_of(s, prompt + keep, PROMPT - keep, found);
+            dialogue_truncate(d, keep);
+            assert_int_equal(dialogue_prompt(d, other, 7, NULL, NULL, NULL), ST_OK);
+            dialogue_truncate(d, keep);
+            dialogue_truncate(d, PROMPT); /* longer than it is: nothing happens */
+            assert_int_equal(dialogue_length(d), keep);
+            logits_of(d, prompt + keep, PROMPT - keep, found);
             equal_logits(whole, found);
         }
         cluster_stop(c);
@@ -86,23 +86,23 @@ static void test_full_context(void **state)
         float before[MADE_VOCABULARY], found[MADE_VOCABULARY];
         struct log_catcher caught;
         struct cluster *c = start(&o);
-        struct session *s = cluster_session(c);
+        struct dialogue *d = cluster_dialogue(c);
         int32_t next = -7;
         assert_int_equal(cluster_context(c), CONTEXT);
-        logits_of(s, prompt, PROMPT, before);
+        logits_of(d, prompt, PROMPT, before);
         log_catch(&caught);
-        assert_int_equal(session_prompt(s, prompt, CONTEXT - PROMPT + 1, &next, NULL, NULL), ST_FULL);
+        assert_int_equal(dialogue_prompt(d, prompt, CONTEXT - PROMPT + 1, &next, NULL, NULL), ST_FULL);
         assert_true(strstr(caught.first_error, "context") != NULL);
         log_catch(NULL);
         assert_int_equal(next, -7);
-        assert_int_equal(session_length(s), PROMPT);
-        assert_int_equal(session_prompt(s, prompt, CONTEXT - PROMPT, &next, NULL, NULL), ST_OK); /* just full */
-        assert_int_equal(session_length(s), CONTEXT);
+        assert_int_equal(dialogue_length(d), PROMPT);
+        assert_int_equal(dialogue_prompt(d, prompt, CONTEXT - PROMPT, &next, NULL, NULL), ST_OK); /* just full */
+        assert_int_equal(dialogue_length(d), CONTEXT);
         log_catch(&caught);
-        assert_int_equal(session_next(s, 5, &next), ST_FULL);
+        assert_int_equal(dialogue_next(d, 5, &next), ST_FULL);
         log_catch(NULL);
-        session_truncate(s, PROMPT - 1);
-        logits_of(s, prompt + PROMPT - 1, 1, found);
+        dialogue_truncate(d, PROMPT - 1);
+        logits_of(d, prompt + PROMPT - 1, 1, found);
         equal_logits(before, found);
         cluster_stop(c);
     }
@@ -117,28 +117,28 @@ static void test_wrong_tokens(void **state)
         float before[MADE_VOCABULARY], found[MADE_VOCABULARY], nll[PROMPT];
         struct log_catcher caught;
         struct cluster *c = start(&o);
-        struct session *s = cluster_session(c);
+        struct dialogue *d = cluster_dialogue(c);
         int32_t next, tokens[PROMPT];
-        logits_of(s, prompt, PROMPT, before);
+        logits_of(d, prompt, PROMPT, before);
         log_catch(&caught);
         for (size_t j = 0; j < sizeof wrong / sizeof *wrong; j++) {
             memcpy(tokens, prompt, sizeof prompt);
             tokens[20] = wrong[j];
-            assert_int_equal(session_next(s, wrong[j], &next), ST_USAGE);
-            assert_int_equal(session_prompt(s, tokens, 22, &next, NULL, NULL), ST_USAGE);
-            assert_int_equal(session_logits(s, tokens, 21, found), ST_USAGE);
-            assert_int_equal(session_length(s), PROMPT);
+            assert_int_equal(dialogue_next(d, wrong[j], &next), ST_USAGE);
+            assert_int_equal(dialogue_prompt(d, tokens, 22, &next, NULL, NULL), ST_USAGE);
+            assert_int_equal(dialogue_logits(d, tokens, 21, found), ST_USAGE);
+            assert_int_equal(dialogue_length(d), PROMPT);
         }
-        assert_int_equal(session_prompt(s, prompt, 0, &next, NULL, NULL), ST_USAGE);
+        assert_int_equal(dialogue_prompt(d, prompt, 0, &next, NULL, NULL), ST_USAGE);
         log_catch(NULL);
-        session_truncate(s, PROMPT - 3);
-        logits_of(s, prompt + PROMPT - 3, 3, found);
+        dialogue_truncate(d, PROMPT - 3);
+        logits_of(d, prompt + PROMPT - 3, 3, found);
         equal_logits(before, found);
         log_catch(&caught);
         tokens[PROMPT - 1] = wrong[0];
-        assert_int_equal(session_score(s, tokens, PROMPT, 0, nll), ST_USAGE);
+        assert_int_equal(dialogue_score(d, tokens, PROMPT, 0, nll), ST_USAGE);
         log_catch(NULL);
-        assert_int_equal(session_prompt(s, prompt, 3, &next, NULL, NULL), ST_OK);
+        assert_int_equal(dialogue_prompt(d, prompt, 3, &next, NULL, NULL), ST_OK);
         cluster_stop(c);
     }
 }
@@ -160,25 +160,25 @@ static void test_scores(void **state)
     for (int i = 0; options_at(i, &o); i++) {
         float nll[PROMPT], logits[MADE_VOCABULARY];
         struct cluster *c = start(&o);
-        struct session *s = cluster_session(c);
+        struct dialogue *d = cluster_dialogue(c);
         for (size_t from = 0; from < PROMPT - 1; from += 9) {
             size_t n = PROMPT - 1 - from;
             for (size_t j = 0; j < PROMPT; j++)
                 nll[j] = -1;
-            assert_int_equal(session_score(s, prompt, PROMPT, from, nll), ST_OK);
+            assert_int_equal(dialogue_score(d, prompt, PROMPT, from, nll), ST_OK);
             assert_true(nll[n] == -1); /* no more than asked for */
             if (i == 0 && from == 0)
                 memcpy(first, nll, sizeof first);
             assert_memory_equal(nll, first + from, n * sizeof *nll); /* the same on any cluster, from anywhere */
         }
-        session_truncate(s, 0);
+        dialogue_truncate(d, 0);
         for (int j = 0; j + 1 < PROMPT; j++) {
-            logits_of(s, prompt + j, 1, logits);
+            logits_of(d, prompt + j, 1, logits);
             double expected = surprise(logits, prompt[j + 1]);
             assert_true(fabs(first[j] - expected) <= 1e-5 * (1 + expected));
         }
-        assert_int_equal(session_score(s, prompt, PROMPT, PROMPT - 1, nll), ST_OK); /* nothing to score */
-        assert_int_equal(session_score(s, prompt, 1, 0, nll), ST_OK);
+        assert_int_equal(dialogue_score(d, prompt, PROMPT, PROMPT - 1, nll), ST_OK); /* nothing to score */
+        assert_int_equal(dialogue_score(d, prompt, 1, 0, nll), ST_OK);
         cluster_stop(c);
     }
 }
@@ -195,14 +195,14 @@ static void test_sampling(void **state)
     struct cluster_options o;
     for (int i = 0; options_at(i, &o); i++) {
         struct cluster *c = start(&o);
-        struct session *s = cluster_session(c);
+        struct dialogue *d = cluster_dialogue(c);
         for (int round = 0; round < 4; round++) {
             p.seed = 100 + (uint64_t)(round % 2);
-            session_truncate(s, 0);
-            assert_int_equal(session_sampling(s, &p), ST_OK);
-            assert_int_equal(session_prompt(s, prompt, PROMPT, &text[0], NULL, NULL), ST_OK);
+            dialogue_truncate(d, 0);
+            assert_int_equal(dialogue_sampling(d, &p), ST_OK);
+            assert_int_equal(dialogue_prompt(d, prompt, PROMPT, &text[0], NULL, NULL), ST_OK);
             for (int j = 1; j < NEW; j++)
-                assert_int_equal(session_next(s, text[j - 1], &text[j]), ST_OK);
+                assert_int_equal(dialogue_next(d, text[j - 1], &text[j]), ST_OK);
             if (i == 0 && round < 2)
                 memcpy(first[round], text, sizeof text);
             assert_memory_equal(text, first[round % 2], sizeof text);
@@ -213,11 +213,11 @@ static void test_sampling(void **state)
 }
 
 /* Appends tokens[n] and draws as many as fit `out`. */
-static void draw(struct session *s, const int32_t *tokens, size_t n, int32_t *out, size_t n_out)
+static void draw(struct dialogue *d, const int32_t *tokens, size_t n, int32_t *out, size_t n_out)
 {
-    assert_int_equal(session_prompt(s, tokens, n, &out[0], NULL, NULL), ST_OK);
+    assert_int_equal(dialogue_prompt(d, tokens, n, &out[0], NULL, NULL), ST_OK);
     for (size_t i = 1; i < n_out; i++)
-        assert_int_equal(session_next(s, out[i - 1], &out[i]), ST_OK);
+        assert_int_equal(dialogue_next(d, out[i - 1], &out[i]), ST_OK);
 }
 
 /* What is drawn after a text, under a penalty on what it holds, depends on the text alone: not on how much was drawn
@@ -235,27 +235,27 @@ static void test_penalty_after_truncation(void **state)
             int32_t fresh[NEW], found[NEW];
             float nll[PROMPT];
             struct cluster *c = start(&o);
-            assert_int_equal(session_sampling(cluster_session(c), &p), ST_OK);
-            draw(cluster_session(c), prompt, KEEP + MORE, fresh, NEW);
+            assert_int_equal(dialogue_sampling(cluster_dialogue(c), &p), ST_OK);
+            draw(cluster_dialogue(c), prompt, KEEP + MORE, fresh, NEW);
             cluster_stop(c);
 
             c = start(&o);
-            struct session *s = cluster_session(c);
-            assert_int_equal(session_sampling(s, &p), ST_OK);
-            draw(s, prompt, PROMPT, found, NEW);
+            struct dialogue *d = cluster_dialogue(c);
+            assert_int_equal(dialogue_sampling(d, &p), ST_OK);
+            draw(d, prompt, PROMPT, found, NEW);
             for (size_t keep = KEEP; keep < KEEP + MORE; keep += 3) {
-                session_truncate(s, keep);
-                draw(s, prompt + keep, KEEP + MORE - keep, found, NEW);
+                dialogue_truncate(d, keep);
+                draw(d, prompt + keep, KEEP + MORE - keep, found, NEW);
                 assert_memory_equal(found, fresh, sizeof fresh);
             }
-            assert_int_equal(session_score(s, prompt, PROMPT, 3, nll), ST_OK);
-            session_truncate(s, KEEP);
-            draw(s, prompt + KEEP, MORE, found, NEW);
+            assert_int_equal(dialogue_score(d, prompt, PROMPT, 3, nll), ST_OK);
+            dialogue_truncate(d, KEEP);
+            draw(d, prompt + KEEP, MORE, found, NEW);
             assert_memory_equal(found, fresh, sizeof fresh);
-            session_truncate(s, KEEP);
-            assert_int_equal(session_sampling(s, &sampler_greedy), ST_OK);
-            assert_int_equal(session_sampling(s, &p), ST_OK);
-            draw(s, prompt + KEEP, MORE, found, NEW);
+            dialogue_truncate(d, KEEP);
+            assert_int_equal(dialogue_sampling(d, &sampler_greedy), ST_OK);
+            assert_int_equal(dialogue_sampling(d, &p), ST_OK);
+            draw(d, prompt + KEEP, MORE, found, NEW);
             assert_memory_equal(found, fresh, sizeof fresh);
             cluster_stop(c);
         }
@@ -276,11 +276,11 @@ static void test_counts(void **state)
         o.sparse = i % 2 ? SPARSE_EXACT : SPARSE_DENSE;
         o.down_at_stage = i >= 6;
         struct cluster *c = start(&o);
-        struct session *s = cluster_session(c);
-        struct wire_counts counts = session_counts(s);
+        struct dialogue *d = cluster_dialogue(c);
+        struct wire_counts counts = session_counts(cluster_session(c));
         assert_true(counts.bytes == 0 && counts.neurons == 0 && counts.flagged == 0 && counts.live == 0);
-        logits_of(s, prompt, PROMPT, logits);
-        counts = session_counts(s);
+        logits_of(d, prompt, PROMPT, logits);
+        counts = session_counts(cluster_session(c));
         assert_true(counts.neurons == neurons * PROMPT && counts.bytes > 0);
         if (o.sparse == SPARSE_DENSE) {
             assert_true(counts.flagged == counts.neurons && counts.live == counts.neurons);
@@ -290,12 +290,12 @@ static void test_counts(void **state)
             assert_true(live > counts.neurons / 4 && live < 3 * counts.neurons / 4);
         }
         const uint64_t bytes = counts.bytes;
-        session_truncate(s, 0); /* what was done is not undone */
-        assert_int_equal(session_score(s, prompt, PROMPT, 0, nll), ST_OK);
-        counts = session_counts(s);
+        dialogue_truncate(d, 0); /* what was done is not undone */
+        assert_int_equal(dialogue_score(d, prompt, PROMPT, 0, nll), ST_OK);
+        counts = session_counts(cluster_session(c));
         assert_true(counts.neurons == neurons * (2 * PROMPT - 1) && counts.bytes > bytes);
-        session_reset_counts(s);
-        counts = session_counts(s);
+        session_reset_counts(cluster_session(c));
+        counts = session_counts(cluster_session(c));
         assert_true(counts.bytes == 0 && counts.neurons == 0 && counts.flagged == 0 && counts.live == 0);
         cluster_stop(c);
     }
@@ -321,7 +321,7 @@ static void test_progress(void **state)
     struct cluster *c = start(&o);
     int32_t next;
     progress_done = progress_calls = 0;
-    assert_int_equal(session_prompt(cluster_session(c), prompt, PROMPT, &next, note_progress, &progress_calls), ST_OK);
+    assert_int_equal(dialogue_prompt(cluster_dialogue(c), prompt, PROMPT, &next, note_progress, &progress_calls), ST_OK);
     assert_int_equal(progress_calls, (PROMPT + 6) / 7);
     assert_int_equal(progress_done, PROMPT);
     assert_int_equal(progress_total, PROMPT);

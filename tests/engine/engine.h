@@ -14,7 +14,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "coordinator/session.h"
+#include "coordinator/dialogue.h"
 #include "model/model.h"
 #include "model/tokenizer.h"
 #include "node/cluster.h"

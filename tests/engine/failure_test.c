@@ -44,11 +44,11 @@ static status start_and_run(const struct cluster_options *o)
     struct wire_usage usage;
     int32_t token = 1;
     if (!st)
-        st = session_sampling(cluster_session(c), &sampler_greedy);
+        st = dialogue_sampling(cluster_dialogue(c), &sampler_greedy);
     if (!st)
         st = session_usage(cluster_session(c), &usage);
     for (int i = 0; i < 2 && !st; i++)
-        st = session_next(cluster_session(c), token, &token);
+        st = dialogue_next(cluster_dialogue(c), token, &token);
     cluster_stop(c);
     return st;
 }

@@ -125,11 +125,11 @@ static void run(const struct family *f, const struct way *way, float *logits)
     o.sparse = f->predicted ? SPARSE_PREDICTED : way->sparse;
     o.n_ctx = 64;
     struct cluster *c = start(&o);
-    struct session *s = cluster_session(c);
+    struct dialogue *d = cluster_dialogue(c);
     assert_int_equal(vocabulary(c), f->n_vocab);
     for (size_t i = 0; i < f->n_rows; i++) {
-        size_t at = session_length(s);
-        assert_int_equal(session_logits(s, f->prompt + at, position_of(f, i) + 1 - at, logits + i * f->n_vocab), ST_OK);
+        size_t at = dialogue_length(d);
+        assert_int_equal(dialogue_logits(d, f->prompt + at, position_of(f, i) + 1 - at, logits + i * f->n_vocab), ST_OK);
     }
     cluster_stop(c);
     if (*plan)

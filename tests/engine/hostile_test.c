@@ -866,46 +866,65 @@ static status nothing_to_do(void *arg, bool *handled)
     return ST_OK;
 }
 
-static const struct wire_limits result_limits = {
-    .n_batch = 4, .n_ctx = 16, .n_vocab = 20, .n_layers = 1, .d_model = 32};
+static const struct wire_limits result_limits = {.n_batch = 4, .n_ctx = 16, .n_vocab = 20, .n_layers = 1, .d_model = 32,
+                                                 .n_sequences = 2, .n_pages = 2, .n_runs = 2};
 
-/* A session of which rank 1 is every stage: what it makes of one RESULT. */
+/* A session of which rank 1 is every stage, and a dialogue. */
+static void open_dialogue(struct transport *t, status (*pump)(void *arg, bool *handled), void *arg, struct session **s,
+                          struct dialogue **d)
+{
+    const struct session_options o = {.transport = t, .limits = result_limits, .n_stages = 1, .first_stage = 1,
+                                      .last_stage = 1, .pump = pump, .pump_arg = arg};
+    assert_int_equal(session_create(&o, s), ST_OK);
+    assert_int_equal(dialogue_create(*s, d), ST_OK);
+}
+
+/* What it makes of one RESULT. */
 static status result_of(int from, const uint8_t *bytes, size_t size)
 {
     struct transport *t[3];
     struct session *s;
+    struct dialogue *d;
     struct send send;
     struct log_catcher caught;
     int32_t token = 1, next;
-    struct session_options o = {.limits = result_limits, .first_stage = 1, .last_stage = 1, .pump = nothing_to_do};
     assert_int_equal(open_transports(3, t), ST_OK);
-    o.transport = t[0];
-    assert_int_equal(session_create(&o, &s), ST_OK);
+    open_dialogue(t[0], nothing_to_do, NULL, &s, &d);
     assert_int_equal(transport_post(t[from], 0, WIRE_RESULT, bytes, size, &send), ST_OK);
     log_catch(&caught);
-    status st = session_next(s, token, &next);
+    status st = dialogue_next(d, token, &next);
     log_catch(NULL);
     assert_true((st != ST_OK) == (caught.first_error[0] != 0));
+    assert_int_equal(dialogue_length(d), st == ST_OK);
     for (int r = 0; r < 3; r++)
         transport_close(t[r]);
+    dialogue_free(d);
     session_free(s);
     return st;
+}
+
+/* One token for one run. */
+static size_t encode_token(uint64_t id, uint32_t sequence, int32_t token)
+{
+    const struct wire_answer a = {.sequence = sequence, .n_tokens = 1};
+    struct wire_result7 r = {.id = id, .n_runs = 1, .n_tokens = 1, .answers = &a, .tokens = &token};
+    return wire_result7_encode(&r, message, sizeof message);
 }
 
 static void test_results(void **state)
 {
     (void)state;
-    struct wire_result r = {.id = 1, .token = 3};
-    size_t n = wire_result_encode(&r, &result_limits, message, sizeof message);
+    const size_t n = encode_token(1, 0, 3);
     assert_int_equal(result_of(1, message, n), ST_OK);
     assert_int_equal(result_of(2, message, n), ST_FORMAT); /* rank 2 is no stage */
     for (size_t size = 0; size < n; size += 3)
         assert_int_equal(result_of(1, message, size), ST_FORMAT);
     assert_int_equal(result_of(1, message, MESSAGE_MAX), ST_FORMAT);
-    r.id = 2;
-    assert_int_equal(result_of(1, message, wire_result_encode(&r, &result_limits, message, sizeof message)), ST_FORMAT);
-    r = (struct wire_result){.id = 1, .token = 20};
-    assert_int_equal(result_of(1, message, wire_result_encode(&r, &result_limits, message, sizeof message)), ST_FORMAT);
+    assert_int_equal(result_of(1, message, encode_token(2, 0, 3)), ST_FORMAT);  /* of no step */
+    assert_int_equal(result_of(1, message, encode_token(1, 1, 3)), ST_FORMAT);  /* of no run */
+    assert_int_equal(result_of(1, message, encode_token(1, 0, 20)), ST_FORMAT); /* of no vocabulary */
+    struct wire_result7 nothing = {.id = 1, .n_runs = 1, .answers = &(struct wire_answer){0}};
+    assert_int_equal(result_of(1, message, wire_result7_encode(&nothing, message, sizeof message)), ST_FORMAT);
 }
 
 /* ---- messages that somebody takes after their sender has given up ---- */
@@ -938,14 +957,12 @@ static void test_usage_given_up(void **state)
     for (int polls = 0; polls < 4; polls++) {
         struct transport *t[3];
         struct session *s;
+        struct dialogue *d;
         struct wire_usage usage;
         struct log_catcher caught;
         int left = polls;
-        struct session_options o = {.limits = result_limits, .first_stage = 1, .last_stage = 1,
-                                    .pump = fails_after_a_while, .pump_arg = &left};
         assert_int_equal(open_transports(3, t), ST_OK);
-        o.transport = t[0];
-        assert_int_equal(session_create(&o, &s), ST_OK);
+        open_dialogue(t[0], fails_after_a_while, &left, &s, &d);
         assert_int_equal(session_usage(s, &usage), ST_PEER);
         for (int r = 0; r < 3; r++)
             assert_int_equal(take_all(t[r]), 1);
@@ -957,46 +974,46 @@ static void test_usage_given_up(void **state)
             assert_int_equal(take_all(t[r]), 0);
             transport_close(t[r]);
         }
+        dialogue_free(d);
         session_free(s);
     }
 }
 
-/* New sampling parameters fail: every operation is then refused with a line. */
-static void test_sampling_given_up(void **state)
+/* A token fails: every operation is then refused with a line. */
+static void test_token_given_up(void **state)
 {
     (void)state;
     struct transport *t[2];
     struct session *s;
     struct wire_usage usage;
     struct log_catcher caught;
-    struct session_options o = {.limits = result_limits, .first_stage = 1, .last_stage = 1,
-                                .pump = fails_after_a_while, .pump_arg = &(int){3}};
+    struct dialogue *d;
     static const int32_t tokens[] = {1, 2, 3};
     int32_t next = -7;
     float values[20];
     assert_int_equal(open_transports(2, t), ST_OK);
-    o.transport = t[0];
-    assert_int_equal(session_create(&o, &s), ST_OK);
-    assert_int_equal(session_sampling(s, &sampler_greedy), ST_PEER);
+    open_dialogue(t[0], fails_after_a_while, &(int){3}, &s, &d);
+    assert_int_equal(dialogue_next(d, 1, &next), ST_PEER);
     assert_int_equal(take_all(t[1]), 1);
     for (int i = 0; i < 6; i++) {
         log_catch(&caught);
-        status st = i == 0   ? session_sampling(s, &sampler_greedy)
-                    : i == 1 ? session_prompt(s, tokens, 3, &next, NULL, NULL)
-                    : i == 2 ? session_next(s, 1, &next)
-                    : i == 3 ? session_score(s, tokens, 3, 0, values)
-                    : i == 4 ? session_logits(s, tokens, 3, values)
+        status st = i == 0   ? dialogue_sampling(d, &sampler_greedy)
+                    : i == 1 ? dialogue_prompt(d, tokens, 3, &next, NULL, NULL)
+                    : i == 2 ? dialogue_next(d, 1, &next)
+                    : i == 3 ? dialogue_score(d, tokens, 3, 0, values)
+                    : i == 4 ? dialogue_logits(d, tokens, 3, values)
                              : session_usage(s, &usage);
         log_catch(NULL);
         assert_int_equal(st, ST_PEER);
         assert_non_null(strstr(caught.first_error, "the session broke earlier"));
     }
     assert_int_equal(next, -7);
-    assert_int_equal(session_length(s), 0);
+    assert_int_equal(dialogue_length(d), 0);
     assert_int_equal(take_all(t[1]), 0); /* nothing more was sent */
     transport_close(t[1]);
     assert_int_equal(session_stop(s), ST_PEER);
     transport_close(t[0]);
+    dialogue_free(d);
     session_free(s);
 }
 
@@ -1109,7 +1126,7 @@ int main(void)
         cmocka_unit_test(test_ready_twice),
         cmocka_unit_test(test_results),
         cmocka_unit_test(test_usage_given_up),
-        cmocka_unit_test(test_sampling_given_up),
+        cmocka_unit_test(test_token_given_up),
         cmocka_unit_test(test_ping_given_up),
         cmocka_unit_test(test_deaf_rank),
         cmocka_unit_test(test_fail_unheard),

@@ -75,8 +75,8 @@ static void must_say(const struct cluster_options *o, const char *says, int how)
     fill_prompt(prompt, PROMPT);
     prompt[3] = 0; /* the embedding's first row */
     log_catch(&caught);
-    status st = how % 2 ? session_score(cluster_session(c), prompt, PROMPT, 2, nll)
-                        : session_prompt(cluster_session(c), prompt, PROMPT, &next, NULL, NULL);
+    status st = how % 2 ? dialogue_score(cluster_dialogue(c), prompt, PROMPT, 2, nll)
+                        : dialogue_prompt(cluster_dialogue(c), prompt, PROMPT, &next, NULL, NULL);
     log_catch(NULL);
     cluster_stop(c);
     if ((st != ST_NAN && st != ST_PEER) || next != -7 || !strstr(caught.first_error, says) ||

@@ -15,7 +15,7 @@ static double flagged(const struct cluster_options *o, const struct job *j)
 {
     struct cluster *c = start(o);
     int32_t next;
-    assert_int_equal(session_prompt(cluster_session(c), j->prompt, j->n_prompt, &next, NULL, NULL), ST_OK);
+    assert_int_equal(dialogue_prompt(cluster_dialogue(c), j->prompt, j->n_prompt, &next, NULL, NULL), ST_OK);
     const struct wire_counts n = session_counts(cluster_session(c));
     cluster_stop(c);
     return (double)n.flagged / (double)n.neurons;

@@ -8,7 +8,7 @@
 struct tiny {
     const char *file;
     struct cluster *cluster;
-    struct session *session;
+    struct dialogue *dialogue;
     int32_t *prompt;
     size_t n_prompt, n_vocab;
     double tolerance; /* of a logit */
@@ -47,13 +47,13 @@ static void compare_prompt(struct tiny *t, const json_t *rows)
     size_t i;
     json_t *row;
     json_array_foreach(rows, i, row) {
-        size_t position = (size_t)json_integer_value(step_field(row, "position")), at = session_length(t->session);
+        size_t position = (size_t)json_integer_value(step_field(row, "position")), at = dialogue_length(t->dialogue);
         if (position >= t->n_prompt)
             continue;
-        assert_int_equal(session_logits(t->session, t->prompt + at, position + 1 - at, t->logits), ST_OK);
+        assert_int_equal(dialogue_logits(t->dialogue, t->prompt + at, position + 1 - at, t->logits), ST_OK);
         compare_row(t, row);
     }
-    assert_int_equal(session_length(t->session), t->n_prompt);
+    assert_int_equal(dialogue_length(t->dialogue), t->n_prompt);
 }
 
 /* Whether two candidates of llama.cpp lie so close that a right implementation may take the second. */
@@ -76,7 +76,7 @@ static void compare_greedy(struct tiny *t, const json_t *greedy)
         close_to(t, t->n_prompt + i, (size_t)second, json_number_value(step_field(step, "second_logit")));
         if (best != token && !(best == second && undecided(t, step)))
             fail_msg("%s: greedy token %zu is %d, llama.cpp's is %d", t->file, i, best, token);
-        assert_int_equal(session_logits(t->session, &token, 1, t->logits), ST_OK);
+        assert_int_equal(dialogue_logits(t->dialogue, &token, 1, t->logits), ST_OK);
     }
 }
 
@@ -84,8 +84,8 @@ static void compare_greedy(struct tiny *t, const json_t *greedy)
 static void run_greedy(struct tiny *t, const json_t *greedy)
 {
     int32_t token;
-    session_truncate(t->session, 0);
-    assert_int_equal(session_prompt(t->session, t->prompt, t->n_prompt, &token, NULL, NULL), ST_OK);
+    dialogue_truncate(t->dialogue, 0);
+    assert_int_equal(dialogue_prompt(t->dialogue, t->prompt, t->n_prompt, &token, NULL, NULL), ST_OK);
     size_t i;
     json_t *step;
     json_array_foreach(greedy, i, step) {
@@ -93,7 +93,7 @@ static void run_greedy(struct tiny *t, const json_t *greedy)
             assert_true(undecided(t, step));
             return;
         }
-        assert_int_equal(session_next(t->session, token, &token), ST_OK);
+        assert_int_equal(dialogue_next(t->dialogue, token, &token), ST_OK);
     }
 }
 
@@ -108,7 +108,7 @@ static void test_tiny_models(void **state)
         snprintf(path, sizeof path, TEST_DATA "/%s", t.file);
         struct cluster_options o = plain_options(path);
         t.cluster = start(&o);
-        t.session = cluster_session(t.cluster);
+        t.dialogue = cluster_dialogue(t.cluster);
         t.n_vocab = vocabulary(t.cluster);
         t.prompt = integers(step_field(entry, "prompt"), &t.n_prompt);
         /* Both are off by about `error` from exact arithmetic. */
@@ -134,7 +134,7 @@ static void test_tiny_models(void **state)
 
 struct large {
     struct cluster *cluster;
-    struct session *session;
+    struct dialogue *dialogue;
     size_t n_vocab;
     float *logits; /* [n_vocab] */
     double squares; /* of margin differences */
@@ -173,8 +173,8 @@ static int32_t *encode(struct large *l, const json_t *entry, size_t *n)
 static bool continues_alike(struct large *l, const int32_t *ids, size_t n, const json_t *steps)
 {
     int32_t token;
-    session_truncate(l->session, 0);
-    assert_int_equal(session_prompt(l->session, ids, n, &token, NULL, NULL), ST_OK);
+    dialogue_truncate(l->dialogue, 0);
+    assert_int_equal(dialogue_prompt(l->dialogue, ids, n, &token, NULL, NULL), ST_OK);
     size_t i;
     json_t *step;
     json_array_foreach(steps, i, step) {
@@ -186,7 +186,7 @@ static bool continues_alike(struct large *l, const int32_t *ids, size_t n, const
             return false;
         }
         if (i + 1 < json_array_size(steps))
-            assert_int_equal(session_next(l->session, token, &token), ST_OK);
+            assert_int_equal(dialogue_next(l->dialogue, token, &token), ST_OK);
     }
     return true;
 }
@@ -203,8 +203,8 @@ static bool is_likeliest(const struct large *l, int32_t token)
  * likeliest here too. */
 static bool measure_margins(struct large *l, const int32_t *ids, size_t n, const json_t *steps)
 {
-    session_truncate(l->session, 0);
-    assert_int_equal(session_logits(l->session, ids, n, l->logits), ST_OK);
+    dialogue_truncate(l->dialogue, 0);
+    assert_int_equal(dialogue_logits(l->dialogue, ids, n, l->logits), ST_OK);
     bool alike = true;
     size_t i;
     json_t *step;
@@ -215,7 +215,7 @@ static bool measure_margins(struct large *l, const int32_t *ids, size_t n, const
         l->squares += difference * difference;
         l->n_margins++;
         alike = alike && is_likeliest(l, r.token);
-        assert_int_equal(session_logits(l->session, &r.token, 1, l->logits), ST_OK);
+        assert_int_equal(dialogue_logits(l->dialogue, &r.token, 1, l->logits), ST_OK);
     }
     return alike;
 }
@@ -228,7 +228,7 @@ static void test_large_model_text(void **state)
     struct cluster_options o = plain_options(large_model());
     o.n_ctx = 512;
     struct large l = {.cluster = start(&o)};
-    l.session = cluster_session(l.cluster);
+    l.dialogue = cluster_dialogue(l.cluster);
     l.n_vocab = vocabulary(l.cluster);
     l.logits = malloc(l.n_vocab * sizeof *l.logits);
     assert_non_null(l.logits);
@@ -273,14 +273,14 @@ static char *read_text(const char *name, size_t *n)
     return text;
 }
 
-static double perplexity(struct session *s, const int32_t *ids, size_t windows, size_t n_ctx, size_t *scored)
+static double perplexity(struct dialogue *d, const int32_t *ids, size_t windows, size_t n_ctx, size_t *scored)
 {
     size_t from = n_ctx / 2, n_scores = n_ctx - from - 1;
     float *nll = malloc(n_scores * sizeof *nll);
     double sum = 0;
     assert_non_null(nll);
     for (size_t w = 0; w < windows; w++) {
-        assert_int_equal(session_score(s, ids + w * n_ctx, n_ctx, from, nll), ST_OK);
+        assert_int_equal(dialogue_score(d, ids + w * n_ctx, n_ctx, from, nll), ST_OK);
         for (size_t i = 0; i < n_scores; i++)
             sum += nll[i];
     }
@@ -309,7 +309,7 @@ static void test_perplexity(void **state)
     assert_int_equal(n, json_integer_value(json_object_get(expected, "tokens")));
     assert_int_equal(n / n_ctx, json_integer_value(json_object_get(expected, "windows")));
     assert_false(tokenizer_adds_bos(cluster_tokenizer(c))); /* or windows would have to begin with it */
-    double found = perplexity(cluster_session(c), ids, n / n_ctx, n_ctx, &scored);
+    double found = perplexity(cluster_dialogue(c), ids, n / n_ctx, n_ctx, &scored);
     print_message("perplexity %.5f, llama.cpp's %.5f\n", found, reference);
     assert_int_equal(scored, json_integer_value(json_object_get(expected, "scored")));
     assert_true(fabs(found / reference - 1) <= 0.003);

@@ -49,7 +49,7 @@ static void run_steps(const struct cluster_options *o, size_t several, struct st
     assert_int_equal(vocabulary(c), WORDS);
     for (size_t i = several - 1, from = 0; i < TOKENS; from = ++i) {
         session_reset_counts(s);
-        assert_int_equal(session_logits(s, tokens + from, i + 1 - from, out->logits[i]), ST_OK);
+        assert_int_equal(dialogue_logits(cluster_dialogue(c), tokens + from, i + 1 - from, out->logits[i]), ST_OK);
         out->counts[i] = session_counts(s);
     }
     cluster_stop(c);

@@ -64,7 +64,7 @@ static double score(struct cluster *c, const int32_t *tokens, size_t windows)
     float nll[WINDOW / 2 - 1];
     double sum = 0;
     for (size_t w = 0; w < windows; w++) {
-        assert_int_equal(session_score(cluster_session(c), tokens + w * WINDOW, WINDOW, WINDOW / 2, nll), ST_OK);
+        assert_int_equal(dialogue_score(cluster_dialogue(c), tokens + w * WINDOW, WINDOW, WINDOW / 2, nll), ST_OK);
         for (size_t i = 0; i < WINDOW / 2 - 1; i++)
             sum += (double)nll[i];
     }

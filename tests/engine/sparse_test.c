@@ -224,7 +224,7 @@ static void test_files_cut(void **state)
         struct cluster *c = start(&o);
         assert_int_equal(truncate(model, 0), 0);
         assert_int_equal(truncate(neurons, 0), 0);
-        assert_int_equal(session_logits(cluster_session(c), prompt, 8, logits), ST_OK);
+        assert_int_equal(dialogue_logits(cluster_dialogue(c), prompt, 8, logits), ST_OK);
         assert_memory_equal(logits, expected.rows, sizeof logits);
         cluster_stop(c);
         trace_free(&expected);

@@ -27,21 +27,21 @@ static inline void trace_free(struct trace *t)
 static inline struct trace run(const struct cluster_options *o, const struct job *j)
 {
     struct cluster *c = start(o);
-    struct session *s = cluster_session(c);
+    struct dialogue *d = cluster_dialogue(c);
     struct trace t = {.n_rows = j->n_rows, .n_vocab = vocabulary(c), .n_text = j->n_text};
     t.rows = malloc(t.n_rows * t.n_vocab * sizeof *t.rows);
     t.text = malloc((t.n_text + 1) * sizeof *t.text);
     assert_true(t.rows && t.text);
-    assert_int_equal(session_logits(s, j->prompt, j->n_prompt, t.rows), ST_OK);
+    assert_int_equal(dialogue_logits(d, j->prompt, j->n_prompt, t.rows), ST_OK);
     for (size_t i = 1; i < t.n_rows; i++) {
         int32_t token = largest(t.rows + (i - 1) * t.n_vocab, t.n_vocab);
-        assert_int_equal(session_logits(s, &token, 1, t.rows + i * t.n_vocab), ST_OK);
+        assert_int_equal(dialogue_logits(d, &token, 1, t.rows + i * t.n_vocab), ST_OK);
     }
-    session_truncate(s, 0);
+    dialogue_truncate(d, 0);
     if (t.n_text)
-        assert_int_equal(session_prompt(s, j->prompt, j->n_prompt, &t.text[0], NULL, NULL), ST_OK);
+        assert_int_equal(dialogue_prompt(d, j->prompt, j->n_prompt, &t.text[0], NULL, NULL), ST_OK);
     for (size_t i = 1; i < t.n_text; i++)
-        assert_int_equal(session_next(s, t.text[i - 1], &t.text[i]), ST_OK);
+        assert_int_equal(dialogue_next(d, t.text[i - 1], &t.text[i]), ST_OK);
     cluster_stop(c);
     return t;
 }

@@ -56,7 +56,7 @@ static struct wire_usage spend(struct cluster *c, size_t n)
     int32_t next = 1;
     assert_int_equal(session_usage(s, &before), ST_OK);
     for (size_t i = 0; i < n; i++)
-        assert_int_equal(session_next(s, next, &next), ST_OK);
+        assert_int_equal(dialogue_next(cluster_dialogue(c), next, &next), ST_OK);
     assert_int_equal(session_usage(s, &after), ST_OK);
     assert_int_equal(session_usage(s, &again), ST_OK);
     assert_memory_equal(&after, &again, sizeof after); /* asking counts for nothing */

@@ -30,34 +30,36 @@ struct outcome {
     float nll[MOST_PROMPT];
 };
 
-static status play_text(struct session *s, const struct sampler_params *p, const int32_t *prompt, size_t n,
+static status play_text(struct dialogue *d, const struct sampler_params *p, const int32_t *prompt, size_t n,
                         int32_t *text /* [TEXT] */)
 {
-    session_truncate(s, 0);
-    status st = session_sampling(s, p);
-    st = st ? st : session_prompt(s, prompt, n - 5, NULL, NULL, NULL);
-    st = st ? st : session_prompt(s, prompt + n - 5, 5, &text[0], NULL, NULL);
+    dialogue_truncate(d, 0);
+    status st = dialogue_sampling(d, p);
+    st = st ? st : dialogue_prompt(d, prompt, n - 5, NULL, NULL, NULL);
+    st = st ? st : dialogue_prompt(d, prompt + n - 5, 5, &text[0], NULL, NULL);
     for (int i = 1; i < TEXT && !st; i++)
-        st = session_next(s, text[i - 1], &text[i]);
+        st = dialogue_next(d, text[i - 1], &text[i]);
     return st;
 }
 
-static status play_session(struct session *s, const int32_t *prompt, size_t n, size_t n_vocab, struct outcome *out)
+static status play_dialogue(struct cluster *c, const int32_t *prompt, size_t n, struct outcome *out)
 {
+    struct dialogue *d = cluster_dialogue(c);
+    const size_t n_vocab = vocabulary(c);
     const struct sampler_params warm = {.temperature = 0.9f, .top_k = 40, .top_p = 0.95f, .repeat_penalty = 1.1f,
                                         .repeat_last = 16, .seed = 5};
     struct wire_usage usage;
-    status st = session_logits(s, prompt, n, out->rows);
+    status st = dialogue_logits(d, prompt, n, out->rows);
     for (size_t i = 1; i < ROWS && !st; i++) {
         const int32_t token = largest(out->rows + (i - 1) * n_vocab, n_vocab);
-        st = session_logits(s, &token, 1, out->rows + i * n_vocab);
+        st = dialogue_logits(d, &token, 1, out->rows + i * n_vocab);
     }
-    st = st ? st : play_text(s, &warm, prompt, n, out->text);
-    st = st ? st : session_usage(s, &usage);
-    st = st ? st : session_score(s, prompt, n, FROM, out->nll);
-    st = st ? st : play_text(s, &sampler_greedy, prompt, n, out->text + TEXT);
-    session_truncate(s, n / 2);
-    return st ? st : session_prompt(s, prompt + n / 2, n - n / 2, NULL, NULL, NULL); /* and stop at once */
+    st = st ? st : play_text(d, &warm, prompt, n, out->text);
+    st = st ? st : session_usage(cluster_session(c), &usage);
+    st = st ? st : dialogue_score(d, prompt, n, FROM, out->nll);
+    st = st ? st : play_text(d, &sampler_greedy, prompt, n, out->text + TEXT);
+    dialogue_truncate(d, n / 2);
+    return st ? st : dialogue_prompt(d, prompt + n / 2, n - n / 2, NULL, NULL, NULL); /* and stop at once */
 }
 
 static status play(const struct cluster_options *o, size_t n_prompt, struct outcome *out)
@@ -72,7 +74,7 @@ static status play(const struct cluster_options *o, size_t n_prompt, struct outc
     if (st)
         return st;
     assert_true(vocabulary(c) <= MOST_VOCABULARY && n_prompt <= MOST_PROMPT);
-    st = play_session(cluster_session(c), prompt, n_prompt, vocabulary(c), out);
+    st = play_dialogue(c, prompt, n_prompt, out);
     cluster_stop(c);
     return st;
 }
@@ -198,9 +200,9 @@ static void one_late_message(void **state)
         delays = late ? &d : NULL;
         struct cluster *c = start(&o);
         delays = NULL;
-        status st = session_prompt(cluster_session(c), prompt, 5, &text[late][0], NULL, NULL);
+        status st = dialogue_prompt(cluster_dialogue(c), prompt, 5, &text[late][0], NULL, NULL);
         for (int i = 1; i < 8 && !st; i++)
-            st = session_next(cluster_session(c), text[late][i - 1], &text[late][i]);
+            st = dialogue_next(cluster_dialogue(c), text[late][i - 1], &text[late][i]);
         cluster_stop(c);
         assert_int_equal(st, ST_OK);
     }

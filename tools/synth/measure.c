@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
-#include "coordinator/session.h"
+#include "coordinator/dialogue.h"
 #include "node/cluster.h"
 #include "tools/synth/blocks.h"
 #include "tools/synth/output.h"
@@ -65,7 +65,7 @@ static status run_tokens(struct cluster *c, uint32_t vocab)
     struct random r = {1};
     for (int i = 0; i < N_TOKENS; i++)
         tokens[i] = (int32_t)(MIN_VOCABULARY - 1 + draw(&r) % (vocab - MIN_VOCABULARY + 1)); /* words only */
-    return session_prompt(cluster_session(c), tokens, N_TOKENS, NULL, NULL, NULL);
+    return dialogue_prompt(cluster_dialogue(c), tokens, N_TOKENS, NULL, NULL, NULL);
 }
 
 status synth_measure(const struct synth_options *opt, struct layer_measure *layers)

@@ -1,0 +1,135 @@
+#include "coordinator/messages.h"
+
+#include <stdlib.h>
+#include "base/arena.h"
+#include "base/log.h"
+
+_Static_assert((int)WIRE_PAGE == (int)PAGE_POSITIONS, "pages are of one size");
+_Static_assert((int)WIRE_SEQUENCES == (int)SCHEDULE_SEQUENCES, "what is scheduled can be sent");
+
+struct messages {
+    struct wire_limits limits;
+    struct arena arena;
+    struct wire_run *runs;       /* [n_sequences] */
+    struct wire_begin *begins;   /* [n_sequences] */
+    struct wire_change *changes; /* [most changes] */
+    struct wire_result_copy result;
+};
+
+struct schedule_options messages_schedule(const struct wire_limits *lim, uint32_t n_stages)
+{
+    return (struct schedule_options){.n_sequences = lim->n_sequences, .n_pages = lim->n_pages, .n_ctx = lim->n_ctx,
+                                     .n_batch = lim->n_batch, .n_stages = n_stages};
+}
+
+static void lay(struct messages *m, struct arena *a)
+{
+    const struct wire_limits *lim = &m->limits;
+    m->runs = arena_alloc(a, lim->n_sequences * sizeof *m->runs);
+    m->begins = arena_alloc(a, lim->n_sequences * sizeof *m->begins);
+    m->changes = arena_alloc(a, wire_most_changes(lim) * sizeof *m->changes);
+    wire_lay_result_copy(&m->result, lim, a);
+}
+
+status messages_create(const struct wire_limits *lim, struct messages **out)
+{
+    struct messages *m = calloc(1, sizeof *m);
+    if (!m) {
+        log_error("out of memory for messages");
+        return ST_NOMEM;
+    }
+    struct arena dry;
+    m->limits = *lim;
+    arena_dry(&dry);
+    lay(m, &dry);
+    status st = arena_map(&m->arena, dry.used);
+    if (st) {
+        free(m);
+        return st;
+    }
+    lay(m, &m->arena);
+    *out = m;
+    return ST_OK;
+}
+
+void messages_free(struct messages *m)
+{
+    if (m)
+        arena_unmap(&m->arena);
+    free(m);
+}
+
+static struct wire_run run_of(const struct step_run *r)
+{
+    static const enum wire_want want[] = {
+        [WISH_NOTHING] = WANT_NOTHING, [WISH_TOKEN] = WANT_TOKEN, [WISH_TOKENS] = WANT_TOKENS,
+        [WISH_SCORES] = WANT_SCORES,   [WISH_LOGITS] = WANT_LOGITS, [WISH_TOP] = WANT_TOP, [WISH_STATES] = WANT_STATES};
+    const bool places = r->wish.kind == WISH_SCORES || r->wish.kind == WISH_TOKENS;
+    return (struct wire_run){.sequence = r->slot, .position = r->position, .n_tokens = r->n_tokens,
+                             .want = want[r->wish.kind], .from = places ? r->wish.from : 0,
+                             .n_top = r->wish.kind == WISH_TOP ? r->wish.n_top : 0,
+                             .next_token = r->wish.kind == WISH_SCORES ? r->wish.successor : -1};
+}
+
+static struct wire_begin begin_of(const struct step_run *r)
+{
+    const struct sampler_params *p = &r->sequence->sampling;
+    return (struct wire_begin){.sequence = r->slot,
+                               .n_text = r->position,
+                               .text = r->sequence->tokens,
+                               .sampling = {.temperature = p->temperature, .top_p = p->top_p, .min_p = p->min_p,
+                                            .repeat_penalty = p->repeat_penalty,
+                                            .presence_penalty = p->presence_penalty,
+                                            .frequency_penalty = p->frequency_penalty, .top_k = p->top_k,
+                                            .repeat_last = p->repeat_last, .seed = p->seed}};
+}
+
+/* The step's runs as they are sent; its other parts are for who sends it. */
+static struct wire_step7 step_of(struct messages *m, const struct step *step)
+{
+    for (uint32_t i = 0; i < step->n_runs; i++)
+        m->runs[i] = run_of(&step->runs[i]);
+    return (struct wire_step7){.id = step->id, .n_runs = step->n_runs, .n_tokens = step->n_tokens, .runs = m->runs,
+                               .tokens = step->tokens};
+}
+
+size_t messages_encode(struct messages *m, const struct step *step, uint8_t *out, size_t cap)
+{
+    struct wire_step7 s = step_of(m, step);
+    for (uint32_t i = 0; i < step->n_changes; i++) {
+        const struct change *c = &step->changes[i];
+        m->changes[i] = (struct wire_change){c->slot, c->index, c->page, c->from == PAGE_NONE ? WIRE_NO_PAGE : c->from};
+    }
+    for (uint32_t i = 0; i < step->n_runs; i++)
+        if (step->runs[i].begins)
+            m->begins[s.n_begins++] = begin_of(&step->runs[i]);
+    s.n_changes = step->n_changes;
+    s.n_text = step->n_text;
+    s.changes = m->changes;
+    s.begins = m->begins;
+    return wire_step7_encode(&s, out, cap);
+}
+
+status messages_decode(struct messages *m, uint8_t *in, size_t n, const struct step *step,
+                       struct session_answer *answers, struct wire_counts *counts)
+{
+    const struct wire_step7 s = step_of(m, step);
+    struct wire_result7 r;
+    status st = wire_result7_decode(in, n, &m->limits, &m->result, &r);
+    if (!st)
+        st = wire_result7_answers(&r, &s, &m->limits);
+    if (st)
+        return st;
+    const int32_t *tokens = r.tokens;
+    const struct wire_top *tops = r.tops;
+    const float *values = r.values;
+    for (uint32_t i = 0; i < r.n_runs; i++) {
+        const struct wire_answer *a = &r.answers[i];
+        answers[i] = (struct session_answer){a->n_tokens, a->n_top, a->n_values, tokens, tops, values};
+        tokens += a->n_tokens;
+        tops += a->n_top;
+        values += a->n_values;
+    }
+    *counts = r.counts;
+    return ST_OK;
+}
