@@ -23,8 +23,8 @@ static inline bool better(struct choice a, struct choice b)
     return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
 }
 
-/* The k >= 1 best of those that come: top [n, of k] takes one more or leaves it, and top_k_sort puts them in order, best
- * first, when all have come. Both return n. O(1) for nearly all of many choices in no order. */
+/* The k >= 1 best of those that come: top [n, of k] takes one more or leaves it, and top_k_sort puts them in order,
+ * best first, when all have come. Both return n. O(1) for nearly all of many choices in no order. */
 size_t top_k_take(struct choice *top, size_t n, size_t k, struct choice c);
 static inline size_t top_k_offer(struct choice *top, size_t n, size_t k, struct choice c)
 {
