@@ -85,17 +85,17 @@ static struct wire_begin begin_of(const struct step_run *r)
 }
 
 /* The step's runs as they are sent; its other parts are for who sends it. */
-static struct wire_step7 step_of(struct messages *m, const struct step *step)
+static struct wire_step step_of(struct messages *m, const struct step *step)
 {
     for (uint32_t i = 0; i < step->n_runs; i++)
         m->runs[i] = run_of(&step->runs[i]);
-    return (struct wire_step7){.id = step->id, .n_runs = step->n_runs, .n_tokens = step->n_tokens, .runs = m->runs,
-                               .tokens = step->tokens};
+    return (struct wire_step){.id = step->id, .n_runs = step->n_runs, .n_tokens = step->n_tokens, .runs = m->runs,
+                              .tokens = step->tokens};
 }
 
 size_t messages_encode(struct messages *m, const struct step *step, uint8_t *out, size_t cap)
 {
-    struct wire_step7 s = step_of(m, step);
+    struct wire_step s = step_of(m, step);
     for (uint32_t i = 0; i < step->n_changes; i++) {
         const struct change *c = &step->changes[i];
         m->changes[i] = (struct wire_change){c->slot, c->index, c->page, c->from == PAGE_NONE ? WIRE_NO_PAGE : c->from};
@@ -107,17 +107,17 @@ size_t messages_encode(struct messages *m, const struct step *step, uint8_t *out
     s.n_text = step->n_text;
     s.changes = m->changes;
     s.begins = m->begins;
-    return wire_step7_encode(&s, out, cap);
+    return wire_step_encode(&s, out, cap);
 }
 
 status messages_decode(struct messages *m, uint8_t *in, size_t n, const struct step *step,
                        struct session_answer *answers, struct wire_counts *counts)
 {
-    const struct wire_step7 s = step_of(m, step);
-    struct wire_result7 r;
-    status st = wire_result7_decode(in, n, &m->limits, &m->result, &r);
+    const struct wire_step s = step_of(m, step);
+    struct wire_result r;
+    status st = wire_result_decode(in, n, &m->limits, &m->result, &r);
     if (!st)
-        st = wire_result7_answers(&r, &s, &m->limits);
+        st = wire_result_answers(&r, &s, &m->limits);
     if (st)
         return st;
     const int32_t *tokens = r.tokens;

@@ -22,7 +22,7 @@ struct schedule_options messages_schedule(const struct wire_limits *lim, uint32_
 status messages_create(const struct wire_limits *lim, struct messages **out);
 void messages_free(struct messages *m); /* NULL is fine */
 
-/* STEP of at most wire_step7_max bytes; its size. */
+/* STEP of at most wire_step_max bytes; its size. */
 size_t messages_encode(struct messages *m, const struct step *step, uint8_t *out, size_t cap);
 /* RESULT of `step`: an answer for each of its runs, which lies in the message and in `m` until the next one is decoded,
  * and its counts. ST_FORMAT (logged) unless it is the step's, and answers all that was wanted. */

@@ -27,7 +27,7 @@ void session_free(struct session *s)
 
 static bool make_parcels(struct session *s)
 {
-    s->step_max = wire_step7_max(&s->o.limits);
+    s->step_max = wire_step_max(&s->o.limits);
     s->parcels = calloc(s->o.n_stages, sizeof *s->parcels);
     for (uint32_t i = 0; s->parcels && i < s->o.n_stages; i++) {
         atomic_store(&s->parcels[i].send.done, true);
@@ -40,7 +40,7 @@ static bool make_parcels(struct session *s)
 
 static status lend_result(struct session *s)
 {
-    const size_t result_max = wire_result7_max(&s->o.limits);
+    const size_t result_max = wire_result_max(&s->o.limits);
     if (result_max <= TRANSPORT_SLOT)
         return ST_OK;
     s->long_result = aligned(result_max);

@@ -14,7 +14,7 @@ void write_begins(struct writer *w, const struct wire_begin *begins, uint32_t n)
 }
 
 /* The run of a sequence; NULL: it has none. */
-static const struct wire_run *run_of(const struct wire_step7 *s, uint32_t sequence)
+static const struct wire_run *run_of(const struct wire_step *s, uint32_t sequence)
 {
     for (uint32_t i = 0; i < s->n_runs; i++)
         if (s->runs[i].sequence == sequence)
@@ -22,7 +22,7 @@ static const struct wire_run *run_of(const struct wire_step7 *s, uint32_t sequen
     return NULL;
 }
 
-static status read_begin(int kind, struct reader *r, const struct wire_step7 *s, uint64_t *seen, struct wire_begin *b)
+static status read_begin(int kind, struct reader *r, const struct wire_step *s, uint64_t *seen, struct wire_begin *b)
 {
     b->sequence = read_u32(r);
     b->n_text = read_u32(r);
@@ -36,7 +36,7 @@ static status read_begin(int kind, struct reader *r, const struct wire_step7 *s,
     return st ? st : read_sampling(kind, r, &b->sampling);
 }
 
-status read_begins(int kind, struct reader *r, const struct wire_limits *lim, const struct wire_step7 *s,
+status read_begins(int kind, struct reader *r, const struct wire_limits *lim, const struct wire_step *s,
                    const struct wire_copy *c)
 {
     uint64_t seen = 0, n_text = 0;

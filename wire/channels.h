@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 enum wire_channel {
-    CHANNEL_STEPS,    /* STEP, HIDDEN, and control: HELLO, WELCOME, READY, SAMPLING, QUERY, STOP; blobs */
+    CHANNEL_STEPS,    /* STEP, HIDDEN, and control: HELLO, WELCOME, READY, QUERY, STOP; blobs */
     CHANNEL_REQUESTS, /* REQUEST */
     CHANNEL_ANSWERS,  /* PARTIAL, ACTIVE, LOGITS */
     CHANNEL_FAILURES, /* FAILED */

@@ -6,8 +6,8 @@ const char *wire_name(int kind)
 {
     static const char *const names[WIRE_KINDS] = {
         [WIRE_HELLO] = "HELLO",     [WIRE_WELCOME] = "WELCOME", [WIRE_STEP] = "STEP",         [WIRE_HIDDEN] = "HIDDEN",
-        [WIRE_REQUEST] = "REQUEST", [WIRE_PARTIAL] = "PARTIAL", [WIRE_RESULT] = "RESULT",
-        [WIRE_SAMPLING] = "SAMPLING", [WIRE_FAILED] = "FAILED", [WIRE_STOP] = "STOP",         [WIRE_READY] = "READY",
+        [WIRE_REQUEST] = "REQUEST", [WIRE_PARTIAL] = "PARTIAL", [WIRE_RESULT] = "RESULT",     [WIRE_FAILED] = "FAILED",
+        [WIRE_STOP] = "STOP",       [WIRE_READY] = "READY",
         [WIRE_LOGITS] = "LOGITS",   [WIRE_ACTIVE] = "ACTIVE",   [WIRE_QUERY] = "QUERY",       [WIRE_USAGE] = "USAGE",
         [WIRE_CHUNKS] = "CHUNKS",
     };

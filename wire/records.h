@@ -6,7 +6,7 @@
 #include "wire/parts.h"
 #include "wire/runs.h"
 
-enum { RUN_BYTES = 32, SPAN_BYTES = 12, CHANGE_BYTES = 16, BEGIN_BYTES = 8 + WIRE_SAMPLING_SIZE };
+enum { RUN_BYTES = 32, SPAN_BYTES = 12, CHANGE_BYTES = 16, BEGIN_BYTES = 8 + 40 };
 
 /* Runs of n_tokens tokens together, of different sequences. */
 void write_runs(struct writer *w, const struct wire_run *runs, uint32_t n);
@@ -22,7 +22,7 @@ status read_changes(int kind, struct reader *r, const struct wire_limits *lim, u
 
 /* Begins of n_runs runs; then their texts, n_text tokens together. */
 void write_begins(struct writer *w, const struct wire_begin *begins, uint32_t n);
-status read_begins(int kind, struct reader *r, const struct wire_limits *lim, const struct wire_step7 *s,
+status read_begins(int kind, struct reader *r, const struct wire_limits *lim, const struct wire_step *s,
                    const struct wire_copy *c);
 
 void write_sampling(struct writer *w, const struct wire_sampling *s);

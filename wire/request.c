@@ -29,11 +29,6 @@ static struct request_layout request_layout(size_t x_at, uint32_t form, uint32_t
     return l;
 }
 
-static bool has_residual(const struct wire_request *q, const struct wire_limits *lim)
-{
-    return lim->residual && q->part == PART_FFN;
-}
-
 static bool form_possible(uint32_t form, const struct wire_limits *lim)
 {
     return form == FORM_F32 || (form == FORM_Q8 && lim->d_model % ACT_BLOCK_COLUMNS == 0);
@@ -47,15 +42,6 @@ static status check_form(uint32_t form, const struct wire_limits *lim)
     return ST_FORMAT;
 }
 
-static void request_point(struct wire_request *q, const struct request_layout *l, uint8_t *message)
-{
-    bool q8 = q->form == FORM_Q8;
-    q->codes = q8 ? (int8_t *)(message + WIRE_HEADER) : NULL;
-    q->scale = q8 ? (float *)(void *)(message + l->scale_at) : NULL;
-    q->f32 = q8 ? NULL : (float *)(void *)(message + WIRE_HEADER);
-    q->residual = q->with_residual ? (float *)(void *)(message + l->residual_at) : NULL;
-}
-
 /* What no part of x covers. */
 static void clear_gaps(const struct request_layout *l, uint32_t form, bool residual, uint8_t *message)
 {
@@ -63,31 +49,6 @@ static void clear_gaps(const struct request_layout *l, uint32_t form, bool resid
         memset(message + l->x_at + l->n_codes, 0, l->scale_at - l->x_at - l->n_codes);
     if (residual)
         memset(message + l->x_end, 0, l->residual_at - l->x_end);
-}
-
-size_t wire_request_max(const struct wire_limits *lim)
-{
-    /* The larger form: four times the codes. */
-    return request_layout(WIRE_HEADER, FORM_F32, lim->n_batch, lim->residual, lim).size;
-}
-
-size_t wire_request_encode(struct wire_request *q, const struct wire_limits *lim, uint8_t *out, size_t cap)
-{
-    struct writer w = {out, out + cap, false};
-    q->with_residual = has_residual(q, lim);
-    struct request_layout l = request_layout(WIRE_HEADER, q->form, q->n_tokens, q->with_residual, lim);
-    if (!form_possible(q->form, lim) || cap < l.size)
-        return 0;
-    write_u64(&w, q->id);
-    write_u32(&w, q->part);
-    write_u32(&w, q->layer);
-    write_u32(&w, q->position);
-    write_u32(&w, q->n_tokens);
-    write_u32(&w, q->form);
-    wire_pad_header(&w, out);
-    clear_gaps(&l, q->form, q->with_residual, out);
-    request_point(q, &l, out);
-    return l.size;
 }
 
 /* Whether all codes are in [-127, 127]: eight at a time, since this is done for every exchange. */
@@ -126,54 +87,14 @@ static status check_codes(uint32_t layer, const int8_t *codes, const float *scal
     return ST_OK;
 }
 
-static status check_request(const struct wire_request *q, const struct wire_limits *lim)
-{
-    const int64_t last_layer = q->part == PART_OUTPUT ? 0 : (int64_t)lim->n_layers - 1;
-    const int64_t last_position = q->part == PART_ATTENTION ? (int64_t)lim->n_ctx - q->n_tokens : 0;
-    status st;
-    if ((st = wire_in_range(WIRE_REQUEST, "part", q->part, 0, WIRE_PARTS - 1)) != ST_OK ||
-        (st = wire_in_range(WIRE_REQUEST, "layer", q->layer, 0, last_layer)) != ST_OK ||
-        (st = wire_in_range(WIRE_REQUEST, "n_tokens", q->n_tokens, 1, lim->n_batch)) != ST_OK)
-        return st;
-    return wire_in_range(WIRE_REQUEST, "position", q->position, 0, last_position);
-}
-
-status wire_request_decode(uint8_t *in, size_t n, const struct wire_limits *lim, struct wire_request *out)
-{
-    struct reader r = {in, in + n, false};
-    struct wire_request q = {0};
-    q.id = read_u64(&r);
-    q.part = read_u32(&r);
-    q.layer = read_u32(&r);
-    q.position = read_u32(&r);
-    q.n_tokens = read_u32(&r);
-    q.form = read_u32(&r);
-    if (r.failed)
-        return wire_refuse(WIRE_REQUEST, "size", (int64_t)n, WIRE_HEADER, INT64_MAX);
-    status st = check_request(&q, lim);
-    if (st != ST_OK)
-        return st;
-    if ((st = check_form(q.form, lim)) != ST_OK)
-        return st;
-    q.with_residual = has_residual(&q, lim);
-    struct request_layout l = request_layout(WIRE_HEADER, q.form, q.n_tokens, q.with_residual, lim);
-    if ((st = wire_size_is(WIRE_REQUEST, n, l.size)) != ST_OK)
-        return st;
-    request_point(&q, &l, in);
-    if ((st = check_codes(q.layer, q.codes, q.scale, &l)) != ST_OK)
-        return st;
-    *out = q;
-    return ST_OK;
-}
-
-/* What follows is version 7: the runs and changes lie between header and x. */
-static struct request_layout layout_of(const struct wire_request7 *q, const struct wire_limits *lim)
+/* Runs and changes lie between header and x. */
+static struct request_layout layout_of(const struct wire_request *q, const struct wire_limits *lim)
 {
     const size_t records = (size_t)q->n_runs * SPAN_BYTES + (size_t)q->n_changes * CHANGE_BYTES;
     return request_layout(WIRE_HEADER + wire_align(records), q->form, q->n_tokens, q->with_residual, lim);
 }
 
-static void point(struct wire_request7 *q, const struct request_layout *l, uint8_t *message)
+static void point(struct wire_request *q, const struct request_layout *l, uint8_t *message)
 {
     bool q8 = q->form == FORM_Q8;
     q->codes = q8 ? (int8_t *)(message + l->x_at) : NULL;
@@ -182,10 +103,10 @@ static void point(struct wire_request7 *q, const struct request_layout *l, uint8
     q->residual = q->with_residual ? (float *)(void *)(message + l->residual_at) : NULL;
 }
 
-size_t wire_request7_max(const struct wire_limits *lim)
+size_t wire_request_max(const struct wire_limits *lim)
 {
-    struct wire_request7 q = {.n_runs = lim->n_runs, .n_changes = wire_most_changes(lim), .n_tokens = lim->n_batch,
-                              .form = FORM_F32};
+    struct wire_request q = {.n_runs = lim->n_runs, .n_changes = wire_most_changes(lim), .n_tokens = lim->n_batch,
+                             .form = FORM_F32};
     const size_t attention = layout_of(&q, lim).size;
     q.n_runs = q.n_changes = 0;
     q.with_residual = lim->residual;
@@ -193,7 +114,7 @@ size_t wire_request7_max(const struct wire_limits *lim)
     return attention > other ? attention : other;
 }
 
-size_t wire_request7_encode(struct wire_request7 *q, const struct wire_limits *lim, uint8_t *out, size_t cap)
+size_t wire_request_encode(struct wire_request *q, const struct wire_limits *lim, uint8_t *out, size_t cap)
 {
     struct writer w = {out, out + cap, false};
     q->with_residual = lim->residual && q->part == PART_FFN;
@@ -217,7 +138,7 @@ size_t wire_request7_encode(struct wire_request7 *q, const struct wire_limits *l
 }
 
 /* The header, whose counts are within the limits on ST_OK. */
-static status read_request(struct reader *r, size_t n, const struct wire_limits *lim, struct wire_request7 *q)
+static status read_request(struct reader *r, size_t n, const struct wire_limits *lim, struct wire_request *q)
 {
     const uint8_t *start = r->at;
     q->id = read_u64(r);
@@ -242,11 +163,11 @@ static status read_request(struct reader *r, size_t n, const struct wire_limits 
     return st ? st : check_form(q->form, lim);
 }
 
-status wire_request7_decode(uint8_t *in, size_t n, const struct wire_limits *lim, const struct wire_copy *c,
-                            struct wire_request7 *out)
+status wire_request_decode(uint8_t *in, size_t n, const struct wire_limits *lim, const struct wire_copy *c,
+                           struct wire_request *out)
 {
     struct reader r = {in, in + n, false};
-    struct wire_request7 q = {.runs = c->runs, .changes = c->changes};
+    struct wire_request q = {.runs = c->runs, .changes = c->changes};
     status st = read_request(&r, n, lim, &q);
     if (st != ST_OK)
         return st;

@@ -4,57 +4,6 @@
 
 enum { ANSWER_BYTES = 16, TOP_BYTES = 8 };
 
-static size_t result_size(uint32_t n_values)
-{
-    return WIRE_HEADER + (size_t)n_values * sizeof(float);
-}
-
-static uint32_t most_values(const struct wire_limits *lim)
-{
-    return lim->n_vocab > lim->n_batch ? lim->n_vocab : lim->n_batch;
-}
-
-size_t wire_result_max(const struct wire_limits *lim)
-{
-    return result_size(most_values(lim));
-}
-
-size_t wire_result_encode(struct wire_result *p, const struct wire_limits *lim, uint8_t *out, size_t cap)
-{
-    struct writer w = {out, out + cap, false};
-    size_t size = result_size(p->n_values);
-    if (p->n_values > most_values(lim) || cap < size)
-        return 0;
-    write_u64(&w, p->id);
-    write_u32(&w, (uint32_t)p->token);
-    write_u32(&w, p->n_values);
-    write_counts(&w, &p->counts);
-    wire_pad_header(&w, out);
-    p->values = (float *)(void *)(out + WIRE_HEADER);
-    return size;
-}
-
-status wire_result_decode(uint8_t *in, size_t n, const struct wire_limits *lim, struct wire_result *out)
-{
-    struct reader r = {in, in + n, false};
-    struct wire_result p = {0};
-    p.id = read_u64(&r);
-    p.token = (int32_t)read_u32(&r);
-    p.n_values = read_u32(&r);
-    p.counts = read_counts(&r);
-    if (r.failed)
-        return wire_refuse(WIRE_RESULT, "size", (int64_t)n, WIRE_HEADER, INT64_MAX);
-    status st;
-    if ((st = wire_in_range(WIRE_RESULT, "token", p.token, -1, (int64_t)lim->n_vocab - 1)) != ST_OK ||
-        (st = wire_in_range(WIRE_RESULT, "n_values", p.n_values, 0, most_values(lim))) != ST_OK ||
-        (st = wire_size_is(WIRE_RESULT, n, result_size(p.n_values))) != ST_OK)
-        return st;
-    p.values = (float *)(void *)(in + WIRE_HEADER);
-    *out = p;
-    return ST_OK;
-}
-
-/* What follows is version 7. */
 struct wire_answer wire_answer_to(const struct wire_run *q, const struct wire_limits *lim)
 {
     struct wire_answer a = {.sequence = q->sequence};
@@ -75,16 +24,16 @@ uint32_t wire_most_values(const struct wire_limits *lim)
     return WIRE_LOGIT_RUNS * lim->n_vocab + lim->n_runs * lim->d_model + lim->n_batch;
 }
 
-static size_t size_of(const struct wire_result7 *p)
+static size_t size_of(const struct wire_result *p)
 {
     return WIRE_HEADER + (size_t)p->n_runs * ANSWER_BYTES + (size_t)p->n_tokens * 4 + (size_t)p->n_tops * TOP_BYTES +
            (size_t)p->n_values * sizeof(float);
 }
 
-size_t wire_result7_max(const struct wire_limits *lim)
+size_t wire_result_max(const struct wire_limits *lim)
 {
-    return size_of(&(struct wire_result7){.n_runs = lim->n_runs, .n_tokens = lim->n_batch,
-                                          .n_tops = lim->n_runs * WIRE_TOP, .n_values = wire_most_values(lim)});
+    return size_of(&(struct wire_result){.n_runs = lim->n_runs, .n_tokens = lim->n_batch,
+                                         .n_tops = lim->n_runs * WIRE_TOP, .n_values = wire_most_values(lim)});
 }
 
 void wire_lay_result_copy(struct wire_result_copy *c, const struct wire_limits *lim, struct arena *a)
@@ -94,7 +43,7 @@ void wire_lay_result_copy(struct wire_result_copy *c, const struct wire_limits *
     c->tops = arena_alloc(a, (size_t)lim->n_runs * WIRE_TOP * sizeof *c->tops);
 }
 
-size_t wire_result7_encode(struct wire_result7 *p, uint8_t *out, size_t cap)
+size_t wire_result_encode(struct wire_result *p, uint8_t *out, size_t cap)
 {
     struct writer w = {out, out + cap, false};
     const size_t size = size_of(p);
@@ -123,7 +72,7 @@ size_t wire_result7_encode(struct wire_result7 *p, uint8_t *out, size_t cap)
 }
 
 /* The header, whose counts are within the limits on ST_OK. */
-static status read_header(struct reader *r, size_t n, const struct wire_limits *lim, struct wire_result7 *p)
+static status read_header(struct reader *r, size_t n, const struct wire_limits *lim, struct wire_result *p)
 {
     const uint8_t *start = r->at;
     p->id = read_u64(r);
@@ -144,7 +93,7 @@ static status read_header(struct reader *r, size_t n, const struct wire_limits *
 }
 
 /* Answers of different sequences, whose counts are the header's together. */
-static status read_answers(struct reader *r, const struct wire_limits *lim, const struct wire_result7 *p,
+static status read_answers(struct reader *r, const struct wire_limits *lim, const struct wire_result *p,
                            struct wire_answer *answers)
 {
     uint64_t seen = 0, n_tokens = 0, n_tops = 0, n_values = 0;
@@ -186,11 +135,11 @@ static status read_tops(struct reader *r, const struct wire_limits *lim, uint32_
     return st;
 }
 
-status wire_result7_decode(uint8_t *in, size_t n, const struct wire_limits *lim, const struct wire_result_copy *c,
-                           struct wire_result7 *out)
+status wire_result_decode(uint8_t *in, size_t n, const struct wire_limits *lim, const struct wire_result_copy *c,
+                          struct wire_result *out)
 {
     struct reader r = {in, in + n, false};
-    struct wire_result7 p = {.answers = c->answers, .tokens = c->tokens, .tops = c->tops};
+    struct wire_result p = {.answers = c->answers, .tokens = c->tokens, .tops = c->tops};
     status st = read_header(&r, n, lim, &p);
     if (st != ST_OK)
         return st;
@@ -204,7 +153,7 @@ status wire_result7_decode(uint8_t *in, size_t n, const struct wire_limits *lim,
     return ST_OK;
 }
 
-status wire_result7_answers(const struct wire_result7 *p, const struct wire_step7 *s, const struct wire_limits *lim)
+status wire_result_answers(const struct wire_result *p, const struct wire_step *s, const struct wire_limits *lim)
 {
     if (p->id != s->id || p->n_runs != s->n_runs) {
         log_error("RESULT message: step %llu of %u runs, expected %llu of %u", (unsigned long long)p->id, p->n_runs,

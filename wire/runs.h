@@ -1,5 +1,4 @@
-/* The messages of a step of many runs: STEP, HIDDEN, REQUEST and RESULT of version 7. What wire.h says of its functions
- * holds here too. The names end in 7 as long as those of version 6 are in use.
+/* The messages of a step of many runs: STEP, HIDDEN, REQUEST and RESULT. What wire.h says of its functions holds here too.
  *
  * STEP: WIRE_HEADER bytes, then runs (32 bytes each), changes (16), begins (48), the texts of the begins i32 [n_text],
  * tokens i32 [n_tokens]. HIDDEN: the same, then, from a multiple of 64, hidden states f32 [n_tokens, d_model]. */
@@ -17,6 +16,17 @@ enum {
 };
 
 static const uint32_t WIRE_NO_PAGE = UINT32_MAX;
+
+/* What is wanted of a run. */
+enum wire_want {
+    WANT_NOTHING, /* an inner chunk of a prompt */
+    WANT_TOKEN,   /* a token drawn after the last one */
+    WANT_SCORES,  /* minus the log probability of each token's successor, from `from` on */
+    WANT_LOGITS,  /* a token drawn, and the logits after the last one */
+    WANT_TOKENS,  /* a token drawn after each from `from` on, which sees the run's tokens up to there */
+    WANT_TOP,     /* a token drawn, and the best tokens with their log probabilities */
+    WANT_STATES   /* the final state of the last token, normed */
+};
 
 /* Consecutive tokens of one sequence; a sequence has one run of a step at most. */
 struct wire_run {
@@ -36,6 +46,13 @@ struct wire_change {
     uint32_t sequence, index, page, from_page;
 };
 
+/* The fields of sampling/sampler.h's parameters, which wire may not include. */
+struct wire_sampling {
+    float temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
+    int32_t top_k, repeat_last;
+    uint64_t seed;
+};
+
 /* The sampler of a run's sequence is made anew. */
 struct wire_begin {
     uint32_t sequence;
@@ -44,7 +61,7 @@ struct wire_begin {
     struct wire_sampling sampling;
 };
 
-struct wire_step7 {
+struct wire_step {
     uint64_t id;               /* ascending */
     uint32_t n_runs, n_tokens; /* 1 .. limits.n_runs, limits.n_batch */
     uint32_t n_changes;        /* wire_most_changes at most */
@@ -78,22 +95,22 @@ struct wire_copy {
 void wire_lay_copy(struct wire_copy *c, const struct wire_limits *lim, struct arena *a);
 
 /* STEP. n_text is the sum of the begins'. */
-size_t wire_step7_encode(const struct wire_step7 *s, uint8_t *out, size_t cap);
-status wire_step7_decode(const uint8_t *in, size_t n, const struct wire_limits *lim, const struct wire_copy *c,
-                         struct wire_step7 *s);
-size_t wire_step7_max(const struct wire_limits *lim);
+size_t wire_step_encode(const struct wire_step *s, uint8_t *out, size_t cap);
+status wire_step_decode(const uint8_t *in, size_t n, const struct wire_limits *lim, const struct wire_copy *c,
+                        struct wire_step *s);
+size_t wire_step_max(const struct wire_limits *lim);
 
 /* HIDDEN. The hidden states are written by the caller to where *hidden says. */
-size_t wire_hidden7_encode(const struct wire_step7 *s, const struct wire_limits *lim, uint8_t *out, size_t cap,
-                           float **hidden);
-status wire_hidden7_decode(const uint8_t *in, size_t n, const struct wire_limits *lim, const struct wire_copy *c,
-                           struct wire_step7 *s, const float **hidden);
-size_t wire_hidden7_max(const struct wire_limits *lim);
+size_t wire_hidden_encode(const struct wire_step *s, const struct wire_limits *lim, uint8_t *out, size_t cap,
+                          float **hidden);
+status wire_hidden_decode(const uint8_t *in, size_t n, const struct wire_limits *lim, const struct wire_copy *c,
+                          struct wire_step *s, const float **hidden);
+size_t wire_hidden_max(const struct wire_limits *lim);
 
 /* REQUEST: WIRE_HEADER bytes; for PART_ATTENTION runs (12 bytes each: sequence, position, n_tokens) and changes (16);
  * then the parts of x in the order of its form, and what predictors read where limits.residual says so: the
  * un-normalised residual stream, f32 [n_tokens, d_model]. Each part starts on a multiple of 64. */
-struct wire_request7 {
+struct wire_request {
     uint64_t id;        /* of the step */
     uint32_t part;      /* enum wire_part */
     uint32_t layer;     /* 0 for PART_OUTPUT */
@@ -108,10 +125,10 @@ struct wire_request7 {
     bool with_residual; /* set by both functions: limits.residual, for PART_FFN */
     float *residual;    /* into the message (NULL unless with_residual) */
 };
-size_t wire_request7_encode(struct wire_request7 *r, const struct wire_limits *lim, uint8_t *out, size_t cap);
-status wire_request7_decode(uint8_t *in, size_t n, const struct wire_limits *lim, const struct wire_copy *c,
-                            struct wire_request7 *r);
-size_t wire_request7_max(const struct wire_limits *lim);
+size_t wire_request_encode(struct wire_request *r, const struct wire_limits *lim, uint8_t *out, size_t cap);
+status wire_request_decode(uint8_t *in, size_t n, const struct wire_limits *lim, const struct wire_copy *c,
+                           struct wire_request *r);
+size_t wire_request_max(const struct wire_limits *lim);
 
 /* RESULT: WIRE_HEADER bytes, then answers (16 bytes each), tokens i32, tops (8 bytes each: i32, f32), values f32. */
 struct wire_answer {
@@ -127,7 +144,7 @@ struct wire_top {
     float log_p;
 };
 
-struct wire_result7 {
+struct wire_result {
     uint64_t id;
     uint32_t n_runs, n_tokens, n_tops, n_values; /* of all answers together, but n_runs: one for each run of the step */
     struct wire_counts counts; /* of the whole step, on all ranks */
@@ -147,13 +164,13 @@ struct wire_result_copy {
 };
 void wire_lay_result_copy(struct wire_result_copy *c, const struct wire_limits *lim, struct arena *a);
 
-size_t wire_result7_encode(struct wire_result7 *r, uint8_t *out, size_t cap);
-status wire_result7_decode(uint8_t *in, size_t n, const struct wire_limits *lim, const struct wire_result_copy *c,
-                           struct wire_result7 *r);
-size_t wire_result7_max(const struct wire_limits *lim);
+size_t wire_result_encode(struct wire_result *r, uint8_t *out, size_t cap);
+status wire_result_decode(uint8_t *in, size_t n, const struct wire_limits *lim, const struct wire_result_copy *c,
+                          struct wire_result *r);
+size_t wire_result_max(const struct wire_limits *lim);
 /* Of all answers together: one run's logits, every other run's final state, and a score for every token. */
 uint32_t wire_most_values(const struct wire_limits *lim);
 /* ST_FORMAT (logged) unless it has the step's id, and the answers to exactly its runs, in their order. */
-status wire_result7_answers(const struct wire_result7 *r, const struct wire_step7 *s, const struct wire_limits *lim);
+status wire_result_answers(const struct wire_result *r, const struct wire_step *s, const struct wire_limits *lim);
 
 #endif

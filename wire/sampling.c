@@ -1,4 +1,4 @@
-/* Sampling parameters: SAMPLING, and what begins a sequence in STEP and HIDDEN. */
+/* Sampling parameters of what begins in STEP and HIDDEN. */
 #include <math.h>
 
 #include "base/log.h"
@@ -36,21 +36,4 @@ status read_sampling(int kind, struct reader *r, struct wire_sampling *s)
               (double)s->top_p, (double)s->min_p, (double)s->repeat_penalty, (double)s->presence_penalty,
               (double)s->frequency_penalty);
     return ST_FORMAT;
-}
-
-size_t wire_sampling_encode(const struct wire_sampling *s, uint8_t *out, size_t cap)
-{
-    struct writer w = {out, out + cap, false};
-    write_sampling(&w, s);
-    return w.failed ? 0 : WIRE_SAMPLING_SIZE;
-}
-
-status wire_sampling_decode(const uint8_t *in, size_t n, struct wire_sampling *out)
-{
-    struct reader r = {in, in + n, false};
-    struct wire_sampling s;
-    status st = wire_size_is(WIRE_SAMPLING, n, WIRE_SAMPLING_SIZE);
-    if (st == ST_OK && (st = read_sampling(WIRE_SAMPLING, &r, &s)) == ST_OK)
-        *out = s;
-    return st;
 }

@@ -1,121 +1,127 @@
 /* STEP and HIDDEN. */
-#include "wire/parts.h"
+#include "wire/records.h"
 
-static size_t step_size(uint32_t n_tokens)
+/* Where the tokens end. */
+static size_t step_size(const struct wire_step *s)
 {
-    return WIRE_HEADER + 4 * (size_t)n_tokens;
+    return WIRE_HEADER + (size_t)s->n_runs * RUN_BYTES + (size_t)s->n_changes * CHANGE_BYTES +
+           (size_t)s->n_begins * BEGIN_BYTES + ((size_t)s->n_text + s->n_tokens) * 4;
+}
+
+static struct wire_step largest(const struct wire_limits *lim)
+{
+    return (struct wire_step){.n_runs = lim->n_runs, .n_tokens = lim->n_batch, .n_changes = wire_most_changes(lim),
+                              .n_begins = lim->n_runs, .n_text = lim->n_ctx};
 }
 
 size_t wire_step_max(const struct wire_limits *lim)
 {
-    return step_size(lim->n_batch);
+    const struct wire_step s = largest(lim);
+    return step_size(&s);
 }
 
-static void write_header(struct writer *w, const struct wire_step *s)
+static void write_step(struct writer *w, const struct wire_step *s)
 {
     const uint8_t *start = w->at;
     write_u64(w, s->id);
-    write_u32(w, s->want);
-    write_u32(w, s->score_from);
-    write_u32(w, s->position);
+    write_u32(w, s->n_runs);
     write_u32(w, s->n_tokens);
-    write_u32(w, (uint32_t)s->next_token);
+    write_u32(w, s->n_changes);
+    write_u32(w, s->n_begins);
+    write_u32(w, s->n_text);
     write_counts(w, &s->counts);
     wire_pad_header(w, start);
+    write_runs(w, s->runs, s->n_runs);
+    write_changes(w, s->changes, s->n_changes);
+    write_begins(w, s->begins, s->n_begins);
+    write_tokens(w, s->tokens, s->n_tokens);
 }
 
-size_t wire_step_encode(const struct wire_step *s, const int32_t *tokens, uint8_t *out, size_t cap)
+size_t wire_step_encode(const struct wire_step *s, uint8_t *out, size_t cap)
 {
     struct writer w = {out, out + cap, false};
-    write_header(&w, s);
-    for (uint32_t i = 0; i < s->n_tokens && !w.failed; i++)
-        write_u32(&w, (uint32_t)tokens[i]);
-    return w.failed ? 0 : step_size(s->n_tokens);
+    write_step(&w, s);
+    return w.failed ? 0 : step_size(s);
 }
 
-/* The header and tokens, which STEP and HIDDEN have in common; n_tokens is within its limit on ST_OK. */
-static status step_decode(int kind, const uint8_t *in, size_t n, const struct wire_limits *lim, uint8_t *tokens,
-                          struct wire_step *out)
+/* The header, whose counts are within the limits on ST_OK. */
+static status read_header(int kind, struct reader *r, size_t n, const struct wire_limits *lim, struct wire_step *s)
+{
+    const uint8_t *start = r->at;
+    s->id = read_u64(r);
+    s->n_runs = read_u32(r);
+    s->n_tokens = read_u32(r);
+    s->n_changes = read_u32(r);
+    s->n_begins = read_u32(r);
+    s->n_text = read_u32(r);
+    s->counts = read_counts(r);
+    read_bytes(r, r->failed ? 0 : (uint64_t)(start + WIRE_HEADER - r->at));
+    if (r->failed)
+        return wire_refuse(kind, "size", (int64_t)n, WIRE_HEADER, INT64_MAX);
+    status st;
+    if ((st = wire_in_range(kind, "n_runs", s->n_runs, 1, lim->n_runs)) != ST_OK ||
+        (st = wire_in_range(kind, "n_tokens", s->n_tokens, 1, lim->n_batch)) != ST_OK ||
+        (st = wire_in_range(kind, "n_changes", s->n_changes, 0, wire_most_changes(lim))) != ST_OK ||
+        (st = wire_in_range(kind, "n_begins", s->n_begins, 0, s->n_runs)) != ST_OK)
+        return st;
+    return wire_in_range(kind, "n_text", s->n_text, 0, lim->n_ctx);
+}
+
+/* What STEP and HIDDEN have in common. `beside`: bytes of a token besides, from the next multiple of 64 on. */
+static status step_decode(int kind, const uint8_t *in, size_t n, const struct wire_limits *lim, size_t beside,
+                          const struct wire_copy *c, struct wire_step *out)
 {
     struct reader r = {in, in + n, false};
-    struct wire_step s = {0};
-    s.id = read_u64(&r);
-    s.want = read_u32(&r);
-    s.score_from = read_u32(&r);
-    s.position = read_u32(&r);
-    s.n_tokens = read_u32(&r);
-    s.next_token = (int32_t)read_u32(&r);
-    s.counts = read_counts(&r);
-    read_bytes(&r, r.failed ? 0 : (uint64_t)(in + WIRE_HEADER - r.at));
-    if (r.failed)
-        return wire_refuse(kind, "size", (int64_t)n, WIRE_HEADER, INT64_MAX);
-
-    int64_t room = (int64_t)lim->n_ctx - s.n_tokens, last_token = (int64_t)lim->n_vocab - 1;
-    int64_t last_next = s.want == WANT_SCORES ? last_token : -1;
-    status st;
-    if ((st = wire_in_range(kind, "want", s.want, WANT_NOTHING, WANT_LOGITS)) != ST_OK ||
-        (st = wire_in_range(kind, "n_tokens", s.n_tokens, 1, lim->n_batch)) != ST_OK ||
-        (st = wire_in_range(kind, "position", s.position, 0, room)) != ST_OK ||
-        (st = wire_in_range(kind, "score_from", s.score_from, 0, s.n_tokens)) != ST_OK ||
-        (st = wire_in_range(kind, "next_token", s.next_token, -1, last_next)) != ST_OK)
+    struct wire_step s = {.runs = c->runs, .changes = c->changes, .begins = c->begins, .tokens = c->tokens};
+    status st = read_header(kind, &r, n, lim, &s);
+    if (st != ST_OK)
         return st;
-    const uint8_t *theirs = read_bytes(&r, 4 * (uint64_t)s.n_tokens);
-    if (!theirs)
-        return wire_refuse(kind, "size", (int64_t)n, (int64_t)step_size(s.n_tokens), INT64_MAX);
-    wire_own(tokens, theirs, 4 * (size_t)s.n_tokens);
-    s.tokens = tokens;
-    for (uint32_t i = 0; i < s.n_tokens; i++) {
-        if ((st = wire_in_range(kind, "a token", wire_token(s.tokens, i), 0, last_token)) != ST_OK)
-            return st;
-    }
+    const size_t size = beside ? wire_align(step_size(&s)) + s.n_tokens * beside : step_size(&s);
+    if ((st = wire_size_is(kind, n, size)) != ST_OK ||
+        (st = read_runs(kind, &r, lim, s.n_runs, s.n_tokens, c->runs)) != ST_OK ||
+        (st = read_changes(kind, &r, lim, s.n_changes, c)) != ST_OK ||
+        (st = read_begins(kind, &r, lim, &s, c)) != ST_OK ||
+        (st = read_tokens(kind, &r, lim, "a token", s.n_tokens, c->tokens)) != ST_OK)
+        return st;
     *out = s;
     return ST_OK;
 }
 
-status wire_step_decode(const uint8_t *in, size_t n, const struct wire_limits *lim, uint8_t *tokens,
+status wire_step_decode(const uint8_t *in, size_t n, const struct wire_limits *lim, const struct wire_copy *c,
                         struct wire_step *s)
 {
-    struct wire_step decoded;
-    status st = step_decode(WIRE_STEP, in, n, lim, tokens, &decoded);
-    if (st != ST_OK || (st = wire_size_is(WIRE_STEP, n, step_size(decoded.n_tokens))) != ST_OK)
-        return st;
-    *s = decoded;
-    return ST_OK;
+    return step_decode(WIRE_STEP, in, n, lim, 0, c, s);
 }
 
-static size_t hidden_size(uint32_t n_tokens, const struct wire_limits *lim)
+static size_t hidden_size(const struct wire_step *s, const struct wire_limits *lim)
 {
-    return wire_align(step_size(n_tokens)) + wire_dense_bytes(n_tokens, lim);
+    return wire_align(step_size(s)) + wire_dense_bytes(s->n_tokens, lim);
 }
 
 size_t wire_hidden_max(const struct wire_limits *lim)
 {
-    return hidden_size(lim->n_batch, lim);
+    const struct wire_step s = largest(lim);
+    return hidden_size(&s, lim);
 }
 
 size_t wire_hidden_encode(const struct wire_step *s, const struct wire_limits *lim, uint8_t *out, size_t cap,
                           float **hidden)
 {
     struct writer w = {out, out + cap, false};
-    size_t at = wire_align(step_size(s->n_tokens));
-    if (cap < hidden_size(s->n_tokens, lim))
+    const size_t end = step_size(s), at = wire_align(end), size = hidden_size(s, lim);
+    if (cap < size)
         return 0;
-    write_header(&w, s);
-    uint8_t *tokens = write_bytes(&w, at - WIRE_HEADER);
-    memset(tokens, 0, at - WIRE_HEADER);
-    memcpy(tokens, s->tokens, 4 * (size_t)s->n_tokens);
+    write_step(&w, s);
+    memset(out + end, 0, at - end);
     *hidden = (float *)(void *)(out + at);
-    return hidden_size(s->n_tokens, lim);
+    return size;
 }
 
-status wire_hidden_decode(const uint8_t *in, size_t n, const struct wire_limits *lim, uint8_t *tokens,
+status wire_hidden_decode(const uint8_t *in, size_t n, const struct wire_limits *lim, const struct wire_copy *c,
                           struct wire_step *s, const float **hidden)
 {
-    struct wire_step decoded;
-    status st = step_decode(WIRE_HIDDEN, in, n, lim, tokens, &decoded);
-    if (st != ST_OK || (st = wire_size_is(WIRE_HIDDEN, n, hidden_size(decoded.n_tokens, lim))) != ST_OK)
-        return st;
-    *s = decoded;
-    *hidden = (const float *)(const void *)(in + wire_align(step_size(decoded.n_tokens)));
-    return ST_OK;
+    status st = step_decode(WIRE_HIDDEN, in, n, lim, wire_dense_bytes(1, lim), c, s);
+    if (st == ST_OK)
+        *hidden = (const float *)(const void *)(in + wire_align(step_size(s)));
+    return st;
 }

@@ -12,7 +12,8 @@
  * message: where the caller puts a payload after encoding, and finds it after decoding (or into the copy). _max: the
  * largest size.
  *
- *   coordinator -> first stage   STEP      tokens to run at a position, and what is wanted of the last stage
+ *   coordinator -> first stage   STEP      runs of tokens of some sequences, on which pages of the KV cache they lie, and
+ *                                          what is wanted of each run
  *   stage -> next stage          HIDDEN    the same step with its hidden states
  *   stage -> owners              REQUEST   x of a layer's attention or FFN, or of the output matrix; the owners answer
  *   owner -> stage               PARTIAL   its partial sum; or ACTIVE, its live activations, where the stage holds the
@@ -20,14 +21,14 @@
  *                                          Where all ranks have the residual stream nobody asks: the home begins a
  *                                          step by sending HIDDEN to all others, each owner sends PARTIAL to all
  *                                          others, and LOGITS to the home
- *   last stage -> coordinator    RESULT    the token picked, or scores, or logits
- *   coordinator -> last stage    SAMPLING  new sampling parameters
+ *   last stage -> coordinator    RESULT    what was wanted of each run: tokens, scores, logits and the like
  *   any -> any                   FAILED    why this rank cannot go on; who prints it puts "rank N: " in front
  *   coordinator -> all           STOP      end of service
  *   coordinator -> all           QUERY     what has this rank sent, and where did its time go? Each answers USAGE
  *   start-up                     HELLO     who I am; the coordinator answers WELCOME or FAILED; then CHUNKS, what of the
  *                                          file was loaded from, and READY
- */
+ *
+ * STEP, HIDDEN, REQUEST and RESULT are in wire/runs.h. */
 #ifndef HEARTH_WIRE_WIRE_H
 #define HEARTH_WIRE_WIRE_H
 
@@ -37,12 +38,12 @@
 #include "base/status.h"
 
 enum wire_kind {
-    WIRE_HELLO, WIRE_WELCOME, WIRE_STEP, WIRE_HIDDEN, WIRE_REQUEST, WIRE_PARTIAL, WIRE_RESULT, WIRE_SAMPLING,
-    WIRE_FAILED, WIRE_STOP, WIRE_READY, WIRE_LOGITS, WIRE_ACTIVE, WIRE_QUERY, WIRE_USAGE, WIRE_CHUNKS,
+    WIRE_HELLO, WIRE_WELCOME, WIRE_STEP, WIRE_HIDDEN, WIRE_REQUEST, WIRE_PARTIAL, WIRE_RESULT, WIRE_FAILED, WIRE_STOP,
+    WIRE_READY, WIRE_LOGITS, WIRE_ACTIVE, WIRE_QUERY, WIRE_USAGE, WIRE_CHUNKS,
     WIRE_KINDS
 };
 
-enum { WIRE_VERSION = 6, WIRE_HEADER = 64 }; /* payloads that are read by kernels start WIRE_HEADER bytes in: aligned */
+enum { WIRE_VERSION = 7, WIRE_HEADER = 64 }; /* payloads that are read by kernels start WIRE_HEADER bytes in: aligned */
 
 /* "STEP". */
 const char *wire_name(int kind);
@@ -63,57 +64,12 @@ static inline void wire_counts_add(struct wire_counts *sum, const struct wire_co
     sum->live += c->live;
 }
 
-/* What the last stage does with a step. */
-enum wire_want {
-    WANT_NOTHING, /* an inner chunk of a prompt; RESULT still comes, empty, as the coordinator's credit */
-    WANT_TOKEN,   /* sample after the last token */
-    WANT_SCORES,  /* minus log probability of each token's successor, for the tokens from `score_from` on */
-    WANT_LOGITS,  /* sample, and return the logits after the last token too */
-    /* Of a run (wire/runs.h): */
-    WANT_TOKENS,  /* sample after each token from `from` on, each seeing the run's tokens up to there */
-    WANT_TOP,     /* sample, and return the best tokens with their log probabilities too */
-    WANT_STATES   /* the final state of the last token, normed */
-};
-
-/* The description of a step, common to STEP and HIDDEN. */
-struct wire_step {
-    uint64_t id;           /* ascending */
-    uint32_t want;         /* enum wire_want */
-    uint32_t score_from;   /* index into tokens */
-    uint32_t position;     /* of the first token in the sequence: the KV cache is valid below it */
-    uint32_t n_tokens;     /* 1 .. limits.n_batch */
-    int32_t next_token;    /* the successor of the last token, for WANT_SCORES; -1 otherwise */
-    struct wire_counts counts; /* of earlier stages; zero in STEP */
-    const uint8_t *tokens; /* [n_tokens] i32, little-endian, read with wire_token() */
-};
-
 /* What messages may hold at most; the same on every rank, from the model and the options. */
 struct wire_limits {
     uint32_t n_batch, n_ctx, n_vocab, n_layers, d_model; /* n_batch: tokens of a step; n_ctx: of a sequence */
     bool residual; /* every request for an FFN carries the residual stream, none otherwise */
     uint32_t n_sequences, n_pages, n_runs; /* n_sequences: WIRE_SEQUENCES at most; n_runs: of a step */
 };
-
-static inline int32_t wire_token(const uint8_t *tokens, uint32_t i)
-{
-    const uint8_t *p = tokens + 4 * (size_t)i;
-    return (int32_t)((uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24);
-}
-
-/* STEP. tokens: [s->n_tokens]. */
-size_t wire_step_encode(const struct wire_step *s, const int32_t *tokens, uint8_t *out, size_t cap);
-/* tokens [4 * limits.n_batch]: takes the copy of the tokens that s->tokens points to. */
-status wire_step_decode(const uint8_t *in, size_t n, const struct wire_limits *lim, uint8_t *tokens,
-                        struct wire_step *s);
-size_t wire_step_max(const struct wire_limits *lim);
-
-/* HIDDEN: WIRE_HEADER bytes, tokens padded to 64 bytes, then hidden [n_tokens, d_model] f32. The hidden states are
- * written by the caller to where *hidden_at says. */
-size_t wire_hidden_encode(const struct wire_step *s, const struct wire_limits *lim, uint8_t *out, size_t cap,
-                          float **hidden);
-status wire_hidden_decode(const uint8_t *in, size_t n, const struct wire_limits *lim, uint8_t *tokens,
-                          struct wire_step *s, const float **hidden);
-size_t wire_hidden_max(const struct wire_limits *lim);
 
 /* What several ranks hold parts of. */
 enum wire_part {
@@ -128,28 +84,6 @@ enum wire_form {
     FORM_Q8,  /* what quantised kernels read: codes i8 [n, d_model], scale f32 [n, d_model/32] */
     FORM_F32  /* f32 [n, d_model] */
 };
-
-/* REQUEST: WIRE_HEADER bytes, then the parts of x in the order above, then what predictors read where limits.residual
- * says so: the un-normalised residual stream, f32 [n, d_model]. Each part starts on a multiple of 64. */
-struct wire_request {
-    uint64_t id;        /* of the step */
-    uint32_t part;      /* enum wire_part */
-    uint32_t layer;     /* 0 for PART_OUTPUT */
-    uint32_t position;  /* of the first token, for PART_ATTENTION; 0 otherwise. position + n_tokens <= limits.n_ctx */
-    uint32_t n_tokens, form;
-    int8_t *codes;      /* into the message (NULL unless FORM_Q8) */
-    float *scale;
-    float *f32;         /* into the message (NULL unless FORM_F32) */
-    bool with_residual; /* set by both functions: limits.residual, for PART_FFN */
-    float *residual;    /* into the message (NULL unless with_residual) */
-};
-
-/* Writes the header for r->{id, part, layer, position, n_tokens, form} and sets the pointers to where the caller puts
- * x. */
-size_t wire_request_encode(struct wire_request *r, const struct wire_limits *lim, uint8_t *out, size_t cap);
-/* `in` is aligned to 64 bytes. Codes of -128 and scales that are not finite are format errors: kernels rely on it. */
-status wire_request_decode(uint8_t *in, size_t n, const struct wire_limits *lim, struct wire_request *r);
-size_t wire_request_max(const struct wire_limits *lim);
 
 /* LOGITS, what an owner has of the output matrix's product: WIRE_HEADER bytes, then values f32 [n_tokens, n_rows] of
  * the owner's rows. */
@@ -217,29 +151,6 @@ status wire_active_decode(uint8_t *in, size_t n, const struct wire_limits *lim, 
                           struct wire_active *a);
 size_t wire_active_pairs(const struct wire_limits *lim, uint32_t n_own);
 size_t wire_active_max(const struct wire_limits *lim, uint32_t n_own);
-
-/* RESULT: WIRE_HEADER bytes, then values f32 [n_values]: scores, logits or none. */
-struct wire_result {
-    uint64_t id;
-    int32_t token;      /* -1 unless the step wanted one */
-    uint32_t n_values;
-    struct wire_counts counts; /* of the whole step, on all ranks */
-    float *values;      /* into the message */
-};
-size_t wire_result_encode(struct wire_result *r, const struct wire_limits *lim, uint8_t *out, size_t cap);
-status wire_result_decode(uint8_t *in, size_t n, const struct wire_limits *lim, struct wire_result *r);
-size_t wire_result_max(const struct wire_limits *lim);
-
-/* SAMPLING: the fields of sampling/sampler.h's parameters, which wire may not include. */
-struct wire_sampling {
-    float temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
-    int32_t top_k, repeat_last;
-    uint64_t seed;
-};
-enum { WIRE_SAMPLING_SIZE = 40 };
-size_t wire_sampling_encode(const struct wire_sampling *s, uint8_t *out, size_t cap);
-/* ST_FORMAT if a number is not finite. */
-status wire_sampling_decode(const uint8_t *in, size_t n, struct wire_sampling *s);
 
 /* Whose memory a rank shares with others (base/machine.h). */
 struct wire_host {

@@ -56,7 +56,7 @@ status answers_lay(struct answers *s)
         if (logits)
             outbox_lay(&r->arena, &s->logits_reply, logits);
         if (blocks || logits)
-            st = room_lay(r->exchange, &r->arena, i, CHANNEL_REQUESTS, wire_request7_max(&r->limits));
+            st = room_lay(r->exchange, &r->arena, i, CHANNEL_REQUESTS, wire_request_max(&r->limits));
     }
     multicast_lay(&r->arena, &s->refusal, WIRE_FAILED_MAX);
     wire_lay_copy(&s->copy, &r->limits, &r->arena);
@@ -65,7 +65,7 @@ status answers_lay(struct answers *s)
 
 /* Makes the outbox for answers to rank `to` ready. Its last answer has arrived, or the stage would not have asked
  * again: the transport need only notice. Nothing is served meanwhile, for x lies in the served input. */
-static status open_reply(struct answers *s, struct outbox *box, const struct wire_request7 *q, int to)
+static status open_reply(struct answers *s, struct outbox *box, const struct wire_request *q, int to)
 {
     if (!box->buffer) {
         log_error("request of layer %u from rank %d, which the plan does not foresee", q->layer, to);
@@ -93,7 +93,7 @@ static status reply(struct answers *s, struct arrival *a, struct outbox *box, in
     return st ? st : outbox_send(s->r->exchange, box, a->from, kind, size);
 }
 
-static status reply_partial(struct answers *s, struct arrival *a, const struct wire_request7 *q, const struct work *w)
+static status reply_partial(struct answers *s, struct arrival *a, const struct wire_request *q, const struct work *w)
 {
     struct rank *r = s->r;
     struct outbox *box = &s->replies[a->from];
@@ -106,7 +106,7 @@ static status reply_partial(struct answers *s, struct arrival *a, const struct w
 }
 
 /* The stage has the down projection: it gets the live activations. */
-static status reply_active(struct answers *s, struct arrival *a, const struct wire_request7 *q, const struct work *w)
+static status reply_active(struct answers *s, struct arrival *a, const struct wire_request *q, const struct work *w)
 {
     struct rank *r = s->r;
     struct device *home = r->home;
@@ -121,10 +121,10 @@ static status reply_active(struct answers *s, struct arrival *a, const struct wi
 }
 
 /* The tokens of an attention's request on the pages of their sequences. */
-static status take_batch(struct answers *s, const struct wire_request7 *q, struct batch *b)
+static status take_batch(struct answers *s, const struct wire_request *q, struct batch *b)
 {
-    const struct wire_step7 step = {.id = q->id, .n_runs = q->n_runs, .n_tokens = q->n_tokens, .n_changes = q->n_changes,
-                                    .runs = q->runs, .changes = q->changes};
+    const struct wire_step step = {.id = q->id, .n_runs = q->n_runs, .n_tokens = q->n_tokens, .n_changes = q->n_changes,
+                                   .runs = q->runs, .changes = q->changes};
     status st = batches_take(s->batches, USE_SERVED, &step, b);
     if (!st)
         devices_copy_pages(s->r->devices, (int)q->layer, q->changes, q->n_changes);
@@ -132,7 +132,7 @@ static status take_batch(struct answers *s, const struct wire_request7 *q, struc
 }
 
 /* A request for a layer's heads or neurons. */
-static status reply_layer(struct answers *s, struct arrival *a, const struct wire_request7 *q, struct work *w)
+static status reply_layer(struct answers *s, struct arrival *a, const struct wire_request *q, struct work *w)
 {
     const struct plan *plan = s->r->o->plan;
     const bool attention = w->part == DEVICE_ATTENTION;
@@ -167,7 +167,7 @@ static void fill_logits(struct answers *s, uint64_t step, const struct work *w, 
     wire_logits_encode(&l, &r->limits, box->buffer, box->capacity);
 }
 
-static status reply_logits(struct answers *s, struct arrival *a, const struct wire_request7 *q, const struct work *w)
+static status reply_logits(struct answers *s, struct arrival *a, const struct wire_request *q, const struct work *w)
 {
     const int last = plan_last_stage(s->r->o->plan);
     size_t size = 0;
@@ -198,14 +198,14 @@ status answers_send_logits(struct answers *s, uint64_t step, const struct work *
 static status answer(struct answers *s, struct arrival *a)
 {
     struct rank *r = s->r;
-    struct wire_request7 q;
+    struct wire_request q;
     s->served_ns = clock_ns();
     if (!r->home->in[USE_SERVED]) {
         log_error("request of %zu bytes from rank %d, which the plan does not foresee", a->size, a->from);
         return ST_FORMAT;
     }
     log_sender(a->from);
-    status st = wire_request7_decode(a->data, a->size, &r->limits, &s->copy, &q);
+    status st = wire_request_decode(a->data, a->size, &r->limits, &s->copy, &q);
     log_sender(-1);
     if (!st && q.form == FORM_Q8 && device_reads_floats(devices_options(r->devices), q.part, (int)q.layer)) {
         log_error("layer %u of rank %d came quantised, its weights are not", q.layer, a->from);

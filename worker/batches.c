@@ -35,7 +35,7 @@ void batches_lay(struct batches *b)
         b->runs[i] = arena_alloc(&r->arena, r->limits.n_runs * sizeof *b->runs[i]);
 }
 
-status batches_take(struct batches *b, enum device_use use, const struct wire_step7 *s, struct batch *out)
+status batches_take(struct batches *b, enum device_use use, const struct wire_step *s, struct batch *out)
 {
     struct run *runs = b->runs[use];
     status st = page_tables_change(&b->tables, s->id, s->changes, s->n_changes);

@@ -1,6 +1,6 @@
 #include "worker/chosen.h"
 
-void chosen_begin(struct chosen *c, const struct wire_step7 *s, const struct batch *b)
+void chosen_begin(struct chosen *c, const struct wire_step *s, const struct batch *b)
 {
     *c = (struct chosen){.t = {.step = s, .work = {.part = DEVICE_OUTPUT, .batch = b, .tokens = c->tokens}}};
 }
@@ -21,7 +21,7 @@ static uint32_t first_place(const struct wire_run *r, bool scored)
 
 bool chosen_next(struct chosen *c, bool scored)
 {
-    const struct wire_step7 *s = c->t.step;
+    const struct wire_step *s = c->t.step;
     uint32_t n = 0;
     while (n < CHOSEN_MOST && c->run < s->n_runs) {
         const struct wire_run *r = &s->runs[c->run];

@@ -17,7 +17,7 @@ struct chosen {
 };
 
 /* None yet. */
-void chosen_begin(struct chosen *c, const struct wire_step7 *s, const struct batch *b);
+void chosen_begin(struct chosen *c, const struct wire_step *s, const struct batch *b);
 /* The next of those after which a token is drawn, or, `scored`, of those whose successor is scored. False: none. */
 bool chosen_next(struct chosen *c, bool scored);
 

@@ -16,7 +16,7 @@ struct head {
     float *logits;                   /* [CHOSEN_MOST, n_vocab], last stage */
     struct samplers samplers;        /* last stage */
     /* What the step under way brings, until it is sent: */
-    struct wire_result7 found;
+    struct wire_result found;
     struct wire_result_copy lists;   /* its answers, tokens, tops */
     float *values;                   /* [wire_most_values] */
     uint32_t value_at[WIRE_SEQUENCES]; /* where a run's are */
@@ -48,7 +48,7 @@ void head_lay(struct head *h)
     samplers_lay(&h->samplers, &r->limits, &r->arena);
     wire_lay_result_copy(&h->lists, &r->limits, &r->arena);
     h->values = arena_alloc(&r->arena, (size_t)wire_most_values(&r->limits) * sizeof *h->values);
-    outbox_lay(&r->arena, &h->result, wire_result7_max(&r->limits));
+    outbox_lay(&r->arena, &h->result, wire_result_max(&r->limits));
 }
 
 bool head_owes_result(const struct head *h)
@@ -115,10 +115,10 @@ static status compute_logits(struct head *h, const struct task *t, bool scored)
 /* ---- what is wanted ---- */
 
 /* Room for what every run wants. */
-static void begin_result(struct head *h, const struct wire_step7 *s)
+static void begin_result(struct head *h, const struct wire_step *s)
 {
-    h->found = (struct wire_result7){.id = s->id, .n_runs = s->n_runs, .answers = h->lists.answers,
-                                     .tokens = h->lists.tokens, .tops = h->lists.tops};
+    h->found = (struct wire_result){.id = s->id, .n_runs = s->n_runs, .answers = h->lists.answers,
+                                    .tokens = h->lists.tokens, .tops = h->lists.tops};
     for (uint32_t i = 0; i < s->n_runs; i++) {
         h->lists.answers[i] = wire_answer_to(&s->runs[i], &h->r->limits);
         h->value_at[i] = h->found.n_values;
@@ -140,7 +140,7 @@ static void put_top(struct head *h, const float *logits, int32_t token, uint32_t
 /* Draws after the i-th chosen token, seeing those of its run up to there. */
 static void draw(struct head *h, const struct chosen *c, uint32_t i)
 {
-    const struct wire_step7 *s = c->t.step;
+    const struct wire_step *s = c->t.step;
     const uint32_t run = c->of[i].run, place = c->of[i].place, n_vocab = h->r->limits.n_vocab;
     const struct wire_run *r = &s->runs[run];
     const float *logits = h->logits + (size_t)i * n_vocab;
@@ -154,7 +154,7 @@ static void draw(struct head *h, const struct chosen *c, uint32_t i)
         memcpy(values, logits, n_vocab * sizeof *values);
 }
 
-static status draw_tokens(struct head *h, const struct wire_step7 *s, const struct batch *b)
+static status draw_tokens(struct head *h, const struct wire_step *s, const struct batch *b)
 {
     struct chosen c;
     chosen_begin(&c, s, b);
@@ -168,7 +168,7 @@ static status draw_tokens(struct head *h, const struct wire_step7 *s, const stru
     return ST_OK;
 }
 
-static status score_tokens(struct head *h, const struct wire_step7 *s, const struct batch *b)
+static status score_tokens(struct head *h, const struct wire_step *s, const struct batch *b)
 {
     struct device *home = h->r->home;
     struct chosen c;
@@ -202,7 +202,7 @@ static status put_state(struct head *h, const struct batch *b, uint32_t last, fl
 }
 
 /* All texts have all of their runs' tokens; the states of those who want them. */
-static status end_runs(struct head *h, const struct wire_step7 *s, const struct batch *b)
+static status end_runs(struct head *h, const struct wire_step *s, const struct batch *b)
 {
     status st = ST_OK;
     for (uint32_t i = 0, first = 0; i < s->n_runs && !st; first += s->runs[i++].n_tokens) {
@@ -216,18 +216,18 @@ static status end_runs(struct head *h, const struct wire_step7 *s, const struct 
 
 static status send_result(struct head *h)
 {
-    struct wire_result7 *found = &h->found;
+    struct wire_result *found = &h->found;
     status st = outbox_wait(h->r->exchange, &h->result);
     if (st)
         return st;
     found->counts = h->r->counts;
-    const size_t size = wire_result7_encode(found, h->result.buffer, h->result.capacity);
+    const size_t size = wire_result_encode(found, h->result.buffer, h->result.capacity);
     memcpy(found->values, h->values, found->n_values * sizeof *h->values);
     return outbox_send(h->r->exchange, &h->result, 0, WIRE_RESULT, size); /* the coordinator is rank 0 */
 }
 
 /* What a rank that is not the home does after the last layer. */
-static status lend_hand(struct head *h, const struct wire_step7 *s, const struct batch *b)
+static status lend_hand(struct head *h, const struct wire_step *s, const struct batch *b)
 {
     struct device *home = h->r->home;
     struct chosen c;
@@ -240,7 +240,7 @@ static status lend_hand(struct head *h, const struct wire_step7 *s, const struct
     return st;
 }
 
-status head_run(struct head *h, const struct wire_step7 *s, const struct batch *b)
+status head_run(struct head *h, const struct wire_step *s, const struct batch *b)
 {
     if (!h->is_last)
         return lend_hand(h, s, b);

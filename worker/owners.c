@@ -60,7 +60,7 @@ status owners_lay(struct owners *o)
         o->ahead[i].most = (answer || logits) && all ? TRANSPORT_SLOTS : 0;
     }
     if (asks)
-        multicast_lay(&r->arena, &o->request, wire_request7_max(&r->limits));
+        multicast_lay(&r->arena, &o->request, wire_request_max(&r->limits));
     return st;
 }
 
@@ -69,7 +69,7 @@ static size_t encode_x(struct owners *o, const struct task *t)
 {
     struct rank *r = o->r;
     const struct work *w = &t->work;
-    struct wire_request7 q = {.id = t->step->id, .part = w->part, .layer = (uint32_t)w->layer, .n_tokens = w->n};
+    struct wire_request q = {.id = t->step->id, .part = w->part, .layer = (uint32_t)w->layer, .n_tokens = w->n};
     if (w->part == DEVICE_ATTENTION) {
         q.runs = t->step->runs;
         q.n_runs = t->step->n_runs;
@@ -77,7 +77,7 @@ static size_t encode_x(struct owners *o, const struct task *t)
         q.n_changes = t->step->n_changes;
     }
     q.form = device_reads_floats(devices_options(r->devices), w->part, w->layer) ? FORM_F32 : FORM_Q8;
-    const size_t size = wire_request7_encode(&q, &r->limits, o->request.buffer, o->request.capacity);
+    const size_t size = wire_request_encode(&q, &r->limits, o->request.buffer, o->request.capacity);
     const struct input_bytes to = {.codes = q.codes, .scale = q.scale, .f32 = q.f32, .residual = q.residual};
     r->home->ops->export_input(r->home, w, r->home->in[USE_OWN], &to);
     return size;

@@ -23,7 +23,7 @@ struct rank {
 
 /* A part of a step: what is asked for and answered. */
 struct task {
-    const struct wire_step7 *step;
+    const struct wire_step *step;
     struct work work;
 };
 

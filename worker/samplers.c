@@ -23,7 +23,7 @@ static struct sampler_params params_of(const struct wire_sampling *s)
 }
 
 /* The sampler of a run that begins: its text is what lies before the run. */
-static void make_anew(struct samplers *s, const struct wire_begin *b, const struct wire_step7 *step)
+static void make_anew(struct samplers *s, const struct wire_begin *b, const struct wire_step *step)
 {
     struct sampler *sampler = &s->of[b->sequence];
     const struct wire_run *run = step->runs;
@@ -35,7 +35,7 @@ static void make_anew(struct samplers *s, const struct wire_begin *b, const stru
         sampler_accept(sampler, b->text[i]);
 }
 
-status samplers_begin(struct samplers *s, const struct wire_step7 *step)
+status samplers_begin(struct samplers *s, const struct wire_step *step)
 {
     for (uint32_t i = 0; i < step->n_begins; i++)
         make_anew(s, &step->begins[i], step);

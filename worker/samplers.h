@@ -15,7 +15,7 @@ struct samplers {
 void samplers_lay(struct samplers *s, const struct wire_limits *lim, struct arena *a);
 /* What a decoded step changes before its runs: the texts end where those begin, and some samplers are made anew.
  * ST_FORMAT (logged) if a run does not go on where its sampler's text ends. */
-status samplers_begin(struct samplers *s, const struct wire_step7 *step);
+status samplers_begin(struct samplers *s, const struct wire_step *step);
 /* The text of a run's sequence has its tokens [run's n_tokens] up to the one at a place; no more of them. */
 void samplers_accept(struct samplers *s, const struct wire_run *run, const int32_t *tokens, uint32_t place);
 /* Picks the token after that text. */

@@ -51,23 +51,23 @@ void stage_free(struct stage *s)
 status stage_lay(struct stage *s)
 {
     struct rank *r = s->r;
-    const size_t step = s->at.embeds ? wire_step7_max(&r->limits) : wire_hidden7_max(&r->limits);
+    const size_t step = s->at.embeds ? wire_step_max(&r->limits) : wire_hidden_max(&r->limits);
     bool passes_on = false;
     if (s->at.first == s->at.last)
         return ST_OK;
     wire_lay_copy(&s->copy, &r->limits, &r->arena);
     status st = room_lay(r->exchange, &r->arena, s->at.before, CHANNEL_STEPS, step);
     for (int i = 0; i < STAGE_BUFFERS && s->at.next >= 0; i++)
-        outbox_lay(&r->arena, &s->hidden[i], wire_hidden7_max(&r->limits));
+        outbox_lay(&r->arena, &s->hidden[i], wire_hidden_max(&r->limits));
     for (int i = 0; i < r->n_ranks; i++)
         passes_on |= r->o->plan->residual_all && s->at.is_last && i != r->rank && plan_takes_part(r->o->plan, i);
     if (passes_on)
-        multicast_lay(&r->arena, &s->step, wire_hidden7_max(&r->limits));
+        multicast_lay(&r->arena, &s->step, wire_hidden_max(&r->limits));
     blocks_lay(s->blocks);
     return st;
 }
 
-static status run_layers(struct stage *s, const struct wire_step7 *step, const struct batch *b)
+static status run_layers(struct stage *s, const struct wire_step *step, const struct batch *b)
 {
     struct task t = {.step = step, .work = {.n = b->n_tokens, .batch = b}};
     status st = ST_OK;
@@ -84,17 +84,17 @@ static status run_layers(struct stage *s, const struct wire_step7 *step, const s
 }
 
 /* A HIDDEN of the step and x. */
-static size_t write_hidden(const struct stage *s, const struct wire_step7 *step, uint8_t *out, size_t cap)
+static size_t write_hidden(const struct stage *s, const struct wire_step *step, uint8_t *out, size_t cap)
 {
     struct device *home = s->r->home;
     float *hidden;
-    size_t size = wire_hidden7_encode(step, &s->r->limits, out, cap, &hidden);
+    size_t size = wire_hidden_encode(step, &s->r->limits, out, cap, &hidden);
     home->ops->export_states(home, step->n_tokens, hidden);
     return size;
 }
 
 /* Where all ranks have the residual stream, the home gives it to the others as it begins. */
-static status share_step(struct stage *s, const struct wire_step7 *step)
+static status share_step(struct stage *s, const struct wire_step *step)
 {
     struct rank *r = s->r;
     struct multicast *m = &s->step;
@@ -108,21 +108,21 @@ static status share_step(struct stage *s, const struct wire_step7 *step)
     return st;
 }
 
-static status pass_on(struct stage *s, const struct wire_step7 *step)
+static status pass_on(struct stage *s, const struct wire_step *step)
 {
     struct outbox *box = &s->hidden[s->hidden_turn];
     s->hidden_turn = (s->hidden_turn + 1) % STAGE_BUFFERS;
     status st = outbox_wait(s->r->exchange, box);
     if (st)
         return st;
-    struct wire_step7 passed = *step;
+    struct wire_step passed = *step;
     passed.counts = s->r->counts;
     return outbox_send(s->r->exchange, box, s->at.next, WIRE_HIDDEN,
                        write_hidden(s, &passed, box->buffer, box->capacity));
 }
 
 /* x of the tokens as they came. */
-static status begin_states(struct stage *s, const struct wire_step7 *step, const struct batch *b, const float *hidden,
+static status begin_states(struct stage *s, const struct wire_step *step, const struct batch *b, const float *hidden,
                            int from)
 {
     struct device *home = s->r->home;
@@ -136,7 +136,7 @@ static status begin_states(struct stage *s, const struct wire_step7 *step, const
 
 /* Reads the step that `a` brings into *step, its runs into *b, and its tokens' states into x. The message is released: the
  * next one may come while this step runs. */
-static status take_step(struct stage *s, struct arrival *a, struct wire_step7 *step, struct batch *b)
+static status take_step(struct stage *s, struct arrival *a, struct wire_step *step, struct batch *b)
 {
     struct rank *r = s->r;
     const float *hidden = NULL;
@@ -146,8 +146,8 @@ static status take_step(struct stage *s, struct arrival *a, struct wire_step7 *s
         return ST_FORMAT;
     }
     log_sender(a->from);
-    status st = s->at.embeds ? wire_step7_decode(a->data, a->size, &r->limits, &s->copy, step)
-                             : wire_hidden7_decode(a->data, a->size, &r->limits, &s->copy, step, &hidden);
+    status st = s->at.embeds ? wire_step_decode(a->data, a->size, &r->limits, &s->copy, step)
+                             : wire_hidden_decode(a->data, a->size, &r->limits, &s->copy, step, &hidden);
     st = st ? st : batches_take(s->batches, USE_OWN, step, b);
     log_sender(-1);
     if (st || (st = begin_states(s, step, b, hidden, a->from)) != ST_OK || (st = share_step(s, step)) != ST_OK)
@@ -167,7 +167,7 @@ status stage_ready(struct stage *s, bool *ready)
 status stage_run(struct stage *s, struct arrival *a)
 {
     const uint64_t start_ns = clock_ns();
-    struct wire_step7 step;
+    struct wire_step step;
     struct batch b;
     status st = take_step(s, a, &step, &b);
     if (!st)

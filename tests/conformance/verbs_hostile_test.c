@@ -9,11 +9,12 @@
 
 #include "kernels/kernels.h"
 #include "tests/conformance/verbs_ranks.h"
-#include "wire/wire.h"
+#include "wire/runs.h"
 
 enum { N = 4, D = 96, WIDTHS = 3, N_OWN = 10, KIND = 1 };
 
-static const struct wire_limits limits = {.n_batch = N, .n_ctx = 64, .n_vocab = 1000, .n_layers = 2, .d_model = D};
+static const struct wire_limits limits = {.n_batch = N, .n_ctx = 64, .n_vocab = 1000, .n_layers = 2, .d_model = D,
+                                          .n_sequences = 2, .n_pages = 3, .n_runs = 2};
 
 /* The slot that rank 1 wrote last. */
 struct slot {
@@ -35,41 +36,68 @@ static void write_again(void) { memset((void *)(uintptr_t)slot.address, 0xff, sl
 
 /* ---- messages, and what is relied on after they were decoded ---- */
 
-static size_t encode_step(uint8_t *out)
+/* Two runs of a sequence's first tokens, whose tables and samplers begin. */
+static const int32_t tokens[N] = {5, 6, 7, 999};
+static const struct wire_run runs[2] = {{.n_tokens = 3, .want = WANT_TOKEN, .next_token = -1},
+                                        {.sequence = 1, .position = 1, .n_tokens = 1, .next_token = -1}};
+static const struct wire_change changes[2] = {{0, 0, 2, WIRE_NO_PAGE}, {1, 0, 1, 0}};
+static const struct wire_begin begin = {.sequence = 1, .n_text = 1, .text = tokens + 1, .sampling = {.top_p = 1}};
+static const struct wire_step a_step = {.id = 1, .n_runs = 2, .n_tokens = N, .n_changes = 2, .n_begins = 1, .n_text = 1,
+                                        .runs = runs, .changes = changes, .begins = &begin, .tokens = tokens};
+
+/* What decoders are lent. */
+struct taken {
+    struct wire_run runs[2];
+    struct wire_change changes[3];
+    struct wire_begin begins[2];
+    int32_t tokens[N], text[64];
+    uint64_t pages[1];
+};
+
+static struct wire_copy copy_of(struct taken *t)
 {
-    const struct wire_step s = {.id = 1, .want = WANT_TOKEN, .n_tokens = N, .next_token = -1};
-    return wire_step_encode(&s, (const int32_t[N]){5, 6, 7, 999}, out, TRANSPORT_SLOT);
+    *t = (struct taken){0};
+    return (struct wire_copy){t->runs, t->changes, t->begins, t->tokens, t->text, t->pages};
 }
+
+static void check_step(struct verbs_rank *r, const struct wire_step *s)
+{
+    CHECK(&r->check, s->n_runs == 2 && s->n_tokens == N && s->n_changes == 2 && s->n_begins == 1);
+    CHECK(&r->check, memcmp(s->runs, runs, sizeof runs) == 0);
+    CHECK(&r->check, memcmp(s->changes, changes, sizeof changes) == 0);
+    CHECK(&r->check, memcmp(s->tokens, tokens, sizeof tokens) == 0);
+    CHECK(&r->check, s->begins->sequence == 1 && s->begins->n_text == 1 && *s->begins->text == 6);
+}
+
+static size_t encode_step(uint8_t *out) { return wire_step_encode(&a_step, out, TRANSPORT_SLOT); }
 
 static void use_step(struct verbs_rank *r, struct arrival *a)
 {
+    struct taken t;
+    const struct wire_copy copy = copy_of(&t);
     struct wire_step s = {0};
-    uint8_t tokens[4 * N];
-    CHECK(&r->check, wire_step_decode(a->data, a->size, &limits, tokens, &s) == ST_OK);
+    CHECK(&r->check, wire_step_decode(a->data, a->size, &limits, &copy, &s) == ST_OK);
     write_again();
-    CHECK(&r->check, s.n_tokens == N && s.position == 0);
-    for (uint32_t i = 0; i < N; i++)
-        CHECK(&r->check, wire_token(s.tokens, i) == (i < 3 ? (int32_t)i + 5 : 999));
+    check_step(r, &s);
 }
 
 static size_t encode_hidden(uint8_t *out)
 {
-    static const uint8_t tokens[4 * N] = {8, 0, 0, 0, 9};
-    const struct wire_step s = {.id = 1, .n_tokens = N, .next_token = -1, .tokens = tokens};
     float *hidden;
-    const size_t n = wire_hidden_encode(&s, &limits, out, TRANSPORT_SLOT, &hidden);
+    const size_t n = wire_hidden_encode(&a_step, &limits, out, TRANSPORT_SLOT, &hidden);
     memset(hidden, 0, N * D * sizeof *hidden);
     return n;
 }
 
 static void use_hidden(struct verbs_rank *r, struct arrival *a)
 {
+    struct taken t;
+    const struct wire_copy copy = copy_of(&t);
     struct wire_step s = {0};
-    uint8_t tokens[4 * N];
     const float *hidden;
-    CHECK(&r->check, wire_hidden_decode(a->data, a->size, &limits, tokens, &s, &hidden) == ST_OK);
+    CHECK(&r->check, wire_hidden_decode(a->data, a->size, &limits, &copy, &s, &hidden) == ST_OK);
     write_again();
-    CHECK(&r->check, s.n_tokens == N && wire_token(s.tokens, 0) == 8 && wire_token(s.tokens, 1) == 9);
+    check_step(r, &s);
 }
 
 static size_t encode_partial(uint8_t *out)

@@ -163,9 +163,9 @@ static void ask_changed(struct stand *s, int from, uint64_t step, enum wire_part
 {
     const bool attention = part == PART_ATTENTION;
     const struct wire_run run = {.position = position, .n_tokens = 2};
-    struct wire_request7 q = {.id = step, .part = part, .layer = layer, .n_tokens = 2, .form = FORM_Q8, .runs = &run,
-                              .n_runs = attention, .changes = changes, .n_changes = attention ? n_changes : 0};
-    size_t size = wire_request7_encode(&q, &s->limits, message, sizeof message);
+    struct wire_request q = {.id = step, .part = part, .layer = layer, .n_tokens = 2, .form = FORM_Q8, .runs = &run,
+                             .n_runs = attention, .changes = changes, .n_changes = attention ? n_changes : 0};
+    size_t size = wire_request_encode(&q, &s->limits, message, sizeof message);
     for (uint32_t i = 0; i < 2 * s->limits.d_model; i++)
         q.codes[i] = (int8_t)(i % 100);
     for (uint32_t i = 0; i < 2 * s->limits.d_model / ACT_BLOCK; i++)
@@ -251,7 +251,7 @@ static void test_requests_of_members(void **state)
 static size_t a_step(void)
 {
     struct made_step m;
-    return wire_step7_encode(made_step(&m, 0, WANT_TOKEN), message, sizeof message);
+    return wire_step_encode(made_step(&m, 0, WANT_TOKEN), message, sizeof message);
 }
 
 /* The same step as the home passes it on, with x. */
@@ -259,7 +259,7 @@ static size_t a_hidden(const struct stand *s)
 {
     struct made_step m;
     float *hidden;
-    const size_t size = wire_hidden7_encode(made_step(&m, 0, WANT_TOKEN), &s->limits, message, sizeof message, &hidden);
+    const size_t size = wire_hidden_encode(made_step(&m, 0, WANT_TOKEN), &s->limits, message, sizeof message, &hidden);
     memset(hidden, 0, 3 * s->limits.d_model * sizeof *hidden);
     return size;
 }
@@ -285,11 +285,11 @@ static void test_right_parts(void **state)
         stand_open(&s, at_home ? home : member);
         throw(&s, 0, at_home ? WIRE_STEP : WIRE_HIDDEN, message, at_home ? a_step() : a_hidden(&s));
         for (int r = 0; r < RANKS && at_home; r += 2) { /* the home passes it on, with the rows of its tokens */
-            struct wire_step7 step;
+            struct wire_step step;
             const float *x;
             const size_t d = s.limits.d_model; /* below 1024 */
             const size_t size = answer(&s, r, WIRE_HIDDEN);
-            assert_int_equal(wire_hidden7_decode(reply, size, &s.limits, &s.copy, &step, &x), ST_OK);
+            assert_int_equal(wire_hidden_decode(reply, size, &s.limits, &s.copy, &step, &x), ST_OK);
             for (uint32_t t = 0; t < 3; t++) {
                 float row[1024];
                 dequantize_row(model->embedding.type,
@@ -317,9 +317,9 @@ static void test_right_parts(void **state)
             expect_partial(&s, 2, PART_FFN, layer, 3);
         }
         if (at_home) {
-            struct wire_result7 r;
+            struct wire_result r;
             const size_t size = answer(&s, 0, WIRE_RESULT);
-            assert_int_equal(wire_result7_decode(reply, size, &s.limits, &s.results, &r), ST_OK);
+            assert_int_equal(wire_result_decode(reply, size, &s.limits, &s.results, &r), ST_OK);
             assert_true(r.id == 1 && r.n_tokens == 1);
         }
         stand_close(&s, NULL);
@@ -372,7 +372,7 @@ static void test_stop_waits_for_parts(void **state)
                    "\"rows\": [0, 0, 299, 300], \"residual\": \"all\"");
     struct made_step m;
     throw(&s, 0, WIRE_STEP, message,
-          wire_step7_encode(made_step(&m, 0, WANT_NOTHING), message, sizeof message));
+          wire_step_encode(made_step(&m, 0, WANT_NOTHING), message, sizeof message));
     for (uint32_t layer = 0; layer < s.limits.n_layers; layer++) {
         give(&s, 0, PART_ATTENTION, layer, 1);
         for (int part = PART_ATTENTION; part <= PART_FFN; part++) {

@@ -164,14 +164,14 @@ static void refuses(enum role role, int kind, const void *bytes, size_t size)
 static size_t good_step(uint32_t position, uint8_t *out)
 {
     struct made_step m;
-    return wire_step7_encode(made_step(&m, position, WANT_TOKEN), out, MESSAGE_MAX);
+    return wire_step_encode(made_step(&m, position, WANT_TOKEN), out, MESSAGE_MAX);
 }
 
 static size_t good_hidden(const struct wire_limits *l, uint32_t position, uint8_t *out)
 {
     struct made_step m;
     float *hidden;
-    size_t size = wire_hidden7_encode(made_step(&m, position, WANT_TOKEN), l, out, MESSAGE_MAX, &hidden);
+    size_t size = wire_hidden_encode(made_step(&m, position, WANT_TOKEN), l, out, MESSAGE_MAX, &hidden);
     for (uint32_t i = 0; i < 3 * l->d_model; i++)
         hidden[i] = (float)(i % 7) - 3;
     return size;
@@ -180,7 +180,7 @@ static size_t good_hidden(const struct wire_limits *l, uint32_t position, uint8_
 static size_t good_request(const struct wire_limits *l, uint32_t part, uint32_t layer, uint32_t form, uint8_t *out)
 {
     struct made_step m;
-    struct wire_request7 f = {.id = 1, .part = part, .layer = layer, .n_tokens = 2, .form = form};
+    struct wire_request f = {.id = 1, .part = part, .layer = layer, .n_tokens = 2, .form = form};
     made_step(&m, 0, WANT_NOTHING);
     m.run.n_tokens = 2;
     if (part == PART_ATTENTION) {
@@ -188,7 +188,7 @@ static size_t good_request(const struct wire_limits *l, uint32_t part, uint32_t 
         f.runs = &m.run;
         f.changes = &m.change;
     }
-    size_t size = wire_request7_encode(&f, l, out, MESSAGE_MAX);
+    size_t size = wire_request_encode(&f, l, out, MESSAGE_MAX);
     for (uint32_t i = 0; i < 2 * l->d_model; i++) {
         if (form == FORM_F32)
             f.f32[i] = (float)(i % 5) - 2;
@@ -274,12 +274,12 @@ static void refuses_request(enum role role, const void *bytes, size_t size, cons
 static void right_answers(enum role role)
 {
     struct stand s;
-    struct wire_result7 r;
+    struct wire_result r;
     stand_open(&s, role);
     throw(&s, WIRE_STEP, message, good_step(0, message));
     for (uint32_t layer = 0; layer < s.limits.n_layers; layer++) {
-        struct wire_request7 f;
-        assert_int_equal(wire_request7_decode(reply, answer(&s, WIRE_REQUEST, reply), &s.limits, &s.copy, &f), ST_OK);
+        struct wire_request f;
+        assert_int_equal(wire_request_decode(reply, answer(&s, WIRE_REQUEST, reply), &s.limits, &s.copy, &f), ST_OK);
         assert_true(f.layer == layer && f.n_tokens == 3);
         if (role == ACTIVE_STAGE)
             throw(&s, WIRE_ACTIVE, message, good_active(&s.limits, layer, message));
@@ -294,7 +294,7 @@ static void right_answers(enum role role)
             ffn = found && a.kind == WIRE_REQUEST;
         }
         if (!ffn) {
-            assert_int_equal(wire_result7_decode(a.data, a.size, &s.limits, &s.results, &r), ST_OK);
+            assert_int_equal(wire_result_decode(a.data, a.size, &s.limits, &s.results, &r), ST_OK);
             assert_true(r.id == 1 && r.n_runs == 1 && r.n_tokens == 1);
         }
         assert_int_equal(transport_release(s.t[0], &a), ST_OK);
@@ -382,7 +382,7 @@ static void refuses_step(struct made_step *m, const char *says)
 {
     struct stand s;
     stand_open(&s, ONLY_STAGE);
-    throw(&s, WIRE_STEP, message, wire_step7_encode(&m->step, message, sizeof message));
+    throw(&s, WIRE_STEP, message, wire_step_encode(&m->step, message, sizeof message));
     assert_int_equal(stand_close(&s), ST_FORMAT);
     if (!strstr(s.line, says))
         fail_msg("expected '%s', got '%s'", says, s.line);
@@ -907,8 +907,8 @@ static status result_of(int from, const uint8_t *bytes, size_t size)
 static size_t encode_token(uint64_t id, uint32_t sequence, int32_t token)
 {
     const struct wire_answer a = {.sequence = sequence, .n_tokens = 1};
-    struct wire_result7 r = {.id = id, .n_runs = 1, .n_tokens = 1, .answers = &a, .tokens = &token};
-    return wire_result7_encode(&r, message, sizeof message);
+    struct wire_result r = {.id = id, .n_runs = 1, .n_tokens = 1, .answers = &a, .tokens = &token};
+    return wire_result_encode(&r, message, sizeof message);
 }
 
 static void test_results(void **state)
@@ -923,8 +923,8 @@ static void test_results(void **state)
     assert_int_equal(result_of(1, message, encode_token(2, 0, 3)), ST_FORMAT);  /* of no step */
     assert_int_equal(result_of(1, message, encode_token(1, 1, 3)), ST_FORMAT);  /* of no run */
     assert_int_equal(result_of(1, message, encode_token(1, 0, 20)), ST_FORMAT); /* of no vocabulary */
-    struct wire_result7 nothing = {.id = 1, .n_runs = 1, .answers = &(struct wire_answer){0}};
-    assert_int_equal(result_of(1, message, wire_result7_encode(&nothing, message, sizeof message)), ST_FORMAT);
+    struct wire_result nothing = {.id = 1, .n_runs = 1, .answers = &(struct wire_answer){0}};
+    assert_int_equal(result_of(1, message, wire_result_encode(&nothing, message, sizeof message)), ST_FORMAT);
 }
 
 /* ---- messages that somebody takes after their sender has given up ---- */

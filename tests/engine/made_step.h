@@ -12,16 +12,16 @@ struct made_step {
     struct wire_run run;
     struct wire_change change;
     int32_t tokens[3];
-    struct wire_step7 step;
+    struct wire_step step;
 };
 
-static inline struct wire_step7 *made_step(struct made_step *m, uint32_t position, enum wire_want want)
+static inline struct wire_step *made_step(struct made_step *m, uint32_t position, enum wire_want want)
 {
     *m = (struct made_step){.run = {.position = position, .n_tokens = 3, .want = want, .next_token = -1},
                             .change = {.page = 1, .from_page = WIRE_NO_PAGE},
                             .tokens = {5, 6, 7}};
-    m->step = (struct wire_step7){.id = 1, .n_runs = 1, .n_tokens = 3, .n_changes = 1, .runs = &m->run,
-                                  .changes = &m->change, .tokens = m->tokens};
+    m->step = (struct wire_step){.id = 1, .n_runs = 1, .n_tokens = 3, .n_changes = 1, .runs = &m->run,
+                                 .changes = &m->change, .tokens = m->tokens};
     return &m->step;
 }
 

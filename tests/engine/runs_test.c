@@ -88,14 +88,14 @@ static void party_close(struct party *p)
 }
 
 /* Sends a step, and takes its result. */
-static struct wire_result7 run_step(struct party *p, struct wire_step7 *s)
+static struct wire_result run_step(struct party *p, struct wire_step *s)
 {
-    struct wire_result7 r;
+    struct wire_result r;
     struct send send;
     struct arrival a;
     bool found = false, handled, stopped;
     s->id = ++p->id;
-    const size_t size = wire_step7_encode(s, p->step, MAX);
+    const size_t size = wire_step_encode(s, p->step, MAX);
     assert_true(size > 0);
     assert_int_equal(transport_post(p->t[0], plan_first_stage(p->plan), WIRE_STEP, p->step, size, &send), ST_OK);
     while (!found) {
@@ -103,8 +103,8 @@ static struct wire_result7 run_step(struct party *p, struct wire_step7 *s)
         assert_int_equal(transport_poll(p->t[0], 1u << WIRE_RESULT, &a, &found), ST_OK);
     }
     memcpy(p->result, a.data, a.size);
-    assert_int_equal(wire_result7_decode(p->result, a.size, &p->limits, &p->lists, &r), ST_OK);
-    assert_int_equal(wire_result7_answers(&r, s, &p->limits), ST_OK);
+    assert_int_equal(wire_result_decode(p->result, a.size, &p->limits, &p->lists, &r), ST_OK);
+    assert_int_equal(wire_result_answers(&r, s, &p->limits), ST_OK);
     assert_int_equal(transport_release(p->t[0], &a), ST_OK);
     return r;
 }
@@ -117,12 +117,12 @@ struct mix {
     struct wire_begin begins[SLOTS];
     int32_t tokens[N_BATCH];
     uint32_t slots[SLOTS];
-    struct wire_step7 step;
+    struct wire_step step;
 };
 
 static void mix_begin(struct mix *m)
 {
-    m->step = (struct wire_step7){.runs = m->runs, .changes = m->changes, .begins = m->begins, .tokens = m->tokens};
+    m->step = (struct wire_step){.runs = m->runs, .changes = m->changes, .begins = m->begins, .tokens = m->tokens};
 }
 
 static void give_page(struct party *p, struct mix *m, uint32_t slot, uint32_t page, uint32_t from)
@@ -194,7 +194,7 @@ static void learn_token(struct party *p, int text, uint32_t at, enum wire_want w
     r->want = want;
     r->n_top = want == WANT_TOP ? TOPS : 0;
     r->next_token = want == WANT_SCORES && at + 1 < LENGTH ? texts[text][at + 1] : -1;
-    const struct wire_result7 found = run_step(p, &m.step);
+    const struct wire_result found = run_step(p, &m.step);
     if (want == WANT_LOGITS) {
         memcpy(truth[text][at].logits, found.values, sizeof truth[text][at].logits);
         truth[text][at].token = found.tokens[0];
@@ -285,7 +285,7 @@ static void check_run(const struct party *p, const struct wire_run *r, const str
     }
 }
 
-static void check_step(const struct party *p, const struct mix *m, const struct wire_result7 *r)
+static void check_step(const struct party *p, const struct mix *m, const struct wire_result *r)
 {
     uint32_t token = 0, top = 0, value = 0;
     for (uint32_t i = 0; i < r->n_runs; i++) {
@@ -338,7 +338,7 @@ static void play_step(struct party *p, uint32_t n_slots, uint64_t *random)
     }
     if (!m.step.n_runs)
         return;
-    const struct wire_result7 found = run_step(p, &m.step);
+    const struct wire_result found = run_step(p, &m.step);
     check_step(p, &m, &found);
 }
 

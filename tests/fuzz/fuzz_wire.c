@@ -11,33 +11,9 @@
 #include "wire/blob.h"
 #include "wire/wire.h"
 
-enum { BLOB = WIRE_KINDS, RUNS, KINDS = RUNS + RUN_KINDS };
+enum { BLOB = WIRE_KINDS, KINDS };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
-
-static void use_step(const struct wire_step *s, const struct wire_limits *lim)
-{
-    for (uint32_t i = 0; i < s->n_tokens; i++)
-        require((uint32_t)wire_token(s->tokens, i) < lim->n_vocab);
-    require(s->n_tokens <= lim->n_batch && (uint64_t)s->position + s->n_tokens <= lim->n_ctx);
-}
-
-static void use_request(const struct wire_request *f, const struct wire_limits *lim)
-{
-    size_t n = (size_t)f->n_tokens * lim->d_model;
-    require(f->part < WIRE_PARTS && f->layer < lim->n_layers && (f->layer == 0 || f->part != PART_OUTPUT));
-    require((uint64_t)f->position + f->n_tokens <= lim->n_ctx && (f->position == 0 || f->part == PART_ATTENTION));
-    require(f->with_residual == (lim->residual && f->part == PART_FFN) && !f->residual == !f->with_residual);
-    if (f->residual)
-        read_all(f->residual, n * 4);
-    if (f->f32)
-        read_all(f->f32, n * 4);
-    if (!f->codes)
-        return;
-    for (size_t i = 0; i < n; i++)
-        require(f->codes[i] != -128);
-    read_all(f->scale, n / 32 * 4);
-}
 
 /* Every table unpacks it without leaving the message or the row. */
 static void use_partial(const struct wire_partial *p, const struct wire_limits *lim, const uint8_t *end)
@@ -81,8 +57,7 @@ static void use_active(const struct wire_active *a, const struct wire_limits *li
 static void *room_for(int kind, const struct wire_limits *lim)
 {
     const size_t bytes = kind == WIRE_PARTIAL  ? lim->n_batch * wire_partial_widths(lim)
-                         : kind == WIRE_ACTIVE ? wire_active_pairs(lim, n_own(lim)) * sizeof(uint32_t)
-                                               : 4 * (size_t)lim->n_batch;
+                                               : wire_active_pairs(lim, n_own(lim)) * sizeof(uint32_t);
     void *room = malloc(bytes);
     require(room != NULL);
     return room;
@@ -90,34 +65,21 @@ static void *room_for(int kind, const struct wire_limits *lim)
 
 static void decode(int kind, uint8_t *in, size_t n, const struct wire_limits *lim)
 {
-    if (kind >= RUNS) {
-        runs_decode(kind - RUNS, in, n, lim);
+    if (is_of_runs(kind)) {
+        runs_decode(kind, in, n, lim);
         return;
     }
     void *room = room_for(kind, lim);
-    struct wire_step step;
-    struct wire_request request;
     struct wire_partial partial;
     struct wire_active active;
     struct wire_blob blob;
     struct wire_logits logits;
     uint64_t held_bytes;
-    struct wire_result result;
-    struct wire_sampling sampling;
     struct wire_usage usage;
     struct wire_hello hello;
     static struct wire_chunk chunks[WIRE_CHUNKS_MOST];
     uint32_t n_chunks = 0;
     char reason[WIRE_FAILED_MAX];
-    const float *hidden;
-    if (kind == WIRE_STEP && wire_step_decode(in, n, lim, room, &step) == ST_OK)
-        use_step(&step, lim);
-    if (kind == WIRE_HIDDEN && wire_hidden_decode(in, n, lim, room, &step, &hidden) == ST_OK) {
-        use_step(&step, lim);
-        read_all(hidden, (size_t)step.n_tokens * lim->d_model * 4);
-    }
-    if (kind == WIRE_REQUEST && wire_request_decode(in, n, lim, &request) == ST_OK)
-        use_request(&request, lim);
     if (kind == WIRE_PARTIAL && wire_partial_decode(in, n, lim, room, &partial) == ST_OK)
         use_partial(&partial, lim, in + n);
     if (kind == BLOB && wire_blob_decode(in, n, &blob) == ST_OK) {
@@ -130,10 +92,6 @@ static void decode(int kind, uint8_t *in, size_t n, const struct wire_limits *li
         read_all(logits.values, (size_t)logits.n_tokens * logits.n_rows * 4);
     if (kind == WIRE_READY && wire_ready_decode(in, n, &held_bytes) == ST_OK)
         read_all(&held_bytes, sizeof held_bytes);
-    if (kind == WIRE_RESULT && wire_result_decode(in, n, lim, &result) == ST_OK)
-        read_all(result.values, (size_t)result.n_values * 4);
-    if (kind == WIRE_SAMPLING && wire_sampling_decode(in, n, &sampling) == ST_OK)
-        read_all(&sampling, sizeof sampling);
     if (kind == WIRE_USAGE && wire_usage_decode(in, n, &usage) == ST_OK)
         require(usage.wire_ns <= usage.run_ns && usage.wait_ns <= usage.run_ns - usage.wire_ns);
     if (kind == WIRE_HELLO && wire_hello_decode(in, n, &hello) == ST_OK)
@@ -165,34 +123,20 @@ static size_t encode_active(uint32_t n_tokens, const struct wire_limits *lim, ui
 /* A valid message of n_tokens into `out`, which is zero. Returns its size. */
 static size_t encode(int kind, uint32_t n_tokens, const struct wire_limits *lim, uint8_t *out, size_t cap)
 {
-    static const uint8_t tokens[4 * 256];
-    static const int32_t numbers[256];
-    struct wire_step step = {.id = 1, .want = WANT_SCORES, .n_tokens = n_tokens, .tokens = tokens};
     static const uint8_t widths[] = {2, 3, 4, 5, 6, 8};
-    struct wire_request request = {.id = 1, .part = n_tokens % WIRE_PARTS, .n_tokens = n_tokens,
-                                   .form = lim->d_model % 32 ? FORM_F32 : FORM_Q8};
     struct wire_partial partial = {.id = 1, .part = n_tokens % 2, .n_tokens = n_tokens};
     struct wire_logits logits = {.id = 1, .n_rows = lim->n_vocab / 2};
-    struct wire_result result = {.id = 1, .n_values = n_tokens};
-    struct wire_sampling sampling = {.temperature = 1};
     struct wire_hello hello = {.version = WIRE_VERSION};
-    float *hidden;
-    if (kind >= RUNS)
-        return runs_encode(kind - RUNS, n_tokens, lim, out, cap);
+    if (is_of_runs(kind))
+        return runs_encode(kind, n_tokens, lim, out, cap);
     switch (kind) {
-    case WIRE_STEP:
-        return wire_step_encode(&step, numbers, out, cap);
-    case WIRE_HIDDEN:
-        return wire_hidden_encode(&step, lim, out, cap, &hidden);
-    case WIRE_REQUEST:
-        return wire_request_encode(&request, lim, out, cap);
     case WIRE_PARTIAL:
         wire_partial_place(&partial, lim, out);
         for (size_t i = 0; i < n_tokens * wire_partial_widths(lim); i++)
             partial.width[i] = widths[i % sizeof widths];
         return wire_partial_encode(&partial, lim, out, cap);
     case BLOB:
-        return wire_blob_encode(&(struct wire_blob){.total = 8, .offset = 2, .n = 4, .bytes = tokens}, out, cap);
+        return wire_blob_encode(&(struct wire_blob){.total = 8, .offset = 2, .n = 4, .bytes = widths}, out, cap);
     case WIRE_ACTIVE:
         return encode_active(n_tokens, lim, out, cap);
     case WIRE_LOGITS:
@@ -200,10 +144,6 @@ static size_t encode(int kind, uint32_t n_tokens, const struct wire_limits *lim,
         return wire_logits_encode(&logits, lim, out, cap);
     case WIRE_READY:
         return wire_ready_encode(1, out, cap);
-    case WIRE_RESULT:
-        return wire_result_encode(&result, lim, out, cap);
-    case WIRE_SAMPLING:
-        return wire_sampling_encode(&sampling, out, cap);
     case WIRE_USAGE:
         return wire_usage_encode(&(struct wire_usage){.run_ns = 2, .wire_ns = 1}, out, cap);
     case WIRE_CHUNKS:

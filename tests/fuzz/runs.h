@@ -6,7 +6,10 @@
 #include <string.h>
 #include "wire/runs.h"
 
-enum { RUN_STEP, RUN_HIDDEN, RUN_REQUEST, RUN_RESULT, RUN_KINDS };
+static bool is_of_runs(int kind)
+{
+    return kind == WIRE_STEP || kind == WIRE_HIDDEN || kind == WIRE_REQUEST || kind == WIRE_RESULT;
+}
 
 static volatile uint8_t sink;
 
@@ -64,7 +67,7 @@ static void use_changes(const struct wire_change *changes, uint32_t n, const str
     }
 }
 
-static void use_run_step(const struct wire_step7 *s, const struct wire_limits *lim)
+static void use_run_step(const struct wire_step *s, const struct wire_limits *lim)
 {
     uint32_t text = 0;
     use_spans(s->runs, s->n_runs, s->n_tokens, lim);
@@ -85,7 +88,7 @@ static void use_run_step(const struct wire_step7 *s, const struct wire_limits *l
     require(text == s->n_text && text <= lim->n_ctx);
 }
 
-static void use_run_request(const struct wire_request7 *q, const struct wire_limits *lim)
+static void use_run_request(const struct wire_request *q, const struct wire_limits *lim)
 {
     const size_t n = (size_t)q->n_tokens * lim->d_model;
     require(q->part < WIRE_PARTS && q->layer < lim->n_layers && (q->part == PART_ATTENTION) == (q->n_runs > 0));
@@ -103,7 +106,7 @@ static void use_run_request(const struct wire_request7 *q, const struct wire_lim
     read_all(q->scale, n / 32 * 4);
 }
 
-static void use_run_result(const struct wire_result7 *r, const struct wire_limits *lim)
+static void use_run_result(const struct wire_result *r, const struct wire_limits *lim)
 {
     uint64_t tokens = 0, tops = 0, values = 0;
     require(r->n_runs <= lim->n_runs);
@@ -129,19 +132,19 @@ static void runs_decode(int kind, uint8_t *in, size_t n, const struct wire_limit
                           lend(lim->n_ctx * 4, 0xee), lend(words * 8, 0)};
     struct wire_result_copy rc = {lend(lim->n_runs * sizeof *rc.answers, 0xee), lend(lim->n_batch * 4, 0xee),
                                   lend(lim->n_runs * WIRE_TOP * sizeof *rc.tops, 0xee)};
-    struct wire_step7 step;
-    struct wire_request7 request;
-    struct wire_result7 result;
+    struct wire_step step;
+    struct wire_request request;
+    struct wire_result result;
     const float *hidden;
-    if (kind == RUN_STEP && wire_step7_decode(in, n, lim, &c, &step) == ST_OK)
+    if (kind == WIRE_STEP && wire_step_decode(in, n, lim, &c, &step) == ST_OK)
         use_run_step(&step, lim);
-    if (kind == RUN_HIDDEN && wire_hidden7_decode(in, n, lim, &c, &step, &hidden) == ST_OK) {
+    if (kind == WIRE_HIDDEN && wire_hidden_decode(in, n, lim, &c, &step, &hidden) == ST_OK) {
         use_run_step(&step, lim);
         read_all(hidden, (size_t)step.n_tokens * lim->d_model * 4);
     }
-    if (kind == RUN_REQUEST && wire_request7_decode(in, n, lim, &c, &request) == ST_OK)
+    if (kind == WIRE_REQUEST && wire_request_decode(in, n, lim, &c, &request) == ST_OK)
         use_run_request(&request, lim);
-    if (kind == RUN_RESULT && wire_result7_decode(in, n, lim, &rc, &result) == ST_OK)
+    if (kind == WIRE_RESULT && wire_result_decode(in, n, lim, &rc, &result) == ST_OK)
         use_run_result(&result, lim);
     for (size_t i = 0; i < words; i++)
         require(c.pages[i] == 0);
@@ -160,14 +163,14 @@ static size_t runs_encode(int kind, uint32_t n_tokens, const struct wire_limits 
         {.position = 3, .n_tokens = 1, .want = WANT_TOP, .n_top = lim->n_vocab < 5 ? lim->n_vocab : 5, .next_token = -1}};
     const struct wire_change changes[2] = {{lim->n_sequences - 1, 0, 0, WIRE_NO_PAGE}, {0, 0, 1, 0}};
     const struct wire_begin begin = {.sequence = 0, .n_text = 3, .text = tokens};
-    const struct wire_step7 step = {.id = 1, .n_runs = two, .n_tokens = n_tokens, .n_changes = two, .n_begins = two - 1,
-                                    .n_text = 3 * (two - 1), .runs = runs, .changes = changes, .begins = &begin,
-                                    .tokens = tokens};
-    struct wire_request7 request = {.id = 1, .part = n_tokens % WIRE_PARTS, .n_tokens = n_tokens,
-                                    .form = lim->d_model % 32 ? FORM_F32 : FORM_Q8, .runs = runs, .changes = changes};
+    const struct wire_step step = {.id = 1, .n_runs = two, .n_tokens = n_tokens, .n_changes = two, .n_begins = two - 1,
+                                   .n_text = 3 * (two - 1), .runs = runs, .changes = changes, .begins = &begin,
+                                   .tokens = tokens};
+    struct wire_request request = {.id = 1, .part = n_tokens % WIRE_PARTS, .n_tokens = n_tokens,
+                                   .form = lim->d_model % 32 ? FORM_F32 : FORM_Q8, .runs = runs, .changes = changes};
     const struct wire_answer answers[2] = {wire_answer_to(&runs[0], lim), wire_answer_to(&runs[1], lim)};
     const struct wire_top tops[WIRE_TOP] = {{0, -1}};
-    struct wire_result7 result = {.id = 1, .n_runs = two, .answers = answers, .tokens = tokens, .tops = tops};
+    struct wire_result result = {.id = 1, .n_runs = two, .answers = answers, .tokens = tokens, .tops = tops};
     float *hidden;
     if (request.part == PART_ATTENTION)
         request.n_runs = request.n_changes = two;
@@ -177,10 +180,10 @@ static size_t runs_encode(int kind, uint32_t n_tokens, const struct wire_limits 
         result.n_values += answers[i].n_values;
     }
     switch (kind) {
-    case RUN_STEP: return wire_step7_encode(&step, out, cap);
-    case RUN_HIDDEN: return wire_hidden7_encode(&step, lim, out, cap, &hidden);
-    case RUN_REQUEST: return wire_request7_encode(&request, lim, out, cap);
-    default: return wire_result7_encode(&result, out, cap);
+    case WIRE_STEP: return wire_step_encode(&step, out, cap);
+    case WIRE_HIDDEN: return wire_hidden_encode(&step, lim, out, cap, &hidden);
+    case WIRE_REQUEST: return wire_request_encode(&request, lim, out, cap);
+    default: return wire_result_encode(&result, out, cap);
     }
 }
 

@@ -58,7 +58,7 @@ static void hear_begin(const struct wire_begin *b, struct step *step)
     }
 }
 
-static void hear_step(const struct wire_step7 *w)
+static void hear_step(const struct wire_step *w)
 {
     static struct step_run runs[MOST_SLOTS];
     static struct change changes[MOST_CHANGES];
@@ -76,13 +76,13 @@ static void hear_step(const struct wire_step7 *w)
 }
 
 /* What the ranks answer: of scores and tokens what the model says, of all else numbers in order. */
-static size_t answer(const struct wire_step7 *w, const struct model_step *m, uint8_t *out)
+static size_t answer(const struct wire_step *w, const struct model_step *m, uint8_t *out)
 {
     struct wire_answer answers[MOST_SLOTS];
     int32_t tokens[MOST_BATCH];
     struct wire_top tops[MOST_SLOTS * WIRE_TOP];
-    struct wire_result7 r = {.id = w->id, .n_runs = w->n_runs, .counts = {.bytes = 1000}, .answers = answers,
-                             .tokens = tokens, .tops = tops};
+    struct wire_result r = {.id = w->id, .n_runs = w->n_runs, .counts = {.bytes = 1000}, .answers = answers,
+                            .tokens = tokens, .tops = tops};
     for (uint32_t i = 0; i < w->n_runs; i++) {
         answers[i] = wire_answer_to(&w->runs[i], &h.limits);
         for (uint32_t j = 0; j < answers[i].n_tokens; j++)
@@ -91,7 +91,7 @@ static size_t answer(const struct wire_step7 *w, const struct model_step *m, uin
             tops[r.n_tops++] = (struct wire_top){(int32_t)j, -(float)j};
         r.n_values += answers[i].n_values;
     }
-    const size_t size = wire_result7_encode(&r, out, RESULT_BYTES);
+    const size_t size = wire_result_encode(&r, out, RESULT_BYTES);
     float *value = r.values;
     for (uint32_t i = 0; i < w->n_runs; i++)
         for (uint32_t j = 0; j < answers[i].n_values; j++)
@@ -104,7 +104,7 @@ static status pump(void *arg, bool *handled)
 {
     struct arrival a;
     struct wire_copy copy;
-    struct wire_step7 w;
+    struct wire_step w;
     uint64_t when;
     const struct model_step *m = NULL;
     (void)arg;
@@ -113,7 +113,7 @@ static status pump(void *arg, bool *handled)
         return ST_OK;
     h.memory.used = 0;
     wire_lay_copy(&copy, &h.limits, &h.memory);
-    assert_int_equal(wire_step7_decode(a.data, a.size, &h.limits, &copy, &w), ST_OK);
+    assert_int_equal(wire_step_decode(a.data, a.size, &h.limits, &copy, &w), ST_OK);
     hear_step(&w);
     while (!m)
         m = ranks_run(&h.ranks, ranks_next(&h.ranks, &when));

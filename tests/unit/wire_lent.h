@@ -71,9 +71,9 @@ static const struct wire_begin begins[2] = {
      .sampling = {0.8f, 0.95f, 0.05f, 1.1f, 0.5f, -0.25f, 40, 64, 0xfedcba9876543210}},
     {.sequence = 0, .n_text = 3, .text = text + 7, .sampling = {.seed = 1}},
 };
-static const struct wire_step7 a_step = {.id = 0x0123456789abcdef, .n_runs = 3, .n_tokens = 8, .n_changes = 3,
-                                         .n_begins = 2, .n_text = 10, .counts = {1ull << 40, 2, 3, 4}, .runs = runs,
-                                         .changes = changes, .begins = begins, .tokens = tokens};
+static const struct wire_step a_step = {.id = 0x0123456789abcdef, .n_runs = 3, .n_tokens = 8, .n_changes = 3,
+                                        .n_begins = 2, .n_text = 10, .counts = {1ull << 40, 2, 3, 4}, .runs = runs,
+                                        .changes = changes, .begins = begins, .tokens = tokens};
 
 /* Decodes the message with a few bits changed. */
 static inline status decode_damaged(decoder *decode, const uint8_t *message, size_t n, uint32_t seed)

@@ -6,9 +6,9 @@
 
 static status decode_result(uint8_t *in, size_t n)
 {
-    struct wire_result7 r;
+    struct wire_result r;
     lend();
-    return returned(wire_result7_decode(in, n, &limits, &result_copy, &r));
+    return returned(wire_result_decode(in, n, &limits, &result_copy, &r));
 }
 
 /* The result of a_step: 3 scores; one token; one token with 20 best and its log probability. */
@@ -17,8 +17,8 @@ enum { ANSWER_AT = WIRE_HEADER, DRAWN_AT = ANSWER_AT + 3 * 16, TOP_AT = DRAWN_AT
 
 static size_t make_result(struct wire_answer answers[3], struct wire_top tops[20], uint8_t *message, size_t cap)
 {
-    struct wire_result7 r = {.id = a_step.id, .n_runs = 3, .counts = {1, 2, 3, 4}, .answers = answers, .tokens = drawn,
-                             .tops = tops};
+    struct wire_result r = {.id = a_step.id, .n_runs = 3, .counts = {1, 2, 3, 4}, .answers = answers, .tokens = drawn,
+                            .tops = tops};
     for (int i = 0; i < 3; i++) {
         answers[i] = wire_answer_to(&runs[i], &limits);
         r.n_tokens += answers[i].n_tokens;
@@ -27,9 +27,9 @@ static size_t make_result(struct wire_answer answers[3], struct wire_top tops[20
     }
     for (int i = 0; i < 20; i++)
         tops[i] = (struct wire_top){999 - i, i == 19 ? -INFINITY : -(float)i};
-    const size_t n = wire_result7_encode(&r, message, cap);
+    const size_t n = wire_result_encode(&r, message, cap);
     assert_int_equal(n, VALUE_AT + 4 * 4);
-    assert_int_equal(wire_result7_encode(&r, message, n - 1), 0);
+    assert_int_equal(wire_result_encode(&r, message, n - 1), 0);
     memcpy(r.values, (float[]){1.5f, NAN, 3, -0.25f}, 16); /* a peer's arithmetic may give anything */
     return n;
 }
@@ -40,18 +40,18 @@ static void result_round_trip_and_refusals(void **state)
     _Alignas(64) uint8_t message[512];
     struct wire_answer answers[3];
     struct wire_top tops[20];
-    struct wire_result7 r;
+    struct wire_result r;
     const size_t n = make_result(answers, tops, message, sizeof message);
-    assert_true(n <= wire_result7_max(&limits));
+    assert_true(n <= wire_result_max(&limits));
     lend();
-    assert_int_equal(returned(wire_result7_decode(message, n, &limits, &result_copy, &r)), ST_OK);
+    assert_int_equal(returned(wire_result_decode(message, n, &limits, &result_copy, &r)), ST_OK);
     assert_true(r.id == a_step.id && r.n_runs == 3 && r.n_tokens == 2 && r.n_tops == 20 && r.n_values == 4);
     assert_memory_equal(&r.counts, (&(struct wire_counts){1, 2, 3, 4}), sizeof r.counts);
     assert_memory_equal(r.answers, answers, sizeof answers);
     assert_memory_equal(r.tokens, drawn, sizeof drawn);
     assert_memory_equal(r.tops, tops, sizeof tops);
     assert_true(r.values[0] == 1.5f && isnan(r.values[1]) && r.values[3] == -0.25f);
-    assert_int_equal(wire_result7_answers(&r, &a_step, &limits), ST_OK);
+    assert_int_equal(wire_result_answers(&r, &a_step, &limits), ST_OK);
     assert_size_is_exact(decode_result, message, n);
     assert_field_refused(decode_result, message, n, 8, 0, "n_runs is 0, expected 1 to 3");
     assert_field_refused(decode_result, message, n, 8, 4, "n_runs is 4");
@@ -75,11 +75,11 @@ static void a_result_answers_its_step(void **state)
     _Alignas(64) uint8_t message[512];
     struct wire_answer answers[3];
     struct wire_top tops[20];
-    struct wire_result7 r;
+    struct wire_result r;
     const size_t n = make_result(answers, tops, message, sizeof message);
-    assert_int_equal(wire_result7_decode(message, n, &limits, &result_copy, &r), ST_OK);
+    assert_int_equal(wire_result_decode(message, n, &limits, &result_copy, &r), ST_OK);
     struct wire_run other[3];
-    struct wire_step7 s = a_step;
+    struct wire_step s = a_step;
     s.runs = other;
     for (int broken = -1; broken < 6; broken++) {
         memcpy(other, runs, sizeof other);
@@ -89,7 +89,7 @@ static void a_result_answers_its_step(void **state)
         other[0].from += broken == 3;
         other[1].from -= broken == 4;
         other[2].n_top -= broken == 5;
-        assert_int_equal(wire_result7_answers(&r, &s, &limits), broken < 0 ? ST_OK : ST_FORMAT);
+        assert_int_equal(wire_result_answers(&r, &s, &limits), broken < 0 ? ST_OK : ST_FORMAT);
     }
 }
 

@@ -6,22 +6,22 @@
 
 static status decode_step(uint8_t *in, size_t n)
 {
-    struct wire_step7 s;
+    struct wire_step s;
     lend();
-    return returned(wire_step7_decode(in, n, &limits, &copy, &s));
+    return returned(wire_step_decode(in, n, &limits, &copy, &s));
 }
 static status decode_hidden(uint8_t *in, size_t n)
 {
-    struct wire_step7 s;
+    struct wire_step s;
     const float *hidden;
     lend();
-    return returned(wire_hidden7_decode(in, n, &limits, &copy, &s, &hidden));
+    return returned(wire_hidden_decode(in, n, &limits, &copy, &s, &hidden));
 }
 static status decode_request(uint8_t *in, size_t n)
 {
-    struct wire_request7 q;
+    struct wire_request q;
     lend();
-    return returned(wire_request7_decode(in, n, &limits, &copy, &q));
+    return returned(wire_request_decode(in, n, &limits, &copy, &q));
 }
 /* Where the parts of a_step lie. */
 enum {
@@ -40,7 +40,7 @@ static void assert_runs_equal(const struct wire_run *a, const struct wire_run *b
     assert_int_equal(a->next_token, b->next_token);
 }
 
-static void assert_step_equal(const struct wire_step7 *s)
+static void assert_step_equal(const struct wire_step *s)
 {
     assert_true(s->id == a_step.id);
     assert_int_equal(s->n_runs, 3);
@@ -136,15 +136,15 @@ static void step_round_trip_and_refusals(void **state)
 {
     (void)state;
     uint8_t message[STEP_END];
-    size_t n = wire_step7_encode(&a_step, message, sizeof message);
-    struct wire_step7 s;
+    size_t n = wire_step_encode(&a_step, message, sizeof message);
+    struct wire_step s;
     assert_int_equal(n, STEP_END);
-    assert_true(n <= wire_step7_max(&limits));
+    assert_true(n <= wire_step_max(&limits));
     for (size_t cap = 0; cap < n; cap++)
-        assert_int_equal(wire_step7_encode(&a_step, message, cap), 0);
-    assert_int_equal(wire_step7_encode(&a_step, message, n), n);
+        assert_int_equal(wire_step_encode(&a_step, message, cap), 0);
+    assert_int_equal(wire_step_encode(&a_step, message, n), n);
     lend();
-    assert_int_equal(returned(wire_step7_decode(message, n, &limits, &copy, &s)), ST_OK);
+    assert_int_equal(returned(wire_step_decode(message, n, &limits, &copy, &s)), ST_OK);
     uint8_t saved[STEP_END];
     memcpy(saved, message, n);
     memset(message, 0xff, n); /* what was checked is no longer the message's */
@@ -159,28 +159,28 @@ static void step_round_trip_and_refusals(void **state)
 static void hidden_round_trip_and_refusals(void **state)
 {
     (void)state;
-    const size_t cap = wire_hidden7_max(&limits);
+    const size_t cap = wire_hidden_max(&limits);
     _Alignas(64) static uint8_t message[8192];
-    struct wire_step7 s;
+    struct wire_step s;
     const float *in;
     float *out;
     memset(message, 0x80, sizeof message);
     assert_true(cap <= sizeof message);
-    size_t n = wire_hidden7_encode(&a_step, &limits, message, cap, &out);
+    size_t n = wire_hidden_encode(&a_step, &limits, message, cap, &out);
     assert_int_equal(n, (STEP_END + 63) / 64 * 64 + 8 * 96 * 4);
-    assert_int_equal(wire_hidden7_encode(&a_step, &limits, message, n - 1, &out), 0);
+    assert_int_equal(wire_hidden_encode(&a_step, &limits, message, n - 1, &out), 0);
     assert_int_equal((uintptr_t)out % 64, 0);
     assert_int_equal(message[STEP_END], 0); /* no rubbish in the gap */
     for (int i = 0; i < 8 * 96; i++)
         out[i] = i == 17 ? INFINITY : (float)i; /* a peer's arithmetic may give anything */
     lend();
-    assert_int_equal(returned(wire_hidden7_decode(message, n, &limits, &copy, &s, &in)), ST_OK);
+    assert_int_equal(returned(wire_hidden_decode(message, n, &limits, &copy, &s, &in)), ST_OK);
     assert_step_equal(&s);
     assert_memory_equal(in, out, 8 * 96 * 4);
 
     /* What was decoded can be passed on. */
     _Alignas(64) static uint8_t passed[8192];
-    assert_int_equal(wire_hidden7_encode(&s, &limits, passed, sizeof passed, &out), n);
+    assert_int_equal(wire_hidden_encode(&s, &limits, passed, sizeof passed, &out), n);
     assert_memory_equal(passed, message, n - 8 * 96 * 4);
 
     assert_size_is_exact(decode_hidden, message, n);
@@ -204,19 +204,19 @@ static void every_want_and_the_largest_step(void **state)
                                        {.sequence = 4, .n_text = 50, .text = whole + 50}};
     for (uint32_t i = 0; i < MOST_CHANGES; i++)
         all[i] = (struct wire_change){i % 5, i / 5 % 2, MOST_CHANGES - 1 - i, WIRE_NO_PAGE};
-    struct wire_step7 s = {.n_runs = 3, .n_tokens = 8, .n_changes = MOST_CHANGES, .n_begins = 3, .n_text = 100,
-                           .runs = three, .changes = all, .begins = each, .tokens = tokens};
-    size_t n = wire_step7_encode(&s, message, sizeof message);
-    assert_int_equal(n, wire_step7_max(&limits));
+    struct wire_step s = {.n_runs = 3, .n_tokens = 8, .n_changes = MOST_CHANGES, .n_begins = 3, .n_text = 100,
+                          .runs = three, .changes = all, .begins = each, .tokens = tokens};
+    size_t n = wire_step_encode(&s, message, sizeof message);
+    assert_int_equal(n, wire_step_max(&limits));
     assert_int_equal(wire_most_changes(&limits), MOST_CHANGES);
     assert_int_equal(decode_step(message, n), ST_OK);
     for (uint32_t want = WANT_NOTHING; want <= WANT_STATES; want++) {
         three[0].want = want;
-        n = wire_step7_encode(&s, message, sizeof message);
+        n = wire_step_encode(&s, message, sizeof message);
         assert_int_equal(decode_step(message, n), ST_OK);
     }
     three[0].want = three[2].want = WANT_LOGITS;
-    n = wire_step7_encode(&s, message, sizeof message);
+    n = wire_step_encode(&s, message, sizeof message);
     assert_refused(decode_step, message, n, "runs that want logits is 2, expected 0 to 1");
 }
 
@@ -245,14 +245,14 @@ static void changes_are_limited_by_what_a_step_can_need(void **state)
 }
 
 /* A request of 8 tokens of three runs. */
-static size_t make_request(struct wire_request7 *q, uint8_t *message, size_t cap)
+static size_t make_request(struct wire_request *q, uint8_t *message, size_t cap)
 {
     memset(message, 0x80, cap);
-    size_t n = wire_request7_encode(q, &limits, message, cap);
+    size_t n = wire_request_encode(q, &limits, message, cap);
     assert_int_not_equal(n, 0);
-    assert_true(n <= wire_request7_max(&limits));
-    assert_int_equal(wire_request7_encode(q, &limits, message, n - 1), 0);
-    assert_int_equal(wire_request7_encode(q, &limits, message, n), n);
+    assert_true(n <= wire_request_max(&limits));
+    assert_int_equal(wire_request_encode(q, &limits, message, n - 1), 0);
+    assert_int_equal(wire_request_encode(q, &limits, message, n), n);
     if (q->codes) {
         memset(q->codes, 5, 8 * 96);
         for (int i = 0; i < 8 * 3; i++)
@@ -269,12 +269,12 @@ static void request_round_trip_and_refusals(void **state)
 {
     (void)state;
     _Alignas(64) static uint8_t message[8192];
-    struct wire_request7 q = {.id = 77, .part = PART_ATTENTION, .layer = 3, .n_tokens = 8, .form = FORM_Q8, .n_runs = 3,
-                              .n_changes = 3, .runs = runs, .changes = changes}, d;
+    struct wire_request q = {.id = 77, .part = PART_ATTENTION, .layer = 3, .n_tokens = 8, .form = FORM_Q8, .n_runs = 3,
+                             .n_changes = 3, .runs = runs, .changes = changes}, d;
     const size_t n = make_request(&q, message, sizeof message);
     assert_int_equal(n, X_AT + 768 + 8 * 3 * 4);
     lend();
-    assert_int_equal(returned(wire_request7_decode(message, n, &limits, &copy, &d)), ST_OK);
+    assert_int_equal(returned(wire_request_decode(message, n, &limits, &copy, &d)), ST_OK);
     assert_true(d.id == 77 && d.part == PART_ATTENTION && d.layer == 3 && d.n_tokens == 8 && d.form == FORM_Q8);
     assert_true(d.n_runs == 3 && d.n_changes == 3 && !d.f32 && !d.with_residual && !d.residual);
     assert_memory_equal(d.changes, changes, sizeof changes);
@@ -300,8 +300,33 @@ static void request_round_trip_and_refusals(void **state)
     assert_field_refused(decode_request, message, n, SPAN_AT + 4, 97, "a run's position is 97, expected 0 to 96");
     assert_field_refused(decode_request, message, n, SPAN_AT + 8, 0, "a run's n_tokens is 0");
     assert_field_refused(decode_request, message, n, SPAN_AT + 8, 2, "the runs' n_tokens together is 6, expected 8");
-    assert_field_refused(decode_request, message, n, X_AT + 100, 0x80808080, "a code is -128");
+    for (size_t i = 0; i < 8 * 96; i++) { /* eight are looked at together */
+        message[X_AT + i] = 0x80;
+        assert_refused(decode_request, message, n, "a code is -128");
+        message[X_AT + i] = 5;
+    }
     assert_field_refused(decode_request, message, n, X_AT + 768, 0x7f800000, "a scale is not finite");
+}
+
+/* Rows that are no whole number of blocks travel as f32 only. */
+static void request_q8_needs_whole_blocks(void **state)
+{
+    (void)state;
+    _Alignas(64) static uint8_t message[4096];
+    struct wire_limits odd = limits;
+    struct log_catcher catcher = {0};
+    odd.d_model = 80;
+    struct wire_request q = {.part = PART_FFN, .n_tokens = 1, .form = FORM_Q8}, d;
+    assert_int_equal(wire_request_encode(&q, &odd, message, sizeof message), 0);
+    q.form = FORM_F32;
+    size_t n = wire_request_encode(&q, &odd, message, sizeof message);
+    assert_int_equal(n, WIRE_HEADER + 320);
+    lend();
+    assert_int_equal(wire_request_decode(message, n, &odd, &copy, &d), ST_OK);
+    message[20] = FORM_Q8;
+    log_catch(&catcher);
+    assert_int_equal(wire_request_decode(message, n, &odd, &copy, &d), ST_FORMAT);
+    log_catch(NULL);
 }
 
 /* Requests of other parts, or forms. */
@@ -309,11 +334,11 @@ static void requests_without_runs(void **state)
 {
     (void)state;
     _Alignas(64) static uint8_t message[8192];
-    struct wire_request7 q = {.id = 1, .part = PART_FFN, .layer = 2, .n_tokens = 8, .form = FORM_F32}, d;
+    struct wire_request q = {.id = 1, .part = PART_FFN, .layer = 2, .n_tokens = 8, .form = FORM_F32}, d;
     size_t n = make_request(&q, message, sizeof message);
     assert_int_equal(n, WIRE_HEADER + 8 * 96 * 4);
     lend();
-    assert_int_equal(returned(wire_request7_decode(message, n, &limits, &copy, &d)), ST_OK);
+    assert_int_equal(returned(wire_request_decode(message, n, &limits, &copy, &d)), ST_OK);
     assert_ptr_equal(d.f32, message + WIRE_HEADER);
     assert_true(!d.codes && !d.scale && d.n_runs == 0 && d.n_changes == 0);
     assert_size_is_exact(decode_request, message, n);
@@ -323,15 +348,15 @@ static void requests_without_runs(void **state)
 
     struct wire_limits lim = limits;
     lim.residual = true;
-    const size_t with = wire_request7_encode(&q, &lim, message, sizeof message);
+    const size_t with = wire_request_encode(&q, &lim, message, sizeof message);
     assert_int_equal(with, n + 8 * 96 * 4);
-    assert_true(with <= wire_request7_max(&lim) && q.with_residual);
+    assert_true(with <= wire_request_max(&lim) && q.with_residual);
     lend();
-    assert_int_equal(returned(wire_request7_decode(message, with, &lim, &copy, &d)), ST_OK);
+    assert_int_equal(returned(wire_request_decode(message, with, &lim, &copy, &d)), ST_OK);
     assert_ptr_equal(d.residual, message + n);
     lim.d_model = 20; /* no blocks of 32 */
     q.form = FORM_Q8;
-    assert_int_equal(wire_request7_encode(&q, &lim, message, sizeof message), 0);
+    assert_int_equal(wire_request_encode(&q, &lim, message, sizeof message), 0);
 }
 
 /* Whatever bytes change, decoders stay within what they are lent (the guards). */
@@ -339,7 +364,7 @@ static void changed_bytes_harm_nobody(void **state)
 {
     (void)state;
     uint8_t message[STEP_END];
-    const size_t n = wire_step7_encode(&a_step, message, sizeof message);
+    const size_t n = wire_step_encode(&a_step, message, sizeof message);
     uint32_t accepted = 0;
     for (uint32_t seed = 0; seed < 10000; seed++)
         accepted += decode_damaged(decode_step, message, n, seed) == ST_OK;
@@ -354,6 +379,7 @@ int main(void)
         cmocka_unit_test(every_want_and_the_largest_step),
         cmocka_unit_test(changes_are_limited_by_what_a_step_can_need),
         cmocka_unit_test(request_round_trip_and_refusals),
+        cmocka_unit_test(request_q8_needs_whole_blocks),
         cmocka_unit_test(requests_without_runs),
         cmocka_unit_test(changed_bytes_harm_nobody),
     };

@@ -1,7 +1,7 @@
 /* Messages of sparse runs: live activations, and the residual stream beside x. */
 #include <math.h>
 
-#include "tests/unit/wire_checks.h"
+#include "tests/unit/wire_lent.h"
 
 enum { N_OWN = 10 };
 
@@ -132,7 +132,7 @@ static const struct wire_limits with_residual = {.n_batch = 8, .n_ctx = 100, .n_
 static status decode_with_residual(uint8_t *in, size_t n)
 {
     struct wire_request f;
-    return wire_request_decode(in, n, &with_residual, &f);
+    return wire_request_decode(in, n, &with_residual, &copy, &f);
 }
 
 static void request_carries_the_residual(void **state)
@@ -154,7 +154,7 @@ static void request_carries_the_residual(void **state)
         memset(message + WIRE_HEADER, 0, x_end - WIRE_HEADER);
         for (int j = 0; j < 3 * 96; j++)
             f.residual[j] = j == 7 ? NAN : (float)j; /* a peer's arithmetic may give anything */
-        assert_int_equal(wire_request_decode(message, n, &with_residual, &d), ST_OK);
+        assert_int_equal(wire_request_decode(message, n, &with_residual, &copy, &d), ST_OK);
         assert_true(d.with_residual);
         assert_ptr_equal(d.residual, f.residual);
         assert_ptr_equal(d.codes, f.codes);
@@ -177,7 +177,7 @@ static void residual_is_where_limits_say(void **state)
     assert_int_equal(n, WIRE_HEADER + 96 * 4);
     assert_false(f.with_residual);
     assert_null(f.residual);
-    assert_int_equal(wire_request_decode(message, n, &with_residual, &d), ST_OK);
+    assert_int_equal(wire_request_decode(message, n, &with_residual, &copy, &d), ST_OK);
     assert_null(d.residual);
     f.part = PART_ATTENTION;
     n = wire_request_encode(&f, &with_residual, message, sizeof message);
@@ -188,7 +188,7 @@ static void residual_is_where_limits_say(void **state)
     assert_refused(decode_with_residual, message, n, "size");
     n = wire_request_encode(&f, &with_residual, message, sizeof message);
     log_catch(&catcher);
-    assert_int_equal(wire_request_decode(message, n, &limits, &d), ST_FORMAT);
+    assert_int_equal(wire_request_decode(message, n, &limits, &copy, &d), ST_FORMAT);
     log_catch(NULL);
 }
 
