@@ -30,7 +30,6 @@ static bool make_parcels(struct session *s)
     s->step_max = wire_step_max(&s->o.limits);
     s->parcels = calloc(s->o.n_stages, sizeof *s->parcels);
     for (uint32_t i = 0; s->parcels && i < s->o.n_stages; i++) {
-        atomic_store(&s->parcels[i].send.done, true);
         s->parcels[i].buffer = aligned(s->step_max);
         if (!s->parcels[i].buffer)
             return false;
@@ -168,20 +167,30 @@ static bool tell_exhausted(struct session *s, struct session_event *e)
     return true;
 }
 
+/* Whether a parcel's buffer may be written to. */
+static status is_free(const struct session *s, struct parcel *p, bool *is)
+{
+    *is = !p->on_its_way;
+    status st = *is ? ST_OK : transport_sent(s->o.transport, &p->send, is);
+    p->on_its_way = !*is;
+    return st;
+}
+
 /* Sends every step that can be under way now; stops at a turn that ends by it. */
 static status send_steps(struct session *s, struct session_event *e, bool *found)
 {
     for (;;) {
         struct parcel *p = &s->parcels[(schedule_n_steps(s->schedule) + 1) % s->o.n_stages];
-        bool sent;
-        status st = transport_sent(s->o.transport, &p->send, &sent);
-        if (st || !sent)
+        bool writable;
+        status st = is_free(s, p, &writable);
+        if (st || !writable)
             return st;
         const struct step *step = schedule_next(s->schedule);
         *found = tell_exhausted(s, e);
         if (step) {
             const size_t size = messages_encode(s->messages, step, p->buffer, s->step_max);
             st = transport_post(s->o.transport, s->o.first_stage, WIRE_STEP, p->buffer, size, &p->send);
+            p->on_its_way = !st;
         }
         if (st || !step || *found)
             return st;

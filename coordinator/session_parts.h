@@ -5,10 +5,11 @@
 #include "coordinator/session.h"
 #include "placement/plan.h"
 
-/* A step's message; free again when the transport has sent it. */
+/* A step's message. */
 struct parcel {
     uint8_t *buffer;
     struct send send;
+    bool on_its_way; /* the transport has not yet said that it is sent */
 };
 
 struct session {
