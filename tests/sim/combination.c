@@ -213,12 +213,12 @@ static void tell_all(struct combination *c, uint64_t seed)
     const struct delays *d = &c->delays;
     snprintf(c->text, sizeof c->text,
              "seed %llu: %s, %zu tokens, activation %s, sparse %s, predictor %s, %s%s, split %d, down at stage %d, "
-             "residual %d, shares %s, %d ranks, %d threads, batch %u; each message takes up to %u polls, "
+             "residual %d, shares %s, %d ranks, %d threads, batch %u, %u sequences; each message takes up to %u polls, "
              "one in %u up to %u, to know it sent %u; ranks stand still 1/%u for %u, links 1/%u for %u; "
              "buffers 1/%u; slow %d", (unsigned long long)seed, c->subject->path, c->subject->n_prompt,
              o->activation ? o->activation : "-", sparse_mode_name(o->sparse), predictor_name(o->predictor),
              o->plan ? "plan " : "no plan", o->plan ? o->plan : "", o->split, o->down_at_stage, o->residual,
-             o->shares ? o->shares : "-", o->ranks, o->threads, o->n_batch, d->each, d->late_one_in,
+             o->shares ? o->shares : "-", o->ranks, o->threads, o->n_batch, o->n_sequences, d->each, d->late_one_in,
              d->late, d->sent, d->rank_one_in, d->rank_still, d->link_one_in, d->link_still, d->buffered_one_in,
              d->slow);
 }
@@ -244,6 +244,7 @@ void combination_draw(uint64_t seed, const struct subject *of, int n_subjects, s
         draw_plan(c, &state);
     else
         draw_split(c, &state);
+    o->n_sequences = 1 + sim_below(&state, 6);
     c->delays = delays_draw(seed, o->ranks);
     tell_all(c, seed);
 }

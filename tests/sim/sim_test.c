@@ -5,7 +5,7 @@
 
 #include "base/log.h"
 
-enum { ROWS = 3, TEXT = 6, MOST_VOCABULARY = 320, MOST_PROMPT = 130, FROM = 3 };
+enum { ROWS = 3, TEXT = 6, MOST_VOCABULARY = 320, MOST_PROMPT = 130, FROM = 3, CROWD = 5 };
 /* How many seeds a test plays. */
 #if defined(__SANITIZE_THREAD__)
 enum { SEEDS = 30, SPOILT = 10 };
@@ -23,12 +23,16 @@ status __wrap_transport_inproc_open(const struct transport_config *c, int n_rank
     return delays ? delays_open(c, n_ranks, delays, out) : __real_transport_inproc_open(c, n_ranks, out);
 }
 
-/* What a text makes of a model. */
+/* What a text makes of a model; and others, each alone without delays, and with delays all together. */
 struct outcome {
     float rows[ROWS * MOST_VOCABULARY]; /* logits after the prompt, and after greedy tokens */
     int32_t text[2 * TEXT];             /* sampled; then, after a part of the prompt that nobody asked about, greedy */
     float nll[MOST_PROMPT];
+    int32_t crowd[CROWD][TEXT];
 };
+
+static const struct sampler_params warm = {.temperature = 0.9f, .top_k = 40, .top_p = 0.95f, .repeat_penalty = 1.1f,
+                                           .repeat_last = 16, .seed = 5};
 
 static status play_text(struct dialogue *d, const struct sampler_params *p, const int32_t *prompt, size_t n,
                         int32_t *text /* [TEXT] */)
@@ -42,12 +46,73 @@ static status play_text(struct dialogue *d, const struct sampler_params *p, cons
     return st;
 }
 
+/* Text i of the crowd begins as the prompt does. How long it is. */
+static uint32_t crowd_text(const int32_t *prompt, size_t n, int i, int32_t *text)
+{
+    const uint32_t length = 1 + (uint32_t)(n - 1) * (uint32_t)(i + 1) / CROWD;
+    memcpy(text, prompt, length * sizeof *text);
+    text[length - 1] = (prompt[length - 1] + i) % MADE_VOCABULARY;
+    return length;
+}
+
+static status play_each_alone(struct dialogue *d, const int32_t *prompt, size_t n, struct outcome *out)
+{
+    status st = dialogue_sampling(d, &warm);
+    for (int i = 0; i < CROWD && !st; i++) {
+        int32_t text[MOST_PROMPT];
+        dialogue_truncate(d, 0);
+        st = dialogue_prompt(d, text, crowd_text(prompt, n, i, text), &out->crowd[i][0], NULL, NULL);
+        for (int t = 1; t < TEXT && !st; t++)
+            st = dialogue_next(d, out->crowd[i][t - 1], &out->crowd[i][t]);
+    }
+    return st;
+}
+
+/* What sequence q of the crowd makes of its token: *made of them so far. */
+static status go_on(struct session *s, struct sequence *q, int32_t token, int32_t *out, int *made)
+{
+    out[(*made)++] = token;
+    if (*made < TEXT)
+        return session_append(s, q, token);
+    session_end(s, q);
+    return ST_OK;
+}
+
+/* One more than the crowd is given up after its first event. */
+static status play_together(struct session *s, const int32_t *prompt, size_t n, struct outcome *out)
+{
+    const struct wish wish = {.kind = WISH_TOKEN};
+    struct sequence *q[CROWD + 1] = {NULL};
+    int made[CROWD] = {0}, over = 0;
+    status st = ST_OK;
+    for (int i = 0; i <= CROWD && !st; i++) {
+        int32_t text[MOST_PROMPT];
+        st = session_open(s, &q[i]);
+        st = st ? st : session_text(s, q[i], text, crowd_text(prompt, n, i < CROWD ? i : 1, text));
+        st = st ? st : session_submit(s, q[i], &wish, &warm);
+    }
+    while (over < CROWD && !st) {
+        struct session_event e;
+        int i = 0;
+        if ((st = session_wait(s, &e)))
+            break;
+        while (q[i] != e.sequence)
+            i++;
+        if (i == CROWD)
+            session_end(s, q[i]);
+        else if (e.answer.n_tokens)
+            st = go_on(s, q[i], e.answer.tokens[0], out->crowd[i], &made[i]);
+        over += i < CROWD && e.answer.n_tokens && made[i] == TEXT;
+    }
+    for (int i = 0; i <= CROWD && q[i]; i++)
+        session_close(s, q[i]);
+    return st;
+}
+
 static status play_dialogue(struct cluster *c, const int32_t *prompt, size_t n, struct outcome *out)
 {
     struct dialogue *d = cluster_dialogue(c);
     const size_t n_vocab = vocabulary(c);
-    const struct sampler_params warm = {.temperature = 0.9f, .top_k = 40, .top_p = 0.95f, .repeat_penalty = 1.1f,
-                                        .repeat_last = 16, .seed = 5};
     struct wire_usage usage;
     status st = dialogue_logits(d, prompt, n, out->rows);
     for (size_t i = 1; i < ROWS && !st; i++) {
@@ -58,6 +123,9 @@ static status play_dialogue(struct cluster *c, const int32_t *prompt, size_t n, 
     st = st ? st : session_usage(cluster_session(c), &usage);
     st = st ? st : dialogue_score(d, prompt, n, FROM, out->nll);
     st = st ? st : play_text(d, &sampler_greedy, prompt, n, out->text + TEXT);
+    if (!delays)
+        return st ? st : play_each_alone(d, prompt, n, out);
+    st = st ? st : play_together(cluster_session(c), prompt, n, out);
     dialogue_truncate(d, n / 2);
     return st ? st : dialogue_prompt(d, prompt + n / 2, n - n / 2, NULL, NULL, NULL); /* and stop at once */
 }
@@ -107,10 +175,11 @@ static const struct outcome *expected(const struct combination *c, struct outcom
 
 static bool same(const struct outcome *a, const struct outcome *b, const struct combination *c)
 {
-    const char *what = memcmp(a->rows, b->rows, sizeof a->rows)   ? "the logits differ"
-                       : memcmp(a->text, b->text, sizeof a->text) ? "the text differs"
-                       : memcmp(a->nll, b->nll, sizeof a->nll)    ? "the scores differ"
-                                                                  : NULL;
+    const char *what = memcmp(a->rows, b->rows, sizeof a->rows)      ? "the logits differ"
+                       : memcmp(a->text, b->text, sizeof a->text)    ? "the text differs"
+                       : memcmp(a->nll, b->nll, sizeof a->nll)       ? "the scores differ"
+                       : memcmp(a->crowd, b->crowd, sizeof a->crowd) ? "the crowd's texts differ"
+                                                                     : NULL;
     if (what)
         print_error("%s: %s\n", c->text, what);
     return !what;
