@@ -132,6 +132,12 @@ static status cpu_open(const struct device_options *o, struct device **out)
         return st;
     }
     lay_out(d);
+    if (d->memory.total != need.total) {
+        log_error("a device took %llu bytes, and was to take %llu", (unsigned long long)d->memory.total,
+                  (unsigned long long)need.total);
+        cpu_close(&d->device);
+        return ST_INTERNAL;
+    }
     show_handles(d);
     *out = &d->device;
     return ST_OK;
