@@ -217,8 +217,8 @@ struct device_ops {
     /* sums = attention of the own heads, whose keys and values of these tokens are kept; or the own neurons' part, down
      * projection included. The shard holds some. */
     void (*part)(struct device *d, const struct work *w, const struct input *in, struct sums *sums);
-    /* Computes own neurons (of one set), whose down projection is elsewhere. Returns how many are live; `live` then writes
-     * them, before anything else of the device is called. */
+    /* Computes own neurons (of one set), whose down projection is elsewhere. Returns how many are live; `live` then
+     * writes them, before anything else of the device is called. */
     uint32_t (*fire)(struct device *d, const struct work *w, const struct input *in);
     void (*live)(struct device *d, const struct work *w, const struct live *to);
     /* sums += the down projection of a guest's live neurons. */

@@ -12,7 +12,8 @@ struct devices;
 /* Serves others while one is at work; NULL: nobody is. */
 typedef status serve_meanwhile(void *arg);
 
-/* What they are opened with, and what each holds. Memory is not taken yet. ST_NOMEM, ST_UNSUPPORTED (shard_new); logged. */
+/* What they are opened with, and what each holds. Memory is not taken yet. ST_NOMEM, ST_UNSUPPORTED (shard_new);
+ * logged. */
 status devices_new(const struct worker_options *o, int rank, struct devices **out);
 void devices_free(struct devices *d); /* NULL is fine */
 /* Whether the rank has them. ST_UNSUPPORTED (logged) if not. */
@@ -33,8 +34,8 @@ const struct shard *devices_shard(const struct devices *d);
 void devices_copy_pages(struct devices *d, int layer, const struct wire_change *changes, uint32_t n);
 /* home's sums[use] = the part of all of this rank's devices of home's in[use]. */
 status devices_part(struct devices *d, const struct work *w, enum device_use use, serve_meanwhile *serve, void *arg);
-/* This rank's rows of the output matrix times home's in[use]: row r into logits[t * stride + r], or, packed, one after the
- * other, device by device. */
+/* This rank's rows of the output matrix times home's in[use]: row r into logits[t * stride + r]; or, packed, one after
+ * the other, device by device. */
 void devices_logits(struct devices *d, const struct work *w, enum device_use use, bool packed, float *logits,
                     int64_t stride);
 /* Since the last call, all together. */

@@ -183,8 +183,8 @@ static status check_active(const struct plan *p)
             for (int i = 0, h; (h = holder_of(p, r, i)) >= 0; i++)
                 n += count_sets(p, l, h);
             if (n > 1 && plan_down_at_stage(p, l) && p->layers[l].stage != r) {
-                log_error("layer %d: its stage has the down projection, and rank %d %d sets of its neurons on its devices: "
-                          "one set can run so (\"down\": \"owners\")", l, r, n);
+                log_error("layer %d: its stage has the down projection, and rank %d %d sets of its neurons on its "
+                          "devices: one set can run so (\"down\": \"owners\")", l, r, n);
                 return ST_UNSUPPORTED;
             }
         }

@@ -5,9 +5,9 @@
  * layouts hold the same numbers and give the same bits, so no result tells when a layer has changed over, and every
  * device decides for its own neurons alone.
  *
- * The packed form takes the place of the rows and columns: each was given the room of the larger form when the arena was
- * laid out (relayout_reserve), so nothing is allocated here and memory stays what was computed beforehand. The numbers are
- * those in memory, which lie aside meanwhile (relayout_aside): the file is not read again. */
+ * The packed form takes the place of the rows and columns: each was given the room of the larger form when the arena
+ * was laid out (relayout_reserve), so nothing is allocated here and memory stays what was computed beforehand. The
+ * numbers are those in memory, which lie aside meanwhile (relayout_aside): the file is not read again. */
 #ifndef HEARTH_DEVICE_CPU_RELAYOUT_H
 #define HEARTH_DEVICE_CPU_RELAYOUT_H
 

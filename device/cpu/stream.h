@@ -8,8 +8,8 @@
 
 struct states {
     float *x; /* [n, d] */
-    float *y; /* [n, d] attention's output, where it runs in parallel with the FFN: it waits here for the FFN's end, for the
-                 FFN reads the layer's input; NULL elsewhere */
+    float *y; /* [n, d] attention's output, where it runs in parallel with the FFN: it waits here for the FFN's end, for
+                 the FFN reads the layer's input; NULL elsewhere */
 };
 
 struct stream;

@@ -12,12 +12,12 @@
 enum { N_CTX = 160, N_BATCH = 48, SEQUENCES = 5, STEPS = 8, LONGEST_RUN = 20 };
 enum { PAGES = (N_CTX + DEVICE_PAGE - 1) / DEVICE_PAGE, ALL_PAGES = SEQUENCES * PAGES };
 
-#define CHECK(ok, ...)                                                                                                       \
-    do {                                                                                                                     \
-        if (!(ok)) {                                                                                                         \
-            fprintf(stderr, __VA_ARGS__);                                                                                    \
-            return false;                                                                                                    \
-        }                                                                                                                    \
+#define CHECK(ok, ...)                                                                                                 \
+    do {                                                                                                               \
+        if (!(ok)) {                                                                                                   \
+            fprintf(stderr, __VA_ARGS__);                                                                              \
+            return false;                                                                                              \
+        }                                                                                                              \
     } while (0)
 
 /* ---- one device ---- */
@@ -259,11 +259,12 @@ static bool step_equals(struct bed *home, struct bed *other, struct bed *referen
     CHECK(memcmp(s->x, s->x_expected, n_tokens * d * sizeof(float)) == 0, "%s%s: x of %u tokens in %u runs differs\n",
           home->ops->name, other ? " and another" : "", n_tokens, n_runs);
     CHECK(memcmp(s->logits, s->logits_expected, n_tokens * n_vocab * sizeof(float)) == 0,
-          "%s%s: logits of %u tokens in %u runs differ\n", home->ops->name, other ? " and another" : "", n_tokens, n_runs);
+          "%s%s: logits of %u tokens in %u runs differ\n", home->ops->name, other ? " and another" : "", n_tokens,
+          n_runs);
     return true;
 }
 
-/* Sequence 0's keys and values are copied page by page to where sequence 1 has its own: it then goes on as the same text. */
+/* Sequence 0's keys and values are copied page by page to where sequence 1 has its own: it then is the same text. */
 static bool copies_pages(struct bed *home, struct bed *other, struct bed *reference, struct sequences *s, struct rng *r)
 {
     const uint32_t from = s->length[0];
