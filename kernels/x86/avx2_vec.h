@@ -162,6 +162,7 @@ static inline vi vi_or_and(vi x, vi y, vi z)
 static inline vi vi_add(vi x, vi y) { return VI(_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)); }
 static inline vi vi_sub(vi x, vi y) { return VI(_mm256_sub_epi32(x.a, y.a), _mm256_sub_epi32(x.b, y.b)); }
 static inline vi vi_mul(vi x, vi y) { return VI(_mm256_mullo_epi32(x.a, y.a), _mm256_mullo_epi32(x.b, y.b)); }
+static inline vi vi_mul16(vi x, vi y) { return VI(_mm256_mullo_epi16(x.a, y.a), _mm256_mullo_epi16(x.b, y.b)); }
 #define vi_shl32(x, n) VI(_mm256_slli_epi32((x).a, n), _mm256_slli_epi32((x).b, n))
 #define vi_shr16(x, n) VI(_mm256_srli_epi16((x).a, n), _mm256_srli_epi16((x).b, n))
 #define vi_shl16(x, n) VI(_mm256_slli_epi16((x).a, n), _mm256_slli_epi16((x).b, n))

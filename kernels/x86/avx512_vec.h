@@ -107,6 +107,7 @@ static inline vi vi_or_and(vi a, vi b, vi c) { return _mm512_ternarylogic_epi32(
 static inline vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
 static inline vi vi_sub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
 static inline vi vi_mul(vi a, vi b) { return _mm512_mullo_epi32(a, b); }
+static inline vi vi_mul16(vi a, vi b) { return _mm512_mullo_epi16(a, b); } /* of 16-bit words */
 /* Shifts by constants; right shifts are of 16-bit words (bytes are masked afterwards). */
 #define vi_shl32(a, n) _mm512_slli_epi32(a, n)
 #define vi_shr16(a, n) _mm512_srli_epi16(a, n)

@@ -180,12 +180,31 @@ INLINE float scaled_sum(struct layout l, int h, const struct act_block *s)
     return s->scale * (float)(h == 0 ? -s->minus_sum_low : s->minus_sum_low - s->minus_sum);
 }
 
-/* A block of a K type: a[t] += its scaled integers, least[t] += its minima, both before the super-block's scales. */
-INLINE void add_k_block(struct layout l, int n, const struct place *p, const int8_t *x, int64_t x_stride,
-                        const struct act_block *s, int64_t s_stride, vf *a, vf *least)
+/* Q2_K: a code times its scale fits a byte (3 * 15), so one product serves all of a tile's tokens. */
+INLINE bool scales_codes(struct layout l, int n) { return l.halves && l.low_bits + l.high_bits == 2 && n >= 4; }
+
+/* whole[t] = the integer sums of a K type's block, times its scales. */
+INLINE void dot_scaled_codes(struct layout l, int n, const struct place *p, const int8_t *x, int64_t x_stride,
+                             vi codes[8], vi *whole)
 {
-    vi codes[8], whole[TILE_TOKENS];
-    load_block(l, n, p, codes);
+    for (int t = 0; t < n; t++)
+        whole[t] = vi_zero();
+    for (int h = 0; h < 2; h++) {
+        vi scale;
+        vf min;
+        load_k_scales(l, p, h, &scale, &min);
+        scale = vi_add(scale, vi_shl32(scale, 16));
+        for (int q = 4 * h; q < 4 * h + 4; q++) {
+            const vi scaled = vi_mul16(codes[q], scale); /* no byte carries into the next */
+            for (int t = 0; t < n; t++)
+                whole[t] = dot_quad(l, whole[t], scaled, x + t * x_stride + 4 * q);
+        }
+    }
+}
+
+INLINE void scale_dots(struct layout l, int n, const struct place *p, const int8_t *x, int64_t x_stride,
+                       const struct act_block *s, int64_t s_stride, vi codes[8], vi *whole)
+{
     for (int h = 0; h < (l.halves ? 2 : 1); h++) {
         vi sum[TILE_TOKENS], scale;
         vf min;
@@ -194,12 +213,35 @@ INLINE void add_k_block(struct layout l, int n, const struct place *p, const int
         for (int t = 0; t < n; t++) {
             const vi scaled = vi_mul(scale, sum[t]);
             whole[t] = h == 0 ? scaled : vi_add(whole[t], scaled);
-            if (l.minima)
-                least[t] = vf_fma(min, vf_set(scaled_sum(l, h, s + t * s_stride)), least[t]);
         }
     }
+}
+
+/* a[t] += a K type's block, before the super-block's scale. */
+INLINE void add_k_block(struct layout l, int n, const struct place *p, const int8_t *x, int64_t x_stride,
+                        const struct act_block *s, int64_t s_stride, vf *a)
+{
+    vi codes[8], whole[TILE_TOKENS];
+    load_block(l, n, p, codes);
+    if (scales_codes(l, n))
+        dot_scaled_codes(l, n, p, x, x_stride, codes, whole);
+    else
+        scale_dots(l, n, p, x, x_stride, s, s_stride, codes, whole);
     for (int t = 0; t < n; t++)
         a[t] = vf_fma(vf_of_vi(whole[t]), vf_set(s[t * s_stride].scale), a[t]);
+}
+
+/* least[t] += its minima. */
+INLINE void add_minima(struct layout l, int n, const struct place *p, const struct act_block *s, int64_t s_stride,
+                       vf *least)
+{
+    for (int h = 0; h < (l.halves ? 2 : 1) && l.minima; h++) {
+        vi scale;
+        vf min;
+        load_k_scales(l, p, h, &scale, &min);
+        for (int t = 0; t < n; t++)
+            least[t] = vf_fma(min, vf_set(scaled_sum(l, h, s + t * s_stride)), least[t]);
+    }
 }
 
 #define UNITS_OF_GRID 0x1p30f /* in 1: what the last bit near SEGMENT_GRID is worth; scaling by it is exact */
@@ -258,11 +300,12 @@ INLINE void add_blocks(struct layout l, int n, uint8_t *group, int64_t b, int64_
     }
 }
 
-/* The same of a K type. */
+/* The same of a K type. The minima of a whole tile follow its blocks: registers do not hold both sums. */
 INLINE void add_halves(struct layout l, int n, uint8_t *group, int64_t b, int64_t end, const int8_t *x,
                        int64_t x_stride, const struct act_block *s, int64_t s_stride, vf *acc)
 {
-    while (b < end) {
+    const bool apart = n == TILE_TOKENS;
+    for (int64_t stop; b < end; b = stop) {
         struct place p = layout_place(l, group, b);
         vf a[TILE_TOKENS], least[TILE_TOKENS];
         struct supers supers;
@@ -270,15 +313,21 @@ INLINE void add_halves(struct layout l, int n, uint8_t *group, int64_t b, int64_
         load_supers(l, &p, &supers);
         for (int t = 0; t < n; t++)
             a[t] = least[t] = vf_zero();
-        for (const int64_t stop = unit_end(b, HALF_BLOCKS, end); b < stop; b++) {
-            p = layout_place(l, group, b);
-            add_k_block(l, n, &p, x + b * ACT_BLOCK, x_stride, s + b, s_stride, a, least);
+        stop = unit_end(b, HALF_BLOCKS, end);
+        for (int64_t i = b; i < stop; i++) {
+            p = layout_place(l, group, i);
+            add_k_block(l, n, &p, x + i * ACT_BLOCK, x_stride, s + i, s_stride, a);
+            if (!apart)
+                add_minima(l, n, &p, s + i, s_stride, least);
         }
-        for (int t = 0; t < n; t++) {
+        for (int t = 0; t < n; t++)
             acc[t] = vf_fma(supers.d, a[t], acc[t]);
-            if (l.minima)
-                acc[t] = vf_fnma(supers.m, least[t], acc[t]);
+        for (int64_t i = b; i < stop && apart && l.minima; i++) {
+            p = layout_place(l, group, i);
+            add_minima(l, n, &p, s + i, s_stride, least);
         }
+        for (int t = 0; t < n && l.minima; t++)
+            acc[t] = vf_fnma(supers.m, least[t], acc[t]);
     }
 }
 
