@@ -51,6 +51,7 @@ hearth run -q -m "$model" -p "Once upon a time" -c 12 -n 100 --temp 0 --ignore-e
 equal "status when the context is full before -n" 1 "$status"
 like "full context" "*context of 12 tokens is full*" "$err"
 refuses 2 "*budget*" run -q -m "$model" -p x --ram-budget 1M
+refuses 2 "*512 tokens (-c)*KV memory*--kv-budget is 8.0" run -q -m "$model" -p x --kv-budget 8M -c 512
 refuses 2 "*kernels*'sse9'*" run -q -m "$model" -p x --kernels sse9
 refuses 2 "*--shares*" run -q -m "$model" -p x --shares 3,1 --ranks 3
 refuses 2 "*empty*" run -q -m "$model" -p ""
@@ -98,7 +99,11 @@ done
 like "bench" '*"pp16"*"tg4"*' "$out"
 hearth bench "$model" -p 8,16,0 -n 0,2 -r 1 -t 1,2 -o csv
 equal "tests of bench with lists" "pp8,1 pp16,1 tg2,1 pp8,2 pp16,2 tg2,2" \
-    "$(echo "$out" | awk -F , 'NR > 1 { printf("%s%s,%s", NR == 2 ? "" : " ", $1, $4) }')"
+    "$(echo "$out" | awk -F , 'NR > 1 { printf("%s%s,%s", NR == 2 ? "" : " ", $1, $7) }')"
+hearth bench "$(dirname "$0")/../vectors/tiny-q5_1.gguf" -p 4 -n 2,70 -r 1 -t 1 --sequences 1,3,8 -o csv
+equal "tests of bench with sequences, and their pages" "pp4:1:1 tg2:1:1 tg70:1:2 tg2:3:3 tg70:3:6 tg2:8:8 tg70:8:16" \
+    "$(echo "$out" | awk -F , 'NR == 2 { page = $6 } NR > 1 { printf("%s%s:%s:%s", NR == 2 ? "" : " ", $1, $2, $6 / page) }')"
+refuses 2 "*--sequences takes*1 to 64*'65'*" bench -q -m "$model" --sequences 1,65
 
 i=0
 while [ $i -lt 40 ]; do
@@ -110,6 +115,13 @@ equal "status of perplexity" 0 "$status"
 for field in perplexity tokens windows; do
     like "perplexity -o json" "*\"$field\": *" "$out"
 done
+# As many windows at once as -b has room for: 4, or 1.
+hearth perplexity -q -m "$model" -f "$work/text" -c 64 --chunks 5
+at_once=$out
+hearth perplexity -q -m "$model" -f "$work/text" -c 64 --chunks 5 -b 64
+equal "perplexity of one window after the other" "$at_once" "$out"
+hearth perplexity -q -m "$model" -f "$work/text" -c 64 --chunks 5 --kv-budget 3M
+equal "perplexity with KV memory for two windows" "$at_once" "$out"
 refuses 2 "*fewer than one window*" perplexity -q -m "$model" -p "short" -c 512
 
 # Plans: made, checked, obeyed; and the one in the documentation.

@@ -37,6 +37,7 @@ refuses 2 "*--temp takes*'nan'*" run -m x -p x --temp nan
 refuses 2 "*--top-p takes*'1.5'*" run -m x -p x --top-p 1.5
 refuses 2 "*--ram-budget takes*'8X'*" run -m x -p x --ram-budget 8X
 refuses 2 "*--ram-budget takes*'-8G'*" run -m x -p x --ram-budget -8G
+refuses 2 "*--kv-budget takes*'8X'*" run -m x -p x --kv-budget 8X
 refuses 2 "*--split takes*'halves'*" run -m x -p x --split halves
 refuses 2 "*--down takes*'there'*" run -m x -p x --down there
 refuses 2 "*--plan stands instead*" run -m x -p x --plan p --shares 1,1

@@ -27,8 +27,10 @@ static const struct argp_child children[] = {{&argp_text, 0, NULL, 0},     {&arg
 static const struct argp everything = {.options = options, .children = children};
 /* In chat there is no text. */
 static const struct argp chat = {.options = options, .children = children + 1};
-/* -r is another option in bench. */
-static const struct argp_option bench_options[] = {{"repetitions", 'r', "N", 0, NULL, 0}, {0}};
+/* -r is another option in bench, and there alone is --sequences. */
+static const struct argp_option bench_options[] = {{"repetitions", 'r', "N", 0, NULL, 0},
+                                                   {"sequences", 908, "N", 0, NULL, 0},
+                                                   {0}};
 static const struct argp_child bench_children[] = {{&everything, 0, NULL, 0}, {0}};
 static const struct argp bench = {.options = bench_options, .children = bench_children};
 
