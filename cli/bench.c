@@ -18,10 +18,10 @@ struct bench {
     struct cluster_options cluster;
     enum table_format format;
     struct number_list n_prompt, n_decode, threads, sequences;
-    int64_t runs;
+    int64_t runs, depth;
     /* while it runs */
     struct progress progress;
-    int32_t *tokens; /* [most_tokens] */
+    int32_t *tokens; /* [longest_text] */
     struct test *tests;
     int n_tests;
     int ranks;
@@ -33,6 +33,7 @@ struct test {
     char name[24];
     bool prompt;
     size_t n;
+    size_t depth;        /* tokens of each text that have run before the clock starts */
     uint32_t sequences;
     int threads;
     double peak;         /* GB/s that this machine's memory gives to so many threads */
@@ -46,6 +47,7 @@ struct test {
 static const struct argp_option options[] = {
     {"n-prompt", 'p', "N", 0, "tokens of the prompt tests, as in 128,512; 0: none (default 512)", 0},
     {"n-gen", 'n', "N", 0, "tokens of the decoding tests; 0: none (default 128)", 0},
+    {"n-depth", 'd', "N", 0, "tokens that are in the KV cache already when a test begins (default 0)", 0},
     {"sequences", KEY_SEQUENCES, "N", 0, "texts that decode at once, as in 1,8,32 (default 1)", 0},
     {"ctx-size", 'c', "N", 0, "context of each text in tokens (default: what the tests need)", 0},
     {"repetitions", 'r', "N", 0, "how often each test runs (default 5)", 0},
@@ -60,11 +62,14 @@ static int64_t largest(const struct number_list *l)
     return most;
 }
 
+/* Of a test; without those before it. */
 static int64_t most_tokens(const struct bench *b)
 {
     const int64_t prompt = largest(&b->n_prompt), decode = largest(&b->n_decode);
     return prompt > decode ? prompt : decode;
 }
+
+static int64_t longest_text(const struct bench *b) { return b->depth + most_tokens(b); }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
@@ -82,14 +87,16 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return option_list(state, "--sequences", arg, 1, WIRE_SEQUENCES, &b->sequences);
     case 'c':
         return option_context(state, arg, 1, &b->cluster);
+    case 'd':
+        return option_int(state, "-d", arg, 0, 1 << 20, &b->depth);
     case 'r':
         return option_int(state, "-r", arg, 1, RUNS_MAX, &b->runs);
     case ARGP_KEY_END:
         if (most_tokens(b) == 0)
             return option_wrong(state, "-p 0 -n 0 leaves nothing to measure");
-        if (b->cluster.n_ctx && most_tokens(b) > b->cluster.n_ctx)
+        if (b->cluster.n_ctx && longest_text(b) > b->cluster.n_ctx)
             return option_wrong(state, "a test of %lld tokens does not fit into the context of %u (-c sets it)",
-                                (long long)most_tokens(b), b->cluster.n_ctx);
+                                (long long)longest_text(b), b->cluster.n_ctx);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -102,21 +109,60 @@ static int32_t some_token(const struct cluster *c, size_t i)
     return (int32_t)((i * 2654435761u + 12345) % (uint64_t)tokenizer_n_vocab(cluster_tokenizer(c)));
 }
 
-static status run_prompt(struct cluster *c, const struct test *t, const int32_t *tokens)
+/* tokens: [depth + n] */
+static status begin_prompt(struct cluster *c, const struct test *t, const int32_t *tokens)
 {
     dialogue_truncate(cluster_dialogue(c), 0);
-    return dialogue_prompt(cluster_dialogue(c), tokens, t->n, NULL, NULL, NULL);
+    return t->depth ? dialogue_prompt(cluster_dialogue(c), tokens, t->depth, NULL, NULL, NULL) : ST_OK;
 }
 
-/* Sequence i of a test begins, with a text like no other. */
-static status begin_sequence(struct cluster *c, const struct test *t, uint32_t i, struct sequence **q)
+static status run_prompt(struct cluster *c, const struct test *t, const int32_t *tokens)
+{
+    return dialogue_prompt(cluster_dialogue(c), tokens + t->depth, t->n, NULL, NULL, NULL);
+}
+
+/* Token `at` of text i of a test: a text like no other. */
+static int32_t text_token(const struct cluster *c, const struct test *t, uint32_t i, size_t at)
+{
+    return some_token(c, i * (t->depth + t->n) + at);
+}
+
+static status add_token(struct cluster *c, const struct test *t, uint32_t i, struct sequence *q)
+{
+    const int32_t token = text_token(c, t, i, q->n_tokens);
+    return session_text(cluster_session(c), q, &token, 1);
+}
+
+/* Text i of a test, as long as it is before the clock starts. */
+static status open_sequence(struct cluster *c, const struct test *t, uint32_t i, struct sequence **q)
+{
+    static const struct wish nothing = {.kind = WISH_NOTHING};
+    struct session_event e;
+    status st = session_open(cluster_session(c), q);
+    for (size_t at = 0; at < t->depth && st == ST_OK; at++)
+        st = add_token(c, t, i, *q);
+    if (st == ST_OK && t->depth)
+        st = session_submit(cluster_session(c), *q, &nothing, &sampler_greedy);
+    for (e.over = !t->depth; st == ST_OK && !e.over;) {
+        st = session_wait(cluster_session(c), &e);
+        st = st ? st : e.st;
+    }
+    return st;
+}
+
+static status begin_sequences(struct cluster *c, const struct test *t, struct sequence **q)
+{
+    status st = ST_OK;
+    for (uint32_t i = 0; i < t->sequences && st == ST_OK; i++)
+        st = open_sequence(c, t, i, &q[i]);
+    return st;
+}
+
+static status begin_decoding(struct cluster *c, const struct test *t, uint32_t i, struct sequence *q)
 {
     static const struct wish wish = {.kind = WISH_TOKEN};
-    const int32_t first = some_token(c, i * t->n);
-    status st = session_open(cluster_session(c), q);
-    if (st == ST_OK)
-        st = session_text(cluster_session(c), *q, &first, 1);
-    return st == ST_OK ? session_submit(cluster_session(c), *q, &wish, &sampler_greedy) : st;
+    status st = add_token(c, t, i, q);
+    return st == ST_OK ? session_submit(cluster_session(c), q, &wish, &sampler_greedy) : st;
 }
 
 /* Its next token, or its end: *left is one less then. */
@@ -126,18 +172,18 @@ static status go_on(struct cluster *c, const struct test *t, struct sequence *co
     uint32_t i = 0;
     while (all[i] != q)
         i++;
-    if (q->n_tokens < t->n)
-        return session_append(cluster_session(c), q, some_token(c, i * t->n + q->n_tokens));
+    if (q->n_tokens < t->depth + t->n)
+        return session_append(cluster_session(c), q, text_token(c, t, i, q->n_tokens));
     session_end(cluster_session(c), q);
     --*left;
     return ST_OK;
 }
 
-static status run_decoding(struct cluster *c, const struct test *t, struct sequence **q)
+static status run_decoding(struct cluster *c, const struct test *t, struct sequence *const *q)
 {
     status st = ST_OK;
     for (uint32_t i = 0; i < t->sequences && st == ST_OK; i++)
-        st = begin_sequence(c, t, i, &q[i]);
+        st = begin_decoding(c, t, i, q[i]);
     for (uint32_t left = t->sequences; left > 0 && st == ST_OK;) {
         struct session_event e;
         st = session_wait(cluster_session(c), &e);
@@ -147,12 +193,52 @@ static status run_decoding(struct cluster *c, const struct test *t, struct seque
     return st;
 }
 
-static status run_once(struct cluster *c, struct test *t, const int32_t *tokens, double *seconds)
+/* Time and work since the clock was started, of all runs. */
+struct spent {
+    double seconds; /* of the last run */
+    double elapsed;
+    struct wire_usage usage;
+    struct wire_counts counts;
+};
+
+/* The clock starts: what was spent before is not counted. */
+static status start_clock(struct cluster *c, struct spent *before)
+{
+    session_reset_counts(cluster_session(c));
+    status st = session_usage(cluster_session(c), &before->usage);
+    before->seconds = clock_s();
+    return st;
+}
+
+static status stop_clock(struct cluster *c, const struct spent *before, struct spent *all)
+{
+    struct wire_usage after;
+    const struct wire_counts counts = session_counts(cluster_session(c));
+    all->seconds = clock_s() - before->seconds;
+    status st = session_usage(cluster_session(c), &after);
+    if (st)
+        return st;
+    all->elapsed += all->seconds;
+    wire_counts_add(&all->counts, &counts);
+    all->usage.messages += after.messages - before->usage.messages;
+    all->usage.bytes += after.bytes - before->usage.bytes;
+    all->usage.run_ns += after.run_ns - before->usage.run_ns;
+    all->usage.wire_ns += after.wire_ns - before->usage.wire_ns;
+    all->usage.wait_ns += after.wait_ns - before->usage.wait_ns;
+    return ST_OK;
+}
+
+static status run_once(struct cluster *c, struct test *t, const int32_t *tokens, struct spent *spent)
 {
     struct sequence *q[WIRE_SEQUENCES] = {NULL};
-    double start = clock_s();
-    status st = t->prompt ? run_prompt(c, t, tokens) : run_decoding(c, t, q);
-    *seconds = clock_s() - start;
+    struct spent before;
+    status st = t->prompt ? begin_prompt(c, t, tokens) : begin_sequences(c, t, q);
+    if (st == ST_OK)
+        st = start_clock(c, &before);
+    if (st == ST_OK)
+        st = t->prompt ? run_prompt(c, t, tokens) : run_decoding(c, t, q);
+    if (st == ST_OK)
+        st = stop_clock(c, &before, spent);
     const struct schedule_counts counts = session_schedule(cluster_session(c));
     t->kv_bytes = (counts.pages - counts.free_pages) * cluster_page_bytes(c);
     for (uint32_t i = 0; i < t->sequences && q[i]; i++)
@@ -160,48 +246,32 @@ static status run_once(struct cluster *c, struct test *t, const int32_t *tokens,
     return st;
 }
 
-static void take_usage(struct test *t, double elapsed_s, const struct wire_usage *before,
-                       const struct wire_usage *after)
-{
-    const struct wire_usage spent = {after->messages - before->messages, after->bytes - before->bytes,
-                                     after->run_ns - before->run_ns, after->wire_ns - before->wire_ns,
-                                     after->wait_ns - before->wait_ns};
-    t->time = split_time(elapsed_s, &spent);
-    t->sent_bytes = (double)spent.bytes;
-    t->messages = (double)spent.messages;
-}
-
 /* The first run, of a few tokens, is not counted: it finds cold caches and sleeping threads. */
 static status measure(struct bench *b, struct cluster *c, struct test *t)
 {
-    const double n_tokens = (double)t->n * t->sequences;
-    double sum = 0, squares = 0, elapsed = 0, seconds;
-    struct wire_usage before, after;
-    for (size_t i = 0; i < t->n; i++)
+    const double n_tokens = (double)t->n * t->sequences, n = (double)b->runs;
+    double sum = 0, squares = 0;
+    struct spent spent = {0};
+    for (size_t i = 0; i < t->depth + t->n; i++)
         b->tokens[i] = some_token(c, i);
     struct test warm_up = *t;
+    warm_up.depth = 0;
     warm_up.n = t->prompt ? t->n : t->n < 8 ? t->n : 8;
-    status st = run_once(c, &warm_up, b->tokens, &seconds);
-    session_reset_counts(cluster_session(c));
-    if (st == ST_OK)
-        st = session_usage(cluster_session(c), &before);
+    status st = run_once(c, &warm_up, b->tokens, &(struct spent){0});
     for (int64_t r = 0; r < b->runs && st == ST_OK; r++) {
-        st = run_once(c, t, b->tokens, &seconds);
-        double rate = n_tokens / seconds;
-        elapsed += seconds;
+        st = run_once(c, t, b->tokens, &spent);
+        const double rate = n_tokens / spent.seconds;
         sum += rate;
         squares += rate * rate;
         progress_update(&b->progress, t->name, (uint64_t)r + 1, (uint64_t)b->runs);
     }
-    if (st == ST_OK)
-        st = session_usage(cluster_session(c), &after);
     if (st != ST_OK)
         return st;
-    take_usage(t, elapsed, &before, &after);
-    const struct wire_counts counts = session_counts(cluster_session(c));
-    t->bytes_per_token = (double)counts.bytes / ((double)b->runs * n_tokens);
-    t->live = counts.neurons ? (double)counts.live / (double)counts.neurons : 0;
-    double n = (double)b->runs;
+    t->time = split_time(spent.elapsed, &spent.usage);
+    t->sent_bytes = (double)spent.usage.bytes;
+    t->messages = (double)spent.usage.messages;
+    t->bytes_per_token = (double)spent.counts.bytes / (n * n_tokens);
+    t->live = spent.counts.neurons ? (double)spent.counts.live / (double)spent.counts.neurons : 0;
     t->mean = sum / n;
     t->stddev = b->runs > 1 ? sqrt(fmax(0, squares - n * t->mean * t->mean) / (n - 1)) : 0;
     return ST_OK;
@@ -210,10 +280,11 @@ static status measure(struct bench *b, struct cluster *c, struct test *t)
 static json_t *row_of(const struct bench *b, const struct test *t)
 {
     const double tokens = (double)b->runs * (double)t->n * t->sequences;
-    return json_pack("{ss si sf sf sf sI si si ss ss sf sf sf sf sI sf sI sf sf}", "test", t->name, "sequences",
-                     (int)t->sequences, "tokens_per_s", t->mean, "sequence_tokens_per_s", t->mean / t->sequences,
-                     "stddev", t->stddev, "kv_bytes", (json_int_t)t->kv_bytes, "threads", t->threads, "ranks", b->ranks, "transport",
-                     b->transport, "sparse", sparse_mode_name(b->cluster.sparse), "live", t->live, "compute_ms",
+    return json_pack("{ss sI si sf sf sf sI si si ss ss sf sf sf sf sI sf sI sf sf}", "test", t->name, "depth",
+                     (json_int_t)t->depth, "sequences", (int)t->sequences, "tokens_per_s", t->mean,
+                     "sequence_tokens_per_s", t->mean / t->sequences, "stddev", t->stddev, "kv_bytes",
+                     (json_int_t)t->kv_bytes, "threads", t->threads, "ranks", b->ranks, "transport", b->transport,
+                     "sparse", sparse_mode_name(b->cluster.sparse), "live", t->live, "compute_ms",
                      t->time.compute_s * 1e3 / tokens, "wire_ms", t->time.wire_s * 1e3 / tokens, "wait_ms",
                      t->time.wait_s * 1e3 / tokens, "sent_bytes_per_token",
                      (json_int_t)llround(t->sent_bytes / tokens), "messages_per_token", t->messages / tokens,
@@ -246,8 +317,8 @@ static status measure_lengths(struct bench *b, struct cluster *c, bool prompt, c
         struct test *t = &b->tests[b->n_tests];
         if (lengths->at[i] == 0)
             continue;
-        *t = (struct test){.prompt = prompt, .n = (size_t)lengths->at[i], .sequences = sequences,
-                           .threads = b->cluster.threads};
+        *t = (struct test){.prompt = prompt, .n = (size_t)lengths->at[i], .depth = (size_t)b->depth,
+                           .sequences = sequences, .threads = b->cluster.threads};
         snprintf(t->name, sizeof t->name, "%s%zu", prompt ? "pp" : "tg", t->n);
         st = measure(b, c, t);
         b->n_tests++;
@@ -307,8 +378,8 @@ status command_bench(const struct launch *launch, int argc, char **argv)
         .doc = "Measure tokens per second, of a prompt (pp) and of decoding (tg), and how fast that reads the weights "
                "beside how fast this machine's memory can be read by as many threads. With several ranks: how a "
                "token's time splits into computing, messages (wire) and waiting for a rank that computes longer, "
-               "and what all ranks send for it. --sequences decodes several texts at once: tokens_per_s is what all of them "
-               "get together. Lists, as in -t 1,2 -p 128,512, give a row for each."};
+               "and what all ranks send for it. --sequences decodes several texts at once: tokens_per_s is what all "
+               "of them get together. Lists, as in -t 1,2 -p 128,512, give a row for each."};
     struct bench b = {.cluster = cluster_defaults, .n_prompt = {{512}, 1}, .n_decode = {{128}, 1},
                       .threads = {{0}, 1}, .sequences = {{1}, 1}, .runs = 5};
     b.cluster.thread_list = &b.threads;
@@ -316,12 +387,12 @@ status command_bench(const struct launch *launch, int argc, char **argv)
     if (st != ST_OK)
         return st;
     if (b.cluster.n_ctx == 0)
-        b.cluster.n_ctx = (uint32_t)most_tokens(&b);
+        b.cluster.n_ctx = (uint32_t)longest_text(&b);
     b.cluster.n_sequences = (uint32_t)largest(&b.sequences);
-    b.tokens = malloc((size_t)most_tokens(&b) * sizeof *b.tokens);
+    b.tokens = malloc((size_t)longest_text(&b) * sizeof *b.tokens);
     b.tests = calloc((size_t)(b.threads.n * (b.n_prompt.n + b.n_decode.n * b.sequences.n)), sizeof *b.tests);
     if (!b.tokens || !b.tests) {
-        log_error("no memory for tests of %lld tokens", (long long)most_tokens(&b));
+        log_error("no memory for tests of %lld tokens", (long long)longest_text(&b));
         st = ST_NOMEM;
     }
     for (int i = 0; i < b.threads.n && st == ST_OK; i++)

@@ -109,7 +109,7 @@ const struct habit habits[] = {
     {"--prompt-cache-all --prompt-cache-ro",
      NULL, VALUE_NONE, HABIT_REFUSED, "no state is kept; hearth chat reads a turn once"},
     {"--host --port --api-key", NULL, VALUE_ONE, HABIT_REFUSED, "there is no server"},
-    {"-d --n-depth", NULL, VALUE_ONE, HABIT_REFUSED, "every test of bench begins with an empty context"},
+    {"-d --n-depth", NULL, VALUE_ONE, HABIT_REFUSED, "hearth bench alone has it"},
     {"-pg", NULL, VALUE_ONE, HABIT_REFUSED, "-p and -n are tests of their own"},
     {"--stdin", NULL, VALUE_NONE, HABIT_REFUSED, "-f - reads standard input"},
     {0},
