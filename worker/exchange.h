@@ -39,6 +39,11 @@ void multicast_free(struct multicast *m);
  * them. On a dry arena it is counted. */
 status room_lay(struct exchange *e, struct arena *a, int from, int channel, size_t bytes);
 
+/* Whether its last send was done when it was last seen to. */
+static inline bool outbox_free(const struct outbox *b)
+{
+    return atomic_load_explicit(&b->send.done, memory_order_acquire);
+}
 /* Waits until the last send is done, serving meanwhile. */
 status outbox_wait(struct exchange *e, struct outbox *b);
 status outbox_send(struct exchange *e, struct outbox *b, int to, int kind, size_t size);

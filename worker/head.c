@@ -53,7 +53,7 @@ void head_lay(struct head *h)
 
 bool head_owes_result(const struct head *h)
 {
-    return h->is_last && !atomic_load_explicit(&h->result.send.done, memory_order_acquire);
+    return h->is_last && !outbox_free(&h->result);
 }
 
 /* ---- logits ---- */

@@ -157,11 +157,9 @@ static status take_step(struct stage *s, struct arrival *a, struct wire_step *st
 
 status stage_ready(struct stage *s, bool *ready)
 {
-    *ready = true;
-    if (s->r->rank == 0 && s->at.next >= 0)
-        return outbox_sent(s->r->exchange, &s->hidden[s->hidden_turn], ready);
-    *ready = s->r->rank != 0 || !head_owes_result(s->head);
-    return ST_OK;
+    struct outbox *passed = &s->hidden[s->hidden_turn];
+    *ready = s->r->rank != 0 || (s->at.next >= 0 ? outbox_free(passed) : !head_owes_result(s->head));
+    return *ready || s->at.next < 0 ? ST_OK : outbox_sent(s->r->exchange, passed, ready);
 }
 
 status stage_run(struct stage *s, struct arrival *a)

@@ -12,8 +12,8 @@ status stage_new(struct rank *r, struct owners *owners, struct head *head, struc
 void stage_free(struct stage *s); /* NULL is fine */
 status stage_lay(struct stage *s);
 
-/* Whether a step may begin. On rank 0, whose thread is the coordinator's too, not before what it would wait for at its end
- * is out of the way: that may take until the coordinator takes a result. */
+/* Whether a step may begin. On rank 0, whose thread is the coordinator's too, not before what it would wait for at its
+ * end is out of the way: that may take until the coordinator takes a result. */
 status stage_ready(struct stage *s, bool *ready);
 /* Runs the step that STEP or HIDDEN brings. */
 status stage_run(struct stage *s, struct arrival *a);

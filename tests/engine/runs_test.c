@@ -10,7 +10,8 @@
 #include "worker/worker.h"
 
 enum {
-    RANKS = 3, SLOTS = 64, PAGES = 2 * SLOTS + 8, TEXTS = 5, LENGTH = 100, COMMON = 70, N_BATCH = 80, TOPS = 4, MAX = 1 << 20
+    RANKS = 3, SLOTS = 64, PAGES = 2 * SLOTS + 8, TEXTS = 5, LENGTH = 100, COMMON = 70, N_BATCH = 80, TOPS = 4,
+    MAX = 1 << 20
 };
 
 static char model_path[MADE_NAME];
