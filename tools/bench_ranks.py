@@ -18,7 +18,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from benchmark import PAGE, ROOT, facts, medians, say, table, take_turns, with_goal, write_section
+from benchmark import PAGE, ROOT, facts, medians, say_run, table, take_turns, with_goal, write_section
 
 LAB = ROOT / "deploy/lab/lab.sh"
 PROMPT, BANDWIDTH, FED = 128, "10gbit", 1.6
@@ -97,7 +97,7 @@ def fed_turns(args, sides, one):
         run_now = sides[name]()
         if cores_read(args) >= FED * one:
             runs[name].append(run_now)
-            say(f"both cores fed, {name}, {len(runs[name])}/{args.repeat}: decode {run_now['decode']:.1f}")
+            say_run("both cores fed", name, len(runs[name]), args.repeat, run_now)
     return {name: r for name, r in runs.items() if r}
 
 

@@ -22,14 +22,17 @@ def medians(runs):
     return {key: statistics.median(run[key] for run in runs) for key in runs[0]}
 
 
+def say_run(label, name, i, repeats, run):
+    say(f"{label}, {name}, {i}/{repeats}: " + ", ".join(f"{key} {value:.4g}" for key, value in run.items()))
+
+
 def take_turns(repeats, sides, label):
     """sides: {name: function}. Returns {name: [what it returned]}, the functions called in turn, `repeats` times each."""
     runs = {name: [] for name in sides}
     for i in range(repeats):
         for name, measure in sides.items():
             runs[name].append(measure())
-            say(f"{label}, {name}, {i + 1}/{repeats}: " +
-                ", ".join(f"{key} {value:.4g}" for key, value in runs[name][-1].items()))
+            say_run(label, name, i + 1, repeats, runs[name][-1])
     return runs
 
 
