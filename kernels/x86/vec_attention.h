@@ -152,7 +152,8 @@ static void attn_mix(const float *w, int64_t w_stride, int64_t w_origin, int64_t
         int64_t d = 0;
         for (; d + 4 * SUM_LANES <= head_dim; d += 4 * SUM_LANES) {
             if (n == SHARE)
-                mix_queries(SHARE, 4, wi, w_stride, begin + i, end + i, inverse + i, values, head_dim, d, o, out_stride);
+                mix_queries(SHARE, 4, wi, w_stride, begin + i, end + i, inverse + i, values, head_dim, d, o,
+                            out_stride);
             else
                 mix_queries(1, 4, wi, w_stride, begin + i, end + i, inverse + i, values, head_dim, d, o, out_stride);
         }
