@@ -16,10 +16,10 @@ struct messages {
     struct wire_result_copy result;
 };
 
-struct schedule_options messages_schedule(const struct wire_limits *lim, uint32_t n_stages)
+struct schedule_options messages_schedule(const struct wire_limits *lim, uint32_t n_groups, uint32_t n_steps)
 {
     return (struct schedule_options){.n_sequences = lim->n_sequences, .n_pages = lim->n_pages, .n_ctx = lim->n_ctx,
-                                     .n_batch = lim->n_batch, .n_stages = n_stages};
+                                     .n_batch = lim->n_batch, .n_groups = n_groups, .n_steps = n_steps};
 }
 
 static void lay(struct messages *m, struct arena *a)

@@ -15,8 +15,8 @@ struct session_answer {
     const float *values;         /* [n_values] scores, logits, or the final state */
 };
 
-/* What a schedule of so many stages must be for messages of these limits. */
-struct schedule_options messages_schedule(const struct wire_limits *lim, uint32_t n_stages);
+/* What a schedule must be for messages of these limits; n_groups and n_steps are as given. */
+struct schedule_options messages_schedule(const struct wire_limits *lim, uint32_t n_groups, uint32_t n_steps);
 
 /* ST_NOMEM (logged). */
 status messages_create(const struct wire_limits *lim, struct messages **out);

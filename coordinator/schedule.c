@@ -85,14 +85,14 @@ static struct sequence *next_ready(const struct schedule *s, bool decoding)
     return NULL;
 }
 
-/* Those that decode are parted into as many groups as there are stages, so that every stage has one to work at. Drafts
+/* Those that decode are parted into groups, so that every stage has one to work at; a step serves one of them. Drafts
  * take half of the step's tokens at most. */
 static void run_decoding(struct schedule *s, struct step *step)
 {
     uint32_t n = 0;
     for (uint32_t i = 0; i < s->n_running; i++)
         n += decodes(s->running[i]);
-    const uint32_t group = (n + s->o.n_stages - 1) / s->o.n_stages;
+    const uint32_t group = (n + s->o.n_groups - 1) / s->o.n_groups;
     const uint32_t share = group && s->o.n_batch / 2 > group ? s->o.n_batch / 2 / group : 1;
     struct sequence *q;
     while (step->n_runs < group && (q = next_ready(s, true))) {
@@ -123,11 +123,20 @@ static void run_newcomers(struct schedule *s, struct step *step)
         run_chunk(s, step, q);
 }
 
+/* While somebody's token is on its way, no step is planned that it would find before it. */
+static uint32_t most_under_way(const struct schedule *s)
+{
+    for (uint32_t i = 0; i < s->n_running; i++)
+        if (s->running[i]->n_sent == s->running[i]->n_tokens)
+            return s->o.n_groups;
+    return s->o.n_steps;
+}
+
 const struct step *schedule_next(struct schedule *s)
 {
-    struct step *step = &s->steps[(s->oldest + s->n_under_way) % s->o.n_stages];
+    struct step *step = &s->steps[(s->oldest + s->n_under_way) % s->o.n_steps];
     s->exhausted = NULL;
-    if (s->n_under_way == s->o.n_stages)
+    if (s->n_under_way >= most_under_way(s))
         return NULL;
     *step = (struct step){.runs = step->runs, .tokens = step->tokens, .changes = step->changes};
     s->n_plans++;
@@ -149,7 +158,7 @@ const struct step *schedule_oldest(const struct schedule *s)
 void schedule_returned(struct schedule *s)
 {
     const struct step *step = &s->steps[s->oldest];
-    s->oldest = (s->oldest + 1) % s->o.n_stages;
+    s->oldest = (s->oldest + 1) % s->o.n_steps;
     s->n_under_way--;
     for (uint32_t i = 0; i < step->n_runs; i++) {
         const struct step_run *r = &step->runs[i];
@@ -220,7 +229,7 @@ void schedule_cut(struct schedule *s, struct sequence *q, uint32_t n) { sequence
 static void forget_runs(struct schedule *s, const struct sequence *q)
 {
     for (uint32_t i = 0; i < s->n_under_way; i++) {
-        struct step *step = &s->steps[(s->oldest + i) % s->o.n_stages];
+        struct step *step = &s->steps[(s->oldest + i) % s->o.n_steps];
         for (uint32_t j = 0; j < step->n_runs; j++)
             if (step->runs[j].sequence == q)
                 step->runs[j].live = false;

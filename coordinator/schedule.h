@@ -12,7 +12,7 @@
  *     schedule_release       the sequence is not needed any more
  *
  * What is promised. Let N be the most sequences that may run at once (n_sequences or n_batch, the smaller), S the
- * stages.
+ * steps under way at most.
  *
  * 1. Turns are begun in the order in which they were submitted, and who waits came after all who run: a turn is
  *    admitted from the front of the queue only, and who gives pages back is the last of those that run, and goes to the
@@ -46,7 +46,9 @@ struct schedule_options {
     uint32_t n_pages;     /* of KV memory */
     uint32_t n_ctx;       /* tokens of one sequence */
     uint32_t n_batch;     /* tokens of a step */
-    uint32_t n_stages;    /* steps under way at once */
+    uint32_t n_groups;    /* those that decode are parted into so many, a step for each, so that all stages have work */
+    uint32_t n_steps;     /* under way at most, n_groups or more. More than n_groups are so only while nobody's token is
+                           * on its way, who would have to wait for them: chunks of prompts, one close behind another */
 };
 
 /* Consecutive tokens of a sequence in a step. */
@@ -111,8 +113,8 @@ void schedule_end(struct schedule *s, struct sequence *q);
 /* All but the first n tokens of a sequence without a turn are gone. */
 void schedule_cut(struct schedule *s, struct sequence *q, uint32_t n);
 
-/* NULL: nothing can run now, or n_stages steps are under way. It stays as it is until it has returned and the next is
- * planned. */
+/* NULL: nothing can run now, or as many steps are under way as may be. It stays as it is until it has returned and the
+ * next is planned. */
 const struct step *schedule_next(struct schedule *s);
 /* NULL: none is under way. */
 const struct step *schedule_oldest(const struct schedule *s);

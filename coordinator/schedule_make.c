@@ -12,10 +12,11 @@ uint32_t schedule_most_changes(const struct schedule_options *o)
 static status check_options(const struct schedule_options *o)
 {
     if (o->n_sequences >= 1 && o->n_sequences <= SCHEDULE_SEQUENCES && o->n_pages >= 1 && o->n_ctx >= 1 &&
-        o->n_batch >= 1 && o->n_stages >= 1)
+        o->n_batch >= 1 && o->n_groups >= 1 && o->n_steps >= o->n_groups)
         return ST_OK;
-    log_error("a schedule of %u sequences (1 to %d), %u pages, contexts of %u, steps of %u, %u stages: each must be at "
-              "least 1", o->n_sequences, SCHEDULE_SEQUENCES, o->n_pages, o->n_ctx, o->n_batch, o->n_stages);
+    log_error("a schedule of %u sequences (1 to %d), %u pages, contexts of %u, steps of %u, %u groups and %u steps under "
+              "way: each must be at least 1, and the last no less than the one before", o->n_sequences,
+              SCHEDULE_SEQUENCES, o->n_pages, o->n_ctx, o->n_batch, o->n_groups, o->n_steps);
     return ST_USAGE;
 }
 
@@ -36,10 +37,10 @@ status schedule_create(const struct schedule_options *o, struct schedule **out)
     bool made = s;
     if (s) {
         s->o = *o;
-        s->steps = calloc(o->n_stages, sizeof *s->steps);
+        s->steps = calloc(o->n_steps, sizeof *s->steps);
         made = s->steps;
     }
-    for (uint32_t i = 0; made && i < o->n_stages; i++)
+    for (uint32_t i = 0; made && i < o->n_steps; i++)
         made = make_step(o, &s->steps[i]);
     if (!made)
         log_error("no memory for a schedule");
@@ -55,7 +56,7 @@ void schedule_free(struct schedule *s)
 {
     for (uint32_t i = 0; s && i < s->o.n_sequences; i++)
         sequence_free(s->slots[i]); /* released, with steps under way that never came */
-    for (uint32_t i = 0; s && s->steps && i < s->o.n_stages; i++) {
+    for (uint32_t i = 0; s && s->steps && i < s->o.n_steps; i++) {
         free(s->steps[i].runs);
         free(s->steps[i].tokens);
         free(s->steps[i].changes);

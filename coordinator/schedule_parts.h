@@ -13,7 +13,7 @@ struct schedule {
     uint32_t n_running;
     struct sequence *queue;   /* of those that wait, the oldest first */
     struct sequence *exhausted; /* its turn was ended by the last plan; or NULL */
-    struct step *steps;       /* [n_stages], a ring */
+    struct step *steps;       /* [n_steps of the options], a ring */
     uint32_t oldest, n_under_way;
     uint64_t n_steps, n_plans, n_tickets, n_sent_away;
 };

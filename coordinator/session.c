@@ -5,6 +5,16 @@
 #include "base/log.h"
 #include "wire/channels.h"
 
+/* Steps under way at most: one for each stage, and however few there are, so many that chunks of a prompt need not wait for
+ * the RESULTs of those before, which are a message's way there and back. If this rank is the only stage, there is no way. */
+static uint32_t most_steps(const struct session_options *o)
+{
+    enum { CHUNKS_AHEAD = 4 };
+    if (o->n_stages == 1 && o->first_stage == o->transport->rank)
+        return 1;
+    return o->n_stages > CHUNKS_AHEAD ? o->n_stages : CHUNKS_AHEAD;
+}
+
 /* Memory for a message. */
 static void *aligned(size_t bytes)
 {
@@ -15,7 +25,7 @@ void session_free(struct session *s)
 {
     if (!s)
         return;
-    for (uint32_t i = 0; s->parcels && i < s->o.n_stages; i++)
+    for (uint32_t i = 0; s->parcels && i < s->n_steps; i++)
         free(s->parcels[i].buffer);
     free(s->parcels);
     free(s->answers);
@@ -28,8 +38,8 @@ void session_free(struct session *s)
 static bool make_parcels(struct session *s)
 {
     s->step_max = wire_step_max(&s->o.limits);
-    s->parcels = calloc(s->o.n_stages, sizeof *s->parcels);
-    for (uint32_t i = 0; s->parcels && i < s->o.n_stages; i++) {
+    s->parcels = calloc(s->n_steps, sizeof *s->parcels);
+    for (uint32_t i = 0; s->parcels && i < s->n_steps; i++) {
         s->parcels[i].buffer = aligned(s->step_max);
         if (!s->parcels[i].buffer)
             return false;
@@ -52,7 +62,7 @@ static status lend_result(struct session *s)
 
 static status make(struct session *s)
 {
-    const struct schedule_options so = messages_schedule(&s->o.limits, s->o.n_stages);
+    const struct schedule_options so = messages_schedule(&s->o.limits, s->o.n_stages, s->n_steps);
     status st = schedule_create(&so, &s->schedule);
     if (!st)
         st = messages_create(&s->o.limits, &s->messages);
@@ -74,6 +84,7 @@ status session_create(const struct session_options *o, struct session **out)
         return ST_NOMEM;
     }
     s->o = *o;
+    s->n_steps = most_steps(o);
     status st = make(s);
     if (st) {
         session_free(s);
@@ -180,7 +191,7 @@ static status is_free(const struct session *s, struct parcel *p, bool *is)
 static status send_steps(struct session *s, struct session_event *e, bool *found)
 {
     for (;;) {
-        struct parcel *p = &s->parcels[(schedule_n_steps(s->schedule) + 1) % s->o.n_stages];
+        struct parcel *p = &s->parcels[(schedule_n_steps(s->schedule) + 1) % s->n_steps];
         bool writable;
         status st = is_free(s, p, &writable);
         if (st || !writable)

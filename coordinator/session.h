@@ -23,7 +23,7 @@ struct session;
 struct session_options {
     struct transport *transport;
     struct wire_limits limits;
-    uint32_t n_stages;           /* steps under way at once */
+    uint32_t n_stages;           /* of the plan */
     int first_stage, last_stage; /* ranks */
     /* Lets this process's own worker handle a message; *handled false: there was none. */
     status (*pump)(void *arg, bool *handled);

@@ -16,7 +16,8 @@ struct session {
     struct session_options o;
     struct schedule *schedule;
     struct messages *messages;
-    struct parcel *parcels;         /* [n_stages] a step's is that of its id modulo n_stages */
+    struct parcel *parcels;         /* [n_steps] a step's is that of its id modulo n_steps */
+    uint32_t n_steps;               /* under way at most */
     size_t step_max;                /* bytes of each */
     bool broken;                    /* an operation failed: the ranks' state is unknown */
     struct arrival result;          /* of the oldest step, held while its events are told */

@@ -10,7 +10,8 @@
 #include <string.h>
 #include "coordinator/schedule.h"
 
-enum { MOST_STAGES = 4, MOST_PAGES = 48, MOST_CTX = 320, MOST_SLOTS = 12, MOST_BATCH = 96, MOST_CHANGES = 64 };
+enum { MOST_STAGES = 4, MOST_PAGES = 48, MOST_CTX = 320, MOST_SLOTS = 12, MOST_BATCH = 96, MOST_CHANGES = 64,
+       MOST_STEPS = 6 };
 
 /* splitmix64 (Steele, Lea and Flood, 2014). */
 static inline uint64_t mix(uint64_t x)
@@ -59,7 +60,7 @@ struct ranks {
     uint64_t sampler[MOST_SLOTS][MOST_CTX]; /* its text, as what positions hold */
     uint64_t seed[MOST_SLOTS];
     uint64_t busy_until[MOST_STAGES];
-    struct model_step steps[MOST_STAGES]; /* a ring */
+    struct model_step steps[MOST_STEPS]; /* a ring */
     uint32_t oldest, n_under_way;
     uint64_t wrong;                    /* positions that were read and held something else */
 };
@@ -101,7 +102,7 @@ static inline void copy_run(struct model_run *to, const struct step_run *from, c
 /* STEP. */
 static inline void ranks_send(struct ranks *r, const struct step *step, uint64_t now)
 {
-    struct model_step *m = &r->steps[(r->oldest + r->n_under_way++) % r->n_stages];
+    struct model_step *m = &r->steps[(r->oldest + r->n_under_way++) % MOST_STEPS];
     m->n_runs = step->n_runs;
     m->n_changes = step->n_changes;
     m->stage = 0;
@@ -167,7 +168,7 @@ static inline struct model_step *ranks_next(struct ranks *r, uint64_t *when)
     struct model_step *next = NULL;
     *when = UINT64_MAX;
     for (uint32_t i = 0; i < r->n_under_way; i++) {
-        struct model_step *m = &r->steps[(r->oldest + i) % r->n_stages];
+        struct model_step *m = &r->steps[(r->oldest + i) % MOST_STEPS];
         if (m->done[m->stage] < *when) {
             *when = m->done[m->stage];
             next = m;
@@ -182,7 +183,7 @@ static inline const struct model_step *ranks_run(struct ranks *r, struct model_s
     run_stage(r, m);
     if (m->stage < r->n_stages)
         return NULL;
-    r->oldest = (r->oldest + 1) % r->n_stages;
+    r->oldest = (r->oldest + 1) % MOST_STEPS;
     r->n_under_way--;
     return m;
 }

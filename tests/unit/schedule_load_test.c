@@ -268,7 +268,7 @@ static void check_order(void)
 /* The promises 2 and 4 of schedule.h. */
 static void check_served(void)
 {
-    const uint64_t n = l.o.n_sequences, s = l.o.n_stages;
+    const uint64_t n = l.o.n_sequences, s = l.o.n_steps;
     const struct sequence *oldest = NULL;
     for (uint32_t i = 0; i < l.s->n_running; i++) {
         const struct sequence *q = l.s->running[i];
@@ -375,7 +375,8 @@ static void draw_load(uint64_t number)
     const uint32_t n_ctx = between(1, draw(2) ? MOST_CTX : 100), least = pages_of(n_ctx);
     l.o = (struct schedule_options){.n_sequences = between(1, MOST_SLOTS), .n_ctx = n_ctx,
                                     .n_batch = between(1, draw(4) ? MOST_BATCH : 8),
-                                    .n_stages = draw(2) ? 1 : between(2, MOST_STAGES)};
+                                    .n_groups = draw(2) ? 1 : between(2, MOST_STAGES)};
+    l.o.n_steps = between(l.o.n_groups, MOST_STEPS);
     l.o.n_pages = draw(8) ? between(least, draw(3) ? MOST_PAGES : least + 3) : between(1, least);
     l.n_clients = between(1, MOST_CLIENTS);
     l.drafts = draw(2);
@@ -391,7 +392,7 @@ static void play(uint64_t number)
 {
     draw_load(number);
     assert_int_equal(schedule_create(&l.o, &l.s), ST_OK);
-    ranks_reset(&l.ranks, l.o.n_stages, between(1, 3));
+    ranks_reset(&l.ranks, l.o.n_groups, between(1, 3));
     do
         plan();
     while (happen());

@@ -14,7 +14,7 @@ static const struct wish token = {.kind = WISH_TOKEN, .successor = -1};
 static struct schedule *make(uint32_t sequences, uint32_t pages, uint32_t ctx, uint32_t batch, uint32_t stages)
 {
     struct schedule *s = NULL;
-    const struct schedule_options o = {sequences, pages, ctx, batch, stages};
+    const struct schedule_options o = {sequences, pages, ctx, batch, stages, stages};
     assert_int_equal(schedule_create(&o, &s), ST_OK);
     return s;
 }
@@ -169,6 +169,39 @@ static void every_stage_has_a_step(void **state)
     assert_null(schedule_next(s));
     schedule_release(s, p);
     come_back(s);
+    finish(s);
+}
+
+/* Chunks need not wait for each other, but nobody's next token waits for more of them than there are groups. */
+static void chunks_go_ahead_while_nobody_decodes(void **state)
+{
+    (void)state;
+    const struct schedule_options o = {4, 32, 300, 20, 1, 3};
+    struct schedule *s = NULL;
+    assert_int_equal(schedule_create(&o, &s), ST_OK);
+    struct sequence *a = submit(s, 1, 81), *b;
+    for (uint32_t i = 0; i < 3; i++)
+        ASSERT_STEP(s, {a, 20 * i, 20, WISH_NOTHING});
+    assert_null(schedule_next(s));
+    come_back(s);
+    ASSERT_STEP(s, {a, 60, 20, WISH_NOTHING});
+    come_back(s);
+    b = submit(s, 2, 200);
+    ASSERT_STEP(s, {a, 80, 1, WISH_TOKEN}, {b, 0, 19, WISH_NOTHING});
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_null(schedule_next(s));
+        come_back(s);
+    }
+    ASSERT_STEP(s, {a, 81, 1, WISH_TOKEN}, {b, 19, 19, WISH_NOTHING});
+    assert_null(schedule_next(s));
+    schedule_end(s, a);
+    ASSERT_STEP(s, {b, 38, 20, WISH_NOTHING});
+    ASSERT_STEP(s, {b, 58, 20, WISH_NOTHING});
+    assert_null(schedule_next(s));
+    schedule_release(s, a);
+    schedule_release(s, b);
+    for (uint32_t i = 0; i < 3; i++)
+        come_back(s);
     finish(s);
 }
 
@@ -578,8 +611,9 @@ static void without_a_page_in_the_house_the_turn_ends(void **state)
 static void nonsense_is_refused(void **state)
 {
     (void)state;
-    static const struct schedule_options bad[] = {{0, 1, 1, 1, 1}, {65, 1, 1, 1, 1}, {1, 0, 1, 1, 1},
-                                                  {1, 1, 0, 1, 1}, {1, 1, 1, 0, 1},  {1, 1, 1, 1, 0}};
+    static const struct schedule_options bad[] = {{0, 1, 1, 1, 1, 1}, {65, 1, 1, 1, 1, 1}, {1, 0, 1, 1, 1, 1},
+                                                  {1, 1, 0, 1, 1, 1}, {1, 1, 1, 0, 1, 1},  {1, 1, 1, 1, 0, 1},
+                                                  {1, 1, 1, 1, 2, 1}};
     struct log_catcher caught;
     struct schedule *s = NULL;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -605,7 +639,7 @@ static void memory_is_taken_at_the_beginning_alone(void **state)
     (void)state;
     struct log_catcher caught;
     struct schedule *s = NULL;
-    const struct schedule_options o = {3, 6, 200, 32, 2};
+    const struct schedule_options o = {3, 6, 200, 32, 2, 3};
     status st;
     log_catch(&caught);
     for (long n = 0; alloc_fail_at(n), st = schedule_create(&o, &s), alloc_failed(); n++)
@@ -627,6 +661,7 @@ int main(void)
         cmocka_unit_test(a_prompt_runs_in_chunks_and_then_its_tokens_one_by_one),
         cmocka_unit_test(whoever_decodes_comes_first_and_prompts_take_the_rest),
         cmocka_unit_test(every_stage_has_a_step),
+        cmocka_unit_test(chunks_go_ahead_while_nobody_decodes),
         cmocka_unit_test(scores_come_from_every_chunk_behind_a_place),
         cmocka_unit_test(one_run_of_a_step_brings_logits),
         cmocka_unit_test(drafts_run_with_their_token),

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "coordinator/dialogue.h"
 #include "coordinator/scoring.h"
+#include "coordinator/session_parts.h"
 #include "tests/unit/ranks_model.h"
 #include "wire/channels.h"
 
@@ -27,9 +28,10 @@ static struct house {
     struct result {
         _Alignas(TRANSPORT_ALIGN) uint8_t bytes[RESULT_BYTES];
         struct send send;
-    } results[MOST_STAGES];
+    } results[MOST_STEPS];
     uint32_t n_done, n_steps;
     bool garbled;                          /* results are */
+    bool asleep;                           /* the worker: it takes no step */
 } h;
 
 static float as_float(uint64_t score_of_model) { return (float)(score_of_model >> 44); }
@@ -108,6 +110,9 @@ static status pump(void *arg, bool *handled)
     uint64_t when;
     const struct model_step *m = NULL;
     (void)arg;
+    *handled = false;
+    if (h.asleep)
+        return ST_OK;
     assert_int_equal(transport_poll(h.transport, 1u << WIRE_STEP, &a, handled), ST_OK);
     if (!*handled)
         return ST_OK;
@@ -118,7 +123,7 @@ static status pump(void *arg, bool *handled)
     while (!m)
         m = ranks_run(&h.ranks, ranks_next(&h.ranks, &when));
     assert_int_equal(h.ranks.wrong, 0);
-    struct result *r = &h.results[h.n_done++ % MOST_STAGES];
+    struct result *r = &h.results[h.n_done++ % MOST_STEPS];
     const size_t size = answer(&w, m, r->bytes) - h.garbled;
     assert_int_equal(transport_post(h.transport, 0, WIRE_RESULT, r->bytes, size, &r->send), ST_OK);
     return transport_release(h.transport, &a);
@@ -130,7 +135,7 @@ static struct session *begin(uint32_t sequences, uint32_t pages, uint32_t ctx, u
     struct arena dry;
     wire_channels(c.channel, TRANSPORT_KINDS);
     h.n_done = 0;
-    h.garbled = false;
+    h.garbled = h.asleep = false;
     h.limits = (struct wire_limits){.n_batch = batch, .n_ctx = ctx, .n_vocab = VOCABULARY, .n_layers = 1,
                                     .d_model = WIDTH, .n_sequences = sequences, .n_pages = pages, .n_runs = sequences};
     for (uint32_t i = 0; i < MOST_SLOTS; i++)
@@ -140,7 +145,7 @@ static struct session *begin(uint32_t sequences, uint32_t pages, uint32_t ctx, u
     assert_int_equal(arena_map(&h.memory, dry.used), ST_OK);
     assert_int_equal(transport_inproc_open(&c, 1, &h.transport), ST_OK);
     assert_int_equal(transport_connect(h.transport), ST_OK);
-    ranks_reset(&h.ranks, stages, 1);
+    ranks_reset(&h.ranks, stages < MOST_STAGES ? stages : MOST_STAGES, 1);
     const struct session_options o = {.transport = h.transport, .limits = h.limits, .n_stages = stages, .pump = pump};
     assert_int_equal(session_create(&o, &h.s), ST_OK);
     return h.s;
@@ -297,6 +302,29 @@ static void right_drafts_come_with_the_token_after_them(void **state)
     assert_int_equal(q->n_tokens, t.n + e.answer.n_tokens - 2);
     session_close(s, q);
     end();
+}
+
+/* As many as there are stages, or four; one where the only stage is here. */
+static void so_many_steps_are_under_way(void **state)
+{
+    (void)state;
+    static const uint32_t expected[] = {0, 1, 4, 4, 4, 5, 6};
+    for (uint32_t stages = 1; stages < sizeof expected / sizeof *expected; stages++) {
+        struct session *s = begin(2, 4, 100, 8, stages);
+        struct session_event e;
+        struct text t = some_text(100, 1);
+        struct sequence *q = submit(&t, 3);
+        bool found;
+        h.asleep = true;
+        for (int i = 0; i < 3; i++)
+            assert_int_equal(session_poll(s, &e, &found), ST_OK);
+        assert_int_equal(schedule_n_steps(s->schedule), expected[stages]);
+        h.asleep = false;
+        assert_int_equal(await(q, &e), ST_OK);
+        assert_int_equal(e.answer.tokens[0], alone(&t, 3));
+        session_close(s, q);
+        end();
+    }
 }
 
 struct scored {
@@ -518,6 +546,7 @@ int main(void)
         cmocka_unit_test(everybody_gets_its_own_tokens),
         cmocka_unit_test(who_does_not_answer_has_ended),
         cmocka_unit_test(right_drafts_come_with_the_token_after_them),
+        cmocka_unit_test(so_many_steps_are_under_way),
         cmocka_unit_test(windows_are_scored_in_order),
         cmocka_unit_test(all_that_can_be_wanted_comes),
         cmocka_unit_test(a_dialogue_is_its_text),
