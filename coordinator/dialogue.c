@@ -105,6 +105,11 @@ static status check(const struct dialogue *d, size_t held, const int32_t *tokens
                   lim.n_ctx, held, n);
         return ST_FULL;
     }
+    if (held + n > (size_t)lim.n_pages * WIRE_PAGE) {
+        log_error("all KV memory has room for %zu tokens, %zu are taken and %zu more are wanted; --kv-budget sets it",
+                  (size_t)lim.n_pages * WIRE_PAGE, held, n);
+        return ST_FULL;
+    }
     for (size_t i = 0; i < n; i++) {
         if (tokens[i] < 0 || (uint32_t)tokens[i] >= lim.n_vocab) {
             log_error("token %zu is %d, the vocabulary has %u", i, tokens[i], lim.n_vocab);

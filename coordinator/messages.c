@@ -1,5 +1,6 @@
 #include "coordinator/messages.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include "base/arena.h"
 #include "base/log.h"
@@ -57,6 +58,35 @@ void messages_free(struct messages *m)
     if (m)
         arena_unmap(&m->arena);
     free(m);
+}
+
+bool messages_has_token(const struct messages *m, int32_t token)
+{
+    return token >= 0 && (uint32_t)token < m->limits.n_vocab;
+}
+
+static status check_wish(const struct messages *m, const struct wish *w)
+{
+    const uint32_t most_top = m->limits.n_vocab < WIRE_TOP ? m->limits.n_vocab : WIRE_TOP;
+    if ((int)w->kind < WISH_NOTHING || w->kind > WISH_STATES || w->kind == WISH_TOKENS)
+        log_error("wish %d is none that a turn can have", (int)w->kind);
+    else if (w->kind == WISH_TOP && w->n_top > most_top)
+        log_error("the %u best tokens are wanted: at most %u", w->n_top, most_top);
+    else if (w->kind == WISH_SCORES && !messages_has_token(m, w->successor))
+        log_error("the last token's successor is %d, the vocabulary has %u", w->successor, m->limits.n_vocab);
+    else
+        return ST_OK;
+    return ST_USAGE;
+}
+
+status messages_check(const struct messages *m, const struct wish *w, const struct sampler_params *p)
+{
+    status st = check_wish(m, w);
+    if (st || !p || (isfinite(p->temperature) && isfinite(p->top_p) && isfinite(p->min_p) &&
+                     isfinite(p->repeat_penalty) && isfinite(p->presence_penalty) && isfinite(p->frequency_penalty)))
+        return st;
+    log_error("a sampling parameter is not finite");
+    return ST_USAGE;
 }
 
 static struct wire_run run_of(const struct step_run *r)

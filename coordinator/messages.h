@@ -22,6 +22,11 @@ struct schedule_options messages_schedule(const struct wire_limits *lim, uint32_
 status messages_create(const struct wire_limits *lim, struct messages **out);
 void messages_free(struct messages *m); /* NULL is fine */
 
+/* ST_USAGE (logged) if ranks would refuse a step of such a turn, and fail; `p` may be NULL. */
+status messages_check(const struct messages *m, const struct wish *w, const struct sampler_params *p);
+/* The same of a token. */
+bool messages_has_token(const struct messages *m, int32_t token);
+
 /* STEP of at most wire_step_max bytes; its size. */
 size_t messages_encode(struct messages *m, const struct step *step, uint8_t *out, size_t cap);
 /* RESULT of `step`: an answer for each of its runs, which lies in the message and in `m` until the next one is decoded,

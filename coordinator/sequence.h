@@ -29,7 +29,7 @@ enum wish_kind {
 struct wish {
     enum wish_kind kind;
     uint32_t from;     /* WISH_SCORES: a position of the text */
-    int32_t successor; /* WISH_SCORES: of the last token; -1: unknown, then the last token must not be scored */
+    int32_t successor; /* WISH_SCORES: of the last token */
     uint32_t n_top;    /* WISH_TOP */
 };
 

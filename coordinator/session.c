@@ -122,7 +122,7 @@ void session_close(struct session *s, struct sequence *q)
 status session_text(struct session *s, struct sequence *q, const int32_t *tokens, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
-        if (tokens[i] < 0 || (uint32_t)tokens[i] >= s->o.limits.n_vocab) {
+        if (!messages_has_token(s->messages, tokens[i])) {
             log_error("token %u is %d, the vocabulary has %u", i, tokens[i], s->o.limits.n_vocab);
             return ST_USAGE;
         }
@@ -135,6 +135,7 @@ void session_cut(struct session *s, struct sequence *q, uint32_t n) { schedule_c
 status session_submit(struct session *s, struct sequence *q, const struct wish *w, const struct sampler_params *p)
 {
     status st = session_check(s);
+    st = st ? st : messages_check(s->messages, w, p);
     return st ? st : schedule_submit(s->schedule, q, w, p);
 }
 
@@ -154,7 +155,10 @@ status session_append(struct session *s, struct sequence *q, int32_t token)
 
 void session_propose(struct session *s, struct sequence *q, const int32_t *drafts, uint32_t n)
 {
-    schedule_propose(s->schedule, q, drafts, n);
+    uint32_t n_known = 0;
+    while (n_known < n && messages_has_token(s->messages, drafts[n_known]))
+        n_known++;
+    schedule_propose(s->schedule, q, drafts, n_known);
 }
 
 struct wire_limits session_limits(const struct session *s) { return s->o.limits; }

@@ -62,7 +62,8 @@ void session_close(struct session *s, struct sequence *q);
  * context; ST_USAGE: no token of the vocabulary. */
 status session_text(struct session *s, struct sequence *q, const int32_t *tokens, uint32_t n);
 void session_cut(struct session *s, struct sequence *q, uint32_t n);
-/* A turn, as schedule_submit. */
+/* A turn, as schedule_submit. ST_USAGE, too: more best tokens than WIRE_TOP, WISH_TOKENS (which drafts alone bring), a
+ * successor that is no token of the vocabulary, sampling parameters that are not finite. */
 status session_submit(struct session *s, struct sequence *q, const struct wish *w, const struct sampler_params *p);
 /* Gives a turn up, or ends it where a token has come. No event of it comes any more. */
 void session_end(struct session *s, struct sequence *q);
@@ -73,6 +74,7 @@ void session_end(struct session *s, struct sequence *q);
  * or the turn is over. Not to answer ends it too. */
 status session_poll(struct session *s, struct session_event *e, bool *found);
 status session_append(struct session *s, struct sequence *q, int32_t token);
+/* As schedule_propose; the first that is no token of the vocabulary ends the drafts. */
 void session_propose(struct session *s, struct sequence *q, const int32_t *drafts, uint32_t n);
 
 struct wire_limits session_limits(const struct session *s);

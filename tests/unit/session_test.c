@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <math.h>
 #include <stdlib.h>
 
 #include "base/log.h"
@@ -475,6 +476,32 @@ static void a_dialogue_is_its_text(void **state)
     end();
 }
 
+/* Refused before anything is forgotten. */
+static void memory_that_is_too_small_leaves_a_dialogue_as_it_was(void **state)
+{
+    (void)state;
+    struct session *s = begin(2, 1, 100, 32, 1);
+    struct log_catcher caught;
+    struct dialogue *d;
+    struct text t = some_text(90, 1);
+    float values[VOCABULARY + 100];
+    int32_t next;
+    assert_int_equal(dialogue_create(s, &d), ST_OK);
+    assert_int_equal(dialogue_prompt(d, t.tokens, 60, NULL, NULL, NULL), ST_OK);
+    log_catch(&caught);
+    assert_int_equal(dialogue_score(d, t.tokens, 80, 1, values), ST_FULL);
+    assert_int_equal(dialogue_prompt(d, &t.tokens[60], 5, &next, NULL, NULL), ST_FULL);
+    log_catch(NULL);
+    assert_string_equal(caught.first_error, "all KV memory has room for 64 tokens, 0 are taken and 80 more are wanted; "
+                                            "--kv-budget sets it");
+    assert_int_equal(dialogue_length(d), 60);
+    t.n = 64;
+    assert_int_equal(dialogue_prompt(d, &t.tokens[60], 4, &next, NULL, NULL), ST_OK);
+    assert_int_equal(next, alone(&t, 0));
+    dialogue_free(d);
+    end();
+}
+
 static void memory_that_is_too_small_is_an_event(void **state)
 {
     (void)state;
@@ -516,6 +543,45 @@ static void a_token_of_no_vocabulary_is_refused(void **state)
     end();
 }
 
+/* What the ranks would refuse, and end everybody's turns for, ends nobody's. */
+static void what_ranks_would_refuse_is_not_sent(void **state)
+{
+    (void)state;
+    static const struct {
+        struct wish w;
+        struct sampler_params p;
+        const char *line;
+    } bad[] = {
+        {{.kind = WISH_TOP, .n_top = WIRE_TOP + 1}, {.seed = 1}, "the 21 best tokens are wanted: at most 20"},
+        {{.kind = WISH_TOKENS}, {.seed = 1}, "wish 2 is none that a turn can have"},
+        {{.kind = 7}, {.seed = 1}, "wish 7 is none that a turn can have"},
+        {{.kind = WISH_SCORES, .successor = -1}, {.seed = 1}, "the last token's successor is -1, the vocabulary has 32"},
+        {{.kind = WISH_SCORES, .successor = 32}, {.seed = 1}, "the last token's successor is 32, the vocabulary has 32"},
+        {{.kind = WISH_TOKEN}, {.temperature = NAN}, "a sampling parameter is not finite"},
+        {{.kind = WISH_TOKEN}, {.frequency_penalty = -INFINITY}, "a sampling parameter is not finite"},
+    };
+    struct session *s = begin(2, 4, 100, 32, 1);
+    struct log_catcher caught;
+    struct session_event e;
+    struct text t = some_text(10, 1);
+    struct sequence *other = submit(&t, 3), *q = open_text(&t);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        log_catch(&caught);
+        assert_int_equal(session_submit(s, q, &bad[i].w, &bad[i].p), ST_USAGE);
+        log_catch(NULL);
+        assert_string_equal(caught.first_error, bad[i].line);
+    }
+    assert_int_equal(await(other, &e), ST_OK);
+    assert_int_equal(session_append(s, other, e.answer.tokens[0]), ST_OK);
+    add(&t, e.answer.tokens[0]);
+    session_propose(s, other, (const int32_t[]){alone(&t, 3), VOCABULARY, 1}, 3);
+    assert_int_equal(await(other, &e), ST_OK);
+    assert_int_equal(e.answer.n_tokens, 2);
+    session_close(s, other);
+    session_close(s, q);
+    end();
+}
+
 static void a_garbled_result_breaks_the_session(void **state)
 {
     (void)state;
@@ -550,8 +616,10 @@ int main(void)
         cmocka_unit_test(windows_are_scored_in_order),
         cmocka_unit_test(all_that_can_be_wanted_comes),
         cmocka_unit_test(a_dialogue_is_its_text),
+        cmocka_unit_test(memory_that_is_too_small_leaves_a_dialogue_as_it_was),
         cmocka_unit_test(memory_that_is_too_small_is_an_event),
         cmocka_unit_test(a_token_of_no_vocabulary_is_refused),
+        cmocka_unit_test(what_ranks_would_refuse_is_not_sent),
         cmocka_unit_test(a_garbled_result_breaks_the_session),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
