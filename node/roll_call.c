@@ -54,8 +54,8 @@ static status compare(int rank, const struct wire_hello *own, const struct wire_
         log_error("rank %d was started with a context of %u and a batch of %u, rank 0 with %u and %u", rank, h->n_ctx,
                   h->n_batch, own->n_ctx, own->n_batch);
     else if (h->n_sequences != own->n_sequences || h->n_pages != own->n_pages)
-        log_error("rank %d was started for %u sequences and %u pages of KV memory, rank 0 for %u and %u", rank,
-                  h->n_sequences, h->n_pages, own->n_sequences, own->n_pages);
+        log_error("rank %d was started for %u sequences and %u pages of KV memory (--kv-budget), rank 0 for %u and %u",
+                  rank, h->n_sequences, h->n_pages, own->n_sequences, own->n_pages);
     else
         return ST_OK;
     return ST_MISMATCH;
