@@ -12,6 +12,7 @@
 #include "coordinator/dialogue.h"
 #include "coordinator/scoring.h"
 #include "coordinator/session_parts.h"
+#include "tests/unit/alloc_fail.h"
 #include "tests/unit/ranks_model.h"
 #include "wire/channels.h"
 
@@ -375,6 +376,41 @@ static void windows_are_scored_in_order(void **state)
     }
 }
 
+/* Every object is made whole or not at all, and nobody's pages are kept. */
+static void memory_that_is_not_there_is_no_session(void **state)
+{
+    (void)state;
+    enum { N = 4, SIZE = 20 };
+    static struct text texts[N];
+    static int32_t tokens[N * SIZE];
+    struct session *s = begin(3, 8, 100, 40, 2), *another = NULL;
+    const struct session_options o = {.transport = h.transport, .limits = h.limits, .n_stages = 3, .pump = pump};
+    const struct windows w = {.tokens = tokens, .size = SIZE, .n = N};
+    struct scored c = {.windows = texts};
+    struct dialogue *d = NULL;
+    struct log_catcher caught;
+    status st;
+    for (uint32_t i = 0; i < N; i++) {
+        texts[i] = some_text(SIZE, i);
+        memcpy(tokens + i * SIZE, texts[i].tokens, SIZE * sizeof *tokens);
+    }
+    log_catch(&caught);
+    for (long n = 0; alloc_fail_at(n), st = session_create(&o, &another), alloc_failed(); n++)
+        assert_int_equal(st, ST_NOMEM);
+    assert_int_equal(st, ST_OK);
+    session_free(another);
+    for (long n = 0; alloc_fail_at(n), st = dialogue_create(s, &d), alloc_failed(); n++)
+        assert_int_equal(st, ST_NOMEM);
+    assert_int_equal(st, ST_OK);
+    dialogue_free(d);
+    for (long n = 0; alloc_fail_at(n), st = windows_score(s, &w, 0, N, check_window, &c), alloc_failed(); n++)
+        assert_int_equal(st, ST_NOMEM);
+    log_catch(NULL);
+    assert_int_equal(st, ST_OK);
+    assert_int_equal(c.n, N);
+    end();
+}
+
 /* Whatever is wanted comes, of each run its own. */
 static void all_that_can_be_wanted_comes(void **state)
 {
@@ -614,6 +650,7 @@ int main(void)
         cmocka_unit_test(right_drafts_come_with_the_token_after_them),
         cmocka_unit_test(so_many_steps_are_under_way),
         cmocka_unit_test(windows_are_scored_in_order),
+        cmocka_unit_test(memory_that_is_not_there_is_no_session),
         cmocka_unit_test(all_that_can_be_wanted_comes),
         cmocka_unit_test(a_dialogue_is_its_text),
         cmocka_unit_test(memory_that_is_too_small_leaves_a_dialogue_as_it_was),
