@@ -5,9 +5,15 @@
 #include "base/log.h"
 #include "coordinator/schedule_parts.h"
 
-/* ---- How a step is made ---- */
+/* ---- How a step is made ----
+ *
+ * In three rounds, until it has n_batch tokens: a group of those that decode; chunks of the prompts of others that run;
+ * newcomers from the queue, last, as they shall take from nobody. In every round who was served longest ago comes first,
+ * which is the order of `running`. In one plan nobody is looked at twice (`tried`): who cannot run now, for want of a
+ * page, is passed over. */
 
-/* q's next n tokens: what is wanted of them. */
+/* What is wanted of q's next n tokens as a run. Of scores, a part; of a token, nothing before the text's end; and with
+ * drafts behind the text, a token after each of them too. */
 static struct wish wish_of(const struct sequence *q, uint32_t n)
 {
     const uint32_t end = q->n_sent + n;
@@ -85,8 +91,8 @@ static struct sequence *next_ready(const struct schedule *s, bool decoding)
     return NULL;
 }
 
-/* Those that decode are parted into groups, so that every stage has one to work at; a step serves one of them. Drafts
- * take half of the step's tokens at most. */
+/* Those that decode are parted into groups, so that every stage has one to work at; a step serves one of them. Each has
+ * its token, and drafts as far as all together take no more than half of the step. */
 static void run_decoding(struct schedule *s, struct step *step)
 {
     uint32_t n = 0;

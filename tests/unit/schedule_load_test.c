@@ -10,6 +10,7 @@
 
 #include "coordinator/schedule_parts.h"
 #include "tests/unit/ranks_model.h"
+#include "wire/runs.h"
 
 enum { MOST_CLIENTS = 14, MOST_DRAFTS = 6 };
 
@@ -285,7 +286,10 @@ static void check_served(void)
 
 static void check_step(const struct step *step)
 {
+    const struct wire_limits lim = {.n_batch = l.o.n_batch, .n_ctx = l.o.n_ctx, .n_sequences = l.o.n_sequences,
+                                    .n_pages = l.o.n_pages};
     CHECK(step->n_tokens <= l.o.n_batch && step->n_changes <= schedule_most_changes(&l.o));
+    CHECK(step->n_changes <= wire_most_changes(&lim)); /* and so it can be sent */
     CHECK(step->n_text <= l.o.n_ctx);
     uint32_t n_logits = 0;
     uint64_t slots = 0, pages = 0;
