@@ -7,10 +7,10 @@
 
 /* ---- How a step is made ----
  *
- * In three rounds, until it has n_batch tokens: a group of those that decode; chunks of the prompts of others that run;
- * newcomers from the queue, last, as they shall take from nobody. In every round who was served longest ago comes first,
- * which is the order of `running`. In one plan nobody is looked at twice (`tried`): who cannot run now, for want of a
- * page, is passed over. */
+ * In three rounds, until it has n_batch tokens: a group of those that decode; chunks of the prompts of others that
+ * run; newcomers from the queue, last, as they shall take from nobody. In every round who was served longest ago comes
+ * first, which is the order of `running`. In one plan nobody is looked at twice (`tried`): who cannot run now, for want
+ * of a page, is passed over. */
 
 /* What is wanted of q's next n tokens as a run. Of scores, a part; of a token, nothing before the text's end; and with
  * drafts behind the text, a token after each of them too. */

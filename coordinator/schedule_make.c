@@ -14,8 +14,8 @@ static status check_options(const struct schedule_options *o)
     if (o->n_sequences >= 1 && o->n_sequences <= SCHEDULE_SEQUENCES && o->n_pages >= 1 && o->n_ctx >= 1 &&
         o->n_batch >= 1 && o->n_groups >= 1 && o->n_steps >= o->n_groups)
         return ST_OK;
-    log_error("a schedule of %u sequences (1 to %d), %u pages, contexts of %u, steps of %u, %u groups and %u steps under "
-              "way: each must be at least 1, and the last no less than the one before", o->n_sequences,
+    log_error("a schedule of %u sequences (1 to %d), %u pages, contexts of %u, steps of %u, %u groups and %u steps "
+              "under way: each must be at least 1, and the last no less than the one before", o->n_sequences,
               SCHEDULE_SEQUENCES, o->n_pages, o->n_ctx, o->n_batch, o->n_groups, o->n_steps);
     return ST_USAGE;
 }

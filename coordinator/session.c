@@ -5,8 +5,9 @@
 #include "base/log.h"
 #include "wire/channels.h"
 
-/* Steps under way at most: one for each stage, and however few there are, so many that chunks of a prompt need not wait for
- * the RESULTs of those before, which are a message's way there and back. If this rank is the only stage, there is no way. */
+/* Steps under way at most: one for each stage, and however few there are, so many that chunks of a prompt need not wait
+ * for the RESULTs of those before, which are a message's way there and back. If this rank is the only stage, there is
+ * no way. */
 static uint32_t most_steps(const struct session_options *o)
 {
     enum { CHUNKS_AHEAD = 4 };

@@ -591,8 +591,10 @@ static void what_ranks_would_refuse_is_not_sent(void **state)
         {{.kind = WISH_TOP, .n_top = WIRE_TOP + 1}, {.seed = 1}, "the 21 best tokens are wanted: at most 20"},
         {{.kind = WISH_TOKENS}, {.seed = 1}, "wish 2 is none that a turn can have"},
         {{.kind = 7}, {.seed = 1}, "wish 7 is none that a turn can have"},
-        {{.kind = WISH_SCORES, .successor = -1}, {.seed = 1}, "the last token's successor is -1, the vocabulary has 32"},
-        {{.kind = WISH_SCORES, .successor = 32}, {.seed = 1}, "the last token's successor is 32, the vocabulary has 32"},
+        {{.kind = WISH_SCORES, .successor = -1}, {.seed = 1},
+         "the last token's successor is -1, the vocabulary has 32"},
+        {{.kind = WISH_SCORES, .successor = 32}, {.seed = 1},
+         "the last token's successor is 32, the vocabulary has 32"},
         {{.kind = WISH_TOKEN}, {.temperature = NAN}, "a sampling parameter is not finite"},
         {{.kind = WISH_TOKEN}, {.frequency_penalty = -INFINITY}, "a sampling parameter is not finite"},
     };
