@@ -3,12 +3,10 @@
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
-#include "base/clock.h"
 #include "base/log.h"
+#include "cli/bench_test.h"
 #include "cli/command.h"
 #include "cli/options.h"
-#include "cli/time_split.h"
-#include "coordinator/dialogue.h"
 #include "node/planning.h"
 #include "placement/measure/bandwidth.h"
 
@@ -21,27 +19,10 @@ struct bench {
     int64_t runs, depth;
     /* while it runs */
     struct progress progress;
-    int32_t *tokens; /* [longest_text] */
     struct test *tests;
     int n_tests;
     int ranks;
     char transport[16];
-};
-
-/* One test: `n` tokens, as a prompt or one by one; then of several sequences at once. */
-struct test {
-    char name[24];
-    bool prompt;
-    size_t n;
-    size_t depth;        /* tokens of each text that have run before the clock starts */
-    uint32_t sequences;
-    int threads;
-    double peak;         /* GB/s that this machine's memory gives to so many threads */
-    double mean, stddev; /* tokens per second, of all sequences together */
-    uint64_t kv_bytes;   /* of KV memory at the end, on all ranks */
-    struct time_split time;       /* of all runs together */
-    double sent_bytes, messages;  /* of all runs, by all ranks */
-    double bytes_per_token, live; /* weight bytes read, counted; share of the neurons that were computed to the end */
 };
 
 static const struct argp_option options[] = {
@@ -103,180 +84,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     }
 }
 
-/* Any tokens will do, but the same ones every time. */
-static int32_t some_token(const struct cluster *c, size_t i)
-{
-    return (int32_t)((i * 2654435761u + 12345) % (uint64_t)tokenizer_n_vocab(cluster_tokenizer(c)));
-}
-
-/* tokens: [depth + n] */
-static status begin_prompt(struct cluster *c, const struct test *t, const int32_t *tokens)
-{
-    dialogue_truncate(cluster_dialogue(c), 0);
-    return t->depth ? dialogue_prompt(cluster_dialogue(c), tokens, t->depth, NULL, NULL, NULL) : ST_OK;
-}
-
-static status run_prompt(struct cluster *c, const struct test *t, const int32_t *tokens)
-{
-    return dialogue_prompt(cluster_dialogue(c), tokens + t->depth, t->n, NULL, NULL, NULL);
-}
-
-/* Token `at` of text i of a test: a text like no other. */
-static int32_t text_token(const struct cluster *c, const struct test *t, uint32_t i, size_t at)
-{
-    return some_token(c, i * (t->depth + t->n) + at);
-}
-
-static status add_token(struct cluster *c, const struct test *t, uint32_t i, struct sequence *q)
-{
-    const int32_t token = text_token(c, t, i, q->n_tokens);
-    return session_text(cluster_session(c), q, &token, 1);
-}
-
-/* Text i of a test, as long as it is before the clock starts. */
-static status open_sequence(struct cluster *c, const struct test *t, uint32_t i, struct sequence **q)
-{
-    static const struct wish nothing = {.kind = WISH_NOTHING};
-    struct session_event e;
-    status st = session_open(cluster_session(c), q);
-    for (size_t at = 0; at < t->depth && st == ST_OK; at++)
-        st = add_token(c, t, i, *q);
-    if (st == ST_OK && t->depth)
-        st = session_submit(cluster_session(c), *q, &nothing, &sampler_greedy);
-    for (e.over = !t->depth; st == ST_OK && !e.over;) {
-        st = session_wait(cluster_session(c), &e);
-        st = st ? st : e.st;
-    }
-    return st;
-}
-
-static status begin_sequences(struct cluster *c, const struct test *t, struct sequence **q)
-{
-    status st = ST_OK;
-    for (uint32_t i = 0; i < t->sequences && st == ST_OK; i++)
-        st = open_sequence(c, t, i, &q[i]);
-    return st;
-}
-
-static status begin_decoding(struct cluster *c, const struct test *t, uint32_t i, struct sequence *q)
-{
-    static const struct wish wish = {.kind = WISH_TOKEN};
-    status st = add_token(c, t, i, q);
-    return st == ST_OK ? session_submit(cluster_session(c), q, &wish, &sampler_greedy) : st;
-}
-
-/* Its next token, or its end: *left is one less then. */
-static status go_on(struct cluster *c, const struct test *t, struct sequence *const *all, struct sequence *q,
-                    uint32_t *left)
-{
-    uint32_t i = 0;
-    while (all[i] != q)
-        i++;
-    if (q->n_tokens < t->depth + t->n)
-        return session_append(cluster_session(c), q, text_token(c, t, i, q->n_tokens));
-    session_end(cluster_session(c), q);
-    --*left;
-    return ST_OK;
-}
-
-static status run_decoding(struct cluster *c, const struct test *t, struct sequence *const *q)
-{
-    status st = ST_OK;
-    for (uint32_t i = 0; i < t->sequences && st == ST_OK; i++)
-        st = begin_decoding(c, t, i, q[i]);
-    for (uint32_t left = t->sequences; left > 0 && st == ST_OK;) {
-        struct session_event e;
-        st = session_wait(cluster_session(c), &e);
-        if (st == ST_OK)
-            st = e.st ? e.st : go_on(c, t, q, e.sequence, &left);
-    }
-    return st;
-}
-
-/* Time and work since the clock was started, of all runs. */
-struct spent {
-    double seconds; /* of the last run */
-    double elapsed;
-    struct wire_usage usage;
-    struct wire_counts counts;
-};
-
-/* The clock starts: what was spent before is not counted. */
-static status start_clock(struct cluster *c, struct spent *before)
-{
-    session_reset_counts(cluster_session(c));
-    status st = session_usage(cluster_session(c), &before->usage);
-    before->seconds = clock_s();
-    return st;
-}
-
-static status stop_clock(struct cluster *c, const struct spent *before, struct spent *all)
-{
-    struct wire_usage after;
-    const struct wire_counts counts = session_counts(cluster_session(c));
-    all->seconds = clock_s() - before->seconds;
-    status st = session_usage(cluster_session(c), &after);
-    if (st)
-        return st;
-    all->elapsed += all->seconds;
-    wire_counts_add(&all->counts, &counts);
-    all->usage.messages += after.messages - before->usage.messages;
-    all->usage.bytes += after.bytes - before->usage.bytes;
-    all->usage.run_ns += after.run_ns - before->usage.run_ns;
-    all->usage.wire_ns += after.wire_ns - before->usage.wire_ns;
-    all->usage.wait_ns += after.wait_ns - before->usage.wait_ns;
-    return ST_OK;
-}
-
-static status run_once(struct cluster *c, struct test *t, const int32_t *tokens, struct spent *spent)
-{
-    struct sequence *q[WIRE_SEQUENCES] = {NULL};
-    struct spent before;
-    status st = t->prompt ? begin_prompt(c, t, tokens) : begin_sequences(c, t, q);
-    if (st == ST_OK)
-        st = start_clock(c, &before);
-    if (st == ST_OK)
-        st = t->prompt ? run_prompt(c, t, tokens) : run_decoding(c, t, q);
-    if (st == ST_OK)
-        st = stop_clock(c, &before, spent);
-    const struct schedule_counts counts = session_schedule(cluster_session(c));
-    t->kv_bytes = (counts.pages - counts.free_pages) * cluster_page_bytes(c);
-    for (uint32_t i = 0; i < t->sequences && q[i]; i++)
-        session_close(cluster_session(c), q[i]);
-    return st;
-}
-
-/* The first run, of a few tokens, is not counted: it finds cold caches and sleeping threads. */
-static status measure(struct bench *b, struct cluster *c, struct test *t)
-{
-    const double n_tokens = (double)t->n * t->sequences, n = (double)b->runs;
-    double sum = 0, squares = 0;
-    struct spent spent = {0};
-    for (size_t i = 0; i < t->depth + t->n; i++)
-        b->tokens[i] = some_token(c, i);
-    struct test warm_up = *t;
-    warm_up.depth = 0;
-    warm_up.n = t->prompt ? t->n : t->n < 8 ? t->n : 8;
-    status st = run_once(c, &warm_up, b->tokens, &(struct spent){0});
-    for (int64_t r = 0; r < b->runs && st == ST_OK; r++) {
-        st = run_once(c, t, b->tokens, &spent);
-        const double rate = n_tokens / spent.seconds;
-        sum += rate;
-        squares += rate * rate;
-        progress_update(&b->progress, t->name, (uint64_t)r + 1, (uint64_t)b->runs);
-    }
-    if (st != ST_OK)
-        return st;
-    t->time = split_time(spent.elapsed, &spent.usage);
-    t->sent_bytes = (double)spent.usage.bytes;
-    t->messages = (double)spent.usage.messages;
-    t->bytes_per_token = (double)spent.counts.bytes / (n * n_tokens);
-    t->live = spent.counts.neurons ? (double)spent.counts.live / (double)spent.counts.neurons : 0;
-    t->mean = sum / n;
-    t->stddev = b->runs > 1 ? sqrt(fmax(0, squares - n * t->mean * t->mean) / (n - 1)) : 0;
-    return ST_OK;
-}
-
 static json_t *row_of(const struct bench *b, const struct test *t)
 {
     const double tokens = (double)b->runs * (double)t->n * t->sequences;
@@ -320,7 +127,7 @@ static status measure_lengths(struct bench *b, struct cluster *c, bool prompt, c
         *t = (struct test){.prompt = prompt, .n = (size_t)lengths->at[i], .depth = (size_t)b->depth,
                            .sequences = sequences, .threads = b->cluster.threads};
         snprintf(t->name, sizeof t->name, "%s%zu", prompt ? "pp" : "tg", t->n);
-        st = measure(b, c, t);
+        st = test_measure(c, t, b->runs, &b->progress);
         b->n_tests++;
     }
     return st;
@@ -329,7 +136,6 @@ static status measure_lengths(struct bench *b, struct cluster *c, bool prompt, c
 static status measure_sequences(struct bench *b, struct cluster *c)
 {
     status st = ST_OK;
-    dialogue_truncate(cluster_dialogue(c), 0);
     for (int i = 0; i < b->sequences.n && st == ST_OK; i++)
         st = measure_lengths(b, c, false, &b->n_decode, (uint32_t)b->sequences.at[i]);
     return st;
@@ -389,10 +195,9 @@ status command_bench(const struct launch *launch, int argc, char **argv)
     if (b.cluster.n_ctx == 0)
         b.cluster.n_ctx = (uint32_t)longest_text(&b);
     b.cluster.n_sequences = (uint32_t)largest(&b.sequences);
-    b.tokens = malloc((size_t)longest_text(&b) * sizeof *b.tokens);
     b.tests = calloc((size_t)(b.threads.n * (b.n_prompt.n + b.n_decode.n * b.sequences.n)), sizeof *b.tests);
-    if (!b.tokens || !b.tests) {
-        log_error("no memory for tests of %lld tokens", (long long)longest_text(&b));
+    if (!b.tests) {
+        log_error("no memory for so many tests");
         st = ST_NOMEM;
     }
     for (int i = 0; i < b.threads.n && st == ST_OK; i++)
@@ -401,7 +206,6 @@ status command_bench(const struct launch *launch, int argc, char **argv)
         st = measure_memory(&b, launch->local_ranks);
     if (st == ST_OK && b.n_tests > 0)
         st = print_rows(&b);
-    free(b.tokens);
     free(b.tests);
     return st;
 }

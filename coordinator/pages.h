@@ -1,7 +1,7 @@
 /* KV memory as the coordinator knows it: pages of PAGE_POSITIONS positions each, by number, the same numbers on all
- * ranks. A page belongs to the sequences that have it in their tables, as often as it was taken and shared; when the last
- * of them drops it, it is free. Nobody is told of that: the next who takes the number writes over it, in a later step,
- * and every rank runs the steps of a layer in order. One thread. */
+ * ranks. A page belongs to the sequences that have it in their tables, as often as it was taken and shared; when the
+ * last of them drops it, it is free. Nobody is told of that: the next who takes the number writes over it, in a later
+ * step, and every rank runs the steps of a layer in order. One thread. */
 #ifndef HEARTH_COORDINATOR_PAGES_H
 #define HEARTH_COORDINATOR_PAGES_H
 

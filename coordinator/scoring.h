@@ -35,8 +35,8 @@ void windows_free(struct windows *w);
 /* Told of every window, its own score alone. What it returns ends the scoring unless it is ST_OK. */
 typedef status window_scored(void *arg, size_t window, const struct score *s);
 
-/* Scores windows [begin, end), of 3 tokens or more, as many at once as the session has sequences; `each` is told of them
- * in their order. No turn may be under way. ST_NOMEM, or what the session or `each` returns. */
+/* Scores windows [begin, end), of 3 tokens or more, as many at once as the session has sequences; `each` is told of
+ * them in their order. No turn may be under way. ST_NOMEM, or what the session or `each` returns. */
 status windows_score(struct session *session, const struct windows *w, size_t begin, size_t end, window_scored *each,
                      void *arg);
 

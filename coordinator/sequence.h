@@ -33,15 +33,15 @@ struct wish {
     uint32_t n_top;    /* WISH_TOP */
 };
 
-/* A change of a rank's table: entry `index` of the sequence in `slot` is `page` from now on; first all that lies in page
- * `from` is copied there, unless it is PAGE_NONE. Changes are carried out in their order, each layer's copies before
- * anything of the layer runs. */
+/* A change of a rank's table: entry `index` of the sequence in `slot` is `page` from now on; first all that lies in
+ * page `from` is copied there, unless it is PAGE_NONE. Changes are carried out in their order, each layer's copies
+ * before anything of the layer runs. */
 struct change {
     uint32_t slot, index, page, from;
 };
 
 enum sequence_state {
-    SEQUENCE_IDLE,    /* nobody waits for anything of it; its pages are kept for its next turn, while nobody needs them */
+    SEQUENCE_IDLE,    /* nobody waits for it; its pages are kept for its next turn, while nobody needs them */
     SEQUENCE_WAITING, /* in the queue; it may have pages of its last turn */
     SEQUENCE_RUNNING
 };

@@ -97,12 +97,20 @@ for field in test tokens_per_s stddev threads ranks sparse bytes_per_token read_
     like "bench -o json" "*\"$field\": *\"$field\": *" "$out"
 done
 like "bench" '*"pp16"*"tg4"*' "$out"
+# NAME...: those columns of the rows that bench -o csv printed, a row as "pp8:1".
+columns() {
+    echo "$out" | awk -F , -v names="$*" '
+        NR == 1 { n = split(names, name, " "); for (i = 1; i <= NF; i++) at[$i] = i }
+        NR > 1 { for (i = 1; i <= n; i++) printf("%s%s", i > 1 ? ":" : NR > 2 ? " " : "", $at[name[i]]) }'
+}
 hearth bench "$model" -p 8,16,0 -n 0,2 -r 1 -t 1,2 -o csv
-equal "tests of bench with lists" "pp8,1 pp16,1 tg2,1 pp8,2 pp16,2 tg2,2" \
-    "$(echo "$out" | awk -F , 'NR > 1 { printf("%s%s,%s", NR == 2 ? "" : " ", $1, $7) }')"
+equal "tests of bench with lists" "pp8:1 pp16:1 tg2:1 pp8:2 pp16:2 tg2:2" "$(columns test threads)"
 hearth bench "$(dirname "$0")/../vectors/tiny-q5_1.gguf" -p 4 -n 2,70 -r 1 -t 1 --sequences 1,3,8 -o csv
-equal "tests of bench with sequences, and their pages" "pp4:1:1 tg2:1:1 tg70:1:2 tg2:3:3 tg70:3:6 tg2:8:8 tg70:8:16" \
-    "$(echo "$out" | awk -F , 'NR == 2 { page = $6 } NR > 1 { printf("%s%s:%s:%s", NR == 2 ? "" : " ", $1, $2, $6 / page) }')"
+page=$(columns kv_bytes)
+page=${page%% *}
+equal "tests of bench with sequences" "pp4:1 tg2:1 tg70:1 tg2:3 tg70:3 tg2:8 tg70:8" "$(columns test sequences)"
+equal "their pages of KV memory" "$page $page $((2 * page)) $((3 * page)) $((6 * page)) $((8 * page)) $((16 * page))" \
+    "$(columns kv_bytes)"
 refuses 2 "*--sequences takes*1 to 64*'65'*" bench -q -m "$model" --sequences 1,65
 
 i=0

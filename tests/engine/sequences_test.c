@@ -1,5 +1,5 @@
-/* Many texts in one session, as anybody who submits and polls has them: however many run at once, whoever begins or ends
- * beside it, and whether it has to give its pages back, a text is what it is alone. */
+/* Many texts in one session, as anybody who submits and polls has them: however many run at once, whoever begins or
+ * ends beside it, and whether it has to give its pages back, a text is what it is alone. */
 #include "tests/engine/made_model.h"
 
 #include "base/log.h"

@@ -1,5 +1,5 @@
-/* A session over a transport, with the model of the ranks in the place of the own worker: every event comes once, to whom
- * it belongs, and nothing waits that says it does not. And a dialogue on it. */
+/* A session over a transport, with the model of the ranks in the place of the own worker: every event comes once, to
+ * whom it belongs, and nothing waits that says it does not. And a dialogue on it. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
