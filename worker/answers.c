@@ -109,14 +109,13 @@ static status reply_partial(struct answers *s, struct arrival *a, const struct w
 static status reply_active(struct answers *s, struct arrival *a, const struct wire_request *q, const struct work *w)
 {
     struct rank *r = s->r;
-    struct device *home = r->home;
     struct outbox *box = &s->replies[a->from];
     struct wire_active live = {.id = q->id, .layer = q->layer, .n_tokens = q->n_tokens};
-    live.n_pairs = home->ops->fire(home, w, home->in[USE_SERVED]);
+    live.n_pairs = devices_fire(r->devices, w, USE_SERVED);
     live.counts = devices_counts(r->devices);
     live.busy_ns = clock_ns() - s->served_ns;
     size_t size = wire_active_encode(&live, &r->limits, box->buffer, box->capacity);
-    home->ops->live(home, w, &(struct live){.first = live.first, .index = live.index, .value = live.value});
+    devices_live(r->devices, w, &(struct live){.first = live.first, .index = live.index, .value = live.value});
     return reply(s, a, box, WIRE_ACTIVE, size);
 }
 

@@ -279,6 +279,30 @@ status devices_part(struct devices *d, const struct work *w, enum device_use use
     return st;
 }
 
+/* The device that has the rank's only set of a layer's neurons. */
+static int find_neurons(const struct devices *d, const struct work *w)
+{
+    int i = 0;
+    while (!has_part(d, w, i))
+        i++;
+    return i;
+}
+
+uint32_t devices_fire(struct devices *d, const struct work *w, enum device_use use)
+{
+    const int i = find_neurons(d, w);
+    struct device *device = d->one[i].device;
+    if (i)
+        send_input(d, w, use, i);
+    return device->ops->fire(device, w, device->in[use]);
+}
+
+void devices_live(struct devices *d, const struct work *w, const struct live *to)
+{
+    struct device *device = d->one[find_neurons(d, w)].device;
+    device->ops->live(device, w, to);
+}
+
 void devices_logits(struct devices *d, const struct work *w, enum device_use use, bool packed, float *logits,
                     int64_t stride)
 {

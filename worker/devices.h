@@ -34,6 +34,10 @@ const struct shard *devices_shard(const struct devices *d);
 void devices_copy_pages(struct devices *d, int layer, const struct wire_change *changes, uint32_t n);
 /* home's sums[use] = the part of all of this rank's devices of home's in[use]. */
 status devices_part(struct devices *d, const struct work *w, enum device_use use, serve_meanwhile *serve, void *arg);
+/* This rank's own neurons of a layer whose down projections are elsewhere: they are one set, on one device. As the
+ * device's `fire` and `live`. */
+uint32_t devices_fire(struct devices *d, const struct work *w, enum device_use use);
+void devices_live(struct devices *d, const struct work *w, const struct live *to);
 /* This rank's rows of the output matrix times home's in[use]: row r into logits[t * stride + r]; or, packed, one after
  * the other, device by device. */
 void devices_logits(struct devices *d, const struct work *w, enum device_use use, bool packed, float *logits,

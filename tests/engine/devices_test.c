@@ -45,6 +45,10 @@ static const struct cut cuts[] = {
     /* down projections on the stage, of one that has them on its own second device */
     {2, CPUS2 SECOND(0), LAYERS(0, 4, 0) "\"down\": \"stage\", \"sets\": ["
         SET(0, "[0, 128]") ", " SET(1, "[128, 256]") ", " SET(2, "[256, 672]") "]}", ""},
+    /* the same of an owner whose neurons are on its second device */
+    {2, CPUS2 SECOND(1), LAYERS(0, 2, 0) "\"down\": \"stage\", \"sets\": ["
+        SET(0, "[0, 128]") ", " SET(2, "[128, 672]") "]}, "
+        LAYERS(2, 4, 0) "\"down\": \"stage\", \"sets\": [" SET(0, "[0, 384]") ", " SET(1, "[384, 672]") "]}", ""},
 };
 
 static void write_plan(const struct cut *c, char path[MADE_NAME])
