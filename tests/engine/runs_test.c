@@ -10,8 +10,8 @@
 #include "worker/worker.h"
 
 enum {
-    RANKS = 3, SLOTS = 64, PAGES = 2 * SLOTS + 8, TEXTS = 5, LENGTH = 100, COMMON = 70, N_BATCH = 80, TOPS = 4,
-    MAX = 1 << 20
+    RANKS = 3, UNDER_WAY = 4, SLOTS = 64, PAGES = 2 * SLOTS + 8, TEXTS = 5, LENGTH = 100, COMMON = 70, N_BATCH = 80,
+    TOPS = 4, MAX = 1 << 20
 };
 
 static char model_path[MADE_NAME];
@@ -22,6 +22,15 @@ static const struct wire_sampling warm = {.temperature = 0.9f, .top_p = 0.95f, .
 
 /* ---- workers without a coordinator ---- */
 
+struct mix {
+    struct wire_run runs[SLOTS];
+    struct wire_change changes[PAGES];
+    struct wire_begin begins[SLOTS];
+    int32_t tokens[N_BATCH];
+    uint32_t slots[SLOTS];
+    struct wire_step step;
+};
+
 struct party {
     struct plan *plan;
     struct transport *t[RANKS];
@@ -31,8 +40,14 @@ struct party {
     struct wire_limits limits;
     struct wire_result_copy lists;
     struct arena arena;
-    uint8_t *step, *result;
-    uint64_t id;
+    uint8_t *result;
+    struct sent {
+        struct mix mix;
+        uint8_t *message;
+        struct send send;
+    } sent[UNDER_WAY];          /* a ring */
+    uint64_t n_sent, n_taken;   /* steps */
+    uint32_t busy[SLOTS];       /* steps under way */
     int32_t text[SLOTS];        /* which of the texts, */
     uint32_t n_run[SLOTS];      /* how much of it has run, -1: it has no sampler yet */
     uint32_t table[SLOTS][LENGTH / WIRE_PAGE + 1], n_pages[SLOTS];
@@ -63,10 +78,13 @@ static void party_open(struct party *p, const char *plan)
             assert_int_equal(pthread_create(&p->thread[r], NULL, serve, p->worker[r]), 0);
     }
     p->limits = worker_limits(&p->o[0]);
-    assert_int_equal(arena_map(&p->arena, 4 * MAX), ST_OK);
+    assert_int_equal(arena_map(&p->arena, (UNDER_WAY + 2) * MAX), ST_OK);
     wire_lay_result_copy(&p->lists, &p->limits, &p->arena);
-    p->step = arena_alloc(&p->arena, MAX);
     p->result = arena_alloc(&p->arena, MAX);
+    for (int i = 0; i < UNDER_WAY; i++) {
+        p->sent[i].message = arena_alloc(&p->arena, MAX);
+        atomic_store(&p->sent[i].send.done, true);
+    }
 }
 
 static void party_close(struct party *p)
@@ -88,43 +106,52 @@ static void party_close(struct party *p)
     arena_unmap(&p->arena);
 }
 
-/* Sends a step, and takes its result. */
-static struct wire_result run_step(struct party *p, struct wire_step *s)
+/* Where the next step is made. */
+static struct mix *next_mix(struct party *p)
 {
-    struct wire_result r;
-    struct send send;
-    struct arrival a;
-    bool found = false, handled, stopped;
-    s->id = ++p->id;
-    const size_t size = wire_step_encode(s, p->step, MAX);
+    struct mix *m = &p->sent[p->n_sent % UNDER_WAY].mix;
+    m->step = (struct wire_step){.id = p->n_sent + 1, .runs = m->runs, .changes = m->changes, .begins = m->begins,
+                                  .tokens = m->tokens};
+    return m;
+}
+
+static void poll_own(struct party *p)
+{
+    bool handled, stopped;
+    assert_int_equal(worker_poll(p->worker[0], &handled, &stopped), ST_OK);
+}
+
+/* Sends the step that was made. */
+static void send_step(struct party *p)
+{
+    struct sent *s = &p->sent[p->n_sent++ % UNDER_WAY];
+    for (bool gone = false; !gone; poll_own(p))
+        assert_int_equal(transport_sent(p->t[0], &s->send, &gone), ST_OK);
+    const size_t size = wire_step_encode(&s->mix.step, s->message, MAX);
     assert_true(size > 0);
-    assert_int_equal(transport_post(p->t[0], plan_first_stage(p->plan), WIRE_STEP, p->step, size, &send), ST_OK);
-    while (!found) {
-        assert_int_equal(worker_poll(p->worker[0], &handled, &stopped), ST_OK);
+    assert_int_equal(transport_post(p->t[0], plan_first_stage(p->plan), WIRE_STEP, s->message, size, &s->send), ST_OK);
+    for (uint32_t i = 0; i < s->mix.step.n_runs; i++)
+        p->busy[s->mix.runs[i].sequence]++;
+}
+
+/* Takes the result of the oldest step under way. */
+static struct wire_result take_result(struct party *p)
+{
+    const struct wire_step *s = &p->sent[p->n_taken++ % UNDER_WAY].mix.step;
+    struct wire_result r;
+    struct arrival a;
+    for (bool found = false; !found; poll_own(p))
         assert_int_equal(transport_poll(p->t[0], 1u << WIRE_RESULT, &a, &found), ST_OK);
-    }
     memcpy(p->result, a.data, a.size);
     assert_int_equal(wire_result_decode(p->result, a.size, &p->limits, &p->lists, &r), ST_OK);
     assert_int_equal(wire_result_answers(&r, s, &p->limits), ST_OK);
     assert_int_equal(transport_release(p->t[0], &a), ST_OK);
+    for (uint32_t i = 0; i < s->n_runs; i++)
+        p->busy[s->runs[i].sequence]--;
     return r;
 }
 
 /* ---- steps ---- */
-
-struct mix {
-    struct wire_run runs[SLOTS];
-    struct wire_change changes[PAGES];
-    struct wire_begin begins[SLOTS];
-    int32_t tokens[N_BATCH];
-    uint32_t slots[SLOTS];
-    struct wire_step step;
-};
-
-static void mix_begin(struct mix *m)
-{
-    m->step = (struct wire_step){.runs = m->runs, .changes = m->changes, .begins = m->begins, .tokens = m->tokens};
-}
 
 static void give_page(struct party *p, struct mix *m, uint32_t slot, uint32_t page, uint32_t from)
 {
@@ -186,16 +213,16 @@ static struct {
 
 static void learn_token(struct party *p, int text, uint32_t at, enum wire_want want)
 {
-    struct mix m;
+    struct mix *m = next_mix(p);
     uint64_t random = 1;
-    mix_begin(&m);
-    struct wire_run *r = add_run(p, &m, 0, 1, &random);
+    struct wire_run *r = add_run(p, m, 0, 1, &random);
     if (at == 0)
-        add_begin(&m, p, r);
+        add_begin(m, p, r);
     r->want = want;
     r->n_top = want == WANT_TOP ? TOPS : 0;
     r->next_token = want == WANT_SCORES && at + 1 < LENGTH ? texts[text][at + 1] : -1;
-    const struct wire_result found = run_step(p, &m.step);
+    send_step(p);
+    const struct wire_result found = take_result(p);
     if (want == WANT_LOGITS) {
         memcpy(truth[text][at].logits, found.values, sizeof truth[text][at].logits);
         truth[text][at].token = found.tokens[0];
@@ -286,12 +313,15 @@ static void check_run(const struct party *p, const struct wire_run *r, const str
     }
 }
 
-static void check_step(const struct party *p, const struct mix *m, const struct wire_result *r)
+/* The oldest step under way. */
+static void check_step(struct party *p)
 {
+    const struct mix *m = &p->sent[p->n_taken % UNDER_WAY].mix;
+    const struct wire_result r = take_result(p);
     uint32_t token = 0, top = 0, value = 0;
-    for (uint32_t i = 0; i < r->n_runs; i++) {
-        const struct wire_answer *a = &r->answers[i];
-        check_run(p, &m->runs[i], a, r->tokens + token, r->tops + top, r->values + value);
+    for (uint32_t i = 0; i < r.n_runs; i++) {
+        const struct wire_answer *a = &r.answers[i];
+        check_run(p, &m->runs[i], a, r.tokens + token, r.tops + top, r.values + value);
         token += a->n_tokens;
         top += a->n_top;
         value += a->n_values;
@@ -315,32 +345,32 @@ static bool begin_slot(struct party *p, struct mix *m, uint32_t slot, uint32_t n
     return true;
 }
 
-static void play_step(struct party *p, uint32_t n_slots, uint64_t *random)
+/* Sends a step; `under_way` of them at most have no result then. A table only grows while its text has steps under way. */
+static void play_step(struct party *p, uint32_t n_slots, uint32_t under_way, uint64_t *random)
 {
-    struct mix m;
+    struct mix *m = next_mix(p);
     bool logits = false;
-    mix_begin(&m);
     for (uint32_t i = 0; i < n_slots; i++)
-        m.slots[i] = i;
-    for (uint32_t i = 0; i < n_slots && m.step.n_tokens < N_BATCH; i++) {
-        const uint32_t k = i + (uint32_t)(made_draw(random) % (n_slots - i)), slot = m.slots[k];
-        m.slots[k] = m.slots[i];
+        m->slots[i] = i;
+    for (uint32_t i = 0; i < n_slots && m->step.n_tokens < N_BATCH; i++) {
+        const uint32_t k = i + (uint32_t)(made_draw(random) % (n_slots - i)), slot = m->slots[k];
+        m->slots[k] = m->slots[i];
         const bool new = !p->n_pages[slot] || p->n_run[slot] == LENGTH;
-        const uint32_t room = N_BATCH - m.step.n_tokens;
-        if (made_draw(random) % 3 == 0 || (new && m.step.n_text))
+        const uint32_t room = N_BATCH - m->step.n_tokens;
+        if (made_draw(random) % 3 == 0 || (new && (m->step.n_text || p->busy[slot])))
             continue;
-        const bool begins = new && begin_slot(p, &m, slot, n_slots, random);
+        const bool begins = new && begin_slot(p, m, slot, n_slots, random);
         uint32_t n = 1 + (uint32_t)(made_draw(random) % (made_draw(random) % 2 ? 4 : 40));
         n = n < LENGTH - p->n_run[slot] ? n : LENGTH - p->n_run[slot];
-        struct wire_run *r = add_run(p, &m, slot, n < room ? n : room, random);
+        struct wire_run *r = add_run(p, m, slot, n < room ? n : room, random);
         if (begins)
-            add_begin(&m, p, r);
+            add_begin(m, p, r);
         draw_want(r, p, &logits, random);
     }
-    if (!m.step.n_runs)
-        return;
-    const struct wire_result found = run_step(p, &m.step);
-    check_step(p, &m, &found);
+    if (m->step.n_runs)
+        send_step(p);
+    while (p->n_sent - p->n_taken >= under_way)
+        check_step(p);
 }
 
 static void any_mixture(void **state)
@@ -355,6 +385,11 @@ static void any_mixture(void **state)
               "{\"from\": 1, \"to\": 3, \"stage\": 0, \"heads\": [0, 0, 0, 1], \"neurons\": [0, 256, 512, 640]}]}",
         MODEL "\"ranks\": 3, \"layers\": [{\"from\": 0, \"to\": 3, \"stage\": 2, \"heads\": [0, 0, 1, 1], "
               "\"neurons\": [0, 256, 512, 640]}], \"rows\": [0, 100, 200, 300], \"residual\": \"all\"}",
+        /* three stages; the last one's rank serves the others' heads, the second's the last one's */
+        MODEL "\"ranks\": 3, \"layers\": [{\"from\": 0, \"to\": 1, \"stage\": 1, \"heads\": [0, 0, 0, 1], "
+              "\"neurons\": [0, 256, 512, 640]}, {\"from\": 1, \"to\": 2, \"stage\": 0, \"heads\": [0, 0, 0, 1], "
+              "\"neurons\": [0, 256, 512, 640]}, {\"from\": 2, \"to\": 3, \"stage\": 2, \"heads\": [0, 1, 1, 1], "
+              "\"neurons\": [0, 256, 512, 640]}], \"rows\": [0, 100, 200, 300]}",
     };
     static const uint32_t slots[] = {1, 2, 7, 64};
     uint64_t random = 3;
@@ -363,7 +398,9 @@ static void any_mixture(void **state)
             struct party p;
             party_open(&p, plans[i]);
             for (int step = 0; step < (SANITIZED ? 30 : 100); step++)
-                play_step(&p, slots[k], &random);
+                play_step(&p, slots[k], 1 + (uint32_t)(made_draw(&random) % UNDER_WAY), &random);
+            while (p.n_sent > p.n_taken)
+                check_step(&p);
             party_close(&p);
         }
     }
