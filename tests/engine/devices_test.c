@@ -1,5 +1,5 @@
 /* Ranks with several devices: whatever they hold, the logits are the bits of one rank with one device. */
-#include "tests/engine/trace.h"
+#include "tests/engine/made_neurons.h"
 
 #include "base/log.h"
 
@@ -61,11 +61,12 @@ static void write_plan(const struct cut *c, char path[MADE_NAME])
     made_file_of(text, (size_t)n, path);
 }
 
-static void cut_equals(const char *model, const struct cut *c, const struct trace *expected, const struct job *j, int i)
+static void cut_equals(const struct cluster_options *with, const struct cut *c, const struct trace *expected,
+                       const struct job *j, int i)
 {
     char plan[MADE_NAME];
     write_plan(c, plan);
-    struct cluster_options o = plain_options(model);
+    struct cluster_options o = *with;
     o.plan = plan;
     o.ranks = c->ranks;
     must_equal(expected, &o, j);
@@ -83,9 +84,47 @@ static void test_cuts(void **state)
     fill_prompt(prompt, PROMPT);
     made_model_write(&made_quantised, model);
     struct trace expected = reference(model, &j);
+    const struct cluster_options o = plain_options(model);
     for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++)
-        cut_equals(model, &cuts[i], &expected, &j, 2 * (int)i);
+        cut_equals(&o, &cuts[i], &expected, &j, 2 * (int)i);
     trace_free(&expected);
+    unlink(model);
+}
+
+/* Every device decides which of its neurons fire as one device decides for all. */
+static void test_sparse(void **state)
+{
+    (void)state;
+    static const struct {
+        enum sparse_mode mode;
+        enum predictor predictor;
+        struct made_recipe recipe;
+    } modes[] = {
+        {SPARSE_EXACT, PREDICTOR_AUTO, {.activation = ACT_RELU}},
+        {SPARSE_PREDICTED, PREDICTOR_PLANES, {.activation = ACT_RELU, .bound = 0.2f}},
+        {SPARSE_PREDICTED, PREDICTOR_MLP, {.activation = ACT_RELU, .mlp = 0}},
+        {SPARSE_THRESHOLD, PREDICTOR_AUTO, {.activation = ACT_SILU, .skip = 0.05f}},
+    };
+    int32_t prompt[PROMPT];
+    const struct job j = {prompt, PROMPT, 2, 0};
+    char model[MADE_NAME], neurons[MADE_NAME];
+    fill_prompt(prompt, PROMPT);
+    made_model_write(&made_quantised, model);
+    for (size_t m = 0; m < sizeof modes / sizeof *modes; m++) {
+        struct made_recipe r = modes[m].recipe;
+        r.fc1 = r.fc2 = DT_Q8_0;
+        made_neurons_write(model, &made_quantised, &r, neurons);
+        struct cluster_options o = plain_options(model);
+        o.activation = modes[m].mode == SPARSE_THRESHOLD ? NULL : "relu";
+        o.neurons = neurons;
+        o.sparse = modes[m].mode;
+        o.predictor = modes[m].predictor;
+        struct trace expected = run(&o, &j);
+        for (size_t i = SANITIZED ? m : 0; i < sizeof cuts / sizeof *cuts; i += SANITIZED ? 4 : 1)
+            cut_equals(&o, &cuts[i], &expected, &j, 2 * (int)i);
+        trace_free(&expected);
+        unlink(neurons);
+    }
     unlink(model);
 }
 
@@ -105,6 +144,7 @@ static void test_split_sets(void **state)
     char model[MADE_NAME];
     fill_prompt(prompt, PROMPT);
     made_model_write(&made_quantised, model);
+    const struct cluster_options plain = plain_options(model);
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
         char layers[512], plan[MADE_NAME];
         snprintf(layers, sizeof layers, LAYERS(0, 4, 0) "\"units\": \"split\", \"sets\": ["
@@ -112,11 +152,11 @@ static void test_split_sets(void **state)
                  ways[i].second, ranges[1]);
         const struct cut c = {ways[i].ranks, ways[i].holders, layers, ""};
         if (i) {
-            cut_equals(model, &c, &expected, &j, (int)i);
+            cut_equals(&plain, &c, &expected, &j, (int)i);
             continue;
         }
         write_plan(&c, plan);
-        struct cluster_options o = plain_options(model);
+        struct cluster_options o = plain;
         o.plan = plan;
         o.ranks = c.ranks;
         expected = run(&o, &j);
@@ -158,6 +198,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cuts),
+        cmocka_unit_test(test_sparse),
         cmocka_unit_test(test_split_sets),
         cmocka_unit_test(test_refused),
     };
