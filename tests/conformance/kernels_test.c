@@ -443,11 +443,29 @@ static void check_attention(const struct kernels *k)
     }
 }
 
+/* Where pages and segments begin and end. */
+static void check_edges(const struct kernels *k)
+{
+    static const int64_t edges[] = {63, 64, 65, 127, 128, 129, 191, 192, 256};
+    enum { EDGES = sizeof edges / sizeof *edges };
+    for (int i = 0; i < EDGES; i++) {
+        for (int64_t begin = 0; begin < edges[i]; begin += 16) {
+            check_scores(k, 24, 5, begin, edges[i]);
+            for (int64_t n_q = 1; n_q <= 13; n_q += 4) {
+                check_mix(k, 80, n_q, begin, edges[i] - 1, false);
+                check_mix(k, 80, n_q, begin, edges[i] - 1, edges[i] - begin > n_q);
+            }
+        }
+    }
+}
+
 static void attention_equals_reference(void **state)
 {
     (void)state;
     check_attention(&kernels_scalar); /* pages in order against scattered ones */
+    check_edges(&kernels_scalar);
     each_table(check_attention);
+    each_table(check_edges);
 }
 
 static void selection_is_by_name(void **state)
