@@ -36,10 +36,9 @@ if(BUILD_TESTING)
     add_test(NAME rooms_test COMMAND sh ${PROJECT_SOURCE_DIR}/tests/unit/rooms_test.sh ${PROJECT_SOURCE_DIR})
     add_test(NAME rooms_self_test
              COMMAND sh ${PROJECT_SOURCE_DIR}/tests/unit/rooms_test.sh --self-test ${PROJECT_SOURCE_DIR})
-    # worker's files still call each other.
     foreach(room ${rooms})
         get_target_property(type ${room} TYPE)
-        if(type STREQUAL "STATIC_LIBRARY" AND NOT room STREQUAL "worker")
+        if(type STREQUAL "STATIC_LIBRARY")
             list(APPEND libraries $<TARGET_FILE:${room}>)
         endif()
     endforeach()
