@@ -4,9 +4,20 @@
  * neither ranks nor messages: the bytes that messages carry go in and out by export and import. The CPU's table
  * (device/cpu/table.h) is the reference; every other gives the same bits.
  *
+ * How a token is made of them (worker/stage.c, block.c, head.c), on the device that is the home of x:
+ *   embed                       x, the residual stream, from the tokens of a step
+ *   for every layer             attention, then the FFN:
+ *     norm                        what the part reads, from x
+ *     part                        sums: what the own heads or neurons make of it
+ *     add                         x += sums
+ *   norm, logits                of the tokens after which one is drawn
+ * Other holders have heads and neurons too. Between norm and add they get what the part reads (export_input here,
+ * import_input there), compute theirs, and their sums are added to the own ones (export_sums, import_sums).
+ *
  * A device belongs to the thread that opened it; only `need` may be called by any. Operations are begun in the order of
  * the calls and each sees what those before it have done. One that gives nothing back to the host may return before it is
- * done (`done`); one that does, returns when that is there. None but need, open and load allocates.
+ * done (`done`); one that does, returns when that is there. What a work and its batch point to is read before an operation
+ * returns. None but need, open and load allocates.
  *
  * Errors: a failure is logged by the device, one line that says what and where. ST_NAN says that numbers are none (NaN,
  * infinities): a weight or a peer's message is damaged.
@@ -204,7 +215,7 @@ struct device_ops {
     /* x as part and layer read it: f32 where device_reads_floats says so, else codes and scale (to->f32 NULL). What was
      * normed here can be had as f32 in any case. */
     void (*export_input)(struct device *d, const struct work *w, const struct input *in, const struct input_bytes *to);
-    /* The bytes are read until the input is imported anew, and stay where they are. */
+    /* The bytes stay where they are, and as they are, until nothing that reads the input is under way any more. */
     void (*import_input)(struct device *d, const struct work *w, const struct input_bytes *from, struct input *in);
     /* Packs sums [n, d]. f16: lossy, and shorter. */
     void (*export_sums)(struct device *d, uint32_t n, const struct sums *sums, bool f16, const struct sum_bytes *to);
@@ -218,7 +229,7 @@ struct device_ops {
      * projection included. The shard holds some. */
     void (*part)(struct device *d, const struct work *w, const struct input *in, struct sums *sums);
     /* Computes own neurons (of one set), whose down projection is elsewhere. Returns how many are live; `live` then
-     * writes them, before anything else of the device is called. */
+     * writes them, before the device computes anything else. */
     uint32_t (*fire)(struct device *d, const struct work *w, const struct input *in);
     void (*live)(struct device *d, const struct work *w, const struct live *to);
     /* sums += the down projection of a guest's live neurons. */

@@ -53,12 +53,13 @@ void blocks_lay(struct blocks *b)
     partials_lay(b->partials);
 }
 
+/* home's sums[USE_OWN] = this rank's part of home's in[USE_OWN]. */
 static status compute_own(struct blocks *b, const struct task *t)
 {
     return devices_part(b->r->devices, &t->work, USE_OWN, exchange_serve, b->r->exchange);
 }
 
-/* The owners' parts, asked for. */
+/* x goes to the other owners; while they compute this rank does its own part, to which theirs are added as they come. */
 static status gather(struct blocks *b, const struct task *t)
 {
     const bool active = t->work.part == DEVICE_FFN && plan_down_at_stage(b->r->o->plan, t->work.layer);
@@ -115,11 +116,11 @@ status block_run(struct blocks *b, const struct task *t)
 {
     struct device *home = b->r->home;
     owners_begin(b->owners);
-    keep_moving(b->r->exchange, t->work.n * b->r->limits.d_model * sizeof(double));
-    status st = home->ops->norm(home, &t->work);
+    keep_moving(b->r->exchange, t->work.n * b->r->limits.d_model * sizeof(double)); /* sums are the longest messages */
+    status st = home->ops->norm(home, &t->work); /* in = norm(x) */
     if (!st)
-        st = b->r->o->plan->residual_all ? share(b, t) : gather(b, t);
-    return st ? st : home->ops->add(home, &t->work);
+        st = b->r->o->plan->residual_all ? share(b, t) : gather(b, t); /* sums = what all holders make of in */
+    return st ? st : home->ops->add(home, &t->work); /* x += sums */
 }
 
 status blocks_settle(struct blocks *b)
