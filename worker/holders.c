@@ -19,10 +19,11 @@ int holder_of(const struct plan *p, int rank, int device)
 
 bool holder_owns(const struct plan *p, const struct device_shape *s, enum device_part part, int layer, int holder)
 {
+    const struct neuron_range *ranges;
     int64_t begin = 0, end = 0;
     switch (part) {
     case DEVICE_ATTENTION: plan_heads(p, layer, holder, s->n_kv_heads, &begin, &end); break;
-    case DEVICE_FFN: end = plan_n_neurons(p, layer, holder); break;
+    case DEVICE_FFN: end = plan_neurons(p, layer, holder, &ranges); break; /* not counted: asked in every block */
     default: plan_rows(p, holder, s->n_vocab, &begin, &end);
     }
     return begin < end;
