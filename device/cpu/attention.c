@@ -26,12 +26,19 @@ struct angles {
     float *cos_sin;                  /* [n_batch, n_rot] */
 };
 
+/* Some tokens of a run: what a piece of attention takes of them. */
+struct stretch {
+    const struct run *run;
+    uint32_t first, t0;              /* the batch's token that the run begins with; the run's that it begins with */
+};
+
 struct attention {
     struct cpu *c;
     struct heads *heads;             /* [n_layers] */
     struct angles angles;
     float *q, *k, *v;                /* [n, own heads of a layer * head_dim] */
     struct acts mixed;               /* [n, own query heads of a layer * head_dim] what attention gives */
+    struct stretch *stretches;       /* [n_batch] of the batch at hand */
     struct attention_scratch *scratch; /* [n_threads] */
     int64_t score_stride;
 };
@@ -99,6 +106,7 @@ void attention_lay_buffers(struct attention *a)
         return;
     a->angles.position = arena_alloc(&c->arena, (size_t)n * sizeof *a->angles.position);
     a->angles.cos_sin = lay_floats(c, n * hp->n_rot);
+    a->stretches = arena_alloc(&c->arena, (size_t)n * sizeof *a->stretches);
     a->q = lay_floats(c, n * heads * queries(c) * hp->head_dim);
     a->k = lay_floats(c, n * heads * hp->head_dim);
     a->v = lay_floats(c, n * heads * hp->head_dim);
@@ -252,21 +260,14 @@ static void attend_piece(const struct attending *a, const struct attention_piece
         memcpy(a->a->mixed.f32 + at + i / heads * row, scratch->out + i * dim, (size_t)(heads * dim) * sizeof(float));
 }
 
-static int64_t pieces_of(const struct attending *a, const struct run *r)
-{
-    return (r->n + a->tokens_per_piece - 1) / a->tokens_per_piece;
-}
-
 static void attend_pieces(void *arg, int64_t begin, int64_t end, int thread)
 {
     const struct attending *a = arg;
     for (int64_t i = begin; i < end; i++) {
-        int64_t of_run = i % a->token_pieces, part = i / a->token_pieces;
-        struct attention_piece p = {.run = a->batch->runs, .h = part / a->head_pieces};
-        for (; of_run >= pieces_of(a, p.run); p.first += p.run++->n)
-            of_run -= pieces_of(a, p.run);
-        p.t0 = of_run * a->tokens_per_piece;
-        p.t1 = p.t0 + a->tokens_per_piece < p.run->n ? p.t0 + a->tokens_per_piece : p.run->n;
+        const struct stretch *s = &a->a->stretches[i % a->token_pieces];
+        const int64_t part = i / a->token_pieces, t1 = s->t0 + a->tokens_per_piece;
+        struct attention_piece p = {.run = s->run, .first = s->first, .t0 = s->t0, .h = part / a->head_pieces};
+        p.t1 = t1 < p.run->n ? t1 : p.run->n;
         const int64_t head = part % a->head_pieces * a->heads_per_piece;
         p.q0 = p.h * a->shared + head;
         p.heads = a->shared - head < a->heads_per_piece ? a->shared - head : a->heads_per_piece;
@@ -307,6 +308,16 @@ static void compute_angles(struct attention *a, const struct batch *b)
     g->n = i > g->n ? i : g->n;
 }
 
+/* The runs in stretches of so many tokens. Returns how many there are. */
+static int64_t part_runs(struct attention *a, const struct batch *b, int64_t tokens)
+{
+    int64_t n = 0;
+    for (uint32_t r = 0, first = 0; r < b->n_runs; first += b->runs[r++].n)
+        for (int64_t t = 0; t < b->runs[r].n; t += tokens)
+            a->stretches[n++] = (struct stretch){&b->runs[r], first, (uint32_t)t};
+    return n;
+}
+
 void attention_compute(struct attention *at, const struct work *w, const struct acts *x, double *sum)
 {
     struct cpu *c = at->c;
@@ -317,8 +328,7 @@ void attention_compute(struct attention *at, const struct work *w, const struct 
     a.heads_per_piece = a.shared < QUERY_ROWS ? a.shared : QUERY_ROWS;
     a.head_pieces = (a.shared + a.heads_per_piece - 1) / a.heads_per_piece;
     a.tokens_per_piece = QUERY_ROWS / a.heads_per_piece;
-    for (uint32_t r = 0; r < w->batch->n_runs; r++)
-        a.token_pieces += pieces_of(&a, &w->batch->runs[r]);
+    a.token_pieces = part_runs(at, w->batch, a.tokens_per_piece);
     const int64_t groups = h->q.groups + h->k.groups + h->v.groups;
 
     compute_angles(at, w->batch);
