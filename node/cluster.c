@@ -22,6 +22,7 @@ _Static_assert((int)WIRE_KINDS <= (int)WIRE_BLOB && (int)WIRE_BLOB < (int)TRANSP
 _Static_assert((int)WIRE_HEADER % (int)TRANSPORT_ALIGN == 0, "what follows a header is aligned as the message is");
 _Static_assert((int)ARENA_ALIGN % (int)TRANSPORT_ALIGN == 0, "what an arena gives can be a message");
 _Static_assert((int)WIRE_SUMS == (int)SUM_BLOCK, "sums are packed in the blocks that messages count");
+_Static_assert((int)WIRE_CODES == (int)ACT_BLOCK, "the codes of a block have a scale in messages too");
 
 struct cluster {
     struct cluster_options o;

@@ -4,8 +4,6 @@
 #include "base/log.h"
 #include "wire/records.h"
 
-enum { ACT_BLOCK_COLUMNS = 32 }; /* the quantised kernels' activation block */
-
 /* Where the parts of REQUEST lie. */
 struct request_layout {
     size_t n_codes, n_scales;
@@ -20,7 +18,7 @@ static struct request_layout request_layout(size_t x_at, uint32_t form, uint32_t
         l.x_end = x_at + wire_dense_bytes(n_tokens, lim);
     } else {
         l.n_codes = (size_t)n_tokens * lim->d_model;
-        l.n_scales = l.n_codes / ACT_BLOCK_COLUMNS;
+        l.n_scales = l.n_codes / WIRE_CODES;
         l.scale_at = x_at + wire_align(l.n_codes);
         l.x_end = l.scale_at + l.n_scales * sizeof(float);
     }
@@ -31,7 +29,7 @@ static struct request_layout request_layout(size_t x_at, uint32_t form, uint32_t
 
 static bool form_possible(uint32_t form, const struct wire_limits *lim)
 {
-    return form == FORM_F32 || (form == FORM_Q8 && lim->d_model % ACT_BLOCK_COLUMNS == 0);
+    return form == FORM_F32 || (form == FORM_Q8 && lim->d_model % WIRE_CODES == 0);
 }
 
 static status check_form(uint32_t form, const struct wire_limits *lim)

@@ -4,6 +4,8 @@
 #include "base/log.h"
 #include "wire/records.h"
 
+_Static_assert(WIRE_SEQUENCES <= 64, "sequences are the bits of a word");
+
 uint32_t wire_most_changes(const struct wire_limits *lim)
 {
     const uint32_t most = wire_table(lim) + lim->n_batch / WIRE_PAGE + 2 * lim->n_sequences;

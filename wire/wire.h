@@ -81,9 +81,10 @@ enum wire_part {
 
 /* How REQUEST carries x. */
 enum wire_form {
-    FORM_Q8,  /* what quantised kernels read: codes i8 [n, d_model], scale f32 [n, d_model/32] */
+    FORM_Q8,  /* what quantised kernels read: codes i8 [n, d_model], scale f32 [n, d_model / WIRE_CODES] */
     FORM_F32  /* f32 [n, d_model] */
 };
+enum { WIRE_CODES = 32 };
 
 /* LOGITS, what an owner has of the output matrix's product: WIRE_HEADER bytes, then values f32 [n_tokens, n_rows] of
  * the owner's rows. */

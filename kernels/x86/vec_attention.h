@@ -6,6 +6,8 @@
 #include "kernels/layout.h"
 #include "kernels/x86/vec_ops.h"
 
+_Static_assert(KV_PAGE % KV_TILE == 0 && ATTN_SEGMENT % KV_PAGE == 0, "tiles end with pages, and these with segments");
+
 INLINE void score_tile(int n, const float *q, int64_t q_stride, const uint16_t *k, int64_t head_dim, float scale,
                        float *s, int64_t s_stride)
 {
