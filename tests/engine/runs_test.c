@@ -1,21 +1,25 @@
 /* A step of many runs, on workers that this test alone coordinates: whatever is mixed in a step, and wherever its pages
  * lie, each run brings what its text brings alone, token by token on one rank, bit for bit. */
-#include "tests/engine/made_model.h"
+#include "tests/engine/made_neurons.h"
 
 #include <pthread.h>
 
 #include "node/member.h"
+#include "node/planning.h"
 #include "wire/channels.h"
 #include "wire/runs.h"
 #include "worker/worker.h"
 
 enum {
-    RANKS = 3, UNDER_WAY = 4, SLOTS = 64, PAGES = 2 * SLOTS + 8, TEXTS = 5, LENGTH = 100, COMMON = 70, N_BATCH = 80,
+    RANKS = 3, UNDER_WAY = 4, SLOTS = 64, PAGES = 2 * SLOTS + 8, TEXTS = 3, LENGTH = 100, COMMON = 70, N_BATCH = 80,
     TOPS = 4, MAX = 1 << 20
 };
 
-static char model_path[MADE_NAME];
+/* How the texts are run. */
+static struct cluster_options mode;
+static char model_path[MADE_NAME], neurons_path_of[MADE_NAME];
 static struct model *model;
+static struct neurons *neurons;
 static int32_t texts[TEXTS][LENGTH]; /* they begin alike */
 static const struct wire_sampling warm = {.temperature = 0.9f, .top_p = 0.95f, .repeat_penalty = 1.2f, .top_k = 40,
                                           .repeat_last = 16, .presence_penalty = 0.1f};
@@ -60,18 +64,19 @@ static void *serve(void *arg)
     return NULL;
 }
 
-static void party_open(struct party *p, const char *plan)
+/* The plan is the party's. */
+static void party_open(struct party *p, struct plan *plan)
 {
     struct transport_config config;
-    *p = (struct party){0};
-    assert_int_equal(plan_parse(plan, strlen(plan), "plan", &p->plan), ST_OK);
+    *p = (struct party){.plan = plan};
     wire_channels(config.channel, TRANSPORT_KINDS);
     assert_int_equal(transport_inproc_open(&config, p->plan->n_ranks, p->t), ST_OK);
     for (int r = 0; r < p->plan->n_ranks; r++) {
         assert_int_equal(transport_connect(p->t[r]), ST_OK);
         p->o[r] = (struct worker_options){.model = model, .plan = p->plan, .transport = p->t[r],
                                           .devices = member_devices, .n_devices = 1, .n_threads = 1, .n_ctx = LENGTH,
-                                          .n_batch = N_BATCH, .n_sequences = SLOTS, .n_pages = PAGES};
+                                          .n_batch = N_BATCH, .n_sequences = SLOTS, .n_pages = PAGES,
+                                          .neurons = neurons, .sparse = mode.sparse, .predictor = mode.predictor};
         assert_int_equal(kernels_select(NULL, &p->o[r].kernels), ST_OK);
         assert_int_equal(worker_create(&p->o[r], &p->worker[r]), ST_OK);
         if (r)
@@ -206,7 +211,7 @@ static void add_begin(struct mix *m, const struct party *p, const struct wire_ru
 /* ---- what each text brings alone ---- */
 
 static struct {
-    float logits[MADE_VOCABULARY], state[96 /* d_model */], score, log_p;
+    float logits[MADE_VOCABULARY], state[192 /* d_model */], score, log_p;
     struct wire_top tops[TOPS];
     int32_t token;
 } truth[TEXTS][LENGTH];
@@ -236,12 +241,19 @@ static void learn_token(struct party *p, int text, uint32_t at, enum wire_want w
     }
 }
 
+static struct plan *plan_of(const struct cluster_options *o)
+{
+    struct plan *plan = NULL;
+    struct plan_reasons reasons;
+    assert_int_equal(plan_of_options(o, model, neurons, o->ranks, &plan, &reasons), ST_OK);
+    return plan;
+}
+
 static void learn(void)
 {
     static const enum wire_want wants[] = {WANT_LOGITS, WANT_TOP, WANT_SCORES, WANT_STATES};
     struct party p;
-    party_open(&p, "{\"hearth_plan\": 1, \"model\": {\"architecture\": \"llama\", \"layers\": 3, \"d_ff\": 640}, "
-               "\"ranks\": 1, \"layers\": [{\"from\": 0, \"to\": 3, \"stage\": 0, \"neurons\": [0, 640]}]}");
+    party_open(&p, plan_of(&mode));
     for (int text = 0; text < TEXTS; text++) {
         for (int w = 0; w < 4; w++) {
             p.text[0] = text;
@@ -251,27 +263,6 @@ static void learn(void)
         }
     }
     party_close(&p);
-}
-
-static int begin(void **state)
-{
-    (void)state;
-    uint64_t random = 9;
-    made_model_write(&made_mixed, model_path);
-    if (model_load(model_path, &model) != ST_OK)
-        return 1;
-    for (int i = 0; i < LENGTH; i++)
-        for (int text = 0; text < TEXTS; text++)
-            texts[text][i] = text && i < COMMON ? texts[0][i] : (int32_t)(made_draw(&random) % MADE_VOCABULARY);
-    learn();
-    return 0;
-}
-
-static int end(void **state)
-{
-    (void)state;
-    model_free(model);
-    return unlink(model_path);
 }
 
 /* ---- the same among others ---- */
@@ -373,12 +364,45 @@ static void play_step(struct party *p, uint32_t n_slots, uint32_t under_way, uin
         check_step(p);
 }
 
-static void any_mixture(void **state)
+static void play(struct plan *plan, uint32_t n_slots, uint64_t *random)
 {
-    (void)state;
+    struct party p;
+    party_open(&p, plan);
+    for (int step = 0; step < (SANITIZED ? 8 : 24); step++)
+        play_step(&p, n_slots, 1 + (uint32_t)(made_draw(random) % UNDER_WAY), random);
+    while (p.n_sent > p.n_taken)
+        check_step(&p);
+    party_close(&p);
+}
+
+static const uint32_t slots[] = {1, 7, 64};
+enum { SLOT_COUNTS = sizeof slots / sizeof *slots };
+
+/* In the current mode texts are what they are on one rank alone, whatever plan options make. */
+static void play_mode(void)
+{
+    static const struct {
+        int ranks, split, residual;
+        bool down_at_stage;
+    } ways[] = {{1, SPLIT_SHARDS, 0, false}, {2, SPLIT_STAGES, 0, false}, {3, SPLIT_BOTH, 0, true},
+                {3, SPLIT_SHARDS, 0, false}, {3, SPLIT_SHARDS, 1, false}};
+    uint64_t random = 3;
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        struct cluster_options o = mode;
+        o.ranks = ways[i].ranks;
+        o.split = ways[i].split;
+        o.residual = ways[i].residual;
+        o.down_at_stage = ways[i].down_at_stage;
+        for (int k = 0; k < SLOT_COUNTS; k++)
+            play(plan_of(&o), slots[k], &random);
+    }
+}
+
+/* Plans for made_mixed that no options make. */
+static void play_plans(void)
+{
 #define MODEL "{\"hearth_plan\": 1, \"model\": {\"architecture\": \"llama\", \"layers\": 3, \"d_ff\": 640}, "
-    static const char *const plans[] = {
-        MODEL "\"ranks\": 1, \"layers\": [{\"from\": 0, \"to\": 3, \"stage\": 0, \"neurons\": [0, 640]}]}",
+static const char *const plans[] = {
         MODEL "\"ranks\": 2, \"layers\": [{\"from\": 0, \"to\": 3, \"stage\": 0, \"heads\": [0, 0, 1], "
               "\"neurons\": [0, 256, 640]}], \"rows\": [0, 100, 300]}",
         MODEL "\"ranks\": 3, \"layers\": [{\"from\": 0, \"to\": 1, \"stage\": 1, \"neurons\": [0, 256, 512, 640]}, "
@@ -391,23 +415,86 @@ static void any_mixture(void **state)
               "\"neurons\": [0, 256, 512, 640]}, {\"from\": 2, \"to\": 3, \"stage\": 2, \"heads\": [0, 1, 1, 1], "
               "\"neurons\": [0, 256, 512, 640]}], \"rows\": [0, 100, 200, 300]}",
     };
-    static const uint32_t slots[] = {1, 2, 7, 64};
-    uint64_t random = 3;
+    uint64_t random = 4;
     for (size_t i = 0; i < sizeof plans / sizeof *plans; i++) {
-        for (size_t k = 0; k < sizeof slots / sizeof *slots; k++) {
-            struct party p;
-            party_open(&p, plans[i]);
-            for (int step = 0; step < (SANITIZED ? 30 : 100); step++)
-                play_step(&p, slots[k], 1 + (uint32_t)(made_draw(&random) % UNDER_WAY), &random);
-            while (p.n_sent > p.n_taken)
-                check_step(&p);
-            party_close(&p);
+        for (int k = 0; k < SLOT_COUNTS; k++) {
+            struct plan *plan;
+            assert_int_equal(plan_parse(plans[i], strlen(plans[i]), "plan", &plan), ST_OK);
+            play(plan, slots[k], &random);
         }
     }
 }
 
+/* `activation`: the one that neurons are skipped by; NULL: the model's. */
+static void any_mixture(const struct made_model *made, const char *activation, enum sparse_mode sparse,
+                        enum predictor predictor, void (*besides)(void))
+{
+    const struct made_recipe recipe = {.activation = activation ? ACT_RELU : ACT_SILU, .bound = 0.2f, .skip = 0.05f,
+                                       .fc1 = DT_Q8_0, .fc2 = DT_Q8_0};
+    made_model_write(made, model_path);
+    made_neurons_write(model_path, made, &recipe, neurons_path_of);
+    mode = plain_options(model_path);
+    mode.activation = activation;
+    mode.sparse = sparse;
+    mode.predictor = predictor;
+    mode.neurons = sparse == SPARSE_THRESHOLD || sparse == SPARSE_PREDICTED ? neurons_path_of : "";
+    assert_int_equal(model_of_options(&mode, 0, &model, &neurons, &mode.predictor), ST_OK);
+    learn();
+    play_mode();
+    if (besides)
+        besides();
+    neurons_free(neurons);
+    model_free(model);
+    unlink(neurons_path_of);
+    unlink(model_path);
+}
+
+static void any_mixture_dense(void **state)
+{
+    (void)state;
+    any_mixture(&made_mixed, NULL, SPARSE_DENSE, PREDICTOR_AUTO, play_plans);
+}
+
+static void any_mixture_exact(void **state)
+{
+    (void)state;
+    any_mixture(&made_three, "relu", SPARSE_EXACT, PREDICTOR_AUTO, NULL);
+}
+
+static void any_mixture_threshold(void **state)
+{
+    (void)state;
+    any_mixture(&made_three, NULL, SPARSE_THRESHOLD, PREDICTOR_AUTO, NULL);
+}
+
+static void any_mixture_predicted(void **state)
+{
+    (void)state;
+    any_mixture(&made_mixed, "relu", SPARSE_PREDICTED, PREDICTOR_MLP, play_plans);
+}
+
+static void any_mixture_planes(void **state)
+{
+    (void)state;
+    any_mixture(&made_three, "relu", SPARSE_PREDICTED, PREDICTOR_PLANES, NULL);
+}
+
+static int write_texts(void **state)
+{
+    (void)state;
+    uint64_t random = 9;
+    for (int i = 0; i < LENGTH; i++)
+        for (int text = 0; text < TEXTS; text++)
+            texts[text][i] = text && i < COMMON ? texts[0][i] : (int32_t)(made_draw(&random) % MADE_VOCABULARY);
+    return 0;
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(any_mixture)};
-    return cmocka_run_group_tests(tests, begin, end);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(any_mixture_dense),     cmocka_unit_test(any_mixture_exact),
+        cmocka_unit_test(any_mixture_threshold), cmocka_unit_test(any_mixture_predicted),
+        cmocka_unit_test(any_mixture_planes),
+    };
+    return cmocka_run_group_tests(tests, write_texts, NULL);
 }
