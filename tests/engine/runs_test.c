@@ -402,7 +402,7 @@ static void play_mode(void)
 static void play_plans(void)
 {
 #define MODEL "{\"hearth_plan\": 1, \"model\": {\"architecture\": \"llama\", \"layers\": 3, \"d_ff\": 640}, "
-static const char *const plans[] = {
+    static const char *const plans[] = {
         MODEL "\"ranks\": 2, \"layers\": [{\"from\": 0, \"to\": 3, \"stage\": 0, \"heads\": [0, 0, 1], "
               "\"neurons\": [0, 256, 640]}], \"rows\": [0, 100, 300]}",
         MODEL "\"ranks\": 3, \"layers\": [{\"from\": 0, \"to\": 1, \"stage\": 1, \"neurons\": [0, 256, 512, 640]}, "
