@@ -34,13 +34,13 @@ def printed(command):
 
 def hearth(args, model, threads, depth):
     row = printed([str(args.build / "hearth"), "bench", "-m", str(model), "-p", "0", "-n", str(args.tokens), "-d",
-                   str(depth), "-r", "2", "-t", str(threads), "-q", "-o", "json"])[0]
+                   str(depth), "-r", "1" if depth else "3", "-t", str(threads), "-q", "-o", "json"])[0]
     return {"tok/s": row["tokens_per_s"], "read": row["read_gb_per_s"], "peak": row["peak_read_gb_per_s"]}
 
 
 def llama(args, model, threads, depth):
     row = printed([str(args.llama_bench), "-m", str(model), "-p", "0", "-n", str(args.tokens), "-d", str(depth), "-r",
-                   "2", "-t", str(threads), "-ngl", "0", "-o", "json"])[0]
+                   "1" if depth else "3", "-t", str(threads), "-ngl", "0", "-o", "json"])[0]
     return {"tok/s": row["avg_ts"]}
 
 
