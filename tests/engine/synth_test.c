@@ -64,6 +64,8 @@ static void test_live_share(void **state)
     check_live(&small_llama, "q4_k", FFN_REGLU, 0.30f, 0);
     check_live(&small_llama, "q4_0", FFN_REGLU, 1, 1.25f);
     check_live(&small_tied, "q4_k", FFN_DRELU, 0.20f, 0.8f);
+    check_live(&small_llama, "q5_k", FFN_REGLU, 0.10f, 1.25f);
+    check_live(&small_llama, "q6_k", FFN_DRELU, 0.10f, 1.25f);
     check_live(&small_opt, "q4_0", FFN_RELU, 0.02f, 1.25f);
     check_live(&small_opt, "q8_0", FFN_RELU, 0.50f, 0.5f);
 }

@@ -96,6 +96,19 @@ static void fill_q4_k(struct random *r, const uint16_t *scales, uint8_t *block)
         put_u64(block + 16 + i, draw_nibbles(r));
 }
 
+/* The same with a fifth bit of each code in 32 bytes behind the scales, a bit for each run of 32: w = d * scale * (code -
+ * 16), dmin being 16 d. */
+static void fill_q5_k(struct random *r, const uint16_t *scales, uint8_t *block)
+{
+    uint8_t like[144]; /* a block of Q4_K */
+    fill_q4_k(r, scales, like);
+    memcpy(block, like, 16);
+    put_u16(block + 2, half_of(16 * half_value((uint16_t)(like[0] | like[1] << 8))));
+    for (int i = 0; i < 32; i += 8)
+        put_u64(block + 16 + i, draw(r));
+    memcpy(block + 48, like + 16, 128);
+}
+
 /* 128 bytes of low nibbles, 64 of high bit pairs, 16 signed scales, d f16: w = d * scale * (code - 32). The codes are
  * uniform (their mean is -0.5), so the scales, 16 to 31, have either sign. */
 static void fill_q6_k(struct random *r, const uint16_t *scales, uint8_t *block)
@@ -156,22 +169,46 @@ static void encode_q8_0(float *weights, uint8_t *blocks)
     }
 }
 
-static void encode_q4_k(float *weights, uint8_t *block)
+/* d, dmin and the scales of codes of -most to most, codes [HEAD]. */
+static void encode_scaled(float *weights, int most, uint8_t *block, int8_t *codes)
 {
-    uint16_t d = half_of(largest(weights, HEAD) / (7 * 63));
+    uint16_t d = half_of(largest(weights, HEAD) / (float)(most * 63));
     unsigned scales[8];
     put_u16(block, d);
-    put_u16(block + 2, half_of(8 * half_value(d)));
+    put_u16(block + 2, half_of((float)(most + 1) * half_value(d)));
     for (int g = 0; g < HEAD_GROUPS; g++) {
-        int8_t codes[GROUP];
         float *w = weights + g * GROUP, unit = half_value(d);
-        scales[g] = unit > 0 ? (unsigned)fminf(fmaxf(ceilf(largest(w, GROUP) / (7 * unit)), 1), 63) : 0;
-        encode_group(w, GROUP, unit * (float)scales[g], 7, codes);
-        uint8_t *nibbles = block + 16 + g / 2 * GROUP;
-        for (int i = 0; i < GROUP; i++)
-            nibbles[i] = (uint8_t)(g % 2 == 0 ? codes[i] + 8 : nibbles[i] | (codes[i] + 8) << 4);
+        scales[g] = unit > 0 ? (unsigned)fminf(fmaxf(ceilf(largest(w, GROUP) / ((float)most * unit)), 1), 63) : 0;
+        encode_group(w, GROUP, unit * (float)scales[g], most, codes + g * GROUP);
     }
     put_scales_q4_k(block + 4, scales);
+}
+
+/* The low 4 bits of codes: of two groups in the same bytes. */
+static void put_nibbles(uint8_t *at, const int8_t *codes, int offset)
+{
+    for (int i = 0; i < HEAD; i++) {
+        const int g = i / GROUP, low = (codes[i] + offset) & 15;
+        uint8_t *byte = at + g / 2 * GROUP + i % GROUP;
+        *byte = (uint8_t)(g % 2 == 0 ? low : *byte | low << 4);
+    }
+}
+
+static void encode_q4_k(float *weights, uint8_t *block)
+{
+    int8_t codes[HEAD];
+    encode_scaled(weights, 7, block, codes);
+    put_nibbles(block + 16, codes, 8);
+}
+
+static void encode_q5_k(float *weights, uint8_t *block)
+{
+    int8_t codes[HEAD];
+    encode_scaled(weights, 15, block, codes);
+    memset(block + 16, 0, 32);
+    for (int i = 0; i < HEAD; i++)
+        block[16 + i % GROUP] |= (uint8_t)(((codes[i] + 16) >> 4) << (i / GROUP));
+    put_nibbles(block + 48, codes, 16);
 }
 
 static void encode_q6_k(float *weights, uint8_t *block)
@@ -199,6 +236,7 @@ static const struct block_maker block_makers[] = {
     {DT_Q4_0, 3.24f, fill_q4_0, encode_q4_0},
     {DT_Q8_0, 52.3f, fill_q8_0, encode_q8_0},
     {DT_Q4_K, 3.24f * 24, fill_q4_k, encode_q4_k},
+    {DT_Q5_K, 8.63f * 24, fill_q5_k, encode_q5_k},
     {DT_Q6_K, 18.5f * 24, fill_q6_k, encode_q6_k},
 };
 

@@ -12,6 +12,8 @@ static const struct weight_type weight_types[] = {
     {"q4_0", DT_Q4_0, DT_Q4_0, 2},
     {"q8_0", DT_Q8_0, DT_Q8_0, 7},
     {"q4_k", DT_Q4_K, DT_Q6_K, 14},
+    {"q5_k", DT_Q5_K, DT_Q6_K, 16},
+    {"q6_k", DT_Q6_K, DT_Q6_K, 18},
 };
 
 const struct shape *shape_of(const char *name)
