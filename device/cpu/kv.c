@@ -5,7 +5,7 @@
 void kv_lay(struct cpu *c, struct kv *kv, int64_t heads)
 {
     *kv = (struct kv){.heads = heads, .dim = c->hp->head_dim, .n_pages = c->o.n_pages};
-    const size_t bytes = kv_at(kv, kv->n_pages, 0) * sizeof *kv->k;
+    const size_t bytes = kv_at(kv, 0, heads) * sizeof *kv->k;
     kv->k = arena_alloc(&c->arena, bytes);
     kv->v = arena_alloc(&c->arena, bytes);
 }
@@ -27,6 +27,8 @@ void kv_store(const struct kv *kv, const struct kernels *kernels, uint32_t page,
 void kv_copy_page(const struct kv *kv, uint32_t from, uint32_t to)
 {
     const size_t bytes = kv_at(kv, 1, 0) * sizeof *kv->k;
-    memcpy(kv->k + kv_at(kv, to, 0), kv->k + kv_at(kv, from, 0), bytes);
-    memcpy(kv->v + kv_at(kv, to, 0), kv->v + kv_at(kv, from, 0), bytes);
+    for (int64_t h = 0; h < kv->heads; h++) {
+        memcpy(kv->k + kv_at(kv, to, h), kv->k + kv_at(kv, from, h), bytes);
+        memcpy(kv->v + kv_at(kv, to, h), kv->v + kv_at(kv, from, h), bytes);
+    }
 }

@@ -11,8 +11,9 @@ enum { MOST_HEAD_DIM = 1024 }; /* values of a head, so that one converts on the 
 
 struct kv {
     int64_t heads, dim, n_pages;
-    uint16_t *k;                     /* [n_pages, heads, KV_PAGE / KV_TILE, dim, KV_TILE] */
-    uint16_t *v;                     /* [n_pages, heads, KV_PAGE, dim] */
+    /* A head's pages follow each other: a sequence that got its pages one after the other is read straight through. */
+    uint16_t *k;                     /* [heads, n_pages, KV_PAGE / KV_TILE, dim, KV_TILE] */
+    uint16_t *v;                     /* [heads, n_pages, KV_PAGE, dim] */
 };
 
 void kv_lay(struct cpu *c, struct kv *kv, int64_t heads);
@@ -24,7 +25,7 @@ void kv_copy_page(const struct kv *kv, uint32_t from, uint32_t to);
 /* Where a page's part of a head begins, in k or v. */
 static inline size_t kv_at(const struct kv *kv, int64_t page, int64_t head)
 {
-    return (size_t)((page * kv->heads + head) * KV_PAGE * kv->dim);
+    return (size_t)((head * kv->n_pages + page) * KV_PAGE * kv->dim);
 }
 
 #endif

@@ -8,6 +8,8 @@
 
 _Static_assert(KV_PAGE % KV_TILE == 0 && ATTN_SEGMENT % KV_PAGE == 0, "tiles end with pages, and these with segments");
 
+enum { LINE = 64 / sizeof(uint16_t) }; /* values of a cache line */
+
 INLINE void score_tile(int n, const float *q, int64_t q_stride, const uint16_t *k, int64_t head_dim, float scale,
                        float *s, int64_t s_stride)
 {
@@ -23,11 +25,21 @@ INLINE void score_tile(int n, const float *q, int64_t q_stride, const uint16_t *
         vf_store(s + i * s_stride, vf_mul(acc[i], vf_set(scale)));
 }
 
+/* Pages lie anywhere: where one ends the hardware does not know the next. So while one is read, the same place of the
+ * next one is asked for; NULL: there is none. */
+INLINE const uint16_t *next_page(const uint16_t *const *pages, int64_t p, int64_t end)
+{
+    const int64_t next = p / KV_PAGE + 1;
+    return next * KV_PAGE < end ? pages[next] : NULL;
+}
+
 static void attn_scores(const float *q, int64_t q_stride, int64_t n_q, const uint16_t *const *keys, int64_t head_dim,
                         int64_t pos_begin, int64_t pos_end, float scale, float *s, int64_t s_stride)
 {
     for (int64_t p = pos_begin; p < pos_end; p += KV_TILE) {
-        const uint16_t *kp = keys[p / KV_PAGE] + p % KV_PAGE * head_dim;
+        const uint16_t *kp = keys[p / KV_PAGE] + p % KV_PAGE * head_dim, *next = next_page(keys, p, pos_end);
+        for (int64_t at = 0; next && at < head_dim * KV_TILE; at += LINE)
+            __builtin_prefetch(next + p % KV_PAGE * head_dim + at, 0, 2);
         float *sp = s + p - pos_begin;
         int64_t i = 0;
         for (; i + TILE_TOKENS <= n_q; i += TILE_TOKENS)
@@ -82,8 +94,11 @@ INLINE void mix_tile(int n, int n_vec, const float *w, int64_t w_stride, int64_t
                      const uint16_t *const *values, int64_t head_dim, int64_t d, struct mixing *m)
 {
     for (int64_t p = begin; p < end;) {
-        const uint16_t *v = values[p / KV_PAGE] + p % KV_PAGE * head_dim + d;
+        const uint16_t *v = values[p / KV_PAGE] + p % KV_PAGE * head_dim + d, *next = next_page(values, p, end);
+        const int64_t to_next = next ? next - values[p / KV_PAGE] : 0; /* what is read already costs nothing */
         for (const int64_t stop = unit_end(p, KV_PAGE, end); p < stop; p++, v += head_dim) {
+            for (int at = 0; at < n_vec * SUM_LANES; at += LINE)
+                __builtin_prefetch(v + to_next + at, 0, 2);
             for (int j = 0; j < n_vec; j++) {
                 vf vp = vf_of_f16(v + j * SUM_LANES);
                 for (int i = 0; i < n; i++)
