@@ -10,21 +10,24 @@ static uint64_t pages_of_one(const struct worker_options *w)
     return ((uint64_t)w->n_ctx + WIRE_PAGE - 1) / WIRE_PAGE;
 }
 
-/* Of one page: on the rank that has most of each, and on all together. */
+/* Of one page: on the rank that has most of each, on all its devices, and on all ranks together. */
 static status count_page(const struct worker_options *w, uint64_t *largest, int *rank, uint64_t *all)
 {
+    uint64_t of_rank[PLAN_MAX_RANKS] = {0};
     struct worker_options one = *w;
     one.n_pages = 1;
     *largest = *all = 0;
     *rank = 0;
-    for (int r = 0; r < w->plan->n_ranks; r++) {
+    for (int h = 0; h < plan_n_holders(w->plan); h++) {
+        const int r = plan_holder_rank(w->plan, h);
         struct worker_memory need;
-        status st = worker_memory(&one, r, &need);
+        status st = worker_memory(&one, h, &need);
         if (st)
             return st;
         *all += need.kv;
-        if (need.kv > *largest) {
-            *largest = need.kv;
+        of_rank[r] += need.kv;
+        if (of_rank[r] > *largest) {
+            *largest = of_rank[r];
             *rank = r;
         }
     }

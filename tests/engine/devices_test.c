@@ -91,6 +91,30 @@ static void test_cuts(void **state)
     unlink(model);
 }
 
+/* A page is as large as on one device, and a rank's budget is for all of its devices. */
+static void test_kv_memory(void **state)
+{
+    (void)state;
+    const struct made_model *m = &made_quantised;
+    const uint64_t page = (uint64_t)m->layers * m->kv_heads * m->head_dim * 64 * 2 * sizeof(uint16_t);
+    char model[MADE_NAME], plan[MADE_NAME];
+    made_model_write(m, model);
+    struct cluster_options o = plain_options(model);
+    o.plan = plan;
+    o.n_sequences = 3;
+    for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
+        write_plan(&cuts[i], plan);
+        o.ranks = cuts[i].ranks;
+        o.kv_budget = o.ranks == 1 ? 5 * page + page / 2 : 0;
+        struct cluster *c = start(&o);
+        assert_int_equal(cluster_page_bytes(c), page);
+        assert_int_equal(session_schedule(cluster_session(c)).pages, o.ranks == 1 ? 5 : 3 * 4);
+        cluster_stop(c);
+        unlink(plan);
+    }
+    unlink(model);
+}
+
 /* Every device decides which of its neurons fire as one device decides for all. */
 static void test_sparse(void **state)
 {
@@ -198,6 +222,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cuts),
+        cmocka_unit_test(test_kv_memory),
         cmocka_unit_test(test_sparse),
         cmocka_unit_test(test_split_sets),
         cmocka_unit_test(test_refused),
