@@ -1,6 +1,5 @@
 #include "coordinator/messages.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include "base/arena.h"
 #include "base/log.h"
@@ -79,11 +78,19 @@ static status check_wish(const struct messages *m, const struct wish *w)
     return ST_USAGE;
 }
 
+static struct wire_sampling sampling_of(const struct sampler_params *p)
+{
+    return (struct wire_sampling){.temperature = p->temperature, .top_p = p->top_p, .min_p = p->min_p,
+                                  .repeat_penalty = p->repeat_penalty, .presence_penalty = p->presence_penalty,
+                                  .frequency_penalty = p->frequency_penalty, .top_k = p->top_k,
+                                  .repeat_last = p->repeat_last, .seed = p->seed};
+}
+
 status messages_check(const struct messages *m, const struct wish *w, const struct sampler_params *p)
 {
+    const struct wire_sampling sampling = sampling_of(p ? p : &sampler_greedy);
     status st = check_wish(m, w);
-    if (st || !p || (isfinite(p->temperature) && isfinite(p->top_p) && isfinite(p->min_p) &&
-                     isfinite(p->repeat_penalty) && isfinite(p->presence_penalty) && isfinite(p->frequency_penalty)))
+    if (st || wire_sampling_finite(&sampling))
         return st;
     log_error("a sampling parameter is not finite");
     return ST_USAGE;
@@ -103,15 +110,10 @@ static struct wire_run run_of(const struct step_run *r)
 
 static struct wire_begin begin_of(const struct step_run *r)
 {
-    const struct sampler_params *p = &r->sequence->sampling;
     return (struct wire_begin){.sequence = r->slot,
                                .n_text = r->position,
                                .text = r->sequence->tokens,
-                               .sampling = {.temperature = p->temperature, .top_p = p->top_p, .min_p = p->min_p,
-                                            .repeat_penalty = p->repeat_penalty,
-                                            .presence_penalty = p->presence_penalty,
-                                            .frequency_penalty = p->frequency_penalty, .top_k = p->top_k,
-                                            .repeat_last = p->repeat_last, .seed = p->seed}};
+                               .sampling = sampling_of(&r->sequence->sampling)};
 }
 
 /* The step's runs as they are sent; its other parts are for who sends it. */

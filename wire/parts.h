@@ -37,6 +37,12 @@ static inline void wire_pad_header(struct writer *w, const uint8_t *start)
         memset(gap, 0, n);
 }
 
+/* The same for a reader whose message began at `start`. */
+static inline void wire_skip_header(struct reader *r, const uint8_t *start)
+{
+    read_bytes(r, r->failed ? 0 : (uint64_t)(start + WIRE_HEADER - r->at));
+}
+
 static inline void write_counts(struct writer *w, const struct wire_counts *c)
 {
     write_u64(w, c->bytes);

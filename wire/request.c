@@ -146,7 +146,7 @@ static status read_request(struct reader *r, size_t n, const struct wire_limits 
     q->form = read_u32(r);
     q->n_runs = read_u32(r);
     q->n_changes = read_u32(r);
-    read_bytes(r, r->failed ? 0 : (uint64_t)(start + WIRE_HEADER - r->at));
+    wire_skip_header(r, start);
     if (r->failed)
         return wire_refuse(WIRE_REQUEST, "size", (int64_t)n, WIRE_HEADER, INT64_MAX);
     const bool attention = q->part == PART_ATTENTION;

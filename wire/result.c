@@ -81,7 +81,7 @@ static status read_header(struct reader *r, size_t n, const struct wire_limits *
     p->n_tops = read_u32(r);
     p->n_values = read_u32(r);
     p->counts = read_counts(r);
-    read_bytes(r, r->failed ? 0 : (uint64_t)(start + WIRE_HEADER - r->at));
+    wire_skip_header(r, start);
     if (r->failed)
         return wire_refuse(WIRE_RESULT, "size", (int64_t)n, WIRE_HEADER, INT64_MAX);
     status st;

@@ -52,6 +52,8 @@ struct wire_sampling {
     int32_t top_k, repeat_last;
     uint64_t seed;
 };
+/* Whether its floats are finite; a step with others is refused. */
+bool wire_sampling_finite(const struct wire_sampling *s);
 
 /* The sampler of a run's sequence is made anew. */
 struct wire_begin {

@@ -17,6 +17,12 @@ void write_sampling(struct writer *w, const struct wire_sampling *s)
     write_u64(w, s->seed);
 }
 
+bool wire_sampling_finite(const struct wire_sampling *s)
+{
+    return isfinite(s->temperature) && isfinite(s->top_p) && isfinite(s->min_p) && isfinite(s->repeat_penalty) &&
+           isfinite(s->presence_penalty) && isfinite(s->frequency_penalty);
+}
+
 status read_sampling(int kind, struct reader *r, struct wire_sampling *s)
 {
     s->temperature = read_f32(r);
@@ -28,8 +34,7 @@ status read_sampling(int kind, struct reader *r, struct wire_sampling *s)
     s->top_k = (int32_t)read_u32(r);
     s->repeat_last = (int32_t)read_u32(r);
     s->seed = read_u64(r);
-    if (isfinite(s->temperature) && isfinite(s->top_p) && isfinite(s->min_p) && isfinite(s->repeat_penalty) &&
-        isfinite(s->presence_penalty) && isfinite(s->frequency_penalty))
+    if (wire_sampling_finite(s))
         return ST_OK;
     log_error("%s message: temperature %g, top_p %g, min_p %g, repeat_penalty %g, presence_penalty %g, "
               "frequency_penalty %g, expected finite numbers", wire_name(kind), (double)s->temperature,

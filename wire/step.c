@@ -55,7 +55,7 @@ static status read_header(int kind, struct reader *r, size_t n, const struct wir
     s->n_begins = read_u32(r);
     s->n_text = read_u32(r);
     s->counts = read_counts(r);
-    read_bytes(r, r->failed ? 0 : (uint64_t)(start + WIRE_HEADER - r->at));
+    wire_skip_header(r, start);
     if (r->failed)
         return wire_refuse(kind, "size", (int64_t)n, WIRE_HEADER, INT64_MAX);
     status st;
