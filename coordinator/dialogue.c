@@ -110,13 +110,7 @@ static status check(const struct dialogue *d, size_t held, const int32_t *tokens
                   (size_t)lim.n_pages * WIRE_PAGE, held, n);
         return ST_FULL;
     }
-    for (size_t i = 0; i < n; i++) {
-        if (tokens[i] < 0 || (uint32_t)tokens[i] >= lim.n_vocab) {
-            log_error("token %zu is %d, the vocabulary has %u", i, tokens[i], lim.n_vocab);
-            return ST_USAGE;
-        }
-    }
-    return ST_OK;
+    return session_check_tokens(d->session, tokens, n);
 }
 
 static status append(struct dialogue *d, struct passage *p, size_t n)

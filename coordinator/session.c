@@ -120,15 +120,21 @@ void session_close(struct session *s, struct sequence *q)
     schedule_release(s->schedule, q);
 }
 
-status session_text(struct session *s, struct sequence *q, const int32_t *tokens, uint32_t n)
+status session_check_tokens(const struct session *s, const int32_t *tokens, size_t n)
 {
-    for (uint32_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++) {
         if (!messages_has_token(s->messages, tokens[i])) {
-            log_error("token %u is %d, the vocabulary has %u", i, tokens[i], s->o.limits.n_vocab);
+            log_error("token %zu is %d, the vocabulary has %u", i, tokens[i], s->o.limits.n_vocab);
             return ST_USAGE;
         }
     }
-    return sequence_append(q, tokens, n);
+    return ST_OK;
+}
+
+status session_text(struct session *s, struct sequence *q, const int32_t *tokens, uint32_t n)
+{
+    status st = session_check_tokens(s, tokens, n);
+    return st ? st : sequence_append(q, tokens, n);
 }
 
 void session_cut(struct session *s, struct sequence *q, uint32_t n) { schedule_cut(s->schedule, q, n); }
@@ -148,7 +154,8 @@ void session_end(struct session *s, struct sequence *q)
 
 status session_append(struct session *s, struct sequence *q, int32_t token)
 {
-    status st = session_text(s, q, &token, 1);
+    status st = session_check_tokens(s, &token, 1);
+    st = st ? st : schedule_append(s->schedule, q, token);
     if (!st)
         answered(s, q);
     return st;

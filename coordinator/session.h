@@ -58,6 +58,8 @@ status session_check(const struct session *s);
 status session_open(struct session *s, struct sequence **out);
 void session_close(struct session *s, struct sequence *q);
 
+/* ST_USAGE (logged) if one of tokens [n] is none of the vocabulary. */
+status session_check_tokens(const struct session *s, const int32_t *tokens, size_t n);
 /* Text of a sequence that has no turn: behind it; or all but the first n tokens are gone. ST_FULL: longer than the
  * context; ST_USAGE: no token of the vocabulary. */
 status session_text(struct session *s, struct sequence *q, const int32_t *tokens, uint32_t n);
