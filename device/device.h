@@ -83,6 +83,14 @@ struct neuron_list {
     int n_spans;
 };
 
+static inline int64_t neuron_list_count(const struct neuron_list *l)
+{
+    int64_t n = 0;
+    for (int i = 0; i < l->n_spans; i++)
+        n += l->spans[i].end - l->spans[i].begin;
+    return n;
+}
+
 struct shard_layer {
     int64_t head_begin, head_end; /* of n_kv_heads; equal: none */
     const struct neuron_list *sets; /* [n_sets] neurons that are rounded together, none empty; apart from each other */
@@ -146,7 +154,6 @@ struct device_counts {
 
 /* ---- handles ---- */
 
-struct states; /* x [n, d] f32, the residual stream */
 struct input;  /* what a part reads: x normed, as floats, quantised or both; with x itself where predictors read that */
 struct sums;   /* [n, d] a part of a block, exact: adding sums never rounds (kernels.h, SEGMENT_GRID) */
 
@@ -155,8 +162,7 @@ enum device_use { USE_OWN, USE_SERVED, DEVICE_USES };
 
 struct device {
     const struct device_ops *ops;
-    struct states *x;                 /* what the shard says is there; allocated at open */
-    struct input *in[DEVICE_USES];
+    struct input *in[DEVICE_USES];    /* what the shard says is used; allocated at open */
     struct sums *sums[DEVICE_USES];
 };
 

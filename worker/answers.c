@@ -215,7 +215,7 @@ static status answer(struct answers *s, struct arrival *a)
     struct work w = {.part = q.part, .layer = (int)q.layer, .n = q.n_tokens};
     const struct input_bytes x = {.codes = q.codes, .scale = q.scale, .f32 = q.f32, .residual = q.residual};
     r->home->ops->import_input(r->home, &w, &x, r->home->in[USE_SERVED]);
-    keep_moving(r->exchange, q.n_tokens * r->limits.d_model * sizeof(double));
+    expect_tokens(r, q.n_tokens);
     return w.part == DEVICE_OUTPUT ? reply_logits(s, a, &q, &w) : reply_layer(s, a, &q, &w);
 }
 

@@ -116,7 +116,7 @@ status block_run(struct blocks *b, const struct task *t)
 {
     struct device *home = b->r->home;
     owners_begin(b->owners);
-    keep_moving(b->r->exchange, t->work.n * b->r->limits.d_model * sizeof(double)); /* sums are the longest messages */
+    expect_tokens(b->r, t->work.n);
     status st = home->ops->norm(home, &t->work); /* in = norm(x) */
     if (!st)
         st = b->r->o->plan->residual_all ? share(b, t) : gather(b, t); /* sums = what all holders make of in */

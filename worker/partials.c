@@ -27,21 +27,15 @@ status partials_new(struct rank *r, struct owners *owners, struct partials **out
 
 void partials_free(struct partials *p) { free(p); }
 
-static int64_t neurons_of(const struct guest_neurons *g)
-{
-    int64_t n = 0;
-    for (int i = 0; i < g->neurons.n_spans; i++)
-        n += g->neurons.spans[i].end - g->neurons.spans[i].begin;
-    return n;
-}
-
 void partials_lay(struct partials *p)
 {
     struct rank *r = p->r;
     const struct shard *s = devices_shard(r->devices);
     int64_t most = 0; /* neurons of a guest */
-    for (int i = 0; i < s->n_guests; i++)
-        most = neurons_of(&s->guests[i]) > most ? neurons_of(&s->guests[i]) : most;
+    for (int i = 0; i < s->n_guests; i++) {
+        const int64_t n = neuron_list_count(&s->guests[i].neurons);
+        most = n > most ? n : most;
+    }
     if (most)
         p->pairs = arena_alloc(&r->arena, wire_active_pairs(&r->limits, (uint32_t)most) * sizeof *p->pairs);
     p->widths = arena_alloc(&r->arena, (size_t)r->limits.n_batch * wire_partial_widths(&r->limits));
@@ -80,7 +74,7 @@ status take_active(void *arg, struct arrival *a, const struct task *t)
     const int guest = guest_of(s, t->work.layer, r->n_ranks, a->from);
     struct wire_active v;
     log_sender(a->from);
-    status st = wire_active_decode(a->data, a->size, &r->limits, (uint32_t)neurons_of(&s->guests[guest]),
+    status st = wire_active_decode(a->data, a->size, &r->limits, (uint32_t)neuron_list_count(&s->guests[guest].neurons),
                                    partials->pairs, &v);
     log_sender(-1);
     if (st)

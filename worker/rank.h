@@ -43,6 +43,12 @@ static inline struct wire_counts count_own(struct rank *r)
     return counts;
 }
 
+/* What follows has messages of so many tokens, of which sums are the longest (keep_moving). */
+static inline void expect_tokens(struct rank *r, uint32_t n)
+{
+    keep_moving(r->exchange, (size_t)n * r->limits.d_model * sizeof(double));
+}
+
 /* An answer must be of this task. ST_FORMAT (logged, naming the rank) if not. */
 status check_answer(int from, const char *what, uint64_t step, const struct work *found, const struct task *t);
 

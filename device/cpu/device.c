@@ -96,7 +96,6 @@ static status cpu_need(const struct device_options *o, struct device_memory *out
 
 static void show_handles(struct cpu_device *d)
 {
-    d->device.x = stream_states(d->stream);
     for (int i = 0; i < DEVICE_USES; i++) {
         d->device.in[i] = d->cpu.o.shard->uses[i] ? &d->inputs[i] : NULL;
         d->device.sums[i] = d->cpu.o.shard->uses[i] ? &d->sums[i] : NULL;

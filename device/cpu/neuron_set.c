@@ -9,14 +9,6 @@ static bool is_whole(const struct cpu *c, const struct neuron_list *l)
     return l->n_spans == 1 && l->spans->begin % unit == 0 && (l->spans->end % unit == 0 || l->spans->end == d_ff);
 }
 
-static int64_t count_neurons(const struct neuron_list *l)
-{
-    int64_t n = 0;
-    for (int i = 0; i < l->n_spans; i++)
-        n += l->spans[i].end - l->spans[i].begin;
-    return n;
-}
-
 static int64_t count_blocks(const struct neuron_list *l)
 {
     int64_t n = 0, last = -1;
@@ -48,7 +40,7 @@ static void fill_set(struct neuron_set *s, const struct neuron_list *l)
 
 void neuron_set_lay(struct cpu *c, const struct neuron_list *neurons, struct neuron_set *s)
 {
-    s->n = count_neurons(neurons);
+    s->n = neuron_list_count(neurons);
     s->n_blocks = count_blocks(neurons);
     s->whole = is_whole(c, neurons);
     s->ids = lay_integers(c, s->n);

@@ -19,7 +19,9 @@ struct stream {
     uint8_t *embedding, *positions;  /* [n_vocab, d], [n_ctx, d] (or NULL: not learned), rows as the file has them */
     struct stream_layer *layers;     /* [last - first] */
     struct norm_weights out_norm;    /* before the output matrix */
-    struct states states;
+    float *x;                        /* [n, d] */
+    float *y;                        /* [n, d] attention's output, where it runs in parallel with the FFN: it waits here
+                                        for the FFN's end, for the FFN reads the layer's input; NULL elsewhere */
     float *row;                      /* [d] of learned positions */
 };
 
@@ -46,8 +48,6 @@ void stream_free(struct stream *s)
 }
 
 static bool is_home(const struct cpu *c) { return c->o.shard->first < c->o.shard->last; }
-
-struct states *stream_states(struct stream *s) { return is_home(s->c) ? &s->states : NULL; }
 
 static void lay_layer(struct cpu *c, struct stream_layer *l, const struct layer_weights *f)
 {
@@ -86,9 +86,9 @@ void stream_lay_buffers(struct stream *s)
     const int64_t n = c->o.n_batch;
     if (!is_home(c))
         return;
-    s->states.x = lay_floats(c, n * c->hp->d_model);
+    s->x = lay_floats(c, n * c->hp->d_model);
     if (c->hp->parallel)
-        s->states.y = lay_floats(c, n * c->hp->d_model);
+        s->y = lay_floats(c, n * c->hp->d_model);
     if (c->o.shard->embeds && c->o.model->positions.data)
         s->row = lay_floats(c, c->hp->d_model);
 }
@@ -117,14 +117,14 @@ static status check_states(const struct stream *s, const struct batch *b, const 
 {
     const int64_t d = s->c->hp->d_model;
     const struct work begin = {.part = DEVICE_OUTPUT, .batch = b, .n = b->n_tokens}; /* of no layer */
-    return all_numbers(s->states.x, b->n_tokens * d) ? ST_OK : not_numbers(s->c, &begin, what, s->states.x, d);
+    return all_numbers(s->x, b->n_tokens * d) ? ST_OK : not_numbers(s->c, &begin, what, s->x, d);
 }
 
 static void add_positions(struct stream *s, const struct batch *b)
 {
     const struct matrix *p = &s->c->o.model->positions;
     const size_t row = dtype_row_bytes(p->type, p->cols);
-    float *x = s->states.x;
+    float *x = s->x;
     for (uint32_t r = 0; r < b->n_runs; r++) {
         for (uint32_t t = 0; t < b->runs[r].n; t++, x += p->cols) {
             dequantize_row(p->type, s->positions + (b->runs[r].position + t) * row, p->cols, s->row);
@@ -138,7 +138,7 @@ status stream_embed(struct stream *s, const struct batch *b, const int32_t *toke
     const struct matrix *e = &s->c->o.model->embedding;
     const size_t row = dtype_row_bytes(e->type, e->cols);
     for (uint32_t t = 0; t < b->n_tokens; t++)
-        dequantize_row(e->type, s->embedding + (size_t)tokens[t] * row, e->cols, s->states.x + t * e->cols);
+        dequantize_row(e->type, s->embedding + (size_t)tokens[t] * row, e->cols, s->x + t * e->cols);
     if (s->positions)
         add_positions(s, b);
     return check_states(s, b, "the embedding");
@@ -146,13 +146,13 @@ status stream_embed(struct stream *s, const struct batch *b, const int32_t *toke
 
 status stream_import(struct stream *s, const struct batch *b, const float *from, const char *what)
 {
-    memcpy(s->states.x, from, (size_t)b->n_tokens * (size_t)s->c->hp->d_model * sizeof *from);
+    memcpy(s->x, from, (size_t)b->n_tokens * (size_t)s->c->hp->d_model * sizeof *from);
     return check_states(s, b, what);
 }
 
 void stream_export(const struct stream *s, uint32_t n, float *to)
 {
-    memcpy(to, s->states.x, (size_t)n * (size_t)s->c->hp->d_model * sizeof *to);
+    memcpy(to, s->x, (size_t)n * (size_t)s->c->hp->d_model * sizeof *to);
 }
 
 /* ---- before a block ---- */
@@ -165,8 +165,8 @@ status stream_norm(struct stream *s, const struct work *w, struct input *in)
     const struct norm_weights *norm = w->part == DEVICE_ATTENTION ? &l->attn_norm
                                       : w->part == DEVICE_FFN     ? &l->ffn_norm
                                                                   : &s->out_norm;
-    in->residual = s->states.x;
-    if (norm_tokens(s->c, *norm, s->states.x, w, &in->acts))
+    in->residual = s->x;
+    if (norm_tokens(s->c, *norm, s->x, w, &in->acts))
         return ST_OK;
     return not_numbers(s->c, w, before[w->part], in->acts.f32, s->c->hp->d_model);
 }
@@ -205,7 +205,7 @@ static void add_tokens(void *arg, int64_t begin, int64_t end, int thread)
 {
     struct adding *a = arg;
     const int64_t d = a->s->c->hp->d_model;
-    float *to = a->waits ? a->s->states.y : a->s->states.x;
+    float *to = a->waits ? a->s->y : a->s->x;
     (void)thread;
     for (int64_t t = begin; t < end; t++) {
         add_token(a, a->sum + t * d, to + t * d, d);
@@ -222,8 +222,8 @@ status stream_add(struct stream *s, const struct work *w, const struct sums *sum
     const struct stream_layer *l = &s->layers[w->layer - s->c->o.shard->first];
     const bool attention = w->part == DEVICE_ATTENTION;
     struct adding a = {.s = s, .sum = sums->sum, .bias = attention ? l->o_bias : l->down_bias,
-                       .waits = attention && s->states.y, .y = attention ? NULL : s->states.y};
+                       .waits = attention && s->y, .y = attention ? NULL : s->y};
     pool_for(s->c->o.pool, w->n, 4, add_tokens, &a);
-    return a.broken ? not_numbers(s->c, w, parts[w->part], a.waits ? s->states.y : s->states.x, s->c->hp->d_model)
+    return a.broken ? not_numbers(s->c, w, parts[w->part], a.waits ? s->y : s->x, s->c->hp->d_model)
                     : ST_OK;
 }

@@ -6,12 +6,6 @@
 #include "device/cpu/load.h"
 #include "device/cpu/sums.h"
 
-struct states {
-    float *x; /* [n, d] */
-    float *y; /* [n, d] attention's output, where it runs in parallel with the FFN: it waits here for the FFN's end, for
-                 the FFN reads the layer's input; NULL elsewhere */
-};
-
 struct stream;
 
 /* ST_NOMEM (logged). */
@@ -20,8 +14,6 @@ void stream_free(struct stream *s); /* NULL is fine */
 void stream_lay_weights(struct stream *s);
 void stream_lay_buffers(struct stream *s);
 void stream_load(struct stream *s, struct loading *l);
-/* Its x; NULL: no layer is at home here. */
-struct states *stream_states(struct stream *s);
 
 /* device.h: embed, import_states, export_states, norm, add. */
 status stream_embed(struct stream *s, const struct batch *b, const int32_t *tokens);
