@@ -4,10 +4,10 @@
     git worktree add /tmp/before COMMIT && (cd /tmp/before && cmake --preset release && cmake --build --preset release)
     python3 tools/bench_builds.py --before /tmp/before/build/release --build build/release
 
-Models: SmolLM2, the shapes of a 1B and of a 7B (8 layers), and of a 7B of which a tenth of the neurons fire; hearth-synth
-makes those that are missing (4 GB in --model-dir). Every measurement is a process of its own (two ranks: a mpirun) that
-warms up first. The two builds take turns, and who begins changes with every pair. A cell is the median of the ratios of
-its pairs.
+Models: SmolLM2, the shapes of a 1B and of a 7B (8 layers), and of a 7B of which a tenth of the neurons fire, which
+hearth-synth makes where they are missing (4 GB in --model-dir). Every measurement is a process of its own (two ranks: a
+mpirun) that warms up first. The two builds take turns, and who begins changes with every pair. A cell is the median of
+the ratios of its pairs.
 """
 import argparse
 import json
