@@ -1,0 +1,36 @@
+/* Products with packed matrices (struct packed): the CPU's matmul and matmul_partial. One to eight tokens go through
+ * dot products of four bytes, more through the tensor cores where the GPU has those of sm_80. */
+#ifndef HEARTH_KERNELS_CUDA_PRODUCTS_H
+#define HEARTH_KERNELS_CUDA_PRODUCTS_H
+
+#include "kernels/cuda/gpu.h"
+#include "kernels/kernels.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct gpu_product {
+    struct packed m;     /* data on the GPU */
+    float *y;            /* [n, y_stride] */
+    int64_t y_stride;
+    const float *bias;   /* [rows] added to each token's y (one f32 addition), or NULL */
+};
+
+enum { MOST_PRODUCTS = 3 };
+
+/* y = m x, for up to MOST_PRODUCTS matrices that read the same x of n tokens, as kernels.h says of matmul. One launch
+ * where they have one type. */
+void gpu_matmul(const struct gpu *g, const struct gpu_product *p /* host */, int n_products, const struct acts *x,
+                int64_t n);
+
+/* to = m x as matmul_partial has it; add: to += . Sets to->broken[t] where a segment is no number or not below 2^31 in
+ * magnitude; clears it elsewhere unless add. */
+void gpu_matmul_partial(const struct gpu *g, const struct packed *m, const struct acts *x, int64_t n,
+                        const struct gpu_sums *to, bool add);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
