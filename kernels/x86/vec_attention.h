@@ -156,6 +156,22 @@ static void mix_rest(const float *w, int64_t begin, int64_t end, float inverse, 
     }
 }
 
+/* n queries, n a constant: four vectors of dimensions at a time, then one, then what is left. */
+INLINE void mix_together(int n, const float *w, int64_t w_stride, const int64_t *begin, const int64_t *end,
+                         const float *inverse, const uint16_t *const *values, int64_t head_dim, float *out,
+                         int64_t out_stride)
+{
+    int64_t d = 0;
+    for (; d + 4 * SUM_LANES <= head_dim; d += 4 * SUM_LANES)
+        mix_queries(n, 4, w, w_stride, begin, end, inverse, values, head_dim, d, out, out_stride);
+    for (; d + SUM_LANES <= head_dim; d += SUM_LANES)
+        for (int64_t i = 0; i < n; i++)
+            mix_queries(1, 1, w + i * w_stride, w_stride, begin + i, end + i, inverse + i, values, head_dim, d,
+                        out + i * out_stride, out_stride);
+    for (int64_t i = 0; i < n; i++)
+        mix_rest(w + i * w_stride, begin[i], end[i], inverse[i], values, head_dim, d, out + i * out_stride);
+}
+
 static void attn_mix(const float *w, int64_t w_stride, int64_t w_origin, int64_t n_q, const int64_t *begin,
                      const int64_t *end, const float *inverse, const uint16_t *const *values, int64_t head_dim,
                      float *out, int64_t out_stride)
@@ -163,24 +179,15 @@ static void attn_mix(const float *w, int64_t w_stride, int64_t w_origin, int64_t
     enum { SHARE = TILE_TOKENS > 4 ? 4 : 1 }; /* 4 queries x 4 vectors of accumulators, where registers allow */
     w -= w_origin;
     for (int64_t i = 0; i < n_q;) {
-        int64_t n = n_q - i >= SHARE ? SHARE : 1;
+        const int64_t n = n_q - i < SHARE ? n_q - i : SHARE;
         const float *wi = w + i * w_stride;
         float *o = out + i * out_stride;
-        int64_t d = 0;
-        for (; d + 4 * SUM_LANES <= head_dim; d += 4 * SUM_LANES) {
-            if (n == SHARE)
-                mix_queries(SHARE, 4, wi, w_stride, begin + i, end + i, inverse + i, values, head_dim, d, o,
-                            out_stride);
-            else
-                mix_queries(1, 4, wi, w_stride, begin + i, end + i, inverse + i, values, head_dim, d, o, out_stride);
+        switch (n) {
+        case 4: mix_together(4, wi, w_stride, begin + i, end + i, inverse + i, values, head_dim, o, out_stride); break;
+        case 3: mix_together(3, wi, w_stride, begin + i, end + i, inverse + i, values, head_dim, o, out_stride); break;
+        case 2: mix_together(2, wi, w_stride, begin + i, end + i, inverse + i, values, head_dim, o, out_stride); break;
+        default: mix_together(1, wi, w_stride, begin + i, end + i, inverse + i, values, head_dim, o, out_stride); break;
         }
-        for (; d + SUM_LANES <= head_dim; d += SUM_LANES)
-            for (int64_t j = 0; j < n; j++)
-                mix_queries(1, 1, wi + j * w_stride, w_stride, begin + i + j, end + i + j, inverse + i + j, values,
-                            head_dim, d, o + j * out_stride, out_stride);
-        for (int64_t j = 0; j < n; j++)
-            mix_rest(wi + j * w_stride, begin[i + j], end[i + j], inverse[i + j], values, head_dim, d,
-                     o + j * out_stride);
         i += n;
     }
 }

@@ -1,0 +1,214 @@
+/* What kernels share: launching, numbers, layouts.
+ *
+ * Every float operation that has an order is an intrinsic of one rounding (__fmaf_rn, __fadd_rn, __fmul_rn, ...), so that
+ * no compiler contracts what the reference does not. The same sources run on a CPU over tests/gpu/shim (HEARTH_SIMT). */
+#ifndef HEARTH_KERNELS_CUDA_COMMON_CUH
+#define HEARTH_KERNELS_CUDA_COMMON_CUH
+
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+#include <stdint.h>
+
+#include "base/activation.h"
+#include "base/dtype.h"
+#include "kernels/cuda/gpu.h"
+
+/* ---- launching ---- */
+
+#ifdef HEARTH_SIMT
+#include <simt_launch.h> /* LAUNCH, SHARED_BYTES, simt_mma_m16n8k32 */
+#else
+#define LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
+    (kernel)<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__)
+/* The launch's dynamic shared memory, as bytes. */
+#define SHARED_BYTES(name) extern __shared__ __align__(16) unsigned char name[]
+#endif
+
+static constexpr int LANES = 32;
+static constexpr unsigned FULL_MASK = 0xffffffffu;
+
+/* ---- numbers ---- */
+
+__device__ __forceinline__ float f32_of_half_bits(uint16_t h) { return __half2float(__ushort_as_half(h)); }
+
+/* Round to nearest even. */
+__device__ __forceinline__ uint16_t half_bits_of_f32(float f) { return __half_as_ushort(__float2half_rn(f)); }
+
+__device__ __forceinline__ float f32_of_bf16_bits(uint16_t h) { return __uint_as_float((uint32_t)h << 16); }
+
+/* base/exactmath.h's exp_f32. */
+__device__ __forceinline__ float gpu_exp(float x)
+{
+    x = -87.0f > x ? -87.0f : x; /* NaN stays */
+    x = 88.0f < x ? 88.0f : x;
+    const float shifted = __fadd_rn(__fmul_rn(x, 0x1.715476p+0f), 0x1.8p23f);
+    const float n = __fsub_rn(shifted, 0x1.8p23f);
+    float r = __fmaf_rn(n, -0x1.62e400p-1f, x);
+    r = __fmaf_rn(n, -0x1.7f7d1cp-20f, r);
+    float p = __fmaf_rn(0x1.6a23cep-10f, r, 0x1.123a20p-7f);
+    p = __fmaf_rn(p, r, 0x1.5558f2p-5f);
+    p = __fmaf_rn(p, r, 0x1.555492p-3f);
+    p = __fmaf_rn(p, r, 0x1.fffffcp-2f);
+    p = __fmaf_rn(p, r, 1.0f);
+    p = __fmaf_rn(p, r, 1.0f);
+    return __fmul_rn(p, __uint_as_float((__float_as_uint(shifted) << 23) + (127u << 23)));
+}
+
+/* 0 > g ? 0 : g of the reference: -0 and NaN stay. By bits, since a compiler makes a max of it, which orders +0 above -0. */
+__device__ __forceinline__ float gpu_relu(float g)
+{
+    const uint32_t bits = __float_as_uint(g);
+    return bits > 0x80000000u && bits <= 0xff800000u ? 0.0f : g;
+}
+
+/* The value of a neuron, as `activate` has it. */
+__device__ __forceinline__ float gpu_activation(enum activation a, bool has_gate, float gate, float up)
+{
+    const float g = has_gate ? gate : up, r = gpu_relu(g);
+    float v = a == ACT_SILU ? __fdiv_rn(g, __fadd_rn(1.0f, gpu_exp(-g))) : a == ACT_RELU2 ? __fmul_rn(r, r) : r;
+    if (has_gate)
+        v = __fmul_rn(v, a == ACT_DRELU ? gpu_relu(up) : up);
+    return v;
+}
+
+/* A segment's sum in units of 2^-30, rounded to nearest even: llrint(s * 2^30) in 32-bit arithmetic. What is no number, or
+ * not below 2^31, sets *broken and is 0. */
+__device__ __forceinline__ long long gpu_units(float s, bool *broken)
+{
+    if (!(fabsf(s) < 0x1p31f)) {
+        *broken = true;
+        return 0;
+    }
+    const int high = __float2int_rn(s);
+    const int low = __float2int_rn(__fmul_rn(__fsub_rn(s, __int2float_rn(high)), 0x1p30f));
+    return (long long)high * (1ll << 30) + low;
+}
+
+/* ---- lanes: every lane of the warp takes part, every lane gets the result ---- */
+
+__device__ __forceinline__ long long warp_sum_units(long long v)
+{
+    for (int i = LANES / 2; i > 0; i /= 2)
+        v += __shfl_xor_sync(FULL_MASK, v, i);
+    return v;
+}
+
+/* Of numbers: what a NaN gives is not said. */
+__device__ __forceinline__ float warp_max(float v)
+{
+    for (int i = LANES / 2; i > 0; i /= 2) {
+        const float other = __shfl_xor_sync(FULL_MASK, v, i);
+        v = other > v ? other : v;
+    }
+    return v;
+}
+
+/* ---- faults ---- */
+
+__device__ __forceinline__ bool gpu_is_number(float x) { return (__float_as_uint(x) & 0x7fffffffu) < 0x7f800000u; }
+
+/* Notes that value `index` of this operation is no number. */
+__device__ __forceinline__ void gpu_note(struct gpu_fault fault, uint32_t index)
+{
+    atomicMin(fault.first, (unsigned long long)fault.order << 32 | index);
+}
+
+/* ---- memory ---- */
+
+/* Asks for a line that will be read. */
+__device__ __forceinline__ void gpu_prefetch(const void *p)
+{
+#ifndef HEARTH_SIMT
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
+#else
+    (void)p;
+#endif
+}
+
+/* ---- layouts ---- */
+
+/* kernels/layout.h's layout_of, layout_scale_bytes, layout_code_bytes and layout_super_bytes as constants. */
+template <int LOW, int HIGH, int OFFSET, int SHIFT, bool K, bool HALVES, bool MINIMA> struct layout_numbers {
+    static constexpr int low_bits = LOW, high_bits = HIGH, offset = OFFSET, offset_shift = SHIFT;
+    static constexpr bool k = K, halves = HALVES, minima = MINIMA;
+    static constexpr int code_bytes = 64 * (LOW + HIGH);
+    static constexpr int scale_bytes = K || !MINIMA ? 32 : 64;
+    static constexpr int super_bytes = !K ? 0 : MINIMA ? 64 : 32;
+};
+template <enum dtype T> struct layout_t;
+template <> struct layout_t<DT_Q4_0> : layout_numbers<4, 0, 8, 3, false, false, false> {};
+template <> struct layout_t<DT_Q4_1> : layout_numbers<4, 0, 0, 0, false, false, true> {};
+template <> struct layout_t<DT_Q5_0> : layout_numbers<4, 1, 16, 4, false, false, false> {};
+template <> struct layout_t<DT_Q5_1> : layout_numbers<4, 1, 0, 0, false, false, true> {};
+template <> struct layout_t<DT_Q8_0> : layout_numbers<8, 0, 128, 7, false, false, false> {};
+template <> struct layout_t<DT_Q2_K> : layout_numbers<2, 0, 0, 0, true, true, true> {};
+template <> struct layout_t<DT_Q3_K> : layout_numbers<2, 1, 4, 2, true, true, false> {};
+template <> struct layout_t<DT_Q4_K> : layout_numbers<4, 0, 0, 0, true, false, true> {};
+template <> struct layout_t<DT_Q5_K> : layout_numbers<4, 1, 0, 0, true, false, true> {};
+template <> struct layout_t<DT_Q6_K> : layout_numbers<4, 2, 32, 5, true, true, false> {};
+
+template <enum dtype T> struct dtype_t {
+    static constexpr enum dtype value = T;
+};
+
+/* Calls f(dtype_t<T>()) for the quantised type T that `type` is; nothing for others. */
+template <typename F> static inline void with_type(enum dtype type, F &&f)
+{
+    switch (type) {
+    case DT_Q4_0: f(dtype_t<DT_Q4_0>()); break;
+    case DT_Q4_1: f(dtype_t<DT_Q4_1>()); break;
+    case DT_Q5_0: f(dtype_t<DT_Q5_0>()); break;
+    case DT_Q5_1: f(dtype_t<DT_Q5_1>()); break;
+    case DT_Q8_0: f(dtype_t<DT_Q8_0>()); break;
+    case DT_Q2_K: f(dtype_t<DT_Q2_K>()); break;
+    case DT_Q3_K: f(dtype_t<DT_Q3_K>()); break;
+    case DT_Q4_K: f(dtype_t<DT_Q4_K>()); break;
+    case DT_Q5_K: f(dtype_t<DT_Q5_K>()); break;
+    case DT_Q6_K: f(dtype_t<DT_Q6_K>()); break;
+    default: break;
+    }
+}
+
+/* The same for F32, F16 and BF16. */
+template <typename F> static inline void with_float_type(enum dtype type, F &&f)
+{
+    switch (type) {
+    case DT_F32: f(dtype_t<DT_F32>()); break;
+    case DT_F16: f(dtype_t<DT_F16>()); break;
+    case DT_BF16: f(dtype_t<DT_BF16>()); break;
+    default: break;
+    }
+}
+
+/* ---- tensor cores ---- */
+
+/* c += A B of a tile m16n8k32, A u8 or s8 by rows, B s8 by columns; where a lane's parts lie is the PTX manual's
+ * (mma.m16n8k32, integers). All lanes of a warp take part; from sm_80. */
+template <bool A_SIGNED>
+__device__ __forceinline__ void mma_m16n8k32(int c[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
+                                             uint32_t b1)
+{
+#if defined(HEARTH_SIMT)
+    const unsigned a[4] = {a0, a1, a2, a3}, b[2] = {b0, b1};
+    simt_mma_m16n8k32(c, a, b, A_SIGNED);
+#elif __CUDA_ARCH__ >= 800
+    if (A_SIGNED)
+        asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+            : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+            : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+    else
+        asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+            : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+            : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+#else
+    __trap();
+#endif
+}
+
+__device__ __forceinline__ void mma_u8_s8(int c[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
+                                          uint32_t b1)
+{
+    mma_m16n8k32<false>(c, a0, a1, a2, a3, b0, b1);
+}
+
+#endif
