@@ -42,7 +42,8 @@ for preset in "$@"; do
         failed=$((failed + 1))
         continue
     fi
-    ctest --preset "$preset" --output-junit "$report" --timeout 900 </dev/null
+    # What starts ranks of its own says so (PROCESSORS); the rest shares the processors two at a time and more.
+    ctest --preset "$preset" -j "$(nproc)" --output-junit "$report" --timeout 900 </dev/null
     result=$?
     if [ ! -s "$report" ]; then
         echo "$preset: ctest ran no test"
