@@ -86,11 +86,13 @@ __device__ __forceinline__ long long gpu_units(float s, bool *broken)
 
 /* ---- lanes: every lane of the warp takes part, every lane gets the result ---- */
 
+/* Unsigned within: what broken tokens have may wrap. */
 __device__ __forceinline__ long long warp_sum_units(long long v)
 {
+    unsigned long long sum = (unsigned long long)v;
     for (int i = LANES / 2; i > 0; i /= 2)
-        v += __shfl_xor_sync(FULL_MASK, v, i);
-    return v;
+        sum += __shfl_xor_sync(FULL_MASK, sum, i);
+    return (long long)sum;
 }
 
 /* Of numbers: what a NaN gives is not said. */
@@ -178,6 +180,17 @@ template <typename F> static inline void with_float_type(enum dtype type, F &&f)
     case DT_BF16: f(dtype_t<DT_BF16>()); break;
     default: break;
     }
+}
+
+constexpr bool is_float(enum dtype type) { return type == DT_F32 || type == DT_F16 || type == DT_BF16; }
+
+/* The same for all of them. */
+template <typename F> static inline void with_weight_type(enum dtype type, F &&f)
+{
+    if (is_float(type))
+        with_float_type(type, f);
+    else
+        with_type(type, f);
 }
 
 /* ---- tensor cores ---- */
