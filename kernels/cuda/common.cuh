@@ -182,7 +182,7 @@ template <typename F> static inline void with_float_type(enum dtype type, F &&f)
     }
 }
 
-constexpr bool is_float(enum dtype type) { return type == DT_F32 || type == DT_F16 || type == DT_BF16; }
+__host__ __device__ constexpr bool is_float(enum dtype type) { return type == DT_F32 || type == DT_F16 || type == DT_BF16; }
 
 /* The same for all of them. */
 template <typename F> static inline void with_weight_type(enum dtype type, F &&f)

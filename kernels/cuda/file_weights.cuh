@@ -13,7 +13,7 @@ struct parts {
     uint16_t d, m;
 };
 
-constexpr int block_bytes(enum dtype type)
+__host__ __device__ constexpr int block_bytes(enum dtype type)
 {
     switch (type) {
     case DT_Q4_0: return 18;

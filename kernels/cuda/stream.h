@@ -21,7 +21,10 @@ void gpu_embed(const struct gpu *g, const struct gpu_embedding *e, const int32_t
 /* Notes values of x [n, d] that are no numbers. */
 void gpu_check(const struct gpu *g, const float *x, int64_t n, int64_t d, struct gpu_fault fault);
 
-/* out = RMS norm (rms) or layer norm of x's tokens (tokens NULL: the first n); then quantised where asked. */
+enum { GPU_NORM_MOST = 16384 }; /* values of a vector that norms take */
+
+/* out = RMS norm (rms) or layer norm of x's tokens (tokens NULL: the first n); then quantised where asked (d is then a
+ * multiple of 32). What comes out as no number is noted. */
 struct gpu_norm {
     bool rms, quantise;
     float eps;
@@ -46,6 +49,9 @@ struct gpu_addition {
 };
 void gpu_add(const struct gpu *g, const struct gpu_sums *sums, const struct gpu_addition *a, int64_t n, int64_t d, float *x,
              struct gpu_fault fault);
+/* gpu_add (which does not wait) and gpu_norm of the same n tokens, in one launch. */
+void gpu_add_norm(const struct gpu *g, const struct gpu_sums *sums, const struct gpu_addition *a, struct gpu_fault added,
+                  const struct gpu_norm *norm, int64_t n, float *x, const struct acts *out, struct gpu_fault fault);
 
 /* scale[i] = blocks[i].scale, and back. */
 void gpu_take_scales(const struct gpu *g, const struct act_block *blocks, int64_t n, float *scale);
