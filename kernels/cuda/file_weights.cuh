@@ -119,6 +119,15 @@ template <enum dtype T> __device__ __forceinline__ float quantised(const uint8_t
 
 }
 
+/* Bytes of a row of n weights. */
+template <enum dtype T> __host__ __device__ __forceinline__ int64_t file_row_bytes(int64_t n)
+{
+    if constexpr (is_float(T))
+        return n * (T == DT_F32 ? 4 : 2);
+    else
+        return n / (layout_t<T>::k ? 256 : 32) * file_weights::block_bytes(T);
+}
+
 /* Weight i of a row, T any type of weights. */
 template <enum dtype T> __device__ __forceinline__ float file_weight(const uint8_t *row, int64_t i)
 {

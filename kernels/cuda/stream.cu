@@ -18,13 +18,13 @@ __device__ __forceinline__ int64_t thread_index() { return (int64_t)blockIdx.x *
 /* ADD: to what x has. Rows are those of `index`. */
 template <enum dtype T, bool ADD>
 __global__ void __launch_bounds__(THREADS)
-embed(const uint8_t *rows, int64_t row_bytes, const uint32_t *index, int d, float *x, struct gpu_fault fault)
+embed(const uint8_t *rows, const uint32_t *index, int d, float *x, struct gpu_fault fault)
 {
     const int i = (int)(blockIdx.y * THREADS + threadIdx.x);
     if (i >= d)
         return;
     const int64_t at = (int64_t)blockIdx.x * d + i;
-    const float w = file_weight<T>(rows + index[blockIdx.x] * row_bytes, i);
+    const float w = file_weight<T>(rows + index[blockIdx.x] * file_row_bytes<T>(d), i);
     const float value = ADD ? __fadd_rn(x[at], w) : w;
     x[at] = value;
     if (!gpu_is_number(value))
@@ -35,10 +35,9 @@ template <bool ADD>
 void embed_rows(const struct gpu *g, enum dtype type, const uint8_t *rows, const uint32_t *index, int64_t n, int64_t d,
                 float *x, struct gpu_fault fault)
 {
-    const int64_t row_bytes = (int64_t)dtype_row_bytes(type, d);
     const dim3 grid((unsigned)n, blocks_of(d, THREADS));
     with_weight_type(type, [&](auto t) {
-        LAUNCH((embed<decltype(t)::value, ADD>), grid, THREADS, 0, g->stream, rows, row_bytes, index, (int)d, x, fault);
+        LAUNCH((embed<decltype(t)::value, ADD>), grid, THREADS, 0, g->stream, rows, index, (int)d, x, fault);
     });
 }
 

@@ -12,6 +12,8 @@
 #include "tests/conformance/kernels_suite.h"
 #include "tests/gpu/memory.h"
 
+enum { UNTOUCHED = 0xa5 };
+
 static const struct kernels *scalar;
 static struct gpu *gpu;
 
@@ -108,6 +110,8 @@ static void expect_packed(struct message *m, bool f16)
     uint8_t *width = malloc((size_t)blocks), *got = aligned_alloc(64, (size_t)blocks * 8 * SUM_BLOCK);
     uint32_t *offset = malloc((size_t)(blocks + 1) * sizeof *offset);
     pack_by_cpu(m, f16);
+    memset(got, UNTOUCHED, (size_t)blocks * 8 * SUM_BLOCK);
+    gpu_write(m->gpu_packed, got, (size_t)blocks * 8 * SUM_BLOCK);
     gpu_pack_sums(gpu, &m->sums, m->n, m->d, f16, m->gpu_width, m->offset, m->gpu_packed);
     gpu_read(width, m->gpu_width, (size_t)blocks);
     gpu_read(offset, m->offset, (size_t)(blocks + 1) * sizeof *offset);
@@ -117,7 +121,7 @@ static void expect_packed(struct message *m, bool f16)
     for (int64_t t = 0; t < m->n; t++)
         expect_bytes(m, got, (size_t)offset[t * m->blocks] * SUM_BLOCK, t);
     for (size_t i = m->bytes; i < (size_t)blocks * 8 * SUM_BLOCK; i++)
-        assert_int_equal(got[i], 0xa5); /* nothing is written behind */
+        assert_int_equal(got[i], UNTOUCHED); /* nothing is written behind */
     free(width);
     free(offset);
     free(got);
