@@ -17,7 +17,8 @@ target_include_directories(hearth_settings INTERFACE ${PROJECT_SOURCE_DIR})
 target_compile_definitions(hearth_settings INTERFACE _GNU_SOURCE HEARTH_VERSION="${PROJECT_VERSION}")
 # No contraction: a product and a sum are two roundings unless the code says fma (law 3).
 target_compile_options(hearth_settings INTERFACE
-    -ffp-contract=off -fno-strict-aliasing -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes
+    -ffp-contract=off -fno-strict-aliasing -Wall -Wextra
+    "$<$<COMPILE_LANGUAGE:C>:-Wshadow;-Wstrict-prototypes;-Wmissing-prototypes>"
     $<$<BOOL:${HEARTH_WERROR}>:-Werror>)
 
 if(HEARTH_SANITIZE STREQUAL "address")

@@ -1,0 +1,72 @@
+# tests/gpu/NAME_test.c over the shim, which stands in for CUDA and a GPU (tests/gpu/shim/README.md): ctest gpu_NAME_test.
+# The kernels are compiled as C++ for the CPU; with nvcc the same tests are programs for a machine with a GPU.
+include(CTest)
+if(NOT BUILD_TESTING OR HEARTH_FUZZ OR HEARTH_SANITIZE STREQUAL "thread" # which knows nothing of fibers
+   OR NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")                # whose stacks the shim switches
+    return()
+endif()
+enable_language(CXX)
+
+set(optimise -O2)
+if(HEARTH_SANITIZE)
+    # Fibers have stacks of their own, and AddressSanitizer's stand-in for the stack knows one for a thread.
+    set(optimise -O1 --param=asan-use-after-return=0)
+endif()
+file(GLOB sources CONFIGURE_DEPENDS tests/gpu/shim/*.c)
+add_library(simt STATIC ${sources})
+set_target_properties(simt PROPERTIES POSITION_INDEPENDENT_CODE ON)
+target_include_directories(simt BEFORE PUBLIC tests/gpu/shim/include)
+target_compile_definitions(simt PUBLIC HEARTH_SIMT)
+target_compile_options(simt PRIVATE ${optimise})
+target_link_libraries(simt PUBLIC hearth_settings Threads::Threads m)
+target_link_options(simt INTERFACE LINKER:-T,${PROJECT_SOURCE_DIR}/tests/gpu/shim/shared.ld)
+
+# FOLDER/NAME.cu as C++, each through a file that includes it: to nvcc the same files are CUDA. Fused products and sums, and
+# f16, are instructions here: libm's fmaf would take most of the time. Elsewhere in hearth only kernels for x86 may use them.
+function(simt_library name)
+    set(wrapped)
+    foreach(source ${ARGN})
+        get_filename_component(stem ${source} NAME)
+        file(CONFIGURE OUTPUT ${name}/${stem}.cc CONTENT "#include \"${source}\"\n")
+        list(APPEND wrapped ${CMAKE_CURRENT_BINARY_DIR}/${name}/${stem}.cc)
+    endforeach()
+    add_library(${name} STATIC ${wrapped})
+    set_target_properties(${name} PROPERTIES POSITION_INDEPENDENT_CODE ON CXX_STANDARD 17)
+    target_compile_options(${name} PRIVATE ${optimise} -mfma -mf16c -fno-exceptions -fno-rtti
+        -Wno-unknown-pragmas -Wno-missing-field-initializers -Wa,--no-warn)
+    target_link_libraries(${name} PUBLIC simt)
+endfunction()
+
+file(GLOB sources CONFIGURE_DEPENDS kernels/cuda/*.cu)
+if(sources)
+    simt_library(simt_kernels ${sources})
+    target_link_libraries(simt_kernels PUBLIC kernels base)
+endif()
+
+file(GLOB sources CONFIGURE_DEPENDS device/cuda/*.c)
+list(FILTER sources EXCLUDE REGEX "/plugin\\.c$")
+if(sources)
+    add_library(simt_device STATIC ${sources})
+    set_target_properties(simt_device PROPERTIES POSITION_INDEPENDENT_CODE ON)
+    target_link_libraries(simt_device PUBLIC simt_kernels device sparsity model kernels base)
+endif()
+
+add_library(gpu_memory STATIC tests/gpu/memory.c)
+target_link_libraries(gpu_memory PUBLIC simt PkgConfig::CMOCKA)
+file(GLOB sources CONFIGURE_DEPENDS tests/gpu/*_test.c)
+foreach(source ${sources})
+    get_filename_component(name ${source} NAME_WE)
+    add_executable(gpu_${name} ${source})
+    target_link_libraries(gpu_${name} PRIVATE
+        gpu_memory $<TARGET_NAME_IF_EXISTS:simt_device> simt_kernels suites synth ${rooms} PkgConfig::CMOCKA PkgConfig::JANSSON)
+    target_compile_definitions(gpu_${name} PRIVATE TEST_DATA="${PROJECT_SOURCE_DIR}/tests/vectors")
+    add_test(NAME gpu_${name} COMMAND gpu_${name})
+    set_tests_properties(gpu_${name} PROPERTIES LABELS gpu TIMEOUT 300)
+endforeach()
+
+# The shim's own: that it finds what is wrong.
+simt_library(simt_planted ${PROJECT_SOURCE_DIR}/tests/gpu/shim/selftest/planted.cu)
+add_executable(simt_selftest tests/gpu/shim/selftest/selftest.c)
+target_link_libraries(simt_selftest PRIVATE simt_planted PkgConfig::CMOCKA)
+add_test(NAME simt_selftest COMMAND simt_selftest)
+set_tests_properties(simt_selftest PROPERTIES LABELS gpu)

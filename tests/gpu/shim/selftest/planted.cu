@@ -1,0 +1,426 @@
+#include "planted.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cuda_runtime.h>
+#include <simt_launch.h>
+
+namespace {
+
+enum { N = 256, WARP = 32 };
+
+/* N whole numbers on the GPU, and back. */
+int *array_of(int first)
+{
+    int host[N], *on_gpu;
+    for (int i = 0; i < N; i++)
+        host[i] = first + i;
+    cudaMalloc((void **)&on_gpu, sizeof host);
+    cudaMemcpy(on_gpu, host, sizeof host, cudaMemcpyHostToDevice);
+    cudaDeviceSynchronize();
+    return on_gpu;
+}
+template <class F> bool is(const int *on_gpu, const F &expected)
+{
+    int host[N];
+    if (cudaDeviceSynchronize() || cudaMemcpy(host, on_gpu, sizeof host, cudaMemcpyDeviceToHost))
+        return false;
+    for (int i = 0; i < N; i++)
+        if (host[i] != expected(i))
+            return false;
+    return true;
+}
+
+/* ---- threads ---- */
+
+__global__ void reverse(const int *in, int *out, bool mistake)
+{
+    __shared__ int v[N];
+    v[threadIdx.x] = in[threadIdx.x];
+    if (!mistake)
+        __syncthreads();
+    out[threadIdx.x] = v[N - 1 - threadIdx.x];
+}
+bool missing_barrier(bool mistake)
+{
+    int *in = array_of(5), *out = array_of(0);
+    LAUNCH(reverse, 1, N, 0, NULL, in, out, mistake);
+    return is(out, [](int i) { return 5 + N - 1 - i; });
+}
+
+__global__ void neighbours(int *p, bool mistake)
+{
+    __shared__ int v[N];
+    const int i = threadIdx.x;
+    v[i] = p[i];
+    if (!mistake)
+        __syncwarp();
+    p[i] = v[i ^ 1];
+}
+bool missing_syncwarp(bool mistake)
+{
+    int *p = array_of(0);
+    LAUNCH(neighbours, 1, N, 0, NULL, p, mistake);
+    return is(p, [](int i) { return i ^ 1; });
+}
+
+__global__ void two_barriers(bool mistake)
+{
+    if (mistake && threadIdx.x % 2)
+        __syncthreads();
+    else
+        __syncthreads();
+}
+bool divergent_barrier(bool mistake)
+{
+    LAUNCH(two_barriers, 1, N, 0, NULL, mistake);
+    return !cudaDeviceSynchronize();
+}
+
+__global__ void leaves_early(bool mistake)
+{
+    if (mistake && threadIdx.x == 100)
+        return;
+    __syncthreads();
+}
+bool ended_before_barrier(bool mistake)
+{
+    LAUNCH(leaves_early, 1, N, 0, NULL, mistake);
+    return !cudaDeviceSynchronize();
+}
+
+__global__ void waits_for_both(bool mistake)
+{
+    if (threadIdx.x == 3 && mistake)
+        __syncthreads();
+    else
+        __syncwarp();
+    if (threadIdx.x != 3 || !mistake)
+        __syncthreads();
+}
+bool deadlock(bool mistake)
+{
+    LAUNCH(waits_for_both, 1, WARP, 0, NULL, mistake);
+    return !cudaDeviceSynchronize();
+}
+
+__global__ void sums(int *p, unsigned mask, int lanes)
+{
+    int v = p[threadIdx.x];
+    if ((int)threadIdx.x % WARP >= lanes)
+        return;
+    for (int d = 16; d > 0; d /= 2)
+        v += __shfl_xor_sync(mask, v, d);
+    p[threadIdx.x] = v;
+}
+bool sum_with(unsigned mask, int lanes)
+{
+    int *p = array_of(0);
+    LAUNCH(sums, 1, N, 0, NULL, p, mask, lanes);
+    return is(p, [](int i) { return i / WARP * WARP * WARP + WARP * (WARP - 1) / 2; });
+}
+bool wrong_mask(bool mistake) { return sum_with(mistake ? 0xffff : 0xffffffff, WARP); }
+bool ended_lanes(bool mistake) { return sum_with(0xffffffff, mistake ? 16 : WARP); }
+
+__global__ void two_shuffles(int *p, bool mistake)
+{
+    int v = p[threadIdx.x];
+    if (mistake && threadIdx.x % 2)
+        v = __shfl_sync(0xffffffff, v, 0);
+    else
+        v = __shfl_sync(0xffffffff, v, 0);
+    p[threadIdx.x] = v;
+}
+bool divergent_shuffle(bool mistake)
+{
+    int *p = array_of(0);
+    LAUNCH(two_shuffles, 1, N, 0, NULL, p, mistake);
+    return is(p, [](int i) { return i / WARP * WARP; });
+}
+
+__global__ void from_beyond(int *p, bool mistake)
+{
+    if (threadIdx.x % WARP < 16)
+        p[threadIdx.x] = __shfl_sync(0xffff, p[threadIdx.x], mistake ? 20 : 3);
+}
+bool lane_outside_mask(bool mistake)
+{
+    int *p = array_of(0);
+    LAUNCH(from_beyond, 1, N, 0, NULL, p, mistake);
+    return is(p, [](int i) { return i % WARP < 16 ? i / WARP * WARP + 3 : i; });
+}
+
+/* ---- shared memory ---- */
+
+__global__ void adds(int *p, bool mistake)
+{
+    __shared__ int sum;
+    if (threadIdx.x == 0 && !mistake)
+        sum = 0;
+    __syncthreads();
+    atomicAdd(&sum, 1);
+    __syncthreads();
+    p[blockIdx.x * WARP + threadIdx.x] = sum;
+}
+bool uninitialised_shared(bool mistake)
+{
+    int *p = array_of(0);
+    LAUNCH(adds, N / WARP, WARP, 0, NULL, p, mistake);
+    return is(p, [](int) { return WARP; });
+}
+
+template <class T> __global__ void through_dynamic(T *p)
+{
+    SHARED_BYTES(bytes);
+    T *v = (T *)bytes;
+    v[threadIdx.x] = p[threadIdx.x];
+    __syncthreads();
+    p[threadIdx.x] = v[threadIdx.x ^ 1];
+}
+bool too_little_dynamic(bool mistake)
+{
+    int *p = array_of(0);
+    LAUNCH(through_dynamic<int>, 1, N, (mistake ? N / 2 : N) * sizeof(int), NULL, p);
+    return is(p, [](int i) { return i ^ 1; });
+}
+
+/* ---- the GPU's memory ---- */
+
+__global__ void shift(const int *in, int *out, int by) { out[threadIdx.x] = in[threadIdx.x + by]; }
+bool read_beyond(bool mistake)
+{
+    int *in = array_of(0), *out = array_of(0);
+    LAUNCH(shift, 1, N, 0, NULL, in, out, mistake);
+    return is(out, [](int i) { return i; });
+}
+
+__global__ void set(int *p, int at) { p[at] = 1; }
+bool write_beyond_a_little(bool mistake)
+{
+    int *p;
+    cudaMalloc((void **)&p, 100 * sizeof *p);
+    LAUNCH(set, 1, 1, 0, NULL, p, mistake ? 100 : 99);
+    return !cudaFree(p);
+}
+bool write_before(bool mistake)
+{
+    int *p;
+    cudaMalloc((void **)&p, 5000);
+    LAUNCH(set, 1, 1, 0, NULL, p, -mistake);
+    return !cudaFree(p);
+}
+
+bool freed(bool mistake)
+{
+    int *p = array_of(0), *q = array_of(0);
+    if (mistake)
+        cudaFree(p);
+    LAUNCH(shift, 1, N, 0, NULL, p, q, 0);
+    return is(q, [](int i) { return i; });
+}
+
+bool touched_by_host(bool mistake)
+{
+    int *p = array_of(7), value;
+    if (mistake)
+        value = *(volatile int *)p;
+    else
+        cudaMemcpy(&value, p, sizeof value, cudaMemcpyDeviceToHost);
+    return value == 7;
+}
+
+bool wrong_direction(bool mistake)
+{
+    int *p = array_of(7), value = 0;
+    return !cudaMemcpy(&value, p, sizeof value, mistake ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost);
+}
+
+/* ---- streams ---- */
+
+bool missing_event(bool mistake)
+{
+    int *in = array_of(5), *middle = array_of(0), *out = array_of(0);
+    cudaStream_t a, b;
+    cudaEvent_t done;
+    cudaStreamCreateWithFlags(&a, cudaStreamNonBlocking);
+    cudaStreamCreateWithFlags(&b, cudaStreamNonBlocking);
+    cudaEventCreateWithFlags(&done, cudaEventDisableTiming);
+    LAUNCH(shift, 1, N, 0, a, in, middle, 0);
+    cudaEventRecord(done, a);
+    if (!mistake)
+        cudaStreamWaitEvent(b, done, 0);
+    LAUNCH(shift, 1, N, 0, b, middle, out, 0);
+    cudaStreamSynchronize(b);
+    const bool right = is(out, [](int i) { return 5 + i; });
+    cudaEventDestroy(done);
+    cudaStreamDestroy(a);
+    cudaStreamDestroy(b);
+    return right;
+}
+
+/* The default stream and one that does not wait for it. */
+bool default_stream_not_waited_for(bool mistake)
+{
+    int *in = array_of(5), *out = array_of(0);
+    cudaStream_t s;
+    cudaStreamCreateWithFlags(&s, mistake ? cudaStreamNonBlocking : cudaStreamDefault);
+    cudaMemset(in, 0, N * sizeof *in);
+    LAUNCH(shift, 1, N, 0, s, in, out, 0);
+    cudaStreamSynchronize(s);
+    const bool right = is(out, [](int) { return 0; });
+    cudaStreamDestroy(s);
+    return right;
+}
+
+bool pinned_reused(bool mistake)
+{
+    int *p = array_of(0), *q = array_of(0), *pinned;
+    cudaStream_t s;
+    cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking);
+    cudaMallocHost((void **)&pinned, N * sizeof *pinned);
+    for (int i = 0; i < N; i++)
+        pinned[i] = 3 * i;
+    cudaMemcpyAsync(p, pinned, N * sizeof *p, cudaMemcpyHostToDevice, s);
+    if (!mistake)
+        cudaStreamSynchronize(s);
+    for (int i = 0; i < N; i++)
+        pinned[i] = 0;
+    cudaMemcpyAsync(q, pinned, N * sizeof *q, cudaMemcpyHostToDevice, s);
+    cudaStreamSynchronize(s);
+    return is(p, [](int i) { return 3 * i; });
+}
+
+bool read_too_early(bool mistake)
+{
+    int *p = array_of(5), *pinned;
+    cudaStream_t s;
+    cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking);
+    cudaMallocHost((void **)&pinned, N * sizeof *pinned);
+    cudaMemcpyAsync(pinned, p, N * sizeof *p, cudaMemcpyDeviceToHost, s);
+    if (!mistake)
+        cudaStreamSynchronize(s);
+    const bool right = pinned[N - 1] == 5 + N - 1;
+    cudaStreamSynchronize(s);
+    return right;
+}
+
+/* ---- what works ---- */
+
+__global__ void multiply(const signed char *a, const signed char *b, int *c, bool a_signed)
+{
+    const int g = threadIdx.x / 4, t = threadIdx.x % 4;
+    unsigned ra[4], rb[2];
+    int rc[4];
+    for (int i = 0; i < 4; i++) {
+        ra[i] = *(const unsigned *)(a + 32 * (g + 8 * (i % 2)) + 16 * (i / 2) + 4 * t);
+        rc[i] = c[8 * (g + 8 * (i / 2)) + 2 * t + i % 2];
+    }
+    for (int i = 0; i < 2; i++)
+        rb[i] = *(const unsigned *)(b + 32 * g + 16 * i + 4 * t);
+    simt_mma_m16n8k32(rc, ra, rb, a_signed);
+    for (int i = 0; i < 4; i++)
+        c[8 * (g + 8 * (i / 2)) + 2 * t + i % 2] = rc[i];
+}
+
+__global__ void exchange(int *p)
+{
+    const int lane = threadIdx.x % WARP, i = threadIdx.x;
+    int ok = __shfl_up_sync(0xffffffff, lane, 3) == (lane < 3 ? lane : lane - 3);
+    ok &= __shfl_down_sync(0xffffffff, (double)lane, 3, 8) == (lane % 8 > 4 ? lane : lane + 3);
+    ok &= __shfl_sync(0xffffffff, (long long)lane, 9, 8) == lane / 8 * 8 + 1;
+    ok &= __ballot_sync(0xffffffff, lane & 1) == 0xaaaaaaaa;
+    ok &= __any_sync(0xffffffff, lane == 7) && !__all_sync(0xffffffff, lane == 7) && !__any_sync(0xffffffff, 0);
+    ok &= __syncthreads_count(i < 70) == 70;
+    if (lane < 16)
+        ok &= __shfl_xor_sync(0xffff, lane, 1) == (lane ^ 1); /* while the others go on to the next */
+    ok &= __shfl_xor_sync(0xffffffff, lane, 31) == 31 - lane;
+    p[i] = ok;
+}
+
+}
+
+bool mma_is_right(bool a_signed)
+{
+    signed char a[16][32], b[8][32], *ga, *gb;
+    int c[16][8], got[16][8], *gc;
+    for (auto &row : a)
+        for (auto &v : row)
+            v = (signed char)rand();
+    for (auto &row : b)
+        for (auto &v : row)
+            v = (signed char)rand();
+    for (auto &row : c)
+        for (auto &v : row)
+            v = rand() / 4;
+    cudaMalloc((void **)&ga, sizeof a);
+    cudaMalloc((void **)&gb, sizeof b);
+    cudaMalloc((void **)&gc, sizeof c);
+    cudaMemcpy(ga, a, sizeof a, cudaMemcpyHostToDevice);
+    cudaMemcpy(gb, b, sizeof b, cudaMemcpyHostToDevice);
+    cudaMemcpy(gc, c, sizeof c, cudaMemcpyHostToDevice);
+    LAUNCH(multiply, 1, WARP, 0, NULL, ga, gb, gc, a_signed);
+    cudaMemcpy(got, gc, sizeof c, cudaMemcpyDeviceToHost);
+    for (int m = 0; m < 16; m++)
+        for (int n = 0; n < 8; n++)
+            for (int k = 0; k < 32; k++)
+                c[m][n] += (a_signed ? a[m][k] : (unsigned char)a[m][k]) * b[n][k];
+    return memcmp(c, got, sizeof c) == 0;
+}
+
+bool graphs_are_launched_again(void)
+{
+    int *p = array_of(0), *q = array_of(0), *pinned;
+    cudaStream_t s;
+    cudaGraph_t graph;
+    cudaGraphExec_t exec;
+    cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking);
+    cudaMallocHost((void **)&pinned, N * sizeof *pinned);
+    cudaStreamBeginCapture(s, cudaStreamCaptureModeThreadLocal);
+    cudaMemcpyAsync(p, pinned, N * sizeof *p, cudaMemcpyHostToDevice, s);
+    LAUNCH(reverse, 1, N, 0, s, p, q, false);
+    if (cudaStreamSynchronize(s) != cudaErrorStreamCaptureUnsupported || cudaStreamEndCapture(s, &graph) ||
+        cudaGraphInstantiate(&exec, graph, 0) || cudaGraphDestroy(graph))
+        return false;
+    bool right = true;
+    for (int turn = 0; turn < 3; turn++) {
+        for (int i = 0; i < N; i++)
+            pinned[i] = turn * i;
+        right &= !cudaGraphLaunch(exec, s) && !cudaStreamSynchronize(s);
+        right &= is(q, [=](int i) { return turn * (N - 1 - i); });
+    }
+    return right && !cudaGraphExecDestroy(exec) && !cudaStreamDestroy(s);
+}
+
+bool warps_exchange_values(void)
+{
+    int *p = array_of(0);
+    LAUNCH(exchange, 1, N, 0, NULL, p);
+    return is(p, [](int) { return 1; });
+}
+
+const struct planted planted[] = {
+    {"a missing barrier", NULL, missing_barrier, false},
+    {"a missing __syncwarp", NULL, missing_syncwarp, false},
+    {"a barrier in each branch", "waits at the one at", divergent_barrier, false},
+    {"a thread that ends before a barrier", "end", ended_before_barrier, false},
+    {"a barrier and a warp that wait for each other", "__sync", deadlock, false},
+    {"a mask without the own lane", "not in its own mask", wrong_mask, false},
+    {"a mask with ended lanes", "which has ended", ended_lanes, false},
+    {"a shuffle in each branch", "who waits in __shfl_sync", divergent_shuffle, false},
+    {"a shuffle from a lane outside of the mask", "which is not in the mask", lane_outside_mask, false},
+    {"shared memory that nobody has set", NULL, uninitialised_shared, false},
+    {"too little dynamic shared memory", NULL, too_little_dynamic, false},
+    {"a read beyond an allocation", "behind the end of an allocation", read_beyond, false},
+    {"a write a little beyond", NULL, write_beyond_a_little, false},
+    {"a write before an allocation", NULL, write_before, false},
+    {"a read of freed memory", "that were freed", freed, false},
+    {"the host in the GPU's memory", NULL, touched_by_host, false},
+    {"a copy in the wrong direction", "direction", wrong_direction, false},
+    {"a missing event between streams", NULL, missing_event, true},
+    {"a stream that does not wait for the default one", NULL, default_stream_not_waited_for, true},
+    {"pinned memory that is reused too early", NULL, pinned_reused, true},
+    {"a copy that is read too early", NULL, read_too_early, true},
+};
+const int n_planted = sizeof planted / sizeof *planted;
