@@ -1,0 +1,157 @@
+/* Queries, keys and values on their way from the products to attention: bias, head norm, rotation, cache. */
+#include "kernels/cuda/attention.h"
+#include "kernels/cuda/common.cuh"
+
+enum {
+    ROTATE_WARPS = 4,  /* of a thread block; a warp has a head of a token */
+    COPY_THREADS = 256,
+    VECTOR = 8,        /* f16 of 16 bytes */
+};
+
+struct rotating {
+    const uint32_t *position, *table, *tables;
+    const float *cos_sin;
+    float *q, *k, *v;                  /* [n, heads, dim] */
+    const float *q_bias, *k_bias, *v_bias, *q_norm, *k_norm;
+    uint16_t *keys, *values;           /* the cache */
+    int64_t n_pages;
+    int n_q, n_kv, dim, half;
+    bool neox;
+    float eps;
+};
+
+/* What is done to one head of a token. */
+struct vector {
+    float *x;                          /* [dim] */
+    const float *bias, *norm;          /* [dim] or NULL */
+    bool rotated;
+    uint16_t *page;                    /* where its token goes, or NULL */
+    bool pairs;                        /* as keys lie there */
+};
+
+static __device__ __forceinline__ const float *part(const float *bias, int head, int dim)
+{
+    return bias ? bias + head * dim : NULL;
+}
+
+static __device__ __forceinline__ struct vector vector_of(const struct rotating &a, int token, int i)
+{
+    const int q = a.n_q, kv = a.n_kv;
+    if (i < q)
+        return {a.q + ((int64_t)token * q + i) * a.dim, part(a.q_bias, i, a.dim), a.q_norm, true, NULL, false};
+    const bool key = i < q + kv;
+    const int h = key ? i - q : i - q - kv;
+    const int64_t at = ((int64_t)token * kv + h) * a.dim;
+    const uint32_t page = a.tables[a.table[token] + a.position[token] / KV_PAGE];
+    const int64_t in_cache = ((int64_t)h * a.n_pages + page) * KV_PAGE * a.dim;
+    if (key)
+        return {a.k + at, part(a.k_bias, h, a.dim), a.k_norm, true, a.keys + in_cache, true};
+    return {a.v + at, part(a.v_bias, h, a.dim), NULL, false, a.values + in_cache, false};
+}
+
+/* What RMS norm multiplies x [n] with. A lane has four of the 128 lanes of sums: its own and every 32nd from there. */
+static __device__ __forceinline__ float norm_scale(const float *x, int n, float eps)
+{
+    float sum[NORM_LANES / LANES] = {};
+#pragma unroll
+    for (int j = 0; j < NORM_LANES / LANES; j++)
+        for (int i = threadIdx.x % LANES + j * LANES; i < n; i += NORM_LANES)
+            sum[j] = __fmaf_rn(x[i], x[i], sum[j]);
+    float all = __fadd_rn(__fadd_rn(sum[0], sum[2]), __fadd_rn(sum[1], sum[3]));
+#pragma unroll
+    for (int i = LANES / 2; i > 0; i /= 2)
+        all = __fadd_rn(all, __shfl_xor_sync(FULL_MASK, all, i));
+    const float mean = __fdiv_rn(all, __int2float_rn(n));
+    return __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean, eps)));
+}
+
+static __device__ __forceinline__ void rotate(float *x, const float *cos_sin, int half, bool neox)
+{
+    for (int i = threadIdx.x % LANES; i < half; i += LANES) {
+        float *const at = neox ? x + i : x + 2 * i, *const to = neox ? x + i + half : x + 2 * i + 1;
+        const float c = cos_sin[i], s = cos_sin[half + i], a = *at, b = *to;
+        *at = __fmaf_rn(a, c, -__fmul_rn(b, s));
+        *to = __fmaf_rn(a, s, __fmul_rn(b, c));
+    }
+}
+
+/* x [dim] as f16 into place `place` of a page. */
+static __device__ __forceinline__ void store_halves(const float *x, int dim, int place, const struct vector &v)
+{
+    for (int i = threadIdx.x % LANES; i < dim / 2; i += LANES) {
+        const uint32_t both = half_bits_of_f32(x[2 * i]) | (uint32_t)half_bits_of_f32(x[2 * i + 1]) << 16;
+        ((uint32_t *)v.page)[v.pairs ? i * KV_PAGE + place : place * (dim / 2) + i] = both;
+    }
+}
+
+/* Thread block (heads, token). */
+static __global__ void __launch_bounds__(ROTATE_WARPS * LANES) rotate_heads(struct rotating a)
+{
+    SHARED_BYTES(shared);
+    const int warp = threadIdx.x / LANES, lane = threadIdx.x % LANES, head = blockIdx.x * ROTATE_WARPS + warp;
+    const int token = blockIdx.y;
+    if (head >= a.n_q + 2 * a.n_kv)
+        return;
+    const struct vector v = vector_of(a, token, head);
+    float *x = (float *)shared + warp * a.dim;
+    for (int i = lane; i < a.dim; i += LANES)
+        x[i] = v.bias ? __fadd_rn(v.x[i], v.bias[i]) : v.x[i];
+    if (v.norm) {
+        const float scale = norm_scale(x, a.dim, a.eps);
+        for (int i = lane; i < a.dim; i += LANES)
+            x[i] = __fmul_rn(__fmul_rn(x[i], scale), v.norm[i]);
+    }
+    __syncwarp(FULL_MASK);
+    if (v.rotated)
+        rotate(x, a.cos_sin + (int64_t)token * 2 * a.half, a.half, a.neox);
+    __syncwarp(FULL_MASK);
+    for (int i = lane; i < a.dim; i += LANES)
+        v.x[i] = x[i];
+    if (v.page)
+        store_halves(x, a.dim, a.position[token] % KV_PAGE, v);
+}
+
+void gpu_rotate(const struct gpu *g, const struct gpu_batch *b, const struct gpu_heads *h, float *q, float *k, float *v)
+{
+    struct rotating a = {};
+    a.position = b->position;
+    a.table = b->table;
+    a.tables = b->tables;
+    a.cos_sin = b->cos_sin;
+    a.q = q;
+    a.k = k;
+    a.v = v;
+    a.q_bias = h->q_bias;
+    a.k_bias = h->k_bias;
+    a.v_bias = h->v_bias;
+    a.q_norm = h->q_norm;
+    a.k_norm = h->k_norm;
+    a.keys = h->k;
+    a.values = h->v;
+    a.n_pages = h->n_pages;
+    a.n_q = (int)(h->n_kv * h->shared);
+    a.n_kv = (int)h->n_kv;
+    a.dim = (int)h->dim;
+    a.half = (int)h->half;
+    a.neox = h->neox;
+    a.eps = h->eps;
+    const dim3 grid((unsigned)(a.n_q + 2 * a.n_kv + ROTATE_WARPS - 1) / ROTATE_WARPS, (unsigned)b->n);
+    const size_t shared = ROTATE_WARPS * (size_t)a.dim * sizeof(float);
+    LAUNCH(rotate_heads, grid, dim3(ROTATE_WARPS * LANES), shared, g->stream, a);
+}
+
+/* Thread block (KV head, keys or values). */
+static __global__ void __launch_bounds__(COPY_THREADS) copy_page(uint4 *keys, uint4 *values, int64_t n_pages,
+                                                                 int vectors, uint32_t from, uint32_t to)
+{
+    uint4 *head = (blockIdx.y ? values : keys) + (int64_t)blockIdx.x * n_pages * vectors;
+    for (int i = threadIdx.x; i < vectors; i += COPY_THREADS)
+        head[(int64_t)to * vectors + i] = head[(int64_t)from * vectors + i];
+}
+
+void gpu_copy_page(const struct gpu *g, const struct gpu_heads *h, uint32_t from, uint32_t to)
+{
+    const int vectors = (int)(KV_PAGE * h->dim / VECTOR);
+    LAUNCH(copy_page, dim3((unsigned)h->n_kv, 2), dim3(COPY_THREADS), 0, g->stream, (uint4 *)h->k, (uint4 *)h->v,
+           h->n_pages, vectors, from, to);
+}
