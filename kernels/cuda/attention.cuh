@@ -5,7 +5,7 @@
 #define HEARTH_KERNELS_CUDA_ATTENTION_CUH
 
 #include "kernels/cuda/attention.h"
-#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/stream.cuh"
 
 enum {
     ATTEND_THREADS = 256,
@@ -13,6 +13,7 @@ enum {
     MOST_ROWS = 32,                    /* of a piece */
     ROW_GROUPS = WARPS / 2,            /* of scores: two warps, a page each, for the same rows */
     ROW_VALUES = 4096,                 /* of all rows of a piece */
+    FEW = 2, MANY = 8,                 /* rows of a thread, at most: kernels for few take fewer registers */
     SEGMENT_PAGES = ATTN_SEGMENT / KV_PAGE,
     STAGE_VALUES = 16384,              /* f16 that shared memory holds at once */
     KEY_DIMS = STAGE_VALUES / ATTN_SEGMENT,
@@ -26,16 +27,25 @@ struct attending {
     const uint16_t *k, *v;
     int64_t n_pages;
     const float *q;                    /* [n, n_q, dim] */
-    float *mixed;                      /* [n, n_q, dim] */
+    struct acts mixed;                 /* [n, n_q, dim] */
+    bool quantise;                     /* it, in whole blocks of heads */
+    bool few;                          /* no thread has more than FEW rows */
     float scale;
     int n, n_q, shared, dim, window;
     int tokens, heads;                 /* of a piece, at most */
+    int pieces;                        /* of a token: KV heads, times parts of their query heads */
     int slots;                         /* of a row, at most */
+    int staged, room;                  /* bytes of shared memory: of the stage, in all */
     float *scores;                     /* [slot, ATTN_SEGMENT] */
     float *parts;                      /* [slot, dim] what the segment's positions give */
     float *sums;                       /* [slot, SUM_LANES] of their weights */
     float *most;                       /* [slot, SEGMENT_PAGES] the pages' largest scores */
+    unsigned *done;                    /* [n, pieces] */
 };
+
+/* The two ways (attention_whole.cu, attention_cut.cu): by pieces, by segments of pieces. */
+void attend_whole(const struct gpu *g, const struct attending &a);
+void attend_cut(const struct gpu *g, const struct attending &a, int segments /* of a piece, at most */);
 
 struct piece {
     int token, tokens;                 /* the first of how many */
@@ -101,6 +111,23 @@ static __device__ __forceinline__ int64_t slot_of(const struct attending &a, con
 {
     const int first = r.begin / ATTN_SEGMENT;
     return segment >= first && segment * ATTN_SEGMENT < r.end ? r.at * a.slots + segment - first : -1;
+}
+
+template <int N> struct each {
+    static constexpr int rows = N;
+};
+
+/* Calls f(each<N>()) for the number of rows, MOST at most, that a thread takes where `at_once` groups of threads do. */
+template <int MOST, class F> static __device__ __forceinline__ void with_rows(int rows, int at_once, const F &f)
+{
+    if (rows <= at_once)
+        f(each<1>());
+    else if (MOST == FEW || rows <= 2 * at_once)
+        f(each<2>());
+    else if (rows <= 4 * at_once)
+        f(each<MOST / 2>());
+    else
+        f(each<MOST>());
 }
 
 /* ---- shared memory: the stage, then the rows' queries, later their weights ---- */
@@ -288,7 +315,7 @@ static __device__ __forceinline__ float inverse_of(float lane_sum)
 /* ---- the mix: a thread has two values of M rows that follow each other ---- */
 
 /* Rows at once: each takes as many threads as it has pairs of values. */
-static __device__ __forceinline__ int mix_groups(int dim) { return ATTEND_THREADS / (dim / 2); }
+static __host__ __device__ __forceinline__ int mix_groups(int dim) { return ATTEND_THREADS / (dim / 2); }
 
 /* The first of this thread's rows; past the last: it is idle. */
 template <int M> static __device__ __forceinline__ int mix_row(int dim) { return threadIdx.x / (dim / 2) * M; }
@@ -383,6 +410,33 @@ static __device__ __forceinline__ void mix_segment(const struct attending &a, co
             add_staged<M>(a, p, segment, first, n, (const uint32_t *)stage + threadIdx.x % (a.dim / 2),
                           w + row * ATTN_SEGMENT, acc);
         __syncthreads();
+    }
+}
+
+/* ---- the end ---- */
+
+/* Rows = their totals times inverse [rows], into a.mixed. inverse and out [rows, dim] are shared; all threads of the block
+ * come here together. */
+template <int M>
+static __device__ __forceinline__ void finish_rows(const struct attending &a, const struct piece &p,
+                                                   const float (&total)[M][2], const float *inverse, float *out)
+{
+    const int first = mix_row<M>(a.dim), fours = a.dim / FOUR;
+#pragma unroll
+    for (int m = 0; m < M; m++)
+        if (first + m < p.rows)
+            ((float2 *)out)[(first + m) * (a.dim / 2) + threadIdx.x % (a.dim / 2)] = make_float2(
+                __fmul_rn(inverse[first + m], total[m][0]), __fmul_rn(inverse[first + m], total[m][1]));
+    __syncthreads();
+    for (int i = threadIdx.x; i - (int)threadIdx.x < p.rows * fours; i += ATTEND_THREADS) {
+        const bool none = i >= p.rows * fours;
+        const float4 v = none ? make_float4(0, 0, 0, 0) : ((const float4 *)out)[i];
+        const float four[FOUR] = {v.x, v.y, v.z, v.w};
+        const int64_t at = row_of(a, p, none ? 0 : i / fours).at * a.dim + i % fours * FOUR;
+        if (!none)
+            *(float4 *)(a.mixed.f32 + at) = v;
+        if (a.quantise)
+            quantise_four(a.mixed, at, four, none);
     }
 }
 

@@ -1,0 +1,107 @@
+/* Attention by pieces: a thread block takes a piece from its scores to the end. */
+#include <math.h>
+
+#include "kernels/cuda/attention.cuh"
+
+/* The scores of all segments; then maxima [rows, SEGMENT_PAGES], where the stage was. */
+template <int R>
+static __device__ __forceinline__ void score_all(const struct attending &a, const struct piece &p, uint4 *stage,
+                                                 float *q)
+{
+    const int warp = threadIdx.x / LANES, first = warp / 2 * R;
+    float most[R];
+#pragma unroll
+    for (int r = 0; r < R; r++)
+        most[r] = -INFINITY;
+    load_queries(a, p, ROW_GROUPS * R, q); /* the first segment's barriers are before anybody reads them */
+    for (int s = p.begin / ATTN_SEGMENT; s * ATTN_SEGMENT < p.end; s++)
+        score_segment<R>(a, p, s, stage, q, most);
+#pragma unroll
+    for (int r = 0; r < R; r++) {
+        const float page = warp_max(most[r]);
+        if (threadIdx.x % LANES == 0 && first + r < p.rows)
+            ((float *)stage)[(first + r) * SEGMENT_PAGES + warp % 2] = page;
+    }
+}
+
+/* The sums of lanes and the largest scores of a warp's rows: WARPS apart. */
+struct warp_rows {
+    float most[MOST_ROWS / WARPS], sum[MOST_ROWS / WARPS];
+};
+
+/* The weights of a segment, into w [rows, ATTN_SEGMENT]. */
+static __device__ __forceinline__ void weigh_rows(const struct attending &a, const struct piece &p, int segment,
+                                                  int rows, float *w, struct warp_rows &mine)
+{
+#pragma unroll
+    for (int i = 0; i < MOST_ROWS / WARPS; i++) {
+        const int row = threadIdx.x / LANES + i * WARPS;
+        if (row < p.rows) {
+            const float sum = weigh_row(a, row_of(a, p, row), segment, mine.most[i], w + row * ATTN_SEGMENT);
+            mine.sum[i] = __fadd_rn(mine.sum[i], sum);
+        } else if (row < rows) {
+            weigh_none(w + row * ATTN_SEGMENT);
+        }
+    }
+}
+
+/* 1 / the sum of each row's weights, into inverse [rows]. */
+static __device__ __forceinline__ void invert_sums(const struct piece &p, const struct warp_rows &mine, float *inverse)
+{
+#pragma unroll
+    for (int i = 0; i < MOST_ROWS / WARPS; i++) {
+        const int row = threadIdx.x / LANES + i * WARPS;
+        const float all = inverse_of(mine.sum[i]);
+        if (threadIdx.x % LANES == 0 && row < p.rows)
+            inverse[row] = all;
+    }
+}
+
+/* The mix of all segments, into a.mixed. A row that a segment gives nothing adds +0: no total is -0, none changes. */
+template <int M>
+static __device__ __forceinline__ void mix_all(const struct attending &a, const struct piece &p, uint4 *stage, float *w,
+                                               struct warp_rows &mine)
+{
+    float total[M][2] = {};
+    for (int s = p.begin / ATTN_SEGMENT; s * ATTN_SEGMENT < p.end; s++) {
+        weigh_rows(a, p, s, weighed_rows(p, M), w, mine);
+        float part[M][2] = {};
+        mix_segment<M>(a, p, s, stage, w, part);
+#pragma unroll
+        for (int m = 0; m < M; m++)
+            for (int j = 0; j < 2; j++)
+                total[m][j] = __fadd_rn(total[m][j], part[m][j]);
+    }
+    invert_sums(p, mine, w);
+    __syncthreads();
+    finish_rows<M>(a, p, total, w, (float *)stage);
+}
+
+static __global__ void __launch_bounds__(ATTEND_THREADS, 2) attend_pieces(struct attending a)
+{
+    SHARED_BYTES(shared);
+    uint4 *stage = (uint4 *)shared;
+    float *rows = (float *)(shared + a.staged);
+    struct piece p;
+    if (!find_piece(a, &p))
+        return;
+    with_rows<MANY>(p.rows, ROW_GROUPS, [&](auto each) { score_all<each.rows>(a, p, stage, rows); });
+    __syncthreads();
+
+    struct warp_rows mine;
+#pragma unroll
+    for (int i = 0; i < MOST_ROWS / WARPS; i++) {
+        const int row = smaller(threadIdx.x / LANES + i * WARPS, p.rows - 1);
+        const float *page = (const float *)stage + row * SEGMENT_PAGES;
+        mine.most[i] = fmaxf(page[0], page[1]);
+        mine.sum[i] = 0;
+    }
+    __syncthreads();
+    with_rows<MANY>(p.rows, mix_groups(a.dim), [&](auto each) { mix_all<each.rows>(a, p, stage, rows, mine); });
+}
+
+void attend_whole(const struct gpu *g, const struct attending &a)
+{
+    const dim3 grid(1, a.pieces, a.n);
+    LAUNCH(attend_pieces, grid, dim3(ATTEND_THREADS), a.room, g->stream, a);
+}
