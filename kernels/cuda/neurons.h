@@ -22,11 +22,12 @@ struct gpu_pairs {
 /* Counters of struct device_counts, on the GPU; added to. */
 struct gpu_counts {
     unsigned long long flagged, live;
-    unsigned long long rows_read;    /* different rows that dot products of pairs read */
-    unsigned long long columns_read; /* different columns that were read */
+    unsigned long long rows_read;    /* of up, a row for each pair: one that several tokens read counts several times. Of
+                                      * the gate's rows, gpu_gate_pairs reads as many as were flagged. */
+    unsigned long long columns_read; /* no launch counts these: a column is read for each live pair whose code is not 0 */
 };
 
-/* y[t * y_stride + r] = the estimate of row r, all of m's rows (kernels.h, estimate_rows). */
+/* y[t * y_stride + r] = the estimate of row r, all of m's rows, which are in planes (kernels.h, estimate_rows). */
 void gpu_estimate_rows(const struct gpu *g, const struct neuron_rows *m, const struct acts *x, int64_t n, float *y,
                        int64_t y_stride);
 
@@ -37,8 +38,9 @@ void gpu_estimate_products(const struct gpu *g, enum activation a, float *gate, 
                            int64_t rows, int64_t n, const float *gate_slope, const float *gate_offset,
                            const float *up_slope, const float *up_offset);
 
-/* pairs = those whose value[t * stride + r] is above the bound (bound_of[r] where it is not NULL), or no number. keep:
- * the value is the pair's gate. counts->flagged grows (NULL: nothing does). */
+/* pairs = those whose value[t * stride + r] is above the bound (bound_of[r] where it is not NULL), or no number; of up to
+ * 32 tokens a row's pairs follow each other. keep: the value is the pair's gate. counts->flagged grows (NULL: nothing
+ * does). */
 void gpu_pick(const struct gpu *g, const float *value, int64_t stride, int64_t rows, int64_t n, float bound,
               const float *bound_of, bool keep, const struct gpu_pairs *to, struct gpu_counts *counts);
 
@@ -49,7 +51,7 @@ void gpu_gate_pairs(const struct gpu *g, const struct neuron_rows *m, const stru
 
 /* For the pairs whose gate is positive or no number (all: for every pair, of decisions by product): h[token * h_stride +
  * slot[row]] = activate(gate, up row times token); up NULL: activate(NULL, gate). counts->live grows by the pairs that
- * are computed. h's other slots are not touched. */
+ * are computed, and rows_read where there is up (NULL: nothing does). h's other slots are not touched. */
 void gpu_activate_pairs(const struct gpu *g, enum activation a, const struct neuron_rows *up, const struct acts *x,
                         bool all, int64_t most, const struct gpu_pairs *pairs, const int32_t *slot, float *h,
                         int64_t h_stride, struct gpu_counts *counts);
@@ -59,8 +61,9 @@ void gpu_activate(const struct gpu *g, enum activation a, const float *gate, con
                   int64_t rows, int64_t n, const int32_t *slot, float *h, int64_t h_stride);
 
 /* to = the columns of live neurons times their activations (kernels.h, mix_columns); add: to += . h as columns_read_codes
- * says: codes and blocks, or f32. Broken as gpu_matmul_partial. m's arrays lie on the GPU; ranges [n_ranges]: the
- * segments that its blocks form, in ascending order (made once, on the host, with next_range of column_layout.h). */
+ * says: codes and blocks, or f32; slots of neurons that are not held are zero. Broken as gpu_matmul_partial. m's arrays
+ * lie on the GPU; ranges [n_ranges]: the segments that its blocks form, in ascending order (made once, on the host, with
+ * next_range of column_layout.h). */
 struct gpu_range {
     int32_t begin, end, super;
 };

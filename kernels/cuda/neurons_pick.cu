@@ -1,0 +1,154 @@
+/* Which neurons fire: estimates become pairs of a neuron and a token; and what is done with a value at a time. */
+#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/neurons.h"
+
+namespace {
+
+enum { THREADS = 256, MASK_TOKENS = 32 /* tokens whose decisions a lane keeps as bits */ };
+
+unsigned blocks_of(int64_t threads) { return (unsigned)((threads + THREADS - 1) / THREADS); }
+
+/* Decisions of a launch. */
+struct picking {
+    const float *value;
+    int64_t stride;
+    int rows, n;
+    float bound;
+    const float *bound_of;
+    bool keep;
+    struct gpu_pairs to;
+    struct gpu_counts *counts;
+};
+
+/* The tokens [t0, ...) for which row r fires. */
+__device__ __forceinline__ unsigned decide(const struct picking &p, int r, int t0)
+{
+    const float limit = p.bound_of ? p.bound_of[r] : p.bound;
+    unsigned fires = 0;
+    for (int i = 0; i < MASK_TOKENS && t0 + i < p.n; i++)
+        fires |= (unsigned)!(p.value[(t0 + i) * p.stride + r] <= limit) << i;
+    return fires;
+}
+
+/* The sum of the lanes before this one; *all: of all of them. */
+__device__ __forceinline__ int sum_before(int n, int *all)
+{
+    const int lane = threadIdx.x % LANES;
+    int sum = n;
+#pragma unroll
+    for (int d = 1; d < LANES; d *= 2) {
+        const int other = __shfl_sync(FULL_MASK, sum, (lane - d) & (LANES - 1));
+        sum += lane >= d ? other : 0;
+    }
+    *all = __shfl_sync(FULL_MASK, sum, LANES - 1);
+    return sum - n;
+}
+
+/* A lane is a row, whose pairs follow each other: they read one row. A warp asks once for the room of its pairs. */
+__global__ void __launch_bounds__(THREADS) pick(struct picking p)
+{
+    const int r = (int)(blockIdx.x * THREADS + threadIdx.x), t0 = (int)blockIdx.y * MASK_TOKENS;
+    unsigned fires = r < p.rows ? decide(p, r, t0) : 0;
+    int all, at = sum_before(__popc(fires), &all);
+    unsigned begin = 0;
+    if (!all)
+        return;
+    if (threadIdx.x % LANES == 0) {
+        begin = atomicAdd(p.to.n, (unsigned)all);
+        if (p.counts)
+            atomicAdd(&p.counts->flagged, (unsigned long long)all);
+    }
+    for (at += (int)__shfl_sync(FULL_MASK, begin, 0); fires; fires &= fires - 1, at++) {
+        const int t = t0 + __ffs((int)fires) - 1;
+        p.to.row[at] = r;
+        p.to.token[at] = t;
+        if (p.keep)
+            p.to.gate[at] = p.value[t * p.stride + r];
+    }
+}
+
+struct lines {
+    const float *gate_slope, *gate_offset, *up_slope, *up_offset;
+};
+
+__global__ void __launch_bounds__(THREADS) estimate_products(enum activation a, float *gate, const float *up,
+                                                             int64_t stride, int rows, struct lines l)
+{
+    const int r = (int)(blockIdx.x * THREADS + threadIdx.x);
+    const int64_t at = blockIdx.y * stride + r;
+    if (r >= rows)
+        return;
+    const float g = __fadd_rn(__fmul_rn(gate[at], l.gate_slope[r]), l.gate_offset[r]);
+    const float u = __fadd_rn(__fmul_rn(up[at], l.up_slope[r]), l.up_offset[r]);
+    gate[at] = fabsf(gpu_activation(a, true, g, u));
+}
+
+__global__ void __launch_bounds__(THREADS) activate_all(enum activation a, const float *gate, const float *up,
+                                                        int64_t stride, int rows, const int32_t *slot, float *h,
+                                                        int64_t h_stride)
+{
+    const int r = (int)(blockIdx.x * THREADS + threadIdx.x);
+    const int64_t at = blockIdx.y * stride + r;
+    if (r < rows)
+        h[blockIdx.y * h_stride + (slot ? slot[r] : r)] = gpu_activation(a, gate != NULL, gate ? gate[at] : 0, up[at]);
+}
+
+/* The token of pair i: the last one that begins at or before it. */
+__device__ __forceinline__ int token_of(const uint32_t *first, int n, uint32_t i)
+{
+    int low = 0;
+    for (int high = n; high - low > 1;) {
+        const int middle = (low + high) / 2;
+        if (first[middle] <= i)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+__global__ void __launch_bounds__(THREADS) place_live(const uint32_t *first, const uint32_t *index, const float *value,
+                                                      int n, int64_t n_pairs, const int32_t *slot, float *h,
+                                                      int64_t h_stride)
+{
+    const int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+    if (i < n_pairs)
+        h[token_of(first, n, (uint32_t)i) * h_stride + slot[index[i]]] = value[i];
+}
+
+}
+
+void gpu_pick(const struct gpu *g, const float *value, int64_t stride, int64_t rows, int64_t n, float bound,
+              const float *bound_of, bool keep, const struct gpu_pairs *to, struct gpu_counts *counts)
+{
+    const struct picking p = {value, stride, (int)rows, (int)n, bound, bound_of, keep, *to, counts};
+    cudaMemsetAsync(to->n, 0, sizeof *to->n, g->stream);
+    if (rows && n)
+        LAUNCH(pick, dim3(blocks_of(rows), (unsigned)((n + MASK_TOKENS - 1) / MASK_TOKENS)), THREADS, 0, g->stream, p);
+}
+
+void gpu_estimate_products(const struct gpu *g, enum activation a, float *gate, const float *up, int64_t stride,
+                           int64_t rows, int64_t n, const float *gate_slope, const float *gate_offset,
+                           const float *up_slope, const float *up_offset)
+{
+    const struct lines l = {gate_slope, gate_offset, up_slope, up_offset};
+    if (rows && n)
+        LAUNCH(estimate_products, dim3(blocks_of(rows), (unsigned)n), THREADS, 0, g->stream, a, gate, up, stride,
+               (int)rows, l);
+}
+
+void gpu_activate(const struct gpu *g, enum activation a, const float *gate, const float *up, int64_t stride,
+                  int64_t rows, int64_t n, const int32_t *slot, float *h, int64_t h_stride)
+{
+    if (rows && n)
+        LAUNCH(activate_all, dim3(blocks_of(rows), (unsigned)n), THREADS, 0, g->stream, a, gate, up, stride, (int)rows,
+               slot, h, h_stride);
+}
+
+void gpu_place_live(const struct gpu *g, const uint32_t *first, const uint32_t *index, const float *value, int64_t n,
+                    int64_t n_pairs, const int32_t *slot, float *h, int64_t h_stride)
+{
+    if (n_pairs)
+        LAUNCH(place_live, blocks_of(n_pairs), THREADS, 0, g->stream, first, index, value, (int)n, n_pairs, slot, h,
+               h_stride);
+}

@@ -1,0 +1,327 @@
+/* Rows of single neurons times tokens: the bits of dot_rows. A warp reads a row, a block (of float rows a segment) a
+ * lane, and writes what each adds to the sum into shared memory; then a lane adds up a pair in the order that the sum
+ * has. A warp takes a few pairs at a time, so that their sums, each of which is a chain of dependent operations, run
+ * side by side. */
+#include "kernels/cuda/file_weights.cuh"
+#include "kernels/cuda/neuron_rows.cuh"
+#include "kernels/cuda/neurons.h"
+
+namespace {
+
+enum {
+    WARPS = 8,           /* of a thread block */
+    BLOCKS_OF_SM = 2,
+    AT_ONCE = 4,         /* pairs of a warp */
+    STRIP_LINKS = 128,   /* links of a pair at a time */
+    LINKS_STRIDE = STRIP_LINKS + 2 /* other banks for other pairs */
+};
+
+/* sum = fma(a, b, sum) */
+struct link {
+    float a, b;
+};
+
+/* How a row becomes a chain: so many units of columns a lane in a strip, so many links for each `group` of units. */
+template <enum dtype T, bool PLANES> struct chain_t : row_t<T, PLANES> {
+    using r = row_t<T, PLANES>;
+    static constexpr int columns = ACT_BLOCK;
+    static constexpr int group = r::k ? HALF_BLOCKS : 1, links = r::minima ? 2 : 1;
+    static constexpr int of_lane = r::minima || r::code_bits > 5 ? 2 : 4; /* as many as links and registers allow */
+    static_assert(of_lane * LANES / group * links <= STRIP_LINKS, "a strip has room for its links");
+};
+template <enum dtype T> struct float_chain_t {
+    static constexpr int columns = FLOAT_SEGMENT, group = 1, links = 1, of_lane = 4;
+};
+
+/* A block of a type without super-blocks. */
+template <class R>
+__device__ __forceinline__ void link_block(const struct row_block<R> &w, const struct x_block &x, struct link *to)
+{
+    uint32_t quad[8];
+    codes_of<R, true>(w, quad);
+    const int start = R::code_bits == 8 ? 0 : R::offset * x.s.minus_sum;
+    to[0] = {(float)dot_codes<R>(quad, x, 0, start), __fmul_rn(f32_of_half_bits((uint16_t)w.d), x.s.scale)};
+    if constexpr (R::minima)
+        to[1] = {f32_of_half_bits((uint16_t)w.m), x.s.scaled_sum};
+}
+
+/* Four lanes' blocks, half a super-block: its sum passes over them. The last lane has the links. */
+template <class R>
+__device__ __forceinline__ void link_half(bool there, const struct row_block<R> &w, const struct x_block &x,
+                                          struct link *to)
+{
+    const int place = threadIdx.x % HALF_BLOCKS;
+    float sum = 0, least = 0, min[2] = {0, 0}, scaled_sum[2] = {0, 0};
+    int t = 0;
+    if (there) {
+        uint32_t quad[8];
+        codes_of<R, true>(w, quad);
+#pragma unroll
+        for (int h = 0; h < (R::halves ? 2 : 1); h++) {
+            t += k_scale_of(w, h) * dot_codes<R>(quad, x, h, R::offset * minus_sum_of<R>(x.s, h));
+            if constexpr (R::minima) {
+                min[h] = (float)k_min_of(w, h);
+                scaled_sum[h] = scaled_sum_of<R>(x.s, h);
+            }
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < HALF_BLOCKS; i++) {
+        const float before = i ? __shfl_sync(FULL_MASK, sum, i - 1, HALF_BLOCKS) : 0.0f;
+        const float least_before = i && R::minima ? __shfl_sync(FULL_MASK, least, i - 1, HALF_BLOCKS) : 0.0f;
+        if (place != i || !there)
+            continue;
+        sum = __fmaf_rn((float)t, x.s.scale, before);
+        least = least_before;
+#pragma unroll
+        for (int h = 0; h < (R::halves ? 2 : 1) && R::minima; h++)
+            least = __fmaf_rn(min[h], scaled_sum[h], least);
+    }
+    if (!there || place != HALF_BLOCKS - 1)
+        return;
+    to[0] = {f32_of_half_bits((uint16_t)w.super_d), sum};
+    if constexpr (R::minima)
+        to[1] = {-f32_of_half_bits((uint16_t)w.super_m), least};
+}
+
+/* The links of a strip, whose first unit is `begin` of n. All lanes come. */
+template <class R>
+__device__ __forceinline__ void link_strip(const struct factors &f, int row, int token, int begin, int n, struct link *to)
+{
+    const int lane = threadIdx.x % LANES;
+    struct row_block<R> w[R::of_lane];
+#pragma unroll
+    for (int j = 0; j < R::of_lane; j++) /* all of them are under way before the first is used */
+        if (begin + j * LANES + lane < n)
+            load_block<R, true>(f, row, begin + j * LANES + lane, n, &w[j]);
+#pragma unroll
+    for (int j = 0; j < R::of_lane; j++) {
+        const int b = begin + j * LANES + lane;
+        struct x_block x = {};
+        if (b < n)
+            x = load_x(f, (int64_t)token * n + b);
+        struct link *at = to + (j * LANES + lane) / R::group * R::links;
+        if constexpr (R::k)
+            link_half<R>(b < n, w[j], x, at);
+        else if (b < n)
+            link_block<R>(w[j], x, at);
+    }
+}
+
+/* ---- float rows ---- */
+
+/* Value i (a constant) of 16 bytes. */
+template <enum dtype T> __device__ __forceinline__ float float_of(const uint32_t word[4], int i)
+{
+    if constexpr (T == DT_F32) {
+        return __uint_as_float(word[i]);
+    } else {
+        const uint32_t half = word[i / 2] >> 16 * (i % 2) & 0xffff;
+        return T == DT_F16 ? f32_of_half_bits((uint16_t)half) : f32_of_bf16_bits((uint16_t)half);
+    }
+}
+
+/* A whole segment, where rows of x lie on 16 bytes. */
+template <enum dtype T> __device__ __forceinline__ float sum_segment(const uint8_t *w, const float *x)
+{
+    constexpr int values = T == DT_F32 ? 4 : 8; /* of 16 bytes */
+    float sum = 0;
+#pragma unroll 4
+    for (int c = 0; c < FLOAT_SEGMENT; c += values) {
+        const uint4 v = *((const uint4 *)w + c / values);
+        const uint32_t word[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+        for (int i = 0; i < values; i += 4) {
+            const float4 four = *(const float4 *)(x + c + i);
+            sum = __fmaf_rn(float_of<T>(word, i), four.x, sum);
+            sum = __fmaf_rn(float_of<T>(word, i + 1), four.y, sum);
+            sum = __fmaf_rn(float_of<T>(word, i + 2), four.z, sum);
+            sum = __fmaf_rn(float_of<T>(word, i + 3), four.w, sum);
+        }
+    }
+    return sum;
+}
+
+/* The same for float rows: each segment's sum is added as it is. */
+template <enum dtype T>
+__device__ __forceinline__ void link_segments(const struct factors &f, int row, int token, int begin, int n,
+                                              struct link *to)
+{
+    const uint8_t *w = f.top + row * f.top_bytes;
+    const float *x = f.f32 + (int64_t)token * f.cols;
+    for (int s = begin + (int)threadIdx.x % LANES; s < n && s < begin + STRIP_LINKS; s += LANES) {
+        const int first = s * FLOAT_SEGMENT, end = first + FLOAT_SEGMENT;
+        float sum = 0;
+        if (end <= f.cols && f.cols % 4 == 0)
+            sum = sum_segment<T>(w + (int64_t)first * (T == DT_F32 ? 4 : 2), x + first);
+        else
+            for (int c = first; c < end && c < f.cols; c++)
+                sum = __fmaf_rn(file_weight<T>(w, c), x[c], sum);
+        to[s - begin] = {sum, 1.0f};
+    }
+}
+
+/* ---- pairs ---- */
+
+template <enum dtype T, bool PLANES> constexpr auto chain_of()
+{
+    if constexpr (is_float(T))
+        return float_chain_t<T>{};
+    else
+        return chain_t<T, PLANES>{};
+}
+
+__device__ __forceinline__ float follow(const struct link *link, int n, float sum)
+{
+#pragma unroll 4
+    for (int i = 0; i + 2 <= n; i += 2) {
+        const float4 two = *(const float4 *)(link + i);
+        sum = __fmaf_rn(two.z, two.w, __fmaf_rn(two.x, two.y, sum));
+    }
+    return n % 2 ? __fmaf_rn(link[n - 1].a, link[n - 1].b, sum) : sum;
+}
+
+/* The products of the pairs that the lanes in `wanted` have; all lanes come. */
+template <enum dtype T, bool PLANES>
+__device__ __forceinline__ float products_of(const struct factors &f, unsigned wanted, int row, int token,
+                                             struct link (*links)[LINKS_STRIDE])
+{
+    using chain = decltype(chain_of<T, PLANES>());
+    constexpr int strip = LANES * chain::of_lane;
+    const int lane = threadIdx.x % LANES, n = (f.cols + chain::columns - 1) / chain::columns;
+    float sum = 0;
+    for (int begin = 0; begin < n; begin += strip) {
+        for (unsigned left = wanted; left; left &= left - 1) {
+            const int i = __ffs((int)left) - 1;
+            const int of_row = __shfl_sync(FULL_MASK, row, i), of_token = __shfl_sync(FULL_MASK, token, i);
+            if constexpr (chain::columns == FLOAT_SEGMENT)
+                link_segments<T>(f, of_row, of_token, begin, n, links[i]);
+            else
+                link_strip<chain>(f, of_row, of_token, begin, n, links[i]);
+        }
+        __syncwarp(FULL_MASK);
+        if (wanted >> lane & 1)
+            sum = follow(links[lane], (n - begin < strip ? n - begin : strip) / chain::group * chain::links, sum);
+        __syncwarp(FULL_MASK);
+    }
+    return sum;
+}
+
+/* What becomes of the products: gates, or, where h is set, activations. */
+struct results {
+    const float *bias;
+    enum activation activation;
+    bool all;
+    const int32_t *slot;
+    float *h;
+    int64_t h_stride;
+    struct gpu_counts *counts;
+};
+
+__device__ __forceinline__ bool wants(const struct results &to, const struct gpu_pairs &pairs, int64_t i)
+{
+    return !to.h || to.all || !(pairs.gate[i] <= 0);
+}
+
+__device__ __forceinline__ void take(const struct results &to, const struct gpu_pairs &pairs, int64_t i, int row,
+                                     int token, float product)
+{
+    if (to.h)
+        to.h[token * to.h_stride + to.slot[row]] = gpu_activation(to.activation, true, pairs.gate[i], product);
+    else
+        pairs.gate[i] = to.bias ? __fadd_rn(product, to.bias[row]) : product;
+}
+
+/* Thread blocks stride over the pairs, of which only the GPU knows how many there are; neighbours, which may have one
+ * row, go to one thread block. */
+template <enum dtype T, bool PLANES>
+__global__ void __launch_bounds__(WARPS * LANES, BLOCKS_OF_SM)
+multiply_pairs(struct factors f, struct gpu_pairs pairs, struct results to)
+{
+    __shared__ __align__(16) struct link links[WARPS][AT_ONCE][LINKS_STRIDE];
+    __shared__ unsigned computed;
+    const int lane = threadIdx.x % LANES, warp = threadIdx.x / LANES;
+    const int64_t n = *pairs.n, step = (int64_t)gridDim.x * WARPS;
+    if (threadIdx.x == 0)
+        computed = 0;
+    __syncthreads();
+    for (int64_t first = (int64_t)blockIdx.x * WARPS + warp; first < n; first += AT_ONCE * step) {
+        const int64_t i = first + lane * step;
+        const bool wanted = lane < AT_ONCE && i < n && wants(to, pairs, i);
+        const unsigned lanes = __ballot_sync(FULL_MASK, wanted);
+        const int row = wanted ? pairs.row[i] : 0, token = wanted ? pairs.token[i] : 0;
+        const float product = products_of<T, PLANES>(f, lanes, row, token, links[warp]);
+        if (wanted)
+            take(to, pairs, i, row, token, product);
+        if (lane == 0)
+            atomicAdd(&computed, (unsigned)__popc(lanes));
+    }
+    __syncthreads();
+    if (threadIdx.x == 0 && computed && to.counts) {
+        atomicAdd(&to.counts->live, (unsigned long long)computed);
+        atomicAdd(&to.counts->rows_read, (unsigned long long)computed);
+    }
+}
+
+/* Layers without a gate: the activation of what is there. */
+__global__ void activate_gates(struct gpu_pairs pairs, struct results to)
+{
+    const int64_t n = *pairs.n, step = (int64_t)gridDim.x * blockDim.x;
+    for (int64_t first = (int64_t)blockIdx.x * blockDim.x; first < n; first += step) {
+        const int64_t i = first + threadIdx.x;
+        const bool wanted = i < n && wants(to, pairs, i);
+        const unsigned lanes = __ballot_sync(FULL_MASK, wanted);
+        if (wanted)
+            to.h[pairs.token[i] * to.h_stride + to.slot[pairs.row[i]]] =
+                gpu_activation(to.activation, false, 0, pairs.gate[i]);
+        if (threadIdx.x % LANES == 0 && lanes && to.counts)
+            atomicAdd(&to.counts->live, (unsigned long long)__popc(lanes));
+    }
+}
+
+template <enum dtype T, bool PLANES>
+void launch(const struct gpu *g, const struct neuron_rows *m, const struct acts *x, int64_t most,
+            const struct gpu_pairs *pairs, const struct results &to)
+{
+    const int64_t blocks = (most + WARPS - 1) / WARPS, fit = (int64_t)g->n_sms * BLOCKS_OF_SM;
+    LAUNCH((multiply_pairs<T, PLANES>), (unsigned)(blocks < fit ? blocks : fit), WARPS * LANES, 0, g->stream,
+           factors_of(m, x), *pairs, to);
+}
+
+void multiply_rows(const struct gpu *g, const struct neuron_rows *m, const struct acts *x, int64_t most,
+                   const struct gpu_pairs *pairs, const struct results &to)
+{
+    if (!most)
+        return;
+    with_float_type(m->type, [&](auto t) { launch<decltype(t)::value, false>(g, m, x, most, pairs, to); });
+    with_type(m->type, [&](auto t) {
+        constexpr enum dtype type = decltype(t)::value;
+        if (m->planes)
+            launch<type, row_t<type, false>::can_have_planes>(g, m, x, most, pairs, to);
+        else
+            launch<type, false>(g, m, x, most, pairs, to);
+    });
+}
+
+}
+
+void gpu_gate_pairs(const struct gpu *g, const struct neuron_rows *m, const struct acts *x, const float *bias,
+                    int64_t most, const struct gpu_pairs *pairs)
+{
+    struct results to = {};
+    to.bias = bias;
+    multiply_rows(g, m, x, most, pairs, to);
+}
+
+void gpu_activate_pairs(const struct gpu *g, enum activation a, const struct neuron_rows *up, const struct acts *x,
+                        bool all, int64_t most, const struct gpu_pairs *pairs, const int32_t *slot, float *h,
+                        int64_t h_stride, struct gpu_counts *counts)
+{
+    const struct results to = {NULL, a, all, slot, h, h_stride, counts};
+    const int64_t blocks = (most + LANES * WARPS - 1) / (LANES * WARPS);
+    if (up)
+        multiply_rows(g, up, x, most, pairs, to);
+    else if (most)
+        LAUNCH(activate_gates, (unsigned)(blocks < 4 * g->n_sms ? blocks : 4 * g->n_sms), LANES * WARPS, 0, g->stream,
+               *pairs, to);
+}
