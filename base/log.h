@@ -27,6 +27,13 @@ void log_catch(struct log_catcher *c);
  * who ends the process, where nobody comes to say it. */
 void log_let_out(void);
 
+/* A line of this kind, made by another copy of this file: one that a library has to itself (device/plugin.h). */
+enum log_kind { LOG_ERROR, LOG_WARN, LOG_INFO };
+typedef void log_line(enum log_kind kind, const char *line);
+log_line log_write;
+/* From now on lines of this copy go there, but for those that it catches itself. */
+void log_redirect(log_line *to);
+
 /* From now on error lines of the calling thread are about a message of this rank and say so: "from rank 2: ..."; -1: no
  * more. For decoders, which know nothing of ranks. */
 void log_sender(int rank);

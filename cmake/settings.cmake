@@ -16,10 +16,10 @@ add_library(hearth_settings INTERFACE)
 target_include_directories(hearth_settings INTERFACE ${PROJECT_SOURCE_DIR})
 target_compile_definitions(hearth_settings INTERFACE _GNU_SOURCE HEARTH_VERSION="${PROJECT_VERSION}")
 # No contraction: a product and a sum are two roundings unless the code says fma (law 3).
+set(options -ffp-contract=off -fno-strict-aliasing -Wall -Wextra "$<$<BOOL:${HEARTH_WERROR}>:-Werror>")
 target_compile_options(hearth_settings INTERFACE
-    -ffp-contract=off -fno-strict-aliasing -Wall -Wextra
-    "$<$<COMPILE_LANGUAGE:C>:-Wshadow;-Wstrict-prototypes;-Wmissing-prototypes>"
-    $<$<BOOL:${HEARTH_WERROR}>:-Werror>)
+    "$<$<COMPILE_LANGUAGE:C>:${options};-Wshadow;-Wstrict-prototypes;-Wmissing-prototypes>"
+    "$<$<COMPILE_LANGUAGE:CXX>:${options}>")
 
 if(HEARTH_SANITIZE STREQUAL "address")
     # bounds-strict: of an array at the end of a struct too.

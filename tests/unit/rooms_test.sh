@@ -10,7 +10,7 @@ rooms="base model sampling wire kernels transport sparsity placement device work
 
 check() { # ROOT; prints every violation
     # shellcheck disable=SC2086 # $rooms is a list
-    (cd "$1" && find $rooms tests tools -name '*.[ch]' 2>/dev/null | sort | xargs awk '
+    (cd "$1" && find $rooms tests tools -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' 2>/dev/null | sort | xargs awk '
         BEGIN {
             # Who may enter whom; a sub-folder that is named is a room of its own. "room/file.h" names one header.
             may["base"] = ""
@@ -22,15 +22,17 @@ check() { # ROOT; prints every violation
             may["placement/measure"] = "base model kernels transport placement"
             may["device"] = "base model sparsity kernels"
             may["device/cpu"] = "base model sparsity kernels device"
+            may["kernels/cuda"] = "base kernels"
+            may["device/cuda"] = "base model sparsity kernels kernels/cuda device"
             may["worker"] = "base wire sampling transport device placement/plan.h model/chunks.h"
             may["coordinator"] = "base wire model sampling transport placement"
             may["node"] = "base model sampling wire kernels transport sparsity placement device device/cpu worker coordinator"
             may["prepare"] = may["node"] " sparsity/fit placement/measure node"
             may["cli"] = may["prepare"] " prepare"
-            may["tests"] = may["tools"] = may["cli"] " cli tests tools"
+            may["tests"] = may["tools"] = may["cli"] " kernels/cuda device/cuda cli tests tools"
             # Where a vendor header may be used, besides tests and tools.
             place["mpi.h"] = place["nccl.h"] = place["infiniband/"] = place["rdma/"] = "transport"
-            place["cuda"] = "kernels/cuda transport/nccl"
+            place["cuda"] = "kernels/cuda device/cuda transport/nccl"
             place["immintrin.h"] = place["x86intrin.h"] = place["cpuid.h"] = place["arm_neon.h"] = "kernels"
             place["pcre2.h"] = "model"
             place["xxhash.h"] = "model sparsity node prepare"
@@ -136,6 +138,10 @@ self_test() {
     must_find model/probe_e.c '#include <jansson.h>'
     must_find worker/probe_f.c '#include <immintrin.h>'
     must_find kernels/probe_g.c '#include <cuda_runtime.h>'
+    must_find device/probe_u.c '#include <cuda_runtime_api.h>'
+    must_find device/cpu/probe_v.c '#include "kernels/cuda/gpu.h"'
+    must_find node/probe_w.c '#include "device/cuda/table.h"'
+    must_find kernels/cuda/probe_x.cu '#include "device/device.h"'
     must_find transport/probe_h.c '#include "wire/wire.h"'
     must_find transport/probe_i.c '    MPI_Abort(MPI_COMM_WORLD, 1);'
     must_find worker/probe_j.c '    if (st) exit(1);'
