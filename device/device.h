@@ -114,6 +114,7 @@ struct shard {
 };
 
 struct device_options {
+    int index;                     /* which of its kind it is: 1 of "cuda:1" */
     const struct model *model;     /* borrowed, all of them */
     const struct neurons *neurons; /* NULL: none */
     const struct shard *shard;

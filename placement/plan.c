@@ -31,6 +31,11 @@ const char *plan_holder_device(const struct plan *p, int holder)
     return p->holders[holder].device;
 }
 
+int plan_home(const struct plan *p, int rank)
+{
+    return p->homes[rank] ? p->homes[rank] : rank;
+}
+
 bool plan_holder_is_cpu(const struct plan *p, int holder)
 {
     return strncmp(p->holders[holder].device, "cpu", 3) == 0;
@@ -116,16 +121,16 @@ void plan_heads(const struct plan *p, int layer, int holder, int64_t n_kv_heads,
 {
     const struct plan_layer *l = &p->layers[layer];
     *begin = l->heads_cut ? l->heads[holder] : 0;
-    *end = l->heads_cut ? l->heads[holder + 1] : l->stage == holder ? n_kv_heads : 0;
+    *end = l->heads_cut ? l->heads[holder + 1] : plan_home(p, l->stage) == holder ? n_kv_heads : 0;
 }
 
 static bool holds(const struct plan *p, enum plan_part part, int layer, int holder)
 {
     const struct plan_layer *l = part == PLAN_ROWS ? NULL : &p->layers[layer];
     switch (part) {
-    case PLAN_HEADS: return l->heads_cut ? l->heads[holder] < l->heads[holder + 1] : l->stage == holder;
+    case PLAN_HEADS: return l->heads_cut ? l->heads[holder] < l->heads[holder + 1] : plan_home(p, l->stage) == holder;
     case PLAN_NEURONS: return l->held[holder].n > 0;
-    default: return p->rows_cut ? p->rows[holder] < p->rows[holder + 1] : plan_last_stage(p) == holder;
+    default: return p->rows_cut ? p->rows[holder] < p->rows[holder + 1] : plan_home(p, plan_last_stage(p)) == holder;
     }
 }
 
@@ -135,6 +140,14 @@ bool plan_rank_holds(const struct plan *p, enum plan_part part, int layer, int r
         if (p->holders[h].rank == rank && holds(p, part, layer, h))
             return true;
     return false;
+}
+
+int plan_holder_layers(const struct plan *p, int holder)
+{
+    int n = 0;
+    for (int l = 0; l < p->model.n_layers; l++)
+        n += holds(p, PLAN_HEADS, l, holder) || holds(p, PLAN_NEURONS, l, holder);
+    return n;
 }
 
 bool plan_takes_part(const struct plan *p, int rank)
@@ -168,7 +181,7 @@ int plan_next_stage(const struct plan *p, int rank)
 
 void plan_rows(const struct plan *p, int holder, int64_t n_vocab, int64_t *begin, int64_t *end)
 {
-    bool all = !p->rows_cut && holder == plan_last_stage(p);
+    bool all = !p->rows_cut && holder == plan_home(p, plan_last_stage(p));
     *begin = p->rows_cut ? p->rows[holder] : 0;
     *end = p->rows_cut ? p->rows[holder + 1] : all ? n_vocab : 0;
 }

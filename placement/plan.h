@@ -14,7 +14,7 @@
  *
  * The output matrix's rows, one for each word of the vocabulary, may be cut at boundaries too; uncut they belong to the
  * last layer's stage, as the final norm does. The token embedding belongs to the first layer's. What belongs to a stage
- * is on its rank's CPU.
+ * is on one device of its rank, the home of the residual stream: its CPU unless the plan names another.
  *
  * The residual stream is at home on the stage, which asks the other ranks for their parts; or, in a plan of one stage,
  * all ranks that hold anything have it, and send each other their parts. */
@@ -87,6 +87,7 @@ struct plan {
     struct plan_model model;
     int n_ranks, n_holders;
     struct plan_holder holders[PLAN_MAX_HOLDERS];
+    int homes[PLAN_MAX_RANKS]; /* the holder that is a rank's home; 0: its CPU */
     struct plan_layer *layers; /* [model.n_layers] */
     struct plan_set *sets;     /* [n_sets], of all layers */
     size_t n_sets, sets_cap;
@@ -126,11 +127,20 @@ status plan_set_residual(struct plan *p, bool all);
 /* Why plan_set_residual would refuse `all`; NULL if it would not. */
 const char *plan_residual_obstacle(const struct plan *p);
 
+/* How many layers there are of which a rank has something: the stage, heads or neurons. */
+int plan_count_layers(const struct plan *p, int rank);
+/* Adds a device to a rank, which becomes its home, and gives it all that the rank's CPU has of the first n of these layers;
+ * the CPU's rows of the output matrix too if n is more than there are. n > 0. ST_USAGE (logged) if there are too many
+ * holders, ST_NOMEM; the plan is then fit to be freed only. */
+status plan_offload(struct plan *p, int rank, const char *device, int n);
+/* NULL (logged) if out of memory. */
+struct plan *plan_copy(const struct plan *p);
+
 /* Reads a plan from JSON text (n bytes, not NUL-terminated; this version of the format or an older one) and checks it
- * completely: holders are known kinds of devices, each there once; every layer has one stage, stages are contiguous in
- * ascending layers; every head and neuron of a layer and every row belongs to one holder; sets are of whole units (if
- * those are stated) unless the layer says that they split them; the residual stream is on all ranks only where that is
- * possible. Whether a rank has the device is for the rank to say. `where` names the text in error lines, which say
+ * completely: holders are known kinds of devices, each there once, and homes are some of them; every layer has one stage,
+ * stages are contiguous in ascending layers; every head and neuron of a layer and every row belongs to one holder; sets
+ * are of whole units (if those are stated) unless the layer says that they split them; the residual stream is on all
+ * ranks only where that is possible. Whether a rank has the device is for the rank to say. `where` names the text in error lines, which say
  * where in the JSON: "layers[3].sets[1].holder". ST_FORMAT, ST_NOMEM; plan_load also ST_IO. Bytes are hostile: no input
  * crashes. The format: docs/plans.md. */
 status plan_parse(const char *text, size_t n, const char *where, struct plan **out);
@@ -150,6 +160,8 @@ void plan_free(struct plan *p); /* NULL is fine */
 int plan_n_holders(const struct plan *p);
 int plan_holder_rank(const struct plan *p, int holder);
 const char *plan_holder_device(const struct plan *p, int holder);
+/* The holder on which a rank has the residual stream, where it has it. */
+int plan_home(const struct plan *p, int rank);
 /* Whether it is a CPU, in the rank's main memory. */
 bool plan_holder_is_cpu(const struct plan *p, int holder);
 
@@ -178,6 +190,8 @@ void plan_rows(const struct plan *p, int holder, int64_t n_vocab, int64_t *begin
 enum plan_part { PLAN_HEADS, PLAN_NEURONS, PLAN_ROWS };
 /* Whether any holder of a rank has some of that; `layer` means nothing for PLAN_ROWS. */
 bool plan_rank_holds(const struct plan *p, enum plan_part part, int layer, int rank);
+/* How many layers there are of which a holder has heads or neurons. */
+int plan_holder_layers(const struct plan *p, int holder);
 /* Whether a rank holds anything: a stage, heads, neurons or rows. */
 bool plan_takes_part(const struct plan *p, int rank);
 /* The ranks of the first layer's stage and of the last layer's. */

@@ -13,6 +13,7 @@
  *                "sets": [{"holder": 0, "neurons": [[0, 700], [900, 910]]},
  *                         {"holder": 1, "neurons": [[700, 900], [910, 1536]]}]}],
  *    "rows": [0, 512, 1000, 1000],
+ *    "stages": [{"rank": 0, "device": "cuda:0"}],
  *    "residual": "home"}
  *
  * and version 1, where ranks are the holders and all layers have the shape that "model" states:
@@ -44,6 +45,8 @@ struct plan_reader {
 
 /* The holders' array, after "ranks" is known. */
 status plan_read_holders(const struct plan_reader *r, const json_t *v);
+/* The optional array of what ranks have their stages on, after the holders are known. */
+status plan_read_stages(const struct plan_reader *r, const json_t *v);
 /* The fields of a layer's shape that `object` has: d_ff must be there. */
 status plan_read_shape(const struct place *at, const json_t *object, struct plan_shape *out);
 /* All layers. */

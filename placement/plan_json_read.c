@@ -85,7 +85,8 @@ static status read_residual(const struct place *at, const json_t *v, struct plan
 static status read_header(struct plan_reader *r, const struct place *at, json_t *root)
 {
     static const char *const old[] = {"hearth_plan", "model", "ranks", "layers", "rows", "residual", NULL};
-    static const char *const keys[] = {"hearth_plan", "model", "ranks", "holders", "layers", "rows", "residual", NULL};
+    static const char *const keys[] = {"hearth_plan", "model", "ranks", "holders", "stages", "layers", "rows", "residual",
+                                       NULL};
     int64_t version = 0, n_ranks = 0;
     status st = field_get_int(at, root, "hearth_plan", 1, PLAN_VERSION, &version);
     r->version = (int)version;
@@ -94,7 +95,8 @@ static status read_header(struct plan_reader *r, const struct place *at, json_t 
         (st = field_get_int(at, root, "ranks", 1, PLAN_MAX_RANKS, &n_ranks)) != ST_OK)
         return st;
     r->p->n_ranks = (int)n_ranks;
-    return plan_read_holders(r, json_object_get(root, "holders"));
+    st = plan_read_holders(r, json_object_get(root, "holders"));
+    return st == ST_OK ? plan_read_stages(r, json_object_get(root, "stages")) : st;
 }
 
 static status read_plan(struct plan_reader *r, json_t *root)

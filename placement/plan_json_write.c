@@ -28,6 +28,20 @@ static void print_holders(FILE *f, const struct plan *p)
     fputs("],\n", f);
 }
 
+/* Of ranks whose home is not their CPU. */
+static void print_stages(FILE *f, const struct plan *p)
+{
+    const char *before = "  \"stages\": [";
+    for (int r = 0; r < p->n_ranks; r++) {
+        if (!p->homes[r])
+            continue;
+        fprintf(f, "%s{\"rank\": %d, \"device\": \"%s\"}", before, r, p->holders[p->homes[r]].device);
+        before = ",\n             ";
+    }
+    if (before[0] == ',')
+        fputs("],\n", f);
+}
+
 static bool sets_equal(const struct plan *p, const struct plan_set *a, const struct plan_set *b)
 {
     return a->holder == b->holder && a->ranges.n == b->ranges.n &&
@@ -116,6 +130,7 @@ char *plan_format(const struct plan *p)
     fprintf(f, "{\n  \"hearth_plan\": %d,\n", PLAN_VERSION);
     print_model(f, &p->model);
     print_holders(f, p);
+    print_stages(f, p);
     fputs("  \"layers\": [\n", f);
     for (int from = 0, to; from < p->model.n_layers; from = to) {
         for (to = from + 1; to < p->model.n_layers && layers_equal(p, from, to); to++)

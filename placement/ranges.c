@@ -40,16 +40,38 @@ status ranges_add(struct plan *p, size_t start, int64_t begin, int64_t end)
     return append(p, (struct neuron_range){(int32_t)begin, (int32_t)end});
 }
 
-status sets_add(struct plan *p, int holder, size_t start)
+static status append_set(struct plan *p, struct plan_set set)
 {
     void *sets = p->sets;
-    if (p->n_ranges == start)
-        return ST_OK;
     status st = p->n_sets < p->sets_cap ? ST_OK : grow(&sets, &p->sets_cap, sizeof *p->sets, "sets");
     if (st != ST_OK)
         return st;
     p->sets = sets;
-    p->sets[p->n_sets++] = (struct plan_set){holder, {start, (int)(p->n_ranges - start)}};
+    p->sets[p->n_sets++] = set;
+    return ST_OK;
+}
+
+status sets_add(struct plan *p, int holder, size_t start)
+{
+    if (p->n_ranges == start)
+        return ST_OK;
+    return append_set(p, (struct plan_set){holder, {start, (int)(p->n_ranges - start)}});
+}
+
+/* Other layers may have the same sets, so these are copies. */
+status sets_move(struct plan *p, struct plan_layer *layer, int from, int to)
+{
+    const size_t first = p->n_sets;
+    for (size_t i = 0; i < layer->n_sets; i++) {
+        struct plan_set set = p->sets[layer->first_set + i];
+        set.holder = set.holder == from ? to : set.holder;
+        status st = append_set(p, set);
+        if (st != ST_OK)
+            return st;
+    }
+    layer->first_set = first;
+    layer->held[to] = layer->held[from];
+    layer->held[from] = (struct range_span){0};
     return ST_OK;
 }
 

@@ -15,6 +15,9 @@ status sets_cut(struct plan *p, const int64_t *bound /* [n_holders + 1] */, stru
 /* Ends a layer whose sets are all that were added from first_set on: finds what each holder has. ST_NOMEM (logged). */
 status sets_end(struct plan *p, struct plan_layer *layer);
 
+/* Gives all of a layer's sets that one holder has to another, which has none. ST_NOMEM (logged). */
+status sets_move(struct plan *p, struct plan_layer *layer, int from, int to);
+
 /* What is wrong with a layer's sets. */
 struct sets_fault {
     int64_t neuron; /* -1: nothing, each is in one set */

@@ -13,14 +13,16 @@ struct one {
     struct shard *shard;
     struct device *device;
     int holder;
+    bool async;                      /* a GPU: it returns before its part is done, so it begins before the others */
 };
 
 struct devices {
     const struct worker_options *o;
     struct device_shape shape;
     int n;
-    struct one *one;                 /* [n] */
-    /* Where a part goes from device to device; NULL where there is one device. */
+    struct one *one;                 /* [n], the CPU first */
+    struct one *home;                /* of x */
+    /* Where a part goes from device to device; NULL where there is one device. In main memory, with the CPU's. */
     struct arena arena;
     struct input_bytes in[DEVICE_USES];
     struct sum_bytes out;
@@ -35,9 +37,16 @@ static int count_devices(const struct plan *p, int rank)
     return n;
 }
 
-static struct device_options describe(const struct worker_options *o, const struct shard *shard)
+/* "cuda:1": 1; "cpu": 0. */
+static int index_of(const char *device)
 {
-    return (struct device_options){.model = o->model, .neurons = o->neurons, .shard = shard, .sparse = o->sparse,
+    const char *colon = strchr(device, ':');
+    return colon ? atoi(colon + 1) : 0;
+}
+
+static struct device_options describe(const struct worker_options *o, const char *device, const struct shard *shard)
+{
+    return (struct device_options){.index = index_of(device), .model = o->model, .neurons = o->neurons, .shard = shard, .sparse = o->sparse,
                                    .predictor = o->predictor, .skip_share = o->skip_share, .n_ctx = o->n_ctx,
                                    .n_batch = o->n_batch, .n_pages = o->n_pages,
                                    .observe = o->observe, .observe_arg = o->observe_arg, .kernels = o->kernels,
@@ -58,9 +67,11 @@ static status describe_one(struct devices *d, int rank, int i)
 {
     struct one *one = &d->one[i];
     one->holder = holder_of(d->o->plan, rank, i);
-    one->ops = find_kind(d->o, plan_holder_device(d->o->plan, one->holder));
+    one->async = !plan_holder_is_cpu(d->o->plan, one->holder);
+    const char *device = plan_holder_device(d->o->plan, one->holder);
+    one->ops = find_kind(d->o, device);
     status st = shard_new(d->o->plan, &d->shape, rank, i, &one->shard);
-    one->options = describe(d->o, one->shard);
+    one->options = describe(d->o, device, one->shard);
     return st;
 }
 
@@ -76,7 +87,8 @@ status devices_new(const struct worker_options *o, int rank, struct devices **ou
         free(d);
         return ST_NOMEM;
     }
-    *d = (struct devices){.o = o, .shape = device_shape(o->model), .n = n, .one = one};
+    *d = (struct devices){.o = o, .shape = device_shape(o->model), .n = n, .one = one,
+                          .home = &one[home_of(o->plan, rank)]};
     for (int i = 0; i < n && !st; i++)
         st = describe_one(d, rank, i);
     if (st) {
@@ -108,12 +120,12 @@ static void lay_transfers(struct devices *d)
 {
     const size_t tokens = d->o->n_batch, width = ((size_t)d->shape.d_model + 31) / 32;
     for (int i = 0; i < DEVICE_USES && d->n > 1; i++) {
-        if (!d->one[0].shard->uses[i])
+        if (!d->home->shard->uses[i])
             continue;
         d->in[i].codes = arena_alloc(&d->arena, tokens * width * 32);
         d->in[i].scale = arena_alloc(&d->arena, tokens * width * sizeof(float));
         d->in[i].f32 = arena_alloc(&d->arena, tokens * width * 32 * sizeof(float));
-        if (device_reads_residual(&d->one[0].options))
+        if (device_reads_residual(&d->home->options))
             d->in[i].residual = arena_alloc(&d->arena, tokens * width * 32 * sizeof(float));
     }
     if (d->n > 1) {
@@ -198,39 +210,39 @@ status devices_load(struct devices *d)
     return st;
 }
 
-struct device *devices_home(const struct devices *d) { return d->one[0].device; }
+struct device *devices_home(const struct devices *d) { return d->home->device; }
 
-const struct device_options *devices_options(const struct devices *d) { return &d->one[0].options; }
+const struct device_options *devices_options(const struct devices *d) { return &d->home->options; }
 
-const struct shard *devices_shard(const struct devices *d) { return d->one[0].shard; }
+const struct shard *devices_shard(const struct devices *d) { return d->home->shard; }
 
 /* ---- computing ---- */
 
-static bool has_part(const struct devices *d, const struct work *w, int i)
+static bool has_part(const struct devices *d, const struct work *w, const struct one *one)
 {
-    return holder_owns(d->o->plan, &d->shape, w->part, w->layer, d->one[i].holder);
+    return holder_owns(d->o->plan, &d->shape, w->part, w->layer, one->holder);
 }
 
 void devices_copy_pages(struct devices *d, int layer, const struct wire_change *changes, uint32_t n)
 {
     const struct work attention = {.part = DEVICE_ATTENTION, .layer = layer};
     for (int i = 0; i < d->n; i++)
-        for (uint32_t k = 0; k < n && has_part(d, &attention, i); k++)
+        for (uint32_t k = 0; k < n && has_part(d, &attention, &d->one[i]); k++)
             if (changes[k].from_page != WIRE_NO_PAGE)
                 d->one[i].ops->copy_page(d->one[i].device, layer, changes[k].from_page, changes[k].page);
 }
 
-/* x to a device that is not its home. */
-static void send_input(struct devices *d, const struct work *w, enum device_use use, int i)
+/* x leaves its home, once for all who read it there. */
+static struct input_bytes export_input(struct devices *d, const struct work *w, enum device_use use)
 {
-    struct device *home = d->one[0].device, *to = d->one[i].device;
+    struct device *home = d->home->device;
     struct input_bytes bytes = d->in[use];
-    if (!device_reads_floats(&d->one[0].options, w->part, w->layer))
+    if (!device_reads_floats(&d->home->options, w->part, w->layer))
         bytes.f32 = NULL;
     if (w->part != DEVICE_FFN)
         bytes.residual = NULL;
     home->ops->export_input(home, w, home->in[use], &bytes);
-    to->ops->import_input(to, w, &bytes, to->in[use]);
+    return bytes;
 }
 
 /* Waits for a device; serves meanwhile. */
@@ -247,10 +259,10 @@ static status await(struct device *device, serve_meanwhile *serve, void *arg)
 }
 
 /* Adds a device's sums to the home's. */
-static status take_sums(struct devices *d, const struct work *w, enum device_use use, int i, serve_meanwhile *serve,
-                        void *arg)
+static status take_sums(struct devices *d, const struct work *w, enum device_use use, struct device *from,
+                        serve_meanwhile *serve, void *arg)
 {
-    struct device *home = d->one[0].device, *from = d->one[i].device;
+    struct device *home = d->home->device;
     status st = await(from, serve, arg);
     if (st)
         return st;
@@ -259,47 +271,66 @@ static status take_sums(struct devices *d, const struct work *w, enum device_use
     return ST_OK;
 }
 
+/* x to all others that read it. */
+static void send_input(struct devices *d, const struct work *w, enum device_use use)
+{
+    struct input_bytes bytes;
+    bool exported = false;
+    for (int i = 0; i < d->n; i++) {
+        if (&d->one[i] == d->home || !has_part(d, w, &d->one[i]))
+            continue;
+        if (!exported)
+            bytes = export_input(d, w, use);
+        exported = true;
+        d->one[i].device->ops->import_input(d->one[i].device, w, &bytes, d->one[i].device->in[use]);
+    }
+}
+
+/* The part of all that return before it is done, or of all others. */
+static void begin_parts(struct devices *d, const struct work *w, enum device_use use, bool async)
+{
+    for (int i = 0; i < d->n; i++) {
+        struct device *device = d->one[i].device;
+        if (d->one[i].async != async)
+            continue;
+        if (has_part(d, w, &d->one[i]))
+            device->ops->part(device, w, device->in[use], device->sums[use]);
+        else if (&d->one[i] == d->home)
+            device->ops->clear_sums(device, w->n, device->sums[use]);
+    }
+}
+
 status devices_part(struct devices *d, const struct work *w, enum device_use use, serve_meanwhile *serve, void *arg)
 {
-    struct device *home = d->one[0].device;
     status st = ST_OK;
-    for (int i = 1; i < d->n; i++) {
-        if (!has_part(d, w, i))
-            continue;
-        send_input(d, w, use, i);
-        d->one[i].ops->part(d->one[i].device, w, d->one[i].device->in[use], d->one[i].device->sums[use]);
-    }
-    if (has_part(d, w, 0))
-        home->ops->part(home, w, home->in[use], home->sums[use]);
-    else
-        home->ops->clear_sums(home, w->n, home->sums[use]);
-    for (int i = 1; i < d->n && !st; i++)
-        if (has_part(d, w, i))
-            st = take_sums(d, w, use, i, serve, arg);
+    send_input(d, w, use);
+    begin_parts(d, w, use, true);
+    begin_parts(d, w, use, false);
+    for (int i = 0; i < d->n && !st; i++)
+        if (&d->one[i] != d->home && has_part(d, w, &d->one[i]))
+            st = take_sums(d, w, use, d->one[i].device, serve, arg);
     return st;
 }
 
 /* The device that has the rank's only set of a layer's neurons. */
-static int find_neurons(const struct devices *d, const struct work *w)
+static struct one *find_neurons(const struct devices *d, const struct work *w)
 {
     int i = 0;
-    while (!has_part(d, w, i))
+    while (!has_part(d, w, &d->one[i]))
         i++;
-    return i;
+    return &d->one[i];
 }
 
 uint32_t devices_fire(struct devices *d, const struct work *w, enum device_use use)
 {
-    const int i = find_neurons(d, w);
-    struct device *device = d->one[i].device;
-    if (i)
-        send_input(d, w, use, i);
+    struct device *device = find_neurons(d, w)->device;
+    send_input(d, w, use);
     return device->ops->fire(device, w, device->in[use]);
 }
 
 void devices_live(struct devices *d, const struct work *w, const struct live *to)
 {
-    struct device *device = d->one[find_neurons(d, w)].device;
+    struct device *device = find_neurons(d, w)->device;
     device->ops->live(device, w, to);
 }
 
@@ -307,13 +338,12 @@ void devices_logits(struct devices *d, const struct work *w, enum device_use use
                     int64_t stride)
 {
     int64_t at = 0;
+    send_input(d, w, use);
     for (int i = 0; i < d->n; i++) {
         struct device *device = d->one[i].device;
         const struct shard *s = d->one[i].shard;
         if (s->row_begin == s->row_end)
             continue;
-        if (i)
-            send_input(d, w, use, i);
         device->ops->logits(device, w, device->in[use], logits + (packed ? at : s->row_begin), stride);
         at += s->row_end - s->row_begin;
     }

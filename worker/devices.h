@@ -1,5 +1,5 @@
-/* The devices of a rank, seen as one. Device 0, the CPU, is the home of x; any other gets x as the bytes of a message and
- * gives its sums so, exactly as another rank would. */
+/* The devices of a rank, seen as one. One of them, the CPU unless the plan says otherwise, is the home of x; any other gets
+ * x as the bytes of a message and gives its sums so, exactly as another rank would. */
 #ifndef HEARTH_WORKER_DEVICES_H
 #define HEARTH_WORKER_DEVICES_H
 
@@ -25,7 +25,7 @@ status devices_need(struct devices *d, int holder, struct device_memory *out);
 status devices_open(struct devices *d, struct pool *pool);
 /* Loads all of them; says how far it is (worker_options.progress). */
 status devices_load(struct devices *d);
-/* Device 0; its options. */
+/* The home of x; its options and what it holds. NULL on a dry run. */
 struct device *devices_home(const struct devices *d);
 const struct device_options *devices_options(const struct devices *d);
 const struct shard *devices_shard(const struct devices *d);

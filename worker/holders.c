@@ -17,6 +17,14 @@ int holder_of(const struct plan *p, int rank, int device)
     return -1;
 }
 
+int home_of(const struct plan *p, int rank)
+{
+    int i = 0;
+    while (holder_of(p, rank, i) != plan_home(p, rank))
+        i++;
+    return i;
+}
+
 bool holder_owns(const struct plan *p, const struct device_shape *s, enum device_part part, int layer, int holder)
 {
     const struct neuron_range *ranges;
@@ -193,7 +201,7 @@ static status check_active(const struct plan *p)
     return ST_OK;
 }
 
-/* What is at home on device 0. */
+/* What lies on the home of x. */
 static void fill_home(struct shard *s, const struct plan *p, const struct stage_place *at)
 {
     s->first = at->first;
@@ -231,7 +239,7 @@ status shard_new(const struct plan *p, const struct device_shape *s, int rank, i
         return st;
     struct shard_memory *m = calloc(1, sizeof *m);
     if (m) {
-        if (device == 0)
+        if (holder == plan_home(p, rank))
             fill_home(&m->shard, p, &at);
         m->shard.uses[USE_OWN] = at.first < at.last;
         m->shard.uses[USE_SERVED] = rank_is_asked(p, rank);

@@ -7,6 +7,8 @@
 
 /* The holder that is a rank's device, of which device 0 is its CPU; -1: it has no such device. */
 int holder_of(const struct plan *p, int rank, int device);
+/* Which of its devices is the home of x. */
+int home_of(const struct plan *p, int rank);
 
 /* Whether a holder has anything of a part. */
 bool holder_owns(const struct plan *p, const struct device_shape *s, enum device_part part, int layer, int holder);

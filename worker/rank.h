@@ -15,7 +15,7 @@ struct rank {
     struct device_shape shape;
     struct arena arena;        /* of messages and what they are made from; dry: it counts */
     struct devices *devices;
-    struct device *home;       /* devices[0]; NULL on a dry run */
+    struct device *home;       /* of x; NULL on a dry run */
     struct exchange *exchange;
     struct wire_counts counts; /* of the step under way, on all ranks so far */
     struct wire_usage usage;   /* since the start; the transport knows what was sent */

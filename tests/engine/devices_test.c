@@ -7,7 +7,9 @@ enum { PROMPT = 45 };
 
 #define CPUS1 "{\"rank\": 0, \"device\": \"cpu\"}"
 #define CPUS2 CPUS1 ", {\"rank\": 1, \"device\": \"cpu\"}"
-#define SECOND(rank) ", {\"rank\": " #rank ", \"device\": \"cpu:1\"}"
+#define SECOND_CPU(rank) "{\"rank\": " #rank ", \"device\": \"cpu:1\"}"
+#define SECOND(rank) ", " SECOND_CPU(rank)
+#define SECOND_HOME(rank) ", \"stages\": [" SECOND_CPU(rank) "]"
 #define LAYERS(from, to, stage) "{\"from\": " #from ", \"to\": " #to ", \"stage\": " #stage ", \"d_ff\": 672, "
 #define SET(holder, neurons) "{\"holder\": " #holder ", \"neurons\": [" neurons "]}"
 
@@ -42,6 +44,25 @@ static const struct cut cuts[] = {
     {2, CPUS2 SECOND(0) SECOND(1), LAYERS(0, 4, 1) "\"kv_heads\": 2, \"heads\": [0, 0, 1, 1, 2], \"sets\": ["
         SET(0, "[0, 128]") ", " SET(1, "[128, 256]") ", " SET(2, "[256, 384]") ", " SET(3, "[384, 672]") "]}",
      ", \"rows\": [0, 32, 64, 128, 300], \"residual\": \"all\""},
+    /* the second one is the home of x, and has all, half of it, or nothing else; what is not cut goes with it */
+    {1, CPUS1 SECOND(0), LAYERS(0, 4, 0) "\"sets\": [" SET(1, "[0, 672]") "]}", SECOND_HOME(0)},
+    {1, CPUS1 SECOND(0), LAYERS(0, 2, 0) "\"kv_heads\": 2, \"heads\": [0, 0, 2], \"sets\": [" SET(1, "[0, 672]") "]}, "
+        LAYERS(2, 4, 0) "\"kv_heads\": 2, \"heads\": [0, 2, 2], \"sets\": [" SET(0, "[0, 672]") "]}",
+     ", \"rows\": [0, 300, 300]" SECOND_HOME(0)},
+    {1, CPUS1 SECOND(0), LAYERS(0, 4, 0) "\"kv_heads\": 2, \"heads\": [0, 2, 2], \"sets\": [" SET(0, "[0, 672]") "]}",
+     ", \"rows\": [0, 128, 300]" SECOND_HOME(0)},
+    /* such a rank asks, and is asked */
+    {2, CPUS2 SECOND(1) SECOND(0), LAYERS(0, 2, 0) "\"kv_heads\": 2, \"heads\": [0, 1, 1, 2, 2], \"sets\": ["
+        SET(3, "[0, 128]") ", " SET(1, "[128, 256]") ", " SET(2, "[256, 672]") "]}, "
+        LAYERS(2, 4, 1) "\"kv_heads\": 2, \"sets\": [" SET(3, "[0, 640]") ", " SET(0, "[640, 672]") "]}",
+     ", \"rows\": [0, 16, 64, 300, 300], \"stages\": [" SECOND_CPU(1) ", " SECOND_CPU(0) "]"},
+    /* one of two that have the residual stream has it on its second device */
+    {2, CPUS2 SECOND(0) SECOND(1), LAYERS(0, 4, 1) "\"kv_heads\": 2, \"heads\": [0, 0, 1, 1, 2], \"sets\": ["
+        SET(0, "[0, 128]") ", " SET(1, "[128, 256]") ", " SET(2, "[256, 384]") ", " SET(3, "[384, 672]") "]}",
+     ", \"rows\": [0, 32, 64, 128, 300], \"residual\": \"all\"" SECOND_HOME(0)},
+    /* and has the down projections of another's neurons there */
+    {2, CPUS2 SECOND(0), LAYERS(0, 4, 0) "\"down\": \"stage\", \"sets\": ["
+        SET(0, "[0, 128]") ", " SET(1, "[128, 256]") ", " SET(2, "[256, 672]") "]}", SECOND_HOME(0)},
     /* down projections on the stage, of one that has them on its own second device */
     {2, CPUS2 SECOND(0), LAYERS(0, 4, 0) "\"down\": \"stage\", \"sets\": ["
         SET(0, "[0, 128]") ", " SET(1, "[128, 256]") ", " SET(2, "[256, 672]") "]}", ""},

@@ -242,6 +242,59 @@ static void bad_holders_are_refused_by_place(void **state)
         assert_refused(bad[i].text, bad[i].says);
 }
 
+#define REST "\"layers\":[" FIRST ",{\"from\":1,\"to\":2,\"stage\":1,\"d_ff\":64," WHOLE "}]}"
+
+static void a_stage_is_on_the_device_that_is_named(void **state)
+{
+    (void)state;
+    int64_t begin, end;
+    struct plan *p = parse(THREE ",\"stages\":[{\"rank\":1,\"device\":\"cpu:1\"},{\"rank\":0,\"device\":\"cpu\"}]," REST);
+    assert_int_equal(plan_home(p, 0), 0);
+    assert_int_equal(plan_home(p, 1), 2);
+    plan_heads(p, 1, 2, 3, &begin, &end); /* what is not cut is there */
+    assert_true(begin == 0 && end == 3);
+    plan_heads(p, 1, 1, 3, &begin, &end);
+    assert_true(begin == end);
+    plan_rows(p, 2, 100, &begin, &end);
+    assert_true(begin == 0 && end == 100);
+    assert_true(plan_rank_holds(p, PLAN_HEADS, 1, 1) && plan_rank_holds(p, PLAN_ROWS, 0, 1));
+    char *text = plan_format(p);
+    assert_non_null(strstr(text, "\"stages\": [{\"rank\": 1, \"device\": \"cpu:1\"}]"));
+    struct plan *q = parse(text);
+    char *again = plan_format(q);
+    assert_string_equal(again, text);
+    assert_int_equal(plan_home(q, 1), 2);
+    free(again);
+    free(text);
+    plan_free(p);
+    plan_free(q);
+    p = parse(THREE "," REST);
+    text = plan_format(p);
+    assert_null(strstr(text, "stages"));
+    free(text);
+    plan_free(p);
+}
+
+static void bad_stages_are_refused_by_place(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *says;
+    } bad[] = {
+        {THREE ",\"stages\":0," REST, "stages is an integer, expected an array"},
+        {THREE ",\"stages\":[0]," REST, "stages[0] is an integer, expected an object"},
+        {THREE ",\"stages\":[{\"rank\":2,\"device\":\"cpu\"}]," REST, "stages[0].rank is 2, expected 0 to 1"},
+        {THREE ",\"stages\":[{\"rank\":1}]," REST, "stages[0].device is missing"},
+        {THREE ",\"stages\":[{\"rank\":1,\"device\":\"tpu:0\"}]," REST, "stages[0].device is 'tpu:0'"},
+        {THREE ",\"stages\":[{\"rank\":0,\"device\":\"cpu:1\"}]," REST,
+         "stages[0] is on cpu:1 of rank 0, which is none of the holders"},
+        {THREE ",\"stages\":[{\"rank\":1,\"device\":\"cpu:1\"},{\"rank\":1,\"device\":\"cpu\"}]," REST,
+         "stages[1] is rank 1's again"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_refused(bad[i].text, bad[i].says);
+}
+
 static void bad_sets_are_refused_by_place(void **state)
 {
     (void)state;
@@ -340,6 +393,8 @@ int main(void)
         cmocka_unit_test(layers_differ_in_shape),
         cmocka_unit_test(all_devices_that_can_be_named_are_read),
         cmocka_unit_test(bad_holders_are_refused_by_place),
+        cmocka_unit_test(a_stage_is_on_the_device_that_is_named),
+        cmocka_unit_test(bad_stages_are_refused_by_place),
         cmocka_unit_test(bad_sets_are_refused_by_place),
         cmocka_unit_test(no_set_can_be_left_out_or_repeated),
         cmocka_unit_test(memory_that_runs_out_is_st_nomem),
