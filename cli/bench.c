@@ -22,7 +22,7 @@ struct bench {
     struct test *tests;
     int n_tests;
     int ranks;
-    char transport[16];
+    char transport[16], devices[128];
 };
 
 static const struct argp_option options[] = {
@@ -87,11 +87,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 static json_t *row_of(const struct bench *b, const struct test *t)
 {
     const double tokens = (double)b->runs * (double)t->n * t->sequences;
-    return json_pack("{ss sI si sf sf sf sI si si ss ss sf sf sf sf sI sf sI sf sf}", "test", t->name, "depth",
+    return json_pack("{ss sI si sf sf sf sI si si ss ss ss sf sf sf sf sI sf sI sf sf}", "test", t->name, "depth",
                      (json_int_t)t->depth, "sequences", (int)t->sequences, "tokens_per_s", t->mean,
                      "sequence_tokens_per_s", t->mean / t->sequences, "stddev", t->stddev, "kv_bytes",
                      (json_int_t)t->kv_bytes, "threads", t->threads, "ranks", b->ranks, "transport", b->transport,
-                     "sparse", sparse_mode_name(b->cluster.sparse), "live", t->live, "compute_ms",
+                     "device", b->devices, "sparse", sparse_mode_name(b->cluster.sparse), "live", t->live, "compute_ms",
                      t->time.compute_s * 1e3 / tokens, "wire_ms", t->time.wire_s * 1e3 / tokens, "wait_ms",
                      t->time.wait_s * 1e3 / tokens, "sent_bytes_per_token",
                      (json_int_t)llround(t->sent_bytes / tokens), "messages_per_token", t->messages / tokens,
@@ -153,6 +153,7 @@ static status measure_all(struct bench *b, const struct launch *launch, int thre
         return st;
     b->ranks = cluster_ranks(c);
     snprintf(b->transport, sizeof b->transport, "%s", cluster_transport(c));
+    snprintf(b->devices, sizeof b->devices, "%s", cluster_devices(c));
     if (b->n_tests == 0)
         plan_context_warn(cluster_model(c), cluster_context(c));
     st = measure_lengths(b, c, true, &b->n_prompt, 1);

@@ -12,16 +12,16 @@ const struct sampler_params sampling_defaults = {
 };
 
 static const struct argp_option sampling_options[] = {
-    {NULL, 0, NULL, 0, "Sampling:", 5},
-    {"seed", 's', "N", 0, "seed of the random numbers (default -1: a new one each time, and told unless -q)", 5},
-    {"temp", KEY_TEMP, "T", 0, "temperature, 0 takes the likeliest token always (default 0.8)", 5},
-    {"top-k", KEY_TOP_K, "K", 0, "only the K likeliest tokens, 0 or -1: all (default 40)", 5},
-    {"top-p", KEY_TOP_P, "P", 0, "only the likeliest tokens that together have P (default 0.95, 1: off)", 5},
-    {"min-p", KEY_MIN_P, "P", 0, "only tokens with P times the likeliest one's probability (default 0.05, 0: off)", 5},
-    {"repeat-penalty", KEY_REPEAT_PENALTY, "X", 0, "make recent tokens less likely (default 1: off)", 5},
-    {"presence-penalty", KEY_PRESENCE_PENALTY, "X", 0, "take X from every recent token's logit (default 0: off)", 5},
-    {"frequency-penalty", KEY_FREQUENCY_PENALTY, "X", 0, "take X from it each time that it came (default 0: off)", 5},
-    {"repeat-last-n", KEY_REPEAT_LAST, "N", 0, "how many tokens are recent, -1: all (default 64)", 5},
+    {NULL, 0, NULL, 0, "Sampling:", 6},
+    {"seed", 's', "N", 0, "seed of the random numbers (default -1: a new one each time, and told unless -q)", 6},
+    {"temp", KEY_TEMP, "T", 0, "temperature, 0 takes the likeliest token always (default 0.8)", 6},
+    {"top-k", KEY_TOP_K, "K", 0, "only the K likeliest tokens, 0 or -1: all (default 40)", 6},
+    {"top-p", KEY_TOP_P, "P", 0, "only the likeliest tokens that together have P (default 0.95, 1: off)", 6},
+    {"min-p", KEY_MIN_P, "P", 0, "only tokens with P times the likeliest one's probability (default 0.05, 0: off)", 6},
+    {"repeat-penalty", KEY_REPEAT_PENALTY, "X", 0, "make recent tokens less likely (default 1: off)", 6},
+    {"presence-penalty", KEY_PRESENCE_PENALTY, "X", 0, "take X from every recent token's logit (default 0: off)", 6},
+    {"frequency-penalty", KEY_FREQUENCY_PENALTY, "X", 0, "take X from it each time that it came (default 0: off)", 6},
+    {"repeat-last-n", KEY_REPEAT_LAST, "N", 0, "how many tokens are recent, -1: all (default 64)", 6},
     {0},
 };
 

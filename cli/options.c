@@ -13,22 +13,24 @@
 
 enum key { KEY_PLAN = 256, KEY_SPLIT, KEY_SHARES, KEY_RANKS, KEY_PROBE, KEY_RAM_BUDGET, KEY_KV_BUDGET, KEY_NO_VERIFY,
            KEY_KERNELS, KEY_SPARSE, KEY_PREDICTOR, KEY_SKIP, KEY_ACTIVATION, KEY_NEURONS, KEY_DOWN, KEY_RESIDUAL,
-           KEY_SUMS, KEY_TRANSPORT, KEY_RDMA_DEVICE, KEY_RDMA_GID, KEY_RDMA_MTU, KEY_RDMA_SL, KEY_NO_ESCAPE };
+           KEY_SUMS, KEY_TRANSPORT, KEY_RDMA_DEVICE, KEY_RDMA_GID, KEY_RDMA_MTU, KEY_RDMA_SL, KEY_NO_ESCAPE,
+           KEY_DEVICE, KEY_VRAM_BUDGET, KEY_PLUGIN_DIR, KEY_GPU_LAYERS };
 
-const struct cluster_options cluster_defaults = {.split = -1, .residual = -1, .ranks = 1, .n_batch = 256};
+const struct cluster_options cluster_defaults = {.split = -1, .residual = -1, .ranks = 1, .n_batch = 256,
+                                                  .device = DEVICES_AUTO, .gpu_layers = -1};
 
 /* ---- --transport and how RDMA is used ---- */
 
 static const struct argp_option network_options[] = {
-    {NULL, 0, NULL, 0, "Network:", 4},
+    {NULL, 0, NULL, 0, "Network:", 5},
     {"transport", KEY_TRANSPORT, "NAME", 0,
-     "under mpirun: verbs (RDMA: InfiniBand, RoCE), mpi, or auto: verbs if every rank can, else mpi (default)", 4},
+     "under mpirun: verbs (RDMA: InfiniBand, RoCE), mpi, or auto: verbs if every rank can, else mpi (default)", 5},
     {"rdma-device", KEY_RDMA_DEVICE, "NAME[:PORT]", 0, "RDMA device, e.g. mlx5_0 (default: the first that can be used)",
-     4},
+     5},
     {"rdma-gid", KEY_RDMA_GID, "GID", 0,
-     "RoCE: index of the GID, or its kind: ipv4, ipv6, local (default: the first of these; RoCE v2 before v1)", 4},
-    {"rdma-mtu", KEY_RDMA_MTU, "BYTES", 0, "RDMA packets, 256 to 4096 (default: what the port has)", 4},
-    {"rdma-sl", KEY_RDMA_SL, "LEVEL", 0, "RDMA service level, 0 to 15 (default 0)", 4},
+     "RoCE: index of the GID, or its kind: ipv4, ipv6, local (default: the first of these; RoCE v2 before v1)", 5},
+    {"rdma-mtu", KEY_RDMA_MTU, "BYTES", 0, "RDMA packets, 256 to 4096 (default: what the port has)", 5},
+    {"rdma-sl", KEY_RDMA_SL, "LEVEL", 0, "RDMA service level, 0 to 15 (default 0)", 5},
     {0},
 };
 
@@ -82,30 +84,40 @@ static const struct argp_option cluster_options[] = {
     {"activation", KEY_ACTIVATION, "NAME", 0, "silu, relu, relu2 or drelu (default: what the neuron file or the model says)",
      2},
     {"neurons", KEY_NEURONS, "FILE", 0, "neuron file (default: MODEL.neurons.gguf beside the model, if it is there)", 2},
-    {NULL, 0, NULL, 0, "Ranks:", 3},
-    {"ranks", KEY_RANKS, "N", 0, "without mpirun: run N ranks in this process", 3},
+    {NULL, 0, NULL, 0, "GPUs:", 3},
+    {"device", KEY_DEVICE, "NAME", 0,
+     "auto: the GPU of each rank that has one, and its CPU for what does not fit (default); cuda: refuse to start "
+     "without a GPU; cpu: no GPU", 3},
+    {"gpu-layers", KEY_GPU_LAYERS, "N", 0,
+     "also -ngl: give the GPU of each rank the first N of its layers, and the output matrix if N is more than there are "
+     "(default: as many as fit; 0: none)", 3},
+    {"vram-budget", KEY_VRAM_BUDGET, "SIZE", 0, "GPU memory that each rank may use, e.g. 6G (default: what is free)", 3},
+    {"plugin-dir", KEY_PLUGIN_DIR, "DIR", 0,
+     "folder of libhearth_cuda.so (default: the program's, or ../lib/hearth beside it)", 3},
+    {NULL, 0, NULL, 0, "Ranks:", 4},
+    {"ranks", KEY_RANKS, "N", 0, "without mpirun: run N ranks in this process", 4},
     {"split", KEY_SPLIT, "HOW", 0,
      "stages: whole layers on each rank; shards: every layer's heads and neurons over all ranks; both; hot: both, "
-     "with the neurons that fire often on their layer's stage (default: shards)", 3},
-    {"shares", KEY_SHARES, "A,B,...", 0, "how much each rank takes, e.g. 3,1 (default: all the same)", 3},
+     "with the neurons that fire often on their layer's stage (default: shards)", 4},
+    {"shares", KEY_SHARES, "A,B,...", 0, "how much each rank takes, e.g. 3,1 (default: all the same)", 4},
     {"down", KEY_DOWN, "WHERE", 0,
-     "down projections: owners, with the other rows of their neurons (default), or all on their layer's stage", 3},
+     "down projections: owners, with the other rows of their neurons (default), or all on their layer's stage", 4},
     {"residual", KEY_RESIDUAL, "WHERE", 0,
      "residual stream: all ranks have it and send each other their parts, or its home asks for them (default: all, "
-     "where one rank is the stage of all layers)", 3},
+     "where one rank is the stage of all layers)", 4},
     {"sums", KEY_SUMS, "FORM", 0,
-     "how partial sums travel: exact (default; the same text under every plan) or f16 (half the bytes, lossy)", 3},
-    {"plan", KEY_PLAN, "FILE", 0, "obey this plan instead of --split, --shares, --down and --residual", 3},
+     "how partial sums travel: exact (default; the same text under every plan) or f16 (half the bytes, lossy)", 4},
+    {"plan", KEY_PLAN, "FILE", 0, "obey this plan instead of --split, --shares, --down, --residual, --gpu-layers and --vram-budget", 4},
     {"probe", KEY_PROBE, "FILE", 0,
      "plan by what `hearth probe` has measured: shares by memory bandwidth, the split that is fastest, and no rank "
-     "that would only slow the others", 3},
-    {"ram-budget", KEY_RAM_BUDGET, "SIZE", 0, "refuse to start if a rank needs more memory, e.g. 8G", 3},
+     "that would only slow the others", 4},
+    {"ram-budget", KEY_RAM_BUDGET, "SIZE", 0, "refuse to start if a rank needs more memory, e.g. 8G", 4},
     {"kv-budget", KEY_KV_BUDGET, "SIZE", 0,
      "memory for keys and values of all texts on each rank, e.g. 2G (default: what they take when all are as long as "
-     "-c lets them be)", 3},
+     "-c lets them be)", 4},
     {"no-verify", KEY_NO_VERIFY, NULL, 0,
      "under mpirun: do not compare all that the ranks load of their copies of the model (the first time that reads the "
-     "whole file; hashes are then remembered in ~/.cache/hearth)", 3},
+     "whole file; hashes are then remembered in ~/.cache/hearth)", 4},
     {0},
 };
 
@@ -120,6 +132,20 @@ static error_t parse_split(struct argp_state *state, const char *arg, int *split
     return option_wrong(state, "--split takes stages, shards, both or hot, not '%s'", arg);
 }
 
+static error_t parse_device(struct argp_state *state, const char *arg, enum devices_wanted *device)
+{
+    static const char *const names[] = {[DEVICES_AUTO] = "auto", [DEVICES_CPU] = "cpu", [DEVICES_CUDA] = "cuda"};
+    if (strcmp(arg, "none") == 0) /* what llama.cpp calls the CPU */
+        arg = "cpu";
+    for (int i = DEVICES_AUTO; i <= DEVICES_CUDA; i++) {
+        if (strcmp(arg, names[i]) == 0) {
+            *device = (enum devices_wanted)i;
+            return 0;
+        }
+    }
+    return option_wrong(state, "--device takes auto, cpu or cuda, not '%s'", arg);
+}
+
 static error_t check_cluster(struct argp_state *state, const struct cluster_options *o)
 {
     if (!o->model)
@@ -127,6 +153,11 @@ static error_t check_cluster(struct argp_state *state, const struct cluster_opti
     if (o->plan && (o->split >= 0 || o->shares || o->down_at_stage || o->residual >= 0))
         return option_wrong(state, "--plan stands instead of --split, --shares, --down and --residual: give one or the "
                                    "other");
+    const bool gpus = o->gpu_layers > 0 || o->vram_budget;
+    if (o->plan && (o->gpu_layers >= 0 || o->vram_budget))
+        return option_wrong(state, "--plan says what GPUs get: leave out --gpu-layers and --vram-budget");
+    if (o->device == DEVICES_CPU && gpus)
+        return option_wrong(state, "--device cpu leaves nothing for --gpu-layers and --vram-budget: give one or the other");
     return 0;
 }
 
@@ -211,6 +242,18 @@ static error_t parse_cluster(int key, char *arg, struct argp_state *state)
     case KEY_NO_VERIFY:
         o->no_verify = true;
         break;
+    case KEY_DEVICE:
+        return parse_device(state, arg, &o->device);
+    case KEY_GPU_LAYERS:
+        e = option_int(state, "--gpu-layers", arg, 0, 100000, &v);
+        o->gpu_layers = (int)v;
+        break;
+    case KEY_VRAM_BUDGET:
+        e = option_bytes(state, "--vram-budget", arg, &o->vram_budget);
+        break;
+    case KEY_PLUGIN_DIR:
+        o->plugin_dir = arg;
+        break;
     case KEY_RAM_BUDGET:
         e = option_bytes(state, "--ram-budget", arg, &o->ram_budget);
         break;
@@ -225,7 +268,7 @@ static error_t parse_cluster(int key, char *arg, struct argp_state *state)
     return e;
 }
 
-static const struct argp_child cluster_children[] = {{&argp_network, 0, NULL, 3}, {0}};
+static const struct argp_child cluster_children[] = {{&argp_network, 0, NULL, 4}, {0}};
 const struct argp argp_cluster = {
     .options = cluster_options, .parser = parse_cluster, .args_doc = "[MODEL]", .children = cluster_children};
 

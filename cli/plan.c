@@ -6,6 +6,7 @@
 #include "kernels/kernels.h"
 #include "node/kv.h"
 #include "node/member.h"
+#include "node/offload.h"
 #include "node/planning.h"
 #include "node/topology.h"
 #include "worker/worker.h"
@@ -102,7 +103,8 @@ static status holder_has(const struct worker_options *w, int holder, struct hold
     const struct plan *p = w->plan;
     int64_t begin, end;
     *h = (struct holding){0};
-    plan_stage(p, holder, &h->first, &h->last); /* only CPUs, the first holders, have one */
+    if (plan_home(p, plan_holder_rank(p, holder)) == holder)
+        plan_stage(p, plan_holder_rank(p, holder), &h->first, &h->last);
     plan_rows(p, holder, w->model->hp.n_vocab, &begin, &end);
     h->rows = end - begin;
     for (int l = 0; l < p->model.n_layers; l++)
@@ -279,6 +281,25 @@ static status plan_ranks(const struct planned *planned, struct model **m, struct
     return ST_OK;
 }
 
+/* What GPUs of this machine would get, as if all ranks ran here. devices [2]: room for their kind beside the CPU's. */
+static status plan_gpus(const struct cluster_options *o, struct worker_options *w, struct plan *p,
+                        const struct device_ops **devices)
+{
+    struct gpus gpus;
+    struct wire_gpus offers[PLAN_MAX_RANKS];
+    status st = ST_OK;
+    if (o->device == DEVICES_CPU || o->gpu_layers == 0)
+        return ST_OK;
+    gpus_find(o->plugin_dir, &gpus);
+    devices[0] = member_devices[0];
+    devices[1] = gpus.n_usable ? gpus.plugin->ops : NULL;
+    w->devices = devices;
+    w->n_devices = gpus.n_usable ? 2 : 1;
+    for (int r = 0; r < p->n_ranks && !o->plan && !st; r++)
+        st = offload_offer(o, w, r, &gpus, &offers[r]);
+    return st || o->plan ? st : offload_apply(p, offers, o->device == DEVICES_CUDA);
+}
+
 status command_plan(const struct launch *launch, int argc, char **argv)
 {
     static const struct argp_option options[] = {
@@ -294,6 +315,7 @@ status command_plan(const struct launch *launch, int argc, char **argv)
                "also says what a token is estimated to take under every plan that was considered.\v"
                "Example: hearth plan -m model.gguf --ranks 2 --shares 3,1 > plan.json"};
     struct planned planned = {.o = cluster_defaults, .format = TABLE_JSON};
+    const struct device_ops *devices[2];
     struct worker_options w = {0};
     struct model *m = NULL;
     struct neurons *n = NULL;
@@ -310,6 +332,8 @@ status command_plan(const struct launch *launch, int argc, char **argv)
             w.n_threads = topology_usual_threads(launch, launch->mpi ? 1 : p->n_ranks);
         st = kv_settle(&planned.o, &w, NULL);
     }
+    if (st == ST_OK)
+        st = plan_gpus(&planned.o, &w, p, devices);
     if (st == ST_OK) {
         plan_context_warn(m, w.n_ctx);
         plan_reasons_log(&reasons, p, planned.o.quiet);

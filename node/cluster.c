@@ -32,6 +32,7 @@ struct cluster {
     struct tokenizer *tokenizer;
     struct session *session;
     struct dialogue *dialogue;
+    char devices[128];               /* rank 0's, for people */
 };
 
 static void *serve_thread(void *arg)
@@ -114,6 +115,42 @@ static void print_memory(const struct cluster *c, const struct wire_hello *hello
     }
 }
 
+/* What the GPUs of all ranks have. */
+static void print_gpus(const struct cluster *c)
+{
+    const struct plan *p = c->own.plan;
+    for (int h = 0; h < plan_n_holders(p); h++) {
+        const struct gpu_info *gpu = plan_holder_rank(p, h) == 0 ? gpus_of(&c->own.gpus, p, h) : NULL;
+        int64_t begin, end;
+        if (plan_holder_is_cpu(p, h))
+            continue;
+        plan_rows(p, h, c->own.model->hp.n_vocab, &begin, &end);
+        log_info("rank %d: %s%s%s%s has %s%d of %d layers%s", plan_holder_rank(p, h), plan_holder_device(p, h),
+                 gpu ? " (" : "", gpu ? gpu->name : "", gpu ? ")" : "", p->n_ranks > 1 ? "its part of " : "",
+                 plan_holder_layers(p, h), p->model.n_layers, begin < end ? " and of the output matrix" : "");
+    }
+}
+
+/* Rank 0's devices that have something, the home of the residual stream first. */
+static void name_devices(struct cluster *c)
+{
+    const struct plan *p = c->own.plan;
+    const int n = plan_n_holders(p), home = plan_home(p, 0);
+    size_t at = 0;
+    c->devices[0] = '\0';
+    for (int i = 0; i < n; i++) {
+        const int h = (home + i) % n;
+        const struct gpu_info *gpu = gpus_of(&c->own.gpus, p, h);
+        int64_t begin, end;
+        plan_rows(p, h, c->own.model->hp.n_vocab, &begin, &end);
+        if (plan_holder_rank(p, h) != 0 || (h != home && begin == end && !plan_holder_layers(p, h)) ||
+            at >= sizeof c->devices)
+            continue;
+        at += (size_t)snprintf(c->devices + at, sizeof c->devices - at, "%s%s%s%s%s", at ? " + " : "",
+                               plan_holder_device(p, h), gpu ? " (" : "", gpu ? gpu->name : "", gpu ? ")" : "");
+    }
+}
+
 static uint32_t count_stages(const struct plan *p)
 {
     uint32_t n = 1;
@@ -162,8 +199,11 @@ static status load_and_open(struct cluster *c, const struct wire_hello *hellos)
     if (st)
         return st;
     held[0] = machine_held();
+    name_devices(c);
     if (!c->o.quiet)
         print_memory(c, hellos, held);
+    if (!c->o.quiet)
+        print_gpus(c);
     if (c->o.sums_f16 && m->transport->n_ranks > 1 && !c->o.quiet)
         log_info("partial sums travel as f16: lossy, the text depends on the plan");
     return open_session(c);
@@ -251,6 +291,7 @@ void cluster_stop(struct cluster *c)
 const struct model *cluster_model(const struct cluster *c) { return c->own.model; }
 struct tokenizer const *cluster_tokenizer(const struct cluster *c) { return c->tokenizer; }
 const char *cluster_transport(const struct cluster *c) { return c->own.transport->ops->name; }
+const char *cluster_devices(const struct cluster *c) { return c->devices; }
 
 int cluster_ranks(const struct cluster *c) { return c->own.transport->n_ranks; }
 uint32_t cluster_context(const struct cluster *c) { return c->own.worker_options.n_ctx; }

@@ -17,6 +17,13 @@ struct dialogue;
 struct session;
 struct tokenizer;
 
+/* What ranks compute with. */
+enum devices_wanted {
+    DEVICES_PLANNED,      /* what a plan names, else CPUs: ranks do not tell each other what they have */
+    DEVICES_AUTO,         /* GPUs too, where there are some */
+    DEVICES_CPU, DEVICES_CUDA
+};
+
 struct cluster_options {
     const char *model;    /* path of the GGUF file, the same model on every rank */
     const char *plan;     /* path of a plan, NULL: made from split and shares */
@@ -42,6 +49,10 @@ struct cluster_options {
     const char *neurons;  /* path of the neuron file, "" for none; NULL: the one beside the model, if there is one */
     bool sums_f16;        /* partial sums travel as f16: lossy */
     uint64_t ram_budget;  /* bytes that each rank may use, 0: no limit */
+    enum devices_wanted device; /* the same on all ranks that talk to each other, or none of them DEVICES_PLANNED */
+    int gpu_layers;       /* that each rank's GPU gets, the output matrix being one more; -1: as many as fit */
+    uint64_t vram_budget; /* bytes of a GPU that each rank may use, 0: what is free */
+    const char *plugin_dir; /* folder of the plug-in for GPUs, NULL: the program's or ../lib/hearth beside it */
     bool no_verify;       /* the ranks' copies of the model are not compared chunk by chunk */
     bool quiet;           /* nothing on stderr but warnings and errors */
     void (*end_job)(void); /* of struct transport_config; NULL where the ranks are threads */
@@ -66,6 +77,7 @@ const struct model *cluster_model(const struct cluster *c);
 struct tokenizer const *cluster_tokenizer(const struct cluster *c);
 int cluster_ranks(const struct cluster *c);
 const char *cluster_transport(const struct cluster *c); /* "mpi": how its ranks talk */
+const char *cluster_devices(const struct cluster *c); /* "cuda:0 (NVIDIA H100 PCIe) + cpu": what rank 0 computes with */
 uint32_t cluster_context(const struct cluster *c); /* tokens of a sequence */
 /* Owned by the cluster: coordinator/session.h, and a dialogue of its own, which takes nothing while it is empty. */
 struct session *cluster_session(struct cluster *c);

@@ -13,6 +13,7 @@
 #include "model/chunks.h"
 #include "node/cache.h"
 #include "node/kv.h"
+#include "node/offload.h"
 
 const struct device_ops *const member_devices[1] = {&device_cpu};
 
@@ -30,11 +31,25 @@ static void describe_host(struct wire_host *h)
     h->limit_bytes = m.limit_bytes;
 }
 
+/* A rank that lacks what the plan gives it says why it has no GPU. */
+static status check_devices(const struct member *m)
+{
+    const struct plan *p = m->plan;
+    for (int h = 0; h < plan_n_holders(p); h++) {
+        if (plan_holder_rank(p, h) != m->transport->rank || plan_holder_is_cpu(p, h) || gpus_of(&m->gpus, p, h))
+            continue;
+        log_error("the plan's holders[%d] is %s of rank %d, which has no such device: %s", h, plan_holder_device(p, h),
+                  m->transport->rank, m->gpus.n_usable ? "it has other GPUs" : m->gpus.why);
+        return ST_UNSUPPORTED;
+    }
+    return worker_check_devices(&m->worker_options, m->transport->rank);
+}
+
 /* What this rank's holders need of its main memory. */
 static status add_up(const struct member *m, struct worker_memory *sum)
 {
     const struct plan *p = m->plan;
-    status st = worker_check_devices(&m->worker_options, m->transport->rank);
+    status st = check_devices(m);
     *sum = (struct worker_memory){0};
     for (int h = 0; h < plan_n_holders(p) && !st; h++) {
         struct worker_memory need;
@@ -120,7 +135,49 @@ status member_let_go(struct member *m)
     return st || !m->neurons ? st : gguf_detach(m->neurons->file);
 }
 
-status member_prepare(struct member *m)
+/* Whether the rank looks for GPUs: it is to have them, or a plan names one of its. */
+static bool wants_gpus(const struct member *m)
+{
+    const struct plan *p = m->plan;
+    bool planned = false;
+    for (int h = 0; h < plan_n_holders(p); h++)
+        planned |= plan_holder_rank(p, h) == m->transport->rank && !plan_holder_is_cpu(p, h);
+    return planned || (!m->o->plan && !m->o->observe && m->o->gpu_layers != 0 &&
+                       (m->o->device == DEVICES_AUTO || m->o->device == DEVICES_CUDA));
+}
+
+/* What this rank's GPUs would get, or what they need by a plan: the other ranks are told. */
+static status offer_gpus(struct member *m, struct wire_gpus *own)
+{
+    struct worker_options *w = &m->worker_options;
+    if (!wants_gpus(m))
+        return ST_OK;
+    gpus_find(m->o->plugin_dir, &m->gpus);
+    if (m->gpus.n_usable)
+        m->devices[w->n_devices++] = m->gpus.plugin->ops;
+    return m->o->plan ? offload_needs(w, m->transport->rank, &m->gpus, own)
+                      : offload_offer(m->o, w, m->transport->rank, &m->gpus, own);
+}
+
+/* The ranks tell each other of their GPUs, even one that cannot go on: no other waits for it. */
+static status share_gpus(struct member *m, status prepared)
+{
+    struct wire_gpus own = {0}, offers[PLAN_MAX_RANKS];
+    status st = prepared ? prepared : offer_gpus(m, &own);
+    if (st)
+        own.n = 0;
+    offers[0] = own;
+    const status told = m->o->device == DEVICES_PLANNED || m->transport->n_ranks == 1
+                            ? ST_OK : offload_exchange(m->transport, &own, offers);
+    st = st ? st : told;
+    if (st || (m->o->device == DEVICES_PLANNED && m->transport->n_ranks > 1))
+        return st;
+    return m->o->plan ? offload_check(offers, m->transport->n_ranks)
+                      : offload_apply(m->plan, offers, m->o->device == DEVICES_CUDA);
+}
+
+/* Opens the files and makes the plan, as if there were CPUs alone unless it is a file. */
+static status prepare_alone(struct member *m)
 {
     const struct cluster_options *o = m->o;
     status st = kernels_select(o->kernels, &m->kernels);
@@ -134,7 +191,8 @@ status member_prepare(struct member *m)
     w->model = m->model;
     w->plan = m->plan;
     w->transport = m->transport;
-    w->devices = member_devices;
+    m->devices[0] = member_devices[0];
+    w->devices = m->devices;
     w->n_devices = 1;
     w->kernels = m->kernels;
     w->n_threads = o->threads ? o->threads : threads_available();
@@ -144,7 +202,13 @@ status member_prepare(struct member *m)
     w->neurons = m->neurons;
     w->observe = o->observe;
     w->observe_arg = o->observe_arg;
-    st = kv_settle(o, w, &m->page_bytes);
+    return kv_settle(o, w, &m->page_bytes);
+}
+
+status member_prepare(struct member *m)
+{
+    const struct worker_options *w = &m->worker_options;
+    status st = share_gpus(m, prepare_alone(m));
     if (st)
         return st;
     m->hello.file_bytes = gguf_file_bytes(m->model->file);

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include "base/log.h"
 #include "node/cluster.h"
+#include "node/gpus.h"
 #include "node/planning.h"
 #include "worker/worker.h"
 
@@ -19,6 +20,8 @@ struct member {
     struct chunks *chunks;    /* of the model's file; NULL: not compared, or no more */
     struct plan *plan;
     struct plan_reasons reasons;
+    struct gpus gpus;
+    const struct device_ops *devices[2]; /* kinds: the CPU, and that of the GPUs */
     const struct kernels *kernels;
     struct worker_options worker_options;
     uint64_t page_bytes;      /* of a page of KV memory, on all ranks together */
@@ -28,7 +31,7 @@ struct member {
     pthread_t thread;
 };
 
-/* What every rank computes with. */
+/* What every rank computes with, GPUs apart. */
 extern const struct device_ops *const member_devices[1];
 
 /* Everything up to the roll call: opens the files, makes the plan, computes the memory. Errors of cluster_start. */

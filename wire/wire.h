@@ -25,7 +25,8 @@
  *   any -> any                   FAILED    why this rank cannot go on; who prints it puts "rank N: " in front
  *   coordinator -> all           STOP      end of service
  *   coordinator -> all           QUERY     what has this rank sent, and where did its time go? Each answers USAGE
- *   start-up                     HELLO     who I am; the coordinator answers WELCOME or FAILED; then CHUNKS, what of the
+ *   start-up                     GPUS      which GPUs I have, every rank to every other; then
+ *                                HELLO     who I am; the coordinator answers WELCOME or FAILED; then CHUNKS, what of the
  *                                          file was loaded from, and READY
  *
  * STEP, HIDDEN, REQUEST and RESULT are in wire/runs.h. */
@@ -40,10 +41,11 @@
 enum wire_kind {
     WIRE_HELLO, WIRE_WELCOME, WIRE_STEP, WIRE_HIDDEN, WIRE_REQUEST, WIRE_PARTIAL, WIRE_RESULT, WIRE_FAILED, WIRE_STOP,
     WIRE_READY, WIRE_LOGITS, WIRE_ACTIVE, WIRE_QUERY, WIRE_USAGE, WIRE_CHUNKS,
+    WIRE_GPUS,
     WIRE_KINDS
 };
 
-enum { WIRE_VERSION = 7, WIRE_HEADER = 64 }; /* payloads that are read by kernels start WIRE_HEADER bytes in: aligned */
+enum { WIRE_VERSION = 8, WIRE_HEADER = 64 }; /* payloads that are read by kernels start WIRE_HEADER bytes in: aligned */
 
 /* "STEP". */
 const char *wire_name(int kind);
@@ -178,6 +180,19 @@ size_t wire_hello_encode(const struct wire_hello *h, uint8_t *out, size_t cap);
 /* The leading version is readable in every version: a hello of another version decodes with only `version` and
  * `release` set. */
 status wire_hello_decode(const uint8_t *in, size_t n, struct wire_hello *h);
+
+/* GPUS: those of a rank, and what they would have of its part of a plan or need by a plan. */
+enum { WIRE_GPUS_MOST = 16, WIRE_GPUS_MAX = 4 + WIRE_GPUS_MOST * 36 };
+struct wire_gpus {
+    uint32_t n;                        /* WIRE_GPUS_MOST at most */
+    struct wire_gpu {
+        uint8_t id[16];                /* of the card: ranks of one host may see the same */
+        uint32_t layers;
+        uint64_t need_bytes, free_bytes;
+    } at[WIRE_GPUS_MOST];
+};
+size_t wire_gpus_encode(const struct wire_gpus *g, uint8_t *out, size_t cap);
+status wire_gpus_decode(const uint8_t *in, size_t n, struct wire_gpus *out);
 
 /* CHUNKS: hashes of chunks of the model file, n of them (1 or more), in ascending order of chunks; several messages where
  * one cannot hold them. A header of 8 bytes, then u32 chunk, u64 hash, n times. */

@@ -38,6 +38,12 @@ refuses 2 "*--top-p takes*'1.5'*" run -m x -p x --top-p 1.5
 refuses 2 "*--ram-budget takes*'8X'*" run -m x -p x --ram-budget 8X
 refuses 2 "*--ram-budget takes*'-8G'*" run -m x -p x --ram-budget -8G
 refuses 2 "*--kv-budget takes*'8X'*" run -m x -p x --kv-budget 8X
+refuses 2 "*--device takes*'tpu'*" run -m x -p x --device tpu
+refuses 2 "*--gpu-layers takes*'-1'*" run -m x -p x -ngl -1
+refuses 2 "*--vram-budget takes*'8X'*" run -m x -p x --vram-budget 8X
+refuses 2 "*--device cpu leaves nothing*" run -m x -p x --device cpu -ngl 3
+refuses 2 "*--plan says what GPUs get*" run -m x -p x --plan p -ngl 3
+refuses 2 "*--plan says what GPUs get*" plan -m x --plan p --vram-budget 1G
 refuses 2 "*--split takes*'halves'*" run -m x -p x --split halves
 refuses 2 "*--down takes*'there'*" run -m x -p x --down there
 refuses 2 "*--plan stands instead*" run -m x -p x --plan p --shares 1,1

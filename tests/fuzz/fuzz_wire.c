@@ -80,6 +80,7 @@ static void decode(int kind, uint8_t *in, size_t n, const struct wire_limits *li
     static struct wire_chunk chunks[WIRE_CHUNKS_MOST];
     uint32_t n_chunks = 0;
     char reason[WIRE_FAILED_MAX];
+    struct wire_gpus gpus;
     if (kind == WIRE_PARTIAL && wire_partial_decode(in, n, lim, room, &partial) == ST_OK)
         use_partial(&partial, lim, in + n);
     if (kind == BLOB && wire_blob_decode(in, n, &blob) == ST_OK) {
@@ -101,6 +102,8 @@ static void decode(int kind, uint8_t *in, size_t n, const struct wire_limits *li
     if (kind == WIRE_CHUNKS && wire_chunks_decode(in, n, lim->n_vocab, chunks, &n_chunks) == ST_OK)
         for (uint32_t i = 0; i < n_chunks; i++)
             require(chunks[i].chunk < lim->n_vocab && (i == 0 || chunks[i - 1].chunk < chunks[i].chunk));
+    if (kind == WIRE_GPUS && wire_gpus_decode(in, n, &gpus) == ST_OK)
+        require(gpus.n <= WIRE_GPUS_MOST);
     if (kind == WIRE_FAILED && wire_failed_decode(in, n, reason) == ST_OK)
         require(memchr(reason, 0, sizeof reason) != NULL);
     free(room);
@@ -148,6 +151,8 @@ static size_t encode(int kind, uint32_t n_tokens, const struct wire_limits *lim,
         return wire_usage_encode(&(struct wire_usage){.run_ns = 2, .wire_ns = 1}, out, cap);
     case WIRE_CHUNKS:
         return wire_chunks_encode((const struct wire_chunk[]){{1, 2}, {4, 5}, {6, 7}}, n_tokens % 3 + 1, out, cap);
+    case WIRE_GPUS:
+        return wire_gpus_encode(&(struct wire_gpus){.n = n_tokens % 3}, out, cap);
     case WIRE_HELLO:
         return wire_hello_encode(&hello, out, cap);
     default:

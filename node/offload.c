@@ -1,0 +1,266 @@
+#include "node/offload.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "node/kv.h"
+#include "wire/wire.h"
+
+static double mib(uint64_t bytes) { return (double)bytes / (1 << 20); }
+
+/* ---- what fits ---- */
+
+struct fitting {
+    const struct worker_options *w; /* with a plan for CPUs alone */
+    int rank, gpu;
+    uint64_t room;                  /* bytes */
+};
+
+/* What the GPU needs if it has n layers. */
+static status need_of(const struct fitting *f, int n, struct worker_memory *need)
+{
+    char device[PLAN_DEVICE_BYTES];
+    struct worker_options w = *f->w;
+    struct plan *trial = plan_copy(f->w->plan);
+    if (!trial)
+        return ST_NOMEM;
+    snprintf(device, sizeof device, "cuda:%d", f->gpu);
+    status st = plan_offload(trial, f->rank, device, n);
+    w.plan = trial;
+    st = st ? st : worker_memory(&w, trial->n_holders - 1, need);
+    plan_free(trial);
+    return st;
+}
+
+/* The most layers, up to `most`, that there is room for: *n. */
+static status fit(const struct fitting *f, int most, int *n)
+{
+    int low = 0, high = most + 1; /* low fits, high does not */
+    while (high - low > 1) {
+        const int middle = low + (high - low) / 2;
+        struct worker_memory need;
+        status st = need_of(f, middle, &need);
+        if (st)
+            return st;
+        *(need.total <= f->room ? &low : &high) = middle;
+    }
+    *n = low;
+    return ST_OK;
+}
+
+/* Says that n layers do not fit, and how many do. */
+static status refuse(const struct cluster_options *o, const struct fitting *f, const struct gpu_info *gpu, int n, int fits)
+{
+    struct worker_memory need;
+    char kv[KV_TEXT], instead[96] = "a shorter context (-c), less KV memory (--kv-budget) or --device cpu";
+    status st = need_of(f, n, &need);
+    if (st)
+        return st;
+    if (fits)
+        snprintf(instead, sizeof instead, "-ngl %d fits", fits);
+    log_error("%d layers on cuda:%d (%s) need %.1f MiB (weights %.1f, KV cache of %s %.1f, buffers %.1f), %s %.1f: %s", n,
+              f->gpu, gpu->name, mib(need.total), mib(need.weights), kv_text(f->w, kv), mib(need.kv), mib(need.buffers),
+              o->vram_budget && f->room == o->vram_budget ? "the budget is" : "what is free there is", mib(f->room),
+              instead);
+    return ST_BUDGET;
+}
+
+static uint64_t room_of(const struct cluster_options *o, const struct gpu_info *gpu)
+{
+    const uint64_t room = gpu->free_bytes > OFFLOAD_SPARE_BYTES ? gpu->free_bytes - OFFLOAD_SPARE_BYTES : 0;
+    return o->vram_budget && o->vram_budget < gpu->free_bytes ? o->vram_budget : room;
+}
+
+/* What one of a rank's GPUs is given: the layers asked for, and the output rows count as one more. */
+static status offer(const struct cluster_options *o, const struct worker_options *w, int rank, const struct gpus *g,
+                    int gpu, struct wire_gpu *out)
+{
+    const struct fitting f = {w, rank, gpu, room_of(o, &g->at[gpu])};
+    const int all = plan_count_layers(w->plan, rank) + 1;
+    const int wanted = o->gpu_layers >= 0 && o->gpu_layers < all ? o->gpu_layers : all;
+    int fits;
+    status st = fit(&f, wanted, &fits);
+    if (st)
+        return st;
+    if (fits < wanted && (o->gpu_layers >= 0 || (o->vram_budget && !fits)))
+        return refuse(o, &f, &g->at[gpu], o->gpu_layers >= 0 ? wanted : 1, fits);
+    memcpy(out->id, g->at[gpu].id, sizeof out->id);
+    out->layers = (uint32_t)fits;
+    return ST_OK;
+}
+
+static status no_gpu(const struct cluster_options *o, int rank, const char *why)
+{
+    if (o->device == DEVICES_CUDA) {
+        log_error("--device cuda: %s", why);
+        return ST_USAGE;
+    }
+    if ((o->gpu_layers > 0 || o->vram_budget) && rank == 0)
+        log_warn("everything runs on the CPU: %s", why);
+    return ST_OK;
+}
+
+status offload_offer(const struct cluster_options *o, const struct worker_options *w, int rank, const struct gpus *g,
+                     struct wire_gpus *out)
+{
+    status st = ST_OK;
+    *out = (struct wire_gpus){0};
+    if (g->n_usable == 0)
+        return no_gpu(o, rank, g->why);
+    if (plan_takes_part(w->plan, rank))
+        for (; out->n < (uint32_t)g->n && !st; out->n++)
+            st = g->at[out->n].capability ? offer(o, w, rank, g, (int)out->n, &out->at[out->n]) : ST_OK;
+    return st;
+}
+
+status offload_needs(const struct worker_options *w, int rank, const struct gpus *g, struct wire_gpus *out)
+{
+    *out = (struct wire_gpus){0};
+    for (int h = 0; h < plan_n_holders(w->plan); h++) {
+        const struct gpu_info *gpu = gpus_of(g, w->plan, h);
+        struct wire_gpu *to = &out->at[out->n];
+        struct worker_memory need;
+        if (!gpu || plan_holder_rank(w->plan, h) != rank)
+            continue;
+        status st = worker_memory(w, h, &need);
+        if (!st && need.total > gpu->free_bytes) {
+            log_error("%s of rank %d (%s) needs %.1f MiB by the plan, %.1f are free: give it fewer layers or neurons, or a "
+                      "shorter context (-c)", plan_holder_device(w->plan, h), rank, gpu->name, mib(need.total),
+                      mib(gpu->free_bytes));
+            st = ST_BUDGET;
+        }
+        if (st)
+            return st;
+        *to = (struct wire_gpu){.need_bytes = need.total, .free_bytes = gpu->free_bytes};
+        memcpy(to->id, gpu->id, sizeof to->id);
+        out->n++;
+    }
+    return ST_OK;
+}
+
+/* ---- what others have ---- */
+
+static status hear(struct transport *t, struct wire_gpus *offers, bool *heard)
+{
+    struct arrival a;
+    bool found = false;
+    status st = transport_poll(t, 1u << WIRE_GPUS, &a, &found);
+    while (!st && !found) {
+        transport_idle(t);
+        st = transport_poll(t, 1u << WIRE_GPUS, &a, &found);
+    }
+    if (st)
+        return st;
+    log_sender(a.from);
+    st = wire_gpus_decode(a.data, a.size, &offers[a.from]);
+    if (!st && heard[a.from]) {
+        log_error("GPUS a second time");
+        st = ST_FORMAT;
+    }
+    log_sender(-1);
+    heard[a.from] = true;
+    status released = transport_release(t, &a);
+    return st ? st : released;
+}
+
+/* Until the transport has let go of what was posted: ST_PEER says so too. */
+static status await_sent(struct transport *t, struct send *s)
+{
+    bool sent = false;
+    status st = transport_sent(t, s, &sent);
+    while (!st && !sent) {
+        transport_idle(t);
+        st = transport_sent(t, s, &sent);
+    }
+    return st;
+}
+
+/* All post before any hears: none waits for another to take its message. */
+status offload_exchange(struct transport *t, const struct wire_gpus *own, struct wire_gpus *offers)
+{
+    _Alignas(TRANSPORT_ALIGN) uint8_t message[WIRE_GPUS_MAX];
+    struct send sends[PLAN_MAX_RANKS];
+    bool heard[PLAN_MAX_RANKS] = {false};
+    const size_t size = wire_gpus_encode(own, message, sizeof message);
+    status st = ST_OK;
+    int posted = 0;
+    offers[t->rank] = *own;
+    heard[t->rank] = true;
+    for (; posted < t->n_ranks && !st; posted++)
+        if (posted != t->rank)
+            st = transport_post(t, posted, WIRE_GPUS, message, size, &sends[posted]);
+    for (int i = 1; i < t->n_ranks && !st; i++)
+        st = hear(t, offers, heard);
+    for (int r = 0; r < posted && st != ST_PEER; r++) {
+        const status sent = r != t->rank ? await_sent(t, &sends[r]) : ST_OK;
+        st = sent ? sent : st;
+    }
+    return st;
+}
+
+static bool same_gpu(const struct wire_gpu *a, const struct wire_gpu *b)
+{
+    return memcmp(a->id, b->id, sizeof a->id) == 0;
+}
+
+/* The rank's first GPU that no rank before it has; n: none. */
+static uint32_t choose(const struct wire_gpus *offers, const uint32_t *chosen, int rank)
+{
+    uint32_t i = 0;
+    for (; i < offers[rank].n; i++) {
+        bool taken = offers[rank].at[i].layers == 0;
+        for (int r = 0; r < rank && !taken; r++)
+            taken = chosen[r] < offers[r].n && same_gpu(&offers[r].at[chosen[r]], &offers[rank].at[i]);
+        if (!taken)
+            break;
+    }
+    return i;
+}
+
+status offload_apply(struct plan *p, const struct wire_gpus *offers, bool all)
+{
+    uint32_t chosen[PLAN_MAX_RANKS];
+    status st = ST_OK;
+    for (int r = 0; r < p->n_ranks && !st; r++) {
+        char device[PLAN_DEVICE_BYTES];
+        chosen[r] = choose(offers, chosen, r);
+        if (chosen[r] == offers[r].n && offers[r].n && all) {
+            log_error("--device cuda: every GPU of rank %d is another rank's on the same host, or has no room: start fewer "
+                      "ranks there, or name GPUs in a plan (--plan)", r);
+            return ST_USAGE;
+        }
+        if (chosen[r] == offers[r].n)
+            continue;
+        snprintf(device, sizeof device, "cuda:%u", chosen[r] % WIRE_GPUS_MOST);
+        st = plan_offload(p, r, device, (int)offers[r].at[chosen[r]].layers);
+    }
+    return st;
+}
+
+/* What rank r's i-th GPU has to hold for all ranks. */
+static uint64_t need_of_all(const struct wire_gpus *offers, int n_ranks, int r, uint32_t i)
+{
+    uint64_t sum = 0;
+    for (int other = 0; other < n_ranks; other++)
+        for (uint32_t k = 0; k < offers[other].n; k++)
+            if (same_gpu(&offers[other].at[k], &offers[r].at[i]) &&
+                __builtin_add_overflow(sum, offers[other].at[k].need_bytes, &sum))
+                sum = UINT64_MAX;
+    return sum;
+}
+
+status offload_check(const struct wire_gpus *offers, int n_ranks)
+{
+    for (int r = 0; r < n_ranks; r++) {
+        for (uint32_t i = 0; i < offers[r].n; i++) {
+            const uint64_t need = need_of_all(offers, n_ranks, r, i);
+            if (need <= offers[r].at[i].free_bytes)
+                continue;
+            log_error("a GPU of rank %d needs %.1f MiB for all ranks that the plan gives it to, %.1f are free: give each "
+                      "rank a GPU of its own", r, mib(need), mib(offers[r].at[i].free_bytes));
+            return ST_BUDGET;
+        }
+    }
+    return ST_OK;
+}

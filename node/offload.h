@@ -1,0 +1,34 @@
+/* What of a rank's part of a plan goes to its GPU, where no plan file says so: whole layers, as many as are asked for or
+ * fit. Each rank alone knows what its GPUs have free, so the ranks tell each other; then all make the same plan. */
+#ifndef HEARTH_NODE_OFFLOAD_H
+#define HEARTH_NODE_OFFLOAD_H
+
+#include "node/cluster.h"
+#include "node/gpus.h"
+#include "transport/transport.h"
+#include "worker/worker.h"
+
+/* What a rank could give to each of its GPUs: the layers that o->gpu_layers asks for or, unset, as many as fit into what
+ * is free, or into o->vram_budget. w: with a plan for CPUs alone, and with the GPUs' kind of device. ST_BUDGET (logged,
+ * saying what would fit) if what is asked for does not, ST_USAGE (logged) if o->device asks for GPUs and there are none;
+ * errors of worker_memory. */
+status offload_offer(const struct cluster_options *o, const struct worker_options *w, int rank, const struct gpus *g,
+                     struct wire_gpus *out);
+
+/* Every rank calls it: its own offer to all others, theirs to it. offers [n_ranks]. ST_PEER, ST_FORMAT (logged). */
+status offload_exchange(struct transport *t, const struct wire_gpus *own, struct wire_gpus *offers);
+
+/* Gives each rank's part to its first GPU that no rank before it has: ranks of one host have one each. `all`: ST_USAGE
+ * (logged) if one that has offered something gets none. Errors of plan_offload. */
+status offload_apply(struct plan *p, const struct wire_gpus *offers, bool all);
+
+/* What a plan that names GPUs needs of those of this rank, for the exchange. A GPU that is not there is none of them.
+ * ST_BUDGET (logged) if one alone is too small; errors of worker_memory. */
+status offload_needs(const struct worker_options *w, int rank, const struct gpus *g, struct wire_gpus *out);
+/* Whether GPUs that several ranks have by the plan are large enough for all of them. ST_BUDGET (logged) if not. */
+status offload_check(const struct wire_gpus *offers, int n_ranks);
+
+/* Memory of a GPU that is left to the driver and to what shows the desktop, unless a budget says otherwise. */
+enum { OFFLOAD_SPARE_BYTES = 256 << 20 };
+
+#endif

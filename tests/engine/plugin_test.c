@@ -1,0 +1,193 @@
+/* GPUs behind a plug-in, for which the CPU stands in: what they get, that the text is the same, and what is said where
+ * there are none, too few or too small ones. */
+#include "tests/engine/trace.h"
+
+#include <dlfcn.h>
+#include "base/log.h"
+#include "device/plugin.h"
+
+enum { PROMPT = 20, SPARE = 256 << 20, PLENTY = 1 << 30, SOME = (3 << 20) + (1 << 17) };
+
+static char model[MADE_NAME];
+static int32_t prompt[PROMPT];
+static const struct job job = {prompt, PROMPT, 2, 3};
+
+static void have(int gpus, long free_bytes, int capability)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%d", gpus);
+    setenv("STAND_IN_GPUS", text, 1);
+    snprintf(text, sizeof text, "%ld", free_bytes);
+    setenv("STAND_IN_FREE", text, 1);
+    snprintf(text, sizeof text, "%d", capability);
+    setenv("STAND_IN_CAPABILITY", text, 1);
+}
+
+static struct cluster_options options(enum devices_wanted device, int gpu_layers)
+{
+    struct cluster_options o = plain_options(model);
+    o.residual = -1;
+    o.device = device;
+    o.gpu_layers = gpu_layers;
+    o.plugin_dir = STAND_IN_GPU;
+    return o;
+}
+
+/* Parts that the plug-in's GPUs have computed since it was asked. */
+static unsigned parts(void)
+{
+    void *library = dlopen(STAND_IN_GPU "/" DEVICE_PLUGIN_FILE, RTLD_NOW);
+    assert_non_null(library);
+    _Atomic unsigned *counter = dlsym(library, "stand_in_parts");
+    assert_non_null(counter);
+    const unsigned n = atomic_exchange(counter, 0);
+    dlclose(library);
+    return n;
+}
+
+/* A model of 4 layers: how often its parts are computed there says how many of them there are. */
+static void test_layers(void **state)
+{
+    (void)state;
+    static const int layers[] = {0, 1, 3, 4, 5, 99, -1};
+    struct trace expected = reference(model, &job);
+    have(2, PLENTY, 90);
+    for (int ranks = 1; ranks <= 3; ranks++) {
+        unsigned all = 0;
+        for (int i = 0; i < 7; i++) {
+            struct cluster_options o = options(DEVICES_AUTO, layers[i]);
+            o.ranks = ranks;
+            o.split = ranks == 3 ? SPLIT_STAGES : -1;
+            parts();
+            must_equal(&expected, &o, &job);
+            const unsigned n = parts();
+            all = layers[i] == 1 ? n : all;
+            if (ranks < 3) /* where stages are cut, ranks have one or two layers */
+                assert_int_equal(n, all * (layers[i] < 0 || layers[i] > 4 ? 4 : (unsigned)layers[i]));
+            assert_true((n > 0) == (layers[i] != 0));
+        }
+    }
+    trace_free(&expected);
+}
+
+/* What fits is found without being told. */
+static void test_budget(void **state)
+{
+    (void)state;
+    struct trace expected = reference(model, &job);
+    struct cluster_options o = options(DEVICES_CUDA, -1);
+    have(1, PLENTY, 75);
+    parts();
+    must_equal(&expected, &o, &job);
+    const unsigned all = parts();
+    o.vram_budget = SOME;
+    must_equal(&expected, &o, &job);
+    const unsigned some = parts();
+    assert_true(some > 0 && some < all);
+    have(1, SPARE + SOME, 75);
+    o.vram_budget = 0;
+    must_equal(&expected, &o, &job);
+    assert_int_equal(parts(), some);
+    trace_free(&expected);
+}
+
+static void refused(const struct cluster_options *o, status expected, const char *says)
+{
+    struct cluster *c = NULL;
+    struct log_catcher caught;
+    log_catch(&caught);
+    const status st = cluster_start(o, &c);
+    log_catch(NULL);
+    if (st != expected || !strstr(caught.first_error, says))
+        fail_msg("%s: \"%s\" does not say \"%s\"", status_name(st), caught.first_error, says);
+}
+
+static void test_too_small(void **state)
+{
+    (void)state;
+    struct cluster_options o = options(DEVICES_AUTO, 99);
+    have(1, SPARE + SOME, 75);
+    refused(&o, ST_BUDGET, "5 layers on cuda:0 (stand-in) need ");
+    refused(&o, ST_BUDGET, " fits");
+    o.gpu_layers = -1;
+    o.vram_budget = 1000;
+    refused(&o, ST_BUDGET, "1 layers on cuda:0 (stand-in) need ");
+    refused(&o, ST_BUDGET, "the budget is 0.0");
+}
+
+/* A GPU that nobody can have: auto goes on without, and says nothing. */
+static void test_none(void **state)
+{
+    (void)state;
+    struct trace expected = reference(model, &job);
+    struct cluster_options o = options(DEVICES_CUDA, -1);
+    have(0, PLENTY, 75);
+    refused(&o, ST_USAGE, "--device cuda: there is nothing to stand in for");
+    have(1, PLENTY, 61);
+    refused(&o, ST_USAGE, "--device cuda: cuda:0 is of capability 61");
+    have(1, PLENTY, 75);
+    o.plugin_dir = "/nowhere";
+    refused(&o, ST_USAGE, "libhearth_cuda.so, is not there: expected in /nowhere");
+    o.plugin_dir = STAND_IN_GPU "/other";
+    refused(&o, ST_USAGE, "libhearth_cuda.so is of hearth 9.9.9, this is " HEARTH_VERSION ": install both of one release");
+    o.device = DEVICES_AUTO;
+    must_equal(&expected, &o, &job);
+    o.plugin_dir = STAND_IN_GPU;
+    o.ranks = 2; /* of which the second finds the only GPU taken */
+    parts();
+    must_equal(&expected, &o, &job);
+    assert_true(parts() > 0);
+    o.device = DEVICES_CUDA;
+    refused(&o, ST_USAGE, "every GPU of rank 1 is another rank's on the same host");
+    trace_free(&expected);
+}
+
+static void write_plan(char path[MADE_NAME], const char *holders)
+{
+    char text[1024];
+    const int n = snprintf(text, sizeof text,
+        "{\"hearth_plan\": 2, \"model\": {\"architecture\": \"llama\", \"layers\": 4}, \"ranks\": 2, \"holders\": "
+        "[{\"rank\": 0, \"device\": \"cpu\"}, {\"rank\": 1, \"device\": \"cpu\"}, %s], \"layers\": [{\"from\": 0, "
+        "\"to\": 4, \"stage\": 0, \"d_ff\": 672, \"kv_heads\": 2, \"heads\": [0, 0, 0, 1, 2], \"sets\": [{\"holder\": 2, "
+        "\"neurons\": [[0, 256]]}, {\"holder\": 3, \"neurons\": [[256, 672]]}]}]}", holders);
+    made_file_of(text, (size_t)n, path);
+}
+
+/* A plan may give one GPU to two ranks where it is large enough for both. */
+static void test_planned(void **state)
+{
+    (void)state;
+    char plan[MADE_NAME];
+    struct trace expected = reference(model, &job);
+    struct cluster_options o = options(DEVICES_AUTO, -1);
+    write_plan(plan, "{\"rank\": 0, \"device\": \"cuda:0\"}, {\"rank\": 1, \"device\": \"cuda:0\"}");
+    o.plan = plan;
+    o.ranks = 2;
+    have(1, PLENTY, 75);
+    must_equal(&expected, &o, &job);
+    have(1, 3 << 20, 75);
+    refused(&o, ST_BUDGET, "MiB for all ranks that the plan gives it to");
+    have(1, 1 << 10, 75);
+    refused(&o, ST_BUDGET, "cuda:0 of rank 0 (stand-in) needs ");
+    unlink(plan);
+    write_plan(plan, "{\"rank\": 0, \"device\": \"cuda:0\"}, {\"rank\": 1, \"device\": \"cuda:1\"}");
+    have(1, PLENTY, 75);
+    refused(&o, ST_MISMATCH, "rank 1: the plan's holders[3] is cuda:1 of rank 1, which has no such device: it has other GPUs");
+    have(2, PLENTY, 75);
+    must_equal(&expected, &o, &job);
+    unlink(plan);
+    trace_free(&expected);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_layers), cmocka_unit_test(test_budget),  cmocka_unit_test(test_too_small),
+        cmocka_unit_test(test_none),   cmocka_unit_test(test_planned),
+    };
+    made_model_write(&made_quantised, model);
+    fill_prompt(prompt, PROMPT);
+    const int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    unlink(model);
+    return failed;
+}

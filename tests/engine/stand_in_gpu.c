@@ -1,0 +1,75 @@
+/* A plug-in whose GPUs are the CPU under another name: what surrounds a GPU is tested without one. Environment variables
+ * say what it has: STAND_IN_GPUS how many, STAND_IN_FREE bytes of each, STAND_IN_CAPABILITY. All its GPUs together count
+ * the parts that they compute. */
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "device/cpu/table.h"
+#include "device/plugin.h"
+#include "model/model.h"
+
+#ifndef STAND_IN_RELEASE
+#define STAND_IN_RELEASE HEARTH_VERSION
+#endif
+
+const struct device_plugin *hearth_device_plugin(log_line *log);
+extern _Atomic unsigned stand_in_parts;
+
+_Atomic unsigned stand_in_parts;
+
+static struct device_ops ops;
+
+static void part(struct device *d, const struct work *w, const struct input *in, struct sums *sums)
+{
+    stand_in_parts++;
+    device_cpu.part(d, w, in, sums);
+}
+
+static status open_one(const struct device_options *o, struct device **out)
+{
+    status st = device_cpu.open(o, out);
+    if (!st)
+        (*out)->ops = &ops;
+    return st;
+}
+
+static long number(const char *name)
+{
+    const char *text = getenv(name);
+    return text ? atol(text) : 0;
+}
+
+static int count(char why[LOG_LINE_MAX])
+{
+    snprintf(why, LOG_LINE_MAX, "there is nothing to stand in for");
+    return (int)number("STAND_IN_GPUS");
+}
+
+static status tell(int i, struct gpu_info *out, char why[LOG_LINE_MAX])
+{
+    const int capability = (int)number("STAND_IN_CAPABILITY");
+    if (capability < 75) {
+        snprintf(why, LOG_LINE_MAX, "cuda:%d is of capability %d", i, capability);
+        return ST_UNSUPPORTED;
+    }
+    *out = (struct gpu_info){.name = "stand-in", .id = {(uint8_t)(i + 1)}, .capability = capability,
+                             .total_bytes = UINT64_MAX, .free_bytes = (uint64_t)number("STAND_IN_FREE")};
+    return ST_OK;
+}
+
+static struct device_plugin plugin = {DEVICE_PLUGIN_NUMBERS, .ops = &ops, .count = count, .describe = tell};
+
+__attribute__((constructor)) static void fill_in(void)
+{
+    ops = device_cpu;
+    ops.name = "cuda";
+    ops.part = part;
+    ops.open = open_one;
+    plugin.release = STAND_IN_RELEASE;
+}
+
+const struct device_plugin *hearth_device_plugin(log_line *log)
+{
+    (void)log;
+    return &plugin;
+}
