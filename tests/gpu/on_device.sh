@@ -1,0 +1,361 @@
+#!/bin/sh
+# Checks hearth on this machine's GPU, in the folder that pack.sh made: no network, no compiler, done within six minutes.
+#
+#   sh on_device.sh [--only kernels|speed|texts|sanitize|bench]... [--seconds N] REPORT
+#
+# REPORT is a folder: report.md, log.txt with what the programs said, speed.jsonl. What matters most comes first; what there
+# is no time for is left out, and said to be. The exit status is 0 if all that ran went well.
+set -u
+cd "$(dirname "$0")" || exit 2
+
+sections="kernels speed texts sanitize bench"
+only='' seconds=350 out=''
+while [ $# -gt 0 ]; do
+    case $1 in
+    --only) only="$only $2" && shift ;;
+    --seconds) seconds=$2 && shift ;;
+    -*) set -- && out='' && break ;;
+    *) out=$1 ;;
+    esac
+    shift
+done
+for section in $only; do
+    case " $sections " in
+    *" $section "*) ;;
+    *) out='' ;;
+    esac
+done
+if [ -z "$out" ]; then
+    echo "usage: on_device.sh [--only SECTION]... [--seconds N] REPORT; sections: $sections" >&2
+    exit 2
+fi
+mkdir -p "$out" || exit 2
+out=$(cd "$out" && pwd)
+report=$out/report.md log=$out/log.txt
+end=$(($(date +%s) + seconds))
+failures=0
+work=$(mktemp -d /dev/shm/hearth.XXXXXX 2>/dev/null || mktemp -d) || exit 2
+makers=''
+tidy() {
+    for maker in $makers; do
+        kill "$maker" 2>/dev/null
+    done
+    rm -rf "$work"
+}
+trap tidy EXIT
+trap 'exit 1' HUP INT TERM
+: >"$log"
+: >"$report"
+
+left() { echo $((end - $(date +%s))); }
+
+# Into the report and to standard output.
+say() { printf '%s\n' "$*" | tee -a "$report"; }
+
+wanted() { [ -z "$only" ] || case " $only " in *" $1 "*) ;; *) return 1 ;; esac; }
+
+# NAME SECONDS COMMAND...: runs it for so long at most, and no longer than there is time; what it printed is in
+# $work/output, what came of it in $result ("ok", "skipped: ...", "FAILED: ..."), how long it took in $took.
+run() {
+    name=$1 most=$2
+    shift 2
+    [ "$most" -le "$(left)" ] || most=$(left)
+    : >"$work/output"
+    took=0
+    if [ "$most" -lt 3 ]; then
+        result="skipped: no time left"
+        return 1
+    fi
+    began=$(date +%s)
+    timeout -k 5 "$most" "$@" >"$work/output" 2>&1 </dev/null
+    status=$?
+    took=$(($(date +%s) - began))
+    { printf '\n==== %s: %s (%s s, status %s)\n' "$name" "$*" "$took" "$status" && tail -c 200000 "$work/output"; } >>"$log"
+    case $status in
+    0) result=ok ;;
+    77) result="skipped: $(grep -m 1 -i skip "$work/output")" ;;
+    124 | 137) result="FAILED: not done after $most s" ;;
+    126 | 127) result="FAILED: cannot be started: $(tail -n 1 "$work/output")" ;;
+    *) result="FAILED: status $status: $(grep -E 'error|Error|FAILED|cuda_speed:' "$work/output" | head -n 2 | tr '\n' ' ' | cut -c 1-300)" ;;
+    esac
+    case $result in FAILED*) failures=$((failures + 1)) ;; esac
+    [ "$result" = ok ]
+}
+
+# A row of a section's table, of what ran last.
+row() { say "| $name | $result${1:+; $1} | $took |"; }
+
+table() { # TITLE
+    say ""
+    say "## $1"
+    say ""
+    say "| what | result | s |"
+    say "|---|---|---:|"
+}
+
+# TITLE FILE, into the report alone.
+quote() {
+    {
+        printf '\n### %s\n\n```\n' "$1"
+        cat "$2"
+        echo '```'
+    } >>"$report"
+}
+
+# ---- the machine ----
+
+machine() {
+    say "# hearth $(cat version 2>/dev/null) on a GPU"
+    say ""
+    say "$(date -u '+%Y-%m-%d %H:%M UTC'), $(uname -sr), $(nproc) cores, $(awk '/MemTotal/ {printf "%.0f GiB", $2 / 1048576}' /proc/meminfo)," \
+        "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)"
+    name="nvidia-smi" took=0
+    if ! command -v nvidia-smi >/dev/null; then
+        say ""
+        say "nvidia-smi is not here."
+    elif run nvidia-smi 20 nvidia-smi --format=csv \
+        --query-gpu=name,driver_version,memory.total,memory.free,compute_cap,clocks.max.sm,clocks.max.mem,clocks.sm,clocks.mem,power.limit,pcie.link.gen.current,pcie.link.width.current,ecc.mode.current; then
+        quote nvidia-smi "$work/output"
+        tail -n 1 "$work/output"
+    else
+        say ""
+        say "nvidia-smi: $result"
+    fi
+}
+
+# ---- the kernels and the device, bit for bit ----
+
+kernels() {
+    table "Kernels and device, bit for bit"
+    for program in bin/cuda_*_test; do
+        [ -x "$program" ] || continue
+        run "${program#bin/}" 90 env HEARTH_GPU_LARGE=1 "$program"
+        row "$(sed -n 's/^\[  PASSED  \] //p' "$work/output" | tail -n 1)"
+        grep -E '^\[  FAILED  \]' "$work/output" | sort -u | head -n 12 | while read -r line; do
+            say "|  | $line |  |"
+        done
+    done
+}
+
+# ---- how fast they are ----
+
+speed() {
+    table "Speed of the kernels"
+    : >"$work/tables"
+    for family in launches bus products attention stream neurons; do
+        run "cuda_speed $family" 60 bin/cuda_speed -o "$out/speed.jsonl" $family
+        row
+        cat "$work/output" >>"$work/tables"
+    done
+    # The memory is measured each time; its lines and the heads are wanted once.
+    awk '!/^(family|memory| *$)/ && !/multiprocessors/ || !seen[$1 $2]++' "$work/tables" >"$work/table"
+    quote "Times, bytes and operations" "$work/table"
+    grep '^memory' "$work/table"
+}
+
+# ---- the program's texts ----
+
+# NAME MODEL OPTION...: the CPU's text, and the GPU's with all layers there and with one; runs in the background and leaves
+# its row in $work/row.N.
+compare() {
+    name=$1 model=$2
+    shift 2
+    most=$(left)
+    if [ "$most" -lt 8 ]; then
+        echo "| $name | skipped: no time left | |"
+        return
+    fi
+    [ "$most" -lt 60 ] || most=60
+    began=$(date +%s) verdict=same
+    hear() { # FILE OPTION...
+        file=$1
+        shift
+        timeout -k 5 "$most" bin/hearth run -q -t 2 -m "$model" -n 24 --temp 0 -p "An old clock in the hall" "$@" \
+            >"$file" 2>"$file.err" </dev/null
+    }
+    base=$work/text.$(echo "$name" | tr -c 'a-zA-Z0-9' '_')
+    if ! hear "$base.cpu" --device cpu "$@"; then
+        verdict="FAILED: the CPU: $(head -n 1 "$base.cpu.err" | cut -c 1-300)"
+    else
+        for layers in 999 1; do
+            if ! hear "$base.gpu" --device cuda -ngl $layers "$@"; then
+                verdict="FAILED: -ngl $layers: $(head -n 1 "$base.gpu.err" | cut -c 1-300)"
+            elif ! cmp -s "$base.cpu" "$base.gpu"; then
+                verdict="FAILED: -ngl $layers: another text"
+            fi
+            { echo "==== text: $name, -ngl $layers: $verdict" && cat "$base.gpu.err"; } >>"$log"
+        done
+    fi
+    rm -f "$base".*
+    echo "| $name | $verdict | $(($(date +%s) - began)) |"
+}
+
+# The same beside others, eight at a time. (A plain `wait` would wait for the makers of models too.)
+n_compared=0 comparisons=''
+also() {
+    n_compared=$((n_compared + 1))
+    compare "$@" >"$work/row.$(printf %03d $n_compared)" &
+    comparisons="$comparisons $!"
+    [ $((n_compared % 8)) -ne 0 ] || await_comparisons
+}
+
+await_comparisons() {
+    for job in $comparisons; do
+        wait "$job"
+    done
+    comparisons=''
+}
+
+texts() {
+    table "Texts: the GPU's like the CPU's"
+    for model in tests/vectors/tiny-*.gguf tests/vectors/family-*.gguf; do
+        file=$(basename "$model" .gguf)
+        activation=''
+        case $file in family-falcon*) activation="--activation relu" ;; esac
+        # shellcheck disable=SC2086 # one option and its value, or none
+        also "$file" "$model" $activation
+        case $file in
+        *-sparse*)
+            for mode in exact predicted; do
+                # shellcheck disable=SC2086
+                also "$file $mode" "$model" $activation --sparse $mode
+            done
+            ;;
+        esac
+    done
+    made 7b-2l-q4_k && also "7B, 2 layers, Q4_K" "$work/7b-2l-q4_k.gguf"
+    for mode in dense exact predicted; do
+        made 7b-2l-reglu-q4_0 &&
+            also "7B, 2 layers, ReGLU, Q4_0, $mode" "$work/7b-2l-reglu-q4_0.gguf" --activation relu --sparse $mode
+    done
+    await_comparisons
+    cat "$work"/row.* >"$work/rows"
+    failures=$((failures + $(grep -c FAILED "$work/rows")))
+    # Rows of what went well are many.
+    tee -a "$report" <"$work/rows" | grep -v '| same |'
+    echo "$(grep -c '| same |' "$work/rows") of $(wc -l <"$work/rows") texts are the same"
+}
+
+# ---- models of random weights ----
+
+# NAME LAYERS TYPE [KIND]: writes $work/NAME.gguf, and of a ReLU model what its planes need to predict.
+make() {
+    sparse=''
+    [ $# -lt 4 ] || sparse="--ffn $4 --live 0.1"
+    # shellcheck disable=SC2086 # options
+    bin/hearth-synth --shape 7b --layers "$2" --type "$3" $sparse -o "$work/$1.part.gguf" &&
+        { [ -z "$sparse" ] || bin/hearth prepare -q -m "$work/$1.part.gguf" --neurons "$work/$1.neurons.gguf" \
+            --activation relu --mlp-size 0 -f tests/vectors/text/licences.txt -c 256 --chunks 8 --samples 1024; } &&
+        mv "$work/$1.part.gguf" "$work/$1.gguf"
+    touch "$work/$1.done"
+}
+# The same meanwhile, one after another.
+begin() {
+    for model in "$@"; do
+        # shellcheck disable=SC2086 # words
+        make $model >"$work/${model%% *}.log" 2>&1 </dev/null
+    done &
+    makers="$makers $!"
+}
+
+# NAME: waits for the model; false, and a row says so, if there is none.
+made() {
+    while [ ! -e "$work/$1.done" ] && [ "$(left)" -gt 5 ]; do
+        sleep 0.2
+    done
+    [ -e "$work/$1.gguf" ] && return 0
+    say "| $1 | FAILED: not made: $(tail -n 1 "$work/$1.log" 2>/dev/null) | |"
+    failures=$((failures + 1))
+    return 1
+}
+
+models() {
+    if wanted texts || wanted bench; then
+        begin "7b-2l-q4_k 2 q4_k" "7b-2l-reglu-q4_0 2 q4_0 reglu"
+    fi
+    if wanted bench; then
+        begin "7b-8l-q4_0 8 q4_0" "7b-8l-q4_k 8 q4_k" "7b-32l-q4_0 32 q4_0" "7b-32l-q4_k 32 q4_k"
+        begin "7b-8l-reglu-q4_0 8 q4_0 reglu"
+    fi
+}
+
+# ---- how fast the program is ----
+
+# NAME MODEL OPTION...
+measure() {
+    what=$1 model=$2
+    shift 2
+    made "$model" || return
+    run "$what" 60 bin/hearth bench -q -m "$work/$model.gguf" -r 3 "$@"
+    row "$(speeds "$work/output")"
+    [ "$result" != ok ] || { echo "$what" && grep '^|' "$work/output" && echo; } >>"$work/benches"
+}
+
+# FILE: what a table of hearth bench says in short.
+speeds() {
+    awk -F ' *[|] *' '/^[|] test/ { for (i = 2; i < NF; i++) at[$i] = i; next }
+        /^[|] (pp|tg)/ { printf "%s%s x %s: %s tok/s, %s GB/s", sep, $at["test"], $at["sequences"], $at["tokens_per_s"],
+                         $at["read_gb_per_s"]; sep = "; " }' "$1"
+}
+
+# NAME PERCENT: of a model's bytes.
+part_of() {
+    echo "$(($(stat -c %s "$work/$1.gguf" 2>/dev/null || echo 0) * $2 / 100 / 1048576))M"
+}
+
+bench() {
+    table "The program: hearth bench"
+    : >"$work/benches"
+    whole="--device cuda -ngl 999"
+    reglu=7b-8l-reglu-q4_0 sparse="--activation relu -p 0 -n 48 --sparse"
+    # shellcheck disable=SC2086 # options
+    {
+        for layers in 8 32; do
+            for type in q4_0 q4_k; do
+                measure "7B, $layers layers, $type" 7b-${layers}l-$type $whole -p 512 -n 64
+            done
+        done
+        measure "7B, 32 layers, q4_0, 8 and 32 texts" 7b-32l-q4_0 $whole -p 0 -n 32 --sequences 8,32
+        for mode in exact predicted; do
+            measure "ReGLU, 8 layers, live 0.10, $mode, whole" $reglu $whole $sparse $mode
+            for percent in 50 25; do
+                measure "ReGLU, 8 layers, live 0.10, $mode, $percent % in VRAM" $reglu --device cuda \
+                    --vram-budget "$(part_of $reglu $percent)" $sparse $mode
+            done
+            measure "ReGLU, 8 layers, live 0.10, $mode, CPU alone" $reglu --device cpu $sparse $mode
+        done
+        measure "7B, 32 layers, q4_0, CPU alone" 7b-32l-q4_0 --device cpu -p 0 -n 16
+    }
+    quote "What it printed" "$work/benches"
+}
+
+# ---- compute-sanitizer ----
+
+sanitize() {
+    table "compute-sanitizer"
+    if ! command -v compute-sanitizer >/dev/null; then
+        say "| compute-sanitizer | skipped: it is not on the PATH | |"
+        return
+    fi
+    for tool in memcheck racecheck; do
+        for program in bin/cuda_*_test; do
+            [ -x "$program" ] || continue
+            run "$tool ${program#bin/}" 60 compute-sanitizer --tool $tool --error-exitcode 9 "$program"
+            row "$(sed -n 's/^========= \(ERROR SUMMARY.*\|RACECHECK SUMMARY.*\)/\1/p' "$work/output" | tail -n 1)"
+        done
+        run "$tool run" 60 compute-sanitizer --tool $tool --error-exitcode 9 bin/hearth run -q \
+            -m tests/vectors/tiny-q4_k.gguf --device cuda -ngl 999 -n 4 --temp 0 -p "An old clock"
+        row "$(sed -n 's/^========= \(ERROR SUMMARY.*\|RACECHECK SUMMARY.*\)/\1/p' "$work/output" | tail -n 1)"
+    done
+}
+
+machine
+models
+for section in $sections; do
+    if wanted "$section"; then
+        $section
+    fi
+done
+say ""
+say "$failures failed; $(left) of $seconds s were left."
+[ "$failures" -eq 0 ]
