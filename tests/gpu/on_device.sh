@@ -129,7 +129,7 @@ kernels() {
     table "Kernels and device, bit for bit"
     for program in bin/cuda_*_test; do
         [ -x "$program" ] || continue
-        run "${program#bin/}" 90 env HEARTH_GPU_LARGE=1 "$program"
+        run "${program#bin/}" 60 env HEARTH_GPU_LARGE=1 "$program"
         row "$(sed -n 's/^\[  PASSED  \] //p' "$work/output" | tail -n 1)"
         grep -E '^\[  FAILED  \]' "$work/output" | sort -u | head -n 12 | while read -r line; do
             say "|  | $line |  |"
@@ -238,13 +238,15 @@ texts() {
 
 # ---- models of random weights ----
 
+limit() { timeout -k 1 "$(left)" "$@"; }
+
 # NAME LAYERS TYPE [KIND]: writes $work/NAME.gguf, and of a ReLU model what its planes need to predict.
 make() {
     sparse=''
     [ $# -lt 4 ] || sparse="--ffn $4 --live 0.1"
     # shellcheck disable=SC2086 # options
-    bin/hearth-synth --shape 7b --layers "$2" --type "$3" $sparse -o "$work/$1.part.gguf" &&
-        { [ -z "$sparse" ] || bin/hearth prepare -q -m "$work/$1.part.gguf" --neurons "$work/$1.neurons.gguf" \
+    limit bin/hearth-synth --shape 7b --layers "$2" --type "$3" $sparse -o "$work/$1.part.gguf" &&
+        { [ -z "$sparse" ] || limit bin/hearth prepare -q -m "$work/$1.part.gguf" --neurons "$work/$1.neurons.gguf" \
             --activation relu --mlp-size 0 -f tests/vectors/text/licences.txt -c 256 --chunks 8 --samples 1024; } &&
         mv "$work/$1.part.gguf" "$work/$1.gguf"
     touch "$work/$1.done"

@@ -1,0 +1,100 @@
+#!/bin/sh
+# Compiles the kernels as strictly as nvcc can, for each compute capability, and prints what each kernel takes of a
+# multiprocessor. No GPU is needed. It fails where
+#   - nvcc or ptxas warns, registers are spilled, or local memory is used (an array that is indexed at run time);
+#   - the PTX has an approximate operation, one that flushes subnormal numbers, or one in f64 of a rounding of its own;
+#   - the PTX depends on whether nvcc may contract: a product and a sum that are not written as intrinsics.
+#
+#   ptx.sh [CAPABILITY...]      default: 75 80 86 89 90 100 120
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+[ $# -gt 0 ] || set -- 75 80 86 89 90 100 120
+
+nvcc=${NVCC:-$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)}
+if [ ! -x "$nvcc" ]; then
+    echo "skipped: no nvcc"
+    exit 77
+fi
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+failures=0
+
+fail() {
+    echo "FAILED: $*"
+    failures=$((failures + 1))
+}
+
+strict="-std=c++17 -O3 -I. -ftz=false -prec-div=true -prec-sqrt=true -Werror all-warnings -Xcompiler -ffp-contract=off"
+
+# FILE CAPABILITY FLAG OUTPUT: the PTX, without what names files and versions.
+ptx() {
+    # shellcheck disable=SC2086 # flags are words
+    "$nvcc" $strict -arch=compute_$2 $3 -ptx "$1" -o "$work/raw" 2>"$work/err" || {
+        fail "$1 for sm_$2: $(head -n 5 "$work/err")"
+        return 1
+    }
+    sed '/^\/\//d; /^\.version/d' "$work/raw" >"$4"
+}
+
+check_ptx() { # FILE CAPABILITY
+    ptx "$1" "$2" -fmad=false "$work/plain" && ptx "$1" "$2" -fmad=true "$work/fused" || return
+    cmp -s "$work/plain" "$work/fused" ||
+        fail "$1 for sm_$2: arithmetic that is not intrinsics: $(diff "$work/plain" "$work/fused" | head -n 4)"
+    loose=$(grep -nE '\.(approx|ftz|full)[. ]|\b(sin|cos|ex2|lg2|tanh|rsqrt)\.' "$work/plain" | head -n 3)
+    [ -z "$loose" ] || fail "$1 for sm_$2: not exact: $loose"
+}
+
+check_machine_code() { # FILE CAPABILITY; appends "file sm kernel registers shared threads" to $work/kernels
+    # shellcheck disable=SC2086
+    "$nvcc" $strict -fmad=false -arch=sm_$2 -Xptxas -v,-warn-spills,-warn-lmem-usage,-Werror --resource-usage \
+        -cubin "$1" -o "$work/cubin" 2>"$work/usage" || fail "$1 for sm_$2: $(grep -v '^ptxas info' "$work/usage" | head -n 5)"
+    spilt=$(grep -B 1 -E '[1-9][0-9]* bytes (stack frame|spill)' "$work/usage" | head -n 4)
+    [ -z "$spilt" ] || fail "$1 for sm_$2: local memory: $spilt"
+    # Threads of a block as __launch_bounds__ has it.
+    awk '/\.entry/ { name = $0; sub(/.*\.entry /, "", name); sub(/\(.*/, "", name) }
+        /^\.maxntid/ { gsub(",", ""); print name, $2 * ($3 ? $3 : 1) * ($4 ? $4 : 1) }' "$work/plain" >"$work/threads"
+    awk -v file="$(basename "$1")" -v sm="$2" '
+        NR == FNR { threads[$1] = $2; next }
+        /Compiling entry function/ { split($0, part, "\x27"); name = part[2] }
+        /Used [0-9]+ registers/ {
+            shared = 0
+            for (i = 1; i <= NF; i++) {
+                if ($i == "registers,") registers = $(i - 1)
+                if ($i == "smem" || $i == "smem,") shared = $(i - 2)
+            }
+            print file, sm, name, registers, shared, name in threads ? threads[name] : 0
+        }' "$work/threads" "$work/usage" >>"$work/kernels"
+}
+
+for file in kernels/cuda/*.cu; do
+    for capability in "$@"; do
+        check_ptx "$file" "$capability" && check_machine_code "$file" "$capability"
+    done
+done
+
+# Warps that a multiprocessor holds at once, of the most that it could, by registers and static shared memory. Kernels
+# that do not say how large their blocks are count as 256 threads.
+echo "| file | kernel | sm | registers | shared memory | threads | occupancy |"
+echo "|---|---|---:|---:|---:|---:|---:|"
+sort "$work/kernels" 2>/dev/null | while read -r file sm name registers shared threads; do
+    echo "$file|$sm|$(c++filt "$name" | sed 's/(anonymous namespace):://g; s/^void //; s/(enum dtype)//g; s/(dtype)//g; s/([^()]*)$//')|$registers|$shared|$threads"
+done | awk -F '|' '
+    BEGIN {
+        split("75 80 86 89 90 100 120", sms, " ")
+        split("32 64 48 48 64 64 48", warps, " "); split("16 32 16 24 32 32 24", blocks, " ")
+        split("64 164 100 100 228 228 100", kib, " ")
+        for (i in sms) { most_warps[sms[i]] = warps[i]; most_blocks[sms[i]] = blocks[i]; memory[sms[i]] = 1024 * kib[i] }
+    }
+    {
+        threads = $6 ? $6 : 256
+        w = int((threads + 31) / 32)
+        n = int(65536 / (int(($4 * 32 + 255) / 256) * 256) / w) # registers are given out by 256 to a warp
+        if ($5 > 0 && int(memory[$2] / ($5 + 1024)) < n) n = int(memory[$2] / ($5 + 1024))
+        if (most_blocks[$2] < n) n = most_blocks[$2]
+        share = most_warps[$2] ? n * w / most_warps[$2] : 0
+        printf "| %s | %s | %s | %s | %s | %s | %.0f %% |\n", $1, $3, $2, $4, $5, $6 ? $6 : "-", 100 * (share > 1 ? 1 : share)
+    }'
+
+echo
+echo "$(wc -l <"$work/kernels" 2>/dev/null || echo 0) kernels compiled; $failures failed"
+[ "$failures" -eq 0 ]
