@@ -1,0 +1,89 @@
+/* Which kernel multiplies what. */
+#include "kernels/cuda/products.cuh"
+
+enum {
+    MMA_CAPABILITY = 80, /* from which tensor cores have m16n8k32 */
+    FEW_TOKENS = 3,      /* from so many they are faster than dot products, */
+    MANY_TOKENS = 9,     /* and from so many with tiles of more than 8 tokens */
+};
+
+static bool is_float(enum dtype type) { return type == DT_F32 || type == DT_F16 || type == DT_BF16; }
+
+static struct product_work work_of(const struct acts *x, int64_t n)
+{
+    struct product_work w = {};
+    w.cols = (int)x->cols;
+    w.blocks = (int)(x->cols / ACT_BLOCK);
+    w.n = (int)n;
+    w.f32 = x->f32;
+    w.codes = x->codes;
+    w.acts = x->blocks;
+    return w;
+}
+
+/* Matrix i of a launch. Those past the last have no groups: they end where the launch does. */
+static void put_part(struct product_work *w, int i, const struct packed *m)
+{
+    struct product_part *p = &w->part[i];
+    p->data = m->data;
+    p->group_bytes = (int64_t)m->group_bytes;
+    p->begin = w->groups;
+    p->rows = (int)m->rows;
+    w->groups += (int)m->groups;
+    for (; i < MOST_PRODUCTS; i++)
+        w->part[i].end = w->groups;
+}
+
+static void multiply(const struct gpu *g, enum dtype type, const struct product_work &w)
+{
+    if (is_float(type))
+        products_float(g, type, w, false);
+    else if (g->capability < MMA_CAPABILITY || w.n < FEW_TOKENS)
+        products_dot(g, type, w);
+    else if (w.n < MANY_TOKENS)
+        products_few(g, type, w, false);
+    else
+        products_mma(g, type, w, false);
+}
+
+void gpu_matmul(const struct gpu *g, const struct gpu_product *p, int n_products, const struct acts *x, int64_t n)
+{
+    bool done[MOST_PRODUCTS] = {};
+    for (int i = 0; i < n_products && n > 0; i++) {
+        struct product_work w = work_of(x, n);
+        int parts = 0;
+        for (int j = i; j < n_products; j++) {
+            if (done[j] || p[j].m.type != p[i].m.type)
+                continue;
+            put_part(&w, parts, &p[j].m);
+            w.part[parts].y = p[j].y;
+            w.part[parts].stride = p[j].y_stride;
+            w.part[parts++].bias = p[j].bias;
+            done[j] = true;
+        }
+        if (w.groups > 0)
+            multiply(g, p[i].m.type, w);
+    }
+}
+
+void gpu_matmul_partial(const struct gpu *g, const struct packed *m, const struct acts *x, int64_t n,
+                        const struct gpu_sums *to, bool add)
+{
+    struct product_work w = work_of(x, n);
+    put_part(&w, 0, m);
+    w.segment = (int)m->segment;
+    w.to = *to;
+    w.add = add;
+    if (n == 0 || w.groups == 0)
+        return;
+    if (!add)
+        cudaMemsetAsync(to->broken, 0, (size_t)n * sizeof *to->broken, g->stream);
+    if (is_float(m->type))
+        products_float(g, m->type, w, true);
+    else if (g->capability < MMA_CAPABILITY || w.segment != SUM_SEGMENT || w.n < FEW_TOKENS)
+        products_cut(g, m->type, w);
+    else if (w.n < MANY_TOKENS)
+        products_few(g, m->type, w, true);
+    else
+        products_mma(g, m->type, w, true);
+}

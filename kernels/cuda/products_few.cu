@@ -1,0 +1,204 @@
+/* Products of 3 to 8 tokens by the tensor cores. As where dot products are taken (products_dot.cu, products_cut.cu), a
+ * thread block has a group of 16 rows; but here a whole warp has a block of the rows, and multiplies it with all tokens
+ * at once. */
+#include "kernels/cuda/products_mma.cuh"
+#include "kernels/cuda/products_ring.cuh"
+#include "kernels/cuda/products_units.cuh"
+
+namespace {
+
+enum {
+    FEW = 8,                      /* tokens */
+    WARPS = READERS / LANES,      /* that read weights */
+    SLOTS = 4,                    /* blocks that a warp has on their way */
+    ROUND_BLOCKS = WARPS * SLOTS,
+    ADDERS = FEW * ROW_GROUP,
+};
+
+template <enum dtype T> struct few_t {
+    static constexpr bool k = layout_t<T>::k;
+    static constexpr int slots = k ? SLOTS : 2;  /* that a warp takes between two barriers */
+    static constexpr int leap = k ? 1 : WARPS;   /* blocks from slot to slot */
+    static constexpr int entries = k ? WARPS : WARPS * slots;
+    static constexpr int entry_blocks = k ? HALF_BLOCKS : 1;
+    using ring = struct ring<T, FEW, entries, ROW_GROUP + 4>;
+};
+
+/* Block b of x. Past the last token its values are taken again. */
+template <enum dtype T> DEVICE struct tile load_tile(const struct product_work &w, int token, int b, int g, int t)
+{
+    const int last = w.n - 1, of_code = min(token + g, last);
+    const int *code = (const int *)(w.codes + (int64_t)of_code * w.cols + b * ACT_BLOCK);
+    constexpr bool sums = layout_t<T>::offset != 0 || (layout_t<T>::minima && layout_t<T>::halves);
+    const struct act_block first = load_act<sums>(w.acts + (int64_t)min(token + 2 * t, last) * w.blocks + b);
+    const struct act_block second = load_act<sums>(w.acts + (int64_t)min(token + 2 * t + 1, last) * w.blocks + b);
+    struct tile x = {};
+    x.code = make_int2(__ldg(code + t), __ldg(code + t + 4));
+    x.scale = make_float2(first.scale, second.scale);
+    for (int h = 0; h < (layout_t<T>::halves ? 2 : 1); h++) {
+        x.start[h] = make_int2(start_of<T>(first, h), start_of<T>(second, h));
+        x.scaled_sum[h] = make_float2(scaled_sum_of<T>(first, h), scaled_sum_of<T>(second, h));
+    }
+    return x;
+}
+
+template <typename VALUES> DEVICE void put_held(VALUES &to, int g, int t, const float *v)
+{
+#pragma unroll
+    for (int e = 0; e < HELD; e++)
+        to[2 * t + e % 2][g + 8 * (e / 2)] = v[e];
+}
+
+/* A warp's entries from its slots [j, j + few_t::slots), filled anew. */
+template <enum dtype T, int LEAP>
+DEVICE void put_blocks(const struct product_work &w, int token, const struct reading<T, LEAP, ROUND_BLOCKS> &from,
+                       struct fragment<T> *slots, int j, int g, int t, typename few_t<T>::ring &to)
+{
+#pragma unroll
+    for (int i = j; i < j + few_t<T>::slots; i++) {
+        const int entry = (i - j) * WARPS + (int)threadIdx.x / LANES;
+        if (!from.has(i))
+            break;
+        const struct fragment<T> f = slots[i];
+        if (from.has_next(i))
+            load_fragment<T>(slots[i], from.next_at(i), g, t);
+        const struct tile x = load_tile<T>(w, token, from.block + i * LEAP, g, t);
+        float sum[HELD];
+        multiply<T>(rows_of<T>(f, t), x, sum);
+        put_held(to.value[entry], g, t, sum);
+        for (int h = 0; h < 2 && t == 0; h++)
+            put_scales<T>(to, entry, g + 8 * h, f.scale[h]);
+        if (g == 0) {
+            to.x[entry][2 * t] = make_float2(x.scale.x, x.scaled_sum[0].x);
+            to.x[entry][2 * t + 1] = make_float2(x.scale.y, x.scaled_sum[0].y);
+        }
+    }
+}
+
+/* Adds what is in the slots, 4 blocks or those that the row has, to acc, or of K types to a and minima; fills them
+ * anew. */
+template <enum dtype T>
+DEVICE void add_slots(const struct product_work &w, int token, const struct reading<T, 1, ROUND_BLOCKS> &from,
+                      struct fragment<T> *slots, int g, int t, float acc[HELD], float minima[HELD])
+{
+#pragma unroll
+    for (int j = 0; j < SLOTS; j++) {
+        if (!from.has(j))
+            break;
+        const struct fragment<T> f = slots[j];
+        if (from.has_next(j))
+            load_fragment<T>(slots[j], from.next_at(j), g, t);
+        add_tile<T>(rows_of<T>(f, t), load_tile<T>(w, token, from.block + j, g, t), acc, minima);
+    }
+}
+
+/* A warp's entry of a K type. */
+template <enum dtype T>
+DEVICE void put_half(const struct product_work &w, int token, const struct reading<T, 1, ROUND_BLOCKS> &from,
+                     struct fragment<T> *slots, const uint32_t supers[2][2], int g, int t, typename few_t<T>::ring &to)
+{
+    const int entry = (int)threadIdx.x / LANES;
+    float a[HELD] = {}, minima[HELD] = {};
+    if (!from.has(0))
+        return;
+    add_slots<T>(w, token, from, slots, g, t, a, minima);
+    put_held(to.value[entry], g, t, a);
+    if constexpr (layout_t<T>::minima)
+        put_held(to.k_min[entry], g, t, minima);
+    for (int h = 0; h < 2 && t == 0; h++)
+        put_scales<T>(to, entry, g + 8 * h, supers[h]);
+}
+
+template <enum dtype T>
+DEVICE void load_supers_of(const uint8_t *group, int b, int blocks, int g, uint32_t supers[2][2])
+{
+    for (int h = 0; h < 2; h++)
+        load_supers<T>(group, b, blocks, g + 8 * h, supers[h]);
+}
+
+template <enum dtype T> __global__ void __launch_bounds__(READERS + ADDERS, 1) whole_few(struct product_work w)
+{
+    using F = few_t<T>;
+    __shared__ typename F::ring rings[2];
+    const int thread = (int)threadIdx.x, warp = thread / LANES, g = thread % LANES / 4, t = thread % 4;
+    const uint8_t *group = group_data(w, (int)blockIdx.x);
+    const int token = (int)blockIdx.y * FEW, added = thread - READERS, r = thread % ROW_GROUP;
+    const bool reads = thread < READERS;
+    struct reading<T, F::leap, ROUND_BLOCKS> from(group, reads ? warp * F::entry_blocks : w.blocks, w.blocks);
+    struct fragment<T> slots[SLOTS];
+    uint32_t supers[2][2] = {};
+    float acc = 0;
+    int turn = 0;
+#pragma unroll
+    for (int j = 0; j < SLOTS; j++)
+        if (from.has(j))
+            load_fragment<T>(slots[j], from.at(j), g, t);
+    load_supers_of<T>(group, from.block, w.blocks, g, supers);
+    for (int first = 0; first < w.blocks; first += ROUND_BLOCKS, from.next()) {
+#pragma unroll
+        for (int j = 0; j < SLOTS; j += F::slots, turn ^= 1) {
+            const int left = (w.blocks - first) / F::entry_blocks - j * WARPS;
+            if (left <= 0)
+                break;
+            if constexpr (F::k)
+                put_half<T>(w, token, from, slots, supers, g, t, rings[turn]);
+            else
+                put_blocks<T>(w, token, from, slots, j, g, t, rings[turn]);
+            load_supers_of<T>(group, from.block + ROUND_BLOCKS, w.blocks, g, supers);
+            __syncthreads();
+            if (!reads)
+                acc = add_entries<T>(rings[turn], min(left, F::entries), added / ROW_GROUP, r, acc);
+        }
+    }
+    if (!reads)
+        store_y(w, (int)blockIdx.x, r, token + added / ROW_GROUP, acc);
+}
+
+/* In segments of SUM_SEGMENT columns, which are a warp's slots. */
+template <enum dtype T> __global__ void __launch_bounds__(READERS, 2) partial_few(struct product_work w)
+{
+    static_assert(SLOTS * ACT_BLOCK == SUM_SEGMENT, "a warp's slots are a segment");
+    __shared__ struct warp_sums<FEW> found;
+    const int thread = (int)threadIdx.x, warp = thread / LANES, g = thread % LANES / 4, t = thread % 4;
+    const uint8_t *group = group_data(w, (int)blockIdx.x);
+    const int token = (int)blockIdx.y * FEW;
+    struct reading<T, 1, ROUND_BLOCKS> from(group, warp * SLOTS, w.blocks);
+    struct fragment<T> slots[SLOTS];
+    struct lane_sums<HELD> sums = {};
+    uint32_t supers[2][2] = {};
+#pragma unroll
+    for (int j = 0; j < SLOTS; j++)
+        if (from.has(j))
+            load_fragment<T>(slots[j], from.at(j), g, t);
+    load_supers_of<T>(group, from.block, w.blocks, g, supers);
+    for (; from.has(0); from.next()) {
+        float acc[HELD] = {}, a[HELD] = {}, minima[HELD] = {};
+        add_slots<T>(w, token, from, slots, g, t, layout_t<T>::k ? a : acc, minima);
+        if constexpr (layout_t<T>::k)
+            close_half<T>(supers, a, minima, acc);
+        load_supers_of<T>(group, from.block + ROUND_BLOCKS, w.blocks, g, supers);
+#pragma unroll
+        for (int e = 0; e < HELD; e++)
+            add_segment<HELD>(sums, e, acc[e]);
+    }
+#pragma unroll
+    for (int e = 0; e < HELD; e++) {
+        found.units[warp][2 * t + e % 2][g + 8 * (e / 2)] = sums.units[e];
+        note_broken(w, token + 2 * t + e % 2, sums.broken >> e & 1);
+    }
+    write_sums<FEW>(w, token, found);
+}
+
+template <enum dtype T> void launch(const struct gpu *g, const struct product_work &w, bool partial)
+{
+    const dim3 grid((unsigned)w.groups, (unsigned)((w.n + FEW - 1) / FEW));
+    auto *kernel = partial ? partial_few<T> : whole_few<T>;
+    LAUNCH(kernel, grid, dim3(partial ? READERS : READERS + ADDERS), 0, g->stream, w);
+}
+
+}
+
+void products_few(const struct gpu *g, enum dtype type, const struct product_work &w, bool partial)
+{
+    with_type(type, [&](auto t) { launch<decltype(t)::value>(g, w, partial); });
+}

@@ -1,0 +1,170 @@
+/* What a lane of a warp has of a product by the tensor cores' m16n8k32: 16 rows times 8 tokens, k = one block. A packed
+ * block is such a tile of rows already: lane (g, t) = (lane / 4, lane % 4) needs columns 4t .. 4t+3 and 16 + 4t .. of
+ * rows g and g + 8, which are quads t and t + 4, and the same columns of token g. Of the result it holds rows g and g +
+ * 8, tokens 2t and 2t + 1: value e is row g + 8 * (e / 2), token 2t + e % 2. */
+#ifndef HEARTH_KERNELS_CUDA_PRODUCTS_MMA_CUH
+#define HEARTH_KERNELS_CUDA_PRODUCTS_MMA_CUH
+
+#include "kernels/cuda/products.cuh"
+
+namespace {
+
+enum { HELD = 4 }; /* values of a tile that a lane holds */
+
+/* An integer sum n below 2^22 in the low bits of 1.5 * 2^23 is that f32 plus n: one subtraction converts it. */
+#define SUM_START 0x4b400000
+#define SUM_START_F32 12582912.0f
+
+/* What a lane reads of a block for its two rows. */
+template <enum dtype T> struct fragment {
+    static constexpr int low = layout_t<T>::low_bits == 8 ? 2 : 1, high = layout_t<T>::high_bits ? 1 : 0;
+    uint32_t word[2][low + high];
+    uint32_t scale[2][block_t<T>::scales];
+};
+
+template <enum dtype T> DEVICE void load_fragment(struct fragment<T> &f, const uint8_t *p, int row, int t)
+{
+    using l = layout_t<T>;
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        const int r = row + 8 * h;
+#pragma unroll
+        for (int i = 0; i < block_t<T>::scales; i++)
+            f.scale[h][i] = load_scale<T>(p, r, i);
+        f.word[h][0] = load_word<T>(p, r, l::low_bits == 2 ? t % 2 : t);
+        if constexpr (l::low_bits == 8)
+            f.word[h][1] = load_word<T>(p, r, t + 4);
+        if constexpr (l::high_bits != 0)
+            f.word[h][1] = load_word<T>(p, r, l::low_bits + (l::high_bits == 2 ? t % 2 : 0));
+    }
+}
+
+/* Quads t and t + 4 of one row. */
+template <enum dtype T> DEVICE void quads_of(const uint32_t *word, int t, uint32_t *first, uint32_t *second)
+{
+    using l = layout_t<T>;
+    const int pair = 2 * (t / 2); /* where 2 bits of quad t lie in a byte; those of t + 4 lie 4 bits above */
+    if constexpr (l::low_bits == 8) {
+        *first = word[0];
+        *second = word[1];
+    } else {
+        const uint32_t low = l::low_bits == 4 ? word[0] : word[0] >> pair;
+        const uint32_t mask = l::low_bits == 4 ? 0x0f0f0f0f : 0x03030303;
+        *first = low & mask;
+        *second = low >> 4 & mask;
+    }
+    if constexpr (l::high_bits != 0) {
+        const uint32_t high = word[1] >> (l::high_bits == 2 ? pair : t);
+        const uint32_t mask = l::high_bits == 2 ? 0x03030303 : 0x01010101;
+        *first |= (high & mask) << l::low_bits;
+        *second |= (high >> 4 & mask) << l::low_bits;
+    }
+}
+
+/* What all tiles of tokens use of a block: the rows' quads, scales and minima (of both halves, where they have
+ * some). */
+template <enum dtype T> struct rows {
+    uint32_t a[4];
+    float scale[2][2], min[2][2];
+};
+
+template <enum dtype T> DEVICE struct rows<T> rows_of(const struct fragment<T> &f, int t)
+{
+    using l = layout_t<T>;
+    struct rows<T> to;
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        const uint32_t *scale = f.scale[h];
+        quads_of<T>(f.word[h], t, &to.a[h], &to.a[2 + h]);
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            to.scale[h][i] = l::k ? __int2float_rn(k_scale<T>(scale, i)) : f32_of_half_bits((uint16_t)scale[0]);
+            to.min[h][i] = !l::minima ? 0
+                           : l::k     ? __int2float_rn(k_min<T>(scale, i))
+                                      : f32_of_half_bits((uint16_t)scale[block_t<T>::scales - 1]);
+        }
+    }
+    return to;
+}
+
+/* A block of x: quads t and t + 4 of token g; of tokens 2t and 2t + 1 where their exact sums start (of each half, where
+ * they have scales), their scale and scaled sums. */
+struct tile {
+    int2 code, start[2];
+    float2 scale, scaled_sum[2];
+};
+
+/* Where the sum of half h (of all 32 columns, where halves have no scale of their own) starts: SUM_START and what the
+ * codes' offset takes from it. */
+template <enum dtype T> DEVICE int start_of(const struct act_block &x, int h)
+{
+    using l = layout_t<T>;
+    const int minus_sum = !l::halves ? x.minus_sum : h ? x.minus_sum - x.minus_sum_low : x.minus_sum_low;
+    return SUM_START + l::offset * minus_sum;
+}
+
+template <enum dtype T> DEVICE float scaled_sum_of(const struct act_block &x, int h)
+{
+    return layout_t<T>::halves ? scaled_half(x, h) : x.scaled_sum;
+}
+
+DEVICE float sum_of(int c) { return __fsub_rn(__int_as_float(c), SUM_START_F32); }
+
+/* The exact sums, of K types times their scales: whole numbers below 2^24, so that f32 does not round. */
+template <enum dtype T> DEVICE void multiply(const struct rows<T> &w, const struct tile &x, float sum[HELD])
+{
+    using l = layout_t<T>;
+    const int2 b = x.code, first = x.start[0], second = x.start[1];
+    int c[HELD] = {first.x, first.y, first.x, first.y};
+    if constexpr (!l::halves) {
+        mma_u8_s8(c, w.a[0], w.a[1], w.a[2], w.a[3], (uint32_t)b.x, (uint32_t)b.y);
+#pragma unroll
+        for (int e = 0; e < HELD; e++)
+            sum[e] = l::k ? __fmul_rn(sum_of(c[e]), w.scale[e / 2][0]) : sum_of(c[e]);
+    } else {
+        int d[HELD] = {second.x, second.y, second.x, second.y};
+        mma_u8_s8(c, w.a[0], w.a[1], 0, 0, (uint32_t)b.x, 0);
+        mma_u8_s8(d, 0, 0, w.a[2], w.a[3], 0, (uint32_t)b.y);
+#pragma unroll
+        for (int e = 0; e < HELD; e++)
+            sum[e] = __fmaf_rn(sum_of(d[e]), w.scale[e / 2][1], __fmul_rn(sum_of(c[e]), w.scale[e / 2][0]));
+    }
+}
+
+/* Adds a block: to acc, or of K types to the a and minima of its half super-block. */
+template <enum dtype T>
+DEVICE void add_tile(const struct rows<T> &w, const struct tile &x, float acc[HELD], float minima[HELD])
+{
+    using l = layout_t<T>;
+    float sum[HELD];
+    multiply<T>(w, x, sum);
+#pragma unroll
+    for (int e = 0; e < HELD; e++) {
+        const float scale = e % 2 ? x.scale.y : x.scale.x;
+        acc[e] = __fmaf_rn(sum[e], l::k ? scale : __fmul_rn(w.scale[e / 2][0], scale), acc[e]);
+    }
+#pragma unroll
+    for (int h = 0; h < (l::halves ? 2 : 1) && l::minima; h++) {
+        float *to = l::k ? minima : acc;
+#pragma unroll
+        for (int e = 0; e < HELD; e++)
+            to[e] = __fmaf_rn(w.min[e / 2][h], e % 2 ? x.scaled_sum[h].y : x.scaled_sum[h].x, to[e]);
+    }
+}
+
+/* acc with a half super-block, whose sums start anew. supers: f16 d, dmin of both rows. */
+template <enum dtype T>
+DEVICE void close_half(const uint32_t supers[2][2], float a[HELD], float minima[HELD], float acc[HELD])
+{
+#pragma unroll
+    for (int e = 0; e < HELD; e++) {
+        acc[e] = __fmaf_rn(f32_of_half_bits((uint16_t)supers[e / 2][0]), a[e], acc[e]);
+        if constexpr (layout_t<T>::minima)
+            acc[e] = __fmaf_rn(-f32_of_half_bits((uint16_t)supers[e / 2][1]), minima[e], acc[e]);
+        a[e] = minima[e] = 0;
+    }
+}
+
+}
+
+#endif

@@ -1,0 +1,47 @@
+/* The ring in shared memory through which readers of weights give what they found to those that add it up in order. */
+#ifndef HEARTH_KERNELS_CUDA_PRODUCTS_RING_CUH
+#define HEARTH_KERNELS_CUDA_PRODUCTS_RING_CUH
+
+#include "kernels/cuda/products.cuh"
+
+namespace {
+
+/* ENTRIES blocks of 16 rows times N tokens, or of K types so many half super-blocks. PITCH: from token to token, so
+ * that those who write beside each other meet different banks. */
+template <enum dtype T, int N, int ENTRIES, int PITCH> struct ring {
+    static constexpr bool k = layout_t<T>::k;
+    static constexpr int tokens = N | 1, minima = layout_t<T>::minima ? ENTRIES : 1, k_minima = k ? minima : 1;
+    float value[ENTRIES][tokens][PITCH];  /* exact sums, or a half's a, */
+    float k_min[k_minima][tokens][PITCH]; /* and its minima's sum */
+    float2 x[k ? 1 : ENTRIES][N];         /* no K: scale and scaled sum of x */
+    float scale[ENTRIES][ROW_GROUP];      /* d */
+    float min[minima][ROW_GROUP];         /* m, or -dmin */
+};
+
+/* Scale and minimum of row r. supers: f16 d, dmin of a K type, or d, m of another. */
+template <enum dtype T, typename RING> DEVICE void put_scales(RING &to, int entry, int r, const uint32_t *scales)
+{
+    const float min = layout_t<T>::minima ? f32_of_half_bits((uint16_t)scales[layout_t<T>::minima]) : 0;
+    to.scale[entry][r] = f32_of_half_bits((uint16_t)scales[0]);
+    if constexpr (layout_t<T>::minima)
+        to.min[entry][r] = layout_t<T>::k ? -min : min;
+}
+
+/* acc of row r and token t with the first n entries. */
+template <enum dtype T, typename RING> DEVICE float add_entries(const RING &from, int n, int t, int r, float acc)
+{
+    constexpr bool k = layout_t<T>::k, minima = layout_t<T>::minima;
+#pragma unroll 4
+    for (int i = 0; i < n; i++) {
+        const float value = from.value[i][t][r], scale = from.scale[i][r], min = minima ? from.min[i][r] : 0;
+        if constexpr (k)
+            acc = add_scaled<T>(acc, value, scale, min, minima ? from.k_min[i][t][r] : 0);
+        else
+            acc = add_scaled<T>(acc, value, __fmul_rn(scale, from.x[i][t].x), min, from.x[i][t].y);
+    }
+    return acc;
+}
+
+}
+
+#endif
