@@ -7,8 +7,6 @@ enum {
     MANY_TOKENS = 9,     /* and from so many with tiles of more than 8 tokens */
 };
 
-static bool is_float(enum dtype type) { return type == DT_F32 || type == DT_F16 || type == DT_BF16; }
-
 static struct product_work work_of(const struct acts *x, int64_t n)
 {
     struct product_work w = {};
