@@ -63,6 +63,15 @@ struct batch {
     uint32_t table_stride;
 };
 
+/* The run of a batch's token, whose number in that run *token becomes. */
+static inline const struct run *batch_run(const struct batch *b, uint32_t *token)
+{
+    const struct run *r = b->runs;
+    for (; *token >= r->n; r++)
+        *token -= r->n;
+    return r;
+}
+
 struct work {
     enum device_part part;
     int layer;                 /* 0 for DEVICE_OUTPUT */

@@ -7,6 +7,7 @@
 #include "base/exactmath.h"
 #include "base/log.h"
 #include "device/cpu/heads.h"
+#include "device/decisions.h"
 #include "device/readers.h"
 
 enum { QUERY_ROWS = 32 }; /* query vectors of one KV head that one piece of attention takes together */
@@ -107,10 +108,10 @@ void attention_lay_buffers(struct attention *a)
     a->angles.position = arena_alloc(&c->arena, (size_t)n * sizeof *a->angles.position);
     a->angles.cos_sin = lay_floats(c, n * hp->n_rot);
     a->stretches = arena_alloc(&c->arena, (size_t)n * sizeof *a->stretches);
-    a->q = lay_floats(c, n * heads * queries(c) * hp->head_dim);
+    a->q = lay_floats(c, n * heads * queries(c->hp) * hp->head_dim);
     a->k = lay_floats(c, n * heads * hp->head_dim);
     a->v = lay_floats(c, n * heads * hp->head_dim);
-    lay_acts(c, &a->mixed, n, heads * queries(c) * hp->head_dim);
+    lay_acts(c, &a->mixed, n, heads * queries(c->hp) * hp->head_dim);
     a->score_stride = (c->o.n_ctx + 2 * KV_TILE - 1) / KV_TILE * KV_TILE;
     for (int t = 0; t < c->o.n_threads; t++) {
         a->scratch[t].q = lay_floats(c, QUERY_ROWS * hp->head_dim);
@@ -323,7 +324,7 @@ void attention_compute(struct attention *at, const struct work *w, const struct 
     struct cpu *c = at->c;
     const struct heads *h = &at->heads[w->layer];
     struct attending a = {.a = at, .c = c, .h = h, .batch = w->batch, .x = x, .n = w->n, .sum = sum,
-                          .n_kv = h->end - h->begin, .shared = queries(c)};
+                          .n_kv = h->end - h->begin, .shared = queries(c->hp)};
     a.n_q = a.n_kv * a.shared;
     a.heads_per_piece = a.shared < QUERY_ROWS ? a.shared : QUERY_ROWS;
     a.head_pieces = (a.shared + a.heads_per_piece - 1) / a.heads_per_piece;

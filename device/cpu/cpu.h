@@ -50,15 +50,6 @@ static inline void lay_acts(struct cpu *c, struct acts *a, int64_t n, int64_t co
 
 /* ---- computing ---- */
 
-/* The run of a batch's token, whose number in that run *token becomes. */
-static inline const struct run *batch_run(const struct batch *b, uint32_t *token)
-{
-    const struct run *r = b->runs;
-    for (; *token >= r->n; r++)
-        *token -= r->n;
-    return r;
-}
-
 /* How many of n groups a thread takes at a time: small enough to share evenly, large enough to stay in cache. */
 static inline int64_t group_grain(const struct cpu *c, int64_t groups)
 {

@@ -7,6 +7,8 @@
 #include "device/cpu/output.h"
 #include "device/cpu/stream.h"
 #include "device/cpu/table.h"
+#include "device/decisions.h"
+#include "device/logits.h"
 
 struct cpu_device {
     struct device device; /* first: a handle is one of these */
@@ -37,16 +39,6 @@ static status make_objects(struct cpu_device *d, const struct device_options *o)
     status st = stream_new(&d->cpu, &d->stream);
     st = st ? st : attention_new(&d->cpu, &d->attention);
     return st ? st : ffn_new(&d->cpu, &d->ffn);
-}
-
-static status check_context(const struct device_options *o)
-{
-    const struct model *m = o->model;
-    if (!m->positions.data || o->n_ctx <= m->hp.n_ctx_train)
-        return ST_OK;
-    log_error("%s: a context of %u tokens, but it has learned %lld positions (-c)", gguf_path(m->file), o->n_ctx,
-              (long long)m->hp.n_ctx_train);
-    return ST_USAGE;
 }
 
 static void lay_handles(struct cpu_device *d)
@@ -84,7 +76,7 @@ static void lay_out(struct cpu_device *d)
 static status cpu_need(const struct device_options *o, struct device_memory *out)
 {
     struct cpu_device d = {.device.ops = &device_cpu};
-    status st = check_context(o);
+    status st = context_check(o);
     st = st ? st : make_objects(&d, o);
     if (!st) {
         lay_out(&d);
@@ -145,7 +137,7 @@ static status cpu_open(const struct device_options *o, struct device **out)
 static status cpu_load(struct device *device, const struct device_loading *l)
 {
     struct cpu_device *d = of(device);
-    struct loading loading = {.c = &d->cpu, .l = l};
+    struct loading loading = {.o = &d->cpu.o, .l = l};
     stream_load(d->stream, &loading);
     for (int i = 0; i < d->cpu.hp->n_layers; i++) {
         attention_load(d->attention, &loading, i);
@@ -237,12 +229,12 @@ static void cpu_logits(struct device *d, const struct work *w, const struct inpu
 
 static status cpu_check_logits(struct device *d, const struct work *w, const float *logits)
 {
-    return logits_check(&of(d)->cpu, w, logits);
+    return logits_check(&of(d)->cpu.o, w, logits);
 }
 
 static void cpu_score(struct device *d, uint32_t n, float *logits, const int32_t *next, float *scores)
 {
-    logits_score(&of(d)->cpu, n, logits, next, scores);
+    logits_score(&of(d)->cpu.o, n, logits, next, scores);
 }
 
 static struct device_counts cpu_counts(struct device *d)

@@ -24,7 +24,7 @@ void down_lay(struct cpu *c, int layer, const struct neuron_set *set, bool dense
 
 void down_load(struct loading *l, struct down *d, int layer)
 {
-    const struct layer_weights *from = &l->c->o.model->layers[layer];
+    const struct layer_weights *from = &l->o->model->layers[layer];
     if (!d->set || !d->set->n)
         return;
     if (!d->by_column) {

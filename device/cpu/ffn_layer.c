@@ -1,7 +1,5 @@
 #include "device/cpu/ffn_layer.h"
 
-#include <math.h>
-
 #include "device/cpu/fill.h"
 #include "device/cpu/relayout.h"
 #include "device/readers.h"
@@ -13,32 +11,6 @@ static void lay_rows(struct cpu *c, struct neuron_rows *m, const struct matrix *
     m->rest = arena_alloc(&c->arena, (size_t)n * m->rest_bytes);
 }
 
-/* What the neuron file says of a layer; NULL: there is none. */
-static const struct neuron_layer *measured(const struct cpu *c, int layer)
-{
-    return c->o.neurons ? &c->o.neurons->layers[layer] : NULL;
-}
-
-static enum decision decide(const struct cpu *c, int layer)
-{
-    const struct neuron_layer *n = measured(c, layer);
-    switch (c->o.sparse) {
-    case SPARSE_EXACT: return n && n->live > DENSE_FROM ? DECIDE_NOT : DECIDE_GATE;
-    case SPARSE_PREDICTED: return c->o.predictor == PREDICTOR_MLP ? DECIDE_MLP : DECIDE_ESTIMATE;
-    case SPARSE_THRESHOLD: return DECIDE_PRODUCT;
-    default: return DECIDE_NOT;
-    }
-}
-
-/* The threshold at which the wanted share of neurons is skipped. */
-static float skip_threshold(const struct cpu *c, int layer)
-{
-    const float share = c->o.skip_share > 0 ? c->o.skip_share : c->o.neurons->skip_share;
-    int step = (int)lroundf(share * 10) - 1;
-    step = step < 0 ? 0 : step >= SKIP_STEPS ? SKIP_STEPS - 1 : step;
-    return c->o.neurons->layers[layer].skip[step];
-}
-
 static void lay_decision(struct cpu *c, int layer, struct ffn_layer *s)
 {
     const int64_t n = s->set.n;
@@ -47,7 +19,7 @@ static void lay_decision(struct cpu *c, int layer, struct ffn_layer *s)
         mlp_of(&c->o, layer, &fc1, &fc2);
         lay_matrix(c, &s->fc1, fc1, fc1->rows, fc1->cols);
         lay_matrix(c, &s->fc2, fc2, n, fc2->cols);
-        s->fc2_threshold = device_reads_residual(&c->o) ? c->hp->sparse_threshold : measured(c, layer)->mlp_threshold;
+        s->fc2_threshold = mlp_threshold(&c->o, layer);
     } else if (s->decision == DECIDE_ESTIMATE) {
         s->bound = lay_floats(c, n);
     } else if (s->decision == DECIDE_PRODUCT) {
@@ -55,7 +27,7 @@ static void lay_decision(struct cpu *c, int layer, struct ffn_layer *s)
         s->gate_offset = lay_floats(c, n);
         s->up_slope = lay_floats(c, n);
         s->up_offset = lay_floats(c, n);
-        s->skip = skip_threshold(c, layer);
+        s->skip = skip_threshold(&c->o, layer);
     }
 }
 
@@ -66,7 +38,7 @@ void ffn_layer_lay(struct cpu *c, int layer, const struct neuron_list *neurons, 
     s->has_gate = f->gate.data != NULL;
     neuron_set_lay(c, neurons, &s->set);
     const int64_t n = s->set.n;
-    s->decision = decide(c, layer);
+    s->decision = decide(&c->o, layer);
     const bool planes = s->decision == DECIDE_ESTIMATE || s->decision == DECIDE_PRODUCT;
     if (s->decision == DECIDE_NOT || s->decision == DECIDE_GATE)
         lay_matrix(c, &s->gate, gate, n, gate->cols);
@@ -91,27 +63,20 @@ void ffn_layer_lay(struct cpu *c, int layer, const struct neuron_list *neurons, 
 
 /* ---- filling ---- */
 
-/* to[i] = from[ids[i]] */
-static void pick_floats(float *to, const float *from, const struct neuron_set *set)
+/* `to` NULL: the layer's decision needs none. */
+static void pick(const struct neuron_set *set, const float *from, float otherwise, const float *weight, float *to)
 {
-    for (int64_t i = 0; to && i < set->n; i++)
-        to[i] = from[set->ids[i]];
-}
-
-/* to[i] = from[ids[i]] * weight[ids[i]]; from NULL: `otherwise` instead, weight NULL: 1. */
-static void pick_scaled(float *to, const float *from, float otherwise, const float *weight, const struct neuron_set *set)
-{
-    for (int64_t i = 0; to && i < set->n; i++)
-        to[i] = (from ? from[set->ids[i]] : otherwise) * (weight ? weight[set->ids[i]] : 1);
+    if (to)
+        neuron_set_pick(set, from, otherwise, weight, to);
 }
 
 static void load_measured(struct ffn_layer *s, const struct neuron_layer *from)
 {
-    pick_floats(s->bound, from->bound, &s->set);
-    pick_scaled(s->gate_slope, from->gate_slope, 1, NULL, &s->set);
-    pick_scaled(s->gate_offset, from->gate_offset, 0, NULL, &s->set);
-    pick_scaled(s->up_slope, from->up_slope, 1, from->weight, &s->set);
-    pick_scaled(s->up_offset, from->up_offset, 0, from->weight, &s->set);
+    pick(&s->set, from->bound, 0, NULL, s->bound);
+    pick(&s->set, from->gate_slope, 1, NULL, s->gate_slope);
+    pick(&s->set, from->gate_offset, 0, NULL, s->gate_offset);
+    pick(&s->set, from->up_slope, 1, from->weight, s->up_slope);
+    pick(&s->set, from->up_offset, 0, from->weight, s->up_offset);
 }
 
 static void load_bias(struct loading *l, struct ffn_layer *s, const struct matrix *bias)
@@ -124,7 +89,7 @@ static void load_bias(struct loading *l, struct ffn_layer *s, const struct matri
 
 void ffn_layer_load(struct loading *l, int layer, struct ffn_layer *s)
 {
-    const struct device_options *o = &l->c->o;
+    const struct device_options *o = l->o;
     const struct layer_weights *from = &o->model->layers[layer];
     const struct matrix *gate = s->has_gate ? &from->gate : &from->up, *fc1, *fc2;
     fill_packed(l, &s->gate, gate, s->set.ids);

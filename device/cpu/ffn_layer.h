@@ -3,19 +3,8 @@
 #define HEARTH_DEVICE_CPU_FFN_LAYER_H
 
 #include "device/cpu/down.h"
+#include "device/decisions.h"
 #include "kernels/rows.h"
-
-/* How a layer decides which of its neurons are computed. */
-enum decision {
-    DECIDE_NOT,       /* all of them: dense */
-    DECIDE_GATE,      /* the gate of all, up and down of those that fire */
-    DECIDE_ESTIMATE,  /* the gate of those whose estimate exceeds their bound */
-    DECIDE_MLP,       /* the gate of those that an MLP flags */
-    DECIDE_PRODUCT    /* gate and up of those whose estimated activation is large */
-};
-
-/* Above this share of firing neurons a layer is computed whole: single rows and columns gain nothing. */
-#define DENSE_FROM 0.7f
 
 /* In a layer without a gate, up is in its place and `up` is empty. */
 struct ffn_layer {

@@ -24,20 +24,13 @@ static void fill_piece(void *arg, int64_t begin, int64_t end, int thread)
     }
 }
 
-/* The rows of n neurons (ids NULL: the first n), and what lies between them. */
-static void reads_neurons(struct loading *l, const struct matrix *from, const int32_t *ids, int64_t n)
-{
-    const int64_t first = ids ? ids[0] : 0, last = ids ? ids[n - 1] : n - 1;
-    loading_reads(l, from, first, last + 1 - first);
-}
-
 void fill_packed(struct loading *l, struct packed *to, const struct matrix *from, const int32_t *ids)
 {
     struct filling f = {.from = from, .ids = ids, .packed = to};
     if (!to->groups)
         return;
-    reads_neurons(l, from, ids, to->rows);
-    pool_for(l->c->o.pool, to->groups, 16, fill_piece, &f);
+    loading_reads_neurons(l, from, ids, to->rows);
+    pool_for(l->o->pool, to->groups, 16, fill_piece, &f);
     loading_done(l, packed_bytes(to));
 }
 
@@ -46,8 +39,8 @@ void fill_rows(struct loading *l, struct neuron_rows *to, const struct matrix *f
     struct filling f = {.from = from, .ids = ids, .rows = to};
     if (!to->rows)
         return;
-    reads_neurons(l, from, ids, to->rows);
-    pool_for(l->c->o.pool, to->rows, 64, fill_piece, &f);
+    loading_reads_neurons(l, from, ids, to->rows);
+    pool_for(l->o->pool, to->rows, 64, fill_piece, &f);
     loading_done(l, (uint64_t)to->rows * (to->top_bytes + to->rest_bytes));
 }
 
@@ -55,9 +48,9 @@ void fill_columns(struct loading *l, struct neuron_columns *to, const struct mat
 {
     struct filling f = {.from = from, .columns = to};
     if (to->transposed)
-        reads_neurons(l, from, ids, to->n_columns);
+        loading_reads_neurons(l, from, ids, to->n_columns);
     else
         loading_reads(l, from, 0, from->rows);
-    pool_for(l->c->o.pool, (to->rows + COLUMN_TILE - 1) / COLUMN_TILE, 1, fill_piece, &f);
+    pool_for(l->o->pool, (to->rows + COLUMN_TILE - 1) / COLUMN_TILE, 1, fill_piece, &f);
     loading_done(l, neuron_columns_code_bytes(to) + neuron_columns_scale_bytes(to));
 }

@@ -1,19 +1,11 @@
 #include "device/cpu/heads.h"
 
+#include "device/decisions.h"
+
 /* A part of a vector of all heads, for own heads of `size` values each. */
 static float *lay_part(struct cpu *c, const struct matrix *m, const struct heads *h, int64_t size)
 {
     return m->data ? lay_floats(c, (h->end - h->begin) * size) : NULL;
-}
-
-/* Segments that end where these columns do: the longest of whole blocks, but no longer than those of neurons. */
-static int64_t segment_of(int64_t columns)
-{
-    const int64_t block = columns % ACT_BLOCK ? 1 : ACT_BLOCK;
-    int64_t segment = SUM_SEGMENT;
-    while (columns % segment)
-        segment -= block;
-    return segment;
 }
 
 void heads_lay(struct cpu *c, int layer, struct heads *h)
@@ -21,14 +13,14 @@ void heads_lay(struct cpu *c, int layer, struct heads *h)
     const struct layer_weights *f = &c->o.model->layers[layer];
     h->begin = c->o.shard->layers[layer].head_begin;
     h->end = c->o.shard->layers[layer].head_end;
-    const int64_t n = h->end - h->begin, kv = c->hp->head_dim, q = queries(c) * kv;
+    const int64_t n = h->end - h->begin, kv = c->hp->head_dim, q = queries(c->hp) * kv;
     if (!n)
         return;
     lay_matrix(c, &h->q, &f->q, n * q, f->q.cols);
     lay_matrix(c, &h->k, &f->k, n * kv, f->k.cols);
     lay_matrix(c, &h->v, &f->v, n * kv, f->v.cols);
     lay_matrix(c, &h->o, &f->o, f->o.rows, n * q);
-    h->o.segment = segment_of(model_head_unit(c->o.model) * q); /* wherever the plan cuts heads */
+    h->o.segment = head_segment(c->o.model);
     h->q_bias = lay_part(c, &f->q_bias, h, q);
     h->k_bias = lay_part(c, &f->k_bias, h, kv);
     h->v_bias = lay_part(c, &f->v_bias, h, kv);
@@ -38,8 +30,8 @@ void heads_lay(struct cpu *c, int layer, struct heads *h)
 
 void heads_load(struct loading *l, int layer, struct heads *to)
 {
-    const struct layer_weights *from = &l->c->o.model->layers[layer];
-    const int64_t kv = l->c->hp->head_dim, q = queries(l->c) * kv, n = to->end - to->begin;
+    const struct layer_weights *from = &l->o->model->layers[layer];
+    const int64_t kv = l->o->model->hp.head_dim, q = queries(&l->o->model->hp) * kv, n = to->end - to->begin;
     load_slice(l, &to->q, &from->q, to->begin * q, 0);
     load_slice(l, &to->k, &from->k, to->begin * kv, 0);
     load_slice(l, &to->v, &from->v, to->begin * kv, 0);

@@ -15,9 +15,6 @@ struct heads {
     struct kv kv;
 };
 
-/* Query heads that share a KV head. */
-static inline int64_t queries(const struct cpu *c) { return c->hp->n_heads / c->hp->n_kv_heads; }
-
 void heads_lay(struct cpu *c, int layer, struct heads *h);
 void heads_load(struct loading *l, int layer, struct heads *to);
 

@@ -2,8 +2,6 @@
 
 #include <string.h>
 
-#include "model/chunks.h"
-
 struct slice {
     struct packed *to;
     const struct matrix *from;
@@ -17,19 +15,6 @@ static void fill_groups(void *arg, int64_t begin, int64_t end, int thread)
     packed_fill(s->to, begin, end, s->src, dtype_row_bytes(s->from->type, s->from->cols), NULL);
 }
 
-void loading_done(struct loading *l, uint64_t bytes)
-{
-    if (l->l->loaded)
-        l->l->loaded(l->l->arg, bytes);
-}
-
-void loading_reads(struct loading *l, const struct matrix *from, int64_t row, int64_t n)
-{
-    const size_t row_bytes = dtype_row_bytes(from->type, from->cols);
-    if (l->l->chunks && from->data && n > 0)
-        chunks_use(l->l->chunks, l->c->o.pool, from->data + (size_t)row * row_bytes, (size_t)n * row_bytes);
-}
-
 void load_slice(struct loading *l, struct packed *to, const struct matrix *from, int64_t row, int64_t col)
 {
     size_t row_bytes = dtype_row_bytes(from->type, from->cols);
@@ -37,9 +22,9 @@ void load_slice(struct loading *l, struct packed *to, const struct matrix *from,
         return;
     struct slice s = {to, from, from->data + (size_t)row * row_bytes + dtype_row_bytes(from->type, col)};
     loading_reads(l, from, row, to->rows);
-    pool_for(l->c->o.pool, to->groups, 16, fill_groups, &s);
+    pool_for(l->o->pool, to->groups, 16, fill_groups, &s);
     if (to->cols == from->cols)
-        gguf_release_pages(l->c->o.model->file, s.src, (uint64_t)to->rows * row_bytes);
+        gguf_release_pages(l->o->model->file, s.src, (uint64_t)to->rows * row_bytes);
     loading_done(l, packed_bytes(to));
 }
 
@@ -84,7 +69,7 @@ void load_bytes(struct loading *l, uint8_t *to, const struct matrix *from, int64
     if (!to)
         return;
     loading_reads(l, from, row, n);
-    pool_for(l->c->o.pool, (int64_t)((c.bytes + COPIED - 1) / COPIED), 1, copy_piece, &c);
-    gguf_release_pages(l->c->o.model->file, c.from, c.bytes);
+    pool_for(l->o->pool, (int64_t)((c.bytes + COPIED - 1) / COPIED), 1, copy_piece, &c);
+    gguf_release_pages(l->o->model->file, c.from, c.bytes);
     loading_done(l, c.bytes);
 }

@@ -3,16 +3,8 @@
 #define HEARTH_DEVICE_CPU_LOAD_H
 
 #include "device/cpu/cpu.h"
+#include "device/loading.h"
 
-struct loading {
-    struct cpu *c;
-    const struct device_loading *l;
-};
-
-/* So many bytes of the arena are filled in. */
-void loading_done(struct loading *l, uint64_t bytes);
-/* Says that rows [row, row + n) will be read, whole: before that is done. */
-void loading_reads(struct loading *l, const struct matrix *from, int64_t row, int64_t n);
 /* Rows [row, row + to->rows), columns [col, col + to->cols) of `from`. */
 void load_slice(struct loading *l, struct packed *to, const struct matrix *from, int64_t row, int64_t col);
 /* NULL: there is none. */

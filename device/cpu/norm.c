@@ -1,6 +1,6 @@
 #include "device/cpu/norm.h"
 
-#include "device/cpu/numbers.h"
+#include "device/numbers.h"
 #include "device/readers.h"
 
 struct norm_weights norm_lay(struct cpu *c, const struct matrix *weight, const struct matrix *bias)

@@ -1,4 +1,4 @@
-/* The own rows of the output matrix, and what is made of all of them. */
+/* The own rows of the output matrix. */
 #ifndef HEARTH_DEVICE_CPU_OUTPUT_H
 #define HEARTH_DEVICE_CPU_OUTPUT_H
 
@@ -10,10 +10,8 @@ struct output {
 
 void output_lay(struct cpu *c, struct output *o);
 void output_load(struct loading *l, struct output *o);
-/* device.h: logits, check_logits, score. */
+/* device.h: logits. */
 void output_compute(struct cpu *c, const struct output *o, const struct acts *x, uint32_t n, float *logits,
                     int64_t stride);
-status logits_check(struct cpu *c, const struct work *w, const float *logits);
-void logits_score(struct cpu *c, uint32_t n, float *logits, const int32_t *next, float *scores);
 
 #endif

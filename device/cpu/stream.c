@@ -5,7 +5,7 @@
 
 #include "base/log.h"
 #include "device/cpu/norm.h"
-#include "device/cpu/numbers.h"
+#include "device/numbers.h"
 #include "device/readers.h"
 
 /* What a layer has beside heads and neurons, f32; NULL: the model has none. */
@@ -117,7 +117,7 @@ static status check_states(const struct stream *s, const struct batch *b, const 
 {
     const int64_t d = s->c->hp->d_model;
     const struct work begin = {.part = DEVICE_OUTPUT, .batch = b, .n = b->n_tokens}; /* of no layer */
-    return all_numbers(s->x, b->n_tokens * d) ? ST_OK : not_numbers(s->c, &begin, what, s->x, d);
+    return all_numbers(s->x, b->n_tokens * d) ? ST_OK : not_numbers(s->c->o.model, &begin, what, s->x, d);
 }
 
 static void add_positions(struct stream *s, const struct batch *b)
@@ -168,7 +168,7 @@ status stream_norm(struct stream *s, const struct work *w, struct input *in)
     in->residual = s->x;
     if (norm_tokens(s->c, *norm, s->x, w, &in->acts))
         return ST_OK;
-    return not_numbers(s->c, w, before[w->part], in->acts.f32, s->c->hp->d_model);
+    return not_numbers(s->c->o.model, w, before[w->part], in->acts.f32, s->c->hp->d_model);
 }
 
 /* ---- after it ---- */
@@ -224,6 +224,6 @@ status stream_add(struct stream *s, const struct work *w, const struct sums *sum
     struct adding a = {.s = s, .sum = sums->sum, .bias = attention ? l->o_bias : l->down_bias,
                        .waits = attention && s->y, .y = attention ? NULL : s->y};
     pool_for(s->c->o.pool, w->n, 4, add_tokens, &a);
-    return a.broken ? not_numbers(s->c, w, parts[w->part], a.waits ? s->y : s->x, s->c->hp->d_model)
+    return a.broken ? not_numbers(s->c->o.model, w, parts[w->part], a.waits ? s->y : s->x, s->c->hp->d_model)
                     : ST_OK;
 }

@@ -8,7 +8,8 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "device/cpu/numbers.h"
+#include "device/numbers.h"
+#include "model/model.h"
 
 /* Carries into the top bit where all bits of the exponent are set. */
 static uint32_t carry_of(uint32_t bits) { return (bits & 0x7fffffff) + 0x00800000; }
@@ -41,18 +42,24 @@ static const struct run *run_of(const struct work *w, int64_t i, uint32_t *posit
     return r;
 }
 
-status not_numbers(const struct cpu *c, const struct work *w, const char *what, const float *x, int64_t n)
+status not_number(const struct model *m, const struct work *w, const char *what, int64_t i, int64_t n, const char *is)
 {
-    int64_t i = 0;
     uint32_t position;
     char layer[32] = "";
-    while (i < w->n * n && isfinite(x[i]))
-        i++;
     if (w->part != DEVICE_OUTPUT)
         snprintf(layer, sizeof layer, "layer %d: ", w->layer);
     const struct run *r = run_of(w, i / n, &position);
-    log_error("%s: %s%s: value %lld of the token at position %u of sequence %u is %g, no number: the file is damaged, or "
-              "the model does not work", gguf_path(c->o.model->file), layer, what, (long long)(i % n), position,
-              r->sequence, (double)x[i]);
+    log_error("%s: %s%s: value %lld of the token at position %u of sequence %u is %s, no number: the file is damaged, or "
+              "the model does not work", gguf_path(m->file), layer, what, (long long)(i % n), position, r->sequence, is);
     return ST_NAN;
+}
+
+status not_numbers(const struct model *m, const struct work *w, const char *what, const float *x, int64_t n)
+{
+    int64_t i = 0;
+    char is[16];
+    while (i < w->n * n && isfinite(x[i]))
+        i++;
+    snprintf(is, sizeof is, "%g", (double)x[i]);
+    return not_number(m, w, what, i, n, is);
 }

@@ -1,11 +1,13 @@
-#include "device/cpu/neuron_set.h"
+#include "device/neuron_set.h"
 
 #include <string.h>
 
+#include "kernels/kernels.h"
+
 /* Whether the set is one range of whole units, so that its down projection can be packed as a slice of columns. */
-static bool is_whole(const struct cpu *c, const struct neuron_list *l)
+static bool is_whole(const struct model *m, const struct neuron_list *l)
 {
-    const int64_t unit = model_neuron_unit(c->o.model), d_ff = c->hp->d_ff;
+    const int64_t unit = model_neuron_unit(m), d_ff = m->hp.d_ff;
     return l->n_spans == 1 && l->spans->begin % unit == 0 && (l->spans->end % unit == 0 || l->spans->end == d_ff);
 }
 
@@ -21,7 +23,13 @@ static int64_t count_blocks(const struct neuron_list *l)
     return n;
 }
 
-static void fill_set(struct neuron_set *s, const struct neuron_list *l)
+void neuron_set_shape(struct neuron_set *s, const struct model *m, const struct neuron_list *neurons)
+{
+    *s = (struct neuron_set){.n = neuron_list_count(neurons), .n_blocks = count_blocks(neurons),
+                             .whole = is_whole(m, neurons)};
+}
+
+void neuron_set_fill(struct neuron_set *s, const struct neuron_list *l)
 {
     int64_t own = 0, blocks = 0;
     for (int i = 0; i < l->n_spans; i++) {
@@ -38,15 +46,8 @@ static void fill_set(struct neuron_set *s, const struct neuron_list *l)
     }
 }
 
-void neuron_set_lay(struct cpu *c, const struct neuron_list *neurons, struct neuron_set *s)
+void neuron_set_pick(const struct neuron_set *s, const float *from, float otherwise, const float *weight, float *to)
 {
-    s->n = neuron_list_count(neurons);
-    s->n_blocks = count_blocks(neurons);
-    s->whole = is_whole(c, neurons);
-    s->ids = lay_integers(c, s->n);
-    s->slot = lay_integers(c, s->n);
-    s->block = lay_integers(c, s->n_blocks);
-    s->column = lay_integers(c, s->n_blocks * ACT_BLOCK);
-    if (s->column)
-        fill_set(s, neurons);
+    for (int64_t i = 0; i < s->n; i++)
+        to[i] = (from ? from[s->ids[i]] : otherwise) * (weight ? weight[s->ids[i]] : 1);
 }
