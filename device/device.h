@@ -20,7 +20,10 @@
  * returns. None but need, open and load allocates.
  *
  * Errors: a failure is logged by the device, one line that says what and where. ST_NAN says that numbers are none (NaN,
- * infinities): a weight or a peer's message is damaged.
+ * infinities): a weight or a peer's message is damaged. A device that computes by itself may find it late: it is logged by
+ * the next operation that waits (export_*, fire, logits), with what it was and where, and returned by the next one that
+ * returns a status. What such an operation then gives is no numbers either. The same holds for a device that fails
+ * (ST_INTERNAL): from then on it computes nothing, and all that it gives is NaN.
  *
  * Tokens of a step are written n, d_model d. */
 #ifndef HEARTH_DEVICE_DEVICE_H
@@ -124,6 +127,7 @@ struct shard {
 
 struct device_options {
     int index;                     /* which of its kind it is: 1 of "cuda:1" */
+    uint64_t vram_budget;          /* bytes that a GPU may take, 0: what is free */
     const struct model *model;     /* borrowed, all of them */
     const struct neurons *neurons; /* NULL: none */
     const struct shard *shard;

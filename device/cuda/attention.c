@@ -1,0 +1,126 @@
+#include "device/cuda/attention.h"
+
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "device/cuda/heads.h"
+#include "device/cuda/tables.h"
+#include "device/decisions.h"
+#include "device/readers.h"
+#include "kernels/cuda/products.h"
+
+struct attention {
+    struct cuda *c;
+    struct heads *heads;             /* [n_layers] */
+    struct tables *tables;
+    float *q, *k, *v;                /* [n, own heads of a layer * head_dim] */
+    struct acts mixed;               /* [n, own query heads of a layer * head_dim] what attention gives */
+    void *scratch;
+};
+
+/* ---- memory ---- */
+
+static status check_runs(const struct model *m)
+{
+    const int64_t dim = m->hp.head_dim;
+    if (dim <= GPU_HEAD_DIM && dim % 2 == 0)
+        return ST_OK;
+    log_error("%s: heads have %lld values; a GPU takes an even number of them, %d at most: --device cpu",
+              gguf_path(m->file), (long long)dim, GPU_HEAD_DIM);
+    return ST_UNSUPPORTED;
+}
+
+status attention_new(struct cuda *c, struct attention **out)
+{
+    status st = check_runs(c->o.model);
+    if (st)
+        return st;
+    struct attention *a = calloc(1, sizeof *a);
+    struct heads *heads = calloc((size_t)c->hp->n_layers, sizeof *heads);
+    if (!a || !heads) {
+        log_error("out of memory for the tables of attention");
+        free(heads);
+        free(a);
+        return ST_NOMEM;
+    }
+    *a = (struct attention){.c = c, .heads = heads};
+    st = tables_new(c, &a->tables);
+    if (st) {
+        attention_free(a);
+        return st;
+    }
+    *out = a;
+    return ST_OK;
+}
+
+void attention_free(struct attention *a)
+{
+    if (!a)
+        return;
+    tables_free(a->tables);
+    free(a->heads);
+    free(a);
+}
+
+void attention_lay_weights(struct attention *a, int layer) { heads_lay(a->c, layer, &a->heads[layer]); }
+
+void attention_lay_pages(struct attention *a)
+{
+    for (int i = 0; i < a->c->hp->n_layers; i++)
+        heads_lay_pages(a->c, &a->heads[i]);
+}
+
+void attention_lay_buffers(struct attention *a)
+{
+    struct cuda *c = a->c;
+    const struct hparams *hp = c->hp;
+    const int64_t n = c->o.n_batch;
+    struct gpu_heads widest = {0};
+    for (int i = 0; i < hp->n_layers; i++)
+        widest = a->heads[i].of.n_kv > widest.n_kv ? a->heads[i].of : widest;
+    const int64_t heads = widest.n_kv;
+    if (!heads)
+        return;
+    tables_lay(a->tables);
+    a->q = lay_floats(c, n * heads * queries(hp) * hp->head_dim);
+    a->k = lay_floats(c, n * heads * hp->head_dim);
+    a->v = lay_floats(c, n * heads * hp->head_dim);
+    lay_acts(c, &a->mixed, n, heads * queries(hp) * hp->head_dim);
+    a->scratch = arena_alloc(&c->arena, gpu_attention_scratch(&widest, n, c->o.n_ctx));
+}
+
+void attention_load(struct attention *a, struct loader *l, int layer)
+{
+    if (layer == 0)
+        tables_load(a->tables, l);
+    heads_load(l, layer, &a->heads[layer]);
+}
+
+void attention_copy_page(struct attention *a, int layer, uint32_t from, uint32_t to)
+{
+    gpu_copy_page(&a->c->gpu, &a->heads[layer].of, from, to);
+}
+
+/* ---- computing ---- */
+
+/* q, k and v of the tokens; rotated, and kept. */
+static void project(struct attention *a, const struct heads *h, const struct gpu_batch *b, const struct acts *x)
+{
+    const struct gpu_product p[] = {{.m = h->q, .y = a->q, .y_stride = h->q.rows},
+                                    {.m = h->k, .y = a->k, .y_stride = h->k.rows},
+                                    {.m = h->v, .y = a->v, .y_stride = h->v.rows}};
+    gpu_matmul(&a->c->gpu, p, 3, x, b->n);
+    gpu_rotate(&a->c->gpu, b, &h->of, a->q, a->k, a->v);
+}
+
+void attention_compute(struct attention *a, const struct work *w, const struct acts *x, const struct gpu_sums *sums)
+{
+    struct cuda *c = a->c;
+    const struct heads *h = &a->heads[w->layer];
+    const struct gpu_batch b = tables_upload(a->tables, w->batch);
+    project(a, h, &b, x);
+    a->mixed.cols = h->q.rows;
+    gpu_attend(&c->gpu, &b, &h->of, a->q, a->scratch, c->o.n_ctx, &a->mixed, readers_of(&c->o, MIXED, w->layer).q8);
+    gpu_matmul_partial(&c->gpu, &h->o, &a->mixed, w->n, sums, false);
+    c->counts.bytes += packed_bytes(&h->q) + packed_bytes(&h->k) + packed_bytes(&h->v) + packed_bytes(&h->o);
+}

@@ -1,0 +1,93 @@
+/* What the files of this folder share: a GPU, its memory, and how arrays are handed out. Each object has a header of its
+ * own. d_model is written d, tokens of a step n.
+ *
+ * Everything that is computed goes into one stream, in the order of the calls; a call waits only where it gives something
+ * to the host (staging.h). Pointers into weights and activations are the GPU's, unless a comment says "host". */
+#ifndef HEARTH_DEVICE_CUDA_CUDA_H
+#define HEARTH_DEVICE_CUDA_CUDA_H
+
+#include "base/arena.h"
+#include "base/threads.h"
+#include "device/cuda/faults.h"
+#include "device/cuda/staging.h"
+#include "device/device.h"
+#include "kernels/cuda/gpu.h"
+#include "kernels/cuda/neurons.h"
+#include "kernels/kernels.h"
+#include "model/model.h"
+
+/* What kernels note on the GPU; every wait brings it. */
+struct notes {
+    unsigned long long fault;    /* struct gpu_fault */
+    unsigned long long reserved; /* so that counters are aligned to 16 */
+    struct gpu_counts counts[];  /* of a set of neurons each, since the device was opened */
+};
+
+struct cuda {
+    struct device_options o;
+    const struct hparams *hp;    /* o.model's */
+    struct gpu gpu;
+    struct arena arena;          /* over the GPU's memory; dry: the same code counts what it would hand out */
+    bool lost;                   /* a call of CUDA has failed, and was logged: nothing is computed any more */
+    status failed;               /* found late, and logged: the next operation that returns a status returns it */
+    struct notes *notes;
+    size_t notes_bytes;
+    struct staging staging;
+    struct faults faults;
+    struct device_counts counts; /* since they were asked for: what the host knows by itself */
+};
+
+/* Whether a call of CUDA went well; the first that did not is logged, and the device lost from then on. */
+bool cuda_ok(struct cuda *c, cudaError_t e, const char *call);
+/* The same of the launches since the last call. */
+bool cuda_launched(struct cuda *c);
+/* The GPU with number o.index, for the calling thread. ST_INTERNAL (logged) if it cannot be had. */
+status cuda_begin(struct cuda *c);
+/* Memory of so many bytes and a stream; staging. ST_BUDGET, ST_NOMEM, ST_INTERNAL; logged. */
+status cuda_acquire(struct cuda *c, uint64_t bytes);
+void cuda_release(struct cuda *c);
+
+/* ---- arrays, from the arena ---- */
+
+static inline float *lay_floats(struct cuda *c, int64_t n)
+{
+    return arena_alloc(&c->arena, (size_t)n * sizeof(float));
+}
+
+static inline int32_t *lay_integers(struct cuda *c, int64_t n)
+{
+    return arena_alloc(&c->arena, (size_t)n * sizeof(int32_t));
+}
+
+static inline uint32_t *lay_words(struct cuda *c, int64_t n)
+{
+    return arena_alloc(&c->arena, (size_t)n * sizeof(uint32_t));
+}
+
+/* A packed matrix of the type of m. */
+static inline void lay_matrix(struct cuda *c, struct packed *p, const struct matrix *m, int64_t rows, int64_t cols)
+{
+    packed_shape(p, m->type, rows, cols);
+    p->data = arena_alloc(&c->arena, packed_bytes(p));
+}
+
+/* NULL: the model has none. */
+static inline float *lay_vector(struct cuda *c, const struct matrix *m)
+{
+    return m->data ? lay_floats(c, m->cols) : NULL;
+}
+
+static inline void lay_acts(struct cuda *c, struct acts *a, int64_t n, int64_t cols)
+{
+    *a = (struct acts){.cols = cols, .f32 = lay_floats(c, n * cols)};
+    a->codes = arena_alloc(&c->arena, (size_t)(n * cols));
+    a->blocks = arena_alloc(&c->arena, (size_t)(n * cols / ACT_BLOCK) * sizeof *a->blocks);
+}
+
+static inline void lay_sums(struct cuda *c, struct gpu_sums *s)
+{
+    s->units = arena_alloc(&c->arena, (size_t)(c->o.n_batch * c->hp->d_model) * sizeof *s->units);
+    s->broken = lay_words(c, c->o.n_batch);
+}
+
+#endif

@@ -1,0 +1,27 @@
+/* The own neurons of all layers, and the down projections of guests. */
+#ifndef HEARTH_DEVICE_CUDA_FFN_H
+#define HEARTH_DEVICE_CUDA_FFN_H
+
+#include "device/cuda/input.h"
+#include "device/cuda/load.h"
+
+struct ffn;
+
+/* ST_NOMEM (logged). */
+status ffn_new(struct cuda *c, struct ffn **out);
+void ffn_free(struct ffn *f); /* NULL is fine */
+void ffn_lay_weights(struct ffn *f, int layer);
+void ffn_lay_buffers(struct ffn *f);
+void ffn_load(struct ffn *f, struct loader *l, int layer);
+
+/* device.h: part, fire, live, project. */
+void ffn_compute(struct ffn *f, const struct work *w, const struct input *in, const struct sums *sums);
+uint32_t ffn_fire(struct ffn *f, const struct work *w, const struct input *in);
+void ffn_live(struct ffn *f, const struct work *w, const struct live *to);
+void ffn_project(struct ffn *f, const struct work *w, int guest, const struct live *from, const struct sums *sums);
+/* Adds what the GPU has counted, as far as it was known at the last wait, and had not been asked for. */
+void ffn_count(struct ffn *f, struct device_counts *counts);
+/* Sets of neurons: each has a counter in struct notes. */
+int ffn_counters(const struct ffn *f);
+
+#endif

@@ -1,0 +1,192 @@
+#include "device/cuda/fire.h"
+
+#include <math.h>
+
+#include "device/readers.h"
+#include "kernels/cuda/products.h"
+#include "kernels/cuda/stream.h"
+
+struct fire {
+    struct cuda *c;
+    struct firing *at;
+    const struct ffn_layer *s;
+    const struct acts *x;
+    int64_t n, own;            /* tokens, neurons */
+    struct gpu_counts *counts;
+};
+
+/* ---- memory ---- */
+
+void firing_lay(struct cuda *c, struct firing *f, const struct widths *widest)
+{
+    const int64_t n = c->o.n_batch;
+    if (widest->slots)
+        lay_acts(c, &f->activated, n, widest->slots);
+    if (!widest->neurons)
+        return;
+    f->gate = lay_floats(c, n * widest->neurons);
+    f->up = lay_floats(c, n * widest->neurons);
+    if (widest->hidden)
+        lay_acts(c, &f->hidden, n, widest->hidden);
+    if (device_reads_residual(&c->o))
+        lay_acts(c, &f->residual, n, c->hp->d_model);
+    if (!widest->sparse)
+        return;
+    f->pairs.n = lay_words(c, 1);
+    f->pairs.row = lay_integers(c, n * widest->neurons);
+    f->pairs.token = lay_integers(c, n * widest->neurons);
+    f->pairs.gate = lay_floats(c, n * widest->neurons);
+}
+
+/* ---- the steps ---- */
+
+/* Products of all own rows of a matrix into y [n, own]. */
+static struct gpu_product product_of(const struct fire *f, const struct packed *m, const float *bias, float *y)
+{
+    return (struct gpu_product){.m = *m, .y = y, .y_stride = f->own, .bias = bias};
+}
+
+static void compute_gates(const struct fire *f)
+{
+    gpu_gate_pairs(&f->c->gpu, &f->s->gate_rows, f->x, f->s->bias, f->own * f->n, &f->at->pairs);
+}
+
+/* Pairs of what decides above a bound; their gates are then computed. */
+static void pick(const struct fire *f, float bound, const float *bound_of)
+{
+    gpu_pick(&f->c->gpu, f->at->gate, f->own, f->own, f->n, bound, bound_of, false, &f->at->pairs, f->counts);
+    compute_gates(f);
+}
+
+/* Up of the pairs, and their activations into the slots; all: whatever their gate is. */
+static void activate_pairs(const struct fire *f, bool all)
+{
+    const struct ffn_layer *s = f->s;
+    gpu_activate_pairs(&f->c->gpu, f->c->hp->activation, s->has_gate ? &s->up_rows : NULL, f->x, all, f->own * f->n,
+                       &f->at->pairs, s->held.slot, f->at->activated.f32, f->at->activated.cols, f->counts);
+}
+
+static void fire_all(const struct fire *f)
+{
+    const struct ffn_layer *s = f->s;
+    const struct gpu_product p[] = {product_of(f, &s->gate, s->bias, f->at->gate), product_of(f, &s->up, NULL, f->at->up)};
+    gpu_matmul(&f->c->gpu, p, s->has_gate ? 2 : 1, f->x, f->n);
+    gpu_activate(&f->c->gpu, f->c->hp->activation, s->has_gate ? f->at->gate : NULL, s->has_gate ? f->at->up : f->at->gate,
+                 f->own, f->own, f->n, s->held.set.whole ? NULL : s->held.slot, f->at->activated.f32,
+                 f->at->activated.cols);
+}
+
+static void decide_by_gate(const struct fire *f)
+{
+    const struct gpu_product p = product_of(f, &f->s->gate, f->s->bias, f->at->gate);
+    gpu_matmul(&f->c->gpu, &p, 1, f->x, f->n);
+    gpu_pick(&f->c->gpu, f->at->gate, f->own, f->own, f->n, 0, NULL, true, &f->at->pairs, f->counts);
+    activate_pairs(f, true);
+}
+
+static void decide_by_estimate(const struct fire *f)
+{
+    gpu_estimate_rows(&f->c->gpu, &f->s->gate_rows, f->x, f->n, f->at->gate, f->own);
+    pick(f, 0, f->s->bound);
+    activate_pairs(f, false);
+}
+
+/* What predictors read: x normed, or as it is. */
+static const struct acts *predictor_reads(const struct fire *f, int layer, const struct input *in)
+{
+    struct acts *r = &f->at->residual;
+    if (!device_reads_residual(&f->c->o))
+        return f->x;
+    r->f32 = in->residual;
+    if (readers_of(&f->c->o, RESIDUAL, layer).q8)
+        gpu_quantize(&f->c->gpu, r, f->n);
+    return r;
+}
+
+/* hidden = relu(fc1 x), quantised if fc2 reads it so. */
+static void compute_hidden(const struct fire *f, int layer, const struct input *in)
+{
+    const struct packed *fc1 = &f->s->fc1;
+    struct acts *hidden = &f->at->hidden;
+    hidden->cols = fc1->rows;
+    const struct gpu_product p = {.m = *fc1, .y = hidden->f32, .y_stride = fc1->rows};
+    gpu_matmul(&f->c->gpu, &p, 1, predictor_reads(f, layer, in), f->n);
+    gpu_activate(&f->c->gpu, ACT_RELU, NULL, hidden->f32, fc1->rows, fc1->rows, f->n, NULL, hidden->f32, fc1->rows);
+    if (readers_of(&f->c->o, HIDDEN, layer).q8)
+        gpu_quantize(&f->c->gpu, hidden, f->n);
+}
+
+static void decide_by_mlp(const struct fire *f, int layer, const struct input *in)
+{
+    const struct gpu_product p = product_of(f, &f->s->fc2, NULL, f->at->gate);
+    compute_hidden(f, layer, in);
+    gpu_matmul(&f->c->gpu, &p, 1, &f->at->hidden, f->n);
+    pick(f, nextafterf(f->s->fc2_threshold, -INFINITY), NULL); /* flagged: logit >= threshold */
+    activate_pairs(f, false);
+}
+
+static void decide_by_product(const struct fire *f)
+{
+    const struct ffn_layer *s = f->s;
+    const struct gpu *g = &f->c->gpu;
+    gpu_estimate_rows(g, &s->gate_rows, f->x, f->n, f->at->gate, f->own);
+    gpu_estimate_rows(g, &s->up_rows, f->x, f->n, f->at->up, f->own);
+    gpu_estimate_products(g, f->c->hp->activation, f->at->gate, f->at->up, f->own, f->own, f->n, s->gate_slope,
+                          s->gate_offset, s->up_slope, s->up_offset);
+    pick(f, nextafterf(s->skip, -INFINITY), NULL);
+    activate_pairs(f, true);
+}
+
+/* ---- counting ---- */
+
+/* Bytes of what is read whatever fires. */
+static uint64_t fixed_bytes(const struct ffn_layer *s)
+{
+    uint64_t bytes = packed_bytes(&s->gate) + packed_bytes(&s->up) + packed_bytes(&s->fc1) + packed_bytes(&s->fc2);
+    if (s->gate_rows.planes)
+        bytes += (uint64_t)s->held.set.n * s->gate_rows.top_bytes;
+    if (s->up_rows.planes)
+        bytes += (uint64_t)s->held.set.n * s->up_rows.top_bytes;
+    return bytes;
+}
+
+static void count(struct cuda *c, struct ffn_layer *s, uint32_t n)
+{
+    const uint64_t pairs = (uint64_t)s->held.set.n * n;
+    c->counts.bytes += fixed_bytes(s);
+    c->counts.neurons += pairs;
+    s->calls++;
+    if (s->decision == DECIDE_NOT) {
+        c->counts.flagged += pairs;
+        c->counts.live += pairs;
+    }
+}
+
+/* ---- the whole ---- */
+
+void fire_begin(struct cuda *c, struct firing *f, int64_t cols, uint32_t n)
+{
+    f->activated.cols = cols;
+    cuda_ok(c, cudaMemsetAsync(f->activated.f32, 0, (size_t)(n * cols) * sizeof(float), c->gpu.stream), "cudaMemsetAsync");
+}
+
+void fire(struct cuda *c, struct firing *at, int layer, struct ffn_layer *s, struct gpu_counts *counts,
+          const struct input *in, uint32_t n)
+{
+    const struct neuron_set *set = &s->held.set;
+    const struct fire f = {.c = c, .at = at, .s = s, .x = &in->acts, .n = n, .own = set->n, .counts = counts};
+    const int64_t cols = s->down.held && !s->down.by_column ? set->n : set->n_blocks * ACT_BLOCK;
+    at->activated.cols = cols;
+    if (s->decision != DECIDE_NOT || !set->whole || cols != set->n) /* what does not fire, or is not held, is zero */
+        fire_begin(c, at, cols, n);
+    switch (s->decision) {
+    case DECIDE_NOT: fire_all(&f); break;
+    case DECIDE_GATE: decide_by_gate(&f); break;
+    case DECIDE_ESTIMATE: decide_by_estimate(&f); break;
+    case DECIDE_MLP: decide_by_mlp(&f, layer, in); break;
+    case DECIDE_PRODUCT: decide_by_product(&f); break;
+    }
+    if (readers_of(&c->o, ACTIVATED, layer).q8)
+        gpu_quantize(&c->gpu, &at->activated, n);
+    count(c, s, n);
+}

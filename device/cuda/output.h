@@ -1,0 +1,19 @@
+/* The own rows of the output matrix. */
+#ifndef HEARTH_DEVICE_CUDA_OUTPUT_H
+#define HEARTH_DEVICE_CUDA_OUTPUT_H
+
+#include "device/cuda/load.h"
+
+struct output {
+    struct packed rows;  /* [own rows, d] */
+    float *logits;       /* [some tokens, own rows] */
+};
+
+void output_lay_weights(struct cuda *c, struct output *o);
+void output_lay_buffers(struct cuda *c, struct output *o);
+void output_load(struct loader *l, struct output *o);
+/* device.h: logits. */
+void output_compute(struct cuda *c, const struct output *o, const struct acts *x, uint32_t n, float *logits,
+                    int64_t stride);
+
+#endif

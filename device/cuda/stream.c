@@ -1,0 +1,221 @@
+#include "device/cuda/stream.h"
+
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "device/readers.h"
+#include "kernels/cuda/stream.h"
+
+struct norm_weights {
+    float *weight, *bias;            /* [d]; bias NULL: none */
+};
+
+/* What a layer has beside heads and neurons, f32; NULL: the model has none. */
+struct stream_layer {
+    struct norm_weights attn_norm, ffn_norm;
+    float *o_bias, *down_bias;       /* [d] */
+};
+
+struct stream {
+    struct cuda *c;
+    uint8_t *embedding, *positions;  /* [n_vocab, d], [n_ctx, d] (or NULL: not learned), rows as the file has them */
+    struct stream_layer *layers;     /* [last - first] */
+    struct norm_weights out_norm;    /* before the output matrix */
+    float *x;                        /* [n, d] */
+    float *y;                        /* [n, d] attention's output, where it runs in parallel with the FFN: it waits here
+                                        for the FFN's end, for the FFN reads the layer's input; NULL elsewhere */
+    int32_t *tokens;                 /* [n] of the step */
+    uint32_t *position;              /* [n] theirs, where positions are learned */
+    uint32_t *chosen;                /* [n] tokens that a norm is wanted of */
+    uint32_t *place;                 /* host [n] */
+};
+
+/* ---- memory ---- */
+
+status stream_new(struct cuda *c, struct stream **out)
+{
+    struct stream *s = calloc(1, sizeof *s);
+    struct stream_layer *layers = calloc((size_t)(c->o.shard->last - c->o.shard->first) + 1, sizeof *layers);
+    uint32_t *place = calloc(c->o.n_batch, sizeof *place);
+    if (!s || !layers || !place) {
+        log_error("out of memory for the tables of a stage");
+        free(s);
+        free(layers);
+        free(place);
+        return ST_NOMEM;
+    }
+    *s = (struct stream){.c = c, .layers = layers, .place = place};
+    *out = s;
+    return ST_OK;
+}
+
+void stream_free(struct stream *s)
+{
+    if (!s)
+        return;
+    free(s->layers);
+    free(s->place);
+    free(s);
+}
+
+static bool is_home(const struct cuda *c) { return c->o.shard->first < c->o.shard->last; }
+
+static struct norm_weights lay_norm(struct cuda *c, const struct matrix *weight, const struct matrix *bias)
+{
+    float *of = lay_vector(c, weight);
+    return (struct norm_weights){of, lay_vector(c, bias)};
+}
+
+static void lay_layer(struct cuda *c, struct stream_layer *l, const struct layer_weights *f)
+{
+    l->attn_norm = lay_norm(c, &f->attn_norm, &f->attn_norm_bias);
+    l->ffn_norm = lay_norm(c, &f->ffn_norm, &f->ffn_norm_bias);
+    l->o_bias = lay_vector(c, &f->o_bias);
+    l->down_bias = lay_vector(c, &f->down_bias);
+}
+
+static void lay_embedding(struct stream *s)
+{
+    struct cuda *c = s->c;
+    const struct matrix *e = &c->o.model->embedding, *p = &c->o.model->positions;
+    s->embedding = arena_alloc(&c->arena, (size_t)e->rows * dtype_row_bytes(e->type, e->cols));
+    if (p->data)
+        s->positions = arena_alloc(&c->arena, c->o.n_ctx * dtype_row_bytes(p->type, p->cols));
+}
+
+void stream_lay_weights(struct stream *s)
+{
+    struct cuda *c = s->c;
+    const struct model *m = c->o.model;
+    const struct shard *shard = c->o.shard;
+    if (shard->embeds)
+        lay_embedding(s);
+    for (int i = shard->first; i < shard->last; i++)
+        lay_layer(c, &s->layers[i - shard->first], &m->layers[i]);
+    if (shard->ends)
+        s->out_norm = lay_norm(c, &m->out_norm, &m->out_norm_bias);
+}
+
+void stream_lay_buffers(struct stream *s)
+{
+    struct cuda *c = s->c;
+    const int64_t n = c->o.n_batch;
+    if (!is_home(c))
+        return;
+    s->x = lay_floats(c, n * c->hp->d_model);
+    if (c->hp->parallel)
+        s->y = lay_floats(c, n * c->hp->d_model);
+    s->tokens = lay_integers(c, n);
+    s->position = lay_words(c, n);
+    s->chosen = lay_words(c, n);
+}
+
+static void load_norm(struct loader *l, struct norm_weights to, const struct matrix *weight, const struct matrix *bias)
+{
+    load_vector(l, to.weight, weight);
+    load_vector(l, to.bias, bias);
+}
+
+void stream_load(struct stream *s, struct loader *l)
+{
+    const struct model *m = s->c->o.model;
+    const struct shard *shard = s->c->o.shard;
+    load_bytes(l, s->embedding, &m->embedding, 0, m->embedding.rows);
+    load_bytes(l, s->positions, &m->positions, m->hp.position_offset, s->c->o.n_ctx);
+    for (int i = shard->first; i < shard->last; i++) {
+        const struct layer_weights *from = &m->layers[i];
+        struct stream_layer *to = &s->layers[i - shard->first];
+        load_norm(l, to->attn_norm, &from->attn_norm, &from->attn_norm_bias);
+        load_norm(l, to->ffn_norm, &from->ffn_norm, &from->ffn_norm_bias);
+        load_vector(l, to->o_bias, &from->o_bias);
+        load_vector(l, to->down_bias, &from->down_bias);
+    }
+    load_norm(l, s->out_norm, &m->out_norm, &m->out_norm_bias);
+}
+
+/* ---- how it begins ---- */
+
+/* Where values that are no numbers are noted. */
+static struct gpu_fault note(struct cuda *c, const struct work *w, const char *what)
+{
+    if (faults_full(&c->faults, w->tokens != NULL))
+        await(c);
+    return (struct gpu_fault){&c->notes->fault, faults_add(&c->faults, w, what)};
+}
+
+/* The same of what a step begins with, which is of no layer. */
+static struct gpu_fault note_begin(struct cuda *c, const struct batch *b, const char *what)
+{
+    const struct work begin = {.part = DEVICE_OUTPUT, .batch = b, .n = b->n_tokens};
+    if (c->faults.n) /* of the step before */
+        await(c);
+    faults_begin(&c->faults, b, what);
+    return note(c, &begin, c->faults.from);
+}
+
+static void upload_positions(struct stream *s, const struct batch *b)
+{
+    uint32_t i = 0;
+    for (uint32_t r = 0; r < b->n_runs; r++)
+        for (uint32_t t = 0; t < b->runs[r].n; t++)
+            s->place[i++] = b->runs[r].position + t;
+    upload(s->c, s->position, s->place, i * sizeof *s->place);
+}
+
+void stream_embed(struct stream *s, const struct batch *b, const int32_t *tokens)
+{
+    struct cuda *c = s->c;
+    const struct model *m = c->o.model;
+    const struct gpu_embedding e = {m->embedding.type, m->positions.type, s->embedding, s->positions, c->hp->d_model};
+    const struct gpu_fault fault = note_begin(c, b, "the embedding");
+    upload(c, s->tokens, tokens, b->n_tokens * sizeof *tokens);
+    if (s->positions)
+        upload_positions(s, b);
+    gpu_embed(&c->gpu, &e, s->tokens, s->position, b->n_tokens, s->x, fault);
+}
+
+void stream_import(struct stream *s, const struct batch *b, const float *from, const char *what)
+{
+    struct cuda *c = s->c;
+    const struct gpu_fault fault = note_begin(c, b, what);
+    upload(c, s->x, from, (size_t)b->n_tokens * (size_t)c->hp->d_model * sizeof *from);
+    gpu_check(&c->gpu, s->x, b->n_tokens, c->hp->d_model, fault);
+}
+
+void stream_export(const struct stream *s, uint32_t n, float *to)
+{
+    download(s->c, to, s->x, (size_t)n * (size_t)s->c->hp->d_model * sizeof *to);
+    await(s->c);
+}
+
+/* ---- before a block ---- */
+
+void stream_norm(struct stream *s, const struct work *w, struct input *in)
+{
+    static const char *const before[DEVICE_PARTS] = {"the norm before attention", "the norm before the FFN",
+                                                     "the norm before the output matrix"};
+    struct cuda *c = s->c;
+    const struct stream_layer *l = &s->layers[w->part == DEVICE_OUTPUT ? 0 : w->layer - c->o.shard->first];
+    const struct norm_weights of = w->part == DEVICE_ATTENTION ? l->attn_norm
+                                   : w->part == DEVICE_FFN     ? l->ffn_norm
+                                                               : s->out_norm;
+    const struct gpu_norm norm = {.rms = c->hp->norm == NORM_RMS, .quantise = readers_of(&c->o, x_of(w->part), w->layer).q8,
+                                  .eps = c->hp->norm_eps, .d = c->hp->d_model, .w = of.weight, .b = of.bias};
+    const struct gpu_fault fault = note(c, w, before[w->part]);
+    in->residual = s->x;
+    if (w->tokens)
+        upload(c, s->chosen, w->tokens, w->n * sizeof *w->tokens);
+    gpu_norm(&c->gpu, &norm, s->x, w->tokens ? s->chosen : NULL, w->n, &in->acts, fault);
+}
+
+/* ---- after it ---- */
+
+void stream_add(struct stream *s, const struct work *w, const struct sums *sums)
+{
+    static const char *const parts[] = {[DEVICE_ATTENTION] = "attention", [DEVICE_FFN] = "the FFN"};
+    struct cuda *c = s->c;
+    const struct stream_layer *l = &s->layers[w->layer - c->o.shard->first];
+    const bool attention = w->part == DEVICE_ATTENTION;
+    const struct gpu_addition a = {.bias = attention ? l->o_bias : l->down_bias, .y = s->y, .waits = attention && s->y};
+    gpu_add(&c->gpu, &sums->of, &a, w->n, c->hp->d_model, s->x, note(c, w, parts[w->part]));
+}

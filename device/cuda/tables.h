@@ -1,0 +1,19 @@
+/* The tokens of a batch as attention reads them: positions, page tables, angles. All layers of a step have the same, so
+ * they are uploaded when they have changed. */
+#ifndef HEARTH_DEVICE_CUDA_TABLES_H
+#define HEARTH_DEVICE_CUDA_TABLES_H
+
+#include "device/cuda/load.h"
+#include "kernels/cuda/attention.h"
+
+struct tables;
+
+/* ST_NOMEM (logged). */
+status tables_new(struct cuda *c, struct tables **out);
+void tables_free(struct tables *t); /* NULL is fine */
+void tables_lay(struct tables *t);
+void tables_load(struct tables *t, struct loader *l);
+/* Puts a batch there, if it is not there yet. */
+struct gpu_batch tables_upload(struct tables *t, const struct batch *b);
+
+#endif
