@@ -50,7 +50,7 @@ target_include_directories(kernels_cuda PRIVATE ${PROJECT_SOURCE_DIR})
 target_compile_options(kernels_cuda PRIVATE
     -fmad=false -ftz=false -prec-div=true -prec-sqrt=true
     $<$<BOOL:${HEARTH_WERROR}>:-Werror=all-warnings>
-    "SHELL:-Xcompiler=-Wall,-Wextra,-Wno-unused-parameter,-ffp-contract=off,-fno-strict-aliasing")
+    "SHELL:-Xcompiler=-Wall,-Wextra,-Wno-unused-parameter,-Wno-missing-field-initializers,-ffp-contract=off,-fno-strict-aliasing")
 
 # Copies of the rooms that a device needs, of the plug-in's own: position-independent, and nobody else sees them. It
 # computes on the host with the kernels that the program gives it.
@@ -97,7 +97,7 @@ if(BUILD_TESTING)
     file(GLOB sources CONFIGURE_DEPENDS tests/gpu/*_test.c)
     foreach(source ${sources})
         get_filename_component(name ${source} NAME_WE)
-        cuda_program(${name} ${source})
+        cuda_program(${name} ${source} tests/gpu/memory.c)
     endforeach()
     file(GLOB sources CONFIGURE_DEPENDS tests/gpu/speed/*.c tests/gpu/speed/*.cu)
     if(sources)
