@@ -8,21 +8,21 @@
 /* A thread has four values beside each other, so that eight threads have a block. */
 enum { FOUR = 4, BLOCK_THREADS = ACT_BLOCK / FOUR, HALF_THREADS = BLOCK_THREADS / 2 };
 
-/* A lane's four codes, and the sums of its block: every lane of the warp takes part. */
+/* Sums of a block's codes. */
 struct code_sums {
-    int low, all; /* of the first 16 codes, of the 32 */
+    int low, all; /* of the first 16, as the block's first thread has it; of the 32 */
 };
 
+/* codes: this thread's four. Every lane of the warp takes part. */
 __device__ __forceinline__ struct code_sums sum_codes(int codes)
 {
     int half = __dp4a(codes, 0x01010101, 0);
     for (int i = 1; i < HALF_THREADS; i *= 2)
         half += __shfl_xor_sync(FULL_MASK, half, i);
-    const int other = __shfl_xor_sync(FULL_MASK, half, HALF_THREADS);
-    return {threadIdx.x & HALF_THREADS ? other : half, half + other};
+    return {half, half + __shfl_xor_sync(FULL_MASK, half, HALF_THREADS)};
 }
 
-/* Of the block of the lane's eight threads, whose sums are complete. */
+/* By the block's first thread. */
 __device__ __forceinline__ void store_block(struct act_block *to, float scale, struct code_sums sum)
 {
     const float scaled = __fmul_rn(scale, __int2float_rn(sum.all));
