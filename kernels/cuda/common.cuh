@@ -1,7 +1,8 @@
 /* What kernels share: launching, numbers, layouts.
  *
- * Every float operation that has an order is an intrinsic of one rounding (__fmaf_rn, __fadd_rn, __fmul_rn, ...), so that
- * no compiler contracts what the reference does not. The same sources run on a CPU over tests/gpu/shim (HEARTH_SIMT). */
+ * Every float operation that has an order is an intrinsic of one rounding (__fmaf_rn, __fadd_rn, __fmul_rn, ...), so
+ * that no compiler contracts what the reference does not. The same sources run on a CPU over tests/gpu/shim
+ * (HEARTH_SIMT). */
 #ifndef HEARTH_KERNELS_CUDA_COMMON_CUH
 #define HEARTH_KERNELS_CUDA_COMMON_CUH
 
@@ -54,7 +55,8 @@ __device__ __forceinline__ float gpu_exp(float x)
     return __fmul_rn(p, __uint_as_float((__float_as_uint(shifted) << 23) + (127u << 23)));
 }
 
-/* 0 > g ? 0 : g of the reference: -0 and NaN stay. By bits, since a compiler makes a max of it, which orders +0 above -0. */
+/* 0 > g ? 0 : g of the reference: -0 and NaN stay. By bits, since a compiler makes a max of it, which orders +0 above
+ * -0. */
 __device__ __forceinline__ float gpu_relu(float g)
 {
     const uint32_t bits = __float_as_uint(g);
@@ -71,8 +73,8 @@ __device__ __forceinline__ float gpu_activation(enum activation a, bool has_gate
     return v;
 }
 
-/* A segment's sum in units of 2^-30, rounded to nearest even: llrint(s * 2^30) in 32-bit arithmetic. What is no number, or
- * not below 2^31, sets *broken and is 0. */
+/* A segment's sum in units of 2^-30, rounded to nearest even: llrint(s * 2^30) in 32-bit arithmetic. What is no number,
+ * or not below 2^31, sets *broken and is 0. */
 __device__ __forceinline__ long long gpu_units(float s, bool *broken)
 {
     if (!(fabsf(s) < 0x1p31f)) {
@@ -182,7 +184,10 @@ template <typename F> static inline void with_float_type(enum dtype type, F &&f)
     }
 }
 
-__host__ __device__ constexpr bool is_float(enum dtype type) { return type == DT_F32 || type == DT_F16 || type == DT_BF16; }
+__host__ __device__ constexpr bool is_float(enum dtype type)
+{
+    return type == DT_F32 || type == DT_F16 || type == DT_BF16;
+}
 
 /* The same for all of them. */
 template <typename F> static inline void with_weight_type(enum dtype type, F &&f)
@@ -206,11 +211,13 @@ __device__ __forceinline__ void mma_m16n8k32(int c[4], uint32_t a0, uint32_t a1,
     simt_mma_m16n8k32(c, a, b, A_SIGNED);
 #elif __CUDA_ARCH__ >= 800
     if (A_SIGNED)
-        asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 "
+            "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
             : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
             : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
     else
-        asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 "
+            "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
             : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
             : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 #else

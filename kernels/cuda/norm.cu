@@ -1,5 +1,5 @@
-/* Norms, alone or of what sums have just been added to. A thread block has a token: its threads keep the token's values,
- * and lay them into shared memory for the 128 lanes of the sums, which have an order. */
+/* Norms, alone or of what sums have just been added to. A thread block has a token: its threads keep the token's
+ * values, and lay them into shared memory for the 128 lanes of the sums, which have an order. */
 #include "kernels/cuda/stream.cuh"
 
 namespace {
@@ -229,8 +229,9 @@ void gpu_norm(const struct gpu *g, const struct gpu_norm *n, const float *x, con
         });
 }
 
-void gpu_add_norm(const struct gpu *g, const struct gpu_sums *sums, const struct gpu_addition *a, struct gpu_fault added,
-                  const struct gpu_norm *n, int64_t n_tokens, float *x, const struct acts *out, struct gpu_fault fault)
+void gpu_add_norm(const struct gpu *g, const struct gpu_sums *sums, const struct gpu_addition *a,
+                  struct gpu_fault added, const struct gpu_norm *n, int64_t n_tokens, float *x, const struct acts *out,
+                  struct gpu_fault fault)
 {
     const struct adding adding = {sums->units, sums->broken, *a, x, added};
     const struct norming w = {*n, x, NULL, *out, fault};

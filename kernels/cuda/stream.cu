@@ -126,8 +126,8 @@ void gpu_sum_blocks(const struct gpu *g, const struct acts *a, int64_t n)
         LAUNCH(complete, blocks_of(n * a->cols / FOUR, FEW_THREADS), FEW_THREADS, 0, g->stream, *a, n * a->cols);
 }
 
-void gpu_add(const struct gpu *g, const struct gpu_sums *sums, const struct gpu_addition *a, int64_t n, int64_t d, float *x,
-             struct gpu_fault fault)
+void gpu_add(const struct gpu *g, const struct gpu_sums *sums, const struct gpu_addition *a, int64_t n, int64_t d,
+             float *x, struct gpu_fault fault)
 {
     const struct adding w = {sums->units, sums->broken, *a, x, fault};
     if (n > 0)

@@ -9,8 +9,8 @@
 extern "C" {
 #endif
 
-/* x[t] = row tokens[t] of the embedding, as dequantize_row has it; positions not NULL: plus row position[t] of them, one
- * f32 addition. Rows lie as in the file. */
+/* x[t] = row tokens[t] of the embedding, as dequantize_row has it; positions not NULL: plus row position[t] of them,
+ * one f32 addition. Rows lie as in the file. */
 struct gpu_embedding {
     enum dtype type, positions_type;
     const uint8_t *rows, *positions;
@@ -39,19 +39,20 @@ void gpu_quantize(const struct gpu *g, const struct acts *a, int64_t n);
 void gpu_sum_blocks(const struct gpu *g, const struct acts *a, int64_t n);
 
 /* x += (float)sum + bias, as device/cpu/stream.c adds: the sum rounded to f32 (bias NULL: as it is; else the f32
- * addition), then one f32 addition to x. waits: y = that instead of x += . y not NULL and not waits: then x += y too. What
- * is no number is noted: of x before y is added, of y where it waits; a broken token is as if its first value were none.
- * The bits of (float)(f64): units * 2^-30 rounded once, to nearest even. */
+ * addition), then one f32 addition to x. waits: y = that instead of x += . y not NULL and not waits: then x += y too.
+ * What is no number is noted: of x before y is added, of y where it waits; a broken token is as if its first value were
+ * none. The bits of (float)(f64): units * 2^-30 rounded once, to nearest even. */
 struct gpu_addition {
     const float *bias;   /* [d] or NULL */
     float *y;            /* [n, d] or NULL */
     bool waits;
 };
-void gpu_add(const struct gpu *g, const struct gpu_sums *sums, const struct gpu_addition *a, int64_t n, int64_t d, float *x,
-             struct gpu_fault fault);
+void gpu_add(const struct gpu *g, const struct gpu_sums *sums, const struct gpu_addition *a, int64_t n, int64_t d,
+             float *x, struct gpu_fault fault);
 /* gpu_add (which does not wait) and gpu_norm of the same n tokens, in one launch. */
-void gpu_add_norm(const struct gpu *g, const struct gpu_sums *sums, const struct gpu_addition *a, struct gpu_fault added,
-                  const struct gpu_norm *norm, int64_t n, float *x, const struct acts *out, struct gpu_fault fault);
+void gpu_add_norm(const struct gpu *g, const struct gpu_sums *sums, const struct gpu_addition *a,
+                  struct gpu_fault added, const struct gpu_norm *norm, int64_t n, float *x, const struct acts *out,
+                  struct gpu_fault fault);
 
 /* scale[i] = blocks[i].scale, and back. */
 void gpu_take_scales(const struct gpu *g, const struct act_block *blocks, int64_t n, float *scale);
@@ -60,8 +61,9 @@ void gpu_give_scales(const struct gpu *g, const float *scale, int64_t n, struct 
 /* ---- sums in messages (kernels/sums.h says how a block lies) ---- */
 
 void gpu_clear_sums(const struct gpu *g, const struct gpu_sums *s, int64_t n, int64_t d);
-/* width [n, ceil(d / 32)], packed: the bytes that sum_widths and pack_sums give for the same numbers, token after token; of
- * a broken token, width 8 and NaN. offset [n * ceil(d / 32) + 1]: scratch, whose last is then the bytes in all / 32. */
+/* width [n, ceil(d / 32)], packed: the bytes that sum_widths and pack_sums give for the same numbers, token after
+ * token; of a broken token, width 8 and NaN. offset [n * ceil(d / 32) + 1]: scratch, whose last is then the bytes in
+ * all / 32. */
 void gpu_pack_sums(const struct gpu *g, const struct gpu_sums *s, int64_t n, int64_t d, bool f16, uint8_t *width,
                    uint32_t *offset, uint8_t *packed);
 /* s += packed ones. What is no multiple of 2^-30 below 2^31 makes its token broken. */

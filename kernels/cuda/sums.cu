@@ -45,10 +45,10 @@ __device__ __forceinline__ struct place place_of(const struct packing &p)
 __device__ __forceinline__ int exact_width(long long units)
 {
     const unsigned long long used = (unsigned long long)(units < 0 ? ~units : units);
-    const unsigned bits = FULL_MASK;
-    if (__any_sync(bits, used >> 47 != 0))
-        return 8;
-    return 3 + __any_sync(bits, used >> 23 != 0) + __any_sync(bits, used >> 31 != 0) + __any_sync(bits, used >> 39 != 0);
+    int width = 3;
+    for (int bits = 23; bits < 47; bits += 8)
+        width += __any_sync(FULL_MASK, used >> bits != 0);
+    return __any_sync(FULL_MASK, used >> 47 != 0) ? 8 : width;
 }
 
 __global__ void __launch_bounds__(THREADS) find_widths(struct packing p, bool f16, uint8_t *width)

@@ -58,8 +58,9 @@ static void expect_fault(struct gpu_fault f, int64_t index)
 
 static struct acts host_acts(int64_t n, int64_t cols)
 {
-    return (struct acts){.cols = cols, .f32 = calloc((size_t)(n * cols), sizeof(float)), .codes = calloc((size_t)n, (size_t)cols),
-                         .blocks = calloc((size_t)(n * cols / ACT_BLOCK + 1), sizeof(struct act_block))};
+    const size_t values = (size_t)(n * cols);
+    return (struct acts){.cols = cols, .f32 = calloc(values, sizeof(float)), .codes = calloc(values, 1),
+                         .blocks = calloc(values / ACT_BLOCK + 1, sizeof(struct act_block))};
 }
 
 static void free_host(struct acts *a)
@@ -72,7 +73,8 @@ static void free_host(struct acts *a)
 static struct acts gpu_acts(int64_t n, int64_t cols)
 {
     const size_t values = (size_t)(n * cols);
-    struct acts a = {.cols = cols, .f32 = gpu_copy_of(NULL, values * sizeof(float)), .codes = gpu_copy_of(NULL, values)};
+    struct acts a = {.cols = cols, .f32 = gpu_copy_of(NULL, values * sizeof(float))};
+    a.codes = gpu_copy_of(NULL, values);
     a.blocks = gpu_copy_of(NULL, values / ACT_BLOCK * sizeof *a.blocks);
     return a;
 }
@@ -147,7 +149,8 @@ static void embed_with(struct rng *r, enum dtype type, enum dtype positions_type
             scalar->add(x + t * d, row, d);
     }
     float *to = gpu_copy_of(NULL, (size_t)(n * d) * sizeof *to);
-    void *tokens = gpu_copy_of(token, (size_t)n * sizeof *token), *at = gpu_copy_of(position, (size_t)n * sizeof *position);
+    void *tokens = gpu_copy_of(token, (size_t)n * sizeof *token);
+    void *at = gpu_copy_of(position, (size_t)n * sizeof *position);
     struct gpu_fault fault = new_fault();
     const struct gpu_embedding on_gpu = {type, positions_type, e.on_gpu, positions ? p.on_gpu : NULL, d};
     gpu_embed(gpu, &on_gpu, tokens, positions ? at : NULL, n, to, fault);
@@ -422,7 +425,9 @@ static struct growth make_growth(struct rng *r, int64_t n, int64_t d, bool bias,
     g.sums.units = gpu_copy_of(g.units, (size_t)(n * d) * sizeof *g.units);
     g.sums.broken = gpu_copy_of(g.broken, (size_t)n * sizeof *g.broken);
     g.gpu_x = copy_floats(g.x, n * d);
-    g.a = (struct gpu_addition){bias ? copy_floats(g.bias, d) : NULL, y || waits ? copy_floats(g.y, n * d) : NULL, waits};
+    g.a.bias = bias ? copy_floats(g.bias, d) : NULL;
+    g.a.y = y || waits ? copy_floats(g.y, n * d) : NULL;
+    g.a.waits = waits;
     return g;
 }
 

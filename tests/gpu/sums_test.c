@@ -33,7 +33,8 @@ struct message {
 static struct message make_message(int64_t n, int64_t d)
 {
     struct message m = {.n = n, .d = d, .blocks = (d + SUM_BLOCK - 1) / SUM_BLOCK,
-                        .units = calloc((size_t)(n * d), sizeof *m.units), .sum = calloc((size_t)(n * d), sizeof *m.sum),
+                        .units = calloc((size_t)(n * d), sizeof *m.units),
+                        .sum = calloc((size_t)(n * d), sizeof *m.sum),
                         .broken = calloc((size_t)n, sizeof *m.broken)};
     m.width = calloc((size_t)n, (size_t)m.blocks);
     m.packed = aligned_alloc(64, (size_t)(n * m.blocks) * 8 * SUM_BLOCK);
