@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "kernels/cuda/neurons.h"
+#include "kernels/row_layout.h"
 #include "tests/conformance/kernels_suite.h"
 #include "tests/gpu/memory.h"
 
@@ -191,6 +192,18 @@ static void check_activations(const struct gpu *g, const struct fixture *x, cons
     free(got);
 }
 
+/* All pairs, without more. */
+static void expect_products(const struct fixture *x)
+{
+    struct rng r = {.state = 7};
+    struct chosen c = choose(&r, x, 1);
+    float *product = malloc((size_t)c.most * sizeof *product);
+    scalar->dot_rows(&x->m, &x->lanes, c.row, c.token, c.n, product);
+    check_gates(gpu, x, &c, product, NULL);
+    free(product);
+    free_chosen(&c);
+}
+
 static void check_pairs(enum dtype type, bool planes, int64_t rows, int64_t cols, int64_t n, enum filling f,
                         uint64_t one_in, bool broken)
 {
@@ -271,23 +284,28 @@ static void no_pairs(void **state)
     free_fixture(&x);
 }
 
-static void check_estimates(enum dtype type, int64_t rows, int64_t cols, int64_t n, enum filling f, bool broken)
+static void expect_estimates(const struct fixture *x)
 {
-    struct fixture x = make_fixture(type, true, rows, cols, n, f, broken);
-    const int64_t stride = rows + 3;
-    const size_t bytes = (size_t)(n * stride) * sizeof(float);
+    const int64_t stride = x->m.rows + 3;
+    const size_t bytes = (size_t)(x->n * stride) * sizeof(float);
     float *want = malloc(bytes), *got = malloc(bytes), *y = gpu_copy_of(NULL, bytes);
     memset(want, 0xa5, bytes);
-    scalar->estimate_rows(&x.m, 0, rows, &x.lanes, n, want, stride);
-    gpu_estimate_rows(gpu, &x.on_gpu, &x.x_on_gpu, n, y, stride);
+    scalar->estimate_rows(&x->m, 0, x->m.rows, &x->lanes, x->n, want, stride);
+    gpu_estimate_rows(gpu, &x->on_gpu, &x->x_on_gpu, x->n, y, stride);
     gpu_read(got, y, bytes);
-    for (int64_t i = 0; i < n * stride; i++)
+    for (int64_t i = 0; i < x->n * stride; i++)
         if (!same_bits(want[i], got[i]))
-            fail_msg("%s, %d columns, %d tokens: estimate %d is %a, expected %a", dtype_name(type), (int)cols, (int)n,
-                     (int)i, (double)got[i], (double)want[i]);
+            fail_msg("%s, %d columns, %d tokens: estimate %d is %a, expected %a", dtype_name(x->m.type), (int)x->m.cols,
+                     (int)x->n, (int)i, (double)got[i], (double)want[i]);
     gpu_release(y);
     free(want);
     free(got);
+}
+
+static void check_estimates(enum dtype type, int64_t rows, int64_t cols, int64_t n, enum filling f, bool broken)
+{
+    struct fixture x = make_fixture(type, true, rows, cols, n, f, broken);
+    expect_estimates(&x);
     free_fixture(&x);
 }
 
@@ -311,6 +329,44 @@ static void estimates(void **state)
     each_type(check_estimates_of);
 }
 
+/* Scales that only messages have, so small that products round to -0, which what is not there must not turn, and that
+ * half of one is no number of f32. */
+static void scales_below_normal_ones(void **state)
+{
+    (void)state;
+    static const enum dtype types[] = {DT_Q4_1, DT_Q5_1, DT_Q4_0, DT_Q8_0};
+    static const float scales[] = {0x1p-149f, 0x1.8p-148f, 0x1.4p-147f};
+    for (size_t i = 0; i < 12; i++) {
+        const enum dtype type = types[i / 3];
+        const struct layout l = layout_of(type);
+        for (int zero = 0; zero < 2; zero++) {
+            struct fixture x = make_fixture(type, true, 5, 1120, 1, FILL_EXTREME, false); /* 35 blocks */
+            const int64_t nb = x.m.cols / ACT_BLOCK;
+            for (int64_t b = 0; b < nb; b++) {
+                x.x.blocks[b].scale = scales[i % 3];
+                for (int c = 0; c < ACT_BLOCK; c++)
+                    x.x.codes[b * ACT_BLOCK + c] = (int8_t)-(c % 3);
+            }
+            for (int64_t r = 0; zero && r < x.m.rows; r++) /* d is 0, m the least there is */
+                for (int64_t b = 0; b < nb; b++) {
+                    const struct chunk k = chunk_of(nb, b / LANE_BLOCKS);
+                    const struct chunk_place p = top_place(l, true, x.m.top + (size_t)r * x.m.top_bytes, k);
+                    memset(p.d + 2 * (b % LANE_BLOCKS), 0, 2);
+                    if (l.minima)
+                        memcpy(p.m + 2 * (b % LANE_BLOCKS), &(uint16_t){1}, 2);
+                }
+            scalar->sum_blocks(&x.x, 0, 1);
+            scalar->spread(&x.x, 0, 1, &x.lanes);
+            gpu_write(x.on_gpu.top, x.m.top, (size_t)x.m.rows * x.m.top_bytes);
+            gpu_write(x.x_on_gpu.codes, x.x.codes, (size_t)x.m.cols);
+            gpu_write(x.x_on_gpu.blocks, x.x.blocks, (size_t)nb * sizeof *x.x.blocks);
+            expect_estimates(&x);
+            expect_products(&x);
+            free_fixture(&x);
+        }
+    }
+}
+
 static void check_large(enum dtype type, bool planes)
 {
     check_pairs(type, planes, 11008, 4096, 1, FILL_RANDOM, 10, false);
@@ -331,7 +387,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_of_pairs), cmocka_unit_test(layers_without_a_gate), cmocka_unit_test(no_pairs),
-        cmocka_unit_test(estimates),         cmocka_unit_test(large_shapes),
+        cmocka_unit_test(estimates),         cmocka_unit_test(scales_below_normal_ones),
+        cmocka_unit_test(large_shapes),
     };
     if (!(gpu = gpu_for_test())) {
         printf("SKIP: no device\n");
