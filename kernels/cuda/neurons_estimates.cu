@@ -62,7 +62,7 @@ __device__ __forceinline__ void estimate(const struct factors &f, int rows, int 
 {
     const int lane = threadIdx.x % LANE_BLOCKS, nb = f.cols / ACT_BLOCK;
     float sum[ROWS][TOKENS] = {};
-#pragma unroll 2
+#pragma unroll(TOKENS == 1 ? 2 : 1)
     for (int b = lane; b < nb; b += LANE_BLOCKS) {
         struct row_block<R> w[ROWS];
         struct estimate_block<R> e[ROWS];
