@@ -312,8 +312,8 @@ static void large_shapes(void **state)
     for (size_t i = 0; i < COUNT(weight_types); i++) {
         struct rng r = {.state = 200 + i};
         check_shape(&r, weight_types[i], false, 4096, 11008, 1, HOLD_ALL, 10, FILL_RANDOM, false);
-        check_shape(&r, weight_types[i], false, 4096, 2048, 33, HOLD_SOME, 10, FILL_RANDOM, false);
-        check_shape(&r, weight_types[i], true, 4096, 2048, 8, HOLD_ALL, 10, FILL_RANDOM, false);
+        check_shape(&r, weight_types[i], false, 4096, 1024, 33, HOLD_SOME, 10, FILL_RANDOM, false);
+        check_shape(&r, weight_types[i], true, 4096, 1024, 8, HOLD_ALL, 10, FILL_RANDOM, false);
     }
 }
 
