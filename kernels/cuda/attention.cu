@@ -3,10 +3,7 @@
 
 #include "kernels/cuda/attention.cuh"
 
-enum {
-    SHORT_SLOTS = 2,                   /* so few segments that one thread block soon goes through them */
-    MOST_Z = 65535,                    /* of a grid */
-};
+enum { MOST_Z = 65535 };               /* of a grid */
 static const uint64_t most_scratch = 64 << 20; /* more tokens go one group after the other */
 
 /* Rows that a piece may have. */

@@ -17,6 +17,8 @@ enum {
     SEGMENT_PAGES = ATTN_SEGMENT / KV_PAGE,
     STAGE_VALUES = 16384,              /* f16 that shared memory holds at once */
     KEY_DIMS = STAGE_VALUES / ATTN_SEGMENT,
+    SHORT_SLOTS = 2,                   /* so few segments that one thread block soon goes through them */
+    LINE = 128,                        /* bytes that memory gives at once */
     UNIT = 8,                          /* f16 that a lane brings at once */
     UNITS_AHEAD = 8,                   /* and how many such it has on their way */
 };

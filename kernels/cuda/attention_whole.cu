@@ -3,6 +3,18 @@
 
 #include "kernels/cuda/attention.cuh"
 
+/* Asks for a piece's values, if they are few, so that they are near when its scores are there. */
+static __device__ __forceinline__ void ask_for_values(const struct attending &a, const struct piece &p)
+{
+    if (p.end - p.begin > SHORT_SLOTS * ATTN_SEGMENT)
+        return;
+    for (int i = p.begin / KV_PAGE; i * KV_PAGE < p.end; i++) {
+        const uint8_t *page = (const uint8_t *)page_of(a, p, a.v, i);
+        for (int line = threadIdx.x; line < a.dim * KV_PAGE * 2 / LINE; line += ATTEND_THREADS)
+            gpu_prefetch(page + line * LINE);
+    }
+}
+
 /* The scores of all segments; then maxima [rows, SEGMENT_PAGES], where the stage was. */
 template <int R>
 static __device__ __forceinline__ void score_all(const struct attending &a, const struct piece &p, uint4 *stage,
@@ -85,6 +97,7 @@ static __global__ void __launch_bounds__(ATTEND_THREADS, 2) attend_pieces(struct
     struct piece p;
     if (!find_piece(a, &p))
         return;
+    ask_for_values(a, p);
     with_rows<MANY>(p.rows, ROW_GROUPS, [&](auto each) { score_all<each.rows>(a, p, stage, rows); });
     __syncthreads();
 

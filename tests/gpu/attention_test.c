@@ -281,6 +281,9 @@ static const struct tokens decoding[] = {{0, 1}, {62, 1}, {63, 1}, {64, 1}, {126
 /* Chunks of prompts beside them; one begins amid a page, one crosses a segment, one more than a piece. */
 static const struct tokens chunks[] = {{0, 5}, {131, 1}, {123, 39}, {17, 1}, {260, 9}, {0, 0}};
 
+/* Windows begin far behind the first position. */
+static const struct tokens far_off[] = {{0, 3}, {600, 2}, {20, 1}, {509, 4}, {1, 1}, {0, 0}};
+
 static void tokens_of_several_sequences(void **state)
 {
     (void)state;
@@ -304,6 +307,7 @@ static void windows(void **state)
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         check_shape((struct shape){64, 1, 3, sizes[i], chunks});
         check_shape((struct shape){16, 1, 1, sizes[i], decoding});
+        check_shape((struct shape){8, 2, 1, sizes[i], far_off});
     }
 }
 
