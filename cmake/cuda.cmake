@@ -7,6 +7,19 @@ set(HEARTH_CUDA_ARCHITECTURES 80 CACHE STRING
     "Compute capabilities to compile for, as 80;90, the newest as PTX too; all: those that packages have")
 set(cuda_all 75 80 86 89 90 100 120)
 
+# Copies of the rooms that a device needs, of the plug-in's own: position-independent, and nobody else sees them. It
+# computes on the host with the kernels that the program gives it.
+set(sources)
+foreach(folder base model sparsity kernels device)
+    file(GLOB found CONFIGURE_DEPENDS ${folder}/*.c)
+    list(APPEND sources ${found})
+endforeach()
+list(FILTER sources EXCLUDE REGEX ${other_way})
+list(FILTER sources EXCLUDE REGEX "device/plugin\\.c$") # the program's side
+add_library(plugin_rooms STATIC EXCLUDE_FROM_ALL ${sources})
+set_target_properties(plugin_rooms PROPERTIES POSITION_INDEPENDENT_CODE ON C_VISIBILITY_PRESET hidden)
+target_link_libraries(plugin_rooms PUBLIC hearth_settings Threads::Threads m PkgConfig::PCRE2 PkgConfig::XXHASH)
+
 set(nvcc NOTFOUND)
 if(HEARTH_CUDA STREQUAL "ON" OR (HEARTH_CUDA STREQUAL "AUTO" AND NOT HEARTH_SANITIZE AND NOT HEARTH_FUZZ))
     find_program(HEARTH_NVCC nvcc HINTS ENV CUDA_PATH PATHS /usr/local/cuda PATH_SUFFIXES bin)
@@ -51,19 +64,6 @@ target_compile_options(kernels_cuda PRIVATE
     -fmad=false -ftz=false -prec-div=true -prec-sqrt=true
     $<$<BOOL:${HEARTH_WERROR}>:-Werror=all-warnings>
     "SHELL:-Xcompiler=-Wall,-Wextra,-Wno-unused-parameter,-Wno-missing-field-initializers,-ffp-contract=off,-fno-strict-aliasing")
-
-# Copies of the rooms that a device needs, of the plug-in's own: position-independent, and nobody else sees them. It
-# computes on the host with the kernels that the program gives it.
-set(sources)
-foreach(folder base model sparsity kernels device)
-    file(GLOB found CONFIGURE_DEPENDS ${folder}/*.c)
-    list(APPEND sources ${found})
-endforeach()
-list(FILTER sources EXCLUDE REGEX ${other_way})
-list(FILTER sources EXCLUDE REGEX "device/plugin\\.c$") # the program's side
-add_library(plugin_rooms STATIC ${sources})
-set_target_properties(plugin_rooms PROPERTIES POSITION_INDEPENDENT_CODE ON C_VISIBILITY_PRESET hidden)
-target_link_libraries(plugin_rooms PUBLIC hearth_settings Threads::Threads m PkgConfig::PCRE2 PkgConfig::XXHASH)
 
 # The device.
 file(GLOB sources CONFIGURE_DEPENDS device/cuda/*.c)

@@ -64,6 +64,18 @@ foreach(source ${sources})
     set_tests_properties(gpu_${name} PROPERTIES LABELS gpu TIMEOUT 300)
 endforeach()
 
+# The whole program over the shim: its plug-in, with a GPU that is none.
+if(NOT HEARTH_SANITIZE)
+    add_library(simt_plugin MODULE device/cuda/plugin.c)
+    set_target_properties(simt_plugin PROPERTIES OUTPUT_NAME hearth_cuda C_VISIBILITY_PRESET hidden
+        LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/simt)
+    target_link_libraries(simt_plugin PRIVATE simt_device simt_kernels simt plugin_rooms)
+    target_link_options(simt_plugin PRIVATE LINKER:--no-undefined,--as-needed,--exclude-libs,ALL)
+    add_test(NAME gpu_program COMMAND sh ${PROJECT_SOURCE_DIR}/tests/gpu/program_test.sh $<TARGET_FILE:hearth>
+        $<TARGET_FILE_DIR:simt_plugin> ${PROJECT_SOURCE_DIR}/tests/vectors)
+    set_tests_properties(gpu_program PROPERTIES LABELS gpu TIMEOUT 300 SKIP_RETURN_CODE 77)
+endif()
+
 # The shim's own: that it finds what is wrong.
 simt_library(simt_planted ${PROJECT_SOURCE_DIR}/tests/gpu/shim/selftest/planted.cu)
 add_executable(simt_selftest tests/gpu/shim/selftest/selftest.c)

@@ -194,6 +194,7 @@ static status prepare_alone(struct member *m)
     m->devices[0] = member_devices[0];
     w->devices = m->devices;
     w->n_devices = 1;
+    w->vram_budget = o->vram_budget;
     w->kernels = m->kernels;
     w->n_threads = o->threads ? o->threads : threads_available();
     w->sparse = o->sparse;

@@ -46,11 +46,11 @@ static int index_of(const char *device)
 
 static struct device_options describe(const struct worker_options *o, const char *device, const struct shard *shard)
 {
-    return (struct device_options){.index = index_of(device), .model = o->model, .neurons = o->neurons, .shard = shard, .sparse = o->sparse,
+    return (struct device_options){.index = index_of(device), .vram_budget = o->vram_budget, .model = o->model,
+                                   .neurons = o->neurons, .shard = shard, .sparse = o->sparse,
                                    .predictor = o->predictor, .skip_share = o->skip_share, .n_ctx = o->n_ctx,
-                                   .n_batch = o->n_batch, .n_pages = o->n_pages,
-                                   .observe = o->observe, .observe_arg = o->observe_arg, .kernels = o->kernels,
-                                   .n_threads = o->n_threads};
+                                   .n_batch = o->n_batch, .n_pages = o->n_pages, .observe = o->observe,
+                                   .observe_arg = o->observe_arg, .kernels = o->kernels, .n_threads = o->n_threads};
 }
 
 /* What the rank has of that kind: "cuda:0" and "cuda:1" are both "cuda". NULL: nothing. */

@@ -21,6 +21,7 @@ struct worker_options {
     struct transport *transport;   /* its rank is the worker's */
     const struct device_ops *const *devices; /* kinds that this rank has */
     int n_devices;
+    uint64_t vram_budget;          /* bytes that a GPU may take, 0: what is free */
     const struct kernels *kernels; /* the CPU's */
     int n_threads;
     uint32_t n_ctx, n_batch;       /* tokens of a sequence, tokens of a step, at most */

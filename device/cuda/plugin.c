@@ -78,7 +78,7 @@ static status describe_gpu(int i, struct gpu_info *out, char why[LOG_LINE_MAX])
         return ST_UNSUPPORTED;
     }
     *out = (struct gpu_info){.capability = 10 * p.major + p.minor, .free_bytes = left, .total_bytes = all};
-    snprintf(out->name, sizeof out->name, "%s", p.name);
+    snprintf(out->name, sizeof out->name, "%.63s", p.name);
     memcpy(out->id, p.uuid.bytes, sizeof out->id);
     return ST_OK;
 }

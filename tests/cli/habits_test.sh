@@ -69,9 +69,9 @@ hearth run -p x -- "$none"
 equal "run -- FILE" "$opens" "$err"
 hearth run -n16 -t2 -p x "$none"
 equal "run -n16 -t2" "$opens" "$err"
-hearth run -fa "$none" -p x -ngl=99
+hearth run -fa "$none" -p x -mg=0
 equal "run -fa FILE" "hearth: -fa changes nothing: there is one way of attention
-hearth: -ngl changes nothing: everything runs on the CPU
+hearth: -mg changes nothing: CUDA_VISIBLE_DEVICES says which GPUs a rank sees, --plan what they get
 $opens" "$err"
 
 # Help, however it is asked for.
