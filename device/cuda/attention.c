@@ -23,14 +23,14 @@ struct attention {
 static status check_runs(const struct model *m)
 {
     const int64_t dim = m->hp.head_dim;
-    if (dim <= GPU_HEAD_DIM && dim % 2 == 0)
+    if (dim <= GPU_HEAD_DIM && dim % 8 == 0)
         return ST_OK;
-    log_error("%s: heads have %lld values; a GPU takes an even number of them, %d at most: --device cpu",
+    log_error("%s: heads have %lld values; a GPU takes multiples of 8, %d at most: --device cpu",
               gguf_path(m->file), (long long)dim, GPU_HEAD_DIM);
     return ST_UNSUPPORTED;
 }
 
-status attention_new(struct cuda *c, struct attention **out)
+status cuda_attention_new(struct cuda *c, struct attention **out)
 {
     status st = check_runs(c->o.model);
     if (st)
@@ -44,33 +44,33 @@ status attention_new(struct cuda *c, struct attention **out)
         return ST_NOMEM;
     }
     *a = (struct attention){.c = c, .heads = heads};
-    st = tables_new(c, &a->tables);
+    st = cuda_tables_new(c, &a->tables);
     if (st) {
-        attention_free(a);
+        cuda_attention_free(a);
         return st;
     }
     *out = a;
     return ST_OK;
 }
 
-void attention_free(struct attention *a)
+void cuda_attention_free(struct attention *a)
 {
     if (!a)
         return;
-    tables_free(a->tables);
+    cuda_tables_free(a->tables);
     free(a->heads);
     free(a);
 }
 
-void attention_lay_weights(struct attention *a, int layer) { heads_lay(a->c, layer, &a->heads[layer]); }
+void cuda_attention_lay_weights(struct attention *a, int layer) { cuda_heads_lay(a->c, layer, &a->heads[layer]); }
 
-void attention_lay_pages(struct attention *a)
+void cuda_attention_lay_pages(struct attention *a)
 {
     for (int i = 0; i < a->c->hp->n_layers; i++)
-        heads_lay_pages(a->c, &a->heads[i]);
+        cuda_heads_lay_pages(a->c, &a->heads[i]);
 }
 
-void attention_lay_buffers(struct attention *a)
+void cuda_attention_lay_buffers(struct attention *a)
 {
     struct cuda *c = a->c;
     const struct hparams *hp = c->hp;
@@ -81,7 +81,7 @@ void attention_lay_buffers(struct attention *a)
     const int64_t heads = widest.n_kv;
     if (!heads)
         return;
-    tables_lay(a->tables);
+    cuda_tables_lay(a->tables);
     a->q = lay_floats(c, n * heads * queries(hp) * hp->head_dim);
     a->k = lay_floats(c, n * heads * hp->head_dim);
     a->v = lay_floats(c, n * heads * hp->head_dim);
@@ -89,16 +89,18 @@ void attention_lay_buffers(struct attention *a)
     a->scratch = arena_alloc(&c->arena, gpu_attention_scratch(&widest, n, c->o.n_ctx));
 }
 
-void attention_load(struct attention *a, struct loader *l, int layer)
+void cuda_attention_load(struct attention *a, struct loader *l, int layer)
 {
     if (layer == 0)
-        tables_load(a->tables, l);
-    heads_load(l, layer, &a->heads[layer]);
+        cuda_tables_load(a->tables, l);
+    cuda_heads_load(l, layer, &a->heads[layer]);
 }
 
-void attention_copy_page(struct attention *a, int layer, uint32_t from, uint32_t to)
+void cuda_attention_copy_page(struct attention *a, int layer, uint32_t from, uint32_t to)
 {
-    gpu_copy_page(&a->c->gpu, &a->heads[layer].of, from, to);
+    const struct gpu_heads *h = &a->heads[layer].of;
+    if (h->n_kv)
+        gpu_copy_page(&a->c->gpu, h, from, to);
 }
 
 /* ---- computing ---- */
@@ -113,11 +115,11 @@ static void project(struct attention *a, const struct heads *h, const struct gpu
     gpu_rotate(&a->c->gpu, b, &h->of, a->q, a->k, a->v);
 }
 
-void attention_compute(struct attention *a, const struct work *w, const struct acts *x, const struct gpu_sums *sums)
+void cuda_attention_compute(struct attention *a, const struct work *w, const struct acts *x, const struct gpu_sums *sums)
 {
     struct cuda *c = a->c;
     const struct heads *h = &a->heads[w->layer];
-    const struct gpu_batch b = tables_upload(a->tables, w->batch);
+    const struct gpu_batch b = cuda_tables_upload(a->tables, w->batch);
     project(a, h, &b, x);
     a->mixed.cols = h->q.rows;
     gpu_attend(&c->gpu, &b, &h->of, a->q, a->scratch, c->o.n_ctx, &a->mixed, readers_of(&c->o, MIXED, w->layer).q8);

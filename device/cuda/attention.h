@@ -8,14 +8,14 @@
 struct attention;
 
 /* ST_UNSUPPORTED for heads that kernels do not take, ST_NOMEM; logged. */
-status attention_new(struct cuda *c, struct attention **out);
-void attention_free(struct attention *a); /* NULL is fine */
-void attention_lay_weights(struct attention *a, int layer);
-void attention_lay_pages(struct attention *a);
-void attention_lay_buffers(struct attention *a);
-void attention_load(struct attention *a, struct loader *l, int layer);
+status cuda_attention_new(struct cuda *c, struct attention **out);
+void cuda_attention_free(struct attention *a); /* NULL is fine */
+void cuda_attention_lay_weights(struct attention *a, int layer);
+void cuda_attention_lay_pages(struct attention *a);
+void cuda_attention_lay_buffers(struct attention *a);
+void cuda_attention_load(struct attention *a, struct loader *l, int layer);
 /* sums = the part of the own heads, for the tokens of the work's batch, whose keys and values are kept. */
-void attention_compute(struct attention *a, const struct work *w, const struct acts *x, const struct gpu_sums *sums);
-void attention_copy_page(struct attention *a, int layer, uint32_t from, uint32_t to);
+void cuda_attention_compute(struct attention *a, const struct work *w, const struct acts *x, const struct gpu_sums *sums);
+void cuda_attention_copy_page(struct attention *a, int layer, uint32_t from, uint32_t to);
 
 #endif

@@ -32,9 +32,9 @@ static struct cuda_device *of(struct device *d) { return (struct cuda_device *)d
 
 static void free_objects(struct cuda_device *d)
 {
-    stream_free(d->stream);
-    attention_free(d->attention);
-    ffn_free(d->ffn);
+    cuda_stream_free(d->stream);
+    cuda_attention_free(d->attention);
+    cuda_ffn_free(d->ffn);
 }
 
 static status check_model(const struct device_options *o)
@@ -56,11 +56,11 @@ static status make_objects(struct cuda_device *d, const struct device_options *o
     d->cuda = (struct cuda){.o = *o, .hp = &o->model->hp};
     d->transfer.c = &d->cuda;
     status st = check_model(o);
-    st = st ? st : stream_new(&d->cuda, &d->stream);
-    st = st ? st : attention_new(&d->cuda, &d->attention);
-    st = st ? st : ffn_new(&d->cuda, &d->ffn);
+    st = st ? st : cuda_stream_new(&d->cuda, &d->stream);
+    st = st ? st : cuda_attention_new(&d->cuda, &d->attention);
+    st = st ? st : cuda_ffn_new(&d->cuda, &d->ffn);
     if (!st)
-        d->cuda.notes_bytes = sizeof *d->cuda.notes + (size_t)ffn_counters(d->ffn) * sizeof *d->cuda.notes->counts;
+        d->cuda.notes_bytes = sizeof *d->cuda.notes + (size_t)cuda_ffn_counters(d->ffn) * sizeof *d->cuda.notes->counts;
     return st;
 }
 
@@ -70,7 +70,7 @@ static void lay_handles(struct cuda_device *d)
     for (int i = 0; i < DEVICE_USES; i++) {
         if (!c->o.shard->uses[i])
             continue;
-        input_lay(c, &d->inputs[i]);
+        cuda_input_lay(c, &d->inputs[i]);
         lay_sums(c, &d->sums[i].of);
     }
 }
@@ -79,22 +79,22 @@ static void lay_handles(struct cuda_device *d)
 static void lay_out(struct cuda_device *d)
 {
     struct arena *a = &d->cuda.arena;
-    stream_lay_weights(d->stream);
-    output_lay_weights(&d->cuda, &d->output);
+    cuda_stream_lay_weights(d->stream);
+    cuda_output_lay_weights(&d->cuda, &d->output);
     for (int i = 0; i < d->cuda.hp->n_layers; i++)
-        attention_lay_weights(d->attention, i);
+        cuda_attention_lay_weights(d->attention, i);
     for (int i = 0; i < d->cuda.hp->n_layers; i++)
-        ffn_lay_weights(d->ffn, i);
+        cuda_ffn_lay_weights(d->ffn, i);
     d->memory.weights = a->used;
-    attention_lay_pages(d->attention);
+    cuda_attention_lay_pages(d->attention);
     d->memory.kv = a->used - d->memory.weights;
     d->cuda.notes = arena_alloc(a, d->cuda.notes_bytes);
-    stream_lay_buffers(d->stream);
+    cuda_stream_lay_buffers(d->stream);
     lay_handles(d);
-    transfer_lay(&d->transfer);
-    attention_lay_buffers(d->attention);
-    ffn_lay_buffers(d->ffn);
-    output_lay_buffers(&d->cuda, &d->output);
+    cuda_transfer_lay(&d->transfer);
+    cuda_attention_lay_buffers(d->attention);
+    cuda_ffn_lay_buffers(d->ffn);
+    cuda_output_lay_buffers(&d->cuda, &d->output);
     d->memory.buffers = a->used - d->memory.weights - d->memory.kv;
     d->memory.total = a->used;
 }
@@ -183,15 +183,15 @@ static status load(struct device *device, const struct device_loading *l)
     status st = cuda_begin(&d->cuda);
     if (st)
         return st;
-    if (loader_open(&loader, &d->cuda, l) == ST_OK) {
-        stream_load(d->stream, &loader);
+    if (cuda_loader_open(&loader, &d->cuda, l) == ST_OK) {
+        cuda_stream_load(d->stream, &loader);
         for (int i = 0; i < d->cuda.hp->n_layers; i++) {
-            attention_load(d->attention, &loader, i);
-            ffn_load(d->ffn, &loader, i);
+            cuda_attention_load(d->attention, &loader, i);
+            cuda_ffn_load(d->ffn, &loader, i);
         }
-        output_load(&loader, &d->output);
+        cuda_output_load(&loader, &d->output);
     }
-    return loader_close(&loader);
+    return cuda_loader_close(&loader);
 }
 
 /* ---- operations ---- */
@@ -219,7 +219,7 @@ static void copy_page(struct device *device, int layer, uint32_t from, uint32_t 
     struct cuda_device *d = begin(device);
     if (!d)
         return;
-    attention_copy_page(d->attention, layer, from, to);
+    cuda_attention_copy_page(d->attention, layer, from, to);
     cuda_launched(&d->cuda);
 }
 
@@ -229,7 +229,7 @@ static status embed(struct device *device, const struct batch *b, const int32_t 
 {
     struct cuda_device *d = begin(device);
     if (d)
-        stream_embed(d->stream, b, tokens);
+        cuda_stream_embed(d->stream, b, tokens);
     return end(device);
 }
 
@@ -237,7 +237,7 @@ static status import_states(struct device *device, const struct batch *b, const 
 {
     struct cuda_device *d = begin(device);
     if (d)
-        stream_import(d->stream, b, from, what);
+        cuda_stream_import(d->stream, b, from, what);
     return end(device);
 }
 
@@ -245,7 +245,7 @@ static void export_states(struct device *device, uint32_t n, float *to)
 {
     struct cuda_device *d = begin(device);
     if (d)
-        stream_export(d->stream, n, to);
+        cuda_stream_export(d->stream, n, to);
     for (int64_t i = 0; of(device)->cuda.lost && i < n * of(device)->cuda.hp->d_model; i++)
         to[i] = NAN; /* a lost GPU's are no numbers: whoever takes them sees it */
 }
@@ -254,7 +254,7 @@ static status norm(struct device *device, const struct work *w)
 {
     struct cuda_device *d = begin(device);
     if (d)
-        stream_norm(d->stream, w, device->in[USE_OWN]);
+        cuda_stream_norm(d->stream, w, device->in[USE_OWN]);
     return end(device);
 }
 
@@ -262,7 +262,7 @@ static status add(struct device *device, const struct work *w)
 {
     struct cuda_device *d = begin(device);
     if (d)
-        stream_add(d->stream, w, device->sums[USE_OWN]);
+        cuda_stream_add(d->stream, w, device->sums[USE_OWN]);
     return end(device);
 }
 
@@ -271,7 +271,7 @@ static status add(struct device *device, const struct work *w)
 static void export_input(struct device *device, const struct work *w, const struct input *in, const struct input_bytes *to)
 {
     begin(device);
-    input_export(&of(device)->transfer, w, in, to);
+    cuda_input_export(&of(device)->transfer, w, in, to);
 }
 
 static void import_input(struct device *device, const struct work *w, const struct input_bytes *from, struct input *in)
@@ -279,14 +279,14 @@ static void import_input(struct device *device, const struct work *w, const stru
     struct cuda_device *d = begin(device);
     if (!d)
         return;
-    input_import(&d->transfer, w, from, in);
+    cuda_input_import(&d->transfer, w, from, in);
     cuda_launched(&d->cuda);
 }
 
 static void export_sums(struct device *device, uint32_t n, const struct sums *sums, bool f16, const struct sum_bytes *to)
 {
     begin(device);
-    sums_export(&of(device)->transfer, n, sums, f16, to);
+    cuda_sums_export(&of(device)->transfer, n, sums, f16, to);
 }
 
 static void import_sums(struct device *device, uint32_t n, const struct sum_bytes *from, struct sums *sums)
@@ -294,7 +294,7 @@ static void import_sums(struct device *device, uint32_t n, const struct sum_byte
     struct cuda_device *d = begin(device);
     if (!d)
         return;
-    sums_import(&d->transfer, n, from, sums);
+    cuda_sums_import(&d->transfer, n, from, sums);
     cuda_launched(&d->cuda);
 }
 
@@ -315,21 +315,21 @@ static void part(struct device *device, const struct work *w, const struct input
     if (!d)
         return;
     if (w->part == DEVICE_ATTENTION)
-        attention_compute(d->attention, w, &in->acts, &sums->of);
+        cuda_attention_compute(d->attention, w, &in->acts, &sums->of);
     else
-        ffn_compute(d->ffn, w, in, sums);
+        cuda_ffn_compute(d->ffn, w, in, sums);
     cuda_launched(&d->cuda);
 }
 
 static uint32_t fire_neurons(struct device *device, const struct work *w, const struct input *in)
 {
     begin(device);
-    return ffn_fire(of(device)->ffn, w, in);
+    return cuda_ffn_fire(of(device)->ffn, w, in);
 }
 
 static void live(struct device *device, const struct work *w, const struct live *to)
 {
-    ffn_live(of(device)->ffn, w, to);
+    cuda_ffn_live(of(device)->ffn, w, to);
 }
 
 static void project(struct device *device, const struct work *w, int guest, const struct live *from, struct sums *sums)
@@ -337,7 +337,7 @@ static void project(struct device *device, const struct work *w, int guest, cons
     struct cuda_device *d = begin(device);
     if (!d)
         return;
-    ffn_project(d->ffn, w, guest, from, sums);
+    cuda_ffn_project(d->ffn, w, guest, from, sums);
     cuda_launched(&d->cuda);
 }
 
@@ -345,7 +345,7 @@ static void logits(struct device *device, const struct work *w, const struct inp
 {
     struct cuda_device *d = of(device);
     begin(device);
-    output_compute(&d->cuda, &d->output, &in->acts, w->n, to, stride);
+    cuda_output_compute(&d->cuda, &d->output, &in->acts, w->n, to, stride);
 }
 
 static status check_logits(struct device *device, const struct work *w, const float *of_tokens)
@@ -365,7 +365,7 @@ static struct device_counts counts(struct device *device)
 {
     struct cuda_device *d = of(device);
     struct device_counts found = d->cuda.counts;
-    ffn_count(d->ffn, &found);
+    cuda_ffn_count(d->ffn, &found);
     d->cuda.counts = (struct device_counts){0};
     return found;
 }

@@ -6,7 +6,7 @@
 #include "kernels/column_layout.h"
 #include "kernels/cuda/products.h"
 
-void down_lay(struct cuda *c, int layer, const struct held *held, bool dense, struct down *d)
+void cuda_down_lay(struct cuda *c, int layer, const struct held *held, bool dense, struct down *d)
 {
     const struct layer_weights *f = &c->o.model->layers[layer];
     const struct neuron_set *set = &held->set;
@@ -40,24 +40,24 @@ static void load_ranges(struct loader *l, struct down *d)
     d->n_ranges = 0;
     for (struct column_range r = {.super = -1}; next_range(&m, &r);)
         ranges[d->n_ranges++] = (struct gpu_range){(int32_t)r.begin, (int32_t)r.end, (int32_t)r.super};
-    load_array(l, d->ranges, ranges, (size_t)d->n_ranges * sizeof *ranges);
+    cuda_load_array(l, d->ranges, ranges, (size_t)d->n_ranges * sizeof *ranges);
     free(ranges);
 }
 
-void down_load(struct loader *l, struct down *d, int layer)
+void cuda_down_load(struct loader *l, struct down *d, int layer)
 {
     const struct layer_weights *from = &l->c->o.model->layers[layer];
     if (l->failed || !d->held || !d->held->set.n)
         return;
     if (!d->by_column) {
-        load_packed(l, &d->matrix, &from->down, 0, d->held->set.ids[0], NULL);
+        cuda_load_packed(l, &d->matrix, &from->down, 0, d->held->set.ids[0], NULL);
         return;
     }
-    load_columns(l, &d->columns, d->columns.transposed ? &from->down_t : &from->down, &d->held->set);
+    cuda_load_columns(l, &d->columns, d->columns.transposed ? &from->down_t : &from->down, &d->held->set);
     load_ranges(l, d);
 }
 
-void down_project(struct cuda *c, const struct down *d, const struct acts *h, uint32_t n, const struct gpu_sums *sums,
+void cuda_down_project(struct cuda *c, const struct down *d, const struct acts *h, uint32_t n, const struct gpu_sums *sums,
                   bool add)
 {
     if (d->by_column) {

@@ -32,7 +32,7 @@ struct ffn {
 
 static int n_sets(const struct ffn *f) { return f->first[f->c->hp->n_layers]; }
 
-int ffn_counters(const struct ffn *f) { return n_sets(f); }
+int cuda_ffn_counters(const struct ffn *f) { return n_sets(f); }
 
 /* ---- memory ---- */
 
@@ -50,7 +50,7 @@ static int64_t listed_slots(const struct cuda *c)
     return most;
 }
 
-status ffn_new(struct cuda *c, struct ffn **out)
+status cuda_ffn_new(struct cuda *c, struct ffn **out)
 {
     const int n_layers = c->hp->n_layers;
     struct ffn *f = calloc(1, sizeof *f);
@@ -65,21 +65,21 @@ status ffn_new(struct cuda *c, struct ffn **out)
     }
     if (!f || !f->sets || !f->guests || !f->fired) {
         log_error("out of memory for the tables of neurons");
-        ffn_free(f);
+        cuda_ffn_free(f);
         return ST_NOMEM;
     }
     *out = f;
     return ST_OK;
 }
 
-void ffn_free(struct ffn *f)
+void cuda_ffn_free(struct ffn *f)
 {
     if (!f)
         return;
     for (int i = 0; f->sets && i < n_sets(f); i++)
-        ffn_layer_free(&f->sets[i]);
+        cuda_ffn_layer_free(&f->sets[i]);
     for (int i = 0; f->guests && i < f->c->o.shard->n_guests; i++)
-        held_free(&f->guests[i].held);
+        cuda_held_free(&f->guests[i].held);
     free(f->first);
     free(f->sets);
     free(f->guests);
@@ -87,17 +87,17 @@ void ffn_free(struct ffn *f)
     free(f);
 }
 
-void ffn_lay_weights(struct ffn *f, int layer)
+void cuda_ffn_lay_weights(struct ffn *f, int layer)
 {
     const struct shard *shard = f->c->o.shard;
     const struct shard_layer *held = &shard->layers[layer];
     for (int i = f->first[layer]; i < f->first[layer + 1]; i++)
-        ffn_layer_lay(f->c, layer, &held->sets[i - f->first[layer]], held->down, &f->sets[i]);
+        cuda_ffn_layer_lay(f->c, layer, &held->sets[i - f->first[layer]], held->down, &f->sets[i]);
     for (int i = 0; i < shard->n_guests; i++) {
         if (shard->guests[i].layer != layer || !shard->guests[i].neurons.n_spans)
             continue;
-        held_lay(f->c, &shard->guests[i].neurons, &f->guests[i].held);
-        down_lay(f->c, layer, &f->guests[i].held, false, &f->guests[i].down);
+        cuda_held_lay(f->c, &shard->guests[i].neurons, &f->guests[i].held);
+        cuda_down_lay(f->c, layer, &f->guests[i].held, false, &f->guests[i].down);
     }
 }
 
@@ -111,7 +111,7 @@ static void lay_visitors(struct ffn *f, int64_t neurons)
     f->visitors.value = lay_floats(c, c->o.n_batch * neurons);
 }
 
-void ffn_lay_buffers(struct ffn *f)
+void cuda_ffn_lay_buffers(struct ffn *f)
 {
     struct cuda *c = f->c;
     struct widths widest = {0};
@@ -127,21 +127,21 @@ void ffn_lay_buffers(struct ffn *f)
         widest.slots = larger(widest.slots, f->guests[i].held.set.n_blocks * ACT_BLOCK);
         visitors = larger(visitors, f->guests[i].held.set.n);
     }
-    firing_lay(c, &f->firing, &widest);
+    cuda_firing_lay(c, &f->firing, &widest);
     if (visitors)
         lay_visitors(f, visitors);
 }
 
-void ffn_load(struct ffn *f, struct loader *l, int layer)
+void cuda_ffn_load(struct ffn *f, struct loader *l, int layer)
 {
     const struct shard *shard = f->c->o.shard;
     for (int i = f->first[layer]; i < f->first[layer + 1]; i++)
-        ffn_layer_load(l, layer, &f->sets[i]);
+        cuda_ffn_layer_load(l, layer, &f->sets[i]);
     for (int i = 0; i < shard->n_guests; i++) {
         if (shard->guests[i].layer != layer || !f->guests[i].down.held)
             continue;
-        held_load(l, &f->guests[i].held);
-        down_load(l, &f->guests[i].down, layer);
+        cuda_held_load(l, &f->guests[i].held);
+        cuda_down_load(l, &f->guests[i].down, layer);
     }
 }
 
@@ -149,15 +149,15 @@ void ffn_load(struct ffn *f, struct loader *l, int layer)
 
 static void fire_set(struct ffn *f, const struct work *w, int set, const struct input *in)
 {
-    fire(f->c, &f->firing, w->layer, &f->sets[set], &f->c->notes->counts[set], in, w->n);
+    cuda_fire(f->c, &f->firing, w->layer, &f->sets[set], &f->c->notes->counts[set], in, w->n);
 }
 
-void ffn_compute(struct ffn *f, const struct work *w, const struct input *in, const struct sums *sums)
+void cuda_ffn_compute(struct ffn *f, const struct work *w, const struct input *in, const struct sums *sums)
 {
     const int first = f->first[w->layer];
     for (int i = first; i < f->first[w->layer + 1]; i++) {
         fire_set(f, w, i, in);
-        down_project(f->c, &f->sets[i].down, &f->firing.activated, w->n, &sums->of, i > first);
+        cuda_down_project(f->c, &f->sets[i].down, &f->firing.activated, w->n, &sums->of, i > first);
     }
 }
 
@@ -183,7 +183,7 @@ static uint32_t list_live(const struct ffn *f, const struct neuron_set *set, uin
     return pairs;
 }
 
-uint32_t ffn_fire(struct ffn *f, const struct work *w, const struct input *in)
+uint32_t cuda_ffn_fire(struct ffn *f, const struct work *w, const struct input *in)
 {
     struct cuda *c = f->c;
     const struct acts *h = &f->firing.activated;
@@ -196,7 +196,7 @@ uint32_t ffn_fire(struct ffn *f, const struct work *w, const struct input *in)
     return list_live(f, &f->sets[set].held.set, w->n, NULL);
 }
 
-void ffn_live(struct ffn *f, const struct work *w, const struct live *to)
+void cuda_ffn_live(struct ffn *f, const struct work *w, const struct live *to)
 {
     list_live(f, &f->sets[f->first[w->layer]].held.set, w->n, to);
 }
@@ -211,17 +211,17 @@ static void place_live(struct ffn *f, const struct work *w, const struct held *h
     upload(c, to->first, v->first, (w->n + 1) * sizeof *v->first);
     upload(c, to->index, v->index, n * sizeof *v->index);
     upload(c, to->value, v->value, n * sizeof *v->value);
-    fire_begin(c, &f->firing, held->set.n_blocks * ACT_BLOCK, w->n);
+    cuda_fire_begin(c, &f->firing, held->set.n_blocks * ACT_BLOCK, w->n);
     gpu_place_live(&c->gpu, to->first, to->index, to->value, w->n, n, held->slot, h->f32, h->cols);
     if (readers_of(&c->o, ACTIVATED, w->layer).q8)
         gpu_quantize(&c->gpu, h, w->n);
 }
 
-void ffn_project(struct ffn *f, const struct work *w, int guest, const struct live *from, const struct sums *sums)
+void cuda_ffn_project(struct ffn *f, const struct work *w, int guest, const struct live *from, const struct sums *sums)
 {
     const struct guest *g = &f->guests[guest];
     place_live(f, w, &g->held, from);
-    down_project(f->c, &g->down, &f->firing.activated, w->n, &sums->of, true);
+    cuda_down_project(f->c, &g->down, &f->firing.activated, w->n, &sums->of, true);
 }
 
 /* ---- counting ---- */
@@ -241,7 +241,7 @@ static uint64_t bytes_of(const struct ffn_layer *s, const struct gpu_counts *of)
     return bytes;
 }
 
-void ffn_count(struct ffn *f, struct device_counts *counts)
+void cuda_ffn_count(struct ffn *f, struct device_counts *counts)
 {
     for (int i = 0; i < n_sets(f); i++) {
         struct ffn_layer *s = &f->sets[i];

@@ -8,20 +8,20 @@
 struct ffn;
 
 /* ST_NOMEM (logged). */
-status ffn_new(struct cuda *c, struct ffn **out);
-void ffn_free(struct ffn *f); /* NULL is fine */
-void ffn_lay_weights(struct ffn *f, int layer);
-void ffn_lay_buffers(struct ffn *f);
-void ffn_load(struct ffn *f, struct loader *l, int layer);
+status cuda_ffn_new(struct cuda *c, struct ffn **out);
+void cuda_ffn_free(struct ffn *f); /* NULL is fine */
+void cuda_ffn_lay_weights(struct ffn *f, int layer);
+void cuda_ffn_lay_buffers(struct ffn *f);
+void cuda_ffn_load(struct ffn *f, struct loader *l, int layer);
 
 /* device.h: part, fire, live, project. */
-void ffn_compute(struct ffn *f, const struct work *w, const struct input *in, const struct sums *sums);
-uint32_t ffn_fire(struct ffn *f, const struct work *w, const struct input *in);
-void ffn_live(struct ffn *f, const struct work *w, const struct live *to);
-void ffn_project(struct ffn *f, const struct work *w, int guest, const struct live *from, const struct sums *sums);
+void cuda_ffn_compute(struct ffn *f, const struct work *w, const struct input *in, const struct sums *sums);
+uint32_t cuda_ffn_fire(struct ffn *f, const struct work *w, const struct input *in);
+void cuda_ffn_live(struct ffn *f, const struct work *w, const struct live *to);
+void cuda_ffn_project(struct ffn *f, const struct work *w, int guest, const struct live *from, const struct sums *sums);
 /* Adds what the GPU has counted, as far as it was known at the last wait, and had not been asked for. */
-void ffn_count(struct ffn *f, struct device_counts *counts);
+void cuda_ffn_count(struct ffn *f, struct device_counts *counts);
 /* Sets of neurons: each has a counter in struct notes. */
-int ffn_counters(const struct ffn *f);
+int cuda_ffn_counters(const struct ffn *f);
 
 #endif

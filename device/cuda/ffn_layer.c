@@ -32,12 +32,12 @@ static void lay_decision(struct cuda *c, int layer, struct ffn_layer *s)
     }
 }
 
-void ffn_layer_lay(struct cuda *c, int layer, const struct neuron_list *neurons, bool down, struct ffn_layer *s)
+void cuda_ffn_layer_lay(struct cuda *c, int layer, const struct neuron_list *neurons, bool down, struct ffn_layer *s)
 {
     const struct layer_weights *f = &c->o.model->layers[layer];
     const struct matrix *gate = f->gate.data ? &f->gate : &f->up;
     s->has_gate = f->gate.data != NULL;
-    held_lay(c, neurons, &s->held);
+    cuda_held_lay(c, neurons, &s->held);
     const int64_t n = s->held.set.n;
     s->decision = decide(&c->o, layer);
     const bool planes = s->decision == DECIDE_ESTIMATE || s->decision == DECIDE_PRODUCT;
@@ -53,10 +53,10 @@ void ffn_layer_lay(struct cuda *c, int layer, const struct neuron_list *neurons,
         s->bias = lay_floats(c, n);
     lay_decision(c, layer, s);
     if (down)
-        down_lay(c, layer, &s->held, s->decision == DECIDE_NOT, &s->down);
+        cuda_down_lay(c, layer, &s->held, s->decision == DECIDE_NOT, &s->down);
 }
 
-void ffn_layer_free(struct ffn_layer *s) { held_free(&s->held); }
+void cuda_ffn_layer_free(struct ffn_layer *s) { cuda_held_free(&s->held); }
 
 /* ---- filling ---- */
 
@@ -74,7 +74,7 @@ static float *begin_floats(struct loader *l, const struct ffn_layer *s, const fl
 static void end_floats(struct loader *l, const struct ffn_layer *s, float *to, float *values)
 {
     if (values)
-        load_array(l, to, values, (size_t)s->held.set.n * sizeof *values);
+        cuda_load_array(l, to, values, (size_t)s->held.set.n * sizeof *values);
     free(values);
 }
 
@@ -107,24 +107,24 @@ static void load_bias(struct loader *l, struct ffn_layer *s, const struct matrix
     end_floats(l, s, s->bias, values);
 }
 
-void ffn_layer_load(struct loader *l, int layer, struct ffn_layer *s)
+void cuda_ffn_layer_load(struct loader *l, int layer, struct ffn_layer *s)
 {
     const struct device_options *o = &l->c->o;
     const struct layer_weights *from = &o->model->layers[layer];
     const struct matrix *gate = s->has_gate ? &from->gate : &from->up, *fc1, *fc2;
-    held_load(l, &s->held);
+    cuda_held_load(l, &s->held);
     const int32_t *ids = s->held.set.ids;
-    load_packed(l, &s->gate, gate, 0, 0, ids);
-    load_packed(l, &s->up, &from->up, 0, 0, ids);
-    load_rows(l, &s->gate_rows, gate, ids);
-    load_rows(l, &s->up_rows, &from->up, ids);
+    cuda_load_packed(l, &s->gate, gate, 0, 0, ids);
+    cuda_load_packed(l, &s->up, &from->up, 0, 0, ids);
+    cuda_load_rows(l, &s->gate_rows, gate, ids);
+    cuda_load_rows(l, &s->up_rows, &from->up, ids);
     load_bias(l, s, &from->up_bias);
     if (s->decision == DECIDE_MLP) {
         mlp_of(o, layer, &fc1, &fc2);
-        load_packed(l, &s->fc1, fc1, 0, 0, NULL);
-        load_packed(l, &s->fc2, fc2, 0, 0, ids);
+        cuda_load_packed(l, &s->fc1, fc1, 0, 0, NULL);
+        cuda_load_packed(l, &s->fc2, fc2, 0, 0, ids);
     }
     if (o->neurons)
         load_measured(l, s, &o->neurons->layers[layer]);
-    down_load(l, &s->down, layer);
+    cuda_down_load(l, &s->down, layer);
 }

@@ -26,8 +26,8 @@ struct ffn_layer {
 };
 
 /* down: with their down projection. */
-void ffn_layer_lay(struct cuda *c, int layer, const struct neuron_list *neurons, bool down, struct ffn_layer *s);
-void ffn_layer_load(struct loader *l, int layer, struct ffn_layer *s);
-void ffn_layer_free(struct ffn_layer *s);
+void cuda_ffn_layer_lay(struct cuda *c, int layer, const struct neuron_list *neurons, bool down, struct ffn_layer *s);
+void cuda_ffn_layer_load(struct loader *l, int layer, struct ffn_layer *s);
+void cuda_ffn_layer_free(struct ffn_layer *s);
 
 #endif

@@ -17,7 +17,7 @@ struct fire {
 
 /* ---- memory ---- */
 
-void firing_lay(struct cuda *c, struct firing *f, const struct widths *widest)
+void cuda_firing_lay(struct cuda *c, struct firing *f, const struct widths *widest)
 {
     const int64_t n = c->o.n_batch;
     if (widest->slots)
@@ -164,13 +164,13 @@ static void count(struct cuda *c, struct ffn_layer *s, uint32_t n)
 
 /* ---- the whole ---- */
 
-void fire_begin(struct cuda *c, struct firing *f, int64_t cols, uint32_t n)
+void cuda_fire_begin(struct cuda *c, struct firing *f, int64_t cols, uint32_t n)
 {
     f->activated.cols = cols;
     cuda_ok(c, cudaMemsetAsync(f->activated.f32, 0, (size_t)(n * cols) * sizeof(float), c->gpu.stream), "cudaMemsetAsync");
 }
 
-void fire(struct cuda *c, struct firing *at, int layer, struct ffn_layer *s, struct gpu_counts *counts,
+void cuda_fire(struct cuda *c, struct firing *at, int layer, struct ffn_layer *s, struct gpu_counts *counts,
           const struct input *in, uint32_t n)
 {
     const struct neuron_set *set = &s->held.set;
@@ -178,7 +178,7 @@ void fire(struct cuda *c, struct firing *at, int layer, struct ffn_layer *s, str
     const int64_t cols = s->down.held && !s->down.by_column ? set->n : set->n_blocks * ACT_BLOCK;
     at->activated.cols = cols;
     if (s->decision != DECIDE_NOT || !set->whole || cols != set->n) /* what does not fire, or is not held, is zero */
-        fire_begin(c, at, cols, n);
+        cuda_fire_begin(c, at, cols, n);
     switch (s->decision) {
     case DECIDE_NOT: fire_all(&f); break;
     case DECIDE_GATE: decide_by_gate(&f); break;

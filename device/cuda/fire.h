@@ -21,11 +21,11 @@ struct widths {
     bool sparse;                     /* single neurons are computed in some layer */
 };
 
-void firing_lay(struct cuda *c, struct firing *f, const struct widths *widest);
+void cuda_firing_lay(struct cuda *c, struct firing *f, const struct widths *widest);
 /* f->activated[n, cols] = zeros. */
-void fire_begin(struct cuda *c, struct firing *f, int64_t cols, uint32_t n);
+void cuda_fire_begin(struct cuda *c, struct firing *f, int64_t cols, uint32_t n);
 /* f->activated[n, slots] = what the neurons of a layer make of n tokens. counts: the set's. */
-void fire(struct cuda *c, struct firing *f, int layer, struct ffn_layer *s, struct gpu_counts *counts,
+void cuda_fire(struct cuda *c, struct firing *f, int layer, struct ffn_layer *s, struct gpu_counts *counts,
           const struct input *in, uint32_t n);
 
 #endif

@@ -15,7 +15,7 @@ static struct gpu_heads shape_of(const struct hparams *hp, int64_t n)
                               .neox = hp->rope_neox, .window = hp->window, .eps = hp->norm_eps};
 }
 
-void heads_lay(struct cuda *c, int layer, struct heads *h)
+void cuda_heads_lay(struct cuda *c, int layer, struct heads *h)
 {
     const struct layer_weights *f = &c->o.model->layers[layer];
     h->begin = c->o.shard->layers[layer].head_begin;
@@ -36,7 +36,7 @@ void heads_lay(struct cuda *c, int layer, struct heads *h)
     h->of.k_norm = h->k_norm = lay_vector(c, &f->k_norm);
 }
 
-void heads_lay_pages(struct cuda *c, struct heads *h)
+void cuda_heads_lay_pages(struct cuda *c, struct heads *h)
 {
     const size_t bytes = (size_t)(h->end - h->begin) * c->o.n_pages * KV_PAGE * (size_t)c->hp->head_dim * sizeof *h->of.k;
     h->of.n_pages = c->o.n_pages;
@@ -44,17 +44,17 @@ void heads_lay_pages(struct cuda *c, struct heads *h)
     h->of.v = arena_alloc(&c->arena, bytes);
 }
 
-void heads_load(struct loader *l, int layer, struct heads *to)
+void cuda_heads_load(struct loader *l, int layer, struct heads *to)
 {
     const struct layer_weights *from = &l->c->o.model->layers[layer];
     const int64_t kv = l->c->hp->head_dim, q = queries(l->c->hp) * kv, n = to->end - to->begin;
-    load_packed(l, &to->q, &from->q, to->begin * q, 0, NULL);
-    load_packed(l, &to->k, &from->k, to->begin * kv, 0, NULL);
-    load_packed(l, &to->v, &from->v, to->begin * kv, 0, NULL);
-    load_packed(l, &to->o, &from->o, 0, to->begin * q, NULL);
-    load_part(l, to->q_bias, &from->q_bias, to->begin * q, n * q);
-    load_part(l, to->k_bias, &from->k_bias, to->begin * kv, n * kv);
-    load_part(l, to->v_bias, &from->v_bias, to->begin * kv, n * kv);
-    load_vector(l, to->q_norm, &from->q_norm);
-    load_vector(l, to->k_norm, &from->k_norm);
+    cuda_load_packed(l, &to->q, &from->q, to->begin * q, 0, NULL);
+    cuda_load_packed(l, &to->k, &from->k, to->begin * kv, 0, NULL);
+    cuda_load_packed(l, &to->v, &from->v, to->begin * kv, 0, NULL);
+    cuda_load_packed(l, &to->o, &from->o, 0, to->begin * q, NULL);
+    cuda_load_part(l, to->q_bias, &from->q_bias, to->begin * q, n * q);
+    cuda_load_part(l, to->k_bias, &from->k_bias, to->begin * kv, n * kv);
+    cuda_load_part(l, to->v_bias, &from->v_bias, to->begin * kv, n * kv);
+    cuda_load_vector(l, to->q_norm, &from->q_norm);
+    cuda_load_vector(l, to->k_norm, &from->k_norm);
 }

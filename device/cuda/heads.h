@@ -14,8 +14,8 @@ struct heads {
     struct gpu_heads of;             /* the same for kernels, and its pages */
 };
 
-void heads_lay(struct cuda *c, int layer, struct heads *h);
-void heads_lay_pages(struct cuda *c, struct heads *h);
-void heads_load(struct loader *l, int layer, struct heads *to);
+void cuda_heads_lay(struct cuda *c, int layer, struct heads *h);
+void cuda_heads_lay_pages(struct cuda *c, struct heads *h);
+void cuda_heads_load(struct loader *l, int layer, struct heads *to);
 
 #endif

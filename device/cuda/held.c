@@ -5,7 +5,7 @@
 #include "base/log.h"
 #include "device/cuda/load.h"
 
-void held_lay(struct cuda *c, const struct neuron_list *neurons, struct held *h)
+void cuda_held_lay(struct cuda *c, const struct neuron_list *neurons, struct held *h)
 {
     h->neurons = neurons;
     neuron_set_shape(&h->set, c->o.model, neurons);
@@ -14,7 +14,7 @@ void held_lay(struct cuda *c, const struct neuron_list *neurons, struct held *h)
     h->column = lay_integers(c, h->set.n_blocks * ACT_BLOCK);
 }
 
-void held_load(struct loader *l, struct held *h)
+void cuda_held_load(struct loader *l, struct held *h)
 {
     struct neuron_set *s = &h->set;
     const size_t n = (size_t)s->n, blocks = (size_t)s->n_blocks;
@@ -28,9 +28,9 @@ void held_load(struct loader *l, struct held *h)
     s->block = s->slot + n;
     s->column = s->block + blocks;
     neuron_set_fill(s, h->neurons);
-    load_array(l, h->slot, s->slot, n * sizeof *s->slot);
-    load_array(l, h->block, s->block, blocks * sizeof *s->block);
-    load_array(l, h->column, s->column, blocks * ACT_BLOCK * sizeof *s->column);
+    cuda_load_array(l, h->slot, s->slot, n * sizeof *s->slot);
+    cuda_load_array(l, h->block, s->block, blocks * sizeof *s->block);
+    cuda_load_array(l, h->column, s->column, blocks * ACT_BLOCK * sizeof *s->column);
 }
 
-void held_free(struct held *h) { free(h->set.ids); }
+void cuda_held_free(struct held *h) { free(h->set.ids); }

@@ -13,8 +13,8 @@ struct held {
     int32_t *slot, *block, *column;  /* the same on the GPU */
 };
 
-void held_lay(struct cuda *c, const struct neuron_list *neurons, struct held *h);
-void held_load(struct loader *l, struct held *h);
-void held_free(struct held *h);
+void cuda_held_lay(struct cuda *c, const struct neuron_list *neurons, struct held *h);
+void cuda_held_load(struct loader *l, struct held *h);
+void cuda_held_free(struct held *h);
 
 #endif

@@ -17,7 +17,7 @@ static bool works(struct loader *l, cudaError_t e, const char *call)
     return ok;
 }
 
-status loader_open(struct loader *l, struct cuda *c, const struct device_loading *loading)
+status cuda_loader_open(struct loader *l, struct cuda *c, const struct device_loading *loading)
 {
     *l = (struct loader){.loading = {&c->o, loading}, .c = c};
     for (int i = 0; i < 2 && !l->failed; i++) {
@@ -36,7 +36,7 @@ status loader_open(struct loader *l, struct cuda *c, const struct device_loading
     return l->failed;
 }
 
-status loader_close(struct loader *l)
+status cuda_loader_close(struct loader *l)
 {
     works(l, cudaStreamSynchronize(l->c->gpu.stream), "cudaStreamSynchronize");
     for (int i = 0; i < 2; i++) {
@@ -124,7 +124,7 @@ static void begin_at(struct filling *f, const uint8_t *src, const int32_t *ids, 
     f->ids = ids ? ids + row : NULL;
 }
 
-void load_packed(struct loader *l, const struct packed *to, const struct matrix *from, int64_t row, int64_t col,
+void cuda_load_packed(struct loader *l, const struct packed *to, const struct matrix *from, int64_t row, int64_t col,
                  const int32_t *ids)
 {
     struct filling f = {.packed = *to, .stride = dtype_row_bytes(from->type, from->cols)};
@@ -150,7 +150,7 @@ void load_packed(struct loader *l, const struct packed *to, const struct matrix 
     loading_done(&l->loading, packed_bytes(to));
 }
 
-void load_rows(struct loader *l, const struct neuron_rows *to, const struct matrix *from, const int32_t *ids)
+void cuda_load_rows(struct loader *l, const struct neuron_rows *to, const struct matrix *from, const int32_t *ids)
 {
     const size_t bytes = to->top_bytes + to->rest_bytes;
     struct filling f = {.rows = *to, .stride = dtype_row_bytes(from->type, from->cols)};
@@ -172,7 +172,7 @@ void load_rows(struct loader *l, const struct neuron_rows *to, const struct matr
 }
 
 /* A tile of them is written into all columns: they are filled as a whole, in memory for that alone. */
-void load_columns(struct loader *l, const struct neuron_columns *to, const struct matrix *from,
+void cuda_load_columns(struct loader *l, const struct neuron_columns *to, const struct matrix *from,
                   const struct neuron_set *set)
 {
     const size_t codes = neuron_columns_code_bytes(to), scales = neuron_columns_scale_bytes(to);
@@ -194,15 +194,15 @@ void load_columns(struct loader *l, const struct neuron_columns *to, const struc
     else
         loading_reads(&l->loading, from, 0, from->rows);
     pool_for(l->c->o.pool, (to->rows + COLUMN_TILE - 1) / COLUMN_TILE, 1, fill_columns, &f);
-    load_array(l, to->codes, all, codes);
-    load_array(l, to->scales, all + codes, scales);
+    cuda_load_array(l, to->codes, all, codes);
+    cuda_load_array(l, to->scales, all + codes, scales);
     free(all);
     loading_done(&l->loading, codes + scales);
 }
 
 /* ---- vectors, bytes ---- */
 
-void load_part(struct loader *l, float *to, const struct matrix *from, int64_t first, int64_t n)
+void cuda_load_part(struct loader *l, float *to, const struct matrix *from, int64_t first, int64_t n)
 {
     if (!to || l->failed)
         return;
@@ -214,21 +214,21 @@ void load_part(struct loader *l, float *to, const struct matrix *from, int64_t f
     }
     loading_reads(&l->loading, from, 0, 1);
     dequantize_row(from->type, from->data + dtype_row_bytes(from->type, first), n, values);
-    load_array(l, to, values, (size_t)n * sizeof *values);
+    cuda_load_array(l, to, values, (size_t)n * sizeof *values);
     free(values);
     loading_done(&l->loading, (uint64_t)n * sizeof *values);
 }
 
-void load_vector(struct loader *l, float *to, const struct matrix *from) { load_part(l, to, from, 0, from->cols); }
+void cuda_load_vector(struct loader *l, float *to, const struct matrix *from) { cuda_load_part(l, to, from, 0, from->cols); }
 
-void load_bytes(struct loader *l, uint8_t *to, const struct matrix *from, int64_t row, int64_t n)
+void cuda_load_bytes(struct loader *l, uint8_t *to, const struct matrix *from, int64_t row, int64_t n)
 {
     const size_t row_bytes = dtype_row_bytes(from->type, from->cols), bytes = (size_t)n * row_bytes;
     const uint8_t *src = from->data + (size_t)row * row_bytes;
     if (!to || l->failed)
         return;
     loading_reads(&l->loading, from, row, n);
-    load_array(l, to, src, bytes);
+    cuda_load_array(l, to, src, bytes);
     gguf_release_pages(l->c->o.model->file, src, bytes);
     loading_done(&l->loading, bytes);
 }
@@ -247,7 +247,7 @@ static void copy_some(void *arg, int64_t begin, int64_t end, int thread)
     memcpy(c->to + at, c->from + at, (to < c->bytes ? to : c->bytes) - at);
 }
 
-void load_array(struct loader *l, void *to, const void *from, size_t bytes)
+void cuda_load_array(struct loader *l, void *to, const void *from, size_t bytes)
 {
     const uint8_t *at = from;
     for (size_t done = 0; done < bytes; done += LOAD_BYTES) {

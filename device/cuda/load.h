@@ -21,23 +21,23 @@ struct loader {
 };
 
 /* ST_NOMEM, ST_INTERNAL; logged. loader_close belongs to it in any case. */
-status loader_open(struct loader *l, struct cuda *c, const struct device_loading *loading);
+status cuda_loader_open(struct loader *l, struct cuda *c, const struct device_loading *loading);
 /* All is in place: ST_OK, or what has failed. */
-status loader_close(struct loader *l);
+status cuda_loader_close(struct loader *l);
 
 /* Rows row + ids[i] (ids NULL: row + i), columns from col on. */
-void load_packed(struct loader *l, const struct packed *to, const struct matrix *from, int64_t row, int64_t col,
+void cuda_load_packed(struct loader *l, const struct packed *to, const struct matrix *from, int64_t row, int64_t col,
                  const int32_t *ids);
-void load_rows(struct loader *l, const struct neuron_rows *to, const struct matrix *from, const int32_t *ids);
+void cuda_load_rows(struct loader *l, const struct neuron_rows *to, const struct matrix *from, const int32_t *ids);
 /* set: the neurons whose columns they are. */
-void load_columns(struct loader *l, const struct neuron_columns *to, const struct matrix *from,
+void cuda_load_columns(struct loader *l, const struct neuron_columns *to, const struct matrix *from,
                   const struct neuron_set *set);
 /* Values [first, first + n) of a vector; to NULL: there is none. */
-void load_part(struct loader *l, float *to, const struct matrix *from, int64_t first, int64_t n);
-void load_vector(struct loader *l, float *to, const struct matrix *from);
+void cuda_load_part(struct loader *l, float *to, const struct matrix *from, int64_t first, int64_t n);
+void cuda_load_vector(struct loader *l, float *to, const struct matrix *from);
 /* Rows [row, row + n) as the file has them; to NULL: none are wanted. */
-void load_bytes(struct loader *l, uint8_t *to, const struct matrix *from, int64_t row, int64_t n);
+void cuda_load_bytes(struct loader *l, uint8_t *to, const struct matrix *from, int64_t row, int64_t n);
 /* What is in the host's memory. */
-void load_array(struct loader *l, void *to, const void *from, size_t bytes);
+void cuda_load_array(struct loader *l, void *to, const void *from, size_t bytes);
 
 #endif

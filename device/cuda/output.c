@@ -6,22 +6,22 @@
 
 enum { AT_ONCE = 16 }; /* tokens: a vocabulary is large */
 
-void output_lay_weights(struct cuda *c, struct output *o)
+void cuda_output_lay_weights(struct cuda *c, struct output *o)
 {
     const struct shard *s = c->o.shard;
     lay_matrix(c, &o->rows, &c->o.model->output, s->row_end - s->row_begin, c->o.model->output.cols);
 }
 
-void output_lay_buffers(struct cuda *c, struct output *o)
+void cuda_output_lay_buffers(struct cuda *c, struct output *o)
 {
     const int64_t n = c->o.n_batch < AT_ONCE ? c->o.n_batch : AT_ONCE;
     if (o->rows.rows)
         o->logits = lay_floats(c, n * o->rows.rows);
 }
 
-void output_load(struct loader *l, struct output *o)
+void cuda_output_load(struct loader *l, struct output *o)
 {
-    load_packed(l, &o->rows, &l->c->o.model->output, l->c->o.shard->row_begin, 0, NULL);
+    cuda_load_packed(l, &o->rows, &l->c->o.model->output, l->c->o.shard->row_begin, 0, NULL);
 }
 
 /* Tokens from t on. */
@@ -39,11 +39,11 @@ static void spoil(const struct output *o, uint32_t n, float *logits, int64_t str
             logits[t * stride + i] = NAN;
 }
 
-void output_compute(struct cuda *c, const struct output *o, const struct acts *x, uint32_t n, float *logits,
+void cuda_output_compute(struct cuda *c, const struct output *o, const struct acts *x, uint32_t n, float *logits,
                     int64_t stride)
 {
     const int64_t rows = o->rows.rows;
-    for (uint32_t t = 0; t < n; t += AT_ONCE) {
+    for (uint32_t t = 0; t < n && rows; t += AT_ONCE) {
         const uint32_t some = n - t < AT_ONCE ? n - t : AT_ONCE;
         const struct acts from = tokens_from(x, t);
         const struct gpu_product p = {.m = o->rows, .y = o->logits, .y_stride = rows};

@@ -9,11 +9,11 @@ struct output {
     float *logits;       /* [some tokens, own rows] */
 };
 
-void output_lay_weights(struct cuda *c, struct output *o);
-void output_lay_buffers(struct cuda *c, struct output *o);
-void output_load(struct loader *l, struct output *o);
+void cuda_output_lay_weights(struct cuda *c, struct output *o);
+void cuda_output_lay_buffers(struct cuda *c, struct output *o);
+void cuda_output_load(struct loader *l, struct output *o);
 /* device.h: logits. */
-void output_compute(struct cuda *c, const struct output *o, const struct acts *x, uint32_t n, float *logits,
+void cuda_output_compute(struct cuda *c, const struct output *o, const struct acts *x, uint32_t n, float *logits,
                     int64_t stride);
 
 #endif

@@ -32,7 +32,7 @@ struct stream {
 
 /* ---- memory ---- */
 
-status stream_new(struct cuda *c, struct stream **out)
+status cuda_stream_new(struct cuda *c, struct stream **out)
 {
     struct stream *s = calloc(1, sizeof *s);
     struct stream_layer *layers = calloc((size_t)(c->o.shard->last - c->o.shard->first) + 1, sizeof *layers);
@@ -49,7 +49,7 @@ status stream_new(struct cuda *c, struct stream **out)
     return ST_OK;
 }
 
-void stream_free(struct stream *s)
+void cuda_stream_free(struct stream *s)
 {
     if (!s)
         return;
@@ -83,7 +83,7 @@ static void lay_embedding(struct stream *s)
         s->positions = arena_alloc(&c->arena, c->o.n_ctx * dtype_row_bytes(p->type, p->cols));
 }
 
-void stream_lay_weights(struct stream *s)
+void cuda_stream_lay_weights(struct stream *s)
 {
     struct cuda *c = s->c;
     const struct model *m = c->o.model;
@@ -96,7 +96,7 @@ void stream_lay_weights(struct stream *s)
         s->out_norm = lay_norm(c, &m->out_norm, &m->out_norm_bias);
 }
 
-void stream_lay_buffers(struct stream *s)
+void cuda_stream_lay_buffers(struct stream *s)
 {
     struct cuda *c = s->c;
     const int64_t n = c->o.n_batch;
@@ -112,23 +112,23 @@ void stream_lay_buffers(struct stream *s)
 
 static void load_norm(struct loader *l, struct norm_weights to, const struct matrix *weight, const struct matrix *bias)
 {
-    load_vector(l, to.weight, weight);
-    load_vector(l, to.bias, bias);
+    cuda_load_vector(l, to.weight, weight);
+    cuda_load_vector(l, to.bias, bias);
 }
 
-void stream_load(struct stream *s, struct loader *l)
+void cuda_stream_load(struct stream *s, struct loader *l)
 {
     const struct model *m = s->c->o.model;
     const struct shard *shard = s->c->o.shard;
-    load_bytes(l, s->embedding, &m->embedding, 0, m->embedding.rows);
-    load_bytes(l, s->positions, &m->positions, m->hp.position_offset, s->c->o.n_ctx);
+    cuda_load_bytes(l, s->embedding, &m->embedding, 0, m->embedding.rows);
+    cuda_load_bytes(l, s->positions, &m->positions, m->hp.position_offset, s->c->o.n_ctx);
     for (int i = shard->first; i < shard->last; i++) {
         const struct layer_weights *from = &m->layers[i];
         struct stream_layer *to = &s->layers[i - shard->first];
         load_norm(l, to->attn_norm, &from->attn_norm, &from->attn_norm_bias);
         load_norm(l, to->ffn_norm, &from->ffn_norm, &from->ffn_norm_bias);
-        load_vector(l, to->o_bias, &from->o_bias);
-        load_vector(l, to->down_bias, &from->down_bias);
+        cuda_load_vector(l, to->o_bias, &from->o_bias);
+        cuda_load_vector(l, to->down_bias, &from->down_bias);
     }
     load_norm(l, s->out_norm, &m->out_norm, &m->out_norm_bias);
 }
@@ -162,7 +162,7 @@ static void upload_positions(struct stream *s, const struct batch *b)
     upload(s->c, s->position, s->place, i * sizeof *s->place);
 }
 
-void stream_embed(struct stream *s, const struct batch *b, const int32_t *tokens)
+void cuda_stream_embed(struct stream *s, const struct batch *b, const int32_t *tokens)
 {
     struct cuda *c = s->c;
     const struct model *m = c->o.model;
@@ -174,7 +174,7 @@ void stream_embed(struct stream *s, const struct batch *b, const int32_t *tokens
     gpu_embed(&c->gpu, &e, s->tokens, s->position, b->n_tokens, s->x, fault);
 }
 
-void stream_import(struct stream *s, const struct batch *b, const float *from, const char *what)
+void cuda_stream_import(struct stream *s, const struct batch *b, const float *from, const char *what)
 {
     struct cuda *c = s->c;
     const struct gpu_fault fault = note_begin(c, b, what);
@@ -182,7 +182,7 @@ void stream_import(struct stream *s, const struct batch *b, const float *from, c
     gpu_check(&c->gpu, s->x, b->n_tokens, c->hp->d_model, fault);
 }
 
-void stream_export(const struct stream *s, uint32_t n, float *to)
+void cuda_stream_export(const struct stream *s, uint32_t n, float *to)
 {
     download(s->c, to, s->x, (size_t)n * (size_t)s->c->hp->d_model * sizeof *to);
     await(s->c);
@@ -190,7 +190,7 @@ void stream_export(const struct stream *s, uint32_t n, float *to)
 
 /* ---- before a block ---- */
 
-void stream_norm(struct stream *s, const struct work *w, struct input *in)
+void cuda_stream_norm(struct stream *s, const struct work *w, struct input *in)
 {
     static const char *const before[DEVICE_PARTS] = {"the norm before attention", "the norm before the FFN",
                                                      "the norm before the output matrix"};
@@ -210,7 +210,7 @@ void stream_norm(struct stream *s, const struct work *w, struct input *in)
 
 /* ---- after it ---- */
 
-void stream_add(struct stream *s, const struct work *w, const struct sums *sums)
+void cuda_stream_add(struct stream *s, const struct work *w, const struct sums *sums)
 {
     static const char *const parts[] = {[DEVICE_ATTENTION] = "attention", [DEVICE_FFN] = "the FFN"};
     struct cuda *c = s->c;

@@ -8,17 +8,17 @@
 struct stream;
 
 /* ST_NOMEM (logged). */
-status stream_new(struct cuda *c, struct stream **out);
-void stream_free(struct stream *s); /* NULL is fine */
-void stream_lay_weights(struct stream *s);
-void stream_lay_buffers(struct stream *s);
-void stream_load(struct stream *s, struct loader *l);
+status cuda_stream_new(struct cuda *c, struct stream **out);
+void cuda_stream_free(struct stream *s); /* NULL is fine */
+void cuda_stream_lay_weights(struct stream *s);
+void cuda_stream_lay_buffers(struct stream *s);
+void cuda_stream_load(struct stream *s, struct loader *l);
 
 /* device.h: embed, import_states, export_states, norm, add. What is no number is noted, and returned later. */
-void stream_embed(struct stream *s, const struct batch *b, const int32_t *tokens);
-void stream_import(struct stream *s, const struct batch *b, const float *from, const char *what);
-void stream_export(const struct stream *s, uint32_t n, float *to);
-void stream_norm(struct stream *s, const struct work *w, struct input *in);
-void stream_add(struct stream *s, const struct work *w, const struct sums *sums);
+void cuda_stream_embed(struct stream *s, const struct batch *b, const int32_t *tokens);
+void cuda_stream_import(struct stream *s, const struct batch *b, const float *from, const char *what);
+void cuda_stream_export(const struct stream *s, uint32_t n, float *to);
+void cuda_stream_norm(struct stream *s, const struct work *w, struct input *in);
+void cuda_stream_add(struct stream *s, const struct work *w, const struct sums *sums);
 
 #endif

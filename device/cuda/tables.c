@@ -23,7 +23,7 @@ static size_t pages(const struct cuda *c) { return ((size_t)c->o.n_ctx + DEVICE_
 
 static size_t most_words(const struct cuda *c) { return c->o.n_batch * (2 + pages(c)); }
 
-status tables_new(struct cuda *c, struct tables **out)
+status cuda_tables_new(struct cuda *c, struct tables **out)
 {
     const size_t n_rot = (size_t)c->hp->n_rot;
     struct tables *t = calloc(1, sizeof *t);
@@ -37,14 +37,14 @@ status tables_new(struct cuda *c, struct tables **out)
     }
     if (!t || !t->freq || !t->sent || !t->fresh || !t->cos_sin || !t->angle_of) {
         log_error("out of memory for the tables of attention");
-        tables_free(t);
+        cuda_tables_free(t);
         return ST_NOMEM;
     }
     *out = t;
     return ST_OK;
 }
 
-void tables_free(struct tables *t)
+void cuda_tables_free(struct tables *t)
 {
     if (!t)
         return;
@@ -56,14 +56,14 @@ void tables_free(struct tables *t)
     free(t);
 }
 
-void tables_lay(struct tables *t)
+void cuda_tables_lay(struct tables *t)
 {
     struct cuda *c = t->c;
     t->words = lay_words(c, (int64_t)most_words(c));
     t->angles = lay_floats(c, c->o.n_batch * c->hp->n_rot);
 }
 
-void tables_load(struct tables *t, struct loader *l)
+void cuda_tables_load(struct tables *t, struct loader *l)
 {
     const struct model *m = t->c->o.model;
     loading_reads(&l->loading, &m->rope_factors, 0, 1);
@@ -105,7 +105,7 @@ static void upload_angles(struct tables *t, const uint32_t *position, uint32_t n
         upload(t->c, t->angles, t->cos_sin, (size_t)(n * hp->n_rot) * sizeof *t->cos_sin);
 }
 
-struct gpu_batch tables_upload(struct tables *t, const struct batch *b)
+struct gpu_batch cuda_tables_upload(struct tables *t, const struct batch *b)
 {
     uint32_t most;
     const size_t n = write_batch(t, b, &most);

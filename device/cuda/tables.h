@@ -9,11 +9,11 @@
 struct tables;
 
 /* ST_NOMEM (logged). */
-status tables_new(struct cuda *c, struct tables **out);
-void tables_free(struct tables *t); /* NULL is fine */
-void tables_lay(struct tables *t);
-void tables_load(struct tables *t, struct loader *l);
+status cuda_tables_new(struct cuda *c, struct tables **out);
+void cuda_tables_free(struct tables *t); /* NULL is fine */
+void cuda_tables_lay(struct tables *t);
+void cuda_tables_load(struct tables *t, struct loader *l);
 /* Puts a batch there, if it is not there yet. */
-struct gpu_batch tables_upload(struct tables *t, const struct batch *b);
+struct gpu_batch cuda_tables_upload(struct tables *t, const struct batch *b);
 
 #endif

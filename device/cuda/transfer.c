@@ -9,7 +9,7 @@
 /* Widths of a token. */
 static size_t n_widths(const struct cuda *c) { return (size_t)(c->hp->d_model + SUM_BLOCK - 1) / SUM_BLOCK; }
 
-void transfer_lay(struct transfer *t)
+void cuda_transfer_lay(struct transfer *t)
 {
     struct cuda *c = t->c;
     const int64_t n = c->o.n_batch, widths = (int64_t)n_widths(c);
@@ -19,7 +19,7 @@ void transfer_lay(struct transfer *t)
     t->packed = arena_alloc(&c->arena, (size_t)(n * widths * SUM_BLOCK) * sizeof(double));
 }
 
-void input_lay(struct cuda *c, struct input *in)
+void cuda_input_lay(struct cuda *c, struct input *in)
 {
     lay_acts(c, &in->acts, c->o.n_batch, c->hp->d_model);
     if (device_reads_residual(&c->o))
@@ -47,7 +47,7 @@ static void spoil_input(const struct input_bytes *to, size_t values)
 }
 
 /* int8 blocks are four times smaller than floats and change no bit. */
-void input_export(struct transfer *t, const struct work *w, const struct input *in, const struct input_bytes *to)
+void cuda_input_export(struct transfer *t, const struct work *w, const struct input *in, const struct input_bytes *to)
 {
     struct cuda *c = t->c;
     const size_t values = (size_t)w->n * (size_t)c->hp->d_model;
@@ -65,7 +65,7 @@ void input_export(struct transfer *t, const struct work *w, const struct input *
         spoil_input(to, values);
 }
 
-void input_import(struct transfer *t, const struct work *w, const struct input_bytes *from, struct input *in)
+void cuda_input_import(struct transfer *t, const struct work *w, const struct input_bytes *from, struct input *in)
 {
     struct cuda *c = t->c;
     const size_t values = (size_t)w->n * (size_t)c->hp->d_model;
@@ -103,7 +103,7 @@ static void spoil_sums(const struct sum_bytes *to, size_t widths)
         memcpy(to->packed + i * sizeof none, &none, sizeof none);
 }
 
-void sums_export(struct transfer *t, uint32_t n, const struct sums *sums, bool f16, const struct sum_bytes *to)
+void cuda_sums_export(struct transfer *t, uint32_t n, const struct sums *sums, bool f16, const struct sum_bytes *to)
 {
     struct cuda *c = t->c;
     const size_t widths = n * n_widths(c);
@@ -118,7 +118,7 @@ void sums_export(struct transfer *t, uint32_t n, const struct sums *sums, bool f
         spoil_sums(to, widths);
 }
 
-void sums_import(struct transfer *t, uint32_t n, const struct sum_bytes *from, const struct sums *sums)
+void cuda_sums_import(struct transfer *t, uint32_t n, const struct sum_bytes *from, const struct sums *sums)
 {
     struct cuda *c = t->c;
     const size_t widths = n * n_widths(c);

@@ -13,13 +13,13 @@ struct transfer {
     uint8_t *packed;     /* [n, ceil(d / 32), 32] f64 at most */
 };
 
-void transfer_lay(struct transfer *t);
-void input_lay(struct cuda *c, struct input *in);
+void cuda_transfer_lay(struct transfer *t);
+void cuda_input_lay(struct cuda *c, struct input *in);
 
 /* device.h: export_input, import_input, export_sums, import_sums. A lost GPU gives no numbers. */
-void input_export(struct transfer *t, const struct work *w, const struct input *in, const struct input_bytes *to);
-void input_import(struct transfer *t, const struct work *w, const struct input_bytes *from, struct input *in);
-void sums_export(struct transfer *t, uint32_t n, const struct sums *sums, bool f16, const struct sum_bytes *to);
-void sums_import(struct transfer *t, uint32_t n, const struct sum_bytes *from, const struct sums *sums);
+void cuda_input_export(struct transfer *t, const struct work *w, const struct input *in, const struct input_bytes *to);
+void cuda_input_import(struct transfer *t, const struct work *w, const struct input_bytes *from, struct input *in);
+void cuda_sums_export(struct transfer *t, uint32_t n, const struct sums *sums, bool f16, const struct sum_bytes *to);
+void cuda_sums_import(struct transfer *t, uint32_t n, const struct sum_bytes *from, const struct sums *sums);
 
 #endif

@@ -9,7 +9,7 @@
 #include "model/model.h"
 #include "tests/conformance/kernels_suite.h"
 
-enum { N_CTX = 160, N_BATCH = 48, SEQUENCES = 5, STEPS = 8, LONGEST_RUN = 20 };
+enum { N_CTX = 160, N_BATCH = 48, SEQUENCES = 5, STEPS = 8 };
 enum { PAGES = (N_CTX + DEVICE_PAGE - 1) / DEVICE_PAGE, ALL_PAGES = SEQUENCES * PAGES };
 
 #define CHECK(ok, ...)                                                                                                 \
@@ -30,12 +30,27 @@ struct bed {
     struct shard_layer *layers;
     struct neuron_list set;
     struct span span;
+    struct guest_neurons *guests; /* [n_layers] whose down projections are here */
+    struct span guest_span;
     struct pool *pool;
     struct device *d;
 };
 
-/* What a device holds: shares [begin, end) of 2 of all heads, neurons and rows, on their units. */
-static void deal(struct bed *b, const struct model *m, int begin, int end, bool home)
+/* The neurons of the other shares are guests here. */
+static void invite(struct bed *b, const struct model *m, int64_t begin, int64_t end)
+{
+    static const struct neuron_list none;
+    b->guest_span = (struct span){(int32_t)begin, (int32_t)end};
+    b->guests = calloc((size_t)m->hp.n_layers, sizeof *b->guests);
+    for (int i = 0; i < m->hp.n_layers; i++)
+        b->guests[i] = (struct guest_neurons){i, begin < end ? (struct neuron_list){&b->guest_span, 1} : none};
+    b->shard.guests = b->guests;
+    b->shard.n_guests = m->hp.n_layers;
+}
+
+/* What a device holds: shares [begin, end) of 2 of all heads, neurons and rows, on their units. at_home: all down
+ * projections are. */
+static void deal(struct bed *b, const struct model *m, int begin, int end, bool home, bool at_home)
 {
     const int64_t heads[] = {0, m->hp.n_kv_heads / model_head_unit(m) / 2 * model_head_unit(m), m->hp.n_kv_heads};
     const int64_t neurons[] = {0, m->hp.d_ff / model_neuron_unit(m) / 2 * model_neuron_unit(m), m->hp.d_ff};
@@ -45,10 +60,12 @@ static void deal(struct bed *b, const struct model *m, int begin, int end, bool 
     b->layers = calloc((size_t)m->hp.n_layers, sizeof *b->layers);
     for (int i = 0; i < m->hp.n_layers; i++)
         b->layers[i] = (struct shard_layer){.head_begin = heads[begin], .head_end = heads[end], .sets = &b->set,
-                                            .n_sets = b->span.begin < b->span.end, .down = true};
+                                            .n_sets = b->span.begin < b->span.end, .down = home || !at_home};
     b->shard = (struct shard){.layers = b->layers, .row_begin = rows[begin], .row_end = rows[end],
                               .last = home ? m->hp.n_layers : 0, .embeds = home, .ends = home,
                               .uses = {home, !home}};
+    if (home && at_home)
+        invite(b, m, neurons[end], m->hp.d_ff);
 }
 
 /* Learned positions may be few. */
@@ -65,17 +82,18 @@ static void count_loaded(void *arg, uint64_t bytes)
     loaded_bytes += bytes;
 }
 
-static bool bed_open(struct bed *b, const struct device_ops *ops, const struct model *m, const struct kernels *kernels,
-                     int n_threads)
+static bool bed_open(struct bed *b, const struct device_trial *t)
 {
+    const struct device_ops *ops = t->ops;
     struct device_memory need = {0}, again = {0};
     b->ops = ops;
-    b->o = (struct device_options){.model = m, .shard = &b->shard, .n_ctx = context_of(m), .n_batch = N_BATCH,
-                                   .n_pages = ALL_PAGES, .kernels = kernels, .n_threads = n_threads};
+    b->o = (struct device_options){.model = t->m, .shard = &b->shard, .sparse = t->sparse, .predictor = t->predictor,
+                                   .neurons = t->neurons, .n_ctx = context_of(t->m), .n_batch = t->n_batch,
+                                   .n_pages = ALL_PAGES, .kernels = t->kernels, .n_threads = t->n_threads};
     CHECK(ops->need(&b->o, &need) == ST_OK && ops->need(&b->o, &again) == ST_OK, "%s: need fails\n", ops->name);
     CHECK(memcmp(&need, &again, sizeof need) == 0 && need.total == need.weights + need.kv + need.buffers,
           "%s: need is not its parts, or is not the same twice\n", ops->name);
-    CHECK(pool_create(n_threads, &b->pool) == ST_OK, "no threads\n");
+    CHECK(pool_create(t->n_threads, &b->pool) == ST_OK, "no threads\n");
     b->o.pool = b->pool;
     CHECK(ops->open(&b->o, &b->d) == ST_OK, "%s: cannot be opened\n", ops->name);
     loaded_bytes = 0;
@@ -91,22 +109,59 @@ static void bed_close(struct bed *b)
         b->ops->close(b->d);
     pool_destroy(b->pool);
     free(b->layers);
+    free(b->guests);
 }
 
 /* ---- a step ---- */
+
+static void free_message(const struct input_bytes *x, const struct sum_bytes *sums)
+{
+    void *const all[] = {x->codes, x->scale, x->f32, x->residual, sums->width, sums->packed};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i])
+            guarded_free(all[i]);
+}
+
+/* Neurons that another device computes, and the home projects. */
+static bool add_live(struct bed *home, struct bed *other, const struct work *w)
+{
+    const uint32_t pairs = other->ops->fire(other->d, w, other->d->in[USE_SERVED]);
+    const size_t first = (w->n + 1) * sizeof(uint32_t), others = pairs * sizeof(uint32_t);
+    struct live live = {guarded(first), guarded(others), guarded(others)};
+    other->ops->live(other->d, w, &live);
+    bool intact = guarded_intact(live.first, first) && guarded_intact(live.index, others) &&
+                  guarded_intact(live.value, others) && live.first[0] == 0 && live.first[w->n] == pairs;
+    for (uint32_t t = 0; t < w->n && intact; t++)
+        for (uint32_t i = live.first[t]; i < live.first[t + 1]; i++)
+            intact &= live.value[i] != 0 && (i == live.first[t] || live.index[i - 1] < live.index[i]);
+    if (intact)
+        home->ops->project(home->d, w, w->layer, &live, home->d->sums[USE_OWN]);
+    guarded_free(live.first);
+    guarded_free(live.index);
+    guarded_free(live.value);
+    CHECK(intact, "%s: neurons of layer %d are not what was promised\n", other->ops->name, w->layer);
+    return true;
+}
 
 /* Passes the home's input to another device and adds the other's part, in memory that shows what is written beside it. */
 static bool add_other(struct bed *home, struct bed *other, const struct work *w)
 {
     const size_t d = (size_t)home->o.model->hp.d_model, values = w->n * d, widths = w->n * ((d + 31) / 32);
     const bool floats = device_reads_floats(&home->o, w->part, w->layer);
+    const bool residual = w->part == DEVICE_FFN && device_reads_residual(&home->o);
     struct input_bytes x = {0};
     struct sum_bytes sums = {guarded(widths), NULL};
     x.codes = guarded(values);
     x.scale = guarded(values / 32 * sizeof(float) + 1);
     x.f32 = floats ? guarded(values * sizeof(float)) : NULL;
+    x.residual = residual ? guarded(values * sizeof(float)) : NULL;
     home->ops->export_input(home->d, w, home->d->in[USE_OWN], &x);
     other->ops->import_input(other->d, w, &x, other->d->in[USE_SERVED]);
+    if (w->part == DEVICE_FFN && !other->layers[w->layer].down) {
+        const bool added = add_live(home, other, w);
+        free_message(&x, &sums);
+        return added;
+    }
     other->ops->part(other->d, w, other->d->in[USE_SERVED], other->d->sums[USE_SERVED]);
     while (!other->ops->done(other->d))
         ;
@@ -115,15 +170,11 @@ static bool add_other(struct bed *home, struct bed *other, const struct work *w)
     home->ops->import_sums(home->d, w->n, &sums, home->d->sums[USE_OWN]);
     bool intact = guarded_intact(x.codes, values) && guarded_intact(x.scale, values / 32 * sizeof(float) + 1) &&
                   guarded_intact(sums.width, widths) && guarded_intact(sums.packed, widths * 32 * sizeof(double)) &&
-                  (!floats || guarded_intact(x.f32, values * sizeof(float)));
+                  (!floats || guarded_intact(x.f32, values * sizeof(float))) &&
+                  (!residual || guarded_intact(x.residual, values * sizeof(float)));
     for (size_t i = 0; i < widths && intact; i++)
         intact = sums.width[i] >= 3 && sums.width[i] <= 8 && sums.width[i] != 7;
-    guarded_free(x.codes);
-    guarded_free(x.scale);
-    if (floats)
-        guarded_free(x.f32);
-    guarded_free(sums.width);
-    guarded_free(sums.packed);
+    free_message(&x, &sums);
     CHECK(intact, "%s: part %d of layer %d writes beside its message\n", other->ops->name, (int)w->part, w->layer);
     return true;
 }
@@ -204,18 +255,19 @@ static void shuffle(struct rng *r, uint32_t *of, uint32_t n)
 }
 
 /* Runs of some of the sequences, in any order; some go back first. */
-static uint32_t draw_runs(struct rng *r, struct sequences *s, uint32_t n_ctx, struct run *runs, uint32_t *n_tokens)
+static uint32_t draw_runs(struct rng *r, struct sequences *s, const struct device_options *o, struct run *runs,
+                          uint32_t *n_tokens)
 {
     uint32_t order[SEQUENCES], n = 0;
     shuffle(r, order, SEQUENCES);
     *n_tokens = 0;
     for (int i = 0; i < SEQUENCES; i++) {
         const uint32_t q = order[i];
-        uint32_t length = rng_next(r) % 8 ? 1 + (uint32_t)(rng_next(r) % LONGEST_RUN) : 1;
+        uint32_t length = rng_next(r) % 8 ? 1 + (uint32_t)(rng_next(r) % (o->n_batch * 5 / 12)) : 1;
         if (rng_next(r) % 6 == 0)
             s->length[q] = (uint32_t)(rng_next(r) % (s->length[q] + 1));
-        length = length > n_ctx - s->length[q] ? n_ctx - s->length[q] : length;
-        length = length > N_BATCH - *n_tokens ? N_BATCH - *n_tokens : length;
+        length = length > o->n_ctx - s->length[q] ? o->n_ctx - s->length[q] : length;
+        length = length > o->n_batch - *n_tokens ? o->n_batch - *n_tokens : length;
         if (!length || rng_next(r) % 4 == 0)
             continue;
         runs[n++] = (struct run){q, s->length[q], length};
@@ -245,7 +297,7 @@ static bool step_equals(struct bed *home, struct bed *other, struct bed *referen
     struct run runs[SEQUENCES];
     int32_t tokens[N_BATCH];
     uint32_t n_tokens, at = 0;
-    const uint32_t n_runs = draw_runs(r, s, home->o.n_ctx, runs, &n_tokens);
+    const uint32_t n_runs = draw_runs(r, s, &home->o, runs, &n_tokens);
     for (uint32_t i = 0; i < n_runs; at += runs[i++].n) {
         for (uint32_t t = 0; t < runs[i].n; t++)
             s->tokens[runs[i].sequence][runs[i].position + t] = (int32_t)(rng_next(r) % n_vocab);
@@ -306,26 +358,29 @@ static bool scores(const struct bed *home, const struct bed *reference, struct s
     return true;
 }
 
-static bool all_hold(struct bed *home, struct bed *other, struct bed *reference, struct sequences *s, struct rng *r)
+static bool all_hold(struct bed *home, struct bed *other, struct bed *reference, struct sequences *s, struct rng *r,
+                     int steps)
 {
-    for (int i = 0; i < STEPS; i++)
+    for (int i = 0; i < steps; i++)
         if (!step_equals(home, other, reference, s, r))
             return false;
     return copies_pages(home, other, reference, s, r) && scores(home, reference, s, r);
 }
 
-static bool compare(const struct device_ops *ops, const struct model *m, const struct kernels *kernels, int n_threads,
-                    int cut)
+static bool compare(const struct device_trial *t, int cut, bool at_home)
 {
+    const struct model *m = t->m;
+    struct device_trial reference_of = *t;
+    reference_of.ops = &device_cpu;
+    reference_of.kernels = kernels_available(0);
+    reference_of.n_threads = 1;
     struct bed home = {0}, other = {0}, reference = {0};
     struct sequences *s = calloc(1, sizeof *s);
     struct rng r = {(uint64_t)cut + 5};
-    deal(&home, m, 0, cut, true);
-    deal(&other, m, cut, 2, false);
-    deal(&reference, m, 0, 2, true);
-    bool ok = s && bed_open(&home, ops, m, kernels, n_threads) &&
-              bed_open(&reference, &device_cpu, m, kernels_available(0), 1) &&
-              (cut == 2 || bed_open(&other, ops, m, kernels, n_threads));
+    deal(&home, m, 0, cut, true, at_home);
+    deal(&other, m, cut, 2, false, at_home);
+    deal(&reference, m, 0, 2, true, false);
+    bool ok = s && bed_open(&home, t) && bed_open(&reference, &reference_of) && (cut == 2 || bed_open(&other, t));
     if (ok) {
         shuffle(&r, s->tables, ALL_PAGES);
         for (uint32_t i = 0; i < ALL_PAGES; i++)
@@ -335,7 +390,7 @@ static bool compare(const struct device_ops *ops, const struct model *m, const s
         s->logits = malloc(N_BATCH * (size_t)m->hp.n_vocab * sizeof(float));
         s->logits_expected = malloc(N_BATCH * (size_t)m->hp.n_vocab * sizeof(float));
         ok = s->x && s->x_expected && s->logits && s->logits_expected &&
-             all_hold(&home, cut == 2 ? NULL : &other, &reference, s, &r);
+             all_hold(&home, cut == 2 ? NULL : &other, &reference, s, &r, t->steps);
         free(s->x);
         free(s->x_expected);
         free(s->logits);
@@ -348,10 +403,14 @@ static bool compare(const struct device_ops *ops, const struct model *m, const s
     return ok;
 }
 
-/* All on one device; cut in two; nothing but x on the first. */
-bool device_conforms(const struct device_ops *ops, const struct model *m, const struct kernels *kernels, int n_threads)
+/* All on one device; nothing but x on the first, or x and the down projections; cut in two, likewise. */
+bool device_conforms(const struct device_trial *trial)
 {
+    const struct model *m = trial->m;
     const bool cuttable = m->hp.n_kv_heads / model_head_unit(m) > 1 && m->hp.d_ff > model_neuron_unit(m);
-    return compare(ops, m, kernels, n_threads, 2) && (!cuttable || compare(ops, m, kernels, n_threads, 1)) &&
-           compare(ops, m, kernels, n_threads, 0);
+    struct device_trial t = *trial;
+    t.steps = t.steps ? t.steps : STEPS;
+    t.n_batch = t.n_batch ? t.n_batch : N_BATCH;
+    return compare(&t, 2, false) && compare(&t, 0, false) && compare(&t, 0, true) &&
+           (!cuttable || (compare(&t, 1, false) && compare(&t, 1, true)));
 }

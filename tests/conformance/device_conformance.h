@@ -4,9 +4,23 @@
 
 #include "device/device.h"
 
-/* Whether a device of this kind conforms for a model: batches of random runs over scattered pages, alone and with a
- * second one that has a part of the heads, neurons and rows; pages copied; messages within their bounds. What does not
- * hold is printed. kernels and n_threads: of the device under test, where it computes with them. */
-bool device_conforms(const struct device_ops *ops, const struct model *m, const struct kernels *kernels, int n_threads);
+/* What is tried. Zeros mean dense, and as much as a CPU does in a second or two. */
+struct device_trial {
+    const struct device_ops *ops;
+    const struct model *m;
+    /* Of the device under test, where it computes with them. */
+    const struct kernels *kernels;
+    int n_threads;
+    enum sparse_mode sparse;
+    enum predictor predictor;
+    const struct neurons *neurons;
+    int steps;            /* batches of random runs */
+    uint32_t n_batch;     /* tokens of a batch, at most */
+};
+
+/* Whether a device of this kind conforms: batches of random runs over scattered pages, alone and with a second one that
+ * has a part of the heads, neurons and rows, or neurons whose down projections the first has; pages copied; messages
+ * within their bounds. What does not hold is printed. */
+bool device_conforms(const struct device_trial *trial);
 
 #endif

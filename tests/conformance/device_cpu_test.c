@@ -22,7 +22,9 @@ static void test_conforms(void **state)
         snprintf(path, sizeof path, TEST_DATA "/%s.gguf", models[i]);
         assert_int_equal(model_load(path, &m), ST_OK);
         for (int k = 0; kernels_available(k); k++) {
-            if (!device_conforms(&device_cpu, m, kernels_available(k), 1 + k % 3))
+            const struct device_trial trial = {.ops = &device_cpu, .m = m, .kernels = kernels_available(k),
+                                               .n_threads = 1 + k % 3};
+            if (!device_conforms(&trial))
                 fail_msg("%s with %s kernels", models[i], kernels_available(k)->name);
         }
         model_free(m);

@@ -88,7 +88,7 @@ static struct allocation *new_allocation(size_t page_bytes)
     return a;
 }
 
-cudaError_t arena_alloc(enum where where, int device, size_t bytes, void **p)
+cudaError_t simt_arena_alloc(enum where where, int device, size_t bytes, void **p)
 {
     struct allocation *a = new_allocation(round_up(bytes, PAGE));
     if (!a)

@@ -19,7 +19,7 @@ static cudaError_t allocate(enum where where, void **p, size_t bytes)
     const int device = api_device();
     if (where == ON_DEVICE && (bytes > api_memory() || arena_used(device) + bytes > api_memory()))
         return cudaErrorMemoryAllocation;
-    return arena_alloc(where, device, bytes, p);
+    return simt_arena_alloc(where, device, bytes, p);
 }
 
 /* The real ones wait for the GPU too. */

@@ -62,7 +62,7 @@ bool filled_with_nan(const void *at, size_t n);
 
 enum where { PAGEABLE, PINNED, ON_DEVICE };
 
-cudaError_t arena_alloc(enum where where, int device, size_t bytes, void **p);
+cudaError_t simt_arena_alloc(enum where where, int device, size_t bytes, void **p);
 /* Checks what lies around it. */
 cudaError_t arena_free(enum where where, void *p);
 size_t arena_used(int device);

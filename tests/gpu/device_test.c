@@ -1,0 +1,126 @@
+/* A GPU as a device: the bits of the CPU, for every family of models and every way of leaving neurons out. */
+#include "tests/engine/made_neurons.h"
+
+#include "base/log.h"
+#include "device/cuda/table.h"
+#include "tests/conformance/device_conformance.h"
+#include "tests/gpu/memory.h"
+
+/* Over the stand-in a token of a layer takes a while. */
+enum { TRIAL_STEPS = 2, TRIAL_TOKENS = 12 };
+
+static const char *const models[] = {"family-llama-q4_0", "family-opt-q4_0", "family-falcon-two", "tiny-mistral", "tiny-qwen3",
+                                     "tiny-q4_k", "family-llama", "family-bamboo", "tiny-qwen2", "tiny-llama3",
+                                     "tiny-f16", "tiny-bf16", "tiny-q6_k", "tiny-q3_k"};
+
+static struct model *load(const char *path)
+{
+    struct model *m;
+    assert_int_equal(model_load(path, &m), ST_OK);
+    return m;
+}
+
+static struct model *load_vector(const char *name)
+{
+    char path[512];
+    snprintf(path, sizeof path, TEST_DATA "/%s.gguf", name);
+    return load(path);
+}
+
+static struct device_trial trial_of(const struct model *m)
+{
+    return (struct device_trial){.ops = &device_cuda, .m = m, .kernels = kernels_available(0), .n_threads = 2,
+                                 .steps = TRIAL_STEPS, .n_batch = TRIAL_TOKENS};
+}
+
+static void test_models(void **state)
+{
+    (void)state;
+    const char *only = getenv("HEARTH_GPU_MODEL");
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        if (only && strcmp(only, models[i]))
+            continue;
+        struct model *m = load_vector(models[i]);
+        const struct device_trial t = trial_of(m);
+        if (!device_conforms(&t))
+            fail_msg("%s", models[i]);
+        model_free(m);
+    }
+}
+
+/* ---- sparse ---- */
+
+/* A model's own activation and predictors. */
+static void sparse_conforms(struct model *m, const struct neurons *n, enum activation a, enum sparse_mode mode,
+                            enum predictor p, const char *name)
+{
+    struct device_trial t = trial_of(m);
+    m->hp.activation = a;
+    t.sparse = mode;
+    t.predictor = p;
+    t.neurons = n;
+    assert_int_equal(sparse_mode_check(m, n, mode, &t.predictor), ST_OK);
+    if (!device_conforms(&t))
+        fail_msg("%s, %s", name, sparse_mode_name(mode));
+}
+
+/* PowerInfer's files bring their predictors, and down projections by neuron. */
+static void test_own_predictors(void **state)
+{
+    (void)state;
+    static const char *const files[] = {"family-llama-sparse-q4_0", "family-llama-sparse", "family-opt-sparse",
+                                        "family-falcon-sparse", "family-bamboo-sparse"};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        struct model *m = load_vector(files[i]);
+        sparse_conforms(m, NULL, ACT_RELU, SPARSE_PREDICTED, PREDICTOR_MLP, files[i]);
+        sparse_conforms(m, NULL, ACT_RELU, SPARSE_EXACT, PREDICTOR_AUTO, files[i]);
+        model_free(m);
+    }
+}
+
+static void test_exact(void **state)
+{
+    (void)state;
+    static const char *const files[] = {"family-llama-q4_0", "family-opt-q4_0", "family-falcon-two", "tiny-q4_k"};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        struct model *m = load_vector(files[i]);
+        sparse_conforms(m, NULL, ACT_RELU, SPARSE_EXACT, PREDICTOR_AUTO, files[i]);
+        model_free(m);
+    }
+}
+
+static void test_neuron_files(void **state)
+{
+    (void)state;
+    static const struct {
+        struct made_recipe recipe;
+        enum sparse_mode mode;
+        enum predictor predictor;
+    } ways[] = {{{ACT_RELU, 0, 0, 0, DT_Q8_0, DT_Q8_0}, SPARSE_PREDICTED, PREDICTOR_PLANES},
+                {{ACT_RELU, 0, 0, 0, DT_Q8_0, DT_Q8_0}, SPARSE_PREDICTED, PREDICTOR_MLP},
+                {{ACT_RELU, 0, 0, 0, DT_F16, DT_F32}, SPARSE_PREDICTED, PREDICTOR_MLP},
+                {{ACT_SILU, 0, 0.05f, 0, DT_Q8_0, DT_Q8_0}, SPARSE_THRESHOLD, PREDICTOR_AUTO}};
+    char path[MADE_NAME], neurons_of[MADE_NAME];
+    struct made_model small = made_quantised;
+    small.layers = 1;
+    made_model_write(&small, path);
+    struct model *m = load(path);
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        struct neurons *n;
+        made_neurons_write(path, &small, &ways[i].recipe, neurons_of);
+        m->hp.activation = ways[i].recipe.activation;
+        assert_int_equal(neurons_load(neurons_of, m, &n), ST_OK);
+        sparse_conforms(m, n, ways[i].recipe.activation, ways[i].mode, ways[i].predictor, "a made model");
+        neurons_free(n);
+        unlink(neurons_of);
+    }
+    model_free(m);
+    unlink(path);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_models), cmocka_unit_test(test_own_predictors),
+                                       cmocka_unit_test(test_exact), cmocka_unit_test(test_neuron_files)};
+    return gpu_for_test() ? cmocka_run_group_tests(tests, NULL, NULL) : 77;
+}
