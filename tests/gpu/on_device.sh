@@ -183,8 +183,9 @@ compare() {
             elif ! cmp -s "$base.cpu" "$base.gpu"; then
                 verdict="FAILED: -ngl $layers: another text"
             fi
-            { echo "==== text: $name, -ngl $layers: $verdict" && cat "$base.gpu.err"; } >>"$log"
+            [ "$verdict" = same ] || break
         done
+        { echo "==== text: $name: $verdict" && cat "$base.gpu.err"; } >>"$log"
     fi
     rm -f "$base".*
     echo "| $name | $verdict | $(($(date +%s) - began)) |"
@@ -260,10 +261,12 @@ begin() {
     makers="$makers $!"
 }
 
-# NAME: waits for the model; false, and a row says so, if there is none.
+# NAME: waits for the model, not for ever; false, and a row says so, if there is none.
 made() {
-    while [ ! -e "$work/$1.done" ] && [ "$(left)" -gt 5 ]; do
-        sleep 0.2
+    patience=40
+    while [ ! -e "$work/$1.done" ] && [ $patience -gt 0 ] && [ "$(left)" -gt 5 ]; do
+        sleep 1
+        patience=$((patience - 1))
     done
     [ -e "$work/$1.gguf" ] && return 0
     say "| $1 | FAILED: not made: $(tail -n 1 "$work/$1.log" 2>/dev/null) | |"

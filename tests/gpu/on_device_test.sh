@@ -57,7 +57,7 @@ device --seconds 60
 [ $status -eq 1 ] || fail "status $status"
 says "cuda_good_test | ok; 3 test(s)." "cuda_bad_test | FAILED: status 1: [  FAILED  ] a_case" \
     "cuda_none_test | skipped: SKIP: no GPU" "cuda_speed neurons | ok" "tiny-a | FAILED: -ngl 1: hearth: error: no such layer" \
-    "family-b-sparse | same" "family-b-sparse predicted | FAILED: -ngl 1: another text" \
+    "family-b-sparse | same" "family-b-sparse predicted | FAILED: -ngl 999: another text" \
     "7b-2l-q4_k | FAILED: not made: hearth-synth: error: no space" "7B, 8 layers, q4_0 | ok; tg64 x 1: 12.5 tok/s, 560.1 GB/s"
 grep -q "^launches of all" "$work/report/report.md" || fail "no speeds"
 [ "$(grep -c "^memory" "$work/report/report.md")" -eq 1 ] || fail "the memory's speed is there more than once"
