@@ -82,3 +82,11 @@ add_executable(simt_selftest tests/gpu/shim/selftest/selftest.c)
 target_link_libraries(simt_selftest PRIVATE simt_planted PkgConfig::CMOCKA)
 add_test(NAME simt_selftest COMMAND simt_selftest)
 set_tests_properties(simt_selftest PROPERTIES LABELS gpu)
+
+# The speed program runs; how fast kernels are over the shim says nothing.
+simt_library(simt_speed ${PROJECT_SOURCE_DIR}/tests/gpu/speed/kernels.cu)
+file(GLOB sources CONFIGURE_DEPENDS tests/gpu/speed/*.c)
+add_executable(gpu_speed ${sources})
+target_link_libraries(gpu_speed PRIVATE simt_speed simt_kernels suites PkgConfig::JANSSON)
+add_test(NAME gpu_speed COMMAND gpu_speed -s 64)
+set_tests_properties(gpu_speed PROPERTIES LABELS gpu TIMEOUT 300)
