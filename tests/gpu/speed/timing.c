@@ -118,11 +118,14 @@ static float stop(const struct speed *s, const struct stopwatch *w)
     return ms;
 }
 
-/* The first one loads code and wakes the GPU up; how long the next takes says how many make a graph. */
+/* The first one loads code and wakes the GPU up; how long the next takes says how many make a graph. Of smaller shapes it
+ * is a few, as no time is meant. */
 static int turns_for(struct speed *s, const struct stopwatch *w, speed_launch *launch, void *of)
 {
     launch_turns(s, launch, of, 2);
     CUDA(cudaStreamSynchronize(s->gpu.stream));
+    if (s->smaller > 1)
+        return 2;
     start(s, w);
     launch_turns(s, launch, of, TURNS_MIN);
     const double turns = GRAPH_US / (1e3 * (double)stop(s, w) / TURNS_MIN);
@@ -149,8 +152,9 @@ double speed_time(struct speed *s, speed_launch *launch, void *of)
     CUDA(cudaEventCreate(&w.end));
     const int turns = turns_for(s, &w, launch, of);
     cudaGraphExec_t graph = graph_of(s, launch, of, turns);
-    CUDA(cudaGraphLaunch(graph, s->gpu.stream));
     const int runs = s->smaller > 1 ? 1 : RUNS;
+    if (runs > 1)
+        CUDA(cudaGraphLaunch(graph, s->gpu.stream));
     for (int i = 0; i < runs; i++) {
         start(s, &w);
         CUDA(cudaGraphLaunch(graph, s->gpu.stream));
