@@ -6,6 +6,7 @@
 # REPORT is a folder: report.md, log.txt with what the programs said, speed.jsonl. What matters most comes first; what there
 # is no time for is left out, and said to be. The exit status is 0 if all that ran went well.
 set -u
+from=$PWD
 cd "$(dirname "$0")" || exit 2
 
 sections="kernels speed texts sanitize bench"
@@ -29,6 +30,10 @@ if [ -z "$out" ]; then
     echo "usage: on_device.sh [--only SECTION]... [--seconds N] REPORT; sections: $sections" >&2
     exit 2
 fi
+case $out in
+/*) ;;
+*) out=$from/$out ;;
+esac
 mkdir -p "$out" || exit 2
 out=$(cd "$out" && pwd)
 report=$out/report.md log=$out/log.txt
