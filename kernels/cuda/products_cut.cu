@@ -7,7 +7,7 @@ namespace {
 
 /* What the blocks in a lane's slots, a segment of SUM_SEGMENT columns (or the rest of the row), give for N tokens. */
 template <enum dtype T, int N>
-DEVICE void sum_slots(const struct product_work &w, int token, const struct reading<T, 1, ROUND_BLOCKS> &from,
+DEVICE void sum_slots(const struct x_rows<N> &rows, const struct reading<T, 1, ROUND_BLOCKS> &from,
                       struct slot<T> *slots, const uint32_t *supers, int r, float *acc)
 {
     using l = layout_t<T>;
@@ -16,15 +16,14 @@ DEVICE void sum_slots(const struct product_work &w, int token, const struct read
     for (int j = 0; j < SLOTS; j++) {
         if (!from.has(j))
             break;
-        uint32_t quad[8], scale[2] = {slots[j].scale[0], slots[j].scale[block_t<T>::scales - 1]};
+        const uint32_t *scale = slots[j].scale;
+        uint32_t quad[8];
         take_quads<T>(slots[j], quad);
-        if (from.has_next(j))
-            fill<T>(slots[j], from.next_at(j), r);
         const float d = l::k ? 0 : f32_of_half_bits((uint16_t)scale[0]);
-        const float m = l::k ? 0 : f32_of_half_bits((uint16_t)scale[1]);
+        const float m = l::k ? 0 : f32_of_half_bits((uint16_t)scale[block_t<T>::scales - 1]);
 #pragma unroll
         for (int t = 0; t < N; t++) {
-            const struct x_block x = load_x<T>(w, min(token + t, w.n - 1), from.block + j);
+            const struct x_block x = load_x<T, N>(rows, t, from.block + j);
             const struct halves sum = dot_block<T>(quad, x);
             if constexpr (l::k)
                 add_k_block<T>(scale, sum, x.act, acc[t], minima[t]);
@@ -32,6 +31,8 @@ DEVICE void sum_slots(const struct product_work &w, int token, const struct read
                 acc[t] = add_scaled<T>(acc[t], __int2float_rn(sum.low + sum.high), __fmul_rn(d, x.act.scale), m,
                                        x.act.scaled_sum);
         }
+        if (from.has_next(j))
+            fill<T>(slots[j], from.next_at(j), r);
     }
     if constexpr (l::k) {
         const float d = f32_of_half_bits((uint16_t)supers[0]);
@@ -51,6 +52,7 @@ __global__ void __launch_bounds__(READERS, 2) partial_dot(struct product_work w)
     const uint8_t *group = group_data(w, (int)blockIdx.x);
     struct reading<T, 1, ROUND_BLOCKS> from(group, side * SLOTS, w.blocks);
     struct slot<T> slots[SLOTS];
+    const struct x_rows<N> rows = rows_of_x<N>(w, token);
     struct lane_sums<N> sums = {};
     uint32_t supers[2] = {};
 #pragma unroll
@@ -60,9 +62,8 @@ __global__ void __launch_bounds__(READERS, 2) partial_dot(struct product_work w)
     load_supers<T>(group, from.block, w.blocks, r, supers);
     for (; from.has(0); from.next()) {
         float acc[N] = {};
-        const uint32_t of_segment[2] = {supers[0], supers[1]};
+        sum_slots<T, N>(rows, from, slots, supers, r, acc);
         load_supers<T>(group, from.block + ROUND_BLOCKS, w.blocks, r, supers);
-        sum_slots<T, N>(w, token, from, slots, of_segment, r, acc);
 #pragma unroll
         for (int t = 0; t < N; t++)
             add_segment<N>(sums, t, acc[t]);
@@ -72,7 +73,7 @@ __global__ void __launch_bounds__(READERS, 2) partial_dot(struct product_work w)
 
 /* One token's blocks [b, end) of a row, whatever halves of super-blocks they begin and end in. */
 template <enum dtype T>
-__device__ float sum_blocks_of(const struct product_work &w, const uint8_t *group, int r, int token, int b, int end)
+DEVICE float sum_blocks_of(const struct x_rows<1> &rows, const uint8_t *group, int r, int b, int end)
 {
     using l = layout_t<T>;
     float acc = 0, a = 0, minima = 0;
@@ -81,7 +82,7 @@ __device__ float sum_blocks_of(const struct product_work &w, const uint8_t *grou
         uint32_t quad[8], supers[2] = {};
         fill<T>(s, group + block_offset<T>(b), r);
         take_quads<T>(s, quad);
-        const struct x_block x = load_x<T>(w, token, b);
+        const struct x_block x = load_x<T, 1>(rows, 0, b);
         const struct halves sum = dot_block<T>(quad, x);
         if constexpr (l::k) {
             add_k_block<T>(s.scale, sum, x.act, a, minima);
@@ -106,9 +107,10 @@ template <enum dtype T> __global__ void __launch_bounds__(READERS) partial_dot_a
     const int token = (int)blockIdx.y, side = (int)threadIdx.x / ROW_GROUP, r = (int)threadIdx.x % ROW_GROUP;
     const uint8_t *group = group_data(w, (int)blockIdx.x);
     const int length = w.segment / ACT_BLOCK;
+    const struct x_rows<1> x = rows_of_x<1>(w, token);
     struct lane_sums<1> sums = {};
     for (int b = side * length; b < w.blocks; b += SIDES * length)
-        add_segment<1>(sums, 0, sum_blocks_of<T>(w, group, r, token, b, min(b + length, w.blocks)));
+        add_segment<1>(sums, 0, sum_blocks_of<T>(x, group, r, b, min(b + length, w.blocks)));
     give_sums<1>(w, token, sums);
 }
 

@@ -20,7 +20,7 @@ template <enum dtype T, int N> struct ring_t {
 
 /* A reader's entries from its slots [j, j + R::slots), refilled. */
 template <enum dtype T, int N>
-DEVICE void put_blocks(const struct product_work &w, int token, const struct reading<T, SIDES, ROUND_BLOCKS> &from,
+DEVICE void put_blocks(const struct x_rows<N> &rows, const struct reading<T, SIDES, ROUND_BLOCKS> &from,
                        struct slot<T> *slots, int j, int side, int r, typename ring_t<T, N>::ring &to)
 {
     using R = ring_t<T, N>;
@@ -32,22 +32,22 @@ DEVICE void put_blocks(const struct product_work &w, int token, const struct rea
         uint32_t quad[8];
         take_quads<T>(slots[j + i], quad);
         put_scales<T>(to, entry, r, slots[j + i].scale);
-        if (from.has_next(j + i))
-            fill<T>(slots[j + i], from.next_at(j + i), r);
 #pragma unroll
         for (int t = 0; t < N; t++) {
-            const struct x_block x = load_x<T>(w, min(token + t, w.n - 1), block);
+            const struct x_block x = load_x<T, N>(rows, t, block);
             const struct halves sum = dot_block<T>(quad, x);
             to.value[entry][t][r] = __int2float_rn(sum.low + sum.high);
             if (r == 0)
                 to.x[entry][t] = make_float2(x.act.scale, x.act.scaled_sum);
         }
+        if (from.has_next(j + i))
+            fill<T>(slots[j + i], from.next_at(j + i), r);
     }
 }
 
 /* The same of a K type: one entry, of the half super-block in all slots. supers: f16 d, dmin. */
 template <enum dtype T, int N>
-DEVICE void put_half(const struct product_work &w, int token, const struct reading<T, 1, ROUND_BLOCKS> &from,
+DEVICE void put_half(const struct x_rows<N> &rows, const struct reading<T, 1, ROUND_BLOCKS> &from,
                      struct slot<T> *slots, const uint32_t *supers, int side, int r, typename ring_t<T, N>::ring &to)
 {
     float a[N] = {}, minima[N] = {};
@@ -55,15 +55,15 @@ DEVICE void put_half(const struct product_work &w, int token, const struct readi
         return;
 #pragma unroll
     for (int j = 0; j < SLOTS; j++) {
-        uint32_t quad[8], scale[2] = {slots[j].scale[0], slots[j].scale[1]};
+        uint32_t quad[8];
         take_quads<T>(slots[j], quad);
-        if (from.has_next(j))
-            fill<T>(slots[j], from.next_at(j), r);
 #pragma unroll
         for (int t = 0; t < N; t++) {
-            const struct x_block x = load_x<T>(w, min(token + t, w.n - 1), from.block + j);
-            add_k_block<T>(scale, dot_block<T>(quad, x), x.act, a[t], minima[t]);
+            const struct x_block x = load_x<T, N>(rows, t, from.block + j);
+            add_k_block<T>(slots[j].scale, dot_block<T>(quad, x), x.act, a[t], minima[t]);
         }
+        if (from.has_next(j))
+            fill<T>(slots[j], from.next_at(j), r);
     }
 #pragma unroll
     for (int t = 0; t < N; t++) {
@@ -86,6 +86,7 @@ __global__ void __launch_bounds__(READERS + ring_t<T, N>::adders, N == 1 ? 2 : 1
     struct reading<T, R::leap, ROUND_BLOCKS> from(group, reads ? side * R::entry_blocks : w.blocks, w.blocks);
     struct slot<T> slots[SLOTS];
     uint32_t supers[2] = {};
+    const struct x_rows<N> rows = rows_of_x<N>(w, token);
     float acc = 0;
     int turn = 0;
 #pragma unroll
@@ -100,13 +101,13 @@ __global__ void __launch_bounds__(READERS + ring_t<T, N>::adders, N == 1 ? 2 : 1
             if (left <= 0)
                 break;
             if constexpr (R::k)
-                put_half<T, N>(w, token, from, slots, supers, side, r, rings[turn]);
+                put_half<T, N>(rows, from, slots, supers, side, r, rings[turn]);
             else
-                put_blocks<T, N>(w, token, from, slots, j, side, r, rings[turn]);
+                put_blocks<T, N>(rows, from, slots, j, side, r, rings[turn]);
             load_supers<T>(group, from.block + ROUND_BLOCKS, w.blocks, r, supers);
             __syncthreads();
             if (!reads && t < N)
-                acc = add_entries<T>(rings[turn], min(left, R::entries), t, r, acc);
+                add_entries<T, 1, 1>(rings[turn], min(left, R::entries), t, r, &acc);
         }
     }
     if (!reads && t < N)

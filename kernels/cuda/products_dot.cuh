@@ -43,10 +43,28 @@ template <enum dtype T> struct dot_t {
     static constexpr bool sums = offset != 0 || (l::minima && l::halves); /* whether sums of x's codes are needed */
 };
 
-template <enum dtype T> DEVICE struct x_block load_x(const struct product_work &w, int token, int block)
+/* Where N tokens from `token` on lie. Past the last one it is taken again. */
+template <int N> struct x_rows {
+    const int4 *codes[N];
+    const struct act_block *acts[N];
+};
+
+template <int N> DEVICE struct x_rows<N> rows_of_x(const struct product_work &w, int token)
 {
-    const int4 *codes = (const int4 *)(w.codes + (int64_t)token * w.cols + block * ACT_BLOCK);
-    return {__ldg(codes), __ldg(codes + 1), load_act<dot_t<T>::sums>(w.acts + (int64_t)token * w.blocks + block)};
+    struct x_rows<N> x;
+#pragma unroll
+    for (int t = 0; t < N; t++) {
+        const int64_t at = min(token + t, w.n - 1);
+        x.codes[t] = (const int4 *)(w.codes + at * w.cols);
+        x.acts[t] = w.acts + at * w.blocks;
+    }
+    return x;
+}
+
+template <enum dtype T, int N> DEVICE struct x_block load_x(const struct x_rows<N> &x, int t, int block)
+{
+    return {__ldg(x.codes[t] + 2 * block), __ldg(x.codes[t] + 2 * block + 1),
+            load_act<dot_t<T>::sums>(x.acts[t] + block)};
 }
 
 /* A row's block as bytes for __dp4a. */

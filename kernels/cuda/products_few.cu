@@ -12,7 +12,8 @@ enum {
     WARPS = READERS / LANES,      /* that read weights */
     SLOTS = 4,                    /* blocks that a warp has on their way */
     ROUND_BLOCKS = WARPS * SLOTS,
-    ADDERS = FEW * ROW_GROUP,
+    ADDED = 2,                    /* tokens that a lane of those who add has */
+    ADDERS = FEW * ROW_GROUP / ADDED,
 };
 
 template <enum dtype T> struct few_t {
@@ -24,16 +25,26 @@ template <enum dtype T> struct few_t {
     using ring = struct ring<T, FEW, entries, ROW_GROUP + 4>;
 };
 
-/* Block b of x. Past the last token its values are taken again. */
-template <enum dtype T> DEVICE struct tile load_tile(const struct product_work &w, int token, int b, int g, int t)
+/* Where a lane's tokens lie: the words of token g from quad t on, and tokens 2t and 2t + 1. Past the last token it is
+ * taken again. */
+struct lane_x {
+    const int *code;
+    const struct act_block *first, *second;
+};
+
+DEVICE struct lane_x lane_x_of(const struct product_work &w, int token, int g, int t)
 {
-    const int last = w.n - 1, of_code = min(token + g, last);
-    const int *code = (const int *)(w.codes + (int64_t)of_code * w.cols + b * ACT_BLOCK);
+    const int64_t last = w.n - 1, code = min((int64_t)token + g, last);
+    const int64_t first = min((int64_t)token + 2 * t, last), second = min((int64_t)token + 2 * t + 1, last);
+    return {(const int *)(w.codes + code * w.cols) + t, w.acts + first * w.blocks, w.acts + second * w.blocks};
+}
+
+template <enum dtype T> DEVICE struct tile load_tile(const struct lane_x &from, int b)
+{
     constexpr bool sums = layout_t<T>::offset != 0 || (layout_t<T>::minima && layout_t<T>::halves);
-    const struct act_block first = load_act<sums>(w.acts + (int64_t)min(token + 2 * t, last) * w.blocks + b);
-    const struct act_block second = load_act<sums>(w.acts + (int64_t)min(token + 2 * t + 1, last) * w.blocks + b);
+    const struct act_block first = load_act<sums>(from.first + b), second = load_act<sums>(from.second + b);
     struct tile x = {};
-    x.code = make_int2(__ldg(code + t), __ldg(code + t + 4));
+    x.code = make_int2(__ldg(from.code + b * (ACT_BLOCK / 4)), __ldg(from.code + b * (ACT_BLOCK / 4) + 4));
     x.scale = make_float2(first.scale, second.scale);
     for (int h = 0; h < (layout_t<T>::halves ? 2 : 1); h++) {
         x.start[h] = make_int2(start_of<T>(first, h), start_of<T>(second, h));
@@ -51,7 +62,7 @@ template <typename VALUES> DEVICE void put_held(VALUES &to, int g, int t, const 
 
 /* A warp's entries from its slots [j, j + few_t::slots), filled anew. */
 template <enum dtype T, int LEAP>
-DEVICE void put_blocks(const struct product_work &w, int token, const struct reading<T, LEAP, ROUND_BLOCKS> &from,
+DEVICE void put_blocks(const struct lane_x &rows, const struct reading<T, LEAP, ROUND_BLOCKS> &from,
                        struct fragment<T> *slots, int j, int g, int t, typename few_t<T>::ring &to)
 {
 #pragma unroll
@@ -59,49 +70,47 @@ DEVICE void put_blocks(const struct product_work &w, int token, const struct rea
         const int entry = (i - j) * WARPS + (int)threadIdx.x / LANES;
         if (!from.has(i))
             break;
-        const struct fragment<T> f = slots[i];
-        if (from.has_next(i))
-            load_fragment<T>(slots[i], from.next_at(i), g, t);
-        const struct tile x = load_tile<T>(w, token, from.block + i * LEAP, g, t);
+        const struct tile x = load_tile<T>(rows, from.block + i * LEAP);
         float sum[HELD];
-        multiply<T>(rows_of<T>(f, t), x, sum);
+        multiply<T>(rows_of<T>(slots[i], t), x, sum);
         put_held(to.value[entry], g, t, sum);
         for (int h = 0; h < 2 && t == 0; h++)
-            put_scales<T>(to, entry, g + 8 * h, f.scale[h]);
+            put_scales<T>(to, entry, g + 8 * h, slots[i].scale[h]);
         if (g == 0) {
             to.x[entry][2 * t] = make_float2(x.scale.x, x.scaled_sum[0].x);
             to.x[entry][2 * t + 1] = make_float2(x.scale.y, x.scaled_sum[0].y);
         }
+        if (from.has_next(i))
+            load_fragment<T>(slots[i], from.next_at(i), g, t);
     }
 }
 
 /* Adds what is in the slots, 4 blocks or those that the row has, to acc, or of K types to a and minima; fills them
  * anew. */
 template <enum dtype T>
-DEVICE void add_slots(const struct product_work &w, int token, const struct reading<T, 1, ROUND_BLOCKS> &from,
+DEVICE void add_slots(const struct lane_x &rows, const struct reading<T, 1, ROUND_BLOCKS> &from,
                       struct fragment<T> *slots, int g, int t, float acc[HELD], float minima[HELD])
 {
 #pragma unroll
     for (int j = 0; j < SLOTS; j++) {
         if (!from.has(j))
             break;
-        const struct fragment<T> f = slots[j];
+        add_tile<T>(rows_of<T>(slots[j], t), load_tile<T>(rows, from.block + j), acc, minima);
         if (from.has_next(j))
             load_fragment<T>(slots[j], from.next_at(j), g, t);
-        add_tile<T>(rows_of<T>(f, t), load_tile<T>(w, token, from.block + j, g, t), acc, minima);
     }
 }
 
 /* A warp's entry of a K type. */
 template <enum dtype T>
-DEVICE void put_half(const struct product_work &w, int token, const struct reading<T, 1, ROUND_BLOCKS> &from,
+DEVICE void put_half(const struct lane_x &rows, const struct reading<T, 1, ROUND_BLOCKS> &from,
                      struct fragment<T> *slots, const uint32_t supers[2][2], int g, int t, typename few_t<T>::ring &to)
 {
     const int entry = (int)threadIdx.x / LANES;
     float a[HELD] = {}, minima[HELD] = {};
     if (!from.has(0))
         return;
-    add_slots<T>(w, token, from, slots, g, t, a, minima);
+    add_slots<T>(rows, from, slots, g, t, a, minima);
     put_held(to.value[entry], g, t, a);
     if constexpr (layout_t<T>::minima)
         put_held(to.k_min[entry], g, t, minima);
@@ -116,7 +125,7 @@ DEVICE void load_supers_of(const uint8_t *group, int b, int blocks, int g, uint3
         load_supers<T>(group, b, blocks, g + 8 * h, supers[h]);
 }
 
-template <enum dtype T> __global__ void __launch_bounds__(READERS + ADDERS, 1) whole_few(struct product_work w)
+template <enum dtype T> __global__ void __launch_bounds__(READERS + ADDERS, 2) whole_few(struct product_work w)
 {
     using F = few_t<T>;
     __shared__ typename F::ring rings[2];
@@ -125,9 +134,10 @@ template <enum dtype T> __global__ void __launch_bounds__(READERS + ADDERS, 1) w
     const int token = (int)blockIdx.y * FEW, added = thread - READERS, r = thread % ROW_GROUP;
     const bool reads = thread < READERS;
     struct reading<T, F::leap, ROUND_BLOCKS> from(group, reads ? warp * F::entry_blocks : w.blocks, w.blocks);
+    const struct lane_x rows = lane_x_of(w, token, g, t);
     struct fragment<T> slots[SLOTS];
     uint32_t supers[2][2] = {};
-    float acc = 0;
+    float acc[ADDED] = {};
     int turn = 0;
 #pragma unroll
     for (int j = 0; j < SLOTS; j++)
@@ -141,17 +151,17 @@ template <enum dtype T> __global__ void __launch_bounds__(READERS + ADDERS, 1) w
             if (left <= 0)
                 break;
             if constexpr (F::k)
-                put_half<T>(w, token, from, slots, supers, g, t, rings[turn]);
+                put_half<T>(rows, from, slots, supers, g, t, rings[turn]);
             else
-                put_blocks<T>(w, token, from, slots, j, g, t, rings[turn]);
+                put_blocks<T>(rows, from, slots, j, g, t, rings[turn]);
             load_supers_of<T>(group, from.block + ROUND_BLOCKS, w.blocks, g, supers);
             __syncthreads();
             if (!reads)
-                acc = add_entries<T>(rings[turn], min(left, F::entries), added / ROW_GROUP, r, acc);
+                add_entries<T, ADDED, FEW / ADDED>(rings[turn], min(left, F::entries), added / ROW_GROUP, r, acc);
         }
     }
-    if (!reads)
-        store_y(w, (int)blockIdx.x, r, token + added / ROW_GROUP, acc);
+    for (int i = 0; i < ADDED && !reads; i++)
+        store_y(w, (int)blockIdx.x, r, token + added / ROW_GROUP + i * (FEW / ADDED), acc[i]);
 }
 
 /* In segments of SUM_SEGMENT columns, which are a warp's slots. */
@@ -163,6 +173,7 @@ template <enum dtype T> __global__ void __launch_bounds__(READERS, 2) partial_fe
     const uint8_t *group = group_data(w, (int)blockIdx.x);
     const int token = (int)blockIdx.y * FEW;
     struct reading<T, 1, ROUND_BLOCKS> from(group, warp * SLOTS, w.blocks);
+    const struct lane_x rows = lane_x_of(w, token, g, t);
     struct fragment<T> slots[SLOTS];
     struct lane_sums<HELD> sums = {};
     uint32_t supers[2][2] = {};
@@ -173,7 +184,7 @@ template <enum dtype T> __global__ void __launch_bounds__(READERS, 2) partial_fe
     load_supers_of<T>(group, from.block, w.blocks, g, supers);
     for (; from.has(0); from.next()) {
         float acc[HELD] = {}, a[HELD] = {}, minima[HELD] = {};
-        add_slots<T>(w, token, from, slots, g, t, layout_t<T>::k ? a : acc, minima);
+        add_slots<T>(rows, from, slots, g, t, layout_t<T>::k ? a : acc, minima);
         if constexpr (layout_t<T>::k)
             close_half<T>(supers, a, minima, acc);
         load_supers_of<T>(group, from.block + ROUND_BLOCKS, w.blocks, g, supers);

@@ -186,13 +186,12 @@ template <enum dtype T, bool PARTIAL> __global__ void __launch_bounds__(THREADS)
             load_supers<T>(group, b, w.blocks, g + 8 * h, supers[h]);
 #pragma unroll
         for (int j = 0; j < STEP && b + j < w.blocks; j++) {
-            const struct fragment<T> f = fragments[j];
-            if (b + STEP + j < w.blocks)
-                load_fragment<T>(fragments[j], group + block_offset<T>(b + STEP + j), g, t);
-            const struct rows<T> rows = rows_of<T>(f, t);
+            const struct rows<T> rows = rows_of<T>(fragments[j], t);
 #pragma unroll
             for (int i = 0; i < TILES; i++)
                 add_tile<T>(rows, get_tile<T>(x[turn], j, i, g, t), layout_t<T>::k ? a.v[i] : acc.v[i], minima.v[i]);
+            if (b + STEP + j < w.blocks)
+                load_fragment<T>(fragments[j], group + block_offset<T>(b + STEP + j), g, t);
         }
 #pragma unroll
         for (int i = 0; i < TILES && layout_t<T>::k; i++)

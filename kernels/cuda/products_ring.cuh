@@ -27,19 +27,24 @@ template <enum dtype T, typename RING> DEVICE void put_scales(RING &to, int entr
         to.min[entry][r] = layout_t<T>::k ? -min : min;
 }
 
-/* acc of row r and token t with the first n entries. */
-template <enum dtype T, typename RING> DEVICE float add_entries(const RING &from, int n, int t, int r, float acc)
+/* acc of row r and of tokens t, t + APART, ... with the first n entries. */
+template <enum dtype T, int M, int APART, typename RING>
+DEVICE void add_entries(const RING &from, int n, int t, int r, float acc[M])
 {
     constexpr bool k = layout_t<T>::k, minima = layout_t<T>::minima;
 #pragma unroll 4
     for (int i = 0; i < n; i++) {
-        const float value = from.value[i][t][r], scale = from.scale[i][r], min = minima ? from.min[i][r] : 0;
-        if constexpr (k)
-            acc = add_scaled<T>(acc, value, scale, min, minima ? from.k_min[i][t][r] : 0);
-        else
-            acc = add_scaled<T>(acc, value, __fmul_rn(scale, from.x[i][t].x), min, from.x[i][t].y);
+        const float scale = from.scale[i][r], min = minima ? from.min[i][r] : 0;
+#pragma unroll
+        for (int m = 0; m < M; m++) {
+            const int token = t + m * APART;
+            const float value = from.value[i][token][r];
+            if constexpr (k)
+                acc[m] = add_scaled<T>(acc[m], value, scale, min, minima ? from.k_min[i][token][r] : 0);
+            else
+                acc[m] = add_scaled<T>(acc[m], value, __fmul_rn(scale, from.x[i][token].x), min, from.x[i][token].y);
+        }
     }
-    return acc;
 }
 
 }
