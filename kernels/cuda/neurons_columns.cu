@@ -79,6 +79,16 @@ template <enum dtype T> struct column_t : layout_t<T> {
     static constexpr int tile_scales = TILE_GROUPS * l::scale_bytes;
 };
 
+/* Asks for the low parts of the warp's two tiles. */
+template <class C> __device__ __forceinline__ void prefetch_column(const struct mixing &m, int column)
+{
+    const int first = (int)blockIdx.y * 2 * C::low_bytes, end = m.tiles * C::low_bytes;
+#pragma unroll
+    for (int i = 0; i < 2 * C::low_bytes; i += 64)
+        if (first + i < end)
+            gpu_prefetch(m.codes + column * m.column_bytes + first + i);
+}
+
 /* Lists by fours: neurons that share scales; where there are fewer, the last again, times 0. Returns how many fours the
  * part that the lane's slots belong to has; *all: those of all parts. */
 template <class C>
@@ -89,10 +99,10 @@ __device__ __forceinline__ int list_codes(const struct mixing &m, const struct g
     const int64_t slot = (int64_t)r.begin * ACT_BLOCK + 4 * lane;
     int32_t column[4] = {-1, -1, -1, -1};
     uint32_t x = 0, live = 0;
-    if (4 * lane < (r.end - r.begin) * ACT_BLOCK)
+    if (4 * lane < (r.end - r.begin) * ACT_BLOCK) {
         x = *(const uint32_t *)(m.h + token * m.n_blocks * ACT_BLOCK + slot);
-    if (x)
-        load_columns(m, slot, column);
+        load_columns(m, slot, column); /* without waiting for x: most of the time here is waiting */
+    }
 #pragma unroll
     for (int j = 0; j < 4; j++)
         live |= (uint32_t)((x >> 8 * j & 255) && column[j] >= 0) << j;
@@ -108,6 +118,7 @@ __device__ __forceinline__ int list_codes(const struct mixing &m, const struct g
         filler = column[j];
         list->column[at] = filler;
         list->x[at++] = (int8_t)(x >> 8 * j);
+        prefetch_column<C>(m, filler);
     }
     for (; last && at < 4 * (before + fours); at++) {
         list->column[at] = filler;

@@ -26,7 +26,7 @@ template <enum dtype T, bool PLANES> struct chain_t : row_t<T, PLANES> {
     using r = row_t<T, PLANES>;
     static constexpr int columns = ACT_BLOCK;
     static constexpr int group = r::k ? HALF_BLOCKS : 1, links = r::minima ? 2 : 1;
-    static constexpr int of_lane = r::minima || r::code_bits > 5 ? 2 : 4; /* as many as links and registers allow */
+    static constexpr int of_lane = r::k || r::minima || r::code_bits > 5 ? 2 : 4; /* as links and registers allow */
     static_assert(of_lane * LANES / group * links <= STRIP_LINKS, "a strip has room for its links");
 };
 template <enum dtype T> struct float_chain_t {
@@ -218,25 +218,11 @@ struct results {
     struct gpu_counts *counts;
 };
 
-__device__ __forceinline__ bool wants(const struct results &to, const struct gpu_pairs &pairs, int64_t i)
-{
-    return !to.h || to.all || !(pairs.gate[i] <= 0);
-}
-
-__device__ __forceinline__ void take(const struct results &to, const struct gpu_pairs &pairs, int64_t i, int row,
-                                     int token, float product)
-{
-    if (to.h)
-        to.h[token * to.h_stride + to.slot[row]] = gpu_activation(to.activation, true, pairs.gate[i], product);
-    else
-        pairs.gate[i] = to.bias ? __fadd_rn(product, to.bias[row]) : product;
-}
-
 /* Thread blocks stride over the pairs, of which only the GPU knows how many there are; neighbours, which may have one
  * row, go to one thread block. */
 template <enum dtype T, bool PLANES>
 __global__ void __launch_bounds__(WARPS * LANES, BLOCKS_OF_SM)
-multiply_pairs(struct factors f, struct gpu_pairs pairs, struct results to)
+multiply_pairs(struct factors f, struct gpu_pairs pairs, int64_t most, struct results to)
 {
     __shared__ __align__(16) struct link links[WARPS][AT_ONCE][LINKS_STRIDE];
     __shared__ unsigned computed;
@@ -245,14 +231,20 @@ multiply_pairs(struct factors f, struct gpu_pairs pairs, struct results to)
     if (threadIdx.x == 0)
         computed = 0;
     __syncthreads();
-    for (int64_t first = (int64_t)blockIdx.x * WARPS + warp; first < n; first += AT_ONCE * step) {
+    for (int64_t first = (int64_t)blockIdx.x * WARPS + warp; first < most; first += AT_ONCE * step) {
         const int64_t i = first + lane * step;
-        const bool wanted = lane < AT_ONCE && i < n && wants(to, pairs, i);
+        const bool there = lane < AT_ONCE && i < most; /* what is there is read while n is still on its way */
+        const int row = there ? pairs.row[i] : 0, token = there ? pairs.token[i] : 0;
+        const float gate = there && to.h ? pairs.gate[i] : 0;
+        if (first >= n)
+            break;
+        const bool wanted = there && i < n && (!to.h || to.all || !(gate <= 0));
         const unsigned lanes = __ballot_sync(FULL_MASK, wanted);
-        const int row = wanted ? pairs.row[i] : 0, token = wanted ? pairs.token[i] : 0;
         const float product = products_of<T, PLANES>(f, lanes, row, token, links[warp]);
-        if (wanted)
-            take(to, pairs, i, row, token, product);
+        if (wanted && to.h)
+            to.h[token * to.h_stride + to.slot[row]] = gpu_activation(to.activation, true, gate, product);
+        else if (wanted)
+            pairs.gate[i] = to.bias ? __fadd_rn(product, to.bias[row]) : product;
         if (lane == 0)
             atomicAdd(&computed, (unsigned)__popc(lanes));
     }
@@ -269,7 +261,7 @@ __global__ void activate_gates(struct gpu_pairs pairs, struct results to)
     const int64_t n = *pairs.n, step = (int64_t)gridDim.x * blockDim.x;
     for (int64_t first = (int64_t)blockIdx.x * blockDim.x; first < n; first += step) {
         const int64_t i = first + threadIdx.x;
-        const bool wanted = i < n && wants(to, pairs, i);
+        const bool wanted = i < n && (to.all || !(pairs.gate[i] <= 0));
         const unsigned lanes = __ballot_sync(FULL_MASK, wanted);
         if (wanted)
             to.h[pairs.token[i] * to.h_stride + to.slot[pairs.row[i]]] =
@@ -285,7 +277,7 @@ void launch(const struct gpu *g, const struct neuron_rows *m, const struct acts 
 {
     const int64_t blocks = (most + WARPS - 1) / WARPS, fit = (int64_t)g->n_sms * BLOCKS_OF_SM;
     LAUNCH((multiply_pairs<T, PLANES>), (unsigned)(blocks < fit ? blocks : fit), WARPS * LANES, 0, g->stream,
-           factors_of(m, x), *pairs, to);
+           factors_of(m, x), *pairs, most, to);
 }
 
 void multiply_rows(const struct gpu *g, const struct neuron_rows *m, const struct acts *x, int64_t most,
