@@ -72,7 +72,7 @@ if(NOT HEARTH_SANITIZE)
     target_link_libraries(simt_plugin PRIVATE simt_device simt_kernels simt plugin_rooms)
     target_link_options(simt_plugin PRIVATE LINKER:--no-undefined,--as-needed,--exclude-libs,ALL)
     add_test(NAME gpu_program COMMAND sh ${PROJECT_SOURCE_DIR}/tests/gpu/program_test.sh $<TARGET_FILE:hearth>
-        $<TARGET_FILE_DIR:simt_plugin> ${PROJECT_SOURCE_DIR}/tests/vectors)
+        $<TARGET_FILE_DIR:simt_plugin> ${PROJECT_SOURCE_DIR}/tests/vectors ${MPIEXEC_EXECUTABLE})
     set_tests_properties(gpu_program PROPERTIES LABELS gpu TIMEOUT 300 SKIP_RETURN_CODE 77)
 endif()
 

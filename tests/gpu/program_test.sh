@@ -1,0 +1,88 @@
+#!/bin/sh
+# The whole program with a plug-in over the shim: whatever a GPU gets, the text is the CPU's; and what is said of GPUs that
+# are none, too old or too small.
+#   program_test.sh HEARTH FOLDER_OF_THE_PLUGIN VECTORS [MPIRUN]
+folder=$2 vectors=$3 mpirun=${4:-}
+. "$(dirname "$0")/../cli/library.sh"
+
+# MODEL ARGUMENT...: the text, as bytes of its own.
+text() {
+    model=$1
+    shift
+    "$hearth" run -q -m "$vectors/$model.gguf" -p "Once upon" -n 6 --temp 0 --ignore-eos -b 3 "$@" 2>"$work/err" | od -c
+}
+
+# MODEL ARGUMENT...: on a GPU as on the CPU; $cpu are arguments of both.
+same() {
+    # shellcheck disable=SC2086 # they are several
+    expected=$(text "$1" --device cpu $cpu)
+    # shellcheck disable=SC2086
+    found=$(text "$@" --plugin-dir "$folder" $cpu)
+    equal "text of $* $cpu" "$expected" "$found"
+    equal "standard error of $* $cpu" "" "$(cat "$work/err")"
+}
+
+# "HEADS" "SETS" [MORE]: a plan of one rank for models of two layers with 2 KV heads and 288 neurons.
+plan() {
+    cat > "$work/plan.json" <<END
+{"hearth_plan": 2, "model": {"architecture": "llama", "layers": 2}, "ranks": 1,
+ "holders": [{"rank": 0, "device": "cpu"}, {"rank": 0, "device": "cuda:0"}],
+ "layers": [{"from": 0, "to": 2, "stage": 0, "d_ff": 288, "kv_heads": 2, "heads": [$1], "sets": [$2]}]$3}
+END
+}
+half='{"holder": 1, "neurons": [[0, 128]]}, {"holder": 0, "neurons": [[128, 288]]}'
+home=', "stages": [{"rank": 0, "device": "cuda:0"}]'
+
+cpu=
+for layers in 1 2 99; do
+    same tiny-q5_1 -ngl $layers
+done
+same tiny-q6_k
+same tiny-qwen3 --device cuda
+cpu="--activation relu"
+same family-falcon -ngl 1
+cpu=
+export HEARTH_SIMT_DEVICES=2
+same tiny-q4_0 --ranks 2 --device cuda
+same tiny-q4_0 --ranks 2 --split stages -ngl 1
+if [ "$mpirun" ]; then
+    expected=$(text tiny-q5_1 --device cpu)
+    found=$("$mpirun" --allow-run-as-root --oversubscribe --bind-to none -np 2 "$hearth" run -q -m \
+        "$vectors/tiny-q5_1.gguf" -p "Once upon" -n 6 --temp 0 --ignore-eos -b 3 --device cuda --plugin-dir "$folder" \
+        2>"$work/err" | od -c)
+    equal "text of two processes ($(cat "$work/err"))" "$expected" "$found"
+fi
+export HEARTH_SIMT_DEVICES=1
+
+# Attention and the first neurons on the GPU, the others on the CPU; x at home on either. Of the sparse modes too.
+for cpu in "" "--sparse exact" "--sparse predicted"; do
+    same family-llama-sparse -ngl 99
+    plan "0, 0, 2" "$half" "$home"
+    same family-llama-sparse --plan "$work/plan.json"
+    plan "0, 1, 2" "$half"
+    same family-llama-sparse --plan "$work/plan.json"
+done
+cpu="--sparse exact"
+same family-opt -ngl 1
+same family-bamboo-sparse -ngl 99
+
+# What stands in the way.
+refuse() {
+    pattern=$1
+    shift
+    refuses 2 "$pattern" run -q -m "$vectors/tiny-q5_1.gguf" -p x --plugin-dir "$folder" "$@"
+}
+hearth plan -q -m "$vectors/tiny-q5_1.gguf" --plugin-dir "$folder" -o csv
+like "plan" "*0,cpu,none,0,0,*0,cuda:0,0-1,*" "$out"
+refuse "*cuda:0 (SIMT shim 0) need * MiB*the budget is 0.0*" --vram-budget 1K
+refuse "*every GPU of rank 1 is another rank's*" --ranks 2 --device cuda
+export HEARTH_SIMT_CAPABILITY=61
+refuse "*--device cuda: cuda:0, SIMT shim 0, has compute capability 6.1, hearth needs 7.5*" --device cuda
+unset HEARTH_SIMT_CAPABILITY
+export HEARTH_SIMT_DEVICES=0
+refuse "*--device cuda: there is no NVIDIA GPU on this machine*" --device cuda
+export CUDA_VISIBLE_DEVICES=
+refuse "*--device cuda: CUDA_VISIBLE_DEVICES is '', which hides every GPU*" --device cuda
+cpu=
+same tiny-q5_1
+finish
