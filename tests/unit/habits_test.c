@@ -203,7 +203,7 @@ static void test_rules(void **state)
         {"-fa 0,1 file", "file"},
         {"-fa 7B.gguf", "7B.gguf"},                        /* no switch's position */
         {"--flash-attn=off file", "file"},
-        {"-ngl=99 file", "--gpu-layers=99 file"},
+        {"-ngl=99 file", "--gpu-layers 99 file"},
         {"-mg", ""},                                       /* left out, though nothing follows */
         {"-p -ngl", "-p -ngl"},                            /* a value is no option */
         {"--prompt --ngl", "--prompt --ngl"},
