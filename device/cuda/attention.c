@@ -120,6 +120,8 @@ void cuda_attention_compute(struct attention *a, const struct work *w, const str
     struct cuda *c = a->c;
     const struct heads *h = &a->heads[w->layer];
     const struct gpu_batch b = cuda_tables_upload(a->tables, w->batch);
+    if (c->lost) /* tables that did not arrive may be any */
+        return;
     project(a, h, &b, x);
     a->mixed.cols = h->q.rows;
     gpu_attend(&c->gpu, &b, &h->of, a->q, a->scratch, c->o.n_ctx, &a->mixed, readers_of(&c->o, MIXED, w->layer).q8);

@@ -203,6 +203,12 @@ static struct cuda_device *begin(struct device *device)
     return !d->cuda.lost && cuda_begin(&d->cuda) == ST_OK ? d : NULL;
 }
 
+/* The same of one that returns a status: unless it is to return what was found before. */
+static struct cuda_device *begin_step(struct device *device)
+{
+    return of(device)->cuda.failed ? NULL : begin(device);
+}
+
 /* What was found since an operation returned a status; what it may find itself comes later. */
 static status end(struct device *device)
 {
@@ -227,7 +233,7 @@ static void copy_page(struct device *device, int layer, uint32_t from, uint32_t 
 
 static status embed(struct device *device, const struct batch *b, const int32_t *tokens)
 {
-    struct cuda_device *d = begin(device);
+    struct cuda_device *d = begin_step(device);
     if (d)
         cuda_stream_embed(d->stream, b, tokens);
     return end(device);
@@ -235,7 +241,7 @@ static status embed(struct device *device, const struct batch *b, const int32_t 
 
 static status import_states(struct device *device, const struct batch *b, const float *from, const char *what)
 {
-    struct cuda_device *d = begin(device);
+    struct cuda_device *d = begin_step(device);
     if (d)
         cuda_stream_import(d->stream, b, from, what);
     return end(device);
@@ -252,7 +258,7 @@ static void export_states(struct device *device, uint32_t n, float *to)
 
 static status norm(struct device *device, const struct work *w)
 {
-    struct cuda_device *d = begin(device);
+    struct cuda_device *d = begin_step(device);
     if (d)
         cuda_stream_norm(d->stream, w, device->in[USE_OWN]);
     return end(device);
@@ -260,7 +266,7 @@ static status norm(struct device *device, const struct work *w)
 
 static status add(struct device *device, const struct work *w)
 {
-    struct cuda_device *d = begin(device);
+    struct cuda_device *d = begin_step(device);
     if (d)
         cuda_stream_add(d->stream, w, device->sums[USE_OWN]);
     return end(device);

@@ -212,6 +212,8 @@ static void place_live(struct ffn *f, const struct work *w, const struct held *h
     upload(c, to->index, v->index, n * sizeof *v->index);
     upload(c, to->value, v->value, n * sizeof *v->value);
     cuda_fire_begin(c, &f->firing, held->set.n_blocks * ACT_BLOCK, w->n);
+    if (c->lost) /* indices that did not arrive may be any */
+        return;
     gpu_place_live(&c->gpu, to->first, to->index, to->value, w->n, n, held->slot, h->f32, h->cols);
     if (readers_of(&c->o, ACTIVATED, w->layer).q8)
         gpu_quantize(&c->gpu, h, w->n);

@@ -48,6 +48,8 @@ static struct gpu_product product_of(const struct fire *f, const struct packed *
 
 static void compute_gates(const struct fire *f)
 {
+    if (!cuda_launched(f->c))
+        return;
     gpu_gate_pairs(&f->c->gpu, &f->s->gate_rows, f->x, f->s->bias, f->own * f->n, &f->at->pairs);
 }
 
@@ -62,6 +64,8 @@ static void pick(const struct fire *f, float bound, const float *bound_of)
 static void activate_pairs(const struct fire *f, bool all)
 {
     const struct ffn_layer *s = f->s;
+    if (!cuda_launched(f->c)) /* then there may be no list of pairs */
+        return;
     gpu_activate_pairs(&f->c->gpu, f->c->hp->activation, s->has_gate ? &s->up_rows : NULL, f->x, all, f->own * f->n,
                        &f->at->pairs, s->held.slot, f->at->activated.f32, f->at->activated.cols, f->counts);
 }

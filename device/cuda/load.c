@@ -38,7 +38,9 @@ status cuda_loader_open(struct loader *l, struct cuda *c, const struct device_lo
 
 status cuda_loader_close(struct loader *l)
 {
-    works(l, cudaStreamSynchronize(l->c->gpu.stream), "cudaStreamSynchronize");
+    const cudaError_t e = cudaStreamSynchronize(l->c->gpu.stream);
+    if (!l->failed)
+        works(l, e, "cudaStreamSynchronize");
     for (int i = 0; i < 2; i++) {
         if (l->buffers[i].copied)
             cudaEventDestroy(l->buffers[i].copied);

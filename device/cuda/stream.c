@@ -171,7 +171,8 @@ void cuda_stream_embed(struct stream *s, const struct batch *b, const int32_t *t
     upload(c, s->tokens, tokens, b->n_tokens * sizeof *tokens);
     if (s->positions)
         upload_positions(s, b);
-    gpu_embed(&c->gpu, &e, s->tokens, s->position, b->n_tokens, s->x, fault);
+    if (!c->lost) /* tokens that did not arrive may be any */
+        gpu_embed(&c->gpu, &e, s->tokens, s->position, b->n_tokens, s->x, fault);
 }
 
 void cuda_stream_import(struct stream *s, const struct batch *b, const float *from, const char *what)
@@ -205,7 +206,8 @@ void cuda_stream_norm(struct stream *s, const struct work *w, struct input *in)
     in->residual = s->x;
     if (w->tokens)
         upload(c, s->chosen, w->tokens, w->n * sizeof *w->tokens);
-    gpu_norm(&c->gpu, &norm, s->x, w->tokens ? s->chosen : NULL, w->n, &in->acts, fault);
+    if (!c->lost)
+        gpu_norm(&c->gpu, &norm, s->x, w->tokens ? s->chosen : NULL, w->n, &in->acts, fault);
 }
 
 /* ---- after it ---- */
