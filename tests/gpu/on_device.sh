@@ -160,38 +160,54 @@ speed() {
 
 # ---- the program's texts ----
 
-# NAME MODEL OPTION...: the CPU's text, and the GPU's with all layers there and with one; runs in the background and leaves
-# its row in $work/row.N.
-compare() {
-    name=$1 model=$2
+# Ways to have a text from the GPU: all layers there; one, and the CPU's beside it; two ranks, one of which has the GPU.
+ways="--device cuda -ngl 999;--device cuda -ngl 1;--device auto --ranks 2"
+
+# FILE MODEL OPTION...: the text.
+hear() {
+    text=$1 model=$2
     shift 2
+    timeout -k 5 "$most" bin/hearth run -q -t 2 -m "$model" -n 24 --temp 0 -p "An old clock in the hall" "$@" \
+        >"$text" 2>"$text.err" </dev/null
+}
+
+# BASE MODEL OPTION...: what is wrong with the texts, or "same".
+judge() {
+    base=$1 model=$2
+    shift 2
+    if ! hear "$base.cpu" "$model" --device cpu "$@"; then
+        echo "FAILED: the CPU: $(head -n 1 "$base.cpu.err" | cut -c 1-300)"
+        return
+    fi
+    IFS=';'
+    for way in $ways; do
+        IFS=' '
+        # shellcheck disable=SC2086 # options
+        if ! hear "$base.gpu" "$model" $way "$@"; then
+            echo "FAILED: $way: $(head -n 1 "$base.gpu.err" | cut -c 1-300)"
+            return
+        elif ! cmp -s "$base.cpu" "$base.gpu"; then
+            echo "FAILED: $way: another text"
+            return
+        fi
+    done
+    echo same
+}
+
+# NAME MODEL OPTION...: whether the GPU's texts are the CPU's, as a row.
+compare() {
+    name=$1
+    shift
     most=$(left)
     if [ "$most" -lt 8 ]; then
         echo "| $name | skipped: no time left | |"
         return
     fi
     [ "$most" -lt 60 ] || most=60
-    began=$(date +%s) verdict=same
-    hear() { # FILE OPTION...
-        file=$1
-        shift
-        timeout -k 5 "$most" bin/hearth run -q -t 2 -m "$model" -n 24 --temp 0 -p "An old clock in the hall" "$@" \
-            >"$file" 2>"$file.err" </dev/null
-    }
+    began=$(date +%s)
     base=$work/text.$(echo "$name" | tr -c 'a-zA-Z0-9' '_')
-    if ! hear "$base.cpu" --device cpu "$@"; then
-        verdict="FAILED: the CPU: $(head -n 1 "$base.cpu.err" | cut -c 1-300)"
-    else
-        for layers in 999 1; do
-            if ! hear "$base.gpu" --device cuda -ngl $layers "$@"; then
-                verdict="FAILED: -ngl $layers: $(head -n 1 "$base.gpu.err" | cut -c 1-300)"
-            elif ! cmp -s "$base.cpu" "$base.gpu"; then
-                verdict="FAILED: -ngl $layers: another text"
-            fi
-            [ "$verdict" = same ] || break
-        done
-        { echo "==== text: $name: $verdict" && cat "$base.gpu.err"; } >>"$log"
-    fi
+    verdict=$(judge "$base" "$@")
+    { echo "==== text: $name: $verdict" && cat "$base".*.err; } >>"$log"
     rm -f "$base".*
     echo "| $name | $verdict | $(($(date +%s) - began)) |"
 }
@@ -212,6 +228,18 @@ await_comparisons() {
     comparisons=''
 }
 
+# HOME: heads, neurons and output rows of a 7B of two layers, cut over the CPU and the GPU.
+plan() {
+    cat <<PLAN
+{"hearth_plan": 2, "model": {"architecture": "llama", "layers": 2}, "ranks": 1,
+ "holders": [{"rank": 0, "device": "cpu"}, {"rank": 0, "device": "cuda:0"}],
+ "stages": [{"rank": 0, "device": "$1"}],
+ "layers": [{"from": 0, "to": 2, "stage": 0, "d_ff": 11008, "kv_heads": 32, "experts": 0, "heads": [0, 12, 32],
+             "sets": [{"holder": 0, "neurons": [[0, 4096], [8192, 11008]]}, {"holder": 1, "neurons": [[4096, 8192]]}]}],
+ "rows": [0, 16000, 32000]}
+PLAN
+}
+
 texts() {
     table "Texts: the GPU's like the CPU's"
     for model in tests/vectors/tiny-*.gguf tests/vectors/family-*.gguf; do
@@ -230,9 +258,19 @@ texts() {
         esac
     done
     made 7b-2l-q4_k && also "7B, 2 layers, Q4_K" "$work/7b-2l-q4_k.gguf"
+    reglu=7b-2l-reglu-q4_0
+    for home in cpu cuda:0; do
+        plan $home >"$work/plan.$home.json"
+    done
     for mode in dense exact predicted; do
-        made 7b-2l-reglu-q4_0 &&
-            also "7B, 2 layers, ReGLU, Q4_0, $mode" "$work/7b-2l-reglu-q4_0.gguf" --activation relu --sparse $mode
+        made $reglu || continue
+        sparse="--activation relu --sparse $mode"
+        # shellcheck disable=SC2086 # options
+        also "7B, 2 layers, ReGLU, Q4_0, $mode" "$work/$reglu.gguf" $sparse
+        whole=$ways ways="--plan $work/plan.cpu.json;--plan $work/plan.cuda:0.json"
+        # shellcheck disable=SC2086
+        also "7B, 2 layers, ReGLU, Q4_0, $mode, cut over CPU and GPU" "$work/$reglu.gguf" $sparse
+        ways=$whole
     done
     await_comparisons
     cat "$work"/row.* >"$work/rows"
