@@ -1,10 +1,10 @@
 #!/bin/sh
-# Checks hearth on this machine's GPU, in the folder that pack.sh made: no network, no compiler, done within six minutes.
+# Checks hearth on this machine's GPU, in the folder that pack.sh made: no network, no compiler, at most six minutes.
 #
 #   sh on_device.sh [--only kernels|speed|texts|sanitize|bench]... [--seconds N] REPORT
 #
-# REPORT is a folder: report.md, log.txt with what the programs said, speed.jsonl. What matters most comes first; what there
-# is no time for is left out, and said to be. The exit status is 0 if all that ran went well.
+# REPORT is a folder: report.md, log.txt with what the programs said, speed.jsonl. What matters most comes first; what
+# there is no time for is left out, and said to be. The exit status is 0 if all that ran went well.
 set -u
 from=$PWD
 cd "$(dirname "$0")" || exit 2
@@ -75,13 +75,16 @@ run() {
     timeout -k 5 "$most" "$@" >"$work/output" 2>&1 </dev/null
     status=$?
     took=$(($(date +%s) - began))
-    { printf '\n==== %s: %s (%s s, status %s)\n' "$name" "$*" "$took" "$status" && tail -c 200000 "$work/output"; } >>"$log"
+    {
+        printf '\n==== %s: %s (%s s, status %s)\n' "$name" "$*" "$took" "$status"
+        tail -c 200000 "$work/output"
+    } >>"$log"
     case $status in
     0) result=ok ;;
     77) result="skipped: $(grep -m 1 -i skip "$work/output")" ;;
     124 | 137) result="FAILED: not done after $most s" ;;
     126 | 127) result="FAILED: cannot be started: $(tail -n 1 "$work/output")" ;;
-    *) result="FAILED: status $status: $(grep -E 'error|Error|FAILED|cuda_speed:' "$work/output" | head -n 2 | tr '\n' ' ' | cut -c 1-300)" ;;
+    *) result="FAILED: status $status: $(grep -iE 'error|FAILED|cuda_speed:' "$work/output" | head -n 2 | tr '\n' ' ')" ;;
     esac
     case $result in FAILED*) failures=$((failures + 1)) ;; esac
     [ "$result" = ok ]
@@ -112,14 +115,15 @@ quote() {
 machine() {
     say "# hearth $(cat version 2>/dev/null) on a GPU"
     say ""
-    say "$(date -u '+%Y-%m-%d %H:%M UTC'), $(uname -sr), $(nproc) cores, $(awk '/MemTotal/ {printf "%.0f GiB", $2 / 1048576}' /proc/meminfo)," \
+    memory=$(awk '/MemTotal/ {printf "%.0f GiB", $2 / 1048576}' /proc/meminfo)
+    say "$(date -u '+%Y-%m-%d %H:%M UTC'), $(uname -sr), $(nproc) cores, $memory," \
         "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)"
-    name="nvidia-smi" took=0
+    asked=name,driver_version,memory.total,memory.free,compute_cap,clocks.max.sm,clocks.max.mem
+    asked=$asked,power.limit,pcie.link.gen.current,pcie.link.width.current,ecc.mode.current
     if ! command -v nvidia-smi >/dev/null; then
         say ""
         say "nvidia-smi is not here."
-    elif run nvidia-smi 20 nvidia-smi --format=csv \
-        --query-gpu=name,driver_version,memory.total,memory.free,compute_cap,clocks.max.sm,clocks.max.mem,clocks.sm,clocks.mem,power.limit,pcie.link.gen.current,pcie.link.width.current,ecc.mode.current; then
+    elif run nvidia-smi 20 nvidia-smi --format=csv --query-gpu="$asked"; then
         quote nvidia-smi "$work/output"
         tail -n 1 "$work/output"
     else

@@ -22,7 +22,7 @@ cp "$here/on_device.sh" "$work/pack"
 touch "$work/pack/tests/vectors/tiny-a.gguf" "$work/pack/tests/vectors/family-b-sparse.gguf"
 program hearth <<'E2'
 case "$*" in
-bench*) printf '| test | sequences | tokens_per_s | read_gb_per_s |\n| --- | --: | --: | --: |\n| tg64 | 1 | 12.5 | 560.1 |\n' ;;
+bench*) printf '| test | sequences | tokens_per_s | read_gb_per_s |\n| --- | --: |\n| tg64 | 1 | 12.5 | 560.1 |\n' ;;
 run*--device\ cuda*predicted* | run*plan.c*predicted*) echo another ;;
 run*tiny-a*"-ngl 1") echo "hearth: error: no such layer" >&2 && exit 2 ;;
 run*) echo text ;;
@@ -56,10 +56,13 @@ says() { # LINE...: each must be in the report, as a row's beginning
 device --seconds 60
 [ $status -eq 1 ] || fail "status $status"
 says "cuda_good_test | ok; 3 test(s)." "cuda_bad_test | FAILED: status 1: [  FAILED  ] a_case" \
-    "cuda_none_test | skipped: SKIP: no GPU" "cuda_speed neurons | ok" "tiny-a | FAILED: --device cuda -ngl 1: hearth: error: no such layer" \
+    "cuda_none_test | skipped: SKIP: no GPU" "cuda_speed neurons | ok" \
+    "tiny-a | FAILED: --device cuda -ngl 1: hearth: error: no such layer" \
     "family-b-sparse | same" "7B, 2 layers, ReGLU, Q4_0, exact, cut over CPU and GPU | same" \
-    "7B, 2 layers, ReGLU, Q4_0, predicted, cut over CPU and GPU | FAILED: --plan" "family-b-sparse predicted | FAILED: --device cuda -ngl 999: another text" \
-    "7b-2l-q4_k | FAILED: not made: hearth-synth: error: no space" "7B, 8 layers, q4_0 | ok; tg64 x 1: 12.5 tok/s, 560.1 GB/s"
+    "7B, 2 layers, ReGLU, Q4_0, predicted, cut over CPU and GPU | FAILED: --plan" \
+    "family-b-sparse predicted | FAILED: --device cuda -ngl 999: another text" \
+    "7b-2l-q4_k | FAILED: not made: hearth-synth: error: no space" \
+    "7B, 8 layers, q4_0 | ok; tg64 x 1: 12.5 tok/s, 560.1 GB/s"
 grep -q "^launches of all" "$work/report/report.md" || fail "no speeds"
 [ "$(grep -c "^memory" "$work/report/report.md")" -eq 1 ] || fail "the memory's speed is there more than once"
 grep -q "==== cuda_bad_test" "$work/report/log.txt" || fail "nothing in the log"
@@ -82,7 +85,8 @@ for wrong in "--only kernel" "--what" ""; do
     # shellcheck disable=SC2086 # an option and its value
     sh "$work/pack/on_device.sh" $wrong >"$work/out" 2>&1
     status=$?
-    { [ $status -eq 2 ] && grep -q "^usage: on_device.sh" "$work/out"; } || fail "'$wrong' was not refused: $(cat "$work/out")"
+    { [ $status -eq 2 ] && grep -q "^usage: on_device.sh" "$work/out"; } ||
+        fail "'$wrong' was not refused: $(cat "$work/out")"
 done
 
 [ "$failures" -eq 0 ] && echo passed

@@ -17,8 +17,8 @@ capabilities=${2:-80;86;89;90;100;120}
 most_mb=60
 cd "$(dirname "$0")/../.."
 
-# The program without MPI needs nothing but libc. The plug-in and the tests find their libraries beside themselves, and so
-# do these theirs (an old RPATH holds for them too, a RUNPATH would not).
+# The program without MPI needs nothing but libc. The plug-in and the tests find their libraries beside themselves, and
+# so do these theirs (an old RPATH holds for them too, a RUNPATH would not).
 build() { # FOLDER TARGETS OPTION...
     into=build/$1 targets=$2
     shift 2
@@ -52,7 +52,7 @@ for program in "$folder"/bin/*; do
     ldd "$program" | sed -n 's/^[[:space:]]*\([^ ]*\) => \(\/[^ ]*\) .*/\1 \2/p'
 done | sort -u | while read -r name path; do
     case $name in
-    libc.so.* | libm.so.* | libdl.so.* | librt.so.* | libpthread.so.* | libresolv.so.* | libutil.so.* | ld-linux* | libcuda.so.*) ;;
+    libc.so.* | libm.so.* | libdl.so.* | librt.so.* | libpthread.so.* | ld-linux* | libcuda.so.*) ;;
     *) cp -L "$path" "$folder/lib/$name" ;;
     esac
 done

@@ -47,7 +47,8 @@ check_ptx() { # FILE CAPABILITY
 check_machine_code() { # FILE CAPABILITY; appends "file sm kernel registers shared threads" to $work/kernels
     # shellcheck disable=SC2086
     "$nvcc" $strict -fmad=false -arch=sm_$2 -Xptxas -v,-warn-spills,-warn-lmem-usage,-Werror --resource-usage \
-        -cubin "$1" -o "$work/cubin" 2>"$work/usage" || fail "$1 for sm_$2: $(grep -v '^ptxas info' "$work/usage" | head -n 5)"
+        -cubin "$1" -o "$work/cubin" 2>"$work/usage" ||
+        fail "$1 for sm_$2: $(grep -v '^ptxas info' "$work/usage" | head -n 5)"
     spilt=$(grep -B 1 -E '[1-9][0-9]* bytes (stack frame|spill)' "$work/usage" | head -n 4)
     [ -z "$spilt" ] || fail "$1 for sm_$2: local memory: $spilt"
     # Threads of a block as __launch_bounds__ has it.
@@ -77,13 +78,18 @@ done
 echo "| file | kernel | sm | registers | shared memory | threads | occupancy |"
 echo "|---|---|---:|---:|---:|---:|---:|"
 sort "$work/kernels" 2>/dev/null | while read -r file sm name registers shared threads; do
-    echo "$file|$sm|$(c++filt "$name" | sed 's/(anonymous namespace):://g; s/^void //; s/(enum dtype)//g; s/(dtype)//g; s/([^()]*)$//')|$registers|$shared|$threads"
+    plain=$(c++filt "$name" | sed 's/(anonymous namespace):://g; s/^void //; s/(dtype)//g; s/([^()]*)$//')
+    echo "$file|$sm|$plain|$registers|$shared|$threads"
 done | awk -F '|' '
     BEGIN {
         split("75 80 86 89 90 100 120", sms, " ")
         split("32 64 48 48 64 64 48", warps, " "); split("16 32 16 24 32 32 24", blocks, " ")
         split("64 164 100 100 228 228 100", kib, " ")
-        for (i in sms) { most_warps[sms[i]] = warps[i]; most_blocks[sms[i]] = blocks[i]; memory[sms[i]] = 1024 * kib[i] }
+        for (i in sms) {
+            most_warps[sms[i]] = warps[i]
+            most_blocks[sms[i]] = blocks[i]
+            memory[sms[i]] = 1024 * kib[i]
+        }
     }
     {
         threads = $6 ? $6 : 256
@@ -92,7 +98,8 @@ done | awk -F '|' '
         if ($5 > 0 && int(memory[$2] / ($5 + 1024)) < n) n = int(memory[$2] / ($5 + 1024))
         if (most_blocks[$2] < n) n = most_blocks[$2]
         share = most_warps[$2] ? n * w / most_warps[$2] : 0
-        printf "| %s | %s | %s | %s | %s | %s | %.0f %% |\n", $1, $3, $2, $4, $5, $6 ? $6 : "-", 100 * (share > 1 ? 1 : share)
+        if (share > 1) share = 1
+        printf "| %s | %s | %s | %s | %s | %s | %.0f %% |\n", $1, $3, $2, $4, $5, $6 ? $6 : "-", 100 * share
     }'
 
 echo
