@@ -84,7 +84,7 @@ run() {
     77) result="skipped: $(grep -m 1 -i skip "$work/output")" ;;
     124 | 137) result="FAILED: not done after $most s" ;;
     126 | 127) result="FAILED: cannot be started: $(tail -n 1 "$work/output")" ;;
-    *) result="FAILED: status $status: $(grep -iE 'error|FAILED|cuda_speed:' "$work/output" | head -n 2 | tr '\n' ' ')" ;;
+    *) result="FAILED: status $status: $(grep -iE 'error|failed|speed:' "$work/output" | head -n 2 | tr '\n' ' ')" ;;
     esac
     case $result in FAILED*) failures=$((failures + 1)) ;; esac
     [ "$result" = ok ]
