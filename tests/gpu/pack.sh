@@ -34,6 +34,7 @@ build() { # FOLDER TARGETS OPTION...
 build pack-program "hearth hearth-synth" -DHEARTH_MPI=OFF -DHEARTH_CUDA=OFF
 # shellcheck disable=SC2016 # the loader knows $ORIGIN
 build pack-gpu cuda_tests -DHEARTH_CUDA=ON "-DHEARTH_CUDA_ARCHITECTURES=$capabilities" \
+    -DCMAKE_CUDA_FLAGS=--compress-mode=size \
     '-DCMAKE_BUILD_RPATH=$ORIGIN/../lib' -DCMAKE_EXE_LINKER_FLAGS=-Wl,--disable-new-dtags \
     -DCMAKE_MODULE_LINKER_FLAGS=-Wl,--disable-new-dtags
 
