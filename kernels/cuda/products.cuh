@@ -109,6 +109,8 @@ template <enum dtype T, int LEAP, int ROUND> struct reading {
     DEVICE bool has_next(int j) const { return block + j * LEAP + ROUND < blocks; }
     DEVICE const uint8_t *at(int j) const { return first + j * leap_bytes; }
     DEVICE const uint8_t *next_at(int j) const { return at(j) + round_bytes; }
+    /* The super-block that this round lies in. */
+    DEVICE const uint8_t *super_at() const { return first - B::super_bytes - block % SUPER_BLOCKS * B::bytes; }
     DEVICE void next()
     {
         first += round_bytes;
@@ -130,14 +132,12 @@ template <enum dtype T> DEVICE uint32_t load_word(const uint8_t *p, int r, int i
     return __ldg((const uint32_t *)(p + layout_t<T>::scale_bytes) + i * ROW_GROUP + r);
 }
 
-/* f16 d, dmin of the super-block that block b of K types lies in; nothing from the end of the row on. */
-template <enum dtype T> DEVICE void load_supers(const uint8_t *group, int b, int blocks, int r, uint32_t supers[2])
+/* f16 d, dmin of row r of a K type's super-block that begins at p. */
+template <enum dtype T> DEVICE void load_supers(const uint8_t *p, int r, uint32_t supers[2])
 {
-    const uint16_t *p = (const uint16_t *)(group + (int64_t)(b / SUPER_BLOCKS) * block_t<T>::eight) + r;
-    if (layout_t<T>::k && b < blocks)
-        supers[0] = __ldg(p);
-    if (layout_t<T>::k && layout_t<T>::minima && b < blocks)
-        supers[1] = __ldg(p + ROW_GROUP);
+    supers[0] = __ldg((const uint16_t *)p + r);
+    if constexpr (layout_t<T>::minima)
+        supers[1] = __ldg((const uint16_t *)p + ROW_GROUP + r);
 }
 
 /* Quad q (a constant) of a row's words: four codes, a byte each. */

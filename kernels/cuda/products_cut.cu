@@ -59,11 +59,13 @@ __global__ void __launch_bounds__(READERS, 2) partial_dot(struct product_work w)
     for (int j = 0; j < SLOTS; j++)
         if (from.has(j))
             fill<T>(slots[j], from.at(j), r);
-    load_supers<T>(group, from.block, w.blocks, r, supers);
+    if (layout_t<T>::k && from.has(0))
+        load_supers<T>(from.super_at(), r, supers);
     for (; from.has(0); from.next()) {
         float acc[N] = {};
         sum_slots<T, N>(rows, from, slots, supers, r, acc);
-        load_supers<T>(group, from.block + ROUND_BLOCKS, w.blocks, r, supers);
+        if (layout_t<T>::k && from.has_next(0))
+            load_supers<T>(from.super_at() + from.round_bytes, r, supers);
 #pragma unroll
         for (int t = 0; t < N; t++)
             add_segment<N>(sums, t, acc[t]);
@@ -88,7 +90,7 @@ DEVICE float sum_blocks_of(const struct x_rows<1> &rows, const uint8_t *group, i
             add_k_block<T>(s.scale, sum, x.act, a, minima);
             if ((b + 1) % HALF_BLOCKS != 0 && b + 1 != end)
                 continue;
-            load_supers<T>(group, b, end, r, supers);
+            load_supers<T>(group + (int64_t)(b / SUPER_BLOCKS) * block_t<T>::eight, r, supers);
             acc = add_scaled<T>(acc, a, f32_of_half_bits((uint16_t)supers[0]), -f32_of_half_bits((uint16_t)supers[1]),
                                 minima);
             a = minima = 0;

@@ -93,7 +93,8 @@ __global__ void __launch_bounds__(READERS + ring_t<T, N>::adders, N == 1 ? 2 : 1
     for (int j = 0; j < SLOTS; j++)
         if (from.has(j))
             fill<T>(slots[j], from.at(j), r);
-    load_supers<T>(group, from.block, w.blocks, r, supers);
+    if (layout_t<T>::k && from.has(0))
+        load_supers<T>(from.super_at(), r, supers);
     for (int first = 0; first < w.blocks; first += ROUND_BLOCKS, from.next()) {
 #pragma unroll
         for (int j = 0; j < SLOTS; j += R::slots, turn ^= 1) {
@@ -104,7 +105,8 @@ __global__ void __launch_bounds__(READERS + ring_t<T, N>::adders, N == 1 ? 2 : 1
                 put_half<T, N>(rows, from, slots, supers, side, r, rings[turn]);
             else
                 put_blocks<T, N>(rows, from, slots, j, side, r, rings[turn]);
-            load_supers<T>(group, from.block + ROUND_BLOCKS, w.blocks, r, supers);
+            if (R::k && from.has_next(0))
+                load_supers<T>(from.super_at() + from.round_bytes, r, supers);
             __syncthreads();
             if (!reads && t < N)
                 add_entries<T, 1, 1>(rings[turn], min(left, R::entries), t, r, &acc);

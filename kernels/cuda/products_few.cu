@@ -22,6 +22,7 @@ template <enum dtype T> struct few_t {
     static constexpr int leap = k ? 1 : WARPS;   /* blocks from slot to slot */
     static constexpr int entries = k ? WARPS : WARPS * slots;
     static constexpr int entry_blocks = k ? HALF_BLOCKS : 1;
+    static constexpr int resident = layout_t<T>::low_bits == 2 && layout_t<T>::high_bits ? 1 : 2; /* Q3_K is large */
     using ring = struct ring<T, FEW, entries, ROW_GROUP + 4>;
 };
 
@@ -118,14 +119,14 @@ DEVICE void put_half(const struct lane_x &rows, const struct reading<T, 1, ROUND
         put_scales<T>(to, entry, g + 8 * h, supers[h]);
 }
 
-template <enum dtype T>
-DEVICE void load_supers_of(const uint8_t *group, int b, int blocks, int g, uint32_t supers[2][2])
+template <enum dtype T> DEVICE void load_supers_of(const uint8_t *p, int g, uint32_t supers[2][2])
 {
     for (int h = 0; h < 2; h++)
-        load_supers<T>(group, b, blocks, g + 8 * h, supers[h]);
+        load_supers<T>(p, g + 8 * h, supers[h]);
 }
 
-template <enum dtype T> __global__ void __launch_bounds__(READERS + ADDERS, 2) whole_few(struct product_work w)
+template <enum dtype T>
+__global__ void __launch_bounds__(READERS + ADDERS, few_t<T>::resident) whole_few(struct product_work w)
 {
     using F = few_t<T>;
     __shared__ typename F::ring rings[2];
@@ -143,7 +144,8 @@ template <enum dtype T> __global__ void __launch_bounds__(READERS + ADDERS, 2) w
     for (int j = 0; j < SLOTS; j++)
         if (from.has(j))
             load_fragment<T>(slots[j], from.at(j), g, t);
-    load_supers_of<T>(group, from.block, w.blocks, g, supers);
+    if (layout_t<T>::k && from.has(0))
+        load_supers_of<T>(from.super_at(), g, supers);
     for (int first = 0; first < w.blocks; first += ROUND_BLOCKS, from.next()) {
 #pragma unroll
         for (int j = 0; j < SLOTS; j += F::slots, turn ^= 1) {
@@ -154,7 +156,8 @@ template <enum dtype T> __global__ void __launch_bounds__(READERS + ADDERS, 2) w
                 put_half<T>(rows, from, slots, supers, g, t, rings[turn]);
             else
                 put_blocks<T>(rows, from, slots, j, g, t, rings[turn]);
-            load_supers_of<T>(group, from.block + ROUND_BLOCKS, w.blocks, g, supers);
+            if (F::k && from.has_next(0))
+                load_supers_of<T>(from.super_at() + from.round_bytes, g, supers);
             __syncthreads();
             if (!reads)
                 add_entries<T, ADDED, FEW / ADDED>(rings[turn], min(left, F::entries), added / ROW_GROUP, r, acc);
@@ -181,13 +184,15 @@ template <enum dtype T> __global__ void __launch_bounds__(READERS, 2) partial_fe
     for (int j = 0; j < SLOTS; j++)
         if (from.has(j))
             load_fragment<T>(slots[j], from.at(j), g, t);
-    load_supers_of<T>(group, from.block, w.blocks, g, supers);
+    if (layout_t<T>::k && from.has(0))
+        load_supers_of<T>(from.super_at(), g, supers);
     for (; from.has(0); from.next()) {
         float acc[HELD] = {}, a[HELD] = {}, minima[HELD] = {};
         add_slots<T>(rows, from, slots, g, t, layout_t<T>::k ? a : acc, minima);
         if constexpr (layout_t<T>::k)
             close_half<T>(supers, a, minima, acc);
-        load_supers_of<T>(group, from.block + ROUND_BLOCKS, w.blocks, g, supers);
+        if (layout_t<T>::k && from.has_next(0))
+            load_supers_of<T>(from.super_at() + from.round_bytes, g, supers);
 #pragma unroll
         for (int e = 0; e < HELD; e++)
             add_segment<HELD>(sums, e, acc[e]);

@@ -10,23 +10,26 @@ namespace {
 
 enum {
     STEP = HALF_BLOCKS, /* blocks of a step */
-    TILES = 4,          /* tiles of 8 tokens that a warp has */
-    TOKENS = 8 * TILES,
+    TILE = 8,           /* tokens of a tile */
     THREADS = 4 * LANES,
 };
 
-/* x of a step. */
-template <enum dtype T> struct step_x {
+/* x of a step: of TILES tiles. */
+template <enum dtype T, int TILES> struct step_x {
+    static constexpr int tokens = TILE * TILES;
     static constexpr int parts = layout_t<T>::halves ? 2 : 1; /* of a block, with scales of their own */
-    int2 code[STEP][TOKENS][4];         /* quads t and t + 4 beside each other */
-    float scale[STEP][TOKENS];
-    int start[STEP][parts][TOKENS];     /* of the sum: SUM_START and what the codes' offset takes from it */
-    float scaled_sum[STEP][layout_t<T>::minima ? parts : 1][TOKENS];
+    int2 code[STEP][tokens][4];         /* quads t and t + 4 beside each other */
+    float scale[STEP][tokens];
+    int start[STEP][parts][tokens];     /* of the sum: SUM_START and what the codes' offset takes from it */
+    float scaled_sum[STEP][layout_t<T>::minima ? parts : 1][tokens];
 };
 
-/* What a thread carries of x from global memory into a step: of each token 8 pieces of 16 codes, of each block its
- * act_block. */
-enum { PIECES = TOKENS * STEP * 2, BLOCKS_OF_X = TOKENS * STEP };
+/* What a thread carries of x from global memory into the next step: of each token 8 pieces of 16 codes, of each block
+ * its act_block. */
+template <int TILES> struct carried {
+    static constexpr int pieces = TILE * TILES * STEP * 2, acts = TILE * TILES * STEP;
+    int4 piece[(pieces + THREADS - 1) / THREADS], act[(acts + THREADS - 1) / THREADS];
+};
 
 /* Piece i: the token's codes follow each other. */
 DEVICE int4 load_piece(const struct product_work &w, int token, int step, int i)
@@ -45,7 +48,7 @@ DEVICE int4 load_act_piece(const struct product_work &w, int token, int step, in
     return __ldg((const int4 *)(w.acts + (int64_t)at * w.blocks + b));
 }
 
-template <enum dtype T> DEVICE void put_piece(struct step_x<T> &x, int i, int4 v)
+template <enum dtype T, int TILES> DEVICE void put_piece(struct step_x<T, TILES> &x, int i, int4 v)
 {
     int *to = &x.code[i / 2 % STEP][i / (STEP * 2)][0].x + i % 2;
     to[0] = v.x;
@@ -54,25 +57,26 @@ template <enum dtype T> DEVICE void put_piece(struct step_x<T> &x, int i, int4 v
     to[6] = v.w;
 }
 
-template <enum dtype T> DEVICE void put_act(struct step_x<T> &x, int i, int4 v)
+template <enum dtype T, int TILES> DEVICE void put_act(struct step_x<T, TILES> &x, int i, int4 v)
 {
     const int j = i % STEP, t = i / STEP;
     const struct act_block act = {__int_as_float(v.x), __int_as_float(v.y), v.z, v.w};
     x.scale[j][t] = act.scale;
-    for (int h = 0; h < step_x<T>::parts; h++) {
+    for (int h = 0; h < step_x<T, TILES>::parts; h++) {
         x.start[j][h][t] = start_of<T>(act, h);
         if constexpr (layout_t<T>::minima)
             x.scaled_sum[j][h][t] = scaled_sum_of<T>(act, h);
     }
 }
 
-template <enum dtype T> DEVICE struct tile get_tile(const struct step_x<T> &x, int j, int i, int g, int t)
+template <enum dtype T, int TILES>
+DEVICE struct tile get_tile(const struct step_x<T, TILES> &x, int j, int i, int g, int t)
 {
     const int pair = 8 * i + 2 * t;
     struct tile to = {};
     to.code = x.code[j][8 * i + g][t];
     to.scale = *(const float2 *)&x.scale[j][pair];
-    for (int h = 0; h < step_x<T>::parts; h++) {
+    for (int h = 0; h < step_x<T, TILES>::parts; h++) {
         to.start[h] = *(const int2 *)&x.start[j][h][pair];
         if constexpr (layout_t<T>::minima)
             to.scaled_sum[h] = *(const float2 *)&x.scaled_sum[j][h][pair];
@@ -83,17 +87,17 @@ template <enum dtype T> DEVICE struct tile get_tile(const struct step_x<T> &x, i
 /* ---- sums ---- */
 
 /* The sums of a lane: of what it holds of each tile. */
-struct held {
+template <int TILES> struct held {
     float v[TILES][HELD];
 };
 
 /* Sums of segments in units. Unsigned, so that those of broken tokens may wrap. */
-struct held_units {
+template <int TILES> struct held_units {
     unsigned long long v[TILES][HELD];
     uint32_t broken; /* bit 2 * tile + token: that one of the lane's */
 };
 
-DEVICE void close_segment(struct held &acc, struct held_units &to)
+template <int TILES> DEVICE void close_segment(struct held<TILES> &acc, struct held_units<TILES> &to)
 {
 #pragma unroll
     for (int i = 0; i < TILES; i++) {
@@ -117,34 +121,36 @@ DEVICE void store_units(const struct product_work &w, int64_t token, int row, un
 
 /* ---- the kernel ---- */
 
-/* What a thread carries of x to the next step. */
-struct carried {
-    int4 piece[PIECES / THREADS], act[BLOCKS_OF_X / THREADS];
-};
-
-DEVICE void pick_up(struct carried &c, const struct product_work &w, int token, int step)
+template <int TILES>
+DEVICE void pick_up(struct carried<TILES> &c, const struct product_work &w, int token, int step)
 {
+    const int thread = (int)threadIdx.x;
 #pragma unroll
-    for (int i = 0; i < PIECES / THREADS; i++)
-        c.piece[i] = load_piece(w, token, step, i * THREADS + (int)threadIdx.x);
+    for (int i = 0; i < c.pieces; i += THREADS)
+        if (i + thread < c.pieces)
+            c.piece[i / THREADS] = load_piece(w, token, step, i + thread);
 #pragma unroll
-    for (int i = 0; i < BLOCKS_OF_X / THREADS; i++)
-        c.act[i] = load_act_piece(w, token, step, i * THREADS + (int)threadIdx.x);
+    for (int i = 0; i < c.acts; i += THREADS)
+        if (i + thread < c.acts)
+            c.act[i / THREADS] = load_act_piece(w, token, step, i + thread);
 }
 
-template <enum dtype T> DEVICE void put_down(const struct carried &c, struct step_x<T> &x)
+template <enum dtype T, int TILES> DEVICE void put_down(const struct carried<TILES> &c, struct step_x<T, TILES> &x)
 {
+    const int thread = (int)threadIdx.x;
 #pragma unroll
-    for (int i = 0; i < PIECES / THREADS; i++)
-        put_piece<T>(x, i * THREADS + (int)threadIdx.x, c.piece[i]);
+    for (int i = 0; i < c.pieces; i += THREADS)
+        if (i + thread < c.pieces)
+            put_piece<T, TILES>(x, i + thread, c.piece[i / THREADS]);
 #pragma unroll
-    for (int i = 0; i < BLOCKS_OF_X / THREADS; i++)
-        put_act<T>(x, i * THREADS + (int)threadIdx.x, c.act[i]);
+    for (int i = 0; i < c.acts; i += THREADS)
+        if (i + thread < c.acts)
+            put_act<T, TILES>(x, i + thread, c.act[i / THREADS]);
 }
 
-template <bool PARTIAL>
-DEVICE void store_held(const struct product_work &w, int group, int g, int token, const struct held &acc,
-                       const struct held_units &units)
+template <bool PARTIAL, int TILES>
+DEVICE void store_held(const struct product_work &w, int group, int g, int token, const struct held<TILES> &acc,
+                       const struct held_units<TILES> &units)
 {
 #pragma unroll
     for (int i = 0; i < TILES; i++) {
@@ -160,36 +166,39 @@ DEVICE void store_held(const struct product_work &w, int group, int g, int token
 }
 
 /* PARTIAL: in segments of SUM_SEGMENT columns. */
-template <enum dtype T, bool PARTIAL> __global__ void __launch_bounds__(THREADS) product_mma(struct product_work w)
+template <enum dtype T, bool PARTIAL, int TILES>
+__global__ void __launch_bounds__(THREADS) product_mma(struct product_work w)
 {
     static_assert(STEP * ACT_BLOCK == SUM_SEGMENT, "a step is a segment");
-    __shared__ struct step_x<T> x[2];
+    __shared__ struct step_x<T, TILES> x[2];
     const int lane = (int)threadIdx.x % LANES, g = lane / 4, t = lane % 4;
     const int warp = (int)(blockIdx.x * (THREADS / LANES) + threadIdx.x / LANES), at = min(warp, w.groups - 1);
-    const int token = (int)blockIdx.y * TOKENS;
+    const int token = (int)blockIdx.y * TILE * TILES;
     const uint8_t *group = group_data(w, at);
     struct fragment<T> fragments[STEP];
-    struct carried carried;
-    struct held acc = {}, a = {}, minima = {};
-    struct held_units units = {};
+    struct carried<TILES> carried = {};
+    struct held<TILES> acc = {}, a = {}, minima = {};
+    struct held_units<TILES> units = {};
     uint32_t supers[2][2] = {};
-    pick_up(carried, w, token, 0);
+    pick_up<TILES>(carried, w, token, 0);
 #pragma unroll
     for (int j = 0; j < STEP; j++)
         if (j < w.blocks)
             load_fragment<T>(fragments[j], group + block_offset<T>(j), g, t);
     for (int b = 0, turn = 0; b < w.blocks; b += STEP, turn ^= 1) {
-        put_down<T>(carried, x[turn]);
+        put_down<T, TILES>(carried, x[turn]);
         __syncthreads();
-        pick_up(carried, w, token, b / STEP + 1);
-        for (int h = 0; h < 2; h++)
-            load_supers<T>(group, b, w.blocks, g + 8 * h, supers[h]);
+        pick_up<TILES>(carried, w, token, b / STEP + 1);
+        for (int h = 0; h < 2 && layout_t<T>::k; h++)
+            load_supers<T>(group + (int64_t)(b / SUPER_BLOCKS) * block_t<T>::eight, g + 8 * h, supers[h]);
 #pragma unroll
         for (int j = 0; j < STEP && b + j < w.blocks; j++) {
             const struct rows<T> rows = rows_of<T>(fragments[j], t);
 #pragma unroll
-            for (int i = 0; i < TILES; i++)
-                add_tile<T>(rows, get_tile<T>(x[turn], j, i, g, t), layout_t<T>::k ? a.v[i] : acc.v[i], minima.v[i]);
+            for (int i = 0; i < TILES; i++) {
+                const struct tile tile = get_tile<T, TILES>(x[turn], j, i, g, t);
+                add_tile<T>(rows, tile, layout_t<T>::k ? a.v[i] : acc.v[i], minima.v[i]);
+            }
             if (b + STEP + j < w.blocks)
                 load_fragment<T>(fragments[j], group + block_offset<T>(b + STEP + j), g, t);
         }
@@ -197,18 +206,29 @@ template <enum dtype T, bool PARTIAL> __global__ void __launch_bounds__(THREADS)
         for (int i = 0; i < TILES && layout_t<T>::k; i++)
             close_half<T>(supers, a.v[i], minima.v[i], acc.v[i]);
         if constexpr (PARTIAL)
-            close_segment(acc, units);
+            close_segment<TILES>(acc, units);
     }
     if (warp < w.groups)
-        store_held<PARTIAL>(w, at, g, token + 2 * t, acc, units);
+        store_held<PARTIAL, TILES>(w, at, g, token + 2 * t, acc, units);
 }
 
-template <enum dtype T, bool PARTIAL> void launch(const struct gpu *g, const struct product_work &w)
+enum { WARPS = THREADS / LANES };
+
+template <enum dtype T, bool PARTIAL, int TILES> void launch(const struct gpu *g, const struct product_work &w)
 {
-    const unsigned warps = THREADS / LANES;
-    const dim3 grid(((unsigned)w.groups + warps - 1) / warps, (unsigned)((w.n + TOKENS - 1) / TOKENS));
-    auto *kernel = product_mma<T, PARTIAL>;
+    const dim3 grid((unsigned)((w.groups + WARPS - 1) / WARPS), (unsigned)((w.n + TILE * TILES - 1) / (TILE * TILES)));
+    auto *kernel = product_mma<T, PARTIAL, TILES>;
     LAUNCH(kernel, grid, dim3(THREADS), 0, g->stream, w);
+}
+
+/* Tiles of many tokens read weights less often, if there are enough of them for all multiprocessors. */
+template <enum dtype T, bool PARTIAL> void launch_tiles(const struct gpu *g, const struct product_work &w)
+{
+    const int64_t blocks = (int64_t)((w.groups + WARPS - 1) / WARPS) * ((w.n + 4 * TILE - 1) / (4 * TILE));
+    if (blocks >= g->n_sms)
+        launch<T, PARTIAL, 4>(g, w);
+    else
+        launch<T, PARTIAL, 1>(g, w);
 }
 
 }
@@ -218,8 +238,8 @@ void products_mma(const struct gpu *g, enum dtype type, const struct product_wor
     with_type(type, [&](auto t) {
         constexpr enum dtype T = decltype(t)::value;
         if (partial)
-            launch<T, true>(g, w);
+            launch_tiles<T, true>(g, w);
         else
-            launch<T, false>(g, w);
+            launch_tiles<T, false>(g, w);
     });
 }

@@ -343,6 +343,24 @@ static void broken_tokens_are_known(void **state)
     each_type(check_broken);
 }
 
+/* As a GPU of few multiprocessors, which makes its tiles larger. */
+static void check_large_tiles(enum dtype type)
+{
+    const int n_sms = gpu.n_sms;
+    gpu.n_sms = 1;
+    check(type, 70, some_cols(type), 35, true, FILL_RANDOM);
+    check(type, 16, some_cols(type), 10, true, FILL_TINY);
+    check_broken_tokens(type, 33, SUM_SEGMENT);
+    gpu.n_sms = n_sms;
+}
+
+static void equals_scalar_in_large_tiles(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof weight_types / sizeof *weight_types; i++)
+        check_large_tiles(weight_types[i]);
+}
+
 /* The largest sum that is none too large, 2^31 - 128, and the least that is. */
 static void bound_is_exact(void **state)
 {
@@ -393,7 +411,7 @@ int main(void)
         cmocka_unit_test(equals_scalar_for_any_tokens), cmocka_unit_test(equals_scalar_for_any_rows),
         cmocka_unit_test(equals_scalar_for_long_rows),  cmocka_unit_test(multiplies_three_at_once),
         cmocka_unit_test(broken_tokens_are_known),      cmocka_unit_test(bound_is_exact),
-        cmocka_unit_test(equals_scalar_for_large_shapes),
+        cmocka_unit_test(equals_scalar_in_large_tiles), cmocka_unit_test(equals_scalar_for_large_shapes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
