@@ -427,43 +427,73 @@ __device__ __forceinline__ int list_floats(const struct mixing &m, const struct 
     return all;
 }
 
-/* Neurons that are read together. */
-template <enum dtype T> constexpr int at_once_of()
-{
-    if constexpr (is_float(T))
-        return 4;
-    else
-        return layout_t<T>::k ? 1 : 4;
-}
-template <enum dtype T> constexpr int at_once = at_once_of<T>();
+/* Which outputs a lane has, and what it reads of a neuron for them: of floats 8 side by side, in words of 16 bytes; of the
+ * file's rows those that are 32 apart, each by itself. at_once neurons are read together. */
+template <enum dtype T, bool FLOAT> struct weights_t {
+    static constexpr int at_once = layout_t<T>::k ? 1 : 4, first = 1, step = LANES;
+    float w[LANE_OUTPUTS];
 
-/* A lane has the outputs that are 32 apart; the neurons come in ascending order. */
-template <enum dtype T> __global__ void __launch_bounds__(THREADS, at_once<T> > 1 ? 2 : 1) mix_weights(struct mixing m)
+    __device__ __forceinline__ void load(const struct mixing &m, const uint8_t *codes, int output)
+    {
+#pragma unroll
+        for (int i = 0; i < LANE_OUTPUTS; i++)
+            w[i] = file_weight<T>(codes, output + i * step < m.rows ? output + i * step : 0);
+    }
+    __device__ __forceinline__ float at(int i) const { return w[i]; }
+};
+template <enum dtype T> struct weights_t<T, true> {
+    static constexpr int at_once = 4, first = LANE_OUTPUTS, step = 1;
+    static constexpr int size = T == DT_F32 ? 4 : 2;
+    uint32_t word[LANE_OUTPUTS * size / 4];
+
+    __device__ __forceinline__ void load(const struct mixing &m, const uint8_t *codes, int output)
+    {
+        const uint4 *from = (const uint4 *)(codes + (int64_t)(output < m.tiles * COLUMN_TILE ? output : 0) * size);
+#pragma unroll
+        for (int i = 0; i < LANE_OUTPUTS * size / 16; i++) {
+            const uint4 v = __ldg(from + i);
+            word[4 * i] = v.x;
+            word[4 * i + 1] = v.y;
+            word[4 * i + 2] = v.z;
+            word[4 * i + 3] = v.w;
+        }
+    }
+    __device__ __forceinline__ float at(int i) const
+    {
+        if constexpr (T == DT_F32) {
+            return __uint_as_float(word[i]);
+        } else {
+            const uint16_t half = (uint16_t)(word[i / 2] >> 16 * (i % 2));
+            return T == DT_F16 ? f32_of_half_bits(half) : f32_of_bf16_bits(half);
+        }
+    }
+};
+
+/* The neurons come in ascending order. What is read of none that there is, the last ones, counts for nothing: whether
+ * there is one must not be asked between a read and the next. */
+template <enum dtype T> __global__ void __launch_bounds__(THREADS, is_float(T) ? 2 : 1) mix_weights(struct mixing m)
 {
+    using weights = weights_t<T, is_float(T)>;
     __shared__ struct live_list<float> lists[WARPS];
-    const int lane = threadIdx.x % LANES, first = (int)blockIdx.y * OUTPUTS + lane;
+    const int lane = threadIdx.x % LANES, first = lane * weights::first;
     struct live_list<float> *list = &lists[threadIdx.x / LANES];
     float sum[LANE_OUTPUTS] = {};
     struct gpu_range r;
     const int n = segment_of_warp(m, &r) ? list_floats(m, r, blockIdx.x, list) : 0;
-    for (int i = 0; i < n; i += at_once<T>) {
-        float w[at_once<T>][LANE_OUTPUTS] = {};
+    for (int i = 0; i < n; i += weights::at_once) {
+        weights w[weights::at_once];
 #pragma unroll
-        for (int j = 0; j < at_once<T>; j++) {
-            const uint8_t *codes = m.codes + list->column[i + j < n ? i + j : i] * m.column_bytes;
+        for (int j = 0; j < weights::at_once; j++)
+            w[j].load(m, m.codes + list->column[i + j < n ? i + j : i] * m.column_bytes,
+                      (int)blockIdx.y * OUTPUTS + first);
 #pragma unroll
-            for (int k = 0; k < LANE_OUTPUTS; k++)
-                if (i + j < n && first + k * LANES < m.rows)
-                    w[j][k] = file_weight<T>(codes, first + k * LANES);
-        }
+        for (int j = 0; j < weights::at_once; j++)
+            if (i + j < n)
 #pragma unroll
-        for (int j = 0; j < at_once<T>; j++)
-#pragma unroll
-            for (int k = 0; k < LANE_OUTPUTS; k++)
-                if (i + j < n)
-                    sum[k] = __fmaf_rn(w[j][k], list->x[i + j], sum[k]);
+                for (int k = 0; k < LANE_OUTPUTS; k++)
+                    sum[k] = __fmaf_rn(w[j].at(k), list->x[i + j], sum[k]);
     }
-    add_segments(m, blockIdx.x, sum, [=](int i) { return lane + i * LANES; });
+    add_segments(m, blockIdx.x, sum, [=](int i) { return first + i * weights::step; });
 }
 
 }

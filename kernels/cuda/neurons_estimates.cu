@@ -1,11 +1,11 @@
-/* The estimates of all rows (kernels.h, estimate_rows). A half-warp takes two rows: its lanes are the sum's lanes, and
- * what a lane reads of x serves both rows, what it reads of a row serves several tokens. */
+/* The estimates of all rows (kernels.h, estimate_rows). A half-warp takes a few rows: its lanes are the sum's lanes, and
+ * what a lane reads of x serves all of them, what it reads of a row serves several tokens. */
 #include "kernels/cuda/neuron_rows.cuh"
 #include "kernels/cuda/neurons.h"
 
 namespace {
 
-enum { THREADS = 128, BLOCKS_OF_SM = 4, ROWS = 2, HALVES = THREADS / LANE_BLOCKS, MOST_TOKENS = 4 };
+enum { THREADS = 128, BLOCKS_OF_SM = 4, HALVES = THREADS / LANE_BLOCKS };
 
 /* What a block weighs in an estimate: its top codes, D and M of its halves. */
 template <class R> struct estimate_block {
@@ -55,31 +55,39 @@ __device__ __forceinline__ float sum_of_lanes(float sum)
     return sum;
 }
 
-/* Tokens [t0, t0 + n), n <= TOKENS, of rows [row, row + ROWS); those past the last repeat it. */
-template <class R, int TOKENS>
+/* Tokens [t0, t0 + n), n <= TOKENS, of rows [row, row + ROWS); those past the last repeat it. CHUNKS are read together. */
+template <class R, int TOKENS, int ROWS, int CHUNKS>
 __device__ __forceinline__ void estimate(const struct factors &f, int rows, int row, int t0, int n, float *y,
                                          int64_t stride)
 {
     const int lane = threadIdx.x % LANE_BLOCKS, nb = f.cols / ACT_BLOCK;
     float sum[ROWS][TOKENS] = {};
-#pragma unroll(TOKENS == 1 ? 2 : 1)
-    for (int b = lane; b < nb; b += LANE_BLOCKS) {
-        struct row_block<R> w[ROWS];
-        struct estimate_block<R> e[ROWS];
+    for (int begin = lane; begin < nb; begin += CHUNKS * LANE_BLOCKS) {
+        struct row_block<R> w[CHUNKS][ROWS];
 #pragma unroll
-        for (int r = 0; r < ROWS; r++)
-            load_block<R, false>(f, row + r < rows ? row + r : rows - 1, b, nb, &w[r]);
-#pragma unroll
-        for (int r = 0; r < ROWS; r++)
-            e[r] = estimate_of(w[r]);
-#pragma unroll
-        for (int t = 0; t < TOKENS; t++) {
-            if (t >= n)
-                break;
-            const struct x_block x = load_x(f, (int64_t)(t0 + t) * nb + b);
+        for (int c = 0; c < CHUNKS; c++)
 #pragma unroll
             for (int r = 0; r < ROWS; r++)
-                sum[r][t] = add_block(e[r], x, sum[r][t]);
+                if (begin + c * LANE_BLOCKS < nb)
+                    load_block<R, false>(f, row + r < rows ? row + r : rows - 1, begin + c * LANE_BLOCKS, nb, &w[c][r]);
+#pragma unroll
+        for (int c = 0; c < CHUNKS; c++) {
+            const int b = begin + c * LANE_BLOCKS;
+            struct estimate_block<R> e[ROWS];
+            if (b >= nb)
+                break;
+#pragma unroll
+            for (int r = 0; r < ROWS; r++)
+                e[r] = estimate_of(w[c][r]);
+#pragma unroll
+            for (int t = 0; t < TOKENS; t++) {
+                if (t >= n)
+                    break;
+                const struct x_block x = load_x(f, (int64_t)(t0 + t) * nb + b);
+#pragma unroll
+                for (int r = 0; r < ROWS; r++)
+                    sum[r][t] = add_block(e[r], x, sum[r][t]);
+            }
         }
     }
     const bool absent = nb % LANE_BLOCKS && lane >= nb % LANE_BLOCKS;
@@ -93,12 +101,20 @@ __device__ __forceinline__ void estimate(const struct factors &f, int rows, int 
         }
 }
 
-template <class R, int TOKENS>
-__global__ void __launch_bounds__(THREADS, BLOCKS_OF_SM) estimate_rows(struct factors f, int rows, int n, float *y, int64_t stride)
+template <class R, int TOKENS, int ROWS, int CHUNKS>
+__global__ void __launch_bounds__(THREADS, BLOCKS_OF_SM)
+estimate_rows(struct factors f, int rows, int n, float *y, int64_t stride)
 {
     const int row = ((int)blockIdx.x * HALVES + (int)threadIdx.x / LANE_BLOCKS) * ROWS;
     for (int t = 0; t < n; t += TOKENS)
-        estimate<R, TOKENS>(f, rows, row, t, n - t < TOKENS ? n - t : TOKENS, y, stride);
+        estimate<R, TOKENS, ROWS, CHUNKS>(f, rows, row, t, n - t < TOKENS ? n - t : TOKENS, y, stride);
+}
+
+template <class R, int TOKENS, int ROWS, int CHUNKS>
+void launch(const struct gpu *g, const struct neuron_rows *m, const struct acts *x, int64_t n, float *y, int64_t stride)
+{
+    LAUNCH((estimate_rows<R, TOKENS, ROWS, CHUNKS>), (unsigned)((m->rows + HALVES * ROWS - 1) / (HALVES * ROWS)), THREADS,
+           0, g->stream, factors_of(m, x), (int)m->rows, (int)n, y, stride);
 }
 
 }
@@ -106,19 +122,15 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_OF_SM) estimate_rows(struct fa
 void gpu_estimate_rows(const struct gpu *g, const struct neuron_rows *m, const struct acts *x, int64_t n, float *y,
                        int64_t y_stride)
 {
-    const int per_block = HALVES * ROWS;
-    const unsigned blocks = (unsigned)((m->rows + per_block - 1) / per_block);
-    if (!blocks || !n)
+    if (!m->rows || !n)
         return;
     with_type(m->type, [&](auto t) {
         using R = row_t<decltype(t)::value, row_t<decltype(t)::value, false>::can_have_planes>;
         if constexpr (R::planes) {
             if (n == 1)
-                LAUNCH((estimate_rows<R, 1>), blocks, THREADS, 0, g->stream, factors_of(m, x), (int)m->rows, (int)n, y,
-                       y_stride);
+                launch<R, 1, 2, R::k ? 2 : 4>(g, m, x, n, y, y_stride);
             else
-                LAUNCH((estimate_rows<R, MOST_TOKENS>), blocks, THREADS, 0, g->stream, factors_of(m, x), (int)m->rows,
-                       (int)n, y, y_stride);
+                launch<R, 4, 4, 1>(g, m, x, n, y, y_stride);
         }
     });
 }
