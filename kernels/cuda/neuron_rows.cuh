@@ -24,6 +24,8 @@ struct factors factors_of(const struct neuron_rows *m, const struct acts *x)
     return {m->top, m->rest, (int64_t)m->top_bytes, (int64_t)m->rest_bytes, (int)m->cols, x->codes, x->blocks, x->f32};
 }
 
+static inline bool in_whole_chunks(const struct neuron_rows *m) { return m->cols % LANE_COLS == 0; }
+
 /* kernels/row_layout.h in constants: bits of the fields of the top part and of the rest part, which are also the words
  * that a block has of them. */
 template <enum dtype T, bool PLANES> struct row_t : layout_t<T> {
@@ -92,13 +94,13 @@ __device__ __forceinline__ void load_of_chunk(const uint8_t *top, const uint8_t 
     }
 }
 
-/* Block b of a row's n. */
-template <class R, bool EXACT>
+/* Block b of a row's n. WHOLE: n is a multiple of LANE_BLOCKS, so that no chunk is looked at for its size. */
+template <class R, bool EXACT, bool WHOLE>
 __device__ __forceinline__ void load_block(const struct factors &f, int row, int b, int n, struct row_block<R> *to)
 {
     const uint8_t *top = f.top + row * f.top_bytes, *rest = f.rest + row * f.rest_bytes;
     const int k = b / LANE_BLOCKS, left = n - k * LANE_BLOCKS;
-    if (left >= LANE_BLOCKS)
+    if (WHOLE || left >= LANE_BLOCKS)
         load_of_chunk<R, EXACT, true>(top, rest, k, b % LANE_BLOCKS, LANE_BLOCKS, to);
     else
         load_of_chunk<R, EXACT, false>(top, rest, k, b % LANE_BLOCKS, left, to);

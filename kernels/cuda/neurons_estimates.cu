@@ -56,7 +56,7 @@ __device__ __forceinline__ float sum_of_lanes(float sum)
 }
 
 /* Tokens [t0, t0 + n), n <= TOKENS, of rows [row, row + ROWS); those past the last repeat it. CHUNKS are read together. */
-template <class R, int TOKENS, int ROWS, int CHUNKS>
+template <class R, bool WHOLE, int TOKENS, int ROWS, int CHUNKS>
 __device__ __forceinline__ void estimate(const struct factors &f, int rows, int row, int t0, int n, float *y,
                                          int64_t stride)
 {
@@ -69,7 +69,7 @@ __device__ __forceinline__ void estimate(const struct factors &f, int rows, int 
 #pragma unroll
             for (int r = 0; r < ROWS; r++)
                 if (begin + c * LANE_BLOCKS < nb)
-                    load_block<R, false>(f, row + r < rows ? row + r : rows - 1, begin + c * LANE_BLOCKS, nb, &w[c][r]);
+                    load_block<R, false, WHOLE>(f, row + r < rows ? row + r : rows - 1, begin + c * LANE_BLOCKS, nb, &w[c][r]);
 #pragma unroll
         for (int c = 0; c < CHUNKS; c++) {
             const int b = begin + c * LANE_BLOCKS;
@@ -101,20 +101,22 @@ __device__ __forceinline__ void estimate(const struct factors &f, int rows, int 
         }
 }
 
-template <class R, int TOKENS, int ROWS, int CHUNKS>
+template <class R, bool WHOLE, int TOKENS, int ROWS, int CHUNKS>
 __global__ void __launch_bounds__(THREADS, BLOCKS_OF_SM)
 estimate_rows(struct factors f, int rows, int n, float *y, int64_t stride)
 {
     const int row = ((int)blockIdx.x * HALVES + (int)threadIdx.x / LANE_BLOCKS) * ROWS;
     for (int t = 0; t < n; t += TOKENS)
-        estimate<R, TOKENS, ROWS, CHUNKS>(f, rows, row, t, n - t < TOKENS ? n - t : TOKENS, y, stride);
+        estimate<R, WHOLE, TOKENS, ROWS, CHUNKS>(f, rows, row, t, n - t < TOKENS ? n - t : TOKENS, y, stride);
 }
 
 template <class R, int TOKENS, int ROWS, int CHUNKS>
 void launch(const struct gpu *g, const struct neuron_rows *m, const struct acts *x, int64_t n, float *y, int64_t stride)
 {
-    LAUNCH((estimate_rows<R, TOKENS, ROWS, CHUNKS>), (unsigned)((m->rows + HALVES * ROWS - 1) / (HALVES * ROWS)), THREADS,
-           0, g->stream, factors_of(m, x), (int)m->rows, (int)n, y, stride);
+    auto *kernel = in_whole_chunks(m) ? estimate_rows<R, true, TOKENS, ROWS, CHUNKS>
+                                      : estimate_rows<R, false, TOKENS, ROWS, CHUNKS>;
+    LAUNCH(kernel, (unsigned)((m->rows + HALVES * ROWS - 1) / (HALVES * ROWS)), THREADS, 0, g->stream, factors_of(m, x),
+           (int)m->rows, (int)n, y, stride);
 }
 
 }

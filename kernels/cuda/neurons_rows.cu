@@ -85,7 +85,7 @@ __device__ __forceinline__ void link_half(bool there, const struct row_block<R> 
 }
 
 /* The links of a strip, whose first unit is `begin` of n. All lanes come. */
-template <class R>
+template <class R, bool WHOLE>
 __device__ __forceinline__ void link_strip(const struct factors &f, int row, int token, int begin, int n, struct link *to)
 {
     const int lane = threadIdx.x % LANES;
@@ -93,7 +93,7 @@ __device__ __forceinline__ void link_strip(const struct factors &f, int row, int
 #pragma unroll
     for (int j = 0; j < R::of_lane; j++) /* all of them are under way before the first is used */
         if (begin + j * LANES + lane < n)
-            load_block<R, true>(f, row, begin + j * LANES + lane, n, &w[j]);
+            load_block<R, true, WHOLE>(f, row, begin + j * LANES + lane, n, &w[j]);
 #pragma unroll
     for (int j = 0; j < R::of_lane; j++) {
         const int b = begin + j * LANES + lane;
@@ -143,7 +143,7 @@ template <enum dtype T> __device__ __forceinline__ float sum_segment(const uint8
 }
 
 /* The same for float rows: each segment's sum is added as it is. */
-template <enum dtype T>
+template <enum dtype T, bool WHOLE>
 __device__ __forceinline__ void link_segments(const struct factors &f, int row, int token, int begin, int n,
                                               struct link *to)
 {
@@ -152,7 +152,7 @@ __device__ __forceinline__ void link_segments(const struct factors &f, int row, 
     for (int s = begin + (int)threadIdx.x % LANES; s < n && s < begin + STRIP_LINKS; s += LANES) {
         const int first = s * FLOAT_SEGMENT, end = first + FLOAT_SEGMENT;
         float sum = 0;
-        if (end <= f.cols && f.cols % 4 == 0)
+        if (WHOLE || (end <= f.cols && f.cols % 4 == 0))
             sum = sum_segment<T>(w + (int64_t)first * (T == DT_F32 ? 4 : 2), x + first);
         else
             for (int c = first; c < end && c < f.cols; c++)
@@ -182,7 +182,7 @@ __device__ __forceinline__ float follow(const struct link *link, int n, float su
 }
 
 /* The products of the pairs that the lanes in `wanted` have; all lanes come. */
-template <enum dtype T, bool PLANES>
+template <enum dtype T, bool PLANES, bool WHOLE>
 __device__ __forceinline__ float products_of(const struct factors &f, unsigned wanted, int row, int token,
                                              struct link (*links)[LINKS_STRIDE])
 {
@@ -195,9 +195,9 @@ __device__ __forceinline__ float products_of(const struct factors &f, unsigned w
             const int i = __ffs((int)left) - 1;
             const int of_row = __shfl_sync(FULL_MASK, row, i), of_token = __shfl_sync(FULL_MASK, token, i);
             if constexpr (chain::columns == FLOAT_SEGMENT)
-                link_segments<T>(f, of_row, of_token, begin, n, links[i]);
+                link_segments<T, WHOLE>(f, of_row, of_token, begin, n, links[i]);
             else
-                link_strip<chain>(f, of_row, of_token, begin, n, links[i]);
+                link_strip<chain, WHOLE>(f, of_row, of_token, begin, n, links[i]);
         }
         __syncwarp(FULL_MASK);
         if (wanted >> lane & 1)
@@ -220,7 +220,7 @@ struct results {
 
 /* Thread blocks stride over the pairs, of which only the GPU knows how many there are; neighbours, which may have one
  * row, go to one thread block. */
-template <enum dtype T, bool PLANES>
+template <enum dtype T, bool PLANES, bool WHOLE>
 __global__ void __launch_bounds__(WARPS * LANES, BLOCKS_OF_SM)
 multiply_pairs(struct factors f, struct gpu_pairs pairs, int64_t most, struct results to)
 {
@@ -240,7 +240,7 @@ multiply_pairs(struct factors f, struct gpu_pairs pairs, int64_t most, struct re
             break;
         const bool wanted = there && i < n && (!to.h || to.all || !(gate <= 0));
         const unsigned lanes = __ballot_sync(FULL_MASK, wanted);
-        const float product = products_of<T, PLANES>(f, lanes, row, token, links[warp]);
+        const float product = products_of<T, PLANES, WHOLE>(f, lanes, row, token, links[warp]);
         if (wanted && to.h)
             to.h[token * to.h_stride + to.slot[row]] = gpu_activation(to.activation, true, gate, product);
         else if (wanted)
@@ -276,7 +276,8 @@ void launch(const struct gpu *g, const struct neuron_rows *m, const struct acts 
             const struct gpu_pairs *pairs, const struct results &to)
 {
     const int64_t blocks = (most + WARPS - 1) / WARPS, fit = (int64_t)g->n_sms * BLOCKS_OF_SM;
-    LAUNCH((multiply_pairs<T, PLANES>), (unsigned)(blocks < fit ? blocks : fit), WARPS * LANES, 0, g->stream,
+    auto *kernel = in_whole_chunks(m) ? multiply_pairs<T, PLANES, true> : multiply_pairs<T, PLANES, false>;
+    LAUNCH(kernel, (unsigned)(blocks < fit ? blocks : fit), WARPS * LANES, 0, g->stream,
            factors_of(m, x), *pairs, most, to);
 }
 
