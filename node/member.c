@@ -173,7 +173,7 @@ static status share_gpus(struct member *m, status prepared)
     if (st || (m->o->device == DEVICES_PLANNED && m->transport->n_ranks > 1))
         return st;
     return m->o->plan ? offload_check(offers, m->transport->n_ranks)
-                      : offload_apply(m->plan, offers, m->o->device == DEVICES_CUDA);
+                      : offload_apply(&m->worker_options, m->plan, offers, m->o->device == DEVICES_CUDA);
 }
 
 /* Opens the files and makes the plan, as if there were CPUs alone unless it is a file. */

@@ -1,13 +1,40 @@
 #include "node/offload.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "node/kv.h"
+#include "sparsity/neurons.h"
 #include "wire/wire.h"
 
 static double mib(uint64_t bytes) { return (double)bytes / (1 << 20); }
+
+/* What neurons fire, layer by layer; NULL: not known, or it is all the same. */
+static const float **list_fired(const struct worker_options *w)
+{
+    const int n = w->neurons && w->sparse != SPARSE_DENSE ? w->neurons->n_layers : 0;
+    const float **fired = n ? malloc((size_t)n * sizeof *fired) : NULL;
+    for (int l = 0; l < n && fired; l++) {
+        fired[l] = w->neurons->layers[l].fired;
+        if (!fired[l]) {
+            free(fired);
+            fired = NULL;
+        }
+    }
+    return fired;
+}
+
+/* Gives a rank's GPU what was chosen; fired: where it has `units`. */
+static status give(struct plan *p, int rank, int gpu, const struct wire_gpu *chosen, const float *const *fired)
+{
+    char device[PLAN_DEVICE_BYTES];
+    snprintf(device, sizeof device, "cuda:%d", gpu % WIRE_GPUS_MOST);
+    const int all = plan_count_layers(p, rank) + 1;
+    status st = plan_offload(p, rank, device, chosen->layers ? (int)chosen->layers : all);
+    return st || chosen->layers ? st : plan_keep_hot(p, p->n_holders - 1, fired, chosen->units);
+}
 
 /* ---- what fits ---- */
 
@@ -15,25 +42,25 @@ struct fitting {
     const struct worker_options *w; /* with a plan for CPUs alone */
     int rank, gpu;
     uint64_t room;                  /* bytes */
+    const float **fired;            /* NULL: n is of whole layers; else of units, that fire most often */
 };
 
-/* What the GPU needs if it has n layers. */
+/* What the GPU needs if it has n of them. */
 static status need_of(const struct fitting *f, int n, struct worker_memory *need)
 {
-    char device[PLAN_DEVICE_BYTES];
+    const struct wire_gpu chosen = {.layers = f->fired ? 0 : (uint32_t)n, .units = f->fired ? (uint32_t)n : 0};
     struct worker_options w = *f->w;
     struct plan *trial = plan_copy(f->w->plan);
     if (!trial)
         return ST_NOMEM;
-    snprintf(device, sizeof device, "cuda:%d", f->gpu);
-    status st = plan_offload(trial, f->rank, device, n);
+    status st = give(trial, f->rank, f->gpu, &chosen, f->fired);
     w.plan = trial;
     st = st ? st : worker_memory(&w, trial->n_holders - 1, need);
     plan_free(trial);
     return st;
 }
 
-/* The most layers, up to `most`, that there is room for: *n. */
+/* The most, up to `most`, that there is room for: *n. */
 static status fit(const struct fitting *f, int most, int *n)
 {
     int low = 0, high = most + 1; /* low fits, high does not */
@@ -47,6 +74,21 @@ static status fit(const struct fitting *f, int most, int *n)
     }
     *n = low;
     return ST_OK;
+}
+
+/* Where not all layers fit and it is known which neurons fire, and only those are computed: attention, keys and values of
+ * all layers, and the neurons that fire most often. 0: there is no room for any. */
+static status fit_hot(const struct fitting *whole, int *n)
+{
+    struct fitting f = *whole;
+    const int64_t units = plan_count_units(f.w->plan, f.rank);
+    status st = ST_OK;
+    *n = 0;
+    f.fired = units && units < INT32_MAX && !plan_down_at_stage(f.w->plan, 0) ? list_fired(f.w) : NULL;
+    if (f.fired)
+        st = fit(&f, (int)units - 1, n);
+    free(f.fired);
+    return st;
 }
 
 /* Says that n layers do not fit, and how many do. */
@@ -76,17 +118,20 @@ static uint64_t room_of(const struct cluster_options *o, const struct gpu_info *
 static status offer(const struct cluster_options *o, const struct worker_options *w, int rank, const struct gpus *g,
                     int gpu, struct wire_gpu *out)
 {
-    const struct fitting f = {w, rank, gpu, room_of(o, &g->at[gpu])};
+    const struct fitting f = {w, rank, gpu, room_of(o, &g->at[gpu]), NULL};
     const int all = plan_count_layers(w->plan, rank) + 1;
     const int wanted = o->gpu_layers >= 0 && o->gpu_layers < all ? o->gpu_layers : all;
-    int fits;
+    int fits, units = 0;
     status st = fit(&f, wanted, &fits);
+    if (!st && fits < wanted && o->gpu_layers < 0)
+        st = fit_hot(&f, &units);
     if (st)
         return st;
-    if (fits < wanted && (o->gpu_layers >= 0 || (o->vram_budget && !fits)))
+    if (fits < wanted && (o->gpu_layers >= 0 || (o->vram_budget && !fits && !units)))
         return refuse(o, &f, &g->at[gpu], o->gpu_layers >= 0 ? wanted : 1, fits);
     memcpy(out->id, g->at[gpu].id, sizeof out->id);
-    out->layers = (uint32_t)fits;
+    out->layers = units ? 0 : (uint32_t)fits;
+    out->units = (uint32_t)units;
     return ST_OK;
 }
 
@@ -209,7 +254,7 @@ static uint32_t choose(const struct wire_gpus *offers, const uint32_t *chosen, i
 {
     uint32_t i = 0;
     for (; i < offers[rank].n; i++) {
-        bool taken = offers[rank].at[i].layers == 0;
+        bool taken = !offers[rank].at[i].layers && !offers[rank].at[i].units;
         for (int r = 0; r < rank && !taken; r++)
             taken = chosen[r] < offers[r].n && same_gpu(&offers[r].at[chosen[r]], &offers[rank].at[i]);
         if (!taken)
@@ -218,23 +263,31 @@ static uint32_t choose(const struct wire_gpus *offers, const uint32_t *chosen, i
     return i;
 }
 
-status offload_apply(struct plan *p, const struct wire_gpus *offers, bool all)
+static status all_taken(int rank)
 {
+    log_error("--device cuda: every GPU of rank %d is another rank's on the same host, or has no room: start fewer ranks "
+              "there, or name GPUs in a plan (--plan)", rank);
+    return ST_USAGE;
+}
+
+status offload_apply(const struct worker_options *w, struct plan *p, const struct wire_gpus *offers, bool all)
+{
+    const float **fired = list_fired(w);
     uint32_t chosen[PLAN_MAX_RANKS];
     status st = ST_OK;
     for (int r = 0; r < p->n_ranks && !st; r++) {
-        char device[PLAN_DEVICE_BYTES];
-        chosen[r] = choose(offers, chosen, r);
-        if (chosen[r] == offers[r].n && offers[r].n && all) {
-            log_error("--device cuda: every GPU of rank %d is another rank's on the same host, or has no room: start fewer "
-                      "ranks there, or name GPUs in a plan (--plan)", r);
-            return ST_USAGE;
+        const struct wire_gpu *gpu = &offers[r].at[chosen[r] = choose(offers, chosen, r)];
+        if (chosen[r] == offers[r].n) {
+            st = all && offers[r].n ? all_taken(r) : ST_OK;
+        } else if (gpu->units && !fired) {
+            log_error("rank %d gives its GPU the neurons that fire most often, and there is no neuron file here that says "
+                      "which: copy it to every host, or give it to none (--neurons)", r);
+            st = ST_MISMATCH;
+        } else {
+            st = give(p, r, (int)chosen[r], gpu, fired);
         }
-        if (chosen[r] == offers[r].n)
-            continue;
-        snprintf(device, sizeof device, "cuda:%u", chosen[r] % WIRE_GPUS_MOST);
-        st = plan_offload(p, r, device, (int)offers[r].at[chosen[r]].layers);
     }
+    free(fired);
     return st;
 }
 

@@ -133,6 +133,11 @@ int plan_count_layers(const struct plan *p, int rank);
  * the CPU's rows of the output matrix too if n is more than there are. n > 0. ST_USAGE (logged) if there are too many
  * holders, ST_NOMEM; the plan is then fit to be freed only. */
 status plan_offload(struct plan *p, int rank, const char *device, int n);
+/* How many neuron units a holder has, of all layers; 0: sets of some layer split units, or nobody has said what one is. */
+int64_t plan_count_units(const struct plan *p, int holder);
+/* Of these units the n that fire most often stay on the holder, the others go to its rank's CPU, which has no neurons.
+ * fired[l] [d_ff] f32: as of plan_make_hot. There are units. ST_NOMEM (logged): the plan is then fit to be freed only. */
+status plan_keep_hot(struct plan *p, int holder, const float *const *fired, int64_t n);
 /* NULL (logged) if out of memory. */
 struct plan *plan_copy(const struct plan *p);
 

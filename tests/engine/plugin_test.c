@@ -1,6 +1,6 @@
 /* GPUs behind a plug-in, for which the CPU stands in: what they get, that the text is the same, and what is said where
  * there are none, too few or too small ones. */
-#include "tests/engine/trace.h"
+#include "tests/engine/made_neurons.h"
 
 #include <dlfcn.h>
 #include "base/log.h"
@@ -89,6 +89,42 @@ static void test_budget(void **state)
     must_equal(&expected, &o, &job);
     assert_int_equal(parts(), some);
     trace_free(&expected);
+}
+
+/* Where single neurons are computed and not all fit: attention of all layers, and neurons that fire often. */
+static void test_hot(void **state)
+{
+    (void)state;
+    struct made_recipe r = {.activation = ACT_RELU, .fc1 = DT_Q8_0, .fc2 = DT_Q8_0};
+    char neurons[MADE_NAME];
+    made_neurons_write(model, &made_quantised, &r, neurons);
+    struct cluster_options o = options(DEVICES_CPU, 0);
+    o.activation = "relu";
+    o.neurons = neurons;
+    o.sparse = SPARSE_EXACT;
+    struct trace expected = run(&o, &job);
+    o = options(DEVICES_CUDA, -1);
+    o.activation = "relu";
+    o.neurons = neurons;
+    have(2, PLENTY, 75);
+    for (int ranks = 1; ranks <= 2; ranks++) {
+        o.ranks = ranks;
+        o.sparse = SPARSE_EXACT;
+        o.vram_budget = 0;
+        parts();
+        must_equal(&expected, &o, &job);
+        const unsigned all = parts();
+        o.vram_budget = SOME;
+        must_equal(&expected, &o, &job);
+        const unsigned hot = parts();
+        o.sparse = SPARSE_DENSE; /* all neurons are computed anyway: whole layers */
+        must_equal(&expected, &o, &job);
+        const unsigned layers = parts();
+        if (ranks == 1)
+            assert_true(layers < hot && hot <= all);
+    }
+    trace_free(&expected);
+    unlink(neurons);
 }
 
 static void refused(const struct cluster_options *o, status expected, const char *says)
@@ -182,7 +218,7 @@ static void test_planned(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_layers), cmocka_unit_test(test_budget),  cmocka_unit_test(test_too_small),
+        cmocka_unit_test(test_layers), cmocka_unit_test(test_budget),  cmocka_unit_test(test_hot), cmocka_unit_test(test_too_small),
         cmocka_unit_test(test_none),   cmocka_unit_test(test_planned),
     };
     made_model_write(&made_quantised, model);
