@@ -106,7 +106,7 @@ void cuda_attention_copy_page(struct attention *a, int layer, uint32_t from, uin
 /* ---- computing ---- */
 
 /* q, k and v of the tokens; rotated, and kept. */
-static void project(struct attention *a, const struct heads *h, const struct gpu_batch *b, const struct acts *x)
+static void project(const struct attention *a, const struct heads *h, const struct gpu_batch *b, const struct acts *x)
 {
     const struct gpu_product p[] = {{.m = h->q, .y = a->q, .y_stride = h->q.rows},
                                     {.m = h->k, .y = a->k, .y_stride = h->k.rows},
@@ -115,16 +115,44 @@ static void project(struct attention *a, const struct heads *h, const struct gpu
     gpu_rotate(&a->c->gpu, b, &h->of, a->q, a->k, a->v);
 }
 
-void cuda_attention_compute(struct attention *a, const struct work *w, const struct acts *x, const struct gpu_sums *sums)
+static void launch(void *object, const struct operation *o)
+{
+    struct attention *a = object;
+    const struct cuda *c = a->c;
+    const struct heads *h = &a->heads[o->at.layer];
+    const struct input *in = o->in;
+    const struct sums *sums = o->sums;
+    const struct gpu_batch b = cuda_tables_batch(a->tables, (int64_t)o->n, (uint32_t)o->most_positions);
+    project(a, h, &b, &in->acts);
+    a->mixed.cols = h->q.rows;
+    gpu_attend(&c->gpu, &b, &h->of, a->q, a->scratch, c->o.n_ctx, &a->mixed, readers_of(&c->o, MIXED, o->at.layer).q8);
+    gpu_matmul_partial(&c->gpu, &h->o, &a->mixed, b.n, &sums->of, false);
+}
+
+/* Steps that go on from one another are alike until the context has doubled. */
+static uint32_t round_up(uint32_t positions, uint32_t n_ctx)
+{
+    enum { LEAST = 256 };
+    uint32_t most = LEAST;
+    while (most < positions)
+        most *= 2;
+    return most < n_ctx ? most : n_ctx;
+}
+
+void cuda_attention_prepare(struct attention *a, const struct batch *b)
+{
+    if (a->q) /* there are heads */
+        cuda_tables_upload(a->tables, b);
+}
+
+void cuda_attention_compute(struct attention *a, const struct work *w, const struct input *in, const struct sums *sums)
 {
     struct cuda *c = a->c;
     const struct heads *h = &a->heads[w->layer];
-    const struct gpu_batch b = cuda_tables_upload(a->tables, w->batch);
-    if (c->lost) /* tables that did not arrive may be any */
-        return;
-    project(a, h, &b, x);
-    a->mixed.cols = h->q.rows;
-    gpu_attend(&c->gpu, &b, &h->of, a->q, a->scratch, c->o.n_ctx, &a->mixed, readers_of(&c->o, MIXED, w->layer).q8);
-    gpu_matmul_partial(&c->gpu, &h->o, &a->mixed, w->n, sums, false);
+    const uint32_t most = cuda_tables_upload(a->tables, w->batch);
     c->counts.bytes += packed_bytes(&h->q) + packed_bytes(&h->k) + packed_bytes(&h->v) + packed_bytes(&h->o);
+    if (!c->lost) /* tables that did not arrive may be any */
+        queue_add(c, &(struct operation){.launch = launch, .object = a, .in = in, .sums = sums, .n = w->n,
+                                         .most_positions = w->n > QUEUED_TOKENS ? most : round_up(most, c->o.n_ctx),
+                                         .at.layer = w->layer});
 }

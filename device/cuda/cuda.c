@@ -77,18 +77,21 @@ status cuda_acquire(struct cuda *c, uint64_t bytes)
     st = st ? st : take_memory(c, bytes);
     if (!st && !cuda_ok(c, cudaStreamCreateWithFlags(&c->gpu.stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags"))
         st = ST_INTERNAL;
-    return st ? st : staging_open(c);
+    return st;
+}
+
+void cuda_settle(struct cuda *c)
+{
+    if (c->arena.base)
+        cudaSetDevice(c->o.index);
+    if (c->gpu.stream)
+        cudaStreamSynchronize(c->gpu.stream);
 }
 
 void cuda_release(struct cuda *c)
 {
-    if (c->arena.base)
-        cudaSetDevice(c->o.index);
-    if (c->gpu.stream) {
-        cudaStreamSynchronize(c->gpu.stream);
+    if (c->gpu.stream)
         cudaStreamDestroy(c->gpu.stream);
-    }
-    staging_close(c);
     if (c->arena.base)
         cudaFree(c->arena.base);
 }

@@ -9,6 +9,7 @@
 #include "base/arena.h"
 #include "base/threads.h"
 #include "device/cuda/faults.h"
+#include "device/cuda/queue.h"
 #include "device/cuda/staging.h"
 #include "device/device.h"
 #include "kernels/cuda/gpu.h"
@@ -32,6 +33,7 @@ struct cuda {
     status failed;               /* found late, and logged: the next operation that returns a status returns it */
     struct notes *notes;
     size_t notes_bytes;
+    struct queue queue;
     struct staging staging;
     struct faults faults;
     struct device_counts counts; /* since they were asked for: what the host knows by itself */
@@ -43,8 +45,10 @@ bool cuda_ok(struct cuda *c, cudaError_t e, const char *call);
 bool cuda_launched(struct cuda *c);
 /* The GPU with number o.index, for the calling thread. ST_INTERNAL (logged) if it cannot be had. */
 status cuda_begin(struct cuda *c);
-/* Memory of so many bytes and a stream; staging. ST_BUDGET, ST_NOMEM, ST_INTERNAL; logged. */
+/* Memory of so many bytes and a stream. ST_BUDGET, ST_NOMEM, ST_INTERNAL; logged. */
 status cuda_acquire(struct cuda *c, uint64_t bytes);
+/* Before it is given back: what was begun comes to its end, whatever that is. */
+void cuda_settle(struct cuda *c);
 void cuda_release(struct cuda *c);
 
 /* ---- arrays, from the arena ---- */

@@ -124,6 +124,9 @@ static void close_device(struct device *device)
     struct cuda_device *d = of(device);
     if (!d)
         return;
+    cuda_settle(&d->cuda);
+    queue_close(&d->cuda);
+    staging_close(&d->cuda);
     cuda_release(&d->cuda);
     faults_close(&d->cuda.faults);
     free_objects(d);
@@ -142,7 +145,9 @@ static status clear_notes(struct cuda *c)
 static status take_memory(struct cuda_device *d, uint64_t bytes)
 {
     status st = faults_open(&d->cuda.faults, &d->cuda.o);
+    st = st ? st : queue_open(&d->cuda);
     st = st ? st : cuda_acquire(&d->cuda, bytes);
+    st = st ? st : staging_open(&d->cuda);
     if (st)
         return st;
     lay_out(d);
@@ -196,17 +201,27 @@ static status load(struct device *device, const struct device_loading *l)
 
 /* ---- operations ---- */
 
-/* The device, if it still computes; each operation begins so. */
+/* The device, if it still computes; each operation begins so, what is queued being launched before it, */
 static struct cuda_device *begin(struct device *device)
+{
+    struct cuda_device *d = of(device);
+    if (d->cuda.lost || cuda_begin(&d->cuda))
+        return NULL;
+    queue_flush(&d->cuda);
+    return d->cuda.lost ? NULL : d;
+}
+
+/* or so, if it is queued itself. */
+static struct cuda_device *begin_queued(struct device *device)
 {
     struct cuda_device *d = of(device);
     return !d->cuda.lost && cuda_begin(&d->cuda) == ST_OK ? d : NULL;
 }
 
-/* The same of one that returns a status: unless it is to return what was found before. */
+/* One that returns a status: unless it is to return what was found before. */
 static struct cuda_device *begin_step(struct device *device)
 {
-    return of(device)->cuda.failed ? NULL : begin(device);
+    return of(device)->cuda.failed ? NULL : begin_queued(device);
 }
 
 /* What was found since an operation returned a status; what it may find itself comes later. */
@@ -234,16 +249,20 @@ static void copy_page(struct device *device, int layer, uint32_t from, uint32_t 
 static status embed(struct device *device, const struct batch *b, const int32_t *tokens)
 {
     struct cuda_device *d = begin_step(device);
-    if (d)
+    if (d) {
+        cuda_attention_prepare(d->attention, b);
         cuda_stream_embed(d->stream, b, tokens);
+    }
     return end(device);
 }
 
 static status import_states(struct device *device, const struct batch *b, const float *from, const char *what)
 {
     struct cuda_device *d = begin_step(device);
-    if (d)
+    if (d) {
+        cuda_attention_prepare(d->attention, b);
         cuda_stream_import(d->stream, b, from, what);
+    }
     return end(device);
 }
 
@@ -304,27 +323,44 @@ static void import_sums(struct device *device, uint32_t n, const struct sum_byte
     cuda_launched(&d->cuda);
 }
 
+static void launch_clear(void *object, const struct operation *o)
+{
+    const struct cuda *c = object;
+    const struct sums *sums = o->sums;
+    gpu_clear_sums(&c->gpu, &sums->of, (int64_t)o->n, c->hp->d_model);
+}
+
 static void clear_sums(struct device *device, uint32_t n, struct sums *sums)
 {
-    struct cuda_device *d = begin(device);
-    if (!d)
-        return;
-    gpu_clear_sums(&d->cuda.gpu, &sums->of, n, d->cuda.hp->d_model);
-    cuda_launched(&d->cuda);
+    struct cuda_device *d = begin_queued(device);
+    if (d)
+        queue_add(&d->cuda, &(struct operation){.launch = launch_clear, .object = &d->cuda, .sums = sums, .n = n});
 }
 
 /* ---- parts ---- */
 
+/* Whether others compute this part too: they begin when this one has. */
+static bool has_partners(const struct cuda_device *d, const struct work *w)
+{
+    const struct hparams *hp = d->cuda.hp;
+    const struct shard_layer *l = &d->cuda.o.shard->layers[w->layer];
+    int64_t neurons = 0;
+    for (int i = 0; i < l->n_sets; i++)
+        neurons += neuron_list_count(&l->sets[i]);
+    return w->part == DEVICE_ATTENTION ? l->head_end - l->head_begin < hp->n_kv_heads : neurons < hp->d_ff;
+}
+
 static void part(struct device *device, const struct work *w, const struct input *in, struct sums *sums)
 {
-    struct cuda_device *d = begin(device);
+    struct cuda_device *d = begin_queued(device);
     if (!d)
         return;
     if (w->part == DEVICE_ATTENTION)
-        cuda_attention_compute(d->attention, w, &in->acts, &sums->of);
+        cuda_attention_compute(d->attention, w, in, sums);
     else
         cuda_ffn_compute(d->ffn, w, in, sums);
-    cuda_launched(&d->cuda);
+    if (has_partners(d, w))
+        queue_flush(&d->cuda);
 }
 
 static uint32_t fire_neurons(struct device *device, const struct work *w, const struct input *in)

@@ -65,5 +65,4 @@ void cuda_down_project(struct cuda *c, const struct down *d, const struct acts *
         return;
     }
     gpu_matmul_partial(&c->gpu, &d->matrix, h, n, sums, add);
-    c->counts.bytes += packed_bytes(&d->matrix);
 }

@@ -147,18 +147,28 @@ void cuda_ffn_load(struct ffn *f, struct loader *l, int layer)
 
 /* ---- computing ---- */
 
-static void fire_set(struct ffn *f, const struct work *w, int set, const struct input *in)
+static void fire_set(struct ffn *f, int layer, int set, const struct input *in, uint32_t n)
 {
-    cuda_fire(f->c, &f->firing, w->layer, &f->sets[set], &f->c->notes->counts[set], in, w->n);
+    cuda_fire(f->c, &f->firing, layer, &f->sets[set], &f->c->notes->counts[set], in, n);
+}
+
+static void launch(void *object, const struct operation *o)
+{
+    struct ffn *f = object;
+    const struct sums *sums = o->sums;
+    const int first = f->first[o->at.layer];
+    for (int i = first; i < f->first[o->at.layer + 1]; i++) {
+        fire_set(f, o->at.layer, i, o->in, (uint32_t)o->n);
+        cuda_down_project(f->c, &f->sets[i].down, &f->firing.activated, (uint32_t)o->n, &sums->of, i > first);
+    }
 }
 
 void cuda_ffn_compute(struct ffn *f, const struct work *w, const struct input *in, const struct sums *sums)
 {
-    const int first = f->first[w->layer];
-    for (int i = first; i < f->first[w->layer + 1]; i++) {
-        fire_set(f, w, i, in);
-        cuda_down_project(f->c, &f->sets[i].down, &f->firing.activated, w->n, &sums->of, i > first);
-    }
+    for (int i = f->first[w->layer]; i < f->first[w->layer + 1]; i++)
+        cuda_fire_count(f->c, &f->sets[i], w->n);
+    queue_add(f->c, &(struct operation){.launch = launch, .object = f, .in = in, .sums = sums, .n = w->n,
+                                        .at.layer = w->layer});
 }
 
 /* Own neurons whose activation is not zero: pairs (index, value), token by token; without arrays they are counted. */
@@ -188,7 +198,8 @@ uint32_t cuda_ffn_fire(struct ffn *f, const struct work *w, const struct input *
     struct cuda *c = f->c;
     const struct acts *h = &f->firing.activated;
     const int set = f->first[w->layer];
-    fire_set(f, w, set, in);
+    fire_set(f, w->layer, set, in, w->n);
+    cuda_fire_count(c, &f->sets[set], w->n);
     download(c, f->fired, h->f32, (size_t)(w->n * h->cols) * sizeof *f->fired);
     await(c);
     for (int64_t i = 0; c->lost && i < w->n * h->cols; i++)

@@ -154,12 +154,14 @@ static uint64_t fixed_bytes(const struct ffn_layer *s)
     return bytes;
 }
 
-static void count(struct cuda *c, struct ffn_layer *s, uint32_t n)
+void cuda_fire_count(struct cuda *c, struct ffn_layer *s, uint32_t n)
 {
     const uint64_t pairs = (uint64_t)s->held.set.n * n;
     c->counts.bytes += fixed_bytes(s);
     c->counts.neurons += pairs;
     s->calls++;
+    if (s->down.held && !s->down.by_column)
+        c->counts.bytes += packed_bytes(&s->down.matrix);
     if (s->decision == DECIDE_NOT) {
         c->counts.flagged += pairs;
         c->counts.live += pairs;
@@ -174,7 +176,7 @@ void cuda_fire_begin(struct cuda *c, struct firing *f, int64_t cols, uint32_t n)
     cuda_ok(c, cudaMemsetAsync(f->activated.f32, 0, (size_t)(n * cols) * sizeof(float), c->gpu.stream), "cudaMemsetAsync");
 }
 
-void cuda_fire(struct cuda *c, struct firing *at, int layer, struct ffn_layer *s, struct gpu_counts *counts,
+void cuda_fire(struct cuda *c, struct firing *at, int layer, const struct ffn_layer *s, struct gpu_counts *counts,
           const struct input *in, uint32_t n)
 {
     const struct neuron_set *set = &s->held.set;
@@ -192,5 +194,4 @@ void cuda_fire(struct cuda *c, struct firing *at, int layer, struct ffn_layer *s
     }
     if (readers_of(&c->o, ACTIVATED, layer).q8)
         gpu_quantize(&c->gpu, &at->activated, n);
-    count(c, s, n);
 }

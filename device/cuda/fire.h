@@ -25,7 +25,9 @@ void cuda_firing_lay(struct cuda *c, struct firing *f, const struct widths *wide
 /* f->activated[n, cols] = zeros. */
 void cuda_fire_begin(struct cuda *c, struct firing *f, int64_t cols, uint32_t n);
 /* f->activated[n, slots] = what the neurons of a layer make of n tokens. counts: the set's. */
-void cuda_fire(struct cuda *c, struct firing *f, int layer, struct ffn_layer *s, struct gpu_counts *counts,
-          const struct input *in, uint32_t n);
+void cuda_fire(struct cuda *c, struct firing *f, int layer, const struct ffn_layer *s, struct gpu_counts *counts,
+               const struct input *in, uint32_t n);
+/* Counts that, as far as the host knows. */
+void cuda_fire_count(struct cuda *c, struct ffn_layer *s, uint32_t n);
 
 #endif

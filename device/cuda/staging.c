@@ -74,6 +74,7 @@ void upload(struct cuda *c, void *to, const void *from, size_t bytes)
     struct staging *s = &c->staging;
     const uint8_t *at = from;
     uint8_t *target = to;
+    queue_flush(c); /* may read what lies there now */
     while (bytes && !c->lost) {
         struct staged *h = &s->in[s->in_turn];
         if (h->used == STAGED_BYTES) {
@@ -104,6 +105,7 @@ void download(struct cuda *c, void *to, const void *from, size_t bytes)
     struct staging *s = &c->staging;
     const uint8_t *at = from;
     uint8_t *target = to;
+    queue_flush(c);
     while (bytes && !c->lost) {
         struct staged *h = &s->out[s->out_turn];
         if (h->used == STAGED_BYTES || h->n == STAGED_PIECES) {
@@ -133,6 +135,7 @@ static void look_at_notes(struct cuda *c)
 void await(struct cuda *c)
 {
     struct staging *s = &c->staging;
+    queue_flush(c);
     if (!c->lost)
         cuda_ok(c, cudaMemcpyAsync(s->notes, c->notes, c->notes_bytes, cudaMemcpyDeviceToHost, c->gpu.stream),
                 "cudaMemcpyAsync");

@@ -162,17 +162,24 @@ static void upload_positions(struct stream *s, const struct batch *b)
     upload(s->c, s->position, s->place, i * sizeof *s->place);
 }
 
+static void launch_embed(void *object, const struct operation *o)
+{
+    const struct stream *s = object;
+    const struct model *m = s->c->o.model;
+    const struct gpu_embedding e = {m->embedding.type, m->positions.type, s->embedding, s->positions, m->hp.d_model};
+    gpu_embed(&s->c->gpu, &e, s->tokens, s->position, (int64_t)o->n, s->x,
+              (struct gpu_fault){&s->c->notes->fault, o->at.order});
+}
+
 void cuda_stream_embed(struct stream *s, const struct batch *b, const int32_t *tokens)
 {
     struct cuda *c = s->c;
-    const struct model *m = c->o.model;
-    const struct gpu_embedding e = {m->embedding.type, m->positions.type, s->embedding, s->positions, c->hp->d_model};
     const struct gpu_fault fault = note_begin(c, b, "the embedding");
     upload(c, s->tokens, tokens, b->n_tokens * sizeof *tokens);
     if (s->positions)
         upload_positions(s, b);
     if (!c->lost) /* tokens that did not arrive may be any */
-        gpu_embed(&c->gpu, &e, s->tokens, s->position, b->n_tokens, s->x, fault);
+        queue_add(c, &(struct operation){.launch = launch_embed, .object = s, .n = b->n_tokens, .at.order = fault.order});
 }
 
 void cuda_stream_import(struct stream *s, const struct batch *b, const float *from, const char *what)
@@ -191,23 +198,89 @@ void cuda_stream_export(const struct stream *s, uint32_t n, float *to)
 
 /* ---- before a block ---- */
 
+static struct gpu_norm norm_of(const struct stream *s, const struct op_place *at)
+{
+    const struct cuda *c = s->c;
+    const struct stream_layer *l = &s->layers[at->part == DEVICE_OUTPUT ? 0 : at->layer - c->o.shard->first];
+    const struct norm_weights of = at->part == DEVICE_ATTENTION ? l->attn_norm
+                                   : at->part == DEVICE_FFN     ? l->ffn_norm
+                                                                : s->out_norm;
+    const enum operand reads = x_of((enum device_part)at->part);
+    return (struct gpu_norm){.rms = c->hp->norm == NORM_RMS, .quantise = readers_of(&c->o, reads, at->layer).q8,
+                             .eps = c->hp->norm_eps, .d = c->hp->d_model, .w = of.weight, .b = of.bias};
+}
+
+static struct gpu_fault fault_of(const struct stream *s, const struct op_place *at)
+{
+    return (struct gpu_fault){&s->c->notes->fault, at->order};
+}
+
+static void launch_norm(void *object, const struct operation *o)
+{
+    const struct stream *s = object;
+    const struct input *in = o->in;
+    const struct gpu_norm norm = norm_of(s, &o->at);
+    gpu_norm(&s->c->gpu, &norm, s->x, o->at.chosen ? s->chosen : NULL, (int64_t)o->n, &in->acts, fault_of(s, &o->at));
+}
+
+/* The bias of attention's output, or of the FFN's; whether it waits in y. */
+static struct gpu_addition addition_of(const struct stream *s, const struct op_place *at)
+{
+    const struct stream_layer *l = &s->layers[at->layer - s->c->o.shard->first];
+    const bool attention = at->part == DEVICE_ATTENTION;
+    return (struct gpu_addition){.bias = attention ? l->o_bias : l->down_bias, .y = s->y, .waits = attention && s->y};
+}
+
+static void launch_add(void *object, const struct operation *o)
+{
+    const struct stream *s = object;
+    const struct sums *sums = o->sums;
+    const struct gpu_addition a = addition_of(s, &o->at);
+    gpu_add(&s->c->gpu, &sums->of, &a, (int64_t)o->n, s->c->hp->d_model, s->x, fault_of(s, &o->at));
+}
+
+static void launch_add_norm(void *object, const struct operation *o)
+{
+    const struct stream *s = object;
+    const struct sums *sums = o->sums;
+    const struct input *in = o->in;
+    const struct gpu_addition a = addition_of(s, &o->at);
+    const struct gpu_norm norm = norm_of(s, &o->next);
+    gpu_add_norm(&s->c->gpu, &sums->of, &a, fault_of(s, &o->at), &norm, (int64_t)o->n, s->x, &in->acts,
+                 fault_of(s, &o->next));
+}
+
+static struct op_place place_of(const struct work *w, struct gpu_fault fault)
+{
+    return (struct op_place){(int32_t)w->part, w->layer, fault.order, w->tokens != NULL};
+}
+
+/* Whether a norm of all tokens can be a part of the launch of the last operation. */
+static bool follows_add(const struct stream *s, const struct operation *last, const struct work *w)
+{
+    return last && last->launch == launch_add && !w->tokens && last->n == w->n && !addition_of(s, &last->at).waits;
+}
+
 void cuda_stream_norm(struct stream *s, const struct work *w, struct input *in)
 {
     static const char *const before[DEVICE_PARTS] = {"the norm before attention", "the norm before the FFN",
                                                      "the norm before the output matrix"};
     struct cuda *c = s->c;
-    const struct stream_layer *l = &s->layers[w->part == DEVICE_OUTPUT ? 0 : w->layer - c->o.shard->first];
-    const struct norm_weights of = w->part == DEVICE_ATTENTION ? l->attn_norm
-                                   : w->part == DEVICE_FFN     ? l->ffn_norm
-                                                               : s->out_norm;
-    const struct gpu_norm norm = {.rms = c->hp->norm == NORM_RMS, .quantise = readers_of(&c->o, x_of(w->part), w->layer).q8,
-                                  .eps = c->hp->norm_eps, .d = c->hp->d_model, .w = of.weight, .b = of.bias};
     const struct gpu_fault fault = note(c, w, before[w->part]);
     in->residual = s->x;
     if (w->tokens)
         upload(c, s->chosen, w->tokens, w->n * sizeof *w->tokens);
-    if (!c->lost)
-        gpu_norm(&c->gpu, &norm, s->x, w->tokens ? s->chosen : NULL, w->n, &in->acts, fault);
+    if (c->lost) /* tokens that did not arrive may be any */
+        return;
+    struct operation *last = queue_last(c);
+    if (!follows_add(s, last, w)) {
+        queue_add(c, &(struct operation){.launch = launch_norm, .object = s, .in = in, .n = w->n,
+                                         .at = place_of(w, fault)});
+        return;
+    }
+    last->launch = launch_add_norm;
+    last->in = in;
+    last->next = place_of(w, fault);
 }
 
 /* ---- after it ---- */
@@ -215,9 +288,6 @@ void cuda_stream_norm(struct stream *s, const struct work *w, struct input *in)
 void cuda_stream_add(struct stream *s, const struct work *w, const struct sums *sums)
 {
     static const char *const parts[] = {[DEVICE_ATTENTION] = "attention", [DEVICE_FFN] = "the FFN"};
-    struct cuda *c = s->c;
-    const struct stream_layer *l = &s->layers[w->layer - c->o.shard->first];
-    const bool attention = w->part == DEVICE_ATTENTION;
-    const struct gpu_addition a = {.bias = attention ? l->o_bias : l->down_bias, .y = s->y, .waits = attention && s->y};
-    gpu_add(&c->gpu, &sums->of, &a, w->n, c->hp->d_model, s->x, note(c, w, parts[w->part]));
+    queue_add(s->c, &(struct operation){.launch = launch_add, .object = s, .sums = sums, .n = w->n,
+                                        .at = place_of(w, note(s->c, w, parts[w->part]))});
 }

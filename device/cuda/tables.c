@@ -105,7 +105,7 @@ static void upload_angles(struct tables *t, const uint32_t *position, uint32_t n
         upload(t->c, t->angles, t->cos_sin, (size_t)(n * hp->n_rot) * sizeof *t->cos_sin);
 }
 
-struct gpu_batch cuda_tables_upload(struct tables *t, const struct batch *b)
+uint32_t cuda_tables_upload(struct tables *t, const struct batch *b)
 {
     uint32_t most;
     const size_t n = write_batch(t, b, &most);
@@ -117,6 +117,11 @@ struct gpu_batch cuda_tables_upload(struct tables *t, const struct batch *b)
         t->fresh = swap;
         t->n_sent = n;
     }
-    return (struct gpu_batch){.n = b->n_tokens, .position = t->words, .table = t->words + b->n_tokens,
-                              .tables = t->words + 2 * b->n_tokens, .cos_sin = t->angles, .most_positions = most};
+    return most;
+}
+
+struct gpu_batch cuda_tables_batch(const struct tables *t, int64_t n, uint32_t most)
+{
+    return (struct gpu_batch){.n = n, .position = t->words, .table = t->words + n, .tables = t->words + 2 * n,
+                              .cos_sin = t->angles, .most_positions = most};
 }

@@ -13,7 +13,9 @@ status cuda_tables_new(struct cuda *c, struct tables **out);
 void cuda_tables_free(struct tables *t); /* NULL is fine */
 void cuda_tables_lay(struct tables *t);
 void cuda_tables_load(struct tables *t, struct loader *l);
-/* Puts a batch there, if it is not there yet. */
-struct gpu_batch cuda_tables_upload(struct tables *t, const struct batch *b);
+/* Puts a batch there, if it is not there yet. Returns its furthest position, plus one. */
+uint32_t cuda_tables_upload(struct tables *t, const struct batch *b);
+/* The batch that is there, of n tokens; most: no position of it lies further. */
+struct gpu_batch cuda_tables_batch(const struct tables *t, int64_t n, uint32_t most);
 
 #endif

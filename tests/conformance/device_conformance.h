@@ -16,6 +16,7 @@ struct device_trial {
     const struct neurons *neurons;
     int steps;            /* batches of random runs */
     uint32_t n_batch;     /* tokens of a batch, at most */
+    bool brief;           /* all on one device, and cut in two, and no more */
 };
 
 /* Whether a device of this kind conforms: batches of random runs over scattered pages, alone and with a second one that
