@@ -15,6 +15,7 @@ if [ ! -x "$nvcc" ]; then
     echo "skipped: no nvcc"
     exit 77
 fi
+ptxas=$(dirname "$nvcc")/ptxas
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failures=0
@@ -26,7 +27,7 @@ fail() {
 
 strict="-std=c++17 -O3 -I. -ftz=false -prec-div=true -prec-sqrt=true -Werror all-warnings -Xcompiler -ffp-contract=off"
 
-# FILE CAPABILITY FLAG OUTPUT: the PTX, without what names files and versions.
+# FILE CAPABILITY FLAG OUTPUT: the PTX, in $work/raw, and without what names files and versions.
 ptx() {
     # shellcheck disable=SC2086 # flags are words
     "$nvcc" $strict -arch=compute_$2 $3 -ptx "$1" -o "$work/raw" 2>"$work/err" || {
@@ -37,17 +38,17 @@ ptx() {
 }
 
 check_ptx() { # FILE CAPABILITY
-    ptx "$1" "$2" -fmad=false "$work/plain" && ptx "$1" "$2" -fmad=true "$work/fused" || return
+    # The one that is built comes last: check_machine_code goes on from it.
+    ptx "$1" "$2" -fmad=true "$work/fused" && ptx "$1" "$2" -fmad=false "$work/plain" || return
     cmp -s "$work/plain" "$work/fused" ||
         fail "$1 for sm_$2: arithmetic that is not intrinsics: $(diff "$work/plain" "$work/fused" | head -n 4)"
     loose=$(grep -nE '\.(approx|ftz|full)[. ]|\b(sin|cos|ex2|lg2|tanh|rsqrt)\.' "$work/plain" | head -n 3)
     [ -z "$loose" ] || fail "$1 for sm_$2: not exact: $loose"
 }
 
-check_machine_code() { # FILE CAPABILITY; appends "file sm kernel registers shared threads" to $work/kernels
-    # shellcheck disable=SC2086
-    "$nvcc" $strict -fmad=false -arch=sm_$2 -Xptxas -v,-warn-spills,-warn-lmem-usage,-Werror --resource-usage \
-        -cubin "$1" -o "$work/cubin" 2>"$work/usage" ||
+# FILE CAPABILITY, after check_ptx; appends "file sm kernel registers shared threads" to $work/kernels.
+check_machine_code() {
+    "$ptxas" -arch=sm_"$2" -v -warn-spills -warn-lmem-usage -Werror "$work/raw" -o "$work/cubin" >"$work/usage" 2>&1 ||
         fail "$1 for sm_$2: $(grep -v '^ptxas info' "$work/usage" | head -n 5)"
     spilt=$(grep -B 1 -E '[1-9][0-9]* bytes (stack frame|spill)' "$work/usage" | head -n 4)
     [ -z "$spilt" ] || fail "$1 for sm_$2: local memory: $spilt"
