@@ -37,31 +37,49 @@ function(simt_library name)
     target_link_libraries(${name} PUBLIC simt)
 endfunction()
 
-file(GLOB sources CONFIGURE_DEPENDS kernels/cuda/*.cu)
-if(sources)
-    simt_library(simt_kernels ${sources})
-    target_link_libraries(simt_kernels PUBLIC kernels base)
-endif()
+# The same for the race build: what ThreadSanitizer's compiler pass calls is the shim's own (race.c).
+function(simt_race_library name)
+    simt_library(${name} ${ARGN})
+    target_compile_options(${name} PRIVATE -fsanitize=thread -Wno-tsan) # which has no fences; the shim has
+    set_target_properties(${name} PROPERTIES EXCLUDE_FROM_ALL ON)
+endfunction()
+
+file(GLOB kernels CONFIGURE_DEPENDS kernels/cuda/*.cu)
+simt_library(simt_kernels ${kernels})
+target_link_libraries(simt_kernels PUBLIC kernels base)
+simt_race_library(simt_kernels_race ${kernels})
+target_link_libraries(simt_kernels_race PUBLIC kernels base)
 
 file(GLOB sources CONFIGURE_DEPENDS device/cuda/*.c)
 list(FILTER sources EXCLUDE REGEX "/plugin\\.c$")
-if(sources)
-    add_library(simt_device STATIC ${sources})
-    set_target_properties(simt_device PROPERTIES POSITION_INDEPENDENT_CODE ON)
-    target_link_libraries(simt_device PUBLIC simt_kernels device sparsity model kernels base)
-endif()
+add_library(simt_device STATIC ${sources})
+set_target_properties(simt_device PROPERTIES POSITION_INDEPENDENT_CODE ON)
+target_link_libraries(simt_device PUBLIC simt device sparsity model kernels base) # and one of the kernels
 
 add_library(gpu_memory STATIC tests/gpu/memory.c)
 target_link_libraries(gpu_memory PUBLIC simt PkgConfig::CMOCKA)
+
+function(gpu_test name source kernels)
+    add_executable(${name} ${source})
+    target_link_libraries(${name} PRIVATE
+        gpu_memory simt_device ${kernels} suites synth ${rooms} PkgConfig::CMOCKA PkgConfig::JANSSON)
+    target_compile_definitions(${name} PRIVATE TEST_DATA="${PROJECT_SOURCE_DIR}/tests/vectors")
+endfunction()
+
+# gpu_NAME_race is what tests/gpu/full.sh runs: too slow for every change.
+add_custom_target(gpu_races)
 file(GLOB sources CONFIGURE_DEPENDS tests/gpu/*_test.c)
 foreach(source ${sources})
     get_filename_component(name ${source} NAME_WE)
-    add_executable(gpu_${name} ${source})
-    target_link_libraries(gpu_${name} PRIVATE
-        gpu_memory $<TARGET_NAME_IF_EXISTS:simt_device> simt_kernels suites synth ${rooms} PkgConfig::CMOCKA PkgConfig::JANSSON)
-    target_compile_definitions(gpu_${name} PRIVATE TEST_DATA="${PROJECT_SOURCE_DIR}/tests/vectors")
+    gpu_test(gpu_${name} ${source} simt_kernels)
     add_test(NAME gpu_${name} COMMAND gpu_${name})
     set_tests_properties(gpu_${name} PROPERTIES LABELS gpu TIMEOUT 300)
+    if(NOT HEARTH_SANITIZE)
+        string(REGEX REPLACE "_test$" "_race" race gpu_${name})
+        gpu_test(${race} ${source} simt_kernels_race)
+        set_target_properties(${race} PROPERTIES EXCLUDE_FROM_ALL ON)
+        add_dependencies(gpu_races ${race})
+    endif()
 endforeach()
 
 # The whole program over the shim: its plug-in, with a GPU that is none.
@@ -77,11 +95,17 @@ if(NOT HEARTH_SANITIZE)
 endif()
 
 # The shim's own: that it finds what is wrong.
-simt_library(simt_planted ${PROJECT_SOURCE_DIR}/tests/gpu/shim/selftest/planted.cu)
-add_executable(simt_selftest tests/gpu/shim/selftest/selftest.c)
-target_link_libraries(simt_selftest PRIVATE simt_planted PkgConfig::CMOCKA)
-add_test(NAME simt_selftest COMMAND simt_selftest)
-set_tests_properties(simt_selftest PROPERTIES LABELS gpu)
+set(planted ${PROJECT_SOURCE_DIR}/tests/gpu/shim/selftest/planted.cu)
+simt_library(simt_planted ${planted})
+simt_race_library(simt_planted_race ${planted})
+foreach(kind "" _race)
+    if(NOT (kind AND HEARTH_SANITIZE))
+        add_executable(simt_selftest${kind} tests/gpu/shim/selftest/selftest.c)
+        target_link_libraries(simt_selftest${kind} PRIVATE simt_planted${kind} PkgConfig::CMOCKA)
+        add_test(NAME simt_selftest${kind} COMMAND simt_selftest${kind})
+        set_tests_properties(simt_selftest${kind} PROPERTIES LABELS gpu)
+    endif()
+endforeach()
 
 # The speed program runs; how fast kernels are over the shim says nothing.
 simt_library(simt_speed ${PROJECT_SOURCE_DIR}/tests/gpu/speed/kernels.cu)

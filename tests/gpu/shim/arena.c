@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#include "shim.h"
+#include "tests/gpu/shim/shim.h"
 
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
@@ -185,6 +185,14 @@ bool arena_holds(const void *p, size_t bytes)
         return true;
     const struct allocation *a = find_live(p);
     return a && bytes <= a->bytes - (size_t)((const char *)p - a->at);
+}
+
+size_t arena_reserved(void) { return RESERVED; }
+
+size_t arena_offset(const void *at)
+{
+    const uintptr_t offset = (uintptr_t)at - (uintptr_t)arena;
+    return arena && offset < RESERVED ? offset : SIZE_MAX;
 }
 
 static void protect_all(int protection)

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "shim.h"
+#include "tests/gpu/shim/shim.h"
 
 uint3 threadIdx, blockIdx, blockDim, gridDim;
 
@@ -18,6 +18,9 @@ static struct {
     struct thread *ready[MOST_THREADS], *current;
     void *main, *ended;               /* stack pointers of who runs the kernel, and of whom nobody goes back to */
 } block;
+
+const struct simt_task *running_task(void) { return block.launch; }
+int running_thread(void) { return (int)(block.current - block.threads); }
 
 static uint64_t random_state = 1;
 
@@ -128,6 +131,7 @@ static void run_block(void)
     block.n = (int)(n.x * n.y * n.z);
     block.n_ended = block.n_at_barrier = block.n_ready = block.counted = 0;
     shared_refill(block.launch->shared_bytes);
+    race_block(block.n);
     for (int i = 0; i < block.n; i++) {
         struct thread *t = &block.threads[i];
         *t = (struct thread){.sp = fiber_new(i, run_thread), .warp = i / WARP, .lane = i % WARP};
@@ -145,6 +149,7 @@ void run_kernel(const struct simt_task *l)
     if (!order)
         die("no memory for the order of %u blocks", n);
     block.launch = l;
+    race_launch();
     blockDim = l->block;
     gridDim = l->grid;
     for (uint32_t i = 0; i < n; i++) {
@@ -173,6 +178,7 @@ static void open_barrier(void)
 {
     const int counted = block.counted;
     block.counted = block.n_at_barrier = 0;
+    race_barrier();
     for (int i = 0; i < block.n; i++) {
         block.threads[i].counted = counted;
         make_ready(&block.threads[i]);
@@ -240,6 +246,8 @@ uint64_t simt_meet(enum simt_operation op, const char *name, unsigned mask, uint
     t->state = IN_WARP;
     if (all) {
         complete_meeting(lanes, mask);
+        if (op == SIMT_SYNCWARP)
+            race_syncwarp(t->warp, mask);
         for (int l = 0; l < WARP; l++)
             if (mask >> l & 1)
                 make_ready(&lanes[l]);

@@ -2,7 +2,7 @@
 #include <signal.h>
 #include <string.h>
 
-#include "shim.h"
+#include "tests/gpu/shim/shim.h"
 
 static struct sigaction before[2];
 static char stack[64 << 10];

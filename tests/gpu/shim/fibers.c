@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#include "shim.h"
+#include "tests/gpu/shim/shim.h"
 
 enum { PAGE = 4096, STACK = 256 << 10 /* of which a plain kernel touches a page or two; a sanitizer wants more */ };
 
@@ -55,8 +55,13 @@ void *fiber_new(int i, void (*entry)(void))
     return top - 8;
 }
 
-bool fiber_overflowed(const void *at)
+int fiber_of(const void *at)
 {
     const uintptr_t offset = (uintptr_t)at - (uintptr_t)stacks;
-    return stacks && offset < (uintptr_t)MOST_THREADS * (STACK + PAGE) && offset % (STACK + PAGE) < PAGE;
+    return stacks && offset < (uintptr_t)MOST_THREADS * (STACK + PAGE) ? (int)(offset / (STACK + PAGE)) : -1;
+}
+
+bool fiber_overflowed(const void *at)
+{
+    return fiber_of(at) >= 0 && ((uintptr_t)at - (uintptr_t)stacks) % (STACK + PAGE) < PAGE;
 }

@@ -2,7 +2,7 @@
  * be they of one stream or of several that wait for each other: that a wait between streams is missing does not show here. */
 #include <stdlib.h>
 
-#include "shim.h"
+#include "tests/gpu/shim/shim.h"
 
 struct CUgraphExec_st {
     struct queue entries;

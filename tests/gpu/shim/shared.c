@@ -3,14 +3,13 @@
 #include <stdint.h>
 #include <sys/mman.h>
 
-#include "shim.h"
+#include "tests/gpu/shim/shim.h"
 
 enum { PAGE = 4096, ROOM = 256 << 10 };
 /* No number as f64, as f32, and as two f16. */
 #define NAN_WORD 0x7ffdfe5bu
 
-extern uint32_t section_begin[] __asm__("__start_simt_shared") __attribute__((weak, visibility("hidden")));
-extern uint32_t section_end[] __asm__("__stop_simt_shared") __attribute__((weak, visibility("hidden")));
+extern uint32_t simt_shared_begin[], simt_shared_end[]; /* shared.ld */
 
 static char *room;
 static unsigned char *dynamic;
@@ -23,8 +22,8 @@ __attribute__((no_sanitize("address", "undefined"))) void fill_with_nan(void *to
     unsigned char *p = to, *end = p + n;
     for (; p < end && (uintptr_t)p % 4; p++)
         *p = nan_byte((uintptr_t)p);
-    for (; end - p >= 4; p += 4)
-        *(uint32_t *)p = NAN_WORD;
+    size_t words = (size_t)(end - p) / 4;
+    __asm__ volatile("rep stosl" : "+D"(p), "+c"(words) : "a"(NAN_WORD) : "memory");
     for (; p < end; p++)
         *p = nan_byte((uintptr_t)p);
 }
@@ -37,6 +36,8 @@ __attribute__((no_sanitize("address", "undefined"))) bool filled_with_nan(const 
     return true;
 }
 
+static size_t section_bytes(void) { return (size_t)((char *)simt_shared_end - (char *)simt_shared_begin); }
+
 void shared_refill(size_t dynamic_bytes)
 {
     if (!room) {
@@ -46,8 +47,7 @@ void shared_refill(size_t dynamic_bytes)
     }
     dynamic = (unsigned char *)room + ROOM - (dynamic_bytes + 15) / 16 * 16;
     fill_with_nan(dynamic, (dynamic_bytes + 15) / 16 * 16);
-    if (section_begin)
-        fill_with_nan(section_begin, (size_t)((char *)section_end - (char *)section_begin));
+    fill_with_nan(simt_shared_begin, section_bytes());
 }
 
 unsigned char *simt_dynamic_shared(void) { return dynamic; }
@@ -55,4 +55,14 @@ unsigned char *simt_dynamic_shared(void) { return dynamic; }
 bool shared_overflowed(const void *at)
 {
     return room && (uintptr_t)at - (uintptr_t)(room + ROOM) < PAGE;
+}
+
+size_t shared_bytes(void) { return ROOM + section_bytes(); }
+
+size_t shared_offset(const void *at)
+{
+    const uintptr_t in_section = (uintptr_t)at - (uintptr_t)simt_shared_begin, in_room = (uintptr_t)at - (uintptr_t)room;
+    if (in_section < section_bytes())
+        return ROOM + in_section;
+    return room && (uintptr_t)at >= (uintptr_t)dynamic && in_room < ROOM ? in_room : SIZE_MAX;
 }

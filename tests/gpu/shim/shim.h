@@ -2,7 +2,7 @@
 #ifndef SIMT_SHIM_H
 #define SIMT_SHIM_H
 
-#include "simt.h"
+#include <simt.h>
 
 enum { WARP = 32, MOST_THREADS = 1024, SHARED_PLAIN = 48 << 10, SHARED_MOST = 227 << 10 /* where asked for */ };
 
@@ -12,12 +12,16 @@ enum { WARP = 32, MOST_THREADS = 1024, SHARED_PLAIN = 48 << 10, SHARED_MOST = 22
 void *fiber_new(int i, void (*entry)(void));
 /* Goes on at stack pointer `to`, having saved the own one in *from. */
 void fiber_switch(void **from, void *to);
-/* Whether an address is in the guard page below a fiber's stack. */
+/* Whether an address is in the guard page below a fiber's stack; whose stack it is in, -1: nobody's. */
 bool fiber_overflowed(const void *at);
+int fiber_of(const void *at);
 
 /* ---- blocks.c: one kernel at a time ---- */
 
 void run_kernel(const struct simt_task *l);
+/* What runs, NULL: no kernel; which thread of its block. */
+const struct simt_task *running_task(void);
+int running_thread(void);
 /* A number below n. */
 uint32_t draw(uint32_t n);
 /* Says what is wrong, in which kernel, block and thread if any runs, and aborts. */
@@ -54,6 +58,9 @@ void complete_meeting(struct thread *threads, unsigned mask);
 void shared_refill(size_t dynamic_bytes);
 /* Whether an address is right behind dynamic shared memory. */
 bool shared_overflowed(const void *at);
+/* Where an address lies in the block's shared memory; SIZE_MAX: elsewhere. How much there can be. */
+size_t shared_offset(const void *at);
+size_t shared_bytes(void);
 /* Bytes that no sanitizer looks at: fills them with what is no number; whether they are still that. */
 void fill_with_nan(void *to, size_t n);
 bool filled_with_nan(const void *at, size_t n);
@@ -76,6 +83,18 @@ void arena_open(void);
 void arena_close(void);
 /* What to say of a fault at an address; false: none of ours. */
 bool arena_explain(const void *at, char *text, size_t size);
+
+/* Where an address lies in the stretch of all allocations; SIZE_MAX: elsewhere. How long it is. */
+size_t arena_offset(const void *at);
+size_t arena_reserved(void);
+
+/* ---- race.c ---- */
+
+/* What orders the accesses of threads. */
+void race_launch(void);
+void race_block(int n_threads);
+void race_barrier(void);
+void race_syncwarp(int warp, unsigned mask);
 
 /* ---- faults.c ---- */
 

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "shim.h"
+#include "tests/gpu/shim/shim.h"
 
 struct CUevent_st {
     uint64_t recorded, done;     /* the last record that was queued, that has run */

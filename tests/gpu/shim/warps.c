@@ -1,7 +1,7 @@
 /* What the lanes of a warp get when they have met. */
 #include <string.h>
 
-#include "shim.h"
+#include "tests/gpu/shim/shim.h"
 
 #define EACH_LANE(l, mask) \
     for (int l = 0; l < WARP; l++) \

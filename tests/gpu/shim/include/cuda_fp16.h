@@ -2,7 +2,7 @@
 #ifndef SIMT_CUDA_FP16_H
 #define SIMT_CUDA_FP16_H
 
-#include "cuda_runtime.h"
+#include <cuda_runtime.h>
 
 struct __attribute__((aligned(2))) __half {
     unsigned short bits;

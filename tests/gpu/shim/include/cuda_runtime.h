@@ -2,7 +2,7 @@
 #ifndef SIMT_CUDA_RUNTIME_H
 #define SIMT_CUDA_RUNTIME_H
 
-#include "cuda_runtime_api.h"
+#include <cuda_runtime_api.h>
 
 #ifdef __cplusplus
 
@@ -19,10 +19,10 @@
 #define __builtin_assume(condition) ((void)0)
 #define warpSize 32
 
-#include "simt_launch.h"
-#include "simt_math.h"
-#include "simt_vectors.h"
-#include "simt_warp.h"
+#include <simt_launch.h>
+#include <simt_math.h>
+#include <simt_vectors.h>
+#include <simt_warp.h>
 
 #endif
 

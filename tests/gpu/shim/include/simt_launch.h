@@ -6,7 +6,7 @@
 #include <tuple>
 #include <type_traits>
 
-#include "simt_vectors.h"
+#include <simt_vectors.h>
 
 template <class... P> struct simt_kernel {
     void (*kernel)(P...);

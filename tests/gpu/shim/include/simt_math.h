@@ -9,7 +9,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "simt_vectors.h"
+#include <simt_vectors.h>
 
 /* ---- bits ---- */
 

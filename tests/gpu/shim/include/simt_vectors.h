@@ -2,7 +2,7 @@
 #ifndef SIMT_VECTORS_H
 #define SIMT_VECTORS_H
 
-#include "simt.h"
+#include <simt.h>
 
 #define SIMT_VECTORS(type, name) \
     struct name##1 { \

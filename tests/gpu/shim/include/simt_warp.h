@@ -6,7 +6,7 @@
 #include <string.h>
 #include <type_traits>
 
-#include "simt_math.h"
+#include <simt_math.h>
 
 #define SIMT_PLACE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 

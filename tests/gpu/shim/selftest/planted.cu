@@ -1,4 +1,4 @@
-#include "planted.h"
+#include "tests/gpu/shim/selftest/planted.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -162,13 +162,13 @@ __global__ void adds(int *p, bool mistake)
     __syncthreads();
     atomicAdd(&sum, 1);
     __syncthreads();
-    p[blockIdx.x * WARP + threadIdx.x] = sum;
+    p[threadIdx.x] = sum;
 }
 bool uninitialised_shared(bool mistake)
 {
     int *p = array_of(0);
-    LAUNCH(adds, N / WARP, WARP, 0, NULL, p, mistake);
-    return is(p, [](int) { return WARP; });
+    LAUNCH(adds, 1, N, 0, NULL, p, mistake);
+    return is(p, [](int) { return N; });
 }
 
 template <class T> __global__ void through_dynamic(T *p)
@@ -306,6 +306,94 @@ bool read_too_early(bool mistake)
     return right;
 }
 
+/* ---- what only the race build finds ---- */
+
+#ifdef __SANITIZE_THREAD__
+
+__global__ void counts(int *p, bool mistake)
+{
+    if (mistake)
+        p[threadIdx.x % WARP]++;
+    else
+        atomicAdd(&p[threadIdx.x % WARP], 1);
+}
+bool plain_sum(int blocks, int threads, bool mistake)
+{
+    int *p = array_of(0);
+    LAUNCH(counts, blocks, threads, 0, NULL, p, mistake);
+    return is(p, [=](int i) { return i < WARP ? i + blocks * threads / WARP : i; });
+}
+bool plain_sum_of_blocks(bool mistake) { return plain_sum(8, WARP, mistake); }
+bool plain_sum_of_threads(bool mistake) { return plain_sum(1, N, mistake); }
+
+/* Each thread reads what another writes in the next turn. */
+__global__ void turns(int *p, bool mistake)
+{
+    __shared__ int v[N];
+    for (int turn = 0; turn < 2; turn++) {
+        v[threadIdx.x] = p[threadIdx.x];
+        __syncthreads();
+        p[threadIdx.x] = v[threadIdx.x ^ WARP];
+        if (!mistake)
+            __syncthreads();
+    }
+}
+bool missing_second_barrier(bool mistake)
+{
+    int *p = array_of(0);
+    LAUNCH(turns, 1, N, 0, NULL, p, mistake);
+    return is(p, [](int i) { return i; });
+}
+
+/* The last block adds up what all have written. */
+__global__ void last_adds(int *part, unsigned *done, int *sum, bool mistake)
+{
+    __shared__ bool last;
+    part[blockIdx.x * WARP + threadIdx.x] = 1;
+    if (!mistake)
+        __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0)
+        last = atomicAdd(done, 1u) == gridDim.x - 1;
+    __syncthreads();
+    __threadfence();
+    if (last && threadIdx.x == 0)
+        for (unsigned i = 0; i < gridDim.x * WARP; i++)
+            *sum += part[i];
+}
+bool missing_fence(bool mistake)
+{
+    int *part = array_of(0), *sum = array_of(0), *done = array_of(0);
+    LAUNCH(last_adds, N / WARP, WARP, 0, NULL, part, (unsigned *)done, sum, mistake);
+    return is(sum, [](int i) { return i ? i : N; });
+}
+
+bool host_array(bool mistake)
+{
+    int *in = array_of(0), *out = array_of(0), host[N] = {};
+    LAUNCH(shift, 1, N, 0, NULL, mistake ? host : in, out, 0);
+    return !cudaDeviceSynchronize();
+}
+
+bool read_a_little_beyond(bool mistake)
+{
+    int *in, *out = array_of(0);
+    cudaMalloc((void **)&in, (N - 1) * sizeof *in);
+    cudaMemset(in, 0, (N - 1) * sizeof *in);
+    LAUNCH(shift, 1, N - 1, 0, NULL, in, out, mistake);
+    return !cudaDeviceSynchronize();
+}
+
+__global__ void wide(const char *p, int2 *out, bool mistake) { *out = *(const int2 *)(p + 4 * mistake); }
+bool misaligned(bool mistake)
+{
+    int *in = array_of(0), *out = array_of(0);
+    LAUNCH(wide, 1, 1, 0, NULL, (const char *)in, (int2 *)out, mistake);
+    return !cudaDeviceSynchronize();
+}
+
+#endif
+
 /* ---- what works ---- */
 
 __global__ void multiply(const signed char *a, const signed char *b, int *c, bool a_signed)
@@ -422,5 +510,14 @@ const struct planted planted[] = {
     {"a stream that does not wait for the default one", NULL, default_stream_not_waited_for, true},
     {"pinned memory that is reused too early", NULL, pinned_reused, true},
     {"a copy that is read too early", NULL, read_too_early, true},
+#ifdef __SANITIZE_THREAD__
+    {"blocks that add up without atomic operations", "no order", plain_sum_of_blocks, false},
+    {"threads that add up without atomic operations", "no order", plain_sum_of_threads, false},
+    {"a missing barrier before the next turn", "no order", missing_second_barrier, false},
+    {"a missing fence before a block says that it is done", "no order", missing_fence, false},
+    {"a kernel that reads the host's memory", "neither the GPU's nor the thread's", host_array, false},
+    {"a read a little beyond an allocation", "behind the end", read_a_little_beyond, false},
+    {"a wide read that is not aligned", "not aligned", misaligned, false},
+#endif
 };
 const int n_planted = sizeof planted / sizeof *planted;

@@ -11,7 +11,7 @@
 #include <cmocka.h>
 #include <simt.h>
 
-#include "planted.h"
+#include "tests/gpu/shim/selftest/planted.h"
 
 enum { SEEDS = 8 };
 
