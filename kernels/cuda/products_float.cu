@@ -5,8 +5,6 @@
 
 namespace {
 
-enum { BATCH = 16 }; /* weights of a lane on their way */
-
 template <enum dtype T> struct float_t {
     using stored = uint16_t;
 };
@@ -24,33 +22,65 @@ template <enum dtype T> DEVICE float float_of(typename float_t<T>::stored v)
         return f32_of_bf16_bits(v);
 }
 
-/* acc[t] = the sum over columns [begin, end) of a row times token t, from +0. weights: the row's in column 0. */
-template <enum dtype T, int N>
-DEVICE void dot_floats(const struct product_work &w, const typename float_t<T>::stored *weights, int token,
-                       int begin, int end, float acc[N])
+/* Four columns of x, at once where they are ALIGNED. */
+template <bool ALIGNED> DEVICE float4 load_x4(const float *p)
 {
-#pragma unroll
-    for (int t = 0; t < N; t++)
-        acc[t] = 0;
+    if constexpr (ALIGNED)
+        return __ldg((const float4 *)p);
+    else
+        return make_float4(__ldg(p), __ldg(p + 1), __ldg(p + 2), __ldg(p + 3));
+}
+
+/* acc[t] += columns [begin, end) of a row times token t, end - begin a multiple of BATCH. weights: the row's in column
+ * 0. */
+template <enum dtype T, int N, int BATCH, bool ALIGNED>
+DEVICE void add_batches(const struct product_work &w, const typename float_t<T>::stored *weights, int token, int begin,
+                        int end, float acc[N])
+{
+#pragma unroll 1
     for (int c = begin; c < end; c += BATCH) {
         typename float_t<T>::stored v[BATCH];
 #pragma unroll
         for (int i = 0; i < BATCH; i++)
-            if (c + i < end)
-                v[i] = __ldg(weights + (int64_t)(c + i) * ROW_GROUP);
+            v[i] = __ldg(weights + (int64_t)(c + i) * ROW_GROUP);
 #pragma unroll
-        for (int i = 0; i < BATCH; i++) {
-            if (c + i >= end)
-                break;
+        for (int i = 0; i < BATCH; i += 4) {
 #pragma unroll
-            for (int t = 0; t < N; t++)
-                acc[t] = __fmaf_rn(float_of<T>(v[i]), __ldg(w.f32 + (int64_t)min(token + t, w.n - 1) * w.cols + c + i),
-                                   acc[t]);
+            for (int t = 0; t < N; t++) {
+                const float4 x = load_x4<ALIGNED>(w.f32 + (int64_t)min(token + t, w.n - 1) * w.cols + c + i);
+                acc[t] = __fmaf_rn(float_of<T>(v[i]), x.x, acc[t]);
+                acc[t] = __fmaf_rn(float_of<T>(v[i + 1]), x.y, acc[t]);
+                acc[t] = __fmaf_rn(float_of<T>(v[i + 2]), x.z, acc[t]);
+                acc[t] = __fmaf_rn(float_of<T>(v[i + 3]), x.w, acc[t]);
+            }
         }
     }
 }
 
-template <enum dtype T, int N> __global__ void __launch_bounds__(READERS, 2) whole_float(struct product_work w)
+/* acc[t] = the sum over columns [begin, end) of a row times token t, from +0. */
+template <enum dtype T, int N>
+DEVICE void dot_floats(const struct product_work &w, const typename float_t<T>::stored *weights, int token, int begin,
+                       int end, float acc[N])
+{
+    constexpr int batch = 32 / N; /* weights of a lane on their way */
+    const int full = begin + (end - begin) / batch * batch;
+#pragma unroll
+    for (int t = 0; t < N; t++)
+        acc[t] = 0;
+    if (w.cols % 4 == 0 && begin % 4 == 0)
+        add_batches<T, N, batch, true>(w, weights, token, begin, full, acc);
+    else
+        add_batches<T, N, batch, false>(w, weights, token, begin, full, acc);
+#pragma unroll 1
+    for (int c = full; c < end; c++) {
+        const float v = float_of<T>(__ldg(weights + (int64_t)c * ROW_GROUP));
+#pragma unroll
+        for (int t = 0; t < N; t++)
+            acc[t] = __fmaf_rn(v, __ldg(w.f32 + (int64_t)min(token + t, w.n - 1) * w.cols + c), acc[t]);
+    }
+}
+
+template <enum dtype T, int N> __global__ void __launch_bounds__(READERS, N == 1 ? 3 : 2) whole_float(struct product_work w)
 {
     __shared__ float segments[2][SIDES][N | 1][ROW_GROUP];
     const int token = (int)blockIdx.y * N, side = (int)threadIdx.x / ROW_GROUP, r = (int)threadIdx.x % ROW_GROUP;
@@ -90,7 +120,7 @@ DEVICE void add_float_segment(const struct product_work &w, const typename float
         add_segment<N>(to, t, sum[t]);
 }
 
-template <enum dtype T, int N> __global__ void __launch_bounds__(READERS, 2) partial_float(struct product_work w)
+template <enum dtype T, int N> __global__ void __launch_bounds__(READERS, N == 1 ? 3 : 2) partial_float(struct product_work w)
 {
     const int token = (int)blockIdx.y * N, side = (int)threadIdx.x / ROW_GROUP, r = (int)threadIdx.x % ROW_GROUP;
     const auto *weights = (const typename float_t<T>::stored *)group_data(w, (int)blockIdx.x) + r;
@@ -114,7 +144,7 @@ template <enum dtype T> void launch_type(const struct gpu *g, const struct produ
     else if (w.n == 2)
         launch<T, 2>(g, w, partial);
     else
-        launch<T, 8>(g, w, partial);
+        launch<T, 4>(g, w, partial);
 }
 
 }
