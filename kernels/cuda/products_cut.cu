@@ -8,7 +8,7 @@ namespace {
 /* What the blocks in a lane's slots, a segment of SUM_SEGMENT columns (or the rest of the row), give for N tokens. */
 template <enum dtype T, int N>
 DEVICE void sum_slots(const struct x_rows<N> &rows, const struct reading<T, 1, ROUND_BLOCKS> &from,
-                      struct slot<T> *slots, const uint32_t *supers, int r, float *acc)
+                      struct slot<T> *slots, const uint32_t *supers, float *acc)
 {
     using l = layout_t<T>;
     float minima[N] = {};
@@ -31,8 +31,6 @@ DEVICE void sum_slots(const struct x_rows<N> &rows, const struct reading<T, 1, R
                 acc[t] = add_scaled<T>(acc[t], __int2float_rn(sum.low + sum.high), __fmul_rn(d, x.act.scale), m,
                                        x.act.scaled_sum);
         }
-        if (from.has_next(j))
-            fill<T>(slots[j], from.next_at(j), r);
     }
     if constexpr (l::k) {
         const float d = f32_of_half_bits((uint16_t)supers[0]);
@@ -63,7 +61,8 @@ __global__ void __launch_bounds__(READERS, 2) partial_dot(struct product_work w)
         load_supers<T>(from.super_at(), r, supers);
     for (; from.has(0); from.next()) {
         float acc[N] = {};
-        sum_slots<T, N>(rows, from, slots, supers, r, acc);
+        sum_slots<T, N>(rows, from, slots, supers, acc);
+        refill<T>(slots, from, r);
         if (layout_t<T>::k && from.has_next(0))
             load_supers<T>(from.super_at() + from.round_bytes, r, supers);
 #pragma unroll

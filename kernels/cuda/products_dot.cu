@@ -18,7 +18,7 @@ template <enum dtype T, int N> struct ring_t {
     using ring = struct ring<T, N, entries, ROW_GROUP>;
 };
 
-/* A reader's entries from its slots [j, j + R::slots), refilled. */
+/* A reader's entries from its slots [j, j + R::slots). */
 template <enum dtype T, int N>
 DEVICE void put_blocks(const struct x_rows<N> &rows, const struct reading<T, SIDES, ROUND_BLOCKS> &from,
                        struct slot<T> *slots, int j, int side, int r, typename ring_t<T, N>::ring &to)
@@ -40,8 +40,6 @@ DEVICE void put_blocks(const struct x_rows<N> &rows, const struct reading<T, SID
             if (r == 0)
                 to.x[entry][t] = make_float2(x.act.scale, x.act.scaled_sum);
         }
-        if (from.has_next(j + i))
-            fill<T>(slots[j + i], from.next_at(j + i), r);
     }
 }
 
@@ -62,8 +60,6 @@ DEVICE void put_half(const struct x_rows<N> &rows, const struct reading<T, 1, RO
             const struct x_block x = load_x<T, N>(rows, t, from.block + j);
             add_k_block<T>(slots[j].scale, dot_block<T>(quad, x), x.act, a[t], minima[t]);
         }
-        if (from.has_next(j))
-            fill<T>(slots[j], from.next_at(j), r);
     }
 #pragma unroll
     for (int t = 0; t < N; t++) {
@@ -105,6 +101,8 @@ __global__ void __launch_bounds__(READERS + ring_t<T, N>::adders, N == 1 ? 2 : 1
                 put_half<T, N>(rows, from, slots, supers, side, r, rings[turn]);
             else
                 put_blocks<T, N>(rows, from, slots, j, side, r, rings[turn]);
+            if (j + R::slots == SLOTS)
+                refill<T>(slots, from, r);
             if (R::k && from.has_next(0))
                 load_supers<T>(from.super_at() + from.round_bytes, r, supers);
             __syncthreads();

@@ -30,6 +30,15 @@ template <enum dtype T> DEVICE void fill(struct slot<T> &s, const uint8_t *p, in
         s.word[i] = load_word<T>(p, r, i);
 }
 
+/* Fills the slots for the next round, all at once: a warp waits for all of its loads, whichever it needs. */
+template <enum dtype T, typename READING> DEVICE void refill(struct slot<T> *slots, const READING &from, int r)
+{
+#pragma unroll
+    for (int j = 0; j < SLOTS; j++)
+        if (from.has_next(j))
+            fill<T>(slots[j], from.next_at(j), r);
+}
+
 /* A block of 32 columns of a token. */
 struct x_block {
     int4 low, high; /* codes of columns 0..15, 16..31 */

@@ -61,7 +61,16 @@ template <typename VALUES> DEVICE void put_held(VALUES &to, int g, int t, const 
         to[2 * t + e % 2][g + 8 * (e / 2)] = v[e];
 }
 
-/* A warp's entries from its slots [j, j + few_t::slots), filled anew. */
+/* Fills the slots for the next round, all at once: a warp waits for all of its loads, whichever it needs. */
+template <enum dtype T, typename READING> DEVICE void refill(struct fragment<T> *slots, const READING &from, int g, int t)
+{
+#pragma unroll
+    for (int j = 0; j < SLOTS; j++)
+        if (from.has_next(j))
+            load_fragment<T>(slots[j], from.next_at(j), g, t);
+}
+
+/* A warp's entries from its slots [j, j + few_t::slots). */
 template <enum dtype T, int LEAP>
 DEVICE void put_blocks(const struct lane_x &rows, const struct reading<T, LEAP, ROUND_BLOCKS> &from,
                        struct fragment<T> *slots, int j, int g, int t, typename few_t<T>::ring &to)
@@ -81,24 +90,19 @@ DEVICE void put_blocks(const struct lane_x &rows, const struct reading<T, LEAP, 
             to.x[entry][2 * t] = make_float2(x.scale.x, x.scaled_sum[0].x);
             to.x[entry][2 * t + 1] = make_float2(x.scale.y, x.scaled_sum[0].y);
         }
-        if (from.has_next(i))
-            load_fragment<T>(slots[i], from.next_at(i), g, t);
     }
 }
 
-/* Adds what is in the slots, 4 blocks or those that the row has, to acc, or of K types to a and minima; fills them
- * anew. */
+/* Adds what is in the slots, 4 blocks or those that the row has, to acc, or of K types to a and minima. */
 template <enum dtype T>
 DEVICE void add_slots(const struct lane_x &rows, const struct reading<T, 1, ROUND_BLOCKS> &from,
-                      struct fragment<T> *slots, int g, int t, float acc[HELD], float minima[HELD])
+                      struct fragment<T> *slots, int t, float acc[HELD], float minima[HELD])
 {
 #pragma unroll
     for (int j = 0; j < SLOTS; j++) {
         if (!from.has(j))
             break;
         add_tile<T>(rows_of<T>(slots[j], t), load_tile<T>(rows, from.block + j), acc, minima);
-        if (from.has_next(j))
-            load_fragment<T>(slots[j], from.next_at(j), g, t);
     }
 }
 
@@ -111,7 +115,7 @@ DEVICE void put_half(const struct lane_x &rows, const struct reading<T, 1, ROUND
     float a[HELD] = {}, minima[HELD] = {};
     if (!from.has(0))
         return;
-    add_slots<T>(rows, from, slots, g, t, a, minima);
+    add_slots<T>(rows, from, slots, t, a, minima);
     put_held(to.value[entry], g, t, a);
     if constexpr (layout_t<T>::minima)
         put_held(to.k_min[entry], g, t, minima);
@@ -156,6 +160,8 @@ __global__ void __launch_bounds__(READERS + ADDERS, few_t<T>::resident) whole_fe
                 put_half<T>(rows, from, slots, supers, g, t, rings[turn]);
             else
                 put_blocks<T>(rows, from, slots, j, g, t, rings[turn]);
+            if (j + F::slots == SLOTS)
+                refill<T>(slots, from, g, t);
             if (F::k && from.has_next(0))
                 load_supers_of<T>(from.super_at() + from.round_bytes, g, supers);
             __syncthreads();
@@ -188,9 +194,10 @@ template <enum dtype T> __global__ void __launch_bounds__(READERS, 2) partial_fe
         load_supers_of<T>(from.super_at(), g, supers);
     for (; from.has(0); from.next()) {
         float acc[HELD] = {}, a[HELD] = {}, minima[HELD] = {};
-        add_slots<T>(rows, from, slots, g, t, layout_t<T>::k ? a : acc, minima);
+        add_slots<T>(rows, from, slots, t, layout_t<T>::k ? a : acc, minima);
         if constexpr (layout_t<T>::k)
             close_half<T>(supers, a, minima, acc);
+        refill<T>(slots, from, g, t);
         if (layout_t<T>::k && from.has_next(0))
             load_supers_of<T>(from.super_at() + from.round_bytes, g, supers);
 #pragma unroll

@@ -199,9 +199,11 @@ __global__ void __launch_bounds__(THREADS) product_mma(struct product_work w)
                 const struct tile tile = get_tile<T, TILES>(x[turn], j, i, g, t);
                 add_tile<T>(rows, tile, layout_t<T>::k ? a.v[i] : acc.v[i], minima.v[i]);
             }
+        }
+#pragma unroll
+        for (int j = 0; j < STEP; j++) /* all at once: a warp waits for all of its loads, whichever it needs */
             if (b + STEP + j < w.blocks)
                 load_fragment<T>(fragments[j], group + block_offset<T>(b + STEP + j), g, t);
-        }
 #pragma unroll
         for (int i = 0; i < TILES && layout_t<T>::k; i++)
             close_half<T>(supers, a.v[i], minima.v[i], acc.v[i]);
