@@ -5,7 +5,7 @@
 
 namespace {
 
-enum { THREADS = 128, BLOCKS_OF_SM = 4, HALVES = THREADS / LANE_BLOCKS };
+enum { THREADS = 128, HALVES = THREADS / LANE_BLOCKS };
 
 /* What a block weighs in an estimate: its top codes, D and M of its halves. */
 template <class R> struct estimate_block {
@@ -102,7 +102,7 @@ __device__ __forceinline__ void estimate(const struct factors &f, int rows, int 
 }
 
 template <class R, bool WHOLE, int TOKENS, int ROWS, int CHUNKS>
-__global__ void __launch_bounds__(THREADS, BLOCKS_OF_SM)
+__global__ void __launch_bounds__(THREADS, ROWS > 2 ? 3 : 4)
 estimate_rows(struct factors f, int rows, int n, float *y, int64_t stride)
 {
     const int row = ((int)blockIdx.x * HALVES + (int)threadIdx.x / LANE_BLOCKS) * ROWS;
