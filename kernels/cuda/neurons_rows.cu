@@ -121,22 +121,28 @@ template <enum dtype T> __device__ __forceinline__ float float_of(const uint32_t
     }
 }
 
-/* A whole segment, where rows of x lie on 16 bytes. */
+/* A whole segment, where rows of x lie on 16 bytes. Of the row 128 bytes are under way before the first is used. */
 template <enum dtype T> __device__ __forceinline__ float sum_segment(const uint8_t *w, const float *x)
 {
-    constexpr int values = T == DT_F32 ? 4 : 8; /* of 16 bytes */
+    constexpr int batch = 8, values = T == DT_F32 ? 4 : 8; /* of 16 bytes */
     float sum = 0;
-#pragma unroll 4
-    for (int c = 0; c < FLOAT_SEGMENT; c += values) {
-        const uint4 v = *((const uint4 *)w + c / values);
-        const uint32_t word[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll 1
+    for (int first = 0; first < FLOAT_SEGMENT; first += batch * values) {
+        uint4 v[batch];
 #pragma unroll
-        for (int i = 0; i < values; i += 4) {
-            const float4 four = *(const float4 *)(x + c + i);
-            sum = __fmaf_rn(float_of<T>(word, i), four.x, sum);
-            sum = __fmaf_rn(float_of<T>(word, i + 1), four.y, sum);
-            sum = __fmaf_rn(float_of<T>(word, i + 2), four.z, sum);
-            sum = __fmaf_rn(float_of<T>(word, i + 3), four.w, sum);
+        for (int i = 0; i < batch; i++)
+            v[i] = *((const uint4 *)w + first / values + i);
+#pragma unroll
+        for (int i = 0; i < batch; i++) {
+            const uint32_t word[4] = {v[i].x, v[i].y, v[i].z, v[i].w};
+#pragma unroll
+            for (int j = 0; j < values; j += 4) {
+                const float4 four = *(const float4 *)(x + first + i * values + j);
+                sum = __fmaf_rn(float_of<T>(word, j), four.x, sum);
+                sum = __fmaf_rn(float_of<T>(word, j + 1), four.y, sum);
+                sum = __fmaf_rn(float_of<T>(word, j + 2), four.z, sum);
+                sum = __fmaf_rn(float_of<T>(word, j + 3), four.w, sum);
+            }
         }
     }
     return sum;
