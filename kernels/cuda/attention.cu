@@ -31,7 +31,7 @@ static uint64_t token_scores(const struct gpu_heads *h, int64_t slots)
 static uint64_t token_scratch(const struct gpu_heads *h, int64_t slots)
 {
     const uint64_t rows = (uint64_t)(h->n_kv * h->shared);
-    const uint64_t others = (uint64_t)(slots * (h->dim + SUM_LANES + SEGMENT_PAGES)) * sizeof(float);
+    const uint64_t others = (uint64_t)(slots * (h->dim + SUM_LANES + 1)) * sizeof(float);
     return token_scores(h, slots) + rows * (others + sizeof(unsigned));
 }
 
@@ -48,8 +48,8 @@ static void lay_pieces(struct attending *a)
 {
     const int values = a->dim < KEY_DIMS ? a->dim * ATTN_SEGMENT : STAGE_VALUES;
     const int rows = (a->n < a->tokens ? a->n : a->tokens) * a->heads;
-    a->few = rows <= FEW * ROW_GROUPS && rows <= FEW * mix_groups(a->dim);
-    int padded = ROW_GROUPS;
+    a->few = rows <= FEW * WARPS && rows <= FEW * mix_groups(a->dim);
+    int padded = WARPS;
     while (padded < rows)
         padded *= 2;
     a->staged = values * (int)sizeof(uint16_t);
@@ -63,7 +63,7 @@ static void lay_scratch(struct attending *a, void *scratch)
     a->parts = a->scores + slots * ATTN_SEGMENT;
     a->sums = a->parts + slots * a->dim;
     a->most = a->sums + slots * SUM_LANES;
-    a->done = (unsigned *)(a->most + slots * SEGMENT_PAGES);
+    a->done = (unsigned *)(a->most + slots);
 }
 
 /* Tokens [t0, t0 + n) of the batch. */
@@ -88,8 +88,14 @@ static struct attending attending_of(const struct gpu_batch *b, const struct gpu
     a.dim = (int)h->dim;
     a.window = h->window < b->most_positions ? (int)h->window : 0;
     a.heads = (int)(h->shared < rows ? h->shared : rows);
-    a.tokens = (int)(rows / a.heads);
-    a.pieces = (int)h->n_kv * ((a.shared + a.heads - 1) / a.heads);
+    a.tokens = 1;
+    while (2 * a.tokens * a.heads <= rows)
+        a.tokens *= 2;
+    a.cuts = (a.shared + a.heads - 1) / a.heads;
+    a.pieces = (int)h->n_kv * a.cuts;
+    a.divide_heads = reciprocal(a.heads);
+    a.divide_last = reciprocal(a.shared - (a.cuts - 1) * a.heads);
+    a.divide_lanes = reciprocal(a.dim / FOUR);
     a.slots = (int)most_segments(h, 1, b->most_positions);
     lay_pieces(&a);
     lay_scratch(&a, scratch);
@@ -112,7 +118,7 @@ void gpu_attend(const struct gpu *g, const struct gpu_batch *b, const struct gpu
     const struct attending all = attending_of(b, h, q, mixed, scratch, 0, b->n);
     int64_t at_once = tokens_at_once(bytes / token_scores(h, all.slots), all);
     const int64_t pieces = (at_once + all.tokens - 1) / all.tokens * all.pieces;
-    const bool whole = all.slots <= SHORT_SLOTS || pieces >= g->n_sms;
+    const bool whole = all.slots <= SHORT_SLOTS || 2 * pieces >= g->n_sms;
     if (!whole)
         at_once = tokens_at_once(bytes / token_scratch(h, all.slots), all);
     for (int64_t t = 0; t < b->n; t += at_once) {

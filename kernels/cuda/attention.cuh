@@ -11,16 +11,15 @@ enum {
     ATTEND_THREADS = 256,
     WARPS = ATTEND_THREADS / LANES,
     MOST_ROWS = 32,                    /* of a piece */
-    ROW_GROUPS = WARPS / 2,            /* of scores: two warps, a page each, for the same rows */
     ROW_VALUES = 4096,                 /* of all rows of a piece */
-    FEW = 2, MANY = 8,                 /* rows of a thread, at most: kernels for few take fewer registers */
+    FEW = 2, MANY = 4,                 /* rows of a thread, at most: kernels for few take fewer registers */
     SEGMENT_PAGES = ATTN_SEGMENT / KV_PAGE,
     STAGE_VALUES = 16384,              /* f16 that shared memory holds at once */
     KEY_DIMS = STAGE_VALUES / ATTN_SEGMENT,
     SHORT_SLOTS = 2,                   /* so few segments that one thread block soon goes through them */
     LINE = 128,                        /* bytes that memory gives at once */
-    UNIT = 8,                          /* f16 that a lane brings at once */
-    UNITS_AHEAD = 8,                   /* and how many such it has on their way */
+    UNIT = 8,                          /* f16 that a thread brings at once */
+    DIVIDE_BITS = 20,
 };
 
 /* A launch. A row is a query head of a token, counted [n, n_q]; a slot is a segment of a row, [n, n_q, slots]. */
@@ -35,13 +34,16 @@ struct attending {
     float scale;
     int n, n_q, shared, dim, window;
     int tokens, heads;                 /* of a piece, at most */
-    int pieces;                        /* of a token: KV heads, times parts of their query heads */
+    int cuts;                          /* of the query heads that share a KV head */
+    int pieces;                        /* of a token: KV heads times cuts */
+    int divide_heads, divide_last;     /* by the heads of a piece, and of the last part: reciprocal() */
+    int divide_lanes;                  /* by dim / FOUR */
     int slots;                         /* of a row, at most */
     int staged, room;                  /* bytes of shared memory: of the stage, in all */
     float *scores;                     /* [slot, ATTN_SEGMENT] */
     float *parts;                      /* [slot, dim] what the segment's positions give */
     float *sums;                       /* [slot, SUM_LANES] of their weights */
-    float *most;                       /* [slot, SEGMENT_PAGES] the pages' largest scores */
+    float *most;                       /* [slot] the largest score */
     unsigned *done;                    /* [n, pieces] */
 };
 
@@ -52,7 +54,7 @@ void attend_cut(const struct gpu *g, const struct attending &a, int segments /* 
 struct piece {
     int token, tokens;                 /* the first of how many */
     int kv_head, head, heads;          /* own KV head; the first of how many query heads */
-    int rows;                          /* [tokens, heads] */
+    int rows, divide;                  /* [tokens, heads]; divides by heads */
     int position;                      /* of the first token */
     int begin, end;                    /* what any of them looks at */
     const uint32_t *pages;
@@ -62,6 +64,10 @@ struct row {
     int begin, end;                    /* positions that it looks at */
     int64_t at;
 };
+
+/* i / d is i * reciprocal(d) >> DIVIDE_BITS for i to 1024 and d to 256: a thread's own division takes long. */
+static inline int reciprocal(int d) { return ((1 << DIVIDE_BITS) + d - 1) / d; }
+static __device__ __forceinline__ int quotient(int i, int reciprocal) { return i * reciprocal >> DIVIDE_BITS; }
 
 static __device__ __forceinline__ int smaller(int a, int b) { return a < b ? a : b; }
 static __device__ __forceinline__ int larger(int a, int b) { return a > b ? a : b; }
@@ -82,18 +88,22 @@ static __device__ __forceinline__ bool continues(const struct attending &a, int 
  * tokens, who have the most to look at, come first. */
 static __device__ __forceinline__ bool find_piece(const struct attending &a, struct piece *p)
 {
-    const int t = a.n - 1 - (int)blockIdx.z, lane = threadIdx.x % LANES, parts = (a.shared + a.heads - 1) / a.heads;
-    if (t % a.tokens && continues(a, t))
+    const int t = a.n - 1 - (int)blockIdx.z, lane = threadIdx.x % LANES, inner = t & (a.tokens - 1);
+    if (inner && continues(a, t))
         return false;
-    const int room = smaller(a.tokens - t % a.tokens, a.n - t);
-    unsigned joined = __ballot_sync(FULL_MASK, lane == 0 || (lane < room && continues(a, t + lane)));
-    for (p->tokens = 0; joined & 1; joined >>= 1)
-        p->tokens++;
-    const int head = blockIdx.y % parts * a.heads;
+    p->tokens = 1;
+    if (a.tokens > 1) {
+        const int room = smaller(a.tokens - inner, a.n - t);
+        unsigned joined = __ballot_sync(FULL_MASK, lane && lane < room && continues(a, t + lane)) >> 1;
+        for (; joined & 1; joined >>= 1)
+            p->tokens++;
+    }
+    const int part = a.cuts == 1 ? 0 : blockIdx.y % a.cuts;
     p->token = t;
-    p->kv_head = blockIdx.y / parts;
-    p->head = p->kv_head * a.shared + head;
-    p->heads = smaller(a.heads, a.shared - head);
+    p->kv_head = a.cuts == 1 ? blockIdx.y : blockIdx.y / a.cuts;
+    p->head = p->kv_head * a.shared + part * a.heads;
+    p->heads = smaller(a.heads, a.shared - part * a.heads);
+    p->divide = part == a.cuts - 1 ? a.divide_last : a.divide_heads;
     p->rows = p->tokens * p->heads;
     p->position = a.position[t];
     p->begin = first_seen(a, p->position);
@@ -104,8 +114,8 @@ static __device__ __forceinline__ bool find_piece(const struct attending &a, str
 
 static __device__ __forceinline__ struct row row_of(const struct attending &a, const struct piece &p, int i)
 {
-    const int t = i / p.heads, position = p.position + t;
-    return {first_seen(a, position), position + 1, (int64_t)(p.token + t) * a.n_q + p.head + i % p.heads};
+    const int t = quotient(i, p.divide), position = p.position + t, h = i - t * p.heads;
+    return {first_seen(a, position), position + 1, (int64_t)(p.token + t) * a.n_q + p.head + h};
 }
 
 /* -1: the row looks at no position of the segment. */
@@ -126,30 +136,30 @@ template <int MOST, class F> static __device__ __forceinline__ void with_rows(in
         f(each<1>());
     else if (MOST == FEW || rows <= 2 * at_once)
         f(each<2>());
-    else if (rows <= 4 * at_once)
-        f(each<MOST / 2>());
     else
         f(each<MOST>());
 }
 
 /* ---- shared memory: the stage, then the rows' queries, later their weights ---- */
 
-/* Fills the stage with units: at(i) says where unit i lies; NULL: zeros. */
+/* Begins to fill the stage with units: at(i) says where unit i lies; NULL: zeros. */
 template <class Source> static __device__ __forceinline__ void fill_stage(uint4 *stage, int units, const Source &at)
 {
-    for (int i = threadIdx.x; i < units; i += UNITS_AHEAD * ATTEND_THREADS) {
-        uint4 x[UNITS_AHEAD];
-#pragma unroll
-        for (int j = 0; j < UNITS_AHEAD; j++) {
-            const int u = i + j * ATTEND_THREADS;
-            const uint4 *from = u < units ? at(u) : NULL;
-            x[j] = from ? __ldg(from) : make_uint4(0, 0, 0, 0);
-        }
-#pragma unroll
-        for (int j = 0; j < UNITS_AHEAD; j++)
-            if (i + j * ATTEND_THREADS < units)
-                stage[i + j * ATTEND_THREADS] = x[j];
+#pragma unroll 4
+    for (int i = threadIdx.x; i < units; i += ATTEND_THREADS) {
+        const uint4 *from = at(i);
+        if (from)
+            gpu_bring(stage + i, from);
+        else
+            stage[i] = make_uint4(0, 0, 0, 0);
     }
+}
+
+/* Until all that the threads have begun is there. */
+static __device__ __forceinline__ void await_stage(void)
+{
+    gpu_brought();
+    __syncthreads();
 }
 
 /* Where page i of the piece's sequence begins in k or v. A page that nobody looks at may be none. */
@@ -196,19 +206,19 @@ static __device__ __forceinline__ void stage_values(const struct attending &a, c
 static __device__ __forceinline__ float low_half(uint32_t word) { return f32_of_half_bits((uint16_t)word); }
 static __device__ __forceinline__ float high_half(uint32_t word) { return f32_of_half_bits((uint16_t)(word >> 16)); }
 
-/* The rows' queries, [dim / 2, n, 2]; past the piece's rows: zeros. n is a power of two. */
-static __device__ __forceinline__ void load_queries(const struct attending &a, const struct piece &p, int n, float *q)
+/* Begins to bring the rows' queries, [dim / 2, n, 2]; past the piece's rows: zeros. n is a power of two. */
+static __device__ __forceinline__ void stage_queries(const struct attending &a, const struct piece &p, int n, float *q)
 {
     for (int i = threadIdx.x; i < n * a.dim / 2; i += ATTEND_THREADS) {
         const int row = i % n, pair = i / n;
-        float2 both = make_float2(0, 0);
         if (row < p.rows)
-            both = __ldg((const float2 *)(a.q + row_of(a, p, row).at * a.dim) + pair);
-        ((float2 *)q)[i] = both;
+            gpu_bring((float2 *)q + i, (const float2 *)(a.q + row_of(a, p, row).at * a.dim) + pair);
+        else
+            ((float2 *)q)[i] = make_float2(0, 0);
     }
 }
 
-/* ---- scores: a lane has two neighbouring positions of its warp's page, for R rows ---- */
+/* ---- scores: a lane has four neighbouring positions of the segment, for the R rows of its warp ---- */
 
 template <int R> static __device__ __forceinline__ void read_queries(const float2 *q, float (&x)[R][2])
 {
@@ -224,54 +234,58 @@ template <int R> static __device__ __forceinline__ void read_queries(const float
     }
 }
 
-/* Adds the products of pairs [0, n) that k, of the lane's two positions, and q, of its rows, begin with. */
+/* Adds the products of pairs [0, n) that k, of the lane's positions, and q, of its rows, begin with. */
 template <int R>
-static __device__ __forceinline__ void add_products(const uint2 *k, const float2 *q, int n, float (&acc)[R][2])
+static __device__ __forceinline__ void add_products(const uint4 *k, const float2 *q, int n, float (&acc)[R][FOUR])
 {
-#pragma unroll 4
-    for (int i = 0; i < n; i++, k += KV_PAGE / 2, q += ROW_GROUPS * R) {
-        const uint2 both = *k;
-        const float k0[2] = {low_half(both.x), high_half(both.x)}, k1[2] = {low_half(both.y), high_half(both.y)};
+#pragma unroll(R > 1 ? 2 : 8)
+    for (int i = 0; i < n; i++, k += KV_PAGE / FOUR, q += WARPS * R) {
+        const uint4 four = *k;
+        const uint32_t pair[FOUR] = {four.x, four.y, four.z, four.w};
         float x[R][2];
         read_queries<R>(q, x);
 #pragma unroll
-        for (int r = 0; r < R; r++) {
-            acc[r][0] = __fmaf_rn(x[r][1], k0[1], __fmaf_rn(x[r][0], k0[0], acc[r][0]));
-            acc[r][1] = __fmaf_rn(x[r][1], k1[1], __fmaf_rn(x[r][0], k1[0], acc[r][1]));
+        for (int j = 0; j < FOUR; j++) {
+            const float k0 = low_half(pair[j]), k1 = high_half(pair[j]);
+#pragma unroll
+            for (int r = 0; r < R; r++)
+                acc[r][j] = __fmaf_rn(x[r][1], k1, __fmaf_rn(x[r][0], k0, acc[r][j]));
         }
     }
 }
 
 /* The scores of a segment, into a.scores; most[r] becomes the lane's largest so far of row first + r. All threads of
- * the block come here together; q is [dim / 2, ROW_GROUPS * R, 2]. */
+ * the block come here together; q is [dim / 2, WARPS * R, 2], and may be on its way. */
 template <int R>
 static __device__ __forceinline__ void score_segment(const struct attending &a, const struct piece &p, int segment,
                                                      uint4 *stage, const float *q, float (&most)[R])
 {
-    const int warp = threadIdx.x / LANES, lane = threadIdx.x % LANES, page = warp % 2, first = warp / 2 * R;
-    float acc[R][2] = {};
+    const int first = threadIdx.x / LANES * R, place = threadIdx.x % LANES * FOUR;
+    float acc[R][FOUR] = {};
     for (int d = 0; d < a.dim; d += KEY_DIMS) {
         const int dims = smaller(KEY_DIMS, a.dim - d);
         stage_keys(a, p, segment, d, dims, stage);
-        __syncthreads();
+        await_stage();
         if (first < p.rows)
-            add_products<R>((const uint2 *)stage + page * (dims / 2) * (KV_PAGE / 2) + lane,
-                            (const float2 *)q + d / 2 * (ROW_GROUPS * R) + first, dims / 2, acc);
+            add_products<R>(stage + (place / KV_PAGE * (dims / 2) * KV_PAGE + place % KV_PAGE) / FOUR,
+                            (const float2 *)q + d / 2 * (WARPS * R) + first, dims / 2, acc);
         __syncthreads();
     }
-    const int place = page * KV_PAGE + 2 * lane, position = segment * ATTN_SEGMENT + place;
+    const int position = segment * ATTN_SEGMENT + place;
 #pragma unroll
     for (int r = 0; r < R; r++) {
         const struct row row = row_of(a, p, first + r);
         const int64_t slot = slot_of(a, row, segment);
         if (first + r >= p.rows || slot < 0)
             continue;
-        const float2 s = make_float2(__fmul_rn(acc[r][0], a.scale), __fmul_rn(acc[r][1], a.scale));
-        if (position >= row.begin && position < row.end)
-            most[r] = fmaxf(most[r], s.x);
-        if (position + 1 >= row.begin && position + 1 < row.end)
-            most[r] = fmaxf(most[r], s.y);
-        *(float2 *)(a.scores + slot * ATTN_SEGMENT + place) = s;
+        float s[FOUR];
+#pragma unroll
+        for (int j = 0; j < FOUR; j++) {
+            s[j] = __fmul_rn(acc[r][j], a.scale);
+            if (position + j >= row.begin && position + j < row.end)
+                most[r] = fmaxf(most[r], s[j]);
+        }
+        *(float4 *)(a.scores + slot * ATTN_SEGMENT + place) = make_float4(s[0], s[1], s[2], s[3]);
     }
 }
 
@@ -314,13 +328,21 @@ static __device__ __forceinline__ float inverse_of(float lane_sum)
     return __fdiv_rn(1.0f, lane_sum);
 }
 
-/* ---- the mix: a thread has two values of M rows that follow each other ---- */
+/* ---- the mix: a thread has four values of M rows that follow each other ---- */
 
-/* Rows at once: each takes as many threads as it has pairs of values. */
-static __host__ __device__ __forceinline__ int mix_groups(int dim) { return ATTEND_THREADS / (dim / 2); }
+/* Rows at once: each takes as many threads as it has fours of values. */
+static __host__ __device__ __forceinline__ int mix_groups(int dim) { return ATTEND_THREADS / (dim / FOUR); }
 
-/* The first of this thread's rows; past the last: it is idle. */
-template <int M> static __device__ __forceinline__ int mix_row(int dim) { return threadIdx.x / (dim / 2) * M; }
+/* This thread's rows and values; past the piece's rows: it is idle. */
+struct mixing {
+    int row, lane, lanes;
+};
+
+template <int M> static __device__ __forceinline__ struct mixing mixing_of(const struct attending &a)
+{
+    const int group = quotient(threadIdx.x, a.divide_lanes), lanes = a.dim / FOUR;
+    return {group * M, (int)threadIdx.x - group * lanes, lanes};
+}
 
 /* Rows whose weights are read where a thread has `each`: those past the piece's get none. */
 static __device__ __forceinline__ int weighed_rows(const struct piece &p, int each)
@@ -328,41 +350,32 @@ static __device__ __forceinline__ int weighed_rows(const struct piece &p, int ea
     return (p.rows + each - 1) & -each;
 }
 
-template <int M> static __device__ __forceinline__ void add_value(uint32_t v, const float (&w)[M], float (&acc)[M][2])
-{
-    const float v0 = low_half(v), v1 = high_half(v);
-#pragma unroll
-    for (int m = 0; m < M; m++) {
-        acc[m][0] = __fmaf_rn(w[m], v0, acc[m][0]);
-        acc[m][1] = __fmaf_rn(w[m], v1, acc[m][1]);
-    }
-}
-
 /* Positions [begin, end) of a segment, at which not all rows look. w: the rows' weights [M, ATTN_SEGMENT]; v: the
- * thread's values of a position, `stride` words from those of the next. */
+ * thread's values of a position, `stride` fours from those of the next. */
 template <int M>
-static __device__ __forceinline__ void add_seen(const float *w, const uint32_t *v, int stride, int begin, int end,
-                                                float (&acc)[M][2])
+static __device__ __forceinline__ void add_seen(const float *w, const uint2 *v, int stride, int begin, int end,
+                                                float (&acc)[M][FOUR])
 {
     for (int i = begin; i < end; i++, v += stride) {
-        const float v0 = low_half(*v), v1 = high_half(*v);
+        const float x[FOUR] = {low_half(v->x), high_half(v->x), low_half(v->y), high_half(v->y)};
 #pragma unroll
         for (int m = 0; m < M; m++) {
             const float e = w[m * ATTN_SEGMENT + i];
             if (e < 0)
                 continue;
-            acc[m][0] = __fmaf_rn(e, v0, acc[m][0]);
-            acc[m][1] = __fmaf_rn(e, v1, acc[m][1]);
+#pragma unroll
+            for (int k = 0; k < FOUR; k++)
+                acc[m][k] = __fmaf_rn(e, x[k], acc[m][k]);
         }
     }
 }
 
 /* The same, at which all do; begin and end are multiples of 4. */
 template <int M>
-static __device__ __forceinline__ void add_all(const float *w, const uint32_t *v, int stride, int begin, int end,
-                                               float (&acc)[M][2])
+static __device__ __forceinline__ void add_all(const float *w, const uint2 *v, int stride, int begin, int end,
+                                               float (&acc)[M][FOUR])
 {
-#pragma unroll(M < 4 ? 4 : 1)
+#pragma unroll(M > 1 ? 1 : 4)
     for (int i = begin; i < end; i += 4, v += 4 * stride) {
         float e[4][M];
 #pragma unroll
@@ -371,18 +384,25 @@ static __device__ __forceinline__ void add_all(const float *w, const uint32_t *v
             e[0][m] = four.x, e[1][m] = four.y, e[2][m] = four.z, e[3][m] = four.w;
         }
 #pragma unroll
-        for (int j = 0; j < 4; j++)
-            add_value<M>(v[j * stride], e[j], acc);
+        for (int j = 0; j < 4; j++) {
+            const uint2 both = v[j * stride];
+            const float x[FOUR] = {low_half(both.x), high_half(both.x), low_half(both.y), high_half(both.y)};
+#pragma unroll
+            for (int m = 0; m < M; m++)
+#pragma unroll
+                for (int k = 0; k < FOUR; k++)
+                    acc[m][k] = __fmaf_rn(e[j][m], x[k], acc[m][k]);
+        }
     }
 }
 
 /* What of a segment's positions [first, first + n), whose values are staged, the piece looks at. */
 template <int M>
 static __device__ __forceinline__ void add_staged(const struct attending &a, const struct piece &p, int segment,
-                                                  int first, int n, const uint32_t *v, const float *w,
-                                                  float (&acc)[M][2])
+                                                  int first, int n, const uint2 *v, int stride, const float *w,
+                                                  float (&acc)[M][FOUR])
 {
-    const int base = segment * ATTN_SEGMENT, stride = a.dim / 2;
+    const int base = segment * ATTN_SEGMENT;
     const int begin = larger(first, p.begin - base), end = smaller(first + n, p.end - base);
     int all = (larger(begin, first_seen(a, p.position + p.tokens - 1) - base) + 3) & ~3;
     int some = smaller(end, p.position + 1 - base) & ~3; /* in [all, some) all rows look */
@@ -393,12 +413,14 @@ static __device__ __forceinline__ void add_staged(const struct attending &a, con
     add_seen<M>(w, v + (some - first) * stride, stride, some, end, acc);
 }
 
-/* What a segment's positions give the rows; w [rows, ATTN_SEGMENT] may be filled until the first barrier in here. */
-template <int M>
+/* What a segment's positions give the rows; weigh() fills w [rows, ATTN_SEGMENT] while values are on their way. */
+template <int M, class Weigh>
 static __device__ __forceinline__ void mix_segment(const struct attending &a, const struct piece &p, int segment,
-                                                   uint4 *stage, const float *w, float (&acc)[M][2])
+                                                   uint4 *stage, const float *w, const Weigh &weigh,
+                                                   float (&acc)[M][FOUR])
 {
-    const int row = mix_row<M>(a.dim);
+    const struct mixing x = mixing_of<M>(a);
+    bool weighed = false;
     int n = ATTN_SEGMENT;
     while (n * a.dim > STAGE_VALUES)
         n /= 2;
@@ -407,10 +429,12 @@ static __device__ __forceinline__ void mix_segment(const struct attending &a, co
         if (base >= p.end || base + n <= p.begin)
             continue;
         stage_values(a, p, segment, first, n, stage);
-        __syncthreads();
-        if (row < p.rows)
-            add_staged<M>(a, p, segment, first, n, (const uint32_t *)stage + threadIdx.x % (a.dim / 2),
-                          w + row * ATTN_SEGMENT, acc);
+        if (!weighed)
+            weigh();
+        weighed = true;
+        await_stage();
+        if (x.row < p.rows)
+            add_staged<M>(a, p, segment, first, n, (const uint2 *)stage + x.lane, x.lanes, w + x.row * ATTN_SEGMENT, acc);
         __syncthreads();
     }
 }
@@ -421,20 +445,24 @@ static __device__ __forceinline__ void mix_segment(const struct attending &a, co
  * come here together. */
 template <int M>
 static __device__ __forceinline__ void finish_rows(const struct attending &a, const struct piece &p,
-                                                   const float (&total)[M][2], const float *inverse, float *out)
+                                                   const float (&total)[M][FOUR], const float *inverse, float4 *out)
 {
-    const int first = mix_row<M>(a.dim), fours = a.dim / FOUR;
+    const struct mixing x = mixing_of<M>(a);
 #pragma unroll
-    for (int m = 0; m < M; m++)
-        if (first + m < p.rows)
-            ((float2 *)out)[(first + m) * (a.dim / 2) + threadIdx.x % (a.dim / 2)] = make_float2(
-                __fmul_rn(inverse[first + m], total[m][0]), __fmul_rn(inverse[first + m], total[m][1]));
+    for (int m = 0; m < M; m++) {
+        if (x.row + m >= p.rows)
+            continue;
+        const float by = inverse[x.row + m];
+        out[(x.row + m) * x.lanes + x.lane] = make_float4(__fmul_rn(by, total[m][0]), __fmul_rn(by, total[m][1]),
+                                                          __fmul_rn(by, total[m][2]), __fmul_rn(by, total[m][3]));
+    }
     __syncthreads();
-    for (int i = threadIdx.x; i - (int)threadIdx.x < p.rows * fours; i += ATTEND_THREADS) {
-        const bool none = i >= p.rows * fours;
-        const float4 v = none ? make_float4(0, 0, 0, 0) : ((const float4 *)out)[i];
+    for (int i = threadIdx.x; i - (int)threadIdx.x < p.rows * x.lanes; i += ATTEND_THREADS) {
+        const bool none = i >= p.rows * x.lanes;
+        const float4 v = none ? make_float4(0, 0, 0, 0) : out[i];
         const float four[FOUR] = {v.x, v.y, v.z, v.w};
-        const int64_t at = row_of(a, p, none ? 0 : i / fours).at * a.dim + i % fours * FOUR;
+        const int row = none ? 0 : quotient(i, a.divide_lanes);
+        const int64_t at = row_of(a, p, row).at * a.dim + (i - row * x.lanes) * FOUR;
         if (!none)
             *(float4 *)(a.mixed.f32 + at) = v;
         if (a.quantise)

@@ -14,19 +14,19 @@ template <int R>
 static __device__ __forceinline__ void score_one(const struct attending &a, const struct piece &p, int segment,
                                                  uint4 *stage, float *q)
 {
-    const int warp = threadIdx.x / LANES, first = warp / 2 * R;
+    const int first = threadIdx.x / LANES * R;
     float most[R];
 #pragma unroll
     for (int r = 0; r < R; r++)
         most[r] = -INFINITY;
-    load_queries(a, p, ROW_GROUPS * R, q);
+    stage_queries(a, p, WARPS * R, q);
     score_segment<R>(a, p, segment, stage, q, most);
 #pragma unroll
     for (int r = 0; r < R; r++) {
-        const float page = warp_max(most[r]);
+        const float all = warp_max(most[r]);
         const int64_t slot = slot_of(a, row_of(a, p, first + r), segment);
         if (threadIdx.x % LANES == 0 && first + r < p.rows && slot >= 0)
-            a.most[slot * SEGMENT_PAGES + warp % 2] = page;
+            a.most[slot] = all;
     }
 }
 
@@ -44,7 +44,7 @@ static __global__ void __launch_bounds__(ATTEND_THREADS, MOST > FEW ? 2 : 4) sco
         return;
     if (blockIdx.x == 0 && threadIdx.x == 0)
         *blocks_done(a) = 0;
-    with_rows<MOST>(p.rows, ROW_GROUPS, [&](auto each) { score_one<each.rows>(a, p, segment, stage, q); });
+    with_rows<MOST>(p.rows, WARPS, [&](auto each) { score_one<each.rows>(a, p, segment, stage, q); });
 }
 
 static __device__ __forceinline__ int slots_of(const struct row &row)
@@ -56,10 +56,10 @@ static __device__ __forceinline__ int slots_of(const struct row &row)
 static __device__ __forceinline__ float largest_score(const struct attending &a, const struct row &row)
 {
     const int slots = slots_of(row);
-    const float *page = a.most + row.at * a.slots * SEGMENT_PAGES;
+    const float *of = a.most + row.at * a.slots;
     float most = -INFINITY;
-    for (int i = threadIdx.x % LANES; i < slots * SEGMENT_PAGES; i += LANES)
-        most = fmaxf(most, page[i]);
+    for (int i = threadIdx.x % LANES; i < slots; i += LANES)
+        most = fmaxf(most, of[i]);
     return warp_max(most);
 }
 
@@ -72,6 +72,18 @@ static __device__ __forceinline__ void weigh_slot(const struct attending &a, con
     const float sum = weigh_row(a, row, segment, largest_score(a, row), w);
     if (lane < SUM_LANES && slot >= 0)
         a.sums[slot * SUM_LANES + lane] = sum;
+}
+
+/* Those of all rows. */
+static __device__ __forceinline__ void weigh_slots(const struct attending &a, const struct piece &p, int segment,
+                                                   int rows, float *w)
+{
+    for (int i = threadIdx.x / LANES; i < rows; i += WARPS) {
+        if (i < p.rows)
+            weigh_slot(a, row_of(a, p, i), segment, w + i * ATTN_SEGMENT);
+        else
+            weigh_none(w + i * ATTN_SEGMENT);
+    }
 }
 
 /* Whether this thread block is the last of its piece: then it sees what the others have written. */
@@ -100,34 +112,38 @@ static __device__ __forceinline__ float inverse_of_row(const struct attending &a
     return inverse_of(sum);
 }
 
-/* Adds a thread's two values of the segments, in ascending order. */
-static __device__ __forceinline__ void add_slots(const struct attending &a, const struct row &row, float (&total)[2])
+/* Adds a thread's four values of the segments, in ascending order. */
+static __device__ __forceinline__ void add_slots(const struct attending &a, const struct row &row,
+                                                 const struct mixing &x, float (&total)[FOUR])
 {
-    const float2 *part = (const float2 *)(a.parts + row.at * a.slots * a.dim) + threadIdx.x % (a.dim / 2);
+    const float4 *part = (const float4 *)(a.parts + row.at * a.slots * a.dim) + x.lane;
     const int slots = slots_of(row);
-#pragma unroll 4
+#pragma unroll 8
     for (int i = 0; i < slots; i++) {
-        const float2 both = __ldcg(part + i * (a.dim / 2));
-        total[0] = __fadd_rn(total[0], both.x);
-        total[1] = __fadd_rn(total[1], both.y);
+        const float4 four = __ldcg(part + i * x.lanes);
+        total[0] = __fadd_rn(total[0], four.x);
+        total[1] = __fadd_rn(total[1], four.y);
+        total[2] = __fadd_rn(total[2], four.z);
+        total[3] = __fadd_rn(total[3], four.w);
     }
 }
 
 /* Adds up the segments; inverse [rows] and out [rows, dim] are shared. */
 template <int M>
 static __device__ __forceinline__ void merge_segments(const struct attending &a, const struct piece &p, float *inverse,
-                                                      float *out)
+                                                      float4 *out)
 {
+    const struct mixing x = mixing_of<M>(a);
     for (int i = threadIdx.x / LANES; i < p.rows; i += WARPS) {
         const float all = inverse_of_row(a, row_of(a, p, i));
         if (threadIdx.x % LANES == 0)
             inverse[i] = all;
     }
-    float total[M][2] = {};
+    float total[M][FOUR] = {};
 #pragma unroll
     for (int m = 0; m < M; m++)
-        if (mix_row<M>(a.dim) + m < p.rows)
-            add_slots(a, row_of(a, p, mix_row<M>(a.dim) + m), total[m]);
+        if (x.row + m < p.rows)
+            add_slots(a, row_of(a, p, x.row + m), x, total[m]);
     __syncthreads();
     finish_rows<M>(a, p, total, inverse, out);
 }
@@ -136,24 +152,18 @@ template <int M>
 static __device__ __forceinline__ void mix_one(const struct attending &a, const struct piece &p, int segment,
                                                uint4 *stage, float *w)
 {
-    for (int i = threadIdx.x / LANES; i < weighed_rows(p, M); i += WARPS) {
-        if (i < p.rows)
-            weigh_slot(a, row_of(a, p, i), segment, w + i * ATTN_SEGMENT);
-        else
-            weigh_none(w + i * ATTN_SEGMENT);
-    }
-    float part[M][2] = {};
-    mix_segment<M>(a, p, segment, stage, w, part);
+    const struct mixing x = mixing_of<M>(a);
+    float part[M][FOUR] = {};
+    mix_segment<M>(a, p, segment, stage, w, [&] { weigh_slots(a, p, segment, weighed_rows(p, M), w); }, part);
 #pragma unroll
     for (int m = 0; m < M; m++) {
-        const int row = mix_row<M>(a.dim) + m;
-        const int64_t slot = slot_of(a, row_of(a, p, row), segment);
-        if (row < p.rows && slot >= 0)
-            ((float2 *)(a.parts + slot * a.dim))[threadIdx.x % (a.dim / 2)] = make_float2(part[m][0], part[m][1]);
+        const int64_t slot = slot_of(a, row_of(a, p, x.row + m), segment);
+        if (x.row + m < p.rows && slot >= 0)
+            ((float4 *)(a.parts + slot * a.dim))[x.lane] = make_float4(part[m][0], part[m][1], part[m][2], part[m][3]);
     }
     if (last_of(a, p, (int *)stage)) {
         __syncthreads();
-        merge_segments<M>(a, p, w, (float *)stage);
+        merge_segments<M>(a, p, w, (float4 *)stage);
     }
 }
 

@@ -15,24 +15,24 @@ static __device__ __forceinline__ void ask_for_values(const struct attending &a,
     }
 }
 
-/* The scores of all segments; then maxima [rows, SEGMENT_PAGES], where the stage was. */
+/* The scores of all segments; then the rows' largest, where the stage was. */
 template <int R>
 static __device__ __forceinline__ void score_all(const struct attending &a, const struct piece &p, uint4 *stage,
                                                  float *q)
 {
-    const int warp = threadIdx.x / LANES, first = warp / 2 * R;
+    const int first = threadIdx.x / LANES * R;
     float most[R];
 #pragma unroll
     for (int r = 0; r < R; r++)
         most[r] = -INFINITY;
-    load_queries(a, p, ROW_GROUPS * R, q); /* the first segment's barriers are before anybody reads them */
+    stage_queries(a, p, WARPS * R, q);
     for (int s = p.begin / ATTN_SEGMENT; s * ATTN_SEGMENT < p.end; s++)
         score_segment<R>(a, p, s, stage, q, most);
 #pragma unroll
     for (int r = 0; r < R; r++) {
-        const float page = warp_max(most[r]);
+        const float all = warp_max(most[r]);
         if (threadIdx.x % LANES == 0 && first + r < p.rows)
-            ((float *)stage)[(first + r) * SEGMENT_PAGES + warp % 2] = page;
+            ((float *)stage)[first + r] = all;
     }
 }
 
@@ -74,19 +74,19 @@ template <int M>
 static __device__ __forceinline__ void mix_all(const struct attending &a, const struct piece &p, uint4 *stage, float *w,
                                                struct warp_rows &mine)
 {
-    float total[M][2] = {};
+    float total[M][FOUR] = {};
     for (int s = p.begin / ATTN_SEGMENT; s * ATTN_SEGMENT < p.end; s++) {
-        weigh_rows(a, p, s, weighed_rows(p, M), w, mine);
-        float part[M][2] = {};
-        mix_segment<M>(a, p, s, stage, w, part);
+        float part[M][FOUR] = {};
+        mix_segment<M>(a, p, s, stage, w, [&] { weigh_rows(a, p, s, weighed_rows(p, M), w, mine); }, part);
 #pragma unroll
         for (int m = 0; m < M; m++)
-            for (int j = 0; j < 2; j++)
+#pragma unroll
+            for (int j = 0; j < FOUR; j++)
                 total[m][j] = __fadd_rn(total[m][j], part[m][j]);
     }
     invert_sums(p, mine, w);
     __syncthreads();
-    finish_rows<M>(a, p, total, w, (float *)stage);
+    finish_rows<M>(a, p, total, w, (float4 *)stage);
 }
 
 static __global__ void __launch_bounds__(ATTEND_THREADS, 2) attend_pieces(struct attending a)
@@ -98,15 +98,14 @@ static __global__ void __launch_bounds__(ATTEND_THREADS, 2) attend_pieces(struct
     if (!find_piece(a, &p))
         return;
     ask_for_values(a, p);
-    with_rows<MANY>(p.rows, ROW_GROUPS, [&](auto each) { score_all<each.rows>(a, p, stage, rows); });
+    with_rows<MANY>(p.rows, WARPS, [&](auto each) { score_all<each.rows>(a, p, stage, rows); });
     __syncthreads();
 
     struct warp_rows mine;
 #pragma unroll
     for (int i = 0; i < MOST_ROWS / WARPS; i++) {
         const int row = smaller(threadIdx.x / LANES + i * WARPS, p.rows - 1);
-        const float *page = (const float *)stage + row * SEGMENT_PAGES;
-        mine.most[i] = fmaxf(page[0], page[1]);
+        mine.most[i] = ((const float *)stage)[row];
         mine.sum[i] = 0;
     }
     __syncthreads();

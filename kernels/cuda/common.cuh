@@ -129,6 +129,29 @@ __device__ __forceinline__ void gpu_prefetch(const void *p)
 #endif
 }
 
+/* Brings a T of 8 or 16 bytes into shared memory while the thread goes on (before sm_80: at once). `from` does not change
+ * during the launch. */
+template <class T> __device__ __forceinline__ void gpu_bring(T *shared, const T *from)
+{
+#if !defined(HEARTH_SIMT) && __CUDA_ARCH__ >= 800
+    const uint32_t to = (uint32_t)__cvta_generic_to_shared(shared);
+    if (sizeof(T) == 16)
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+    else
+        asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(to), "l"(from) : "memory");
+#else
+    *shared = __ldg(from);
+#endif
+}
+
+/* Waits for all that this thread has brought; the block's others see it after a barrier. */
+__device__ __forceinline__ void gpu_brought(void)
+{
+#if !defined(HEARTH_SIMT) && __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
+}
+
 /* ---- layouts ---- */
 
 /* kernels/layout.h's layout_of, layout_scale_bytes, layout_code_bytes and layout_super_bytes as constants. */
