@@ -24,9 +24,8 @@ struct rotating {
 struct vector {
     float *x;                          /* [dim] */
     const float *bias, *norm;          /* [dim] or NULL */
-    bool rotated;
-    uint16_t *page;                    /* where its token goes, or NULL */
-    bool pairs;                        /* as keys lie there */
+    uint16_t *cache;                   /* the head's pages, or NULL */
+    bool rotated, pairs;               /* pairs: as keys lie in a page */
 };
 
 static __device__ __forceinline__ const float *part(const float *bias, int head, int dim)
@@ -38,15 +37,18 @@ static __device__ __forceinline__ struct vector vector_of(const struct rotating 
 {
     const int q = a.n_q, kv = a.n_kv;
     if (i < q)
-        return {a.q + ((int64_t)token * q + i) * a.dim, part(a.q_bias, i, a.dim), a.q_norm, true, NULL, false};
+        return {a.q + ((int64_t)token * q + i) * a.dim, part(a.q_bias, i, a.dim), a.q_norm, NULL, true, false};
     const bool key = i < q + kv;
     const int h = key ? i - q : i - q - kv;
-    const int64_t at = ((int64_t)token * kv + h) * a.dim;
-    const uint32_t page = a.tables[a.table[token] + a.position[token] / KV_PAGE];
-    const int64_t in_cache = ((int64_t)h * a.n_pages + page) * KV_PAGE * a.dim;
+    const int64_t at = ((int64_t)token * kv + h) * a.dim, pages = h * a.n_pages * KV_PAGE * a.dim;
     if (key)
-        return {a.k + at, part(a.k_bias, h, a.dim), a.k_norm, true, a.keys + in_cache, true};
-    return {a.v + at, part(a.v_bias, h, a.dim), NULL, false, a.values + in_cache, false};
+        return {a.k + at, part(a.k_bias, h, a.dim), a.k_norm, a.keys + pages, true, true};
+    return {a.v + at, part(a.v_bias, h, a.dim), NULL, a.values + pages, false, false};
+}
+
+static __device__ __forceinline__ float4 added(float4 x, float4 y)
+{
+    return make_float4(__fadd_rn(x.x, y.x), __fadd_rn(x.y, y.y), __fadd_rn(x.z, y.z), __fadd_rn(x.w, y.w));
 }
 
 /* What RMS norm multiplies x [n] with. A lane has four of the 128 lanes of sums: its own and every 32nd from there. */
@@ -65,26 +67,34 @@ static __device__ __forceinline__ float norm_scale(const float *x, int n, float 
     return __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean, eps)));
 }
 
-static __device__ __forceinline__ void rotate(float *x, const float *cos_sin, int half, bool neox)
+/* Pair i; x is shared. */
+static __device__ __forceinline__ void rotate(float *x, int i, int half, bool neox, float c, float s)
 {
-    for (int i = threadIdx.x % LANES; i < half; i += LANES) {
-        float *const at = neox ? x + i : x + 2 * i, *const to = neox ? x + i + half : x + 2 * i + 1;
-        const float c = cos_sin[i], s = cos_sin[half + i], a = *at, b = *to;
-        *at = __fmaf_rn(a, c, -__fmul_rn(b, s));
-        *to = __fmaf_rn(a, s, __fmul_rn(b, c));
+    const int first = neox ? i : 2 * i, second = neox ? i + half : 2 * i + 1;
+    const float a = x[first], b = x[second];
+    x[first] = __fmaf_rn(a, c, -__fmul_rn(b, s));
+    x[second] = __fmaf_rn(a, s, __fmul_rn(b, c));
+}
+
+static __device__ __forceinline__ uint32_t two_halves(float low, float high)
+{
+    return half_bits_of_f32(low) | (uint32_t)half_bits_of_f32(high) << 16;
+}
+
+/* Four values, from `first` on, into place `place` of a page. */
+static __device__ __forceinline__ void keep(uint16_t *page, bool pairs, int dim, int first, int place, float4 x)
+{
+    const uint2 halves = make_uint2(two_halves(x.x, x.y), two_halves(x.z, x.w));
+    if (pairs) {
+        uint32_t *to = (uint32_t *)page + first / 2 * KV_PAGE + place;
+        to[0] = halves.x;
+        to[KV_PAGE] = halves.y;
+    } else {
+        *(uint2 *)(page + place * dim + first) = halves;
     }
 }
 
-/* x [dim] as f16 into place `place` of a page. */
-static __device__ __forceinline__ void store_halves(const float *x, int dim, int place, const struct vector &v)
-{
-    for (int i = threadIdx.x % LANES; i < dim / 2; i += LANES) {
-        const uint32_t both = half_bits_of_f32(x[2 * i]) | (uint32_t)half_bits_of_f32(x[2 * i + 1]) << 16;
-        ((uint32_t *)v.page)[v.pairs ? i * KV_PAGE + place : place * (dim / 2) + i] = both;
-    }
-}
-
-/* Thread block (heads, token). */
+/* Thread block (heads, token). What does not depend on anything is read first: it takes long to come. */
 static __global__ void __launch_bounds__(ROTATE_WARPS * LANES) rotate_heads(struct rotating a)
 {
     SHARED_BYTES(shared);
@@ -93,22 +103,34 @@ static __global__ void __launch_bounds__(ROTATE_WARPS * LANES) rotate_heads(stru
     if (head >= a.n_q + 2 * a.n_kv)
         return;
     const struct vector v = vector_of(a, token, head);
+    const uint32_t position = a.position[token], table = a.table[token];
+    const float *angles = a.cos_sin + (int64_t)token * 2 * a.half;
+    const bool mine = v.rotated && lane < a.half;
+    const float c = mine ? angles[lane] : 0.0f, s = mine ? angles[a.half + lane] : 0.0f;
     float *x = (float *)shared + warp * a.dim;
-    for (int i = lane; i < a.dim; i += LANES)
-        x[i] = v.bias ? __fadd_rn(v.x[i], v.bias[i]) : v.x[i];
+    for (int i = lane; i < a.dim / 4; i += LANES) {
+        const float4 four = ((const float4 *)v.x)[i];
+        ((float4 *)x)[i] = v.bias ? added(four, ((const float4 *)v.bias)[i]) : four;
+    }
+    const uint32_t page = v.cache ? a.tables[table + position / KV_PAGE] : 0;
+    __syncwarp(FULL_MASK);
     if (v.norm) {
         const float scale = norm_scale(x, a.dim, a.eps);
         for (int i = lane; i < a.dim; i += LANES)
             x[i] = __fmul_rn(__fmul_rn(x[i], scale), v.norm[i]);
     }
     __syncwarp(FULL_MASK);
-    if (v.rotated)
-        rotate(x, a.cos_sin + (int64_t)token * 2 * a.half, a.half, a.neox);
+    if (mine)
+        rotate(x, lane, a.half, a.neox, c, s);
+    for (int i = lane + LANES; v.rotated && i < a.half; i += LANES)
+        rotate(x, i, a.half, a.neox, angles[i], angles[a.half + i]);
     __syncwarp(FULL_MASK);
-    for (int i = lane; i < a.dim; i += LANES)
-        v.x[i] = x[i];
-    if (v.page)
-        store_halves(x, a.dim, a.position[token] % KV_PAGE, v);
+    for (int i = lane; i < a.dim / 4; i += LANES) {
+        const float4 four = ((const float4 *)x)[i];
+        ((float4 *)v.x)[i] = four;
+        if (v.cache)
+            keep(v.cache + (int64_t)page * KV_PAGE * a.dim, v.pairs, a.dim, 4 * i, position % KV_PAGE, four);
+    }
 }
 
 void gpu_rotate(const struct gpu *g, const struct gpu_batch *b, const struct gpu_heads *h, float *q, float *k, float *v)
