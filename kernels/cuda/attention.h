@@ -26,7 +26,7 @@ struct gpu_batch {
 };
 
 struct gpu_heads {
-    int64_t n_kv, shared, dim;        /* own KV heads, query heads of each, a head's values: 8 times any, to GPU_HEAD_DIM */
+    int64_t n_kv, shared, dim;        /* own KV heads, query heads of each, a head's values: a multiple of 8 */
     int64_t half;                     /* pairs that are rotated; 0: none */
     bool neox;
     int64_t window;                   /* 0: none */

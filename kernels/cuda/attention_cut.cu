@@ -1,8 +1,8 @@
-/* Attention by segments: those of a piece are spread over thread blocks, in two launches, since weights want the largest
- * score of all: scores; weights, and what each segment gives. The piece's last thread block adds the segments up. */
+/* Attention by segments: those of a piece are spread over thread blocks, in two launches, since weights want the
+ * largest score of all: scores; weights, and what each segment gives. The last thread block adds the segments up. */
 #include <math.h>
 
-#include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/attention_parts.cuh"
 
 /* Of this thread block's piece: how many of its segments' blocks are done. */
 static __device__ __forceinline__ unsigned *blocks_done(const struct attending &a)

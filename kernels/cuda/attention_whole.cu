@@ -1,7 +1,7 @@
 /* Attention by pieces: a thread block takes a piece from its scores to the end. */
 #include <math.h>
 
-#include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/attention_parts.cuh"
 
 /* Asks for a piece's values, if they are few, so that they are near when its scores are there. */
 static __device__ __forceinline__ void ask_for_values(const struct attending &a, const struct piece &p)
