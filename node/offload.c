@@ -186,7 +186,8 @@ status offload_needs(const struct worker_options *w, int rank, const struct gpus
 
 /* ---- what others have ---- */
 
-static status hear(struct transport *t, struct wire_gpus *offers, bool *heard)
+/* The next rank's message; *n counts ranks that have been heard. */
+static status hear(struct transport *t, struct wire_gpus *offers, bool *heard, int *n)
 {
     struct arrival a;
     bool found = false;
@@ -204,6 +205,7 @@ static status hear(struct transport *t, struct wire_gpus *offers, bool *heard)
         st = ST_FORMAT;
     }
     log_sender(-1);
+    *n += !heard[a.from];
     heard[a.from] = true;
     status released = transport_release(t, &a);
     return st ? st : released;
@@ -221,7 +223,7 @@ static status await_sent(struct transport *t, struct send *s)
     return st;
 }
 
-/* All post before any hears: none waits for another to take its message. */
+/* All post before any hears, and hear all even if one is wrong: nobody waits for ever until its message is taken. */
 status offload_exchange(struct transport *t, const struct wire_gpus *own, struct wire_gpus *offers)
 {
     _Alignas(TRANSPORT_ALIGN) uint8_t message[WIRE_GPUS_MAX];
@@ -235,8 +237,10 @@ status offload_exchange(struct transport *t, const struct wire_gpus *own, struct
     for (; posted < t->n_ranks && !st; posted++)
         if (posted != t->rank)
             st = transport_post(t, posted, WIRE_GPUS, message, size, &sends[posted]);
-    for (int i = 1; i < t->n_ranks && !st; i++)
-        st = hear(t, offers, heard);
+    for (int n = 1; n < t->n_ranks && st != ST_PEER;) {
+        const status one = hear(t, offers, heard, &n);
+        st = one == ST_PEER || !st ? one : st;
+    }
     for (int r = 0; r < posted && st != ST_PEER; r++) {
         const status sent = r != t->rank ? await_sent(t, &sends[r]) : ST_OK;
         st = sent ? sent : st;
