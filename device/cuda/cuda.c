@@ -12,6 +12,7 @@ bool cuda_ok(struct cuda *c, cudaError_t e, const char *call)
         log_error("cuda:%d: %s fails: %s (%d): the GPU computes no more; start again, or without it (--device cpu)",
                   c->o.index, call, cudaGetErrorString(e), (int)e);
     c->lost = true;
+    cudaGetLastError(); /* the thread's: another device of it has not failed */
     return false;
 }
 
@@ -70,6 +71,7 @@ static status take_memory(struct cuda *c, uint64_t bytes)
 
 status cuda_acquire(struct cuda *c, uint64_t bytes)
 {
+    cudaGetLastError(); /* of what the thread did before */
     status st = cuda_begin(c);
     if (!st && !find_gpu(c))
         st = ST_INTERNAL;

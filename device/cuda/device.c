@@ -418,8 +418,10 @@ static bool done(struct device *device)
     if (!d)
         return true;
     const cudaError_t e = cudaStreamQuery(d->cuda.gpu.stream);
-    if (e == cudaErrorNotReady)
+    if (e == cudaErrorNotReady) {
+        cudaGetLastError(); /* it counts as an error there */
         return false;
+    }
     cuda_ok(&d->cuda, e, "cudaStreamQuery");
     return true;
 }

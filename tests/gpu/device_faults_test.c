@@ -194,6 +194,34 @@ static void test_goes_on(void **state)
     whole_end(&w);
 }
 
+/* A call that fails leaves its error with the thread, which may have several devices: it is not theirs. Nor is it one that
+ * work is not done yet. */
+static void test_errors_of_others(void **state)
+{
+    (void)state;
+    static const int32_t tokens[] = {5};
+    struct whole w;
+    struct device *d;
+    const struct run run = {SEQUENCE, 0, 1};
+    const struct batch b = {&run, 1, 1, (const uint32_t[]){0, 1}, 1};
+    const struct work work = {.n = 1, .batch = &b};
+    int waited = 0;
+    whole_begin(&w, "family-llama-q4_0");
+    assert_int_not_equal(cudaSetDevice(99), cudaSuccess);
+    assert_int_equal(device_cuda.open(&w.o, &d), ST_OK);
+    assert_int_equal(device_cuda.load(d, &(struct device_loading){0}), ST_OK);
+    assert_int_equal(device_cuda.embed(d, &b, tokens), ST_OK);
+    assert_int_equal(device_cuda.norm(d, &work), ST_OK);
+    device_cuda.part(d, &work, d->in[USE_OWN], d->sums[USE_OWN]);
+    while (!device_cuda.done(d))
+        waited++;
+    assert_int_equal(device_cuda.add(d, &work), ST_OK);
+    assert_int_equal(device_cuda.found(d), ST_OK);
+    device_cuda.close(d);
+    print_message("asked %d times whether it was done\n", waited);
+    whole_end(&w);
+}
+
 /* ---- memory ---- */
 
 static void refused(struct whole *w, status expected, const char *says)
@@ -283,6 +311,7 @@ static void test_calls(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_numbers), cmocka_unit_test(test_goes_on),
+                                       cmocka_unit_test(test_errors_of_others),
                                        cmocka_unit_test(test_refusals), cmocka_unit_test(test_calls)};
     return gpu_for_test() ? cmocka_run_group_tests(tests, NULL, NULL) : 77;
 }
