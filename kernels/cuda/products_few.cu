@@ -62,7 +62,8 @@ template <typename VALUES> DEVICE void put_held(VALUES &to, int g, int t, const 
 }
 
 /* Fills the slots for the next round, all at once: a warp waits for all of its loads, whichever it needs. */
-template <enum dtype T, typename READING> DEVICE void refill(struct fragment<T> *slots, const READING &from, int g, int t)
+template <enum dtype T, typename READING>
+DEVICE void refill(struct fragment<T> *slots, const READING &from, int g, int t)
 {
 #pragma unroll
     for (int j = 0; j < SLOTS; j++)

@@ -80,7 +80,8 @@ DEVICE void dot_floats(const struct product_work &w, const typename float_t<T>::
     }
 }
 
-template <enum dtype T, int N> __global__ void __launch_bounds__(READERS, N == 1 ? 3 : 2) whole_float(struct product_work w)
+template <enum dtype T, int N>
+__global__ void __launch_bounds__(READERS, N == 1 ? 3 : 2) whole_float(struct product_work w)
 {
     __shared__ float segments[2][SIDES][N | 1][ROW_GROUP];
     const int token = (int)blockIdx.y * N, side = (int)threadIdx.x / ROW_GROUP, r = (int)threadIdx.x % ROW_GROUP;
@@ -120,7 +121,8 @@ DEVICE void add_float_segment(const struct product_work &w, const typename float
         add_segment<N>(to, t, sum[t]);
 }
 
-template <enum dtype T, int N> __global__ void __launch_bounds__(READERS, N == 1 ? 3 : 2) partial_float(struct product_work w)
+template <enum dtype T, int N>
+__global__ void __launch_bounds__(READERS, N == 1 ? 3 : 2) partial_float(struct product_work w)
 {
     const int token = (int)blockIdx.y * N, side = (int)threadIdx.x / ROW_GROUP, r = (int)threadIdx.x % ROW_GROUP;
     const auto *weights = (const typename float_t<T>::stored *)group_data(w, (int)blockIdx.x) + r;
