@@ -122,7 +122,7 @@ DEVICE void add_float_segment(const struct product_work &w, const typename float
 }
 
 template <enum dtype T, int N>
-__global__ void __launch_bounds__(READERS, N == 1 ? 3 : 2) partial_float(struct product_work w)
+__global__ void __launch_bounds__(READERS, 2) partial_float(struct product_work w)
 {
     const int token = (int)blockIdx.y * N, side = (int)threadIdx.x / ROW_GROUP, r = (int)threadIdx.x % ROW_GROUP;
     const auto *weights = (const typename float_t<T>::stored *)group_data(w, (int)blockIdx.x) + r;
