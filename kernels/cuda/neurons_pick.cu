@@ -4,7 +4,11 @@
 
 namespace {
 
-enum { THREADS = 256, MASK_TOKENS = 32 /* tokens whose decisions a lane keeps as bits */ };
+enum {
+    THREADS = 256,
+    MASK_TOKENS = 32, /* tokens whose decisions a lane keeps as bits */
+    ONE_THREADS = 1024, ONE_ROWS = 16 /* of the thread block that picks for one token, of each of its threads */
+};
 
 unsigned blocks_of(int64_t threads) { return (unsigned)((threads + THREADS - 1) / THREADS); }
 
@@ -67,6 +71,46 @@ __global__ void __launch_bounds__(THREADS) pick(struct picking p)
     }
 }
 
+/* One token's, by one thread block: no other must have counted before, and nothing need be cleared. */
+__global__ void __launch_bounds__(ONE_THREADS) pick_for_one(struct picking p)
+{
+    __shared__ int of_warp[ONE_THREADS / LANES];
+    const int lane = threadIdx.x % LANES, warp = threadIdx.x / LANES;
+    float value[ONE_ROWS];
+    unsigned fires = 0;
+#pragma unroll
+    for (int i = 0; i < ONE_ROWS; i++) {
+        const int r = (int)threadIdx.x + i * ONE_THREADS;
+        value[i] = p.value[r < p.rows ? r : 0];
+    }
+#pragma unroll
+    for (int i = 0; i < ONE_ROWS; i++) {
+        const int r = (int)threadIdx.x + i * ONE_THREADS;
+        fires |= (unsigned)(r < p.rows && !(value[i] <= (p.bound_of ? p.bound_of[r] : p.bound))) << i;
+    }
+    int all, at = sum_before(__popc(fires), &all);
+    if (lane == 0)
+        of_warp[warp] = all;
+    __syncthreads();
+    const int before = sum_before(of_warp[lane], &all);
+    at += __shfl_sync(FULL_MASK, before, warp);
+#pragma unroll
+    for (int i = 0; i < ONE_ROWS; i++) {
+        if (!(fires >> i & 1))
+            continue;
+        p.to.row[at] = (int32_t)threadIdx.x + i * ONE_THREADS;
+        p.to.token[at] = 0;
+        if (p.keep)
+            p.to.gate[at] = value[i];
+        at++;
+    }
+    if (threadIdx.x == 0) {
+        *p.to.n = (uint32_t)all;
+        if (p.counts)
+            atomicAdd(&p.counts->flagged, (unsigned long long)all);
+    }
+}
+
 struct lines {
     const float *gate_slope, *gate_offset, *up_slope, *up_offset;
 };
@@ -122,6 +166,10 @@ void gpu_pick(const struct gpu *g, const float *value, int64_t stride, int64_t r
               const float *bound_of, bool keep, const struct gpu_pairs *to, struct gpu_counts *counts)
 {
     const struct picking p = {value, stride, (int)rows, (int)n, bound, bound_of, keep, *to, counts};
+    if (n == 1 && rows > 0 && rows <= ONE_THREADS * ONE_ROWS) {
+        LAUNCH(pick_for_one, 1, ONE_THREADS, 0, g->stream, p);
+        return;
+    }
     cudaMemsetAsync(to->n, 0, sizeof *to->n, g->stream);
     if (rows && n)
         LAUNCH(pick, dim3(blocks_of(rows), (unsigned)((n + MASK_TOKENS - 1) / MASK_TOKENS)), THREADS, 0, g->stream, p);

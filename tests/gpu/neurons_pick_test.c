@@ -115,6 +115,8 @@ static void pairs_are_picked(void **state)
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         for (size_t j = 0; j < sizeof tokens / sizeof *tokens; j++)
             check_pick(rows[i], tokens[j], (i + j) % 2, (i + j) % 3 == 0);
+    for (int64_t many = 16383; many <= 16385; many++) /* to where one thread block does not pick for one token any more */
+        check_pick(many, 1, many % 2, true);
 }
 
 static void nothing_to_pick_from(void **state)
