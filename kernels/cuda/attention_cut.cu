@@ -69,7 +69,7 @@ static __device__ __forceinline__ void weigh_slot(const struct attending &a, con
 {
     const int lane = threadIdx.x % LANES;
     const int64_t slot = slot_of(a, row, segment);
-    const float sum = weigh_row(a, row, segment, largest_score(a, row), w);
+    const float sum = weigh_row(a, row, segment, [&] { return largest_score(a, row); }, w);
     if (lane < SUM_LANES && slot >= 0)
         a.sums[slot * SUM_LANES + lane] = sum;
 }

@@ -85,22 +85,27 @@ static __device__ __forceinline__ void weigh_none(float *w)
         w[threadIdx.x % LANES + j * LANES] = -1.0f;
 }
 
-/* exp(score - most) of a row's positions in a segment, into w [ATTN_SEGMENT]; -1, which no weight is, where it does not
- * look. Returns the segment's sum in lane i % 16: of a lane below 16. */
+/* exp(score - most()) of a row's positions in a segment, into w [ATTN_SEGMENT]; -1, which no weight is, where it does
+ * not look. Returns the segment's sum in lane i % 16: of a lane below 16. */
+template <class Most>
 static __device__ __forceinline__ float weigh_row(const struct attending &a, const struct row &row, int segment,
-                                                  float most, float *w)
+                                                  const Most &most, float *w)
 {
     const int lane = threadIdx.x % LANES;
     const int64_t slot = slot_of(a, row, segment);
-    float sum = 0;
+    float e[ATTN_SEGMENT / LANES], sum = 0;
+#pragma unroll
+    for (int j = 0; j < ATTN_SEGMENT / LANES; j++) /* all are on their way before one is there */
+        e[j] = slot < 0 ? 0.0f : a.scores[slot * ATTN_SEGMENT + lane + j * LANES];
+    const float largest = most();
 #pragma unroll
     for (int j = 0; j < ATTN_SEGMENT / LANES; j++) {
         const int i = lane + j * LANES, position = segment * ATTN_SEGMENT + i;
         const bool seen = slot >= 0 && position >= row.begin && position < row.end;
-        const float e = seen ? gpu_exp(__fadd_rn(a.scores[slot * ATTN_SEGMENT + i], -most)) : 0.0f;
-        w[i] = seen ? e : -1.0f;
-        sum = __fadd_rn(sum, e); /* where it does not look: + 0, which changes no sum of what is above 0 */
-        sum = __fadd_rn(sum, __shfl_xor_sync(FULL_MASK, e, SUM_LANES));
+        e[j] = seen ? gpu_exp(__fadd_rn(e[j], -largest)) : 0.0f;
+        w[i] = seen ? e[j] : -1.0f;
+        sum = __fadd_rn(sum, e[j]); /* where it does not look: + 0, which changes no sum of what is above 0 */
+        sum = __fadd_rn(sum, __shfl_xor_sync(FULL_MASK, e[j], SUM_LANES));
     }
     return sum;
 }

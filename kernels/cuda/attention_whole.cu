@@ -49,7 +49,8 @@ static __device__ __forceinline__ void weigh_rows(const struct attending &a, con
     for (int i = 0; i < MOST_ROWS / WARPS; i++) {
         const int row = threadIdx.x / LANES + i * WARPS;
         if (row < p.rows) {
-            const float sum = weigh_row(a, row_of(a, p, row), segment, mine.most[i], w + row * ATTN_SEGMENT);
+            const float sum = weigh_row(a, row_of(a, p, row), segment, [&] { return mine.most[i]; },
+                                        w + row * ATTN_SEGMENT);
             mine.sum[i] = __fadd_rn(mine.sum[i], sum);
         } else if (row < rows) {
             weigh_none(w + row * ATTN_SEGMENT);
