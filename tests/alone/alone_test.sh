@@ -13,7 +13,7 @@ alone=$build/hearth
 tiny=$vectors/tiny-q4_k.gguf
 . "$(dirname "$0")/../mpi/library.sh"
 
-if ! { cmake -G Ninja -S "$source" -B "$build" -DCMAKE_BUILD_TYPE=Release -DHEARTH_MPI=OFF &&
+if ! { cmake -G Ninja -S "$source" -B "$build" -DCMAKE_BUILD_TYPE=Release -DHEARTH_MPI=OFF -DHEARTH_CUDA=OFF &&
        cmake --build "$build" --target hearth; } >"$work/log" 2>&1; then
     cat "$work/log"
     exit 1
