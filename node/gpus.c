@@ -1,6 +1,6 @@
 #include "node/gpus.h"
 
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 void gpus_find(const char *folder, struct gpus *out)
@@ -18,11 +18,7 @@ void gpus_find(const char *folder, struct gpus *out)
 
 const struct gpu_info *gpus_of(const struct gpus *g, const struct plan *p, int holder)
 {
-    for (int i = 0; i < g->n; i++) {
-        char name[PLAN_DEVICE_BYTES];
-        snprintf(name, sizeof name, "cuda:%d", i);
-        if (g->at[i].capability && strcmp(plan_holder_device(p, holder), name) == 0)
-            return &g->at[i];
-    }
-    return NULL;
+    const char *device = plan_holder_device(p, holder);
+    const int i = strncmp(device, "cuda:", 5) == 0 ? atoi(device + 5) : g->n;
+    return i < g->n && g->at[i].capability ? &g->at[i] : NULL;
 }
