@@ -1,5 +1,5 @@
-/* What every device decides alike, so that all give the same bits: which neurons a layer computes, where sums of heads are
- * cut. */
+/* What every device decides alike, so that all give the same bits: which neurons a layer computes, where sums of heads
+ * are cut. */
 #ifndef HEARTH_DEVICE_DECISIONS_H
 #define HEARTH_DEVICE_DECISIONS_H
 

@@ -49,8 +49,9 @@ status not_number(const struct model *m, const struct work *w, const char *what,
     if (w->part != DEVICE_OUTPUT)
         snprintf(layer, sizeof layer, "layer %d: ", w->layer);
     const struct run *r = run_of(w, i / n, &position);
-    log_error("%s: %s%s: value %lld of the token at position %u of sequence %u is %s, no number: the file is damaged, or "
-              "the model does not work", gguf_path(m->file), layer, what, (long long)(i % n), position, r->sequence, is);
+    log_error("%s: %s%s: value %lld of the token at position %u of sequence %u is %s, no number: the file is damaged, "
+              "or the model does not work", gguf_path(m->file), layer, what, (long long)(i % n), position, r->sequence,
+              is);
     return ST_NAN;
 }
 

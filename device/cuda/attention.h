@@ -1,5 +1,5 @@
-/* A holder's part of the attention block: o(attention(rope(qkv(x)))) of its KV heads and the query heads that share them.
- * Its bits are those of device/cpu/attention.c. */
+/* A holder's part of the attention block: o(attention(rope(qkv(x)))) of its KV heads and the query heads that share
+ * them. Its bits are those of device/cpu/attention.c. */
 #ifndef HEARTH_DEVICE_CUDA_ATTENTION_H
 #define HEARTH_DEVICE_CUDA_ATTENTION_H
 

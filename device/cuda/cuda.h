@@ -1,8 +1,9 @@
-/* What the files of this folder share: a GPU, its memory, and how arrays are handed out. Each object has a header of its
- * own. d_model is written d, tokens of a step n.
+/* What the files of this folder share: a GPU, its memory, and how arrays are handed out. Each object has a header of
+ * its own. d_model is written d, tokens of a step n.
  *
- * Everything that is computed goes into one stream, in the order of the calls; a call waits only where it gives something
- * to the host (staging.h). Pointers into weights and activations are the GPU's, unless a comment says "host". */
+ * Everything that is computed goes into one stream, in the order of the calls; a call waits only where it gives
+ * something to the host (staging.h). Pointers into weights and activations are the GPU's, unless a comment says
+ * "host". */
 #ifndef HEARTH_DEVICE_CUDA_CUDA_H
 #define HEARTH_DEVICE_CUDA_CUDA_H
 

@@ -293,7 +293,8 @@ static status add(struct device *device, const struct work *w)
 
 /* ---- in and out ---- */
 
-static void export_input(struct device *device, const struct work *w, const struct input *in, const struct input_bytes *to)
+static void export_input(struct device *device, const struct work *w, const struct input *in,
+                         const struct input_bytes *to)
 {
     begin(device);
     cuda_input_export(&of(device)->transfer, w, in, to);
@@ -308,7 +309,8 @@ static void import_input(struct device *device, const struct work *w, const stru
     cuda_launched(&d->cuda);
 }
 
-static void export_sums(struct device *device, uint32_t n, const struct sums *sums, bool f16, const struct sum_bytes *to)
+static void export_sums(struct device *device, uint32_t n, const struct sums *sums, bool f16,
+                        const struct sum_bytes *to)
 {
     begin(device);
     cuda_sums_export(&of(device)->transfer, n, sums, f16, to);

@@ -57,8 +57,8 @@ void cuda_down_load(struct loader *l, struct down *d, int layer)
     load_ranges(l, d);
 }
 
-void cuda_down_project(struct cuda *c, const struct down *d, const struct acts *h, uint32_t n, const struct gpu_sums *sums,
-                  bool add)
+void cuda_down_project(struct cuda *c, const struct down *d, const struct acts *h, uint32_t n,
+                       const struct gpu_sums *sums, bool add)
 {
     if (d->by_column) {
         gpu_mix_columns(&c->gpu, &d->columns, d->ranges, d->n_ranges, h, n, sums, add);

@@ -20,7 +20,7 @@ struct down {
 void cuda_down_lay(struct cuda *c, int layer, const struct held *held, bool dense, struct down *d);
 void cuda_down_load(struct loader *l, struct down *d, int layer);
 /* sums = the part of the neurons whose activations are in h; add: += . */
-void cuda_down_project(struct cuda *c, const struct down *d, const struct acts *h, uint32_t n, const struct gpu_sums *sums,
-                  bool add);
+void cuda_down_project(struct cuda *c, const struct down *d, const struct acts *h, uint32_t n,
+                       const struct gpu_sums *sums, bool add);
 
 #endif

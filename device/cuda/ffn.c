@@ -250,7 +250,8 @@ static uint64_t bytes_of(const struct ffn_layer *s, const struct gpu_counts *of)
     uint64_t bytes = of->rows_read * (up->planes ? up->rest_bytes : up->top_bytes);
     bytes += of->flagged * (gate->planes ? gate->rest_bytes : gate->top_bytes);
     if (s->down.by_column)
-        bytes += of->live * down->column_bytes + smaller(of->live, s->calls * (uint64_t)down->n_blocks) * down->block_bytes;
+        bytes += of->live * down->column_bytes +
+                 smaller(of->live, s->calls * (uint64_t)down->n_blocks) * down->block_bytes;
     return bytes;
 }
 

@@ -73,11 +73,12 @@ static void activate_pairs(const struct fire *f, bool all)
 static void fire_all(const struct fire *f)
 {
     const struct ffn_layer *s = f->s;
-    const struct gpu_product p[] = {product_of(f, &s->gate, s->bias, f->at->gate), product_of(f, &s->up, NULL, f->at->up)};
+    const struct gpu_product p[] = {product_of(f, &s->gate, s->bias, f->at->gate),
+                                    product_of(f, &s->up, NULL, f->at->up)};
+    const float *gate = s->has_gate ? f->at->gate : NULL, *up = s->has_gate ? f->at->up : f->at->gate;
     gpu_matmul(&f->c->gpu, p, s->has_gate ? 2 : 1, f->x, f->n);
-    gpu_activate(&f->c->gpu, f->c->hp->activation, s->has_gate ? f->at->gate : NULL, s->has_gate ? f->at->up : f->at->gate,
-                 f->own, f->own, f->n, s->held.set.whole ? NULL : s->held.slot, f->at->activated.f32,
-                 f->at->activated.cols);
+    gpu_activate(&f->c->gpu, f->c->hp->activation, gate, up, f->own, f->own, f->n,
+                 s->held.set.whole ? NULL : s->held.slot, f->at->activated.f32, f->at->activated.cols);
 }
 
 static void decide_by_gate(const struct fire *f)
@@ -172,12 +173,13 @@ void cuda_fire_count(struct cuda *c, struct ffn_layer *s, uint32_t n)
 
 void cuda_fire_begin(struct cuda *c, struct firing *f, int64_t cols, uint32_t n)
 {
+    const size_t bytes = (size_t)(n * cols) * sizeof(float);
     f->activated.cols = cols;
-    cuda_ok(c, cudaMemsetAsync(f->activated.f32, 0, (size_t)(n * cols) * sizeof(float), c->gpu.stream), "cudaMemsetAsync");
+    cuda_ok(c, cudaMemsetAsync(f->activated.f32, 0, bytes, c->gpu.stream), "cudaMemsetAsync");
 }
 
 void cuda_fire(struct cuda *c, struct firing *at, int layer, const struct ffn_layer *s, struct gpu_counts *counts,
-          const struct input *in, uint32_t n)
+               const struct input *in, uint32_t n)
 {
     const struct neuron_set *set = &s->held.set;
     const struct fire f = {.c = c, .at = at, .s = s, .x = &in->acts, .n = n, .own = set->n, .counts = counts};

@@ -1,5 +1,5 @@
-/* Which of the own neurons of a layer fire, and what they then are: f(gate x, up x) (base/activation.h). Decisions and bits
- * are those of device/cpu/fire.c; lists of pairs stay on the GPU. */
+/* Which of the own neurons of a layer fire, and what they then are: f(gate x, up x) (base/activation.h). Decisions and
+ * bits are those of device/cpu/fire.c; lists of pairs stay on the GPU. */
 #ifndef HEARTH_DEVICE_CUDA_FIRE_H
 #define HEARTH_DEVICE_CUDA_FIRE_H
 

@@ -38,7 +38,8 @@ void cuda_heads_lay(struct cuda *c, int layer, struct heads *h)
 
 void cuda_heads_lay_pages(struct cuda *c, struct heads *h)
 {
-    const size_t bytes = (size_t)(h->end - h->begin) * c->o.n_pages * KV_PAGE * (size_t)c->hp->head_dim * sizeof *h->of.k;
+    const size_t page = KV_PAGE * (size_t)c->hp->head_dim * sizeof *h->of.k;
+    const size_t bytes = (size_t)(h->end - h->begin) * c->o.n_pages * page;
     h->of.n_pages = c->o.n_pages;
     h->of.k = arena_alloc(&c->arena, bytes);
     h->of.v = arena_alloc(&c->arena, bytes);

@@ -29,7 +29,8 @@ status cuda_loader_open(struct loader *l, struct cuda *c, const struct device_lo
             cudaGetLastError();
             fail(l, ST_NOMEM);
         } else if (works(l, e, "cudaHostAlloc")) {
-            works(l, cudaEventCreateWithFlags(&l->buffers[i].copied, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+            works(l, cudaEventCreateWithFlags(&l->buffers[i].copied, cudaEventDisableTiming),
+                  "cudaEventCreateWithFlags");
         }
         l->buffers[i].at = at;
     }
@@ -78,8 +79,8 @@ static int64_t piece_of(struct loader *l, const struct matrix *from, int64_t n, 
 {
     const int64_t fit = (int64_t)(LOAD_BYTES / bytes);
     if (fit < 1) {
-        log_error("%s: 16 rows of %s have %zu bytes, and at most %d can be loaded at once", gguf_path(l->c->o.model->file),
-                  from->name, bytes, LOAD_BYTES);
+        log_error("%s: rows of %s, 16 together, have %zu bytes, and at most %d can be loaded at once",
+                  gguf_path(l->c->o.model->file), from->name, bytes, LOAD_BYTES);
         fail(l, ST_UNSUPPORTED);
     }
     return n < fit ? n : fit;
@@ -127,7 +128,7 @@ static void begin_at(struct filling *f, const uint8_t *src, const int32_t *ids, 
 }
 
 void cuda_load_packed(struct loader *l, const struct packed *to, const struct matrix *from, int64_t row, int64_t col,
-                 const int32_t *ids)
+                      const int32_t *ids)
 {
     struct filling f = {.packed = *to, .stride = dtype_row_bytes(from->type, from->cols)};
     const uint8_t *src = from->data + (size_t)row * f.stride + dtype_row_bytes(from->type, col);
@@ -175,7 +176,7 @@ void cuda_load_rows(struct loader *l, const struct neuron_rows *to, const struct
 
 /* A tile of them is written into all columns: they are filled as a whole, in memory for that alone. */
 void cuda_load_columns(struct loader *l, const struct neuron_columns *to, const struct matrix *from,
-                  const struct neuron_set *set)
+                       const struct neuron_set *set)
 {
     const size_t codes = neuron_columns_code_bytes(to), scales = neuron_columns_scale_bytes(to);
     struct filling f = {.columns = *to, .src = from->data, .stride = dtype_row_bytes(from->type, from->cols)};
@@ -221,7 +222,10 @@ void cuda_load_part(struct loader *l, float *to, const struct matrix *from, int6
     loading_done(&l->loading, (uint64_t)n * sizeof *values);
 }
 
-void cuda_load_vector(struct loader *l, float *to, const struct matrix *from) { cuda_load_part(l, to, from, 0, from->cols); }
+void cuda_load_vector(struct loader *l, float *to, const struct matrix *from)
+{
+    cuda_load_part(l, to, from, 0, from->cols);
+}
 
 void cuda_load_bytes(struct loader *l, uint8_t *to, const struct matrix *from, int64_t row, int64_t n)
 {

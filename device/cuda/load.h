@@ -1,5 +1,5 @@
-/* Loading: weights are repacked from the mapped file into pinned memory, on all threads, in pieces; while one is copied to
- * the GPU the next is filled. The file's pages are then let go. */
+/* Loading: weights are repacked from the mapped file into pinned memory, on all threads, in pieces; while one is copied
+ * to the GPU the next is filled. The file's pages are then let go. */
 #ifndef HEARTH_DEVICE_CUDA_LOAD_H
 #define HEARTH_DEVICE_CUDA_LOAD_H
 
@@ -27,11 +27,11 @@ status cuda_loader_close(struct loader *l);
 
 /* Rows row + ids[i] (ids NULL: row + i), columns from col on. */
 void cuda_load_packed(struct loader *l, const struct packed *to, const struct matrix *from, int64_t row, int64_t col,
-                 const int32_t *ids);
+                      const int32_t *ids);
 void cuda_load_rows(struct loader *l, const struct neuron_rows *to, const struct matrix *from, const int32_t *ids);
 /* set: the neurons whose columns they are. */
 void cuda_load_columns(struct loader *l, const struct neuron_columns *to, const struct matrix *from,
-                  const struct neuron_set *set);
+                       const struct neuron_set *set);
 /* Values [first, first + n) of a vector; to NULL: there is none. */
 void cuda_load_part(struct loader *l, float *to, const struct matrix *from, int64_t first, int64_t n);
 void cuda_load_vector(struct loader *l, float *to, const struct matrix *from);

@@ -40,7 +40,7 @@ static void spoil(const struct output *o, uint32_t n, float *logits, int64_t str
 }
 
 void cuda_output_compute(struct cuda *c, const struct output *o, const struct acts *x, uint32_t n, float *logits,
-                    int64_t stride)
+                         int64_t stride)
 {
     const int64_t rows = o->rows.rows;
     for (uint32_t t = 0; t < n && rows; t += AT_ONCE) {

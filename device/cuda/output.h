@@ -14,6 +14,6 @@ void cuda_output_lay_buffers(struct cuda *c, struct output *o);
 void cuda_output_load(struct loader *l, struct output *o);
 /* device.h: logits. */
 void cuda_output_compute(struct cuda *c, const struct output *o, const struct acts *x, uint32_t n, float *logits,
-                    int64_t stride);
+                         int64_t stride);
 
 #endif

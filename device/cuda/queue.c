@@ -98,11 +98,11 @@ static cudaGraphExec_t record(struct cuda *c)
 {
     cudaGraph_t graph = NULL;
     cudaGraphExec_t exec = NULL;
-    if (cudaStreamBeginCapture(c->gpu.stream, cudaStreamCaptureModeThreadLocal))
-        return NULL;
-    launch_all(c);
-    if (cudaStreamEndCapture(c->gpu.stream, &graph) || cudaGraphInstantiate(&exec, graph, 0))
-        exec = NULL;
+    if (cudaStreamBeginCapture(c->gpu.stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess) {
+        launch_all(c);
+        if (cudaStreamEndCapture(c->gpu.stream, &graph) || cudaGraphInstantiate(&exec, graph, 0))
+            exec = NULL;
+    }
     if (graph)
         cudaGraphDestroy(graph);
     if (!exec) {

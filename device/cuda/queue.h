@@ -1,6 +1,6 @@
-/* Operations that wait to be launched together. Launching a kernel takes the host longer than a small one takes the GPU,
- * so what is asked for is kept until something needs it, and a list that has been seen before is launched as one CUDA
- * graph. Steps of few tokens are alike: their lists differ in nothing but what lies in the GPU's memory.
+/* Operations that wait to be launched together. Launching a kernel takes the host longer than a small one takes the
+ * GPU, so what is asked for is kept until something needs it, and a list that has been seen before is launched as one
+ * CUDA graph. Steps of few tokens are alike: their lists differ in nothing but what lies in the GPU's memory.
  *
  * Whatever goes into the stream besides flushes first; so do uploads, and a wait. */
 #ifndef HEARTH_DEVICE_CUDA_QUEUE_H

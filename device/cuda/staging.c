@@ -83,7 +83,8 @@ void upload(struct cuda *c, void *to, const void *from, size_t bytes)
         }
         const size_t n = fits(h, bytes);
         memcpy(h->at + h->used, at, n);
-        cuda_ok(c, cudaMemcpyAsync(target, h->at + h->used, n, cudaMemcpyHostToDevice, c->gpu.stream), "cudaMemcpyAsync");
+        cuda_ok(c, cudaMemcpyAsync(target, h->at + h->used, n, cudaMemcpyHostToDevice, c->gpu.stream),
+                "cudaMemcpyAsync");
         take(h, n);
         at += n;
         target += n;

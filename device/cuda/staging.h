@@ -1,5 +1,5 @@
-/* What goes between the host's memory and the GPU's, through pinned memory, which alone the GPU reads and writes without
- * the host's help. */
+/* What goes between the host's memory and the GPU's, through pinned memory, which alone the GPU reads and writes
+ * without the host's help. */
 #ifndef HEARTH_DEVICE_CUDA_STAGING_H
 #define HEARTH_DEVICE_CUDA_STAGING_H
 

@@ -179,7 +179,8 @@ void cuda_stream_embed(struct stream *s, const struct batch *b, const int32_t *t
     if (s->positions)
         upload_positions(s, b);
     if (!c->lost) /* tokens that did not arrive may be any */
-        queue_add(c, &(struct operation){.launch = launch_embed, .object = s, .n = b->n_tokens, .at.order = fault.order});
+        queue_add(c, &(struct operation){.launch = launch_embed, .object = s, .n = b->n_tokens,
+                                         .at.order = fault.order});
 }
 
 void cuda_stream_import(struct stream *s, const struct batch *b, const float *from, const char *what)

@@ -9,9 +9,9 @@
 /* Over the stand-in a token of a layer takes a while. */
 enum { TRIAL_STEPS = 1, TRIAL_TOKENS = 12, WHOLE_TRIALS = 2 };
 
-static const char *const models[] = {"family-llama-q4_0", "family-opt-q4_0", "family-falcon-two", "tiny-mistral", "tiny-qwen3",
-                                     "tiny-q4_k", "family-llama", "family-bamboo", "tiny-qwen2", "tiny-llama3",
-                                     "tiny-f16", "tiny-bf16", "tiny-q6_k", "tiny-q3_k"};
+static const char *const models[] = {"family-llama-q4_0", "family-opt-q4_0", "family-falcon-two", "tiny-mistral",
+                                     "tiny-qwen3", "tiny-q4_k", "family-llama", "family-bamboo", "tiny-qwen2",
+                                     "tiny-llama3", "tiny-f16", "tiny-bf16", "tiny-q6_k", "tiny-q3_k"};
 
 static struct model *load(const char *path)
 {
