@@ -92,6 +92,9 @@ if(NOT HEARTH_SANITIZE)
     add_test(NAME gpu_program COMMAND sh ${PROJECT_SOURCE_DIR}/tests/gpu/program_test.sh $<TARGET_FILE:hearth>
         $<TARGET_FILE_DIR:simt_plugin> ${PROJECT_SOURCE_DIR}/tests/vectors ${MPIEXEC_EXECUTABLE})
     set_tests_properties(gpu_program PROPERTIES LABELS gpu TIMEOUT 300 SKIP_RETURN_CODE 77)
+    add_test(NAME gpu_numbers COMMAND numbers_test)
+    set_tests_properties(gpu_numbers PROPERTIES LABELS gpu TIMEOUT 300
+        ENVIRONMENT "HEARTH_TEST_PLUGIN=$<TARGET_FILE_DIR:simt_plugin>;HEARTH_SIMT_DEVICES=3")
 endif()
 
 # The shim's own: that it finds what is wrong.

@@ -263,6 +263,9 @@ struct device_ops {
     /* scores[i] = minus the log probability of word next[i] (-1: as if its logit were 0). The logits are used up. */
     void (*score)(struct device *d, uint32_t n, float *logits, const int32_t *next, float *scores);
 
+    /* What was found late and has not been returned yet: ST_NAN, ST_INTERNAL. Asked before anything that came from the
+     * device leaves the rank: others would look for its cause where they are. */
+    status (*found)(struct device *d);
     /* Work done since the last call. */
     struct device_counts (*counts)(struct device *d);
     /* Whether all that was begun is done: true for a device that computes while it is called. */

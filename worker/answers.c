@@ -89,7 +89,8 @@ static status open_reply(struct answers *s, struct outbox *box, const struct wir
 /* Sends an answer. The request has been read: its place is the transport's again, before the stage can ask anew. */
 static status reply(struct answers *s, struct arrival *a, struct outbox *box, int kind, size_t size)
 {
-    status st = exchange_release(s->r->exchange, a);
+    status st = devices_found(s->r->devices);
+    st = st ? st : exchange_release(s->r->exchange, a);
     return st ? st : outbox_send(s->r->exchange, box, a->from, kind, size);
 }
 
@@ -191,7 +192,8 @@ status answers_send_logits(struct answers *s, uint64_t step, const struct work *
         return st;
     s->served_ns = clock_ns();
     fill_logits(s, step, w, USE_OWN, &size);
-    return outbox_send(s->r->exchange, &s->logits_reply, plan_last_stage(s->r->o->plan), WIRE_LOGITS, size);
+    st = devices_found(s->r->devices);
+    return st ? st : outbox_send(s->r->exchange, &s->logits_reply, plan_last_stage(s->r->o->plan), WIRE_LOGITS, size);
 }
 
 static status answer(struct answers *s, struct arrival *a)

@@ -105,6 +105,7 @@ static status share(struct blocks *b, const struct task *t)
         if ((st = multicast_wait(r->exchange, m)) != ST_OK)
             return st;
         const size_t size = write_own(b, t, &counts, m);
+        st = devices_found(r->devices);
         for (int i = 0; i < r->n_ranks && !st; i++)
             if (i != r->rank && plan_takes_part(r->o->plan, i))
                 st = multicast_send(r->exchange, m, i, WIRE_PARTIAL, size);

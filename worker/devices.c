@@ -267,6 +267,8 @@ static status take_sums(struct devices *d, const struct work *w, enum device_use
     if (st)
         return st;
     from->ops->export_sums(from, w->n, from->sums[use], false, &d->out);
+    if ((st = from->ops->found(from)) != ST_OK)
+        return st;
     home->ops->import_sums(home, w->n, &d->out, home->sums[use]);
     return ST_OK;
 }
@@ -347,6 +349,14 @@ void devices_logits(struct devices *d, const struct work *w, enum device_use use
         device->ops->logits(device, w, device->in[use], logits + (packed ? at : s->row_begin), stride);
         at += s->row_end - s->row_begin;
     }
+}
+
+status devices_found(const struct devices *d)
+{
+    status st = ST_OK;
+    for (int i = 0; i < d->n && !st; i++)
+        st = d->one[i].ops->found(d->one[i].device);
+    return st;
 }
 
 struct wire_counts devices_counts(struct devices *d)

@@ -42,6 +42,8 @@ void devices_live(struct devices *d, const struct work *w, const struct live *to
  * the other, device by device. */
 void devices_logits(struct devices *d, const struct work *w, enum device_use use, bool packed, float *logits,
                     int64_t stride);
+/* What any of them has found late (device.h): nothing of this step may leave the rank then. */
+status devices_found(const struct devices *d);
 /* Since the last call, all together. */
 struct wire_counts devices_counts(struct devices *d);
 

@@ -108,7 +108,8 @@ static status compute_logits(struct head *h, const struct task *t, bool scored)
         return st;
     devices_logits(r->devices, &t->work, USE_OWN, false, h->logits, r->limits.n_vocab);
     count_own(r);
-    st = owners_await(h->owners, t, WIRE_LOGITS, take_logits, h);
+    st = devices_found(r->devices);
+    st = st ? st : owners_await(h->owners, t, WIRE_LOGITS, take_logits, h);
     return st ? st : home->ops->check_logits(home, &t->work, h->logits);
 }
 
@@ -196,9 +197,10 @@ static status put_state(struct head *h, const struct batch *b, uint32_t last, fl
     struct device *home = h->r->home;
     const struct work w = {.part = DEVICE_OUTPUT, .n = 1, .batch = b, .tokens = &last};
     status st = home->ops->norm(home, &w);
-    if (!st)
-        home->ops->export_input(home, &w, home->in[USE_OWN], &(struct input_bytes){.f32 = state});
-    return st;
+    if (st)
+        return st;
+    home->ops->export_input(home, &w, home->in[USE_OWN], &(struct input_bytes){.f32 = state});
+    return devices_found(h->r->devices);
 }
 
 /* All texts have all of their runs' tokens; the states of those who want them. */

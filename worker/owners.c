@@ -90,9 +90,12 @@ status owners_ask(struct owners *o, const struct task *t)
     for (int i = 0; i < r->n_ranks; i++) {
         if (i == r->rank || !owns(r, t->work.part, t->work.layer, i))
             continue;
-        if (!size)
+        status st = ST_OK;
+        if (!size) {
             size = encode_x(o, t);
-        status st = multicast_send(r->exchange, &o->request, i, WIRE_REQUEST, size);
+            st = devices_found(r->devices);
+        }
+        st = st ? st : multicast_send(r->exchange, &o->request, i, WIRE_REQUEST, size);
         if (st)
             return st;
     }

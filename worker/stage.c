@@ -102,6 +102,7 @@ static status share_step(struct stage *s, const struct wire_step *step)
     if (st || !m->buffer)
         return st;
     const size_t size = write_hidden(s, step, m->buffer, m->capacity);
+    st = devices_found(r->devices);
     for (int i = 0; i < r->n_ranks && !st; i++)
         if (i != r->rank && plan_takes_part(r->o->plan, i))
             st = multicast_send(r->exchange, m, i, WIRE_HIDDEN, size);
@@ -117,8 +118,9 @@ static status pass_on(struct stage *s, const struct wire_step *step)
         return st;
     struct wire_step passed = *step;
     passed.counts = s->r->counts;
-    return outbox_send(s->r->exchange, box, s->at.next, WIRE_HIDDEN,
-                       write_hidden(s, &passed, box->buffer, box->capacity));
+    const size_t size = write_hidden(s, &passed, box->buffer, box->capacity);
+    st = devices_found(s->r->devices);
+    return st ? st : outbox_send(s->r->exchange, box, s->at.next, WIRE_HIDDEN, size);
 }
 
 /* x of the tokens as they came. */

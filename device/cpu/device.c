@@ -237,6 +237,13 @@ static void cpu_score(struct device *d, uint32_t n, float *logits, const int32_t
     logits_score(&of(d)->cpu.o, n, logits, next, scores);
 }
 
+/* Whatever is found is returned at once. */
+static status cpu_found(struct device *d)
+{
+    (void)d;
+    return ST_OK;
+}
+
 static struct device_counts cpu_counts(struct device *d)
 {
     const struct device_counts counts = of(d)->cpu.counts;
@@ -274,6 +281,7 @@ const struct device_ops device_cpu = {
     .logits = cpu_logits,
     .check_logits = cpu_check_logits,
     .score = cpu_score,
+    .found = cpu_found,
     .counts = cpu_counts,
     .done = cpu_done,
 };

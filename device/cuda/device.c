@@ -452,6 +452,7 @@ const struct device_ops device_cuda = {
     .logits = logits,
     .check_logits = check_logits,
     .score = score,
+    .found = end,
     .counts = counts,
     .done = done,
 };

@@ -44,6 +44,8 @@ static const struct { int ranks, split, residual; bool down_at_stage; } cuts[] =
     {1, -1, -1, false},          {2, SPLIT_SHARDS, 1, false}, {2, SPLIT_SHARDS, 0, false},
     {2, SPLIT_STAGES, 0, false}, {3, SPLIT_BOTH, 0, true},    {3, SPLIT_SHARDS, 1, false}};
 
+static const char *plugin; /* folder of one whose GPUs get one layer, two or all, which find such numbers late; or NULL */
+
 /* Puts bytes into a tensor of the file. */
 static void damage(const char *path, const struct place *where, size_t value)
 {
@@ -112,8 +114,11 @@ static void test_what_is_no_number_is_named(void **state)
                     o.split = cuts[c].split;
                     o.residual = cuts[c].residual;
                     o.down_at_stage = cuts[c].down_at_stage;
+                    o.device = plugin ? DEVICES_CUDA : DEVICES_PLANNED;
+                    o.gpu_layers = i % 3 ? i % 3 : -1;
+                    o.plugin_dir = plugin;
                     vary(&o, i);
-                    if (i % (SANITIZED ? 23 : 5) == 0)
+                    if (i % (plugin ? 31 : SANITIZED ? 23 : 5) == 0)
                         must_say(&o, places[p].says, i);
                 }
                 unlink(neurons);
@@ -126,5 +131,6 @@ static void test_what_is_no_number_is_named(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_what_is_no_number_is_named)};
+    plugin = getenv("HEARTH_TEST_PLUGIN");
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
