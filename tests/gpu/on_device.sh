@@ -1,7 +1,7 @@
 #!/bin/sh
 # Checks hearth on this machine's GPU, in the folder that pack.sh made: no network, no compiler, at most six minutes.
 #
-#   sh on_device.sh [--only kernels|speed|texts|sanitize|bench]... [--seconds N] REPORT
+#   sh on_device.sh [--only kernels|speed|texts|bench|sanitize]... [--seconds N] REPORT
 #
 # REPORT is a folder: report.md, log.txt with what the programs said, speed.jsonl. What matters most comes first; what
 # there is no time for is left out, and said to be. The exit status is 0 if all that ran went well.
@@ -9,7 +9,7 @@ set -u
 from=$PWD
 cd "$(dirname "$0")" || exit 2
 
-sections="kernels speed texts sanitize bench"
+sections="kernels speed texts bench sanitize"
 only='' seconds=350 out=''
 while [ $# -gt 0 ]; do
     case $1 in
@@ -383,6 +383,14 @@ bench() {
 
 # ---- compute-sanitizer ----
 
+# TOOL NAME COMMAND...: a row; calls that fail because a test wants it are none of its findings.
+check() {
+    tool=$1 what=$2
+    shift 2
+    run "$tool $what" 60 compute-sanitizer --tool "$tool" --report-api-errors no --error-exitcode 9 "$@"
+    row "$(sed -n 's/^========= \(ERROR SUMMARY.*\|RACECHECK SUMMARY.*\)/\1/p' "$work/output" | tail -n 1)"
+}
+
 sanitize() {
     table "compute-sanitizer"
     if ! command -v compute-sanitizer >/dev/null; then
@@ -390,14 +398,15 @@ sanitize() {
         return
     fi
     for tool in memcheck racecheck; do
-        for program in bin/cuda_*_test; do
-            [ -x "$program" ] || continue
-            run "$tool ${program#bin/}" 60 compute-sanitizer --tool $tool --error-exitcode 9 "$program"
-            row "$(sed -n 's/^========= \(ERROR SUMMARY.*\|RACECHECK SUMMARY.*\)/\1/p' "$work/output" | tail -n 1)"
+        for model in tests/vectors/tiny-q4_k.gguf tests/vectors/family-llama-sparse-q4_0.gguf; do
+            mode=dense
+            case $model in *sparse*) mode=predicted ;; esac
+            check "$tool" "hearth run --sparse $mode" bin/hearth run -q -m "$model" --device cuda -ngl 999 -n 4 \
+                --temp 0 --sparse $mode -p "An old clock"
         done
-        run "$tool run" 60 compute-sanitizer --tool $tool --error-exitcode 9 bin/hearth run -q \
-            -m tests/vectors/tiny-q4_k.gguf --device cuda -ngl 999 -n 4 --temp 0 -p "An old clock"
-        row "$(sed -n 's/^========= \(ERROR SUMMARY.*\|RACECHECK SUMMARY.*\)/\1/p' "$work/output" | tail -n 1)"
+        for program in bin/cuda_*_test; do
+            [ -x "$program" ] && check "$tool" "${program#bin/}" "$program"
+        done
     done
 }
 
