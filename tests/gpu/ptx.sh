@@ -56,7 +56,7 @@ check_machine_code() {
     awk '/\.entry/ { name = $0; sub(/.*\.entry /, "", name); sub(/\(.*/, "", name) }
         /^\.maxntid/ { gsub(",", ""); print name, $2 * ($3 ? $3 : 1) * ($4 ? $4 : 1) }' "$work/plain" >"$work/threads"
     awk -v file="$(basename "$1")" -v sm="$2" '
-        NR == FNR { threads[$1] = $2; next }
+        FILENAME ~ /threads$/ { threads[$1] = $2; next }
         /Compiling entry function/ { split($0, part, "\x27"); name = part[2] }
         /Used [0-9]+ registers/ {
             shared = 0
