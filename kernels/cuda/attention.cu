@@ -37,10 +37,9 @@ static uint64_t token_scratch(const struct gpu_heads *h, int64_t slots)
 
 uint64_t gpu_attention_scratch(const struct gpu_heads *h, int64_t n, uint32_t n_ctx)
 {
-    const uint64_t token = token_scratch(h, most_segments(h, 1, n_ctx));
-    uint64_t tokens = most_scratch / token;
-    tokens = tokens < 1 ? 1 : tokens;
-    return token * (tokens < (uint64_t)n ? tokens : (uint64_t)n);
+    const uint64_t token = token_scratch(h, most_segments(h, 1, n_ctx)), all = (uint64_t)n * token;
+    const uint64_t most = token > most_scratch ? token : most_scratch;
+    return all < most ? all : most;
 }
 
 /* The rows of pieces; shared memory of a thread block: the stage, then queries or weights. */

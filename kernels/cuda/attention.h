@@ -41,10 +41,11 @@ struct gpu_heads {
 void gpu_rotate(const struct gpu *g, const struct gpu_batch *b, const struct gpu_heads *h, float *q, float *k,
                 float *v);
 
-/* Bytes of scratch that attention of up to n tokens over up to n_ctx positions takes; few: it may go token by token. */
+/* Bytes of scratch that attention of up to n tokens over up to n_ctx positions takes; few: it may go token by token. What
+ * is enough for some KV heads is for fewer. */
 uint64_t gpu_attention_scratch(const struct gpu_heads *h, int64_t n, uint32_t n_ctx);
-/* mixed->f32 [n, n_kv * shared * dim] = attention of q; then quantised where asked. scratch as above, for the same h, n
- * or more, and n_ctx; it begins on a multiple of 256. */
+/* mixed->f32 [n, n_kv * shared * dim] = attention of q; then quantised where asked. scratch as above, for h or one
+ * with more KV heads, n or more, and n_ctx; it begins on a multiple of 256. */
 void gpu_attend(const struct gpu *g, const struct gpu_batch *b, const struct gpu_heads *h, const float *q,
                 void *scratch, uint32_t n_ctx, const struct acts *mixed, bool quantise);
 

@@ -334,6 +334,22 @@ static void tokens_in_groups_where_scratch_is_scarce(void **state)
     free_scene(&c);
 }
 
+/* A device has one scratch for all its layers, which may have unlike heads. */
+static void scratch_for_more_heads_is_enough_for_fewer(void **state)
+{
+    (void)state;
+    const uint32_t contexts[] = {1, 4096, 60000, 131072, 500000};
+    for (size_t i = 0; i < sizeof contexts / sizeof *contexts; i++) {
+        uint64_t fewer = 0;
+        for (int64_t heads = 1; heads <= 12; heads++) {
+            const struct gpu_heads h = {.n_kv = heads, .shared = 4, .dim = 128};
+            const uint64_t bytes = gpu_attention_scratch(&h, 300, contexts[i]);
+            assert_true(bytes >= fewer && bytes >= gpu_attention_scratch(&h, 299, contexts[i]));
+            fewer = bytes;
+        }
+    }
+}
+
 /* A NaN in q makes its head's values NaN and no other's; values of later tokens that are none reach nobody. */
 static void no_numbers_stay_where_they_are(void **state)
 {
@@ -382,6 +398,7 @@ int main(void)
         cmocka_unit_test(chunks_of_prompts),
         cmocka_unit_test(windows),
         cmocka_unit_test(tokens_in_groups_where_scratch_is_scarce),
+        cmocka_unit_test(scratch_for_more_heads_is_enough_for_fewer),
         cmocka_unit_test(no_numbers_stay_where_they_are),
         cmocka_unit_test(long_contexts),
     };
