@@ -295,6 +295,12 @@ __device__ __forceinline__ void end_k_segment(const struct mixing &m, const stru
     }
 }
 
+__device__ __forceinline__ struct act_block load_x_block(const struct mixing &m, int64_t at)
+{
+    const int4 s = *(const int4 *)(m.blocks + at);
+    return {__int_as_float(s.x), __int_as_float(s.y), s.z, s.w};
+}
+
 /* Blocks without a live neuron would add zeros: they are not read. */
 template <class C>
 __device__ __forceinline__ void mix_segment(const struct mixing &m, const struct gpu_range &r, int64_t token,
@@ -311,10 +317,12 @@ __device__ __forceinline__ void mix_segment(const struct mixing &m, const struct
         return;
     load_four(m, list, next++, o, &ahead);
     bool live[SEGMENT_BLOCKS];
+    struct act_block of_x[SEGMENT_BLOCKS];
 #pragma unroll
     for (int b = 0; b < SEGMENT_BLOCKS; b++) {
         const unsigned any = __ballot_sync(FULL_MASK, fours > 0);
         live[b] = any >> 8 * b & 255;
+        of_x[b] = load_x_block(m, token * m.n_blocks + (b < n_blocks ? r.begin + b : r.begin));
         if (live[b])
             load_scales(at + b * C::tile_scales, C::scale_bytes, C::k ? ROW_GROUP : 2 * ROW_GROUP, o, &scales[b]);
     }
@@ -322,8 +330,7 @@ __device__ __forceinline__ void mix_segment(const struct mixing &m, const struct
     for (int b = 0; b < SEGMENT_BLOCKS; b++) {
         if (!live[b])
             continue;
-        const int4 of_x = *(const int4 *)(m.blocks + token * m.n_blocks + r.begin + b);
-        const struct act_block x = {__int_as_float(of_x.x), __int_as_float(of_x.y), of_x.z, of_x.w};
+        const struct act_block x = of_x[b];
         int scaled[LANE_OUTPUTS] = {};
 #pragma unroll
         for (int part = 0; part < C::parts; part++) {

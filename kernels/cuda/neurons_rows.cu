@@ -161,6 +161,7 @@ __device__ __forceinline__ void link_segments(const struct factors &f, int row, 
         if (WHOLE || (end <= f.cols && f.cols % 4 == 0))
             sum = sum_segment<T>(w + (int64_t)first * (T == DT_F32 ? 4 : 2), x + first);
         else
+#pragma unroll 1
             for (int c = first; c < end && c < f.cols; c++)
                 sum = __fmaf_rn(file_weight<T>(w, c), x[c], sum);
         to[s - begin] = {sum, 1.0f};
@@ -179,7 +180,7 @@ template <enum dtype T, bool PLANES> constexpr auto chain_of()
 
 __device__ __forceinline__ float follow(const struct link *link, int n, float sum)
 {
-#pragma unroll 4
+#pragma unroll 8 /* the reads run ahead of the chain */
     for (int i = 0; i + 2 <= n; i += 2) {
         const float4 two = *(const float4 *)(link + i);
         sum = __fmaf_rn(two.z, two.w, __fmaf_rn(two.x, two.y, sum));
@@ -246,11 +247,13 @@ multiply_pairs(struct factors f, struct gpu_pairs pairs, int64_t most, struct re
             break;
         const bool wanted = there && i < n && (!to.h || to.all || !(gate <= 0));
         const unsigned lanes = __ballot_sync(FULL_MASK, wanted);
+        const int slot = wanted && to.h ? to.slot[row] : 0;
+        const float bias = wanted && to.bias ? to.bias[row] : 0;
         const float product = products_of<T, PLANES, WHOLE>(f, lanes, row, token, links[warp]);
         if (wanted && to.h)
-            to.h[token * to.h_stride + to.slot[row]] = gpu_activation(to.activation, true, gate, product);
+            to.h[token * to.h_stride + slot] = gpu_activation(to.activation, true, gate, product);
         else if (wanted)
-            pairs.gate[i] = to.bias ? __fadd_rn(product, to.bias[row]) : product;
+            pairs.gate[i] = to.bias ? __fadd_rn(product, bias) : product;
         if (lane == 0)
             atomicAdd(&computed, (unsigned)__popc(lanes));
     }
