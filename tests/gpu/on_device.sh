@@ -9,6 +9,8 @@ set -u
 from=$PWD
 cd "$(dirname "$0")" || exit 2
 
+[ -d bin ] || tar -xzf programs.tar.gz || exit 2
+
 sections="kernels speed texts bench sanitize"
 only='' seconds=350 out=''
 while [ $# -gt 0 ]; do

@@ -66,6 +66,10 @@ cp -r tests/vectors/text "$folder/tests/vectors"
 cp tests/gpu/on_device.sh "$folder"
 git describe --always --dirty >"$folder/version" 2>/dev/null || echo unknown >"$folder/version"
 
+# A third of the size; on_device.sh unpacks them.
+tar -C "$folder" -czf "$folder/programs.tar.gz" bin lib
+rm -rf "${folder:?}/bin" "${folder:?}/lib"
+
 mb=$(du -sm "$folder" | cut -f1)
 echo "$folder: $mb MB, for $capabilities"
 [ "$mb" -le $most_mb ] || {
