@@ -274,6 +274,18 @@ static status all_taken(int rank)
     return ST_USAGE;
 }
 
+/* Whether a rank can have so much: its message may say anything. */
+static status check_chosen(const struct plan *p, int rank, const struct wire_gpu *gpu)
+{
+    const int64_t units = plan_down_at_stage(p, 0) ? 0 : plan_count_units(p, rank);
+    const int64_t n = gpu->layers ? gpu->layers : gpu->units, most = gpu->layers ? plan_count_layers(p, rank) + 1 : units;
+    if (n <= most)
+        return ST_OK;
+    log_error("rank %d gives its GPU %lld %s, expected %lld at most: start all ranks with the same options", rank,
+              (long long)n, gpu->layers ? "layers" : "units of neurons", (long long)most);
+    return ST_MISMATCH;
+}
+
 status offload_apply(const struct worker_options *w, struct plan *p, const struct wire_gpus *offers, bool all)
 {
     const float **fired = list_fired(w);
@@ -288,7 +300,8 @@ status offload_apply(const struct worker_options *w, struct plan *p, const struc
                       "which: copy it to every host, or give it to none (--neurons)", r);
             st = ST_MISMATCH;
         } else {
-            st = give(p, r, (int)chosen[r], gpu, fired);
+            st = check_chosen(p, r, gpu);
+            st = st ? st : give(p, r, (int)chosen[r], gpu, fired);
         }
     }
     free(fired);

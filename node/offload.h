@@ -21,7 +21,7 @@ status offload_exchange(struct transport *t, const struct wire_gpus *own, struct
 
 /* Gives each rank's part to its first GPU that no rank before it has: ranks of one host have one each. `all`: ST_USAGE
  * (logged) if one that has offered something gets none. ST_MISMATCH (logged) if one has chosen by a neuron file, and w has
- * none. Errors of plan_offload. */
+ * none, or more than it has. Errors of plan_offload. */
 status offload_apply(const struct worker_options *w, struct plan *p, const struct wire_gpus *offers, bool all);
 
 /* What a plan that names GPUs needs of those of this rank, for the exchange. A GPU that is not there is none of them.
