@@ -278,7 +278,8 @@ static status all_taken(int rank)
 static status check_chosen(const struct plan *p, int rank, const struct wire_gpu *gpu)
 {
     const int64_t units = plan_down_at_stage(p, 0) ? 0 : plan_count_units(p, rank);
-    const int64_t n = gpu->layers ? gpu->layers : gpu->units, most = gpu->layers ? plan_count_layers(p, rank) + 1 : units;
+    const int64_t most = gpu->layers ? plan_count_layers(p, rank) + 1 : units;
+    const int64_t n = gpu->layers ? gpu->layers : gpu->units;
     if (n <= most)
         return ST_OK;
     log_error("rank %d gives its GPU %lld %s, expected %lld at most: start all ranks with the same options", rank,

@@ -266,6 +266,7 @@ void cuda_ffn_count(struct ffn *f, struct device_counts *counts)
         counts->flagged += of.flagged;
         counts->live += of.live;
         s->reported = now;
-        s->calls = 0;
+        if (of.live) /* else what those calls read may not be known yet */
+            s->calls = 0;
     }
 }

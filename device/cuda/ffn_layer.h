@@ -21,7 +21,7 @@ struct ffn_layer {
     float *up_slope, *up_offset;       /* [n] the same of up, times the neuron's weight */
     float skip;                        /* products that are smaller */
     struct down down;
-    uint64_t calls;                    /* since the device was asked for its counts */
+    uint64_t calls;                    /* since the GPU's counts were seen to grow */
     struct gpu_counts reported;        /* what the GPU had counted then */
 };
 

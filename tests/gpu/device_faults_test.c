@@ -66,6 +66,19 @@ static void whole_end(struct whole *w)
     free(w->x);
 }
 
+/* Counts, asked for after each part. */
+static struct device_counts *asked;
+
+static void ask(struct device *d)
+{
+    if (!asked)
+        return;
+    const struct device_counts of = d->ops->counts(d);
+    asked->bytes += of.bytes;
+    asked->flagged += of.flagged;
+    asked->live += of.live;
+}
+
 static status run_layers(struct device *d, const struct batch *b, int n_layers)
 {
     struct work w = {.n = b->n_tokens, .batch = b};
@@ -76,6 +89,7 @@ static status run_layers(struct device *d, const struct batch *b, int n_layers)
             st = d->ops->norm(d, &w);
             if (!st)
                 d->ops->part(d, &w, d->in[USE_OWN], d->sums[USE_OWN]);
+            ask(d);
             st = st ? st : d->ops->add(d, &w);
         }
     }
@@ -197,8 +211,8 @@ static void test_goes_on(void **state)
     whole_end(&w);
 }
 
-/* A call that fails leaves its error with the thread, which may have several devices: it is not theirs. Nor is it one that
- * work is not done yet. */
+/* A call that fails leaves its error with the thread, which may have several devices: it is not theirs. Nor is it one
+ * that work is not done yet. */
 static void test_errors_of_others(void **state)
 {
     (void)state;
@@ -223,6 +237,32 @@ static void test_errors_of_others(void **state)
     device_cuda.close(d);
     print_message("asked %d times whether it was done\n", waited);
     whole_end(&w);
+}
+
+/* What is counted does not depend on when it is asked for. */
+static void test_counts(void **state)
+{
+    (void)state;
+    struct whole w;
+    struct device *d;
+    struct device_counts sum = {0};
+    whole_begin(&w, "family-llama-q4_0");
+    w.m->hp.activation = ACT_RELU;
+    w.o.sparse = SPARSE_EXACT;
+    assert_int_equal(device_cuda.open(&w.o, &d), ST_OK);
+    assert_int_equal(device_cuda.load(d, &(struct device_loading){0}), ST_OK);
+    assert_int_equal(run_step(&w, d), ST_OK);
+    const struct device_counts once = d->ops->counts(d);
+    asked = &sum;
+    assert_int_equal(run_step(&w, d), ST_OK);
+    ask(d);
+    asked = NULL;
+    device_cuda.close(d);
+    whole_end(&w);
+    assert_true(once.live > 0);
+    assert_int_equal(sum.flagged, once.flagged);
+    assert_int_equal(sum.live, once.live);
+    assert_int_equal(sum.bytes, once.bytes);
 }
 
 /* ---- memory ---- */
@@ -320,7 +360,7 @@ static void test_calls(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_numbers), cmocka_unit_test(test_goes_on),
-                                       cmocka_unit_test(test_errors_of_others),
+                                       cmocka_unit_test(test_errors_of_others), cmocka_unit_test(test_counts),
                                        cmocka_unit_test(test_refusals), cmocka_unit_test(test_calls)};
     return gpu_for_test() ? cmocka_run_group_tests(tests, NULL, NULL) : 77;
 }
