@@ -32,14 +32,14 @@ static cudaError_t release(enum where where, void *p)
 }
 
 cudaError_t cudaMalloc(void **p, size_t bytes) { CALL(allocate(ON_DEVICE, p, bytes)); }
-cudaError_t cudaFree(void *p) { CALL(release(ON_DEVICE, p)); }
+cudaError_t cudaFree(void *p) { GIVE_BACK(release(ON_DEVICE, p)); }
 cudaError_t cudaMallocHost(void **p, size_t bytes) { CALL(allocate(PINNED, p, bytes)); }
 cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned flags)
 {
     (void)flags;
     CALL(allocate(PINNED, p, bytes));
 }
-cudaError_t cudaFreeHost(void *p) { CALL(release(PINNED, p)); }
+cudaError_t cudaFreeHost(void *p) { GIVE_BACK(release(PINNED, p)); }
 
 static cudaError_t device_pointer(void **device, void *host)
 {

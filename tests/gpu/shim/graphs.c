@@ -107,5 +107,5 @@ cudaError_t cudaGraphUpload(cudaGraphExec_t e, cudaStream_t s)
     CALL(cudaSuccess);
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t e, cudaStream_t s) { CALL(launch(e, s)); }
-cudaError_t cudaGraphExecDestroy(cudaGraphExec_t e) { CALL(destroy(&e->entries, e)); }
-cudaError_t cudaGraphDestroy(cudaGraph_t g) { CALL(destroy(&g->entries, g)); }
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t e) { GIVE_BACK(destroy(&e->entries, e)); }
+cudaError_t cudaGraphDestroy(cudaGraph_t g) { GIVE_BACK(destroy(&g->entries, g)); }

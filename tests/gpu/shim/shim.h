@@ -169,6 +169,12 @@ cudaError_t api_leave(cudaError_t e);
             call_error = (work); \
         return api_leave(call_error); \
     } while (0)
+/* The same of what gives something back: it does so even where it reports an error, which is one of before. */
+#define GIVE_BACK(work) \
+    do { \
+        const cudaError_t earlier = api_enter(), call_error = (work); \
+        return api_leave(earlier ? earlier : call_error); \
+    } while (0)
 /* The calling thread's device; how much memory each has. */
 int api_device(void);
 size_t api_memory(void);

@@ -192,11 +192,25 @@ static cudaError_t stream_create(cudaStream_t *out, unsigned flags)
     return cudaSuccess;
 }
 
+/* A capture that nobody ended goes with the stream that began it. */
+static void drop_capture(struct CUstream_st *s)
+{
+    struct CUgraph_st *g = s->capture;
+    if (!g || !s->origin)
+        return;
+    for (struct CUstream_st *o = streams; o; o = o->next)
+        if (o->capture == g)
+            o->capture = NULL;
+    queue_clear(&g->entries);
+    free(g);
+}
+
 static cudaError_t stream_destroy(cudaStream_t stream)
 {
     struct CUstream_st *s = known(stream);
     if (s == &default_stream)
         return cudaErrorInvalidResourceHandle;
+    drop_capture(s);
     drain_stream(s);
     struct CUstream_st **at = &streams;
     while (*at != s)
@@ -229,7 +243,7 @@ cudaError_t cudaStreamCreateWithPriority(cudaStream_t *s, unsigned flags, int pr
     (void)priority;
     CALL(stream_create(s, flags));
 }
-cudaError_t cudaStreamDestroy(cudaStream_t s) { CALL(stream_destroy(s)); }
+cudaError_t cudaStreamDestroy(cudaStream_t s) { GIVE_BACK(stream_destroy(s)); }
 cudaError_t cudaStreamSynchronize(cudaStream_t s) { CALL(stream_wait(s)); }
 cudaError_t cudaStreamQuery(cudaStream_t s) { CALL(stream_query(s)); }
 
@@ -309,7 +323,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned flags)
 }
 cudaError_t cudaEventCreate(cudaEvent_t *e) { CALL(event_create(e, 0)); }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned flags) { CALL(event_create(e, flags)); }
-cudaError_t cudaEventDestroy(cudaEvent_t e) { CALL(event_destroy(e)); }
+cudaError_t cudaEventDestroy(cudaEvent_t e) { GIVE_BACK(event_destroy(e)); }
 cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s) { CALL(event_record(e, s)); }
 cudaError_t cudaEventSynchronize(cudaEvent_t e) { CALL(event_wait(e)); }
 cudaError_t cudaEventQuery(cudaEvent_t e) { CALL(event_query(e)); }
