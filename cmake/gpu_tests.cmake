@@ -25,6 +25,7 @@ target_link_options(simt INTERFACE LINKER:-T,${PROJECT_SOURCE_DIR}/tests/gpu/shi
 
 # FOLDER/NAME.cu as C++, each through a file that includes it: to nvcc the same files are CUDA. Fused products and sums, and
 # f16, are instructions here: libm's fmaf would take most of the time. Elsewhere in hearth only kernels for x86 may use them.
+# Integers wrap, as a GPU's do: after a call that failed kernels may compute with any numbers, and nobody reads the result.
 function(simt_library name)
     set(wrapped)
     foreach(source ${ARGN})
@@ -34,7 +35,7 @@ function(simt_library name)
     endforeach()
     add_library(${name} STATIC ${wrapped})
     set_target_properties(${name} PROPERTIES POSITION_INDEPENDENT_CODE ON CXX_STANDARD 17)
-    target_compile_options(${name} PRIVATE ${optimise} -mfma -mf16c -fno-exceptions -fno-rtti
+    target_compile_options(${name} PRIVATE ${optimise} -fwrapv -mfma -mf16c -fno-exceptions -fno-rtti
         -Wno-unknown-pragmas -Wno-missing-field-initializers -Wa,--no-warn)
     target_link_libraries(${name} PUBLIC simt)
 endfunction()

@@ -88,7 +88,8 @@ static void calls_fail_when_asked(void **state)
     assert_int_equal(cudaFree(p), cudaErrorMemoryAllocation);
     assert_int_equal(cudaGetLastError(), cudaErrorMemoryAllocation);
     assert_int_equal(cudaGetLastError(), cudaSuccess);
-    assert_int_equal(cudaFree(p), cudaSuccess);
+    assert_int_not_equal(cudaFree(p), cudaSuccess); /* what fails to be given back is gone all the same */
+    assert_int_not_equal(cudaGetLastError(), cudaSuccess);
     simt_fail(1, cudaErrorIllegalAddress, true);
     assert_int_equal(cudaMalloc(&p, 10), cudaErrorIllegalAddress);
     assert_int_equal(cudaDeviceSynchronize(), cudaErrorIllegalAddress);
