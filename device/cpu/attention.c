@@ -106,17 +106,17 @@ void attention_lay_buffers(struct attention *a)
     if (!heads)
         return;
     a->angles.position = arena_alloc(&c->arena, (size_t)n * sizeof *a->angles.position);
-    a->angles.cos_sin = lay_floats(c, n * hp->n_rot);
+    a->angles.cos_sin = lay_floats(&c->arena, n * hp->n_rot);
     a->stretches = arena_alloc(&c->arena, (size_t)n * sizeof *a->stretches);
-    a->q = lay_floats(c, n * heads * queries(c->hp) * hp->head_dim);
-    a->k = lay_floats(c, n * heads * hp->head_dim);
-    a->v = lay_floats(c, n * heads * hp->head_dim);
-    lay_acts(c, &a->mixed, n, heads * queries(c->hp) * hp->head_dim);
+    a->q = lay_floats(&c->arena, n * heads * queries(c->hp) * hp->head_dim);
+    a->k = lay_floats(&c->arena, n * heads * hp->head_dim);
+    a->v = lay_floats(&c->arena, n * heads * hp->head_dim);
+    lay_acts(&c->arena, &a->mixed, n, heads * queries(c->hp) * hp->head_dim);
     a->score_stride = (c->o.n_ctx + 2 * KV_TILE - 1) / KV_TILE * KV_TILE;
     for (int t = 0; t < c->o.n_threads; t++) {
-        a->scratch[t].q = lay_floats(c, QUERY_ROWS * hp->head_dim);
-        a->scratch[t].out = lay_floats(c, QUERY_ROWS * hp->head_dim);
-        a->scratch[t].scores = lay_floats(c, QUERY_ROWS * a->score_stride);
+        a->scratch[t].q = lay_floats(&c->arena, QUERY_ROWS * hp->head_dim);
+        a->scratch[t].out = lay_floats(&c->arena, QUERY_ROWS * hp->head_dim);
+        a->scratch[t].scores = lay_floats(&c->arena, QUERY_ROWS * a->score_stride);
         a->scratch[t].keys = arena_alloc(&c->arena, pages * sizeof *a->scratch->keys);
         a->scratch[t].values = arena_alloc(&c->arena, pages * sizeof *a->scratch->values);
     }

@@ -11,7 +11,7 @@ void down_lay(struct cpu *c, int layer, const struct neuron_set *set, bool dense
     const struct matrix *from = transposed ? &f->down_t : &f->down;
     *d = (struct down){.set = set, .by_column = !dense || !set->whole || transposed};
     if (!d->by_column) {
-        lay_matrix(c, &d->matrix, from, from->rows, set->n);
+        lay_matrix(&c->arena, &d->matrix, from, from->rows, set->n);
         return;
     }
     struct neuron_columns *m = &d->columns;

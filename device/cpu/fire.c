@@ -362,34 +362,34 @@ static void lay_lanes(struct cpu *c, struct lane_acts *l)
     lane_acts_shape(l, c->hp->d_model);
     const int64_t blocks = lane_acts_blocks(l);
     l->codes = arena_alloc(&c->arena, (size_t)(n * lane_acts_codes(l)));
-    l->scale = lay_floats(c, n * blocks);
-    l->scaled_sum = lay_floats(c, n * blocks);
-    l->minus_sum = lay_integers(c, n * blocks);
-    l->minus_sum_low = lay_integers(c, n * blocks);
+    l->scale = lay_floats(&c->arena, n * blocks);
+    l->scaled_sum = lay_floats(&c->arena, n * blocks);
+    l->minus_sum = lay_integers(&c->arena, n * blocks);
+    l->minus_sum_low = lay_integers(&c->arena, n * blocks);
 }
 
 void firing_lay(struct cpu *c, struct firing *f, const struct widths *widest)
 {
     const int64_t n = c->o.n_batch;
     if (widest->slots)
-        lay_acts(c, &f->activated, n, widest->slots);
+        lay_acts(&c->arena, &f->activated, n, widest->slots);
     if (!widest->neurons)
         return;
-    f->gate = lay_floats(c, n * widest->neurons);
-    f->up = lay_floats(c, n * widest->neurons);
+    f->gate = lay_floats(&c->arena, n * widest->neurons);
+    f->up = lay_floats(&c->arena, n * widest->neurons);
     if (widest->hidden)
-        lay_acts(c, &f->hidden, n, widest->hidden);
+        lay_acts(&c->arena, &f->hidden, n, widest->hidden);
     if (device_reads_residual(&c->o))
-        lay_acts(c, &f->residual, n, c->hp->d_model);
+        lay_acts(&c->arena, &f->residual, n, c->hp->d_model);
     if (!widest->sparse)
         return;
     lay_lanes(c, &f->lanes);
     f->most_pairs = n * PIECE_NEURONS > PIECE_PAIRS ? n * PIECE_NEURONS : PIECE_PAIRS;
     for (int t = 0; t < c->o.n_threads; t++) {
         struct live_scratch *s = &f->live[t];
-        s->row = lay_integers(c, f->most_pairs);
-        s->token = lay_integers(c, f->most_pairs);
-        s->gate = lay_floats(c, f->most_pairs);
-        s->up = lay_floats(c, f->most_pairs);
+        s->row = lay_integers(&c->arena, f->most_pairs);
+        s->token = lay_integers(&c->arena, f->most_pairs);
+        s->gate = lay_floats(&c->arena, f->most_pairs);
+        s->up = lay_floats(&c->arena, f->most_pairs);
     }
 }

@@ -6,7 +6,7 @@
 
 void input_lay(struct cpu *c, struct input *in)
 {
-    lay_acts(c, &in->laid, c->o.n_batch, c->hp->d_model);
+    lay_acts(&c->arena, &in->laid, c->o.n_batch, c->hp->d_model);
     in->acts = in->laid;
 }
 

@@ -5,8 +5,8 @@
 
 struct norm_weights norm_lay(struct cpu *c, const struct matrix *weight, const struct matrix *bias)
 {
-    float *of = lay_vector(c, weight);
-    return (struct norm_weights){of, lay_vector(c, bias)};
+    float *of = lay_vector(&c->arena, weight);
+    return (struct norm_weights){of, lay_vector(&c->arena, bias)};
 }
 
 void norm_load(struct loading *l, struct norm_weights to, const struct matrix *weight, const struct matrix *bias)

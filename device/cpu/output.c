@@ -3,7 +3,7 @@
 void output_lay(struct cpu *c, struct output *o)
 {
     const struct shard *s = c->o.shard;
-    lay_matrix(c, &o->rows, &c->o.model->output, s->row_end - s->row_begin, c->o.model->output.cols);
+    lay_matrix(&c->arena, &o->rows, &c->o.model->output, s->row_end - s->row_begin, c->o.model->output.cols);
 }
 
 void output_load(struct loading *l, struct output *o)

@@ -53,8 +53,8 @@ static void lay_layer(struct cpu *c, struct stream_layer *l, const struct layer_
 {
     l->attn_norm = norm_lay(c, &f->attn_norm, &f->attn_norm_bias);
     l->ffn_norm = norm_lay(c, &f->ffn_norm, &f->ffn_norm_bias);
-    l->o_bias = lay_vector(c, &f->o_bias);
-    l->down_bias = lay_vector(c, &f->down_bias);
+    l->o_bias = lay_vector(&c->arena, &f->o_bias);
+    l->down_bias = lay_vector(&c->arena, &f->down_bias);
 }
 
 /* Rows are the file's, so that nothing of it is read once it runs. */
@@ -86,11 +86,11 @@ void stream_lay_buffers(struct stream *s)
     const int64_t n = c->o.n_batch;
     if (!is_home(c))
         return;
-    s->x = lay_floats(c, n * c->hp->d_model);
+    s->x = lay_floats(&c->arena, n * c->hp->d_model);
     if (c->hp->parallel)
-        s->y = lay_floats(c, n * c->hp->d_model);
+        s->y = lay_floats(&c->arena, n * c->hp->d_model);
     if (c->o.shard->embeds && c->o.model->positions.data)
-        s->row = lay_floats(c, c->hp->d_model);
+        s->row = lay_floats(&c->arena, c->hp->d_model);
 }
 
 void stream_load(struct stream *s, struct loading *l)

@@ -82,10 +82,10 @@ void cuda_attention_lay_buffers(struct attention *a)
     if (!heads)
         return;
     cuda_tables_lay(a->tables);
-    a->q = lay_floats(c, n * heads * queries(hp) * hp->head_dim);
-    a->k = lay_floats(c, n * heads * hp->head_dim);
-    a->v = lay_floats(c, n * heads * hp->head_dim);
-    lay_acts(c, &a->mixed, n, heads * queries(hp) * hp->head_dim);
+    a->q = lay_floats(&c->arena, n * heads * queries(hp) * hp->head_dim);
+    a->k = lay_floats(&c->arena, n * heads * hp->head_dim);
+    a->v = lay_floats(&c->arena, n * heads * hp->head_dim);
+    lay_acts(&c->arena, &a->mixed, n, heads * queries(hp) * hp->head_dim);
     a->scratch = arena_alloc(&c->arena, gpu_attention_scratch(&widest, n, c->o.n_ctx));
 }
 

@@ -13,6 +13,7 @@
 #include "device/cuda/queue.h"
 #include "device/cuda/staging.h"
 #include "device/device.h"
+#include "device/lay.h"
 #include "kernels/cuda/gpu.h"
 #include "kernels/cuda/neurons.h"
 #include "kernels/kernels.h"
@@ -52,47 +53,10 @@ status cuda_acquire(struct cuda *c, uint64_t bytes);
 void cuda_settle(struct cuda *c);
 void cuda_release(struct cuda *c);
 
-/* ---- arrays, from the arena ---- */
-
-static inline float *lay_floats(struct cuda *c, int64_t n)
-{
-    return arena_alloc(&c->arena, (size_t)n * sizeof(float));
-}
-
-static inline int32_t *lay_integers(struct cuda *c, int64_t n)
-{
-    return arena_alloc(&c->arena, (size_t)n * sizeof(int32_t));
-}
-
-static inline uint32_t *lay_words(struct cuda *c, int64_t n)
-{
-    return arena_alloc(&c->arena, (size_t)n * sizeof(uint32_t));
-}
-
-/* A packed matrix of the type of m. */
-static inline void lay_matrix(struct cuda *c, struct packed *p, const struct matrix *m, int64_t rows, int64_t cols)
-{
-    packed_shape(p, m->type, rows, cols);
-    p->data = arena_alloc(&c->arena, packed_bytes(p));
-}
-
-/* NULL: the model has none. */
-static inline float *lay_vector(struct cuda *c, const struct matrix *m)
-{
-    return m->data ? lay_floats(c, m->cols) : NULL;
-}
-
-static inline void lay_acts(struct cuda *c, struct acts *a, int64_t n, int64_t cols)
-{
-    *a = (struct acts){.cols = cols, .f32 = lay_floats(c, n * cols)};
-    a->codes = arena_alloc(&c->arena, (size_t)(n * cols));
-    a->blocks = arena_alloc(&c->arena, (size_t)(n * cols / ACT_BLOCK) * sizeof *a->blocks);
-}
-
 static inline void lay_sums(struct cuda *c, struct gpu_sums *s)
 {
     s->units = arena_alloc(&c->arena, (size_t)(c->o.n_batch * c->hp->d_model) * sizeof *s->units);
-    s->broken = lay_words(c, c->o.n_batch);
+    s->broken = lay_words(&c->arena, c->o.n_batch);
 }
 
 #endif

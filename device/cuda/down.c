@@ -14,7 +14,7 @@ void cuda_down_lay(struct cuda *c, int layer, const struct held *held, bool dens
     const struct matrix *from = transposed ? &f->down_t : &f->down;
     *d = (struct down){.held = held, .by_column = !dense || !set->whole || transposed};
     if (!d->by_column) {
-        lay_matrix(c, &d->matrix, from, from->rows, set->n);
+        lay_matrix(&c->arena, &d->matrix, from, from->rows, set->n);
         return;
     }
     struct neuron_columns *m = &d->columns;

@@ -106,9 +106,9 @@ static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 static void lay_visitors(struct ffn *f, int64_t neurons)
 {
     struct cuda *c = f->c;
-    f->visitors.first = lay_words(c, c->o.n_batch + 1);
-    f->visitors.index = lay_words(c, c->o.n_batch * neurons);
-    f->visitors.value = lay_floats(c, c->o.n_batch * neurons);
+    f->visitors.first = lay_words(&c->arena, c->o.n_batch + 1);
+    f->visitors.index = lay_words(&c->arena, c->o.n_batch * neurons);
+    f->visitors.value = lay_floats(&c->arena, c->o.n_batch * neurons);
 }
 
 void cuda_ffn_lay_buffers(struct ffn *f)

@@ -18,16 +18,16 @@ static void lay_decision(struct cuda *c, int layer, struct ffn_layer *s)
     if (s->decision == DECIDE_MLP) {
         const struct matrix *fc1, *fc2;
         mlp_of(&c->o, layer, &fc1, &fc2);
-        lay_matrix(c, &s->fc1, fc1, fc1->rows, fc1->cols);
-        lay_matrix(c, &s->fc2, fc2, n, fc2->cols);
+        lay_matrix(&c->arena, &s->fc1, fc1, fc1->rows, fc1->cols);
+        lay_matrix(&c->arena, &s->fc2, fc2, n, fc2->cols);
         s->fc2_threshold = mlp_threshold(&c->o, layer);
     } else if (s->decision == DECIDE_ESTIMATE) {
-        s->bound = lay_floats(c, n);
+        s->bound = lay_floats(&c->arena, n);
     } else if (s->decision == DECIDE_PRODUCT) {
-        s->gate_slope = lay_floats(c, n);
-        s->gate_offset = lay_floats(c, n);
-        s->up_slope = lay_floats(c, n);
-        s->up_offset = lay_floats(c, n);
+        s->gate_slope = lay_floats(&c->arena, n);
+        s->gate_offset = lay_floats(&c->arena, n);
+        s->up_slope = lay_floats(&c->arena, n);
+        s->up_offset = lay_floats(&c->arena, n);
         s->skip = skip_threshold(&c->o, layer);
     }
 }
@@ -42,15 +42,15 @@ void cuda_ffn_layer_lay(struct cuda *c, int layer, const struct neuron_list *neu
     s->decision = decide(&c->o, layer);
     const bool planes = s->decision == DECIDE_ESTIMATE || s->decision == DECIDE_PRODUCT;
     if (s->decision == DECIDE_NOT || s->decision == DECIDE_GATE)
-        lay_matrix(c, &s->gate, gate, n, gate->cols);
+        lay_matrix(&c->arena, &s->gate, gate, n, gate->cols);
     else
         lay_rows(c, &s->gate_rows, gate, n, planes);
     if (s->has_gate && s->decision == DECIDE_NOT)
-        lay_matrix(c, &s->up, &f->up, n, f->up.cols);
+        lay_matrix(&c->arena, &s->up, &f->up, n, f->up.cols);
     else if (s->has_gate)
         lay_rows(c, &s->up_rows, &f->up, n, s->decision == DECIDE_PRODUCT);
     if (f->up_bias.data)
-        s->bias = lay_floats(c, n);
+        s->bias = lay_floats(&c->arena, n);
     lay_decision(c, layer, s);
     if (down)
         cuda_down_lay(c, layer, &s->held, s->decision == DECIDE_NOT, &s->down);

@@ -21,21 +21,21 @@ void cuda_firing_lay(struct cuda *c, struct firing *f, const struct widths *wide
 {
     const int64_t n = c->o.n_batch;
     if (widest->slots)
-        lay_acts(c, &f->activated, n, widest->slots);
+        lay_acts(&c->arena, &f->activated, n, widest->slots);
     if (!widest->neurons)
         return;
-    f->gate = lay_floats(c, n * widest->neurons);
-    f->up = lay_floats(c, n * widest->neurons);
+    f->gate = lay_floats(&c->arena, n * widest->neurons);
+    f->up = lay_floats(&c->arena, n * widest->neurons);
     if (widest->hidden)
-        lay_acts(c, &f->hidden, n, widest->hidden);
+        lay_acts(&c->arena, &f->hidden, n, widest->hidden);
     if (device_reads_residual(&c->o))
-        lay_acts(c, &f->residual, n, c->hp->d_model);
+        lay_acts(&c->arena, &f->residual, n, c->hp->d_model);
     if (!widest->sparse)
         return;
-    f->pairs.n = lay_words(c, 1);
-    f->pairs.row = lay_integers(c, n * widest->neurons);
-    f->pairs.token = lay_integers(c, n * widest->neurons);
-    f->pairs.gate = lay_floats(c, n * widest->neurons);
+    f->pairs.n = lay_words(&c->arena, 1);
+    f->pairs.row = lay_integers(&c->arena, n * widest->neurons);
+    f->pairs.token = lay_integers(&c->arena, n * widest->neurons);
+    f->pairs.gate = lay_floats(&c->arena, n * widest->neurons);
 }
 
 /* ---- the steps ---- */

@@ -5,7 +5,7 @@
 /* A part of a vector of all heads, for own heads of `size` values each. */
 static float *lay_part(struct cuda *c, const struct matrix *m, const struct heads *h, int64_t size)
 {
-    return m->data ? lay_floats(c, (h->end - h->begin) * size) : NULL;
+    return m->data ? lay_floats(&c->arena, (h->end - h->begin) * size) : NULL;
 }
 
 /* What is the same for all layers. */
@@ -23,17 +23,17 @@ void cuda_heads_lay(struct cuda *c, int layer, struct heads *h)
     const int64_t n = h->end - h->begin, kv = c->hp->head_dim, q = queries(c->hp) * kv;
     if (!n)
         return;
-    lay_matrix(c, &h->q, &f->q, n * q, f->q.cols);
-    lay_matrix(c, &h->k, &f->k, n * kv, f->k.cols);
-    lay_matrix(c, &h->v, &f->v, n * kv, f->v.cols);
-    lay_matrix(c, &h->o, &f->o, f->o.rows, n * q);
+    lay_matrix(&c->arena, &h->q, &f->q, n * q, f->q.cols);
+    lay_matrix(&c->arena, &h->k, &f->k, n * kv, f->k.cols);
+    lay_matrix(&c->arena, &h->v, &f->v, n * kv, f->v.cols);
+    lay_matrix(&c->arena, &h->o, &f->o, f->o.rows, n * q);
     h->o.segment = head_segment(c->o.model);
     h->of = shape_of(c->hp, n);
     h->of.q_bias = h->q_bias = lay_part(c, &f->q_bias, h, q);
     h->of.k_bias = h->k_bias = lay_part(c, &f->k_bias, h, kv);
     h->of.v_bias = h->v_bias = lay_part(c, &f->v_bias, h, kv);
-    h->of.q_norm = h->q_norm = lay_vector(c, &f->q_norm);
-    h->of.k_norm = h->k_norm = lay_vector(c, &f->k_norm);
+    h->of.q_norm = h->q_norm = lay_vector(&c->arena, &f->q_norm);
+    h->of.k_norm = h->k_norm = lay_vector(&c->arena, &f->k_norm);
 }
 
 void cuda_heads_lay_pages(struct cuda *c, struct heads *h)

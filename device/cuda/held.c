@@ -9,9 +9,9 @@ void cuda_held_lay(struct cuda *c, const struct neuron_list *neurons, struct hel
 {
     h->neurons = neurons;
     neuron_set_shape(&h->set, c->o.model, neurons);
-    h->slot = lay_integers(c, h->set.n);
-    h->block = lay_integers(c, h->set.n_blocks);
-    h->column = lay_integers(c, h->set.n_blocks * ACT_BLOCK);
+    h->slot = lay_integers(&c->arena, h->set.n);
+    h->block = lay_integers(&c->arena, h->set.n_blocks);
+    h->column = lay_integers(&c->arena, h->set.n_blocks * ACT_BLOCK);
 }
 
 void cuda_held_load(struct loader *l, struct held *h)

@@ -9,14 +9,14 @@ enum { AT_ONCE = 16 }; /* tokens: a vocabulary is large */
 void cuda_output_lay_weights(struct cuda *c, struct output *o)
 {
     const struct shard *s = c->o.shard;
-    lay_matrix(c, &o->rows, &c->o.model->output, s->row_end - s->row_begin, c->o.model->output.cols);
+    lay_matrix(&c->arena, &o->rows, &c->o.model->output, s->row_end - s->row_begin, c->o.model->output.cols);
 }
 
 void cuda_output_lay_buffers(struct cuda *c, struct output *o)
 {
     const int64_t n = c->o.n_batch < AT_ONCE ? c->o.n_batch : AT_ONCE;
     if (o->rows.rows)
-        o->logits = lay_floats(c, n * o->rows.rows);
+        o->logits = lay_floats(&c->arena, n * o->rows.rows);
 }
 
 void cuda_output_load(struct loader *l, struct output *o)

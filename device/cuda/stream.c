@@ -62,16 +62,16 @@ static bool is_home(const struct cuda *c) { return c->o.shard->first < c->o.shar
 
 static struct norm_weights lay_norm(struct cuda *c, const struct matrix *weight, const struct matrix *bias)
 {
-    float *of = lay_vector(c, weight);
-    return (struct norm_weights){of, lay_vector(c, bias)};
+    float *of = lay_vector(&c->arena, weight);
+    return (struct norm_weights){of, lay_vector(&c->arena, bias)};
 }
 
 static void lay_layer(struct cuda *c, struct stream_layer *l, const struct layer_weights *f)
 {
     l->attn_norm = lay_norm(c, &f->attn_norm, &f->attn_norm_bias);
     l->ffn_norm = lay_norm(c, &f->ffn_norm, &f->ffn_norm_bias);
-    l->o_bias = lay_vector(c, &f->o_bias);
-    l->down_bias = lay_vector(c, &f->down_bias);
+    l->o_bias = lay_vector(&c->arena, &f->o_bias);
+    l->down_bias = lay_vector(&c->arena, &f->down_bias);
 }
 
 static void lay_embedding(struct stream *s)
@@ -102,12 +102,12 @@ void cuda_stream_lay_buffers(struct stream *s)
     const int64_t n = c->o.n_batch;
     if (!is_home(c))
         return;
-    s->x = lay_floats(c, n * c->hp->d_model);
+    s->x = lay_floats(&c->arena, n * c->hp->d_model);
     if (c->hp->parallel)
-        s->y = lay_floats(c, n * c->hp->d_model);
-    s->tokens = lay_integers(c, n);
-    s->position = lay_words(c, n);
-    s->chosen = lay_words(c, n);
+        s->y = lay_floats(&c->arena, n * c->hp->d_model);
+    s->tokens = lay_integers(&c->arena, n);
+    s->position = lay_words(&c->arena, n);
+    s->chosen = lay_words(&c->arena, n);
 }
 
 static void load_norm(struct loader *l, struct norm_weights to, const struct matrix *weight, const struct matrix *bias)

@@ -59,8 +59,8 @@ void cuda_tables_free(struct tables *t)
 void cuda_tables_lay(struct tables *t)
 {
     struct cuda *c = t->c;
-    t->words = lay_words(c, (int64_t)most_words(c));
-    t->angles = lay_floats(c, c->o.n_batch * c->hp->n_rot);
+    t->words = lay_words(&c->arena, (int64_t)most_words(c));
+    t->angles = lay_floats(&c->arena, c->o.n_batch * c->hp->n_rot);
 }
 
 void cuda_tables_load(struct tables *t, struct loader *l)

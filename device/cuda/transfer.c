@@ -13,17 +13,17 @@ void cuda_transfer_lay(struct transfer *t)
 {
     struct cuda *c = t->c;
     const int64_t n = c->o.n_batch, widths = (int64_t)n_widths(c);
-    t->scale = lay_floats(c, n * widths);
+    t->scale = lay_floats(&c->arena, n * widths);
     t->width = arena_alloc(&c->arena, (size_t)(n * widths));
-    t->offset = lay_words(c, n * widths + 1);
+    t->offset = lay_words(&c->arena, n * widths + 1);
     t->packed = arena_alloc(&c->arena, (size_t)(n * widths * SUM_BLOCK) * sizeof(double));
 }
 
 void cuda_input_lay(struct cuda *c, struct input *in)
 {
-    lay_acts(c, &in->acts, c->o.n_batch, c->hp->d_model);
+    lay_acts(&c->arena, &in->acts, c->o.n_batch, c->hp->d_model);
     if (device_reads_residual(&c->o))
-        in->laid = lay_floats(c, c->o.n_batch * c->hp->d_model);
+        in->laid = lay_floats(&c->arena, c->o.n_batch * c->hp->d_model);
 }
 
 /* ---- inputs ---- */

@@ -24,7 +24,6 @@ struct gpu_counts {
     unsigned long long flagged, live;
     unsigned long long rows_read;    /* of up, a row for each pair: one that several tokens read counts several times. Of
                                       * the gate's rows, gpu_gate_pairs reads as many as were flagged. */
-    unsigned long long columns_read; /* no launch counts these: a column is read for each live pair whose code is not 0 */
 };
 
 /* y[t * y_stride + r] = the estimate of row r, all of m's rows, which are in planes (kernels.h, estimate_rows). */
