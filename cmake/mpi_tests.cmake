@@ -19,13 +19,15 @@ add_test(NAME rank_death
     COMMAND sh ${PROJECT_SOURCE_DIR}/tests/mpi/rank_death.sh ${MPIEXEC_EXECUTABLE} $<TARGET_FILE:transport_mpi>)
 set_tests_properties(rank_death PROPERTIES PROCESSORS 3 TIMEOUT 120 ENVIRONMENT "${mpi_environment}")
 
+add_executable(old_rank tests/mpi/old_rank.c)
+target_link_libraries(old_rank PRIVATE ${rooms})
 set(parts text refusals deaths)
 if(NOT HEARTH_SANITIZE)
     list(APPEND parts large) # a sanitizer would take too long
 endif()
 foreach(part ${parts})
     add_test(NAME mpi_${part} COMMAND sh ${PROJECT_SOURCE_DIR}/tests/mpi/cluster.sh ${part} ${MPIEXEC_EXECUTABLE}
-        $<TARGET_FILE:hearth> ${PROJECT_SOURCE_DIR}/tests/vectors)
+        $<TARGET_FILE:hearth> ${PROJECT_SOURCE_DIR}/tests/vectors $<TARGET_FILE:old_rank>)
     set_tests_properties(mpi_${part} PROPERTIES
         PROCESSORS 3 TIMEOUT 300 SKIP_RETURN_CODE 77 ENVIRONMENT "${mpi_environment}")
 endforeach()

@@ -12,6 +12,7 @@
 #include "kernels/kernels.h"
 #include "model/tokenizer.h"
 #include "node/member.h"
+#include "node/offers.h"
 #include "node/roll_call.h"
 #include "wire/blob.h"
 #include "wire/channels.h"
@@ -209,21 +210,39 @@ static status load_and_open(struct cluster *c, const struct wire_hello *hellos)
     return open_session(c);
 }
 
+static status call(struct member *m, status prepared, struct wire_hello *hellos)
+{
+    member_say_hello(m, prepared);
+    m->joined = roll_call(m->transport, &m->hello, hellos);
+    return prepared ? prepared : m->joined;
+}
+
+/* Until all ranks have the same plan, and memory for it. */
+static status agree(struct cluster *c, struct wire_hello *hellos)
+{
+    struct member *m = &c->own;
+    status st = member_prepare(m);
+    if (!st)
+        st = tokenizer_create(m->model->file, &c->tokenizer);
+    st = call(m, st, hellos);
+    if (st)
+        return st;
+    st = offers_exchange(m->transport, m->offers);
+    if (st)
+        worker_fail(m->transport, "refused at start-up");
+    return st ? st : call(m, member_settle(m), hellos);
+}
+
 /* Rank 0, from start to a session that can be used. */
 static status lead(struct cluster *c)
 {
     struct member *m = &c->own;
     struct wire_hello hellos[PLAN_MAX_RANKS];
     status st = transport_connect(m->transport);
+    if (!st)
+        st = agree(c, hellos);
     if (st)
         return st;
-    st = member_prepare(m);
-    if (!st)
-        st = tokenizer_create(m->model->file, &c->tokenizer);
-    member_say_hello(m, st);
-    status called = roll_call(m->transport, &m->hello, hellos);
-    if (st || called)
-        return st ? st : called;
     plan_reasons_log(&m->reasons, m->plan, c->o.quiet);
     st = load_and_open(c, hellos);
     if (st)

@@ -19,7 +19,7 @@ struct tokenizer;
 
 /* What ranks compute with. */
 enum devices_wanted {
-    DEVICES_PLANNED,      /* what a plan names, else CPUs: ranks do not tell each other what they have */
+    DEVICES_PLANNED,      /* what a plan names, else CPUs */
     DEVICES_AUTO,         /* GPUs too, where there are some */
     DEVICES_CPU, DEVICES_CUDA
 };
@@ -49,7 +49,7 @@ struct cluster_options {
     const char *neurons;  /* path of the neuron file, "" for none; NULL: the one beside the model, if there is one */
     bool sums_f16;        /* partial sums travel as f16: lossy */
     uint64_t ram_budget;  /* bytes that each rank may use, 0: no limit */
-    enum devices_wanted device; /* the same on all ranks that talk to each other, or none of them DEVICES_PLANNED */
+    enum devices_wanted device;
     int gpu_layers;       /* that each rank's GPU gets, the output matrix being one more; -1: as many as fit */
     uint64_t vram_budget; /* bytes of a GPU that each rank may use, 0: what is free */
     const char *plugin_dir; /* folder of the plug-in for GPUs, NULL: the program's or ../lib/hearth beside it */

@@ -13,6 +13,7 @@
 #include "model/chunks.h"
 #include "node/cache.h"
 #include "node/kv.h"
+#include "node/offers.h"
 #include "node/offload.h"
 
 const struct device_ops *const member_devices[1] = {&device_cpu};
@@ -147,9 +148,10 @@ static bool wants_gpus(const struct member *m)
 }
 
 /* What this rank's GPUs would get, or what they need by a plan: the other ranks are told. */
-static status offer_gpus(struct member *m, struct wire_gpus *own)
+static status offer_gpus(struct member *m)
 {
     struct worker_options *w = &m->worker_options;
+    struct wire_gpus *own = &m->offers[m->transport->rank];
     if (!wants_gpus(m))
         return ST_OK;
     gpus_find(m->o->plugin_dir, &m->gpus);
@@ -157,23 +159,6 @@ static status offer_gpus(struct member *m, struct wire_gpus *own)
         m->devices[w->n_devices++] = m->gpus.plugin->ops;
     return m->o->plan ? offload_needs(w, m->transport->rank, &m->gpus, own)
                       : offload_offer(m->o, w, m->transport->rank, &m->gpus, own);
-}
-
-/* The ranks tell each other of their GPUs, even one that cannot go on: no other waits for it. */
-static status share_gpus(struct member *m, status prepared)
-{
-    struct wire_gpus own = {0}, offers[PLAN_MAX_RANKS];
-    status st = prepared ? prepared : offer_gpus(m, &own);
-    if (st)
-        own.n = 0;
-    offers[0] = own;
-    const status told = m->o->device == DEVICES_PLANNED || m->transport->n_ranks == 1
-                            ? ST_OK : offload_exchange(m->transport, &own, offers);
-    st = st ? st : told;
-    if (st || (m->o->device == DEVICES_PLANNED && m->transport->n_ranks > 1))
-        return st;
-    return m->o->plan ? offload_check(offers, m->transport->n_ranks)
-                      : offload_apply(&m->worker_options, m->plan, offers, m->o->device == DEVICES_CUDA);
 }
 
 /* Opens the files and makes the plan, as if there were CPUs alone unless it is a file. */
@@ -209,7 +194,7 @@ static status prepare_alone(struct member *m)
 status member_prepare(struct member *m)
 {
     const struct worker_options *w = &m->worker_options;
-    status st = share_gpus(m, prepare_alone(m));
+    status st = prepare_alone(m);
     if (st)
         return st;
     m->hello.file_bytes = gguf_file_bytes(m->model->file);
@@ -221,6 +206,15 @@ status member_prepare(struct member *m)
     describe_settings(m);
     describe_host(&m->hello.host);
     st = hash_plan(m->plan, &m->hello.plan_hash);
+    return st ? st : offer_gpus(m);
+}
+
+status member_settle(struct member *m)
+{
+    status st = m->o->plan ? offload_check(m->offers, m->transport->n_ranks)
+                           : offload_apply(&m->worker_options, m->plan, m->offers, m->o->device == DEVICES_CUDA);
+    if (!st)
+        st = hash_plan(m->plan, &m->hello.plan_hash);
     if (!st)
         st = check_memory(m);
     return st ? st : know_chunks(m);
@@ -254,6 +248,24 @@ void member_release(struct member *m)
     m->transport = NULL;
 }
 
+/* Says to rank 0 how it went so far; the answer comes when all have. */
+static status join(struct member *m, status prepared)
+{
+    member_say_hello(m, prepared);
+    m->joined = worker_join(m->transport, &m->hello);
+    return prepared ? prepared : m->joined;
+}
+
+static status load(struct member *m)
+{
+    status st = worker_create(&m->worker_options, &m->worker);
+    if (!st && m->chunks)
+        st = worker_tell_chunks(m->transport, m->chunks);
+    if (!st)
+        st = member_let_go(m);
+    return st ? st : worker_ready(m->transport, machine_held());
+}
+
 status member_serve(struct member *m)
 {
     status st = transport_connect(m->transport);
@@ -262,21 +274,16 @@ status member_serve(struct member *m)
         return st;
     }
     log_catch(&m->errors);
-    st = member_prepare(m);
-    member_say_hello(m, st);
-    status joined = worker_join(m->transport, &m->hello);
-    st = st ? st : joined;
+    st = join(m, member_prepare(m));
     if (!st)
-        st = worker_create(&m->worker_options, &m->worker);
-    if (!st && m->chunks)
-        st = worker_tell_chunks(m->transport, m->chunks);
+        st = offers_exchange(m->transport, m->offers);
     if (!st)
-        st = member_let_go(m);
+        st = join(m, member_settle(m));
     if (!st)
-        st = worker_ready(m->transport, machine_held());
+        st = load(m);
     if (!st)
         st = worker_run(m->worker);
-    if (st && joined != ST_MISMATCH && st != ST_PEER) /* who was refused, or heard of a failure, tells nothing new */
+    if (st && m->joined != ST_MISMATCH && st != ST_PEER) /* who was refused, or heard of a failure, tells nothing new */
         worker_fail(m->transport, m->errors.first_error);
     log_catch(NULL);
     member_release(m);

@@ -21,12 +21,14 @@ struct member {
     struct plan *plan;
     struct plan_reasons reasons;
     struct gpus gpus;
+    struct wire_gpus offers[PLAN_MAX_RANKS]; /* of all ranks, once they have told each other; its own before */
     const struct device_ops *devices[2]; /* kinds: the CPU, and that of the GPUs */
     const struct kernels *kernels;
     struct worker_options worker_options;
     uint64_t page_bytes;      /* of a page of KV memory, on all ranks together */
     struct worker *worker;
     struct wire_hello hello;
+    status joined;            /* what rank 0 answered to that */
     struct log_catcher errors; /* ranks > 0 are silent: rank 0 says what went wrong, once */
     pthread_t thread;
 };
@@ -34,9 +36,16 @@ struct member {
 /* What every rank computes with, GPUs apart. */
 extern const struct device_ops *const member_devices[1];
 
-/* Everything up to the roll call: opens the files, makes the plan, computes the memory. Errors of cluster_start. */
+/* There are two roll calls, each of which every rank comes to, whatever it finds: at the first all learn that they are of
+ * one release and have one model, so that they understand each other; then they tell each other of their GPUs
+ * (node/offers.h), and with those all make the same plan; at the second they agree in it and know what it needs. */
+/* Everything up to the first: opens the files, makes the plan without what GPUs get, looks for them. Errors of
+ * cluster_start. */
 status member_prepare(struct member *m);
-/* Fills in the rest of m->hello: whether it could be prepared, and if not, why, where its lines are caught. */
+/* Everything from the exchange to the second: gives GPUs their part of the plan, computes the memory. Errors of
+ * cluster_start. */
+status member_settle(struct member *m);
+/* Fills in the rest of m->hello: whether all went well so far, and if not, why, where its lines are caught. */
 void member_say_hello(struct member *m, status prepared);
 /* All is loaded and compared: from here on no file is read. ST_IO, ST_NOMEM (logged). */
 status member_let_go(struct member *m);

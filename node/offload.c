@@ -186,68 +186,6 @@ status offload_needs(const struct worker_options *w, int rank, const struct gpus
 
 /* ---- what others have ---- */
 
-/* The next rank's message; *n counts ranks that have been heard. */
-static status hear(struct transport *t, struct wire_gpus *offers, bool *heard, int *n)
-{
-    struct arrival a;
-    bool found = false;
-    status st = transport_poll(t, 1u << WIRE_GPUS, &a, &found);
-    while (!st && !found) {
-        transport_idle(t);
-        st = transport_poll(t, 1u << WIRE_GPUS, &a, &found);
-    }
-    if (st)
-        return st;
-    log_sender(a.from);
-    st = wire_gpus_decode(a.data, a.size, &offers[a.from]);
-    if (!st && heard[a.from]) {
-        log_error("GPUS a second time");
-        st = ST_FORMAT;
-    }
-    log_sender(-1);
-    *n += !heard[a.from];
-    heard[a.from] = true;
-    status released = transport_release(t, &a);
-    return st ? st : released;
-}
-
-/* Until the transport has let go of what was posted: ST_PEER says so too. */
-static status await_sent(struct transport *t, struct send *s)
-{
-    bool sent = false;
-    status st = transport_sent(t, s, &sent);
-    while (!st && !sent) {
-        transport_idle(t);
-        st = transport_sent(t, s, &sent);
-    }
-    return st;
-}
-
-/* All post before any hears, and hear all even if one is wrong: nobody waits for ever until its message is taken. */
-status offload_exchange(struct transport *t, const struct wire_gpus *own, struct wire_gpus *offers)
-{
-    _Alignas(TRANSPORT_ALIGN) uint8_t message[WIRE_GPUS_MAX];
-    struct send sends[PLAN_MAX_RANKS];
-    bool heard[PLAN_MAX_RANKS] = {false};
-    const size_t size = wire_gpus_encode(own, message, sizeof message);
-    status st = ST_OK;
-    int posted = 0;
-    offers[t->rank] = *own;
-    heard[t->rank] = true;
-    for (; posted < t->n_ranks && !st; posted++)
-        if (posted != t->rank)
-            st = transport_post(t, posted, WIRE_GPUS, message, size, &sends[posted]);
-    for (int n = 1; n < t->n_ranks && st != ST_PEER;) {
-        const status one = hear(t, offers, heard, &n);
-        st = one == ST_PEER || !st ? one : st;
-    }
-    for (int r = 0; r < posted && st != ST_PEER; r++) {
-        const status sent = r != t->rank ? await_sent(t, &sends[r]) : ST_OK;
-        st = sent ? sent : st;
-    }
-    return st;
-}
-
 static bool same_gpu(const struct wire_gpu *a, const struct wire_gpu *b)
 {
     return memcmp(a->id, b->id, sizeof a->id) == 0;

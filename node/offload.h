@@ -1,11 +1,11 @@
 /* What of a rank's part of a plan goes to its GPU, where no plan file says so: whole layers, as many as are asked for or
- * fit. Each rank alone knows what its GPUs have free, so the ranks tell each other; then all make the same plan. */
+ * fit. Each rank alone knows what its GPUs have free, so the ranks tell each
+ * other (node/offers.h); then all make the same plan. */
 #ifndef HEARTH_NODE_OFFLOAD_H
 #define HEARTH_NODE_OFFLOAD_H
 
 #include "node/cluster.h"
 #include "node/gpus.h"
-#include "transport/transport.h"
 #include "worker/worker.h"
 
 /* What a rank could give to each of its GPUs: the layers that o->gpu_layers asks for or, unset, as many as fit into what
@@ -15,9 +15,6 @@
  * errors of worker_memory. */
 status offload_offer(const struct cluster_options *o, const struct worker_options *w, int rank, const struct gpus *g,
                      struct wire_gpus *out);
-
-/* Every rank calls it: its own offer to all others, theirs to it. offers [n_ranks]. ST_PEER, ST_FORMAT (logged). */
-status offload_exchange(struct transport *t, const struct wire_gpus *own, struct wire_gpus *offers);
 
 /* Gives each rank's part to its first GPU that no rank before it has: ranks of one host have one each. `all`: ST_USAGE
  * (logged) if one that has offered something gets none. ST_MISMATCH (logged) if one has chosen by a neuron file, and w has

@@ -2,30 +2,13 @@
 
 #include <inttypes.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/log.h"
+#include "node/hear.h"
 #include "node/hosts.h"
 #include "placement/plan.h"
 #include "transport/deliver.h"
-
-/* Waits for a message of one of `kinds`, at most cap bytes, which the caller releases. Start-up is not a hot path: it
- * sleeps between polls. */
-static status await(struct transport *t, uint32_t kinds, struct arrival *a, size_t cap)
-{
-    bool found = false;
-    status st = transport_poll(t, kinds, a, &found);
-    while (!st && !found) {
-        nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
-        st = transport_poll(t, kinds, a, &found);
-    }
-    if (!st && a->size > cap) {
-        log_error("rank %d: message of %zu bytes at start-up, expected at most %zu", a->from, a->size, cap);
-        (void)transport_release(t, a);
-        st = ST_FORMAT;
-    }
-    return st;
-}
+#include "worker/worker.h"
 
 /* Whether a rank fits; if not, says why in one line. */
 static status compare(int rank, const struct wire_hello *own, const struct wire_hello *h)
@@ -61,11 +44,17 @@ static status compare(int rank, const struct wire_hello *own, const struct wire_
     return ST_MISMATCH;
 }
 
+/* Other releases may begin otherwise: what comes in front of a hello holds that up, so it is taken too. */
 static status read_hello(struct transport *t, struct arrival *a, struct wire_hello *h)
 {
+    status st = ST_MISMATCH;
     log_sender(a->from);
-    status st = wire_hello_decode(a->data, a->size, h), released = transport_release(t, a);
+    if (a->kind == WIRE_HELLO)
+        st = wire_hello_decode(a->data, a->size, h);
+    else
+        log_error("%s where a HELLO was expected: install the same version everywhere", wire_name(a->kind));
     log_sender(-1);
+    status released = transport_release(t, a);
     return st ? st : released;
 }
 
@@ -76,7 +65,7 @@ static status hear_all(struct transport *t, struct wire_hello *hellos)
     for (int i = 1; i < t->n_ranks; i++) {
         struct arrival a;
         struct wire_hello h;
-        status st = await(t, 1u << WIRE_HELLO, &a, WIRE_HELLO_MAX);
+        status st = hear(t, ~0u, WIRE_HELLO_MAX, &a);
         if (!st)
             st = read_hello(t, &a, &h);
         if (!st && heard[a.from]) {
@@ -93,8 +82,6 @@ static status hear_all(struct transport *t, struct wire_hello *hellos)
 
 status roll_call(struct transport *t, const struct wire_hello *own, struct wire_hello *hellos)
 {
-    _Alignas(TRANSPORT_ALIGN) uint8_t message[WIRE_FAILED_MAX];
-    static const char refused[] = "refused at start-up";
     hellos[0] = *own;
     status verdict = hear_all(t, hellos);
     if (own->failed)
@@ -105,18 +92,8 @@ status roll_call(struct transport *t, const struct wire_hello *own, struct wire_
         verdict = hosts_hold(hellos, t->n_ranks);
     if (!verdict)
         return deliver_all(t, WIRE_WELCOME, NULL, 0);
-    deliver_last(t, WIRE_FAILED, message, wire_failed_encode(refused, message, sizeof message), refused);
+    worker_fail(t, "refused at start-up");
     return verdict;
-}
-
-static status read_failed(const struct arrival *a)
-{
-    char reason[WIRE_FAILED_MAX];
-    status st = wire_failed_decode(a->data, a->size, reason);
-    if (st)
-        return st;
-    log_error("rank %d: %s", a->from, reason);
-    return ST_PEER;
 }
 
 static status read_ready(const struct arrival *a, uint64_t *held_bytes)
@@ -134,12 +111,10 @@ status roll_call_ready(struct transport *t, const struct same_file *file, uint64
     status st = ST_OK;
     for (int n = 1; n < t->n_ranks && !st;) {
         struct arrival a;
-        st = await(t, 1u << WIRE_READY | 1u << WIRE_FAILED | 1u << WIRE_CHUNKS, &a, WIRE_CHUNKS_MAX);
+        st = hear(t, 1u << WIRE_READY | 1u << WIRE_CHUNKS, WIRE_CHUNKS_MAX, &a);
         if (st)
             return st;
-        if (a.kind == WIRE_FAILED) {
-            st = read_failed(&a);
-        } else if (ready[a.from]) {
+        if (ready[a.from]) {
             log_error("rank %d: %s from a rank that is ready", a.from, wire_name(a.kind));
             st = ST_FORMAT;
         } else if (a.kind == WIRE_CHUNKS) {

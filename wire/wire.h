@@ -25,9 +25,12 @@
  *   any -> any                   FAILED    why this rank cannot go on; who prints it puts "rank N: " in front
  *   coordinator -> all           STOP      end of service
  *   coordinator -> all           QUERY     what has this rank sent, and where did its time go? Each answers USAGE
- *   start-up                     GPUS      which GPUs I have, every rank to every other; then
- *                                HELLO     who I am; the coordinator answers WELCOME or FAILED; then CHUNKS, what of the
- *                                          file was loaded from, and READY
+ *   start-up                     HELLO     who I am, first of all in every release; the coordinator answers WELCOME or
+ *                                          FAILED
+ *                                GPUS      which GPUs I have; the coordinator answers with those of every rank, in their
+ *                                          order
+ *                                HELLO     again, with the plan that follows; then CHUNKS, what of the file was loaded
+ *                                          from, and READY
  *
  * STEP, HIDDEN, REQUEST and RESULT are in wire/runs.h. */
 #ifndef HEARTH_WIRE_WIRE_H
@@ -45,7 +48,7 @@ enum wire_kind {
     WIRE_KINDS
 };
 
-enum { WIRE_VERSION = 8, WIRE_HEADER = 64 }; /* payloads that are read by kernels start WIRE_HEADER bytes in: aligned */
+enum { WIRE_VERSION = 9, WIRE_HEADER = 64 }; /* payloads that are read by kernels start WIRE_HEADER bytes in: aligned */
 
 /* "STEP". */
 const char *wire_name(int kind);

@@ -3,11 +3,8 @@
 #include "tests/engine/made_neurons.h"
 
 #include <dlfcn.h>
-#include <pthread.h>
 #include "base/log.h"
 #include "device/plugin.h"
-#include "node/offload.h"
-#include "wire/channels.h"
 
 enum { PROMPT = 20, SPARE = 256 << 20, PLENTY = 1 << 30, SOME = (3 << 20) + (1 << 17) };
 
@@ -181,50 +178,6 @@ static void test_none(void **state)
     trace_free(&expected);
 }
 
-static void *exchange(void *arg)
-{
-    static struct wire_gpus offers[2];
-    struct transport *t = arg;
-    const status st = offload_exchange(t, &(struct wire_gpus){.n = 1}, offers);
-    return st ? NULL : &offers[0];
-}
-
-/* Ranks hear each other, or that what another says is wrong. */
-static void test_exchange(void **state)
-{
-    (void)state;
-    static _Alignas(TRANSPORT_ALIGN) uint8_t broken[4] = {WIRE_GPUS_MOST + 1};
-    for (int wrong = 0; wrong < 2; wrong++) {
-        struct transport_config config = {0};
-        struct transport *t[2];
-        struct wire_gpus offers[2];
-        struct log_catcher caught;
-        struct send send;
-        pthread_t other;
-        void *heard;
-        wire_channels(config.channel, TRANSPORT_KINDS);
-        assert_int_equal(transport_inproc_open(&config, 2, t), ST_OK);
-        if (wrong)
-            assert_int_equal(transport_post(t[1], 0, WIRE_GPUS, broken, sizeof broken, &send), ST_OK);
-        assert_int_equal(pthread_create(&other, NULL, exchange, t[1]), 0);
-        log_catch(&caught);
-        const status st = offload_exchange(t[0], &(struct wire_gpus){.n = 2, .at = {{.layers = 5}}}, offers);
-        log_catch(NULL);
-        assert_int_equal(st, wrong ? ST_FORMAT : ST_OK);
-        if (wrong)
-            assert_string_equal(caught.first_error, "from rank 1: GPUS message: n is 17, expected 0 to 16");
-        else
-            assert_true(offers[0].n == 2 && offers[1].n == 1);
-        transport_close(t[0]); /* throws away what was not heard */
-        pthread_join(other, &heard);
-        if (!wrong) {
-            const struct wire_gpus *from = heard;
-            assert_true(from && from->n == 2 && from->at[0].layers == 5);
-        }
-        transport_close(t[1]);
-    }
-}
-
 static void write_plan(char path[MADE_NAME], const char *holders)
 {
     char text[1024];
@@ -265,9 +218,8 @@ static void test_planned(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_layers), cmocka_unit_test(test_budget),   cmocka_unit_test(test_hot),
-        cmocka_unit_test(test_none),   cmocka_unit_test(test_exchange), cmocka_unit_test(test_too_small),
-        cmocka_unit_test(test_planned),
+        cmocka_unit_test(test_layers), cmocka_unit_test(test_budget),    cmocka_unit_test(test_hot),
+        cmocka_unit_test(test_none),   cmocka_unit_test(test_too_small), cmocka_unit_test(test_planned),
     };
     made_model_write(&made_quantised, model);
     fill_prompt(prompt, PROMPT);

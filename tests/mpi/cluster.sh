@@ -1,12 +1,13 @@
 #!/bin/sh
 # hearth under mpirun: every cut gives one process's text; ranks that do not agree, or die, end with a clear line.
-#   cluster.sh text|large|refusals|deaths MPIRUN HEARTH VECTORS
+#   cluster.sh text|large|refusals|deaths MPIRUN HEARTH VECTORS OLD_RANK
 # `large` is text with the model under HEARTH_TEST_MODEL, skipped (status 77) without one; the others take a tiny model.
 set -u
 part=$1
 mpirun=$2
 hearth=$3
 tiny=$4/tiny-q5_1.gguf
+old_rank=$5
 model=${HEARTH_TEST_MODEL:-}
 . "$(dirname "$0")/library.sh"
 
@@ -60,6 +61,17 @@ disagree() {
     refused "$1 on rank $2" 2 "$5"
 }
 
+# Ranks of other releases, and ranks that look for GPUs beside others that do not: none waits for what will not come.
+releases() {
+    ranks 1 "$hearth" run -q -m "$tiny" -p x : -np 1 "$old_rank" : -np 1 "$hearth" run -q -m "$tiny" -p x
+    refused "an older rank 1" 2 "*rank 1 runs hearth 0.0.9 (protocol 7), rank 0 runs *: install the same version everywhere"
+    ranks 1 "$old_rank" : -np 2 "$hearth" run -q -m "$tiny" -p x
+    refused "an older rank 0" 2 "*rank [12] runs hearth *, rank 0 runs 0.0.9 (protocol 7): install the same version*"
+    export odd_rank=1 odd="--device cpu" even="--device auto"
+    ranks 3 "$work/rank" -q -t 1 -n 8 --temp 0 -p x -m "$tiny"
+    [ $status -eq 0 ] || fail "a rank without GPUs: status $status (124: it hangs): $(cat "$work/err")"
+}
+
 flip_byte() { # FILE OFFSET
     byte=$(od -An -tu1 -j "$2" -N 1 "$1")
     # shellcheck disable=SC2059 # the format is the byte
@@ -89,6 +101,7 @@ refusals() {
     refused "a budget on all ranks" 2 "*memory needed*, the budget is *"
     ranks 3 "$hearth" run -q -m "$tiny" -p x --shares 1,2
     refused "too few shares" 2 "*--shares*"
+    releases
 }
 
 budget_of_large() {
