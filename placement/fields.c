@@ -11,6 +11,8 @@
 
 #include "base/log.h"
 
+enum { DEVICE_MAX_DIGITS = 3 };
+
 status field_refuse(const char *where, const char *format, ...)
 {
     char line[512];
@@ -93,7 +95,9 @@ status field_get_positive(const struct place *at, const json_t *object, const ch
     return field_check_positive(at, key, json_object_get(object, key), high, out);
 }
 
-status field_get_name(const struct place *at, const json_t *object, const char *key, char *out, size_t n)
+/* Of characters from `least` on. */
+static status get_string(const struct place *at, const json_t *object, const char *key, unsigned char least, char *out,
+                         size_t n)
 {
     const json_t *v = json_object_get(object, key);
     const char *text = json_string_value(v);
@@ -102,10 +106,48 @@ status field_get_name(const struct place *at, const json_t *object, const char *
     size_t length = strlen(text);
     bool plain = length > 0 && length < n;
     for (const char *c = text; *c && plain; c++)
-        plain = (unsigned char)*c > 0x20 && *c != 0x7f && *c != '"' && *c != '\\';
+        plain = (unsigned char)*c >= least && *c != 0x7f && *c != '"' && *c != '\\';
     if (!plain)
         return field_refuse(at->where, "%s%s is no name of 1 to %zu characters: '%.64s'", at->prefix, key, n - 1, text);
     memcpy(out, text, length + 1);
+    return ST_OK;
+}
+
+status field_get_name(const struct place *at, const json_t *object, const char *key, char *out, size_t n)
+{
+    return get_string(at, object, key, ' ' + 1, out, n);
+}
+
+status field_get_text(const struct place *at, const json_t *object, const char *key, char *out, size_t n)
+{
+    return get_string(at, object, key, ' ', out, n);
+}
+
+/* Whether it is a number without zeros in front. */
+static bool is_number(const char *text)
+{
+    const size_t n = strlen(text);
+    return n > 0 && n <= DEVICE_MAX_DIGITS && strspn(text, "0123456789") == n && (text[0] != '0' || n == 1);
+}
+
+/* Kinds of devices that some program knows; the first CPU goes without its number. */
+static bool is_device(const char *text)
+{
+    if (strncmp(text, "cuda:", 5) == 0)
+        return is_number(text + 5);
+    return strcmp(text, "cpu") == 0 || (strncmp(text, "cpu:", 4) == 0 && is_number(text + 4) && text[4] != '0');
+}
+
+status field_get_device(const struct place *at, const json_t *object, char out[PLAN_DEVICE_BYTES])
+{
+    const json_t *v = json_object_get(object, "device");
+    const char *text = json_string_value(v);
+    if (!text)
+        return field_refuse(at->where, "%sdevice is %s, expected a string", at->prefix, field_type_name(v));
+    if (!is_device(text))
+        return field_refuse(at->where, "%sdevice is '%.64s', which is no device: expected \"cpu\", or \"cpu:N\" or "
+                            "\"cuda:N\" with a number, of CPUs from 1 on", at->prefix, text);
+    snprintf(out, PLAN_DEVICE_BYTES, "%s", text);
     return ST_OK;
 }
 

@@ -6,6 +6,7 @@
 #include <jansson.h>
 #include <stdint.h>
 #include "base/status.h"
+#include "placement/plan.h"
 
 enum { PLAN_VERSION = 2, PROBE_VERSION = 1 }; /* of the formats */
 
@@ -34,8 +35,13 @@ status field_get_optional_int(const struct place *at, const json_t *object, cons
 status field_check_positive(const struct place *at, const char *name, const json_t *v, double high, double *out);
 status field_get_positive(const struct place *at, const json_t *object, const char *key, double high, double *out);
 
-/* ST_FORMAT unless the field is a string that fits: of 1 to n - 1 bytes, none of them special. */
+/* ST_FORMAT unless the field is a string that fits: of 1 to n - 1 bytes, none of them special. A text may have
+ * spaces. */
 status field_get_name(const struct place *at, const json_t *object, const char *key, char *out, size_t n);
+status field_get_text(const struct place *at, const json_t *object, const char *key, char *out, size_t n);
+
+/* ST_FORMAT unless the field is the name of a device as plans have it: "cpu", "cpu:1", "cuda:0". */
+status field_get_device(const struct place *at, const json_t *object, char out[PLAN_DEVICE_BYTES]);
 
 /* ST_FORMAT if the object has a key that is not among the known ones, NULL-terminated. */
 status field_check_keys(const struct place *at, json_t *object, const char *const *keys);

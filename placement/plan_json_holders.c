@@ -5,35 +5,6 @@
 
 #include "placement/plan_json.h"
 
-enum { DEVICE_MAX_DIGITS = 3 };
-
-/* Whether it is a number without zeros in front. */
-static bool is_number(const char *text)
-{
-    const size_t n = strlen(text);
-    return n > 0 && n <= DEVICE_MAX_DIGITS && strspn(text, "0123456789") == n && (text[0] != '0' || n == 1);
-}
-
-/* Kinds of devices that some program knows; the first CPU goes without its number. */
-static bool is_device(const char *text)
-{
-    if (strncmp(text, "cuda:", 5) == 0)
-        return is_number(text + 5);
-    return strcmp(text, "cpu") == 0 || (strncmp(text, "cpu:", 4) == 0 && is_number(text + 4) && text[4] != '0');
-}
-
-static status read_device(const struct place *at, const json_t *v, char out[PLAN_DEVICE_BYTES])
-{
-    const char *text = json_string_value(v);
-    if (!text)
-        return field_refuse(at->where, "%sdevice is %s, expected a string", at->prefix, field_type_name(v));
-    if (!is_device(text))
-        return field_refuse(at->where, "%sdevice is '%.64s', which is no device: expected \"cpu\", or \"cpu:N\" or "
-                            "\"cuda:N\" with a number, of CPUs from 1 on", at->prefix, text);
-    snprintf(out, PLAN_DEVICE_BYTES, "%s", text);
-    return ST_OK;
-}
-
 /* The first n_ranks are the ranks' CPUs; nobody is there twice. */
 static status check_holder(const struct plan_reader *r, int h)
 {
@@ -60,7 +31,7 @@ static status read_entry(const struct plan_reader *r, const char *key, int i, js
         return field_refuse(r->where, "%s[%d] is %s, expected an object", key, i, field_type_name(v));
     if ((st = field_check_keys(&at, v, keys)) != ST_OK ||
         (st = field_get_int(&at, v, "rank", 0, r->p->n_ranks - 1, &rank)) != ST_OK ||
-        (st = read_device(&at, json_object_get(v, "device"), out->device)) != ST_OK)
+        (st = field_get_device(&at, v, out->device)) != ST_OK)
         return st;
     out->rank = (int)rank;
     return ST_OK;

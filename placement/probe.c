@@ -63,8 +63,22 @@ int probe_curve_threads(int threads, int i)
     return 1 << i < threads ? 1 << i : threads;
 }
 
+static bool gpu_possible(const struct probe_gpu *g)
+{
+    const double measured[] = {g->read_gb_per_s, g->up_gb_per_s, g->down_gb_per_s, g->launch_us, g->wait_us};
+    bool possible = g->memory_bytes >= 1 && g->memory_bytes <= INT64_MAX;
+    for (size_t i = 0; i < sizeof measured / sizeof *measured && possible; i++)
+        possible = measured[i] > 0 && measured[i] <= PROBE_MOST;
+    return possible;
+}
+
 bool probe_rank_possible(const struct probe_rank *r)
 {
+    if (r->n_gpus < 0 || r->n_gpus > PROBE_MAX_GPUS)
+        return false;
+    for (int i = 0; i < r->n_gpus; i++)
+        if (!gpu_possible(&r->gpus[i]))
+            return false;
     return r->cores >= 1 && r->cores <= PROBE_MAX_CORES && r->threads >= 1 && r->threads <= PROBE_MAX_CORES &&
            r->n_curve == probe_curve_points(r->threads);
 }

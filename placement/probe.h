@@ -1,5 +1,5 @@
-/* What `hearth probe` has measured: how fast each rank reads its memory, and how fast messages travel between every two
- * ranks. Planning reads it. Pure data, as a plan is. */
+/* What `hearth probe` has measured: how fast each rank reads its memory, how fast its GPUs are, and how fast messages
+ * travel between every two ranks. Planning reads it. Pure data, as a plan is. */
 #ifndef HEARTH_PLACEMENT_PROBE_H
 #define HEARTH_PLACEMENT_PROBE_H
 
@@ -10,8 +10,20 @@
 #include "base/status.h"
 #include "placement/plan.h"
 
-enum { PROBE_MAX_SIZES = 8, PROBE_MAX_TRANSPORTS = 4, PROBE_MAX_CORES = 1024,
-       PROBE_MAX_CURVE = 11 };
+enum { PROBE_MAX_SIZES = 8, PROBE_MAX_TRANSPORTS = 4, PROBE_MAX_CORES = 1024, PROBE_MAX_CURVE = 11, PROBE_MAX_GPUS = 16,
+       PROBE_MOST = 1000000 /* GB/s, and us of a GPU: far beyond any, so that arithmetic stays finite */ };
+
+/* A GPU that a rank can use, measured while all else on its host was quiet. GB/s are 10^9 bytes a second. */
+struct probe_gpu {
+    char device[PLAN_DEVICE_BYTES]; /* "cuda:0", as plans name it */
+    char name[64];                  /* "NVIDIA GeForce RTX 4090" */
+    char id[33];                    /* of the card, in hex: two ranks of a host that have the same one share it */
+    uint64_t memory_bytes;          /* that were free for a run */
+    double read_gb_per_s;           /* of its own memory, by kernels */
+    double up_gb_per_s, down_gb_per_s; /* from the host's pinned memory to it, and back */
+    double launch_us;               /* what a kernel of a graph takes that does nothing */
+    double wait_us;                 /* from the start of such a kernel until the host has what it made */
+};
 
 struct probe_rank {
     char host[64];
@@ -21,6 +33,8 @@ struct probe_rank {
     double curve[PROBE_MAX_CURVE]; /* memory bandwidth, GB/s (10^9 bytes), with 1, 2, 4, ... and all of its threads, */
     int n_curve;               /* while all else on the host is quiet; probe_curve_points(threads) */
     double shared_gb_per_s;    /* the same with all its threads while every rank of its host reads too */
+    int n_gpus;
+    struct probe_gpu gpus[PROBE_MAX_GPUS]; /* each device once */
 };
 
 /* From one rank to another. */
@@ -52,8 +66,8 @@ void probe_free(struct probe *p); /* NULL is fine */
 int probe_curve_points(int threads);
 int probe_curve_threads(int threads, int i);
 
-/* Whether cores, threads and n_curve can be those of a rank, for one that another process describes: curve can be read
- * up to n_curve then. */
+/* Whether cores, threads, n_curve, n_gpus and what was measured of the GPUs can be those of a rank, for one that
+ * another process describes: curve can be read up to n_curve then, gpus up to n_gpus. */
 bool probe_rank_possible(const struct probe_rank *r);
 
 /* Reads a probe from JSON text (n bytes, not NUL-terminated) and checks it completely: every rank, and every link of

@@ -8,9 +8,9 @@
 
 #include "placement/fields.h"
 
-/* Far beyond any machine: later arithmetic stays finite. */
+/* Far beyond any machine, as PROBE_MOST is. */
 enum { PROBE_MAX_BYTES = 16 << 20 /* of the text */, MOST_MESSAGE = 1 << 30 };
-static const double most_gb_per_s = 1e6, most_us = 1e9;
+static const double most_us = 1e9;
 
 static status parse_sizes(const char *where, const json_t *v, struct probe *p)
 {
@@ -57,10 +57,60 @@ static status parse_boot_id(const struct place *at, const json_t *object, char *
     return field_get_name(at, object, "boot_id", out, MACHINE_ID_BYTES);
 }
 
+/* No device is there twice. */
+static status parse_gpu(const struct place *at, json_t *v, struct probe_rank *r)
+{
+    static const char *const keys[] = {"device", "name", "id", "memory_bytes", "read_gb_per_s", "up_gb_per_s",
+                                       "down_gb_per_s", "launch_us", "wait_us", NULL};
+    struct probe_gpu *g = &r->gpus[r->n_gpus];
+    int64_t memory = 0;
+    status st;
+    if (!json_is_object(v))
+        return field_refuse(at->where, "%.*s is %s, expected an object", (int)strlen(at->prefix) - 1, at->prefix,
+                            field_type_name(v));
+    if ((st = field_check_keys(at, v, keys)) != ST_OK || (st = field_get_device(at, v, g->device)) != ST_OK ||
+        (st = field_get_text(at, v, "name", g->name, sizeof g->name)) != ST_OK ||
+        (st = field_get_name(at, v, "id", g->id, sizeof g->id)) != ST_OK ||
+        (st = field_get_int(at, v, "memory_bytes", 1, INT64_MAX, &memory)) != ST_OK ||
+        (st = field_get_positive(at, v, "read_gb_per_s", PROBE_MOST, &g->read_gb_per_s)) != ST_OK ||
+        (st = field_get_positive(at, v, "up_gb_per_s", PROBE_MOST, &g->up_gb_per_s)) != ST_OK ||
+        (st = field_get_positive(at, v, "down_gb_per_s", PROBE_MOST, &g->down_gb_per_s)) != ST_OK ||
+        (st = field_get_positive(at, v, "launch_us", PROBE_MOST, &g->launch_us)) != ST_OK ||
+        (st = field_get_positive(at, v, "wait_us", PROBE_MOST, &g->wait_us)) != ST_OK)
+        return st;
+    g->memory_bytes = (uint64_t)memory;
+    for (int i = 0; i < r->n_gpus; i++)
+        if (strcmp(r->gpus[i].device, g->device) == 0)
+            return field_refuse(at->where, "%sdevice is %s again", at->prefix, g->device);
+    if (strncmp(g->device, "cpu", 3) == 0)
+        return field_refuse(at->where, "%sdevice is %s, expected a GPU", at->prefix, g->device);
+    r->n_gpus++;
+    return ST_OK;
+}
+
+/* May be left out: most hosts have none, and older files know of none. */
+static status parse_gpus(const struct place *at, const json_t *object, struct probe_rank *r)
+{
+    const json_t *v = json_object_get(object, "gpus");
+    if (!v)
+        return ST_OK;
+    if (!json_is_array(v) || json_array_size(v) > PROBE_MAX_GPUS)
+        return field_refuse(at->where, "%sgpus is %s of %zu, expected an array of at most %d", at->prefix,
+                            field_type_name(v), json_array_size(v), PROBE_MAX_GPUS);
+    for (size_t i = 0; i < json_array_size(v); i++) {
+        struct place gpu = {.where = at->where};
+        snprintf(gpu.prefix, sizeof gpu.prefix, "%.32sgpus[%zu].", at->prefix, i);
+        status st = parse_gpu(&gpu, json_array_get(v, i), r);
+        if (st != ST_OK)
+            return st;
+    }
+    return ST_OK;
+}
+
 static status parse_rank(const struct place *at, json_t *v, struct probe_rank *out)
 {
     static const char *const keys[] = {"host", "boot_id", "cores", "threads", "memory_bytes", "gb_per_s",
-                                       "shared_gb_per_s", NULL};
+                                       "shared_gb_per_s", "gpus", NULL};
     int64_t cores = 0, threads = 0, memory = 0;
     status st;
     if (!json_is_object(v))
@@ -72,13 +122,14 @@ static status parse_rank(const struct place *at, json_t *v, struct probe_rank *o
         (st = field_get_int(at, v, "cores", 1, PROBE_MAX_CORES, &cores)) != ST_OK ||
         (st = field_get_int(at, v, "threads", 1, PROBE_MAX_CORES, &threads)) != ST_OK ||
         (st = field_get_int(at, v, "memory_bytes", 1, INT64_MAX, &memory)) != ST_OK ||
-        (st = field_get_positive(at, v, "shared_gb_per_s", most_gb_per_s, &out->shared_gb_per_s)) != ST_OK)
+        (st = field_get_positive(at, v, "shared_gb_per_s", PROBE_MOST, &out->shared_gb_per_s)) != ST_OK ||
+        (st = parse_gpus(at, v, out)) != ST_OK)
         return st;
     out->cores = (int)cores;
     out->threads = (int)threads;
     out->n_curve = probe_curve_points(out->threads);
     out->memory_bytes = (uint64_t)memory;
-    return parse_numbers(at, "gb_per_s", v, out->n_curve, most_gb_per_s, out->curve);
+    return parse_numbers(at, "gb_per_s", v, out->n_curve, PROBE_MOST, out->curve);
 }
 
 static status parse_link(const struct place *at, json_t *v, struct probe *p, struct probe_link *links)
@@ -93,7 +144,7 @@ static status parse_link(const struct place *at, json_t *v, struct probe *p, str
     if ((st = field_check_keys(at, v, keys)) != ST_OK ||
         (st = field_get_int(at, v, "from", 0, p->n_ranks - 1, &from)) != ST_OK ||
         (st = field_get_int(at, v, "to", 0, p->n_ranks - 1, &to)) != ST_OK ||
-        (st = field_get_positive(at, v, "gb_per_s", most_gb_per_s, &link.gb_per_s)) != ST_OK ||
+        (st = field_get_positive(at, v, "gb_per_s", PROBE_MOST, &link.gb_per_s)) != ST_OK ||
         (st = parse_numbers(at, "us", v, p->n_sizes, most_us, link.us)) != ST_OK)
         return st;
     struct probe_link *into = &links[from * p->n_ranks + to];
@@ -225,6 +276,14 @@ static void print_numbers(FILE *f, const char *key, const double *v, int n)
     fputs("]", f);
 }
 
+static void print_gpu(FILE *f, const struct probe_gpu *g, const char *end)
+{
+    fprintf(f, "       {\"device\": \"%s\", \"name\": \"%s\", \"id\": \"%s\", \"memory_bytes\": %" PRIu64 ",\n",
+            g->device, g->name, g->id, g->memory_bytes);
+    fprintf(f, "        \"read_gb_per_s\": %.7g, \"up_gb_per_s\": %.7g, \"down_gb_per_s\": %.7g, \"launch_us\": %.7g, "
+            "\"wait_us\": %.7g}%s", g->read_gb_per_s, g->up_gb_per_s, g->down_gb_per_s, g->launch_us, g->wait_us, end);
+}
+
 static void print_rank(FILE *f, const struct probe_rank *r, const char *end)
 {
     fprintf(f, "    {\"host\": \"%s\", ", r->host);
@@ -233,7 +292,12 @@ static void print_rank(FILE *f, const struct probe_rank *r, const char *end)
     fprintf(f, "\"cores\": %d, \"threads\": %d, \"memory_bytes\": %" PRIu64 ",\n     ", r->cores, r->threads,
             r->memory_bytes);
     print_numbers(f, "gb_per_s", r->curve, r->n_curve);
-    fprintf(f, ", \"shared_gb_per_s\": %.7g}%s\n", r->shared_gb_per_s, end);
+    fprintf(f, ", \"shared_gb_per_s\": %.7g", r->shared_gb_per_s);
+    if (r->n_gpus)
+        fputs(",\n     \"gpus\": [\n", f);
+    for (int i = 0; i < r->n_gpus; i++)
+        print_gpu(f, &r->gpus[i], i + 1 < r->n_gpus ? ",\n" : "]");
+    fprintf(f, "}%s\n", end);
 }
 
 static void print_transport(FILE *f, const struct probe *p, const struct probe_transport *t, const char *end)

@@ -25,6 +25,8 @@ static void check(const struct probe *p)
     require((best < 0) == (p->n_ranks == 1));
     for (int r = 0; r < p->n_ranks; r++)
         require(p->ranks[r].host[0] && p->ranks[r].n_curve >= 1 && p->ranks[r].curve[0] > 0);
+    for (int r = 0; r < p->n_ranks; r++)
+        require(probe_rank_possible(&p->ranks[r]));
     for (int i = 0; best >= 0 && i < p->n_ranks * p->n_ranks; i++)
         for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
             const double us = probe_message_us(p, best, i / p->n_ranks, i % p->n_ranks, sizes[s]);

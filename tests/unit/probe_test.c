@@ -22,6 +22,14 @@
 #define RANK_C \
     "{\"host\":\"a\",\"boot_id\":\"" BOOT "\",\"cores\":2,\"threads\":1,\"memory_bytes\":8,\"gb_per_s\":[10]," \
     "\"shared_gb_per_s\":10}"
+#define GPU(device, name, read, launch) \
+    "{\"device\":\"" device "\",\"name\":\"" name "\",\"id\":\"0a0b\",\"memory_bytes\":24000000000," \
+    "\"read_gb_per_s\":" read ",\"up_gb_per_s\":25,\"down_gb_per_s\":26,\"launch_us\":" launch ",\"wait_us\":11}"
+#define GPU_0 GPU("cuda:0", "NVIDIA GeForce RTX 4090", "930", "1.25")
+#define RANK_OF_GPUS(gpus) \
+    "{\"host\":\"a\",\"cores\":2,\"threads\":1,\"memory_bytes\":8,\"gb_per_s\":[36.5],\"shared_gb_per_s\":20," \
+    "\"gpus\":" gpus "}"
+#define OF_GPUS(gpus) HEAD "\"ranks\":[" RANK_OF_GPUS(gpus) "],\"transports\":[]}"
 #define LINK(from, to) "{\"from\":" #from ",\"to\":" #to ",\"us\":[1.5,40],\"gb_per_s\":1.25}"
 #define LINKS LINK(0, 1) "," LINK(1, 0)
 #define HEAD "{\"hearth_probe\":1,\"sizes\":[1024,49152],"
@@ -67,6 +75,32 @@ static void a_probe_reads_back_the_same(void **state)
     probe_free(p);
 }
 
+static void gpus_read_back_the_same(void **state)
+{
+    (void)state;
+    struct probe *p = parse(OF_GPUS("[" GPU_0 "," GPU("cuda:12", "Tesla T4", "320.5", "2") "]"));
+    char *text = probe_format(p), *twice;
+    struct probe *again = parse(text);
+    const struct probe_gpu *g = again->ranks[0].gpus;
+    assert_int_equal(again->ranks[0].n_gpus, 2);
+    assert_string_equal(g[0].device, "cuda:0");
+    assert_string_equal(g[0].name, "NVIDIA GeForce RTX 4090");
+    assert_string_equal(g[0].id, "0a0b");
+    assert_int_equal(g[0].memory_bytes, 24000000000);
+    assert_true(g[0].read_gb_per_s == 930 && g[0].up_gb_per_s == 25 && g[0].down_gb_per_s == 26);
+    assert_true(g[0].launch_us == 1.25 && g[0].wait_us == 11);
+    assert_string_equal(g[1].device, "cuda:12");
+    assert_true(g[1].read_gb_per_s == 320.5);
+    assert_string_equal(text, twice = probe_format(again));
+    free(twice);
+    free(text);
+    probe_free(again);
+    probe_free(p);
+    p = parse(OF_GPUS("[]"));
+    assert_int_equal(p->ranks[0].n_gpus, 0);
+    probe_free(p);
+}
+
 static void assert_refused(const char *text, const char *says)
 {
     struct log_catcher catcher = {0};
@@ -85,8 +119,9 @@ static void assert_refused(const char *text, const char *says)
 static void impossible_ranks_are_found(void **state)
 {
     (void)state;
-    const struct probe_rank good = {.cores = 2, .threads = 6, .n_curve = 4};
-    struct probe_rank wrong[] = {good, good, good, good, good, good};
+    const struct probe_rank good = {.cores = 2, .threads = 6, .n_curve = 4, .n_gpus = 1, .gpus = {{
+        .memory_bytes = 1, .read_gb_per_s = 1, .up_gb_per_s = 1, .down_gb_per_s = 1, .launch_us = 1, .wait_us = 1}}};
+    struct probe_rank wrong[] = {good, good, good, good, good, good, good, good, good, good, good};
     assert_true(probe_rank_possible(&good));
     wrong[0].n_curve = 0;
     wrong[1].n_curve = INT_MAX;
@@ -94,6 +129,11 @@ static void impossible_ranks_are_found(void **state)
     wrong[3].threads = INT_MAX;
     wrong[4].cores = -1;
     wrong[5].cores = PROBE_MAX_CORES + 1;
+    wrong[6].n_gpus = -1;
+    wrong[7].n_gpus = PROBE_MAX_GPUS + 1;
+    wrong[8].gpus[0].read_gb_per_s = NAN;
+    wrong[9].gpus[0].wait_us = 0;
+    wrong[10].gpus[0].memory_bytes = UINT64_MAX;
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         assert_false(probe_rank_possible(&wrong[i]));
 }
@@ -138,6 +178,19 @@ static void wrong_texts_are_refused(void **state)
         {HEAD "\"ranks\":[" RANK "," RANK "],\"transports\":[{\"name\":\"mpi\",\"links\":[" LINK(0, 1)
               ",{\"from\":1,\"to\":0,\"us\":[1,0],\"gb_per_s\":1}]}]}", "links[1].us[1] is 0, expected more than 0"},
         {HEAD "\"ranks\":[" RANK "," RANK "],\"transports\":[{\"name\":\"\",\"links\":[]}]}", "transports[0].name"},
+        {OF_GPUS("7"), "ranks[0].gpus is an integer of 0, expected an array of at most 16"},
+        {OF_GPUS("[{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}]"), "ranks[0].gpus is an array of 17"},
+        {OF_GPUS("[7]"), "ranks[0].gpus[0] is an integer, expected an object"},
+        {OF_GPUS("[{\"speed\":7}]"), "ranks[0].gpus[0].speed is not a known field"},
+        {OF_GPUS("[{\"device\":\"hip:0\"}]"), "ranks[0].gpus[0].device is 'hip:0', which is no device"},
+        {OF_GPUS("[" GPU("cpu", "x", "1", "1") "]"), "ranks[0].gpus[0].device is cpu, expected a GPU"},
+        {OF_GPUS("[" GPU_0 "," GPU_0 "]"), "ranks[0].gpus[1].device is cuda:0 again"},
+        {OF_GPUS("[" GPU("cuda:0", "", "1", "1") "]"), "ranks[0].gpus[0].name is no name of 1 to 63 characters"},
+        {OF_GPUS("[" GPU("cuda:0", "a\\u0007", "1", "1") "]"), "ranks[0].gpus[0].name is no name"},
+        {OF_GPUS("[" GPU("cuda:0", "x", "1e7", "1") "]"), "ranks[0].gpus[0].read_gb_per_s is 1e+07, expected more"},
+        {OF_GPUS("[" GPU("cuda:0", "x", "1", "0") "]"), "ranks[0].gpus[0].launch_us is 0, expected more than 0"},
+        {OF_GPUS("[{\"device\":\"cuda:0\",\"name\":\"x\",\"id\":\"0\",\"memory_bytes\":-1}]"),
+         "ranks[0].gpus[0].memory_bytes is -1"},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         assert_refused(wrong[i][0], wrong[i][1]);
@@ -475,6 +528,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_probe_reads_back_the_same),
+        cmocka_unit_test(gpus_read_back_the_same),
         cmocka_unit_test(impossible_ranks_are_found),
         cmocka_unit_test(wrong_texts_are_refused),
         cmocka_unit_test(cut_off_texts_are_refused),
