@@ -1,4 +1,4 @@
-/* The endpoint: bulk channels through NCCL, all others handed to the control as they are. */
+/* The endpoint: bulk messages through NCCL, all others handed to the control as they are. */
 #include "transport/nccl.h"
 
 #include <stdlib.h>
@@ -6,6 +6,9 @@
 
 #include "base/log.h"
 #include "transport/nccl_internal.h"
+
+/* What the others say of a rank whose own line they do not see. */
+static const char why_failed[] = "NCCL fails there; with --transport mpi or verbs hearth goes without it";
 
 static struct nccl_transport *nccl_of(struct transport *t)
 {
@@ -29,13 +32,13 @@ static status fail(struct nccl_transport *e, status st, const char *why)
 /* What a message is refused for is its own; what else goes wrong is the end. */
 static status settle(struct nccl_transport *e, status st)
 {
-    return st == ST_PEER || st == ST_INTERNAL || st == ST_NOMEM ? fail(e, st, "its bulk channels failed") : st;
+    return st == ST_PEER || st == ST_INTERNAL || st == ST_NOMEM ? fail(e, st, why_failed) : st;
 }
 
 static bool on_device(const struct nccl_transport *e, const void *memory)
 {
     struct cudaPointerAttributes attributes = {.type = cudaMemoryTypeUnregistered};
-    return e->device >= 0 && e->lib.cudaPointerGetAttributes(&attributes, memory) == cudaSuccess &&
+    return e->lib.cudaPointerGetAttributes(&attributes, memory) == cudaSuccess &&
            (attributes.type == cudaMemoryTypeDevice || attributes.type == cudaMemoryTypeManaged);
 }
 
@@ -44,12 +47,10 @@ static bool on_device(const struct nccl_transport *e, const void *memory)
 static status nccl_connect(struct transport *t)
 {
     struct nccl_transport *e = nccl_of(t);
-    status st = transport_connect(e->control);
-    if (st == ST_OK)
-        st = nccl_join(e);
+    status st = nccl_join(e);
     e->connected = st == ST_OK;
     t->slot_bytes = e->control->slot_bytes;
-    return st ? fail(e, st, "it cannot open its bulk channels") : ST_OK;
+    return st ? fail(e, st, why_failed) : ST_OK;
 }
 
 static status nccl_register(struct transport *t, void *memory, size_t bytes)
@@ -93,7 +94,7 @@ static status nccl_post(struct transport *t, int to, int kind, const void *data,
         return settle(e, transport_post(e->control, to, kind, data, size, s));
     struct outbox *o = &boxes_of(e, kind, to)->out;
     if (o->link.state == LINK_CLOSED) {
-        log_error("rank %d: no bulk messages from rank %d, one of them has no GPU", to, t->rank);
+        log_error("rank %d: no bulk messages from rank %d, whose peer it is not", to, t->rank);
         return ST_UNSUPPORTED;
     }
     status st = size ? check_memory(e, data, "a message") : ST_OK;
@@ -148,6 +149,19 @@ static status nccl_release(struct transport *t, struct arrival *a)
     return ST_OK;
 }
 
+/* The control sleeps until a message comes; a GPU wakes nobody. */
+static void nccl_idle(struct transport *t)
+{
+    struct nccl_transport *e = nccl_of(t);
+    bool busy = !e->control->ops->idle;
+    for (int i = 0; i < e->n_boxes && !busy; i++)
+        busy = link_is_busy(&e->boxes[i].out.link) || link_is_busy(&e->boxes[i].in.link);
+    if (busy)
+        nanosleep(&(struct timespec){.tv_nsec = TRANSPORT_NAP_NS}, NULL);
+    else
+        transport_idle(e->control);
+}
+
 static void nccl_abandon(struct transport *t, const char *why)
 {
     struct nccl_transport *e = nccl_of(t);
@@ -169,7 +183,7 @@ static void nccl_close(struct transport *t)
     struct transport *control = e->control;
     if (e->connected && !e->failed) {
         if (nccl_part(e) != ST_OK) /* the others would wait for this one for ever */
-            nccl_abandon(t, "failed while closing its bulk channels");
+            nccl_abandon(t, why_failed);
     }
     transport_close(control); /* notices may be under way in it until then */
     nccl_free(e);
@@ -184,21 +198,19 @@ static const struct transport_ops nccl_ops = {
     .sent = nccl_sent,
     .poll = nccl_poll,
     .release = nccl_release,
+    .idle = nccl_idle,
     .abandon = nccl_abandon,
     .close = nccl_close,
 };
 
-static status lay_out(struct nccl_transport *e, const struct transport_config *c, uint32_t channels)
+static status lay_out(struct nccl_transport *e, const struct transport_config *c, uint64_t peers)
 {
     memcpy(e->channel, c->channel, sizeof e->channel);
     for (int i = 0; i < TRANSPORT_CHANNELS; i++)
         e->bulk[i] = -1;
     for (int k = 0; k < TRANSPORT_KINDS; k++) {
         int channel = c->channel[k];
-        if (!(channels >> channel & 1))
-            continue;
-        e->kinds |= 1u << k;
-        if (e->bulk[channel] < 0) {
+        if (is_bulk(e, k) && e->bulk[channel] < 0) {
             e->greeting[e->n_bulk] = k;
             e->bulk[channel] = e->n_bulk++;
         }
@@ -214,8 +226,18 @@ static status lay_out(struct nccl_transport *e, const struct transport_config *c
     for (int i = 0; i < e->n_boxes; i++) {
         e->boxes[i].out.last = &e->boxes[i].out.first;
         e->boxes[i].out.telling.told = e->boxes[i].in.telling.told = true;
+        e->boxes[i].is_peer = peers >> i % e->base.n_ranks & 1;
     }
     return ST_OK;
+}
+
+status transport_nccl_check(const struct nccl_options *o)
+{
+    struct nccl_library lib;
+    status st = nccl_library_open(&lib, o->nccl, o->cuda, o->device);
+    if (st == ST_OK)
+        nccl_library_close(&lib);
+    return st;
 }
 
 status transport_nccl_open(const struct transport_config *c, const struct nccl_options *o, struct transport *control,
@@ -229,8 +251,9 @@ status transport_nccl_open(const struct transport_config *c, const struct nccl_o
     e->base = (struct transport){.ops = &nccl_ops, .rank = control->rank, .n_ranks = control->n_ranks};
     e->control = control;
     e->device = o->device;
-    status st = lay_out(e, c, o->channels);
-    if (st == ST_OK && o->device != NCCL_NO_DEVICE)
+    e->kinds = o->kinds;
+    status st = lay_out(e, c, o->peers);
+    if (st == ST_OK)
         st = nccl_library_open(&e->lib, o->nccl, o->cuda, o->device);
     if (st) {
         nccl_free(e);
@@ -243,5 +266,5 @@ status transport_nccl_open(const struct transport_config *c, const struct nccl_o
 bool transport_nccl_reaches(const struct transport *t, int rank)
 {
     const struct nccl_transport *e = (const struct nccl_transport *)t;
-    return e->n_boxes && e->boxes[rank].out.link.state != LINK_CLOSED;
+    return t->ops == &nccl_ops && e->n_boxes && e->boxes[rank].out.link.state != LINK_CLOSED;
 }

@@ -16,7 +16,7 @@ enum notice_what { NOTICE_HELLO = 1, NOTICE_MESSAGE, NOTICE_GRANT, NOTICE_REFUSA
 struct notice {
     uint32_t magic, what;
     uint64_t number; /* of the message on its way from one rank to the other, from 1 */
-    uint64_t size;   /* MESSAGE: its bytes; HELLO: 1 if its sender has a GPU */
+    uint64_t size;   /* MESSAGE: its bytes */
     ncclUniqueId id; /* HELLO: of the link from its sender */
 };
 
@@ -56,6 +56,7 @@ struct inbox {
 };
 
 struct boxes {
+    bool is_peer; /* else nothing ever goes out or comes in */
     struct outbox out;
     struct inbox in;
 };

@@ -6,36 +6,38 @@
 
 static status prepare_device(struct nccl_transport *e)
 {
-    size_t per_box = (size_t)TRANSPORT_SLOTS * TRANSPORT_SLOT;
+    const size_t per_box = (size_t)TRANSPORT_SLOTS * TRANSPORT_SLOT;
+    size_t n = 0;
     void *memory = NULL;
+    for (int i = 0; i < e->n_boxes; i++)
+        n += e->boxes[i].is_peer;
     status st = cuda_check(&e->lib, e->lib.cudaSetDevice(e->device), "cudaSetDevice", e->base.rank);
     if (st == ST_OK)
-        st = cuda_check(&e->lib, e->lib.cudaMalloc(&memory, (size_t)e->n_boxes * per_box),
-                        "cudaMalloc", e->base.rank);
+        st = cuda_check(&e->lib, e->lib.cudaMalloc(&memory, n * per_box), "cudaMalloc", e->base.rank);
     if (st)
         return st;
     e->memory = memory;
-    for (int i = 0; i < e->n_boxes; i++)
-        e->boxes[i].in.slots = e->memory + (size_t)i * per_box;
+    for (int i = e->n_boxes; i-- > 0;)
+        e->boxes[i].in.slots = e->boxes[i].is_peer ? e->memory + --n * per_box : NULL;
     return ST_OK;
 }
 
 static status greet(struct nccl_transport *e, int bulk, int peer)
 {
     struct boxes *b = &e->boxes[bulk * e->base.n_ranks + peer];
-    if (peer == e->base.rank) {
+    if (!b->is_peer || peer == e->base.rank) {
         b->in.greeted = true;
-        if (e->device < 0)
+        if (!b->is_peer)
             return ST_OK;
         status st = nccl_link_open(&b->in.link, &e->lib, peer, peer, false, NULL);
         return st ? st : nccl_link_open(&b->out.link, &e->lib, peer, peer, true, NULL);
     }
-    ncclResult_t result = e->device < 0 ? ncclSuccess : e->lib.ncclGetUniqueId(&b->out.telling.notice.id);
+    ncclResult_t result = e->lib.ncclGetUniqueId(&b->out.telling.notice.id);
     if (result != ncclSuccess) {
         log_error("ncclGetUniqueId on rank %d failed: %s", e->base.rank, e->lib.ncclGetErrorString(result));
         return ST_INTERNAL;
     }
-    return tell(&b->out.telling, e->control, peer, e->greeting[bulk], NOTICE_HELLO, 0, e->device >= 0);
+    return tell(&b->out.telling, e->control, peer, e->greeting[bulk], NOTICE_HELLO, 0, 0);
 }
 
 static bool all_joined(const struct nccl_transport *e)
@@ -53,7 +55,7 @@ status nccl_join(struct nccl_transport *e)
 {
     struct arrival a;
     bool found;
-    status st = e->device >= 0 && e->n_boxes ? prepare_device(e) : ST_OK;
+    status st = e->n_boxes ? prepare_device(e) : ST_OK;
     for (int i = 0; i < e->n_boxes && st == ST_OK; i++)
         st = greet(e, i / e->base.n_ranks, i % e->base.n_ranks);
     while (st == ST_OK && !all_joined(e))
@@ -91,7 +93,7 @@ static status say_goodbye(struct nccl_transport *e, bool *over)
         struct boxes *b = &e->boxes[i];
         int peer = i % e->base.n_ranks;
         bool idle = !b->out.first && b->out.telling.told;
-        if (peer == e->base.rank)
+        if (!b->is_peer || peer == e->base.rank)
             b->in.parted = b->out.parted = idle;
         if (idle && !b->out.parted) {
             b->out.parted = true;

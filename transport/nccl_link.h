@@ -26,6 +26,12 @@ struct nccl_link {
     cudaEvent_t event;
 };
 
+/* Whether something is under way on it that no message tells of. */
+static inline bool link_is_busy(const struct nccl_link *l)
+{
+    return l->state != LINK_CLOSED && l->state != LINK_IDLE;
+}
+
 /* Every function: ST_PEER if NCCL fails, ST_INTERNAL if CUDA does; logged, and the link is good for abort only. */
 
 /* Begins to join; the other rank does the same with the same id. `id` NULL: a link to oneself. */

@@ -4,16 +4,14 @@
 #include "base/log.h"
 #include "transport/nccl_internal.h"
 
-/* A rank has said whether it has a GPU: then both join the two links between them. */
+/* A peer is there: then both join the two links between them. */
 static status greeted(struct nccl_transport *e, struct boxes *b, const struct notice *n, int from)
 {
-    if (b->in.greeted || n->size > 1) {
-        log_error("rank %d: a second or a strange greeting of its bulk channel", from);
+    if (b->in.greeted) {
+        log_error("rank %d: a greeting of a bulk channel that is greeted, or none of its", from);
         return ST_FORMAT;
     }
     b->in.greeted = true;
-    if (!n->size || e->device < 0)
-        return ST_OK;
     status st = nccl_link_open(&b->in.link, &e->lib, e->base.rank, from, false, &n->id);
     return st ? st : nccl_link_open(&b->out.link, &e->lib, e->base.rank, from, true, &b->out.telling.notice.id);
 }

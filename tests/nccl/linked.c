@@ -12,7 +12,7 @@ int main(void)
 {
     const struct nccl_library linked = {CUDA_CALLS(FUNCTION) NCCL_CALLS(FUNCTION)};
     const struct transport_config config = {0};
-    const struct nccl_options options = {.channels = 1, .device = 0};
+    const struct nccl_options options = {.kinds = 1, .peers = 1};
     struct log_catcher catcher = {0};
     struct transport *control, *t;
     int version = 0;
