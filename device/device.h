@@ -136,6 +136,7 @@ struct device_options {
     float skip_share;              /* of neurons that `threshold` skips; 0: what the neuron file says */
     uint32_t n_ctx, n_batch;       /* positions of a sequence, tokens of a step, at most */
     uint32_t n_pages;              /* of the KV cache */
+    uint32_t n_passing;            /* x of so many steps lies in a GPU's memory on its way from or to another (`passing`) */
     /* NULL, or called in a dense run after every FFN part of in[USE_OWN]: the layer, n tokens, the normed x that neurons
      * read, and the activations of the own ones (of one set) in ascending order. CPU only. */
     void (*observe)(void *arg, int layer, uint32_t n, const float *x /* [n, d] */, const float *h /* [n, own neurons] */);
@@ -225,6 +226,15 @@ struct device_ops {
     status (*import_states)(struct device *d, const struct batch *b, const float *from, const char *what);
     /* to [n, d] = x. */
     void (*export_states)(struct device *d, uint32_t n, float *to);
+    /* The same from GPU to GPU, on what is one (else all three are NULL). passing(i) is memory of the device's own for
+     * [n_batch, d], i below n_passing: give_states writes such memory, take_states reads any that it can read. Either is
+     * done when it returns; a GPU that fails gives nothing, and `found` says so. */
+    float *(*passing)(struct device *d, uint32_t i);
+    void (*give_states)(struct device *d, uint32_t n, float *to);
+    status (*take_states)(struct device *d, const struct batch *b, const float *from, const char *what);
+    /* Says that messages lie in this memory of the host's, for as long as the device is open: what a GPU reads and writes
+     * there it needs no copy for. Once at most. It need not be possible, which is said. NULL: a CPU needs none. */
+    void (*pin)(struct device *d, void *memory, size_t bytes);
     /* in[USE_OWN] = norm of x before this part, for the work's tokens. ST_NAN. */
     status (*norm)(struct device *d, const struct work *w);
     /* x += sums[USE_OWN] + the block's bias. Where attention and FFN read the same x (hp.parallel), attention's waits

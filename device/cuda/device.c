@@ -275,6 +275,31 @@ static void export_states(struct device *device, uint32_t n, float *to)
         to[i] = NAN; /* a lost GPU's are no numbers: whoever takes them sees it */
 }
 
+static float *passing(struct device *device, uint32_t i) { return cuda_stream_passing(of(device)->stream, i); }
+
+static void give_states(struct device *device, uint32_t n, float *to)
+{
+    struct cuda_device *d = begin(device);
+    if (d)
+        cuda_stream_give(d->stream, n, to);
+}
+
+static status take_states(struct device *device, const struct batch *b, const float *from, const char *what)
+{
+    struct cuda_device *d = begin_step(device);
+    if (d) {
+        cuda_attention_prepare(d->attention, b);
+        cuda_stream_take(d->stream, b, from, what);
+    }
+    return end(device);
+}
+
+static void pin(struct device *device, void *memory, size_t bytes)
+{
+    if (begin(device))
+        staging_pin(&of(device)->cuda, memory, bytes);
+}
+
 static status norm(struct device *device, const struct work *w)
 {
     struct cuda_device *d = begin_step(device);
@@ -438,6 +463,10 @@ const struct device_ops device_cuda = {
     .embed = embed,
     .import_states = import_states,
     .export_states = export_states,
+    .passing = passing,
+    .give_states = give_states,
+    .take_states = take_states,
+    .pin = pin,
     .norm = norm,
     .add = add,
     .export_input = export_input,

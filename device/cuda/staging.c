@@ -38,9 +38,31 @@ status staging_open(struct cuda *c)
     return ST_OK;
 }
 
+void staging_pin(struct cuda *c, void *memory, size_t bytes)
+{
+    const cudaError_t e = cudaHostRegister(memory, bytes, cudaHostRegisterDefault);
+    if (e) {
+        log_warn("cuda:%d: %zu KiB of messages cannot be pinned: %s%s: they are copied", c->o.index, bytes / 1024,
+                 cudaGetErrorString(e), e == cudaErrorMemoryAllocation ? " (ulimit -l)" : "");
+        cudaGetLastError();
+        return;
+    }
+    c->staging.messages = memory;
+    c->staging.messages_bytes = bytes;
+}
+
+/* Whether so many bytes lie in a message that is pinned. */
+static bool is_pinned(const struct staging *s, const void *memory, size_t bytes)
+{
+    const uintptr_t at = (uintptr_t)memory - (uintptr_t)s->messages;
+    return s->messages && at < s->messages_bytes && bytes <= s->messages_bytes - at;
+}
+
 void staging_close(struct cuda *c)
 {
     struct staging *s = &c->staging;
+    if (s->messages)
+        cudaHostUnregister(s->messages);
     for (int i = 0; i < 2; i++) {
         if (s->in[i].done)
             cudaEventDestroy(s->in[i].done);
@@ -92,6 +114,17 @@ void upload(struct cuda *c, void *to, const void *from, size_t bytes)
     }
 }
 
+bool upload_states(struct cuda *c, void *to, const void *from, size_t bytes)
+{
+    if (!is_pinned(&c->staging, from, bytes)) {
+        upload(c, to, from, bytes);
+        return false;
+    }
+    queue_flush(c);
+    cuda_ok(c, cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, c->gpu.stream), "cudaMemcpyAsync");
+    return true;
+}
+
 /* What has come goes where it shall be. */
 static void settle(const struct cuda *c, struct staged *h)
 {
@@ -107,6 +140,10 @@ void download(struct cuda *c, void *to, const void *from, size_t bytes)
     const uint8_t *at = from;
     uint8_t *target = to;
     queue_flush(c);
+    if (is_pinned(s, to, bytes)) {
+        cuda_ok(c, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, c->gpu.stream), "cudaMemcpyAsync");
+        return;
+    }
     while (bytes && !c->lost) {
         struct staged *h = &s->out[s->out_turn];
         if (h->used == STAGED_BYTES || h->n == STAGED_PIECES) {

@@ -22,6 +22,7 @@ struct stream {
     struct stream_layer *layers;     /* [last - first] */
     struct norm_weights out_norm;    /* before the output matrix */
     float *x;                        /* [n, d] */
+    float *passing;                  /* [n_passing, n, d] */
     float *y;                        /* [n, d] attention's output, where it runs in parallel with the FFN: it waits here
                                         for the FFN's end, for the FFN reads the layer's input; NULL elsewhere */
     int32_t *tokens;                 /* [n] of the step */
@@ -105,6 +106,7 @@ void cuda_stream_lay_buffers(struct stream *s)
     s->x = lay_floats(&c->arena, n * c->hp->d_model);
     if (c->hp->parallel)
         s->y = lay_floats(&c->arena, n * c->hp->d_model);
+    s->passing = lay_floats(&c->arena, c->o.n_passing * n * c->hp->d_model);
     s->tokens = lay_integers(&c->arena, n);
     s->position = lay_words(&c->arena, n);
     s->chosen = lay_words(&c->arena, n);
@@ -183,18 +185,54 @@ void cuda_stream_embed(struct stream *s, const struct batch *b, const int32_t *t
                                          .at.order = fault.order});
 }
 
+static size_t states_bytes(const struct stream *s, uint32_t n)
+{
+    return (size_t)n * (size_t)s->c->hp->d_model * sizeof *s->x;
+}
+
 void cuda_stream_import(struct stream *s, const struct batch *b, const float *from, const char *what)
 {
     struct cuda *c = s->c;
     const struct gpu_fault fault = note_begin(c, b, what);
-    upload(c, s->x, from, (size_t)b->n_tokens * (size_t)c->hp->d_model * sizeof *from);
+    const bool waits = upload_states(c, s->x, from, states_bytes(s, b->n_tokens));
     gpu_check(&c->gpu, s->x, b->n_tokens, c->hp->d_model, fault);
+    if (waits)
+        await(c);
 }
 
 void cuda_stream_export(const struct stream *s, uint32_t n, float *to)
 {
-    download(s->c, to, s->x, (size_t)n * (size_t)s->c->hp->d_model * sizeof *to);
+    download(s->c, to, s->x, states_bytes(s, n));
     await(s->c);
+}
+
+/* ---- from GPU to GPU ---- */
+
+static void copy_states(const struct stream *s, float *to, const float *from, uint32_t n)
+{
+    cuda_ok(s->c, cudaMemcpyAsync(to, from, states_bytes(s, n), cudaMemcpyDeviceToDevice, s->c->gpu.stream),
+            "cudaMemcpyAsync");
+}
+
+float *cuda_stream_passing(const struct stream *s, uint32_t i)
+{
+    return s->passing + (int64_t)i * s->c->o.n_batch * s->c->hp->d_model;
+}
+
+void cuda_stream_give(const struct stream *s, uint32_t n, float *to)
+{
+    copy_states(s, to, s->x, n);
+    await(s->c);
+}
+
+void cuda_stream_take(struct stream *s, const struct batch *b, const float *from, const char *what)
+{
+    struct cuda *c = s->c;
+    const struct gpu_fault fault = note_begin(c, b, what);
+    queue_flush(c);
+    copy_states(s, s->x, from, b->n_tokens);
+    gpu_check(&c->gpu, s->x, b->n_tokens, c->hp->d_model, fault);
+    await(c);
 }
 
 /* ---- before a block ---- */

@@ -7,6 +7,7 @@
 #include "base/threads.h"
 #include "device/cpu/table.h"
 #include "model/model.h"
+#include "tests/conformance/device_states.h"
 #include "tests/conformance/kernels_suite.h"
 
 enum { N_CTX = 160, N_BATCH = 48, SEQUENCES = 5, STEPS = 8, DECODED = 4 };
@@ -34,6 +35,7 @@ struct bed {
     struct span guest_span;
     struct pool *pool;
     struct device *d;
+    float *message; /* [n_batch, d_model] that is pinned */
 };
 
 /* The neurons of the other shares are guests here. */
@@ -89,13 +91,17 @@ static bool bed_open(struct bed *b, const struct device_trial *t)
     b->ops = ops;
     b->o = (struct device_options){.model = t->m, .shard = &b->shard, .sparse = t->sparse, .predictor = t->predictor,
                                    .neurons = t->neurons, .n_ctx = context_of(t->m), .n_batch = t->n_batch,
-                                   .n_pages = ALL_PAGES, .kernels = t->kernels, .n_threads = t->n_threads};
+                                   .n_pages = ALL_PAGES, .n_passing = STATES_PASSING, .kernels = t->kernels,
+                                   .n_threads = t->n_threads};
     CHECK(ops->need(&b->o, &need) == ST_OK && ops->need(&b->o, &again) == ST_OK, "%s: need fails\n", ops->name);
     CHECK(memcmp(&need, &again, sizeof need) == 0 && need.total == need.weights + need.kv + need.buffers,
           "%s: need is not its parts, or is not the same twice\n", ops->name);
     CHECK(pool_create(t->n_threads, &b->pool) == ST_OK, "no threads\n");
     b->o.pool = b->pool;
     CHECK(ops->open(&b->o, &b->d) == ST_OK, "%s: cannot be opened\n", ops->name);
+    b->message = calloc(t->n_batch, (size_t)t->m->hp.d_model * sizeof *b->message);
+    if (ops->pin)
+        ops->pin(b->d, b->message, t->n_batch * (size_t)t->m->hp.d_model * sizeof *b->message);
     loaded_bytes = 0;
     CHECK(ops->load(b->d, &(struct device_loading){.loaded = count_loaded}) == ST_OK, "%s: does not load\n", ops->name);
     CHECK(loaded_bytes && loaded_bytes <= need.weights, "%s: %llu bytes loaded of %llu\n", ops->name,
@@ -108,6 +114,7 @@ static void bed_close(struct bed *b)
     if (b->d)
         b->ops->close(b->d);
     pool_destroy(b->pool);
+    free(b->message);
     free(b->layers);
     free(b->guests);
 }
@@ -230,6 +237,8 @@ static bool run_step(struct bed *home, struct bed *other, const struct batch *b,
         }
     }
     home->ops->export_states(home->d, b->n_tokens, x);
+    if (!states_pass(home->d, b, home->o.model->hp.d_model, x, home->message))
+        return false;
     return run_output(home, other, b, logits);
 }
 

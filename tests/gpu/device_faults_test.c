@@ -54,7 +54,7 @@ static void whole_begin(struct whole *w, const char *name)
                               .ends = true, .uses = {true, true}};
     assert_int_equal(pool_create(1, &w->pool), ST_OK);
     w->o = (struct device_options){.model = w->m, .shard = &w->shard, .n_ctx = 64, .n_batch = TOKENS, .n_pages = PAGES,
-                                   .kernels = kernels_available(0), .pool = w->pool, .n_threads = 1};
+                                   .n_passing = 1, .kernels = kernels_available(0), .pool = w->pool, .n_threads = 1};
 }
 
 static void whole_end(struct whole *w)
@@ -105,6 +105,10 @@ static status run_step(struct whole *w, struct device *d)
     const struct batch b = {&run, 1, TOKENS, tables, 2};
     const struct work end = {.part = DEVICE_OUTPUT, .n = 2, .batch = &b, .tokens = wanted};
     status st = d->ops->embed(d, &b, tokens);
+    if (!st && d->ops->passing) { /* out and in again */
+        d->ops->give_states(d, TOKENS, d->ops->passing(d, 0));
+        st = d->ops->take_states(d, &b, d->ops->passing(d, 0), "x");
+    }
     st = st ? st : run_layers(d, &b, w->m->hp.n_layers);
     if (!st)
         d->ops->export_states(d, TOKENS, w->x);
@@ -119,6 +123,8 @@ static status live_and_die(struct whole *w, const struct device_ops *ops)
 {
     struct device *d = NULL;
     status st = ops->open(&w->o, &d);
+    if (!st && ops->pin)
+        ops->pin(d, w->x, TOKENS * (size_t)w->m->hp.d_model * sizeof *w->x);
     st = st ? st : ops->load(d, &(struct device_loading){0});
     for (int i = 0; i < w->steps && !st; i++)
         st = run_step(w, d);
