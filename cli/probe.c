@@ -1,4 +1,4 @@
-/* hearth probe: measures every link between ranks and every host's memory, for planning. */
+/* hearth probe: measures every link between ranks, every host's memory and its GPUs, for planning. */
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,12 +7,15 @@
 #include "cli/command.h"
 #include "cli/end_job.h"
 #include "cli/options.h"
+#include "node/gpus_measure.h"
 #include "node/topology.h"
 #include "placement/cost.h"
 #include "placement/measure/ranks.h"
 
+enum { KEY_PLUGIN_DIR = 256 };
+
 struct probing {
-    const char *model, *file;
+    const char *model, *file, *plugin_dir;
     enum table_format format;
     bool quiet;
     int64_t n_batch, threads;
@@ -25,6 +28,8 @@ static const struct argp_option options[] = {
     {"batch-size", 'b', "N", 0, "prompt tokens that will run together (default 256)", 0},
     {"threads", 't', "N", 0, "threads of each rank, as it will run (default: the cores that it may use)", 0},
     {"file", 'f', "FILE", 0, "write what was measured to FILE (default hearth-probe.json)", 0},
+    {"plugin-dir", KEY_PLUGIN_DIR, "DIR", 0,
+     "folder of libhearth_cuda.so (default: the program's, or ../lib/hearth beside it)", 0},
     {"quiet", 'q', NULL, 0, "no progress", 0},
     {0},
 };
@@ -46,6 +51,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return option_int(state, "-t", arg, 1, PROBE_MAX_CORES, &p->threads);
     case 'f':
         p->file = arg;
+        return 0;
+    case KEY_PLUGIN_DIR:
+        p->plugin_dir = arg;
         return 0;
     case 'q':
         p->quiet = true;
@@ -126,6 +134,26 @@ static status print_ranks(const struct probe *p, enum table_format format)
     return st;
 }
 
+static status print_gpus(const struct probe *p, enum table_format format)
+{
+    json_t *rows = json_array();
+    status st = ST_OK;
+    for (int r = 0; r < p->n_ranks && st == ST_OK; r++)
+        for (int i = 0; i < p->ranks[r].n_gpus && st == ST_OK; i++) {
+            const struct probe_gpu *g = &p->ranks[r].gpus[i];
+            st = append(rows, json_pack("{si ss ss sf sf sf sf sf sf}", "rank", r, "device", g->device, "name", g->name,
+                                        "free_gib", (double)g->memory_bytes / (1 << 30), "read_gb_per_s",
+                                        g->read_gb_per_s, "up_gb_per_s", g->up_gb_per_s, "down_gb_per_s",
+                                        g->down_gb_per_s, "launch_us", g->launch_us, "wait_us", g->wait_us));
+        }
+    if (st == ST_OK && json_array_size(rows) > 0) {
+        putchar('\n');
+        st = table_print(stdout, rows, format);
+    }
+    json_decref(rows);
+    return st;
+}
+
 static status print_links(const struct probe *p, enum table_format format)
 {
     json_t *rows = json_array();
@@ -162,6 +190,7 @@ static status report(const struct probing *o, const struct probe *p)
         fputs(text, stdout);
     } else if (st == ST_OK) {
         st = print_ranks(p, o->format);
+        st = st ? st : print_gpus(p, o->format);
         if (st == ST_OK && p->n_transports > 0) {
             putchar('\n');
             st = print_links(p, o->format);
@@ -171,6 +200,15 @@ static status report(const struct probing *o, const struct probe *p)
         log_info("%s: hearth plan, run, chat and bench take it with --probe", o->file);
     free(text);
     return st;
+}
+
+/* Looked for when it is this rank's turn; nothing of them is on the GPU before. */
+static void measure_gpus(struct probe_rank *r, void *arg)
+{
+    const struct probing *p = arg;
+    struct gpus gpus;
+    gpus_find(p->plugin_dir, &gpus);
+    gpus_measure(&gpus, r);
 }
 
 static int cores_here(void)
@@ -189,7 +227,8 @@ status command_probe(const struct launch *launch, int argc, char **argv)
     static const struct argp argp = {
         .options = options, .parser = parse, .children = children, .args_doc = "[MODEL]",
         .doc = "Measure how long messages take between every two ranks and how fast every host reads its memory, and "
-               "write that to a file which --probe of other commands reads. All else should be quiet meanwhile.\v"
+               "what its GPUs can do, and write that to a file which --probe of other commands reads. All else should be quiet "
+               "meanwhile.\v"
                "Example: mpirun -np 2 --hostfile hosts --bind-to none hearth probe -m model.gguf"};
     struct probing p = {.file = "hearth-probe.json", .n_batch = 256};
     struct probe_options o = {0};
@@ -203,6 +242,8 @@ status command_probe(const struct launch *launch, int argc, char **argv)
     progress_init(&progress, p.quiet || launch->rank > 0);
     o.mpi = launch->mpi;
     o.end_job = end_job;
+    o.measure_gpus = measure_gpus;
+    o.gpus_arg = &p;
     o.progress = progress_update;
     o.progress_arg = &progress;
     o.network = p.network;

@@ -99,10 +99,7 @@ if(BUILD_TESTING)
         get_filename_component(name ${source} NAME_WE)
         cuda_program(${name} ${source} tests/gpu/memory.c)
     endforeach()
-    # How fast kernels are. Two of its own are CUDA, which the options of hearth_settings are not for.
-    add_library(speed_kernels STATIC EXCLUDE_FROM_ALL tests/gpu/speed/kernels.cu)
-    target_include_directories(speed_kernels PRIVATE ${PROJECT_SOURCE_DIR})
+    # How fast kernels are.
     file(GLOB sources CONFIGURE_DEPENDS tests/gpu/speed/*.c)
     cuda_program(speed ${sources})
-    target_link_libraries(cuda_speed PRIVATE speed_kernels)
 endif()

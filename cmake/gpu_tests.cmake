@@ -114,10 +114,9 @@ foreach(kind "" _race)
 endforeach()
 
 # The speed program runs; how fast kernels are over the shim says nothing.
-simt_library(simt_speed ${PROJECT_SOURCE_DIR}/tests/gpu/speed/kernels.cu)
 file(GLOB sources CONFIGURE_DEPENDS tests/gpu/speed/*.c)
 add_executable(gpu_speed ${sources})
-target_link_libraries(gpu_speed PRIVATE simt_speed simt_kernels suites PkgConfig::JANSSON)
+target_link_libraries(gpu_speed PRIVATE simt_kernels suites PkgConfig::JANSSON)
 if(NOT HEARTH_SANITIZE)
     add_test(NAME gpu_speed COMMAND gpu_speed -s 64)
     set_tests_properties(gpu_speed PROPERTIES LABELS gpu TIMEOUT 300)

@@ -9,13 +9,21 @@
 #include "base/log.h"
 #include "device/device.h"
 
-enum { GPU_NAME_BYTES = 64, GPU_ID_BYTES = 16, DEVICE_PLUGIN_LAYOUT = 1 };
+enum { GPU_NAME_BYTES = 64, GPU_ID_BYTES = 16, DEVICE_PLUGIN_LAYOUT = 2 };
 
 struct gpu_info {
     char name[GPU_NAME_BYTES];     /* "NVIDIA GeForce RTX 4090" */
     uint8_t id[GPU_ID_BYTES];      /* of the card, whichever process asks and whatever number it has there */
     int capability;                /* 10 * major + minor */
     uint64_t total_bytes, free_bytes;
+};
+
+/* What bounds a GPU. GB/s are 10^9 bytes a second. */
+struct gpu_speed {
+    double read_gb_per_s;          /* of its own memory, by kernels */
+    double up_gb_per_s, down_gb_per_s; /* from the host's pinned memory to it, and back */
+    double launch_us;              /* what a kernel of a graph takes that does nothing */
+    double wait_us;                /* from the start of such a kernel until the host has what it made */
 };
 
 /* What the plug-in says of itself. */
@@ -29,6 +37,10 @@ struct device_plugin {
     int (*count)(char why[LOG_LINE_MAX]);
     /* The GPU with that number. ST_UNSUPPORTED, and `why`, if it is too old or fails. Neither logs anything. */
     status (*describe)(int i, struct gpu_info *out, char why[LOG_LINE_MAX]);
+    /* Measures the GPU with that number, in some tenths of a second; it should be quiet meanwhile. It takes up to a
+     * quarter of what is free of its memory, and gives it back. ST_UNSUPPORTED, and `why`, if anything fails: nothing is
+     * logged. */
+    status (*measure)(int i, struct gpu_speed *out, char why[LOG_LINE_MAX]);
 };
 
 #define DEVICE_PLUGIN_NUMBERS \

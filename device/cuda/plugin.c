@@ -7,6 +7,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include "device/cuda/measure.h"
 #include "device/cuda/table.h"
 #include "model/model.h"
 
@@ -84,7 +85,8 @@ static status describe_gpu(int i, struct gpu_info *out, char why[LOG_LINE_MAX])
 }
 
 static const struct device_plugin plugin = {
-    DEVICE_PLUGIN_NUMBERS, .ops = &device_cuda, .count = count_gpus, .describe = describe_gpu};
+    DEVICE_PLUGIN_NUMBERS, .ops = &device_cuda, .count = count_gpus, .describe = describe_gpu,
+    .measure = measure_gpu};
 
 __attribute__((visibility("default"))) const struct device_plugin *hearth_device_plugin(log_line *log);
 

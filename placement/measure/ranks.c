@@ -41,12 +41,25 @@ struct prober {
 
 /* ---- what every rank does ---- */
 
-/* Makes a name of what may be none, for files and terminals. */
-static void clean_name(char *name)
+/* Makes a text of what may be none, of characters from `least` on, for files and terminals. */
+static void clean_text(char *text, size_t size, char least)
 {
-    for (char *c = name; *c; c++)
-        if (*c <= 0x20 || *c == 0x7f || *c == '"' || *c == '\\')
+    text[size - 1] = '\0';
+    for (char *c = text; *c; c++)
+        if (*c < least || *c == 0x7f || *c == '"' || *c == '\\')
             *c = '?';
+}
+
+static void clean_names(struct probe_rank *r)
+{
+    const char space = ' ', least = space + 1;
+    clean_text(r->host, sizeof r->host, least);
+    clean_text(r->boot_id, sizeof r->boot_id, least);
+    for (int i = 0; i < r->n_gpus; i++) {
+        clean_text(r->gpus[i].device, sizeof r->gpus[i].device, least);
+        clean_text(r->gpus[i].name, sizeof r->gpus[i].name, space);
+        clean_text(r->gpus[i].id, sizeof r->gpus[i].id, least);
+    }
 }
 
 static void find_facts(const struct probe_options *o, struct probe_rank *r)
@@ -55,18 +68,22 @@ static void find_facts(const struct probe_options *o, struct probe_rank *r)
     *r = (struct probe_rank){.cores = o->cores, .threads = o->threads, .n_curve = probe_curve_points(o->threads)};
     if (gethostname(r->host, sizeof r->host - 1) != 0 || !r->host[0])
         strcpy(r->host, "unknown");
-    clean_name(r->host);
     machine_read("", &m);
     memcpy(r->boot_id, m.boot_id, sizeof r->boot_id);
     r->memory_bytes = m.limit_bytes <= INT64_MAX ? m.limit_bytes : 1;
+    clean_names(r);
 }
 
-static status measure_memory(struct probe_rank *r)
+/* The CPU's memory, and the GPUs. */
+static status measure_own(const struct probe_options *o, struct probe_rank *r)
 {
     status st = ST_OK;
     for (int i = 0; i < r->n_curve && !st; i++)
         st = bandwidth_read_peak(probe_curve_threads(r->threads, i), &r->curve[i]);
     r->shared_gb_per_s = r->curve[r->n_curve - 1];
+    if (!st)
+        o->measure_gpus(r, o->gpus_arg);
+    clean_names(r);
     return st;
 }
 
@@ -95,7 +112,7 @@ static status work(struct prober *p, const struct task *t, struct answer *a)
         find_facts(p->o, &p->own);
         break;
     case WORK_MEMORY:
-        a->failed = measure_memory(&p->own);
+        a->failed = measure_own(p->o, &p->own);
         break;
     case WORK_SHARED_MEMORY:
         a->failed = bandwidth_read_peak(p->own.threads, &p->own.shared_gb_per_s);
@@ -176,15 +193,12 @@ static status take_answer(struct leader *l, bool *awaited)
     awaited[a.from] = false;
     into = &l->answers[a.from];
     memcpy(into, a.data, sizeof *into);
-    into->rank.host[sizeof into->rank.host - 1] = '\0';
-    into->rank.boot_id[sizeof into->rank.boot_id - 1] = '\0';
-    clean_name(into->rank.host);
-    clean_name(into->rank.boot_id);
     if (!probe_rank_possible(&into->rank)) {
-        log_error("rank %d: it says that it has %d cores, %d threads and %d bandwidths, which cannot be", a.from,
-                  into->rank.cores, into->rank.threads, into->rank.n_curve);
+        log_error("rank %d: it says that it has %d cores, %d threads, %d bandwidths and %d GPUs, which cannot be",
+                  a.from, into->rank.cores, into->rank.threads, into->rank.n_curve, into->rank.n_gpus);
         return ST_FORMAT;
     }
+    clean_names(&into->rank);
     return transport_release(t, &a);
 }
 

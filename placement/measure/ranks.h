@@ -1,5 +1,5 @@
-/* hearth probe over all ranks: rank 0 tells the others what to measure and when, one link or one host's memory at a
- * time; all else is quiet. */
+/* hearth probe over all ranks: rank 0 tells the others what to measure and when, one link or one host's memory and
+ * GPUs at a time; all else is quiet. */
 #ifndef HEARTH_PLACEMENT_MEASURE_RANKS_H
 #define HEARTH_PLACEMENT_MEASURE_RANKS_H
 
@@ -16,6 +16,9 @@ struct probe_options {
     int n_sizes;                    /* rank 0 alone need know them */
     int64_t sizes[PROBE_MAX_SIZES]; /* of messages, ascending */
     void (*end_job)(void);          /* of struct transport_config */
+    /* Measures the GPUs of this rank: n_gpus and gpus of *r. What fails it has logged, and left out. */
+    void (*measure_gpus)(struct probe_rank *r, void *arg);
+    void *gpus_arg;
     /* Called on rank 0 while `what` goes on. */
     void (*progress)(void *arg, const char *what, uint64_t done, uint64_t total);
     void *progress_arg;

@@ -5,6 +5,7 @@
 #include <dlfcn.h>
 #include "base/log.h"
 #include "device/plugin.h"
+#include "node/gpus_measure.h"
 
 enum { PROMPT = 20, SPARE = 256 << 20, PLENTY = 1 << 30, SOME = (3 << 20) + (1 << 17) };
 
@@ -215,11 +216,42 @@ static void test_planned(void **state)
     trace_free(&expected);
 }
 
+static void measured(int expected, const char *first, double read_gb_per_s)
+{
+    struct probe_rank r = {.n_gpus = -1};
+    struct gpus gpus;
+    gpus_find(STAND_IN_GPU, &gpus);
+    gpus_measure(&gpus, &r);
+    assert_int_equal(r.n_gpus, expected);
+    if (expected) {
+        assert_string_equal(r.gpus[0].device, first);
+        assert_string_equal(r.gpus[0].name, "stand-in");
+        assert_true(r.gpus[0].read_gb_per_s == read_gb_per_s && r.gpus[0].memory_bytes == PLENTY);
+        assert_true(r.gpus[0].down_gb_per_s == 20 && r.gpus[0].launch_us == 1.5 && r.gpus[0].wait_us == 10);
+    }
+}
+
+/* Each GPU by itself; one that cannot be measured is left out, and so are all that are too old. */
+static void test_measured(void **state)
+{
+    (void)state;
+    have(2, PLENTY, 75);
+    measured(2, "cuda:0", 1000);
+    setenv("STAND_IN_BROKEN", "1", 1);
+    measured(1, "cuda:1", 1001);
+    unsetenv("STAND_IN_BROKEN");
+    have(1, PLENTY, 61);
+    measured(0, NULL, 0);
+    have(0, PLENTY, 75);
+    measured(0, NULL, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_layers), cmocka_unit_test(test_budget),    cmocka_unit_test(test_hot),
         cmocka_unit_test(test_none),   cmocka_unit_test(test_too_small), cmocka_unit_test(test_planned),
+        cmocka_unit_test(test_measured),
     };
     made_model_write(&made_quantised, model);
     fill_prompt(prompt, PROMPT);

@@ -1,5 +1,6 @@
 /* A plug-in whose GPUs are the CPU under another name: what surrounds a GPU is tested without one. Environment variables
- * say what it has: STAND_IN_GPUS how many, STAND_IN_FREE bytes of each, STAND_IN_CAPABILITY. All its GPUs together count
+ * say what it has: STAND_IN_GPUS how many, STAND_IN_FREE bytes of each, STAND_IN_CAPABILITY,
+ * STAND_IN_BROKEN which one, from 1 on, cannot be measured. All its GPUs together count
  * the parts that they compute. */
 #include <stdatomic.h>
 #include <stdio.h>
@@ -57,7 +58,20 @@ static status tell(int i, struct gpu_info *out, char why[LOG_LINE_MAX])
     return ST_OK;
 }
 
-static struct device_plugin plugin = {DEVICE_PLUGIN_NUMBERS, .ops = &ops, .count = count, .describe = tell};
+/* Of GPU i, always the same. */
+static status measure(int i, struct gpu_speed *out, char why[LOG_LINE_MAX])
+{
+    if (number("STAND_IN_BROKEN") == i + 1) {
+        snprintf(why, LOG_LINE_MAX, "cuda:%d cannot be measured: it only stands in", i);
+        return ST_UNSUPPORTED;
+    }
+    *out = (struct gpu_speed){.read_gb_per_s = 1000 + i, .up_gb_per_s = 25, .down_gb_per_s = 20, .launch_us = 1.5,
+                              .wait_us = 10};
+    return ST_OK;
+}
+
+static struct device_plugin plugin = {
+    DEVICE_PLUGIN_NUMBERS, .ops = &ops, .count = count, .describe = tell, .measure = measure};
 
 __attribute__((constructor)) static void fill_in(void)
 {

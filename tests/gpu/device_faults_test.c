@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/threads.h"
 #include "device/cpu/table.h"
+#include "device/cuda/measure.h"
 #include "device/cuda/table.h"
 #include "kernels/kernels.h"
 #include "model/model.h"
@@ -355,7 +356,41 @@ static void test_calls(void **state)
     assert_int_equal(live_and_die(&w, &device_cuda), ST_OK);
     whole_end(&w);
 }
+
+/* Whichever call fails while a GPU is measured: one reason, nothing logged, and the next time it goes well. */
+static void test_measuring_calls(void **state)
+{
+    (void)state;
+    struct gpu_speed s;
+    char why[LOG_LINE_MAX];
+    const long before = simt_calls();
+    assert_int_equal(measure_gpu(0, &s, why), ST_OK);
+    const long calls = simt_calls() - before;
+    assert_true(s.read_gb_per_s > 0 && s.up_gb_per_s > 0 && s.down_gb_per_s > 0 && s.launch_us > 0 && s.wait_us > 0);
+    assert_true(calls > 30);
+    error_lines = 0;
+    log_redirect(count_errors);
+    for (long n = 1; n <= calls; n += n < 30 ? 1 : 97) { /* the first ones are all different */
+        strcpy(why, "nothing");
+        simt_fail(n, cudaErrorMemoryAllocation, false);
+        const status st = measure_gpu(0, &s, why);
+        simt_fail(0, cudaSuccess, false);
+        if (st && (st != ST_UNSUPPORTED || !strstr(why, "cuda:0 cannot be measured: ") || !strstr(why, " fails: ")))
+            fail_msg("call %ld of %ld: %s: %s", n, calls, status_name(st), why);
+        if (!st && n < 10)
+            fail_msg("call %ld of %ld fails, and nothing shows", n, calls);
+    }
+    log_redirect(NULL);
+    assert_int_equal(error_lines, 0);
+    assert_int_equal(measure_gpu(0, &s, why), ST_OK);
+}
 #else
+static void test_measuring_calls(void **state)
+{
+    (void)state;
+    skip();
+}
+
 static void test_calls(void **state)
 {
     (void)state;
@@ -367,6 +402,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_numbers), cmocka_unit_test(test_goes_on),
                                        cmocka_unit_test(test_errors_of_others), cmocka_unit_test(test_counts),
-                                       cmocka_unit_test(test_refusals), cmocka_unit_test(test_calls)};
+                                       cmocka_unit_test(test_refusals), cmocka_unit_test(test_measuring_calls),
+                                       cmocka_unit_test(test_calls)};
     return gpu_for_test() ? cmocka_run_group_tests(tests, NULL, NULL) : 77;
 }

@@ -66,6 +66,25 @@ cpu="--sparse exact"
 same family-opt -ngl 1
 same family-bamboo-sparse -ngl 99
 
+# What is measured: of two processes each has the GPU in its turn; one that fails is named, and left out.
+hearth probe -q -t 1 -f "$work/one.json" --plugin-dir "$folder"
+equal "status of probe" 0 "$status"
+like "the GPU that probe measures" "*| cuda:0 | SIMT shim 0 | *2.00 |*" "$out"
+like "its file" '*"gpus"*"device": "cuda:0"*"read_gb_per_s": [0-9]*"wait_us": [0-9]*' "$(cat "$work/one.json")"
+hearth plan -q -m "$vectors/tiny-q5_1.gguf" --device cpu --probe "$work/one.json"
+equal "status of plan by it" 0 "$status"
+export HEARTH_SIMT_FAIL=40
+hearth probe -q -t 1 -f "$work/fails.json" --plugin-dir "$folder"
+equal "status of probe of a GPU that fails" 0 "$status"
+like "a GPU that fails" "*warning: cuda:0 cannot be *: * (*): it is left out*" "$err"
+unset HEARTH_SIMT_FAIL
+equal "a GPU that failed in the file" 0 "$(grep -c cuda "$work/fails.json")"
+if [ "$mpirun" ]; then
+    "$mpirun" --allow-run-as-root --oversubscribe --bind-to none -np 2 "$hearth" probe -q -t 1 -f "$work/two.json" \
+        --plugin-dir "$folder" >"$work/out" 2>"$work/err" || fail "probe of two processes: $(cat "$work/err")"
+    equal "GPUs of two processes" 2 "$(grep -c "| cuda:0 | SIMT shim 0 |" "$work/out")"
+fi
+
 # What stands in the way.
 refuse() {
     pattern=$1

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "tests/gpu/speed/kernels.h"
+#include "kernels/cuda/measure.h"
 
 /* ---- memory ---- */
 
@@ -17,7 +17,7 @@ struct stretch {
 static void launch_read(const struct speed *s, void *of, int turn)
 {
     const struct stretch *x = of;
-    speed_read(&s->gpu, turn % 2 ? x->to : x->from, (int64_t)(x->bytes / 4), x->sink);
+    gpu_read_words(&s->gpu, turn % 2 ? x->to : x->from, (int64_t)(x->bytes / 4), x->sink);
 }
 
 static void launch_copy(const struct speed *s, void *of, int turn)
@@ -55,7 +55,7 @@ static void launch_nothing(const struct speed *s, void *of, int turn)
 {
     (void)of;
     (void)turn;
-    speed_nothing(&s->gpu);
+    gpu_nothing(&s->gpu);
 }
 
 static double now_us(void)
@@ -74,7 +74,7 @@ void speed_launches(struct speed *s)
 
     double begin = now_us();
     for (int i = 0; i < LAUNCHES; i++)
-        speed_nothing(&s->gpu);
+        gpu_nothing(&s->gpu);
     row.what = "empty kernel, the host's time to start it";
     row.us = (now_us() - begin) / LAUNCHES;
     speed_report(s, &row);
@@ -85,7 +85,7 @@ void speed_launches(struct speed *s)
 
     begin = now_us();
     for (int i = 0; i < WAITS; i++) {
-        speed_nothing(&s->gpu);
+        gpu_nothing(&s->gpu);
         CUDA(cudaStreamSynchronize(s->gpu.stream));
     }
     row.what = "empty kernel, and waited for";

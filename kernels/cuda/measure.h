@@ -1,6 +1,6 @@
 /* What bounds the other kernels: reading memory, and launching at all. */
-#ifndef HEARTH_TESTS_GPU_SPEED_KERNELS_H
-#define HEARTH_TESTS_GPU_SPEED_KERNELS_H
+#ifndef HEARTH_KERNELS_CUDA_MEASURE_H
+#define HEARTH_KERNELS_CUDA_MEASURE_H
 
 #include "kernels/cuda/gpu.h"
 
@@ -9,8 +9,9 @@ extern "C" {
 #endif
 
 /* Reads all of p, n_words a multiple of 4, and writes *sink if the sum is a certain one. */
-void speed_read(const struct gpu *g, const void *p, int64_t n_words, uint32_t *sink);
-void speed_nothing(const struct gpu *g);
+void gpu_read_words(const struct gpu *g, const void *p, int64_t n_words, uint32_t *sink);
+/* Does nothing. */
+void gpu_nothing(const struct gpu *g);
 
 #ifdef __cplusplus
 }

@@ -1,11 +1,12 @@
-#include "tests/gpu/speed/kernels.h"
-
 #include "kernels/cuda/common.cuh"
+#include "kernels/cuda/measure.h"
+
+namespace {
 
 enum { THREADS = 256, BLOCKS_PER_SM = 8, AT_ONCE = 8 };
 
 /* Eight loads of 16 bytes are under way in each thread. */
-static __global__ void read_kernel(const uint4 *p, int64_t n, uint32_t *sink)
+__global__ void __launch_bounds__(THREADS) read_words(const uint4 *p, int64_t n, uint32_t *sink)
 {
     const int64_t step = (int64_t)gridDim.x * blockDim.x;
     int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
@@ -25,15 +26,17 @@ static __global__ void read_kernel(const uint4 *p, int64_t n, uint32_t *sink)
         *sink = sum;
 }
 
-static __global__ void nothing_kernel(int nothing) { (void)nothing; }
+__global__ void nothing() {}
 
-extern "C" void speed_read(const struct gpu *g, const void *p, int64_t n_words, uint32_t *sink)
-{
-    LAUNCH(read_kernel, dim3((unsigned)(g->n_sms * BLOCKS_PER_SM)), dim3(THREADS), 0, g->stream, (const uint4 *)p,
-           n_words / 4, sink);
 }
 
-extern "C" void speed_nothing(const struct gpu *g)
+void gpu_read_words(const struct gpu *g, const void *p, int64_t n_words, uint32_t *sink)
 {
-    LAUNCH(nothing_kernel, dim3(1), dim3(32), 0, g->stream, 0);
+    LAUNCH(read_words, (unsigned)(g->n_sms * BLOCKS_PER_SM), THREADS, 0, g->stream, (const uint4 *)p, n_words / 4,
+           sink);
+}
+
+void gpu_nothing(const struct gpu *g)
+{
+    LAUNCH(nothing, 1, LANES, 0, g->stream);
 }
