@@ -75,6 +75,7 @@ struct holding {
     struct heat stage, shard; /* of its neurons in layers of its stage, and in others' */
     double all_live;          /* of all neurons */
     struct worker_memory need;
+    double ms, ms_percent;    /* that it computes for a token by the probe, and of the token's time; 0: no probe */
 };
 
 /* Adds a layer's neurons to what a holder has. fired [d_ff]: NULL if nobody has counted. */
@@ -132,14 +133,16 @@ static void holder_name(const struct plan *p, int holder, char out[HOLDER_NAME])
 /* For people who asked for the plan itself: on standard error. */
 static void print_line(int holder, const struct worker_options *w, const struct holding *h)
 {
-    char stage[48], heat[64] = "", name[HOLDER_NAME], kv[KV_TEXT];
+    char stage[48], heat[64] = "", busy[64] = "", name[HOLDER_NAME], kv[KV_TEXT];
     holder_name(w->plan, holder, name);
     stage_text(h, "layers %d to %d", stage, sizeof stage);
     if (h->all_live > 0)
         snprintf(heat, sizeof heat, " with %.1f %% of what fires", 100 * (h->stage.live + h->shard.live) / h->all_live);
+    if (h->ms > 0)
+        snprintf(busy, sizeof busy, ", computes %.2f ms a token (%.0f %% of its time)", h->ms, h->ms_percent);
     log_info("%s: stage of %s, %lld KV heads, %lld neurons%s, %.1f MiB (weights %.1f, KV cache of %s %.1f, buffers "
-             "%.1f)", name, stage, (long long)h->kv_heads, (long long)h->neurons, heat, mib(h->need.total),
-             mib(h->need.weights), kv_text(w, kv), mib(h->need.kv), mib(h->need.buffers));
+             "%.1f)%s", name, stage, (long long)h->kv_heads, (long long)h->neurons, heat, mib(h->need.total),
+             mib(h->need.weights), kv_text(w, kv), mib(h->need.kv), mib(h->need.buffers), busy);
 }
 
 static json_t *percent(double part, double whole)
@@ -153,6 +156,11 @@ static json_t *live_percent(const struct heat *heat, const struct holding *h)
     return percent(heat->live, h->all_live > 0 ? heat->neurons : 0);
 }
 
+static json_t *number(double ms)
+{
+    return ms > 0 ? json_real(ms) : json_null();
+}
+
 static json_t *table_row(int holder, const struct plan *p, const struct holding *h)
 {
     char stage[48];
@@ -160,13 +168,14 @@ static json_t *table_row(int holder, const struct plan *p, const struct holding 
     for (int l = 0; l < p->model.n_layers; l++)
         all += (double)p->layers[l].shape.d_ff;
     stage_text(h, "%d-%d", stage, sizeof stage);
-    return json_pack("{si ss ss sI sI so so so so si sI sf sf sf sf}", "rank", plan_holder_rank(p, holder), "device",
+    return json_pack("{si ss ss sI sI so so so so si sI sf sf sf sf so so}", "rank", plan_holder_rank(p, holder), "device",
                      plan_holder_device(p, holder), "stage", stage, "kv_heads", (json_int_t)h->kv_heads, "neurons",
                      (json_int_t)h->neurons, "neurons_percent", percent((double)h->neurons, all),
                      "fired_percent", percent(h->stage.live + h->shard.live, h->all_live), "stage_live_percent",
                      live_percent(&h->stage, h), "shard_live_percent", live_percent(&h->shard, h), "ranges", h->ranges,
                      "rows", (json_int_t)h->rows, "weights_mib", mib(h->need.weights), "kv_mib", mib(h->need.kv),
-                     "buffers_mib", mib(h->need.buffers), "total_mib", mib(h->need.total));
+                     "buffers_mib", mib(h->need.buffers), "total_mib", mib(h->need.total), "ms_per_token", number(h->ms),
+                     "busy_percent", number(h->ms_percent));
 }
 
 /* Adds a holder's memory to what its rank's CPUs need, which have one budget: used [n_ranks] bytes. */
@@ -189,7 +198,8 @@ static status check_budget(const struct planned *planned, const struct plan *p, 
 }
 
 /* A row or a line for each holder. ST_BUDGET (logged) if a rank needs more memory than it may use. */
-static status report(const struct planned *planned, const struct worker_options *w, json_t *rows)
+static status report(const struct planned *planned, const struct worker_options *w, const struct plan_reasons *why,
+                     json_t *rows)
 {
     uint64_t used[PLAN_MAX_RANKS] = {0};
     for (int i = 0; i < plan_n_holders(w->plan); i++) {
@@ -197,6 +207,8 @@ static status report(const struct planned *planned, const struct worker_options 
         status st = holder_has(w, i, &h);
         if (st != ST_OK)
             return st;
+        h.ms = why->ms[i];
+        h.ms_percent = h.ms > 0 ? 100 * h.ms / cost_ms(&why->cost) : 0;
         if (planned->format != TABLE_JSON && json_array_append_new(rows, table_row(i, w->plan, &h)) != 0) {
             log_error("no memory for the table");
             return ST_NOMEM;
@@ -222,10 +234,10 @@ static status print_plan(const struct plan *p)
     return ST_OK;
 }
 
-static status show(const struct planned *planned, const struct worker_options *w)
+static status show(const struct planned *planned, const struct worker_options *w, const struct plan_reasons *why)
 {
     json_t *rows = json_array();
-    status st = report(planned, w, rows);
+    status st = report(planned, w, why, rows);
     if (st == ST_OK)
         st = planned->format == TABLE_JSON ? print_plan(w->plan) : table_print(stdout, rows, planned->format);
     json_decref(rows);
@@ -241,9 +253,9 @@ static status print_reasons(FILE *out, const struct plan_reasons *r, const struc
         const struct candidate *c = &r->choice.candidates[i];
         char used[96];
         plan_reasons_ranks(c, p->n_ranks, true, used, sizeof used);
-        json_t *row = json_pack("{ss ss ss ss sf sf sf sb sb}", "split", plan_split_name(c->split), "ranks", used,
+        json_t *row = json_pack("{ss ss ss ss sb sf sf sf sb sb}", "split", plan_split_name(c->split), "ranks", used,
                                 "heads", c->heads_cut ? "cut" : "stage", "residual", c->residual_all ? "all" : "home",
-                                "ms_per_token", cost_ms(&c->cost), "compute_ms", c->cost.compute_ms, "wire_ms",
+                                "gpus", c->gpus, "ms_per_token", cost_ms(&c->cost), "compute_ms", c->cost.compute_ms, "wire_ms",
                                 c->cost.wire_ms, "fits", c->cost.fits, "best", i == r->choice.best);
         if (json_array_append_new(rows, row) != 0) {
             log_error("no memory for the table");
@@ -283,7 +295,7 @@ static status plan_ranks(const struct planned *planned, struct model **m, struct
 
 /* What GPUs of this machine would get, as if all ranks ran here. devices [2]: room for their kind beside the CPU's. */
 static status plan_gpus(const struct cluster_options *o, struct worker_options *w, struct plan *p,
-                        const struct device_ops **devices)
+                        const struct plan_reasons *why, const struct device_ops **devices)
 {
     struct gpus gpus;
     struct wire_gpus offers[PLAN_MAX_RANKS];
@@ -296,8 +308,8 @@ static status plan_gpus(const struct cluster_options *o, struct worker_options *
     w->devices = devices;
     w->n_devices = gpus.n_usable ? 2 : 1;
     for (int r = 0; r < p->n_ranks && !o->plan && !st; r++)
-        st = offload_offer(o, w, r, &gpus, &offers[r]);
-    return st || o->plan ? st : offload_apply(w, p, offers, o->device == DEVICES_CUDA);
+        st = offload_offer(o, w, r, &gpus, why, &offers[r]);
+    return st || o->plan ? st : offload_apply(w, p, offers, why, o->device == DEVICES_CUDA);
 }
 
 status command_plan(const struct launch *launch, int argc, char **argv)
@@ -320,7 +332,7 @@ status command_plan(const struct launch *launch, int argc, char **argv)
     struct model *m = NULL;
     struct neurons *n = NULL;
     struct plan *p = NULL;
-    struct plan_reasons reasons;
+    struct plan_reasons reasons = {0};
     planned.o.ranks = 0;
     status st = options_parse(&argp, launch, argc, argv, &planned);
     if (st != ST_OK || launch->rank > 0)
@@ -333,14 +345,16 @@ status command_plan(const struct launch *launch, int argc, char **argv)
         st = kv_settle(&planned.o, &w, NULL);
     }
     if (st == ST_OK)
-        st = plan_gpus(&planned.o, &w, p, devices);
+        st = plan_gpus(&planned.o, &w, p, &reasons, devices);
     if (st == ST_OK) {
         plan_context_warn(m, w.n_ctx);
+        plan_reasons_settle(&reasons, p);
         plan_reasons_log(&reasons, p, planned.o.quiet);
         st = planned.o.quiet ? ST_OK : print_reasons(stderr, &reasons, p);
     }
     if (st == ST_OK)
-        st = show(&planned, &w);
+        st = show(&planned, &w, &reasons);
+    plan_reasons_free(&reasons);
     plan_free(p);
     neurons_free(n);
     model_free(m);

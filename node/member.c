@@ -158,7 +158,7 @@ static status offer_gpus(struct member *m)
     if (m->gpus.n_usable)
         m->devices[w->n_devices++] = m->gpus.plugin->ops;
     return m->o->plan ? offload_needs(w, m->transport->rank, &m->gpus, own)
-                      : offload_offer(m->o, w, m->transport->rank, &m->gpus, own);
+                      : offload_offer(m->o, w, m->transport->rank, &m->gpus, &m->reasons, own);
 }
 
 /* Opens the files and makes the plan, as if there were CPUs alone unless it is a file. */
@@ -212,9 +212,11 @@ status member_prepare(struct member *m)
 status member_settle(struct member *m)
 {
     status st = m->o->plan ? offload_check(m->offers, m->transport->n_ranks)
-                           : offload_apply(&m->worker_options, m->plan, m->offers, m->o->device == DEVICES_CUDA);
-    if (!st)
-        st = hash_plan(m->plan, &m->hello.plan_hash);
+                           : offload_apply(&m->worker_options, m->plan, m->offers, &m->reasons, m->o->device == DEVICES_CUDA);
+    if (st)
+        return st;
+    plan_reasons_settle(&m->reasons, m->plan);
+    st = hash_plan(m->plan, &m->hello.plan_hash);
     if (!st)
         st = check_memory(m);
     return st ? st : know_chunks(m);
@@ -235,6 +237,7 @@ void member_release(struct member *m)
     transport_close(m->transport);
     worker_free(m->worker);
     plan_free(m->plan);
+    plan_reasons_free(&m->reasons);
     chunks_free(m->chunks);
     free(m->cache);
     neurons_free(m->neurons);

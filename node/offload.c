@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "node/kv.h"
+#include "placement/gpu_benefit.h"
 #include "sparsity/neurons.h"
 #include "wire/wire.h"
 
@@ -26,14 +27,30 @@ static const float **list_fired(const struct worker_options *w)
     return fired;
 }
 
-/* Gives a rank's GPU what was chosen; fired: where it has `units`. */
-static status give(struct plan *p, int rank, int gpu, const struct wire_gpu *chosen, const float *const *fired)
+/* What choices stand on; what is NULL is not known. */
+struct basis {
+    const float **fired;            /* where a choice has units */
+    const struct plan_reasons *why; /* with a probe, where it has bytes */
+};
+
+/* Gives a rank's GPU what was chosen. */
+static status give(struct plan *p, int rank, int gpu, const struct wire_gpu *chosen, const struct basis *b)
 {
     char device[PLAN_DEVICE_BYTES];
     snprintf(device, sizeof device, "cuda:%d", gpu % WIRE_GPUS_MOST);
     const int all = plan_count_layers(p, rank) + 1;
+    if (chosen->bytes)
+        return gpu_benefit_give(b->why->probe, &b->why->model, p, rank, device, (double)chosen->bytes);
     status st = plan_offload(p, rank, device, chosen->layers ? (int)chosen->layers : all);
-    return st || chosen->layers ? st : plan_keep_hot(p, p->n_holders - 1, fired, chosen->units);
+    return st || chosen->layers ? st : plan_keep_hot(p, p->n_holders - 1, b->fired, chosen->units);
+}
+
+/* Whether the probe has measured this GPU. */
+static bool is_measured(const struct plan_reasons *why, int rank, int gpu)
+{
+    char device[PLAN_DEVICE_BYTES];
+    snprintf(device, sizeof device, "cuda:%d", gpu % WIRE_GPUS_MOST);
+    return why && why->probe && rank < why->probe->n_ranks && cost_gpu(why->probe, rank, device);
 }
 
 /* ---- what fits ---- */
@@ -42,22 +59,58 @@ struct fitting {
     const struct worker_options *w; /* with a plan for CPUs alone */
     int rank, gpu;
     uint64_t room;                  /* bytes */
-    const float **fired;            /* NULL: n is of whole layers; else of units, that fire most often */
+    struct basis basis;             /* fired: n is of units, that fire most often, not of whole layers */
 };
 
-/* What the GPU needs if it has n of them. */
-static status need_of(const struct fitting *f, int n, struct worker_memory *need)
+/* What the GPU needs if it has what is chosen; *given: whether that is anything. */
+static status need_of_choice(const struct fitting *f, const struct wire_gpu *chosen, struct worker_memory *need, bool *given)
 {
-    const struct wire_gpu chosen = {.layers = f->fired ? 0 : (uint32_t)n, .units = f->fired ? (uint32_t)n : 0};
     struct worker_options w = *f->w;
     struct plan *trial = plan_copy(f->w->plan);
     if (!trial)
         return ST_NOMEM;
-    status st = give(trial, f->rank, f->gpu, &chosen, f->fired);
+    status st = give(trial, f->rank, f->gpu, chosen, &f->basis);
     w.plan = trial;
-    st = st ? st : worker_memory(&w, trial->n_holders - 1, need);
+    *given = trial->n_holders > f->w->plan->n_holders;
+    *need = (struct worker_memory){0};
+    if (!st && *given)
+        st = worker_memory(&w, trial->n_holders - 1, need);
     plan_free(trial);
     return st;
+}
+
+/* The same of n layers or units. */
+static status need_of(const struct fitting *f, int n, struct worker_memory *need)
+{
+    const bool units = f->basis.fired;
+    bool given;
+    return need_of_choice(f, &(struct wire_gpu){.layers = units ? 0 : (uint32_t)n, .units = units ? (uint32_t)n : 0}, need,
+                          &given);
+}
+
+/* As many bytes as there is room for, of what gains most; 0: nothing gains, or nothing fits. What a choice weighs is
+ * known, but not what work it needs besides. */
+static status fit_benefit(const struct fitting *f, uint64_t *bytes)
+{
+    enum { STEP = 1 << 16 };
+    uint64_t low = 0, high = f->room / STEP + 1; /* low fits, high does not */
+    bool any = false;
+    while (high - low > 1) {
+        const uint64_t middle = low ? low + (high - low) / 2 : high - 1; /* all of it first */
+        struct worker_memory need;
+        bool given;
+        status st = need_of_choice(f, &(struct wire_gpu){.bytes = middle * STEP}, &need, &given);
+        if (st)
+            return st;
+        if (need.total > f->room) {
+            high = low ? middle : middle / 2 + 1;
+            continue;
+        }
+        low = middle;
+        any = given;
+    }
+    *bytes = any ? low * STEP : 0;
+    return ST_OK;
 }
 
 /* The most, up to `most`, that there is room for: *n. */
@@ -84,10 +137,10 @@ static status fit_hot(const struct fitting *whole, int *n)
     const int64_t units = plan_count_units(f.w->plan, f.rank);
     status st = ST_OK;
     *n = 0;
-    f.fired = units && units < INT32_MAX && !plan_down_at_stage(f.w->plan, 0) ? list_fired(f.w) : NULL;
-    if (f.fired)
+    f.basis.fired = units && units < INT32_MAX && !plan_down_at_stage(f.w->plan, 0) ? list_fired(f.w) : NULL;
+    if (f.basis.fired)
         st = fit(&f, (int)units - 1, n);
-    free(f.fired);
+    free(f.basis.fired);
     return st;
 }
 
@@ -114,22 +167,25 @@ static uint64_t room_of(const struct cluster_options *o, const struct gpu_info *
     return o->vram_budget && o->vram_budget < gpu->free_bytes ? o->vram_budget : room;
 }
 
-/* What one of a rank's GPUs is given: the layers asked for, and the output rows count as one more. */
-static status offer(const struct cluster_options *o, const struct worker_options *w, int rank, const struct gpus *g,
-                    int gpu, struct wire_gpu *out)
+/* Of what the probe has measured, what gains most; else the layers asked for or that fit, and the output rows count as
+ * one more. */
+static status offer(const struct cluster_options *o, const struct fitting *f, const struct gpu_info *gpu, struct wire_gpu *out)
 {
-    const struct fitting f = {w, rank, gpu, room_of(o, &g->at[gpu]), NULL};
-    const int all = plan_count_layers(w->plan, rank) + 1;
+    const int all = plan_count_layers(f->w->plan, f->rank) + 1;
     const int wanted = o->gpu_layers >= 0 && o->gpu_layers < all ? o->gpu_layers : all;
+    const bool measured = o->gpu_layers < 0 && is_measured(f->basis.why, f->rank, f->gpu);
     int fits, units = 0;
-    status st = fit(&f, wanted, &fits);
+    memcpy(out->id, gpu->id, sizeof out->id);
+    status st = measured ? fit_benefit(f, &out->bytes) : ST_OK;
+    if (st || out->bytes || (measured && o->device != DEVICES_CUDA)) /* that must have something */
+        return st;
+    st = fit(f, wanted, &fits);
     if (!st && fits < wanted && o->gpu_layers < 0)
-        st = fit_hot(&f, &units);
+        st = fit_hot(f, &units);
     if (st)
         return st;
     if (fits < wanted && (o->gpu_layers >= 0 || (o->vram_budget && !fits && !units)))
-        return refuse(o, &f, &g->at[gpu], o->gpu_layers >= 0 ? wanted : 1, fits);
-    memcpy(out->id, g->at[gpu].id, sizeof out->id);
+        return refuse(o, f, gpu, o->gpu_layers >= 0 ? wanted : 1, fits);
     out->layers = units ? 0 : (uint32_t)fits;
     out->units = (uint32_t)units;
     return ST_OK;
@@ -147,15 +203,19 @@ static status no_gpu(const struct cluster_options *o, int rank, const char *why)
 }
 
 status offload_offer(const struct cluster_options *o, const struct worker_options *w, int rank, const struct gpus *g,
-                     struct wire_gpus *out)
+                     const struct plan_reasons *why, struct wire_gpus *out)
 {
     status st = ST_OK;
     *out = (struct wire_gpus){0};
     if (g->n_usable == 0)
         return no_gpu(o, rank, g->why);
-    if (plan_takes_part(w->plan, rank))
-        for (; out->n < (uint32_t)g->n && !st; out->n++)
-            st = g->at[out->n].capability ? offer(o, w, rank, g, (int)out->n, &out->at[out->n]) : ST_OK;
+    if (!plan_takes_part(w->plan, rank))
+        return ST_OK;
+    for (; out->n < (uint32_t)g->n && !st; out->n++) {
+        const struct gpu_info *gpu = &g->at[out->n];
+        const struct fitting f = {w, rank, (int)out->n, room_of(o, gpu), {NULL, why}};
+        st = gpu->capability ? offer(o, &f, gpu, &out->at[out->n]) : ST_OK;
+    }
     return st;
 }
 
@@ -196,7 +256,7 @@ static uint32_t choose(const struct wire_gpus *offers, const uint32_t *chosen, i
 {
     uint32_t i = 0;
     for (; i < offers[rank].n; i++) {
-        bool taken = !offers[rank].at[i].layers && !offers[rank].at[i].units;
+        bool taken = !offers[rank].at[i].layers && !offers[rank].at[i].units && !offers[rank].at[i].bytes;
         for (int r = 0; r < rank && !taken; r++)
             taken = chosen[r] < offers[r].n && same_gpu(&offers[r].at[chosen[r]], &offers[rank].at[i]);
         if (!taken)
@@ -225,25 +285,57 @@ static status check_chosen(const struct plan *p, int rank, const struct wire_gpu
     return ST_MISMATCH;
 }
 
-status offload_apply(const struct worker_options *w, struct plan *p, const struct wire_gpus *offers, bool all)
+/* What each rank has offered, given. */
+static status give_chosen(struct plan *p, const struct wire_gpus *offers, const struct basis *b, bool all)
 {
-    const float **fired = list_fired(w);
     uint32_t chosen[PLAN_MAX_RANKS];
     status st = ST_OK;
     for (int r = 0; r < p->n_ranks && !st; r++) {
         const struct wire_gpu *gpu = &offers[r].at[chosen[r] = choose(offers, chosen, r)];
         if (chosen[r] == offers[r].n) {
             st = all && offers[r].n ? all_taken(r) : ST_OK;
-        } else if (gpu->units && !fired) {
+        } else if (gpu->bytes && !is_measured(b->why, r, (int)chosen[r])) {
+            log_error("rank %d gives its GPU what gains most by a probe, and there is none here that has measured it: name the "
+                      "same file on every host (--probe)", r);
+            st = ST_MISMATCH;
+        } else if (!gpu->bytes && gpu->units && !b->fired) {
             log_error("rank %d gives its GPU the neurons that fire most often, and there is no neuron file here that says "
                       "which: copy it to every host, or give it to none (--neurons)", r);
             st = ST_MISMATCH;
         } else {
-            st = check_chosen(p, r, gpu);
-            st = st ? st : give(p, r, (int)chosen[r], gpu, fired);
+            st = gpu->bytes ? ST_OK : check_chosen(p, r, gpu);
+            st = st ? st : give(p, r, (int)chosen[r], gpu, b);
         }
     }
-    free(fired);
+    return st;
+}
+
+/* Each rank has chosen for itself: where that is slower for all of them together, their CPUs go on alone. */
+static void take_back_if_slower(const struct plan_reasons *why, struct plan *p, struct plan *before)
+{
+    const struct cost with = cost_of_plan(why->probe, &why->model, p);
+    const struct cost without = cost_of_plan(why->probe, &why->model, before);
+    if (cost_ms(&with) <= cost_ms(&without) || (with.fits && !without.fits))
+        return;
+    const struct plan slower = *p;
+    *p = *before;
+    *before = slower;
+}
+
+status offload_apply(const struct worker_options *w, struct plan *p, const struct wire_gpus *offers,
+                     const struct plan_reasons *why, bool all)
+{
+    const struct basis b = {list_fired(w), why};
+    bool by_bytes = false;
+    for (int r = 0; r < p->n_ranks; r++)
+        for (uint32_t i = 0; i < offers[r].n; i++)
+            by_bytes |= offers[r].at[i].bytes > 0;
+    struct plan *before = by_bytes && why && why->probe && !all ? plan_copy(p) : NULL;
+    status st = by_bytes && why && why->probe && !all && !before ? ST_NOMEM : give_chosen(p, offers, &b, all);
+    if (!st && before)
+        take_back_if_slower(why, p, before);
+    plan_free(before);
+    free(b.fired);
     return st;
 }
 

@@ -114,6 +114,14 @@ status plan_shares(const char *text, double *shares, int max, int *n)
     return ST_OK;
 }
 
+const float **plan_fired(const struct neurons *n)
+{
+    const float **fired = n ? malloc((size_t)n->n_layers * sizeof *fired) : NULL;
+    for (int l = 0; fired && l < n->n_layers; l++)
+        fired[l] = n->layers[l].fired;
+    return fired;
+}
+
 static status make_hot_plan(const struct plan_model *model, const struct neurons *n, int n_ranks, const double *shares,
                             struct plan **out)
 {
@@ -122,13 +130,11 @@ static status make_hot_plan(const struct plan_model *model, const struct neurons
                   "it with --neurons");
         return ST_USAGE;
     }
-    const float **fired = malloc((size_t)n->n_layers * sizeof *fired);
+    const float **fired = plan_fired(n);
     if (!fired) {
         log_error("no memory for %d layers", n->n_layers);
         return ST_NOMEM;
     }
-    for (int l = 0; l < n->n_layers; l++)
-        fired[l] = n->layers[l].fired;
     status st = plan_make_hot(model, n_ranks, shares, fired, out);
     free(fired);
     return st;
@@ -183,22 +189,9 @@ static status make_plan(const struct cluster_options *o, const struct plan_model
     return st == ST_OK ? place_residual(o, *out, c ? c->residual_all : n_ranks > 1) : st;
 }
 
-/* Of the FFN's bytes, those that a token reads: without statistics all of them. */
-static double ffn_share(const struct cluster_options *o, const struct model *m, const struct neurons *n)
-{
-    double fired = 0;
-    if (!n || (o->sparse != SPARSE_EXACT && o->sparse != SPARSE_PREDICTED))
-        return 1;
-    for (int l = 0; l < n->n_layers; l++)
-        for (int64_t i = 0; i < m->hp.d_ff; i++)
-            fired += n->layers[l].fired[i];
-    fired /= (double)n->n_layers * (double)m->hp.d_ff;
-    return m->hp.has_gate ? (1 + 2 * fired) / 3 : (1 + fired) / 2; /* all of the gate, the live part of the rest */
-}
-
-/* Compares what could be done; leaves choice->n at 0 without a probe. */
-static status consult_probe(const struct cluster_options *o, const struct cost_model *m, const struct plan_model *model,
-                            int n_ranks, struct probe **probe, struct choice *choice)
+/* Compares what could be done; leaves r->choice.n at 0 without a probe. */
+static status consult_probe(const struct cluster_options *o, const struct plan_model *model, int n_ranks,
+                            struct plan_reasons *r)
 {
     double shares[PLAN_MAX_RANKS];
     int n = n_ranks;
@@ -209,39 +202,64 @@ static status consult_probe(const struct cluster_options *o, const struct cost_m
     }
     if (st != ST_OK || !o->probe)
         return st;
-    st = probe_load(o->probe, probe);
+    st = probe_load(o->probe, &r->probe);
     if (st == ST_OK)
-        st = probe_check(*probe, o->probe, n_ranks);
-    return st == ST_OK ? cost_choose(*probe, m, model, o->shares ? shares : NULL, choice) : st;
+        st = probe_check(r->probe, o->probe, n_ranks);
+    return st == ST_OK ? cost_choose(r->probe, &r->model, model, o->shares ? shares : NULL, &r->choice) : st;
+}
+
+/* What is to be run. Neurons differ where only those that fire are computed; keys and values are read up to where a text
+ * is, on average half of the context. */
+static status describe_run(const struct cluster_options *o, const struct model *m, const struct neurons *n,
+                           struct plan_reasons *r)
+{
+    const uint32_t n_ctx = plan_context(o, m);
+    const bool by_neurons = n && (o->sparse == SPARSE_EXACT || o->sparse == SPARSE_PREDICTED);
+    r->model = (struct cost_model){
+        .model = m,
+        .kv_read = n_ctx / 2.0,
+        .kv_held = (double)n_ctx * (o->n_sequences ? o->n_sequences : 1),
+        .ram_budget = o->ram_budget,
+        .gpus = (o->device == DEVICES_AUTO || o->device == DEVICES_CUDA) && o->gpu_layers != 0 && !o->observe,
+        .vram_budget = o->vram_budget,
+        .transport = o->network.kind == NETWORK_AUTO ? NULL : network_kind_name(o->network.kind),
+        .residual = o->residual,
+    };
+    if (o->probe && by_neurons && !(r->model.fired = r->fired = plan_fired(n))) {
+        log_error("no memory for %d layers", n->n_layers);
+        return ST_NOMEM;
+    }
+    return ST_OK;
+}
+
+void plan_reasons_free(struct plan_reasons *r)
+{
+    probe_free(r->probe);
+    free(r->fired);
+    r->probe = NULL;
+    r->fired = NULL;
 }
 
 status plan_of_options(const struct cluster_options *o, const struct model *m, const struct neurons *neurons,
                        int n_ranks, struct plan **out, struct plan_reasons *reasons)
 {
-    const struct cost_model cm = {
-        .model = m,
-        .ffn_share = ffn_share(o, m, neurons),
-        .ram_budget = o->ram_budget,
-        .transport = o->network.kind == NETWORK_AUTO ? NULL : network_kind_name(o->network.kind),
-        .residual = o->residual,
-    };
     struct plan_model model;
-    struct probe *probe = NULL;
     struct plan *p = NULL;
     plan_model_of(m, &model);
-    reasons->choice.n = 0;
-    status st = consult_probe(o, &cm, &model, n_ranks, &probe, &reasons->choice);
+    *reasons = (struct plan_reasons){0};
+    status st = describe_run(o, m, neurons, reasons);
+    if (st == ST_OK)
+        st = consult_probe(o, &model, n_ranks, reasons);
     if (st == ST_OK)
         st = o->plan ? plan_load(o->plan, &p) : make_plan(o, &model, neurons, n_ranks, &reasons->choice, &p);
     if (st == ST_OK)
         st = plan_check(p, &model, n_ranks);
-    if (st == ST_OK && probe)
-        reasons->cost = cost_of_plan(probe, &cm, p);
-    probe_free(probe);
     if (st != ST_OK) {
+        plan_reasons_free(reasons);
         plan_free(p);
         return st;
     }
+    plan_reasons_settle(reasons, p);
     *out = p;
     return ST_OK;
 }

@@ -25,9 +25,18 @@ status plan_shares(const char *text, double *shares /* [max] */, int max, int *n
 
 /* Why a plan is as it is, where o->probe says how fast the machines are. */
 struct plan_reasons {
-    struct choice choice; /* choice.n 0: no probe */
-    struct cost cost;     /* of the plan */
+    struct probe *probe;     /* NULL: none; owned, */
+    const float **fired;     /* as what model.fired points to */
+    struct cost_model model; /* what is run; borrows the model and the neuron file */
+    struct choice choice;    /* choice.n 0: no probe */
+    struct cost cost;        /* of the plan, and for how long each of its holders computes */
+    double ms[PLAN_MAX_HOLDERS];
 };
+void plan_reasons_free(struct plan_reasons *r); /* what it owns; all zero is fine */
+/* Estimates anew, for a plan that has changed. Without a probe nothing. */
+void plan_reasons_settle(struct plan_reasons *r, const struct plan *p);
+/* How often neurons fire, layer by layer: malloc'ed (the caller frees); NULL: no file, or no memory. */
+const float **plan_fired(const struct neurons *n);
 
 /* Reads o->plan, or makes a plan from o->split (unset: shards), o->shares and o->down_at_stage, and checks it against
  * the model and the number of ranks. With o->probe, what is unset is chosen by it; *reasons says what was found.

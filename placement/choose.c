@@ -1,7 +1,7 @@
 /* Which plan to make: the candidates and their costs. */
 #include <string.h>
 
-#include "placement/cost.h"
+#include "placement/gpu_benefit.h"
 
 struct chooser {
     const struct probe *p;
@@ -9,14 +9,6 @@ struct chooser {
     const struct plan_model *shape;
     struct choice *out;
 };
-
-/* Shares of the ranks in use: what they read together, per second. */
-static void shares_of(const struct probe *p, const bool *used, double *shares)
-{
-    cost_bandwidths(p, used, shares);
-    for (int r = 0; r < p->n_ranks; r++)
-        shares[r] = used[r] ? shares[r] : 0;
-}
 
 status candidate_plan(const struct candidate *c, const struct plan_model *shape, int n_ranks, struct plan **out)
 {
@@ -39,6 +31,24 @@ static bool better(const struct cost *a, const struct cost *b)
     return a->fits != b->fits ? a->fits : cost_ms(a) < cost_ms(b);
 }
 
+/* As the CPUs would run it, or with what their GPUs get, whichever is better. */
+static status cost_candidate(const struct chooser *c, struct candidate *out)
+{
+    struct plan *plan;
+    status st = candidate_plan(out, c->shape, c->p->n_ranks, &plan);
+    if (st != ST_OK)
+        return st;
+    out->cost = cost_of_plan(c->p, c->m, plan);
+    out->gpus = false;
+    if (c->m->gpus && (st = gpu_benefit_give_all(c->p, c->m, plan)) == ST_OK && plan_n_holders(plan) > c->p->n_ranks) {
+        const struct cost with = cost_of_plan(c->p, c->m, plan);
+        out->gpus = better(&with, &out->cost);
+        out->cost = out->gpus ? with : out->cost;
+    }
+    plan_free(plan);
+    return st;
+}
+
 /* The best way to split so: heads cut or not, residual stream at home or on all. */
 static status estimate(const struct chooser *c, enum plan_split split, const double *shares, struct candidate *out)
 {
@@ -52,16 +62,13 @@ static status estimate(const struct chooser *c, enum plan_split split, const dou
     const bool may_share = several && split == SPLIT_SHARDS && c->m->residual != 0;
     const bool may_home = !may_share || c->m->residual != 1;
     for (int way = 0; way < 4; way++) {
-        struct plan *plan;
         try.heads_cut = way & 1;
         try.residual_all = way >> 1;
         if ((try.heads_cut && !several) || !(try.residual_all ? may_share : may_home))
             continue;
-        status st = candidate_plan(&try, c->shape, n, &plan);
+        status st = cost_candidate(c, &try);
         if (st != ST_OK)
             return st;
-        try.cost = cost_of_plan(c->p, c->m, plan);
-        plan_free(plan);
         if (!found || better(&try.cost, &best.cost))
             best = try;
         found = true;
@@ -70,10 +77,32 @@ static status estimate(const struct chooser *c, enum plan_split split, const dou
     return ST_OK;
 }
 
-static status add(struct chooser *c, enum plan_split split, const double *shares)
+/* Over the ranks in use, filled in the way that is best. */
+static status estimate_filled(const struct chooser *c, enum plan_split split, const bool *used, struct candidate *out)
+{
+    bool found = false;
+    for (int how = 0; how < COST_FILLINGS; how++) {
+        double shares[PLAN_MAX_RANKS];
+        struct candidate one;
+        const bool apart = how == FILL_ONE_BY_ONE || how == FILL_FASTEST; /* ranks one after the other */
+        if ((apart && split != SPLIT_STAGES) || !cost_shares(c->p, c->m, used, (enum cost_filling)how, shares))
+            continue;
+        status st = estimate(c, split, shares, &one);
+        if (st != ST_OK)
+            return st;
+        if (!found || better(&one.cost, &out->cost))
+            *out = one;
+        found = true;
+    }
+    return ST_OK;
+}
+
+/* shares NULL: by what the ranks in use have. */
+static status add(struct chooser *c, enum plan_split split, const double *shares, const bool *used)
 {
     struct choice *o = c->out;
-    status st = estimate(c, split, shares, &o->candidates[o->n]);
+    struct candidate *to = &o->candidates[o->n];
+    status st = shares ? estimate(c, split, shares, to) : estimate_filled(c, split, used, to);
     if (st == ST_OK)
         o->n++;
     return st;
@@ -86,14 +115,12 @@ static status next_rank(const struct chooser *c, const bool *used, int *rank)
     *rank = -1;
     for (int r = 1; r < c->p->n_ranks; r++) {
         bool with[PLAN_MAX_RANKS];
-        double shares[PLAN_MAX_RANKS];
         struct candidate found;
         if (used[r])
             continue;
         memcpy(with, used, sizeof with);
         with[r] = true;
-        shares_of(c->p, with, shares);
-        status st = estimate(c, SPLIT_SHARDS, shares, &found);
+        status st = estimate_filled(c, SPLIT_SHARDS, with, &found);
         if (st != ST_OK)
             return st;
         if (*rank < 0 || cost_ms(&found.cost) < cost_ms(&best.cost)) {
@@ -108,11 +135,9 @@ static status next_rank(const struct chooser *c, const bool *used, int *rank)
 static status add_shards(struct chooser *c)
 {
     bool used[PLAN_MAX_RANKS] = {[0] = true};
-    double shares[PLAN_MAX_RANKS];
     for (int rank = 0; rank >= 0;) {
         used[rank] = true;
-        shares_of(c->p, used, shares);
-        status st = add(c, SPLIT_SHARDS, shares);
+        status st = add(c, SPLIT_SHARDS, NULL, used);
         if (st == ST_OK)
             st = next_rank(c, used, &rank);
         if (st != ST_OK)
@@ -126,17 +151,14 @@ status cost_choose(const struct probe *p, const struct cost_model *m, const stru
 {
     struct chooser c = {p, m, shape, out};
     bool all[PLAN_MAX_RANKS];
-    double own[PLAN_MAX_RANKS];
     out->n = out->best = 0;
     for (int r = 0; r < p->n_ranks; r++)
         all[r] = true;
-    shares_of(p, all, own);
-    const double *given = shares ? shares : own;
-    status st = shares ? add(&c, SPLIT_SHARDS, shares) : add_shards(&c);
+    status st = shares ? add(&c, SPLIT_SHARDS, shares, all) : add_shards(&c);
     if (st == ST_OK && p->n_ranks > 1)
-        st = add(&c, SPLIT_STAGES, given);
+        st = add(&c, SPLIT_STAGES, shares, all);
     if (st == ST_OK && p->n_ranks > 1)
-        st = add(&c, SPLIT_BOTH, given);
+        st = add(&c, SPLIT_BOTH, shares, all);
     for (int i = 1; i < out->n; i++)
         if (better(&out->candidates[i].cost, &out->candidates[out->best].cost))
             out->best = i;

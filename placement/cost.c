@@ -4,32 +4,13 @@
 #include <string.h>
 
 #include "base/dtype.h"
+#include "placement/parts.h"
 
 enum {
     HEADER_BYTES = 64,
     PAIR_BYTES = 8, /* of an activation and its index */
     SUM_BYTES = 4   /* of a value of a sum, mostly */
 };
-
-static double matrix_bytes(const struct matrix *m)
-{
-    return m->data ? (double)m->rows * (double)dtype_row_bytes(m->type, m->cols) : 0;
-}
-
-static double attention_bytes(const struct layer_weights *l)
-{
-    return matrix_bytes(&l->q) + matrix_bytes(&l->k) + matrix_bytes(&l->v) + matrix_bytes(&l->o);
-}
-
-static double down_bytes(const struct layer_weights *l)
-{
-    return matrix_bytes(&l->down) + matrix_bytes(&l->down_t);
-}
-
-static double ffn_bytes(const struct layer_weights *l)
-{
-    return matrix_bytes(&l->gate) + matrix_bytes(&l->up) + down_bytes(l);
-}
 
 int64_t cost_x_bytes(const struct model *m)
 {
@@ -65,17 +46,67 @@ struct estimate {
     const struct plan *plan;
     int transport;
     bool used[PLAN_MAX_RANKS];        /* ranks that take part */
-    double bandwidth[PLAN_MAX_RANKS]; /* bytes per ms */
+    double bandwidth[PLAN_MAX_RANKS]; /* of CPUs, bytes per ms */
+    const struct probe_gpu *gpus[PLAN_MAX_HOLDERS]; /* NULL: it computes as its rank's CPU */
+    double *busy;                     /* [n_holders] ms that each computes; NULL: not asked */
     struct cost cost;
 };
 
 /* Work of one block over several ranks. */
 struct block {
-    int home;
-    double bytes[PLAN_MAX_RANKS];      /* that each rank reads; 0: it has no part */
+    int home, layer;
+    enum plan_part part;
+    bool has[PLAN_MAX_RANKS];          /* it has a part, for which it needs */
+    double ms[PLAN_MAX_RANKS];
     int64_t reply_bytes[PLAN_MAX_RANKS];
     int64_t x_bytes;                   /* 0: nobody is asked, all have x */
 };
+
+/* ---- what ranks compute ---- */
+
+/* The GPU on which a rank has x; NULL: its CPU has it, or it is asked by another. */
+static const struct probe_gpu *gpu_of_x(const struct estimate *e, int home, int rank)
+{
+    const bool has_x = rank == home || (e->plan->residual_all && e->used[rank]);
+    return has_x ? e->gpus[plan_home(e->plan, rank)] : NULL;
+}
+
+static double read_of(const struct estimate *e, const struct block *b, int holder)
+{
+    const struct neuron_range *ranges;
+    double read = 0;
+    if (b->part == PLAN_HEADS)
+        return weight_of_heads(e->m, b->layer, heads_share(e->m, e->plan, b->layer, holder)).read;
+    if (b->part == PLAN_ROWS)
+        return weight_of_rows(e->m, rows_share(e->m, e->plan, holder)).read;
+    const bool down = !plan_down_at_stage(e->plan, b->layer) || plan_holder_rank(e->plan, holder) == b->home;
+    for (int i = plan_neurons(e->plan, b->layer, holder, &ranges); i > 0; i--)
+        read += weight_of_neurons(e->m, b->layer, ranges[i - 1], down).read;
+    return read;
+}
+
+/* The rank's part of a block: its CPUs read one memory, and each of its GPUs its own, at the same time. */
+static void compute(struct estimate *e, struct block *b, int rank)
+{
+    static const int kernels[] = {
+        [PLAN_HEADS] = ATTENTION_KERNELS, [PLAN_NEURONS] = FFN_KERNELS, [PLAN_ROWS] = OUTPUT_KERNELS};
+    const struct probe_gpu *x = gpu_of_x(e, b->home, rank);
+    struct part cpu = {.x_on_gpu = x};
+    for (int h = rank; h < e->plan->n_holders; h = h < e->plan->n_ranks ? e->plan->n_ranks : h + 1) {
+        const double read = plan_holder_rank(e->plan, h) == rank ? read_of(e, b, h) : 0;
+        const struct part gpu = {.gpu_bytes = e->gpus[h] ? read : 0, .kernels = kernels[b->part],
+                                 .x_on_gpu = x && e->gpus[h] == x};
+        const double ms = part_ms(e->m, e->gpus[h], e->bandwidth[rank], &gpu);
+        cpu.cpu_bytes += read - gpu.gpu_bytes;
+        b->ms[rank] = fmax(b->ms[rank], ms);
+        b->has[rank] |= read > 0;
+        if (e->busy)
+            e->busy[h] += e->gpus[h] ? ms : read / e->bandwidth[rank];
+    }
+    b->ms[rank] = fmax(b->ms[rank], part_ms(e->m, x, e->bandwidth[rank], &cpu));
+}
+
+/* ---- what travels ---- */
 
 /* Of two different ranks: one alone has no link, and no transport. */
 static const struct probe_link *link_of(const struct estimate *e, int from, int to)
@@ -88,7 +119,7 @@ static double wire_ms(const struct estimate *e, const struct block *b)
 {
     double slowest_us = 0, others_us = 0, slowest_own_us = 0;
     for (int r = 0; r < e->plan->n_ranks; r++) {
-        if (r == b->home || b->bytes[r] <= 0)
+        if (r == b->home || !b->has[r])
             continue;
         const double out = link_of(e, b->home, r)->gb_per_s, in = link_of(e, r, b->home)->gb_per_s;
         double us = probe_message_us(e->p, e->transport, r, b->home, b->reply_bytes[r]);
@@ -103,14 +134,25 @@ static double wire_ms(const struct estimate *e, const struct block *b)
     return (slowest_us + others_us - slowest_own_us) / 1e3;
 }
 
+/* Between a GPU that has x and its host, where other ranks have parts too. */
+static double lift_ms(const struct estimate *e, const struct block *b, int rank)
+{
+    const struct probe_gpu *x = gpu_of_x(e, b->home, rank);
+    bool others = false;
+    for (int r = 0; r < e->plan->n_ranks; r++)
+        others |= r != rank && b->has[r];
+    return x && others ? round_ms(e->m, x, false) : 0;
+}
+
 static void add_block(struct estimate *e, const struct block *b)
 {
-    const double own = b->bytes[b->home] / e->bandwidth[b->home];
+    const double own = b->ms[b->home];
     double slowest = 0;
     for (int r = 0; r < e->plan->n_ranks; r++)
         if (r != b->home)
-            slowest = fmax(slowest, b->bytes[r] / e->bandwidth[r]);
-    const double computed = fmax(own, slowest), all = fmax(own, slowest > 0 ? wire_ms(e, b) + slowest : 0);
+            slowest = fmax(slowest, b->ms[r]);
+    const double wire = lift_ms(e, b, b->home) + wire_ms(e, b);
+    const double computed = fmax(own, slowest), all = fmax(own, slowest > 0 ? wire + slowest : 0);
     e->cost.compute_ms += computed;
     e->cost.wire_ms += all - computed;
 }
@@ -118,16 +160,15 @@ static void add_block(struct estimate *e, const struct block *b)
 /* A block whose sums all ranks need: as slow as it is for the rank that hears the others last. */
 static void add_shared(struct estimate *e, struct block *b)
 {
-    const int home = b->home;
+    struct block from = *b;
     double computed = 0, wire = 0;
-    b->x_bytes = 0;
+    from.x_bytes = 0;
     for (int r = 0; r < e->plan->n_ranks; r++) {
-        computed = fmax(computed, b->bytes[r] / e->bandwidth[r]);
-        b->home = r;
+        computed = fmax(computed, b->ms[r]);
+        from.home = r;
         if (e->used[r])
-            wire = fmax(wire, wire_ms(e, b));
+            wire = fmax(wire, lift_ms(e, b, r) + wire_ms(e, &from));
     }
-    b->home = home;
     e->cost.compute_ms += computed;
     e->cost.wire_ms += wire;
 }
@@ -140,64 +181,43 @@ static void add_part(struct estimate *e, struct block *b)
         add_block(e, b);
 }
 
-/* The share of a layer's heads that a rank has, on all its devices: they are one rank to the others, and its CPUs read
- * one memory. */
-static double heads_share(const struct estimate *e, int layer, int rank)
-{
-    const int64_t n = e->m->model->hp.n_kv_heads;
-    double share = 0;
-    for (int h = 0; h < e->plan->n_holders; h++) {
-        int64_t begin, end;
-        plan_heads(e->plan, layer, h, n, &begin, &end);
-        if (plan_holder_rank(e->plan, h) == rank)
-            share += n > 0 ? (double)(end - begin) / (double)n : e->plan->layers[layer].stage == h;
-    }
-    return share;
-}
-
-static int64_t neurons_of(const struct plan *p, int layer, int rank)
-{
-    int64_t n = 0;
-    for (int h = 0; h < p->n_holders; h++)
-        n += plan_holder_rank(p, h) == rank ? plan_n_neurons(p, layer, h) : 0;
-    return n;
-}
-
-static int64_t rows_of(const struct plan *p, int rank, int64_t n_vocab)
-{
-    int64_t n = 0;
-    for (int h = 0; h < p->n_holders; h++) {
-        int64_t begin, end;
-        plan_rows(p, h, n_vocab, &begin, &end);
-        n += plan_holder_rank(p, h) == rank ? end - begin : 0;
-    }
-    return n;
-}
-
 static void add_attention(struct estimate *e, int layer)
 {
-    struct block b = {.home = e->plan->layers[layer].stage, .x_bytes = cost_x_bytes(e->m->model)};
+    struct block b = {.home = e->plan->layers[layer].stage, .layer = layer, .part = PLAN_HEADS,
+                      .x_bytes = cost_x_bytes(e->m->model)};
     for (int r = 0; r < e->plan->n_ranks; r++) {
-        b.bytes[r] = attention_bytes(&e->m->model->layers[layer]) * heads_share(e, layer, r);
+        compute(e, &b, r);
         b.reply_bytes[r] = cost_sum_bytes(e->m->model);
     }
     add_part(e, &b);
 }
 
+/* What a rank's neurons of a layer answer with where their down projections are on the stage, which projects it. */
+static void add_guests(struct estimate *e, struct block *b, int rank)
+{
+    const struct probe_gpu *home = e->gpus[plan_home(e->plan, b->home)];
+    double fire = 0, down = 0;
+    for (int h = 0; h < e->plan->n_holders; h++) {
+        const struct neuron_range *ranges;
+        for (int i = plan_neurons(e->plan, b->layer, h, &ranges); i > 0 && plan_holder_rank(e->plan, h) == rank; i--) {
+            fire += neurons_that_fire(e->m, b->layer, ranges[i - 1]);
+            down += weight_of_down(e->m, b->layer, ranges[i - 1]);
+        }
+    }
+    b->reply_bytes[rank] = HEADER_BYTES + (int64_t)(PAIR_BYTES * fire);
+    if (rank != b->home)
+        e->cost.compute_ms += down / (home ? home->read_gb_per_s * 1e6 : e->bandwidth[b->home]);
+}
+
 static void add_ffn(struct estimate *e, int layer)
 {
-    const struct layer_weights *l = &e->m->model->layers[layer];
-    const struct plan *plan = e->plan;
-    const bool at_stage = plan_down_at_stage(plan, layer);
-    const double whole = e->m->ffn_share * ffn_bytes(l), down = e->m->ffn_share * down_bytes(l);
-    struct block b = {.home = plan->layers[layer].stage, .x_bytes = cost_x_bytes(e->m->model)};
-    for (int r = 0; r < plan->n_ranks; r++) {
-        const double neurons = (double)neurons_of(plan, layer, r), pairs = neurons * e->m->ffn_share;
-        const double part = neurons / (double)plan->layers[layer].shape.d_ff;
-        b.bytes[r] = part * (at_stage && r != b.home ? whole - down : whole);
-        b.reply_bytes[r] = at_stage ? HEADER_BYTES + (int64_t)(PAIR_BYTES * pairs) : cost_sum_bytes(e->m->model);
-        if (at_stage && r != b.home && part > 0) /* the stage projects it when it is there */
-            e->cost.compute_ms += part * down / e->bandwidth[b.home];
+    struct block b = {.home = e->plan->layers[layer].stage, .layer = layer, .part = PLAN_NEURONS,
+                      .x_bytes = cost_x_bytes(e->m->model)};
+    for (int r = 0; r < e->plan->n_ranks; r++) {
+        compute(e, &b, r);
+        b.reply_bytes[r] = cost_sum_bytes(e->m->model);
+        if (plan_down_at_stage(e->plan, layer))
+            add_guests(e, &b, r);
     }
     add_part(e, &b);
 }
@@ -205,12 +225,14 @@ static void add_ffn(struct estimate *e, int layer)
 static void add_output(struct estimate *e)
 {
     const struct model *m = e->m->model;
-    struct block b = {.home = plan_last_stage(e->plan),
+    struct block b = {.home = plan_last_stage(e->plan), .part = PLAN_ROWS,
                       .x_bytes = e->plan->residual_all ? 0 : cost_x_bytes(m)};
     for (int r = 0; r < e->plan->n_ranks; r++) {
-        const int64_t rows = rows_of(e->plan, r, m->hp.n_vocab);
-        b.bytes[r] = matrix_bytes(&m->output) * (double)rows / (double)m->hp.n_vocab;
-        b.reply_bytes[r] = HEADER_BYTES + 4 * rows;
+        double rows = 0;
+        for (int h = 0; h < e->plan->n_holders; h++)
+            rows += plan_holder_rank(e->plan, h) == r ? rows_share(e->m, e->plan, h) * (double)m->hp.n_vocab : 0;
+        compute(e, &b, r);
+        b.reply_bytes[r] = HEADER_BYTES + 4 * (int64_t)llround(rows);
     }
     add_block(e, &b);
 }
@@ -222,18 +244,23 @@ static void add_hop(struct estimate *e, int from, int to, int64_t bytes)
         e->cost.wire_ms += probe_message_us(e->p, e->transport, from, to, bytes) / 1e3;
 }
 
-/* Weight bytes that a rank holds. */
+/* ---- memory ---- */
+
+/* Weight bytes that a rank holds in its host's memory. */
 static double held_bytes(const struct estimate *e, int rank)
 {
-    const struct model *m = e->m->model;
-    const double rows = (double)rows_of(e->plan, rank, m->hp.n_vocab);
-    double sum = matrix_bytes(&m->output) * rows / (double)m->hp.n_vocab;
-    if (rank == plan_first_stage(e->plan))
-        sum += matrix_bytes(&m->embedding) + matrix_bytes(&m->positions);
-    for (int l = 0; l < m->hp.n_layers; l++) {
-        const struct layer_weights *w = &m->layers[l];
-        sum += ffn_bytes(w) * (double)neurons_of(e->plan, l, rank) / (double)e->plan->layers[l].shape.d_ff;
-        sum += attention_bytes(w) * heads_share(e, l, rank);
+    const struct cost_model m = {.model = e->m->model}; /* weights alone */
+    double sum = rank == plan_first_stage(e->plan) && !e->gpus[plan_home(e->plan, rank)] ? weight_of_embedding(&m).held : 0;
+    for (int h = 0; h < e->plan->n_holders; h++) {
+        const struct neuron_range *ranges;
+        if (plan_holder_rank(e->plan, h) != rank || e->gpus[h])
+            continue;
+        sum += weight_of_rows(&m, rows_share(&m, e->plan, h)).held;
+        for (int l = 0; l < e->plan->model.n_layers; l++) {
+            sum += weight_of_heads(&m, l, heads_share(&m, e->plan, l, h)).held;
+            for (int i = plan_neurons(e->plan, l, h, &ranges); i > 0; i--)
+                sum += weight_of_neurons(&m, l, ranges[i - 1], true).held;
+        }
     }
     return sum;
 }
@@ -256,9 +283,22 @@ static bool fits(const struct estimate *e)
     return true;
 }
 
-struct cost cost_of_plan(const struct probe *p, const struct cost_model *m, const struct plan *plan)
+const struct probe_gpu *cost_gpu(const struct probe *p, int rank, const char *device)
 {
-    struct estimate e = {.p = p, .m = m, .plan = plan, .transport = probe_transport(p, m->transport)};
+    for (int i = 0; i < p->ranks[rank].n_gpus; i++)
+        if (strcmp(p->ranks[rank].gpus[i].device, device) == 0)
+            return &p->ranks[rank].gpus[i];
+    return NULL;
+}
+
+struct cost cost_of_holders(const struct probe *p, const struct cost_model *m, const struct plan *plan, double *ms)
+{
+    struct estimate e = {.p = p, .m = m, .plan = plan, .transport = probe_transport(p, m->transport), .busy = ms};
+    for (int h = 0; h < plan->n_holders; h++) {
+        e.gpus[h] = cost_gpu(p, plan_holder_rank(plan, h), plan_holder_device(plan, h));
+        if (ms)
+            ms[h] = 0;
+    }
     for (int r = 0; r < p->n_ranks; r++)
         e.used[r] = plan_takes_part(plan, r);
     cost_bandwidths(p, e.used, e.bandwidth);
@@ -276,4 +316,9 @@ struct cost cost_of_plan(const struct probe *p, const struct cost_model *m, cons
     add_hop(&e, plan_last_stage(plan), 0, HEADER_BYTES);
     e.cost.fits = fits(&e);
     return e.cost;
+}
+
+struct cost cost_of_plan(const struct probe *p, const struct cost_model *m, const struct plan *plan)
+{
+    return cost_of_holders(p, m, plan, NULL);
 }

@@ -129,15 +129,25 @@ const char *plan_residual_obstacle(const struct plan *p);
 
 /* How many layers there are of which a rank has something: the stage, heads or neurons. */
 int plan_count_layers(const struct plan *p, int rank);
-/* Adds a device to a rank, which becomes its home, and gives it all that the rank's CPU has of the first n of these layers;
- * the CPU's rows of the output matrix too if n is more than there are. n > 0. ST_USAGE (logged) if there are too many
- * holders, ST_NOMEM; the plan is then fit to be freed only. */
+/* What a device is given of all that its rank's CPU has. */
+struct plan_gift {
+    const bool *heads, *neurons; /* [n_layers] the layer's heads; its neurons, */
+    const bool *units;           /* NULL: all of them; else those of these units: a flag for each (plan_count_units) of
+                                  * the neurons that are given, in the order of layers and neurons */
+    bool rows, home;             /* rows of the output matrix; the residual stream */
+};
+/* Adds a device to a rank and gives it that. ST_USAGE (logged) if there are too many holders, ST_NOMEM; the plan is then
+ * fit to be freed only. */
+status plan_give(struct plan *p, int rank, const char *device, const struct plan_gift *g);
+/* The first n of these layers whole, and the home; the rows too if n is more than there are. n > 0. Errors of plan_give. */
 status plan_offload(struct plan *p, int rank, const char *device, int n);
 /* How many neuron units a holder has, of all layers; 0: sets of some layer split units, or nobody has said what one is. */
 int64_t plan_count_units(const struct plan *p, int holder);
 /* Of these units the n that fire most often stay on the holder, the others go to its rank's CPU, which has no neurons.
  * fired[l] [d_ff] f32: as of plan_make_hot. There are units. ST_NOMEM (logged): the plan is then fit to be freed only. */
 status plan_keep_hot(struct plan *p, int holder, const float *const *fired, int64_t n);
+/* The units for which a flag is set stay on the holder, in the order of layers and neurons; as plan_keep_hot. */
+status plan_keep_units(struct plan *p, int holder, const bool *stay);
 /* NULL (logged) if out of memory. */
 struct plan *plan_copy(const struct plan *p);
 

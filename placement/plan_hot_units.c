@@ -59,8 +59,8 @@ static int hotter(const void *a, const void *b)
     return x->heat != y->heat ? (x->heat < y->heat ? 1 : -1) : (x->at > y->at) - (x->at < y->at);
 }
 
-/* Of what the holder had of a layer, the units for which hot[] is `stays`; begins at hot[*at]. */
-static status add_units(struct plan *p, int layer, struct range_span had, const bool *hot, bool stays, size_t *at)
+/* Of what the holder had of a layer, the units for which stay[] is `stays`; begins at stay[*at]. */
+static status add_units(struct plan *p, int layer, struct range_span had, const bool *stay, bool stays, size_t *at)
 {
     const size_t start = p->n_ranges;
     status st = ST_OK;
@@ -68,7 +68,7 @@ static status add_units(struct plan *p, int layer, struct range_span had, const 
         const struct neuron_range range = p->ranges[had.first + (size_t)i];
         for (int32_t j = range.begin, end; j < range.end && st == ST_OK; j = end) {
             end = end_of(p, layer, j, range.end);
-            if (hot[(*at)++] == stays)
+            if (stay[(*at)++] == stays)
                 st = ranges_add(p, start, j, end);
         }
     }
@@ -87,7 +87,7 @@ static status add_ranges(struct plan *p, struct range_span had)
     return st;
 }
 
-static status part_layer(struct plan *p, int l, int holder, const bool *hot, size_t *at)
+static status part_layer(struct plan *p, int l, int holder, const bool *stay, size_t *at)
 {
     struct plan_layer *layer = &p->layers[l];
     const struct plan_layer before = *layer;
@@ -99,11 +99,20 @@ static status part_layer(struct plan *p, int l, int holder, const bool *hot, siz
     for (int h = 0; h < p->n_holders && st == ST_OK; h++) {
         const size_t start = p->n_ranges;
         *at = h == holder || h == cpu ? first : *at;
-        st = h == holder || h == cpu ? add_units(p, l, before.held[holder], hot, h == holder, at)
+        st = h == holder || h == cpu ? add_units(p, l, before.held[holder], stay, h == holder, at)
                                      : add_ranges(p, before.held[h]);
         st = st == ST_OK ? sets_add(p, h, start) : st;
     }
     return st == ST_OK ? sets_end(p, layer) : st;
+}
+
+status plan_keep_units(struct plan *p, int holder, const bool *stay)
+{
+    status st = ST_OK;
+    size_t at = 0;
+    for (int l = 0; l < p->model.n_layers && st == ST_OK; l++)
+        st = part_layer(p, l, holder, stay, &at);
+    return st;
 }
 
 status plan_keep_hot(struct plan *p, int holder, const float *const *fired, int64_t n)
@@ -121,9 +130,7 @@ status plan_keep_hot(struct plan *p, int holder, const float *const *fired, int6
     }
     for (int64_t i = 0; i < n && i < n_units && st == ST_OK; i++)
         hot[units[i].at] = true;
-    size_t at = 0;
-    for (int l = 0; l < p->model.n_layers && st == ST_OK; l++)
-        st = part_layer(p, l, holder, hot, &at);
+    st = st ? st : plan_keep_units(p, holder, hot);
     free(units);
     free(hot);
     return st;

@@ -74,12 +74,11 @@ static void move_rows(struct plan *p, int from, int to)
 }
 
 /* The sets of layers that are equal stay the same. */
-static status move_layer(struct plan *p, int l, int from, int to, size_t *last_set)
+static status move_neurons(struct plan *p, int l, int from, int to, size_t *last_set)
 {
     struct plan_layer *layer = &p->layers[l];
     const bool same = l > 0 && *last_set == layer->first_set && layer->n_sets == layer[-1].n_sets;
     *last_set = layer->first_set;
-    move_heads(layer, from, to);
     if (!same)
         return sets_move(p, layer, from, to);
     layer->first_set = layer[-1].first_set;
@@ -87,26 +86,36 @@ static status move_layer(struct plan *p, int l, int from, int to, size_t *last_s
     return ST_OK;
 }
 
-status plan_offload(struct plan *p, int rank, const char *device, int n)
+status plan_give(struct plan *p, int rank, const char *device, const struct plan_gift *g)
 {
-    const int to = p->n_holders, n_layers = plan_count_layers(p, rank);
+    const int to = p->n_holders;
     size_t last_set = SIZE_MAX;
     cut_all(p);
     status st = add_holder(p, rank, device);
-    if (st != ST_OK)
-        return st;
-    for (int l = 0, left = n; l < p->model.n_layers && left > 0 && st == ST_OK; l++) {
-        if (has_layer(p, l, rank)) {
-            st = move_layer(p, l, rank, to, &last_set);
-            left--;
-        } else {
+    for (int l = 0; l < p->model.n_layers && st == ST_OK; l++) {
+        if (g->heads[l])
+            move_heads(&p->layers[l], rank, to);
+        if (g->neurons[l])
+            st = move_neurons(p, l, rank, to, &last_set);
+        else
             last_set = SIZE_MAX;
-        }
     }
-    if (n > n_layers)
+    if (st == ST_OK && g->units)
+        st = plan_keep_units(p, to, g->units);
+    if (st == ST_OK && g->rows)
         move_rows(p, rank, to);
-    p->homes[rank] = to;
+    if (st == ST_OK && g->home)
+        p->homes[rank] = to;
     return st;
+}
+
+status plan_offload(struct plan *p, int rank, const char *device, int n)
+{
+    bool layers[PLAN_MAX_LAYERS] = {false};
+    int left = n;
+    for (int l = 0; l < p->model.n_layers && left > 0; l++)
+        left -= layers[l] = has_layer(p, l, rank);
+    return plan_give(p, rank, device, &(struct plan_gift){.heads = layers, .neurons = layers, .rows = left > 0, .home = true});
 }
 
 /* n of them; NULL where there are none, or no memory for them. */

@@ -128,6 +128,70 @@ static void test_hot(void **state)
     unlink(neurons);
 }
 
+/* A probe of `ranks` ranks whose GPU reads so fast, over such a PCIe. */
+static void write_probe(char path[MADE_NAME], int ranks, const char *gb_per_s, const char *wait_us)
+{
+    char text[2048];
+    size_t n = (size_t)snprintf(text, sizeof text, "{\"hearth_probe\": 1, \"ranks\": [");
+    for (int r = 0; r < ranks; r++)
+        n += (size_t)snprintf(text + n, sizeof text - n,
+            "%s{\"host\": \"h%d\", \"cores\": 1, \"threads\": 1, \"memory_bytes\": 1000000000, \"gb_per_s\": [20], "
+            "\"shared_gb_per_s\": 20, \"gpus\": [{\"device\": \"cuda:0\", \"name\": \"x\", \"id\": \"%032d\", "
+            "\"memory_bytes\": 100000000, \"read_gb_per_s\": %s, \"up_gb_per_s\": 20, \"down_gb_per_s\": 20, "
+            "\"launch_us\": 0.01, \"wait_us\": %s}]}", r ? ", " : "", r, r, gb_per_s, wait_us);
+    n += (size_t)snprintf(text + n, sizeof text - n, "], \"sizes\": [1024], \"transports\": [");
+    if (ranks == 2)
+        n += (size_t)snprintf(text + n, sizeof text - n, "{\"name\": \"mpi\", \"links\": [{\"from\": 0, \"to\": 1, "
+            "\"us\": [0.1], \"gb_per_s\": 10}, {\"from\": 1, \"to\": 0, \"us\": [0.1], \"gb_per_s\": 10}]}");
+    n += (size_t)snprintf(text + n, sizeof text - n, "]}");
+    made_file_of(text, n, path);
+}
+
+/* By a probe: what gains most, of whole layers or neurons; nothing where it would be slower, unless it is asked for. */
+static void test_speeds(void **state)
+{
+    (void)state;
+    struct made_recipe r = {.activation = ACT_RELU, .fc1 = DT_Q8_0, .fc2 = DT_Q8_0};
+    char neurons[MADE_NAME], probe[MADE_NAME];
+    made_neurons_write(model, &made_quantised, &r, neurons);
+    struct cluster_options o = options(DEVICES_CPU, 0);
+    o.activation = "relu";
+    o.neurons = neurons;
+    o.sparse = SPARSE_EXACT;
+    struct trace expected = run(&o, &job);
+    for (int ranks = 1; ranks <= 2; ranks++) {
+        have(2, PLENTY, 75);
+        o.ranks = ranks;
+        o.probe = probe;
+        o.device = DEVICES_AUTO;
+        o.gpu_layers = -1;
+        for (int budget = 0; budget < 2; budget++) {
+            o.vram_budget = budget ? SOME : 0;
+            for (int dense = 0; dense < 2; dense++) {
+                o.sparse = dense ? SPARSE_DENSE : SPARSE_EXACT;
+                write_probe(probe, ranks, "1000", "0.01");
+                parts();
+                must_equal(&expected, &o, &job);
+                assert_true(parts() > 0);
+                unlink(probe);
+            }
+        }
+        o.vram_budget = 0;
+        have(1, PLENTY, 75); /* another would not be measured */
+        write_probe(probe, ranks, "1", "1000");
+        must_equal(&expected, &o, &job);
+        assert_int_equal(parts(), 0);
+        if (ranks == 1) {
+            o.device = DEVICES_CUDA;
+            must_equal(&expected, &o, &job);
+            assert_true(parts() > 0);
+        }
+        unlink(probe);
+    }
+    trace_free(&expected);
+    unlink(neurons);
+}
+
 static void refused(const struct cluster_options *o, status expected, const char *says)
 {
     struct cluster *c = NULL;
@@ -251,7 +315,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_layers), cmocka_unit_test(test_budget),    cmocka_unit_test(test_hot),
         cmocka_unit_test(test_none),   cmocka_unit_test(test_too_small), cmocka_unit_test(test_planned),
-        cmocka_unit_test(test_measured),
+        cmocka_unit_test(test_speeds), cmocka_unit_test(test_measured),
     };
     made_model_write(&made_quantised, model);
     fill_prompt(prompt, PROMPT);

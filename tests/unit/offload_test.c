@@ -27,7 +27,7 @@ static void apply(struct plan *p, struct wire_gpu gpu, const char *says)
     const struct wire_gpus offers[RANKS] = {{.n = 1, .at = {gpu}}};
     struct log_catcher caught;
     log_catch(&caught);
-    const status st = offload_apply(&w, p, offers, false);
+    const status st = offload_apply(&w, p, offers, NULL, false);
     log_catch(NULL);
     assert_int_equal(st, says ? ST_MISMATCH : ST_OK);
     assert_int_equal(plan_n_holders(p), says ? p->n_ranks : p->n_ranks + 1);

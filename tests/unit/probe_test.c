@@ -319,7 +319,7 @@ static void costs_are_bytes_over_bandwidth(void **state)
     (void)state;
     struct shapes s;
     make_shapes(&s);
-    const struct cost_model m = {.model = &s.model, .ffn_share = 1, .residual = -1};
+    const struct cost_model m = {.model = &s.model, .residual = -1};
     const double attention = LAYERS * 4.0 * D * D * 4, ffn = LAYERS * 3.0 * D * FF * 4, output = 4.0 * VOCAB * D;
     struct probe *one = make_probe(1, (const double[]){10}, 0);
     struct cost c = cost_of(one, &m, &s.plan_model, SPLIT_SHARDS);
@@ -357,7 +357,7 @@ static void devices_of_a_rank_cost_what_the_rank_does(void **state)
     struct shapes s;
     struct cost cost[2];
     make_shapes(&s);
-    const struct cost_model m = {.model = &s.model, .ffn_share = 1, .residual = -1};
+    const struct cost_model m = {.model = &s.model, .residual = -1};
     struct probe *two = make_probe(2, (const double[]){10, 30}, 30);
     two->ranks[1].memory_bytes = 125 << 20; /* of which rank 1 needs 32 + 144 + 16 MiB on whatever it has */
     for (int devices = 0; devices < 2; devices++) {
@@ -386,7 +386,7 @@ static void one_rank_sends_nothing(void **state)
     assert_int_equal(probe_transport(one, NULL), -1);
     assert_true(probe_message_us(one, -1, 0, 0, 1 << 20) == 0);
     for (int all = 0; all < 2; all++) {
-        const struct cost_model m = {.model = &s.model, .ffn_share = 1, .residual = all};
+        const struct cost_model m = {.model = &s.model, .residual = all};
         assert_int_equal(plan_make(&s.plan_model, SPLIT_SHARDS, 1, NULL, &plan), ST_OK);
         assert_int_equal(plan_set_residual(plan, all), ST_OK);
         const struct cost c = cost_of_plan(one, &m, plan);
@@ -398,7 +398,7 @@ static void one_rank_sends_nothing(void **state)
 
 static struct choice choose(const struct probe *p, const struct shapes *s, const double *shares)
 {
-    const struct cost_model m = {.model = &s->model, .ffn_share = 1, .residual = -1};
+    const struct cost_model m = {.model = &s->model, .residual = -1};
     struct choice c;
     assert_int_equal(cost_choose(p, &m, &s->plan_model, shares, &c), ST_OK);
     for (int i = 0; i < c.n; i++)
@@ -478,7 +478,7 @@ static void assert_sharing(const char *const hosts[2], const char *const boots[2
 {
     struct shapes s;
     make_shapes(&s);
-    const struct cost_model m = {.model = &s.model, .ffn_share = 1, .residual = -1};
+    const struct cost_model m = {.model = &s.model, .residual = -1};
     struct probe *p = make_probe(2, (const double[]){40, 40}, 5);
     const double bytes = LAYERS * (4.0 * D * D * 4 + 3.0 * D * FF * 4) + 4.0 * VOCAB * D;
     double gb_per_s[2];

@@ -1,0 +1,105 @@
+#include "placement/parts.h"
+
+#include <math.h>
+
+#include "base/dtype.h"
+
+enum { HALF_BYTES = 2, UNIT_BYTES = 8 /* of a value of a sum, between devices */ };
+
+static double matrix_bytes(const struct matrix *m)
+{
+    return m->data ? (double)m->rows * (double)dtype_row_bytes(m->type, m->cols) : 0;
+}
+
+/* Keys and values of a token. */
+static double token_bytes(const struct hparams *hp)
+{
+    return 2.0 * HALF_BYTES * (double)(hp->n_kv_heads * hp->head_dim);
+}
+
+struct weight weight_of_heads(const struct cost_model *m, int layer, double share)
+{
+    const struct layer_weights *l = &m->model->layers[layer];
+    const struct hparams *hp = &m->model->hp;
+    const double weights = matrix_bytes(&l->q) + matrix_bytes(&l->k) + matrix_bytes(&l->v) + matrix_bytes(&l->o);
+    const double read = hp->window ? fmin(m->kv_read, (double)hp->window) : m->kv_read;
+    return (struct weight){share * (weights + m->kv_held * token_bytes(hp)), share * (weights + read * token_bytes(hp))};
+}
+
+static double always_bytes(const struct model *m, int layer)
+{
+    const struct layer_weights *l = &m->layers[layer];
+    return matrix_bytes(m->hp.has_gate ? &l->gate : &l->up);
+}
+
+static double down_bytes(const struct model *m, int layer)
+{
+    return matrix_bytes(&m->layers[layer].down) + matrix_bytes(&m->layers[layer].down_t);
+}
+
+double neurons_that_fire(const struct cost_model *m, int layer, struct neuron_range n)
+{
+    double sum = 0;
+    for (int32_t j = n.begin; j < n.end && m->fired; j++)
+        sum += (double)m->fired[layer][j];
+    return m->fired ? sum : (double)(n.end - n.begin);
+}
+
+double weight_of_down(const struct cost_model *m, int layer, struct neuron_range n)
+{
+    return down_bytes(m->model, layer) / (double)m->model->hp.d_ff * neurons_that_fire(m, layer, n);
+}
+
+/* All of the gate is read, and what fires of the rest; without a gate, all of up. */
+struct weight weight_of_neurons(const struct cost_model *m, int layer, struct neuron_range n, bool down)
+{
+    const double d_ff = (double)m->model->hp.d_ff, count = (double)(n.end - n.begin);
+    const double always = always_bytes(m->model, layer) / d_ff;
+    double rest = m->model->hp.has_gate ? matrix_bytes(&m->model->layers[layer].up) / d_ff : 0;
+    rest += down ? down_bytes(m->model, layer) / d_ff : 0;
+    return (struct weight){count * (always + rest), count * always + rest * neurons_that_fire(m, layer, n)};
+}
+
+struct weight weight_of_rows(const struct cost_model *m, double share)
+{
+    const double bytes = share * matrix_bytes(&m->model->output);
+    return (struct weight){bytes, bytes};
+}
+
+struct weight weight_of_embedding(const struct cost_model *m)
+{
+    return (struct weight){.held = matrix_bytes(&m->model->embedding) + matrix_bytes(&m->model->positions)};
+}
+
+double heads_share(const struct cost_model *m, const struct plan *p, int layer, int holder)
+{
+    const int64_t n = m->model->hp.n_kv_heads;
+    int64_t begin, end;
+    plan_heads(p, layer, holder, n, &begin, &end);
+    return n > 0 ? (double)(end - begin) / (double)n : plan_home(p, p->layers[layer].stage) == holder;
+}
+
+double rows_share(const struct cost_model *m, const struct plan *p, int holder)
+{
+    int64_t begin, end;
+    plan_rows(p, holder, m->model->hp.n_vocab, &begin, &end);
+    return (double)(end - begin) / (double)m->model->hp.n_vocab;
+}
+
+double round_ms(const struct cost_model *m, const struct probe_gpu *g, bool up)
+{
+    const double x = (double)cost_x_bytes(m->model), sums = UNIT_BYTES * (double)m->model->hp.d_model;
+    return g->wait_us / 1e3 + (up ? x : sums) / (g->up_gb_per_s * 1e6) + (up ? sums : x) / (g->down_gb_per_s * 1e6);
+}
+
+double part_ms(const struct cost_model *m, const struct probe_gpu *g, double cpu, const struct part *p)
+{
+    double here = p->cpu_bytes / cpu, there = 0;
+    if (p->gpu_bytes > 0)
+        there = p->kernels * g->launch_us / 1e3 + p->gpu_bytes / (g->read_gb_per_s * 1e6);
+    if (p->x_on_gpu && p->cpu_bytes > 0)
+        here += round_ms(m, g, false);
+    if (!p->x_on_gpu && p->gpu_bytes > 0)
+        there += round_ms(m, g, true);
+    return fmax(here, there);
+}
