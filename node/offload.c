@@ -63,7 +63,8 @@ struct fitting {
 };
 
 /* What the GPU needs if it has what is chosen; *given: whether that is anything. */
-static status need_of_choice(const struct fitting *f, const struct wire_gpu *chosen, struct worker_memory *need, bool *given)
+static status need_of_choice(const struct fitting *f, const struct wire_gpu *chosen, struct worker_memory *need,
+                             bool *given)
 {
     struct worker_options w = *f->w;
     struct plan *trial = plan_copy(f->w->plan);
@@ -169,7 +170,8 @@ static uint64_t room_of(const struct cluster_options *o, const struct gpu_info *
 
 /* Of what the probe has measured, what gains most; else the layers asked for or that fit, and the output rows count as
  * one more. */
-static status offer(const struct cluster_options *o, const struct fitting *f, const struct gpu_info *gpu, struct wire_gpu *out)
+static status offer(const struct cluster_options *o, const struct fitting *f, const struct gpu_info *gpu,
+                    struct wire_gpu *out)
 {
     const int all = plan_count_layers(f->w->plan, f->rank) + 1;
     const int wanted = o->gpu_layers >= 0 && o->gpu_layers < all ? o->gpu_layers : all;

@@ -3,26 +3,12 @@
 #include <math.h>
 #include <string.h>
 
-#include "base/dtype.h"
 #include "placement/parts.h"
 
 enum {
     HEADER_BYTES = 64,
-    PAIR_BYTES = 8, /* of an activation and its index */
-    SUM_BYTES = 4   /* of a value of a sum, mostly */
+    PAIR_BYTES = 8 /* of an activation and its index */
 };
-
-int64_t cost_x_bytes(const struct model *m)
-{
-    const struct matrix *up = &m->layers[0].up;
-    const int64_t d = m->hp.d_model;
-    return HEADER_BYTES + (dtype_block(up->type) > 1 ? d + d / 32 * 4 : 4 * d); /* int8 blocks, or floats */
-}
-
-int64_t cost_sum_bytes(const struct model *m)
-{
-    return HEADER_BYTES + SUM_BYTES * m->hp.d_model;
-}
 
 double cost_ms(const struct cost *c)
 {
@@ -250,7 +236,8 @@ static void add_hop(struct estimate *e, int from, int to, int64_t bytes)
 static double held_bytes(const struct estimate *e, int rank)
 {
     const struct cost_model m = {.model = e->m->model}; /* weights alone */
-    double sum = rank == plan_first_stage(e->plan) && !e->gpus[plan_home(e->plan, rank)] ? weight_of_embedding(&m).held : 0;
+    const bool embeds = rank == plan_first_stage(e->plan) && !e->gpus[plan_home(e->plan, rank)];
+    double sum = embeds ? weight_of_embedding(&m).held : 0;
     for (int h = 0; h < e->plan->n_holders; h++) {
         const struct neuron_range *ranges;
         if (plan_holder_rank(e->plan, h) != rank || e->gpus[h])

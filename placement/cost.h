@@ -87,7 +87,8 @@ enum cost_filling {
     COST_FILLINGS
 };
 /* shares [n_ranks] of the ranks in `used`. false: there is no GPU to fill. */
-bool cost_shares(const struct probe *p, const struct cost_model *m, const bool *used, enum cost_filling how, double *shares);
+bool cost_shares(const struct probe *p, const struct cost_model *m, const bool *used, enum cost_filling how,
+                 double *shares);
 
 /* The candidate's plan for n_ranks. Errors of plan_make. */
 status candidate_plan(const struct candidate *c, const struct plan_model *shape, int n_ranks, struct plan **out);

@@ -290,7 +290,8 @@ static status give(const struct benefit *b, struct plan *plan, const char *devic
     if (!b->whole)
         memset(neurons, true, (size_t)n_layers); /* units say which of them */
     return plan_give(plan, b->rank, device,
-                     &(struct plan_gift){heads, neurons, b->whole ? NULL : units, b->best[b->n_blocks - 1] > 0, b->best_home});
+                     &(struct plan_gift){heads, neurons, b->whole ? NULL : units,
+                                         b->best[b->n_blocks - 1] > 0, b->best_home});
 }
 
 static double cpu_speed(const struct probe *p, const struct plan *plan, int rank)

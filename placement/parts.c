@@ -4,7 +4,24 @@
 
 #include "base/dtype.h"
 
-enum { HALF_BYTES = 2, UNIT_BYTES = 8 /* of a value of a sum, between devices */ };
+enum {
+    HEADER_BYTES = 64,
+    HALF_BYTES = 2,
+    SUM_BYTES = 4, /* of a value of a sum, mostly */
+    UNIT_BYTES = 8 /* the same between devices */
+};
+
+int64_t cost_x_bytes(const struct model *m)
+{
+    const struct matrix *up = &m->layers[0].up;
+    const int64_t d = m->hp.d_model;
+    return HEADER_BYTES + (dtype_block(up->type) > 1 ? d + d / 32 * 4 : 4 * d); /* int8 blocks, or floats */
+}
+
+int64_t cost_sum_bytes(const struct model *m)
+{
+    return HEADER_BYTES + SUM_BYTES * m->hp.d_model;
+}
 
 static double matrix_bytes(const struct matrix *m)
 {
@@ -23,7 +40,8 @@ struct weight weight_of_heads(const struct cost_model *m, int layer, double shar
     const struct hparams *hp = &m->model->hp;
     const double weights = matrix_bytes(&l->q) + matrix_bytes(&l->k) + matrix_bytes(&l->v) + matrix_bytes(&l->o);
     const double read = hp->window ? fmin(m->kv_read, (double)hp->window) : m->kv_read;
-    return (struct weight){share * (weights + m->kv_held * token_bytes(hp)), share * (weights + read * token_bytes(hp))};
+    return (struct weight){share * (weights + m->kv_held * token_bytes(hp)),
+                           share * (weights + read * token_bytes(hp))};
 }
 
 static double always_bytes(const struct model *m, int layer)

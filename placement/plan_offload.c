@@ -115,7 +115,8 @@ status plan_offload(struct plan *p, int rank, const char *device, int n)
     int left = n;
     for (int l = 0; l < p->model.n_layers && left > 0; l++)
         left -= layers[l] = has_layer(p, l, rank);
-    return plan_give(p, rank, device, &(struct plan_gift){.heads = layers, .neurons = layers, .rows = left > 0, .home = true});
+    return plan_give(p, rank, device,
+                     &(struct plan_gift){.heads = layers, .neurons = layers, .rows = left > 0, .home = true});
 }
 
 /* n of them; NULL where there are none, or no memory for them. */

@@ -37,7 +37,8 @@ static double model_bytes(const struct cost_model *m)
     const struct hparams *hp = &m->model->hp;
     double sum = weight_of_rows(m, 1).held;
     for (int l = 0; l < hp->n_layers; l++)
-        sum += weight_of_heads(m, l, 1).held + weight_of_neurons(m, l, (struct neuron_range){0, (int32_t)hp->d_ff}, true).held;
+        sum += weight_of_heads(m, l, 1).held +
+               weight_of_neurons(m, l, (struct neuron_range){0, (int32_t)hp->d_ff}, true).held;
     return sum;
 }
 
@@ -93,7 +94,8 @@ static void fill_fastest(const struct memories *ranks, int n, double bytes, doub
     }
 }
 
-bool cost_shares(const struct probe *p, const struct cost_model *m, const bool *used, enum cost_filling how, double *shares)
+bool cost_shares(const struct probe *p, const struct cost_model *m, const bool *used, enum cost_filling how,
+                 double *shares)
 {
     struct memories ranks[PLAN_MAX_RANKS];
     double gpus = 0, sum = 0;

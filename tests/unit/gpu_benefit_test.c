@@ -63,8 +63,9 @@ static void has_gpu(struct simulation *s, int rank, double gb_per_s, double pcie
 {
     struct probe_rank *r = &s->p->ranks[rank];
     struct probe_gpu *g = &r->gpus[r->n_gpus++];
-    *g = (struct probe_gpu){.device = "cuda:0", .name = "GPU", .memory_bytes = (uint64_t)mib * MIB, .read_gb_per_s = gb_per_s,
-                            .up_gb_per_s = pcie_gb_per_s, .down_gb_per_s = pcie_gb_per_s, .launch_us = 1, .wait_us = wait_us};
+    *g = (struct probe_gpu){.device = "cuda:0", .name = "GPU", .memory_bytes = (uint64_t)mib * MIB,
+                            .read_gb_per_s = gb_per_s, .up_gb_per_s = pcie_gb_per_s, .down_gb_per_s = pcie_gb_per_s,
+                            .launch_us = 1, .wait_us = wait_us};
     snprintf(g->id, sizeof g->id, "%d", rank);
 }
 
@@ -109,7 +110,8 @@ static double mib_on_gpu(const struct simulation *s, const struct plan *p)
     double mib = 0;
     int64_t begin, end;
     for (int l = 0; l < LAYERS; l++)
-        mib += (has_heads(p, l) ? ATTENTION + s->m.kv_held * 4 * D / MIB : 0) + 1.5 * (double)plan_n_neurons(p, l, 1) / UNIT;
+        mib += (has_heads(p, l) ? ATTENTION + s->m.kv_held * 4 * D / MIB : 0) +
+               1.5 * (double)plan_n_neurons(p, l, 1) / UNIT;
     plan_rows(p, 1, VOCAB, &begin, &end);
     return mib + (begin < end ? OUTPUT : 0);
 }
@@ -194,6 +196,20 @@ static void what_fires_comes_first(void **state)
     end(&s, p);
 }
 
+/* So little that each block would go over PCIe if x were there: x stays with the CPU. */
+static void a_small_gpu_is_no_home(void **state)
+{
+    (void)state;
+    struct simulation s;
+    begin(&s, 1, (const double[]){50});
+    has_gpu(&s, 0, 1000, 25, 10, 0);
+    fires(&s, 4, 1, 0.01);
+    struct plan *p = given(&s, 6);
+    assert_int_equal(plan_n_holders(p), 2);
+    assert_int_equal(plan_home(p, 0), 0);
+    end(&s, p);
+}
+
 /* A long context that is held and hardly read makes attention dear: neurons that always fire come first. */
 static void keys_and_values_may_come_last(void **state)
 {
@@ -232,8 +248,8 @@ static double drawn(double least, double most)
     return least + (most - least) * (double)(random_state >> 40) / (double)(1 << 24);
 }
 
-/* Never slower than without, nor than the first layers that fit, nor than attention and what fires most; and never more than
- * the budget. */
+/* Never slower than without, nor than the first layers that fit, nor than attention and what fires most; and never more
+ * than the budget. */
 static void nothing_plainer_is_faster(void **state)
 {
     (void)state;
@@ -280,7 +296,8 @@ static void a_rank_with_a_gpu_gets_more(void **state)
         struct simulation s;
         struct choice c;
         begin(&s, 2, (const double[]){40, 40});
-        s.p->ranks[0].memory_bytes = s.p->ranks[1].memory_bytes = (uint64_t)(MODEL * 3 / 4) * MIB; /* neither has room for all */
+        for (int r = 0; r < 2; r++) /* neither has room for all */
+            s.p->ranks[r].memory_bytes = (uint64_t)(MODEL * 3 / 4) * MIB;
         assert_int_equal(cost_choose(s.p, &s.m, &s.shape, NULL, &c), ST_OK);
         const double without = cost_ms(&c.candidates[c.best].cost);
         has_gpu(&s, with, 800, 25, 10, 256 + MODEL / 2);
@@ -338,6 +355,7 @@ int main(void)
         cmocka_unit_test(keys_and_values_may_come_last), cmocka_unit_test(equal_devices_share),
         cmocka_unit_test(nothing_plainer_is_faster),     cmocka_unit_test(a_rank_with_a_gpu_gets_more),
         cmocka_unit_test(a_card_is_one_ranks),           cmocka_unit_test(memory_that_runs_out_is_said),
+        cmocka_unit_test(a_small_gpu_is_no_home),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
