@@ -38,8 +38,8 @@ struct device_plugin {
     /* The GPU with that number. ST_UNSUPPORTED, and `why`, if it is too old or fails. Neither logs anything. */
     status (*describe)(int i, struct gpu_info *out, char why[LOG_LINE_MAX]);
     /* Measures the GPU with that number, in some tenths of a second; it should be quiet meanwhile. It takes up to a
-     * quarter of what is free of its memory, and gives it back. ST_UNSUPPORTED, and `why`, if anything fails: nothing is
-     * logged. */
+     * quarter of what is free of its memory, and gives it back. ST_UNSUPPORTED, and `why`, if anything fails: nothing
+     * is logged. */
     status (*measure)(int i, struct gpu_speed *out, char why[LOG_LINE_MAX]);
 };
 
