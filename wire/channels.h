@@ -12,10 +12,12 @@ enum wire_channel {
     CHANNEL_STEPS,    /* STEP, HIDDEN, and control: HELLO, WELCOME, READY, QUERY, STOP; blobs */
     CHANNEL_REQUESTS, /* REQUEST */
     CHANNEL_ANSWERS,  /* PARTIAL, ACTIVE, LOGITS */
-    CHANNEL_FAILURES, /* FAILED */
+    CHANNEL_FAILURES, /* FAILED; what is said of STATES on their way, which nothing may hold up either */
     CHANNEL_RESULTS,  /* RESULT, USAGE */
     WIRE_CHANNELS
 };
+
+enum { CHANNEL_STATES = CHANNEL_FAILURES }; /* what is lent for it is lent for STATES */
 
 /* The channel of each kind, for struct transport_config; kinds that there are not: CHANNEL_STEPS. */
 void wire_channels(uint8_t *channel, size_t n_kinds);

@@ -1,4 +1,4 @@
-/* GPUS. */
+/* GPUS and LINK. */
 #include "wire/parts.h"
 
 enum { HEAD_BYTES = 4, GPU_BYTES = 16 + 2 * 4 + 3 * 8 };
@@ -39,5 +39,25 @@ status wire_gpus_decode(const uint8_t *in, size_t n, struct wire_gpus *out)
         g.at[i].free_bytes = read_u64(&r);
     }
     *out = g;
+    return ST_OK;
+}
+
+size_t wire_link_encode(const struct wire_link *l, uint8_t *out, size_t cap)
+{
+    const size_t n = strnlen(l->why_not, sizeof l->why_not - 1);
+    if (cap < sizeof l->id + n)
+        return 0;
+    memcpy(out, l->id, sizeof l->id);
+    memcpy(out + sizeof l->id, l->why_not, n);
+    return sizeof l->id + n;
+}
+
+status wire_link_decode(const uint8_t *in, size_t n, struct wire_link *out)
+{
+    status st = wire_in_range(WIRE_LINK, "size", (int64_t)n, sizeof out->id, WIRE_LINK_MAX);
+    if (st)
+        return st;
+    wire_own(out->id, in, sizeof out->id);
+    wire_printable(out->why_not, in + sizeof out->id, n - sizeof out->id);
     return ST_OK;
 }

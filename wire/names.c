@@ -9,7 +9,7 @@ const char *wire_name(int kind)
         [WIRE_REQUEST] = "REQUEST", [WIRE_PARTIAL] = "PARTIAL", [WIRE_RESULT] = "RESULT",     [WIRE_FAILED] = "FAILED",
         [WIRE_STOP] = "STOP",       [WIRE_READY] = "READY",
         [WIRE_LOGITS] = "LOGITS",   [WIRE_ACTIVE] = "ACTIVE",   [WIRE_QUERY] = "QUERY",       [WIRE_USAGE] = "USAGE",
-        [WIRE_CHUNKS] = "CHUNKS",   [WIRE_GPUS] = "GPUS",
+        [WIRE_CHUNKS] = "CHUNKS",   [WIRE_GPUS] = "GPUS",     [WIRE_LINK] = "LINK",       [WIRE_STATES] = "STATES",
     };
     return kind >= 0 && kind < WIRE_KINDS ? names[kind] : "?";
 }

@@ -14,7 +14,8 @@
  *
  *   coordinator -> first stage   STEP      runs of tokens of some sequences, on which pages of the KV cache they lie, and
  *                                          what is wanted of each run
- *   stage -> next stage          HIDDEN    the same step with its hidden states
+ *   stage -> next stage          HIDDEN    the same step with its hidden states; or STEP, where they go from GPU to GPU:
+ *                                STATES    f32 [n_tokens, d_model] of the STEP before, which lies in GPU memory
  *   stage -> owners              REQUEST   x of a layer's attention or FFN, or of the output matrix; the owners answer
  *   owner -> stage               PARTIAL   its partial sum; or ACTIVE, its live activations, where the stage holds the
  *                                          down projection; LOGITS, its rows of the output matrix
@@ -31,6 +32,9 @@
  *                                          order
  *                                HELLO     again, with the plan that follows; then CHUNKS, what of the file was loaded
  *                                          from, and READY
+ *                                LINK      where stages that follow each other are on GPUs, after the second WELCOME:
+ *                                          whether this rank can join its GPU to another; rank 0 answers all whether
+ *                                          they are joined
  *
  * STEP, HIDDEN, REQUEST and RESULT are in wire/runs.h. */
 #ifndef HEARTH_WIRE_WIRE_H
@@ -44,7 +48,7 @@
 enum wire_kind {
     WIRE_HELLO, WIRE_WELCOME, WIRE_STEP, WIRE_HIDDEN, WIRE_REQUEST, WIRE_PARTIAL, WIRE_RESULT, WIRE_FAILED, WIRE_STOP,
     WIRE_READY, WIRE_LOGITS, WIRE_ACTIVE, WIRE_QUERY, WIRE_USAGE, WIRE_CHUNKS,
-    WIRE_GPUS,
+    WIRE_GPUS, WIRE_LINK, WIRE_STATES,
     WIRE_KINDS
 };
 
@@ -198,6 +202,15 @@ struct wire_gpus {
 };
 size_t wire_gpus_encode(const struct wire_gpus *g, uint8_t *out, size_t cap);
 status wire_gpus_decode(const uint8_t *in, size_t n, struct wire_gpus *out);
+
+/* LINK: a card, which may be of several ranks, then text. */
+enum { WIRE_LINK_MAX = 16 + 255 };
+struct wire_link {
+    uint8_t id[16];
+    char why_not[256];                 /* "": it can be; printable after decoding */
+};
+size_t wire_link_encode(const struct wire_link *l, uint8_t *out, size_t cap);
+status wire_link_decode(const uint8_t *in, size_t n, struct wire_link *out);
 
 /* CHUNKS: hashes of chunks of the model file, n of them (1 or more), in ascending order of chunks; several messages where
  * one cannot hold them. A header of 8 bytes, then u32 chunk, u64 hash, n times. */

@@ -9,8 +9,6 @@
 
 #include "worker/owners.h"
 
-enum { STAGE_BUFFERS = 2 }; /* hidden states on their way to the next stage; parts on their way to all others */
-
 struct blocks;
 
 /* ST_NOMEM (logged). */

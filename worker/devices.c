@@ -72,6 +72,8 @@ static status describe_one(struct devices *d, int rank, int i)
     one->ops = find_kind(d->o, device);
     status st = shard_new(d->o->plan, &d->shape, rank, i, &one->shard);
     one->options = describe(d->o, device, one->shard);
+    if (one->async && one->holder == plan_home(d->o->plan, rank))
+        one->options.n_passing = states_passing(d->o->plan, rank);
     return st;
 }
 

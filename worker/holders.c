@@ -92,6 +92,13 @@ struct stage_place stage_place(const struct plan *p, int rank)
     return s;
 }
 
+uint32_t states_passing(const struct plan *p, int rank)
+{
+    const struct stage_place at = stage_place(p, rank);
+    const bool comes = at.first < at.last && !at.embeds && !at.joins;
+    return (at.next >= 0 ? STAGE_BUFFERS : 0) + (comes ? 1 : 0);
+}
+
 /* ---- shards ---- */
 
 /* A shard and what it points to. */

@@ -31,6 +31,11 @@ struct stage_place {
 };
 struct stage_place stage_place(const struct plan *p, int rank);
 
+enum { STAGE_BUFFERS = 2 }; /* hidden states on their way to the next stage; parts on their way to all others */
+/* x of how many steps may lie in the memory of a rank's GPU, if that is the home of x, on its way from stage to stage:
+ * STAGE_BUFFERS out, then one in. What other ranks have does not matter: a plan for one of them alone is made first. */
+uint32_t states_passing(const struct plan *p, int rank);
+
 /* What a rank's device keeps, made from the plan: the arrays are the heap's. ST_NOMEM; ST_UNSUPPORTED for a plan that no
  * rank runs; logged. */
 status shard_new(const struct plan *p, const struct device_shape *s, int rank, int device, struct shard **out);

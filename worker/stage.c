@@ -1,12 +1,11 @@
 #include "worker/stage.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "wire/channels.h"
 #include "worker/block.h"
+#include "worker/passage.h"
 
 struct stage {
     struct rank *r;
@@ -15,8 +14,7 @@ struct stage {
     struct head *head;
     struct batches *batches;
     struct wire_copy copy;           /* the step under way */
-    struct outbox hidden[STAGE_BUFFERS]; /* to the next stage */
-    int hidden_turn;
+    struct passage *passage;         /* from the stage before, to the next one */
     struct multicast step;           /* HIDDEN, from the home to all others that take part */
 };
 
@@ -30,6 +28,7 @@ status stage_new(struct rank *r, struct owners *owners, struct head *head, struc
     }
     *s = (struct stage){.r = r, .at = stage_place(r->o->plan, r->rank), .head = head, .batches = batches};
     status st = blocks_new(r, owners, &s->blocks);
+    st = st ? st : passage_new(r, &s->passage);
     st = st ? st : multicast_new(&s->step, r->n_ranks);
     if (st) {
         stage_free(s);
@@ -44,6 +43,7 @@ void stage_free(struct stage *s)
     if (!s)
         return;
     blocks_free(s->blocks);
+    passage_free(s->passage);
     multicast_free(&s->step);
     free(s);
 }
@@ -51,14 +51,11 @@ void stage_free(struct stage *s)
 status stage_lay(struct stage *s)
 {
     struct rank *r = s->r;
-    const size_t step = s->at.embeds ? wire_step_max(&r->limits) : wire_hidden_max(&r->limits);
     bool passes_on = false;
     if (s->at.first == s->at.last)
         return ST_OK;
     wire_lay_copy(&s->copy, &r->limits, &r->arena);
-    status st = room_lay(r->exchange, &r->arena, s->at.before, CHANNEL_STEPS, step);
-    for (int i = 0; i < STAGE_BUFFERS && s->at.next >= 0; i++)
-        outbox_lay(&r->arena, &s->hidden[i], wire_hidden_max(&r->limits));
+    status st = passage_lay(s->passage);
     for (int i = 0; i < r->n_ranks; i++)
         passes_on |= r->o->plan->residual_all && s->at.is_last && i != r->rank && plan_takes_part(r->o->plan, i);
     if (passes_on)
@@ -66,6 +63,8 @@ status stage_lay(struct stage *s)
     blocks_lay(s->blocks);
     return st;
 }
+
+status stage_open(struct stage *s) { return passage_open(s->passage); }
 
 static status run_layers(struct stage *s, const struct wire_step *step, const struct batch *b)
 {
@@ -83,16 +82,6 @@ static status run_layers(struct stage *s, const struct wire_step *step, const st
     return st;
 }
 
-/* A HIDDEN of the step and x. */
-static size_t write_hidden(const struct stage *s, const struct wire_step *step, uint8_t *out, size_t cap)
-{
-    struct device *home = s->r->home;
-    float *hidden;
-    size_t size = wire_hidden_encode(step, &s->r->limits, out, cap, &hidden);
-    home->ops->export_states(home, step->n_tokens, hidden);
-    return size;
-}
-
 /* Where all ranks have the residual stream, the home gives it to the others as it begins. */
 static status share_step(struct stage *s, const struct wire_step *step)
 {
@@ -101,7 +90,7 @@ static status share_step(struct stage *s, const struct wire_step *step)
     status st = m->buffer ? multicast_wait(r->exchange, m) : ST_OK;
     if (st || !m->buffer)
         return st;
-    const size_t size = write_hidden(s, step, m->buffer, m->capacity);
+    const size_t size = passage_write(r, step, m->buffer, m->capacity);
     st = devices_found(r->devices);
     for (int i = 0; i < r->n_ranks && !st; i++)
         if (i != r->rank && plan_takes_part(r->o->plan, i))
@@ -111,29 +100,16 @@ static status share_step(struct stage *s, const struct wire_step *step)
 
 static status pass_on(struct stage *s, const struct wire_step *step)
 {
-    struct outbox *box = &s->hidden[s->hidden_turn];
-    s->hidden_turn = (s->hidden_turn + 1) % STAGE_BUFFERS;
-    status st = outbox_wait(s->r->exchange, box);
-    if (st)
-        return st;
     struct wire_step passed = *step;
     passed.counts = s->r->counts;
-    const size_t size = write_hidden(s, &passed, box->buffer, box->capacity);
-    st = devices_found(s->r->devices);
-    return st ? st : outbox_send(s->r->exchange, box, s->at.next, WIRE_HIDDEN, size);
+    return passage_send(s->passage, &passed);
 }
 
 /* x of the tokens as they came. */
-static status begin_states(struct stage *s, const struct wire_step *step, const struct batch *b, const float *hidden,
-                           int from)
+static status begin_states(struct stage *s, const struct wire_step *step, const struct batch *b, const float *hidden)
 {
     struct device *home = s->r->home;
-    char what[48];
-    if (!s->at.embeds) {
-        snprintf(what, sizeof what, "the hidden state from rank %d", from);
-        return home->ops->import_states(home, b, hidden, what);
-    }
-    return home->ops->embed(home, b, step->tokens);
+    return s->at.embeds ? home->ops->embed(home, b, step->tokens) : passage_take(s->passage, b, hidden);
 }
 
 /* Reads the step that `a` brings into *step, its runs into *b, and its tokens' states into x. The message is released: the
@@ -142,26 +118,26 @@ static status take_step(struct stage *s, struct arrival *a, struct wire_step *st
 {
     struct rank *r = s->r;
     const float *hidden = NULL;
-    bool expected = s->at.first < s->at.last && (a->kind == WIRE_STEP) == s->at.embeds && a->from == s->at.before;
+    const bool is_hidden = passage_is_hidden(s->passage);
+    bool expected = s->at.first < s->at.last && (a->kind == WIRE_HIDDEN) == is_hidden && a->from == s->at.before;
     if (!expected) {
         log_error("%s of %zu bytes from rank %d, which the plan does not foresee", wire_name(a->kind), a->size, a->from);
         return ST_FORMAT;
     }
     log_sender(a->from);
-    status st = s->at.embeds ? wire_step_decode(a->data, a->size, &r->limits, &s->copy, step)
-                             : wire_hidden_decode(a->data, a->size, &r->limits, &s->copy, step, &hidden);
+    status st = is_hidden ? wire_hidden_decode(a->data, a->size, &r->limits, &s->copy, step, &hidden)
+                          : wire_step_decode(a->data, a->size, &r->limits, &s->copy, step);
     st = st ? st : batches_take(s->batches, USE_OWN, step, b);
     log_sender(-1);
-    if (st || (st = begin_states(s, step, b, hidden, a->from)) != ST_OK || (st = share_step(s, step)) != ST_OK)
+    if (st || (st = begin_states(s, step, b, hidden)) != ST_OK || (st = share_step(s, step)) != ST_OK)
         return st;
     return exchange_release(r->exchange, a);
 }
 
 status stage_ready(struct stage *s, bool *ready)
 {
-    struct outbox *passed = &s->hidden[s->hidden_turn];
-    *ready = s->r->rank != 0 || (s->at.next >= 0 ? outbox_free(passed) : !head_owes_result(s->head));
-    return *ready || s->at.next < 0 ? ST_OK : outbox_sent(s->r->exchange, passed, ready);
+    *ready = s->r->rank != 0 || (s->at.next < 0 && !head_owes_result(s->head));
+    return *ready || s->at.next < 0 ? ST_OK : passage_ready(s->passage, ready);
 }
 
 status stage_run(struct stage *s, struct arrival *a)

@@ -11,6 +11,8 @@ struct stage;
 status stage_new(struct rank *r, struct owners *owners, struct head *head, struct batches *batches, struct stage **out);
 void stage_free(struct stage *s); /* NULL is fine */
 status stage_lay(struct stage *s);
+/* The devices are open. ST_PEER. */
+status stage_open(struct stage *s);
 
 /* Whether a step may begin. On rank 0, whose thread is the coordinator's too, not before what it would wait for at its
  * end is out of the way: that may take until the coordinator takes a result. */

@@ -124,7 +124,8 @@ static status start(struct worker *w)
         return st;
     w->r.home = devices_home(w->r.devices);
     exchange_serves(w->r.exchange, answers_serve, w->answers);
-    return devices_load(w->r.devices);
+    st = stage_open(w->stage);
+    return st ? st : devices_load(w->r.devices);
 }
 
 status worker_create(const struct worker_options *o, struct worker **out)

@@ -81,6 +81,7 @@ static void decode(int kind, uint8_t *in, size_t n, const struct wire_limits *li
     uint32_t n_chunks = 0;
     char reason[WIRE_FAILED_MAX];
     struct wire_gpus gpus;
+    struct wire_link link;
     if (kind == WIRE_PARTIAL && wire_partial_decode(in, n, lim, room, &partial) == ST_OK)
         use_partial(&partial, lim, in + n);
     if (kind == BLOB && wire_blob_decode(in, n, &blob) == ST_OK) {
@@ -104,6 +105,8 @@ static void decode(int kind, uint8_t *in, size_t n, const struct wire_limits *li
             require(chunks[i].chunk < lim->n_vocab && (i == 0 || chunks[i - 1].chunk < chunks[i].chunk));
     if (kind == WIRE_GPUS && wire_gpus_decode(in, n, &gpus) == ST_OK)
         require(gpus.n <= WIRE_GPUS_MOST);
+    if (kind == WIRE_LINK && wire_link_decode(in, n, &link) == ST_OK)
+        require(memchr(link.why_not, 0, sizeof link.why_not) != NULL);
     if (kind == WIRE_FAILED && wire_failed_decode(in, n, reason) == ST_OK)
         require(memchr(reason, 0, sizeof reason) != NULL);
     free(room);
@@ -153,6 +156,8 @@ static size_t encode(int kind, uint32_t n_tokens, const struct wire_limits *lim,
         return wire_chunks_encode((const struct wire_chunk[]){{1, 2}, {4, 5}, {6, 7}}, n_tokens % 3 + 1, out, cap);
     case WIRE_GPUS:
         return wire_gpus_encode(&(struct wire_gpus){.n = n_tokens % 3}, out, cap);
+    case WIRE_LINK:
+        return wire_link_encode(&(struct wire_link){.why_not = "a reason"}, out, cap);
     case WIRE_HELLO:
         return wire_hello_encode(&hello, out, cap);
     default:

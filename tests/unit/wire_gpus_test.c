@@ -1,4 +1,4 @@
-/* GPUS: what is encoded comes back, its size is exact, and what is broken is refused with one line. */
+/* GPUS and LINK: what is encoded comes back, its size is exact, and what is broken is refused with one line. */
 #include "tests/unit/wire_checks.h"
 
 static status decode_gpus(uint8_t *in, size_t n)
@@ -33,8 +33,34 @@ static void gpus_come_back(void **state)
     assert_int_equal(wire_gpus_encode(&g, message, sizeof message), WIRE_GPUS_MAX);
 }
 
+static status decode_link(uint8_t *in, size_t n)
+{
+    struct wire_link l;
+    return wire_link_decode(in, n, &l);
+}
+
+static void link_comes_back(void **state)
+{
+    (void)state;
+    struct wire_link l = {.id = {7, [15] = 9}, .why_not = "no\nway"}, found;
+    uint8_t message[WIRE_LINK_MAX + 1];
+    assert_int_equal(wire_link_encode(&l, message, 21), 0);
+    assert_int_equal(wire_link_encode(&l, message, 22), 22);
+    assert_int_equal(wire_link_decode(message, 22, &found), ST_OK);
+    assert_memory_equal(found.id, l.id, sizeof l.id);
+    assert_string_equal(found.why_not, "no?way");
+    assert_int_equal(wire_link_decode(message, 16, &found), ST_OK);
+    assert_string_equal(found.why_not, "");
+    memset(l.why_not, 'x', sizeof l.why_not);
+    assert_int_equal(wire_link_encode(&l, message, sizeof message), WIRE_LINK_MAX);
+    assert_int_equal(wire_link_decode(message, WIRE_LINK_MAX, &found), ST_OK);
+    assert_int_equal(strlen(found.why_not), 255);
+    assert_refused(decode_link, message, 15, "LINK message: size is 15, expected 16 to 271");
+    assert_refused(decode_link, message, WIRE_LINK_MAX + 1, "size is 272");
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(gpus_come_back)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(gpus_come_back), cmocka_unit_test(link_comes_back)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
