@@ -26,6 +26,11 @@ if(BUILD_TESTING)
     target_compile_definitions(nccl_test PRIVATE STAND_IN="$<TARGET_FILE:nccl_stand_in>")
     add_test(NAME nccl_test COMMAND nccl_test)
 
+    # Ranks with GPUs: the library is opened in NCCL's place, or not at all.
+    target_link_libraries(links_test PRIVATE nccl_stand_in)
+    target_link_options(links_test PRIVATE -Wl,--wrap=dlopen)
+    target_compile_definitions(links_test PRIVATE STAND_IN_NCCL="$<TARGET_FILE:nccl_stand_in>")
+
     # Both interfaces are the same; and all of it compiles with the small one too.
     file(GLOB sources CONFIGURE_DEPENDS transport/nccl*.c)
     add_executable(nccl_abi_test tests/nccl/abi_test.c ${sources})

@@ -11,6 +11,7 @@
 #include "coordinator/session.h"
 #include "kernels/kernels.h"
 #include "model/tokenizer.h"
+#include "node/links.h"
 #include "node/member.h"
 #include "node/offers.h"
 #include "node/roll_call.h"
@@ -34,6 +35,7 @@ struct cluster {
     struct session *session;
     struct dialogue *dialogue;
     char devices[128];               /* rank 0's, for people */
+    char transport[32];              /* how its ranks talk */
 };
 
 static void *serve_thread(void *arg)
@@ -244,7 +246,11 @@ static status lead(struct cluster *c)
     if (st)
         return st;
     plan_reasons_log(&m->reasons, m->plan, c->o.quiet);
-    st = load_and_open(c, hellos);
+    const char *below = m->transport->ops->name;
+    st = links_open(m);
+    snprintf(c->transport, sizeof c->transport, "%s%s", below, m->linked ? " + nccl" : "");
+    if (!st)
+        st = load_and_open(c, hellos);
     if (st)
         worker_fail(m->transport, "start-up failed");
     return st;
@@ -309,7 +315,7 @@ void cluster_stop(struct cluster *c)
 
 const struct model *cluster_model(const struct cluster *c) { return c->own.model; }
 struct tokenizer const *cluster_tokenizer(const struct cluster *c) { return c->tokenizer; }
-const char *cluster_transport(const struct cluster *c) { return c->own.transport->ops->name; }
+const char *cluster_transport(const struct cluster *c) { return c->transport; }
 const char *cluster_devices(const struct cluster *c) { return c->devices; }
 
 int cluster_ranks(const struct cluster *c) { return c->own.transport->n_ranks; }

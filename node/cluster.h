@@ -76,7 +76,7 @@ void cluster_stop(struct cluster *c);
 const struct model *cluster_model(const struct cluster *c);
 struct tokenizer const *cluster_tokenizer(const struct cluster *c);
 int cluster_ranks(const struct cluster *c);
-const char *cluster_transport(const struct cluster *c); /* "mpi": how its ranks talk */
+const char *cluster_transport(const struct cluster *c); /* "mpi", "verbs + nccl": how its ranks talk */
 const char *cluster_devices(const struct cluster *c); /* "cuda:0 (NVIDIA H100 PCIe) + cpu": what rank 0 computes with */
 uint32_t cluster_context(const struct cluster *c); /* tokens of a sequence */
 /* Owned by the cluster: coordinator/session.h, and a dialogue of its own, which takes nothing while it is empty. */

@@ -13,6 +13,7 @@
 #include "model/chunks.h"
 #include "node/cache.h"
 #include "node/kv.h"
+#include "node/links.h"
 #include "node/offers.h"
 #include "node/offload.h"
 
@@ -282,6 +283,8 @@ status member_serve(struct member *m)
         st = offers_exchange(m->transport, m->offers);
     if (!st)
         st = join(m, member_settle(m));
+    if (!st)
+        st = links_open(m);
     if (!st)
         st = load(m);
     if (!st)

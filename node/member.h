@@ -22,6 +22,7 @@ struct member {
     struct plan_reasons reasons;
     struct gpus gpus;
     struct wire_gpus offers[PLAN_MAX_RANKS]; /* of all ranks, once they have told each other; its own before */
+    bool linked;              /* some ranks' GPUs are joined (node/links.h) */
     const struct device_ops *devices[2]; /* kinds: the CPU, and that of the GPUs */
     const struct kernels *kernels;
     struct worker_options worker_options;

@@ -1,7 +1,8 @@
 /* A plug-in whose GPUs are the CPU under another name: what surrounds a GPU is tested without one. Environment variables
- * say what it has: STAND_IN_GPUS how many, STAND_IN_FREE bytes of each, STAND_IN_CAPABILITY,
- * STAND_IN_BROKEN which one, from 1 on, cannot be measured. All its GPUs together count
- * the parts that they compute. */
+ * say what it has: STAND_IN_GPUS how many, STAND_IN_FREE bytes of each, STAND_IN_CAPABILITY, STAND_IN_BROKEN which one, from
+ * 1 on, cannot be measured. All its GPUs together count the parts that they compute, the times that x has gone from one's
+ * own memory, and pieces of memory that were pinned. */
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,9 +15,9 @@
 #endif
 
 const struct device_plugin *hearth_device_plugin(log_line *log);
-extern _Atomic unsigned stand_in_parts;
+extern _Atomic unsigned stand_in_parts, stand_in_given, stand_in_pinned;
 
-_Atomic unsigned stand_in_parts;
+_Atomic unsigned stand_in_parts, stand_in_given, stand_in_pinned;
 
 static struct device_ops ops;
 
@@ -26,12 +27,68 @@ static void part(struct device *d, const struct work *w, const struct input *in,
     device_cpu.part(d, w, in, sums);
 }
 
+/* What an open device has in "its own memory". */
+enum { MOST_OPEN = 64 };
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct {
+    struct device *d;
+    float *memory;
+    size_t stride;
+} open_ones[MOST_OPEN];
+
+static int find(const struct device *d)
+{
+    int i = 0;
+    while (i < MOST_OPEN - 1 && open_ones[i].d != d)
+        i++;
+    return i;
+}
+
 static status open_one(const struct device_options *o, struct device **out)
 {
     status st = device_cpu.open(o, out);
-    if (!st)
-        (*out)->ops = &ops;
-    return st;
+    if (st)
+        return st;
+    const size_t stride = o->n_batch * (size_t)o->model->hp.d_model;
+    (*out)->ops = &ops;
+    pthread_mutex_lock(&lock);
+    const int i = find(NULL);
+    open_ones[i].d = *out;
+    open_ones[i].stride = stride;
+    open_ones[i].memory = calloc(o->n_passing * stride + 1, sizeof(float));
+    pthread_mutex_unlock(&lock);
+    return ST_OK;
+}
+
+static void close_one(struct device *d)
+{
+    pthread_mutex_lock(&lock);
+    const int i = find(d);
+    free(open_ones[i].memory);
+    open_ones[i].d = NULL;
+    pthread_mutex_unlock(&lock);
+    device_cpu.close(d);
+}
+
+static float *passing(struct device *d, uint32_t n)
+{
+    pthread_mutex_lock(&lock);
+    const int i = find(d);
+    float *at = open_ones[i].memory + n * open_ones[i].stride;
+    pthread_mutex_unlock(&lock);
+    return at;
+}
+
+static void give_states(struct device *d, uint32_t n, float *to)
+{
+    stand_in_given++;
+    device_cpu.export_states(d, n, to);
+}
+
+static void pin(struct device *d, void *memory, size_t bytes)
+{
+    (void)d, (void)memory, (void)bytes;
+    stand_in_pinned++;
 }
 
 static long number(const char *name)
@@ -79,6 +136,11 @@ __attribute__((constructor)) static void fill_in(void)
     ops.name = "cuda";
     ops.part = part;
     ops.open = open_one;
+    ops.close = close_one;
+    ops.passing = passing;
+    ops.give_states = give_states;
+    ops.take_states = device_cpu.import_states;
+    ops.pin = pin;
     plugin.release = STAND_IN_RELEASE;
 }
 

@@ -1,0 +1,246 @@
+/* Stages on GPUs, for which the CPU stands in, and NCCL, for which a library does: x goes from GPU to GPU and the text is
+ * the same; where it cannot all ranks go without, and it is said why; what fails on the way ends the run. STAND_IN_GPU is
+ * the folder of the plug-in, STAND_IN_NCCL the library's file. */
+#include "tests/engine/trace.h"
+
+#include <dlfcn.h>
+#include "base/log.h"
+#include "device/plugin.h"
+#include "tests/nccl/stand_in.h"
+
+enum { PROMPT = 300, D_MODEL = 64, SLOT = 65536 };
+
+static char model[MADE_NAME], said[LOG_LINE_MAX];
+static int32_t prompt[PROMPT];
+static const struct job job = {prompt, PROMPT, 2, 3};
+static struct trace expected;
+
+/* So many times NCCL is there still, then once it is not. */
+static _Atomic int nccl_left;
+static bool no_cuda;
+
+void *__real_dlopen(const char *file, int flags);
+void *__wrap_dlopen(const char *file, int flags);
+
+void *__wrap_dlopen(const char *file, int flags)
+{
+    if (file && strstr(file, "libnccl"))
+        return __real_dlopen(nccl_left-- == 0 ? "/nowhere/libnccl.so.2" : STAND_IN_NCCL, flags);
+    if (file && strstr(file, "libcudart"))
+        return __real_dlopen(no_cuda ? "/nowhere/libcudart.so.13" : STAND_IN_NCCL, flags);
+    return __real_dlopen(file, flags);
+}
+
+static unsigned count(const char *name)
+{
+    void *library = dlopen(STAND_IN_GPU "/" DEVICE_PLUGIN_FILE, RTLD_NOW);
+    assert_non_null(library);
+    _Atomic unsigned *counter = dlsym(library, name);
+    assert_non_null(counter);
+    const unsigned n = atomic_exchange(counter, 0);
+    dlclose(library);
+    return n;
+}
+
+static void listen(enum log_kind kind, const char *line)
+{
+    if (kind == LOG_INFO && strstr(line, "hidden states"))
+        snprintf(said, sizeof said, "%s", line);
+}
+
+/* A GPU for each rank, and NCCL for all of them. */
+static struct cluster_options all_there(int ranks)
+{
+    struct cluster_options o = plain_options(model);
+    o.n_ctx = o.n_batch = 512;
+    o.residual = -1;
+    o.split = SPLIT_STAGES;
+    o.ranks = ranks;
+    o.device = DEVICES_CUDA;
+    o.gpu_layers = -1;
+    o.plugin_dir = STAND_IN_GPU;
+    stand_in_reset();
+    stand_in_devices(4);
+    stand_in_all_memory_is_device(true);
+    nccl_left = -1;
+    no_cuda = false;
+    setenv("STAND_IN_GPUS", "4", 1);
+    return o;
+}
+
+static void begin_listening(struct cluster_options *o)
+{
+    count("stand_in_given");
+    count("stand_in_pinned");
+    said[0] = '\0';
+    o->quiet = false;
+    log_redirect(listen);
+}
+
+/* Every token's x goes to every stage but the first. */
+static void test_joined(void **state)
+{
+    (void)state;
+    const unsigned batches[] = {512, 100, 7};
+    for (int ranks = 2; ranks <= 4; ranks++) {
+        for (int i = 0; i < 3; i++) {
+            struct cluster_options o = all_there(ranks);
+            const unsigned n = o.n_batch = batches[i], chunks = (PROMPT + n - 1) / n;
+            begin_listening(&o);
+            must_equal(&expected, &o, &job);
+            log_redirect(NULL);
+            assert_string_equal(said, "hidden states between GPUs go through NCCL");
+            assert_int_equal(stand_in_bytes(), (ranks - 1) * (2 * PROMPT + 1 + 2) * D_MODEL * (int)sizeof(float));
+            assert_int_equal(count("stand_in_given"), (unsigned)(ranks - 1) * (2 * chunks + 1 + 2));
+            assert_int_equal(count("stand_in_pinned"), 0);
+            assert_int_equal(stand_in_live(), 0);
+        }
+    }
+}
+
+static void test_named(void **state)
+{
+    (void)state;
+    struct cluster_options o = all_there(2);
+    struct cluster *c = start(&o);
+    assert_string_equal(cluster_transport(c), "inproc + nccl");
+    cluster_stop(c);
+    o.network.kind = NETWORK_MPI;
+    c = start(&o);
+    assert_string_equal(cluster_transport(c), "inproc");
+    cluster_stop(c);
+}
+
+/* The same text, and nobody tries. */
+static void goes_without(struct cluster_options *o, unsigned pinned, const char *why)
+{
+    begin_listening(o);
+    must_equal(&expected, o, &job);
+    log_redirect(NULL);
+    if (!(*why ? strstr(said, why) != NULL : !*said))
+        fail_msg("'%s' does not say '%s'", said, why);
+    assert_int_equal(stand_in_bytes(), 0);
+    assert_int_equal(count("stand_in_given"), 0);
+    assert_int_equal(count("stand_in_pinned"), pinned);
+    assert_int_equal(stand_in_live(), 0);
+}
+
+static const char stages_plan[] =
+    "{\"hearth_plan\": 2, \"model\": {\"architecture\": \"llama\", \"layers\": 4}, \"ranks\": 2, \"holders\": [{\"rank\": 0, "
+    "\"device\": \"cpu\"}, {\"rank\": 1, \"device\": \"cpu\"}, {\"rank\": 0, \"device\": \"cuda:0\"}, {\"rank\": 1, "
+    "\"device\": \"%s\"}], \"layers\": [{\"from\": 0, \"to\": 2, \"stage\": 0, \"d_ff\": 672, \"kv_heads\": 2, \"heads\": "
+    "[0, 0, 0, 2, 2], \"sets\": [{\"holder\": 2, \"neurons\": [[0, 672]]}]}, {\"from\": 2, \"to\": 4, \"stage\": 1, "
+    "\"d_ff\": 672, \"kv_heads\": 2, \"heads\": [0, 0, 0, 0, 2], \"sets\": [{\"holder\": 3, \"neurons\": [[0, 672]]}]}], "
+    "\"stages\": [{\"rank\": 0, \"device\": \"cuda:0\"}, {\"rank\": 1, \"device\": \"%s\"}]}";
+
+static void with_plan(struct cluster_options *o, const char *device, const char *home, char path[MADE_NAME])
+{
+    char text[2048];
+    const int n = snprintf(text, sizeof text, stages_plan, device, home);
+    made_file_of(text, (size_t)n, path);
+    o->plan = path;
+}
+
+static void test_without(void **state)
+{
+    (void)state;
+    char plan[MADE_NAME];
+    struct cluster_options o;
+    for (int rank = 0; rank < 2; rank++) {
+        o = all_there(2);
+        nccl_left = rank;
+        goes_without(&o, 2, "go through pinned memory of the hosts: rank ");
+        assert_non_null(strstr(said, ": NCCL is not there: /nowhere/libnccl.so.2: cannot open"));
+    }
+    o = all_there(3);
+    no_cuda = true;
+    goes_without(&o, 3, "rank 0: the CUDA runtime is not there: /nowhere/libcudart.so.13: cannot open");
+    o = all_there(2);
+    stand_in_devices(1); /* as this CUDA runtime counts */
+    goes_without(&o, 2, "rank 1: GPU 1 is not there: CUDA knows 1");
+    o = all_there(2);
+    o.network.kind = NETWORK_VERBS;
+    goes_without(&o, 2, "rank 0: --transport verbs");
+    o = all_there(2);
+    with_plan(&o, "cuda:0", "cuda:0", plan);
+    goes_without(&o, 2, "rank 0 and rank 1 have the same GPU");
+    unlink(plan);
+    o = all_there(2);
+    with_plan(&o, "cuda:1", "cpu", plan); /* x of rank 1 is in its main memory: there is nothing to say */
+    goes_without(&o, 1, "");
+    unlink(plan);
+    o = all_there(2);
+    o.gpu_layers = 0;
+    o.device = DEVICES_AUTO;
+    goes_without(&o, 0, "");
+}
+
+/* ---- what fails ---- */
+
+/* How it ends: in order, and with a line. */
+static status live(const struct cluster_options *o)
+{
+    struct log_catcher caught;
+    struct cluster *c = NULL;
+    int32_t next = 0;
+    log_catch(&caught);
+    status st = cluster_start(o, &c);
+    st = st ? st : dialogue_prompt(cluster_dialogue(c), prompt, PROMPT, &next, NULL, NULL);
+    for (int i = 0; i < 2 && !st; i++)
+        st = dialogue_next(cluster_dialogue(c), next, &next);
+    cluster_stop(c);
+    log_catch(NULL);
+    if (st && !caught.first_error[0])
+        fail_msg("%s without a word", status_name(st));
+    assert_int_equal(stand_in_live(), 0);
+    return st;
+}
+
+static void test_calls(void **state)
+{
+    (void)state;
+    long n = 0;
+    int ended = 0;
+    for (bool failed = true; failed; n += SANITIZED ? 5 : 1) {
+        struct cluster_options o = all_there(2);
+        stand_in_aborts_are_noticed(n & 1);
+        stand_in_fail_at(n);
+        ended += live(&o) != ST_OK;
+        failed = stand_in_failed();
+    }
+    print_message("%ld calls, %d runs ended\n", n, ended);
+    assert_true(n > 60 && ended > (SANITIZED ? 8 : 40)); /* others are found by who asks whether NCCL is there, or at the end */
+}
+
+/* NCCL finds out under way that the other is gone. */
+static void test_under_way(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        struct cluster_options o = all_there(3);
+        o.n_batch = 64; /* chunks of the prompt are on all stages at once */
+        stand_in_aborts_are_noticed(i & 1);
+        stand_in_async_error(6);
+        assert_int_equal(live(&o), ST_PEER);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_joined), cmocka_unit_test(test_named),     cmocka_unit_test(test_without),
+        cmocka_unit_test(test_calls),  cmocka_unit_test(test_under_way),
+    };
+    assert_true(PROMPT * D_MODEL * sizeof(float) > SLOT); /* some go into a slot, some do not */
+    setenv("STAND_IN_FREE", "1073741824", 1);
+    setenv("STAND_IN_CAPABILITY", "90", 1);
+    made_model_write(&made_quantised, model);
+    fill_prompt(prompt, PROMPT);
+    struct cluster_options o = plain_options(model);
+    o.n_ctx = o.n_batch = 512;
+    expected = run(&o, &job);
+    const int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    trace_free(&expected);
+    unlink(model);
+    return failed;
+}
