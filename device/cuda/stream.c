@@ -208,10 +208,10 @@ void cuda_stream_export(const struct stream *s, uint32_t n, float *to)
 
 /* ---- from GPU to GPU ---- */
 
-static void copy_states(const struct stream *s, float *to, const float *from, uint32_t n)
+/* Kind: what another library has allocated the runtime itself finds out. */
+static void copy_states(const struct stream *s, float *to, const float *from, uint32_t n, enum cudaMemcpyKind kind)
 {
-    cuda_ok(s->c, cudaMemcpyAsync(to, from, states_bytes(s, n), cudaMemcpyDeviceToDevice, s->c->gpu.stream),
-            "cudaMemcpyAsync");
+    cuda_ok(s->c, cudaMemcpyAsync(to, from, states_bytes(s, n), kind, s->c->gpu.stream), "cudaMemcpyAsync");
 }
 
 float *cuda_stream_passing(const struct stream *s, uint32_t i)
@@ -221,7 +221,7 @@ float *cuda_stream_passing(const struct stream *s, uint32_t i)
 
 void cuda_stream_give(const struct stream *s, uint32_t n, float *to)
 {
-    copy_states(s, to, s->x, n);
+    copy_states(s, to, s->x, n, cudaMemcpyDeviceToDevice);
     await(s->c);
 }
 
@@ -230,7 +230,7 @@ void cuda_stream_take(struct stream *s, const struct batch *b, const float *from
     struct cuda *c = s->c;
     const struct gpu_fault fault = note_begin(c, b, what);
     queue_flush(c);
-    copy_states(s, s->x, from, b->n_tokens);
+    copy_states(s, s->x, from, b->n_tokens, cudaMemcpyDefault);
     gpu_check(&c->gpu, s->x, b->n_tokens, c->hp->d_model, fault);
     await(c);
 }
