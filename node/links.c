@@ -160,7 +160,7 @@ status links_open(struct member *m)
         return st;
     m->linked = !verdict.why_not[0];
     if (m->transport->rank == 0 && !m->o->quiet)
-        log_info("hidden states between GPUs go %s%s", m->linked ? "through NCCL" : "through pinned memory of the hosts: ",
+        log_info("hidden states between GPUs go through %s%s", m->linked ? "NCCL" : "pinned memory of the hosts: ",
                  verdict.why_not);
     return m->linked ? join(m) : ST_OK;
 }
