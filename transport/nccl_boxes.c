@@ -4,8 +4,8 @@
 
 #include "base/log.h"
 
-status tell(struct telling *t, struct transport *control, int to, int kind, enum notice_what what, uint64_t number,
-            size_t size)
+status nccl_tell(struct telling *t, struct transport *control, int to, int kind, enum notice_what what, uint64_t number,
+                 size_t size)
 {
     t->notice.magic = NOTICE_MAGIC;
     t->notice.what = what;
@@ -56,7 +56,7 @@ status outbox_advance(struct outbox *o, struct transport *control, int to)
     if (!o->first || o->state != OUT_IDLE)
         return ST_OK;
     o->state = OUT_ANNOUNCED;
-    return tell(&o->telling, control, to, o->first->kind, NOTICE_MESSAGE, ++o->number, o->first->size);
+    return nccl_tell(&o->telling, control, to, o->first->kind, NOTICE_MESSAGE, ++o->number, o->first->size);
 }
 
 /* ---- in ---- */
@@ -116,7 +116,7 @@ static status start_announced(struct inbox *in, struct transport *control, int f
     if (own && size)
         return nccl_link_copy(&in->link, memory_of(in, place), own->first->data, size);
     status st = size ? nccl_link_receive(&in->link, memory_of(in, place), size) : ST_OK;
-    return st ? st : tell(&in->telling, control, from, kind, NOTICE_GRANT, in->number, 0);
+    return st ? st : nccl_tell(&in->telling, control, from, kind, NOTICE_GRANT, in->number, 0);
 }
 
 status inbox_advance(struct inbox *in, struct transport *control, int from, const struct outbox *own)
@@ -132,7 +132,7 @@ status inbox_advance(struct inbox *in, struct transport *control, int from, cons
     int kind = in->messages[last_of(in)].kind;
     size_t size = in->messages[last_of(in)].size;
     in->n_whole++;
-    return own && size ? tell(&in->telling, control, from, kind, NOTICE_GRANT, in->number, 0) : ST_OK;
+    return own && size ? nccl_tell(&in->telling, control, from, kind, NOTICE_GRANT, in->number, 0) : ST_OK;
 }
 
 static status refuse(struct inbox *in, struct transport *control, int from, int kind, size_t size)
@@ -140,7 +140,7 @@ static status refuse(struct inbox *in, struct transport *control, int from, int 
     log_error("rank %d: a bulk message of kind %d has %zu bytes, expected at most %zu", from, kind, size,
               in->lent_bytes > TRANSPORT_SLOT ? in->lent_bytes : TRANSPORT_SLOT);
     in->announced = false;
-    status st = tell(&in->telling, control, from, kind, NOTICE_REFUSAL, in->number, 0);
+    status st = nccl_tell(&in->telling, control, from, kind, NOTICE_REFUSAL, in->number, 0);
     return st ? st : ST_FORMAT;
 }
 

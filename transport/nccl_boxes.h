@@ -62,8 +62,8 @@ struct boxes {
 };
 
 /* Posts a notice. ST_PEER if the control fails. */
-status tell(struct telling *t, struct transport *control, int to, int kind, enum notice_what what, uint64_t number,
-            size_t size);
+status nccl_tell(struct telling *t, struct transport *control, int to, int kind, enum notice_what what, uint64_t number,
+                 size_t size);
 
 /* The answer to the announced message. ST_FORMAT if there is none. */
 status outbox_answered(struct outbox *o, const struct notice *n, int from);

@@ -37,7 +37,7 @@ static status greet(struct nccl_transport *e, int bulk, int peer)
         log_error("ncclGetUniqueId on rank %d failed: %s", e->base.rank, e->lib.ncclGetErrorString(result));
         return ST_INTERNAL;
     }
-    return tell(&b->out.telling, e->control, peer, e->greeting[bulk], NOTICE_HELLO, 0, 0);
+    return nccl_tell(&b->out.telling, e->control, peer, e->greeting[bulk], NOTICE_HELLO, 0, 0);
 }
 
 static bool all_joined(const struct nccl_transport *e)
@@ -97,7 +97,7 @@ static status say_goodbye(struct nccl_transport *e, bool *over)
             b->in.parted = b->out.parted = idle;
         if (idle && !b->out.parted) {
             b->out.parted = true;
-            st = tell(&b->out.telling, e->control, peer, e->greeting[i / e->base.n_ranks], NOTICE_GOODBYE, 0, 0);
+            st = nccl_tell(&b->out.telling, e->control, peer, e->greeting[i / e->base.n_ranks], NOTICE_GOODBYE, 0, 0);
         }
         *over &= b->out.parted && b->out.telling.told && b->in.parted && b->in.telling.told;
     }
