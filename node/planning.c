@@ -240,6 +240,23 @@ void plan_reasons_free(struct plan_reasons *r)
     r->fired = NULL;
 }
 
+/* Whether a plan that is a file agrees with what ranks are to compute with. */
+static status check_device(const struct cluster_options *o, const struct plan *p)
+{
+    int gpu = 0;
+    while (gpu < plan_n_holders(p) && plan_holder_is_cpu(p, gpu))
+        gpu++;
+    const bool named = gpu < plan_n_holders(p);
+    if (named && o->device == DEVICES_CPU)
+        log_error("--device cpu: the plan's holders[%d] is %s of rank %d: leave out --device, or take a plan without GPUs", gpu,
+                  plan_holder_device(p, gpu), plan_holder_rank(p, gpu));
+    else if (!named && o->device == DEVICES_CUDA)
+        log_error("--device cuda: the plan gives no GPU anything: leave out --device, or take a plan that names GPUs");
+    else
+        return ST_OK;
+    return ST_USAGE;
+}
+
 status plan_of_options(const struct cluster_options *o, const struct model *m, const struct neurons *neurons,
                        int n_ranks, struct plan **out, struct plan_reasons *reasons)
 {
@@ -254,6 +271,8 @@ status plan_of_options(const struct cluster_options *o, const struct model *m, c
         st = o->plan ? plan_load(o->plan, &p) : make_plan(o, &model, neurons, n_ranks, &reasons->choice, &p);
     if (st == ST_OK)
         st = plan_check(p, &model, n_ranks);
+    if (st == ST_OK && o->plan)
+        st = check_device(o, p);
     if (st != ST_OK) {
         plan_reasons_free(reasons);
         plan_free(p);

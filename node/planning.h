@@ -41,7 +41,7 @@ const float **plan_fired(const struct neurons *n);
 /* Reads o->plan, or makes a plan from o->split (unset: shards), o->shares and o->down_at_stage, and checks it against
  * the model and the number of ranks. With o->probe, what is unset is chosen by it; *reasons says what was found.
  * `neurons` (NULL: none) says how often neurons fire, which SPLIT_HOT needs. ST_USAGE if the shares are not as many as
- * the ranks; errors of plan.h and probe.h. All are logged. */
+ * the ranks, or o->device leaves no GPUs and the plan names some, or the other way round; errors of plan.h and probe.h. All are logged. */
 status plan_of_options(const struct cluster_options *o, const struct model *m, const struct neurons *neurons,
                        int n_ranks, struct plan **out, struct plan_reasons *reasons);
 

@@ -276,6 +276,13 @@ static void test_planned(void **state)
     refused(&o, ST_MISMATCH, "rank 1: the plan's holders[3] is cuda:1 of rank 1, which has no such device: it has other GPUs");
     have(2, PLENTY, 75);
     must_equal(&expected, &o, &job);
+    o.device = DEVICES_CPU;
+    refused(&o, ST_USAGE, "--device cpu: the plan's holders[2] is cuda:0 of rank 0: leave out --device");
+    unlink(plan);
+    write_plan(plan, "{\"rank\": 0, \"device\": \"cpu:1\"}, {\"rank\": 1, \"device\": \"cpu:1\"}");
+    must_equal(&expected, &o, &job);
+    o.device = DEVICES_CUDA;
+    refused(&o, ST_USAGE, "--device cuda: the plan gives no GPU anything");
     unlink(plan);
     trace_free(&expected);
 }

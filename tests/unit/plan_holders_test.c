@@ -231,6 +231,7 @@ static void bad_holders_are_refused_by_place(void **state)
         {HOLDERS(CPUS ",{\"rank\":0,\"device\":\"cuda\"}") "}", "holders[2].device is 'cuda', which is no device"},
         {HOLDERS(CPUS ",{\"rank\":0,\"device\":\"cuda:\"}") "}", "is 'cuda:', which"},
         {HOLDERS(CPUS ",{\"rank\":0,\"device\":\"cuda:01\"}") "}", "is 'cuda:01', which"},
+        {HOLDERS(CPUS ",{\"rank\":0,\"device\":\"cuda:00\"}") "}", "is 'cuda:00', which"},
         {HOLDERS(CPUS ",{\"rank\":0,\"device\":\"cuda:1000\"}") "}", "is 'cuda:1000', which"},
         {HOLDERS(CPUS ",{\"rank\":0,\"device\":\"cuda:-1\"}") "}", "is 'cuda:-1', which"},
         {HOLDERS(CPUS ",{\"rank\":0,\"device\":\"cpu:0\"}") "}", "is 'cpu:0', which"},
