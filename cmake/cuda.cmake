@@ -9,16 +9,28 @@ set(cuda_all 75 80 86 89 90 100 120)
 
 # Copies of the rooms that a device needs, of the plug-in's own: position-independent, and nobody else sees them. It
 # computes on the host with the kernels that the program gives it.
-set(sources)
+set(shared)
 foreach(folder base model sparsity kernels device)
-    file(GLOB found CONFIGURE_DEPENDS ${folder}/*.c)
-    list(APPEND sources ${found})
+    file(GLOB found CONFIGURE_DEPENDS ${folder}/*.[ch])
+    list(APPEND shared ${found})
 endforeach()
+set(sources ${shared})
+list(FILTER sources INCLUDE REGEX "\\.c$")
 list(FILTER sources EXCLUDE REGEX ${other_way})
 list(FILTER sources EXCLUDE REGEX "device/plugin\\.c$") # the program's side
 add_library(plugin_rooms STATIC EXCLUDE_FROM_ALL ${sources})
 set_target_properties(plugin_rooms PROPERTIES POSITION_INDEPENDENT_CODE ON C_VISIBILITY_PRESET hidden)
 target_link_libraries(plugin_rooms PUBLIC hearth_settings Threads::Threads m PkgConfig::PCRE2 PkgConfig::XXHASH)
+
+# Both say from which source that is: one that was built from other files is refused.
+add_custom_command(OUTPUT device_shared.c
+    COMMAND ${CMAKE_COMMAND} -D OUT=device_shared.c -P ${PROJECT_SOURCE_DIR}/cmake/shared_hash.cmake ${shared}
+    DEPENDS ${shared} cmake/shared_hash.cmake VERBATIM)
+add_library(device_shared STATIC device_shared.c)
+set_target_properties(device_shared PROPERTIES POSITION_INDEPENDENT_CODE ON)
+target_link_libraries(device_shared PRIVATE hearth_settings)
+target_link_libraries(device PUBLIC device_shared)
+target_link_libraries(plugin_rooms PUBLIC device_shared)
 
 set(nvcc NOTFOUND)
 if(HEARTH_CUDA STREQUAL "ON" OR (HEARTH_CUDA STREQUAL "AUTO" AND NOT HEARTH_SANITIZE AND NOT HEARTH_FUZZ))

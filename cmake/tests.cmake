@@ -7,14 +7,11 @@ if(BUILD_TESTING)
     list(FILTER suites EXCLUDE REGEX "_(test|bench)\\.c$")
     add_library(suites STATIC ${suites})
     target_link_libraries(suites PUBLIC device_cpu device transport kernels model base)
-    # Plug-ins with a stand-in for GPUs, this build's and another's. They take the CPU from the program that opens them.
-    foreach(kind "" other)
-        add_library(stand_in_gpu${kind} MODULE tests/engine/stand_in_gpu.c)
-        target_link_libraries(stand_in_gpu${kind} PRIVATE hearth_settings)
-        set_target_properties(stand_in_gpu${kind} PROPERTIES OUTPUT_NAME hearth_cuda
-            LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/stand_in_gpu/${kind})
-    endforeach()
-    target_compile_definitions(stand_in_gpuother PRIVATE STAND_IN_RELEASE="9.9.9")
+    # A plug-in with a stand-in for GPUs. It takes the CPU from the program that opens it.
+    add_library(stand_in_gpu MODULE tests/engine/stand_in_gpu.c)
+    target_link_libraries(stand_in_gpu PRIVATE hearth_settings)
+    set_target_properties(stand_in_gpu PROPERTIES OUTPUT_NAME hearth_cuda
+        LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/stand_in_gpu)
 
     file(GLOB sources CONFIGURE_DEPENDS tests/unit/*_test.c tests/conformance/*_test.c tests/engine/*_test.c)
     foreach(source ${sources})
@@ -38,7 +35,7 @@ if(BUILD_TESTING)
         if(opens_plugins)
             set_target_properties(${name} PROPERTIES ENABLE_EXPORTS ON)
             target_compile_definitions(${name} PRIVATE STAND_IN_GPU="${CMAKE_BINARY_DIR}/stand_in_gpu")
-            add_dependencies(${name} stand_in_gpu stand_in_gpuother)
+            add_dependencies(${name} stand_in_gpu)
         endif()
         add_test(NAME ${name} COMMAND ${name})
     endforeach()

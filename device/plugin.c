@@ -6,8 +6,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "model/model.h"
-
 /* The program's folder with its slash, "" where the system does not say. */
 static void find_folder(char out[PATH_MAX])
 {
@@ -38,16 +36,17 @@ static status find_file(const char *folder, char path[PATH_MAX], char why[LOG_LI
 /* The release first: it says most. */
 static status check(const struct device_plugin *p, const char *path, char why[LOG_LINE_MAX])
 {
-    const struct device_plugin own = {DEVICE_PLUGIN_NUMBERS};
-    if (p->layout == own.layout && strcmp(p->release, own.release) == 0 &&
-        memcmp(p->bytes, own.bytes, sizeof own.bytes) == 0)
-        return ST_OK;
-    if (p->layout == own.layout && strcmp(p->release, own.release) != 0)
+    if (p->layout != DEVICE_PLUGIN_LAYOUT)
+        snprintf(why, LOG_LINE_MAX, "%.400s is of another hearth than this program (layout %u, expected %u): install both of "
+                 "one build", path, p->layout, DEVICE_PLUGIN_LAYOUT);
+    else if (strcmp(p->release, HEARTH_VERSION) != 0)
         snprintf(why, LOG_LINE_MAX, "%.400s is of hearth %.32s, this is %s: install both of one release", path,
-                 p->release, own.release);
+                 p->release, HEARTH_VERSION);
+    else if (strcmp(p->shared, device_shared) != 0)
+        snprintf(why, LOG_LINE_MAX, "%.400s was built from other files than this program (%.32s, expected %s): install both "
+                 "of one build", path, p->shared, device_shared);
     else
-        snprintf(why, LOG_LINE_MAX, "%.400s is of another build of hearth than this program (layout %u, expected %u): "
-                 "install both of one build", path, p->layout, own.layout);
+        return ST_OK;
     return ST_UNSUPPORTED;
 }
 

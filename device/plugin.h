@@ -2,14 +2,14 @@
  * installed. The program is the same without.
  *
  * The plug-in has copies of its own of what it needs of the program (base, model, sparsity, kernels, device), so both must
- * be of one build: the numbers of struct device_plugin say so. */
+ * be built from the same files of those: struct device_plugin says so. */
 #ifndef HEARTH_DEVICE_PLUGIN_H
 #define HEARTH_DEVICE_PLUGIN_H
 
 #include "base/log.h"
 #include "device/device.h"
 
-enum { GPU_NAME_BYTES = 64, GPU_ID_BYTES = 16, DEVICE_PLUGIN_LAYOUT = 2 };
+enum { GPU_NAME_BYTES = 64, GPU_ID_BYTES = 16, DEVICE_PLUGIN_LAYOUT = 3 };
 
 struct gpu_info {
     char name[GPU_NAME_BYTES];     /* "NVIDIA GeForce RTX 4090" */
@@ -29,8 +29,8 @@ struct gpu_speed {
 /* What the plug-in says of itself. */
 struct device_plugin {
     uint32_t layout;               /* DEVICE_PLUGIN_LAYOUT, first: what follows may be other in another */
-    uint32_t bytes[3];             /* of struct device_ops, device_options and model */
     const char *release;           /* HEARTH_VERSION */
+    const char *shared;            /* device_shared */
     const struct device_ops *ops;
     /* How many GPUs the plug-in runs on: those that the driver shows (CUDA_VISIBLE_DEVICES), all alike or not. 0: none,
      * and `why` says in a line what is in the way. */
@@ -43,9 +43,10 @@ struct device_plugin {
     status (*measure)(int i, struct gpu_speed *out, char why[LOG_LINE_MAX]);
 };
 
-#define DEVICE_PLUGIN_NUMBERS \
-    .layout = DEVICE_PLUGIN_LAYOUT, .release = HEARTH_VERSION, \
-    .bytes = {sizeof(struct device_ops), sizeof(struct device_options), sizeof(struct model)}
+/* A hash of the files that program and plug-in share, as they were when this was built. */
+extern const char device_shared[];
+
+#define DEVICE_PLUGIN_IDENTITY .layout = DEVICE_PLUGIN_LAYOUT, .release = HEARTH_VERSION, .shared = device_shared
 
 /* The plug-in's only function. Lines that it logs go through the program's log. */
 typedef const struct device_plugin *device_plugin_entry(log_line *log);

@@ -9,7 +9,6 @@
 
 #include "device/cuda/measure.h"
 #include "device/cuda/table.h"
-#include "model/model.h"
 
 enum { LEAST_CAPABILITY = 75 }; /* what kernels/cuda is compiled for */
 
@@ -85,7 +84,7 @@ static status describe_gpu(int i, struct gpu_info *out, char why[LOG_LINE_MAX])
 }
 
 static const struct device_plugin plugin = {
-    DEVICE_PLUGIN_NUMBERS, .ops = &device_cuda, .count = count_gpus, .describe = describe_gpu,
+    DEVICE_PLUGIN_IDENTITY, .ops = &device_cuda, .count = count_gpus, .describe = describe_gpu,
     .measure = measure_gpu};
 
 __attribute__((visibility("default"))) const struct device_plugin *hearth_device_plugin(log_line *log);

@@ -229,8 +229,6 @@ static void test_none(void **state)
     have(1, PLENTY, 75);
     o.plugin_dir = "/nowhere";
     refused(&o, ST_USAGE, "libhearth_cuda.so, is not there: expected in /nowhere");
-    o.plugin_dir = STAND_IN_GPU "/other";
-    refused(&o, ST_USAGE, "libhearth_cuda.so is of hearth 9.9.9, this is " HEARTH_VERSION ": install both of one release");
     o.device = DEVICES_AUTO;
     must_equal(&expected, &o, &job);
     o.plugin_dir = STAND_IN_GPU;
@@ -240,6 +238,30 @@ static void test_none(void **state)
     assert_true(parts() > 0);
     o.device = DEVICES_CUDA;
     refused(&o, ST_USAGE, "every GPU of rank 1 is another rank's on the same host");
+    trace_free(&expected);
+}
+
+/* A plug-in of another build is never used, be it of the same release. */
+static void test_other_build(void **state)
+{
+    (void)state;
+    static const char *const says[] = {
+        "libhearth_cuda.so is of another hearth than this program (layout ",
+        "libhearth_cuda.so is of hearth 9.9.9, this is " HEARTH_VERSION ": install both of one release",
+        "libhearth_cuda.so was built from other files than this program (0123456789abcdef, expected ",
+    };
+    struct trace expected = reference(model, &job);
+    have(1, PLENTY, 75);
+    for (int i = 0; i < 3; i++) {
+        struct cluster_options o = options(DEVICES_CUDA, -1);
+        setenv("STAND_IN_OTHER", (const char[]){(char)('1' + i), '\0'}, 1);
+        refused(&o, ST_USAGE, says[i]);
+        o.device = DEVICES_AUTO;
+        parts();
+        must_equal(&expected, &o, &job);
+        assert_int_equal(parts(), 0);
+    }
+    unsetenv("STAND_IN_OTHER");
     trace_free(&expected);
 }
 
@@ -323,6 +345,7 @@ int main(void)
         cmocka_unit_test(test_layers), cmocka_unit_test(test_budget),    cmocka_unit_test(test_hot),
         cmocka_unit_test(test_none),   cmocka_unit_test(test_too_small), cmocka_unit_test(test_planned),
         cmocka_unit_test(test_speeds), cmocka_unit_test(test_measured),
+        cmocka_unit_test(test_other_build),
     };
     made_model_write(&made_quantised, model);
     fill_prompt(prompt, PROMPT);

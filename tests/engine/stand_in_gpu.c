@@ -1,18 +1,13 @@
 /* A plug-in whose GPUs are the CPU under another name: what surrounds a GPU is tested without one. Environment variables
  * say what it has: STAND_IN_GPUS how many, STAND_IN_FREE bytes of each, STAND_IN_CAPABILITY, STAND_IN_BROKEN which one, from
- * 1 on, cannot be measured. All its GPUs together count the parts that they compute, the times that x has gone from one's
- * own memory, and pieces of memory that were pinned. */
+ * 1 on, cannot be measured; STAND_IN_OTHER, of which build it is. All its GPUs together count the parts that they compute,
+ * the times that x has gone from one's own memory, and pieces of memory that were pinned. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include "device/cpu/table.h"
 #include "device/plugin.h"
-#include "model/model.h"
-
-#ifndef STAND_IN_RELEASE
-#define STAND_IN_RELEASE HEARTH_VERSION
-#endif
 
 const struct device_plugin *hearth_device_plugin(log_line *log);
 extern _Atomic unsigned stand_in_parts, stand_in_given, stand_in_pinned;
@@ -127,8 +122,15 @@ static status measure(int i, struct gpu_speed *out, char why[LOG_LINE_MAX])
     return ST_OK;
 }
 
-static struct device_plugin plugin = {
-    DEVICE_PLUGIN_NUMBERS, .ops = &ops, .count = count, .describe = tell, .measure = measure};
+#define OPERATIONS .ops = &ops, .count = count, .describe = tell, .measure = measure
+
+/* This build's; of another layout, release, and build. */
+static const struct device_plugin plugins[] = {
+    {DEVICE_PLUGIN_IDENTITY, OPERATIONS},
+    {DEVICE_PLUGIN_LAYOUT + 1, "9.9.9", "", OPERATIONS},
+    {DEVICE_PLUGIN_LAYOUT, "9.9.9", device_shared, OPERATIONS},
+    {DEVICE_PLUGIN_LAYOUT, HEARTH_VERSION, "0123456789abcdef", OPERATIONS},
+};
 
 __attribute__((constructor)) static void fill_in(void)
 {
@@ -141,11 +143,10 @@ __attribute__((constructor)) static void fill_in(void)
     ops.give_states = give_states;
     ops.take_states = device_cpu.import_states;
     ops.pin = pin;
-    plugin.release = STAND_IN_RELEASE;
 }
 
 const struct device_plugin *hearth_device_plugin(log_line *log)
 {
     (void)log;
-    return &plugin;
+    return &plugins[number("STAND_IN_OTHER")];
 }

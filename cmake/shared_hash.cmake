@@ -1,0 +1,11 @@
+# cmake -D OUT=FILE -P shared_hash.cmake FILE...: writes OUT, a C file that has a hash of the others (device/plugin.h).
+set(all "")
+foreach(i RANGE 5 ${CMAKE_ARGC})
+    if(i LESS CMAKE_ARGC)
+        file(SHA256 ${CMAKE_ARGV${i}} hash)
+        string(APPEND all ${hash})
+    endif()
+endforeach()
+string(SHA256 hash "${all}")
+string(SUBSTRING ${hash} 0 16 hash)
+file(WRITE ${OUT} "#include \"device/plugin.h\"\n\nconst char device_shared[] = \"${hash}\";\n")
