@@ -122,7 +122,7 @@ __device__ __forceinline__ void gpu_note(struct gpu_fault fault, uint32_t index)
 /* Asks for a line that will be read. */
 __device__ __forceinline__ void gpu_prefetch(const void *p)
 {
-#ifndef HEARTH_SIMT
+#ifdef __CUDA_ARCH__
     asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
 #else
     (void)p;
