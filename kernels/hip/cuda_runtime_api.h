@@ -71,6 +71,7 @@
  * cores of NVIDIA's layouts. */
 #define cudaDeviceAttr hipDeviceAttribute_t
 #define cudaDevAttrMultiProcessorCount hipDeviceAttributeMultiprocessorCount
+#define cudaDevAttrL2CacheSize hipDeviceAttributeL2CacheSize
 #define cudaDevAttrComputeCapabilityMajor hipDeviceAttributeComputeCapabilityMajor
 #define cudaDevAttrComputeCapabilityMinor hipDeviceAttributeComputeCapabilityMinor
 enum { HIP_AS_MAJOR = 7, HIP_AS_MINOR = 5 };
