@@ -25,6 +25,7 @@
 #define cudaHostAllocDefault hipHostMallocDefault
 #define cudaHostRegisterDefault hipHostRegisterDefault
 #define cudaHostRegisterPortable hipHostRegisterPortable
+#define cudaMemcpyDefault hipMemcpyDefault
 #define cudaMemcpyDeviceToDevice hipMemcpyDeviceToDevice
 #define cudaMemcpyDeviceToHost hipMemcpyDeviceToHost
 #define cudaMemcpyHostToDevice hipMemcpyHostToDevice
