@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <hip/hip_runtime.h>
 
-#include "cuda_runtime_api.h"
+#include "kernels/hip/cuda_runtime_api.h"
 
 /* Warps have 32 lanes, masks as many bits. */
 #if defined(__HIP_DEVICE_COMPILE__) && __AMDGCN_WAVEFRONT_SIZE != 32
