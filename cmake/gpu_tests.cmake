@@ -122,6 +122,13 @@ if(NOT HEARTH_SANITIZE)
     set_tests_properties(gpu_speed PROPERTIES LABELS gpu TIMEOUT 300)
 endif()
 
+# Mistakes that tests must find (tests/gpu/full.sh plants them): they still can be planted.
+find_package(Python3 COMPONENTS Interpreter)
+if(Python3_FOUND)
+    add_test(NAME gpu_planted COMMAND ${Python3_EXECUTABLE} ${PROJECT_SOURCE_DIR}/tests/gpu/planted.py --check)
+    set_tests_properties(gpu_planted PROPERTIES LABELS gpu)
+endif()
+
 # What a machine with a GPU runs (tests/gpu/pack.sh); and what only nvcc shows, which takes minutes for an architecture.
 add_test(NAME gpu_on_device COMMAND sh ${PROJECT_SOURCE_DIR}/tests/gpu/on_device_test.sh)
 set_tests_properties(gpu_on_device PROPERTIES LABELS gpu TIMEOUT 120)
