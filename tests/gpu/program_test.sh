@@ -54,6 +54,63 @@ if [ "$mpirun" ]; then
 fi
 export HEARTH_SIMT_DEVICES=1
 
+# Models as people use them: 135 million weights, which take the shim a second or more for a token. With
+# HEARTH_TEST_GPU_FULL (tests/gpu/full.sh) more of it, and a prompt of which 8 tokens run together.
+whole=${HEARTH_TEST_GPU_FULL:-}
+prompt="Once upon a time${whole:+ there was a small house with}"
+relu_model=${HEARTH_TEST_RELU_MODEL:-}
+
+# MODEL ARGUMENT...: the text of a model that is no vector.
+text_of() {
+    model=$1
+    shift
+    "$hearth" run -q -m "$model" -p "$prompt" -n 4 -c 128 --temp 0 --ignore-eos -b 8 "$@" 2>"$work/err" | od -c
+}
+
+# MODEL OPTION...: on a GPU as on the CPU; $both are options of either.
+same_text() {
+    # shellcheck disable=SC2086 # they are several
+    expected=$(text_of "$1" --device cpu $both)
+    # shellcheck disable=SC2086
+    found=$(text_of "$@" --plugin-dir "$folder" $both)
+    equal "text of $* $both" "$expected" "$found"
+    equal "standard error of $* $both" "" "$(cat "$work/err")"
+    [ "$expected" ] || fail "no text of $1"
+}
+
+# The plan of a rank for 30 layers with 3 KV heads and 1536 neurons: attention and the hot neurons on the GPU.
+hot='[{"holder": 1, "neurons": [[0, 512]]}, {"holder": 0, "neurons": [[512, 1536]]}]'
+cat > "$work/hot.json" <<END
+{"hearth_plan": 2, "model": {"architecture": "llama", "layers": 30}, "ranks": 1,
+ "holders": [{"rank": 0, "device": "cpu"}, {"rank": 0, "device": "cuda:0"}],
+ "layers": [{"from": 0, "to": 30, "stage": 0, "d_ff": 1536, "kv_heads": 3, "heads": [0, 0, 3], "sets": $hot}]}
+END
+
+both=
+if [ -f "$model" ]; then
+    [ ! "$whole" ] || same_text "$model" -ngl 99
+    same_text "$model" --plan "$work/hot.json"
+    [ ! "$whole" ] || same_text "$model" --ranks 2 --split stages -ngl 4
+else
+    echo "SKIP: HEARTH_TEST_MODEL names no model"
+fi
+if [ -f "$relu_model" ]; then
+    both="--activation relu --sparse exact"
+    same_text "$relu_model" --plan "$work/hot.json"
+    if [ "$whole" ]; then
+        same_text "$relu_model" -ngl 99
+        same_text "$relu_model" --ranks 2 --split shards -ngl 4
+        hearth prepare -q -m "$relu_model" --activation relu --device cpu -c 128 --chunks 16 \
+            --neurons "$work/relu.neurons.gguf" --report "$work/relu.html"
+        equal "exit status of prepare ($err)" 0 "$status"
+        both="--activation relu --sparse predicted --neurons $work/relu.neurons.gguf"
+        same_text "$relu_model" --plan "$work/hot.json"
+        same_text "$relu_model" -ngl 99
+    fi
+else
+    echo "SKIP: HEARTH_TEST_RELU_MODEL names no model"
+fi
+
 # Attention and the first neurons on the GPU, the others on the CPU; x at home on either. Of the sparse modes too.
 for cpu in "" "--sparse exact" "--sparse predicted"; do
     same family-llama-sparse -ngl 99
