@@ -96,6 +96,9 @@ install(TARGETS hearth_cuda LIBRARY DESTINATION lib/hearth)
 # the GPU the same tests are run everywhere (cmake/gpu_tests.cmake).
 include(CTest)
 if(BUILD_TESTING)
+    add_test(NAME cuda_no_driver COMMAND sh ${PROJECT_SOURCE_DIR}/tests/gpu/no_driver_test.sh $<TARGET_FILE:hearth>
+        $<TARGET_FILE_DIR:hearth_cuda> ${PROJECT_SOURCE_DIR}/tests/vectors)
+    set_tests_properties(cuda_no_driver PROPERTIES LABELS gpu SKIP_RETURN_CODE 77)
     add_custom_target(cuda_tests DEPENDS hearth hearth_cuda)
     function(cuda_program name)
         add_executable(cuda_${name} EXCLUDE_FROM_ALL ${ARGN})

@@ -155,6 +155,15 @@ refuse "*every GPU of rank 1 is another rank's*" --ranks 2 --device cuda
 export HEARTH_SIMT_CAPABILITY=61
 refuse "*--device cuda: cuda:0, SIMT shim 0, has compute capability 6.1, hearth needs 7.5*" --device cuda
 unset HEARTH_SIMT_CAPABILITY
+export HEARTH_SIMT_DRIVER=11040
+refuse "*--device cuda: the NVIDIA driver is too old: it knows CUDA 11.4, the plug-in needs 12.*; install a newer driver" \
+    --device cuda
+cpu=
+same tiny-q5_1
+export HEARTH_SIMT_DRIVER=0
+refuse "*--device cuda: there is no NVIDIA driver on this machine*" --device cuda
+same tiny-q5_1
+unset HEARTH_SIMT_DRIVER
 export HEARTH_SIMT_DEVICES=0
 refuse "*--device cuda: there is no NVIDIA GPU on this machine*" --device cuda
 export CUDA_VISIBLE_DEVICES=

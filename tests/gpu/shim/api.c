@@ -13,7 +13,7 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static __thread cudaError_t last_error;
 static __thread int device;
 static size_t memory;
-static int n_devices, capability;
+static int n_devices, capability, driver;
 static long n_calls;
 static struct {
     long at;              /* the call that fails; 0: none */
@@ -42,6 +42,7 @@ static void read_environment(void)
     if (visible && (!*visible || *visible == '-')) /* as the real runtime reads it */
         n_devices = 0;
     capability = (int)variable("HEARTH_SIMT_CAPABILITY", 90);
+    driver = (int)variable("HEARTH_SIMT_DRIVER", CUDART_VERSION);
     failure.at = variable("HEARTH_SIMT_FAIL", 0);
     failure.error = cudaErrorLaunchFailure;
     failure.stays = true;
@@ -166,6 +167,8 @@ static bool exists(int i) { return i >= 0 && i < n_devices; }
 
 static cudaError_t count(int *n)
 {
+    if (driver < CUDART_VERSION)
+        return cudaErrorInsufficientDriver;
     *n = n_devices;
     return n_devices ? cudaSuccess : cudaErrorNoDevice;
 }
@@ -231,7 +234,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int i) { CALL(read
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr a, int i) { CALL(read_attribute(value, a, i)); }
 cudaError_t cudaDeviceSynchronize(void) { CALL(wait_for_all()); }
 cudaError_t cudaDeviceReset(void) { CALL(wait_for_all()); }
-cudaError_t cudaDriverGetVersion(int *version) { CALL(assign(version, CUDART_VERSION)); }
+cudaError_t cudaDriverGetVersion(int *version) { CALL(assign(version, driver)); }
 cudaError_t cudaRuntimeGetVersion(int *version) { CALL(assign(version, CUDART_VERSION)); }
 cudaError_t cudaMemGetInfo(size_t *left, size_t *total) { CALL(read_memory(left, total)); }
 
