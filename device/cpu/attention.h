@@ -5,7 +5,8 @@
 #ifndef HEARTH_DEVICE_CPU_ATTENTION_H
 #define HEARTH_DEVICE_CPU_ATTENTION_H
 
-#include "device/cpu/load.h"
+#include "device/cpu/cpu.h"
+#include "device/loading.h"
 
 struct attention;
 

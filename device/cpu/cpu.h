@@ -17,6 +17,11 @@ struct cpu {
     struct device_counts counts; /* since they were asked for */
 };
 
+static inline struct laying cpu_laying(struct cpu *c)
+{
+    return (struct laying){.arena = &c->arena, .o = &c->o, .changes = true};
+}
+
 /* ---- computing ---- */
 
 /* How many of n groups a thread takes at a time: small enough to share evenly, large enough to stay in cache. */

@@ -1,41 +1,5 @@
 #include "device/cpu/down.h"
 
-#include "device/cpu/fill.h"
-
-/* ---- memory ---- */
-
-void down_lay(struct cpu *c, int layer, const struct neuron_set *set, bool dense, struct down *d)
-{
-    const struct layer_weights *f = &c->o.model->layers[layer];
-    const bool transposed = f->down_t.data != NULL;
-    const struct matrix *from = transposed ? &f->down_t : &f->down;
-    *d = (struct down){.set = set, .by_column = !dense || !set->whole || transposed};
-    if (!d->by_column) {
-        lay_matrix(&c->arena, &d->matrix, from, from->rows, set->n);
-        return;
-    }
-    struct neuron_columns *m = &d->columns;
-    neuron_columns_shape(m, from->type, transposed, c->hp->d_model, set->n, set->n_blocks);
-    m->block = set->block;
-    m->column = set->column;
-    m->codes = arena_alloc(&c->arena, neuron_columns_code_bytes(m));
-    m->scales = arena_alloc(&c->arena, neuron_columns_scale_bytes(m));
-}
-
-void down_load(struct loading *l, struct down *d, int layer)
-{
-    const struct layer_weights *from = &l->o->model->layers[layer];
-    if (!d->set || !d->set->n)
-        return;
-    if (!d->by_column) {
-        load_slice(l, &d->matrix, &from->down, 0, d->set->ids[0]);
-        return;
-    }
-    fill_columns(l, &d->columns, d->columns.transposed ? &from->down_t : &from->down, d->set->ids);
-}
-
-/* ---- computing ---- */
-
 struct project {
     struct cpu *c;
     const struct down *d;

@@ -3,7 +3,7 @@
 #define HEARTH_DEVICE_CPU_FFN_H
 
 #include "device/cpu/input.h"
-#include "device/cpu/load.h"
+#include "device/loading.h"
 #include "device/cpu/sums.h"
 
 struct ffn;

@@ -19,7 +19,7 @@ struct fire {
     const struct acts *predicts; /* what an MLP reads */
     uint32_t n;
     enum activation activation;
-    struct acts h;     /* [n, slots], a view of at->activated */
+    struct acts h;     /* [n, slots], a view of at->of.activated */
     bool quantise;     /* the down projection reads quantised activations */
 };
 
@@ -122,12 +122,12 @@ static void add_bias_rows(const struct fire *f, const struct piece *p, float *y)
 
 static int64_t decide_by_gate(const struct fire *f, const struct piece *p)
 {
-    float *gate = f->at->gate + p->begin;
-    multiply_piece(f, &f->s->gate, p, f->x, f->at->gate);
-    add_bias_rows(f, p, f->at->gate);
+    float *gate = f->at->of.gate + p->begin;
+    multiply_piece(f, &f->s->gate, p, f->x, f->at->of.gate);
+    add_bias_rows(f, p, f->at->of.gate);
     const int64_t n_pairs = pick_pairs(p, f->n, gate, f->s->set.n, 0, NULL);
     for (int64_t i = 0; i < n_pairs; i++)
-        p->live->gate[i] = f->at->gate[p->live->token[i] * f->s->set.n + p->live->row[i]];
+        p->live->gate[i] = f->at->of.gate[p->live->token[i] * f->s->set.n + p->live->row[i]];
     p->live->counts.flagged += (uint64_t)n_pairs;
     return n_pairs;
 }
@@ -135,7 +135,7 @@ static int64_t decide_by_gate(const struct fire *f, const struct piece *p)
 static int64_t decide_by_estimate(const struct fire *f, const struct piece *p)
 {
     const struct ffn_layer *s = f->s;
-    float *gate = f->at->gate + p->begin;
+    float *gate = f->at->of.gate + p->begin;
     f->c->o.kernels->estimate_rows(&s->gate_rows, p->begin, p->end, &f->at->lanes, f->n, gate, s->set.n);
     const int64_t n_pairs = pick_pairs(p, f->n, gate, s->set.n, 0, s->bound + p->begin);
     compute_gates(f, p->live, n_pairs);
@@ -145,8 +145,8 @@ static int64_t decide_by_estimate(const struct fire *f, const struct piece *p)
 static int64_t decide_by_mlp(const struct fire *f, const struct piece *p)
 {
     const float below = nextafterf(f->s->fc2_threshold, -INFINITY); /* flagged: logit >= threshold */
-    multiply_piece(f, &f->s->fc2, p, &f->at->hidden, f->at->gate);
-    const int64_t n_pairs = pick_pairs(p, f->n, f->at->gate + p->begin, f->s->set.n, below, NULL);
+    multiply_piece(f, &f->s->fc2, p, &f->at->of.hidden, f->at->of.gate);
+    const int64_t n_pairs = pick_pairs(p, f->n, f->at->of.gate + p->begin, f->s->set.n, below, NULL);
     compute_gates(f, p->live, n_pairs);
     return keep_positive(p->live, n_pairs);
 }
@@ -156,7 +156,7 @@ static int64_t decide_by_product(const struct fire *f, const struct piece *p)
     const struct ffn_layer *s = f->s;
     const struct kernels *k = f->c->o.kernels;
     const int64_t rows = p->end - p->begin, own = s->set.n;
-    float *gate = f->at->gate + p->begin, *up = f->at->up + p->begin;
+    float *gate = f->at->of.gate + p->begin, *up = f->at->of.up + p->begin;
     k->estimate_rows(&s->gate_rows, p->begin, p->end, &f->at->lanes, f->n, gate, own);
     k->estimate_rows(&s->up_rows, p->begin, p->end, &f->at->lanes, f->n, up, own);
     for (uint32_t t = 0; t < f->n; t++) {
@@ -201,16 +201,16 @@ static void fire_all(void *arg, int64_t begin, int64_t end, int thread)
     const struct kernels *k = f->c->o.kernels;
     const int64_t own = s->set.n;
     struct piece p = {begin * ACT_BLOCK, end * ACT_BLOCK < own ? end * ACT_BLOCK : own, &f->at->live[thread]};
-    multiply_piece(f, &s->gate, &p, f->x, f->at->gate);
-    add_bias_rows(f, &p, f->at->gate);
+    multiply_piece(f, &s->gate, &p, f->x, f->at->of.gate);
+    add_bias_rows(f, &p, f->at->of.gate);
     if (s->has_gate)
-        multiply_piece(f, &s->up, &p, f->x, f->at->up);
+        multiply_piece(f, &s->up, &p, f->x, f->at->of.up);
     for (uint32_t t = 0; t < f->n; t++) {
-        const float *gate = f->at->gate + t * own + p.begin, *up = s->has_gate ? f->at->up + t * own + p.begin : gate;
-        float *out = s->set.whole ? f->h.f32 + t * f->h.cols + p.begin : f->at->gate + t * own + p.begin;
+        const float *gate = f->at->of.gate + t * own + p.begin, *up = s->has_gate ? f->at->of.up + t * own + p.begin : gate;
+        float *out = s->set.whole ? f->h.f32 + t * f->h.cols + p.begin : f->at->of.gate + t * own + p.begin;
         k->activate(f->activation, s->has_gate ? gate : NULL, up, p.end - p.begin, out);
         for (int64_t i = p.begin; !s->set.whole && i < p.end; i++)
-            f->h.f32[t * f->h.cols + s->set.slot[i]] = f->at->gate[t * own + i];
+            f->h.f32[t * f->h.cols + s->set.slot[i]] = f->at->of.gate[t * own + i];
     }
 }
 
@@ -248,9 +248,9 @@ static void hidden_groups(void *arg, int64_t begin, int64_t end, int thread)
     const struct packed *fc1 = &f->s->fc1;
     const int64_t r0 = begin * ROW_GROUP, r1 = end * ROW_GROUP < fc1->rows ? end * ROW_GROUP : fc1->rows;
     (void)thread;
-    f->c->o.kernels->matmul(fc1, begin, end, f->predicts, f->n, f->at->hidden.f32, fc1->rows);
+    f->c->o.kernels->matmul(fc1, begin, end, f->predicts, f->n, f->at->of.hidden.f32, fc1->rows);
     for (uint32_t t = 0; t < f->n; t++) {
-        float *v = f->at->hidden.f32 + t * fc1->rows + r0;
+        float *v = f->at->of.hidden.f32 + t * fc1->rows + r0;
         f->c->o.kernels->activate(ACT_RELU, NULL, v, r1 - r0, v);
     }
 }
@@ -259,7 +259,7 @@ static void hidden_groups(void *arg, int64_t begin, int64_t end, int thread)
 static void compute_hidden(struct fire *f, int layer)
 {
     struct cpu *c = f->c;
-    struct acts *hidden = &f->at->hidden;
+    struct acts *hidden = &f->at->of.hidden;
     hidden->cols = f->s->fc1.rows;
     pool_for(c->o.pool, f->s->fc1.groups, group_grain(c, f->s->fc1.groups), hidden_groups, f);
     if (readers_of(&c->o, HIDDEN, layer).q8)
@@ -269,7 +269,7 @@ static void compute_hidden(struct fire *f, int layer)
 /* What predictors read: x normed, or as it is. */
 static const struct acts *predictor_reads(struct fire *f, int layer, const struct input *in)
 {
-    struct acts *r = &f->at->residual;
+    struct acts *r = &f->at->of.residual;
     if (!device_reads_residual(&f->c->o))
         return f->x;
     r->f32 = (float *)in->residual; /* only read */
@@ -279,17 +279,6 @@ static const struct acts *predictor_reads(struct fire *f, int layer, const struc
 }
 
 /* ---- counting ---- */
-
-/* Bytes of what is read whatever fires. */
-static uint64_t fixed_bytes(const struct ffn_layer *s)
-{
-    uint64_t bytes = packed_bytes(&s->gate) + packed_bytes(&s->up) + packed_bytes(&s->fc1) + packed_bytes(&s->fc2);
-    if (s->gate_rows.planes)
-        bytes += (uint64_t)s->set.n * s->gate_rows.top_bytes;
-    if (s->up_rows.planes)
-        bytes += (uint64_t)s->set.n * s->up_rows.top_bytes;
-    return bytes;
-}
 
 /* What the threads have counted, all together. */
 static void add_counts(struct cpu *c, struct firing *f, struct ffn_layer *s)
@@ -309,7 +298,7 @@ static void count(struct cpu *c, struct firing *f, struct ffn_layer *s, uint32_t
     const uint64_t pairs = (uint64_t)s->set.n * n;
     s->seen += pairs;
     add_counts(c, f, s);
-    c->counts.bytes += fixed_bytes(s);
+    c->counts.bytes += ffn_layer_fixed_bytes(s);
     c->counts.neurons += pairs;
     if (s->decision == DECIDE_NOT) {
         c->counts.flagged += pairs;
@@ -336,10 +325,10 @@ static int64_t piece_blocks(const struct fire *f)
 void fire(struct cpu *c, struct firing *at, int layer, struct ffn_layer *s, const struct input *in, uint32_t n)
 {
     struct fire f = {.c = c, .at = at, .s = s, .x = &in->acts, .n = n, .activation = c->hp->activation,
-                     .h = at->activated};
+                     .h = at->of.activated};
     f.quantise = readers_of(&c->o, ACTIVATED, layer).q8;
-    f.h.cols = s->down.set && !s->down.by_column ? s->set.n : s->set.n_blocks * ACT_BLOCK;
-    at->activated.cols = f.h.cols;
+    f.h.cols = down_slots(&s->down, &s->set);
+    at->of.activated.cols = f.h.cols;
     if (!s->set.whole || f.h.cols != s->set.n) /* slots of other neurons stay zero */
         memset(f.h.f32, 0, (size_t)(n * f.h.cols) * sizeof(float));
     if (s->decision != DECIDE_NOT)
@@ -371,16 +360,8 @@ static void lay_lanes(struct cpu *c, struct lane_acts *l)
 void firing_lay(struct cpu *c, struct firing *f, const struct widths *widest)
 {
     const int64_t n = c->o.n_batch;
-    if (widest->slots)
-        lay_acts(&c->arena, &f->activated, n, widest->slots);
-    if (!widest->neurons)
-        return;
-    f->gate = lay_floats(&c->arena, n * widest->neurons);
-    f->up = lay_floats(&c->arena, n * widest->neurons);
-    if (widest->hidden)
-        lay_acts(&c->arena, &f->hidden, n, widest->hidden);
-    if (device_reads_residual(&c->o))
-        lay_acts(&c->arena, &f->residual, n, c->hp->d_model);
+    const struct laying to = cpu_laying(c);
+    firing_acts_lay(&to, &f->of, widest);
     if (!widest->sparse)
         return;
     lay_lanes(c, &f->lanes);

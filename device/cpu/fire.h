@@ -6,8 +6,8 @@
 #ifndef HEARTH_DEVICE_CPU_FIRE_H
 #define HEARTH_DEVICE_CPU_FIRE_H
 
-#include "device/cpu/ffn_layer.h"
 #include "device/cpu/input.h"
+#include "device/held_neurons.h"
 
 /* What a thread needs to compute single neurons: pairs of an own neuron and a token for which it is computed. */
 struct live_scratch {
@@ -18,19 +18,10 @@ struct live_scratch {
 
 /* What all layers compute in. */
 struct firing {
-    float *gate, *up;                /* [n, widest own set] */
-    struct acts activated;           /* [n, slots of the widest set] what neurons are */
-    struct acts hidden;              /* [n, widest r] of an MLP */
-    struct acts residual;            /* [n, d] what a PowerInfer model's predictors read */
+    struct firing_acts of;
     struct lane_acts lanes;          /* [n, d] x, for single rows */
     struct live_scratch *live;       /* [n_threads] the caller's */
     int64_t most_pairs;              /* of a thread */
-};
-
-/* The most of a layer: own neurons, slots of a set, hidden values of an MLP. */
-struct widths {
-    int64_t neurons, slots, hidden;
-    bool sparse;                     /* single neurons are computed in some layer */
 };
 
 void firing_lay(struct cpu *c, struct firing *f, const struct widths *widest);

@@ -2,12 +2,6 @@
 
 #include "device/decisions.h"
 
-/* A part of a vector of all heads, for own heads of `size` values each. */
-static float *lay_part(struct cpu *c, const struct matrix *m, const struct heads *h, int64_t size)
-{
-    return m->data ? lay_floats(&c->arena, (h->end - h->begin) * size) : NULL;
-}
-
 void heads_lay(struct cpu *c, int layer, struct heads *h)
 {
     const struct layer_weights *f = &c->o.model->layers[layer];
@@ -21,9 +15,9 @@ void heads_lay(struct cpu *c, int layer, struct heads *h)
     lay_matrix(&c->arena, &h->v, &f->v, n * kv, f->v.cols);
     lay_matrix(&c->arena, &h->o, &f->o, f->o.rows, n * q);
     h->o.segment = head_segment(c->o.model);
-    h->q_bias = lay_part(c, &f->q_bias, h, q);
-    h->k_bias = lay_part(c, &f->k_bias, h, kv);
-    h->v_bias = lay_part(c, &f->v_bias, h, kv);
+    h->q_bias = lay_part(&c->arena, &f->q_bias, n * q);
+    h->k_bias = lay_part(&c->arena, &f->k_bias, n * kv);
+    h->v_bias = lay_part(&c->arena, &f->v_bias, n * kv);
     h->q_norm = lay_vector(&c->arena, &f->q_norm);
     h->k_norm = lay_vector(&c->arena, &f->k_norm);
 }
@@ -32,10 +26,10 @@ void heads_load(struct loading *l, int layer, struct heads *to)
 {
     const struct layer_weights *from = &l->o->model->layers[layer];
     const int64_t kv = l->o->model->hp.head_dim, q = queries(&l->o->model->hp) * kv, n = to->end - to->begin;
-    load_slice(l, &to->q, &from->q, to->begin * q, 0);
-    load_slice(l, &to->k, &from->k, to->begin * kv, 0);
-    load_slice(l, &to->v, &from->v, to->begin * kv, 0);
-    load_slice(l, &to->o, &from->o, 0, to->begin * q);
+    load_packed(l, &to->q, &from->q, to->begin * q, 0, NULL);
+    load_packed(l, &to->k, &from->k, to->begin * kv, 0, NULL);
+    load_packed(l, &to->v, &from->v, to->begin * kv, 0, NULL);
+    load_packed(l, &to->o, &from->o, 0, to->begin * q, NULL);
     load_part(l, to->q_bias, &from->q_bias, to->begin * q, n * q);
     load_part(l, to->k_bias, &from->k_bias, to->begin * kv, n * kv);
     load_part(l, to->v_bias, &from->v_bias, to->begin * kv, n * kv);

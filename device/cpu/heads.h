@@ -3,7 +3,8 @@
 #define HEARTH_DEVICE_CPU_HEADS_H
 
 #include "device/cpu/kv.h"
-#include "device/cpu/load.h"
+#include "device/cpu/cpu.h"
+#include "device/loading.h"
 
 /* Weight matrices are packed, vectors are f32; NULL: the model has none. */
 struct heads {

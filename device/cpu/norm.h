@@ -3,7 +3,8 @@
 #ifndef HEARTH_DEVICE_CPU_NORM_H
 #define HEARTH_DEVICE_CPU_NORM_H
 
-#include "device/cpu/load.h"
+#include "device/cpu/cpu.h"
+#include "device/loading.h"
 
 /* The weights of a norm; hp.norm says of which kind. */
 struct norm_weights {

@@ -8,7 +8,7 @@ void output_lay(struct cpu *c, struct output *o)
 
 void output_load(struct loading *l, struct output *o)
 {
-    load_slice(l, &o->rows, &l->o->model->output, l->o->shard->row_begin, 0);
+    load_packed(l, &o->rows, &l->o->model->output, l->o->shard->row_begin, 0, NULL);
 }
 
 struct product {

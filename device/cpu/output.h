@@ -2,7 +2,8 @@
 #ifndef HEARTH_DEVICE_CPU_OUTPUT_H
 #define HEARTH_DEVICE_CPU_OUTPUT_H
 
-#include "device/cpu/load.h"
+#include "device/cpu/cpu.h"
+#include "device/loading.h"
 
 struct output {
     struct packed rows; /* [own rows, d] */

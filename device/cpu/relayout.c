@@ -6,26 +6,12 @@
 
 enum { FIRST_TOKENS = 4 }; /* that a layer has seen before their share of firing neurons counts */
 
-void relayout_reserve(struct cpu *c, size_t begin, const struct matrix *m, int64_t rows, int64_t cols)
-{
-    struct packed p;
-    packed_shape(&p, m->type, rows, cols);
-    const size_t need = packed_bytes(&p), laid = c->arena.used - begin;
-    if (need > laid)
-        arena_alloc(&c->arena, need - laid); /* the arena's pieces follow each other */
-}
-
-bool relayout_packs_down(const struct down *d)
-{
-    return d->set && d->set->whole && !d->columns.transposed;
-}
-
 static size_t up_bytes(const struct ffn_layer *s) { return (size_t)s->up_rows.rows * s->up_rows.top_bytes; }
 
 size_t relayout_aside(const struct ffn_layer *s)
 {
     const size_t up = s->has_gate ? up_bytes(s) : 0;
-    const size_t down = !relayout_packs_down(&s->down) ? 0
+    const size_t down = !down_may_pack(&s->down) ? 0
                         : neuron_columns_code_bytes(&s->down.columns) + neuron_columns_scale_bytes(&s->down.columns);
     return s->decision != DECIDE_GATE ? 0 : up > down ? up : down;
 }
@@ -86,7 +72,7 @@ void relayout(struct cpu *c, int layer, struct ffn_layer *s, uint8_t *aside)
         return;
     if (s->has_gate)
         relayout_up(c, s, &from->up, aside);
-    if (relayout_packs_down(&s->down))
+    if (down_may_pack(&s->down))
         relayout_down(c, &s->down, &from->down, aside);
     s->decision = DECIDE_NOT;
 }

@@ -6,19 +6,16 @@
  * device decides for its own neurons alone.
  *
  * The packed form takes the place of the rows and columns: each was given the room of the larger form when the arena
- * was laid out (relayout_reserve), so nothing is allocated here and memory stays what was computed beforehand. The
+ * was laid out (struct laying), so nothing is allocated here and memory stays what was computed beforehand. The
  * numbers are those in memory, which lie aside meanwhile (relayout_aside): the file is not read again. */
 #ifndef HEARTH_DEVICE_CPU_RELAYOUT_H
 #define HEARTH_DEVICE_CPU_RELAYOUT_H
 
-#include "device/cpu/ffn_layer.h"
+#include "device/cpu/cpu.h"
+#include "device/ffn_layer.h"
 
-/* Lets what the arena has handed out from `begin` on, rows or columns, take as much as the packed form of this matrix. */
-void relayout_reserve(struct cpu *c, size_t begin, const struct matrix *m, int64_t rows, int64_t cols);
 /* Bytes of the rows or columns that must lie aside while the packed form takes their place; 0: it never does. */
 size_t relayout_aside(const struct ffn_layer *s);
-/* Whether the packed form can take the place of these columns. */
-bool relayout_packs_down(const struct down *d);
 /* Changes the layer's layout if nearly all of its neurons fire. The layer's work for the step at hand is done. */
 void relayout(struct cpu *c, int layer, struct ffn_layer *s, uint8_t *aside);
 

@@ -3,7 +3,8 @@
 #define HEARTH_DEVICE_CPU_STREAM_H
 
 #include "device/cpu/input.h"
-#include "device/cpu/load.h"
+#include "device/cpu/cpu.h"
+#include "device/loading.h"
 #include "device/cpu/sums.h"
 
 struct stream;

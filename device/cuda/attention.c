@@ -89,7 +89,7 @@ void cuda_attention_lay_buffers(struct attention *a)
     a->scratch = arena_alloc(&c->arena, gpu_attention_scratch(&widest, n, c->o.n_ctx));
 }
 
-void cuda_attention_load(struct attention *a, struct loader *l, int layer)
+void cuda_attention_load(struct attention *a, struct loading *l, int layer)
 {
     if (layer == 0)
         cuda_tables_load(a->tables, l);

@@ -4,7 +4,7 @@
 #define HEARTH_DEVICE_CUDA_ATTENTION_H
 
 #include "device/cuda/input.h"
-#include "device/cuda/load.h"
+#include "device/loading.h"
 
 struct attention;
 
@@ -14,7 +14,7 @@ void cuda_attention_free(struct attention *a); /* NULL is fine */
 void cuda_attention_lay_weights(struct attention *a, int layer);
 void cuda_attention_lay_pages(struct attention *a);
 void cuda_attention_lay_buffers(struct attention *a);
-void cuda_attention_load(struct attention *a, struct loader *l, int layer);
+void cuda_attention_load(struct attention *a, struct loading *l, int layer);
 /* Puts the batch's positions and tables there, so that a step need not stop for it. */
 void cuda_attention_prepare(struct attention *a, const struct batch *b);
 /* sums = the part of the own heads, for the tokens of the work's batch, whose keys and values are kept. */

@@ -53,6 +53,11 @@ status cuda_acquire(struct cuda *c, uint64_t bytes);
 void cuda_settle(struct cuda *c);
 void cuda_release(struct cuda *c);
 
+static inline struct laying cuda_laying(struct cuda *c)
+{
+    return (struct laying){.arena = &c->arena, .o = &c->o, .apart = true};
+}
+
 static inline void lay_sums(struct cuda *c, struct gpu_sums *s)
 {
     s->units = arena_alloc(&c->arena, (size_t)(c->o.n_batch * c->hp->d_model) * sizeof *s->units);

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "device/cuda/attention.h"
 #include "device/cuda/ffn.h"
+#include "device/cuda/load.h"
 #include "device/cuda/output.h"
 #include "device/cuda/stream.h"
 #include "device/cuda/table.h"
@@ -189,12 +190,12 @@ static status load(struct device *device, const struct device_loading *l)
     if (st)
         return st;
     if (cuda_loader_open(&loader, &d->cuda, l) == ST_OK) {
-        cuda_stream_load(d->stream, &loader);
+        cuda_stream_load(d->stream, &loader.loading);
         for (int i = 0; i < d->cuda.hp->n_layers; i++) {
-            cuda_attention_load(d->attention, &loader, i);
-            cuda_ffn_load(d->ffn, &loader, i);
+            cuda_attention_load(d->attention, &loader.loading, i);
+            cuda_ffn_load(d->ffn, &loader.loading, i);
         }
-        cuda_output_load(&loader, &d->output);
+        cuda_output_load(&loader.loading, &d->output);
     }
     return cuda_loader_close(&loader);
 }

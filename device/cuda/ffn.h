@@ -3,7 +3,7 @@
 #define HEARTH_DEVICE_CUDA_FFN_H
 
 #include "device/cuda/input.h"
-#include "device/cuda/load.h"
+#include "device/loading.h"
 
 struct ffn;
 
@@ -12,7 +12,7 @@ status cuda_ffn_new(struct cuda *c, struct ffn **out);
 void cuda_ffn_free(struct ffn *f); /* NULL is fine */
 void cuda_ffn_lay_weights(struct ffn *f, int layer);
 void cuda_ffn_lay_buffers(struct ffn *f);
-void cuda_ffn_load(struct ffn *f, struct loader *l, int layer);
+void cuda_ffn_load(struct ffn *f, struct loading *l, int layer);
 
 /* device.h: part, fire, live, project. */
 void cuda_ffn_compute(struct ffn *f, const struct work *w, const struct input *in, const struct sums *sums);

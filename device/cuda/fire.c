@@ -20,16 +20,8 @@ struct fire {
 void cuda_firing_lay(struct cuda *c, struct firing *f, const struct widths *widest)
 {
     const int64_t n = c->o.n_batch;
-    if (widest->slots)
-        lay_acts(&c->arena, &f->activated, n, widest->slots);
-    if (!widest->neurons)
-        return;
-    f->gate = lay_floats(&c->arena, n * widest->neurons);
-    f->up = lay_floats(&c->arena, n * widest->neurons);
-    if (widest->hidden)
-        lay_acts(&c->arena, &f->hidden, n, widest->hidden);
-    if (device_reads_residual(&c->o))
-        lay_acts(&c->arena, &f->residual, n, c->hp->d_model);
+    const struct laying to = cuda_laying(c);
+    firing_acts_lay(&to, &f->of, widest);
     if (!widest->sparse)
         return;
     f->pairs.n = lay_words(&c->arena, 1);
@@ -56,7 +48,7 @@ static void compute_gates(const struct fire *f)
 /* Pairs of what decides above a bound; their gates are then computed. */
 static void pick(const struct fire *f, float bound, const float *bound_of)
 {
-    gpu_pick(&f->c->gpu, f->at->gate, f->own, f->own, f->n, bound, bound_of, false, &f->at->pairs, f->counts);
+    gpu_pick(&f->c->gpu, f->at->of.gate, f->own, f->own, f->n, bound, bound_of, false, &f->at->pairs, f->counts);
     compute_gates(f);
 }
 
@@ -67,31 +59,31 @@ static void activate_pairs(const struct fire *f, bool all)
     if (!cuda_launched(f->c)) /* then there may be no list of pairs */
         return;
     gpu_activate_pairs(&f->c->gpu, f->c->hp->activation, s->has_gate ? &s->up_rows : NULL, f->x, all, f->own * f->n,
-                       &f->at->pairs, s->held.slot, f->at->activated.f32, f->at->activated.cols, f->counts);
+                       &f->at->pairs, s->set.at.slot, f->at->of.activated.f32, f->at->of.activated.cols, f->counts);
 }
 
 static void fire_all(const struct fire *f)
 {
     const struct ffn_layer *s = f->s;
-    const struct gpu_product p[] = {product_of(f, &s->gate, s->bias, f->at->gate),
-                                    product_of(f, &s->up, NULL, f->at->up)};
-    const float *gate = s->has_gate ? f->at->gate : NULL, *up = s->has_gate ? f->at->up : f->at->gate;
+    const struct gpu_product p[] = {product_of(f, &s->gate, s->bias, f->at->of.gate),
+                                    product_of(f, &s->up, NULL, f->at->of.up)};
+    const float *gate = s->has_gate ? f->at->of.gate : NULL, *up = s->has_gate ? f->at->of.up : f->at->of.gate;
     gpu_matmul(&f->c->gpu, p, s->has_gate ? 2 : 1, f->x, f->n);
     gpu_activate(&f->c->gpu, f->c->hp->activation, gate, up, f->own, f->own, f->n,
-                 s->held.set.whole ? NULL : s->held.slot, f->at->activated.f32, f->at->activated.cols);
+                 s->set.whole ? NULL : s->set.at.slot, f->at->of.activated.f32, f->at->of.activated.cols);
 }
 
 static void decide_by_gate(const struct fire *f)
 {
-    const struct gpu_product p = product_of(f, &f->s->gate, f->s->bias, f->at->gate);
+    const struct gpu_product p = product_of(f, &f->s->gate, f->s->bias, f->at->of.gate);
     gpu_matmul(&f->c->gpu, &p, 1, f->x, f->n);
-    gpu_pick(&f->c->gpu, f->at->gate, f->own, f->own, f->n, 0, NULL, true, &f->at->pairs, f->counts);
+    gpu_pick(&f->c->gpu, f->at->of.gate, f->own, f->own, f->n, 0, NULL, true, &f->at->pairs, f->counts);
     activate_pairs(f, true);
 }
 
 static void decide_by_estimate(const struct fire *f)
 {
-    gpu_estimate_rows(&f->c->gpu, &f->s->gate_rows, f->x, f->n, f->at->gate, f->own);
+    gpu_estimate_rows(&f->c->gpu, &f->s->gate_rows, f->x, f->n, f->at->of.gate, f->own);
     pick(f, 0, f->s->bound);
     activate_pairs(f, false);
 }
@@ -99,7 +91,7 @@ static void decide_by_estimate(const struct fire *f)
 /* What predictors read: x normed, or as it is. */
 static const struct acts *predictor_reads(const struct fire *f, int layer, const struct input *in)
 {
-    struct acts *r = &f->at->residual;
+    struct acts *r = &f->at->of.residual;
     if (!device_reads_residual(&f->c->o))
         return f->x;
     r->f32 = in->residual;
@@ -112,7 +104,7 @@ static const struct acts *predictor_reads(const struct fire *f, int layer, const
 static void compute_hidden(const struct fire *f, int layer, const struct input *in)
 {
     const struct packed *fc1 = &f->s->fc1;
-    struct acts *hidden = &f->at->hidden;
+    struct acts *hidden = &f->at->of.hidden;
     hidden->cols = fc1->rows;
     const struct gpu_product p = {.m = *fc1, .y = hidden->f32, .y_stride = fc1->rows};
     gpu_matmul(&f->c->gpu, &p, 1, predictor_reads(f, layer, in), f->n);
@@ -123,9 +115,9 @@ static void compute_hidden(const struct fire *f, int layer, const struct input *
 
 static void decide_by_mlp(const struct fire *f, int layer, const struct input *in)
 {
-    const struct gpu_product p = product_of(f, &f->s->fc2, NULL, f->at->gate);
+    const struct gpu_product p = product_of(f, &f->s->fc2, NULL, f->at->of.gate);
     compute_hidden(f, layer, in);
-    gpu_matmul(&f->c->gpu, &p, 1, &f->at->hidden, f->n);
+    gpu_matmul(&f->c->gpu, &p, 1, &f->at->of.hidden, f->n);
     pick(f, nextafterf(f->s->fc2_threshold, -INFINITY), NULL); /* flagged: logit >= threshold */
     activate_pairs(f, false);
 }
@@ -134,9 +126,9 @@ static void decide_by_product(const struct fire *f)
 {
     const struct ffn_layer *s = f->s;
     const struct gpu *g = &f->c->gpu;
-    gpu_estimate_rows(g, &s->gate_rows, f->x, f->n, f->at->gate, f->own);
-    gpu_estimate_rows(g, &s->up_rows, f->x, f->n, f->at->up, f->own);
-    gpu_estimate_products(g, f->c->hp->activation, f->at->gate, f->at->up, f->own, f->own, f->n, s->gate_slope,
+    gpu_estimate_rows(g, &s->gate_rows, f->x, f->n, f->at->of.gate, f->own);
+    gpu_estimate_rows(g, &s->up_rows, f->x, f->n, f->at->of.up, f->own);
+    gpu_estimate_products(g, f->c->hp->activation, f->at->of.gate, f->at->of.up, f->own, f->own, f->n, s->gate_slope,
                           s->gate_offset, s->up_slope, s->up_offset);
     pick(f, nextafterf(s->skip, -INFINITY), NULL);
     activate_pairs(f, true);
@@ -144,24 +136,12 @@ static void decide_by_product(const struct fire *f)
 
 /* ---- counting ---- */
 
-/* Bytes of what is read whatever fires. */
-static uint64_t fixed_bytes(const struct ffn_layer *s)
+void cuda_fire_count(struct cuda *c, const struct ffn_layer *s, uint32_t n)
 {
-    uint64_t bytes = packed_bytes(&s->gate) + packed_bytes(&s->up) + packed_bytes(&s->fc1) + packed_bytes(&s->fc2);
-    if (s->gate_rows.planes)
-        bytes += (uint64_t)s->held.set.n * s->gate_rows.top_bytes;
-    if (s->up_rows.planes)
-        bytes += (uint64_t)s->held.set.n * s->up_rows.top_bytes;
-    return bytes;
-}
-
-void cuda_fire_count(struct cuda *c, struct ffn_layer *s, uint32_t n)
-{
-    const uint64_t pairs = (uint64_t)s->held.set.n * n;
-    c->counts.bytes += fixed_bytes(s);
+    const uint64_t pairs = (uint64_t)s->set.n * n;
+    c->counts.bytes += ffn_layer_fixed_bytes(s);
     c->counts.neurons += pairs;
-    s->calls++;
-    if (s->down.held && !s->down.by_column)
+    if (s->down.set && !s->down.by_column)
         c->counts.bytes += packed_bytes(&s->down.matrix);
     if (s->decision == DECIDE_NOT) {
         c->counts.flagged += pairs;
@@ -174,17 +154,17 @@ void cuda_fire_count(struct cuda *c, struct ffn_layer *s, uint32_t n)
 void cuda_fire_begin(struct cuda *c, struct firing *f, int64_t cols, uint32_t n)
 {
     const size_t bytes = (size_t)(n * cols) * sizeof(float);
-    f->activated.cols = cols;
-    cuda_ok(c, cudaMemsetAsync(f->activated.f32, 0, bytes, c->gpu.stream), "cudaMemsetAsync");
+    f->of.activated.cols = cols;
+    cuda_ok(c, cudaMemsetAsync(f->of.activated.f32, 0, bytes, c->gpu.stream), "cudaMemsetAsync");
 }
 
 void cuda_fire(struct cuda *c, struct firing *at, int layer, const struct ffn_layer *s, struct gpu_counts *counts,
                const struct input *in, uint32_t n)
 {
-    const struct neuron_set *set = &s->held.set;
+    const struct neuron_set *set = &s->set;
     const struct fire f = {.c = c, .at = at, .s = s, .x = &in->acts, .n = n, .own = set->n, .counts = counts};
-    const int64_t cols = s->down.held && !s->down.by_column ? set->n : set->n_blocks * ACT_BLOCK;
-    at->activated.cols = cols;
+    const int64_t cols = down_slots(&s->down, set);
+    at->of.activated.cols = cols;
     if (s->decision != DECIDE_NOT || !set->whole || cols != set->n) /* what does not fire, or is not held, is zero */
         cuda_fire_begin(c, at, cols, n);
     switch (s->decision) {
@@ -195,5 +175,5 @@ void cuda_fire(struct cuda *c, struct firing *at, int layer, const struct ffn_la
     case DECIDE_PRODUCT: decide_by_product(&f); break;
     }
     if (readers_of(&c->o, ACTIVATED, layer).q8)
-        gpu_quantize(&c->gpu, &at->activated, n);
+        gpu_quantize(&c->gpu, &at->of.activated, n);
 }

@@ -3,22 +3,13 @@
 #ifndef HEARTH_DEVICE_CUDA_FIRE_H
 #define HEARTH_DEVICE_CUDA_FIRE_H
 
-#include "device/cuda/ffn_layer.h"
 #include "device/cuda/input.h"
+#include "device/held_neurons.h"
 
 /* What all layers compute in. */
 struct firing {
-    float *gate, *up;                /* [n, widest own set] */
-    struct acts activated;           /* [n, slots of the widest set] what neurons are */
-    struct acts hidden;              /* [n, widest r] of an MLP */
-    struct acts residual;            /* [n, d] what a PowerInfer model's predictors read */
+    struct firing_acts of;
     struct gpu_pairs pairs;          /* [n, widest own set] */
-};
-
-/* The most of a layer: own neurons, slots of a set, hidden values of an MLP. */
-struct widths {
-    int64_t neurons, slots, hidden;
-    bool sparse;                     /* single neurons are computed in some layer */
 };
 
 void cuda_firing_lay(struct cuda *c, struct firing *f, const struct widths *widest);
@@ -28,6 +19,6 @@ void cuda_fire_begin(struct cuda *c, struct firing *f, int64_t cols, uint32_t n)
 void cuda_fire(struct cuda *c, struct firing *f, int layer, const struct ffn_layer *s, struct gpu_counts *counts,
                const struct input *in, uint32_t n);
 /* Counts that, as far as the host knows. */
-void cuda_fire_count(struct cuda *c, struct ffn_layer *s, uint32_t n);
+void cuda_fire_count(struct cuda *c, const struct ffn_layer *s, uint32_t n);
 
 #endif

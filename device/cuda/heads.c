@@ -2,12 +2,6 @@
 
 #include "device/decisions.h"
 
-/* A part of a vector of all heads, for own heads of `size` values each. */
-static float *lay_part(struct cuda *c, const struct matrix *m, const struct heads *h, int64_t size)
-{
-    return m->data ? lay_floats(&c->arena, (h->end - h->begin) * size) : NULL;
-}
-
 /* What is the same for all layers. */
 static struct gpu_heads shape_of(const struct hparams *hp, int64_t n)
 {
@@ -29,9 +23,9 @@ void cuda_heads_lay(struct cuda *c, int layer, struct heads *h)
     lay_matrix(&c->arena, &h->o, &f->o, f->o.rows, n * q);
     h->o.segment = head_segment(c->o.model);
     h->of = shape_of(c->hp, n);
-    h->of.q_bias = h->q_bias = lay_part(c, &f->q_bias, h, q);
-    h->of.k_bias = h->k_bias = lay_part(c, &f->k_bias, h, kv);
-    h->of.v_bias = h->v_bias = lay_part(c, &f->v_bias, h, kv);
+    h->of.q_bias = h->q_bias = lay_part(&c->arena, &f->q_bias, n * q);
+    h->of.k_bias = h->k_bias = lay_part(&c->arena, &f->k_bias, n * kv);
+    h->of.v_bias = h->v_bias = lay_part(&c->arena, &f->v_bias, n * kv);
     h->of.q_norm = h->q_norm = lay_vector(&c->arena, &f->q_norm);
     h->of.k_norm = h->k_norm = lay_vector(&c->arena, &f->k_norm);
 }
@@ -45,17 +39,17 @@ void cuda_heads_lay_pages(struct cuda *c, struct heads *h)
     h->of.v = arena_alloc(&c->arena, bytes);
 }
 
-void cuda_heads_load(struct loader *l, int layer, struct heads *to)
+void cuda_heads_load(struct loading *l, int layer, struct heads *to)
 {
-    const struct layer_weights *from = &l->c->o.model->layers[layer];
-    const int64_t kv = l->c->hp->head_dim, q = queries(l->c->hp) * kv, n = to->end - to->begin;
-    cuda_load_packed(l, &to->q, &from->q, to->begin * q, 0, NULL);
-    cuda_load_packed(l, &to->k, &from->k, to->begin * kv, 0, NULL);
-    cuda_load_packed(l, &to->v, &from->v, to->begin * kv, 0, NULL);
-    cuda_load_packed(l, &to->o, &from->o, 0, to->begin * q, NULL);
-    cuda_load_part(l, to->q_bias, &from->q_bias, to->begin * q, n * q);
-    cuda_load_part(l, to->k_bias, &from->k_bias, to->begin * kv, n * kv);
-    cuda_load_part(l, to->v_bias, &from->v_bias, to->begin * kv, n * kv);
-    cuda_load_vector(l, to->q_norm, &from->q_norm);
-    cuda_load_vector(l, to->k_norm, &from->k_norm);
+    const struct layer_weights *from = &l->o->model->layers[layer];
+    const int64_t kv = l->o->model->hp.head_dim, q = queries(&l->o->model->hp) * kv, n = to->end - to->begin;
+    load_packed(l, &to->q, &from->q, to->begin * q, 0, NULL);
+    load_packed(l, &to->k, &from->k, to->begin * kv, 0, NULL);
+    load_packed(l, &to->v, &from->v, to->begin * kv, 0, NULL);
+    load_packed(l, &to->o, &from->o, 0, to->begin * q, NULL);
+    load_part(l, to->q_bias, &from->q_bias, to->begin * q, n * q);
+    load_part(l, to->k_bias, &from->k_bias, to->begin * kv, n * kv);
+    load_part(l, to->v_bias, &from->v_bias, to->begin * kv, n * kv);
+    load_vector(l, to->q_norm, &from->q_norm);
+    load_vector(l, to->k_norm, &from->k_norm);
 }

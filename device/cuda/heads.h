@@ -2,7 +2,8 @@
 #ifndef HEARTH_DEVICE_CUDA_HEADS_H
 #define HEARTH_DEVICE_CUDA_HEADS_H
 
-#include "device/cuda/load.h"
+#include "device/cuda/cuda.h"
+#include "device/loading.h"
 #include "kernels/cuda/attention.h"
 
 struct heads {
@@ -16,6 +17,6 @@ struct heads {
 
 void cuda_heads_lay(struct cuda *c, int layer, struct heads *h);
 void cuda_heads_lay_pages(struct cuda *c, struct heads *h);
-void cuda_heads_load(struct loader *l, int layer, struct heads *to);
+void cuda_heads_load(struct loading *l, int layer, struct heads *to);
 
 #endif

@@ -19,9 +19,9 @@ void cuda_output_lay_buffers(struct cuda *c, struct output *o)
         o->logits = lay_floats(&c->arena, n * o->rows.rows);
 }
 
-void cuda_output_load(struct loader *l, struct output *o)
+void cuda_output_load(struct loading *l, struct output *o)
 {
-    cuda_load_packed(l, &o->rows, &l->c->o.model->output, l->c->o.shard->row_begin, 0, NULL);
+    load_packed(l, &o->rows, &l->o->model->output, l->o->shard->row_begin, 0, NULL);
 }
 
 /* Tokens from t on. */

@@ -112,25 +112,25 @@ void cuda_stream_lay_buffers(struct stream *s)
     s->chosen = lay_words(&c->arena, n);
 }
 
-static void load_norm(struct loader *l, struct norm_weights to, const struct matrix *weight, const struct matrix *bias)
+static void load_norm(struct loading *l, struct norm_weights to, const struct matrix *weight, const struct matrix *bias)
 {
-    cuda_load_vector(l, to.weight, weight);
-    cuda_load_vector(l, to.bias, bias);
+    load_vector(l, to.weight, weight);
+    load_vector(l, to.bias, bias);
 }
 
-void cuda_stream_load(struct stream *s, struct loader *l)
+void cuda_stream_load(struct stream *s, struct loading *l)
 {
     const struct model *m = s->c->o.model;
     const struct shard *shard = s->c->o.shard;
-    cuda_load_bytes(l, s->embedding, &m->embedding, 0, m->embedding.rows);
-    cuda_load_bytes(l, s->positions, &m->positions, m->hp.position_offset, s->c->o.n_ctx);
+    load_bytes(l, s->embedding, &m->embedding, 0, m->embedding.rows);
+    load_bytes(l, s->positions, &m->positions, m->hp.position_offset, s->c->o.n_ctx);
     for (int i = shard->first; i < shard->last; i++) {
         const struct layer_weights *from = &m->layers[i];
         struct stream_layer *to = &s->layers[i - shard->first];
         load_norm(l, to->attn_norm, &from->attn_norm, &from->attn_norm_bias);
         load_norm(l, to->ffn_norm, &from->ffn_norm, &from->ffn_norm_bias);
-        cuda_load_vector(l, to->o_bias, &from->o_bias);
-        cuda_load_vector(l, to->down_bias, &from->down_bias);
+        load_vector(l, to->o_bias, &from->o_bias);
+        load_vector(l, to->down_bias, &from->down_bias);
     }
     load_norm(l, s->out_norm, &m->out_norm, &m->out_norm_bias);
 }

@@ -3,7 +3,7 @@
 #define HEARTH_DEVICE_CUDA_STREAM_H
 
 #include "device/cuda/input.h"
-#include "device/cuda/load.h"
+#include "device/loading.h"
 
 struct stream;
 
@@ -12,7 +12,7 @@ status cuda_stream_new(struct cuda *c, struct stream **out);
 void cuda_stream_free(struct stream *s); /* NULL is fine */
 void cuda_stream_lay_weights(struct stream *s);
 void cuda_stream_lay_buffers(struct stream *s);
-void cuda_stream_load(struct stream *s, struct loader *l);
+void cuda_stream_load(struct stream *s, struct loading *l);
 
 /* device.h: embed, import_states, export_states, passing, give_states, take_states, norm, add. What is no number is noted, and returned later. */
 void cuda_stream_embed(struct stream *s, const struct batch *b, const int32_t *tokens);

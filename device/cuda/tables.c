@@ -63,10 +63,10 @@ void cuda_tables_lay(struct tables *t)
     t->angles = lay_floats(&c->arena, c->o.n_batch * c->hp->n_rot);
 }
 
-void cuda_tables_load(struct tables *t, struct loader *l)
+void cuda_tables_load(struct tables *t, struct loading *l)
 {
     const struct model *m = t->c->o.model;
-    loading_reads(&l->loading, &m->rope_factors, 0, 1);
+    loading_reads(l, &m->rope_factors, 0, 1);
     rope_freqs(m->hp.rope_base, m->hp.n_rot, (const float *)m->rope_factors.data, t->freq);
 }
 

@@ -3,7 +3,8 @@
 #ifndef HEARTH_DEVICE_CUDA_TABLES_H
 #define HEARTH_DEVICE_CUDA_TABLES_H
 
-#include "device/cuda/load.h"
+#include "device/cuda/cuda.h"
+#include "device/loading.h"
 #include "kernels/cuda/attention.h"
 
 struct tables;
@@ -12,7 +13,7 @@ struct tables;
 status cuda_tables_new(struct cuda *c, struct tables **out);
 void cuda_tables_free(struct tables *t); /* NULL is fine */
 void cuda_tables_lay(struct tables *t);
-void cuda_tables_load(struct tables *t, struct loader *l);
+void cuda_tables_load(struct tables *t, struct loading *l);
 /* Puts a batch there, if it is not there yet. Returns its furthest position, plus one. */
 uint32_t cuda_tables_upload(struct tables *t, const struct batch *b);
 /* The batch that is there, of n tokens; most: no position of it lies further. */

@@ -1,14 +1,15 @@
-/* A set of own neurons of a layer. */
-#ifndef HEARTH_DEVICE_CUDA_FFN_LAYER_H
-#define HEARTH_DEVICE_CUDA_FFN_LAYER_H
+/* What a device holds of a layer's FFN for a set of neurons: which matrices and vectors, of which shapes, as the layer
+ * decides which neurons are computed. */
+#ifndef HEARTH_DEVICE_FFN_LAYER_H
+#define HEARTH_DEVICE_FFN_LAYER_H
 
-#include "device/cuda/down.h"
 #include "device/decisions.h"
+#include "device/down.h"
 #include "kernels/rows.h"
 
 /* In a layer without a gate, up is in its place and `up` is empty. */
 struct ffn_layer {
-    struct held held;
+    struct neuron_set set;
     enum decision decision;
     bool has_gate;
     struct packed gate, up;            /* [n, d] where all are computed */
@@ -21,13 +22,15 @@ struct ffn_layer {
     float *up_slope, *up_offset;       /* [n] the same of up, times the neuron's weight */
     float skip;                        /* products that are smaller */
     struct down down;
-    uint64_t calls;                    /* since the GPU's counts were seen to grow */
-    struct gpu_counts reported;        /* what the GPU had counted then */
+    uint64_t seen, fired;              /* where a layout may change: pairs of a neuron and a token so far, that fired */
 };
 
 /* down: with their down projection. */
-void cuda_ffn_layer_lay(struct cuda *c, int layer, const struct neuron_list *neurons, bool down, struct ffn_layer *s);
-void cuda_ffn_layer_load(struct loader *l, int layer, struct ffn_layer *s);
-void cuda_ffn_layer_free(struct ffn_layer *s);
+void ffn_layer_lay(const struct laying *to, int layer, const struct neuron_list *neurons, bool down,
+                   struct ffn_layer *s);
+void ffn_layer_load(struct loading *l, int layer, struct ffn_layer *s);
+void ffn_layer_free(struct ffn_layer *s);
+/* Bytes of what is read for a step whatever fires, but for the down projection. */
+uint64_t ffn_layer_fixed_bytes(const struct ffn_layer *s);
 
 #endif
