@@ -1,9 +1,9 @@
 #!/bin/sh
 # Makes a folder with everything that a machine with a GPU needs to check hearth: nothing is compiled or fetched there.
 #
-#   sh tests/gpu/pack.sh FOLDER [CAPABILITIES]       e.g. 90; default: 80;90;100;120
+#   sh tests/gpu/pack.sh FOLDER [CAPABILITIES]       e.g. 90; default: all from 80 to 120
 #
-# GPUs of 8.6 and 8.9 run what is compiled for 8.0.
+# A GPU newer than 12.0 translates the intermediate code when it first starts.
 #
 # Then, on that machine, in the folder: sh on_device.sh REPORT. Its C library must not be older than this machine's.
 set -eu
@@ -15,7 +15,7 @@ case ${1:-} in
 esac
 mkdir -p "$1"
 folder=$(cd "$1" && pwd)
-capabilities=${2:-80;90;100;120}
+capabilities=${2:-80;86;89;90;100;120}
 most_mb=60
 cd "$(dirname "$0")/../.."
 
