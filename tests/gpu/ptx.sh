@@ -1,6 +1,7 @@
 #!/bin/sh
 # Compiles the kernels as strictly as nvcc can, for each compute capability, and prints what each kernel takes of a
-# multiprocessor. No GPU is needed. It fails where
+# multiprocessor: registers, bytes of static shared memory, how many blocks and warps (of the most) one holds. No GPU is
+# needed. It fails where
 #   - nvcc or ptxas warns, registers are spilled, or local memory is used (an array that is indexed at run time);
 #   - the PTX has an approximate operation, one that flushes subnormal numbers, or one in f64 of a rounding of its own;
 #   - the PTX depends on whether nvcc may contract: a product and a sum that are not written as intrinsics.
@@ -74,14 +75,18 @@ for file in kernels/cuda/*.cu; do
     done
 done
 
-# Warps that a multiprocessor holds at once, of the most that it could, by registers and static shared memory. Kernels
-# that do not say how large their blocks are count as 256 threads.
-echo "| file | kernel | sm | registers | shared memory | threads | occupancy |"
-echo "|---|---|---:|---:|---:|---:|---:|"
+# One row a kernel, the worst of its variants (types, tokens): what its registers and static shared memory leave room for
+# on a multiprocessor. Kernels that do not say how large their blocks are count as 256 threads.
 sort "$work/kernels" 2>/dev/null | while read -r file sm name registers shared threads; do
-    plain=$(c++filt "$name" | sed 's/(anonymous namespace):://g; s/^void //; s/(dtype)//g; s/([^()]*)$//')
+    plain=$(c++filt "$name" | sed 's/(anonymous namespace):://g; s/^void //; s/[<(].*$//')
     echo "$file|$sm|$plain|$registers|$shared|$threads"
-done | awk -F '|' '
+done | awk -F '|' -v named="$*" '
+    function room(sm, registers, shared, warps,  n) {
+        n = int(65536 / (int((registers * 32 + 255) / 256) * 256) / warps) # registers are given out by 256 to a warp
+        if (shared > 0 && int(memory[sm] / (shared + 1024)) < n) n = int(memory[sm] / (shared + 1024))
+        if (most_blocks[sm] < n) n = most_blocks[sm]
+        return n * warps > most_warps[sm] ? int(most_warps[sm] / warps) : n
+    }
     BEGIN {
         split("75 80 86 89 90 100 120", sms, " ")
         split("32 64 48 48 64 64 48", warps, " "); split("16 32 16 24 32 32 24", blocks, " ")
@@ -91,16 +96,43 @@ done | awk -F '|' '
             most_blocks[sms[i]] = blocks[i]
             memory[sms[i]] = 1024 * kib[i]
         }
+        n_shown = split(named, shown, " ")
+        printf "| file | kernel | variants | registers | shared | threads |"
+        for (i = 1; i <= n_shown; i++) printf " sm_%s |", shown[i]
+        printf "\n|---|---|---:|---:|---:|---:|"
+        for (i = 1; i <= n_shown; i++) printf "---:|"
+        print ""
     }
     {
-        threads = $6 ? $6 : 256
-        w = int((threads + 31) / 32)
-        n = int(65536 / (int(($4 * 32 + 255) / 256) * 256) / w) # registers are given out by 256 to a warp
-        if ($5 > 0 && int(memory[$2] / ($5 + 1024)) < n) n = int(memory[$2] / ($5 + 1024))
-        if (most_blocks[$2] < n) n = most_blocks[$2]
-        share = most_warps[$2] ? n * w / most_warps[$2] : 0
-        if (share > 1) share = 1
-        printf "| %s | %s | %s | %s | %s | %s | %.0f %% |\n", $1, $3, $2, $4, $5, $6 ? $6 : "-", 100 * share
+        key = $1 "|" $3
+        if (!(key in most)) {
+            keys[++n_keys] = key
+            least[key] = $4
+            most[key] = 0
+        }
+        if ($4 < least[key]) least[key] = $4
+        if ($4 > most[key]) most[key] = $4
+        if ($5 > bytes[key]) bytes[key] = $5
+        if ($6 > threads[key]) threads[key] = $6
+        variants[key, $2]++
+        w = int((($6 ? $6 : 256) + 31) / 32)
+        n = room($2, $4, $5, w)
+        if (!((key, $2) in held) || n * w < held[key, $2]) {
+            held[key, $2] = n * w
+            resident[key, $2] = n
+        }
+    }
+    END {
+        for (k = 1; k <= n_keys; k++) {
+            key = keys[k]
+            split(key, part, "|")
+            printf "| %s | %s | %d | %s | %d | %s |", part[1], part[2], variants[key, shown[1]],
+                least[key] == most[key] ? most[key] : least[key] "-" most[key], bytes[key],
+                threads[key] ? threads[key] : "-"
+            for (i = 1; i <= n_shown; i++)
+                printf " %d: %d/%d |", resident[key, shown[i]], held[key, shown[i]], most_warps[shown[i]]
+            print ""
+        }
     }'
 
 echo
