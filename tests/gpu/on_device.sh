@@ -134,6 +134,14 @@ machine() {
     fi
 }
 
+# Without a GPU nothing here would tell anything.
+end_without_gpu() {
+    for model in tests/vectors/*.gguf; do break; done
+    run "hearth run" 30 bin/hearth run -q -m "$model" --device cuda -n 1 -p a && return
+    why=$(grep -E 'there is no NVIDIA|hides every GPU|driver is too old' "$work/output" | head -n 1)
+    [ -z "$why" ] || { say "" && say "Nothing was checked: ${why#hearth: error: }" && exit 1; }
+}
+
 # ---- the kernels and the device, bit for bit ----
 
 kernels() {
@@ -413,6 +421,7 @@ sanitize() {
 }
 
 machine
+end_without_gpu
 models
 for section in $sections; do
     if wanted "$section"; then

@@ -81,6 +81,13 @@ rm "$work/pack/bin/cuda_good_test" "$work/pack/bin/cuda_bad_test" "$work/pack/bi
 device --only kernels --only speed --seconds 20
 [ $status -eq 0 ] || fail "all went well, but status $status"
 
+echo 'echo "hearth: error: --device cuda: there is no NVIDIA driver on this machine" >&2 && exit 1' | program hearth
+device --seconds 20
+[ $status -eq 1 ] || fail "status $status without a driver"
+tail -n 1 "$work/report/report.md" |
+    grep -q "^Nothing was checked: --device cuda: there is no NVIDIA driver on this machine" ||
+    fail "without a driver: $(tail -n 1 "$work/report/report.md")"
+
 for wrong in "--only kernel" "--what" ""; do
     # shellcheck disable=SC2086 # an option and its value
     sh "$work/pack/on_device.sh" $wrong >"$work/out" 2>&1
