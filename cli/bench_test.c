@@ -111,7 +111,7 @@ struct spent {
 static status start_clock(struct cluster *c, struct spent *before)
 {
     session_reset_counts(cluster_session(c));
-    status st = session_usage(cluster_session(c), &before->usage);
+    status st = session_usage(cluster_session(c), &before->usage, NULL);
     before->seconds = clock_s();
     return st;
 }
@@ -121,7 +121,7 @@ static status stop_clock(struct cluster *c, const struct spent *before, struct s
     struct wire_usage after;
     const struct wire_counts counts = session_counts(cluster_session(c));
     all->seconds = clock_s() - before->seconds;
-    status st = session_usage(cluster_session(c), &after);
+    status st = session_usage(cluster_session(c), &after, NULL);
     if (st)
         return st;
     all->elapsed += all->seconds;

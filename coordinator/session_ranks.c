@@ -27,8 +27,9 @@ static status wait_for(struct session *s, enum wire_kind kind, struct arrival *a
     }
 }
 
-/* Waits for one rank's USAGE and adds it. */
-static status take_usage(struct session *s, uint64_t *answered, struct wire_usage *sum)
+/* Waits for one rank's USAGE and adds it, without this rank's answers of the times before: it counted before it
+ * answered, and they were as long. */
+static status take_usage(struct session *s, uint64_t *answered, struct wire_usage *sum, struct wire_usage *ranks)
 {
     struct wire_usage u;
     struct arrival a;
@@ -46,14 +47,16 @@ static status take_usage(struct session *s, uint64_t *answered, struct wire_usag
     if (st)
         return st;
     sum->messages += u.messages;
-    sum->bytes += u.bytes;
+    sum->bytes += u.bytes - (a.from ? s->n_queries * a.size : 0);
     sum->run_ns += u.run_ns;
     sum->wire_ns += u.wire_ns;
     sum->wait_ns += u.wait_ns;
+    if (ranks)
+        ranks[a.from] = u;
     return transport_release(s->o.transport, &a);
 }
 
-static status ask_usage(struct session *s, struct wire_usage *sum)
+static status ask_usage(struct session *s, struct wire_usage *sum, struct wire_usage *ranks)
 {
     struct transport *t = s->o.transport;
     uint64_t answered = 0; /* ranks, a bit each */
@@ -61,26 +64,25 @@ static status ask_usage(struct session *s, struct wire_usage *sum)
     for (int r = 0; r < t->n_ranks && !st; r++)
         st = transport_post(t, r, WIRE_QUERY, NULL, 0, &s->queries[r]);
     for (int r = 0; r < t->n_ranks && !st; r++)
-        st = take_usage(s, &answered, sum);
+        st = take_usage(s, &answered, sum, ranks);
     for (int r = 0; r < t->n_ranks && !st; r++)
         st = wait_sent(s, &s->queries[r]);
     return st;
 }
 
-status session_usage(struct session *s, struct wire_usage *out)
+status session_usage(struct session *s, struct wire_usage *out, struct wire_usage *ranks)
 {
     struct wire_usage sum = {0};
     status st = session_check(s);
     if (st)
         return st;
-    st = ask_usage(s, &sum);
+    st = ask_usage(s, &sum, ranks);
     s->broken = st;
     if (st)
         return st;
-    /* This time's queries and, of the times before, answers too: each rank counted before it answered. */
+    /* This time's queries and, of the times before, answers too. */
     const uint64_t others = (uint64_t)s->o.transport->n_ranks - 1;
     sum.messages -= (2 * s->n_queries + 1) * others;
-    sum.bytes -= s->n_queries * others * WIRE_USAGE_SIZE;
     s->n_queries++;
     *out = sum;
     return ST_OK;

@@ -139,6 +139,10 @@ status wire_failed_decode(const uint8_t *in, size_t n, char reason[WIRE_FAILED_M
     return st;
 }
 
+enum { USAGE_HEAD = 5 * 8 + 4, USAGE_DEVICE = 3 * 8 };
+_Static_assert((int)WIRE_USAGE_MAX == (int)USAGE_HEAD + (int)WIRE_DEVICES_MOST * (int)USAGE_DEVICE,
+               "USAGE has its size");
+
 size_t wire_usage_encode(const struct wire_usage *u, uint8_t *out, size_t cap)
 {
     struct writer w = {out, out + cap, false};
@@ -147,26 +151,55 @@ size_t wire_usage_encode(const struct wire_usage *u, uint8_t *out, size_t cap)
     write_u64(&w, u->run_ns);
     write_u64(&w, u->wire_ns);
     write_u64(&w, u->wait_ns);
-    return w.failed ? 0 : WIRE_USAGE_SIZE;
+    write_u32(&w, u->n_devices);
+    for (uint32_t i = 0; i < u->n_devices; i++) {
+        write_u64(&w, u->devices[i].bytes);
+        write_u64(&w, u->devices[i].busy_ns);
+        write_u64(&w, u->devices[i].wait_ns);
+    }
+    return w.failed ? 0 : USAGE_HEAD + u->n_devices * USAGE_DEVICE;
+}
+
+/* Parts of a time; the whole is there. */
+static status check_times(const struct wire_usage *u)
+{
+    if (u->wire_ns > u->run_ns || u->wait_ns > u->run_ns - u->wire_ns) {
+        log_error("USAGE message: %llu ns of wire and %llu of waiting, expected at most %llu together",
+                  (unsigned long long)u->wire_ns, (unsigned long long)u->wait_ns, (unsigned long long)u->run_ns);
+        return ST_FORMAT;
+    }
+    for (uint32_t i = 0; i < u->n_devices; i++) {
+        const struct wire_device *d = &u->devices[i];
+        if (d->wait_ns > d->busy_ns) {
+            log_error("USAGE message: %llu ns of waiting for device %u, expected at most %llu, while it was busy",
+                      (unsigned long long)d->wait_ns, i, (unsigned long long)d->busy_ns);
+            return ST_FORMAT;
+        }
+    }
+    return ST_OK;
 }
 
 status wire_usage_decode(const uint8_t *in, size_t n, struct wire_usage *out)
 {
     struct reader r = {in, in + n, false};
-    struct wire_usage u;
-    status st = wire_size_is(WIRE_USAGE, n, WIRE_USAGE_SIZE);
-    if (st != ST_OK)
-        return st;
-    u.messages = read_u64(&r);
+    struct wire_usage u = {.messages = read_u64(&r)};
     u.bytes = read_u64(&r);
     u.run_ns = read_u64(&r);
     u.wire_ns = read_u64(&r);
     u.wait_ns = read_u64(&r);
-    if (u.wire_ns > u.run_ns || u.wait_ns > u.run_ns - u.wire_ns) {
-        log_error("USAGE message: %llu ns of wire and %llu of waiting, expected at most %llu together",
-                  (unsigned long long)u.wire_ns, (unsigned long long)u.wait_ns, (unsigned long long)u.run_ns);
-        return ST_FORMAT;
+    u.n_devices = read_u32(&r);
+    status st = n < USAGE_HEAD ? wire_size_is(WIRE_USAGE, n, USAGE_HEAD)
+                               : wire_in_range(WIRE_USAGE, "n_devices", u.n_devices, 0, WIRE_DEVICES_MOST);
+    st = st ? st : wire_size_is(WIRE_USAGE, n, USAGE_HEAD + u.n_devices * USAGE_DEVICE);
+    if (st)
+        return st;
+    for (uint32_t i = 0; i < u.n_devices; i++) {
+        u.devices[i].bytes = read_u64(&r);
+        u.devices[i].busy_ns = read_u64(&r);
+        u.devices[i].wait_ns = read_u64(&r);
     }
-    *out = u;
-    return ST_OK;
+    st = check_times(&u);
+    if (!st)
+        *out = u;
+    return st;
 }

@@ -38,13 +38,20 @@ status devices_part(struct devices *d, const struct work *w, enum device_use use
  * device's `fire` and `live`. */
 uint32_t devices_fire(struct devices *d, const struct work *w, enum device_use use);
 void devices_live(struct devices *d, const struct work *w, const struct live *to);
+/* home's sums[USE_OWN] += the down projection of a guest's live neurons, as the device's `project`. */
+void devices_project(struct devices *d, const struct work *w, int guest, const struct live *from);
 /* This rank's rows of the output matrix times home's in[use]: row r into logits[t * stride + r]; or, packed, one after
  * the other, device by device. */
 void devices_logits(struct devices *d, const struct work *w, enum device_use use, bool packed, float *logits,
                     int64_t stride);
 /* What any of them has found late (device.h): nothing of this step may leave the rank then. */
-status devices_found(const struct devices *d);
+status devices_found(struct devices *d);
 /* Since the last call, all together. */
 struct wire_counts devices_counts(struct devices *d);
+/* Since the start, device by device, the CPU first; returns how many there are. Of a plan that gives a rank more than can
+ * be told, the first. */
+uint32_t devices_spent(const struct devices *d, struct wire_device spent[WIRE_DEVICES_MOST]);
+/* Until now the rank waited for others: it waits for no device since before that. */
+void devices_idle_until(struct devices *d, uint64_t now_ns);
 
 #endif

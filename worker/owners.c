@@ -207,10 +207,11 @@ void owners_count(struct owners *o, const struct wire_counts *counts, uint64_t b
  * as long as that computed longer than itself, and otherwise for messages. */
 static void account(struct owners *o, uint64_t own_ns)
 {
-    const uint64_t left = clock_ns() - own_ns, own = own_ns - o->asked_ns;
+    const uint64_t now_ns = clock_ns(), left = now_ns - own_ns, own = own_ns - o->asked_ns;
     const uint64_t longer = o->slowest_ns > own ? o->slowest_ns - own : 0, wait = longer < left ? longer : left;
     o->r->usage.wait_ns += wait;
     o->r->usage.wire_ns += left - wait;
+    devices_idle_until(o->r->devices, now_ns);
 }
 
 status owners_await(struct owners *o, const struct task *t, int kind, take_answer *take, void *arg)

@@ -85,7 +85,7 @@ status take_active(void *arg, struct arrival *a, const struct task *t)
         return st;
     owners_count(partials->owners, &v.counts, v.busy_ns);
     const struct live live = {.first = v.first, .index = v.index, .value = v.value};
-    r->home->ops->project(r->home, &t->work, guest, &live, r->home->sums[USE_OWN]);
+    devices_project(r->devices, &t->work, guest, &live);
     return exchange_release(r->exchange, a);
 }
 

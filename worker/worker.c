@@ -71,7 +71,7 @@ static status lay_out(struct worker *w)
     head_lay(w->head);
     st = st ? st : owners_lay(w->owners);
     st = st ? st : answers_lay(w->answers);
-    outbox_lay(&w->r.arena, &w->usage_reply, WIRE_USAGE_SIZE);
+    outbox_lay(&w->r.arena, &w->usage_reply, WIRE_USAGE_MAX);
     return st;
 }
 
@@ -158,7 +158,7 @@ struct pool *worker_pool(const struct worker *w) { return w->pool; }
 
 /* ---- messages ---- */
 
-/* What this rank has sent, this answer excepted, and how its time went. */
+/* What this rank has sent, this answer excepted, and how its time and its devices' went. */
 static status answer_query(struct worker *w, struct arrival *a)
 {
     if (a->size || a->from != 0) {
@@ -174,6 +174,7 @@ static status answer_query(struct worker *w, struct arrival *a)
         w->r.usage.run_ns = w->r.usage.wire_ns = w->r.usage.wait_ns = 0;
     w->r.usage.messages = w->o.transport->counts.messages;
     w->r.usage.bytes = w->o.transport->counts.bytes;
+    w->r.usage.n_devices = devices_spent(w->r.devices, w->r.usage.devices);
     size_t size = wire_usage_encode(&w->r.usage, w->usage_reply.buffer, w->usage_reply.capacity);
     return outbox_send(w->r.exchange, &w->usage_reply, 0, WIRE_USAGE, size);
 }

@@ -161,7 +161,7 @@ static status operation(struct cluster *c, int i)
     int32_t next;
     switch (i) {
     case 0: return dialogue_sampling(d, &sampler_greedy);
-    case 1: return session_usage(cluster_session(c), &usage);
+    case 1: return session_usage(cluster_session(c), &usage, NULL);
     case 2: return dialogue_prompt(d, tokens, 5, &next, NULL, NULL);
     case 3: return dialogue_next(d, 3, &next);
     case 4: return dialogue_logits(d, tokens, 2, values);

@@ -46,7 +46,7 @@ static status start_and_run(const struct cluster_options *o)
     if (!st)
         st = dialogue_sampling(cluster_dialogue(c), &sampler_greedy);
     if (!st)
-        st = session_usage(cluster_session(c), &usage);
+        st = session_usage(cluster_session(c), &usage, NULL);
     for (int i = 0; i < 2 && !st; i++)
         st = dialogue_next(cluster_dialogue(c), token, &token);
     cluster_stop(c);

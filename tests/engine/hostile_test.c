@@ -969,11 +969,11 @@ static void test_usage_given_up(void **state)
         int left = polls;
         assert_int_equal(open_transports(3, t), ST_OK);
         open_dialogue(t[0], fails_after_a_while, &left, &s, &d);
-        assert_int_equal(session_usage(s, &usage), ST_PEER);
+        assert_int_equal(session_usage(s, &usage, NULL), ST_PEER);
         for (int r = 0; r < 3; r++)
             assert_int_equal(take_all(t[r]), 1);
         log_catch(&caught);
-        assert_int_equal(session_usage(s, &usage), ST_PEER);
+        assert_int_equal(session_usage(s, &usage, NULL), ST_PEER);
         log_catch(NULL);
         assert_non_null(strstr(caught.first_error, "the session broke earlier"));
         for (int r = 0; r < 3; r++) {
@@ -1008,7 +1008,7 @@ static void test_token_given_up(void **state)
                     : i == 2 ? dialogue_next(d, 1, &next)
                     : i == 3 ? dialogue_score(d, tokens, 3, 0, values)
                     : i == 4 ? dialogue_logits(d, tokens, 3, values)
-                             : session_usage(s, &usage);
+                             : session_usage(s, &usage, NULL);
         log_catch(NULL);
         assert_int_equal(st, ST_PEER);
         assert_non_null(strstr(caught.first_error, "the session broke earlier"));

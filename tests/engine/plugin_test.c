@@ -309,6 +309,55 @@ static void test_planned(void **state)
     trace_free(&expected);
 }
 
+/* What the devices of all ranks have read for some tokens, in turn; checked: each was busy, and waited for no longer. */
+static uint64_t spent_bytes(struct cluster *c, uint64_t bytes[2][2])
+{
+    struct wire_usage sum, before[2], after[2];
+    uint64_t all = 0;
+    int32_t next = 1;
+    session_reset_counts(cluster_session(c));
+    assert_int_equal(session_usage(cluster_session(c), &sum, before), ST_OK);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(dialogue_next(cluster_dialogue(c), next, &next), ST_OK);
+    assert_int_equal(session_usage(cluster_session(c), &sum, after), ST_OK);
+    for (int r = 0; r < cluster_ranks(c); r++) {
+        for (uint32_t i = 0; i < after[r].n_devices; i++) {
+            const struct wire_device *b = &before[r].devices[i], *a = &after[r].devices[i];
+            bytes[r][i] = a->bytes - b->bytes;
+            assert_int_equal(bytes[r][i] > 0, a->busy_ns > b->busy_ns);
+            assert_true(a->wait_ns - b->wait_ns <= a->busy_ns - b->busy_ns);
+            all += bytes[r][i];
+        }
+    }
+    return all;
+}
+
+/* Of every device it is known what it read: together as much as the session has counted. */
+static void test_spent(void **state)
+{
+    (void)state;
+    static const int layers[] = {0, 2, 99}; /* of 4 */
+    have(2, PLENTY, 75);
+    for (int ranks = 1; ranks <= 2; ranks++) {
+        for (int residual = 0; residual < 2; residual++) {
+            for (int i = 0; i < 3; i++) {
+                struct cluster_options o = options(DEVICES_AUTO, layers[i]);
+                o.ranks = ranks;
+                o.residual = residual;
+                struct cluster *c = start(&o);
+                uint64_t bytes[2][2] = {{0}};
+                const uint64_t all = spent_bytes(c, bytes);
+                assert_int_equal(all, session_counts(cluster_session(c)).bytes);
+                for (int r = 0; r < ranks; r++) {
+                    assert_int_equal(bytes[r][0] > 0, layers[i] < 99);
+                    assert_int_equal(bytes[r][1] > 0, layers[i] > 0);
+                }
+                cluster_stop(c);
+            }
+        }
+    }
+}
+
 static void measured(int expected, const char *first, double read_gb_per_s)
 {
     struct probe_rank r = {.n_gpus = -1};
@@ -344,7 +393,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_layers), cmocka_unit_test(test_budget),    cmocka_unit_test(test_hot),
         cmocka_unit_test(test_none),   cmocka_unit_test(test_too_small), cmocka_unit_test(test_planned),
-        cmocka_unit_test(test_speeds), cmocka_unit_test(test_measured),
+        cmocka_unit_test(test_speeds), cmocka_unit_test(test_measured),  cmocka_unit_test(test_spent),
         cmocka_unit_test(test_other_build),
     };
     made_model_write(&made_quantised, model);

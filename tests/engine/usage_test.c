@@ -54,15 +54,15 @@ static struct wire_usage spend(struct cluster *c, size_t n)
     struct session *s = cluster_session(c);
     struct wire_usage before, after, again;
     int32_t next = 1;
-    assert_int_equal(session_usage(s, &before), ST_OK);
+    assert_int_equal(session_usage(s, &before, NULL), ST_OK);
     for (size_t i = 0; i < n; i++)
         assert_int_equal(dialogue_next(cluster_dialogue(c), next, &next), ST_OK);
-    assert_int_equal(session_usage(s, &after), ST_OK);
-    assert_int_equal(session_usage(s, &again), ST_OK);
+    assert_int_equal(session_usage(s, &after, NULL), ST_OK);
+    assert_int_equal(session_usage(s, &again, NULL), ST_OK);
     assert_memory_equal(&after, &again, sizeof after); /* asking counts for nothing */
-    return (struct wire_usage){after.messages - before.messages, after.bytes - before.bytes,
-                               after.run_ns - before.run_ns, after.wire_ns - before.wire_ns,
-                               after.wait_ns - before.wait_ns};
+    return (struct wire_usage){.messages = after.messages - before.messages, .bytes = after.bytes - before.bytes,
+                               .run_ns = after.run_ns - before.run_ns, .wire_ns = after.wire_ns - before.wire_ns,
+                               .wait_ns = after.wait_ns - before.wait_ns};
 }
 
 static void one_rank_sends_nothing(void **state)

@@ -34,6 +34,13 @@ static void use_partial(const struct wire_partial *p, const struct wire_limits *
     free(sum);
 }
 
+static void use_usage(const struct wire_usage *u)
+{
+    require(u->wire_ns <= u->run_ns && u->wait_ns <= u->run_ns - u->wire_ns && u->n_devices <= WIRE_DEVICES_MOST);
+    for (uint32_t i = 0; i < u->n_devices; i++)
+        require(u->devices[i].wait_ns <= u->devices[i].busy_ns);
+}
+
 /* How many neurons the sender of ACTIVE has. */
 static uint32_t n_own(const struct wire_limits *lim)
 {
@@ -95,7 +102,7 @@ static void decode(int kind, uint8_t *in, size_t n, const struct wire_limits *li
     if (kind == WIRE_READY && wire_ready_decode(in, n, &held_bytes) == ST_OK)
         read_all(&held_bytes, sizeof held_bytes);
     if (kind == WIRE_USAGE && wire_usage_decode(in, n, &usage) == ST_OK)
-        require(usage.wire_ns <= usage.run_ns && usage.wait_ns <= usage.run_ns - usage.wire_ns);
+        use_usage(&usage);
     if (kind == WIRE_HELLO && wire_hello_decode(in, n, &hello) == ST_OK)
         require(memchr(hello.reason, 0, sizeof hello.reason) && memchr(hello.release, 0, sizeof hello.release) &&
                 memchr(hello.settings, 0, sizeof hello.settings) &&
@@ -151,7 +158,7 @@ static size_t encode(int kind, uint32_t n_tokens, const struct wire_limits *lim,
     case WIRE_READY:
         return wire_ready_encode(1, out, cap);
     case WIRE_USAGE:
-        return wire_usage_encode(&(struct wire_usage){.run_ns = 2, .wire_ns = 1}, out, cap);
+        return wire_usage_encode(&(struct wire_usage){.run_ns = 2, .wire_ns = 1, .n_devices = n_tokens % 3}, out, cap);
     case WIRE_CHUNKS:
         return wire_chunks_encode((const struct wire_chunk[]){{1, 2}, {4, 5}, {6, 7}}, n_tokens % 3 + 1, out, cap);
     case WIRE_GPUS:

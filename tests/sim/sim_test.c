@@ -120,7 +120,7 @@ static status play_dialogue(struct cluster *c, const int32_t *prompt, size_t n, 
         st = dialogue_logits(d, &token, 1, out->rows + i * n_vocab);
     }
     st = st ? st : play_text(d, &warm, prompt, n, out->text);
-    st = st ? st : session_usage(cluster_session(c), &usage);
+    st = st ? st : session_usage(cluster_session(c), &usage, NULL);
     st = st ? st : dialogue_score(d, prompt, n, FROM, out->nll);
     st = st ? st : play_text(d, &sampler_greedy, prompt, n, out->text + TEXT);
     if (!delays)

@@ -110,16 +110,27 @@ static status decode_usage(uint8_t *in, size_t n)
 static void usage_round_trip_and_refusals(void **state)
 {
     (void)state;
-    uint8_t message[WIRE_USAGE_SIZE];
-    struct wire_usage u = {UINT64_MAX, 2, 100, 30, 70}, d;
-    assert_int_equal(wire_usage_encode(&u, message, sizeof message - 1), 0);
-    assert_int_equal(wire_usage_encode(&u, message, sizeof message), WIRE_USAGE_SIZE);
+    enum { HEAD = 44, DEVICE = 24, SIZE = HEAD + 2 * DEVICE };
+    uint8_t message[WIRE_USAGE_MAX];
+    struct wire_usage u = {UINT64_MAX, 2, 100, 30, 70, 2, {{UINT64_MAX, 9, 9}, {4, 500, 0}}}, d;
+    assert_int_equal(wire_usage_encode(&u, message, SIZE - 1), 0);
+    assert_int_equal(wire_usage_encode(&u, message, sizeof message), SIZE);
+    assert_int_equal(wire_usage_decode(message, SIZE, &d), ST_OK);
+    assert_true(d.messages == UINT64_MAX && d.bytes == 2 && d.run_ns == 100 && d.wire_ns == 30 && d.wait_ns == 70);
+    assert_int_equal(d.n_devices, 2);
+    assert_memory_equal(u.devices, d.devices, sizeof u.devices);
+    assert_size_is_exact(decode_usage, message, SIZE);
+    assert_field_refused(decode_usage, message, SIZE, 16, 99, "expected at most 99 together");
+    assert_field_refused(decode_usage, message, SIZE, 36, 1, "expected at most 100"); /* no wrapping round */
+    assert_field_refused(decode_usage, message, SIZE, 28, 1, "expected at most 100");
+    assert_field_refused(decode_usage, message, SIZE, 40, 1, "size is 92");
+    assert_field_refused(decode_usage, message, SIZE, 40, WIRE_DEVICES_MOST + 1, "n_devices is 18");
+    assert_field_refused(decode_usage, message, SIZE, 40, UINT32_MAX, "n_devices is");
+    assert_field_refused(decode_usage, message, SIZE, HEAD + 16, 10, "waiting for device 0, expected at most 9");
+    assert_field_refused(decode_usage, message, SIZE, HEAD + DEVICE + 20, 1, "waiting for device 1, expected at most 500");
+    u.n_devices = WIRE_DEVICES_MOST;
+    assert_int_equal(wire_usage_encode(&u, message, sizeof message), WIRE_USAGE_MAX);
     assert_int_equal(wire_usage_decode(message, sizeof message, &d), ST_OK);
-    assert_memory_equal(&u, &d, sizeof u);
-    assert_size_is_exact(decode_usage, message, sizeof message);
-    assert_field_refused(decode_usage, message, sizeof message, 16, 99, "expected at most 99 together");
-    assert_field_refused(decode_usage, message, sizeof message, 36, 1, "expected at most 100"); /* no wrapping round */
-    assert_field_refused(decode_usage, message, sizeof message, 28, 1, "expected at most 100");
 }
 
 static void hello_round_trip_and_refusals(void **state)
