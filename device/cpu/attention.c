@@ -6,8 +6,9 @@
 
 #include "base/exactmath.h"
 #include "base/log.h"
-#include "device/cpu/heads.h"
+#include "device/cpu/kv.h"
 #include "device/decisions.h"
+#include "device/heads.h"
 #include "device/readers.h"
 
 enum { QUERY_ROWS = 32 }; /* query vectors of one KV head that one piece of attention takes together */
@@ -36,6 +37,7 @@ struct stretch {
 struct attention {
     struct cpu *c;
     struct heads *heads;             /* [n_layers] */
+    struct kv *kv;                   /* [n_layers] */
     struct angles angles;
     float *q, *k, *v;                /* [n, own heads of a layer * head_dim] */
     struct acts mixed;               /* [n, own query heads of a layer * head_dim] what attention gives */
@@ -64,10 +66,11 @@ status attention_new(struct cpu *c, struct attention **out)
     if (a) {
         a->c = c;
         a->heads = calloc((size_t)c->hp->n_layers, sizeof *a->heads);
+        a->kv = calloc((size_t)c->hp->n_layers, sizeof *a->kv);
         a->scratch = calloc((size_t)c->o.n_threads, sizeof *a->scratch);
         a->angles.freq = calloc((size_t)c->hp->n_rot / 2 + 1, sizeof *a->angles.freq);
     }
-    if (!a || !a->heads || !a->scratch || !a->angles.freq) {
+    if (!a || !a->heads || !a->kv || !a->scratch || !a->angles.freq) {
         log_error("out of memory for the tables of attention");
         attention_free(a);
         return ST_NOMEM;
@@ -81,17 +84,22 @@ void attention_free(struct attention *a)
     if (!a)
         return;
     free(a->heads);
+    free(a->kv);
     free(a->scratch);
     free(a->angles.freq);
     free(a);
 }
 
-void attention_lay_weights(struct attention *a, int layer) { heads_lay(a->c, layer, &a->heads[layer]); }
+void attention_lay_weights(struct attention *a, int layer)
+{
+    const struct laying to = cpu_laying(a->c);
+    heads_lay(&to, layer, &a->heads[layer]);
+}
 
 void attention_lay_pages(struct attention *a)
 {
     for (int i = 0; i < a->c->hp->n_layers; i++)
-        kv_lay(a->c, &a->heads[i].kv, a->heads[i].end - a->heads[i].begin);
+        kv_lay(a->c, &a->kv[i], a->heads[i].end - a->heads[i].begin);
 }
 
 void attention_lay_buffers(struct attention *a)
@@ -102,7 +110,7 @@ void attention_lay_buffers(struct attention *a)
     const size_t pages = ((size_t)c->o.n_ctx + KV_PAGE - 1) / KV_PAGE;
     int64_t heads = 0; /* the most of a layer */
     for (int i = 0; i < hp->n_layers; i++)
-        heads = a->heads[i].kv.heads > heads ? a->heads[i].kv.heads : heads;
+        heads = a->kv[i].heads > heads ? a->kv[i].heads : heads;
     if (!heads)
         return;
     a->angles.position = arena_alloc(&c->arena, (size_t)n * sizeof *a->angles.position);
@@ -134,7 +142,7 @@ void attention_load(struct attention *a, struct loading *l, int layer)
 
 void attention_copy_page(struct attention *a, int layer, uint32_t from, uint32_t to)
 {
-    kv_copy_page(&a->heads[layer].kv, from, to);
+    kv_copy_page(&a->kv[layer], from, to);
 }
 
 /* ---- computing ---- */
@@ -145,6 +153,7 @@ struct attending {
     struct attention *a;
     const struct cpu *c;
     const struct heads *h;
+    const struct kv *kv;
     const struct batch *batch;
     const struct acts *x;
     int64_t n, n_q, n_kv, shared; /* tokens; own query heads, own KV heads; query heads of each */
@@ -186,7 +195,7 @@ static void keep_token(const struct attending *a, uint32_t t, const float *key, 
 {
     const struct run *r = batch_run(a->batch, &t);
     const uint32_t position = r->position + t;
-    kv_store(&a->h->kv, a->c->o.kernels, table_of(a->batch, r)[position / KV_PAGE], position % KV_PAGE, key, value);
+    kv_store(a->kv, a->c->o.kernels, table_of(a->batch, r)[position / KV_PAGE], position % KV_PAGE, key, value);
 }
 
 /* Bias, head norm and rotation of each token's q and k; k and v go into the cache. */
@@ -227,7 +236,7 @@ struct attention_piece {
 static void find_pages(const struct attending *a, const struct attention_piece *p, int64_t begin, int64_t end,
                        struct attention_scratch *scratch)
 {
-    const struct kv *kv = &a->h->kv;
+    const struct kv *kv = a->kv;
     const uint32_t *table = table_of(a->batch, p->run);
     for (int64_t i = begin / KV_PAGE; i * KV_PAGE < end; i++) {
         scratch->keys[i] = kv->k + kv_at(kv, table[i], p->h);
@@ -323,8 +332,8 @@ void attention_compute(struct attention *at, const struct work *w, const struct 
 {
     struct cpu *c = at->c;
     const struct heads *h = &at->heads[w->layer];
-    struct attending a = {.a = at, .c = c, .h = h, .batch = w->batch, .x = x, .n = w->n, .sum = sum,
-                          .n_kv = h->end - h->begin, .shared = queries(c->hp)};
+    struct attending a = {.a = at, .c = c, .h = h, .kv = &at->kv[w->layer], .batch = w->batch, .x = x, .n = w->n,
+                          .sum = sum, .n_kv = h->end - h->begin, .shared = queries(c->hp)};
     a.n_q = a.n_kv * a.shared;
     a.heads_per_piece = a.shared < QUERY_ROWS ? a.shared : QUERY_ROWS;
     a.head_pieces = (a.shared + a.heads_per_piece - 1) / a.heads_per_piece;

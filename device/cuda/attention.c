@@ -3,15 +3,16 @@
 #include <stdlib.h>
 
 #include "base/log.h"
-#include "device/cuda/heads.h"
 #include "device/cuda/tables.h"
 #include "device/decisions.h"
+#include "device/heads.h"
 #include "device/readers.h"
 #include "kernels/cuda/products.h"
 
 struct attention {
     struct cuda *c;
     struct heads *heads;             /* [n_layers] */
+    struct gpu_heads *of;            /* [n_layers] the same for kernels, and their pages */
     struct tables *tables;
     float *q, *k, *v;                /* [n, own heads of a layer * head_dim] */
     struct acts mixed;               /* [n, own query heads of a layer * head_dim] what attention gives */
@@ -37,13 +38,15 @@ status cuda_attention_new(struct cuda *c, struct attention **out)
         return st;
     struct attention *a = calloc(1, sizeof *a);
     struct heads *heads = calloc((size_t)c->hp->n_layers, sizeof *heads);
-    if (!a || !heads) {
+    struct gpu_heads *of = calloc((size_t)c->hp->n_layers, sizeof *of);
+    if (!a || !heads || !of) {
         log_error("out of memory for the tables of attention");
         free(heads);
+        free(of);
         free(a);
         return ST_NOMEM;
     }
-    *a = (struct attention){.c = c, .heads = heads};
+    *a = (struct attention){.c = c, .heads = heads, .of = of};
     st = cuda_tables_new(c, &a->tables);
     if (st) {
         cuda_attention_free(a);
@@ -59,15 +62,39 @@ void cuda_attention_free(struct attention *a)
         return;
     cuda_tables_free(a->tables);
     free(a->heads);
+    free(a->of);
     free(a);
 }
 
-void cuda_attention_lay_weights(struct attention *a, int layer) { cuda_heads_lay(a->c, layer, &a->heads[layer]); }
+/* The own heads of a layer for kernels. */
+static struct gpu_heads heads_of(const struct hparams *hp, const struct heads *h)
+{
+    return (struct gpu_heads){.n_kv = h->end - h->begin, .shared = queries(hp), .dim = hp->head_dim,
+                              .half = hp->n_rot / 2, .neox = hp->rope_neox, .window = hp->window, .eps = hp->norm_eps,
+                              .q_bias = h->q_bias, .k_bias = h->k_bias, .v_bias = h->v_bias, .q_norm = h->q_norm,
+                              .k_norm = h->k_norm};
+}
+
+void cuda_attention_lay_weights(struct attention *a, int layer)
+{
+    const struct laying to = cuda_laying(a->c);
+    heads_lay(&to, layer, &a->heads[layer]);
+    a->of[layer] = heads_of(a->c->hp, &a->heads[layer]);
+}
+
+static void lay_pages(struct cuda *c, struct gpu_heads *of)
+{
+    const size_t page = KV_PAGE * (size_t)of->dim * sizeof *of->k;
+    const size_t bytes = (size_t)of->n_kv * c->o.n_pages * page;
+    of->n_pages = c->o.n_pages;
+    of->k = arena_alloc(&c->arena, bytes);
+    of->v = arena_alloc(&c->arena, bytes);
+}
 
 void cuda_attention_lay_pages(struct attention *a)
 {
     for (int i = 0; i < a->c->hp->n_layers; i++)
-        cuda_heads_lay_pages(a->c, &a->heads[i]);
+        lay_pages(a->c, &a->of[i]);
 }
 
 void cuda_attention_lay_buffers(struct attention *a)
@@ -77,7 +104,7 @@ void cuda_attention_lay_buffers(struct attention *a)
     const int64_t n = c->o.n_batch;
     struct gpu_heads widest = {0};
     for (int i = 0; i < hp->n_layers; i++)
-        widest = a->heads[i].of.n_kv > widest.n_kv ? a->heads[i].of : widest;
+        widest = a->of[i].n_kv > widest.n_kv ? a->of[i] : widest;
     const int64_t heads = widest.n_kv;
     if (!heads)
         return;
@@ -93,12 +120,12 @@ void cuda_attention_load(struct attention *a, struct loading *l, int layer)
 {
     if (layer == 0)
         cuda_tables_load(a->tables, l);
-    cuda_heads_load(l, layer, &a->heads[layer]);
+    heads_load(l, layer, &a->heads[layer]);
 }
 
 void cuda_attention_copy_page(struct attention *a, int layer, uint32_t from, uint32_t to)
 {
-    const struct gpu_heads *h = &a->heads[layer].of;
+    const struct gpu_heads *h = &a->of[layer];
     if (h->n_kv)
         gpu_copy_page(&a->c->gpu, h, from, to);
 }
@@ -106,13 +133,14 @@ void cuda_attention_copy_page(struct attention *a, int layer, uint32_t from, uin
 /* ---- computing ---- */
 
 /* q, k and v of the tokens; rotated, and kept. */
-static void project(const struct attention *a, const struct heads *h, const struct gpu_batch *b, const struct acts *x)
+static void project(const struct attention *a, const struct heads *h, const struct gpu_heads *of,
+                    const struct gpu_batch *b, const struct acts *x)
 {
     const struct gpu_product p[] = {{.m = h->q, .y = a->q, .y_stride = h->q.rows},
                                     {.m = h->k, .y = a->k, .y_stride = h->k.rows},
                                     {.m = h->v, .y = a->v, .y_stride = h->v.rows}};
     gpu_matmul(&a->c->gpu, p, 3, x, b->n);
-    gpu_rotate(&a->c->gpu, b, &h->of, a->q, a->k, a->v);
+    gpu_rotate(&a->c->gpu, b, of, a->q, a->k, a->v);
 }
 
 static void launch(void *object, const struct operation *o)
@@ -120,12 +148,13 @@ static void launch(void *object, const struct operation *o)
     struct attention *a = object;
     const struct cuda *c = a->c;
     const struct heads *h = &a->heads[o->at.layer];
+    const struct gpu_heads *of = &a->of[o->at.layer];
     const struct input *in = o->in;
     const struct sums *sums = o->sums;
     const struct gpu_batch b = cuda_tables_batch(a->tables, (int64_t)o->n, (uint32_t)o->most_positions);
-    project(a, h, &b, &in->acts);
+    project(a, h, of, &b, &in->acts);
     a->mixed.cols = h->q.rows;
-    gpu_attend(&c->gpu, &b, &h->of, a->q, a->scratch, c->o.n_ctx, &a->mixed, readers_of(&c->o, MIXED, o->at.layer).q8);
+    gpu_attend(&c->gpu, &b, of, a->q, a->scratch, c->o.n_ctx, &a->mixed, readers_of(&c->o, MIXED, o->at.layer).q8);
     gpu_matmul_partial(&c->gpu, &h->o, &a->mixed, b.n, &sums->of, false);
 }
 

@@ -1,9 +1,8 @@
 /* The own KV heads of a layer, and the query heads that share them. */
-#ifndef HEARTH_DEVICE_CPU_HEADS_H
-#define HEARTH_DEVICE_CPU_HEADS_H
+#ifndef HEARTH_DEVICE_HEADS_H
+#define HEARTH_DEVICE_HEADS_H
 
-#include "device/cpu/kv.h"
-#include "device/cpu/cpu.h"
+#include "device/lay.h"
 #include "device/loading.h"
 
 /* Weight matrices are packed, vectors are f32; NULL: the model has none. */
@@ -13,10 +12,9 @@ struct heads {
     struct packed o;                 /* [d, own query heads * head_dim], in segments that end where head units do */
     float *q_bias, *k_bias, *v_bias;
     float *q_norm, *k_norm;          /* [head_dim] */
-    struct kv kv;
 };
 
-void heads_lay(struct cpu *c, int layer, struct heads *h);
+void heads_lay(const struct laying *to, int layer, struct heads *h);
 void heads_load(struct loading *l, int layer, struct heads *to);
 
 #endif
