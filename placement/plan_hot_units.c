@@ -9,7 +9,8 @@
 
 /* Some of a holder's neurons that are rounded together whoever has them. */
 struct unit {
-    double heat;  /* how many of them fire at a token */
+    double heat;  /* how many of them fire at a token, or are marked */
+    int32_t size;
     size_t at;    /* its place in the order of layers and neurons */
 };
 
@@ -34,22 +35,23 @@ int64_t plan_count_units(const struct plan *p, int holder)
     return n;
 }
 
-static void list_units(const struct plan *p, int holder, const float *const *fired, struct unit *units)
+/* A layer's units, numbered from *at on; by how often neurons fire, or where that is NULL by their marks. Returns how many. */
+static size_t list_layer(const struct plan *p, int l, int holder, const float *fired, const int32_t *marks,
+                         struct unit *units, size_t *at)
 {
     size_t n = 0;
-    for (int l = 0; l < p->model.n_layers; l++) {
-        const struct neuron_range *ranges;
-        const int n_ranges = plan_neurons(p, l, holder, &ranges);
-        for (int i = 0; i < n_ranges; i++) {
-            for (int32_t j = ranges[i].begin, end; j < ranges[i].end; j = end) {
-                end = end_of(p, l, j, ranges[i].end);
-                units[n] = (struct unit){.at = n};
-                for (int32_t k = j; k < end; k++)
-                    units[n].heat += (double)fired[l][k];
-                n++;
-            }
+    const struct neuron_range *ranges;
+    const int n_ranges = plan_neurons(p, l, holder, &ranges);
+    for (int i = 0; i < n_ranges; i++) {
+        for (int32_t j = ranges[i].begin, end; j < ranges[i].end; j = end) {
+            end = end_of(p, l, j, ranges[i].end);
+            units[n] = (struct unit){.size = end - j, .at = (*at)++};
+            for (int32_t k = j; k < end; k++)
+                units[n].heat += fired ? (double)fired[k] : marks[k];
+            n++;
         }
     }
+    return n;
 }
 
 /* The hottest first; of equals, that of the lower layer and number. */
@@ -115,23 +117,56 @@ status plan_keep_units(struct plan *p, int holder, const bool *stay)
     return st;
 }
 
+/* Whether units stay, none so far; room to sort them in *units. The caller frees both. */
+static bool *list_stays(const struct plan *p, int holder, struct unit **units)
+{
+    const size_t n = (size_t)plan_count_units(p, holder);
+    bool *stay = calloc(n + 1, sizeof *stay);
+    *units = calloc(n + 1, sizeof **units);
+    if (stay && *units)
+        return stay;
+    log_error("plan: no memory to choose among %zu units of neurons", n);
+    free(stay);
+    free(*units);
+    return NULL;
+}
+
 status plan_keep_hot(struct plan *p, int holder, const float *const *fired, int64_t n)
 {
-    const int64_t n_units = plan_count_units(p, holder);
-    struct unit *units = calloc((size_t)n_units + 1, sizeof *units);
-    bool *hot = calloc((size_t)n_units + 1, sizeof *hot);
-    status st = ST_OK;
-    if (!units || !hot) {
-        log_error("plan: no memory to choose among %lld units of neurons", (long long)n_units);
-        st = ST_NOMEM;
-    } else {
-        list_units(p, holder, fired, units);
-        qsort(units, (size_t)n_units, sizeof *units, hotter);
-    }
-    for (int64_t i = 0; i < n && i < n_units && st == ST_OK; i++)
+    struct unit *units;
+    bool *hot = list_stays(p, holder, &units);
+    size_t n_units = 0;
+    if (!hot)
+        return ST_NOMEM;
+    for (int l = 0; l < p->model.n_layers; l++)
+        list_layer(p, l, holder, fired[l], NULL, units + n_units, &n_units);
+    qsort(units, n_units, sizeof *units, hotter);
+    for (size_t i = 0; i < (size_t)n && i < n_units; i++)
         hot[units[i].at] = true;
-    st = st ? st : plan_keep_units(p, holder, hot);
+    status st = plan_keep_units(p, holder, hot);
     free(units);
     free(hot);
+    return st;
+}
+
+status plan_keep_marked(struct plan *p, int holder, const int32_t *const *marks)
+{
+    struct unit *units;
+    bool *stay = list_stays(p, holder, &units);
+    size_t at = 0;
+    if (!stay)
+        return ST_NOMEM;
+    for (int l = 0; l < p->model.n_layers; l++) {
+        const size_t n = list_layer(p, l, holder, NULL, marks[l], units, &at);
+        double left = 0;
+        for (size_t i = 0; i < n; i++)
+            left += units[i].heat;
+        qsort(units, n, sizeof *units, hotter);
+        for (size_t i = 0; i < n && left >= units[i].size / 2.0; left -= units[i++].size)
+            stay[units[i].at] = true;
+    }
+    status st = plan_keep_units(p, holder, stay);
+    free(units);
+    free(stay);
     return st;
 }

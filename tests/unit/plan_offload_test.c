@@ -210,6 +210,68 @@ static void hot_units_of_a_rank_are_its_own(void **state)
     plan_free(p);
 }
 
+/* Two ranks have two units of 128 each: as many go to each one's GPU as its marks would fill, rounded. */
+static void marked_units_stay(void **state)
+{
+    (void)state;
+    static const struct {
+        int begin, end;        /* marks */
+        int from[2], units[2]; /* of each rank */
+    } cases[] = {{0, 0, {0}, {0, 0}},          {0, NEURONS, {0, 256}, {2, 2}}, {130, 193, {0}, {0, 0}},
+                 {130, 194, {128}, {1, 0}},    {320, 384, {0, 256}, {0, 1}},   {100, 256, {128}, {1, 0}},
+                 {200, 440, {128, 256}, {0, 1}}, {90, 256, {128}, {1, 0}},     {64, 256, {0}, {2, 0}}};
+    int32_t marks[NEURONS];
+    static const int32_t none[NEURONS];
+    const int32_t *const of[LAYERS] = {none, marks, none, marks};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct plan *p = make(SPLIT_SHARDS, 2);
+        for (int j = 0; j < NEURONS; j++)
+            marks[j] = j >= cases[i].begin && j < cases[i].end;
+        for (int r = 0; r < 2; r++) {
+            assert_int_equal(plan_offload(p, r, "cuda:0", LAYERS + 1), ST_OK);
+            assert_int_equal(plan_keep_marked(p, 2 + r, of), ST_OK);
+        }
+        for (int l = 0; l < LAYERS; l++) {
+            for (int r = 0; r < 2; r++) {
+                const struct neuron_range *ranges;
+                const int n = l % 2 ? 128 * cases[i].units[r] : 0;
+                assert_has(p, l, 2 + r, HEADS / 2, n);
+                assert_has(p, l, r, 0, NEURONS / 2 - n);
+                assert_int_equal(plan_neurons(p, l, 2 + r, &ranges), n > 0);
+                assert_true(!n || ranges[0].begin == cases[i].from[r]);
+            }
+        }
+        assert_whole(p);
+        plan_free(p);
+    }
+}
+
+/* The last unit of a layer is a shorter one, which fewer marks fill. */
+static void fewer_marks_fill_a_ragged_unit(void **state)
+{
+    (void)state;
+    enum { RAGGED = 3 * 128 + 32 };
+    struct plan_model ragged = model;
+    int32_t marks[RAGGED] = {0};
+    const int32_t *const of[LAYERS] = {marks, marks, marks, marks};
+    const struct neuron_range *ranges;
+    ragged.layer.d_ff = RAGGED;
+    for (int all = 0; all < 2; all++) {
+        struct plan *p = NULL;
+        for (int j = all ? 0 : 256; j < RAGGED; j++)
+            marks[j] = 1;
+        assert_int_equal(plan_make(&ragged, SPLIT_SHARDS, 1, NULL, &p), ST_OK);
+        assert_int_equal(plan_offload(p, 0, "cuda:0", LAYERS + 1), ST_OK);
+        assert_int_equal(plan_keep_marked(p, 1, of), ST_OK);
+        for (int l = 0; l < LAYERS; l++) {
+            assert_int_equal(plan_neurons(p, l, 1, &ranges), 1);
+            assert_int_equal(ranges[0].begin, all ? 0 : 256);
+            assert_int_equal(ranges[0].end, RAGGED);
+        }
+        plan_free(p);
+    }
+}
+
 static void a_copy_is_its_own(void **state)
 {
     (void)state;
@@ -263,6 +325,8 @@ int main(void)
         cmocka_unit_test(hot_sets_stay_apart),
         cmocka_unit_test(the_hottest_units_stay),
         cmocka_unit_test(hot_units_of_a_rank_are_its_own),
+        cmocka_unit_test(marked_units_stay),
+        cmocka_unit_test(fewer_marks_fill_a_ragged_unit),
         cmocka_unit_test(a_copy_is_its_own),
         cmocka_unit_test(too_many_devices_and_no_memory_are_said),
     };
