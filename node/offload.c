@@ -179,7 +179,8 @@ static status offer(const struct cluster_options *o, const struct fitting *f, co
     int fits, units = 0;
     memcpy(out->id, gpu->id, sizeof out->id);
     status st = measured ? fit_benefit(f, &out->bytes) : ST_OK;
-    if (st || out->bytes || (measured && o->device != DEVICES_CUDA)) /* that must have something */
+    const bool may_have_none = measured && o->device != DEVICES_CUDA;
+    if (st || out->bytes || (may_have_none && !o->vram_budget))
         return st;
     st = fit(f, wanted, &fits);
     if (!st && fits < wanted && o->gpu_layers < 0)
@@ -188,6 +189,8 @@ static status offer(const struct cluster_options *o, const struct fitting *f, co
         return st;
     if (fits < wanted && (o->gpu_layers >= 0 || (o->vram_budget && !fits && !units)))
         return refuse(o, f, gpu, o->gpu_layers >= 0 ? wanted : 1, fits);
+    if (may_have_none) /* it fits, and gains nothing */
+        return ST_OK;
     out->layers = units ? 0 : (uint32_t)fits;
     out->units = (uint32_t)units;
     return ST_OK;

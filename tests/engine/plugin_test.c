@@ -147,6 +147,17 @@ static void write_probe(char path[MADE_NAME], int ranks, const char *gb_per_s, c
     made_file_of(text, n, path);
 }
 
+static void refused(const struct cluster_options *o, status expected, const char *says)
+{
+    struct cluster *c = NULL;
+    struct log_catcher caught;
+    log_catch(&caught);
+    const status st = cluster_start(o, &c);
+    log_catch(NULL);
+    if (st != expected || !strstr(caught.first_error, says))
+        fail_msg("%s: \"%s\" does not say \"%s\"", status_name(st), caught.first_error, says);
+}
+
 /* By a probe: what gains most, of whole layers or neurons; nothing where it would be slower, unless it is asked for. */
 static void test_speeds(void **state)
 {
@@ -178,9 +189,18 @@ static void test_speeds(void **state)
         }
         o.vram_budget = 0;
         have(1, PLENTY, 75); /* another would not be measured */
+        write_probe(probe, ranks, "1000", "0.01");
+        o.vram_budget = 1000;
+        refused(&o, ST_BUDGET, "the budget is 0.0");
+        o.vram_budget = 0;
+        unlink(probe);
         write_probe(probe, ranks, "1", "1000");
-        must_equal(&expected, &o, &job);
-        assert_int_equal(parts(), 0);
+        for (int budget = 0; budget < 2; budget++) { /* that has room for much */
+            o.vram_budget = budget ? SOME : 0;
+            must_equal(&expected, &o, &job);
+            assert_int_equal(parts(), 0);
+        }
+        o.vram_budget = 0;
         if (ranks == 1) {
             o.device = DEVICES_CUDA;
             must_equal(&expected, &o, &job);
@@ -190,17 +210,6 @@ static void test_speeds(void **state)
     }
     trace_free(&expected);
     unlink(neurons);
-}
-
-static void refused(const struct cluster_options *o, status expected, const char *says)
-{
-    struct cluster *c = NULL;
-    struct log_catcher caught;
-    log_catch(&caught);
-    const status st = cluster_start(o, &c);
-    log_catch(NULL);
-    if (st != expected || !strstr(caught.first_error, says))
-        fail_msg("%s: \"%s\" does not say \"%s\"", status_name(st), caught.first_error, says);
 }
 
 static void test_too_small(void **state)
