@@ -14,7 +14,7 @@
 enum key { KEY_PLAN = 256, KEY_SPLIT, KEY_SHARES, KEY_RANKS, KEY_PROBE, KEY_RAM_BUDGET, KEY_KV_BUDGET, KEY_NO_VERIFY,
            KEY_KERNELS, KEY_SPARSE, KEY_PREDICTOR, KEY_SKIP, KEY_ACTIVATION, KEY_NEURONS, KEY_DOWN, KEY_RESIDUAL,
            KEY_SUMS, KEY_TRANSPORT, KEY_RDMA_DEVICE, KEY_RDMA_GID, KEY_RDMA_MTU, KEY_RDMA_SL, KEY_NO_ESCAPE,
-           KEY_DEVICE, KEY_VRAM_BUDGET, KEY_PLUGIN_DIR, KEY_GPU_LAYERS };
+           KEY_DEVICE, KEY_VRAM_BUDGET, KEY_PLUGIN_DIR, KEY_GPU_LAYERS, KEY_GPU_INDEX };
 
 const struct cluster_options cluster_defaults = {.split = -1, .residual = -1, .ranks = 1, .n_batch = 256,
                                                   .device = DEVICES_AUTO, .gpu_layers = -1};
@@ -91,6 +91,9 @@ static const struct argp_option cluster_options[] = {
     {"gpu-layers", KEY_GPU_LAYERS, "N", 0,
      "also -ngl: give the GPU of each rank the first N of its layers, and the output matrix if N is more than there are "
      "(default: as many as fit; 0: none)", 3},
+    {"gpu-index", KEY_GPU_INDEX, "FILE", 0,
+     "give the GPU of each rank the neurons that PowerInfer's solver put there (MODEL.generated.gpuidx), in units of 128, "
+     "and all but neurons (needs --sparse)", 3},
     {"vram-budget", KEY_VRAM_BUDGET, "SIZE", 0, "GPU memory that each rank may use, e.g. 6G (default: what is free)", 3},
     {"plugin-dir", KEY_PLUGIN_DIR, "DIR", 0,
      "folder of libhearth_cuda.so (default: the program's, or ../lib/hearth beside it)", 3},
@@ -107,7 +110,8 @@ static const struct argp_option cluster_options[] = {
      "where one rank is the stage of all layers)", 4},
     {"sums", KEY_SUMS, "FORM", 0,
      "how partial sums travel: exact (default; the same text under every plan) or f16 (half the bytes, lossy)", 4},
-    {"plan", KEY_PLAN, "FILE", 0, "obey this plan instead of --split, --shares, --down, --residual, --gpu-layers and --vram-budget", 4},
+    {"plan", KEY_PLAN, "FILE", 0,
+     "obey this plan instead of --split, --shares, --down, --residual, --gpu-layers, --gpu-index and --vram-budget", 4},
     {"probe", KEY_PROBE, "FILE", 0,
      "plan by what `hearth probe` has measured: shares by memory bandwidth, the split that is fastest, and no rank "
      "that would only slow the others", 4},
@@ -153,11 +157,14 @@ static error_t check_cluster(struct argp_state *state, const struct cluster_opti
     if (o->plan && (o->split >= 0 || o->shares || o->down_at_stage || o->residual >= 0))
         return option_wrong(state, "--plan stands instead of --split, --shares, --down and --residual: give one or the "
                                    "other");
-    const bool gpus = o->gpu_layers > 0 || o->vram_budget;
-    if (o->plan && (o->gpu_layers >= 0 || o->vram_budget))
-        return option_wrong(state, "--plan says what GPUs get: leave out --gpu-layers and --vram-budget");
+    const bool gpus = o->gpu_layers > 0 || o->gpu_index || o->vram_budget;
+    if (o->plan && (o->gpu_layers >= 0 || o->gpu_index || o->vram_budget))
+        return option_wrong(state, "--plan says what GPUs get: leave out --gpu-layers, --gpu-index and --vram-budget");
     if (o->device == DEVICES_CPU && gpus)
-        return option_wrong(state, "--device cpu leaves nothing for --gpu-layers and --vram-budget: give one or the other");
+        return option_wrong(state, "--device cpu leaves nothing for --gpu-layers, --gpu-index and --vram-budget: give one or "
+                                   "the other");
+    if (o->gpu_index && o->gpu_layers >= 0)
+        return option_wrong(state, "--gpu-index and --gpu-layers both say what GPUs get: give one");
     return 0;
 }
 
@@ -247,6 +254,9 @@ static error_t parse_cluster(int key, char *arg, struct argp_state *state)
     case KEY_GPU_LAYERS:
         e = option_int(state, "--gpu-layers", arg, 0, 100000, &v);
         o->gpu_layers = (int)v;
+        break;
+    case KEY_GPU_INDEX:
+        o->gpu_index = arg;
         break;
     case KEY_VRAM_BUDGET:
         e = option_bytes(state, "--vram-budget", arg, &o->vram_budget);

@@ -51,6 +51,7 @@ struct cluster_options {
     uint64_t ram_budget;  /* bytes that each rank may use, 0: no limit */
     enum devices_wanted device;
     int gpu_layers;       /* that each rank's GPU gets, the output matrix being one more; -1: as many as fit */
+    const char *gpu_index; /* path of PowerInfer's split file: which neurons GPUs get; NULL: as gpu_layers says */
     uint64_t vram_budget; /* bytes of a GPU that each rank may use, 0: what is free */
     const char *plugin_dir; /* folder of the plug-in for GPUs, NULL: the program's or ../lib/hearth beside it */
     bool no_verify;       /* the ranks' copies of the model are not compared chunk by chunk */

@@ -42,7 +42,10 @@ static status give(struct plan *p, int rank, int gpu, const struct wire_gpu *cho
     if (chosen->bytes)
         return gpu_benefit_give(b->why->probe, &b->why->model, p, rank, device, (double)chosen->bytes);
     status st = plan_offload(p, rank, device, chosen->layers ? (int)chosen->layers : all);
-    return st || chosen->layers ? st : plan_keep_hot(p, p->n_holders - 1, b->fired, chosen->units);
+    if (st || chosen->layers)
+        return st;
+    return chosen->marks ? plan_keep_marked(p, p->n_holders - 1, b->why->marks)
+                         : plan_keep_hot(p, p->n_holders - 1, b->fired, chosen->units);
 }
 
 /* Whether the probe has measured this GPU. */
@@ -62,9 +65,8 @@ struct fitting {
     struct basis basis;             /* fired: n is of units, that fire most often, not of whole layers */
 };
 
-/* What the GPU needs if it has what is chosen; *given: whether that is anything. */
-static status need_of_choice(const struct fitting *f, const struct wire_gpu *chosen, struct worker_memory *need,
-                             bool *given)
+/* What the GPU needs if it has what is chosen; 0: that is nothing. */
+static status need_of_choice(const struct fitting *f, const struct wire_gpu *chosen, struct worker_memory *need)
 {
     struct worker_options w = *f->w;
     struct plan *trial = plan_copy(f->w->plan);
@@ -72,9 +74,8 @@ static status need_of_choice(const struct fitting *f, const struct wire_gpu *cho
         return ST_NOMEM;
     status st = give(trial, f->rank, f->gpu, chosen, &f->basis);
     w.plan = trial;
-    *given = trial->n_holders > f->w->plan->n_holders;
     *need = (struct worker_memory){0};
-    if (!st && *given)
+    if (!st && trial->n_holders > f->w->plan->n_holders)
         st = worker_memory(&w, trial->n_holders - 1, need);
     plan_free(trial);
     return st;
@@ -84,9 +85,7 @@ static status need_of_choice(const struct fitting *f, const struct wire_gpu *cho
 static status need_of(const struct fitting *f, int n, struct worker_memory *need)
 {
     const bool units = f->basis.fired;
-    bool given;
-    return need_of_choice(f, &(struct wire_gpu){.layers = units ? 0 : (uint32_t)n, .units = units ? (uint32_t)n : 0}, need,
-                          &given);
+    return need_of_choice(f, &(struct wire_gpu){.layers = units ? 0 : (uint32_t)n, .units = units ? (uint32_t)n : 0}, need);
 }
 
 /* As many bytes as there is room for, of what gains most; 0: nothing gains, or nothing fits. What a choice weighs is
@@ -99,8 +98,7 @@ static status fit_benefit(const struct fitting *f, uint64_t *bytes)
     while (high - low > 1) {
         const uint64_t middle = low ? low + (high - low) / 2 : high - 1; /* all of it first */
         struct worker_memory need;
-        bool given;
-        status st = need_of_choice(f, &(struct wire_gpu){.bytes = middle * STEP}, &need, &given);
+        status st = need_of_choice(f, &(struct wire_gpu){.bytes = middle * STEP}, &need);
         if (st)
             return st;
         if (need.total > f->room) {
@@ -108,7 +106,7 @@ static status fit_benefit(const struct fitting *f, uint64_t *bytes)
             continue;
         }
         low = middle;
-        any = given;
+        any = need.total > 0;
     }
     *bytes = any ? low * STEP : 0;
     return ST_OK;
@@ -145,17 +143,21 @@ static status fit_hot(const struct fitting *whole, int *n)
     return st;
 }
 
-/* Says that n layers do not fit, and how many do. */
-static status refuse(const struct cluster_options *o, const struct fitting *f, const struct gpu_info *gpu, int n, int fits)
+/* Says that what is asked for does not fit, and how many layers do. */
+static status refuse(const struct cluster_options *o, const struct fitting *f, const struct gpu_info *gpu,
+                     const struct wire_gpu *asked, int fits)
 {
     struct worker_memory need;
-    char kv[KV_TEXT], instead[96] = "a shorter context (-c), less KV memory (--kv-budget) or --device cpu";
-    status st = need_of(f, n, &need);
+    char kv[KV_TEXT], what[48] = "attention and the neurons of --gpu-index",
+         instead[96] = "a shorter context (-c), less KV memory (--kv-budget) or --device cpu";
+    status st = need_of_choice(f, asked, &need);
     if (st)
         return st;
+    if (asked->layers)
+        snprintf(what, sizeof what, "%u layers", asked->layers);
     if (fits)
         snprintf(instead, sizeof instead, "-ngl %d fits", fits);
-    log_error("%d layers on cuda:%d (%s) need %.1f MiB (weights %.1f, KV cache of %s %.1f, buffers %.1f), %s %.1f: %s", n,
+    log_error("%s on cuda:%d (%s) need %.1f MiB (weights %.1f, KV cache of %s %.1f, buffers %.1f), %s %.1f: %s", what,
               f->gpu, gpu->name, mib(need.total), mib(need.weights), kv_text(f->w, kv), mib(need.kv), mib(need.buffers),
               o->vram_budget && f->room == o->vram_budget ? "the budget is" : "what is free there is", mib(f->room),
               instead);
@@ -168,6 +170,22 @@ static uint64_t room_of(const struct cluster_options *o, const struct gpu_info *
     return o->vram_budget && o->vram_budget < gpu->free_bytes ? o->vram_budget : room;
 }
 
+/* What the split file marks, all of it. */
+static status offer_marked(const struct cluster_options *o, const struct fitting *f, const struct gpu_info *gpu,
+                           struct wire_gpu *out)
+{
+    const struct wire_gpu marked = {.marks = f->basis.why->marks_hash};
+    struct worker_memory need;
+    int fits;
+    status st = need_of_choice(f, &marked, &need);
+    if (!st && need.total <= f->room)
+        out->marks = marked.marks;
+    if (st || out->marks)
+        return st;
+    st = fit(f, plan_count_layers(f->w->plan, f->rank), &fits);
+    return st ? st : refuse(o, f, gpu, &marked, fits);
+}
+
 /* Of what the probe has measured, what gains most; else the layers asked for or that fit, and the output rows count as
  * one more. */
 static status offer(const struct cluster_options *o, const struct fitting *f, const struct gpu_info *gpu,
@@ -178,6 +196,8 @@ static status offer(const struct cluster_options *o, const struct fitting *f, co
     const bool measured = o->gpu_layers < 0 && is_measured(f->basis.why, f->rank, f->gpu);
     int fits, units = 0;
     memcpy(out->id, gpu->id, sizeof out->id);
+    if (o->gpu_index)
+        return offer_marked(o, f, gpu, out);
     status st = measured ? fit_benefit(f, &out->bytes) : ST_OK;
     const bool may_have_none = measured && o->device != DEVICES_CUDA;
     if (st || out->bytes || (may_have_none && !o->vram_budget))
@@ -188,7 +208,7 @@ static status offer(const struct cluster_options *o, const struct fitting *f, co
     if (st)
         return st;
     if (fits < wanted && (o->gpu_layers >= 0 || (o->vram_budget && !fits && !units)))
-        return refuse(o, f, gpu, o->gpu_layers >= 0 ? wanted : 1, fits);
+        return refuse(o, f, gpu, &(struct wire_gpu){.layers = o->gpu_layers >= 0 ? (uint32_t)wanted : 1}, fits);
     if (may_have_none) /* it fits, and gains nothing */
         return ST_OK;
     out->layers = units ? 0 : (uint32_t)fits;
@@ -202,7 +222,7 @@ static status no_gpu(const struct cluster_options *o, int rank, const char *why)
         log_error("--device cuda: %s", why);
         return ST_USAGE;
     }
-    if ((o->gpu_layers > 0 || o->vram_budget) && rank == 0)
+    if ((o->gpu_layers > 0 || o->gpu_index || o->vram_budget) && rank == 0)
         log_warn("everything runs on the CPU: %s", why);
     return ST_OK;
 }
@@ -261,9 +281,10 @@ static uint32_t choose(const struct wire_gpus *offers, const uint32_t *chosen, i
 {
     uint32_t i = 0;
     for (; i < offers[rank].n; i++) {
-        bool taken = !offers[rank].at[i].layers && !offers[rank].at[i].units && !offers[rank].at[i].bytes;
+        const struct wire_gpu *gpu = &offers[rank].at[i];
+        bool taken = !gpu->layers && !gpu->units && !gpu->bytes && !gpu->marks;
         for (int r = 0; r < rank && !taken; r++)
-            taken = chosen[r] < offers[r].n && same_gpu(&offers[r].at[chosen[r]], &offers[rank].at[i]);
+            taken = chosen[r] < offers[r].n && same_gpu(&offers[r].at[chosen[r]], gpu);
         if (!taken)
             break;
     }
@@ -302,6 +323,10 @@ static status give_chosen(struct plan *p, const struct wire_gpus *offers, const 
         } else if (gpu->bytes && !is_measured(b->why, r, (int)chosen[r])) {
             log_error("rank %d gives its GPU what gains most by a probe, and there is none here that has measured it: name the "
                       "same file on every host (--probe)", r);
+            st = ST_MISMATCH;
+        } else if (!gpu->bytes && !gpu->layers && gpu->marks && (!b->why || gpu->marks != b->why->marks_hash)) {
+            log_error("rank %d gives its GPU what a split file marks, and here is another or none: name the same file on every "
+                      "host (--gpu-index)", r);
             st = ST_MISMATCH;
         } else if (!gpu->bytes && gpu->units && !b->fired) {
             log_error("rank %d gives its GPU the neurons that fire most often, and there is no neuron file here that says "

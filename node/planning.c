@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <xxhash.h>
 #include "base/log.h"
 
 void plan_model_of(const struct model *m, struct plan_model *out)
@@ -232,12 +233,53 @@ static status describe_run(const struct cluster_options *o, const struct model *
     return ST_OK;
 }
 
+/* Why a split file would say nothing for such a run, and what to leave out; NULL: it does. */
+static const char *index_obstacle(const struct cluster_options *o, const struct plan *p)
+{
+    if (o->sparse == SPARSE_DENSE)
+        return "--sparse dense computes all neurons alike: take another mode, or -ngl";
+    if (plan_down_at_stage(p, 0))
+        return "--down stage parts them from their down projections: leave it out";
+    return p->layers[0].splits_units ? "--split hot takes whole units apart: take another" : NULL;
+}
+
+/* What GPUs get, if a split file says it. */
+static status load_index(const struct cluster_options *o, const struct model *m, const struct plan *p,
+                         struct plan_reasons *r)
+{
+    const char *why_not = o->gpu_index ? index_obstacle(o, p) : NULL;
+    if (!o->gpu_index)
+        return ST_OK;
+    if (why_not) {
+        log_error("--gpu-index says which neurons GPUs get, and %s", why_not);
+        return ST_USAGE;
+    }
+    status st = gpuidx_load(o->gpu_index, m, &r->index);
+    if (st)
+        return st;
+    r->marks = malloc((size_t)r->index->n_layers * sizeof *r->marks);
+    if (!r->marks) {
+        log_error("no memory for %d layers", r->index->n_layers);
+        return ST_NOMEM;
+    }
+    for (int l = 0; l < r->index->n_layers; l++) {
+        r->marks[l] = r->index->layers[l].on_gpu;
+        r->marks_hash = XXH3_64bits_withSeed(r->marks[l], (size_t)r->index->d_ff * sizeof *r->marks[l], r->marks_hash);
+    }
+    r->marks_hash |= 1; /* 0 would be none */
+    return ST_OK;
+}
+
 void plan_reasons_free(struct plan_reasons *r)
 {
     probe_free(r->probe);
     free(r->fired);
+    gpuidx_free(r->index);
+    free(r->marks);
     r->probe = NULL;
     r->fired = NULL;
+    r->index = NULL;
+    r->marks = NULL;
 }
 
 /* Whether a plan that is a file agrees with what ranks are to compute with. */
@@ -273,6 +315,8 @@ status plan_of_options(const struct cluster_options *o, const struct model *m, c
         st = plan_check(p, &model, n_ranks);
     if (st == ST_OK && o->plan)
         st = check_device(o, p);
+    if (st == ST_OK)
+        st = load_index(o, m, p, reasons);
     if (st != ST_OK) {
         plan_reasons_free(reasons);
         plan_free(p);

@@ -9,6 +9,7 @@
 #include "node/cluster.h"
 #include "placement/cost.h"
 #include "placement/plan.h"
+#include "sparsity/gpuidx.h"
 
 /* What a plan for this model must agree with. */
 void plan_model_of(const struct model *m, struct plan_model *out);
@@ -23,12 +24,15 @@ status model_of_options(const struct cluster_options *o, int rank, struct model 
 /* "3,1,..." into shares[at most max]; *n is how many. ST_USAGE (logged) unless all are positive numbers. */
 status plan_shares(const char *text, double *shares /* [max] */, int max, int *n);
 
-/* Why a plan is as it is, where o->probe says how fast the machines are. */
+/* Why a plan is as it is, where o->probe says how fast the machines are, and what is to be on GPUs. */
 struct plan_reasons {
     struct probe *probe;     /* NULL: none; owned, */
     const float **fired;     /* as what model.fired points to */
     struct cost_model model; /* what is run; borrows the model and the neuron file */
     struct choice choice;    /* choice.n 0: no probe */
+    struct gpuidx *index;    /* o->gpu_index, which says what GPUs get; NULL: none; owned, */
+    const int32_t **marks;   /* as what points into it, [n_layers] of [d_ff] */
+    uint64_t marks_hash;     /* of them; 0: none */
     struct cost cost;        /* of the plan, and for how long each of its holders computes */
     double ms[PLAN_MAX_HOLDERS];
 };
@@ -41,7 +45,8 @@ const float **plan_fired(const struct neurons *n);
 /* Reads o->plan, or makes a plan from o->split (unset: shards), o->shares and o->down_at_stage, and checks it against
  * the model and the number of ranks. With o->probe, what is unset is chosen by it; *reasons says what was found.
  * `neurons` (NULL: none) says how often neurons fire, which SPLIT_HOT needs. ST_USAGE if the shares are not as many as
- * the ranks, or o->device leaves no GPUs and the plan names some, or the other way round; errors of plan.h and probe.h. All are logged. */
+ * the ranks, o->device leaves no GPUs and the plan names some, or the other way round, or o->gpu_index says nothing for
+ * such a run; errors of plan.h, probe.h and gpuidx.h. All are logged. */
 status plan_of_options(const struct cluster_options *o, const struct model *m, const struct neurons *neurons,
                        int n_ranks, struct plan **out, struct plan_reasons *reasons);
 

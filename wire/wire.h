@@ -52,7 +52,7 @@ enum wire_kind {
     WIRE_KINDS
 };
 
-enum { WIRE_VERSION = 9, WIRE_HEADER = 64 }; /* payloads that are read by kernels start WIRE_HEADER bytes in: aligned */
+enum { WIRE_VERSION = 10, WIRE_HEADER = 64 }; /* payloads that are read by kernels start WIRE_HEADER bytes in: aligned */
 
 /* "STEP". */
 const char *wire_name(int kind);
@@ -189,7 +189,7 @@ size_t wire_hello_encode(const struct wire_hello *h, uint8_t *out, size_t cap);
 status wire_hello_decode(const uint8_t *in, size_t n, struct wire_hello *h);
 
 /* GPUS: those of a rank, and what they would have of its part of a plan or need by a plan. */
-enum { WIRE_GPUS_MOST = 16, WIRE_GPUS_MAX = 4 + WIRE_GPUS_MOST * 48 };
+enum { WIRE_GPUS_MOST = 16, WIRE_GPUS_MAX = 4 + WIRE_GPUS_MOST * 56 };
 struct wire_gpus {
     uint32_t n;                        /* WIRE_GPUS_MOST at most */
     struct wire_gpu {
@@ -197,6 +197,7 @@ struct wire_gpus {
         uint32_t layers;               /* whole ones, the output matrix being one more */
         uint32_t units;                /* if there are none: all but neurons, and so many units of those */
         uint64_t bytes;                /* else: what gains most by the probe, so many bytes of the model at most */
+        uint64_t marks;                /* else: all but neurons, and those that a split file marks: its hash */
         uint64_t need_bytes, free_bytes;
     } at[WIRE_GPUS_MOST];
 };

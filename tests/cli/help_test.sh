@@ -24,7 +24,7 @@ for command in $commands; do
 done | sort -u > "$work/groups"
 equal "empty groups" "" "$(grep '^(none)' "$work/groups")"
 for expected in "--ranks  Ranks:" "--shares  Ranks:" "--transport  Network:" "--temp  Sampling:" \
-    "--sparse  Neurons:"; do
+    "--sparse  Neurons:" "--gpu-index  GPUs:"; do
     like "groups of ${expected%% *}" "$expected" "$(grep -e "^${expected%% *} " "$work/groups")"
 done
 equal "options in two groups" "" "$(cut -d ' ' -f 1 "$work/groups" | uniq -d)"

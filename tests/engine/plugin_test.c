@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "device/plugin.h"
 #include "node/gpus_measure.h"
+#include "node/offload.h"
 
 enum { PROMPT = 20, SPARE = 256 << 20, PLENTY = 1 << 30, SOME = (3 << 20) + (1 << 17) };
 
@@ -128,6 +129,141 @@ static void test_hot(void **state)
     unlink(neurons);
 }
 
+static void refused(const struct cluster_options *o, status expected, const char *says)
+{
+    struct cluster *c = NULL;
+    struct log_catcher caught;
+    log_catch(&caught);
+    const status st = cluster_start(o, &c);
+    log_catch(NULL);
+    if (st != expected || !strstr(caught.first_error, says))
+        fail_msg("%s: \"%s\" does not say \"%s\"", status_name(st), caught.first_error, says);
+}
+
+/* A split file: of layer l the neurons from begin[l] to end[l]. */
+static void write_index(char path[MADE_NAME], int layers, const int *begin, const int *end)
+{
+    static int32_t marks[MADE_LAYERS][MADE_NEURONS];
+    struct gguf_writer w;
+    gguf_writer_begin(&w, "PWRI", 3);
+    gguf_key_string(&w, "general.architecture", "generic.gpu_index");
+    gguf_key_u32(&w, "generic.gpu_index.block_count", (uint32_t)layers);
+    for (int l = 0; l < layers; l++) {
+        char name[32];
+        snprintf(name, sizeof name, "blk.%d.gpu_idx", l);
+        for (int j = 0; j < MADE_NEURONS; j++)
+            marks[l][j] = j >= begin[l] && j < end[l];
+        gguf_add_tensor(&w, name, DT_I32, 1, (int64_t[]){MADE_NEURONS}, marks[l]);
+    }
+    gguf_writer_end(&w);
+    made_file_of(w.bytes, w.n, path);
+    gguf_writer_free(&w);
+}
+
+static const int marked_begin[MADE_LAYERS] = {0, 0, 256, 384}, marked_end[MADE_LAYERS] = {MADE_NEURONS, 0, 512, 512};
+
+/* What a plan gives to GPUs of `ranks` ranks that all follow the file. */
+static void must_give_what_is_marked(const struct cluster_options *o, int ranks)
+{
+    struct model *m;
+    struct neurons *n;
+    struct plan *p;
+    struct plan_reasons why;
+    enum predictor predictor;
+    struct wire_gpus offers[2] = {{.n = 1, .at = {{.id = {1}}}}, {.n = 1, .at = {{.id = {2}}}}};
+    assert_int_equal(model_of_options(o, 0, &m, &n, &predictor), ST_OK);
+    assert_int_equal(plan_of_options(o, m, n, ranks, &p, &why), ST_OK);
+    const struct worker_options w = {.model = m, .neurons = n, .plan = p, .sparse = o->sparse};
+    offers[0].at[0].marks = offers[1].at[0].marks = why.marks_hash;
+    assert_int_equal(offload_apply(&w, p, offers, &why, true), ST_OK);
+    assert_int_equal(plan_n_holders(p), 2 * ranks);
+    for (int l = 0; l < MADE_LAYERS; l++) {
+        int64_t found = 0;
+        for (int h = ranks; h < 2 * ranks; h++) {
+            const struct neuron_range *ranges;
+            for (int i = plan_neurons(p, l, h, &ranges); i > 0; i--)
+                assert_true(ranges[i - 1].begin >= marked_begin[l] && ranges[i - 1].end <= marked_end[l]);
+            found += plan_n_neurons(p, l, h);
+        }
+        assert_int_equal(found, marked_end[l] - marked_begin[l]);
+    }
+    plan_reasons_free(&why);
+    plan_free(p);
+    neurons_free(n);
+    model_free(m);
+}
+
+/* A split file of PowerInfer's says which neurons GPUs get: those, the rest on the CPU, and the same text. */
+static void test_marked(void **state)
+{
+    (void)state;
+    static const int none[MADE_LAYERS], all[MADE_LAYERS] = {MADE_NEURONS, MADE_NEURONS, MADE_NEURONS, MADE_NEURONS};
+    char some_file[MADE_NAME], all_file[MADE_NAME];
+    struct cluster_options o = options(DEVICES_CPU, 0);
+    o.activation = "relu";
+    o.neurons = "";
+    struct trace expected = run(&o, &job);
+    write_index(some_file, MADE_LAYERS, marked_begin, marked_end);
+    write_index(all_file, MADE_LAYERS, none, all);
+    o = options(DEVICES_CUDA, -1);
+    o.activation = "relu";
+    o.neurons = "";
+    o.sparse = SPARSE_EXACT;
+    have(2, PLENTY, 75);
+    for (o.ranks = 1; o.ranks <= 2; o.ranks++) {
+        o.gpu_index = NULL;
+        parts();
+        must_equal(&expected, &o, &job);
+        const unsigned whole = parts();
+        o.gpu_index = all_file;
+        must_equal(&expected, &o, &job);
+        assert_int_equal(parts(), whole);
+        o.gpu_index = some_file;
+        must_equal(&expected, &o, &job);
+        const unsigned some = parts();
+        assert_true(some > 0 && some < whole);
+        must_give_what_is_marked(&o, o.ranks);
+    }
+    trace_free(&expected);
+    unlink(some_file);
+    unlink(all_file);
+}
+
+/* What cannot be followed is refused in a line, also where it would not fit. */
+static void test_marked_wrongly(void **state)
+{
+    (void)state;
+    char index[MADE_NAME], few[MADE_NAME], text[MADE_NAME];
+    struct cluster_options o = options(DEVICES_AUTO, -1);
+    write_index(index, MADE_LAYERS, marked_begin, marked_end);
+    write_index(few, MADE_LAYERS - 1, marked_begin, marked_end);
+    made_file_of("PWRI\3\0\0\0\377\377\377\377\377\377\377\177", 16, text);
+    o.activation = "relu";
+    o.neurons = "";
+    o.gpu_index = index;
+    have(1, PLENTY, 75);
+    refused(&o, ST_USAGE, "--sparse dense computes all neurons alike");
+    o.sparse = SPARSE_EXACT;
+    o.down_at_stage = true;
+    refused(&o, ST_USAGE, "--down stage parts them");
+    o.down_at_stage = false;
+    o.gpu_index = few;
+    refused(&o, ST_MISMATCH, "made for another model than ");
+    o.gpu_index = model;
+    refused(&o, ST_FORMAT, "expected a PowerInfer split file");
+    o.gpu_index = text;
+    refused(&o, ST_FORMAT, text);
+    o.gpu_index = "/nowhere";
+    refused(&o, ST_IO, "/nowhere");
+    o.gpu_index = index;
+    o.vram_budget = 3900 << 10;
+    refused(&o, ST_BUDGET, "attention and the neurons of --gpu-index on cuda:0 (stand-in) need ");
+    refused(&o, ST_BUDGET, "the budget is 3.8: -ngl ");
+    unlink(index);
+    unlink(few);
+    unlink(text);
+}
+
 /* A probe of `ranks` ranks whose GPU reads so fast, over such a PCIe. */
 static void write_probe(char path[MADE_NAME], int ranks, const char *gb_per_s, const char *wait_us)
 {
@@ -145,17 +281,6 @@ static void write_probe(char path[MADE_NAME], int ranks, const char *gb_per_s, c
             "\"us\": [0.1], \"gb_per_s\": 10}, {\"from\": 1, \"to\": 0, \"us\": [0.1], \"gb_per_s\": 10}]}");
     n += (size_t)snprintf(text + n, sizeof text - n, "]}");
     made_file_of(text, n, path);
-}
-
-static void refused(const struct cluster_options *o, status expected, const char *says)
-{
-    struct cluster *c = NULL;
-    struct log_catcher caught;
-    log_catch(&caught);
-    const status st = cluster_start(o, &c);
-    log_catch(NULL);
-    if (st != expected || !strstr(caught.first_error, says))
-        fail_msg("%s: \"%s\" does not say \"%s\"", status_name(st), caught.first_error, says);
 }
 
 /* By a probe: what gains most, of whole layers or neurons; nothing where it would be slower, unless it is asked for. */
@@ -403,7 +528,7 @@ int main(void)
         cmocka_unit_test(test_layers), cmocka_unit_test(test_budget),    cmocka_unit_test(test_hot),
         cmocka_unit_test(test_none),   cmocka_unit_test(test_too_small), cmocka_unit_test(test_planned),
         cmocka_unit_test(test_speeds), cmocka_unit_test(test_measured),  cmocka_unit_test(test_spent),
-        cmocka_unit_test(test_other_build),
+        cmocka_unit_test(test_marked), cmocka_unit_test(test_marked_wrongly), cmocka_unit_test(test_other_build),
     };
     made_model_write(&made_quantised, model);
     fill_prompt(prompt, PROMPT);

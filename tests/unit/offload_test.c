@@ -65,8 +65,16 @@ static void more_than_there_is_is_refused(void **state)
     apply(split(), (struct wire_gpu){.units = 1}, "gives its GPU 1 units of neurons, expected 0 at most");
 }
 
+static void marks_that_are_not_here_are_refused(void **state)
+{
+    (void)state;
+    apply(whole(false), (struct wire_gpu){.marks = 7}, "rank 0 gives its GPU what a split file marks, and here is another");
+    apply(split(), (struct wire_gpu){.marks = UINT64_MAX, .units = 1}, "what a split file marks");
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(more_than_there_is_is_refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(more_than_there_is_is_refused),
+                                       cmocka_unit_test(marks_that_are_not_here_are_refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
