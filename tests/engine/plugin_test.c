@@ -174,6 +174,12 @@ static void must_give_what_is_marked(const struct cluster_options *o, int ranks)
     assert_int_equal(model_of_options(o, 0, &m, &n, &predictor), ST_OK);
     assert_int_equal(plan_of_options(o, m, n, ranks, &p, &why), ST_OK);
     const struct worker_options w = {.model = m, .neurons = n, .plan = p, .sparse = o->sparse};
+    struct log_catcher caught;
+    offers[0].at[0].marks = why.marks_hash ^ 2; /* another file */
+    log_catch(&caught);
+    assert_int_equal(offload_apply(&w, p, offers, &why, true), ST_MISMATCH);
+    log_catch(NULL);
+    assert_non_null(strstr(caught.first_error, "what a split file marks, and here is another or none"));
     offers[0].at[0].marks = offers[1].at[0].marks = why.marks_hash;
     assert_int_equal(offload_apply(&w, p, offers, &why, true), ST_OK);
     assert_int_equal(plan_n_holders(p), 2 * ranks);
