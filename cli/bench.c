@@ -7,6 +7,7 @@
 #include "cli/bench_test.h"
 #include "cli/command.h"
 #include "cli/options.h"
+#include "node/gpus_measure.h"
 #include "node/planning.h"
 #include "placement/measure/bandwidth.h"
 
@@ -21,6 +22,7 @@ struct bench {
     struct progress progress;
     struct test *tests;
     int n_tests;
+    struct probe_rank gpus; /* of this process, measured before the first test */
     int ranks;
     char transport[16], devices[128];
 };
@@ -99,19 +101,49 @@ static json_t *row_of(const struct bench *b, const struct test *t)
                      t->mean * t->bytes_per_token / 1e9, "peak_read_gb_per_s", t->peak);
 }
 
-static status print_rows(const struct bench *b)
+/* What each device did in a test. */
+static json_t *devices_of(const struct bench *b, const struct test *t, int local_ranks)
 {
-    json_t *rows = json_array();
-    status st = ST_OK;
-    for (int i = 0; i < b->n_tests; i++) {
-        if (json_array_append_new(rows, row_of(b, &b->tests[i])) != 0) {
-            log_error("no memory for the table");
-            st = ST_NOMEM;
-        }
+    const struct device_peaks peaks = {.cpu = t->peak / (b->cluster.ranks * local_ranks), .measured = &b->gpus,
+                                       .own_only = b->cluster.mpi};
+    const double elapsed_s = t->time.compute_s + t->time.wire_s + t->time.wait_s;
+    return devices_json(&t->devices, &peaks, (double)b->runs * (double)t->n * t->sequences, elapsed_s);
+}
+
+/* Of JSON a row has its devices. People get a table of their own for them, if there is more than one. */
+static status add_rows(const struct bench *b, const struct test *t, int local_ranks, json_t *rows, json_t *devices)
+{
+    json_t *row = row_of(b, t), *of = devices_of(b, t, local_ranks), *v;
+    size_t i;
+    int failed = !of || json_array_append_new(rows, row);
+    json_array_foreach(of, i, v) {
+        json_t *named = json_pack("{ss sI si si}", "test", t->name, "depth", (json_int_t)t->depth, "sequences",
+                                  (int)t->sequences, "threads", t->threads);
+        failed |= json_object_update(named, v) | json_array_append_new(devices, named);
     }
+    if (!failed && b->format == TABLE_JSON)
+        failed = json_object_set(row, "devices", of);
+    json_decref(of);
+    if (!failed)
+        return ST_OK;
+    log_error("no memory for the table");
+    return ST_NOMEM;
+}
+
+static status print_rows(const struct bench *b, int local_ranks)
+{
+    json_t *rows = json_array(), *devices = json_array();
+    status st = ST_OK;
+    for (int i = 0; i < b->n_tests && st == ST_OK; i++)
+        st = add_rows(b, &b->tests[i], local_ranks, rows, devices);
     if (st == ST_OK)
         st = table_print(stdout, rows, b->format);
+    if (st == ST_OK && b->format == TABLE_MD && json_array_size(devices) > (size_t)b->n_tests) {
+        putchar('\n');
+        st = table_print(stdout, devices, b->format);
+    }
     json_decref(rows);
+    json_decref(devices);
     return st;
 }
 
@@ -141,12 +173,25 @@ static status measure_sequences(struct bench *b, struct cluster *c)
     return st;
 }
 
+/* Before weights are in their memory. */
+static void measure_gpus(struct bench *b)
+{
+    struct gpus gpus;
+    const bool none = b->cluster.device == DEVICES_CPU || (b->cluster.device == DEVICES_PLANNED && !b->cluster.plan);
+    if (none || b->n_tests > 0)
+        return;
+    gpus_find(b->cluster.plugin_dir, &gpus);
+    gpus_measure(&gpus, &b->gpus);
+}
+
 /* All tests with so many threads. On ranks > 0 it serves. */
 static status measure_all(struct bench *b, const struct launch *launch, int threads)
 {
     struct cluster *c = NULL;
     b->cluster.threads = threads;
     status st = options_settle(&b->cluster, launch, &b->progress);
+    if (st == ST_OK && launch->rank == 0)
+        measure_gpus(b);
     if (st == ST_OK)
         st = cluster_start(&b->cluster, &c);
     if (st != ST_OK || !c)
@@ -186,7 +231,9 @@ status command_bench(const struct launch *launch, int argc, char **argv)
                "beside how fast this machine's memory can be read by as many threads. With several ranks: how a "
                "token's time splits into computing, messages (wire) and waiting for a rank that computes longer, "
                "and what all ranks send for it. --sequences decodes several texts at once: tokens_per_s is what all "
-               "of them get together. Lists, as in -t 1,2 -p 128,512, give a row for each."};
+               "of them get together. -o json says of every device of every rank, and a second table where there are several, "
+               "what it read for a token and how fast while it was busy, beside the most that it can read, and for "
+               "which share of the time its rank waited for it (for a CPU: computed). Lists, as in -t 1,2 -p 128,512, give a row for each."};
     struct bench b = {.cluster = cluster_defaults, .n_prompt = {{512}, 1}, .n_decode = {{128}, 1},
                       .threads = {{0}, 1}, .sequences = {{1}, 1}, .runs = 5};
     b.cluster.thread_list = &b.threads;
@@ -206,7 +253,7 @@ status command_bench(const struct launch *launch, int argc, char **argv)
     if (st == ST_OK && b.n_tests > 0)
         st = measure_memory(&b, launch->local_ranks);
     if (st == ST_OK && b.n_tests > 0)
-        st = print_rows(&b);
+        st = print_rows(&b, launch->local_ranks);
     free(b.tests);
     return st;
 }

@@ -105,23 +105,30 @@ struct spent {
     double elapsed;
     struct wire_usage usage;
     struct wire_counts counts;
+    struct test_devices devices;
+};
+
+/* A moment. */
+struct moment {
+    double seconds;
+    struct wire_usage usage, ranks[PLAN_MAX_RANKS];
 };
 
 /* The clock starts: what was spent before is not counted. */
-static status start_clock(struct cluster *c, struct spent *before)
+static status start_clock(struct cluster *c, struct moment *before)
 {
     session_reset_counts(cluster_session(c));
-    status st = session_usage(cluster_session(c), &before->usage, NULL);
+    status st = session_usage(cluster_session(c), &before->usage, before->ranks);
     before->seconds = clock_s();
     return st;
 }
 
-static status stop_clock(struct cluster *c, const struct spent *before, struct spent *all)
+static status stop_clock(struct cluster *c, const struct moment *before, struct spent *all)
 {
-    struct wire_usage after;
+    struct wire_usage after, ranks[PLAN_MAX_RANKS];
     const struct wire_counts counts = session_counts(cluster_session(c));
     all->seconds = clock_s() - before->seconds;
-    status st = session_usage(cluster_session(c), &after, NULL);
+    status st = session_usage(cluster_session(c), &after, ranks);
     if (st)
         return st;
     all->elapsed += all->seconds;
@@ -131,13 +138,14 @@ static status stop_clock(struct cluster *c, const struct spent *before, struct s
     all->usage.run_ns += after.run_ns - before->usage.run_ns;
     all->usage.wire_ns += after.wire_ns - before->usage.wire_ns;
     all->usage.wait_ns += after.wait_ns - before->usage.wait_ns;
+    devices_add(c, before->ranks, ranks, &all->devices);
     return ST_OK;
 }
 
 static status run_once(struct cluster *c, struct test *t, const int32_t *tokens, struct spent *spent)
 {
     struct sequence *q[WIRE_SEQUENCES] = {NULL};
-    struct spent before;
+    struct moment before;
     status st = t->prompt ? begin_prompt(c, t, tokens) : begin_sequences(c, t, q);
     if (st == ST_OK)
         st = start_clock(c, &before);
@@ -190,6 +198,7 @@ status test_measure(struct cluster *c, struct test *t, int64_t runs, struct prog
     t->time = split_time(spent.elapsed, &spent.usage);
     t->sent_bytes = (double)spent.usage.bytes;
     t->messages = (double)spent.usage.messages;
+    t->devices = spent.devices;
     t->bytes_per_token = (double)spent.counts.bytes / ((double)runs * (double)t->n * t->sequences);
     t->live = spent.counts.neurons ? (double)spent.counts.live / (double)spent.counts.neurons : 0;
     return ST_OK;

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "base/status.h"
+#include "cli/bench_devices.h"
 #include "cli/progress.h"
 #include "cli/time_split.h"
 #include "node/cluster.h"
@@ -25,6 +26,7 @@ struct test {
     uint64_t kv_bytes;   /* of KV memory at the end, on all ranks */
     struct time_split time;       /* of all runs together */
     double sent_bytes, messages;  /* of all runs, by all ranks */
+    struct test_devices devices;  /* of all runs */
     double bytes_per_token, live; /* weight bytes read, counted; share of the neurons that were computed to the end */
 };
 

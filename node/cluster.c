@@ -17,6 +17,7 @@
 #include "node/roll_call.h"
 #include "wire/blob.h"
 #include "wire/channels.h"
+#include "worker/holders.h"
 
 /* Numbers that rooms which do not know each other must have alike. */
 _Static_assert((int)WIRE_CHANNELS == (int)TRANSPORT_CHANNELS, "a channel of messages is one of the transport's");
@@ -317,6 +318,12 @@ const struct model *cluster_model(const struct cluster *c) { return c->own.model
 struct tokenizer const *cluster_tokenizer(const struct cluster *c) { return c->tokenizer; }
 const char *cluster_transport(const struct cluster *c) { return c->transport; }
 const char *cluster_devices(const struct cluster *c) { return c->devices; }
+
+const char *cluster_device(const struct cluster *c, int rank, int i)
+{
+    const int holder = holder_of(c->own.plan, rank, i);
+    return holder < 0 ? NULL : plan_holder_device(c->own.plan, holder);
+}
 
 int cluster_ranks(const struct cluster *c) { return c->own.transport->n_ranks; }
 uint32_t cluster_context(const struct cluster *c) { return c->own.worker_options.n_ctx; }

@@ -97,6 +97,9 @@ for field in test tokens_per_s stddev threads ranks sparse bytes_per_token read_
     like "bench -o json" "*\"$field\": *\"$field\": *" "$out"
 done
 like "bench" '*"pp16"*"tg4"*' "$out"
+for field in rank bytes_per_token busy_ms read_gb_per_s peak_read_gb_per_s share_of_peak share_of_wait; do
+    like "devices of bench -o json" "*\"devices\": *\"$field\": *\"devices\": *\"$field\": *" "$out"
+done
 # NAME...: those columns of the rows that bench -o csv printed, a row as "pp8:1".
 columns() {
     echo "$out" | awk -F , -v names="$*" '

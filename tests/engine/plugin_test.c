@@ -4,6 +4,7 @@
 
 #include <dlfcn.h>
 #include "base/log.h"
+#include "cli/bench_test.h"
 #include "device/plugin.h"
 #include "node/gpus_measure.h"
 #include "node/offload.h"
@@ -498,6 +499,48 @@ static void test_spent(void **state)
     }
 }
 
+/* A row of hearth bench for a device: as it must be, its peak known or not. */
+static double bench_row(const json_t *rows, size_t i, int rank, const char *device, double peak)
+{
+    const json_t *row = json_array_get(rows, i);
+    assert_int_equal(json_integer_value(json_object_get(row, "rank")), rank);
+    assert_string_equal(json_string_value(json_object_get(row, "device")), device);
+    assert_true(json_number_value(json_object_get(row, "peak_read_gb_per_s")) == peak); /* null: 0 */
+    assert_int_equal(json_is_null(json_object_get(row, "share_of_peak")), peak == 0);
+    assert_true(json_number_value(json_object_get(row, "busy_ms")) > 0);
+    assert_true(json_number_value(json_object_get(row, "share_of_wait")) >= 0);
+    return json_number_value(json_object_get(row, "bytes_per_token"));
+}
+
+/* hearth bench has a row for each device, with the peak of that one; of others' GPUs it knows none. */
+static void test_bench(void **state)
+{
+    (void)state;
+    struct probe_rank gpus;
+    struct gpus found;
+    have(2, PLENTY, 75);
+    gpus_find(STAND_IN_GPU, &found);
+    gpus_measure(&found, &gpus);
+    for (int processes = 0; processes < 2; processes++) {
+        const struct device_peaks peaks = {.cpu = 7, .measured = &gpus, .own_only = processes};
+        struct cluster_options o = options(DEVICES_AUTO, 2);
+        o.ranks = 2;
+        struct cluster *c = start(&o);
+        struct test t = {.name = "tg4", .n = 4, .sequences = 1, .threads = 1};
+        struct progress p = {0};
+        assert_int_equal(test_measure(c, &t, 2, &p), ST_OK);
+        const double elapsed_s = t.time.compute_s + t.time.wire_s + t.time.wait_s;
+        json_t *rows = devices_json(&t.devices, &peaks, 2 * 4, elapsed_s);
+        assert_int_equal(json_array_size(rows), 4);
+        const double bytes = bench_row(rows, 0, 0, "cpu", 7) + bench_row(rows, 1, 0, "cuda:0", 1000) +
+                             bench_row(rows, 2, 1, "cpu", 7) +
+                             bench_row(rows, 3, 1, "cuda:1", processes ? 0 : 1001);
+        assert_true(bytes > t.bytes_per_token - 4 && bytes < t.bytes_per_token + 4); /* rounded */
+        json_decref(rows);
+        cluster_stop(c);
+    }
+}
+
 static void measured(int expected, const char *first, double read_gb_per_s)
 {
     struct probe_rank r = {.n_gpus = -1};
@@ -534,7 +577,8 @@ int main(void)
         cmocka_unit_test(test_layers), cmocka_unit_test(test_budget),    cmocka_unit_test(test_hot),
         cmocka_unit_test(test_none),   cmocka_unit_test(test_too_small), cmocka_unit_test(test_planned),
         cmocka_unit_test(test_speeds), cmocka_unit_test(test_measured),  cmocka_unit_test(test_spent),
-        cmocka_unit_test(test_marked), cmocka_unit_test(test_marked_wrongly), cmocka_unit_test(test_other_build),
+        cmocka_unit_test(test_marked), cmocka_unit_test(test_marked_wrongly), cmocka_unit_test(test_bench),
+        cmocka_unit_test(test_other_build),
     };
     made_model_write(&made_quantised, model);
     fill_prompt(prompt, PROMPT);
