@@ -115,11 +115,12 @@ static status add_rows(const struct bench *b, const struct test *t, int local_ra
 {
     json_t *row = row_of(b, t), *of = devices_of(b, t, local_ranks), *v;
     size_t i;
-    int failed = !of || json_array_append_new(rows, row);
+    int failed = json_array_append_new(rows, row) || !of;
     json_array_foreach(of, i, v) {
         json_t *named = json_pack("{ss sI si si}", "test", t->name, "depth", (json_int_t)t->depth, "sequences",
                                   (int)t->sequences, "threads", t->threads);
-        failed |= json_object_update(named, v) | json_array_append_new(devices, named);
+        failed |= json_object_update(named, v);
+        failed |= json_array_append_new(devices, named);
     }
     if (!failed && b->format == TABLE_JSON)
         failed = json_object_set(row, "devices", of);
@@ -231,9 +232,10 @@ status command_bench(const struct launch *launch, int argc, char **argv)
                "beside how fast this machine's memory can be read by as many threads. With several ranks: how a "
                "token's time splits into computing, messages (wire) and waiting for a rank that computes longer, "
                "and what all ranks send for it. --sequences decodes several texts at once: tokens_per_s is what all "
-               "of them get together. -o json says of every device of every rank, and a second table where there are several, "
-               "what it read for a token and how fast while it was busy, beside the most that it can read, and for "
-               "which share of the time its rank waited for it (for a CPU: computed). Lists, as in -t 1,2 -p 128,512, give a row for each."};
+               "of them get together. -o json says of every device of every rank, and a second table where there are "
+               "several, what it read for a token and how fast while it was busy, beside the most that it can read, "
+               "and for which share of the time its rank waited for it (for a CPU: computed). Lists, as in "
+               "-t 1,2 -p 128,512, give a row for each."};
     struct bench b = {.cluster = cluster_defaults, .n_prompt = {{512}, 1}, .n_decode = {{128}, 1},
                       .threads = {{0}, 1}, .sequences = {{1}, 1}, .runs = 5};
     b.cluster.thread_list = &b.threads;
