@@ -95,14 +95,13 @@ static status fit_benefit(const struct fitting *f, uint64_t *bytes)
     enum { STEP = 1 << 16 };
     uint64_t low = 0, high = f->room / STEP + 1; /* low fits, high does not */
     bool any = false;
-    while (high - low > 1) {
-        const uint64_t middle = low ? low + (high - low) / 2 : high - 1; /* all of it first */
+    for (uint64_t middle = high - 1; high - low > 1; middle = low + (high - low) / 2) { /* all of it first */
         struct worker_memory need;
         status st = need_of_choice(f, &(struct wire_gpu){.bytes = middle * STEP}, &need);
         if (st)
             return st;
         if (need.total > f->room) {
-            high = low ? middle : middle / 2 + 1;
+            high = middle;
             continue;
         }
         low = middle;
@@ -216,7 +215,8 @@ static status offer(const struct cluster_options *o, const struct fitting *f, co
     return ST_OK;
 }
 
-static status no_gpu(const struct cluster_options *o, int rank, const char *why)
+/* `measured`: the probe knows of one, and shares may count on it. */
+static status no_gpu(const struct cluster_options *o, int rank, bool measured, const char *why)
 {
     if (o->device == DEVICES_CUDA) {
         log_error("--device cuda: %s", why);
@@ -224,6 +224,8 @@ static status no_gpu(const struct cluster_options *o, int rank, const char *why)
     }
     if ((o->gpu_layers > 0 || o->gpu_index || o->vram_budget) && rank == 0)
         log_warn("everything runs on the CPU: %s", why);
+    else if (measured)
+        log_warn("rank %d computes on its CPU alone, though the probe has measured a GPU of it: %s", rank, why);
     return ST_OK;
 }
 
@@ -233,7 +235,7 @@ status offload_offer(const struct cluster_options *o, const struct worker_option
     status st = ST_OK;
     *out = (struct wire_gpus){0};
     if (g->n_usable == 0)
-        return no_gpu(o, rank, g->why);
+        return no_gpu(o, rank, why && why->probe && why->model.gpus && why->probe->ranks[rank].n_gpus, g->why);
     if (!plan_takes_part(w->plan, rank))
         return ST_OK;
     for (; out->n < (uint32_t)g->n && !st; out->n++) {

@@ -6,8 +6,12 @@
 #include "base/log.h"
 #include "cli/bench_test.h"
 #include "device/plugin.h"
+#include "kernels/kernels.h"
 #include "node/gpus_measure.h"
+#include "node/kv.h"
+#include "node/member.h"
 #include "node/offload.h"
+#include "placement/gpu_benefit.h"
 
 enum { PROMPT = 20, SPARE = 256 << 20, PLENTY = 1 << 30, SOME = (3 << 20) + (1 << 17) };
 
@@ -344,6 +348,58 @@ static void test_speeds(void **state)
     unlink(neurons);
 }
 
+/* What gains most fills the budget: a step more would not fit. */
+static void test_budget_is_used(void **state)
+{
+    (void)state;
+    enum { STEP = 1 << 16 };
+    struct made_recipe r = {.activation = ACT_RELU, .fc1 = DT_Q8_0, .fc2 = DT_Q8_0};
+    char neurons[MADE_NAME], probe[MADE_NAME];
+    const struct device_ops *devices[2] = {member_devices[0]};
+    struct worker_options w = {.devices = devices, .n_devices = 2, .n_threads = 1, .sparse = SPARSE_EXACT};
+    struct cluster_options o = options(DEVICES_AUTO, -1);
+    struct plan_reasons why;
+    struct gpus gpus;
+    struct model *m;
+    struct neurons *n;
+    struct plan *p;
+    made_neurons_write(model, &made_quantised, &r, neurons);
+    write_probe(probe, 1, "1000", "0.01");
+    o.activation = "relu";
+    o.neurons = neurons;
+    o.sparse = SPARSE_EXACT;
+    o.probe = probe;
+    have(1, PLENTY, 75);
+    gpus_find(o.plugin_dir, &gpus);
+    devices[1] = gpus.plugin->ops;
+    assert_int_equal(model_of_options(&o, 0, &m, &n, &w.predictor), ST_OK);
+    assert_int_equal(plan_of_options(&o, m, n, 1, &p, &why), ST_OK);
+    assert_int_equal(kernels_select(o.kernels, &w.kernels), ST_OK);
+    w.model = m;
+    w.neurons = n;
+    w.plan = p;
+    assert_int_equal(kv_settle(&o, &w, NULL), ST_OK);
+    for (o.vram_budget = SOME; o.vram_budget < 2 * SOME; o.vram_budget += SOME / 8) {
+        struct wire_gpus offers;
+        struct worker_options more = w;
+        struct worker_memory need;
+        struct plan *trial = plan_copy(p);
+        assert_int_equal(offload_offer(&o, &w, 0, &gpus, &why, &offers), ST_OK);
+        const uint64_t bytes = offers.at[0].bytes + STEP;
+        assert_int_equal(gpu_benefit_give(why.probe, &why.model, trial, 0, "cuda:0", (double)bytes), ST_OK);
+        more.plan = trial;
+        assert_int_equal(worker_memory(&more, 1, &need), ST_OK);
+        assert_true(bytes > o.vram_budget || need.total > o.vram_budget);
+        plan_free(trial);
+    }
+    plan_reasons_free(&why);
+    plan_free(p);
+    neurons_free(n);
+    model_free(m);
+    unlink(probe);
+    unlink(neurons);
+}
+
 static void test_too_small(void **state)
 {
     (void)state;
@@ -578,7 +634,7 @@ int main(void)
         cmocka_unit_test(test_none),   cmocka_unit_test(test_too_small), cmocka_unit_test(test_planned),
         cmocka_unit_test(test_speeds), cmocka_unit_test(test_measured),  cmocka_unit_test(test_spent),
         cmocka_unit_test(test_marked), cmocka_unit_test(test_marked_wrongly), cmocka_unit_test(test_bench),
-        cmocka_unit_test(test_other_build),
+        cmocka_unit_test(test_other_build), cmocka_unit_test(test_budget_is_used),
     };
     made_model_write(&made_quantised, model);
     fill_prompt(prompt, PROMPT);
