@@ -50,6 +50,8 @@ static error_t check(struct argp_state *state, const struct preparing *p)
     if (p->o.cluster.plan || p->o.cluster.split >= 0)
         return option_wrong(state, "prepare cuts the model into stages by itself (--shares says how large): no --plan, "
                                    "no --split");
+    if (p->o.cluster.gpu_index)
+        return option_wrong(state, "prepare counts which neurons fire, whatever a split file says: no --gpu-index");
     if (p->o.cluster.sparse != SPARSE_DENSE)
         return option_wrong(state, "prepare measures every mode that the model can run in: no --sparse");
     if (p->o.loss_percent > 0 && p->o.cluster.skip > 0)

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "node/planning.h"
+#include "prepare/count.h"
 #include "prepare/inside.h"
 #include "sparsity/fit/linear.h"
 
@@ -16,9 +17,11 @@ static status own_layers(struct prepare *p)
     if (!p->link)
         return ST_OK;
     o.split = SPLIT_STAGES;
+    o.observe = counter_observe; /* the plan of the runs that count: what GPUs would get is not in it */
     status st = plan_of_options(&o, p->model, NULL, link_ranks(p->link), &plan, &reasons);
     if (!st) {
         plan_stage(plan, link_rank(p->link), &p->first, &p->last);
+        plan_reasons_free(&reasons);
         plan_free(plan);
     }
     return st;

@@ -16,7 +16,7 @@ enum { PREPARE_LEAST_TOKENS = 2048, PREPARE_LEAST_SAMPLES = 512 };
 struct report;
 
 struct prepare_options {
-    struct cluster_options cluster; /* no plan, no split, dense; n_ctx: the tokens of a window */
+    struct cluster_options cluster; /* no plan, split or split file, dense; n_ctx: the tokens of a window */
     const char *text;          /* [n_text], rank 0 alone */
     size_t n_text;
     const char *text_name;     /* for people */

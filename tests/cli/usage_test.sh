@@ -46,6 +46,7 @@ refuses 2 "*--device cpu leaves nothing*" run -m x -p x --device cpu --gpu-index
 refuses 2 "*--gpu-index and --gpu-layers both*" run -m x -p x -ngl 3 --gpu-index f
 refuses 2 "*--plan says what GPUs get*" run -m x -p x --plan p -ngl 3
 refuses 2 "*--plan says what GPUs get*" chat -m x --plan p --gpu-index f
+refuses 2 "*prepare counts which neurons fire*no --gpu-index*" prepare -m x -p x --gpu-index i
 refuses 2 "*--plan says what GPUs get*" plan -m x --plan p --vram-budget 1G
 refuses 2 "*--split takes*'halves'*" run -m x -p x --split halves
 refuses 2 "*--down takes*'there'*" run -m x -p x --down there

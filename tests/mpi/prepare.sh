@@ -59,6 +59,19 @@ for n in 1 3 2; do
     everywhere "$n ranks" $n
 done
 
+# A probe with a GPU: counting is done by CPUs, and what a process keeps of it are the layers that it has then.
+link='"us": [0.1], "gb_per_s": 10'
+cpu='"cores": 1, "threads": 1, "memory_bytes": 1000000000, "gb_per_s": [20], "shared_gb_per_s": 20'
+cat >"$work/probe.json" <<END
+{"hearth_probe": 1, "ranks": [{"host": "a", $cpu}, {"host": "b", $cpu, "gpus": [
+    {"device": "cuda:0", "name": "fast", "id": "0", "memory_bytes": 1000000000, "read_gb_per_s": 1000,
+     "up_gb_per_s": 20, "down_gb_per_s": 20, "launch_us": 0.01, "wait_us": 0.01}]}],
+ "sizes": [1024], "transports": [{"name": "mpi", "links": [{"from": 0, "to": 1, $link}, {"from": 1, "to": 0, $link}]}]}
+END
+ranks 2 -q --probe "$work/probe.json" "$@"
+[ $status -eq 0 ] || fail "a probe with a GPU: status $status: $(cat "$work/err")"
+everywhere "a probe with a GPU" 2
+
 # A rank is killed, later each time; at least once when all was counted and not all fitted. The others are killed with it.
 for victim in 0 1; do
     tries=0
