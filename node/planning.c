@@ -278,6 +278,7 @@ void plan_reasons_free(struct plan_reasons *r)
     free(r->marks);
     r->probe = NULL;
     r->fired = NULL;
+    r->model.fired = NULL;
     r->index = NULL;
     r->marks = NULL;
 }

@@ -50,8 +50,8 @@ void plan_reasons_log(const struct plan_reasons *r, const struct plan *p, bool q
         log_info("a token is estimated at %.2f ms, of which the wire is %.2f", own_ms, r->cost.wire_ms);
     for (int h = p->n_ranks; h < p->n_holders && !quiet; h++)
         if (r->ms[h] > 0)
-            log_info("%s of rank %d computes for %.2f ms of a token, its CPU for %.2f: what gains most time for a byte "
-                     "of its memory lies there", p->holders[h].device, p->holders[h].rank, r->ms[h], r->ms[p->holders[h].rank]);
+            log_info("%s of rank %d computes for %.2f ms of a token, its CPU for %.2f", p->holders[h].device,
+                     p->holders[h].rank, r->ms[h], r->ms[p->holders[h].rank]);
     if (!best->cost.fits)
         log_warn("no plan that was considered fits into the memory that the probe found");
 }

@@ -25,7 +25,8 @@ static status compare(int rank, const struct wire_hello *own, const struct wire_
         log_error("rank %d has another model file: hash %016" PRIx64 ", rank 0's is %016" PRIx64 ", of the same size",
                   rank, h->file_hash, own->file_hash);
     else if (h->plan_hash != own->plan_hash)
-        log_error("rank %d has another plan: hash %016" PRIx64 ", rank 0's is %016" PRIx64, rank, h->plan_hash,
+        log_error("rank %d has another plan: hash %016" PRIx64 ", rank 0's is %016" PRIx64 ": start all ranks with the "
+                  "same options, and the same files for --plan, --probe and --neurons", rank, h->plan_hash,
                   own->plan_hash);
     else if (strcmp(h->settings, own->settings) != 0)
         log_error("rank %d was started with other settings: '%s', expected rank 0's: '%s'", rank, h->settings,
