@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "node/hear.h"
 #include "transport/deliver.h"
 #include "transport/nccl.h"
 #include "wire/channels.h"
@@ -56,26 +57,16 @@ static struct wire_link look(const struct member *m)
 /* ---- the ranks agree ---- */
 
 /* The next LINK; *from: whose it is. */
-static status hear(struct transport *t, struct wire_link *l, int *from)
+static status hear_link(struct transport *t, struct wire_link *l, int *from)
 {
     struct arrival a;
-    char reason[WIRE_FAILED_MAX] = "";
-    bool found = false;
-    status st = transport_poll(t, 1u << WIRE_LINK | 1u << WIRE_FAILED, &a, &found);
-    while (!st && !found) {
-        transport_idle(t);
-        st = transport_poll(t, 1u << WIRE_LINK | 1u << WIRE_FAILED, &a, &found);
-    }
+    status st = hear(t, 1u << WIRE_LINK, WIRE_LINK_MAX, &a);
     if (st)
         return st;
     *from = a.from;
     log_sender(a.from);
-    st = a.kind == WIRE_LINK ? wire_link_decode(a.data, a.size, l) : wire_failed_decode(a.data, a.size, reason);
+    st = wire_link_decode(a.data, a.size, l);
     log_sender(-1);
-    if (!st && a.kind == WIRE_FAILED) {
-        log_error("rank %d: %s", a.from, reason);
-        st = ST_PEER;
-    }
     const status released = transport_release(t, &a);
     return st ? st : released;
 }
@@ -101,7 +92,7 @@ static status decide(struct transport *t, const struct plan *p, const struct wir
     struct wire_link all[PLAN_MAX_RANKS] = {*own}, l;
     bool heard[PLAN_MAX_RANKS] = {true};
     for (int n = 1, from = 0; n < t->n_ranks; n++) {
-        status st = hear(t, &l, &from);
+        status st = hear_link(t, &l, &from);
         if (!st && heard[from]) {
             log_error("rank %d: LINK a second time", from);
             st = ST_FORMAT;
@@ -123,7 +114,7 @@ static status agree(struct transport *t, const struct plan *p, const struct wire
     if (t->rank == 0)
         return decide(t, p, own, verdict);
     status st = deliver(t, 0, WIRE_LINK, message, wire_link_encode(own, message, sizeof message));
-    st = st ? st : hear(t, verdict, &from);
+    st = st ? st : hear_link(t, verdict, &from);
     if (st || from == 0)
         return st;
     log_error("LINK from rank %d, expected it from rank 0 alone", from);

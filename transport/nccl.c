@@ -248,7 +248,8 @@ status transport_nccl_open(const struct transport_config *c, const struct nccl_o
         log_error("nccl transport: no memory");
         return ST_NOMEM;
     }
-    e->base = (struct transport){.ops = &nccl_ops, .rank = control->rank, .n_ranks = control->n_ranks};
+    e->base = (struct transport){.ops = &nccl_ops, .rank = control->rank, .n_ranks = control->n_ranks,
+                                .counts = control->counts};
     e->control = control;
     e->device = o->device;
     e->kinds = o->kinds;

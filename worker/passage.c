@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "transport/nccl.h"
 #include "wire/channels.h"
@@ -130,6 +131,7 @@ status passage_send(struct passage *p, const struct wire_step *step)
     status st = outbox_wait(r->exchange, box);
     if (!st && p->gives)
         st = outbox_wait(r->exchange, states);
+    devices_idle_until(r->devices, clock_ns()); /* so far it waited for others */
     st = st ? st : await_home(r);
     if (st || p->gives)
         return st ? st : send_apart(p, step, box, states);
@@ -142,10 +144,11 @@ status passage_send(struct passage *p, const struct wire_step *step)
 
 bool passage_is_hidden(const struct passage *p) { return !p->at.embeds && !p->takes; }
 
-/* The STATES of the step that has come: they are on their way. */
+/* The STATES of the step that has come: they are on their way, and until they are here the step waits for a message. */
 static status await_states(struct passage *p, uint32_t n, struct arrival *a)
 {
     struct rank *r = p->r;
+    const uint64_t since_ns = clock_ns();
     bool found = false;
     status st = ST_OK;
     while (!st && !found) {
@@ -153,6 +156,7 @@ static status await_states(struct passage *p, uint32_t n, struct arrival *a)
         if (!st && !found)
             exchange_idle(r->exchange);
     }
+    r->usage.wire_ns += clock_ns() - since_ns;
     if (st || (a->size == states_bytes(r, n) && a->from == p->at.before))
         return st;
     log_error("STATES of %zu bytes from rank %d, expected %zu from rank %d", a->size, a->from, states_bytes(r, n),

@@ -6,7 +6,11 @@
 #include <dlfcn.h>
 #include "base/log.h"
 #include "device/plugin.h"
+#include "node/hear.h"
+#include "node/links.h"
 #include "tests/nccl/stand_in.h"
+#include "transport/deliver.h"
+#include "wire/channels.h"
 
 enum { PROMPT = SANITIZED ? 300 : 900, SHORT = 150, D_MODEL = 64, SLOT = 65536 };
 
@@ -111,6 +115,28 @@ static void test_named(void **state)
     cluster_stop(c);
 }
 
+/* Messages count from the start on, whichever endpoint they were posted to; and who waits for x waits for a message. */
+static void test_usage(void **state)
+{
+    (void)state;
+    uint64_t messages[2];
+    for (int i = 0; i < 2; i++) {
+        struct cluster_options o = all_there(2);
+        struct wire_usage sum, ranks[2];
+        int32_t next = 0;
+        o.network.kind = i ? NETWORK_MPI : NETWORK_AUTO;
+        struct cluster *c = start(&o);
+        assert_int_equal(session_usage(cluster_session(c), &sum, NULL), ST_OK);
+        messages[i] = sum.messages;
+        assert_int_equal(dialogue_prompt(cluster_dialogue(c), prompt, SHORT, &next, NULL, NULL), ST_OK);
+        assert_int_equal(session_usage(cluster_session(c), &sum, ranks), ST_OK);
+        assert_int_equal(ranks[0].wire_ns, 0);
+        assert_int_equal(ranks[1].wire_ns > 0, i == 0);
+        cluster_stop(c);
+    }
+    assert_int_equal(messages[0], messages[1]);
+}
+
 /* The same text, and nobody tries. */
 static void goes_without(struct cluster_options *o, unsigned pinned, const char *why)
 {
@@ -132,6 +158,107 @@ static const char stages_plan[] =
     "\"kv_heads\": 2, \"heads\": [0, 0, 0, 2, 2], \"sets\": [{\"holder\": 2, \"neurons\": [[0, 672]]}]}, {\"from\": 2, "
     "\"to\": 4, \"stage\": 1, \"d_ff\": 672, \"kv_heads\": 2, \"heads\": [0, 0, 0, 0, 2], \"sets\": [{\"holder\": 3, "
     "\"neurons\": [[0, 672]]}]}], \"stages\": [{\"rank\": 0, \"device\": \"cuda:0\"}, {\"rank\": 1, \"device\": \"%s\"}]}";
+
+/* Of ranks that have a GPU each, by a plan. What fails is told to the others. */
+static status open_links(struct transport **t, const struct cluster_options *o)
+{
+    char text[2048];
+    struct log_catcher caught;
+    struct member m = {.o = o, .transport = *t, .gpus.n = 2};
+    const int n = snprintf(text, sizeof text, stages_plan, "cuda:1", "cuda:1");
+    assert_int_equal(plan_parse(text, (size_t)n, "a test", &m.plan), ST_OK);
+    for (int i = 0; i < 2; i++)
+        m.gpus.at[i] = (struct gpu_info){.capability = 90, .id = {(uint8_t)(i + 1)}};
+    log_catch(&caught);
+    status st = links_open(&m);
+    log_catch(NULL);
+    if (st)
+        log_error("%s", caught.first_error);
+    if (st && st != ST_PEER)
+        worker_fail(m.transport, caught.first_error);
+    *t = m.transport;
+    plan_free(m.plan);
+    return st;
+}
+
+enum wrong { BROKEN, TWICE, FAILS, DIES, FROM_ITSELF, WRONGS };
+
+/* Rank 1, which says something wrong. */
+struct liar {
+    struct transport *t;
+    const struct cluster_options *o;
+    enum wrong says;
+    struct log_catcher caught; /* what becomes of it is rank 0's to say */
+};
+
+static void *lie(void *arg)
+{
+    static _Alignas(TRANSPORT_ALIGN) uint8_t none[16];
+    struct liar *l = arg;
+    struct arrival a;
+    struct send s;
+    log_catch(&l->caught);
+    for (int i = 0; l->says <= TWICE && i <= (int)l->says; i++)
+        assert_int_equal(deliver(l->t, 0, WIRE_LINK, none, l->says == TWICE ? 16 : 15), ST_OK);
+    if (l->says <= TWICE)
+        assert_int_equal(hear(l->t, 0, 0, &a), ST_PEER);
+    if (l->says == FAILS)
+        worker_fail(l->t, "no more");
+    if (l->says == DIES)
+        transport_abandon(l->t, "it is torn");
+    if (l->says == FROM_ITSELF) {
+        assert_int_equal(transport_post(l->t, 1, WIRE_LINK, none, sizeof none, &s), ST_OK);
+        assert_int_equal(open_links(&l->t, l->o), ST_FORMAT);
+    }
+    log_catch(NULL);
+    transport_close(l->t);
+    return NULL;
+}
+
+/* Rank 0 answers nothing. */
+static status hear_out(struct transport *t)
+{
+    struct arrival a;
+    assert_int_equal(hear(t, 1u << WIRE_LINK, WIRE_LINK_MAX, &a), ST_OK);
+    assert_int_equal(transport_release(t, &a), ST_OK);
+    return hear(t, 0, 0, &a);
+}
+
+static void test_lies(void **state)
+{
+    (void)state;
+    static const struct {
+        status st; /* rank 0 */
+        const char *says;
+    } ends[WRONGS] = {
+        {ST_FORMAT, "from rank 1: LINK message: size is 15, expected 16 to 271"},
+        {ST_FORMAT, "rank 1: LINK a second time"},
+        {ST_PEER, "rank 1: no more"},
+        {ST_PEER, "rank 1: it is torn"},
+        {ST_PEER, "rank 1: LINK from rank 1, expected it from rank 0 alone"},
+    };
+    struct transport_config config = {0};
+    wire_channels(config.channel, TRANSPORT_KINDS);
+    for (int i = 0; i < WRONGS; i++) {
+        struct cluster_options o = all_there(2);
+        struct transport *t[3] = {NULL};
+        struct log_catcher caught;
+        pthread_t thread;
+        o.quiet = true;
+        assert_int_equal(transport_inproc_open(&config, i == TWICE ? 3 : 2, t), ST_OK); /* the third says nothing */
+        struct liar l = {.t = t[1], .o = &o, .says = (enum wrong)i};
+        assert_int_equal(pthread_create(&thread, NULL, lie, &l), 0);
+        log_catch(&caught);
+        const status st = i == FROM_ITSELF ? hear_out(t[0]) : open_links(&t[0], &o);
+        log_catch(NULL);
+        pthread_join(thread, NULL);
+        if (st != ends[i].st || !strstr(caught.first_error, ends[i].says))
+            fail_msg("%s, '%s', expected %s, '%s'", status_name(st), caught.first_error, status_name(ends[i].st),
+                     ends[i].says);
+        transport_close(t[0]);
+        transport_close(t[2]);
+    }
+}
 
 static void with_plan(struct cluster_options *o, const char *device, const char *home, char path[MADE_NAME])
 {
@@ -228,8 +355,9 @@ static void test_under_way(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_joined), cmocka_unit_test(test_named),     cmocka_unit_test(test_without),
-        cmocka_unit_test(test_calls),  cmocka_unit_test(test_under_way),
+        cmocka_unit_test(test_joined),  cmocka_unit_test(test_named), cmocka_unit_test(test_usage),
+        cmocka_unit_test(test_without), cmocka_unit_test(test_lies),  cmocka_unit_test(test_calls),
+        cmocka_unit_test(test_under_way),
     };
     assert_true(260 * D_MODEL * sizeof(float) > SLOT); /* some go into a slot, some do not */
     setenv("STAND_IN_FREE", "1073741824", 1);
