@@ -98,6 +98,15 @@ if(NOT HEARTH_SANITIZE)
     add_test(NAME gpu_numbers COMMAND numbers_test)
     set_tests_properties(gpu_numbers PROPERTIES LABELS gpu TIMEOUT 300
         ENVIRONMENT "HEARTH_TEST_PLUGIN=$<TARGET_FILE_DIR:simt_plugin>;HEARTH_SIMT_DEVICES=3")
+    # With what stands in for NCCL, under the names of the real ones.
+    set(folder ${CMAKE_BINARY_DIR}/stand_in_nccl)
+    file(MAKE_DIRECTORY ${folder})
+    foreach(name libnccl.so.2 libcudart.so.13)
+        file(CREATE_LINK ${CMAKE_BINARY_DIR}/libnccl_stand_in.so ${folder}/${name} SYMBOLIC)
+    endforeach()
+    add_test(NAME nccl_program COMMAND sh ${PROJECT_SOURCE_DIR}/tests/nccl/program_test.sh $<TARGET_FILE:hearth>
+        $<TARGET_FILE_DIR:simt_plugin> ${PROJECT_SOURCE_DIR}/tests/vectors ${folder})
+    set_tests_properties(nccl_program PROPERTIES LABELS gpu TIMEOUT 120)
 endif()
 
 # The shim's own: that it finds what is wrong.

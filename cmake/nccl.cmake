@@ -31,18 +31,6 @@ if(BUILD_TESTING)
     target_link_options(links_test PRIVATE -Wl,--wrap=dlopen)
     target_compile_definitions(links_test PRIVATE STAND_IN_NCCL="$<TARGET_FILE:nccl_stand_in>")
 
-    # The whole program, which finds the library under the names of the real ones.
-    if(NOT HEARTH_SANITIZE)
-        set(folder ${CMAKE_BINARY_DIR}/stand_in_nccl)
-        file(MAKE_DIRECTORY ${folder})
-        foreach(name libnccl.so.2 libcudart.so.13)
-            file(CREATE_LINK ${CMAKE_BINARY_DIR}/libnccl_stand_in.so ${folder}/${name} SYMBOLIC)
-        endforeach()
-        add_test(NAME nccl_program COMMAND sh ${PROJECT_SOURCE_DIR}/tests/nccl/program_test.sh $<TARGET_FILE:hearth>
-            ${CMAKE_BINARY_DIR}/simt ${PROJECT_SOURCE_DIR}/tests/vectors ${folder})
-        set_tests_properties(nccl_program PROPERTIES LABELS gpu TIMEOUT 120)
-    endif()
-
     # Both interfaces are the same; and all of it compiles with the small one too.
     file(GLOB sources CONFIGURE_DEPENDS transport/nccl*.c)
     add_executable(nccl_abi_test tests/nccl/abi_test.c ${sources})
