@@ -89,9 +89,8 @@ void session_reset_counts(struct session *s);
 status session_wait(struct session *s, struct session_event *e);
 
 /* Asks every rank, rank 0's own worker too, what it has sent and how its time went since its start, and sums that up;
- * messages of asking are not among it. ranks: NULL, or
- * [n_ranks], what each said; devices are only there. No turn may be under way; it waits for steps of turns that were
- * given up. Errors as of a step. */
+ * messages of asking are not among it. ranks: NULL, or [n_ranks], what each said; devices are only there. No turn may be
+ * under way; it waits for steps of turns that were given up. Errors as of a step. */
 status session_usage(struct session *s, struct wire_usage *sum, struct wire_usage *ranks);
 
 #endif

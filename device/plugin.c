@@ -33,7 +33,7 @@ static status find_file(const char *folder, char path[PATH_MAX], char why[LOG_LI
     return ST_UNSUPPORTED;
 }
 
-/* The release first: it says most. */
+/* The layout first: of another nothing else can be read. Then the release, which says most. */
 static status check(const struct device_plugin *p, const char *path, char why[LOG_LINE_MAX])
 {
     if (p->layout != DEVICE_PLUGIN_LAYOUT)

@@ -14,7 +14,8 @@ void cuda_stream_lay_weights(struct stream *s);
 void cuda_stream_lay_buffers(struct stream *s);
 void cuda_stream_load(struct stream *s, struct loading *l);
 
-/* device.h: embed, import_states, export_states, passing, give_states, take_states, norm, add. What is no number is noted, and returned later. */
+/* device.h: embed, import_states, export_states, passing, give_states, take_states, norm, add. What is no number is
+ * noted, and returned later. */
 void cuda_stream_embed(struct stream *s, const struct batch *b, const int32_t *tokens);
 void cuda_stream_import(struct stream *s, const struct batch *b, const float *from, const char *what);
 void cuda_stream_export(const struct stream *s, uint32_t n, float *to);
