@@ -369,6 +369,7 @@ static void test_budget_is_used(void **state)
     o.neurons = neurons;
     o.sparse = SPARSE_EXACT;
     o.probe = probe;
+    o.n_batch = 128; /* work space is much of it */
     have(1, PLENTY, 75);
     gpus_find(o.plugin_dir, &gpus);
     devices[1] = gpus.plugin->ops;
@@ -379,7 +380,7 @@ static void test_budget_is_used(void **state)
     w.neurons = n;
     w.plan = p;
     assert_int_equal(kv_settle(&o, &w, NULL), ST_OK);
-    for (o.vram_budget = SOME; o.vram_budget < 2 * SOME; o.vram_budget += SOME / 8) {
+    for (o.vram_budget = 2700000; o.vram_budget < 3300000; o.vram_budget += 50000) { /* all of it takes 3069568 */
         struct wire_gpus offers;
         struct worker_options more = w;
         struct worker_memory need;
