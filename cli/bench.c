@@ -178,8 +178,7 @@ static status measure_sequences(struct bench *b, struct cluster *c)
 static void measure_gpus(struct bench *b)
 {
     struct gpus gpus;
-    const bool none = b->cluster.device == DEVICES_CPU || (b->cluster.device == DEVICES_PLANNED && !b->cluster.plan);
-    if (none || b->n_tests > 0)
+    if (b->n_tests > 0 || !plan_may_use_gpus(&b->cluster))
         return;
     gpus_find(b->cluster.plugin_dir, &gpus);
     gpus_measure(&gpus, &b->gpus);

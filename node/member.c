@@ -144,8 +144,7 @@ static bool wants_gpus(const struct member *m)
     bool planned = false;
     for (int h = 0; h < plan_n_holders(p); h++)
         planned |= plan_holder_rank(p, h) == m->transport->rank && !plan_holder_is_cpu(p, h);
-    return planned || (!m->o->plan && !m->o->observe && m->o->gpu_layers != 0 &&
-                       (m->o->device == DEVICES_AUTO || m->o->device == DEVICES_CUDA));
+    return planned || (!m->o->plan && plan_may_use_gpus(m->o));
 }
 
 /* What this rank's GPUs would get, or what they need by a plan: the other ranks are told. */

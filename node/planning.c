@@ -115,7 +115,13 @@ status plan_shares(const char *text, double *shares, int max, int *n)
     return ST_OK;
 }
 
-const float **plan_fired(const struct neurons *n)
+bool plan_may_use_gpus(const struct cluster_options *o)
+{
+    return (o->device == DEVICES_AUTO || o->device == DEVICES_CUDA) && o->gpu_layers != 0 && !o->observe;
+}
+
+/* How often neurons fire, layer by layer: malloc'ed (the caller frees); NULL: no file, or no memory. */
+static const float **fired_of(const struct neurons *n)
 {
     const float **fired = n ? malloc((size_t)n->n_layers * sizeof *fired) : NULL;
     for (int l = 0; fired && l < n->n_layers; l++)
@@ -131,7 +137,7 @@ static status make_hot_plan(const struct plan_model *model, const struct neurons
                   "it with --neurons");
         return ST_USAGE;
     }
-    const float **fired = plan_fired(n);
+    const float **fired = fired_of(n);
     if (!fired) {
         log_error("no memory for %d layers", n->n_layers);
         return ST_NOMEM;
@@ -221,12 +227,12 @@ static status describe_run(const struct cluster_options *o, const struct model *
         .kv_read = n_ctx / 2.0,
         .kv_held = (double)n_ctx * (o->n_sequences ? o->n_sequences : 1),
         .ram_budget = o->ram_budget,
-        .gpus = (o->device == DEVICES_AUTO || o->device == DEVICES_CUDA) && o->gpu_layers != 0 && !o->observe,
+        .gpus = plan_may_use_gpus(o),
         .vram_budget = o->vram_budget,
         .transport = o->network.kind == NETWORK_AUTO ? NULL : network_kind_name(o->network.kind),
         .residual = o->residual,
     };
-    if (o->probe && by_neurons && !(r->model.fired = r->fired = plan_fired(n))) {
+    if (o->probe && by_neurons && !(r->model.fired = r->fired = fired_of(n))) {
         log_error("no memory for %d layers", n->n_layers);
         return ST_NOMEM;
     }

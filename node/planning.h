@@ -39,8 +39,6 @@ struct plan_reasons {
 void plan_reasons_free(struct plan_reasons *r); /* what it owns; all zero is fine */
 /* Estimates anew, for a plan that has changed. Without a probe nothing. */
 void plan_reasons_settle(struct plan_reasons *r, const struct plan *p);
-/* How often neurons fire, layer by layer: malloc'ed (the caller frees); NULL: no file, or no memory. */
-const float **plan_fired(const struct neurons *n);
 
 /* Reads o->plan, or makes a plan from o->split (unset: shards), o->shares and o->down_at_stage, and checks it against
  * the model and the number of ranks. With o->probe, what is unset is chosen by it; *reasons says what was found.
@@ -56,6 +54,9 @@ void plan_reasons_log(const struct plan_reasons *r, const struct plan *p, bool q
 /* "0, 2, 3": the ranks that a candidate uses, or those that it leaves out; cut short where they do not fit. */
 void plan_reasons_ranks(const struct candidate *c, int n_ranks, bool used, char *out, size_t n);
 const char *plan_split_name(enum plan_split split); /* "stages", "shards", "both", "hot" */
+
+/* Whether a run with these options gives GPUs something, where no plan says what. */
+bool plan_may_use_gpus(const struct cluster_options *o);
 
 /* Tokens of context: o->n_ctx, or unless it is set what the model was trained for, at most 4096. */
 uint32_t plan_context(const struct cluster_options *o, const struct model *m);
