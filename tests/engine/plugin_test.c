@@ -40,6 +40,22 @@ static struct cluster_options options(enum devices_wanted device, int gpu_layers
     return o;
 }
 
+/* Of the same model, said to have ReLU. */
+static struct cluster_options relu_options(enum devices_wanted device, int gpu_layers, const char *neurons)
+{
+    struct cluster_options o = options(device, gpu_layers);
+    o.activation = "relu";
+    o.neurons = neurons;
+    return o;
+}
+
+/* Writes a neuron file of it. */
+static void write_neurons(char path[MADE_NAME])
+{
+    struct made_recipe r = {.activation = ACT_RELU, .fc1 = DT_Q8_0, .fc2 = DT_Q8_0};
+    made_neurons_write(model, &made_quantised, &r, path);
+}
+
 /* Parts that the plug-in's GPUs have computed since it was asked. */
 static unsigned parts(void)
 {
@@ -102,17 +118,12 @@ static void test_budget(void **state)
 static void test_hot(void **state)
 {
     (void)state;
-    struct made_recipe r = {.activation = ACT_RELU, .fc1 = DT_Q8_0, .fc2 = DT_Q8_0};
     char neurons[MADE_NAME];
-    made_neurons_write(model, &made_quantised, &r, neurons);
-    struct cluster_options o = options(DEVICES_CPU, 0);
-    o.activation = "relu";
-    o.neurons = neurons;
+    write_neurons(neurons);
+    struct cluster_options o = relu_options(DEVICES_CPU, 0, neurons);
     o.sparse = SPARSE_EXACT;
     struct trace expected = run(&o, &job);
-    o = options(DEVICES_CUDA, -1);
-    o.activation = "relu";
-    o.neurons = neurons;
+    o = relu_options(DEVICES_CUDA, -1, neurons);
     have(2, PLENTY, 75);
     for (int ranks = 1; ranks <= 2; ranks++) {
         o.ranks = ranks;
@@ -210,15 +221,11 @@ static void test_marked(void **state)
     (void)state;
     static const int none[MADE_LAYERS], all[MADE_LAYERS] = {MADE_NEURONS, MADE_NEURONS, MADE_NEURONS, MADE_NEURONS};
     char some_file[MADE_NAME], all_file[MADE_NAME];
-    struct cluster_options o = options(DEVICES_CPU, 0);
-    o.activation = "relu";
-    o.neurons = "";
+    struct cluster_options o = relu_options(DEVICES_CPU, 0, "");
     struct trace expected = run(&o, &job);
     write_index(some_file, MADE_LAYERS, marked_begin, marked_end);
     write_index(all_file, MADE_LAYERS, none, all);
-    o = options(DEVICES_CUDA, -1);
-    o.activation = "relu";
-    o.neurons = "";
+    o = relu_options(DEVICES_CUDA, -1, "");
     o.sparse = SPARSE_EXACT;
     have(2, PLENTY, 75);
     for (o.ranks = 1; o.ranks <= 2; o.ranks++) {
@@ -245,12 +252,10 @@ static void test_marked_wrongly(void **state)
 {
     (void)state;
     char index[MADE_NAME], few[MADE_NAME], text[MADE_NAME];
-    struct cluster_options o = options(DEVICES_AUTO, -1);
+    struct cluster_options o = relu_options(DEVICES_AUTO, -1, "");
     write_index(index, MADE_LAYERS, marked_begin, marked_end);
     write_index(few, MADE_LAYERS - 1, marked_begin, marked_end);
     made_file_of("PWRI\3\0\0\0\377\377\377\377\377\377\377\177", 16, text);
-    o.activation = "relu";
-    o.neurons = "";
     o.gpu_index = index;
     have(1, PLENTY, 75);
     refused(&o, ST_USAGE, "--sparse dense computes all neurons alike");
@@ -298,12 +303,9 @@ static void write_probe(char path[MADE_NAME], int ranks, const char *gb_per_s, c
 static void test_speeds(void **state)
 {
     (void)state;
-    struct made_recipe r = {.activation = ACT_RELU, .fc1 = DT_Q8_0, .fc2 = DT_Q8_0};
     char neurons[MADE_NAME], probe[MADE_NAME];
-    made_neurons_write(model, &made_quantised, &r, neurons);
-    struct cluster_options o = options(DEVICES_CPU, 0);
-    o.activation = "relu";
-    o.neurons = neurons;
+    write_neurons(neurons);
+    struct cluster_options o = relu_options(DEVICES_CPU, 0, neurons);
     o.sparse = SPARSE_EXACT;
     struct trace expected = run(&o, &job);
     for (int ranks = 1; ranks <= 2; ranks++) {
@@ -353,20 +355,17 @@ static void test_budget_is_used(void **state)
 {
     (void)state;
     enum { STEP = 1 << 16 };
-    struct made_recipe r = {.activation = ACT_RELU, .fc1 = DT_Q8_0, .fc2 = DT_Q8_0};
     char neurons[MADE_NAME], probe[MADE_NAME];
     const struct device_ops *devices[2] = {member_devices[0]};
     struct worker_options w = {.devices = devices, .n_devices = 2, .n_threads = 1, .sparse = SPARSE_EXACT};
-    struct cluster_options o = options(DEVICES_AUTO, -1);
+    struct cluster_options o = relu_options(DEVICES_AUTO, -1, neurons);
     struct plan_reasons why;
     struct gpus gpus;
     struct model *m;
     struct neurons *n;
     struct plan *p;
-    made_neurons_write(model, &made_quantised, &r, neurons);
+    write_neurons(neurons);
     write_probe(probe, 1, "1000", "0.01");
-    o.activation = "relu";
-    o.neurons = neurons;
     o.sparse = SPARSE_EXACT;
     o.probe = probe;
     o.n_batch = 128; /* work space is much of it */

@@ -10,6 +10,7 @@
 
 #include "placement/gpu_benefit.h"
 #include "tests/unit/alloc_fail.h"
+#include "tests/unit/shapes_model.h"
 #include "base/log.h"
 
 enum { LAYERS = 8, D = 1024, FF = 4096, VOCAB = 8192, UNIT = 128, UNITS = FF / UNIT, MIB = 1 << 20 };
@@ -29,18 +30,10 @@ struct simulation {
 
 static void begin(struct simulation *s, int ranks, const double *cpu_gb_per_s)
 {
-    static const uint8_t somewhere;
-    const struct matrix square = {DT_F32, D, D, &somewhere, "square"}, wide = {DT_F32, FF, D, &somewhere, "wide"};
     *s = (struct simulation){0};
-    s->model.hp = (struct hparams){.n_layers = LAYERS, .d_model = D, .d_ff = FF, .has_gate = true, .n_vocab = VOCAB,
-                                   .n_kv_heads = 8, .n_heads = 8, .head_dim = D / 8};
-    s->model.layers = s->layers;
-    s->model.output = (struct matrix){DT_F32, VOCAB, D, &somewhere, "output"};
-    for (int l = 0; l < LAYERS; l++) {
-        s->layers[l] = (struct layer_weights){.q = square, .k = square, .v = square, .o = square, .gate = wide,
-                                              .up = wide, .down = {DT_F32, D, FF, &somewhere, "down"}};
+    shapes_model(LAYERS, D, FF, VOCAB, s->layers, &s->model);
+    for (int l = 0; l < LAYERS; l++)
         s->fired[l] = s->share[l];
-    }
     s->shape = (struct plan_model){.architecture = "llama", .n_layers = LAYERS, .n_vocab = VOCAB,
                                    .layer = {.d_ff = FF, .neuron_unit = UNIT, .n_kv_heads = 8, .head_unit = 1}};
     s->m = (struct cost_model){.model = &s->model, .residual = -1, .gpus = true};

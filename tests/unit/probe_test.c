@@ -15,6 +15,7 @@
 #include "placement/cost.h"
 #include "placement/probe.h"
 #include "tests/unit/alloc_fail.h"
+#include "tests/unit/shapes_model.h"
 
 #define RANK "{\"host\":\"a\",\"cores\":2,\"threads\":1,\"memory_bytes\":8,\"gb_per_s\":[36.5],\"shared_gb_per_s\":20}"
 #define RANK_B "{\"host\":\"b\",\"cores\":2,\"threads\":1,\"memory_bytes\":8,\"gb_per_s\":[10],\"shared_gb_per_s\":10}"
@@ -254,7 +255,6 @@ static void times_between_the_sizes_are_in_proportion(void **state)
 
 enum { LAYERS = 4, D = 1024, FF = 4096, VOCAB = 8192 };
 
-/* f32 weights that nobody reads: q, k, v, o of d x d; gate, up, down of d_ff x d. */
 struct shapes {
     struct model model;
     struct layer_weights layers[LAYERS];
@@ -263,16 +263,8 @@ struct shapes {
 
 static void make_shapes(struct shapes *s)
 {
-    static const uint8_t somewhere;
-    const struct matrix square = {DT_F32, D, D, &somewhere, "square"}, wide = {DT_F32, FF, D, &somewhere, "wide"};
     *s = (struct shapes){0};
-    s->model.hp = (struct hparams){.n_layers = LAYERS, .d_model = D, .d_ff = FF, .has_gate = true, .n_vocab = VOCAB,
-                                   .n_kv_heads = 8, .n_heads = 8, .head_dim = D / 8};
-    s->model.layers = s->layers;
-    s->model.output = (struct matrix){DT_F32, VOCAB, D, &somewhere, "output"};
-    for (int l = 0; l < LAYERS; l++)
-        s->layers[l] = (struct layer_weights){.q = square, .k = square, .v = square, .o = square, .gate = wide,
-                                              .up = wide, .down = {DT_F32, D, FF, &somewhere, "down"}};
+    shapes_model(LAYERS, D, FF, VOCAB, s->layers, &s->model);
     s->plan_model = (struct plan_model){.architecture = "llama", .n_layers = LAYERS, .n_vocab = VOCAB,
                                         .layer = {.d_ff = FF, .neuron_unit = 128}};
 }
