@@ -17,7 +17,7 @@
 /* ---- launching ---- */
 
 #ifdef HEARTH_SIMT
-#include <simt_launch.h> /* LAUNCH, SHARED_BYTES, simt_mma_m16n8k32 */
+#include <simt_launch.h> /* LAUNCH, SHARED_BYTES, simt_mma_m16n8k32, simt_copy_begin */
 #else
 #define LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
     (kernel)<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__)
@@ -133,7 +133,9 @@ __device__ __forceinline__ void gpu_prefetch(const void *p)
  * during the launch. */
 template <class T> __device__ __forceinline__ void gpu_bring(T *shared, const T *from)
 {
-#if !defined(HEARTH_SIMT) && __CUDA_ARCH__ >= 800
+#if defined(HEARTH_SIMT)
+    simt_copy_begin(shared, from, sizeof(T));
+#elif __CUDA_ARCH__ >= 800
     const uint32_t to = (uint32_t)__cvta_generic_to_shared(shared);
     if (sizeof(T) == 16)
         asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
@@ -147,7 +149,10 @@ template <class T> __device__ __forceinline__ void gpu_bring(T *shared, const T 
 /* Waits for all that this thread has brought; the block's others see it after a barrier. */
 __device__ __forceinline__ void gpu_brought(void)
 {
-#if !defined(HEARTH_SIMT) && __CUDA_ARCH__ >= 800
+#if defined(HEARTH_SIMT)
+    simt_copy_group();
+    simt_copy_wait(0);
+#elif __CUDA_ARCH__ >= 800
     asm volatile("cp.async.wait_all;" ::: "memory");
 #endif
 }

@@ -113,6 +113,7 @@ static void go_on(void **save)
 static void run_thread(void)
 {
     block.launch->run(block.launch->arguments);
+    copies_end();
     struct thread *t = block.current;
     if (block.n_at_barrier) {
         for (int i = 0; i < block.n; i++)

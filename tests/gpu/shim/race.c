@@ -29,6 +29,7 @@ struct granule {
     uint8_t set;
 };
 
+static bool watching; /* something was compiled to be */
 static uint32_t launches, blocks, turn;
 static uint16_t barriers;
 static uint16_t clocks[MOST_THREADS][WARP]; /* of each lane of its warp, as far as a thread knows */
@@ -214,7 +215,8 @@ static void check_granule(uintptr_t at, uint8_t bytes, struct cell now)
         g->set = g->when == now.when ? g->set : 0;
         g->when = now.when;
         if (now.kind != WRITE && (bytes & ~g->set))
-            die("a %s of shared memory at %p that nobody in the block has set", name_of[now.kind], (const void *)at);
+            die("a %s of shared memory at %p %s", name_of[now.kind], (const void *)at,
+                copy_is_under_way((const void *)at) ? "to which a copy is under way" : "that nobody in the block has set");
         g->set |= bytes;
     }
     note(g, &now);
@@ -243,6 +245,25 @@ static void touch(const void *at, size_t n, enum kind kind)
     }
 }
 
+/* A copy writes at any time from when it begins until it is waited for; meanwhile nobody has set what it writes. */
+void race_copy_begins(const void *place, void *to, const void *from, size_t n)
+{
+    bool in_shared;
+    (void)place;
+    if (!watching)
+        return;
+    touch(from, n, READ);
+    touch(to, n, WRITE);
+    for (size_t i = 0; i < n; i += 4)
+        granule_of((uintptr_t)to + i, &in_shared)->set = 0;
+}
+
+void race_copy_ends(void *to, size_t n)
+{
+    if (watching)
+        touch(to, n, WRITE);
+}
+
 static void touch_aligned(const void *at, size_t n, enum kind kind)
 {
     if (running_task() && (uintptr_t)at % n)
@@ -255,7 +276,7 @@ static void touch_aligned(const void *at, size_t n, enum kind kind)
 #define HOOK(name, ...) \
     void __tsan_##name(__VA_ARGS__); \
     void __tsan_##name(__VA_ARGS__)
-HOOK(init, void) {}
+HOOK(init, void) { watching = true; }
 HOOK(func_entry, void *caller) { (void)caller; }
 HOOK(func_exit, void) {}
 HOOK(read_range, void *p, size_t n) { touch(p, n, READ); }

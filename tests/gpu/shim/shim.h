@@ -65,6 +65,13 @@ size_t shared_bytes(void);
 void fill_with_nan(void *to, size_t n);
 bool filled_with_nan(const void *at, size_t n);
 
+/* ---- async.c: copies into shared memory that are under way ---- */
+
+/* Whether there is one to the word of shared memory at that address. */
+bool copy_is_under_way(const void *at);
+/* The running thread ends: it must have waited for its copies. */
+void copies_end(void);
+
 /* ---- arena.c: the GPU's memory and pinned memory ---- */
 
 enum where { PAGEABLE, PINNED, ON_DEVICE };
@@ -95,6 +102,10 @@ void race_launch(void);
 void race_block(int n_threads);
 void race_barrier(void);
 void race_syncwarp(int warp, unsigned mask);
+/* An asynchronous copy of the running thread, which was begun at `place` in the program; nothing where accesses are not
+ * watched. */
+void race_copy_begins(const void *place, void *to, const void *from, size_t n);
+void race_copy_ends(void *to, size_t n);
 
 /* ---- faults.c ---- */
 

@@ -61,6 +61,12 @@ struct simt_tile {
     bool a_signed;
 };
 
+/* cp.async of 4, 8 or 16 bytes from the GPU's memory into shared memory: begins a copy, which belongs to the thread's open
+ * group; closes the group; waits for all closed groups of the thread but the last `but`. */
+void simt_copy_begin(void *to, const void *from, size_t n);
+void simt_copy_group(void);
+void simt_copy_wait(int but);
+
 int simt_lane(void);
 unsigned char *simt_dynamic_shared(void);
 __attribute__((noreturn)) void simt_trap(const char *file, int line);

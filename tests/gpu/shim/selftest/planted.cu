@@ -186,6 +186,119 @@ bool too_little_dynamic(bool mistake)
     return is(p, [](int i) { return i ^ 1; });
 }
 
+/* ---- copies into shared memory ---- */
+
+/* Each thread brings a number, and takes another's. */
+__global__ void brings(const int *in, int *out, bool waits, bool barrier, bool overwrites)
+{
+    __shared__ int v[N];
+    const int i = threadIdx.x;
+    v[i] = -1;
+    simt_copy_begin(&v[i], &in[i], sizeof *v);
+    if (overwrites)
+        v[i] = -1;
+    simt_copy_group();
+    simt_copy_wait(waits ? 0 : 1);
+    if (barrier)
+        __syncthreads();
+    out[i] = v[i ^ 1];
+    simt_copy_wait(0);
+}
+bool bring(bool waits, bool barrier, bool overwrites)
+{
+    int *in = array_of(5), *out = array_of(0);
+    LAUNCH(brings, 1, N, 0, NULL, in, out, waits, barrier, overwrites);
+    return is(out, [](int i) { return 5 + (i ^ 1); });
+}
+bool copy_not_waited_for(bool mistake) { return bring(!mistake, true, false); }
+bool copy_without_barrier(bool mistake) { return bring(true, !mistake, false); }
+bool copy_overwritten(bool mistake) { return bring(true, true, mistake); }
+
+__global__ void leaves_a_copy(const int *in, int *out, bool mistake)
+{
+    __shared__ int v[N];
+    simt_copy_begin(&v[threadIdx.x], &in[threadIdx.x], sizeof *v);
+    simt_copy_group();
+    if (!mistake)
+        simt_copy_wait(0);
+    out[threadIdx.x] = (int)threadIdx.x;
+}
+bool copy_never_waited_for(bool mistake)
+{
+    int *in = array_of(5), *out = array_of(0);
+    LAUNCH(leaves_a_copy, 1, N, 0, NULL, in, out, mistake);
+    return is(out, [](int i) { return i; });
+}
+
+__global__ void brings_twice(const int4 *in, int4 *out, int by)
+{
+    __shared__ int4 v[2];
+    for (int i = 0; i < 2; i++)
+        simt_copy_begin(&v[by * i], &in[i], sizeof *v);
+    simt_copy_group();
+    simt_copy_wait(0);
+    out[0] = v[0];
+    out[1] = v[by];
+}
+bool two_copies_to_one_place(bool mistake)
+{
+    int *in = array_of(5), *out = array_of(5);
+    LAUNCH(brings_twice, 1, 1, 0, NULL, (const int4 *)in, (int4 *)out, !mistake);
+    return is(out, [](int i) { return 5 + i; });
+}
+
+__global__ void brings_from(const int *in, int *out, int at)
+{
+    __shared__ int2 v;
+    simt_copy_begin(&v, in + at, sizeof v);
+    simt_copy_group();
+    simt_copy_wait(0);
+    *out = v.x;
+}
+bool copy_that_is_not_aligned(bool mistake)
+{
+    int *in = array_of(0), *out = array_of(0);
+    LAUNCH(brings_from, 1, 1, 0, NULL, in, out, mistake);
+    return is(out, [](int i) { return i; });
+}
+
+/* Two steps ahead of the one that is added up; of three slots one is free. */
+__global__ void goes_ahead(const int *in, int *out, int slots, int but)
+{
+    enum { STEPS = 7, AHEAD = 2, MOST = 3 };
+    __shared__ int v[MOST][N];
+    const int i = threadIdx.x;
+    int sum = 0;
+    for (int step = 0; step < AHEAD; step++) {
+        simt_copy_begin(&v[step][i], &in[(step * step + i) % N], sizeof **v);
+        simt_copy_group();
+    }
+    for (int step = 0; step < STEPS; step++) {
+        const int next = step + AHEAD;
+        simt_copy_wait(but);
+        __syncthreads();
+        if (next < STEPS)
+            simt_copy_begin(&v[next % slots][i], &in[(next * next + i) % N], sizeof **v);
+        simt_copy_group();
+        sum += v[step % slots][N - 1 - i];
+    }
+    simt_copy_wait(0);
+    out[i] = sum;
+}
+bool go_ahead(int slots, int but)
+{
+    int *in = array_of(5), *out = array_of(0);
+    LAUNCH(goes_ahead, 1, N, 0, NULL, in, out, slots, but);
+    return is(out, [](int i) {
+        int sum = 0;
+        for (int step = 0; step < 7; step++)
+            sum += 5 + (step * step + N - 1 - i) % N;
+        return sum;
+    });
+}
+bool one_copy_too_few_waited_for(bool mistake) { return go_ahead(3, mistake ? 2 : 1); }
+bool copy_where_others_read(bool mistake) { return go_ahead(mistake ? 2 : 3, 1); }
+
 /* ---- the GPU's memory ---- */
 
 __global__ void shift(const int *in, int *out, int by) { out[threadIdx.x] = in[threadIdx.x + by]; }
@@ -500,6 +613,14 @@ const struct planted planted[] = {
     {"a shuffle from a lane outside of the mask", "which is not in the mask", lane_outside_mask, false},
     {"shared memory that nobody has set", NULL, uninitialised_shared, false},
     {"too little dynamic shared memory", NULL, too_little_dynamic, false},
+    {"a copy into shared memory that is not waited for", NULL, copy_not_waited_for, false},
+    {"a copy that nobody ever waits for", "has not waited for", copy_never_waited_for, false},
+    {"a copy that others read without a barrier", NULL, copy_without_barrier, false},
+    {"a copy that is overwritten under way", "were written while a copy", copy_overwritten, false},
+    {"two copies to one place", "is under way", two_copies_to_one_place, false},
+    {"a copy that is not aligned", "is not aligned", copy_that_is_not_aligned, false},
+    {"one copy too few waited for", NULL, one_copy_too_few_waited_for, false},
+    {"a copy to where others still read", NULL, copy_where_others_read, false},
     {"a read beyond an allocation", "behind the end of an allocation", read_beyond, false},
     {"a write a little beyond", NULL, write_beyond_a_little, false},
     {"a write before an allocation", NULL, write_before, false},
