@@ -129,8 +129,8 @@ __device__ __forceinline__ void gpu_prefetch(const void *p)
 #endif
 }
 
-/* Brings a T of 8 or 16 bytes into shared memory while the thread goes on (before sm_80: at once). `from` does not change
- * during the launch. */
+/* Brings a T of 4, 8 or 16 bytes into shared memory while the thread goes on (before sm_80: at once). `from` does not
+ * change during the launch. */
 template <class T> __device__ __forceinline__ void gpu_bring(T *shared, const T *from)
 {
 #if defined(HEARTH_SIMT)
@@ -139,8 +139,10 @@ template <class T> __device__ __forceinline__ void gpu_bring(T *shared, const T 
     const uint32_t to = (uint32_t)__cvta_generic_to_shared(shared);
     if (sizeof(T) == 16)
         asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
-    else
+    else if (sizeof(T) == 8)
         asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(to), "l"(from) : "memory");
+    else
+        asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from) : "memory");
 #else
     *shared = __ldg(from);
 #endif
@@ -154,6 +156,26 @@ __device__ __forceinline__ void gpu_brought(void)
     simt_copy_wait(0);
 #elif __CUDA_ARCH__ >= 800
     asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
+}
+
+/* What this thread has brought since the last call, which may be nothing, is a batch. */
+__device__ __forceinline__ void gpu_bring_batch(void)
+{
+#if defined(HEARTH_SIMT)
+    simt_copy_group();
+#elif __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+
+/* Waits for all batches of this thread but the last N. */
+template <int N> __device__ __forceinline__ void gpu_brought_but(void)
+{
+#if defined(HEARTH_SIMT)
+    simt_copy_wait(N);
+#elif __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 #endif
 }
 

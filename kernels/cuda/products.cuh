@@ -14,6 +14,9 @@
  * halves of super-blocks) side by side. */
 enum { SIDES = 16, READERS = SIDES * ROW_GROUP };
 
+/* Of a word of codes of all rows of a group. */
+enum { WORD_BYTES = 4 * ROW_GROUP };
+
 /* Of a super-block, and of its half, as kernels/layout.h has them. */
 enum { SUPER_BLOCKS = 8, HALF_BLOCKS = SUPER_BLOCKS / 2 };
 
@@ -129,7 +132,7 @@ template <enum dtype T> DEVICE uint32_t load_scale(const uint8_t *p, int r, int 
 
 template <enum dtype T> DEVICE uint32_t load_word(const uint8_t *p, int r, int i)
 {
-    return __ldg((const uint32_t *)(p + layout_t<T>::scale_bytes) + i * ROW_GROUP + r);
+    return __ldg((const uint32_t *)(p + layout_t<T>::scale_bytes + i * WORD_BYTES) + r);
 }
 
 /* f16 d, dmin of row r of a K type's super-block that begins at p. */

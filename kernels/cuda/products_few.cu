@@ -46,19 +46,14 @@ template <enum dtype T> DEVICE struct tile load_tile(const struct lane_x &from, 
     const struct act_block first = load_act<sums>(from.first + b), second = load_act<sums>(from.second + b);
     struct tile x = {};
     x.code = make_int2(__ldg(from.code + b * (ACT_BLOCK / 4)), __ldg(from.code + b * (ACT_BLOCK / 4) + 4));
-    x.scale = make_float2(first.scale, second.scale);
-    for (int h = 0; h < (layout_t<T>::halves ? 2 : 1); h++) {
-        x.start[h] = make_int2(start_of<T>(first, h), start_of<T>(second, h));
-        x.scaled_sum[h] = make_float2(scaled_sum_of<T>(first, h), scaled_sum_of<T>(second, h));
-    }
+    set_tile<T>(x, first, second);
     return x;
 }
 
 template <typename VALUES> DEVICE void put_held(VALUES &to, int g, int t, const float *v)
 {
-#pragma unroll
-    for (int e = 0; e < HELD; e++)
-        to[2 * t + e % 2][g + 8 * (e / 2)] = v[e];
+    *(float2 *)&to[2 * t][2 * g] = make_float2(v[0], v[2]);
+    *(float2 *)&to[2 * t + 1][2 * g] = make_float2(v[1], v[3]);
 }
 
 /* Fills the slots for the next round, all at once: a warp waits for all of its loads, whichever it needs. */
@@ -68,7 +63,7 @@ DEVICE void refill(struct fragment<T> *slots, const READING &from, int g, int t)
 #pragma unroll
     for (int j = 0; j < SLOTS; j++)
         if (from.has_next(j))
-            load_fragment<T>(slots[j], from.next_at(j), g, t);
+            load_fragment<T, false>(slots[j], from.next_at(j), g, t);
 }
 
 /* A warp's entries from its slots [j, j + few_t::slots). */
@@ -85,8 +80,11 @@ DEVICE void put_blocks(const struct lane_x &rows, const struct reading<T, LEAP, 
         float sum[HELD];
         multiply<T>(rows_of<T>(slots[i], t), x, sum);
         put_held(to.value[entry], g, t, sum);
-        for (int h = 0; h < 2 && t == 0; h++)
-            put_scales<T>(to, entry, g + 8 * h, slots[i].scale[h]);
+        for (int h = 0; h < 2 && t == 0; h++) {
+            uint32_t scale[2];
+            row_scales<T>(scale, slots[i], h);
+            put_scales<T>(to, entry, 2 * g + h, scale);
+        }
         if (g == 0) {
             to.x[entry][2 * t] = make_float2(x.scale.x, x.scaled_sum[0].x);
             to.x[entry][2 * t + 1] = make_float2(x.scale.y, x.scaled_sum[0].y);
@@ -110,7 +108,7 @@ DEVICE void add_slots(const struct lane_x &rows, const struct reading<T, 1, ROUN
 /* A warp's entry of a K type. */
 template <enum dtype T>
 DEVICE void put_half(const struct lane_x &rows, const struct reading<T, 1, ROUND_BLOCKS> &from,
-                     struct fragment<T> *slots, const uint32_t supers[2][2], int g, int t, typename few_t<T>::ring &to)
+                     struct fragment<T> *slots, const uint32_t supers[2], int g, int t, typename few_t<T>::ring &to)
 {
     const int entry = (int)threadIdx.x / LANES;
     float a[HELD] = {}, minima[HELD] = {};
@@ -120,14 +118,11 @@ DEVICE void put_half(const struct lane_x &rows, const struct reading<T, 1, ROUND
     put_held(to.value[entry], g, t, a);
     if constexpr (layout_t<T>::minima)
         put_held(to.k_min[entry], g, t, minima);
-    for (int h = 0; h < 2 && t == 0; h++)
-        put_scales<T>(to, entry, g + 8 * h, supers[h]);
-}
-
-template <enum dtype T> DEVICE void load_supers_of(const uint8_t *p, int g, uint32_t supers[2][2])
-{
-    for (int h = 0; h < 2; h++)
-        load_supers<T>(p, g + 8 * h, supers[h]);
+    for (int h = 0; h < 2 && t == 0; h++) {
+        uint32_t of_row[2];
+        row_supers<T>(of_row, supers, h);
+        put_scales<T>(to, entry, 2 * g + h, of_row);
+    }
 }
 
 template <enum dtype T>
@@ -142,15 +137,15 @@ __global__ void __launch_bounds__(READERS + ADDERS, few_t<T>::resident) whole_fe
     struct reading<T, F::leap, ROUND_BLOCKS> from(group, reads ? warp * F::entry_blocks : w.blocks, w.blocks);
     const struct lane_x rows = lane_x_of(w, token, g, t);
     struct fragment<T> slots[SLOTS];
-    uint32_t supers[2][2] = {};
+    uint32_t supers[2] = {};
     float acc[ADDED] = {};
     int turn = 0;
 #pragma unroll
     for (int j = 0; j < SLOTS; j++)
         if (from.has(j))
-            load_fragment<T>(slots[j], from.at(j), g, t);
+            load_fragment<T, false>(slots[j], from.at(j), g, t);
     if (layout_t<T>::k && from.has(0))
-        load_supers_of<T>(from.super_at(), g, supers);
+        load_super_pairs<T, false>(supers, from.super_at(), g);
     for (int first = 0; first < w.blocks; first += ROUND_BLOCKS, from.next()) {
 #pragma unroll
         for (int j = 0; j < SLOTS; j += F::slots, turn ^= 1) {
@@ -164,7 +159,7 @@ __global__ void __launch_bounds__(READERS + ADDERS, few_t<T>::resident) whole_fe
             if (j + F::slots == SLOTS)
                 refill<T>(slots, from, g, t);
             if (F::k && from.has_next(0))
-                load_supers_of<T>(from.super_at() + from.round_bytes, g, supers);
+                load_super_pairs<T, false>(supers, from.super_at() + from.round_bytes, g);
             __syncthreads();
             if (!reads)
                 add_entries<T, ADDED, FEW / ADDED>(rings[turn], min(left, F::entries), added / ROW_GROUP, r, acc);
@@ -186,13 +181,13 @@ template <enum dtype T> __global__ void __launch_bounds__(READERS, 2) partial_fe
     const struct lane_x rows = lane_x_of(w, token, g, t);
     struct fragment<T> slots[SLOTS];
     struct lane_sums<HELD> sums = {};
-    uint32_t supers[2][2] = {};
+    uint32_t supers[2] = {};
 #pragma unroll
     for (int j = 0; j < SLOTS; j++)
         if (from.has(j))
-            load_fragment<T>(slots[j], from.at(j), g, t);
+            load_fragment<T, false>(slots[j], from.at(j), g, t);
     if (layout_t<T>::k && from.has(0))
-        load_supers_of<T>(from.super_at(), g, supers);
+        load_super_pairs<T, false>(supers, from.super_at(), g);
     for (; from.has(0); from.next()) {
         float acc[HELD] = {}, a[HELD] = {}, minima[HELD] = {};
         add_slots<T>(rows, from, slots, t, layout_t<T>::k ? a : acc, minima);
@@ -200,14 +195,14 @@ template <enum dtype T> __global__ void __launch_bounds__(READERS, 2) partial_fe
             close_half<T>(supers, a, minima, acc);
         refill<T>(slots, from, g, t);
         if (layout_t<T>::k && from.has_next(0))
-            load_supers_of<T>(from.super_at() + from.round_bytes, g, supers);
+            load_super_pairs<T, false>(supers, from.super_at() + from.round_bytes, g);
 #pragma unroll
         for (int e = 0; e < HELD; e++)
             add_segment<HELD>(sums, e, acc[e]);
     }
 #pragma unroll
     for (int e = 0; e < HELD; e++) {
-        found.units[warp][2 * t + e % 2][g + 8 * (e / 2)] = sums.units[e];
+        found.units[warp][2 * t + e % 2][2 * g + e / 2] = sums.units[e];
         note_broken(w, token + 2 * t + e % 2, sums.broken >> e & 1);
     }
     write_sums<FEW>(w, token, found);

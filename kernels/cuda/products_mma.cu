@@ -1,8 +1,9 @@
-/* Products of many tokens by the tensor cores. A warp has a group of rows and a tile of tokens, and its lanes have the
- * ordered sums of what they hold of the result.
+/* Products of several tokens by the tensor cores. A warp has a group of rows and a tile of tokens or more, and its
+ * lanes have the ordered sums of what they hold of the result; the warps of a thread block have the same tokens.
  *
- * A step is 4 blocks, which are half a super-block and a segment. What the warps of a thread block read of x in a step
- * lies in shared memory, in one of two halves by turns, while the next is on its way. */
+ * A step is 4 blocks, which are half a super-block and a segment. Steps are brought into shared memory some ahead of
+ * the one that is multiplied: weights by the warp that they are for, x by all of them. Of a partial product the steps
+ * may be parted among thread blocks, which add their units. */
 #include "kernels/cuda/products_mma.cuh"
 #include "kernels/cuda/products_units.cuh"
 
@@ -11,77 +12,85 @@ namespace {
 enum {
     STEP = HALF_BLOCKS, /* blocks of a step */
     TILE = 8,           /* tokens of a tile */
-    THREADS = 4 * LANES,
+    WARPS = 4,
+    THREADS = WARPS * LANES,
+    PIECE = sizeof(int4),
+    CODE_PIECES = STEP * ACT_BLOCK / PIECE, /* of a token's codes in a step */
+    ROOM = 45 * 1024,                       /* bytes of steps: static shared memory has 48 KiB */
+    AHEAD_FEW = 8,                          /* steps under way of a tile, where they have room, */
+    MANY = 4,                               /* tiles of a thread block that has several, */
+    AHEAD_MANY = 3,                         /* and the steps that are under way there */
+    LEAST_STEPS = 2,                        /* of a part of a partial product */
 };
 
-/* x of a step: of TILES tiles. */
-template <enum dtype T, int TILES> struct step_x {
+/* A step. Tokens are apart so that lanes meet different banks. */
+template <enum dtype T, int TILES> struct step {
+    using l = layout_t<T>;
     static constexpr int tokens = TILE * TILES;
-    static constexpr int parts = layout_t<T>::halves ? 2 : 1; /* of a block, with scales of their own */
-    int2 code[STEP][tokens][4];         /* quads t and t + 4 beside each other */
-    float scale[STEP][tokens];
-    int start[STEP][parts][tokens];     /* of the sum: SUM_START and what the codes' offset takes from it */
-    float scaled_sum[STEP][layout_t<T>::minima ? parts : 1][tokens];
+    /* Of an act_block scale, and what of its other three words the type reads. */
+    static constexpr bool sums = l::offset != 0 || (l::minima && l::halves);
+    static constexpr int words = l::halves ? 3 : 2;
+    static DEVICE int word_of(int i) { return i == 0 ? 0 : i == 2 ? 3 : sums ? 2 : 1; }
+    static constexpr int weight_bytes = l::super_bytes + STEP * block_t<T>::bytes;
+    alignas(PIECE) uint8_t weights[WARPS][weight_bytes]; /* supers, then blocks */
+    alignas(PIECE) int8_t codes[tokens][STEP * ACT_BLOCK + PIECE];
+    alignas(PIECE) uint32_t acts[words][STEP][tokens];
 };
 
-/* What a thread carries of x from global memory into the next step: of each token 8 pieces of 16 codes, of each block
- * its act_block. */
-template <int TILES> struct carried {
-    static constexpr int pieces = TILE * TILES * STEP * 2, acts = TILE * TILES * STEP;
-    int4 piece[(pieces + THREADS - 1) / THREADS], act[(acts + THREADS - 1) / THREADS];
+template <enum dtype T, int TILES> struct under_way {
+    static constexpr int fit = ROOM / (int)sizeof(struct step<T, TILES>), most = TILES == 1 ? AHEAD_FEW : AHEAD_MANY;
+    static constexpr int steps = fit < most ? fit : most;
 };
 
-/* Piece i: the token's codes follow each other. */
-DEVICE int4 load_piece(const struct product_work &w, int token, int step, int i)
+/* ---- bringing ---- */
+
+/* Blocks b .. b + 3 of a warp's group, or those of them that there are, and their super-block's scales. */
+template <enum dtype T> DEVICE void bring_weights(uint8_t *to, const uint8_t *group, int b, int blocks)
 {
-    const int at = token + i / (STEP * 2), b = step * STEP + i / 2 % STEP;
-    if (at >= w.n || b >= w.blocks)
-        return make_int4(0, 0, 0, 0);
-    return __ldg((const int4 *)(w.codes + (int64_t)at * w.cols + b * ACT_BLOCK) + i % 2);
+    using B = block_t<T>;
+    const int lane = (int)threadIdx.x % LANES, bytes = min((int)STEP, blocks - b) * B::bytes;
+    const uint8_t *from = group + block_offset<T>(b);
+    if (B::k && lane < B::super_bytes / PIECE)
+        gpu_bring((int4 *)to + lane, (const int4 *)(group + (int64_t)(b / SUPER_BLOCKS) * B::eight) + lane);
+#pragma unroll
+    for (int i = lane * PIECE; i < STEP * B::bytes; i += LANES * PIECE)
+        if (i < bytes)
+            gpu_bring((int4 *)(to + B::super_bytes + i), (const int4 *)(from + i));
 }
 
-DEVICE int4 load_act_piece(const struct product_work &w, int token, int step, int i)
+/* Token i of TOKENS that a thread block has. Past the last one it is taken again. */
+template <int TOKENS> DEVICE int64_t token_at(const struct product_work &w, int i)
 {
-    const int at = token + i / STEP, b = step * STEP + i % STEP;
-    if (at >= w.n || b >= w.blocks)
-        return make_int4(0, 0, 0, 0);
-    return __ldg((const int4 *)(w.acts + (int64_t)at * w.blocks + b));
+    return min((int)blockIdx.y * TOKENS + i, w.n - 1);
 }
 
-template <enum dtype T, int TILES> DEVICE void put_piece(struct step_x<T, TILES> &x, int i, int4 v)
+/* What all threads bring of x. */
+template <enum dtype T, int TILES> DEVICE void bring_x(struct step<T, TILES> &to, const struct product_work &w, int b)
 {
-    int *to = &x.code[i / 2 % STEP][i / (STEP * 2)][0].x + i % 2;
-    to[0] = v.x;
-    to[2] = v.y;
-    to[4] = v.z;
-    to[6] = v.w;
-}
-
-template <enum dtype T, int TILES> DEVICE void put_act(struct step_x<T, TILES> &x, int i, int4 v)
-{
-    const int j = i % STEP, t = i / STEP;
-    const struct act_block act = {__int_as_float(v.x), __int_as_float(v.y), v.z, v.w};
-    x.scale[j][t] = act.scale;
-    for (int h = 0; h < step_x<T, TILES>::parts; h++) {
-        x.start[j][h][t] = start_of<T>(act, h);
-        if constexpr (layout_t<T>::minima)
-            x.scaled_sum[j][h][t] = scaled_sum_of<T>(act, h);
+    using S = struct step<T, TILES>;
+    constexpr int codes = S::tokens * CODE_PIECES, acts = S::tokens * S::words * STEP;
+    const int thread = (int)threadIdx.x;
+#pragma unroll
+    for (int i = 0; i < codes; i += THREADS) {
+        const int piece = (i + thread) % CODE_PIECES, token = (i + thread) / CODE_PIECES;
+        if (i + thread < codes && b + piece * PIECE / ACT_BLOCK < w.blocks)
+            gpu_bring((int4 *)&to.codes[token][piece * PIECE],
+                      (const int4 *)(w.codes + token_at<S::tokens>(w, token) * w.cols + b * ACT_BLOCK) + piece);
+    }
+#pragma unroll
+    for (int i = 0; i < acts; i += THREADS) {
+        const int j = (i + thread) % STEP, row = (i + thread) / STEP, word = row % S::words, token = row / S::words;
+        if (i + thread < acts && b + j < w.blocks)
+            gpu_bring(&to.acts[word][j][token],
+                      (const uint32_t *)(w.acts + token_at<S::tokens>(w, token) * w.blocks + b + j) + S::word_of(word));
     }
 }
 
 template <enum dtype T, int TILES>
-DEVICE struct tile get_tile(const struct step_x<T, TILES> &x, int j, int i, int g, int t)
+DEVICE void bring(struct step<T, TILES> &to, const struct product_work &w, const uint8_t *weights, int i)
 {
-    const int pair = 8 * i + 2 * t;
-    struct tile to = {};
-    to.code = x.code[j][8 * i + g][t];
-    to.scale = *(const float2 *)&x.scale[j][pair];
-    for (int h = 0; h < step_x<T, TILES>::parts; h++) {
-        to.start[h] = *(const int2 *)&x.start[j][h][pair];
-        if constexpr (layout_t<T>::minima)
-            to.scaled_sum[h] = *(const float2 *)&x.scaled_sum[j][h][pair];
-    }
-    return to;
+    bring_weights<T>(to.weights[threadIdx.x / LANES], weights, i * STEP, w.blocks);
+    bring_x<T, TILES>(to, w, i * STEP);
 }
 
 /* ---- sums ---- */
@@ -111,41 +120,17 @@ template <int TILES> DEVICE void close_segment(struct held<TILES> &acc, struct h
     }
 }
 
+/* Thread blocks that have parts of the steps find their sums begun. */
 DEVICE void store_units(const struct product_work &w, int64_t token, int row, unsigned long long sum, bool broken)
 {
-    long long *to = &w.to.units[token * w.part[0].rows + row];
+    unsigned long long *to = (unsigned long long *)&w.to.units[token * w.part[0].rows + row];
     note_broken(w, (int)token, broken);
-    if (token < w.n && row < w.part[0].rows)
-        *to = (long long)((w.add ? (unsigned long long)*to : 0) + sum);
-}
-
-/* ---- the kernel ---- */
-
-template <int TILES>
-DEVICE void pick_up(struct carried<TILES> &c, const struct product_work &w, int token, int step)
-{
-    const int thread = (int)threadIdx.x;
-#pragma unroll
-    for (int i = 0; i < c.pieces; i += THREADS)
-        if (i + thread < c.pieces)
-            c.piece[i / THREADS] = load_piece(w, token, step, i + thread);
-#pragma unroll
-    for (int i = 0; i < c.acts; i += THREADS)
-        if (i + thread < c.acts)
-            c.act[i / THREADS] = load_act_piece(w, token, step, i + thread);
-}
-
-template <enum dtype T, int TILES> DEVICE void put_down(const struct carried<TILES> &c, struct step_x<T, TILES> &x)
-{
-    const int thread = (int)threadIdx.x;
-#pragma unroll
-    for (int i = 0; i < c.pieces; i += THREADS)
-        if (i + thread < c.pieces)
-            put_piece<T, TILES>(x, i + thread, c.piece[i / THREADS]);
-#pragma unroll
-    for (int i = 0; i < c.acts; i += THREADS)
-        if (i + thread < c.acts)
-            put_act<T, TILES>(x, i + thread, c.act[i / THREADS]);
+    if (token >= w.n || row >= w.part[0].rows)
+        return;
+    if (gridDim.z > 1)
+        atomicAdd(to, sum);
+    else
+        *to = (w.add ? *to : 0) + sum;
 }
 
 template <bool PARTIAL, int TILES>
@@ -156,7 +141,7 @@ DEVICE void store_held(const struct product_work &w, int group, int g, int token
     for (int i = 0; i < TILES; i++) {
 #pragma unroll
         for (int e = 0; e < HELD; e++) {
-            const int r = g + 8 * (e / 2), at = token + 8 * i + e % 2;
+            const int r = 2 * g + e / 2, at = token + 8 * i + e % 2;
             if constexpr (PARTIAL)
                 store_units(w, at, group * ROW_GROUP + r, units.v[i][e], units.broken >> (2 * i + e % 2) & 1);
             else
@@ -165,72 +150,146 @@ DEVICE void store_held(const struct product_work &w, int group, int g, int token
     }
 }
 
+/* ---- the kernel ---- */
+
+/* Block j of a step of x, for a lane: of tile i. */
+template <enum dtype T, int TILES>
+DEVICE struct tile get_tile(const struct step<T, TILES> &x, int j, int i, int g, int t)
+{
+    using S = struct step<T, TILES>;
+    const int pair = 8 * i + 2 * t;
+    const int8_t *code = &x.codes[8 * i + g][j * ACT_BLOCK + 4 * t];
+    uint2 act[S::words];
+    struct tile to = {};
+    to.code = make_int2(*(const int *)code, *(const int *)(code + ACT_BLOCK / 2));
+#pragma unroll
+    for (int k = 0; k < S::words; k++)
+        act[k] = *(const uint2 *)&x.acts[k][j][pair];
+    struct act_block first = {__uint_as_float(act[0].x)}, second = {__uint_as_float(act[0].y)};
+    if constexpr (S::sums) {
+        first.minus_sum = (int)act[1].x;
+        second.minus_sum = (int)act[1].y;
+        first.minus_sum_low = (int)act[S::words - 1].x; /* read of types with halves */
+        second.minus_sum_low = (int)act[S::words - 1].y;
+    } else {
+        first.scaled_sum = __uint_as_float(act[1].x);
+        second.scaled_sum = __uint_as_float(act[1].y);
+    }
+    set_tile<T>(to, first, second);
+    return to;
+}
+
+template <enum dtype T, int TILES>
+DEVICE void multiply_block(const struct step<T, TILES> &x, const uint8_t *weights, int j, struct held<TILES> &sums,
+                           struct held<TILES> &minima)
+{
+    const int g = (int)threadIdx.x % LANES / 4, t = (int)threadIdx.x % 4;
+    struct fragment<T> f;
+    load_fragment<T, true>(f, weights + block_t<T>::super_bytes + j * block_t<T>::bytes, g, t);
+    const struct rows<T> rows = rows_of<T>(f, t);
+#pragma unroll
+    for (int i = 0; i < TILES; i++)
+        add_tile<T>(rows, get_tile<T, TILES>(x, j, i, g, t), sums.v[i], minima.v[i]);
+}
+
+/* A step, of which there are `left` blocks or more. */
+template <enum dtype T, int TILES>
+DEVICE void multiply_step(const struct step<T, TILES> &x, const uint8_t *weights, int left, struct held<TILES> &acc)
+{
+    struct held<TILES> a = {}, minima = {};
+    if (layout_t<T>::k || left >= STEP) {
+#pragma unroll
+        for (int j = 0; j < STEP; j++)
+            multiply_block<T, TILES>(x, weights, j, layout_t<T>::k ? a : acc, minima);
+    } else {
+#pragma unroll 1
+        for (int j = 0; j < left; j++)
+            multiply_block<T, TILES>(x, weights, j, acc, minima);
+    }
+    if constexpr (layout_t<T>::k) {
+        uint32_t supers[2];
+        load_super_pairs<T, true>(supers, weights, (int)threadIdx.x % LANES / 4);
+#pragma unroll
+        for (int i = 0; i < TILES; i++)
+            close_half<T>(supers, a.v[i], minima.v[i], acc.v[i]);
+    }
+}
+
 /* PARTIAL: in segments of SUM_SEGMENT columns. */
 template <enum dtype T, bool PARTIAL, int TILES>
 __global__ void __launch_bounds__(THREADS) product_mma(struct product_work w)
 {
     static_assert(STEP * ACT_BLOCK == SUM_SEGMENT, "a step is a segment");
-    __shared__ struct step_x<T, TILES> x[2];
-    const int lane = (int)threadIdx.x % LANES, g = lane / 4, t = lane % 4;
-    const int warp = (int)(blockIdx.x * (THREADS / LANES) + threadIdx.x / LANES), at = min(warp, w.groups - 1);
-    const int token = (int)blockIdx.y * TILE * TILES;
-    const uint8_t *group = group_data(w, at);
-    struct fragment<T> fragments[STEP];
-    struct carried<TILES> carried = {};
-    struct held<TILES> acc = {}, a = {}, minima = {};
+    constexpr int ahead = under_way<T, TILES>::steps;
+    __shared__ struct step<T, TILES> steps[ahead];
+    const int warp = (int)threadIdx.x / LANES, lane = (int)threadIdx.x % LANES;
+    const int group = (int)blockIdx.x * WARPS + warp, at = min(group, w.groups - 1);
+    const int all = (w.blocks + STEP - 1) / STEP, part = (all + (int)gridDim.z - 1) / (int)gridDim.z;
+    const int begin = (int)blockIdx.z * part, end = min(begin + part, all);
+    const uint8_t *weights = group_data(w, at);
+    struct held<TILES> acc = {};
     struct held_units<TILES> units = {};
-    uint32_t supers[2][2] = {};
-    pick_up<TILES>(carried, w, token, 0);
-#pragma unroll
-    for (int j = 0; j < STEP; j++)
-        if (j < w.blocks)
-            load_fragment<T>(fragments[j], group + block_offset<T>(j), g, t);
-    for (int b = 0, turn = 0; b < w.blocks; b += STEP, turn ^= 1) {
-        put_down<T, TILES>(carried, x[turn]);
+    for (int i = 0; i < ahead - 1; i++) {
+        if (begin + i < end)
+            bring<T, TILES>(steps[i], w, weights, begin + i);
+        gpu_bring_batch();
+    }
+    for (int i = begin, slot = 0, free = ahead - 1; i < end; i++) {
+        gpu_brought_but<ahead - 2>();
         __syncthreads();
-        pick_up<TILES>(carried, w, token, b / STEP + 1);
-        for (int h = 0; h < 2 && layout_t<T>::k; h++)
-            load_supers<T>(group + (int64_t)(b / SUPER_BLOCKS) * block_t<T>::eight, g + 8 * h, supers[h]);
-#pragma unroll
-        for (int j = 0; j < STEP && b + j < w.blocks; j++) {
-            const struct rows<T> rows = rows_of<T>(fragments[j], t);
-#pragma unroll
-            for (int i = 0; i < TILES; i++) {
-                const struct tile tile = get_tile<T, TILES>(x[turn], j, i, g, t);
-                add_tile<T>(rows, tile, layout_t<T>::k ? a.v[i] : acc.v[i], minima.v[i]);
-            }
-        }
-#pragma unroll
-        for (int j = 0; j < STEP; j++) /* all at once: a warp waits for all of its loads, whichever it needs */
-            if (b + STEP + j < w.blocks)
-                load_fragment<T>(fragments[j], group + block_offset<T>(b + STEP + j), g, t);
-#pragma unroll
-        for (int i = 0; i < TILES && layout_t<T>::k; i++)
-            close_half<T>(supers, a.v[i], minima.v[i], acc.v[i]);
+        if (i + ahead - 1 < end)
+            bring<T, TILES>(steps[free], w, weights, i + ahead - 1);
+        gpu_bring_batch();
+        multiply_step<T, TILES>(steps[slot], steps[slot].weights[warp], w.blocks - i * STEP, acc);
         if constexpr (PARTIAL)
             close_segment<TILES>(acc, units);
+        free = slot;
+        slot = slot + 1 == ahead ? 0 : slot + 1;
     }
-    if (warp < w.groups)
-        store_held<PARTIAL, TILES>(w, at, g, token + 2 * t, acc, units);
+    if (group < w.groups)
+        store_held<PARTIAL, TILES>(w, group, lane / 4, (int)blockIdx.y * TILE * TILES + 2 * (lane % 4), acc, units);
 }
 
-enum { WARPS = THREADS / LANES };
-
-template <enum dtype T, bool PARTIAL, int TILES> void launch(const struct gpu *g, const struct product_work &w)
+template <enum dtype T, bool PARTIAL, int TILES>
+void launch(const struct gpu *g, const struct product_work &w, int parts)
 {
-    const dim3 grid((unsigned)((w.groups + WARPS - 1) / WARPS), (unsigned)((w.n + TILE * TILES - 1) / (TILE * TILES)));
+    const dim3 grid((unsigned)((w.groups + WARPS - 1) / WARPS), (unsigned)((w.n + TILE * TILES - 1) / (TILE * TILES)),
+                    (unsigned)parts);
     auto *kernel = product_mma<T, PARTIAL, TILES>;
     LAUNCH(kernel, grid, dim3(THREADS), 0, g->stream, w);
 }
 
-/* Tiles of many tokens read weights less often, if there are enough of them for all multiprocessors. */
-template <enum dtype T, bool PARTIAL> void launch_tiles(const struct gpu *g, const struct product_work &w)
+/* Thread blocks where each has so many tiles. */
+int64_t blocks_of(const struct product_work &w, int tiles)
 {
-    const int64_t blocks = (int64_t)((w.groups + WARPS - 1) / WARPS) * ((w.n + 4 * TILE - 1) / (4 * TILE));
-    if (blocks >= g->n_sms)
-        launch<T, PARTIAL, 4>(g, w);
+    return (int64_t)((w.groups + WARPS - 1) / WARPS) * ((w.n + tiles * TILE - 1) / (tiles * TILE));
+}
+
+/* Into how many parts the steps of a partial product are cut, so that each multiprocessor has two thread blocks. */
+int parts_of(const struct gpu *g, const struct product_work &w, int tiles)
+{
+    const int64_t wanted = 2 * g->n_sms / blocks_of(w, tiles), most = w.blocks / STEP / LEAST_STEPS;
+    return (int)(wanted < 1 || most < 1 ? 1 : wanted < most ? wanted : most);
+}
+
+template <enum dtype T> void launch_partial(const struct gpu *g, const struct product_work &w)
+{
+    const int tiles = w.n > TILE ? MANY : 1, parts = parts_of(g, w, tiles);
+    if (parts > 1 && !w.add)
+        cudaMemsetAsync(w.to.units, 0, (size_t)w.n * (size_t)w.part[0].rows * sizeof *w.to.units, g->stream);
+    if (tiles == 1)
+        launch<T, true, 1>(g, w, parts);
     else
-        launch<T, PARTIAL, 1>(g, w);
+        launch<T, true, MANY>(g, w, parts);
+}
+
+/* Tiles of many tokens read weights less often, if there are enough of them for all multiprocessors. */
+template <enum dtype T> void launch_whole(const struct gpu *g, const struct product_work &w)
+{
+    if (w.n > TILE && blocks_of(w, MANY) >= g->n_sms)
+        launch<T, false, MANY>(g, w, 1);
+    else
+        launch<T, false, 1>(g, w, 1);
 }
 
 }
@@ -240,8 +299,8 @@ void products_mma(const struct gpu *g, enum dtype type, const struct product_wor
     with_type(type, [&](auto t) {
         constexpr enum dtype T = decltype(t)::value;
         if (partial)
-            launch_tiles<T, true>(g, w);
+            launch_partial<T>(g, w);
         else
-            launch_tiles<T, false>(g, w);
+            launch_whole<T>(g, w);
     });
 }

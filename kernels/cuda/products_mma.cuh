@@ -1,7 +1,8 @@
 /* What a lane of a warp has of a product by the tensor cores' m16n8k32: 16 rows times 8 tokens, k = one block. A packed
  * block is such a tile of rows already: lane (g, t) = (lane / 4, lane % 4) needs columns 4t .. 4t+3 and 16 + 4t .. of
- * rows g and g + 8, which are quads t and t + 4, and the same columns of token g. Of the result it holds rows g and g +
- * 8, tokens 2t and 2t + 1: value e is row g + 8 * (e / 2), token 2t + e % 2. */
+ * two rows, which are quads t and t + 4, and the same columns of token g. Of the result it holds its two rows, tokens
+ * 2t and 2t + 1. Which of the 16 rows are its own is free: 2g and 2g + 1, so that it reads both at once. Value e is row
+ * 2g + e / 2, token 2t + e % 2. */
 #ifndef HEARTH_KERNELS_CUDA_PRODUCTS_MMA_CUH
 #define HEARTH_KERNELS_CUDA_PRODUCTS_MMA_CUH
 
@@ -15,28 +16,62 @@ enum { HELD = 4 }; /* values of a tile that a lane holds */
 #define SUM_START 0x4b400000
 #define SUM_START_F32 12582912.0f
 
-/* What a lane reads of a block for its two rows. */
+/* What a lane reads of a block for its two rows, which lie beside each other: x of a pair is row 2g's, y the next's. */
 template <enum dtype T> struct fragment {
     static constexpr int low = layout_t<T>::low_bits == 8 ? 2 : 1, high = layout_t<T>::high_bits ? 1 : 0;
-    uint32_t word[2][low + high];
-    uint32_t scale[2][block_t<T>::scales];
+    uint2 word[low + high];
+    uint32_t scale[block_t<T>::scales]; /* both rows' */
 };
 
-template <enum dtype T> DEVICE void load_fragment(struct fragment<T> &f, const uint8_t *p, int row, int t)
+/* Of weights in the GPU's memory, or of those that were brought into SHARED memory. */
+template <bool SHARED, class V> DEVICE V load_pair(const uint8_t *p)
+{
+    if constexpr (SHARED)
+        return *(const V *)p;
+    else
+        return __ldg((const V *)p);
+}
+
+/* The block at p. */
+template <enum dtype T, bool SHARED> DEVICE void load_fragment(struct fragment<T> &f, const uint8_t *p, int g, int t)
 {
     using l = layout_t<T>;
+    const uint8_t *words = p + l::scale_bytes + 8 * g;
 #pragma unroll
-    for (int h = 0; h < 2; h++) {
-        const int r = row + 8 * h;
+    for (int i = 0; i < block_t<T>::scales; i++)
+        f.scale[i] = l::k ? load_pair<SHARED, uint16_t>(p + i * ROW_GROUP + 2 * g)
+                          : load_pair<SHARED, uint32_t>(p + 2 * i * ROW_GROUP + 4 * g);
+    f.word[0] = load_pair<SHARED, uint2>(words + WORD_BYTES * (l::low_bits == 2 ? t % 2 : t));
+    if constexpr (l::low_bits == 8)
+        f.word[1] = load_pair<SHARED, uint2>(words + WORD_BYTES * (t + 4));
+    if constexpr (l::high_bits != 0)
+        f.word[1] = load_pair<SHARED, uint2>(words + WORD_BYTES * (l::low_bits + (l::high_bits == 2 ? t % 2 : 0)));
+}
+
+/* f16 d, dmin of both rows, of a K type's super-block that begins at p. */
+template <enum dtype T, bool SHARED> DEVICE void load_super_pairs(uint32_t supers[2], const uint8_t *p, int g)
+{
+    supers[0] = load_pair<SHARED, uint32_t>(p + 4 * g);
+    if constexpr (layout_t<T>::minima)
+        supers[1] = load_pair<SHARED, uint32_t>(p + 2 * ROW_GROUP + 4 * g);
+}
+
+/* Of n pairs of f16, or of bytes, those of row 2g + h. */
+template <bool BYTES, int N> DEVICE void row_of_pairs(uint32_t to[2], const uint32_t *pairs, int h)
+{
 #pragma unroll
-        for (int i = 0; i < block_t<T>::scales; i++)
-            f.scale[h][i] = load_scale<T>(p, r, i);
-        f.word[h][0] = load_word<T>(p, r, l::low_bits == 2 ? t % 2 : t);
-        if constexpr (l::low_bits == 8)
-            f.word[h][1] = load_word<T>(p, r, t + 4);
-        if constexpr (l::high_bits != 0)
-            f.word[h][1] = load_word<T>(p, r, l::low_bits + (l::high_bits == 2 ? t % 2 : 0));
-    }
+    for (int i = 0; i < N; i++)
+        to[i] = pairs[i] >> (h * (BYTES ? 8 : 16)) & (BYTES ? 0xff : 0xffff);
+}
+
+template <enum dtype T> DEVICE void row_scales(uint32_t scale[2], const struct fragment<T> &f, int h)
+{
+    row_of_pairs<layout_t<T>::k, block_t<T>::scales>(scale, f.scale, h);
+}
+
+template <enum dtype T> DEVICE void row_supers(uint32_t to[2], const uint32_t supers[2], int h)
+{
+    row_of_pairs<false, layout_t<T>::minima ? 2 : 1>(to, supers, h);
 }
 
 /* Quads t and t + 4 of one row. */
@@ -74,8 +109,11 @@ template <enum dtype T> DEVICE struct rows<T> rows_of(const struct fragment<T> &
     struct rows<T> to;
 #pragma unroll
     for (int h = 0; h < 2; h++) {
-        const uint32_t *scale = f.scale[h];
-        quads_of<T>(f.word[h], t, &to.a[h], &to.a[2 + h]);
+        uint32_t scale[2], word[2];
+        row_scales<T>(scale, f, h);
+        for (int i = 0; i < f.low + f.high; i++)
+            word[i] = h ? f.word[i].y : f.word[i].x;
+        quads_of<T>(word, t, &to.a[h], &to.a[2 + h]);
 #pragma unroll
         for (int i = 0; i < 2; i++) {
             to.scale[h][i] = l::k ? __int2float_rn(k_scale<T>(scale, i)) : f32_of_half_bits((uint16_t)scale[0]);
@@ -106,6 +144,17 @@ template <enum dtype T> DEVICE int start_of(const struct act_block &x, int h)
 template <enum dtype T> DEVICE float scaled_sum_of(const struct act_block &x, int h)
 {
     return layout_t<T>::halves ? scaled_half(x, h) : x.scaled_sum;
+}
+
+/* What two tokens' blocks give a tile beside their codes. */
+template <enum dtype T>
+DEVICE void set_tile(struct tile &x, const struct act_block &first, const struct act_block &second)
+{
+    x.scale = make_float2(first.scale, second.scale);
+    for (int h = 0; h < (layout_t<T>::halves ? 2 : 1); h++) {
+        x.start[h] = make_int2(start_of<T>(first, h), start_of<T>(second, h));
+        x.scaled_sum[h] = make_float2(scaled_sum_of<T>(first, h), scaled_sum_of<T>(second, h));
+    }
 }
 
 DEVICE float sum_of(int c) { return __fsub_rn(__int_as_float(c), SUM_START_F32); }
@@ -154,13 +203,15 @@ DEVICE void add_tile(const struct rows<T> &w, const struct tile &x, float acc[HE
 
 /* acc with a half super-block, whose sums start anew. supers: f16 d, dmin of both rows. */
 template <enum dtype T>
-DEVICE void close_half(const uint32_t supers[2][2], float a[HELD], float minima[HELD], float acc[HELD])
+DEVICE void close_half(const uint32_t supers[2], float a[HELD], float minima[HELD], float acc[HELD])
 {
 #pragma unroll
     for (int e = 0; e < HELD; e++) {
-        acc[e] = __fmaf_rn(f32_of_half_bits((uint16_t)supers[e / 2][0]), a[e], acc[e]);
+        uint32_t of_row[2];
+        row_supers<T>(of_row, supers, e / 2);
+        acc[e] = __fmaf_rn(f32_of_half_bits((uint16_t)of_row[0]), a[e], acc[e]);
         if constexpr (layout_t<T>::minima)
-            acc[e] = __fmaf_rn(-f32_of_half_bits((uint16_t)supers[e / 2][1]), minima[e], acc[e]);
+            acc[e] = __fmaf_rn(-f32_of_half_bits((uint16_t)of_row[1]), minima[e], acc[e]);
         a[e] = minima[e] = 0;
     }
 }
