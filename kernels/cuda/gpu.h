@@ -22,6 +22,7 @@ struct gpu {
     cudaStream_t stream;
     int n_sms;           /* multiprocessors */
     int capability;      /* 10 * major + minor */
+    int products;        /* enum gpu_products: to measure and to test one of the kernels; 0: the fastest */
 };
 
 /* Where it is noted that values are no numbers: *first becomes the least of order << 32 | index, so the earliest

@@ -32,13 +32,23 @@ static void put_part(struct product_work *w, int i, const struct packed *m)
         w->part[i].end = w->groups;
 }
 
+static enum gpu_products kernel_for(const struct gpu *g, int n)
+{
+    if (g->capability < MMA_CAPABILITY)
+        return PRODUCTS_DOT;
+    if (g->products != PRODUCTS_FASTEST)
+        return (enum gpu_products)g->products;
+    return n < FEW_TOKENS ? PRODUCTS_DOT : n < MANY_TOKENS ? PRODUCTS_FEW : PRODUCTS_MMA;
+}
+
 static void multiply(const struct gpu *g, enum dtype type, const struct product_work &w)
 {
+    const enum gpu_products kernel = kernel_for(g, w.n);
     if (is_float(type))
         products_float(g, type, w, false);
-    else if (g->capability < MMA_CAPABILITY || w.n < FEW_TOKENS)
+    else if (kernel == PRODUCTS_DOT)
         products_dot(g, type, w);
-    else if (w.n < MANY_TOKENS)
+    else if (kernel == PRODUCTS_FEW)
         products_few(g, type, w, false);
     else
         products_mma(g, type, w, false);
@@ -76,11 +86,12 @@ void gpu_matmul_partial(const struct gpu *g, const struct packed *m, const struc
         return;
     if (!add)
         cudaMemsetAsync(to->broken, 0, (size_t)n * sizeof *to->broken, g->stream);
+    const enum gpu_products kernel = kernel_for(g, w.n);
     if (is_float(m->type))
         products_float(g, m->type, w, true);
-    else if (g->capability < MMA_CAPABILITY || w.segment != SUM_SEGMENT || w.n < FEW_TOKENS)
+    else if (kernel == PRODUCTS_DOT || w.segment != SUM_SEGMENT)
         products_cut(g, m->type, w);
-    else if (w.n < MANY_TOKENS)
+    else if (kernel == PRODUCTS_FEW)
         products_few(g, m->type, w, true);
     else
         products_mma(g, m->type, w, true);

@@ -10,6 +10,9 @@
 extern "C" {
 #endif
 
+/* What multiplies quantised matrices, where the GPU and the segments allow it. */
+enum gpu_products { PRODUCTS_FASTEST, PRODUCTS_DOT, PRODUCTS_FEW, PRODUCTS_MMA };
+
 struct gpu_product {
     struct packed m;     /* data on the GPU */
     float *y;            /* [n, y_stride] */

@@ -344,6 +344,19 @@ static void broken_tokens_are_known(void **state)
     each_type(check_broken);
 }
 
+/* Each kernel that quantised matrices have, with fewer and with more tokens than it is chosen for. */
+static void equals_scalar_by_each_kernel(void **state)
+{
+    static const int64_t some_tokens[] = {1, 3, 10};
+    (void)state;
+    for (gpu.products = PRODUCTS_DOT; gpu.products <= PRODUCTS_MMA; gpu.products++)
+        for (size_t i = 0; i < sizeof weight_types / sizeof *weight_types; i++)
+            for (size_t j = 0; j < sizeof some_tokens / sizeof *some_tokens; j++)
+                if (dtype_is_quantised(weight_types[i]))
+                    check(weight_types[i], 70, some_cols(weight_types[i]), some_tokens[j], true, FILL_RANDOM);
+    gpu.products = PRODUCTS_FASTEST;
+}
+
 /* As a GPU of few multiprocessors, which makes its tiles larger. */
 static void check_large_tiles(enum dtype type)
 {
@@ -413,6 +426,7 @@ int main(void)
         cmocka_unit_test(equals_scalar_for_long_rows),  cmocka_unit_test(multiplies_three_at_once),
         cmocka_unit_test(broken_tokens_are_known),      cmocka_unit_test(bound_is_exact),
         cmocka_unit_test(equals_scalar_in_large_tiles), cmocka_unit_test(equals_scalar_for_large_shapes),
+        cmocka_unit_test(equals_scalar_by_each_kernel),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,4 @@
-/* cuda_speed [-o FILE] [-s N] [FAMILY...]: a table, and a line of JSON that is appended to FILE. See speed.h. */
+/* cuda_speed [-o FILE] [-s N] [-k KERNEL] [FAMILY...]: a table, and a line of JSON that is appended to FILE. See speed.h. */
 #include "tests/gpu/speed/speed.h"
 
 #include <stdio.h>
@@ -17,9 +17,10 @@ enum { FAMILIES = sizeof families / sizeof *families };
 
 static void usage(void)
 {
-    fprintf(stderr, "usage: cuda_speed [-o FILE] [-s N] [FAMILY...]\n"
+    fprintf(stderr, "usage: cuda_speed [-o FILE] [-s N] [-k KERNEL] [FAMILY...]\n"
                     "  -o FILE  append the results to FILE, a line of JSON\n"
                     "  -s N     shapes N times smaller\n"
+                    "  -k KERNEL  products by 1: dot products, 2: tensor cores for few tokens, 3: for many\n"
                     "families:");
     for (int i = 0; i < FAMILIES; i++)
         fprintf(stderr, " %s", families[i].name);
@@ -81,9 +82,11 @@ int main(int argc, char **argv)
 {
     struct speed s = {.smaller = 1, .rng = {.state = 1}, .rows = json_array()};
     const char *path = NULL;
-    for (int c; (c = getopt(argc, argv, "o:s:")) != -1;) {
+    for (int c; (c = getopt(argc, argv, "o:s:k:")) != -1;) {
         if (c == 'o')
             path = optarg;
+        else if (c == 'k')
+            s.gpu.products = atoi(optarg);
         else if (c != 's' || (s.smaller = atoi(optarg)) < 1)
             usage();
     }

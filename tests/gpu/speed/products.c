@@ -69,7 +69,7 @@ static void report_product(struct speed *s, struct products *p)
 
 static void measure_shape(struct speed *s, const struct shape *shape, enum dtype type)
 {
-    static const int64_t tokens[] = {1, 2, 4, 8, 32, PROMPT};
+    static const int64_t tokens[] = {1, 2, 4, 8, 16, 32, 64, 128, PROMPT};
     struct products p = {.shape = shape};
     const int64_t most = speed_tokens(s, PROMPT);
     make_matrices(s, &p, type);
