@@ -131,6 +131,13 @@ if(NOT HEARTH_SANITIZE)
     set_tests_properties(gpu_speed PROPERTIES LABELS gpu TIMEOUT 300)
 endif()
 
+# What kernels move of the GPU's memory: docs/gpu-kernels.md has what it prints.
+if(NOT HEARTH_SANITIZE)
+    list(FILTER sources EXCLUDE REGEX "/(main|machine|timing)\\.c$")
+    add_executable(gpu_traffic EXCLUDE_FROM_ALL tests/gpu/traffic.c ${sources})
+    target_link_libraries(gpu_traffic PRIVATE simt_kernels_race suites PkgConfig::JANSSON)
+endif()
+
 # Mistakes that tests must find (tests/gpu/full.sh plants them): they still can be planted.
 find_package(Python3 COMPONENTS Interpreter)
 if(Python3_FOUND)

@@ -161,7 +161,9 @@ void run_kernel(const struct simt_task *l)
     for (uint32_t i = 0; i < n; i++) {
         blockIdx = (uint3){order[i] % gridDim.x, order[i] / gridDim.x % gridDim.y, order[i] / gridDim.x / gridDim.y};
         run_block();
+        traffic_block();
     }
+    traffic_launch(l->name);
     block.launch = NULL;
     free(order);
 }

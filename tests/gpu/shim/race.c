@@ -25,8 +25,8 @@ struct cell {
 };
 struct granule {
     struct cell cells[CELLS];
-    uint32_t when;     /* of shared memory: `set` are bytes that were written in that block */
-    uint8_t set;
+    uint32_t when;     /* when `set` was */
+    uint8_t set;       /* a bit each: bytes that were written; 16 times that: that were read, not of shared memory */
 };
 
 static bool watching; /* something was compiled to be */
@@ -211,24 +211,30 @@ static void check_granule(uintptr_t at, uint8_t bytes, struct cell now)
             die("a %s of %s at %p has no order with a %s by thread %d of block %u", name_of[now.kind],
                 in_shared ? "shared memory" : "the GPU's memory", (const void *)at, name_of[c->kind], c->thread, c->block);
     }
+    g->set = g->when == now.when ? g->set : 0;
+    g->when = now.when;
     if (in_shared) {
-        g->set = g->when == now.when ? g->set : 0;
-        g->when = now.when;
         if (now.kind != WRITE && (bytes & ~g->set))
             die("a %s of shared memory at %p %s", name_of[now.kind], (const void *)at,
                 copy_is_under_way((const void *)at) ? "to which a copy is under way" : "that nobody in the block has set");
         g->set |= bytes;
+    } else {
+        const uint8_t touched = (uint8_t)(now.kind == READ ? bytes << 4 : bytes);
+        traffic_needs(__builtin_popcount(touched & ~g->set));
+        g->set |= touched;
     }
     note(g, &now);
 }
 
-static void touch(const void *at, size_t n, enum kind kind)
+/* place: in the program. */
+static void touch(const void *place, const void *at, size_t n, enum kind kind)
 {
     if (!running_task() || n == 0)
         return;
-    if (arena_offset(at) != SIZE_MAX)
+    if (arena_offset(at) != SIZE_MAX) {
         check_bounds(at, n, kind);
-    else if (shared_offset(at) == SIZE_MAX) {
+        traffic_touch(place, (uintptr_t)at, n);
+    } else if (shared_offset(at) == SIZE_MAX) {
         if (!is_own(at))
             die("a %s of %zu bytes at %p, which are neither the GPU's nor the thread's", name_of[kind], n, at);
         return;
@@ -249,11 +255,10 @@ static void touch(const void *at, size_t n, enum kind kind)
 void race_copy_begins(const void *place, void *to, const void *from, size_t n)
 {
     bool in_shared;
-    (void)place;
     if (!watching)
         return;
-    touch(from, n, READ);
-    touch(to, n, WRITE);
+    touch(place, from, n, READ);
+    touch(place, to, n, WRITE);
     for (size_t i = 0; i < n; i += 4)
         granule_of((uintptr_t)to + i, &in_shared)->set = 0;
 }
@@ -261,33 +266,34 @@ void race_copy_begins(const void *place, void *to, const void *from, size_t n)
 void race_copy_ends(void *to, size_t n)
 {
     if (watching)
-        touch(to, n, WRITE);
+        touch(NULL, to, n, WRITE);
 }
 
-static void touch_aligned(const void *at, size_t n, enum kind kind)
+static void touch_aligned(const void *place, const void *at, size_t n, enum kind kind)
 {
     if (running_task() && (uintptr_t)at % n)
         die("a %s of %zu bytes at %p, which is not aligned", name_of[kind], n, at);
-    touch(at, n, kind);
+    touch(place, at, n, kind);
 }
 
 /* ---- what the compiler calls ---- */
 
+#define HERE __builtin_return_address(0)
 #define HOOK(name, ...) \
     void __tsan_##name(__VA_ARGS__); \
     void __tsan_##name(__VA_ARGS__)
 HOOK(init, void) { watching = true; }
 HOOK(func_entry, void *caller) { (void)caller; }
 HOOK(func_exit, void) {}
-HOOK(read_range, void *p, size_t n) { touch(p, n, READ); }
-HOOK(write_range, void *p, size_t n) { touch(p, n, WRITE); }
+HOOK(read_range, void *p, size_t n) { touch(HERE, p, n, READ); }
+HOOK(write_range, void *p, size_t n) { touch(HERE, p, n, WRITE); }
 #define SIZE(n) \
-    HOOK(read##n, void *p) { touch_aligned(p, n, READ); } \
-    HOOK(write##n, void *p) { touch_aligned(p, n, WRITE); } \
-    HOOK(unaligned_read##n, void *p) { touch(p, n, READ); } \
-    HOOK(unaligned_write##n, void *p) { touch(p, n, WRITE); } \
-    HOOK(volatile_read##n, void *p) { touch_aligned(p, n, READ); } \
-    HOOK(volatile_write##n, void *p) { touch_aligned(p, n, WRITE); }
+    HOOK(read##n, void *p) { touch_aligned(HERE, p, n, READ); } \
+    HOOK(write##n, void *p) { touch_aligned(HERE, p, n, WRITE); } \
+    HOOK(unaligned_read##n, void *p) { touch(HERE, p, n, READ); } \
+    HOOK(unaligned_write##n, void *p) { touch(HERE, p, n, WRITE); } \
+    HOOK(volatile_read##n, void *p) { touch_aligned(HERE, p, n, READ); } \
+    HOOK(volatile_write##n, void *p) { touch_aligned(HERE, p, n, WRITE); }
 SIZE(1)
 SIZE(2)
 SIZE(4)
@@ -299,7 +305,7 @@ SIZE(16)
     type __tsan_atomic##bits##_##name(volatile type *p, type v, int order) \
     { \
         (void)order; \
-        touch_aligned((const void *)(uintptr_t)p, sizeof *p, ATOMIC); \
+        touch_aligned(HERE, (const void *)(uintptr_t)p, sizeof *p, ATOMIC); \
         return builtin(p, v, __ATOMIC_SEQ_CST); \
     }
 #define ATOMIC_SWAP(bits, type, strength) \
@@ -308,7 +314,7 @@ SIZE(16)
     { \
         (void)order; \
         (void)failing; \
-        touch_aligned((const void *)(uintptr_t)p, sizeof *p, ATOMIC); \
+        touch_aligned(HERE, (const void *)(uintptr_t)p, sizeof *p, ATOMIC); \
         return __atomic_compare_exchange_n(p, old, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST); \
     }
 #define ATOMICS(bits, type) \
@@ -324,7 +330,7 @@ SIZE(16)
     type __tsan_atomic##bits##_load(const volatile type *p, int order) \
     { \
         (void)order; \
-        touch_aligned((const void *)(uintptr_t)p, sizeof *p, ATOMIC); \
+        touch_aligned(HERE, (const void *)(uintptr_t)p, sizeof *p, ATOMIC); \
         return __atomic_load_n(p, __ATOMIC_SEQ_CST); \
     }
 ATOMICS(32, unsigned)

@@ -107,6 +107,15 @@ void race_syncwarp(int warp, unsigned mask);
 void race_copy_begins(const void *place, void *to, const void *from, size_t n);
 void race_copy_ends(void *to, size_t n);
 
+/* ---- traffic.c ---- */
+
+/* The running thread touches n bytes of the GPU's memory, from `place` in the program; so many bytes are touched for the
+ * first time in the launch; a block ends; a launch does. */
+void traffic_touch(const void *place, uintptr_t at, size_t n);
+void traffic_needs(int bytes);
+void traffic_block(void);
+void traffic_launch(const char *kernel);
+
 /* ---- faults.c ---- */
 
 /* Faults of memory are explained from the one to the other. */

@@ -23,6 +23,12 @@ void simt_fail(long n, cudaError_t error, bool stays);
 /* Calls and launches until now. */
 long simt_calls(void);
 
+/* In the race build: calls `tell` after each kernel, as file and name, with the bytes of the GPU's memory that its warps
+ * moved in sectors of 32, as if there were no cache, and with how many they read, and wrote, at least once. NULL: no
+ * longer. */
+typedef void simt_tell(const char *kernel, uint64_t moved, uint64_t needed);
+void simt_traffic(simt_tell *tell);
+
 /* ---- for the headers ---- */
 
 typedef struct uint3 {

@@ -1,8 +1,9 @@
 /* A launch: LAUNCH(kernel, grid, block, bytes of dynamic shared memory, stream, arguments...). Arguments become the
- * kernel's parameters where the launch is, as in kernel<<<...>>>(...). */
+ * kernel's parameters where the launch is, as in kernel<<<...>>>(...). A launch is called by its file and kernel. */
 #ifndef SIMT_LAUNCH_H
 #define SIMT_LAUNCH_H
 
+#include <string.h>
 #include <tuple>
 #include <type_traits>
 
@@ -25,7 +26,9 @@ template <class... P> struct simt_kernel {
         static_assert(((std::is_trivially_copyable<P>::value && !std::is_reference<P>::value) && ...),
                       "a kernel's parameters are copied byte by byte");
         static_assert(alignof(call) <= 16, "no parameter is aligned to more than 16 bytes");
+        const char *folder = strrchr(name, '/');
         const call c = {kernel, std::tuple<P...>(arguments...)};
+        name = folder ? folder + 1 : name;
         const struct simt_task l = {name, (const void *)kernel, grid, block, shared_bytes, run, &c, sizeof c};
         simt_launch(&l, stream);
     }
@@ -33,7 +36,7 @@ template <class... P> struct simt_kernel {
 template <class... P> static inline simt_kernel<P...> simt_kernel_of(void (*kernel)(P...)) { return {kernel}; }
 
 #define LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
-    simt_kernel_of(kernel).launch(#kernel, grid, block, shared_bytes, stream, ##__VA_ARGS__)
+    simt_kernel_of(kernel).launch(__FILE__ " " #kernel, grid, block, shared_bytes, stream, ##__VA_ARGS__)
 
 /* The launch's dynamic shared memory, as an array of bytes. */
 #define SHARED_BYTES(name) unsigned char *const name = simt_dynamic_shared()

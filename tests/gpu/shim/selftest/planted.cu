@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include <cuda_runtime.h>
+#include <simt.h>
 #include <simt_launch.h>
 
 namespace {
@@ -509,6 +510,31 @@ bool misaligned(bool mistake)
 
 /* ---- what works ---- */
 
+#ifdef __SANITIZE_THREAD__
+uint64_t moved_bytes, needed_bytes;
+void note(const char *, uint64_t moved, uint64_t needed)
+{
+    moved_bytes = moved;
+    needed_bytes = needed;
+}
+__global__ void strides(const int *in, int *out, int by, int turns)
+{
+    int sum = 0;
+    for (int turn = 0; turn < turns; turn++)
+        sum += in[(int)threadIdx.x * by + turn * WARP];
+    out[threadIdx.x] = sum;
+}
+bool moves(int by, int turns, uint64_t moved, uint64_t needed)
+{
+    int *in = array_of(0), *out = array_of(0);
+    simt_traffic(note);
+    LAUNCH(strides, 1, WARP, 0, NULL, in, out, by, turns);
+    cudaDeviceSynchronize();
+    simt_traffic(NULL);
+    return moved_bytes == moved && needed_bytes == needed;
+}
+#endif
+
 __global__ void multiply(const signed char *a, const signed char *b, int *c, bool a_signed)
 {
     const int g = threadIdx.x / 4, t = threadIdx.x % 4;
@@ -540,6 +566,16 @@ __global__ void exchange(int *p)
     p[i] = ok;
 }
 
+}
+
+bool traffic_is_counted(void)
+{
+#ifdef __SANITIZE_THREAD__
+    return moves(1, 1, 128 + 128, 128 + 128) && moves(1, 2, 256 + 128, 256 + 128) && moves(8, 1, 1024 + 128, 128 + 128) &&
+           moves(0, 2, 64 + 128, 8 + 128);
+#else
+    return true;
+#endif
 }
 
 bool mma_is_right(bool a_signed)

@@ -20,6 +20,7 @@ extern const int n_planted;
 bool mma_is_right(bool a_signed);
 bool graphs_are_launched_again(void);
 bool warps_exchange_values(void);
+bool traffic_is_counted(void); /* in the race build */
 
 #ifdef __cplusplus
 }

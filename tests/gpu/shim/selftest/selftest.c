@@ -79,6 +79,12 @@ static void warps(void **state)
     }
 }
 
+static void traffic(void **state)
+{
+    (void)state;
+    assert_true(traffic_is_counted());
+}
+
 static void calls_fail_when_asked(void **state)
 {
     void *p;
@@ -120,7 +126,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mistakes_are_found), cmocka_unit_test(products_are_right), cmocka_unit_test(graphs),
-        cmocka_unit_test(warps), cmocka_unit_test(calls_fail_when_asked), cmocka_unit_test(memory_is_small),
+        cmocka_unit_test(warps), cmocka_unit_test(traffic), cmocka_unit_test(calls_fail_when_asked),
+        cmocka_unit_test(memory_is_small),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
