@@ -117,8 +117,11 @@ void gpu_attend(const struct gpu *g, const struct gpu_batch *b, const struct gpu
     const struct attending all = attending_of(b, h, q, mixed, scratch, 0, b->n);
     int64_t at_once = tokens_at_once(bytes / token_scores(h, all.slots), all);
     const int64_t pieces = (at_once + all.tokens - 1) / all.tokens * all.pieces;
+    const bool rows = b->most_positions <= ROW_POSITIONS && b->n * all.n_q <= ROWS_OF_SM * g->n_sms;
     const bool whole = all.slots <= SHORT_SLOTS || 2 * pieces >= g->n_sms;
-    if (!whole)
+    if (rows)
+        at_once = b->n;
+    else if (!whole)
         at_once = tokens_at_once(bytes / token_scratch(h, all.slots), all);
     for (int64_t t = 0; t < b->n; t += at_once) {
         const int64_t n = b->n - t < at_once ? b->n - t : at_once;
@@ -128,7 +131,9 @@ void gpu_attend(const struct gpu *g, const struct gpu_batch *b, const struct gpu
             a.mixed.codes = mixed->codes + t * a.mixed.cols;
             a.mixed.blocks = mixed->blocks + t * (a.mixed.cols / ACT_BLOCK);
         }
-        if (whole)
+        if (rows)
+            attend_rows(g, a);
+        else if (whole)
             attend_whole(g, a);
         else
             attend_cut(g, a, (int)most_segments(h, a.tokens, b->most_positions));

@@ -17,6 +17,8 @@ enum {
     STAGE_VALUES = 16384,              /* f16 that shared memory holds at once */
     KEY_DIMS = STAGE_VALUES / ATTN_SEGMENT,
     SHORT_SLOTS = 2,                   /* so few segments that one thread block soon goes through them */
+    ROW_POSITIONS = 8 * ATTN_SEGMENT,  /* so many of a row a thread block soon goes through, */
+    ROWS_OF_SM = 2,                    /* if there are no more of these for each multiprocessor */
     LINE = 128,                        /* bytes that memory gives at once */
     UNIT = 8,                          /* f16 that a thread brings at once */
     DIVIDE_BITS = 20,
@@ -47,7 +49,8 @@ struct attending {
     unsigned *done;                    /* [n, pieces] */
 };
 
-/* The two ways (attention_whole.cu, attention_cut.cu): by pieces, by segments of pieces. */
+/* The ways (attention_rows.cu, attention_whole.cu, attention_cut.cu): by rows, by pieces, by segments of pieces. */
+void attend_rows(const struct gpu *g, const struct attending &a); /* of no more than ROW_POSITIONS; takes no scratch */
 void attend_whole(const struct gpu *g, const struct attending &a);
 void attend_cut(const struct gpu *g, const struct attending &a, int segments /* of a piece, at most */);
 

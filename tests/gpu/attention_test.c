@@ -255,16 +255,24 @@ static void expect_codes(struct scene *c, const struct on_gpu *o)
     }
 }
 
-/* Few multiprocessors: a piece is a thread block's. Many: pieces are cut into segments. n_ctx below the positions that
- * there are makes scratch scarce, so that tokens go in groups. */
+/* Many multiprocessors: a row is a thread block's; few: a piece is; many, and positions that may be far off: pieces are
+ * cut into segments. n_ctx below the positions that there are makes scratch scarce, so that tokens go in groups. */
 static void check_ways(struct scene *c, uint32_t n_ctx)
 {
-    for (int many = 0; many < 2; many++) {
+    enum { SOME_ROWS = 600, FAR = 1025 };
+    static const struct {
+        int n_sms;
+        uint32_t most;
+        const char *name;
+    } ways[] = {{SOME_ROWS, 0, "rows"}, {1, 0, "whole"}, {1 << 20, FAR, "cut"}};
+    for (size_t i = c->n * c->n_q > SOME_ROWS; i < sizeof ways / sizeof *ways; i++) {
         struct gpu g = *gpu;
-        g.n_sms = many ? 1 << 20 : 1;
-        struct on_gpu o = copy_scene(c, n_ctx);
+        g.n_sms = ways[i].n_sms;
+        struct on_gpu o = copy_scene(c, n_ctx == c->most && n_ctx < ways[i].most ? ways[i].most : n_ctx);
+        if (o.b.most_positions < ways[i].most)
+            o.b.most_positions = ways[i].most;
         gpu_attend(&g, &o.b, &o.h, o.q, o.scratch, o.n_ctx, &o.mixed, o.quantised);
-        expect_mixed(c, &o, many ? "cut" : "whole");
+        expect_mixed(c, &o, ways[i].name);
         if (o.quantised)
             expect_codes(c, &o);
         release_scene(&o);
