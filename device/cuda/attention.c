@@ -132,15 +132,16 @@ void cuda_attention_copy_page(struct attention *a, int layer, uint32_t from, uin
 
 /* ---- computing ---- */
 
-/* q, k and v of the tokens; rotated, and kept. */
+/* q, k and v of the tokens; rotated, and kept. The sums begin. */
 static void project(const struct attention *a, const struct heads *h, const struct gpu_heads *of,
-                    const struct gpu_batch *b, const struct acts *x)
+                    const struct gpu_batch *b, const struct acts *x, const struct gpu_sums *sums)
 {
+    const struct gpu_clearing clearing = {.sums = *sums, .n_broken = b->n};
     const struct gpu_product p[] = {{.m = h->q, .y = a->q, .y_stride = h->q.rows},
                                     {.m = h->k, .y = a->k, .y_stride = h->k.rows},
                                     {.m = h->v, .y = a->v, .y_stride = h->v.rows}};
     gpu_matmul(&a->c->gpu, p, 3, x, b->n);
-    gpu_rotate(&a->c->gpu, b, of, a->q, a->k, a->v);
+    gpu_rotate(&a->c->gpu, b, of, a->q, a->k, a->v, &clearing);
 }
 
 static void launch(void *object, const struct operation *o)
@@ -152,7 +153,7 @@ static void launch(void *object, const struct operation *o)
     const struct input *in = o->in;
     const struct sums *sums = o->sums;
     const struct gpu_batch b = cuda_tables_batch(a->tables, (int64_t)o->n, (uint32_t)o->most_positions);
-    project(a, h, of, &b, &in->acts);
+    project(a, h, of, &b, &in->acts, &sums->of);
     a->mixed.cols = h->q.rows;
     gpu_attend(&c->gpu, &b, of, a->q, a->scratch, c->o.n_ctx, &a->mixed, readers_of(&c->o, MIXED, o->at.layer).q8);
     gpu_matmul_partial(&c->gpu, &h->o, &a->mixed, b.n, &sums->of, false);

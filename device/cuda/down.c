@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "device/readers.h"
 #include "kernels/column_layout.h"
 #include "kernels/cuda/products.h"
 
@@ -31,11 +32,16 @@ void cuda_ranges_load(struct loading *l, const struct down *d, struct ranges *r)
     free(ranges);
 }
 
+bool cuda_down_reads_codes(const struct cuda *c, const struct down *d, int layer)
+{
+    return d->set && !d->by_column && readers_of(&c->o, ACTIVATED, layer).q8;
+}
+
 void cuda_down_project(struct cuda *c, const struct down *d, const struct ranges *r, const struct acts *h, uint32_t n,
                        const struct gpu_sums *sums, bool add)
 {
     if (d->by_column)
-        gpu_mix_columns(&c->gpu, &d->columns, r->range, r->n, h, n, sums, add);
+        gpu_mix_columns(&c->gpu, &d->columns, r->range, r->n, h, n, sums);
     else
         gpu_matmul_partial(&c->gpu, &d->matrix, h, n, sums, add);
 }

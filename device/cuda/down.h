@@ -12,7 +12,10 @@ struct ranges {
 
 void cuda_ranges_lay(struct cuda *c, const struct down *d, struct ranges *r);
 void cuda_ranges_load(struct loading *l, const struct down *d, struct ranges *r);
-/* sums = the part of the neurons whose activations are in h; add: += . */
+/* Whether h is to be quantised for that: columns do it on the way. */
+bool cuda_down_reads_codes(const struct cuda *c, const struct down *d, int layer);
+/* sums += the part of the neurons whose activations are in h. Not add: they were cleared as cuda_fire does, or a matrix
+ * gives all of them. */
 void cuda_down_project(struct cuda *c, const struct down *d, const struct ranges *r, const struct acts *h, uint32_t n,
                        const struct gpu_sums *sums, bool add);
 

@@ -6,7 +6,6 @@
 #include "base/log.h"
 #include "device/cuda/down.h"
 #include "device/cuda/fire.h"
-#include "device/readers.h"
 #include "kernels/cuda/stream.h"
 
 /* What a set of neurons has beside its weights. */
@@ -135,9 +134,10 @@ void cuda_ffn_load(struct ffn *f, struct loading *l, int layer)
 
 /* ---- computing ---- */
 
-static void fire_set(struct ffn *f, int layer, int set, const struct input *in, uint32_t n)
+static void fire_set(struct ffn *f, int layer, int set, const struct input *in, uint32_t n,
+                     const struct gpu_sums *begin)
 {
-    cuda_fire(f->c, &f->firing, layer, &f->held.sets[set], &f->c->notes->counts[set], in, n);
+    cuda_fire(f->c, &f->firing, layer, &f->held.sets[set], &f->c->notes->counts[set], in, n, begin);
 }
 
 static void count_fixed(struct ffn *f, int set, uint32_t n)
@@ -152,7 +152,7 @@ static void launch(void *object, const struct operation *o)
     const struct sums *sums = o->sums;
     const int first = f->held.first[o->at.layer];
     for (int i = first; i < f->held.first[o->at.layer + 1]; i++) {
-        fire_set(f, o->at.layer, i, o->in, (uint32_t)o->n);
+        fire_set(f, o->at.layer, i, o->in, (uint32_t)o->n, i > first ? NULL : &sums->of);
         cuda_down_project(f->c, &f->held.sets[i].down, &f->beside[i].ranges, &f->firing.of.activated, (uint32_t)o->n,
                           &sums->of, i > first);
     }
@@ -177,7 +177,7 @@ uint32_t cuda_ffn_fire(struct ffn *f, const struct work *w, const struct input *
     struct cuda *c = f->c;
     const struct acts *h = &f->firing.of.activated;
     const int set = f->held.first[w->layer];
-    fire_set(f, w->layer, set, in, w->n);
+    fire_set(f, w->layer, set, in, w->n, NULL);
     count_fixed(f, set, w->n);
     download(c, f->fired, h->f32, (size_t)(w->n * h->cols) * sizeof *f->fired);
     await(c);
@@ -192,8 +192,9 @@ void cuda_ffn_live(struct ffn *f, const struct work *w, const struct live *to)
 }
 
 /* A guest's activations into their slots, as its holder has them. */
-static void place_live(struct ffn *f, const struct work *w, const struct neuron_set *set, const struct live *v)
+static void place_live(struct ffn *f, const struct work *w, const struct guest *g, const struct live *v)
 {
+    const struct neuron_set *set = &g->set;
     struct cuda *c = f->c;
     struct acts *h = &f->firing.of.activated;
     const struct visitors *to = &f->visitors;
@@ -205,14 +206,14 @@ static void place_live(struct ffn *f, const struct work *w, const struct neuron_
     if (c->lost) /* indices that did not arrive may be any */
         return;
     gpu_place_live(&c->gpu, to->first, to->index, to->value, w->n, n, set->at.slot, h->f32, h->cols);
-    if (readers_of(&c->o, ACTIVATED, w->layer).q8)
+    if (cuda_down_reads_codes(c, &g->down, w->layer))
         gpu_quantize(&c->gpu, h, w->n);
 }
 
 void cuda_ffn_project(struct ffn *f, const struct work *w, int guest, const struct live *from, const struct sums *sums)
 {
     const struct guest *g = &f->held.guests[guest];
-    place_live(f, w, &g->set, from);
+    place_live(f, w, g, from);
     cuda_down_project(f->c, &g->down, &f->ranges[guest], &f->firing.of.activated, w->n, &sums->of, true);
 }
 

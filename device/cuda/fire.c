@@ -2,6 +2,7 @@
 
 #include <math.h>
 
+#include "device/cuda/down.h"
 #include "device/readers.h"
 #include "kernels/cuda/products.h"
 #include "kernels/cuda/stream.h"
@@ -13,6 +14,8 @@ struct fire {
     const struct acts *x;
     int64_t n, own;            /* tokens, neurons */
     struct gpu_counts *counts;
+    bool quantised;            /* the activations */
+    struct gpu_clearing clearing;
 };
 
 /* ---- memory ---- */
@@ -48,7 +51,8 @@ static void compute_gates(const struct fire *f)
 /* Pairs of what decides above a bound; their gates are then computed. */
 static void pick(const struct fire *f, float bound, const float *bound_of)
 {
-    gpu_pick(&f->c->gpu, f->at->of.gate, f->own, f->own, f->n, bound, bound_of, false, &f->at->pairs, f->counts);
+    gpu_pick(&f->c->gpu, f->at->of.gate, f->own, f->own, f->n, bound, bound_of, false, &f->at->pairs, f->counts,
+             &f->clearing);
     compute_gates(f);
 }
 
@@ -70,14 +74,14 @@ static void fire_all(const struct fire *f)
     const float *gate = s->has_gate ? f->at->of.gate : NULL, *up = s->has_gate ? f->at->of.up : f->at->of.gate;
     gpu_matmul(&f->c->gpu, p, s->has_gate ? 2 : 1, f->x, f->n);
     gpu_activate(&f->c->gpu, f->c->hp->activation, gate, up, f->own, f->own, f->n,
-                 s->set.whole ? NULL : s->set.at.slot, f->at->of.activated.f32, f->at->of.activated.cols);
+                 s->set.whole ? NULL : s->set.at.slot, &f->at->of.activated, f->quantised, &f->clearing);
 }
 
 static void decide_by_gate(const struct fire *f)
 {
     const struct gpu_product p = product_of(f, &f->s->gate, f->s->bias, f->at->of.gate);
     gpu_matmul(&f->c->gpu, &p, 1, f->x, f->n);
-    gpu_pick(&f->c->gpu, f->at->of.gate, f->own, f->own, f->n, 0, NULL, true, &f->at->pairs, f->counts);
+    gpu_pick(&f->c->gpu, f->at->of.gate, f->own, f->own, f->n, 0, NULL, true, &f->at->pairs, f->counts, &f->clearing);
     activate_pairs(f, true);
 }
 
@@ -108,9 +112,8 @@ static void compute_hidden(const struct fire *f, int layer, const struct input *
     hidden->cols = fc1->rows;
     const struct gpu_product p = {.m = *fc1, .y = hidden->f32, .y_stride = fc1->rows};
     gpu_matmul(&f->c->gpu, &p, 1, predictor_reads(f, layer, in), f->n);
-    gpu_activate(&f->c->gpu, ACT_RELU, NULL, hidden->f32, fc1->rows, fc1->rows, f->n, NULL, hidden->f32, fc1->rows);
-    if (readers_of(&f->c->o, HIDDEN, layer).q8)
-        gpu_quantize(&f->c->gpu, hidden, f->n);
+    gpu_activate(&f->c->gpu, ACT_RELU, NULL, hidden->f32, fc1->rows, fc1->rows, f->n, NULL, hidden,
+                 readers_of(&f->c->o, HIDDEN, layer).q8, &(struct gpu_clearing){0});
 }
 
 static void decide_by_mlp(const struct fire *f, int layer, const struct input *in)
@@ -158,14 +161,30 @@ void cuda_fire_begin(struct cuda *c, struct firing *f, int64_t cols, uint32_t n)
     cuda_ok(c, cudaMemsetAsync(f->of.activated.f32, 0, bytes, c->gpu.stream), "cudaMemsetAsync");
 }
 
+/* What picking, or else the activation, clears: sums that begin, and activations of those that do not fire. */
+static struct gpu_clearing clearing_of(const struct fire *f, const struct gpu_sums *begin)
+{
+    struct gpu_clearing c = {.h = f->at->of.activated.f32};
+    if (f->s->decision != DECIDE_NOT)
+        c.n_h = f->n * f->at->of.activated.cols;
+    if (begin) {
+        c.sums = *begin;
+        c.n_broken = f->n;
+        c.n_units = f->s->down.by_column ? f->n * f->c->hp->d_model : 0; /* a matrix gives all of them */
+    }
+    return c;
+}
+
 void cuda_fire(struct cuda *c, struct firing *at, int layer, const struct ffn_layer *s, struct gpu_counts *counts,
-               const struct input *in, uint32_t n)
+               const struct input *in, uint32_t n, const struct gpu_sums *begin)
 {
     const struct neuron_set *set = &s->set;
-    const struct fire f = {.c = c, .at = at, .s = s, .x = &in->acts, .n = n, .own = set->n, .counts = counts};
+    struct fire f = {.c = c, .at = at, .s = s, .x = &in->acts, .n = n, .own = set->n, .counts = counts,
+                     .quantised = cuda_down_reads_codes(c, &s->down, layer)};
     const int64_t cols = down_slots(&s->down, set);
     at->of.activated.cols = cols;
-    if (s->decision != DECIDE_NOT || !set->whole || cols != set->n) /* what does not fire, or is not held, is zero */
+    f.clearing = clearing_of(&f, begin);
+    if (s->decision == DECIDE_NOT && (!set->whole || cols != set->n)) /* what is not held is zero */
         cuda_fire_begin(c, at, cols, n);
     switch (s->decision) {
     case DECIDE_NOT: fire_all(&f); break;
@@ -174,6 +193,6 @@ void cuda_fire(struct cuda *c, struct firing *at, int layer, const struct ffn_la
     case DECIDE_MLP: decide_by_mlp(&f, layer, in); break;
     case DECIDE_PRODUCT: decide_by_product(&f); break;
     }
-    if (readers_of(&c->o, ACTIVATED, layer).q8)
+    if (f.quantised && s->decision != DECIDE_NOT)
         gpu_quantize(&c->gpu, &at->of.activated, n);
 }

@@ -38,8 +38,8 @@ struct gpu_heads {
 
 /* Bias, head norm and rotation of q [n, n_kv * shared * dim] and k [n, n_kv * dim] in place; bias of v likewise; k and
  * v, as f16, into the cache. */
-void gpu_rotate(const struct gpu *g, const struct gpu_batch *b, const struct gpu_heads *h, float *q, float *k,
-                float *v);
+void gpu_rotate(const struct gpu *g, const struct gpu_batch *b, const struct gpu_heads *h, float *q, float *k, float *v,
+                const struct gpu_clearing *clearing);
 
 /* Bytes of scratch that attention of up to n tokens over up to n_ctx positions takes; few: it may go token by token. What
  * is enough for some KV heads is for fewer. */

@@ -179,6 +179,24 @@ template <int N> __device__ __forceinline__ void gpu_brought_but(void)
 #endif
 }
 
+/* The share of one thread of so many. */
+__device__ __forceinline__ void gpu_clear(const struct gpu_clearing &c, int64_t thread, int64_t threads)
+{
+    for (int64_t i = thread; i < c.n_units; i += threads)
+        c.sums.units[i] = 0;
+    for (int64_t i = thread; i < c.n_broken; i += threads)
+        c.sums.broken[i] = 0;
+    for (int64_t i = thread; i < c.n_h; i += threads)
+        c.h[i] = 0;
+}
+
+/* Every thread of a launch, whose grid has no depth, calls it. */
+__device__ __forceinline__ void gpu_clear(const struct gpu_clearing &c)
+{
+    gpu_clear(c, ((int64_t)blockIdx.y * gridDim.x + blockIdx.x) * blockDim.x + threadIdx.x,
+              (int64_t)gridDim.x * gridDim.y * blockDim.x);
+}
+
 /* ---- layouts ---- */
 
 /* kernels/layout.h's layout_of, layout_scale_bytes, layout_code_bytes and layout_super_bytes as constants. */

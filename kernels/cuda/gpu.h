@@ -39,6 +39,14 @@ struct gpu_sums {
     uint32_t *broken;    /* [n] */
 };
 
+/* What a launch clears besides its work, for those that follow: a launch of its own would take longer. {0}: nothing. */
+struct gpu_clearing {
+    struct gpu_sums sums;
+    int64_t n_units, n_broken;
+    float *h;            /* activations, of which only some will be written */
+    int64_t n_h;
+};
+
 #ifdef __cplusplus
 }
 #endif

@@ -39,9 +39,10 @@ void gpu_estimate_products(const struct gpu *g, enum activation a, float *gate, 
 
 /* pairs = those whose value[t * stride + r] is above the bound (bound_of[r] where it is not NULL), or no number; of up to
  * 32 tokens a row's pairs follow each other. keep: the value is the pair's gate. counts->flagged grows (NULL: nothing
- * does). */
+ * does). n is not 0. */
 void gpu_pick(const struct gpu *g, const float *value, int64_t stride, int64_t rows, int64_t n, float bound,
-              const float *bound_of, bool keep, const struct gpu_pairs *to, struct gpu_counts *counts);
+              const float *bound_of, bool keep, const struct gpu_pairs *to, struct gpu_counts *counts,
+              const struct gpu_clearing *clearing);
 
 /* pair's gate = its row of m times its token of x (kernels.h, dot_rows), plus bias[row] unless it is NULL. most: pairs
  * that there can be (rows * n). */
@@ -55,19 +56,21 @@ void gpu_activate_pairs(const struct gpu *g, enum activation a, const struct neu
                         bool all, int64_t most, const struct gpu_pairs *pairs, const int32_t *slot, float *h,
                         int64_t h_stride, struct gpu_counts *counts);
 
-/* Dense: h[t * h_stride + slot[r]] = activate(gate[t][r], up[t][r]) for all rows (slot NULL: r itself); gate NULL: up alone. */
+/* Dense: h[t][slot[r]] = activate(gate[t][r], up[t][r]) for all rows (slot NULL: r itself); gate NULL: up alone. Then all
+ * of h is quantised where asked: in the same launch, if it has no other columns than these. n is not 0. */
 void gpu_activate(const struct gpu *g, enum activation a, const float *gate, const float *up, int64_t stride,
-                  int64_t rows, int64_t n, const int32_t *slot, float *h, int64_t h_stride);
+                  int64_t rows, int64_t n, const int32_t *slot, const struct acts *h, bool quantise,
+                  const struct gpu_clearing *clearing);
 
-/* to = the columns of live neurons times their activations (kernels.h, mix_columns); add: to += . h as columns_read_codes
- * says: codes and blocks, or f32; slots of neurons that are not held are zero. Broken as gpu_matmul_partial. m's arrays
- * lie on the GPU; ranges [n_ranges]: the segments that its blocks form, in ascending order (made once, on the host, with
- * next_range of column_layout.h). */
+/* to += the columns of live neurons times their activations (kernels.h, mix_columns). Of h only f32 is read, and quantised
+ * on the way where columns_read_codes; slots of neurons that are not held are zero. Broken as gpu_matmul_partial. m's
+ * arrays lie on the GPU; ranges [n_ranges]: the segments that its blocks form, in ascending order (made once, on the host,
+ * with next_range of column_layout.h). */
 struct gpu_range {
     int32_t begin, end, super;
 };
 void gpu_mix_columns(const struct gpu *g, const struct neuron_columns *m, const struct gpu_range *ranges, int n_ranges,
-                     const struct acts *h, int64_t n, const struct gpu_sums *to, bool add);
+                     const struct acts *h, int64_t n, const struct gpu_sums *to);
 
 /* h[first .. ] of guests: h[t * h_stride + slot[index[i]]] = value[i], first[t] <= i < first[t + 1]; n_pairs: first[n]. */
 void gpu_place_live(const struct gpu *g, const uint32_t *first, const uint32_t *index, const float *value, int64_t n,

@@ -1,13 +1,14 @@
 /* Columns of live neurons times their activations: the sums of mix_columns, in units.
  *
- * A warp takes a segment of one token and two tiles of outputs. It lists the segment's live neurons by itself, then half
- * of its lanes go over them for each tile. A thread block adds up its warps' segments, so that an output costs one atomic
- * addition for several of them. Thread blocks of different tokens and the same columns follow each other: those that one
- * of them has read are in the cache for the next. */
+ * A warp takes a segment of one token and two tiles of outputs. It quantises the segment's activations and lists its
+ * live neurons by itself, which takes less than to wait for a launch that has done so for all; then half of its lanes go
+ * over them for each tile. A thread block adds up its warps' segments, so that an output costs one atomic addition for
+ * several of them. Thread blocks of different tokens and the same columns follow each other: those that one of them has
+ * read are in the cache for the next. */
 #include "kernels/columns.h"
 #include "kernels/cuda/file_weights.cuh"
 #include "kernels/cuda/neurons.h"
-#include "kernels/cuda/stream.h"
+#include "kernels/cuda/stream.cuh"
 #include "kernels/layout.h"
 
 namespace {
@@ -30,9 +31,7 @@ struct mixing {
     int n_blocks, tiles, rows;
     const struct gpu_range *ranges;
     int n_ranges;
-    const int8_t *h;
-    const struct act_block *blocks;
-    const float *f32;
+    const float *h;
     struct gpu_sums to;
 };
 
@@ -67,6 +66,19 @@ __device__ __forceinline__ void load_columns(const struct mixing &m, int64_t slo
     column[3] = c.w;
 }
 
+/* Activations and columns of a lane's four slots, if the segment has so many. */
+__device__ __forceinline__ void load_slots(const struct mixing &m, const struct gpu_range &r, int64_t token,
+                                           float x[FOUR], int32_t column[4])
+{
+    const int slot = 4 * (threadIdx.x % LANES);
+    if (slot >= (r.end - r.begin) * ACT_BLOCK)
+        return;
+    const int64_t at = (int64_t)r.begin * ACT_BLOCK + slot;
+    const float4 v = *(const float4 *)(m.h + token * m.n_blocks * ACT_BLOCK + at);
+    load_columns(m, at, column); /* without waiting for x: most of the time here is waiting */
+    x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w;
+}
+
 /* ---- codes ---- */
 
 template <enum dtype T> struct column_t : layout_t<T> {
@@ -90,19 +102,17 @@ template <class C> __device__ __forceinline__ void prefetch_column(const struct 
 }
 
 /* Lists by fours: neurons that share scales; where there are fewer, the last again, times 0. Returns how many fours the
- * part that the lane's slots belong to has; *all: those of all parts. */
+ * part that the lane's slots belong to has; *all: those of all parts; *of_block: what the lane's block became. */
 template <class C>
 __device__ __forceinline__ int list_codes(const struct mixing &m, const struct gpu_range &r, int64_t token,
-                                          struct live_list<int8_t> *list, int *all)
+                                          struct live_list<int8_t> *list, int *all, struct quantised *of_block)
 {
-    const int lane = threadIdx.x % LANES;
-    const int64_t slot = (int64_t)r.begin * ACT_BLOCK + 4 * lane;
     int32_t column[4] = {-1, -1, -1, -1};
-    uint32_t x = 0, live = 0;
-    if (4 * lane < (r.end - r.begin) * ACT_BLOCK) {
-        x = *(const uint32_t *)(m.h + token * m.n_blocks * ACT_BLOCK + slot);
-        load_columns(m, slot, column); /* without waiting for x: most of the time here is waiting */
-    }
+    float v[FOUR] = {};
+    load_slots(m, r, token, v, column);
+    *of_block = quantised_of(v);
+    const uint32_t x = of_block->codes;
+    uint32_t live = 0;
 #pragma unroll
     for (int j = 0; j < 4; j++)
         live |= (uint32_t)((x >> 8 * j & 255) && column[j] >= 0) << j;
@@ -295,10 +305,13 @@ __device__ __forceinline__ void end_k_segment(const struct mixing &m, const stru
     }
 }
 
-__device__ __forceinline__ struct act_block load_x_block(const struct mixing &m, int64_t at)
+/* Block b of the segment, whose first lane knows its sums. All lanes come. */
+__device__ __forceinline__ struct act_block x_block(const struct quantised &of_lane, int b)
 {
-    const int4 s = *(const int4 *)(m.blocks + at);
-    return {__int_as_float(s.x), __int_as_float(s.y), s.z, s.w};
+    const int first = b * BLOCK_THREADS;
+    const float scale = __shfl_sync(FULL_MASK, of_lane.scale, first);
+    const int all = __shfl_sync(FULL_MASK, of_lane.sum.all, first);
+    return {scale, __fmul_rn(scale, __int2float_rn(all)), -all, -__shfl_sync(FULL_MASK, of_lane.sum.low, first)};
 }
 
 /* Blocks without a live neuron would add zeros: they are not read. */
@@ -309,7 +322,8 @@ __device__ __forceinline__ void mix_segment(const struct mixing &m, const struct
     const struct outputs o = outputs_of_lane(m);
     const int n_blocks = r.end - r.begin;
     int all, next = 0;
-    const int fours = list_codes<C>(m, r, token, list, &all);
+    struct quantised of_block;
+    const int fours = list_codes<C>(m, r, token, list, &all, &of_block);
     const uint8_t *at = m.scales + r.begin * m.block_bytes + o.tile * n_blocks * C::tile_scales;
     typename block_scales_t<C>::type scales[SEGMENT_BLOCKS];
     struct four_words<C> ahead;
@@ -322,7 +336,7 @@ __device__ __forceinline__ void mix_segment(const struct mixing &m, const struct
     for (int b = 0; b < SEGMENT_BLOCKS; b++) {
         const unsigned any = __ballot_sync(FULL_MASK, fours > 0);
         live[b] = any >> 8 * b & 255;
-        of_x[b] = load_x_block(m, token * m.n_blocks + (b < n_blocks ? r.begin + b : r.begin));
+        of_x[b] = x_block(of_block, b);
         if (live[b])
             load_scales(at + b * C::tile_scales, C::scale_bytes, C::k ? ROW_GROUP : 2 * ROW_GROUP, o, &scales[b]);
     }
@@ -406,19 +420,10 @@ template <enum dtype T> __global__ void __launch_bounds__(THREADS, 2) mix_codes(
 __device__ __forceinline__ int list_floats(const struct mixing &m, const struct gpu_range &r, int64_t token,
                                            struct live_list<float> *list)
 {
-    const int lane = threadIdx.x % LANES;
-    const int64_t slot = (int64_t)r.begin * ACT_BLOCK + 4 * lane;
     int32_t column[4] = {-1, -1, -1, -1};
-    float x[4] = {0, 0, 0, 0};
+    float x[FOUR] = {};
     unsigned live = 0;
-    if (4 * lane < (r.end - r.begin) * ACT_BLOCK) {
-        const float4 v = *(const float4 *)(m.f32 + token * m.n_blocks * ACT_BLOCK + slot);
-        x[0] = v.x;
-        x[1] = v.y;
-        x[2] = v.z;
-        x[3] = v.w;
-        load_columns(m, slot, column);
-    }
+    load_slots(m, r, token, x, column);
 #pragma unroll
     for (int j = 0; j < 4; j++)
         live |= (unsigned)(x[j] != 0 && column[j] >= 0) << j;
@@ -506,7 +511,7 @@ template <enum dtype T> __global__ void __launch_bounds__(THREADS, is_float(T) ?
 }
 
 void gpu_mix_columns(const struct gpu *g, const struct neuron_columns *c, const struct gpu_range *ranges, int n_ranges,
-                     const struct acts *h, int64_t n, const struct gpu_sums *to, bool add)
+                     const struct acts *h, int64_t n, const struct gpu_sums *to)
 {
     struct mixing m = {};
     m.codes = c->codes;
@@ -521,13 +526,9 @@ void gpu_mix_columns(const struct gpu *g, const struct neuron_columns *c, const 
     m.tiles = (m.rows + COLUMN_TILE - 1) / COLUMN_TILE;
     m.ranges = ranges;
     m.n_ranges = n_ranges;
-    m.h = h->codes;
-    m.blocks = h->blocks;
-    m.f32 = h->f32;
+    m.h = h->f32;
     m.to = *to;
     const dim3 grid((unsigned)n, (unsigned)(m.tiles + 1) / 2, (unsigned)(n_ranges + WARPS - 1) / WARPS);
-    if (!add)
-        gpu_clear_sums(g, to, n, c->rows);
     if (!n || !n_ranges || !m.rows)
         return;
     const auto weights = [&](auto t) { LAUNCH(mix_weights<decltype(t)::value>, grid, THREADS, 0, g->stream, m); };

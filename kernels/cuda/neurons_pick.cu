@@ -1,12 +1,13 @@
 /* Which neurons fire: estimates become pairs of a neuron and a token; and what is done with a value at a time. */
-#include "kernels/cuda/common.cuh"
 #include "kernels/cuda/neurons.h"
+#include "kernels/cuda/stream.cuh"
 
 namespace {
 
 enum {
     THREADS = 256,
-    MASK_TOKENS = 32, /* tokens whose decisions a lane keeps as bits */
+    FEW_THREADS = 128, /* where one token must reach many multiprocessors */
+    MASK_TOKENS = 32,  /* tokens whose decisions a lane keeps as bits */
     ONE_THREADS = 1024, ONE_ROWS = 16 /* of the thread block that picks for one token, of each of its threads */
 };
 
@@ -22,6 +23,7 @@ struct picking {
     bool keep;
     struct gpu_pairs to;
     struct gpu_counts *counts;
+    struct gpu_clearing clearing;
 };
 
 /* The tokens [t0, ...) for which row r fires. */
@@ -55,6 +57,7 @@ __global__ void __launch_bounds__(THREADS) pick(struct picking p)
     unsigned fires = r < p.rows ? decide(p, r, t0) : 0;
     int all, at = sum_before(__popc(fires), &all);
     unsigned begin = 0;
+    gpu_clear(p.clearing);
     if (!all)
         return;
     if (threadIdx.x % LANES == 0) {
@@ -71,13 +74,18 @@ __global__ void __launch_bounds__(THREADS) pick(struct picking p)
     }
 }
 
-/* One token's, by one thread block: no other must have counted before, and nothing need be cleared. */
+/* One token's, by one thread block: no other must have counted before. Those beside it clear. */
 __global__ void __launch_bounds__(ONE_THREADS) pick_for_one(struct picking p)
 {
     __shared__ int of_warp[ONE_THREADS / LANES];
     const int lane = threadIdx.x % LANES, warp = threadIdx.x / LANES;
     float value[ONE_ROWS];
     unsigned fires = 0;
+    if (blockIdx.x) {
+        gpu_clear(p.clearing, (int64_t)(blockIdx.x - 1) * ONE_THREADS + threadIdx.x,
+                  (int64_t)(gridDim.x - 1) * ONE_THREADS);
+        return;
+    }
 #pragma unroll
     for (int i = 0; i < ONE_ROWS; i++) {
         const int r = (int)threadIdx.x + i * ONE_THREADS;
@@ -129,12 +137,34 @@ __global__ void __launch_bounds__(THREADS) estimate_products(enum activation a, 
 
 __global__ void __launch_bounds__(THREADS) activate_all(enum activation a, const float *gate, const float *up,
                                                         int64_t stride, int rows, const int32_t *slot, float *h,
-                                                        int64_t h_stride)
+                                                        int64_t h_stride, struct gpu_clearing clearing)
 {
     const int r = (int)(blockIdx.x * THREADS + threadIdx.x);
     const int64_t at = blockIdx.y * stride + r;
+    gpu_clear(clearing);
     if (r < rows)
         h[blockIdx.y * h_stride + (slot ? slot[r] : r)] = gpu_activation(a, gate != NULL, gate ? gate[at] : 0, up[at]);
+}
+
+/* The same of rows that are h's columns, and their codes: a thread has four. */
+__global__ void __launch_bounds__(FEW_THREADS) activate_codes(enum activation a, const float *gate, const float *up,
+                                                              int64_t stride, struct acts h,
+                                                              struct gpu_clearing clearing)
+{
+    const int64_t r = FOUR * ((int64_t)blockIdx.x * FEW_THREADS + threadIdx.x);
+    const int64_t from = blockIdx.y * stride + r, to = blockIdx.y * h.cols + r;
+    const bool none = r >= h.cols;
+    float4 g = make_float4(0, 0, 0, 0), u = g;
+    if (!none)
+        u = *(const float4 *)(up + from);
+    if (gate && !none)
+        g = *(const float4 *)(gate + from);
+    gpu_clear(clearing);
+    const float v[FOUR] = {gpu_activation(a, gate != NULL, g.x, u.x), gpu_activation(a, gate != NULL, g.y, u.y),
+                           gpu_activation(a, gate != NULL, g.z, u.z), gpu_activation(a, gate != NULL, g.w, u.w)};
+    if (!none)
+        *(float4 *)(h.f32 + to) = make_float4(v[0], v[1], v[2], v[3]);
+    quantise_four(h, to, v, none);
 }
 
 /* The token of pair i: the last one that begins at or before it. */
@@ -163,16 +193,18 @@ __global__ void __launch_bounds__(THREADS) place_live(const uint32_t *first, con
 }
 
 void gpu_pick(const struct gpu *g, const float *value, int64_t stride, int64_t rows, int64_t n, float bound,
-              const float *bound_of, bool keep, const struct gpu_pairs *to, struct gpu_counts *counts)
+              const float *bound_of, bool keep, const struct gpu_pairs *to, struct gpu_counts *counts,
+              const struct gpu_clearing *clearing)
 {
-    const struct picking p = {value, stride, (int)rows, (int)n, bound, bound_of, keep, *to, counts};
+    const struct picking p = {value, stride, (int)rows, (int)n, bound, bound_of, keep, *to, counts, *clearing};
     if (n == 1 && rows > 0 && rows <= ONE_THREADS * ONE_ROWS) {
-        LAUNCH(pick_for_one, 1, ONE_THREADS, 0, g->stream, p);
+        const int64_t cleared = clearing->n_units + clearing->n_broken + clearing->n_h;
+        LAUNCH(pick_for_one, 1 + (unsigned)((cleared + ONE_THREADS - 1) / ONE_THREADS), ONE_THREADS, 0, g->stream, p);
         return;
     }
     cudaMemsetAsync(to->n, 0, sizeof *to->n, g->stream);
-    if (rows && n)
-        LAUNCH(pick, dim3(blocks_of(rows), (unsigned)((n + MASK_TOKENS - 1) / MASK_TOKENS)), THREADS, 0, g->stream, p);
+    LAUNCH(pick, dim3(blocks_of(rows > 0 ? rows : 1), (unsigned)((n + MASK_TOKENS - 1) / MASK_TOKENS)), THREADS, 0,
+           g->stream, p);
 }
 
 void gpu_estimate_products(const struct gpu *g, enum activation a, float *gate, const float *up, int64_t stride,
@@ -186,11 +218,19 @@ void gpu_estimate_products(const struct gpu *g, enum activation a, float *gate, 
 }
 
 void gpu_activate(const struct gpu *g, enum activation a, const float *gate, const float *up, int64_t stride,
-                  int64_t rows, int64_t n, const int32_t *slot, float *h, int64_t h_stride)
+                  int64_t rows, int64_t n, const int32_t *slot, const struct acts *h, bool quantise,
+                  const struct gpu_clearing *clearing)
 {
-    if (rows && n)
-        LAUNCH(activate_all, dim3(blocks_of(rows), (unsigned)n), THREADS, 0, g->stream, a, gate, up, stride, (int)rows,
-               slot, h, h_stride);
+    if (quantise && !slot && rows == h->cols && stride % FOUR == 0) {
+        const int64_t blocks = (rows / FOUR + FEW_THREADS - 1) / FEW_THREADS;
+        LAUNCH(activate_codes, dim3((unsigned)blocks, (unsigned)n), FEW_THREADS, 0, g->stream, a, gate, up, stride, *h,
+               *clearing);
+        return;
+    }
+    LAUNCH(activate_all, dim3(blocks_of(rows > 0 ? rows : 1), (unsigned)n), THREADS, 0, g->stream, a, gate, up, stride,
+           (int)rows, slot, h->f32, h->cols, *clearing);
+    if (quantise)
+        gpu_quantize(g, h, n);
 }
 
 void gpu_place_live(const struct gpu *g, const uint32_t *first, const uint32_t *index, const float *value, int64_t n,

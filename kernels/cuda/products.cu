@@ -84,8 +84,6 @@ void gpu_matmul_partial(const struct gpu *g, const struct packed *m, const struc
     w.add = add;
     if (n == 0 || w.groups == 0)
         return;
-    if (!add)
-        cudaMemsetAsync(to->broken, 0, (size_t)n * sizeof *to->broken, g->stream);
     const enum gpu_products kernel = kernel_for(g, w.n);
     if (is_float(m->type))
         products_float(g, m->type, w, true);

@@ -27,8 +27,8 @@ enum { MOST_PRODUCTS = 3 };
 void gpu_matmul(const struct gpu *g, const struct gpu_product *p /* host */, int n_products, const struct acts *x,
                 int64_t n);
 
-/* to = m x as matmul_partial has it; add: to += . Sets to->broken[t] where a segment is no number or not below 2^31 in
- * magnitude; clears it elsewhere unless add. */
+/* to->units = m x as matmul_partial has it; add: += . Sets to->broken[t] where a segment is no number or not below 2^31
+ * in magnitude, and leaves it as it is elsewhere: a launch before has cleared it (struct gpu_clearing). */
 void gpu_matmul_partial(const struct gpu *g, const struct packed *m, const struct acts *x, int64_t n,
                         const struct gpu_sums *to, bool add);
 

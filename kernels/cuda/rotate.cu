@@ -18,6 +18,7 @@ struct rotating {
     int n_q, n_kv, dim, half;
     bool neox;
     float eps;
+    struct gpu_clearing clearing;
 };
 
 /* What is done to one head of a token. */
@@ -100,6 +101,7 @@ static __global__ void __launch_bounds__(ROTATE_WARPS * LANES) rotate_heads(stru
     SHARED_BYTES(shared);
     const int warp = threadIdx.x / LANES, lane = threadIdx.x % LANES, head = blockIdx.x * ROTATE_WARPS + warp;
     const int token = blockIdx.y;
+    gpu_clear(a.clearing);
     if (head >= a.n_q + 2 * a.n_kv)
         return;
     const struct vector v = vector_of(a, token, head);
@@ -133,7 +135,8 @@ static __global__ void __launch_bounds__(ROTATE_WARPS * LANES) rotate_heads(stru
     }
 }
 
-void gpu_rotate(const struct gpu *g, const struct gpu_batch *b, const struct gpu_heads *h, float *q, float *k, float *v)
+void gpu_rotate(const struct gpu *g, const struct gpu_batch *b, const struct gpu_heads *h, float *q, float *k, float *v,
+                const struct gpu_clearing *clearing)
 {
     struct rotating a = {};
     a.position = b->position;
@@ -157,6 +160,7 @@ void gpu_rotate(const struct gpu *g, const struct gpu_batch *b, const struct gpu
     a.half = (int)h->half;
     a.neox = h->neox;
     a.eps = h->eps;
+    a.clearing = *clearing;
     const dim3 grid((unsigned)(a.n_q + 2 * a.n_kv + ROTATE_WARPS - 1) / ROTATE_WARPS, (unsigned)b->n);
     const size_t shared = ROTATE_WARPS * (size_t)a.dim * sizeof(float);
     LAUNCH(rotate_heads, grid, dim3(ROTATE_WARPS * LANES), shared, g->stream, a);

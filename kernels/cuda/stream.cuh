@@ -44,9 +44,15 @@ __device__ __forceinline__ uint32_t largest_bits(const float v[FOUR])
     return most;
 }
 
-/* Quantises values first, first + 1, ... of `a` (kernels.h: quantize). Every lane of the warp takes part: eight threads
- * beside each other have a block, first is the first of this thread's four; those with `none` store nothing. */
-__device__ __forceinline__ void quantise_four(const struct acts &a, int64_t first, const float v[FOUR], bool none)
+/* A thread's four values as kernels.h's quantize makes them, and what it makes of their block. */
+struct quantised {
+    uint32_t codes;
+    float scale;
+    struct code_sums sum;
+};
+
+/* Every lane of the warp takes part: eight threads beside each other have a block. */
+__device__ __forceinline__ struct quantised quantised_of(const float v[FOUR])
 {
     const uint32_t most = largest_bits(v);
     const bool broken = most >= 0x7f800000u;
@@ -57,12 +63,19 @@ __device__ __forceinline__ void quantise_four(const struct acts &a, int64_t firs
         const int whole = __float2int_rn(__fmul_rn(v[k], inverse)), of_broken = gpu_is_number(v[k]) ? 0 : 127;
         codes |= (uint32_t)((broken ? of_broken : whole) & 255) << 8 * k;
     }
-    const struct code_sums sum = sum_codes((int)codes);
+    return {codes, broken ? __uint_as_float(0x7fc00000u) : __fdiv_rn(amax, 127.0f), sum_codes((int)codes)};
+}
+
+/* Values first, first + 1, ... of `a` become codes; first is the first of this thread's four. Those with `none` store
+ * nothing. */
+__device__ __forceinline__ void quantise_four(const struct acts &a, int64_t first, const float v[FOUR], bool none)
+{
+    const struct quantised q = quantised_of(v);
     if (none)
         return;
-    *(uint32_t *)(a.codes + first) = codes;
+    *(uint32_t *)(a.codes + first) = q.codes;
     if (threadIdx.x % BLOCK_THREADS == 0)
-        store_block(&a.blocks[first / ACT_BLOCK], broken ? __uint_as_float(0x7fc00000u) : __fdiv_rn(amax, 127.0f), sum);
+        store_block(&a.blocks[first / ACT_BLOCK], q.scale, q.sum);
 }
 
 /* The launch adds sums to x. */

@@ -181,13 +181,9 @@ __global__ void __launch_bounds__(THREADS) add_packed(struct packing p, const ui
         atomicOr(&p.sums.broken[l.token], 1u);
 }
 
-__global__ void __launch_bounds__(THREADS) clear(struct gpu_sums s, int64_t n, int64_t values)
+__global__ void __launch_bounds__(THREADS) clear(struct gpu_clearing c)
 {
-    const int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
-    if (i < values)
-        s.units[i] = 0;
-    if (i < n)
-        s.broken[i] = 0;
+    gpu_clear(c);
 }
 
 struct packing packing_of(const struct gpu_sums *s, int64_t n, int64_t d, const uint8_t *width, const uint32_t *offset)
@@ -204,8 +200,12 @@ unsigned thread_blocks(const struct packing &p)
 
 void gpu_clear_sums(const struct gpu *g, const struct gpu_sums *s, int64_t n, int64_t d)
 {
+    struct gpu_clearing c = {};
+    c.sums = *s;
+    c.n_units = n * d;
+    c.n_broken = n;
     if (n > 0)
-        LAUNCH(clear, (unsigned)((n * d + THREADS - 1) / THREADS), THREADS, 0, g->stream, *s, n, n * d);
+        LAUNCH(clear, (unsigned)((n * d + THREADS - 1) / THREADS), THREADS, 0, g->stream, c);
 }
 
 void gpu_pack_sums(const struct gpu *g, const struct gpu_sums *s, int64_t n, int64_t d, bool f16, uint8_t *width,

@@ -24,7 +24,8 @@ static void expect_activations(const float *gate, const float *up, int64_t n)
     for (enum activation a = 0; a < ACTIVATIONS; a++) {
         for (int gated = a == ACT_DRELU; gated < 2; gated++) {
             scalar->activate(a, gated ? gate : NULL, up, n, expected);
-            gpu_activate(gpu, a, gated ? g : NULL, u, n, n, 1, NULL, h, n);
+            gpu_activate(gpu, a, gated ? g : NULL, u, n, n, 1, NULL, &(struct acts){.cols = n, .f32 = h}, false,
+                         &(struct gpu_clearing){0});
             gpu_read(got, h, bytes);
             for (int64_t i = 0; i < n; i++)
                 if (memcmp(&expected[i], &got[i], sizeof *got) != 0 && !(isnan(expected[i]) && isnan(got[i])))

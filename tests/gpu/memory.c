@@ -116,3 +116,30 @@ void gpu_write(void *on_gpu, const void *host, size_t bytes)
         CHECK(cudaMemcpy(on_gpu, host, bytes, cudaMemcpyHostToDevice));
     CHECK(cudaDeviceSynchronize());
 }
+
+struct gpu_clearing gpu_to_clear(void)
+{
+    struct gpu_clearing c = {.n_units = 301, .n_broken = 3, .n_h = 1300};
+    c.sums.units = gpu_copy_of(NULL, (size_t)c.n_units * sizeof *c.sums.units);
+    c.sums.broken = gpu_copy_of(NULL, (size_t)c.n_broken * sizeof *c.sums.broken);
+    c.h = gpu_copy_of(NULL, (size_t)c.n_h * sizeof *c.h);
+    return c;
+}
+
+static void expect_zeros(const char *what, void *on_gpu, size_t bytes)
+{
+    uint8_t *got = malloc(bytes);
+    gpu_read(got, on_gpu, bytes);
+    for (size_t i = 0; i < bytes; i++)
+        if (got[i])
+            fail_msg("%s, byte %zu: not cleared", what, i);
+    free(got);
+    gpu_release(on_gpu);
+}
+
+void gpu_expect_cleared(struct gpu_clearing *c)
+{
+    expect_zeros("units", c->sums.units, (size_t)c->n_units * sizeof *c->sums.units);
+    expect_zeros("broken", c->sums.broken, (size_t)c->n_broken * sizeof *c->sums.broken);
+    expect_zeros("h", c->h, (size_t)c->n_h * sizeof *c->h);
+}

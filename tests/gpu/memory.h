@@ -18,6 +18,10 @@ void gpu_release(void *on_gpu);
 /* Waits for the stream, then copies out of, or into, the GPU's memory. */
 void gpu_read(void *host, const void *on_gpu, size_t bytes);
 void gpu_write(void *on_gpu, const void *host, size_t bytes);
+/* Some of everything that a launch may clear, with other things in it; and whether it has been cleared: then it is
+ * freed. */
+struct gpu_clearing gpu_to_clear(void);
+void gpu_expect_cleared(struct gpu_clearing *c);
 /* Waits for all that was launched. */
 void gpu_sync(struct gpu *g);
 

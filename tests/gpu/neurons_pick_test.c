@@ -87,7 +87,9 @@ static void check_pick(int64_t rows, int64_t n, bool by_row, bool keep)
     struct gpu_counts counts, *counted = gpu_copy_of(&(struct gpu_counts){.flagged = 3, .live = 4}, sizeof *counted);
     struct gpu_pairs pairs = {gpu_copy_of(NULL, 4), gpu_copy_of(NULL, most * 4), gpu_copy_of(NULL, most * 4),
                               gpu_copy_of(NULL, most * 4)};
-    gpu_pick(gpu, value_on_gpu, stride, rows, n, bound, by_row ? bound_on_gpu : NULL, keep, &pairs, counted);
+    struct gpu_clearing clearing = gpu_to_clear(), none = {0};
+    gpu_pick(gpu, value_on_gpu, stride, rows, n, bound, by_row ? bound_on_gpu : NULL, keep, &pairs, counted, &clearing);
+    gpu_expect_cleared(&clearing);
     check_picked(&pairs, value, stride, rows, n, bound, by_row ? bound_of : NULL, keep);
     uint32_t found;
     gpu_read(&found, pairs.n, sizeof found);
@@ -95,7 +97,7 @@ static void check_pick(int64_t rows, int64_t n, bool by_row, bool keep)
     assert_int_equal(counts.flagged, 3 + found);
     assert_int_equal(counts.live, 4);
     assert_int_equal(counts.rows_read, 0);
-    gpu_pick(gpu, value_on_gpu, stride, rows, n, bound, by_row ? bound_on_gpu : NULL, keep, &pairs, NULL); /* anew */
+    gpu_pick(gpu, value_on_gpu, stride, rows, n, bound, by_row ? bound_on_gpu : NULL, keep, &pairs, NULL, &none);
     check_picked(&pairs, value, stride, rows, n, bound, by_row ? bound_of : NULL, keep);
     gpu_release(pairs.n);
     gpu_release(pairs.row);
@@ -124,7 +126,9 @@ static void nothing_to_pick_from(void **state)
     (void)state;
     uint32_t found;
     struct gpu_pairs pairs = {.n = gpu_copy_of(NULL, 4)};
-    gpu_pick(gpu, NULL, 0, 0, 1, 0, NULL, false, &pairs, NULL);
+    struct gpu_clearing clearing = gpu_to_clear();
+    gpu_pick(gpu, NULL, 0, 0, 1, 0, NULL, false, &pairs, NULL, &clearing);
+    gpu_expect_cleared(&clearing);
     gpu_read(&found, pairs.n, sizeof found);
     assert_int_equal(found, 0);
     gpu_release(pairs.n);
@@ -193,8 +197,10 @@ static void check_activate(enum activation a, bool has_gate, bool has_slots)
         for (int i = 0; i < ROWS; i++)
             scalar->activate(a, has_gate ? &gate[t * STRIDE + i] : NULL, &up[t * STRIDE + i], 1,
                              &want[t * H_STRIDE + (has_slots ? slot[i] : i)]);
-    gpu_activate(gpu, a, has_gate ? gate_on_gpu : NULL, up_on_gpu, STRIDE, ROWS, TOKENS, has_slots ? slot_on_gpu : NULL, h,
-                 H_STRIDE);
+    struct gpu_clearing clearing = gpu_to_clear();
+    gpu_activate(gpu, a, has_gate ? gate_on_gpu : NULL, up_on_gpu, STRIDE, ROWS, TOKENS, has_slots ? slot_on_gpu : NULL,
+                 &(struct acts){.cols = H_STRIDE, .f32 = h}, false, &clearing);
+    gpu_expect_cleared(&clearing);
     gpu_read(got, h, h_bytes);
     expect_same(activation_name(a), want, got, TOKENS * H_STRIDE);
     gpu_release(gate_on_gpu);

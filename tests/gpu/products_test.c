@@ -120,9 +120,9 @@ static struct sums make_sums(int64_t n, int64_t rows)
 {
     struct sums s = {.n = n, .rows = rows};
     s.g.units = gpu_copy_of(NULL, (size_t)(n * rows) * sizeof *s.g.units);
-    s.g.broken = gpu_copy_of(NULL, (size_t)n * sizeof *s.g.broken);
     s.units = malloc((size_t)(n * rows) * sizeof *s.units);
-    s.broken = malloc((size_t)n * sizeof *s.broken);
+    s.broken = calloc((size_t)n, sizeof *s.broken);
+    s.g.broken = gpu_copy_of(s.broken, (size_t)n * sizeof *s.g.broken);
     return s;
 }
 

@@ -150,7 +150,9 @@ static void check_rotation(const struct rotation *s)
                                 .eps = 1e-5f, .q_bias = q.bias_gpu, .k_bias = k.bias_gpu, .v_bias = v.bias_gpu,
                                 .q_norm = q.norm_gpu, .k_norm = k.norm_gpu, .k = keys.on_gpu, .v = values.on_gpu,
                                 .n_pages = N_PAGES};
-    gpu_rotate(gpu, &b, &h, q.x_gpu, k.x_gpu, v.x_gpu);
+    struct gpu_clearing clearing = gpu_to_clear();
+    gpu_rotate(gpu, &b, &h, q.x_gpu, k.x_gpu, v.x_gpu, &clearing);
+    gpu_expect_cleared(&clearing);
 
     rotate_on_cpu(s, &q, angles, s->half);
     rotate_on_cpu(s, &k, angles, s->half);

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "kernels/cuda/neurons.h"
 #include "kernels/cuda/stream.h"
 #include "tests/conformance/kernels_suite.h"
 #include "tests/gpu/memory.h"
@@ -260,6 +261,43 @@ static void quantises_odd_values(void **state)
         quantise_with(&a, 2);
         free_host(&a);
     }
+}
+
+/* Activations and their codes: in one launch, or, where the stride or columns of nobody forbid it, in two. */
+static void activate_with(struct rng *r, enum activation a, bool gated, int64_t rows, int64_t cols, int64_t stride)
+{
+    enum { N = 3 };
+    struct acts want = host_acts(N, cols), g = gpu_acts(N, cols);
+    float *gate = make_floats(r, N * stride, FILL_RANDOM), *up = make_floats(r, N * stride, FILL_RANDOM);
+    up[stride + rows - 1] = NAN;
+    float *gate_gpu = copy_floats(gate, N * stride), *up_gpu = copy_floats(up, N * stride);
+    struct gpu_clearing clearing = gpu_to_clear();
+    gpu_write(g.f32, want.f32, (size_t)(N * cols) * sizeof *g.f32); /* zeros: of what is nobody's */
+    for (int t = 0; t < N; t++)
+        scalar->activate(a, gated ? gate + t * stride : NULL, up + t * stride, rows, want.f32 + t * cols);
+    scalar->quantize(&want, 0, N);
+    gpu_activate(gpu, a, gated ? gate_gpu : NULL, up_gpu, stride, rows, N, NULL, &g, true, &clearing);
+    gpu_expect_cleared(&clearing);
+    expect_floats(want.f32, g.f32, N * cols);
+    expect_quantised(&want, &g, N);
+    gpu_release(gate_gpu);
+    gpu_release(up_gpu);
+    release_acts(&g);
+    free_host(&want);
+    free(gate);
+    free(up);
+}
+
+static void quantises_activations(void **state)
+{
+    static const struct { int64_t rows, cols, stride; } shapes[] = {{32, 32, 32}, {576, 576, 580}, {576, 576, 577},
+                                                                     {90, 96, 96}};
+    struct rng r = {12};
+    (void)state;
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        for (enum activation a = 0; a < ACTIVATIONS; a++)
+            for (int gated = a == ACT_DRELU; gated < 2; gated++)
+                activate_with(&r, a, gated, shapes[i].rows, shapes[i].cols, shapes[i].stride);
 }
 
 static void completes_blocks(void **state)
@@ -566,7 +604,7 @@ int main(void)
         cmocka_unit_test(completes_blocks),         cmocka_unit_test(norms),
         cmocka_unit_test(norms_note_what_is_no_number), cmocka_unit_test(adds_sums),
         cmocka_unit_test(adds_what_is_no_number),   cmocka_unit_test(adds_and_norms_at_once),
-        cmocka_unit_test(does_nothing_for_no_tokens),
+        cmocka_unit_test(quantises_activations),    cmocka_unit_test(does_nothing_for_no_tokens),
     };
     gpu = gpu_for_test();
     if (!gpu)

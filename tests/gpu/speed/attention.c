@@ -28,7 +28,7 @@ static void launch_rotate(const struct speed *s, void *of, int turn)
     const struct attention *a = of;
     struct gpu_batch b = a->b;
     b.tables = a->tables[turn % a->sets];
-    gpu_rotate(&s->gpu, &b, &a->h, a->q, a->k, a->v);
+    gpu_rotate(&s->gpu, &b, &a->h, a->q, a->k, a->v, &(struct gpu_clearing){0});
 }
 
 static void launch_attend(const struct speed *s, void *of, int turn)

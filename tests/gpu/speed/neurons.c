@@ -51,7 +51,8 @@ static void launch_pick(const struct speed *s, void *of, int turn)
 {
     const struct neurons *x = of;
     (void)turn;
-    gpu_pick(&s->gpu, x->value, x->rows, x->rows, x->n, 1 - LIVE, NULL, true, &x->pairs, x->counts);
+    gpu_pick(&s->gpu, x->value, x->rows, x->rows, x->n, 1 - LIVE, NULL, true, &x->pairs, x->counts,
+             &(struct gpu_clearing){0});
 }
 
 static void launch_gate(const struct speed *s, void *of, int turn)
@@ -135,7 +136,7 @@ static void launch_mix(const struct speed *s, void *of, int turn)
     const struct neurons *x = of;
     struct neuron_columns m = x->columns;
     m.codes += (size_t)(turn % x->sets) * neuron_columns_code_bytes(&m);
-    gpu_mix_columns(&s->gpu, &m, x->ranges, x->n_ranges, &x->h, x->n, &x->sums, false);
+    gpu_mix_columns(&s->gpu, &m, x->ranges, x->n_ranges, &x->h, x->n, &x->sums);
 }
 
 static void make_ranges(struct neurons *x, const struct neuron_columns *on_host)
