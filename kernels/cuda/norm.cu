@@ -126,7 +126,10 @@ __device__ __forceinline__ void store_normed(const struct norming &w, int i, con
     const int d = (int)w.norm.d;
     const int64_t token = (int64_t)blockIdx.x * d;
     store_four(w.out.f32 + token, i, d, v);
+    bool numbers = true;
     for (int k = 0; k < FOUR; k++)
+        numbers = numbers && gpu_is_number(v[k]);
+    for (int k = 0; k < FOUR && !numbers; k++)
         if (i + k < d && !gpu_is_number(v[k]))
             gpu_note(w.fault, (uint32_t)(token + i + k));
     if (w.norm.quantise)

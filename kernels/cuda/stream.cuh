@@ -58,11 +58,14 @@ __device__ __forceinline__ struct quantised quantised_of(const float v[FOUR])
     const bool broken = most >= 0x7f800000u;
     const float amax = __uint_as_float(most);
     const float inverse = amax >= 1e-30f ? __fdiv_rn(127.0f, amax) : 0.0f;
-    uint32_t codes = 0;
-    for (int k = 0; k < FOUR; k++) {
-        const int whole = __float2int_rn(__fmul_rn(v[k], inverse)), of_broken = gpu_is_number(v[k]) ? 0 : 127;
-        codes |= (uint32_t)((broken ? of_broken : whole) & 255) << 8 * k;
-    }
+    uint32_t whole[FOUR];
+    for (int k = 0; k < FOUR; k++)
+        whole[k] = (uint32_t)__float2int_rn(__fmul_rn(v[k], inverse));
+    if (broken)
+        for (int k = 0; k < FOUR; k++)
+            whole[k] = gpu_is_number(v[k]) ? 0 : 127;
+    const uint32_t codes = __byte_perm(__byte_perm(whole[0], whole[1], 0x0040),
+                                       __byte_perm(whole[2], whole[3], 0x0040), 0x5410);
     return {codes, broken ? __uint_as_float(0x7fc00000u) : __fdiv_rn(amax, 127.0f), sum_codes((int)codes)};
 }
 
