@@ -33,6 +33,7 @@ static __device__ __forceinline__ void score_one(const struct attending &a, cons
 template <int MOST>
 static __global__ void __launch_bounds__(ATTEND_THREADS, MOST > FEW ? 2 : 4) score_segments(struct attending a)
 {
+    gpu_begin();
     SHARED_BYTES(shared);
     uint4 *stage = (uint4 *)shared;
     float *q = (float *)(shared + a.staged);
@@ -170,6 +171,7 @@ static __device__ __forceinline__ void mix_one(const struct attending &a, const 
 template <int MOST>
 static __global__ void __launch_bounds__(ATTEND_THREADS, MOST > FEW ? 2 : 3) mix_segments(struct attending a)
 {
+    gpu_begin();
     SHARED_BYTES(shared);
     uint4 *stage = (uint4 *)shared;
     float *w = (float *)(shared + a.staged);
@@ -185,8 +187,8 @@ static __global__ void __launch_bounds__(ATTEND_THREADS, MOST > FEW ? 2 : 3) mix
 template <int MOST> static void launch(const struct gpu *g, const struct attending &a, int segments)
 {
     const dim3 grid(segments, a.pieces, a.n);
-    LAUNCH(score_segments<MOST>, grid, dim3(ATTEND_THREADS), a.room, g->stream, a);
-    LAUNCH(mix_segments<MOST>, grid, dim3(ATTEND_THREADS), a.room, g->stream, a);
+    LAUNCH(score_segments<MOST>, grid, dim3(ATTEND_THREADS), a.room, g, a);
+    LAUNCH(mix_segments<MOST>, grid, dim3(ATTEND_THREADS), a.room, g, a);
 }
 
 void attend_cut(const struct gpu *g, const struct attending &a, int segments)

@@ -201,6 +201,7 @@ static __device__ __forceinline__ void finish_row(const struct attending &a, con
 /* Thread block (query head of those that share a KV head, KV head, token). */
 static __global__ void __launch_bounds__(ROW_THREADS) attend_row(struct attending a)
 {
+    gpu_begin();
     SHARED_BYTES(shared);
     __shared__ float found[ROW_WARPS], inverse;
     float *w = (float *)shared, *q = w + a.slots * ATTN_SEGMENT, *parts = q + a.dim;
@@ -224,5 +225,5 @@ void attend_rows(const struct gpu *g, const struct attending &a)
 {
     const int threads = a.slots * ATTN_SEGMENT < ROW_THREADS ? a.slots * ATTN_SEGMENT : ROW_THREADS;
     const size_t shared = (size_t)(a.slots * ATTN_SEGMENT + (1 + a.slots) * a.dim) * sizeof(float);
-    LAUNCH(attend_row, dim3(a.shared, a.n_q / a.shared, a.n), dim3(threads), shared, g->stream, a);
+    LAUNCH(attend_row, dim3(a.shared, a.n_q / a.shared, a.n), dim3(threads), shared, g, a);
 }

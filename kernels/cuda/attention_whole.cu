@@ -92,6 +92,7 @@ static __device__ __forceinline__ void mix_all(const struct attending &a, const 
 
 static __global__ void __launch_bounds__(ATTEND_THREADS, 2) attend_pieces(struct attending a)
 {
+    gpu_begin();
     SHARED_BYTES(shared);
     uint4 *stage = (uint4 *)shared;
     float *rows = (float *)(shared + a.staged);
@@ -116,5 +117,5 @@ static __global__ void __launch_bounds__(ATTEND_THREADS, 2) attend_pieces(struct
 void attend_whole(const struct gpu *g, const struct attending &a)
 {
     const dim3 grid(1, a.pieces, a.n);
-    LAUNCH(attend_pieces, grid, dim3(ATTEND_THREADS), a.room, g->stream, a);
+    LAUNCH(attend_pieces, grid, dim3(ATTEND_THREADS), a.room, g, a);
 }

@@ -1,4 +1,4 @@
-/* What kernels share: launching, numbers, layouts.
+/* What kernels share: numbers, lanes, memory, layouts, tensor cores; launches are in launch.cuh.
  *
  * Every float operation that has an order is an intrinsic of one rounding (__fmaf_rn, __fadd_rn, __fmul_rn, ...), so
  * that no compiler contracts what the reference does not. The same sources run on a CPU over tests/gpu/shim
@@ -13,17 +13,7 @@
 #include "base/activation.h"
 #include "base/dtype.h"
 #include "kernels/cuda/gpu.h"
-
-/* ---- launching ---- */
-
-#ifdef HEARTH_SIMT
-#include <simt_launch.h> /* LAUNCH, SHARED_BYTES, simt_mma_m16n8k32, simt_copy_begin */
-#else
-#define LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
-    (kernel)<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__)
-/* The launch's dynamic shared memory, as bytes. */
-#define SHARED_BYTES(name) extern __shared__ __align__(16) unsigned char name[]
-#endif
+#include "kernels/cuda/launch.cuh"
 
 static constexpr int LANES = 32;
 static constexpr unsigned FULL_MASK = 0xffffffffu;

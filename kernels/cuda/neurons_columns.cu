@@ -405,6 +405,7 @@ __device__ __forceinline__ bool segment_of_warp(const struct mixing &m, struct g
 /* Thread blocks: token, two tiles, WARPS segments. */
 template <enum dtype T> __global__ void __launch_bounds__(THREADS, 2) mix_codes(struct mixing m)
 {
+    gpu_begin();
     __shared__ struct live_list<int8_t> lists[WARPS];
     struct segment_sums s = {};
     struct gpu_range r;
@@ -485,6 +486,7 @@ template <enum dtype T> struct weights_t<T, true> {
  * there is one must not be asked between a read and the next. */
 template <enum dtype T> __global__ void __launch_bounds__(THREADS, is_float(T) ? 2 : 1) mix_weights(struct mixing m)
 {
+    gpu_begin();
     using weights = weights_t<T, is_float(T)>;
     __shared__ struct live_list<float> lists[WARPS];
     const int lane = threadIdx.x % LANES, first = lane * weights::first;
@@ -531,10 +533,10 @@ void gpu_mix_columns(const struct gpu *g, const struct neuron_columns *c, const 
     const dim3 grid((unsigned)n, (unsigned)(m.tiles + 1) / 2, (unsigned)(n_ranges + WARPS - 1) / WARPS);
     if (!n || !n_ranges || !m.rows)
         return;
-    const auto weights = [&](auto t) { LAUNCH(mix_weights<decltype(t)::value>, grid, THREADS, 0, g->stream, m); };
+    const auto weights = [&](auto t) { LAUNCH(mix_weights<decltype(t)::value>, grid, THREADS, 0, g, m); };
     with_float_type(c->type, weights);
     if (c->transposed)
         with_type(c->type, weights);
     else
-        with_type(c->type, [&](auto t) { LAUNCH(mix_codes<decltype(t)::value>, grid, THREADS, 0, g->stream, m); });
+        with_type(c->type, [&](auto t) { LAUNCH(mix_codes<decltype(t)::value>, grid, THREADS, 0, g, m); });
 }

@@ -105,6 +105,7 @@ template <class R, bool WHOLE, int TOKENS, int ROWS, int CHUNKS>
 __global__ void __launch_bounds__(THREADS, ROWS > 2 ? 3 : 4)
 estimate_rows(struct factors f, int rows, int n, float *y, int64_t stride)
 {
+    gpu_begin();
     const int row = ((int)blockIdx.x * HALVES + (int)threadIdx.x / LANE_BLOCKS) * ROWS;
     for (int t = 0; t < n; t += TOKENS)
         estimate<R, WHOLE, TOKENS, ROWS, CHUNKS>(f, rows, row, t, n - t < TOKENS ? n - t : TOKENS, y, stride);
@@ -115,7 +116,7 @@ void launch(const struct gpu *g, const struct neuron_rows *m, const struct acts 
 {
     auto *kernel = in_whole_chunks(m) ? estimate_rows<R, true, TOKENS, ROWS, CHUNKS>
                                       : estimate_rows<R, false, TOKENS, ROWS, CHUNKS>;
-    LAUNCH(kernel, (unsigned)((m->rows + HALVES * ROWS - 1) / (HALVES * ROWS)), THREADS, 0, g->stream, factors_of(m, x),
+    LAUNCH(kernel, (unsigned)((m->rows + HALVES * ROWS - 1) / (HALVES * ROWS)), THREADS, 0, g, factors_of(m, x),
            (int)m->rows, (int)n, y, stride);
 }
 

@@ -53,6 +53,7 @@ __device__ __forceinline__ int sum_before(int n, int *all)
 /* A lane is a row, whose pairs follow each other: they read one row. A warp asks once for the room of its pairs. */
 __global__ void __launch_bounds__(THREADS) pick(struct picking p)
 {
+    gpu_begin();
     const int r = (int)(blockIdx.x * THREADS + threadIdx.x), t0 = (int)blockIdx.y * MASK_TOKENS;
     unsigned fires = r < p.rows ? decide(p, r, t0) : 0;
     int all, at = sum_before(__popc(fires), &all);
@@ -77,6 +78,7 @@ __global__ void __launch_bounds__(THREADS) pick(struct picking p)
 /* One token's, by one thread block: no other must have counted before. Those beside it clear. */
 __global__ void __launch_bounds__(ONE_THREADS) pick_for_one(struct picking p)
 {
+    gpu_begin();
     __shared__ int of_warp[ONE_THREADS / LANES];
     const int lane = threadIdx.x % LANES, warp = threadIdx.x / LANES;
     float value[ONE_ROWS];
@@ -126,6 +128,7 @@ struct lines {
 __global__ void __launch_bounds__(THREADS) estimate_products(enum activation a, float *gate, const float *up,
                                                              int64_t stride, int rows, struct lines l)
 {
+    gpu_begin();
     const int r = (int)(blockIdx.x * THREADS + threadIdx.x);
     const int64_t at = blockIdx.y * stride + r;
     if (r >= rows)
@@ -139,6 +142,7 @@ __global__ void __launch_bounds__(THREADS) activate_all(enum activation a, const
                                                         int64_t stride, int rows, const int32_t *slot, float *h,
                                                         int64_t h_stride, struct gpu_clearing clearing)
 {
+    gpu_begin();
     const int r = (int)(blockIdx.x * THREADS + threadIdx.x);
     const int64_t at = blockIdx.y * stride + r;
     gpu_clear(clearing);
@@ -151,6 +155,7 @@ __global__ void __launch_bounds__(FEW_THREADS) activate_codes(enum activation a,
                                                               int64_t stride, struct acts h,
                                                               struct gpu_clearing clearing)
 {
+    gpu_begin();
     const int64_t r = FOUR * ((int64_t)blockIdx.x * FEW_THREADS + threadIdx.x);
     const int64_t from = blockIdx.y * stride + r, to = blockIdx.y * h.cols + r;
     const bool none = r >= h.cols;
@@ -185,6 +190,7 @@ __global__ void __launch_bounds__(THREADS) place_live(const uint32_t *first, con
                                                       int n, int64_t n_pairs, const int32_t *slot, float *h,
                                                       int64_t h_stride)
 {
+    gpu_begin();
     const int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (i < n_pairs)
         h[token_of(first, n, (uint32_t)i) * h_stride + slot[index[i]]] = value[i];
@@ -199,12 +205,12 @@ void gpu_pick(const struct gpu *g, const float *value, int64_t stride, int64_t r
     const struct picking p = {value, stride, (int)rows, (int)n, bound, bound_of, keep, *to, counts, *clearing};
     if (n == 1 && rows > 0 && rows <= ONE_THREADS * ONE_ROWS) {
         const int64_t cleared = clearing->n_units + clearing->n_broken + clearing->n_h;
-        LAUNCH(pick_for_one, 1 + (unsigned)((cleared + ONE_THREADS - 1) / ONE_THREADS), ONE_THREADS, 0, g->stream, p);
+        LAUNCH(pick_for_one, 1 + (unsigned)((cleared + ONE_THREADS - 1) / ONE_THREADS), ONE_THREADS, 0, g, p);
         return;
     }
     cudaMemsetAsync(to->n, 0, sizeof *to->n, g->stream);
     LAUNCH(pick, dim3(blocks_of(rows > 0 ? rows : 1), (unsigned)((n + MASK_TOKENS - 1) / MASK_TOKENS)), THREADS, 0,
-           g->stream, p);
+           g, p);
 }
 
 void gpu_estimate_products(const struct gpu *g, enum activation a, float *gate, const float *up, int64_t stride,
@@ -213,7 +219,7 @@ void gpu_estimate_products(const struct gpu *g, enum activation a, float *gate, 
 {
     const struct lines l = {gate_slope, gate_offset, up_slope, up_offset};
     if (rows && n)
-        LAUNCH(estimate_products, dim3(blocks_of(rows), (unsigned)n), THREADS, 0, g->stream, a, gate, up, stride,
+        LAUNCH(estimate_products, dim3(blocks_of(rows), (unsigned)n), THREADS, 0, g, a, gate, up, stride,
                (int)rows, l);
 }
 
@@ -223,11 +229,11 @@ void gpu_activate(const struct gpu *g, enum activation a, const float *gate, con
 {
     if (quantise && !slot && rows == h->cols && stride % FOUR == 0) {
         const int64_t blocks = (rows / FOUR + FEW_THREADS - 1) / FEW_THREADS;
-        LAUNCH(activate_codes, dim3((unsigned)blocks, (unsigned)n), FEW_THREADS, 0, g->stream, a, gate, up, stride, *h,
+        LAUNCH(activate_codes, dim3((unsigned)blocks, (unsigned)n), FEW_THREADS, 0, g, a, gate, up, stride, *h,
                *clearing);
         return;
     }
-    LAUNCH(activate_all, dim3(blocks_of(rows > 0 ? rows : 1), (unsigned)n), THREADS, 0, g->stream, a, gate, up, stride,
+    LAUNCH(activate_all, dim3(blocks_of(rows > 0 ? rows : 1), (unsigned)n), THREADS, 0, g, a, gate, up, stride,
            (int)rows, slot, h->f32, h->cols, *clearing);
     if (quantise)
         gpu_quantize(g, h, n);
@@ -237,6 +243,6 @@ void gpu_place_live(const struct gpu *g, const uint32_t *first, const uint32_t *
                     int64_t n_pairs, const int32_t *slot, float *h, int64_t h_stride)
 {
     if (n_pairs)
-        LAUNCH(place_live, blocks_of(n_pairs), THREADS, 0, g->stream, first, index, value, (int)n, n_pairs, slot, h,
+        LAUNCH(place_live, blocks_of(n_pairs), THREADS, 0, g, first, index, value, (int)n, n_pairs, slot, h,
                h_stride);
 }

@@ -231,6 +231,7 @@ template <enum dtype T, bool PLANES, bool WHOLE>
 __global__ void __launch_bounds__(WARPS * LANES, BLOCKS_OF_SM)
 multiply_pairs(struct factors f, struct gpu_pairs pairs, int64_t most, struct results to)
 {
+    gpu_begin();
     __shared__ __align__(16) struct link links[WARPS][AT_ONCE][LINKS_STRIDE];
     __shared__ unsigned computed;
     const int lane = threadIdx.x % LANES, warp = threadIdx.x / LANES;
@@ -267,6 +268,7 @@ multiply_pairs(struct factors f, struct gpu_pairs pairs, int64_t most, struct re
 /* Layers without a gate: the activation of what is there. */
 __global__ void activate_gates(struct gpu_pairs pairs, struct results to)
 {
+    gpu_begin();
     const int64_t n = *pairs.n, step = (int64_t)gridDim.x * blockDim.x;
     for (int64_t first = (int64_t)blockIdx.x * blockDim.x; first < n; first += step) {
         const int64_t i = first + threadIdx.x;
@@ -286,7 +288,7 @@ void launch(const struct gpu *g, const struct neuron_rows *m, const struct acts 
 {
     const int64_t blocks = (most + WARPS - 1) / WARPS, fit = (int64_t)g->n_sms * BLOCKS_OF_SM;
     auto *kernel = in_whole_chunks(m) ? multiply_pairs<T, PLANES, true> : multiply_pairs<T, PLANES, false>;
-    LAUNCH(kernel, (unsigned)(blocks < fit ? blocks : fit), WARPS * LANES, 0, g->stream,
+    LAUNCH(kernel, (unsigned)(blocks < fit ? blocks : fit), WARPS * LANES, 0, g,
            factors_of(m, x), *pairs, most, to);
 }
 
@@ -324,6 +326,6 @@ void gpu_activate_pairs(const struct gpu *g, enum activation a, const struct neu
     if (up)
         multiply_rows(g, up, x, most, pairs, to);
     else if (most)
-        LAUNCH(activate_gates, (unsigned)(blocks < 4 * g->n_sms ? blocks : 4 * g->n_sms), LANES * WARPS, 0, g->stream,
+        LAUNCH(activate_gates, (unsigned)(blocks < 4 * g->n_sms ? blocks : 4 * g->n_sms), LANES * WARPS, 0, g,
                *pairs, to);
 }

@@ -136,14 +136,20 @@ __device__ __forceinline__ void store_normed(const struct norming &w, int i, con
         quantise_four(w.out, token + i, v, i >= d);
 }
 
-template <int TURNS> __device__ __forceinline__ void norm_held(const struct norming &w, struct held<TURNS> &x)
+/* The norm's weights, on their way while the launch before ends, and sums are formed. */
+template <int TURNS> __device__ __forceinline__ void load_weights(const struct norming &w, struct held<TURNS> &weight)
+{
+#pragma unroll
+    for (int j = 0; j < TURNS; j++)
+        load_four(w.norm.w, place_of(j), (int)w.norm.d, weight.v[j]);
+}
+
+template <int TURNS>
+__device__ __forceinline__ void norm_held(const struct norming &w, const struct held<TURNS> &weight,
+                                          struct held<TURNS> &x)
 {
     const int d = (int)w.norm.d;
     __shared__ struct room<TURNS> room;
-    struct held<TURNS> weight;
-#pragma unroll
-    for (int j = 0; j < TURNS; j++) /* on their way while sums are formed */
-        load_four(w.norm.w, place_of(j), d, weight.v[j]);
     if (!w.norm.rms)
         centre(x, room, d);
     const float mean = __fdiv_rn(sum_of<true>(x, room), __int2float_rn(d));
@@ -164,12 +170,14 @@ template <int TURNS> __device__ __forceinline__ void norm_held(const struct norm
 
 template <int TURNS> __global__ void __launch_bounds__(THREADS) norm(struct norming w)
 {
+    struct held<TURNS> held, weight;
+    load_weights(w, weight);
+    gpu_begin();
     const float *x = w.x + (w.tokens ? w.tokens[blockIdx.x] : blockIdx.x) * w.norm.d;
-    struct held<TURNS> held;
 #pragma unroll
     for (int j = 0; j < TURNS; j++)
         load_four(x, place_of(j), (int)w.norm.d, held.v[j]);
-    norm_held(w, held);
+    norm_held(w, weight, held);
 }
 
 /* Four values of x, once what is to be added to them has been. */
@@ -193,11 +201,13 @@ __device__ __forceinline__ void add_four(const struct adding &a, int i, int d, f
 
 template <int TURNS> __global__ void __launch_bounds__(THREADS) add_norm(struct adding a, struct norming w)
 {
-    struct held<TURNS> held;
+    struct held<TURNS> held, weight;
+    load_weights(w, weight);
+    gpu_begin();
 #pragma unroll
     for (int j = 0; j < TURNS; j++)
         add_four(a, place_of(j), (int)w.norm.d, held.v[j]);
-    norm_held(w, held);
+    norm_held(w, weight, held);
 }
 
 template <int N> struct count_t {
@@ -228,7 +238,7 @@ void gpu_norm(const struct gpu *g, const struct gpu_norm *n, const float *x, con
     const struct norming w = {*n, x, tokens, *out, fault};
     if (n_tokens > 0)
         with_turns(n->d, [&](auto turns) {
-            LAUNCH((norm<decltype(turns)::value>), (unsigned)n_tokens, THREADS, 0, g->stream, w);
+            LAUNCH((norm<decltype(turns)::value>), (unsigned)n_tokens, THREADS, 0, g, w);
         });
 }
 
@@ -240,6 +250,6 @@ void gpu_add_norm(const struct gpu *g, const struct gpu_sums *sums, const struct
     const struct norming w = {*n, x, NULL, *out, fault};
     if (n_tokens > 0)
         with_turns(n->d, [&](auto turns) {
-            LAUNCH((add_norm<decltype(turns)::value>), (unsigned)n_tokens, THREADS, 0, g->stream, adding, w);
+            LAUNCH((add_norm<decltype(turns)::value>), (unsigned)n_tokens, THREADS, 0, g, adding, w);
         });
 }

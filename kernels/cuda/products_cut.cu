@@ -59,6 +59,7 @@ __global__ void __launch_bounds__(READERS, 2) partial_dot(struct product_work w)
             fill<T>(slots[j], from.at(j), r);
     if (layout_t<T>::k && from.has(0))
         load_supers<T>(from.super_at(), r, supers);
+    gpu_begin();
     for (; from.has(0); from.next()) {
         float acc[N] = {};
         sum_slots<T, N>(rows, from, slots, supers, acc);
@@ -105,6 +106,7 @@ DEVICE float sum_blocks_of(const struct x_rows<1> &rows, const uint8_t *group, i
 /* Segments of any whole blocks, of one token: what heads of an odd size need. */
 template <enum dtype T> __global__ void __launch_bounds__(READERS) partial_dot_any(struct product_work w)
 {
+    gpu_begin();
     const int token = (int)blockIdx.y, side = (int)threadIdx.x / ROW_GROUP, r = (int)threadIdx.x % ROW_GROUP;
     const uint8_t *group = group_data(w, (int)blockIdx.x);
     const int length = w.segment / ACT_BLOCK;
@@ -119,13 +121,13 @@ template <enum dtype T, int N> void launch(const struct gpu *g, const struct pro
 {
     const dim3 grid((unsigned)w.groups, (unsigned)((w.n + N - 1) / N));
     auto *kernel = partial_dot<T, N>;
-    LAUNCH(kernel, grid, dim3(READERS), 0, g->stream, w);
+    LAUNCH(kernel, grid, dim3(READERS), 0, g, w);
 }
 
 template <enum dtype T> void launch_any(const struct gpu *g, const struct product_work &w)
 {
     auto *kernel = partial_dot_any<T>;
-    LAUNCH(kernel, dim3((unsigned)w.groups, (unsigned)w.n), dim3(READERS), 0, g->stream, w);
+    LAUNCH(kernel, dim3((unsigned)w.groups, (unsigned)w.n), dim3(READERS), 0, g, w);
 }
 
 }

@@ -91,6 +91,7 @@ __global__ void __launch_bounds__(READERS + ring_t<T, N>::adders, N == 1 ? 2 : 1
             fill<T>(slots[j], from.at(j), r);
     if (layout_t<T>::k && from.has(0))
         load_supers<T>(from.super_at(), r, supers);
+    gpu_begin();
     for (int first = 0; first < w.blocks; first += ROUND_BLOCKS, from.next()) {
 #pragma unroll
         for (int j = 0; j < SLOTS; j += R::slots, turn ^= 1) {
@@ -118,7 +119,7 @@ template <enum dtype T, int N> void launch(const struct gpu *g, const struct pro
 {
     const dim3 grid((unsigned)w.groups, (unsigned)((w.n + N - 1) / N));
     auto *kernel = whole_dot<T, N>;
-    LAUNCH(kernel, grid, dim3(READERS + ring_t<T, N>::adders), 0, g->stream, w);
+    LAUNCH(kernel, grid, dim3(READERS + ring_t<T, N>::adders), 0, g, w);
 }
 
 }

@@ -146,6 +146,7 @@ __global__ void __launch_bounds__(READERS + ADDERS, few_t<T>::resident) whole_fe
             load_fragment<T, false>(slots[j], from.at(j), g, t);
     if (layout_t<T>::k && from.has(0))
         load_super_pairs<T, false>(supers, from.super_at(), g);
+    gpu_begin();
     for (int first = 0; first < w.blocks; first += ROUND_BLOCKS, from.next()) {
 #pragma unroll
         for (int j = 0; j < SLOTS; j += F::slots, turn ^= 1) {
@@ -188,6 +189,7 @@ template <enum dtype T> __global__ void __launch_bounds__(READERS, 2) partial_fe
             load_fragment<T, false>(slots[j], from.at(j), g, t);
     if (layout_t<T>::k && from.has(0))
         load_super_pairs<T, false>(supers, from.super_at(), g);
+    gpu_begin();
     for (; from.has(0); from.next()) {
         float acc[HELD] = {}, a[HELD] = {}, minima[HELD] = {};
         add_slots<T>(rows, from, slots, t, layout_t<T>::k ? a : acc, minima);
@@ -212,7 +214,7 @@ template <enum dtype T> void launch(const struct gpu *g, const struct product_wo
 {
     const dim3 grid((unsigned)w.groups, (unsigned)((w.n + FEW - 1) / FEW));
     auto *kernel = partial ? partial_few<T> : whole_few<T>;
-    LAUNCH(kernel, grid, dim3(partial ? READERS : READERS + ADDERS), 0, g->stream, w);
+    LAUNCH(kernel, grid, dim3(partial ? READERS : READERS + ADDERS), 0, g, w);
 }
 
 }

@@ -86,6 +86,7 @@ __global__ void __launch_bounds__(READERS, N == 1 ? 3 : 2) whole_float(struct pr
     __shared__ float segments[2][SIDES][N | 1][ROW_GROUP];
     const int token = (int)blockIdx.y * N, side = (int)threadIdx.x / ROW_GROUP, r = (int)threadIdx.x % ROW_GROUP;
     const auto *weights = (const typename float_t<T>::stored *)group_data(w, (int)blockIdx.x) + r;
+    gpu_begin();
     const int all = (w.cols + FLOAT_SEGMENT - 1) / FLOAT_SEGMENT;
     float acc[N], sum = 0;
     for (int first = 0, turn = 0; first < all; first += SIDES, turn ^= 1) {
@@ -126,6 +127,7 @@ __global__ void __launch_bounds__(READERS, 2) partial_float(struct product_work 
 {
     const int token = (int)blockIdx.y * N, side = (int)threadIdx.x / ROW_GROUP, r = (int)threadIdx.x % ROW_GROUP;
     const auto *weights = (const typename float_t<T>::stored *)group_data(w, (int)blockIdx.x) + r;
+    gpu_begin();
     struct lane_sums<N> sums = {};
     for (int c = side * w.segment; c < w.cols; c += SIDES * w.segment)
         add_float_segment<T, N>(w, weights, token, c, min(c + w.segment, w.cols), sums);
@@ -136,7 +138,7 @@ template <enum dtype T, int N> void launch(const struct gpu *g, const struct pro
 {
     const dim3 grid((unsigned)w.groups, (unsigned)((w.n + N - 1) / N));
     auto *kernel = partial ? partial_float<T, N> : whole_float<T, N>;
-    LAUNCH(kernel, grid, dim3(READERS), 0, g->stream, w);
+    LAUNCH(kernel, grid, dim3(READERS), 0, g, w);
 }
 
 template <enum dtype T> void launch_type(const struct gpu *g, const struct product_work &w, bool partial)

@@ -227,6 +227,7 @@ __global__ void __launch_bounds__(THREADS) product_mma(struct product_work w)
     const int all = (w.blocks + STEP - 1) / STEP, part = (all + (int)gridDim.z - 1) / (int)gridDim.z;
     const int begin = (int)blockIdx.z * part, end = min(begin + part, all);
     const uint8_t *weights = group_data(w, at);
+    gpu_begin();
     struct held<TILES> acc = {};
     struct held_units<TILES> units = {};
     for (int i = 0; i < ahead - 1; i++) {
@@ -256,7 +257,7 @@ void launch(const struct gpu *g, const struct product_work &w, int parts)
     const dim3 grid((unsigned)((w.groups + WARPS - 1) / WARPS), (unsigned)((w.n + TILE * TILES - 1) / (TILE * TILES)),
                     (unsigned)parts);
     auto *kernel = product_mma<T, PARTIAL, TILES>;
-    LAUNCH(kernel, grid, dim3(THREADS), 0, g->stream, w);
+    LAUNCH(kernel, grid, dim3(THREADS), 0, g, w);
 }
 
 /* Thread blocks where each has so many tiles. */

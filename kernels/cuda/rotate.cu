@@ -101,14 +101,16 @@ static __global__ void __launch_bounds__(ROTATE_WARPS * LANES) rotate_heads(stru
     SHARED_BYTES(shared);
     const int warp = threadIdx.x / LANES, lane = threadIdx.x % LANES, head = blockIdx.x * ROTATE_WARPS + warp;
     const int token = blockIdx.y;
-    gpu_clear(a.clearing);
-    if (head >= a.n_q + 2 * a.n_kv)
-        return;
+    const bool is_head = head < a.n_q + 2 * a.n_kv;
     const struct vector v = vector_of(a, token, head);
     const uint32_t position = a.position[token], table = a.table[token];
     const float *angles = a.cos_sin + (int64_t)token * 2 * a.half;
-    const bool mine = v.rotated && lane < a.half;
+    const bool mine = is_head && v.rotated && lane < a.half;
     const float c = mine ? angles[lane] : 0.0f, s = mine ? angles[a.half + lane] : 0.0f;
+    gpu_begin();
+    gpu_clear(a.clearing);
+    if (!is_head)
+        return;
     float *x = (float *)shared + warp * a.dim;
     for (int i = lane; i < a.dim / 4; i += LANES) {
         const float4 four = ((const float4 *)v.x)[i];
@@ -163,13 +165,14 @@ void gpu_rotate(const struct gpu *g, const struct gpu_batch *b, const struct gpu
     a.clearing = *clearing;
     const dim3 grid((unsigned)(a.n_q + 2 * a.n_kv + ROTATE_WARPS - 1) / ROTATE_WARPS, (unsigned)b->n);
     const size_t shared = ROTATE_WARPS * (size_t)a.dim * sizeof(float);
-    LAUNCH(rotate_heads, grid, dim3(ROTATE_WARPS * LANES), shared, g->stream, a);
+    LAUNCH(rotate_heads, grid, dim3(ROTATE_WARPS * LANES), shared, g, a);
 }
 
 /* Thread block (KV head, keys or values). */
 static __global__ void __launch_bounds__(COPY_THREADS) copy_page(uint4 *keys, uint4 *values, int64_t n_pages,
                                                                  int vectors, uint32_t from, uint32_t to)
 {
+    gpu_begin();
     uint4 *head = (blockIdx.y ? values : keys) + (int64_t)blockIdx.x * n_pages * vectors;
     for (int i = threadIdx.x; i < vectors; i += COPY_THREADS)
         head[(int64_t)to * vectors + i] = head[(int64_t)from * vectors + i];
@@ -178,6 +181,6 @@ static __global__ void __launch_bounds__(COPY_THREADS) copy_page(uint4 *keys, ui
 void gpu_copy_page(const struct gpu *g, const struct gpu_heads *h, uint32_t from, uint32_t to)
 {
     const int vectors = (int)(KV_PAGE * h->dim / VECTOR);
-    LAUNCH(copy_page, dim3((unsigned)h->n_kv, 2), dim3(COPY_THREADS), 0, g->stream, (uint4 *)h->k, (uint4 *)h->v,
+    LAUNCH(copy_page, dim3((unsigned)h->n_kv, 2), dim3(COPY_THREADS), 0, g, (uint4 *)h->k, (uint4 *)h->v,
            h->n_pages, vectors, from, to);
 }

@@ -20,6 +20,7 @@ template <enum dtype T, bool ADD>
 __global__ void __launch_bounds__(THREADS)
 embed(const uint8_t *rows, const uint32_t *index, int d, float *x, struct gpu_fault fault)
 {
+    gpu_begin();
     const int i = (int)(blockIdx.y * THREADS + threadIdx.x);
     if (i >= d)
         return;
@@ -37,12 +38,13 @@ void embed_rows(const struct gpu *g, enum dtype type, const uint8_t *rows, const
 {
     const dim3 grid((unsigned)n, blocks_of(d, THREADS));
     with_weight_type(type, [&](auto t) {
-        LAUNCH((embed<decltype(t)::value, ADD>), grid, THREADS, 0, g->stream, rows, index, (int)d, x, fault);
+        LAUNCH((embed<decltype(t)::value, ADD>), grid, THREADS, 0, g, rows, index, (int)d, x, fault);
     });
 }
 
 __global__ void __launch_bounds__(THREADS) check(const float *x, int64_t n, struct gpu_fault fault)
 {
+    gpu_begin();
     const int64_t i = thread_index();
     if (i < n && !gpu_is_number(x[i]))
         gpu_note(fault, (uint32_t)i);
@@ -52,6 +54,7 @@ __global__ void __launch_bounds__(THREADS) check(const float *x, int64_t n, stru
 
 __global__ void __launch_bounds__(FEW_THREADS) quantise(struct acts a, int64_t n)
 {
+    gpu_begin();
     const int64_t first = FOUR * thread_index();
     const float4 four = first < n ? *(const float4 *)(a.f32 + first) : make_float4(0, 0, 0, 0);
     const float v[FOUR] = {four.x, four.y, four.z, four.w};
@@ -60,6 +63,7 @@ __global__ void __launch_bounds__(FEW_THREADS) quantise(struct acts a, int64_t n
 
 __global__ void __launch_bounds__(FEW_THREADS) complete(struct acts a, int64_t n)
 {
+    gpu_begin();
     const int64_t first = FOUR * thread_index();
     const struct code_sums sum = sum_codes(first < n ? *(const int *)(a.codes + first) : 0);
     if (first < n && threadIdx.x % BLOCK_THREADS == 0) {
@@ -70,6 +74,7 @@ __global__ void __launch_bounds__(FEW_THREADS) complete(struct acts a, int64_t n
 
 __global__ void __launch_bounds__(THREADS) take_scales(const struct act_block *blocks, int64_t n, float *scale)
 {
+    gpu_begin();
     const int64_t i = thread_index();
     if (i < n)
         scale[i] = blocks[i].scale;
@@ -77,6 +82,7 @@ __global__ void __launch_bounds__(THREADS) take_scales(const struct act_block *b
 
 __global__ void __launch_bounds__(THREADS) give_scales(const float *scale, int64_t n, struct act_block *blocks)
 {
+    gpu_begin();
     const int64_t i = thread_index();
     if (i < n)
         blocks[i].scale = scale[i];
@@ -86,6 +92,7 @@ __global__ void __launch_bounds__(THREADS) give_scales(const float *scale, int64
 
 __global__ void __launch_bounds__(FEW_THREADS) add(struct adding w, int d)
 {
+    gpu_begin();
     const int i = (int)(blockIdx.y * FEW_THREADS + threadIdx.x);
     if (i >= d)
         return;
@@ -111,19 +118,19 @@ void gpu_embed(const struct gpu *g, const struct gpu_embedding *e, const int32_t
 void gpu_check(const struct gpu *g, const float *x, int64_t n, int64_t d, struct gpu_fault fault)
 {
     if (n > 0)
-        LAUNCH(check, blocks_of(n * d, THREADS), THREADS, 0, g->stream, x, n * d, fault);
+        LAUNCH(check, blocks_of(n * d, THREADS), THREADS, 0, g, x, n * d, fault);
 }
 
 void gpu_quantize(const struct gpu *g, const struct acts *a, int64_t n)
 {
     if (n > 0)
-        LAUNCH(quantise, blocks_of(n * a->cols / FOUR, FEW_THREADS), FEW_THREADS, 0, g->stream, *a, n * a->cols);
+        LAUNCH(quantise, blocks_of(n * a->cols / FOUR, FEW_THREADS), FEW_THREADS, 0, g, *a, n * a->cols);
 }
 
 void gpu_sum_blocks(const struct gpu *g, const struct acts *a, int64_t n)
 {
     if (n > 0)
-        LAUNCH(complete, blocks_of(n * a->cols / FOUR, FEW_THREADS), FEW_THREADS, 0, g->stream, *a, n * a->cols);
+        LAUNCH(complete, blocks_of(n * a->cols / FOUR, FEW_THREADS), FEW_THREADS, 0, g, *a, n * a->cols);
 }
 
 void gpu_add(const struct gpu *g, const struct gpu_sums *sums, const struct gpu_addition *a, int64_t n, int64_t d,
@@ -131,17 +138,17 @@ void gpu_add(const struct gpu *g, const struct gpu_sums *sums, const struct gpu_
 {
     const struct adding w = {sums->units, sums->broken, *a, x, fault};
     if (n > 0)
-        LAUNCH(add, dim3((unsigned)n, blocks_of(d, FEW_THREADS)), FEW_THREADS, 0, g->stream, w, (int)d);
+        LAUNCH(add, dim3((unsigned)n, blocks_of(d, FEW_THREADS)), FEW_THREADS, 0, g, w, (int)d);
 }
 
 void gpu_take_scales(const struct gpu *g, const struct act_block *blocks, int64_t n, float *scale)
 {
     if (n > 0)
-        LAUNCH(take_scales, blocks_of(n, THREADS), THREADS, 0, g->stream, blocks, n, scale);
+        LAUNCH(take_scales, blocks_of(n, THREADS), THREADS, 0, g, blocks, n, scale);
 }
 
 void gpu_give_scales(const struct gpu *g, const float *scale, int64_t n, struct act_block *blocks)
 {
     if (n > 0)
-        LAUNCH(give_scales, blocks_of(n, THREADS), THREADS, 0, g->stream, scale, n, blocks);
+        LAUNCH(give_scales, blocks_of(n, THREADS), THREADS, 0, g, scale, n, blocks);
 }

@@ -53,6 +53,7 @@ __device__ __forceinline__ int exact_width(long long units)
 
 __global__ void __launch_bounds__(THREADS) find_widths(struct packing p, bool f16, uint8_t *width)
 {
+    gpu_begin();
     const struct place l = place_of(p);
     const long long units = l.value ? p.sums.units[l.at] : 0;
     const long long most = (long long)MOST_F16 << 30;
@@ -87,6 +88,7 @@ __device__ __forceinline__ uint32_t sum_before(uint32_t n, uint32_t *all)
  * each other. */
 __global__ void __launch_bounds__(PLACE_THREADS) place_blocks(const uint8_t *width, int64_t n, uint32_t *offset)
 {
+    gpu_begin();
     const int64_t each = (n + PLACE_THREADS - 1) / PLACE_THREADS;
     const int64_t begin = threadIdx.x * each, stop = begin + each < n ? begin + each : n;
     uint32_t own = 0, all;
@@ -117,6 +119,7 @@ __device__ __forceinline__ void put_integer(uint8_t *out, int width, int lane, l
 
 __global__ void __launch_bounds__(THREADS) pack(struct packing p, uint8_t *packed)
 {
+    gpu_begin();
     const struct place l = place_of(p);
     if (!l.exists)
         return;
@@ -169,6 +172,7 @@ __device__ __forceinline__ long long packed_at(const uint8_t *in, int width, int
 
 __global__ void __launch_bounds__(THREADS) add_packed(struct packing p, const uint8_t *packed)
 {
+    gpu_begin();
     const struct place l = place_of(p);
     if (!l.value)
         return;
@@ -183,6 +187,7 @@ __global__ void __launch_bounds__(THREADS) add_packed(struct packing p, const ui
 
 __global__ void __launch_bounds__(THREADS) clear(struct gpu_clearing c)
 {
+    gpu_begin();
     gpu_clear(c);
 }
 
@@ -205,7 +210,7 @@ void gpu_clear_sums(const struct gpu *g, const struct gpu_sums *s, int64_t n, in
     c.n_units = n * d;
     c.n_broken = n;
     if (n > 0)
-        LAUNCH(clear, (unsigned)((n * d + THREADS - 1) / THREADS), THREADS, 0, g->stream, c);
+        LAUNCH(clear, (unsigned)((n * d + THREADS - 1) / THREADS), THREADS, 0, g, c);
 }
 
 void gpu_pack_sums(const struct gpu *g, const struct gpu_sums *s, int64_t n, int64_t d, bool f16, uint8_t *width,
@@ -214,9 +219,9 @@ void gpu_pack_sums(const struct gpu *g, const struct gpu_sums *s, int64_t n, int
     const struct packing p = packing_of(s, n, d, width, offset);
     if (n <= 0)
         return;
-    LAUNCH(find_widths, thread_blocks(p), THREADS, 0, g->stream, p, f16, width);
-    LAUNCH(place_blocks, 1, PLACE_THREADS, 0, g->stream, width, n * p.blocks, offset);
-    LAUNCH(pack, thread_blocks(p), THREADS, 0, g->stream, p, packed);
+    LAUNCH(find_widths, thread_blocks(p), THREADS, 0, g, p, f16, width);
+    LAUNCH(place_blocks, 1, PLACE_THREADS, 0, g, width, n * p.blocks, offset);
+    LAUNCH(pack, thread_blocks(p), THREADS, 0, g, p, packed);
 }
 
 void gpu_add_packed(const struct gpu *g, const struct gpu_sums *s, int64_t n, int64_t d, const uint8_t *width,
@@ -225,6 +230,6 @@ void gpu_add_packed(const struct gpu *g, const struct gpu_sums *s, int64_t n, in
     const struct packing p = packing_of(s, n, d, width, offset);
     if (n <= 0)
         return;
-    LAUNCH(place_blocks, 1, PLACE_THREADS, 0, g->stream, width, n * p.blocks, offset);
-    LAUNCH(add_packed, thread_blocks(p), THREADS, 0, g->stream, p, packed);
+    LAUNCH(place_blocks, 1, PLACE_THREADS, 0, g, width, n * p.blocks, offset);
+    LAUNCH(add_packed, thread_blocks(p), THREADS, 0, g, p, packed);
 }

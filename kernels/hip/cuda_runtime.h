@@ -21,6 +21,29 @@ static constexpr int hip_threads(int threads, int = 1) { return threads; }
 
 namespace { /* which has some of HIP's functions of these names */
 
+/* ---- launches: each waits for the one before ---- */
+
+struct cudaLaunchAttribute {
+    enum { cudaLaunchAttributeProgrammaticStreamSerialization } id;
+    struct {
+        int programmaticStreamSerializationAllowed;
+    } val;
+};
+static constexpr auto cudaLaunchAttributeProgrammaticStreamSerialization =
+    cudaLaunchAttribute::cudaLaunchAttributeProgrammaticStreamSerialization;
+struct cudaLaunchConfig_t {
+    dim3 gridDim, blockDim;
+    size_t dynamicSmemBytes;
+    hipStream_t stream;
+    cudaLaunchAttribute *attrs;
+    unsigned numAttrs;
+};
+template <class... P>
+static inline void cudaLaunchKernelEx(const cudaLaunchConfig_t *c, void (*kernel)(P...), P... arguments)
+{
+    kernel<<<c->gridDim, c->blockDim, c->dynamicSmemBytes, c->stream>>>(arguments...);
+}
+
 /* ---- lanes: those of a wavefront run in step ---- */
 
 #define __shfl_sync(mask, ...) __shfl(__VA_ARGS__)

@@ -21,6 +21,7 @@ static struct {
 
 const struct simt_task *running_task(void) { return block.launch; }
 int running_thread(void) { return (int)(block.current - block.threads); }
+bool running_has_begun(void) { return block.current->begun; }
 
 static uint64_t random_state = 1;
 
@@ -115,6 +116,8 @@ static void run_thread(void)
     block.launch->run(block.launch->arguments);
     copies_end();
     struct thread *t = block.current;
+    if (!t->begun)
+        die("the thread ends, and has not waited for the launch before");
     if (block.n_at_barrier) {
         for (int i = 0; i < block.n; i++)
             if (block.threads[i].state == AT_BARRIER)
@@ -135,7 +138,8 @@ static void run_block(void)
     race_block(block.n);
     for (int i = 0; i < block.n; i++) {
         struct thread *t = &block.threads[i];
-        *t = (struct thread){.sp = fiber_new(i, run_thread), .warp = i / WARP, .lane = i % WARP};
+        *t = (struct thread){.sp = fiber_new(i, run_thread), .warp = i / WARP, .lane = i % WARP,
+                             .begun = !block.launch->overlaps};
         t->index = (uint3){(unsigned)i % n.x, (unsigned)i / n.x % n.y, (unsigned)i / n.x / n.y};
         make_ready(t);
     }
@@ -169,6 +173,8 @@ void run_kernel(const struct simt_task *l)
 }
 
 /* ---- meeting ---- */
+
+void simt_begin(void) { block.current->begun = true; }
 
 int simt_lane(void) { return block.current->lane; }
 

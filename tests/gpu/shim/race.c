@@ -27,6 +27,7 @@ struct granule {
     struct cell cells[CELLS];
     uint32_t when;     /* when `set` was */
     uint8_t set;       /* a bit each: bytes that were written; 16 times that: that were read, not of shared memory */
+    uint8_t written;   /* a bit each: bytes of the GPU's memory that a launch has ever written */
 };
 
 static bool watching; /* something was compiled to be */
@@ -219,6 +220,10 @@ static void check_granule(uintptr_t at, uint8_t bytes, struct cell now)
                 copy_is_under_way((const void *)at) ? "to which a copy is under way" : "that nobody in the block has set");
         g->set |= bytes;
     } else {
+        if (now.kind != READ)
+            g->written |= bytes;
+        else if ((g->written & bytes) && !running_has_begun())
+            die("a read of the GPU's memory at %p, which launches write, before the one before is done", (const void *)at);
         const uint8_t touched = (uint8_t)(now.kind == READ ? bytes << 4 : bytes);
         traffic_needs(__builtin_popcount(touched & ~g->set));
         g->set |= touched;
@@ -233,6 +238,8 @@ static void touch(const void *place, const void *at, size_t n, enum kind kind)
         return;
     if (arena_offset(at) != SIZE_MAX) {
         check_bounds(at, n, kind);
+        if (kind != READ && !running_has_begun())
+            die("a %s of the GPU's memory at %p before the launch before is done", name_of[kind], at);
         traffic_touch(place, (uintptr_t)at, n);
     } else if (shared_offset(at) == SIZE_MAX) {
         if (!is_own(at))

@@ -22,6 +22,8 @@ void run_kernel(const struct simt_task *l);
 /* What runs, NULL: no kernel; which thread of its block. */
 const struct simt_task *running_task(void);
 int running_thread(void);
+/* Whether it may touch what launches write. */
+bool running_has_begun(void);
 /* A number below n. */
 uint32_t draw(uint32_t n);
 /* Says what is wrong, in which kernel, block and thread if any runs, and aborts. */
@@ -47,6 +49,7 @@ struct thread {
     int from;
     uint64_t value, result;      /* what it brings and gets */
     int counted;                 /* of a barrier */
+    bool begun;
 };
 
 /* `threads` [n] are the warp's. All lanes of the mask have come: gives each its result. */

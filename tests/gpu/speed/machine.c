@@ -65,6 +65,38 @@ static double now_us(void)
     return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3;
 }
 
+/* A graph of so many empty kernels: how long the host takes to make it, to start it, and until it is done. */
+static void time_graph(struct speed *s)
+{
+    enum { KERNELS = 300, TURNS = 50 };
+    struct speed_row row = {.family = "launches", .what = "graph of 300 empty kernels, made", .type = ""};
+    cudaGraph_t graph;
+    cudaGraphExec_t exec;
+    double begin = now_us(), started = 0, done = 0;
+    CUDA(cudaStreamBeginCapture(s->gpu.stream, cudaStreamCaptureModeThreadLocal));
+    for (int i = 0; i < KERNELS; i++)
+        gpu_nothing(&s->gpu);
+    CUDA(cudaStreamEndCapture(s->gpu.stream, &graph));
+    CUDA(cudaGraphInstantiate(&exec, graph, 0));
+    row.us = now_us() - begin;
+    speed_report(s, &row);
+    for (int i = 0; i <= TURNS; i++) {
+        begin = now_us();
+        CUDA(cudaGraphLaunch(exec, s->gpu.stream));
+        started += i ? now_us() - begin : 0; /* the first takes longer */
+        CUDA(cudaStreamSynchronize(s->gpu.stream));
+        done += i ? now_us() - begin : 0;
+    }
+    row.what = "the same, the host's time to start it";
+    row.us = started / TURNS;
+    speed_report(s, &row);
+    row.what = "the same, and waited for";
+    row.us = done / TURNS;
+    speed_report(s, &row);
+    CUDA(cudaGraphExecDestroy(exec));
+    CUDA(cudaGraphDestroy(graph));
+}
+
 void speed_launches(struct speed *s)
 {
     enum { LAUNCHES = 1000, WAITS = 200 };
@@ -91,6 +123,7 @@ void speed_launches(struct speed *s)
     row.what = "empty kernel, and waited for";
     row.us = (now_us() - begin) / WAITS;
     speed_report(s, &row);
+    time_graph(s);
 }
 
 /* ---- the bus ---- */

@@ -47,6 +47,7 @@ struct simt_task {
     void (*run)(const void *arguments);
     const void *arguments;
     size_t bytes;
+    bool overlaps;    /* begins before the one before it ends; its threads call simt_begin */
 };
 void simt_launch(const struct simt_task *l, cudaStream_t stream);
 
@@ -72,6 +73,10 @@ struct simt_tile {
 void simt_copy_begin(void *to, const void *from, size_t n);
 void simt_copy_group(void);
 void simt_copy_wait(int but);
+
+/* The one before is done. Until then a thread reads only what no launch has ever written, and writes nothing; the race
+ * build looks. */
+void simt_begin(void);
 
 int simt_lane(void);
 unsigned char *simt_dynamic_shared(void);

@@ -8,6 +8,8 @@
 #include <simt.h>
 #include <simt_launch.h>
 
+#define LAUNCH(...) SIMT_LAUNCH(false, __VA_ARGS__)
+
 namespace {
 
 enum { N = 256, WARP = 32 };
@@ -535,6 +537,32 @@ bool moves(int by, int turns, uint64_t moved, uint64_t needed)
 }
 #endif
 
+/* ---- launches that overlap ---- */
+
+enum early { NEVER_WAITS, READS_EARLY, WRITES_EARLY, RIGHT };
+
+__global__ void twice(const int *constant, int *p, enum early how)
+{
+    const int i = threadIdx.x, early = how == READS_EARLY ? p[i] : constant[i];
+    if (how == WRITES_EARLY)
+        p[i] = early;
+    if (how != NEVER_WAITS)
+        simt_begin();
+    p[i] = how == WRITES_EARLY ? 2 * early : p[i] + early;
+}
+bool overlaps(enum early how)
+{
+    int *constant = array_of(3), *p = array_of(3);
+    for (int turn = 0; turn < 2; turn++)
+        SIMT_LAUNCH(true, twice, 1, N, 0, NULL, constant, p, how);
+    return is(p, [](int i) { return 3 * (3 + i); });
+}
+bool never_waits(bool mistake) { return overlaps(mistake ? NEVER_WAITS : RIGHT); }
+#ifdef __SANITIZE_THREAD__
+bool reads_early(bool mistake) { return overlaps(mistake ? READS_EARLY : RIGHT); }
+bool writes_early(bool mistake) { return overlaps(mistake ? WRITES_EARLY : RIGHT); }
+#endif
+
 __global__ void multiply(const signed char *a, const signed char *b, int *c, bool a_signed)
 {
     const int g = threadIdx.x / 4, t = threadIdx.x % 4;
@@ -657,6 +685,7 @@ const struct planted planted[] = {
     {"a copy that is not aligned", "is not aligned", copy_that_is_not_aligned, false},
     {"one copy too few waited for", NULL, one_copy_too_few_waited_for, false},
     {"a copy to where others still read", NULL, copy_where_others_read, false},
+    {"a launch that does not wait for the one before", "the launch before", never_waits, false},
     {"a read beyond an allocation", "behind the end of an allocation", read_beyond, false},
     {"a write a little beyond", NULL, write_beyond_a_little, false},
     {"a write before an allocation", NULL, write_before, false},
@@ -674,6 +703,8 @@ const struct planted planted[] = {
     {"a missing fence before a block says that it is done", "no order", missing_fence, false},
     {"a kernel that reads the host's memory", "neither the GPU's nor the thread's", host_array, false},
     {"a read a little beyond an allocation", "behind the end", read_a_little_beyond, false},
+    {"a read of what the launch before may yet write", "which launches write", reads_early, false},
+    {"a write before the launch before is done", "the launch before is done", writes_early, false},
     {"a wide read that is not aligned", "not aligned", misaligned, false},
 #endif
 };
