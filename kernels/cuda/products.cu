@@ -3,8 +3,9 @@
 
 enum {
     MMA_CAPABILITY = 80, /* from which tensor cores have m16n8k32 */
-    FEW_TOKENS = 3,      /* from so many they are faster than dot products, */
-    MANY_TOKENS = 9,     /* and from so many with tiles of more than 8 tokens */
+    MMA_TOKENS = 3,      /* from so many they are faster than dot products; */
+    MMA_SMS = 4,         /* groups of rows for each multiprocessor, from which they are so for one token less, */
+    MANY_TOKENS = 9,     /* and below which products_few.cu is faster for fewer tokens than this, of K types */
 };
 
 static struct product_work work_of(const struct acts *x, int64_t n)
@@ -32,18 +33,29 @@ static void put_part(struct product_work *w, int i, const struct packed *m)
         w->part[i].end = w->groups;
 }
 
-static enum gpu_products kernel_for(const struct gpu *g, int n)
+static bool is_k(enum dtype type)
 {
+    bool k = false;
+    with_type(type, [&](auto t) { k = layout_t<decltype(t)::value>::k; });
+    return k;
+}
+
+/* As measured on an H100. */
+static enum gpu_products kernel_for(const struct gpu *g, enum dtype type, const struct product_work &w, bool partial)
+{
+    const bool large = !partial && w.groups >= MMA_SMS * g->n_sms;
     if (g->capability < MMA_CAPABILITY)
         return PRODUCTS_DOT;
     if (g->products != PRODUCTS_FASTEST)
         return (enum gpu_products)g->products;
-    return n < FEW_TOKENS ? PRODUCTS_DOT : n < MANY_TOKENS ? PRODUCTS_FEW : PRODUCTS_MMA;
+    if (w.n < MMA_TOKENS - large)
+        return PRODUCTS_DOT;
+    return is_k(type) && !partial && !large && w.n < MANY_TOKENS ? PRODUCTS_FEW : PRODUCTS_MMA;
 }
 
 static void multiply(const struct gpu *g, enum dtype type, const struct product_work &w)
 {
-    const enum gpu_products kernel = kernel_for(g, w.n);
+    const enum gpu_products kernel = kernel_for(g, type, w, false);
     if (is_float(type))
         products_float(g, type, w, false);
     else if (kernel == PRODUCTS_DOT)
@@ -84,7 +96,7 @@ void gpu_matmul_partial(const struct gpu *g, const struct packed *m, const struc
     w.add = add;
     if (n == 0 || w.groups == 0)
         return;
-    const enum gpu_products kernel = kernel_for(g, w.n);
+    const enum gpu_products kernel = kernel_for(g, m->type, w, true);
     if (is_float(m->type))
         products_float(g, m->type, w, true);
     else if (kernel == PRODUCTS_DOT || w.segment != SUM_SEGMENT)

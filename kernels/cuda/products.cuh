@@ -1,6 +1,7 @@
 /* What the kernels of products share: the matrices of a launch, and what a lane reads of a packed block. The files:
  * products.cu (which kernel for what), products_dot.cu (few tokens), products_cut.cu (the same, partial),
- * products_few.cu (3 to 8 by tensor cores), products_mma.cu (many), products_float.cu (float weights). */
+ * products_mma.cu (more, by tensor cores), products_few.cu (3 to 8 where rows are few), products_float.cu (float
+ * weights). */
 #ifndef HEARTH_KERNELS_CUDA_PRODUCTS_CUH
 #define HEARTH_KERNELS_CUDA_PRODUCTS_CUH
 

@@ -1,5 +1,5 @@
-/* Products with packed matrices (struct packed): the CPU's matmul and matmul_partial. One to eight tokens go through
- * dot products of four bytes, more through the tensor cores where the GPU has those of sm_80. */
+/* Products with packed matrices (struct packed): the CPU's matmul and matmul_partial. One token or two go through dot
+ * products of four bytes, more through the tensor cores where the GPU has those of sm_80. */
 #ifndef HEARTH_KERNELS_CUDA_PRODUCTS_H
 #define HEARTH_KERNELS_CUDA_PRODUCTS_H
 

@@ -17,80 +17,112 @@ enum {
     PIECE = sizeof(int4),
     CODE_PIECES = STEP * ACT_BLOCK / PIECE, /* of a token's codes in a step */
     ROOM = 45 * 1024,                       /* bytes of steps: static shared memory has 48 KiB */
-    AHEAD_FEW = 8,                          /* steps under way of a tile, where they have room, */
-    MANY = 4,                               /* tiles of a thread block that has several, */
-    AHEAD_MANY = 3,                         /* and the steps that are under way there */
+    MOST_TILES = 4,                         /* of a thread block */
     LEAST_STEPS = 2,                        /* of a part of a partial product */
 };
 
 /* A step. Tokens are apart so that lanes meet different banks. */
 template <enum dtype T, int TILES> struct step {
-    using l = layout_t<T>;
     static constexpr int tokens = TILE * TILES;
-    /* Of an act_block scale, and what of its other three words the type reads. */
-    static constexpr bool sums = l::offset != 0 || (l::minima && l::halves);
-    static constexpr int words = l::halves ? 3 : 2;
-    static DEVICE int word_of(int i) { return i == 0 ? 0 : i == 2 ? 3 : sums ? 2 : 1; }
-    static constexpr int weight_bytes = l::super_bytes + STEP * block_t<T>::bytes;
+    static constexpr int weight_bytes = layout_t<T>::super_bytes + STEP * block_t<T>::bytes;
     alignas(PIECE) uint8_t weights[WARPS][weight_bytes]; /* supers, then blocks */
     alignas(PIECE) int8_t codes[tokens][STEP * ACT_BLOCK + PIECE];
-    alignas(PIECE) uint32_t acts[words][STEP][tokens];
+    alignas(PIECE) struct act_block acts[STEP][tokens];
 };
 
+/* How many steps are under way: fewer of more tiles, so that a multiprocessor has room for more thread blocks. */
 template <enum dtype T, int TILES> struct under_way {
-    static constexpr int fit = ROOM / (int)sizeof(struct step<T, TILES>), most = TILES == 1 ? AHEAD_FEW : AHEAD_MANY;
+    static constexpr int fit = ROOM / (int)sizeof(struct step<T, TILES>), most = TILES == 1 ? 8 : TILES == 2 ? 5 : 3;
     static constexpr int steps = fit < most ? fit : most;
 };
 
 /* ---- bringing ---- */
 
-/* Blocks b .. b + 3 of a warp's group, or those of them that there are, and their super-block's scales. */
-template <enum dtype T> DEVICE void bring_weights(uint8_t *to, const uint8_t *group, int b, int blocks)
+enum { CODE_TOKENS = THREADS / CODE_PIECES, ACT_TOKENS = THREADS / STEP };
+
+/* What a thread brings of a step: of its warp's weights, and of x for all. */
+struct source {
+    const uint8_t *weights, *supers; /* pieces of the group */
+    const int8_t *code;              /* a piece of a token; of those CODE_TOKENS further too */
+    const struct act_block *act;
+    int tokens;                      /* that the thread block has */
+    int left;                        /* blocks of the row from the step on */
+    bool odd;                        /* the second half of a super-block */
+};
+
+/* From step i on. */
+template <enum dtype T> DEVICE struct source source_of(const struct product_work &w, int group, int first, int i)
+{
+    const int thread = (int)threadIdx.x, at = thread % LANES * PIECE, b = i * STEP;
+    const uint8_t *weights = group_data(w, group);
+    struct source from = {weights + block_offset<T>(b) + at};
+    from.supers = weights + (int64_t)(b / SUPER_BLOCKS) * block_t<T>::eight + at;
+    from.code = w.codes + (int64_t)(first + thread / CODE_PIECES) * w.cols + b * ACT_BLOCK + thread % CODE_PIECES * PIECE;
+    from.act = w.acts + (int64_t)(first + thread / STEP) * w.blocks + b + thread % STEP;
+    from.tokens = w.n - first;
+    from.left = w.blocks - b;
+    from.odd = i % 2;
+    return from;
+}
+
+template <enum dtype T> DEVICE void next_step(struct source &from)
 {
     using B = block_t<T>;
-    const int lane = (int)threadIdx.x % LANES, bytes = min((int)STEP, blocks - b) * B::bytes;
-    const uint8_t *from = group + block_offset<T>(b);
-    if (B::k && lane < B::super_bytes / PIECE)
-        gpu_bring((int4 *)to + lane, (const int4 *)(group + (int64_t)(b / SUPER_BLOCKS) * B::eight) + lane);
-#pragma unroll
-    for (int i = lane * PIECE; i < STEP * B::bytes; i += LANES * PIECE)
-        if (i < bytes)
-            gpu_bring((int4 *)(to + B::super_bytes + i), (const int4 *)(from + i));
+    from.weights += STEP * B::bytes + (B::k && from.odd ? B::super_bytes : 0);
+    from.supers += B::k && from.odd ? B::eight : 0;
+    from.code += STEP * ACT_BLOCK;
+    from.act += STEP;
+    from.left -= STEP;
+    from.odd = !from.odd;
 }
 
-/* Token i of TOKENS that a thread block has. Past the last one it is taken again. */
-template <int TOKENS> DEVICE int64_t token_at(const struct product_work &w, int i)
+/* Four blocks of a warp's group, or those of them that there are, and their super-block's scales. */
+template <enum dtype T> DEVICE void bring_weights(uint8_t *to, const struct source &from)
 {
-    return min((int)blockIdx.y * TOKENS + i, w.n - 1);
+    using B = block_t<T>;
+    const int at = (int)threadIdx.x % LANES * PIECE, bytes = (B::k ? (int)STEP : min((int)STEP, from.left)) * B::bytes;
+    if (B::k && at < B::super_bytes)
+        gpu_bring((int4 *)(to + at), (const int4 *)from.supers);
+#pragma unroll
+    for (int i = 0; i < STEP * B::bytes; i += LANES * PIECE)
+        if (i + at < bytes)
+            gpu_bring((int4 *)(to + B::super_bytes + at + i), (const int4 *)(from.weights + i));
 }
 
-/* What all threads bring of x. */
-template <enum dtype T, int TILES> DEVICE void bring_x(struct step<T, TILES> &to, const struct product_work &w, int b)
-{
-    using S = struct step<T, TILES>;
-    constexpr int codes = S::tokens * CODE_PIECES, acts = S::tokens * S::words * STEP;
-    const int thread = (int)threadIdx.x;
-#pragma unroll
-    for (int i = 0; i < codes; i += THREADS) {
-        const int piece = (i + thread) % CODE_PIECES, token = (i + thread) / CODE_PIECES;
-        if (i + thread < codes && b + piece * PIECE / ACT_BLOCK < w.blocks)
-            gpu_bring((int4 *)&to.codes[token][piece * PIECE],
-                      (const int4 *)(w.codes + token_at<S::tokens>(w, token) * w.cols + b * ACT_BLOCK) + piece);
-    }
-#pragma unroll
-    for (int i = 0; i < acts; i += THREADS) {
-        const int j = (i + thread) % STEP, row = (i + thread) / STEP, word = row % S::words, token = row / S::words;
-        if (i + thread < acts && b + j < w.blocks)
-            gpu_bring(&to.acts[word][j][token],
-                      (const uint32_t *)(w.acts + token_at<S::tokens>(w, token) * w.blocks + b + j) + S::word_of(word));
-    }
-}
-
+/* What all threads bring of x: only what there is, since thread blocks that all read one token again and again wait
+ * for each other. */
 template <enum dtype T, int TILES>
-DEVICE void bring(struct step<T, TILES> &to, const struct product_work &w, const uint8_t *weights, int i)
+DEVICE void bring_x(struct step<T, TILES> &to, const struct source &from, int64_t cols)
 {
-    bring_weights<T>(to.weights[threadIdx.x / LANES], weights, i * STEP, w.blocks);
-    bring_x<T, TILES>(to, w, i * STEP);
+    const int thread = (int)threadIdx.x, piece = thread % CODE_PIECES, j = thread % STEP;
+#pragma unroll
+    for (int i = 0; i < TILE * TILES; i += CODE_TOKENS) {
+        const int token = i + thread / CODE_PIECES;
+        if (token < min(from.tokens, TILE * TILES) && piece * PIECE / ACT_BLOCK < from.left)
+            gpu_bring((int4 *)&to.codes[token][piece * PIECE], (const int4 *)(from.code + i * cols));
+    }
+    static_assert(TILE * TILES <= ACT_TOKENS, "a thread brings one block's");
+    if (thread / STEP < min(from.tokens, TILE * TILES) && j < from.left)
+        gpu_bring((int4 *)&to.acts[j][thread / STEP], (const int4 *)from.act);
+}
+
+/* A step; then goes on to the next. */
+template <enum dtype T, int TILES>
+DEVICE void bring(struct step<T, TILES> &to, struct source &from, int64_t cols)
+{
+    bring_weights<T>(to.weights[threadIdx.x / LANES], from);
+    bring_x<T, TILES>(to, from, cols);
+    next_step<T>(from);
+}
+
+/* Tokens that there are not are zeros in every step: lanes multiply them too. */
+template <enum dtype T, int TILES> DEVICE void clear_rest(struct step<T, TILES> &x, int tokens)
+{
+    const int thread = (int)threadIdx.x;
+    for (int t = tokens + thread / CODE_PIECES; t < TILE * TILES; t += CODE_TOKENS)
+        *(int4 *)&x.codes[t][thread % CODE_PIECES * PIECE] = make_int4(0, 0, 0, 0);
+    for (int t = tokens + thread / STEP; t < TILE * TILES; t += ACT_TOKENS)
+        x.acts[thread % STEP][t] = {};
 }
 
 /* ---- sums ---- */
@@ -156,26 +188,11 @@ DEVICE void store_held(const struct product_work &w, int group, int g, int token
 template <enum dtype T, int TILES>
 DEVICE struct tile get_tile(const struct step<T, TILES> &x, int j, int i, int g, int t)
 {
-    using S = struct step<T, TILES>;
-    const int pair = 8 * i + 2 * t;
-    const int8_t *code = &x.codes[8 * i + g][j * ACT_BLOCK + 4 * t];
-    uint2 act[S::words];
+    const struct act_block *pair = &x.acts[j][TILE * i + 2 * t];
+    const int8_t *code = &x.codes[TILE * i + g][j * ACT_BLOCK + 4 * t];
     struct tile to = {};
     to.code = make_int2(*(const int *)code, *(const int *)(code + ACT_BLOCK / 2));
-#pragma unroll
-    for (int k = 0; k < S::words; k++)
-        act[k] = *(const uint2 *)&x.acts[k][j][pair];
-    struct act_block first = {__uint_as_float(act[0].x)}, second = {__uint_as_float(act[0].y)};
-    if constexpr (S::sums) {
-        first.minus_sum = (int)act[1].x;
-        second.minus_sum = (int)act[1].y;
-        first.minus_sum_low = (int)act[S::words - 1].x; /* read of types with halves */
-        second.minus_sum_low = (int)act[S::words - 1].y;
-    } else {
-        first.scaled_sum = __uint_as_float(act[1].x);
-        second.scaled_sum = __uint_as_float(act[1].y);
-    }
-    set_tile<T>(to, first, second);
+    set_tile<T>(to, pair[0], pair[1]);
     return to;
 }
 
@@ -217,29 +234,33 @@ DEVICE void multiply_step(const struct step<T, TILES> &x, const uint8_t *weights
 
 /* PARTIAL: in segments of SUM_SEGMENT columns. */
 template <enum dtype T, bool PARTIAL, int TILES>
-__global__ void __launch_bounds__(THREADS) product_mma(struct product_work w)
+__global__ void __launch_bounds__(THREADS, 3) product_mma(struct product_work w)
 {
     static_assert(STEP * ACT_BLOCK == SUM_SEGMENT, "a step is a segment");
     constexpr int ahead = under_way<T, TILES>::steps;
     __shared__ struct step<T, TILES> steps[ahead];
     const int warp = (int)threadIdx.x / LANES, lane = (int)threadIdx.x % LANES;
-    const int group = (int)blockIdx.x * WARPS + warp, at = min(group, w.groups - 1);
+    const int group = (int)blockIdx.x * WARPS + warp, token = (int)blockIdx.y * TILE * TILES;
     const int all = (w.blocks + STEP - 1) / STEP, part = (all + (int)gridDim.z - 1) / (int)gridDim.z;
     const int begin = (int)blockIdx.z * part, end = min(begin + part, all);
-    const uint8_t *weights = group_data(w, at);
+    struct source from = source_of<T>(w, min(group, w.groups - 1), token, begin);
     gpu_begin();
     struct held<TILES> acc = {};
     struct held_units<TILES> units = {};
+#pragma unroll 1
+    for (int i = 0; i < ahead; i++)
+        clear_rest<T, TILES>(steps[i], from.tokens);
+#pragma unroll 1
     for (int i = 0; i < ahead - 1; i++) {
         if (begin + i < end)
-            bring<T, TILES>(steps[i], w, weights, begin + i);
+            bring<T, TILES>(steps[i], from, w.cols);
         gpu_bring_batch();
     }
     for (int i = begin, slot = 0, free = ahead - 1; i < end; i++) {
         gpu_brought_but<ahead - 2>();
         __syncthreads();
         if (i + ahead - 1 < end)
-            bring<T, TILES>(steps[free], w, weights, i + ahead - 1);
+            bring<T, TILES>(steps[free], from, w.cols);
         gpu_bring_batch();
         multiply_step<T, TILES>(steps[slot], steps[slot].weights[warp], w.blocks - i * STEP, acc);
         if constexpr (PARTIAL)
@@ -248,7 +269,7 @@ __global__ void __launch_bounds__(THREADS) product_mma(struct product_work w)
         slot = slot + 1 == ahead ? 0 : slot + 1;
     }
     if (group < w.groups)
-        store_held<PARTIAL, TILES>(w, group, lane / 4, (int)blockIdx.y * TILE * TILES + 2 * (lane % 4), acc, units);
+        store_held<PARTIAL, TILES>(w, group, lane / 4, token + 2 * (lane % 4), acc, units);
 }
 
 template <enum dtype T, bool PARTIAL, int TILES>
@@ -266,6 +287,20 @@ int64_t blocks_of(const struct product_work &w, int tiles)
     return (int64_t)((w.groups + WARPS - 1) / WARPS) * ((w.n + tiles * TILE - 1) / (tiles * TILE));
 }
 
+/* No more tiles than there are tokens for. */
+int tiles_of(const struct product_work &w) { return w.n <= TILE ? 1 : w.n <= 2 * TILE ? 2 : MOST_TILES; }
+
+template <enum dtype T, bool PARTIAL>
+void launch_tiles(const struct gpu *g, const struct product_work &w, int tiles, int parts)
+{
+    if (tiles == 1)
+        launch<T, PARTIAL, 1>(g, w, parts);
+    else if (tiles == 2)
+        launch<T, PARTIAL, 2>(g, w, parts);
+    else
+        launch<T, PARTIAL, MOST_TILES>(g, w, parts);
+}
+
 /* Into how many parts the steps of a partial product are cut, so that each multiprocessor has two thread blocks. */
 int parts_of(const struct gpu *g, const struct product_work &w, int tiles)
 {
@@ -275,22 +310,19 @@ int parts_of(const struct gpu *g, const struct product_work &w, int tiles)
 
 template <enum dtype T> void launch_partial(const struct gpu *g, const struct product_work &w)
 {
-    const int tiles = w.n > TILE ? MANY : 1, parts = parts_of(g, w, tiles);
+    const int tiles = tiles_of(w), parts = parts_of(g, w, tiles);
     if (parts > 1 && !w.add)
         cudaMemsetAsync(w.to.units, 0, (size_t)w.n * (size_t)w.part[0].rows * sizeof *w.to.units, g->stream);
-    if (tiles == 1)
-        launch<T, true, 1>(g, w, parts);
-    else
-        launch<T, true, MANY>(g, w, parts);
+    launch_tiles<T, true>(g, w, tiles, parts);
 }
 
-/* Tiles of many tokens read weights less often, if there are enough of them for all multiprocessors. */
+/* The more tiles, the less often weights are read, but all multiprocessors need a thread block. */
 template <enum dtype T> void launch_whole(const struct gpu *g, const struct product_work &w)
 {
-    if (w.n > TILE && blocks_of(w, MANY) >= g->n_sms)
-        launch<T, false, MANY>(g, w, 1);
-    else
-        launch<T, false, 1>(g, w, 1);
+    int tiles = tiles_of(w);
+    while (tiles > 1 && blocks_of(w, tiles) < g->n_sms)
+        tiles /= 2;
+    launch_tiles<T, false>(g, w, tiles, 1);
 }
 
 }
