@@ -76,25 +76,27 @@ static const struct argp_option cluster_options[] = {
     {"quiet", 'q', NULL, 0, "no progress and no closing line", 1},
     {NULL, 0, NULL, 0, "Neurons:", 2},
     {"sparse", KEY_SPARSE, "MODE", 0,
-     "dense: all neurons (default); exact: those that fire, with the same result (ReLU models); predicted: those that a "
-     "predictor expects to fire (ReLU models); threshold: the strong ones (SiLU models). The last two are lossy and need "
-     "`hearth prepare`", 2},
+     "dense: all neurons (default); exact: those that fire, with the same result (ReLU models); predicted: those that "
+     "a predictor expects to fire (ReLU models); threshold: the strong ones (SiLU models). The last two are lossy and "
+     "need `hearth prepare`", 2},
     {"predictor", KEY_PREDICTOR, "NAME", 0, "mlp or planes (default: mlp if there is one)", 2},
     {"skip", KEY_SKIP, "SHARE", 0, "share of neurons that threshold skips, 0.1 to 0.9 (default: the neuron file's)", 2},
-    {"activation", KEY_ACTIVATION, "NAME", 0, "silu, relu, relu2 or drelu (default: what the neuron file or the model says)",
-     2},
-    {"neurons", KEY_NEURONS, "FILE", 0, "neuron file (default: MODEL.neurons.gguf beside the model, if it is there)", 2},
+    {"activation", KEY_ACTIVATION, "NAME", 0,
+     "silu, relu, relu2 or drelu (default: what the neuron file or the model says)", 2},
+    {"neurons", KEY_NEURONS, "FILE", 0,
+     "neuron file (default: MODEL.neurons.gguf beside the model, if it is there)", 2},
     {NULL, 0, NULL, 0, "GPUs:", 3},
     {"device", KEY_DEVICE, "NAME", 0,
      "auto: the GPU of each rank that has one, and its CPU for what does not fit (default); cuda: refuse to start "
      "without a GPU; cpu: no GPU", 3},
     {"gpu-layers", KEY_GPU_LAYERS, "N", 0,
-     "also -ngl: give the GPU of each rank the first N of its layers, and the output matrix if N is more than there are "
-     "(default: as many as fit; 0: none)", 3},
+     "also -ngl: give the GPU of each rank the first N of its layers, and the output matrix if N is more than there "
+     "are (default: as many as fit; 0: none)", 3},
     {"gpu-index", KEY_GPU_INDEX, "FILE", 0,
-     "give the GPU of each rank the neurons that PowerInfer's solver put there (MODEL.generated.gpuidx), in units of 128, "
-     "and all but neurons (needs --sparse)", 3},
-    {"vram-budget", KEY_VRAM_BUDGET, "SIZE", 0, "GPU memory that each rank may use, e.g. 6G (default: what is free)", 3},
+     "give the GPU of each rank the neurons that PowerInfer's solver put there (MODEL.generated.gpuidx), in units of "
+     "128, and all but neurons (needs --sparse)", 3},
+    {"vram-budget", KEY_VRAM_BUDGET, "SIZE", 0,
+     "GPU memory that each rank may use, e.g. 6G (default: what is free)", 3},
     {"plugin-dir", KEY_PLUGIN_DIR, "DIR", 0,
      "folder of libhearth_cuda.so (default: the program's, or ../lib/hearth beside it)", 3},
     {NULL, 0, NULL, 0, "Ranks:", 4},
@@ -161,8 +163,8 @@ static error_t check_cluster(struct argp_state *state, const struct cluster_opti
     if (o->plan && (o->gpu_layers >= 0 || o->gpu_index || o->vram_budget))
         return option_wrong(state, "--plan says what GPUs get: leave out --gpu-layers, --gpu-index and --vram-budget");
     if (o->device == DEVICES_CPU && gpus)
-        return option_wrong(state, "--device cpu leaves nothing for --gpu-layers, --gpu-index and --vram-budget: give one or "
-                                   "the other");
+        return option_wrong(state, "--device cpu leaves nothing for --gpu-layers, --gpu-index and --vram-budget: give "
+                                   "one or the other");
     if (o->gpu_index && o->gpu_layers >= 0)
         return option_wrong(state, "--gpu-index and --gpu-layers both say what GPUs get: give one");
     return 0;

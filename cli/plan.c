@@ -168,14 +168,14 @@ static json_t *table_row(int holder, const struct plan *p, const struct holding 
     for (int l = 0; l < p->model.n_layers; l++)
         all += (double)p->layers[l].shape.d_ff;
     stage_text(h, "%d-%d", stage, sizeof stage);
-    return json_pack("{si ss ss sI sI so so so so si sI sf sf sf sf so so}", "rank", plan_holder_rank(p, holder), "device",
-                     plan_holder_device(p, holder), "stage", stage, "kv_heads", (json_int_t)h->kv_heads, "neurons",
-                     (json_int_t)h->neurons, "neurons_percent", percent((double)h->neurons, all),
+    return json_pack("{si ss ss sI sI so so so so si sI sf sf sf sf so so}", "rank", plan_holder_rank(p, holder),
+                     "device", plan_holder_device(p, holder), "stage", stage, "kv_heads", (json_int_t)h->kv_heads,
+                     "neurons", (json_int_t)h->neurons, "neurons_percent", percent((double)h->neurons, all),
                      "fired_percent", percent(h->stage.live + h->shard.live, h->all_live), "stage_live_percent",
                      live_percent(&h->stage, h), "shard_live_percent", live_percent(&h->shard, h), "ranges", h->ranges,
                      "rows", (json_int_t)h->rows, "weights_mib", mib(h->need.weights), "kv_mib", mib(h->need.kv),
-                     "buffers_mib", mib(h->need.buffers), "total_mib", mib(h->need.total), "ms_per_token", number(h->ms),
-                     "busy_percent", number(h->ms_percent));
+                     "buffers_mib", mib(h->need.buffers), "total_mib", mib(h->need.total), "ms_per_token",
+                     number(h->ms), "busy_percent", number(h->ms_percent));
 }
 
 /* Adds a holder's memory to what its rank's CPUs need, which have one budget: used [n_ranks] bytes. */
@@ -255,8 +255,8 @@ static status print_reasons(FILE *out, const struct plan_reasons *r, const struc
         plan_reasons_ranks(c, p->n_ranks, true, used, sizeof used);
         json_t *row = json_pack("{ss ss ss ss sb sf sf sf sb sb}", "split", plan_split_name(c->split), "ranks", used,
                                 "heads", c->heads_cut ? "cut" : "stage", "residual", c->residual_all ? "all" : "home",
-                                "gpus", c->gpus, "ms_per_token", cost_ms(&c->cost), "compute_ms", c->cost.compute_ms, "wire_ms",
-                                c->cost.wire_ms, "fits", c->cost.fits, "best", i == r->choice.best);
+                                "gpus", c->gpus, "ms_per_token", cost_ms(&c->cost), "compute_ms", c->cost.compute_ms,
+                                "wire_ms", c->cost.wire_ms, "fits", c->cost.fits, "best", i == r->choice.best);
         if (json_array_append_new(rows, row) != 0) {
             log_error("no memory for the table");
             st = ST_NOMEM;

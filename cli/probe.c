@@ -227,8 +227,8 @@ status command_probe(const struct launch *launch, int argc, char **argv)
     static const struct argp argp = {
         .options = options, .parser = parse, .children = children, .args_doc = "[MODEL]",
         .doc = "Measure how long messages take between every two ranks and how fast every host reads its memory, and "
-               "what its GPUs can do, and write that to a file which --probe of other commands reads. All else should be "
-               "quiet meanwhile.\v"
+               "what its GPUs can do, and write that to a file which --probe of other commands reads. All else should "
+               "be quiet meanwhile.\v"
                "Example: mpirun -np 2 --hostfile hosts --bind-to none hearth probe -m model.gguf"};
     struct probing p = {.file = "hearth-probe.json", .n_batch = 256};
     struct probe_options o = {0};
