@@ -3,6 +3,7 @@
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 #include "base/log.h"
 #include "cli/bench_test.h"
 #include "cli/command.h"
@@ -22,7 +23,8 @@ struct bench {
     struct progress progress;
     struct test *tests;
     int n_tests;
-    struct probe_rank gpus; /* of this process, measured before the first test */
+    struct probe_rank gpus; /* of this process, measured before the first test, */
+    struct probe *probe;    /* unless it is this that knows them, of all ranks */
     int ranks;
     char transport[16], devices[128];
 };
@@ -86,10 +88,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     }
 }
 
-static json_t *row_of(const struct bench *b, const struct test *t)
+static json_t *row_of(const struct bench *b, const struct test *t, double peak)
 {
     const double tokens = (double)b->runs * (double)t->n * t->sequences;
-    return json_pack("{ss sI si sf sf sf sI si si ss ss ss sf sf sf sf sI sf sI sf sf}", "test", t->name, "depth",
+    json_t *known = peak > 0 ? json_real(peak) : json_null();
+    return json_pack("{ss sI si sf sf sf sI si si ss ss ss sf sf sf sf sI sf sI sf so}", "test", t->name, "depth",
                      (json_int_t)t->depth, "sequences", (int)t->sequences, "tokens_per_s", t->mean,
                      "sequence_tokens_per_s", t->mean / t->sequences, "stddev", t->stddev, "kv_bytes",
                      (json_int_t)t->kv_bytes, "threads", t->threads, "ranks", b->ranks, "transport", b->transport,
@@ -98,22 +101,22 @@ static json_t *row_of(const struct bench *b, const struct test *t)
                      t->time.wait_s * 1e3 / tokens, "sent_bytes_per_token",
                      (json_int_t)llround(t->sent_bytes / tokens), "messages_per_token", t->messages / tokens,
                      "bytes_per_token", (json_int_t)llround(t->bytes_per_token), "read_gb_per_s",
-                     t->mean * t->bytes_per_token / 1e9, "peak_read_gb_per_s", t->peak);
+                     t->mean * t->bytes_per_token / 1e9, "peak_read_gb_per_s", known);
 }
 
 /* What each device did in a test. */
-static json_t *devices_of(const struct bench *b, const struct test *t, int local_ranks)
+static json_t *devices_of(const struct bench *b, const struct test *t, const struct device_peaks *peaks)
 {
-    const struct device_peaks peaks = {.cpu = t->peak / (b->cluster.ranks * local_ranks), .measured = &b->gpus,
-                                       .own_only = b->cluster.mpi};
     const double elapsed_s = t->time.compute_s + t->time.wire_s + t->time.wait_s;
-    return devices_json(&t->devices, &peaks, (double)b->runs * (double)t->n * t->sequences, elapsed_s);
+    return devices_json(&t->devices, peaks, (double)b->runs * (double)t->n * t->sequences, elapsed_s);
 }
 
-/* Of JSON a row has its devices. People get a table of their own for them, if there is more than one. */
+/* Of JSON a row has its devices. People get a table of their own for them, unless it is a CPU alone. */
 static status add_rows(const struct bench *b, const struct test *t, int local_ranks, json_t *rows, json_t *devices)
 {
-    json_t *row = row_of(b, t), *of = devices_of(b, t, local_ranks), *v;
+    const struct device_peaks peaks = {.cpu = t->peak / (b->cluster.ranks * local_ranks), .probe = b->probe,
+                                       .measured = &b->gpus, .own_only = b->cluster.mpi};
+    json_t *row = row_of(b, t, devices_peak(&t->devices, &peaks)), *of = devices_of(b, t, &peaks), *v;
     size_t i;
     int failed = json_array_append_new(rows, row) || !of;
     json_array_foreach(of, i, v) {
@@ -131,6 +134,16 @@ static status add_rows(const struct bench *b, const struct test *t, int local_ra
     return ST_NOMEM;
 }
 
+static bool cpu_alone(const struct bench *b)
+{
+    bool alone = true;
+    for (int i = 0; i < b->n_tests; i++) {
+        const struct test_devices *d = &b->tests[i].devices;
+        alone &= d->n == 1 && strcmp(d->at[0].device, "cpu") == 0;
+    }
+    return alone;
+}
+
 static status print_rows(const struct bench *b, int local_ranks)
 {
     json_t *rows = json_array(), *devices = json_array();
@@ -139,7 +152,7 @@ static status print_rows(const struct bench *b, int local_ranks)
         st = add_rows(b, &b->tests[i], local_ranks, rows, devices);
     if (st == ST_OK)
         st = table_print(stdout, rows, b->format);
-    if (st == ST_OK && b->format == TABLE_MD && json_array_size(devices) > (size_t)b->n_tests) {
+    if (st == ST_OK && b->format == TABLE_MD && !cpu_alone(b)) {
         putchar('\n');
         st = table_print(stdout, devices, b->format);
     }
@@ -178,7 +191,7 @@ static status measure_sequences(struct bench *b, struct cluster *c)
 static void measure_gpus(struct bench *b)
 {
     struct gpus gpus;
-    if (b->n_tests > 0 || !plan_may_use_gpus(&b->cluster))
+    if (b->n_tests > 0 || b->cluster.probe || !plan_may_use_gpus(&b->cluster))
         return;
     gpus_find(b->cluster.plugin_dir, &gpus);
     gpus_measure(&gpus, &b->gpus);
@@ -228,13 +241,13 @@ status command_bench(const struct launch *launch, int argc, char **argv)
     static const struct argp argp = {
         .options = options, .parser = parse, .children = children,
         .doc = "Measure tokens per second, of a prompt (pp) and of decoding (tg), and how fast that reads the weights "
-               "beside how fast this machine's memory can be read by as many threads. With several ranks: how a "
-               "token's time splits into computing, messages (wire) and waiting for a rank that computes longer, "
-               "and what all ranks send for it. --sequences decodes several texts at once: tokens_per_s is what all "
-               "of them get together. -o json says of every device of every rank, and a second table where there are "
-               "several, what it read for a token and how fast while it was busy, beside the most that it can read, "
-               "and for which share of the time its rank waited for it (for a CPU: computed). Lists, as in "
-               "-t 1,2 -p 128,512, give a row for each."};
+               "beside how fast the devices that compute can read their memory, all together (CPUs: this machine's, by "
+               "as many threads). With several ranks: how a token's time splits into computing, messages (wire) and "
+               "waiting for a rank that computes longer, and what all ranks send for it. --sequences decodes several "
+               "texts at once: tokens_per_s is what all of them get together. -o json says of every device of every "
+               "rank, and a second table unless that is one CPU, what it read for a token and how fast while it was "
+               "busy, beside the most that it can read, and for which share of the time its rank waited for it (for a "
+               "CPU: computed). Lists, as in -t 1,2 -p 128,512, give a row for each."};
     struct bench b = {.cluster = cluster_defaults, .n_prompt = {{512}, 1}, .n_decode = {{128}, 1},
                       .threads = {{0}, 1}, .sequences = {{1}, 1}, .runs = 5};
     b.cluster.thread_list = &b.threads;
@@ -253,8 +266,11 @@ status command_bench(const struct launch *launch, int argc, char **argv)
         st = measure_all(&b, launch, (int)b.threads.at[i]);
     if (st == ST_OK && b.n_tests > 0)
         st = measure_memory(&b, launch->local_ranks);
+    if (st == ST_OK && b.n_tests > 0 && b.cluster.probe)
+        st = probe_load(b.cluster.probe, &b.probe);
     if (st == ST_OK && b.n_tests > 0)
         st = print_rows(&b, launch->local_ranks);
+    probe_free(b.probe);
     free(b.tests);
     return st;
 }

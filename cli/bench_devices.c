@@ -33,15 +33,36 @@ void devices_add(const struct cluster *c, const struct wire_usage *before, const
     }
 }
 
+/* What is known of the GPUs of a rank. NULL: nothing. */
+static const struct probe_rank *known_gpus(const struct device_peaks *p, int rank)
+{
+    if (p->probe)
+        return rank < p->probe->n_ranks ? &p->probe->ranks[rank] : NULL;
+    return rank == 0 || !p->own_only ? p->measured : NULL;
+}
+
 /* 0: it is not known. */
 static double peak_of(const struct device_peaks *p, const struct test_device *d)
 {
+    const struct probe_rank *r = known_gpus(p, d->rank);
     if (strcmp(d->device, "cpu") == 0)
         return p->cpu;
-    for (int i = 0; i < p->measured->n_gpus; i++)
-        if (strcmp(p->measured->gpus[i].device, d->device) == 0 && (d->rank == 0 || !p->own_only))
-            return p->measured->gpus[i].read_gb_per_s;
+    for (int i = 0; r && i < r->n_gpus; i++)
+        if (strcmp(r->gpus[i].device, d->device) == 0)
+            return r->gpus[i].read_gb_per_s;
     return 0;
+}
+
+double devices_peak(const struct test_devices *d, const struct device_peaks *p)
+{
+    double sum = 0;
+    for (int i = 0; i < d->n; i++) {
+        const double peak = peak_of(p, &d->at[i]);
+        if (peak == 0)
+            return 0;
+        sum += peak;
+    }
+    return sum;
 }
 
 static json_t *row_of(const struct test_device *d, double peak, double tokens, double elapsed_s)

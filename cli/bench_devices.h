@@ -27,9 +27,13 @@ void devices_add(const struct cluster *c, const struct wire_usage *before, const
 /* GB/s that can be read at most. */
 struct device_peaks {
     double cpu;                        /* by a rank's threads, while those of all ranks of this machine read */
-    const struct probe_rank *measured; /* the GPUs of this process, which are those of... */
+    const struct probe *probe;         /* has the GPUs of all ranks; NULL: */
+    const struct probe_rank *measured; /* those of this process, which are those of... */
     bool own_only;                     /* ... rank 0 alone: others are processes of their own */
 };
+
+/* Of all devices that have done anything together, as they may read at the same time. 0: of one it is not known. */
+double devices_peak(const struct test_devices *d, const struct device_peaks *p);
 
 /* An array: per token, of which there were so many in elapsed_s seconds. NULL: no memory (logged). */
 json_t *devices_json(const struct test_devices *d, const struct device_peaks *p, double tokens, double elapsed_s);

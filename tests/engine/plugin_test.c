@@ -568,7 +568,17 @@ static double bench_row(const json_t *rows, size_t i, int rank, const char *devi
     return json_number_value(json_object_get(row, "bytes_per_token"));
 }
 
-/* hearth bench has a row for each device, with the peak of that one; of others' GPUs it knows none. */
+/* A probe of two ranks, each of which has these GPUs. */
+static struct probe *probe_of_both(const struct probe_rank *gpus)
+{
+    struct probe *p;
+    assert_int_equal(probe_create(2, 0, &p), ST_OK);
+    p->ranks[0] = p->ranks[1] = *gpus;
+    return p;
+}
+
+/* hearth bench has a row for each device, with the peak of that one. Of GPUs of other processes it knows none, unless a
+ * probe does. */
 static void test_bench(void **state)
 {
     (void)state;
@@ -577,8 +587,11 @@ static void test_bench(void **state)
     have(2, PLENTY, 75);
     gpus_find(STAND_IN_GPU, &found);
     gpus_measure(&found, &gpus);
-    for (int processes = 0; processes < 2; processes++) {
-        const struct device_peaks peaks = {.cpu = 7, .measured = &gpus, .own_only = processes};
+    struct probe *probe = probe_of_both(&gpus);
+    for (int i = 0; i < 3; i++) {
+        const struct device_peaks peaks = {.cpu = 7, .measured = &gpus, .own_only = i > 0,
+                                           .probe = i > 1 ? probe : NULL};
+        const bool unknown = i == 1;
         struct cluster_options o = options(DEVICES_AUTO, 2);
         o.ranks = 2;
         struct cluster *c = start(&o);
@@ -590,11 +603,13 @@ static void test_bench(void **state)
         assert_int_equal(json_array_size(rows), 4);
         const double bytes = bench_row(rows, 0, 0, "cpu", 7) + bench_row(rows, 1, 0, "cuda:0", 1000) +
                              bench_row(rows, 2, 1, "cpu", 7) +
-                             bench_row(rows, 3, 1, "cuda:1", processes ? 0 : 1001);
+                             bench_row(rows, 3, 1, "cuda:1", unknown ? 0 : 1001);
+        assert_true(devices_peak(&t.devices, &peaks) == (unknown ? 0 : 7 + 1000 + 7 + 1001));
         assert_true(bytes > t.bytes_per_token - 4 && bytes < t.bytes_per_token + 4); /* rounded */
         json_decref(rows);
         cluster_stop(c);
     }
+    probe_free(probe);
 }
 
 static void measured(int expected, const char *first, double read_gb_per_s)

@@ -130,6 +130,25 @@ like "the GPU that probe measures" "*| cuda:0 | SIMT shim 0 | *2.00 |*" "$out"
 like "its file" '*"gpus"*"device": "cuda:0"*"read_gb_per_s": [0-9]*"wait_us": [0-9]*' "$(cat "$work/one.json")"
 hearth plan -q -m "$vectors/tiny-q5_1.gguf" --device cpu --probe "$work/one.json"
 equal "status of plan by it" 0 "$status"
+
+# bench says of the GPU what it reads, beside the most that it can: as measured before it begins, or by a probe.
+# ROW FIELD: of the table that bench printed last.
+of_bench() {
+    echo "$out" | awk -F ' *[|] *' -v row="$1" -v field="$2" '
+        /^[|] test/ { for (i = 2; i < NF; i++) at[$i] = i; n++ } /^[|] tg/ && n == row { print $at[field] }'
+}
+sed 's/"read_gb_per_s": [0-9.]*/"read_gb_per_s": 123.5/' "$work/one.json" >"$work/known.json"
+for by in "" "--probe $work/known.json"; do
+    # shellcheck disable=SC2086 # an option and its value
+    hearth bench -q -m "$vectors/tiny-q5_1.gguf" -t 1 -p 0 -n 1 -r 1 -ngl 99 --plugin-dir "$folder" $by
+    equal "device of bench $by ($err)" cuda:0 "$(of_bench 2 device)"
+    like "its peak" "[0-9]*.[0-9]*" "$(of_bench 2 peak_read_gb_per_s)"
+    equal "peak of all that computes" "$(of_bench 2 peak_read_gb_per_s)" "$(of_bench 1 peak_read_gb_per_s)"
+done
+equal "peak of the GPU by the probe" 123.5 "$(of_bench 2 peak_read_gb_per_s)"
+hearth bench -q -m "$vectors/tiny-q5_1.gguf" -t 1 -p 0 -n 1 -r 1 --device cpu
+equal "tables of bench of a CPU" 1 "$(echo "$out" | grep -c "^| test")"
+
 export HEARTH_SIMT_FAIL=40
 hearth probe -q -t 1 -f "$work/fails.json" --plugin-dir "$folder"
 equal "status of probe of a GPU that fails" 0 "$status"
