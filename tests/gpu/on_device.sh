@@ -343,53 +343,8 @@ models() {
 
 # ---- how fast the program is ----
 
-# NAME MODEL OPTION...
-measure() {
-    what=$1 model=$2
-    shift 2
-    made "$model" || return
-    run "$what" 60 bin/hearth bench -q -m "$work/$model.gguf" -r 3 "$@"
-    row "$(speeds "$work/output")"
-    [ "$result" != ok ] || { echo "$what" && grep '^|' "$work/output" && echo; } >>"$work/benches"
-}
-
-# FILE: what a table of hearth bench says in short.
-speeds() {
-    awk -F ' *[|] *' '/^[|] test/ { for (i = 2; i < NF; i++) at[$i] = i; next }
-        /^[|] (pp|tg)/ { printf "%s%s x %s: %s tok/s, %s GB/s", sep, $at["test"], $at["sequences"], $at["tokens_per_s"],
-                         $at["read_gb_per_s"]; sep = "; " }' "$1"
-}
-
-# NAME PERCENT: of a model's bytes.
-part_of() {
-    echo "$(($(stat -c %s "$work/$1.gguf" 2>/dev/null || echo 0) * $2 / 100 / 1048576))M"
-}
-
-bench() {
-    table "The program: hearth bench"
-    : >"$work/benches"
-    whole="--device cuda -ngl 999"
-    reglu=7b-8l-reglu-q4_0 sparse="--activation relu -p 0 -n 48 --sparse"
-    # shellcheck disable=SC2086 # options
-    {
-        for layers in 8 32; do
-            for type in q4_0 q4_k; do
-                measure "7B, $layers layers, $type" 7b-${layers}l-$type $whole -p 512 -n 64
-            done
-        done
-        measure "7B, 32 layers, q4_0, 8 and 32 texts" 7b-32l-q4_0 $whole -p 0 -n 32 --sequences 8,32
-        for mode in exact predicted; do
-            measure "ReGLU, 8 layers, live 0.10, $mode, whole" $reglu $whole $sparse $mode
-            for percent in 50 25; do
-                measure "ReGLU, 8 layers, live 0.10, $mode, $percent % in VRAM" $reglu --device cuda \
-                    --vram-budget "$(part_of $reglu $percent)" $sparse $mode
-            done
-            measure "ReGLU, 8 layers, live 0.10, $mode, CPU alone" $reglu --device cpu $sparse $mode
-        done
-        measure "7B, 32 layers, q4_0, CPU alone" 7b-32l-q4_0 --device cpu -p 0 -n 16
-    }
-    quote "What it printed" "$work/benches"
-}
+# shellcheck source=tests/gpu/on_device_bench.sh
+. ./on_device_bench.sh
 
 # ---- compute-sanitizer ----
 

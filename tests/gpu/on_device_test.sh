@@ -18,11 +18,38 @@ program() { # NAME; its text is standard input
 }
 
 mkdir -p "$work/pack/bin" "$work/pack/tests/vectors/text"
-cp "$here/on_device.sh" "$work/pack"
+cp "$here/on_device.sh" "$here/on_device_bench.sh" "$work/pack"
 touch "$work/pack/tests/vectors/tiny-a.gguf" "$work/pack/tests/vectors/family-b-sparse.gguf"
 program hearth <<'E2'
 case "$*" in
-bench*) printf '| test | sequences | tokens_per_s | read_gb_per_s |\n| --- | --: |\n| tg64 | 1 | 12.5 | 560.1 |\n' ;;
+bench*)
+    cat <<'TABLES'
+| test | sequences | tokens_per_s | read_gb_per_s | peak_read_gb_per_s |
+| ---- | --------: | -----------: | ------------: | -----------------: |
+| pp64 |         1 |         99.5 |           5.5 |             1000.0 |
+| tg64 |         1 |         12.5 |         560.1 |             1000.0 |
+
+| test | sequences | rank | device | read_gb_per_s | peak_read_gb_per_s | share_of_wait |
+| ---- | --------: | ---: | ------ | ------------: | ------------------ | ------------: |
+| pp64 |         1 |    0 | cuda:0 |           6.0 |              900.0 |          0.99 |
+| tg64 |         1 |    0 | cpu    |          20.0 |              100.0 |          0.75 |
+| tg64 |         1 |    0 | cuda:0 |         600.0 |                    |          0.25 |
+TABLES
+    ;;
+probe*)
+    for file; do :; done
+    echo measured >"$file"
+    cat <<'TABLES'
+| rank | threads | read_gb_per_s |
+| ---: | ------: | ------------: |
+|    0 |       4 |          88.1 |
+
+| rank | device | read_gb_per_s | up_gb_per_s | down_gb_per_s | launch_us | wait_us |
+| ---: | ------ | ------------: | ----------: | ------------: | --------: | ------: |
+|    0 | cuda:0 |        3028.2 |        54.9 |          55.0 |      0.84 |    10.6 |
+TABLES
+    ;;
+plan*) echo "some of it" >&2 && echo "{}" ;;
 run*--device\ cuda*predicted* | run*plan.c*predicted*) echo another ;;
 run*tiny-a*"-ngl 1") echo "hearth: error: no such layer" >&2 && exit 2 ;;
 run*) echo text ;;
@@ -55,6 +82,10 @@ says() { # LINE...: each must be in the report, as a row's beginning
 
 device --seconds 60
 [ $status -eq 1 ] || fail "status $status"
+prompt="pp64 x 1: 99.5 tok/s, 5.5 GB/s, 1 % of the peak (cuda:0 1 % of its peak, 0.99 of the wait)"
+devices="cpu 20 % of its peak, 0.75 of the wait; cuda:0 0.25 of the wait"
+decoding="tg64 x 1: 12.5 tok/s, 560.1 GB/s, 56 % of the peak ($devices)"
+launch="launch 0.84 us, waited for 10.6 us"
 says "cuda_good_test | ok; 3 test(s)." "cuda_bad_test | FAILED: status 1: [  FAILED  ] a_case" \
     "cuda_none_test | skipped: SKIP: no GPU" "cuda_speed neurons | ok" \
     "tiny-a | FAILED: --device cuda -ngl 1: hearth: error: no such layer" \
@@ -62,7 +93,11 @@ says "cuda_good_test | ok; 3 test(s)." "cuda_bad_test | FAILED: status 1: [  FAI
     "7B, 2 layers, ReGLU, Q4_0, predicted, cut over CPU and GPU | FAILED: --plan" \
     "family-b-sparse predicted | FAILED: --device cuda -ngl 999: another text" \
     "7b-2l-q4_k | FAILED: not made: hearth-synth: error: no space" \
-    "7B, 8 layers, q4_0 | ok; tg64 x 1: 12.5 tok/s, 560.1 GB/s"
+    "7B, 8 layers, q4_0 | ok; $prompt; $decoding |" "7B, 8 layers, q4_0 | 12.5 | 560.1 | 1000.0 | 56 % |" \
+    "hearth probe | ok; 4 threads read 88.1 GB/s; cuda:0 reads 3028.2 GB/s, bus 54.9 to it, 55.0 back, $launch |" \
+    "ReGLU, 8 layers, live 0.10, predicted, 25 % in VRAM, by the probe | ok"
+plans=$(grep -A 1 "^ReGLU.*VRAM" "$work/report/report.md" | grep -c "^some of it")
+[ "$plans" -eq 8 ] || fail "$plans of 8 plans are told"
 grep -q "^launches of all" "$work/report/report.md" || fail "no speeds"
 [ "$(grep -c "^memory" "$work/report/report.md")" -eq 1 ] || fail "the memory's speed is there more than once"
 grep -q "==== cuda_bad_test" "$work/report/log.txt" || fail "nothing in the log"

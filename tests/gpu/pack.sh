@@ -63,7 +63,7 @@ strip "$folder"/lib/* 2>/dev/null || true
 
 cp tests/vectors/*.gguf tests/vectors/families.json tests/vectors/tiny.json "$folder/tests/vectors"
 cp -r tests/vectors/text "$folder/tests/vectors"
-cp tests/gpu/on_device.sh "$folder"
+cp tests/gpu/on_device.sh tests/gpu/on_device_bench.sh "$folder"
 git describe --always --dirty >"$folder/version" 2>/dev/null || echo unknown >"$folder/version"
 
 # A third of the size; on_device.sh unpacks them.
