@@ -240,14 +240,15 @@ status command_bench(const struct launch *launch, int argc, char **argv)
     static const struct argp_child children[] = {{&argp_cluster, 0, NULL, 0}, {&argp_output, 0, NULL, 0}, {0}};
     static const struct argp argp = {
         .options = options, .parser = parse, .children = children,
-        .doc = "Measure tokens per second, of a prompt (pp) and of decoding (tg), and how fast that reads the weights "
-               "beside how fast the devices that compute can read their memory, all together (CPUs: this machine's, by "
-               "as many threads). With several ranks: how a token's time splits into computing, messages (wire) and "
-               "waiting for a rank that computes longer, and what all ranks send for it. --sequences decodes several "
-               "texts at once: tokens_per_s is what all of them get together. -o json says of every device of every "
-               "rank, and a second table unless that is one CPU, what it read for a token and how fast while it was "
-               "busy, beside the most that it can read, and for which share of the time its rank waited for it (for a "
-               "CPU: computed). Lists, as in -t 1,2 -p 128,512, give a row for each."};
+        .doc = "Measure tokens per second, of a prompt until a token follows it (pp) and of decoding (tg), and how "
+               "fast that reads the weights beside how fast the devices that compute can read their memory, all "
+               "together (CPUs: this machine's, by as many threads). With several ranks: how a token's time splits "
+               "into computing, messages (wire) and waiting for a rank that computes longer, and what all ranks send "
+               "for it. --sequences decodes several texts at once: tokens_per_s is what all of them get together. -o "
+               "json says of every device of every rank, and a second table unless that is one CPU, what it read for a "
+               "token and how fast while it was busy, beside the most that it can read, and for which share of the "
+               "time its rank waited for it (for a CPU: computed). Lists, as in -t 1,2 -p 128,512, give a row for "
+               "each."};
     struct bench b = {.cluster = cluster_defaults, .n_prompt = {{512}, 1}, .n_decode = {{128}, 1},
                       .threads = {{0}, 1}, .sequences = {{1}, 1}, .runs = 5};
     b.cluster.thread_list = &b.threads;

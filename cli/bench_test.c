@@ -13,16 +13,22 @@ static int32_t some_token(const struct cluster *c, size_t i)
     return (int32_t)((i * 2654435761u + 12345) % (uint64_t)tokenizer_n_vocab(cluster_tokenizer(c)));
 }
 
+/* Whatever runs ends with a token that is drawn: a prompt from which nothing is wanted may still be on its way through
+ * a GPU when all ranks have done their part. */
+static const struct wish a_token = {.kind = WISH_TOKEN};
+
+static status prompt(struct cluster *c, const int32_t *tokens, size_t n)
+{
+    int32_t next;
+    status st = dialogue_sampling(cluster_dialogue(c), &sampler_greedy);
+    return st ? st : dialogue_prompt(cluster_dialogue(c), tokens, n, &next, NULL, NULL);
+}
+
 /* tokens: [depth + n] */
 static status begin_prompt(struct cluster *c, const struct test *t, const int32_t *tokens)
 {
     dialogue_truncate(cluster_dialogue(c), 0);
-    return t->depth ? dialogue_prompt(cluster_dialogue(c), tokens, t->depth, NULL, NULL, NULL) : ST_OK;
-}
-
-static status run_prompt(struct cluster *c, const struct test *t, const int32_t *tokens)
-{
-    return dialogue_prompt(cluster_dialogue(c), tokens + t->depth, t->n, NULL, NULL, NULL);
+    return t->depth ? prompt(c, tokens, t->depth) : ST_OK;
 }
 
 /* Token `at` of text i of a test: a text like no other. */
@@ -40,17 +46,19 @@ static status add_token(struct cluster *c, const struct test *t, uint32_t i, str
 /* Text i of a test, as long as it is before the clock starts. */
 static status open_sequence(struct cluster *c, const struct test *t, uint32_t i, struct sequence **q)
 {
-    static const struct wish nothing = {.kind = WISH_NOTHING};
     struct session_event e;
     status st = session_open(cluster_session(c), q);
     for (size_t at = 0; at < t->depth && st == ST_OK; at++)
         st = add_token(c, t, i, *q);
     if (st == ST_OK && t->depth)
-        st = session_submit(cluster_session(c), *q, &nothing, &sampler_greedy);
-    for (e.over = !t->depth; st == ST_OK && !e.over;) {
+        st = session_submit(cluster_session(c), *q, &a_token, &sampler_greedy);
+    for (bool drawn = !t->depth; st == ST_OK && !drawn;) {
         st = session_wait(cluster_session(c), &e);
         st = st ? st : e.st;
+        drawn = !st && e.answer.n_tokens;
     }
+    if (st == ST_OK)
+        session_end(cluster_session(c), *q);
     return st;
 }
 
@@ -66,9 +74,8 @@ static status begin_sequences(struct cluster *c, const struct test *t, struct se
 
 static status begin_decoding(struct cluster *c, const struct test *t, uint32_t i, struct sequence *q)
 {
-    static const struct wish wish = {.kind = WISH_TOKEN};
     status st = add_token(c, t, i, q);
-    return st == ST_OK ? session_submit(cluster_session(c), q, &wish, &sampler_greedy) : st;
+    return st == ST_OK ? session_submit(cluster_session(c), q, &a_token, &sampler_greedy) : st;
 }
 
 /* Its next token, or its end: *left is one less then. */
@@ -150,7 +157,7 @@ static status run_once(struct cluster *c, struct test *t, const int32_t *tokens,
     if (st == ST_OK)
         st = start_clock(c, &before);
     if (st == ST_OK)
-        st = t->prompt ? run_prompt(c, t, tokens) : run_decoding(c, t, q);
+        st = t->prompt ? prompt(c, tokens + t->depth, t->n) : run_decoding(c, t, q);
     if (st == ST_OK)
         st = stop_clock(c, &before, spent);
     const struct schedule_counts counts = session_schedule(cluster_session(c));

@@ -135,12 +135,13 @@ equal "status of plan by it" 0 "$status"
 # ROW FIELD: of the table that bench printed last.
 of_bench() {
     echo "$out" | awk -F ' *[|] *' -v row="$1" -v field="$2" '
-        /^[|] test/ { for (i = 2; i < NF; i++) at[$i] = i; n++ } /^[|] tg/ && n == row { print $at[field] }'
+        /^[|] test/ { for (i = 2; i < NF; i++) at[$i] = i; n++ }
+        /^[|] (pp|tg)/ && n == row { print $at[field]; exit }'
 }
 sed 's/"read_gb_per_s": [0-9.]*/"read_gb_per_s": 123.5/' "$work/one.json" >"$work/known.json"
 for by in "" "--probe $work/known.json"; do
     # shellcheck disable=SC2086 # an option and its value
-    hearth bench -q -m "$vectors/tiny-q5_1.gguf" -t 1 -p 0 -n 1 -r 1 -ngl 99 --plugin-dir "$folder" $by
+    hearth bench -q -m "$vectors/tiny-q5_1.gguf" -t 1 -p 4 -n 1 -r 1 -ngl 99 --plugin-dir "$folder" $by
     equal "device of bench $by ($err)" cuda:0 "$(of_bench 2 device)"
     like "its peak" "[0-9]*.[0-9]*" "$(of_bench 2 peak_read_gb_per_s)"
     equal "peak of all that computes" "$(of_bench 2 peak_read_gb_per_s)" "$(of_bench 1 peak_read_gb_per_s)"
