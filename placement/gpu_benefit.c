@@ -39,7 +39,7 @@ struct benefit {
     int rank;
     double cpu;                /* bytes per ms */
     double bytes, base;        /* at most; what the home of x takes of it */
-    bool whole;                /* layers are given whole */
+    bool whole, cut;           /* layers are given whole; a layer's neurons can be cut in units */
     int n_blocks;              /* attention and FFN of each layer, and the output */
     struct gpu_block *blocks;
     struct gpu_unit *units;    /* room for all */
@@ -73,7 +73,7 @@ static int more_is_read(const void *a, const void *b)
 static void add_neurons(struct benefit *b, struct gpu_block *block, int layer, size_t *at)
 {
     const struct neuron_range *ranges;
-    const int32_t unit = b->whole ? INT32_MAX : (int32_t)b->plan->layers[layer].shape.neuron_unit;
+    const int32_t unit = b->cut ? (int32_t)b->plan->layers[layer].shape.neuron_unit : INT32_MAX;
     const bool down = !plan_down_at_stage(b->plan, layer) || b->plan->layers[layer].stage == b->rank;
     const int n = plan_neurons(b->plan, layer, b->rank, &ranges);
     struct weight all = {0};
@@ -81,12 +81,12 @@ static void add_neurons(struct benefit *b, struct gpu_block *block, int layer, s
         for (int32_t j = ranges[i].begin, end; j < ranges[i].end; j = end) {
             end = ranges[i].end - j > unit ? j + unit : ranges[i].end;
             const struct weight w = weight_of_neurons(b->m, layer, (struct neuron_range){j, end}, down);
-            if (!b->whole)
+            if (b->cut)
                 add_unit(b, block, w, (*at)++);
             all = (struct weight){all.held + w.held, all.read + w.read};
         }
     }
-    if (b->whole && n)
+    if (!b->cut && n)
         add_unit(b, block, all, 0);
     qsort(b->units + block->first, block->n_units, sizeof *b->units, more_is_read);
 }
@@ -242,7 +242,20 @@ static void give_none(struct benefit *b)
         b->blocks[i].given = 0;
 }
 
-/* Takes the steps for which there is room; those of a block after one that had none are not its next. */
+/* As many of a block's next units as there is room for, where that gains. */
+static void fill(struct benefit *b, struct gpu_block *block, bool home, double *left)
+{
+    size_t n = block->given;
+    double room = *left;
+    for (; n < block->n_units && b->units[block->first + n].weight.held <= room; n++)
+        room -= b->units[block->first + n].weight.held;
+    if (block_ms(b, block, read_of(b, block, n), home) < block_ms(b, block, read_of(b, block, block->given), home)) {
+        block->given = n;
+        *left = room;
+    }
+}
+
+/* Takes the steps in their order, and of one that has no room what has; those of its block after it are not its next. */
 static void try_order(struct benefit *b, enum gpu_order order, bool home)
 {
     double left = b->bytes - (home ? b->base : 0);
@@ -250,11 +263,16 @@ static void try_order(struct benefit *b, enum gpu_order order, bool home)
     list_steps(b, order, home);
     for (size_t i = 0; i < b->n_steps && left >= 0; i++) {
         const struct gpu_step *s = &b->steps[i];
-        if (s->bytes > left || b->blocks[s->block].given != s->from)
+        const bool fits = s->bytes <= left;
+        if (b->blocks[s->block].given != s->from)
             continue;
-        for (int k = s->block; k < s->block + s->n_blocks; k++)
-            b->blocks[k].given = s->upto < b->blocks[k].n_units ? s->upto : b->blocks[k].n_units;
-        left -= s->bytes;
+        for (int k = s->block; k < s->block + s->n_blocks; k++) {
+            if (fits)
+                b->blocks[k].given = s->upto < b->blocks[k].n_units ? s->upto : b->blocks[k].n_units;
+            else
+                fill(b, &b->blocks[k], home, &left);
+        }
+        left -= fits ? s->bytes : 0;
     }
     if (left >= 0)
         keep_if_best(b, home);
@@ -282,15 +300,15 @@ static status give(const struct benefit *b, struct plan *plan, const char *devic
         any |= b->best[i] > 0;
         if (i < 2 * n_layers)
             (i % 2 ? neurons : heads)[i / 2] = b->best[i] > 0;
-        for (size_t n = 0; n < b->best[i] && i % 2 && !b->whole; n++)
+        for (size_t n = 0; n < b->best[i] && i % 2 && b->cut; n++)
             units[b->units[block->first + n].at] = true;
     }
     if (!any)
         return ST_OK;
-    if (!b->whole)
+    if (b->cut)
         memset(neurons, true, (size_t)n_layers); /* units say which of them */
     return plan_give(plan, b->rank, device,
-                     &(struct plan_gift){heads, neurons, b->whole ? NULL : units,
+                     &(struct plan_gift){heads, neurons, b->cut ? units : NULL,
                                          b->best[b->n_blocks - 1] > 0, b->best_home});
 }
 
@@ -308,8 +326,9 @@ status gpu_benefit_give(const struct probe *p, const struct cost_model *m, struc
                         double bytes)
 {
     const size_t n_layers = (size_t)plan->model.n_layers, units = (size_t)plan_count_units(plan, rank);
+    const bool cut = units && !plan_down_at_stage(plan, 0);
     struct benefit b = {.m = m, .plan = plan, .g = cost_gpu(p, rank, device), .rank = rank, .bytes = bytes,
-                        .cpu = cpu_speed(p, plan, rank), .whole = !m->fired || !units || plan_down_at_stage(plan, 0),
+                        .cpu = cpu_speed(p, plan, rank), .whole = !m->fired || !cut, .cut = cut,
                         .n_blocks = 2 * (int)n_layers + 1};
     const size_t most = units + (size_t)b.n_blocks;
     b.blocks = calloc((size_t)b.n_blocks, sizeof *b.blocks);
