@@ -309,7 +309,7 @@ static status plan_gpus(const struct cluster_options *o, struct worker_options *
     w->n_devices = gpus.n_usable ? 2 : 1;
     for (int r = 0; r < p->n_ranks && !o->plan && !st; r++)
         st = offload_offer(o, w, r, &gpus, why, &offers[r]);
-    return st || o->plan ? st : offload_apply(w, p, offers, why, o->device == DEVICES_CUDA);
+    return st || o->plan ? st : offload_apply(p, offers, why, o->device == DEVICES_CUDA);
 }
 
 status command_plan(const struct launch *launch, int argc, char **argv)

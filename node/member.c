@@ -212,7 +212,7 @@ status member_prepare(struct member *m)
 status member_settle(struct member *m)
 {
     status st = m->o->plan ? offload_check(m->offers, m->transport->n_ranks)
-                           : offload_apply(&m->worker_options, m->plan, m->offers, &m->reasons, m->o->device == DEVICES_CUDA);
+                           : offload_apply(m->plan, m->offers, &m->reasons, m->o->device == DEVICES_CUDA);
     if (st)
         return st;
     plan_reasons_settle(&m->reasons, m->plan);

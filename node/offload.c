@@ -12,40 +12,16 @@
 
 static double mib(uint64_t bytes) { return (double)bytes / (1 << 20); }
 
-/* What neurons fire, layer by layer; NULL: not known, or it is all the same. */
-static const float **list_fired(const struct worker_options *w)
-{
-    const int n = w->neurons && w->sparse != SPARSE_DENSE ? w->neurons->n_layers : 0;
-    const float **fired = n ? malloc((size_t)n * sizeof *fired) : NULL;
-    for (int l = 0; l < n && fired; l++) {
-        fired[l] = w->neurons->layers[l].fired;
-        if (!fired[l]) {
-            free(fired);
-            fired = NULL;
-        }
-    }
-    return fired;
-}
-
-/* What choices stand on; what is NULL is not known. */
-struct basis {
-    const float **fired;            /* where a choice has units */
-    const struct plan_reasons *why; /* with a probe, where it has bytes */
-};
-
 /* Gives a rank's GPU what was chosen. */
-static status give(struct plan *p, int rank, int gpu, const struct wire_gpu *chosen, const struct basis *b)
+static status give(struct plan *p, int rank, int gpu, const struct wire_gpu *chosen, const struct plan_reasons *why)
 {
     char device[PLAN_DEVICE_BYTES];
     snprintf(device, sizeof device, "cuda:%d", gpu % WIRE_GPUS_MOST);
     const int all = plan_count_layers(p, rank) + 1;
     if (chosen->bytes)
-        return gpu_benefit_give(b->why->probe, &b->why->model, p, rank, device, (double)chosen->bytes);
+        return gpu_benefit_give(why->probe, &why->model, p, rank, device, (double)chosen->bytes);
     status st = plan_offload(p, rank, device, chosen->layers ? (int)chosen->layers : all);
-    if (st || chosen->layers)
-        return st;
-    return chosen->marks ? plan_keep_marked(p, p->n_holders - 1, b->why->marks)
-                         : plan_keep_hot(p, p->n_holders - 1, b->fired, chosen->units);
+    return st || chosen->layers ? st : plan_keep_marked(p, p->n_holders - 1, why->marks);
 }
 
 /* Whether the probe has measured this GPU. */
@@ -53,7 +29,7 @@ static bool is_measured(const struct plan_reasons *why, int rank, int gpu)
 {
     char device[PLAN_DEVICE_BYTES];
     snprintf(device, sizeof device, "cuda:%d", gpu % WIRE_GPUS_MOST);
-    return why && why->probe && rank < why->probe->n_ranks && cost_gpu(why->probe, rank, device);
+    return why->probe && rank < why->probe->n_ranks && cost_gpu(why->probe, rank, device);
 }
 
 /* ---- what fits ---- */
@@ -62,7 +38,7 @@ struct fitting {
     const struct worker_options *w; /* with a plan for CPUs alone */
     int rank, gpu;
     uint64_t room;                  /* bytes */
-    struct basis basis;             /* fired: n is of units, that fire most often, not of whole layers */
+    const struct plan_reasons *why;
 };
 
 /* What the GPU needs if it has what is chosen; 0: that is nothing. */
@@ -72,7 +48,7 @@ static status need_of_choice(const struct fitting *f, const struct wire_gpu *cho
     struct plan *trial = plan_copy(f->w->plan);
     if (!trial)
         return ST_NOMEM;
-    status st = give(trial, f->rank, f->gpu, chosen, &f->basis);
+    status st = give(trial, f->rank, f->gpu, chosen, f->why);
     w.plan = trial;
     *need = (struct worker_memory){0};
     if (!st && trial->n_holders > f->w->plan->n_holders)
@@ -81,11 +57,10 @@ static status need_of_choice(const struct fitting *f, const struct wire_gpu *cho
     return st;
 }
 
-/* The same of n layers or units. */
+/* The same of n layers. */
 static status need_of(const struct fitting *f, int n, struct worker_memory *need)
 {
-    const bool units = f->basis.fired;
-    return need_of_choice(f, &(struct wire_gpu){.layers = units ? 0 : (uint32_t)n, .units = units ? (uint32_t)n : 0}, need);
+    return need_of_choice(f, &(struct wire_gpu){.layers = (uint32_t)n}, need);
 }
 
 /* As many bytes as there is room for, of what gains most; 0: nothing gains, or nothing fits. What a choice weighs is
@@ -127,21 +102,6 @@ static status fit(const struct fitting *f, int most, int *n)
     return ST_OK;
 }
 
-/* Where not all layers fit and it is known which neurons fire, and only those are computed: attention, keys and values of
- * all layers, and the neurons that fire most often. 0: there is no room for any. */
-static status fit_hot(const struct fitting *whole, int *n)
-{
-    struct fitting f = *whole;
-    const int64_t units = plan_count_units(f.w->plan, f.rank);
-    status st = ST_OK;
-    *n = 0;
-    f.basis.fired = units && units < INT32_MAX && !plan_down_at_stage(f.w->plan, 0) ? list_fired(f.w) : NULL;
-    if (f.basis.fired)
-        st = fit(&f, (int)units - 1, n);
-    free(f.basis.fired);
-    return st;
-}
-
 /* Says that what is asked for does not fit, and how many layers do. */
 static status refuse(const struct cluster_options *o, const struct fitting *f, const struct gpu_info *gpu,
                      const struct wire_gpu *asked, int fits)
@@ -173,7 +133,7 @@ static uint64_t room_of(const struct cluster_options *o, const struct gpu_info *
 static status offer_marked(const struct cluster_options *o, const struct fitting *f, const struct gpu_info *gpu,
                            struct wire_gpu *out)
 {
-    const struct wire_gpu marked = {.marks = f->basis.why->marks_hash};
+    const struct wire_gpu marked = {.marks = f->why->marks_hash};
     struct worker_memory need;
     int fits;
     status st = need_of_choice(f, &marked, &need);
@@ -185,33 +145,32 @@ static status offer_marked(const struct cluster_options *o, const struct fitting
     return st ? st : refuse(o, f, gpu, &marked, fits);
 }
 
-/* Of what the probe has measured, what gains most; else the layers asked for or that fit, and the output rows count as
- * one more. */
+/* The layers asked for. Else of a GPU that the probe has measured, what gains most; of another all of the rank's part, or
+ * where not all fits what gains most as GPUs usually are, or nothing does, the layers that fit. The output rows count as one
+ * layer more. */
 static status offer(const struct cluster_options *o, const struct fitting *f, const struct gpu_info *gpu,
                     struct wire_gpu *out)
 {
     const int all = plan_count_layers(f->w->plan, f->rank) + 1;
-    const int wanted = o->gpu_layers >= 0 && o->gpu_layers < all ? o->gpu_layers : all;
-    const bool measured = o->gpu_layers < 0 && is_measured(f->basis.why, f->rank, f->gpu);
-    int fits, units = 0;
+    const bool free = o->gpu_layers < 0, measured = free && is_measured(f->why, f->rank, f->gpu);
+    const bool may_have_none = measured && o->device != DEVICES_CUDA;
+    const int wanted = free || o->gpu_layers > all ? all : o->gpu_layers;
+    int fits;
     memcpy(out->id, gpu->id, sizeof out->id);
     if (o->gpu_index)
         return offer_marked(o, f, gpu, out);
     status st = measured ? fit_benefit(f, &out->bytes) : ST_OK;
-    const bool may_have_none = measured && o->device != DEVICES_CUDA;
     if (st || out->bytes || (may_have_none && !o->vram_budget))
         return st;
     st = fit(f, wanted, &fits);
-    if (!st && fits < wanted && o->gpu_layers < 0)
-        st = fit_hot(f, &units);
-    if (st)
+    if (!st && free && !measured && fits < wanted)
+        st = fit_benefit(f, &out->bytes);
+    if (st || out->bytes)
         return st;
-    if (fits < wanted && (o->gpu_layers >= 0 || (o->vram_budget && !fits && !units)))
-        return refuse(o, f, gpu, &(struct wire_gpu){.layers = o->gpu_layers >= 0 ? (uint32_t)wanted : 1}, fits);
-    if (may_have_none) /* it fits, and gains nothing */
-        return ST_OK;
-    out->layers = units ? 0 : (uint32_t)fits;
-    out->units = (uint32_t)units;
+    if (fits < wanted && (!free || (o->vram_budget && !fits)))
+        return refuse(o, f, gpu, &(struct wire_gpu){.layers = free ? 1 : (uint32_t)wanted}, fits);
+    if (!may_have_none) /* else it fits, and gains nothing */
+        out->layers = (uint32_t)fits;
     return ST_OK;
 }
 
@@ -235,12 +194,12 @@ status offload_offer(const struct cluster_options *o, const struct worker_option
     status st = ST_OK;
     *out = (struct wire_gpus){0};
     if (g->n_usable == 0)
-        return no_gpu(o, rank, why && why->probe && why->model.gpus && why->probe->ranks[rank].n_gpus, g->why);
+        return no_gpu(o, rank, why->probe && why->model.gpus && why->probe->ranks[rank].n_gpus, g->why);
     if (!plan_takes_part(w->plan, rank))
         return ST_OK;
     for (; out->n < (uint32_t)g->n && !st; out->n++) {
         const struct gpu_info *gpu = &g->at[out->n];
-        const struct fitting f = {w, rank, (int)out->n, room_of(o, gpu), {NULL, why}};
+        const struct fitting f = {w, rank, (int)out->n, room_of(o, gpu), why};
         st = gpu->capability ? offer(o, &f, gpu, &out->at[out->n]) : ST_OK;
     }
     return st;
@@ -284,7 +243,7 @@ static uint32_t choose(const struct wire_gpus *offers, const uint32_t *chosen, i
     uint32_t i = 0;
     for (; i < offers[rank].n; i++) {
         const struct wire_gpu *gpu = &offers[rank].at[i];
-        bool taken = !gpu->layers && !gpu->units && !gpu->bytes && !gpu->marks;
+        bool taken = !gpu->layers && !gpu->bytes && !gpu->marks;
         for (int r = 0; r < rank && !taken; r++)
             taken = chosen[r] < offers[r].n && same_gpu(&offers[r].at[chosen[r]], gpu);
         if (!taken)
@@ -301,20 +260,23 @@ static status all_taken(int rank)
 }
 
 /* Whether a rank can have so much: its message may say anything. */
-static status check_chosen(const struct plan *p, int rank, const struct wire_gpu *gpu)
+static status check_chosen(const struct plan *p, int rank, const struct wire_gpu *gpu, const struct plan_reasons *why)
 {
-    const int64_t units = plan_down_at_stage(p, 0) ? 0 : plan_count_units(p, rank);
-    const int64_t most = gpu->layers ? plan_count_layers(p, rank) + 1 : units;
-    const int64_t n = gpu->layers ? gpu->layers : gpu->units;
-    if (n <= most)
+    const int most = plan_count_layers(p, rank) + 1;
+    const bool marked = !gpu->bytes && !gpu->layers;
+    if (!gpu->bytes && gpu->layers > (uint32_t)most)
+        log_error("rank %d gives its GPU %u layers, expected %d at most: start all ranks with the same options", rank,
+                  gpu->layers, most);
+    else if (marked && gpu->marks != why->marks_hash)
+        log_error("rank %d gives its GPU what a split file marks, and here is another or none: name the same file on every "
+                  "host (--gpu-index)", rank);
+    else
         return ST_OK;
-    log_error("rank %d gives its GPU %lld %s, expected %lld at most: start all ranks with the same options", rank,
-              (long long)n, gpu->layers ? "layers" : "units of neurons", (long long)most);
     return ST_MISMATCH;
 }
 
-/* What each rank has offered, given. */
-static status give_chosen(struct plan *p, const struct wire_gpus *offers, const struct basis *b, bool all)
+/* What each rank has offered, given. (Where ranks know different probes or neuron files, their plans will differ.) */
+static status give_chosen(struct plan *p, const struct wire_gpus *offers, const struct plan_reasons *why, bool all)
 {
     uint32_t chosen[PLAN_MAX_RANKS];
     status st = ST_OK;
@@ -322,22 +284,10 @@ static status give_chosen(struct plan *p, const struct wire_gpus *offers, const 
         const struct wire_gpu *gpu = &offers[r].at[chosen[r] = choose(offers, chosen, r)];
         if (chosen[r] == offers[r].n) {
             st = all && offers[r].n ? all_taken(r) : ST_OK;
-        } else if (gpu->bytes && !is_measured(b->why, r, (int)chosen[r])) {
-            log_error("rank %d gives its GPU what gains most by a probe, and there is none here that has measured it: name the "
-                      "same file on every host (--probe)", r);
-            st = ST_MISMATCH;
-        } else if (!gpu->bytes && !gpu->layers && gpu->marks && (!b->why || gpu->marks != b->why->marks_hash)) {
-            log_error("rank %d gives its GPU what a split file marks, and here is another or none: name the same file on every "
-                      "host (--gpu-index)", r);
-            st = ST_MISMATCH;
-        } else if (!gpu->bytes && gpu->units && !b->fired) {
-            log_error("rank %d gives its GPU the neurons that fire most often, and there is no neuron file here that says "
-                      "which: copy it to every host, or give it to none (--neurons)", r);
-            st = ST_MISMATCH;
-        } else {
-            st = gpu->bytes ? ST_OK : check_chosen(p, r, gpu);
-            st = st ? st : give(p, r, (int)chosen[r], gpu, b);
+            continue;
         }
+        st = check_chosen(p, r, gpu, why);
+        st = st ? st : give(p, r, (int)chosen[r], gpu, why);
     }
     return st;
 }
@@ -354,20 +304,18 @@ static void take_back_if_slower(const struct plan_reasons *why, struct plan *p, 
     *before = slower;
 }
 
-status offload_apply(const struct worker_options *w, struct plan *p, const struct wire_gpus *offers,
-                     const struct plan_reasons *why, bool all)
+status offload_apply(struct plan *p, const struct wire_gpus *offers, const struct plan_reasons *why, bool all)
 {
-    const struct basis b = {list_fired(w), why};
-    bool by_bytes = false;
+    bool by_bytes = false; /* else people have said how much */
     for (int r = 0; r < p->n_ranks; r++)
         for (uint32_t i = 0; i < offers[r].n; i++)
             by_bytes |= offers[r].at[i].bytes > 0;
-    struct plan *before = by_bytes && why && why->probe && !all ? plan_copy(p) : NULL;
-    status st = by_bytes && why && why->probe && !all && !before ? ST_NOMEM : give_chosen(p, offers, &b, all);
+    const bool compares = by_bytes && why->probe && !all;
+    struct plan *before = compares ? plan_copy(p) : NULL;
+    status st = compares && !before ? ST_NOMEM : give_chosen(p, offers, why, all);
     if (!st && before)
         take_back_if_slower(why, p, before);
     plan_free(before);
-    free(b.fired);
     return st;
 }
 

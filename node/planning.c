@@ -221,7 +221,7 @@ static status describe_run(const struct cluster_options *o, const struct model *
                            struct plan_reasons *r)
 {
     const uint32_t n_ctx = plan_context(o, m);
-    const bool by_neurons = n && (o->sparse == SPARSE_EXACT || o->sparse == SPARSE_PREDICTED);
+    const bool by_neurons = n && o->sparse != SPARSE_DENSE;
     r->model = (struct cost_model){
         .model = m,
         .kv_read = n_ctx / 2.0,
@@ -232,7 +232,7 @@ static status describe_run(const struct cluster_options *o, const struct model *
         .transport = o->network.kind == NETWORK_AUTO ? NULL : network_kind_name(o->network.kind),
         .residual = o->residual,
     };
-    if (o->probe && by_neurons && !(r->model.fired = r->fired = fired_of(n))) {
+    if ((o->probe || r->model.gpus) && by_neurons && !(r->model.fired = r->fired = fired_of(n))) {
         log_error("no memory for %d layers", n->n_layers);
         return ST_NOMEM;
     }

@@ -28,7 +28,7 @@ status plan_shares(const char *text, double *shares /* [max] */, int max, int *n
 struct plan_reasons {
     struct probe *probe;     /* NULL: none; owned, */
     const float **fired;     /* as what model.fired points to */
-    struct cost_model model; /* what is run; borrows the model and the neuron file */
+    struct cost_model model; /* what is run, with a probe or without; borrows the model and the neuron file */
     struct choice choice;    /* choice.n 0: no probe */
     struct gpuidx *index;    /* o->gpu_index, which says what GPUs get; NULL: none; owned, */
     const int32_t **marks;   /* as what points into it, [n_layers] of [d_ff] */

@@ -40,6 +40,7 @@ struct benefit {
     double cpu;                /* bytes per ms */
     double bytes, base;        /* at most; what the home of x takes of it */
     bool whole, cut;           /* layers are given whole; a layer's neurons can be cut in units */
+    bool may_have_none;        /* the GPU has been measured: where nothing gains it gets nothing */
     int n_blocks;              /* attention and FFN of each layer, and the output */
     struct gpu_block *blocks;
     struct gpu_unit *units;    /* room for all */
@@ -49,6 +50,11 @@ struct benefit {
     double best_ms;
     bool best_home;
 };
+
+/* What stands for what nobody has measured: in what order parts go to a GPU hardly depends on it. */
+static const double usual_cpu = 50e6; /* bytes per ms */
+static const struct probe_gpu usual_gpu = {.read_gb_per_s = 500, .up_gb_per_s = 20, .down_gb_per_s = 20,
+                                           .launch_us = 1.5, .wait_us = 15};
 
 /* ---- what there is ---- */
 
@@ -226,9 +232,12 @@ static void list_steps(struct benefit *b, enum gpu_order order, bool home)
 static void keep_if_best(struct benefit *b, bool home)
 {
     double ms = 0;
-    for (int i = 0; i < b->n_blocks; i++)
+    bool any = b->may_have_none;
+    for (int i = 0; i < b->n_blocks; i++) {
         ms += block_ms(b, &b->blocks[i], read_of(b, &b->blocks[i], b->blocks[i].given), home);
-    if (ms >= b->best_ms)
+        any |= b->blocks[i].given > 0;
+    }
+    if (ms >= b->best_ms || !any)
         return;
     b->best_ms = ms;
     b->best_home = home;
@@ -316,6 +325,8 @@ static double cpu_speed(const struct probe *p, const struct plan *plan, int rank
 {
     bool used[PLAN_MAX_RANKS];
     double gb_per_s[PLAN_MAX_RANKS];
+    if (!p)
+        return usual_cpu;
     for (int r = 0; r < p->n_ranks; r++)
         used[r] = plan_takes_part(plan, r);
     cost_bandwidths(p, used, gb_per_s);
@@ -327,8 +338,9 @@ status gpu_benefit_give(const struct probe *p, const struct cost_model *m, struc
 {
     const size_t n_layers = (size_t)plan->model.n_layers, units = (size_t)plan_count_units(plan, rank);
     const bool cut = units && !plan_down_at_stage(plan, 0);
-    struct benefit b = {.m = m, .plan = plan, .g = cost_gpu(p, rank, device), .rank = rank, .bytes = bytes,
-                        .cpu = cpu_speed(p, plan, rank), .whole = !m->fired || !cut, .cut = cut,
+    const struct probe_gpu *g = p ? cost_gpu(p, rank, device) : NULL;
+    struct benefit b = {.m = m, .plan = plan, .g = g ? g : &usual_gpu, .rank = rank, .bytes = bytes,
+                        .cpu = cpu_speed(p, plan, rank), .whole = !m->fired || !cut, .cut = cut, .may_have_none = g,
                         .n_blocks = 2 * (int)n_layers + 1};
     const size_t most = units + (size_t)b.n_blocks;
     b.blocks = calloc((size_t)b.n_blocks, sizeof *b.blocks);
@@ -349,41 +361,5 @@ status gpu_benefit_give(const struct probe *p, const struct cost_model *m, struc
     free(b.units);
     free(b.steps);
     free(flags);
-    return st;
-}
-
-/* ---- every rank ---- */
-
-const struct probe_gpu *gpu_benefit_gpu(const struct probe *p, int rank)
-{
-    const struct probe_gpu *of[PLAN_MAX_RANKS] = {NULL};
-    for (int r = 0; r <= rank; r++) {
-        const struct probe_rank *own = &p->ranks[r];
-        for (int i = 0; i < own->n_gpus && !of[r]; i++) {
-            bool taken = false;
-            for (int other = 0; other < r; other++)
-                taken |= of[other] && strcmp(of[other]->id, own->gpus[i].id) == 0;
-            of[r] = taken ? NULL : &own->gpus[i];
-        }
-    }
-    return of[rank];
-}
-
-double gpu_benefit_room(const struct cost_model *m, const struct probe_gpu *g)
-{
-    enum { SPARE = 256 << 20 };
-    const uint64_t budget = m->vram_budget && m->vram_budget < g->memory_bytes ? m->vram_budget : g->memory_bytes;
-    const uint64_t work = m->vram_budget ? budget / 16 : SPARE; /* a guess: whoever has the GPU counts it to the byte */
-    return budget > work ? (double)(budget - work) : 0;
-}
-
-status gpu_benefit_give_all(const struct probe *p, const struct cost_model *m, struct plan *plan)
-{
-    status st = ST_OK;
-    for (int r = 0; r < plan->n_ranks && st == ST_OK; r++) {
-        const struct probe_gpu *g = gpu_benefit_gpu(p, r);
-        if (g && plan_takes_part(plan, r))
-            st = gpu_benefit_give(p, m, plan, r, g->device, gpu_benefit_room(m, g));
-    }
     return st;
 }

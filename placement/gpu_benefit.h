@@ -23,10 +23,11 @@
 
 #include "placement/cost.h"
 
-/* Gives a rank's `device`, which the probe has measured, what gains most of what the rank's CPU has in the plan: weights,
- * keys and values of at most `bytes`. Where nothing gains the plan stays as it is; else the device is its last holder and
- * perhaps the rank's home. The same on every machine that is given the same. Errors of plan_give; the plan is then fit to be
- * freed only. */
+/* Gives a rank's `device` what gains most of what the rank's CPU has in the plan: weights, keys and values of at most
+ * `bytes`. What the probe has not measured, all of it where p is NULL, is taken to be as usual. Where nothing fits, or
+ * nothing gains on a GPU that was measured, the plan stays as it is; else the device is its last holder and perhaps the
+ * rank's home. The same on every machine that is given the same. Errors of plan_give; the plan is then fit to be freed
+ * only. */
 status gpu_benefit_give(const struct probe *p, const struct cost_model *m, struct plan *plan, int rank, const char *device,
                         double bytes);
 

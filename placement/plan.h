@@ -143,14 +143,12 @@ status plan_give(struct plan *p, int rank, const char *device, const struct plan
 status plan_offload(struct plan *p, int rank, const char *device, int n);
 /* How many neuron units a holder has, of all layers; 0: sets of some layer split units, or nobody has said what one is. */
 int64_t plan_count_units(const struct plan *p, int holder);
-/* Of these units the n that fire most often stay on the holder, the others go to its rank's CPU, which has no neurons.
- * fired[l] [d_ff] f32: as of plan_make_hot. There are units. ST_NOMEM (logged): the plan is then fit to be freed only. */
-status plan_keep_hot(struct plan *p, int holder, const float *const *fired, int64_t n);
-/* Of each layer's units as many as its marked neurons would fill (rounded), those with most of them first, stay on the
- * holder; the others go as by plan_keep_hot. marks[l] [d_ff]: 1 or 0. There are units. ST_NOMEM as there. */
-status plan_keep_marked(struct plan *p, int holder, const int32_t *const *marks);
-/* The units for which a flag is set stay on the holder, in the order of layers and neurons; as plan_keep_hot. */
+/* Of these units, in the order of layers and neurons, those for which a flag is set stay on the holder, the others go to its
+ * rank's CPU, which has no neurons. There are units. ST_NOMEM (logged): the plan is then fit to be freed only. */
 status plan_keep_units(struct plan *p, int holder, const bool *stay);
+/* The same: of each layer's units as many stay as its marked neurons would fill (rounded), those with most of them first.
+ * marks[l] [d_ff]: 1 or 0. */
+status plan_keep_marked(struct plan *p, int holder, const int32_t *const *marks);
 /* NULL (logged) if out of memory. */
 struct plan *plan_copy(const struct plan *p);
 

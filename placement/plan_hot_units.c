@@ -1,4 +1,4 @@
-/* Neurons that fire often on a device, the others on its rank's CPU: by whole units, so that no bit changes. */
+/* Some neurons on a device, the others on its rank's CPU: by whole units, so that no bit changes. */
 #include "placement/plan.h"
 
 #include <stdlib.h>
@@ -9,9 +9,8 @@
 
 /* Some of a holder's neurons that are rounded together whoever has them. */
 struct unit {
-    double heat;  /* how many of them fire at a token, or are marked */
-    int32_t size;
-    size_t at;    /* its place in the order of layers and neurons */
+    int32_t marked, size;
+    size_t at;            /* its place in the order of layers and neurons */
 };
 
 static int32_t unit_of(const struct plan *p, int layer) { return (int32_t)p->layers[layer].shape.neuron_unit; }
@@ -35,9 +34,8 @@ int64_t plan_count_units(const struct plan *p, int holder)
     return n;
 }
 
-/* A layer's units, numbered from *at on; by how often neurons fire, or where that is NULL by their marks. Returns how many. */
-static size_t list_layer(const struct plan *p, int l, int holder, const float *fired, const int32_t *marks,
-                         struct unit *units, size_t *at)
+/* A layer's units, numbered from *at on. Returns how many. */
+static size_t list_layer(const struct plan *p, int l, int holder, const int32_t *marks, struct unit *units, size_t *at)
 {
     size_t n = 0;
     const struct neuron_range *ranges;
@@ -47,18 +45,18 @@ static size_t list_layer(const struct plan *p, int l, int holder, const float *f
             end = end_of(p, l, j, ranges[i].end);
             units[n] = (struct unit){.size = end - j, .at = (*at)++};
             for (int32_t k = j; k < end; k++)
-                units[n].heat += fired ? (double)fired[k] : marks[k];
+                units[n].marked += marks[k];
             n++;
         }
     }
     return n;
 }
 
-/* The hottest first; of equals, that of the lower layer and number. */
-static int hotter(const void *a, const void *b)
+/* Those with most marks first; of equals, the lower one. */
+static int more_marked(const void *a, const void *b)
 {
     const struct unit *x = a, *y = b;
-    return x->heat != y->heat ? (x->heat < y->heat ? 1 : -1) : (x->at > y->at) - (x->at < y->at);
+    return x->marked != y->marked ? y->marked - x->marked : (x->at > y->at) - (x->at < y->at);
 }
 
 /* Of what the holder had of a layer, the units for which stay[] is `stays`; begins at stay[*at]. */
@@ -131,24 +129,6 @@ static bool *list_stays(const struct plan *p, int holder, struct unit **units)
     return NULL;
 }
 
-status plan_keep_hot(struct plan *p, int holder, const float *const *fired, int64_t n)
-{
-    struct unit *units;
-    bool *hot = list_stays(p, holder, &units);
-    size_t n_units = 0;
-    if (!hot)
-        return ST_NOMEM;
-    for (int l = 0; l < p->model.n_layers; l++)
-        list_layer(p, l, holder, fired[l], NULL, units + n_units, &n_units);
-    qsort(units, n_units, sizeof *units, hotter);
-    for (size_t i = 0; i < (size_t)n && i < n_units; i++)
-        hot[units[i].at] = true;
-    status st = plan_keep_units(p, holder, hot);
-    free(units);
-    free(hot);
-    return st;
-}
-
 status plan_keep_marked(struct plan *p, int holder, const int32_t *const *marks)
 {
     struct unit *units;
@@ -157,11 +137,11 @@ status plan_keep_marked(struct plan *p, int holder, const int32_t *const *marks)
     if (!stay)
         return ST_NOMEM;
     for (int l = 0; l < p->model.n_layers; l++) {
-        const size_t n = list_layer(p, l, holder, NULL, marks[l], units, &at);
+        const size_t n = list_layer(p, l, holder, marks[l], units, &at);
         double left = 0;
         for (size_t i = 0; i < n; i++)
-            left += units[i].heat;
-        qsort(units, n, sizeof *units, hotter);
+            left += units[i].marked;
+        qsort(units, n, sizeof *units, more_marked);
         for (size_t i = 0; i < n && left >= units[i].size / 2.0; left -= units[i++].size)
             stay[units[i].at] = true;
     }

@@ -1,7 +1,7 @@
 /* GPUS and LINK. */
 #include "wire/parts.h"
 
-enum { HEAD_BYTES = 4, GPU_BYTES = 16 + 2 * 4 + 4 * 8 };
+enum { HEAD_BYTES = 4, GPU_BYTES = 16 + 4 + 4 * 8 };
 _Static_assert((int)WIRE_GPUS_MAX == (int)HEAD_BYTES + (int)WIRE_GPUS_MOST * (int)GPU_BYTES, "GPUS has its size");
 
 size_t wire_gpus_encode(const struct wire_gpus *g, uint8_t *out, size_t cap)
@@ -13,7 +13,6 @@ size_t wire_gpus_encode(const struct wire_gpus *g, uint8_t *out, size_t cap)
         if (id)
             memcpy(id, g->at[i].id, sizeof g->at[i].id);
         write_u32(&w, g->at[i].layers);
-        write_u32(&w, g->at[i].units);
         write_u64(&w, g->at[i].bytes);
         write_u64(&w, g->at[i].marks);
         write_u64(&w, g->at[i].need_bytes);
@@ -34,7 +33,6 @@ status wire_gpus_decode(const uint8_t *in, size_t n, struct wire_gpus *out)
     for (uint32_t i = 0; i < g.n; i++) {
         wire_own(g.at[i].id, read_bytes(&r, sizeof g.at[i].id), sizeof g.at[i].id);
         g.at[i].layers = read_u32(&r);
-        g.at[i].units = read_u32(&r);
         g.at[i].bytes = read_u64(&r);
         g.at[i].marks = read_u64(&r);
         g.at[i].need_bytes = read_u64(&r);

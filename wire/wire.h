@@ -189,14 +189,13 @@ size_t wire_hello_encode(const struct wire_hello *h, uint8_t *out, size_t cap);
 status wire_hello_decode(const uint8_t *in, size_t n, struct wire_hello *h);
 
 /* GPUS: those of a rank, and what they would have of its part of a plan or need by a plan. */
-enum { WIRE_GPUS_MOST = 16, WIRE_GPUS_MAX = 4 + WIRE_GPUS_MOST * 56 };
+enum { WIRE_GPUS_MOST = 16, WIRE_GPUS_MAX = 4 + WIRE_GPUS_MOST * 52 };
 struct wire_gpus {
     uint32_t n;                        /* WIRE_GPUS_MOST at most */
     struct wire_gpu {
         uint8_t id[16];                /* of the card: ranks of one host may see the same */
         uint32_t layers;               /* whole ones, the output matrix being one more */
-        uint32_t units;                /* if there are none: all but neurons, and so many units of those */
-        uint64_t bytes;                /* else: what gains most by the probe, so many bytes of the model at most */
+        uint64_t bytes;                /* if there are none: what gains most, so many bytes of the model at most */
         uint64_t marks;                /* else: all but neurons, and those that a split file marks: its hash */
         uint64_t need_bytes, free_bytes;
     } at[WIRE_GPUS_MOST];

@@ -10,24 +10,20 @@
 #include "node/offload.h"
 #include "sparsity/neurons.h"
 
-enum { LAYERS = 2, NEURONS = 512, UNIT = 128, UNITS = LAYERS * NEURONS / UNIT, RANKS = 2 };
+enum { LAYERS = 2, NEURONS = 512, UNIT = 128, RANKS = 2 };
 
 static const struct plan_model model = {
     .architecture = "llama", .n_layers = LAYERS, .n_vocab = 1000,
     .layer = {.d_ff = NEURONS, .neuron_unit = UNIT, .n_kv_heads = 4, .head_unit = 1}};
 
-static float fired[NEURONS];
-
 /* NULL: it is taken; else what is said instead. */
 static void apply(struct plan *p, struct wire_gpu gpu, const char *says)
 {
-    struct neuron_layer layers[LAYERS] = {{.fired = fired}, {.fired = fired}};
-    const struct neurons neurons = {.n_layers = LAYERS, .layers = layers};
-    const struct worker_options w = {.neurons = &neurons, .sparse = SPARSE_EXACT};
+    const struct plan_reasons why = {0};
     const struct wire_gpus offers[RANKS] = {{.n = 1, .at = {gpu}}};
     struct log_catcher caught;
     log_catch(&caught);
-    const status st = offload_apply(&w, p, offers, NULL, false);
+    const status st = offload_apply(p, offers, &why, false);
     log_catch(NULL);
     assert_int_equal(st, says ? ST_MISMATCH : ST_OK);
     assert_int_equal(plan_n_holders(p), says ? p->n_ranks : p->n_ranks + 1);
@@ -36,40 +32,26 @@ static void apply(struct plan *p, struct wire_gpu gpu, const char *says)
     plan_free(p);
 }
 
-static struct plan *whole(bool down_at_stage)
+static struct plan *whole(void)
 {
     struct plan *p = NULL;
     assert_int_equal(plan_make(&model, SPLIT_SHARDS, 1, NULL, &p), ST_OK);
-    for (int l = 0; l < LAYERS && down_at_stage; l++)
-        p->layers[l].down_at_stage = true;
-    return p;
-}
-
-static struct plan *split(void)
-{
-    const float *const of[] = {fired, fired};
-    struct plan *p = NULL;
-    assert_int_equal(plan_make_hot(&model, RANKS, NULL, of, &p), ST_OK);
     return p;
 }
 
 static void more_than_there_is_is_refused(void **state)
 {
     (void)state;
-    apply(whole(false), (struct wire_gpu){.layers = LAYERS + 1}, NULL);
-    apply(whole(false), (struct wire_gpu){.layers = LAYERS + 2}, "rank 0 gives its GPU 4 layers, expected 3 at most");
-    apply(whole(false), (struct wire_gpu){.layers = UINT32_MAX}, "gives its GPU 4294967295 layers");
-    apply(whole(false), (struct wire_gpu){.units = UNITS}, NULL);
-    apply(whole(false), (struct wire_gpu){.units = UNITS + 1}, "gives its GPU 9 units of neurons, expected 8 at most");
-    apply(whole(true), (struct wire_gpu){.units = 1}, "gives its GPU 1 units of neurons, expected 0 at most");
-    apply(split(), (struct wire_gpu){.units = 1}, "gives its GPU 1 units of neurons, expected 0 at most");
+    apply(whole(), (struct wire_gpu){.layers = LAYERS + 1}, NULL);
+    apply(whole(), (struct wire_gpu){.layers = LAYERS + 2}, "rank 0 gives its GPU 4 layers, expected 3 at most");
+    apply(whole(), (struct wire_gpu){.layers = UINT32_MAX}, "gives its GPU 4294967295 layers");
 }
 
 static void marks_that_are_not_here_are_refused(void **state)
 {
     (void)state;
-    apply(whole(false), (struct wire_gpu){.marks = 7}, "rank 0 gives its GPU what a split file marks, and here is another");
-    apply(split(), (struct wire_gpu){.marks = UINT64_MAX, .units = 1}, "what a split file marks");
+    apply(whole(), (struct wire_gpu){.marks = 7}, "rank 0 gives its GPU what a split file marks, and here is another");
+    apply(whole(), (struct wire_gpu){.marks = UINT64_MAX}, "what a split file marks");
 }
 
 int main(void)

@@ -151,51 +151,15 @@ static void hot_sets_stay_apart(void **state)
     plan_free(p);
 }
 
-/* Units of 128: all of the second layer's are hotter than the first's, and of one layer the last is the hottest. */
-static void the_hottest_units_stay(void **state)
-{
-    (void)state;
-    float fired[LAYERS][NEURONS];
-    const float *of[LAYERS];
-    for (int l = 0; l < LAYERS; l++) {
-        of[l] = fired[l];
-        for (int j = 0; j < NEURONS; j++)
-            fired[l][j] = (l == 1 ? 0.5f : 0.1f) + (float)(j / 128) / 100;
-    }
-    for (int64_t n = 0; n <= LAYERS * 4; n++) {
-        struct plan *p = make(SPLIT_SHARDS, 1);
-        assert_int_equal(plan_count_units(p, 0), LAYERS * 4);
-        assert_int_equal(plan_offload(p, 0, "cuda:0", LAYERS + 1), ST_OK);
-        assert_int_equal(plan_keep_hot(p, 1, of, n), ST_OK);
-        for (int l = 0; l < LAYERS; l++) {
-            /* after the second layer's: the last unit of the first, of the third, of the fourth, then those before */
-            const int64_t others = n > 4 ? n - 4 : 0, turn = l > 1 ? l - 1 : l;
-            const int64_t units = l == 1 ? (n < 4 ? n : 4) : (others + 2 - turn) / 3;
-            const struct neuron_range *ranges;
-            assert_has(p, l, 1, HEADS, 128 * units);
-            assert_has(p, l, 0, 0, NEURONS - 128 * units);
-            if (units) {
-                assert_int_equal(plan_neurons(p, l, 1, &ranges), 1);
-                assert_int_equal(ranges[0].end, NEURONS);
-            }
-        }
-        assert_int_equal(rows(p, 1), VOCAB);
-        assert_whole(p);
-        plan_free(p);
-    }
-}
-
 /* A rank's own are chosen among; the other's stay where they are. */
-static void hot_units_of_a_rank_are_its_own(void **state)
+static void units_of_a_rank_are_its_own(void **state)
 {
     (void)state;
-    float fired[NEURONS] = {0};
-    const float *of[LAYERS] = {fired, fired, fired, fired};
+    static const bool stay[LAYERS * 2] = {[0] = true, [2] = true, [4] = true};
     struct plan *p = make(SPLIT_SHARDS, 2);
-    fired[300] = 1;
     assert_int_equal(plan_offload(p, 1, "cuda:0", LAYERS + 1), ST_OK);
     assert_int_equal(plan_count_units(p, 2), LAYERS * 2);
-    assert_int_equal(plan_keep_hot(p, 2, of, 3), ST_OK);
+    assert_int_equal(plan_keep_units(p, 2, stay), ST_OK);
     for (int l = 0; l < LAYERS; l++) {
         const struct neuron_range *ranges;
         assert_has(p, l, 0, HEADS / 2, NEURONS / 2);
@@ -323,8 +287,7 @@ int main(void)
         cmocka_unit_test(ranks_of_shards_give_their_parts),
         cmocka_unit_test(ranks_of_stages_give_theirs),
         cmocka_unit_test(hot_sets_stay_apart),
-        cmocka_unit_test(the_hottest_units_stay),
-        cmocka_unit_test(hot_units_of_a_rank_are_its_own),
+        cmocka_unit_test(units_of_a_rank_are_its_own),
         cmocka_unit_test(marked_units_stay),
         cmocka_unit_test(fewer_marks_fill_a_ragged_unit),
         cmocka_unit_test(a_copy_is_its_own),

@@ -10,16 +10,16 @@ static status decode_gpus(uint8_t *in, size_t n)
 static void gpus_come_back(void **state)
 {
     (void)state;
-    struct wire_gpus g = {.n = 2, .at = {{.id = {1, 2, 255}, .layers = 7, .units = 9, .bytes = 10, .marks = 11,
+    struct wire_gpus g = {.n = 2, .at = {{.id = {1, 2, 255}, .layers = 7, .bytes = 10, .marks = 11,
                                           .need_bytes = 8, .free_bytes = UINT64_MAX},
                                          {.layers = UINT32_MAX}}};
     struct wire_gpus found;
     uint8_t message[WIRE_GPUS_MAX], again[WIRE_GPUS_MAX];
     const size_t n = wire_gpus_encode(&g, message, sizeof message);
-    assert_int_equal(n, 4 + 2 * 56);
+    assert_int_equal(n, 4 + 2 * 52);
     assert_int_equal(wire_gpus_encode(&g, message, n - 1), 0);
     assert_int_equal(wire_gpus_decode(message, n, &found), ST_OK);
-    assert_true(found.n == 2 && found.at[0].id[2] == 255 && found.at[0].layers == 7 && found.at[0].units == 9);
+    assert_true(found.n == 2 && found.at[0].id[2] == 255 && found.at[0].layers == 7);
     assert_true(found.at[0].bytes == 10 && found.at[0].marks == 11 && found.at[0].need_bytes == 8 &&
                 found.at[0].free_bytes == UINT64_MAX && found.at[1].layers == UINT32_MAX);
     assert_int_equal(wire_gpus_encode(&found, again, sizeof again), n);
