@@ -1,5 +1,6 @@
 #include "node/planning.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -215,6 +216,24 @@ static status consult_probe(const struct cluster_options *o, const struct plan_m
     return st == ST_OK ? cost_choose(r->probe, &r->model, model, o->shares ? shares : NULL, &r->choice) : st;
 }
 
+/* How many neurons before each of a layer fire at a token, as struct cost_model has it: malloc'ed (the caller frees); NULL
+ * (logged): no memory. */
+static int64_t *count_fires(const struct neurons *n, int64_t d_ff)
+{
+    int64_t *fires = malloc((size_t)n->n_layers * (size_t)(d_ff + 1) * sizeof *fires);
+    if (!fires) {
+        log_error("no memory for how often the neurons of %d layers fire", n->n_layers);
+        return NULL;
+    }
+    for (int l = 0; l < n->n_layers; l++) {
+        int64_t *before = fires + l * (d_ff + 1);
+        before[0] = 0;
+        for (int64_t j = 0; j < d_ff; j++)
+            before[j + 1] = before[j] + llrint(fmin((double)n->layers[l].fired[j], 1) / COST_FIRES);
+    }
+    return fires;
+}
+
 /* What is to be run. Neurons differ where only those that fire are computed; keys and values are read up to where a text
  * is, on average half of the context. */
 static status describe_run(const struct cluster_options *o, const struct model *m, const struct neurons *n,
@@ -232,11 +251,10 @@ static status describe_run(const struct cluster_options *o, const struct model *
         .transport = o->network.kind == NETWORK_AUTO ? NULL : network_kind_name(o->network.kind),
         .residual = o->residual,
     };
-    if ((o->probe || r->model.gpus) && by_neurons && !(r->model.fired = r->fired = fired_of(n))) {
-        log_error("no memory for %d layers", n->n_layers);
-        return ST_NOMEM;
-    }
-    return ST_OK;
+    if (!by_neurons || (!o->probe && !r->model.gpus))
+        return ST_OK;
+    r->model.fires = r->fires = count_fires(n, m->hp.d_ff);
+    return r->fires ? ST_OK : ST_NOMEM;
 }
 
 /* Why a split file would say nothing for such a run, and what to leave out; NULL: it does. */
@@ -279,12 +297,12 @@ static status load_index(const struct cluster_options *o, const struct model *m,
 void plan_reasons_free(struct plan_reasons *r)
 {
     probe_free(r->probe);
-    free(r->fired);
+    free(r->fires);
     gpuidx_free(r->index);
     free(r->marks);
     r->probe = NULL;
-    r->fired = NULL;
-    r->model.fired = NULL;
+    r->fires = NULL;
+    r->model.fires = NULL;
     r->index = NULL;
     r->marks = NULL;
 }

@@ -27,7 +27,7 @@ status plan_shares(const char *text, double *shares /* [max] */, int max, int *n
 /* Why a plan is as it is, where o->probe says how fast the machines are, and what is to be on GPUs. */
 struct plan_reasons {
     struct probe *probe;     /* NULL: none; owned, */
-    const float **fired;     /* as what model.fired points to */
+    int64_t *fires;          /* as what model.fires points to */
     struct cost_model model; /* what is run, with a probe or without; borrows the model and the neuron file */
     struct choice choice;    /* choice.n 0: no probe */
     struct gpuidx *index;    /* o->gpu_index, which says what GPUs get; NULL: none; owned, */

@@ -108,10 +108,9 @@ static status add(struct chooser *c, enum plan_split split, const double *shares
     return st;
 }
 
-/* The rank not yet in use that makes shards fastest; the lower one among equals. */
-static status next_rank(const struct chooser *c, const bool *used, int *rank)
+/* The rank not yet in use that makes shards fastest, the lower one among equals: *rank, -1 if all are; and those shards. */
+static status next_rank(const struct chooser *c, const bool *used, int *rank, struct candidate *best)
 {
-    struct candidate best = {0};
     *rank = -1;
     for (int r = 1; r < c->p->n_ranks; r++) {
         bool with[PLAN_MAX_RANKS];
@@ -123,8 +122,8 @@ static status next_rank(const struct chooser *c, const bool *used, int *rank)
         status st = estimate_filled(c, SPLIT_SHARDS, with, &found);
         if (st != ST_OK)
             return st;
-        if (*rank < 0 || cost_ms(&found.cost) < cost_ms(&best.cost)) {
-            best = found;
+        if (*rank < 0 || cost_ms(&found.cost) < cost_ms(&best->cost)) {
+            *best = found;
             *rank = r;
         }
     }
@@ -135,15 +134,16 @@ static status next_rank(const struct chooser *c, const bool *used, int *rank)
 static status add_shards(struct chooser *c)
 {
     bool used[PLAN_MAX_RANKS] = {[0] = true};
-    for (int rank = 0; rank >= 0;) {
+    int rank = 0;
+    status st = add(c, SPLIT_SHARDS, NULL, used);
+    while (st == ST_OK) {
+        st = next_rank(c, used, &rank, &c->out->candidates[c->out->n]);
+        if (st != ST_OK || rank < 0)
+            break;
         used[rank] = true;
-        status st = add(c, SPLIT_SHARDS, NULL, used);
-        if (st == ST_OK)
-            st = next_rank(c, used, &rank);
-        if (st != ST_OK)
-            return st;
+        c->out->n++;
     }
-    return ST_OK;
+    return st;
 }
 
 status cost_choose(const struct probe *p, const struct cost_model *m, const struct plan_model *shape,

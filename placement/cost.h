@@ -28,6 +28,8 @@
 #include "placement/plan.h"
 #include "placement/probe.h"
 
+#define COST_FIRES 0x1p-24 /* integers: what fires between two neurons is the same wherever they are */
+
 struct cost {
     double compute_ms, wire_ms; /* of a token, on its way through all ranks; the sum is its time */
     bool fits;                  /* the weights fit into the memory of every machine */
@@ -36,7 +38,8 @@ struct cost {
 /* What is being run. */
 struct cost_model {
     const struct model *model;
-    const float *const *fired; /* [n_layers] of [d_ff]: for what share of tokens each neuron fires; NULL: all are read */
+    const int64_t *fires; /* [n_layers, d_ff + 1]: how many neurons before each of a layer fire at a token, on average, in units
+                           * of COST_FIRES; NULL: all are read */
     double kv_read, kv_held; /* tokens of the KV cache that a token reads, on average; that there is room for */
     uint64_t ram_budget; /* bytes that each rank may use, 0: what its host has */
     bool gpus;           /* choices give ranks' GPUs what gains most (gpu_benefit.h), */

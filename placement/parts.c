@@ -57,10 +57,8 @@ static double down_bytes(const struct model *m, int layer)
 
 double neurons_that_fire(const struct cost_model *m, int layer, struct neuron_range n)
 {
-    double sum = 0;
-    for (int32_t j = n.begin; j < n.end && m->fired; j++)
-        sum += (double)m->fired[layer][j];
-    return m->fired ? sum : (double)(n.end - n.begin);
+    const int64_t *fires = m->fires ? m->fires + layer * (m->model->hp.d_ff + 1) : NULL;
+    return fires ? (double)(fires[n.end] - fires[n.begin]) * COST_FIRES : (double)(n.end - n.begin);
 }
 
 double weight_of_down(const struct cost_model *m, int layer, struct neuron_range n)

@@ -23,8 +23,7 @@ struct simulation {
     struct layer_weights layers[LAYERS];
     struct plan_model shape;
     struct cost_model m;
-    float share[LAYERS][FF];
-    const float *fired[LAYERS];
+    int64_t fires[LAYERS][FF + 1];
     struct probe *p;
 };
 
@@ -32,8 +31,6 @@ static void begin(struct simulation *s, int ranks, const double *cpu_gb_per_s)
 {
     *s = (struct simulation){0};
     shapes_model(LAYERS, D, FF, VOCAB, s->layers, &s->model);
-    for (int l = 0; l < LAYERS; l++)
-        s->fired[l] = s->share[l];
     s->shape = (struct plan_model){.architecture = "llama", .n_layers = LAYERS, .n_vocab = VOCAB,
                                    .layer = {.d_ff = FF, .neuron_unit = UNIT, .n_kv_heads = 8, .head_unit = 1}};
     s->m = (struct cost_model){.model = &s->model, .residual = -1, .gpus = true};
@@ -67,8 +64,8 @@ static void fires(struct simulation *s, int hot_units, double hot, double cold)
 {
     for (int l = 0; l < LAYERS; l++)
         for (int j = 0; j < FF; j++)
-            s->share[l][j] = (float)(j < hot_units * UNIT ? hot : cold);
-    s->m.fired = s->fired;
+            s->fires[l][j + 1] = s->fires[l][j] + (int64_t)((j < hot_units * UNIT ? hot : cold) / COST_FIRES);
+    s->m.fires = s->fires[0];
 }
 
 static struct plan *alone(const struct simulation *s)
@@ -302,7 +299,7 @@ static void nothing_plainer_is_faster(void **state)
             plan_free(plain);
         }
         const double units = (mib - LAYERS * (layer - FFN) - OUTPUT) / 1.5;
-        if (units >= 0 && units < LAYERS * UNITS && s.m.fired) {
+        if (units >= 0 && units < LAYERS * UNITS && s.m.fires) {
             plain = alone(&s);
             assert_int_equal(plan_offload(plain, 0, "cuda:0", LAYERS + 1), ST_OK);
             keep_hottest(plain, hot_units, (int)units);
