@@ -1,7 +1,10 @@
 /* Launches. From compute capability 9.0 on a kernel is started while the one before it in its stream still runs ("programmatic
  * dependent launch", CUDA C++ Programming Guide): its thread blocks come up, and ask for weights, where those of the
  * one before leave room. Hence the rule of every kernel: until it has called gpu_begin, a thread reads nothing but what
- * no launch writes, and writes nothing. */
+ * no launch writes, and writes nothing.
+ *
+ * Blocks that come up where there is room just then lie unevenly. Of a launch that takes long and has few blocks for each
+ * multiprocessor that costs more than it gains: LAUNCH_AFTER waits for the one before. */
 #ifndef HEARTH_KERNELS_CUDA_LAUNCH_CUH
 #define HEARTH_KERNELS_CUDA_LAUNCH_CUH
 
@@ -13,11 +16,13 @@
 #include <simt_launch.h> /* SIMT_LAUNCH, SHARED_BYTES, simt_mma_m16n8k32, simt_copy_begin */
 #define LAUNCH(kernel, grid, block, shared_bytes, g, ...) \
     SIMT_LAUNCH(true, kernel, grid, block, shared_bytes, (g)->stream, ##__VA_ARGS__)
+#define LAUNCH_AFTER(kernel, grid, block, shared_bytes, g, ...) \
+    SIMT_LAUNCH(false, kernel, grid, block, shared_bytes, (g)->stream, ##__VA_ARGS__)
 #else
 /* Puts a kernel into g's stream. */
 template <typename... P, typename... A>
-static inline void gpu_launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, const struct gpu *g,
-                              const A &...arguments)
+static inline void gpu_launch(bool overlaps, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes,
+                              const struct gpu *g, const A &...arguments)
 {
     enum { OVERLAPS = 90 };
     cudaLaunchAttribute overlap = {};
@@ -29,10 +34,13 @@ static inline void gpu_launch(void (*kernel)(P...), dim3 grid, dim3 block, size_
     config.dynamicSmemBytes = shared_bytes;
     config.stream = g->stream;
     config.attrs = &overlap;
-    config.numAttrs = g->capability >= OVERLAPS;
+    config.numAttrs = overlaps && g->capability >= OVERLAPS;
     cudaLaunchKernelEx(&config, kernel, P(arguments)...);
 }
-#define LAUNCH(kernel, grid, block, shared_bytes, g, ...) gpu_launch(kernel, grid, block, shared_bytes, g, ##__VA_ARGS__)
+#define LAUNCH(kernel, grid, block, shared_bytes, g, ...) \
+    gpu_launch(true, kernel, grid, block, shared_bytes, g, ##__VA_ARGS__)
+#define LAUNCH_AFTER(kernel, grid, block, shared_bytes, g, ...) \
+    gpu_launch(false, kernel, grid, block, shared_bytes, g, ##__VA_ARGS__)
 /* The launch's dynamic shared memory, as bytes. */
 #define SHARED_BYTES(name) extern __shared__ __align__(16) unsigned char name[]
 #endif

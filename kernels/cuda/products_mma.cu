@@ -278,7 +278,7 @@ void launch(const struct gpu *g, const struct product_work &w, int parts)
     const dim3 grid((unsigned)((w.groups + WARPS - 1) / WARPS), (unsigned)((w.n + TILE * TILES - 1) / (TILE * TILES)),
                     (unsigned)parts);
     auto *kernel = product_mma<T, PARTIAL, TILES>;
-    LAUNCH(kernel, grid, dim3(THREADS), 0, g, w);
+    LAUNCH_AFTER(kernel, grid, dim3(THREADS), 0, g, w);
 }
 
 /* Thread blocks where each has so many tiles. */
