@@ -283,10 +283,4 @@ __device__ __forceinline__ void mma_m16n8k32(int c[4], uint32_t a0, uint32_t a1,
 #endif
 }
 
-__device__ __forceinline__ void mma_u8_s8(int c[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
-                                          uint32_t b1)
-{
-    mma_m16n8k32<false>(c, a0, a1, a2, a3, b0, b1);
-}
-
 #endif

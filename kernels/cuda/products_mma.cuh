@@ -12,7 +12,7 @@ namespace {
 
 enum { HELD = 4 }; /* values of a tile that a lane holds */
 
-/* An integer sum n below 2^22 in the low bits of 1.5 * 2^23 is that f32 plus n: one subtraction converts it. */
+/* An integer sum n below 2^22 in the low bits of 1.5 * 2^23 is that f32 plus n: one operation converts it. */
 #define SUM_START 0x4b400000
 #define SUM_START_F32 12582912.0f
 
@@ -74,7 +74,15 @@ template <enum dtype T> DEVICE void row_supers(uint32_t to[2], const uint32_t su
     row_of_pairs<false, layout_t<T>::minima ? 2 : 1>(to, supers, h);
 }
 
-/* Quads t and t + 4 of one row. */
+/* Codes that have an offset are multiplied as signed bytes, shifted so far that the offset is their sign: sums are so
+ * many times the exact ones. */
+template <enum dtype T> struct signed_codes {
+    using l = layout_t<T>;
+    static constexpr bool are = l::offset != 0;
+    static constexpr int shift = are ? 7 - l::offset_shift : 0;
+};
+
+/* Quads t and t + 4 of one row, as they are multiplied. */
 template <enum dtype T> DEVICE void quads_of(const uint32_t *word, int t, uint32_t *first, uint32_t *second)
 {
     using l = layout_t<T>;
@@ -93,6 +101,10 @@ template <enum dtype T> DEVICE void quads_of(const uint32_t *word, int t, uint32
         const uint32_t mask = l::high_bits == 2 ? 0x03030303 : 0x01010101;
         *first |= (high & mask) << l::low_bits;
         *second |= (high >> 4 & mask) << l::low_bits;
+    }
+    if constexpr (signed_codes<T>::are) {
+        *first = *first << signed_codes<T>::shift ^ 0x80808080;
+        *second = *second << signed_codes<T>::shift ^ 0x80808080;
     }
 }
 
@@ -125,21 +137,12 @@ template <enum dtype T> DEVICE struct rows<T> rows_of(const struct fragment<T> &
     return to;
 }
 
-/* A block of x: quads t and t + 4 of token g; of tokens 2t and 2t + 1 where their exact sums start (of each half, where
- * they have scales), their scale and scaled sums. */
+/* A block of x: quads t and t + 4 of token g; of tokens 2t and 2t + 1 their scale and scaled sums (of each half, where
+ * they have scales). */
 struct tile {
-    int2 code, start[2];
+    int2 code;
     float2 scale, scaled_sum[2];
 };
-
-/* Where the sum of half h (of all 32 columns, where halves have no scale of their own) starts: SUM_START and what the
- * codes' offset takes from it. */
-template <enum dtype T> DEVICE int start_of(const struct act_block &x, int h)
-{
-    using l = layout_t<T>;
-    const int minus_sum = !l::halves ? x.minus_sum : h ? x.minus_sum - x.minus_sum_low : x.minus_sum_low;
-    return SUM_START + l::offset * minus_sum;
-}
 
 template <enum dtype T> DEVICE float scaled_sum_of(const struct act_block &x, int h)
 {
@@ -152,31 +155,38 @@ DEVICE void set_tile(struct tile &x, const struct act_block &first, const struct
 {
     x.scale = make_float2(first.scale, second.scale);
     for (int h = 0; h < (layout_t<T>::halves ? 2 : 1); h++) {
-        x.start[h] = make_int2(start_of<T>(first, h), start_of<T>(second, h));
         x.scaled_sum[h] = make_float2(scaled_sum_of<T>(first, h), scaled_sum_of<T>(second, h));
     }
 }
 
-DEVICE float sum_of(int c) { return __fsub_rn(__int_as_float(c), SUM_START_F32); }
+template <enum dtype T> DEVICE float sum_of(int c)
+{
+    constexpr float unit = 1.0f / (1 << signed_codes<T>::shift);
+    if constexpr (unit == 1)
+        return __fsub_rn(__int_as_float(c), SUM_START_F32);
+    else
+        return __fmaf_rn(__int_as_float(c), unit, -SUM_START_F32 * unit);
+}
 
 /* The exact sums, of K types times their scales: whole numbers below 2^24, so that f32 does not round. */
 template <enum dtype T> DEVICE void multiply(const struct rows<T> &w, const struct tile &x, float sum[HELD])
 {
     using l = layout_t<T>;
-    const int2 b = x.code, first = x.start[0], second = x.start[1];
-    int c[HELD] = {first.x, first.y, first.x, first.y};
+    constexpr bool S = signed_codes<T>::are;
+    const uint32_t b[2] = {(uint32_t)x.code.x, (uint32_t)x.code.y};
+    int c[HELD] = {SUM_START, SUM_START, SUM_START, SUM_START};
     if constexpr (!l::halves) {
-        mma_u8_s8(c, w.a[0], w.a[1], w.a[2], w.a[3], (uint32_t)b.x, (uint32_t)b.y);
+        mma_m16n8k32<S>(c, w.a[0], w.a[1], w.a[2], w.a[3], b[0], b[1]);
 #pragma unroll
         for (int e = 0; e < HELD; e++)
-            sum[e] = l::k ? __fmul_rn(sum_of(c[e]), w.scale[e / 2][0]) : sum_of(c[e]);
+            sum[e] = l::k ? __fmul_rn(sum_of<T>(c[e]), w.scale[e / 2][0]) : sum_of<T>(c[e]);
     } else {
-        int d[HELD] = {second.x, second.y, second.x, second.y};
-        mma_u8_s8(c, w.a[0], w.a[1], 0, 0, (uint32_t)b.x, 0);
-        mma_u8_s8(d, 0, 0, w.a[2], w.a[3], 0, (uint32_t)b.y);
+        int d[HELD] = {SUM_START, SUM_START, SUM_START, SUM_START};
+        mma_m16n8k32<S>(c, w.a[0], w.a[1], 0, 0, b[0], 0);
+        mma_m16n8k32<S>(d, 0, 0, w.a[2], w.a[3], 0, b[1]);
 #pragma unroll
         for (int e = 0; e < HELD; e++)
-            sum[e] = __fmaf_rn(sum_of(d[e]), w.scale[e / 2][1], __fmul_rn(sum_of(c[e]), w.scale[e / 2][0]));
+            sum[e] = __fmaf_rn(sum_of<T>(d[e]), w.scale[e / 2][1], __fmul_rn(sum_of<T>(c[e]), w.scale[e / 2][0]));
     }
 }
 
