@@ -48,49 +48,58 @@ template <class R> struct row_block {
     uint32_t super_d, super_m; /* f16 */
 };
 
-__device__ __forceinline__ uint32_t load_f16_bits(const uint8_t *p) { return __ldg((const uint16_t *)p); }
+/* Where rows lie while they are read: in the GPU's memory, where nothing writes them, or SHARED, brought from there. */
+template <class V, bool SHARED> __device__ __forceinline__ V load_as(const uint8_t *p)
+{
+    return SHARED ? *(const V *)p : __ldg((const V *)p);
+}
+
+template <bool SHARED> __device__ __forceinline__ uint32_t load_f16_bits(const uint8_t *p)
+{
+    return load_as<uint16_t, SHARED>(p);
+}
 
 /* A word of codes. Of the last chunk, which may have an odd number of scales before, it need not lie on 4 bytes. */
-template <bool FULL> __device__ __forceinline__ uint32_t load_codes(const uint8_t *p)
+template <bool FULL, bool SHARED> __device__ __forceinline__ uint32_t load_codes(const uint8_t *p)
 {
     if (FULL)
-        return __ldg((const uint32_t *)p);
-    return load_f16_bits(p) | load_f16_bits(p + 2) << 16;
+        return load_as<uint32_t, SHARED>(p);
+    return load_f16_bits<SHARED>(p) | load_f16_bits<SHARED>(p + 2) << 16;
 }
 
 /* Block i of the n of chunk k. EXACT: its rest too. */
-template <class R, bool EXACT, bool FULL>
+template <class R, bool EXACT, bool FULL, bool SHARED = false>
 __device__ __forceinline__ void load_of_chunk(const uint8_t *top, const uint8_t *rest, int k, int i, int n,
                                               struct row_block<R> *to)
 {
     const uint8_t *p = top + (int64_t)k * R::chunk_bytes;
     const int blocks = FULL ? (int)LANE_BLOCKS : n;
     if constexpr (R::k) {
-        to->super_d = load_f16_bits(p + 2 * (i / SUPER_BLOCKS));
+        to->super_d = load_f16_bits<SHARED>(p + 2 * (i / SUPER_BLOCKS));
         p += 2 * (blocks / SUPER_BLOCKS);
         if constexpr (R::minima) {
-            to->super_m = load_f16_bits(p + 2 * (i / SUPER_BLOCKS));
+            to->super_m = load_f16_bits<SHARED>(p + 2 * (i / SUPER_BLOCKS));
             p += 2 * (blocks / SUPER_BLOCKS);
         }
-        to->d = __ldg(p + i);
-        to->m = __ldg(p + blocks + i);
+        to->d = load_as<uint8_t, SHARED>(p + i);
+        to->m = load_as<uint8_t, SHARED>(p + blocks + i);
         p += 2 * blocks;
     } else {
-        to->d = load_f16_bits(p + 2 * i);
+        to->d = load_f16_bits<SHARED>(p + 2 * i);
         p += 2 * blocks;
         if constexpr (R::minima) {
-            to->m = load_f16_bits(p + 2 * i);
+            to->m = load_f16_bits<SHARED>(p + 2 * i);
             p += 2 * blocks;
         }
     }
 #pragma unroll
     for (int w = 0; w < R::low + R::high; w++)
-        to->top[w] = load_codes<FULL>(p + 4 * (w * blocks + i));
+        to->top[w] = load_codes<FULL, SHARED>(p + 4 * (w * blocks + i));
     if constexpr (EXACT && R::planes) {
         rest += (int64_t)k * R::chunk_rest;
 #pragma unroll
         for (int w = 0; w < R::rest_bits; w++)
-            to->rest[w] = load_codes<FULL>(rest + 4 * (w * blocks + i));
+            to->rest[w] = load_codes<FULL, SHARED>(rest + 4 * (w * blocks + i));
     }
 }
 

@@ -1,11 +1,29 @@
 /* The estimates of all rows (kernels.h, estimate_rows). A half-warp takes a few rows: its lanes are the sum's lanes, and
- * what a lane reads of x serves all of them, what it reads of a row serves several tokens. */
+ * what a lane reads of x serves all of them, what it reads of a row serves several tokens. Rows are brought into shared
+ * memory, of most models the whole of a warp's at once: they are on their way while the launch before ends. */
 #include "kernels/cuda/neuron_rows.cuh"
 #include "kernels/cuda/neurons.h"
 
 namespace {
 
-enum { THREADS = 128, HALVES = THREADS / LANE_BLOCKS };
+enum {
+    BLOCK_ROWS = 16,  /* of a thread block */
+    STAGES = 2,       /* that a warp has in shared memory or on their way there */
+    STAGE_CHUNKS = 4, /* of each row */
+    PIECE = 16,       /* bytes that a lane brings at once */
+    RESIDENT = 6      /* thread blocks of a multiprocessor */
+};
+
+/* How the rows of a thread block are shared out: a half-warp has `rows`. Nobody but the warp touches what it brings. */
+template <class R, int TOKENS> struct estimate_t {
+    static constexpr int rows = TOKENS == 1 ? 2 : 4, warp_rows = LANES / LANE_BLOCKS * rows;
+    static constexpr int warps = BLOCK_ROWS / warp_rows, threads = warps * LANES;
+    static constexpr int row_bytes = STAGE_CHUNKS * R::chunk_bytes; /* of a stage */
+    static_assert(row_bytes % PIECE == 0, "stages lie on pieces, as rows do");
+    struct __align__(16) stage {
+        uint8_t row[warp_rows][row_bytes];
+    };
+};
 
 /* What a block weighs in an estimate: its top codes, D and M of its halves. */
 template <class R> struct estimate_block {
@@ -55,69 +73,130 @@ __device__ __forceinline__ float sum_of_lanes(float sum)
     return sum;
 }
 
-/* Tokens [t0, t0 + n), n <= TOKENS, of rows [row, row + ROWS); those past the last repeat it. CHUNKS are read together. */
-template <class R, bool WHOLE, int TOKENS, int ROWS, int CHUNKS>
-__device__ __forceinline__ void estimate(const struct factors &f, int rows, int row, int t0, int n, float *y,
-                                         int64_t stride)
+/* Begins to bring STAGE_CHUNKS chunks from chunk k on of the warp's rows: nothing past their end; for those past the
+ * last row, the last. */
+template <class R, int TOKENS>
+__device__ __forceinline__ void bring_stage(const struct factors &f, int rows, int row, int k,
+                                            typename estimate_t<R, TOKENS>::stage &to)
+{
+    using E = estimate_t<R, TOKENS>;
+    constexpr int pieces = E::row_bytes / PIECE;
+    const int64_t first = (int64_t)k * R::chunk_bytes, left = f.top_bytes - first;
+#pragma unroll
+    for (int begin = 0; begin < E::warp_rows * pieces; begin += LANES) {
+        const int i = begin + (int)threadIdx.x % LANES, r = i / pieces, at = i % pieces * PIECE;
+        if (r < E::warp_rows && at < left)
+            gpu_bring((int4 *)&to.row[r][at],
+                      (const int4 *)(f.top + min(row + r, rows - 1) * f.top_bytes + first + at));
+    }
+}
+
+/* Sums of a lane, for tokens t0 ... of its half-warp's rows. */
+template <class R, int TOKENS> struct estimates {
+    float of[estimate_t<R, TOKENS>::rows][TOKENS];
+};
+
+/* sums + a chunk at `at` of the first row; the lane's block is the b-th, n are the chunk's. */
+template <class R, int TOKENS, bool FULL>
+__device__ __forceinline__ void add_chunk(const struct factors &f, const uint8_t *at, int b, int n, int t0, int tokens,
+                                          struct estimates<R, TOKENS> &sum)
+{
+    using E = estimate_t<R, TOKENS>;
+    const int64_t nb = f.cols / ACT_BLOCK;
+    struct estimate_block<R> e[E::rows];
+#pragma unroll
+    for (int r = 0; r < E::rows; r++) {
+        struct row_block<R> w;
+        load_of_chunk<R, false, FULL, true>(at + r * E::row_bytes, NULL, 0, b % LANE_BLOCKS, n, &w);
+        e[r] = estimate_of(w);
+    }
+#pragma unroll
+    for (int t = 0; t < TOKENS; t++) {
+        if (t >= tokens)
+            break;
+        const struct x_block x = load_x(f, (t0 + t) * nb + b);
+#pragma unroll
+        for (int r = 0; r < E::rows; r++)
+            sum.of[r][t] = add_block(e[r], x, sum.of[r][t]);
+    }
+}
+
+/* sums + what lies in a stage, chunks from k on. */
+template <class R, int TOKENS>
+__device__ __forceinline__ void add_stage(const struct factors &f, const uint8_t *at, int k, int t0, int tokens,
+                                          struct estimates<R, TOKENS> &sum)
+{
+    const int lane = threadIdx.x % LANE_BLOCKS, nb = f.cols / ACT_BLOCK, b = k * LANE_BLOCKS + lane;
+    if ((k + STAGE_CHUNKS) * LANE_BLOCKS <= nb) {
+#pragma unroll
+        for (int c = 0; c < STAGE_CHUNKS; c++)
+            add_chunk<R, TOKENS, true>(f, at + c * R::chunk_bytes, b + c * LANE_BLOCKS, LANE_BLOCKS, t0, tokens, sum);
+        return;
+    }
+#pragma unroll 1
+    for (int c = 0; b + c * LANE_BLOCKS < nb; c++)
+        add_chunk<R, TOKENS, false>(f, at + c * R::chunk_bytes, b + c * LANE_BLOCKS,
+                                    min(nb - (k + c) * LANE_BLOCKS, (int)LANE_BLOCKS), t0, tokens, sum);
+}
+
+/* Adds the lanes up. */
+template <class R, int TOKENS>
+__device__ __forceinline__ void store_estimates(const struct factors &f, int rows, int row, int t0, int tokens,
+                                                const struct estimates<R, TOKENS> &sum, float *y, int64_t stride)
 {
     const int lane = threadIdx.x % LANE_BLOCKS, nb = f.cols / ACT_BLOCK;
-    float sum[ROWS][TOKENS] = {};
-    for (int begin = lane; begin < nb; begin += CHUNKS * LANE_BLOCKS) {
-        struct row_block<R> w[CHUNKS][ROWS];
-#pragma unroll
-        for (int c = 0; c < CHUNKS; c++)
-#pragma unroll
-            for (int r = 0; r < ROWS; r++)
-                if (begin + c * LANE_BLOCKS < nb)
-                    load_block<R, false, WHOLE>(f, row + r < rows ? row + r : rows - 1, begin + c * LANE_BLOCKS, nb, &w[c][r]);
-#pragma unroll
-        for (int c = 0; c < CHUNKS; c++) {
-            const int b = begin + c * LANE_BLOCKS;
-            struct estimate_block<R> e[ROWS];
-            if (b >= nb)
-                break;
-#pragma unroll
-            for (int r = 0; r < ROWS; r++)
-                e[r] = estimate_of(w[c][r]);
-#pragma unroll
-            for (int t = 0; t < TOKENS; t++) {
-                if (t >= n)
-                    break;
-                const struct x_block x = load_x(f, (int64_t)(t0 + t) * nb + b);
-#pragma unroll
-                for (int r = 0; r < ROWS; r++)
-                    sum[r][t] = add_block(e[r], x, sum[r][t]);
-            }
-        }
-    }
     const bool absent = nb % LANE_BLOCKS && lane >= nb % LANE_BLOCKS;
 #pragma unroll
-    for (int r = 0; r < ROWS; r++)
+    for (int r = 0; r < estimate_t<R, TOKENS>::rows; r++)
 #pragma unroll
         for (int t = 0; t < TOKENS; t++) {
-            const float all = sum_of_lanes(absent ? __fadd_rn(sum[r][t], 0.0f) : sum[r][t]); /* -0 becomes +0 */
-            if (lane == 0 && t < n && row + r < rows)
+            const float of_lane = sum.of[r][t];
+            const float all = sum_of_lanes(absent ? __fadd_rn(of_lane, 0.0f) : of_lane); /* -0 becomes +0 */
+            if (lane == 0 && t < tokens && row + r < rows)
                 y[(t0 + t) * stride + row + r] = all;
         }
 }
 
-template <class R, bool WHOLE, int TOKENS, int ROWS, int CHUNKS>
-__global__ void __launch_bounds__(THREADS, ROWS > 2 ? 3 : 4)
+/* Tokens by TOKENS, for each of which a warp goes over its rows from the start. */
+template <class R, int TOKENS>
+__global__ void __launch_bounds__(estimate_t<R, TOKENS>::threads, RESIDENT)
 estimate_rows(struct factors f, int rows, int n, float *y, int64_t stride)
 {
+    using E = estimate_t<R, TOKENS>;
+    __shared__ typename E::stage stages[E::warps][STAGES];
+    const int warp = (int)threadIdx.x / LANES, half = (int)threadIdx.x % LANES / LANE_BLOCKS * E::rows;
+    const int row = ((int)blockIdx.x * E::warps + warp) * E::warp_rows;
+    const int chunks = (f.cols + LANE_COLS - 1) / LANE_COLS;
+    int left = (n + TOKENS - 1) / TOKENS * ((chunks + STAGE_CHUNKS - 1) / STAGE_CHUNKS), next = 0, stage = 0;
+    const auto bring_next = [&](struct E::stage &to) {
+        if (left-- > 0)
+            bring_stage<R, TOKENS>(f, rows, row, next, to);
+        gpu_bring_batch();
+        next = next + STAGE_CHUNKS < chunks ? next + STAGE_CHUNKS : 0;
+    };
+    for (int i = 0; i < STAGES; i++)
+        bring_next(stages[warp][i]);
     gpu_begin();
-    const int row = ((int)blockIdx.x * HALVES + (int)threadIdx.x / LANE_BLOCKS) * ROWS;
-    for (int t = 0; t < n; t += TOKENS)
-        estimate<R, WHOLE, TOKENS, ROWS, CHUNKS>(f, rows, row, t, n - t < TOKENS ? n - t : TOKENS, y, stride);
+    for (int t = 0; t < n; t += TOKENS) {
+        const int tokens = min(n - t, TOKENS);
+        struct estimates<R, TOKENS> sum = {};
+        for (int k = 0; k < chunks; k += STAGE_CHUNKS, stage = (stage + 1) % STAGES) {
+            gpu_brought_but<STAGES - 1>();
+            __syncwarp(FULL_MASK);
+            add_stage<R, TOKENS>(f, stages[warp][stage].row[half], k, t, tokens, sum);
+            __syncwarp(FULL_MASK);
+            bring_next(stages[warp][stage]);
+        }
+        store_estimates<R, TOKENS>(f, rows, row + half, t, tokens, sum, y, stride);
+    }
 }
 
-template <class R, int TOKENS, int ROWS, int CHUNKS>
+template <class R, int TOKENS>
 void launch(const struct gpu *g, const struct neuron_rows *m, const struct acts *x, int64_t n, float *y, int64_t stride)
 {
-    auto *kernel = in_whole_chunks(m) ? estimate_rows<R, true, TOKENS, ROWS, CHUNKS>
-                                      : estimate_rows<R, false, TOKENS, ROWS, CHUNKS>;
-    LAUNCH(kernel, (unsigned)((m->rows + HALVES * ROWS - 1) / (HALVES * ROWS)), THREADS, 0, g, factors_of(m, x),
-           (int)m->rows, (int)n, y, stride);
+    auto *kernel = estimate_rows<R, TOKENS>;
+    LAUNCH(kernel, (unsigned)((m->rows + BLOCK_ROWS - 1) / BLOCK_ROWS), (estimate_t<R, TOKENS>::threads), 0, g,
+           factors_of(m, x), (int)m->rows, (int)n, y, stride);
 }
 
 }
@@ -131,9 +210,9 @@ void gpu_estimate_rows(const struct gpu *g, const struct neuron_rows *m, const s
         using R = row_t<decltype(t)::value, row_t<decltype(t)::value, false>::can_have_planes>;
         if constexpr (R::planes) {
             if (n == 1)
-                launch<R, 1, 2, R::k ? 2 : 4>(g, m, x, n, y, y_stride);
+                launch<R, 1>(g, m, x, n, y, y_stride);
             else
-                launch<R, 4, 4, 1>(g, m, x, n, y, y_stride);
+                launch<R, 4>(g, m, x, n, y, y_stride);
         }
     });
 }

@@ -316,7 +316,7 @@ static void check_estimates_of(enum dtype type, bool planes)
         int64_t cols, n;
         enum filling f;
     } of[] = {{32, 1, FILL_RANDOM}, {96, 2, FILL_TINY},    {576, 3, FILL_RANDOM}, {512, 1, FILL_EXTREME},
-              {768, 7, FILL_TINY},  {1536, 9, FILL_RANDOM}, {256, 8, FILL_EXTREME}};
+              {768, 7, FILL_TINY},  {1536, 9, FILL_RANDOM}, {256, 8, FILL_EXTREME}, {4608, 9, FILL_RANDOM}};
     for (size_t i = 0; i < sizeof of / sizeof *of && planes; i++)
         if (of[i].cols % dtype_block(type) == 0)
             check_estimates(type, 37, of[i].cols, of[i].n, of[i].f, i == 2 || i == 5);
