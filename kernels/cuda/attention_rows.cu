@@ -1,6 +1,7 @@
 /* Attention by rows: a thread block takes a query head of a token from its scores to the end, and reads keys and values
  * where they lie. With few rows over a short context nearly all the time is waiting: here each thread has many reads on
- * their way, nothing is written that another must read but in shared memory, and a step needs four barriers. */
+ * their way, the first of them before it knows what they are needed with, nothing is written that another must read but
+ * in shared memory, and a step needs four barriers. */
 #include <math.h>
 
 #include "kernels/cuda/attention.cuh"
@@ -8,10 +9,10 @@
 enum {
     ROW_WARPS = 16,
     ROW_THREADS = ROW_WARPS * LANES,
-    AT_ONCE = 32,                      /* words that a thread reads at once */
-    TAIL = 4,                          /* the same of what is left: pairs of a head come by fours */
+    MANY_WORDS = 16, FEW_WORDS = 8,    /* half of those on their way; FEW: of threads that share a multiprocessor */
+    TAIL = 4,                          /* pairs of a head come by fours */
 };
-static_assert(KV_PAGE % AT_ONCE == 0, "what is read at once lies in a page");
+static_assert(KV_PAGE % MANY_WORDS == 0, "what is read at once lies in a page");
 
 /* A thread block's row. */
 struct one_row {
@@ -44,53 +45,109 @@ static __device__ __forceinline__ const uint32_t *words_of(const struct one_row 
     return (const uint32_t *)cache + (r.head + r.pages[position / KV_PAGE]) * r.page_words;
 }
 
-static __device__ __forceinline__ void ask_for_value(const struct attending &a, const struct one_row &r, int position)
+/* Asks for all pages that the row looks at, before what the launch before writes there may be read. A warp has a page; the
+ * query heads that read the same ask for a share each. */
+static __device__ __forceinline__ void ask_for_pages(const struct attending &a, const struct one_row &r)
 {
-    const uint8_t *v = (const uint8_t *)(words_of(r, a.v, position) + position % KV_PAGE * (a.dim / 2));
-    for (int i = 0; i < 2 * a.dim; i += LINE)
-        gpu_prefetch(v + i);
-}
-
-/* acc + the products of N pairs; those of a key are KV_PAGE apart. */
-template <int N> static __device__ __forceinline__ float add_pairs(const uint32_t *k, const float2 *q, float acc)
-{
-    uint32_t pair[N];
-#pragma unroll
-    for (int i = 0; i < N; i++)
-        pair[i] = __ldg(k + i * KV_PAGE);
-#pragma unroll
-    for (int i = 0; i < N; i++) {
-        const float2 x = q[i];
-        acc = __fmaf_rn(x.y, high_half(pair[i]), __fmaf_rn(x.x, low_half(pair[i]), acc));
+    const int lines = 4 * r.page_words / LINE, warps = blockDim.x / LANES, first = r.begin / KV_PAGE;
+    for (int page = first + (int)threadIdx.x / LANES; page * KV_PAGE < r.end; page += warps) {
+        const uint8_t *k = (const uint8_t *)words_of(r, a.k, page * KV_PAGE);
+        const uint8_t *v = (const uint8_t *)words_of(r, a.v, page * KV_PAGE);
+        for (int i = blockIdx.x * LANES + threadIdx.x % LANES; i < lines; i += a.shared * LANES) {
+            gpu_prefetch(k + i * LINE);
+            gpu_prefetch(v + i * LINE);
+        }
     }
-    return acc;
 }
 
-static __device__ __forceinline__ float score_of(const struct attending &a, const struct one_row &r, int position,
-                                                 const float2 *q)
+/* Words of a thread that are on their way: the first half is read anew while the second is used. */
+template <int HALF> struct ahead {
+    uint32_t first[HALF], second[HALF];
+};
+
+/* load(i, to) begins to read words [i, i + HALF), as far as there are. */
+template <int HALF, class Load>
+static __device__ __forceinline__ void begin_words(struct ahead<HALF> &w, int begin, const Load &load)
+{
+    load(begin, w.first);
+    load(begin + HALF, w.second);
+}
+
+/* use(i, words) for all words [begin, end), in order; the first ones have begun. */
+template <int HALF, class Load, class Use>
+static __device__ __forceinline__ void go_over(struct ahead<HALF> &w, int begin, int end, const Load &load,
+                                               const Use &use)
+{
+    for (int i = begin; i < end; i += 2 * HALF) {
+        use(i, w.first);
+        load(i + 2 * HALF, w.first);
+        use(i + HALF, w.second);
+        load(i + 3 * HALF, w.second);
+    }
+}
+
+/* What reads words of a position's key, of whose pairs [i, i + HALF): they are KV_PAGE apart. */
+template <int HALF>
+static __device__ __forceinline__ auto keys_of(const struct attending &a, const struct one_row &r, int position)
 {
     const uint32_t *k = words_of(r, a.k, position) + position % KV_PAGE;
     const int pairs = a.dim / 2;
+    return [=](int i, uint32_t to[HALF]) {
+#pragma unroll
+        for (int j = 0; j < HALF; j++)
+            if (i + j / TAIL * TAIL < pairs)
+                to[j] = __ldg(k + (i + j) * KV_PAGE);
+    };
+}
+
+/* The score of a position, the first words of whose key have begun. */
+template <int HALF, class Load>
+static __device__ __forceinline__ float score_of(const struct attending &a, struct ahead<HALF> &key, const Load &load,
+                                                 const float2 *q)
+{
+    const int pairs = a.dim / 2;
     float acc = 0;
-    int i = 0;
-    for (; i + AT_ONCE <= pairs; i += AT_ONCE)
-        acc = add_pairs<AT_ONCE>(k + i * KV_PAGE, q + i, acc);
-    for (; i < pairs; i += TAIL)
-        acc = add_pairs<TAIL>(k + i * KV_PAGE, q + i, acc);
+    go_over(key, 0, pairs, load, [&](int i, const uint32_t pair[HALF]) {
+#pragma unroll
+        for (int j = 0; j < HALF; j++) {
+            if (i + j / TAIL * TAIL >= pairs)
+                break;
+            const float2 x = q[i + j];
+            acc = __fmaf_rn(x.y, high_half(pair[j]), __fmaf_rn(x.x, low_half(pair[j]), acc));
+        }
+    });
     return __fmul_rn(acc, a.scale);
 }
 
+static __device__ __forceinline__ bool looks_at(const struct one_row &r, int position)
+{
+    return position >= r.begin && position < r.end;
+}
+
+/* Begins the thread's first position. */
+template <int HALF>
+static __device__ __forceinline__ void begin_scores(const struct attending &a, const struct one_row &r,
+                                                    struct ahead<HALF> &key)
+{
+    const int position = r.base + (int)threadIdx.x;
+    if (looks_at(r, position))
+        begin_words(key, 0, keys_of<HALF>(a, r, position));
+}
+
 /* Scores into w, from r.base on. Returns the thread's largest. */
-static __device__ __forceinline__ float score_row(const struct attending &a, const struct one_row &r, const float2 *q,
-                                                  float *w)
+template <int HALF>
+static __device__ __forceinline__ float score_row(const struct attending &a, const struct one_row &r,
+                                                  struct ahead<HALF> &key, const float2 *q, float *w)
 {
     float most = -INFINITY;
-    for (int i = r.base + (int)threadIdx.x; i < r.end; i += (int)blockDim.x) {
-        if (i < r.begin)
+    for (int i = threadIdx.x; r.base + i < r.end; i += (int)blockDim.x) {
+        if (!looks_at(r, r.base + i))
             continue;
-        ask_for_value(a, r, i);
-        const float s = score_of(a, r, i, q);
-        w[i - r.base] = s;
+        const auto load = keys_of<HALF>(a, r, r.base + i);
+        if (i >= (int)blockDim.x)
+            begin_words(key, 0, load);
+        const float s = score_of(a, key, load, q);
+        w[i] = s;
         most = fmaxf(most, s);
     }
     return most;
@@ -99,12 +156,14 @@ static __device__ __forceinline__ float score_row(const struct attending &a, con
 /* The largest of all threads'. found: [ROW_WARPS], shared. */
 static __device__ __forceinline__ float largest_of_block(float most, float *found)
 {
-    const int lane = threadIdx.x % LANES;
     most = warp_max(most);
-    if (lane == 0)
+    if (threadIdx.x % LANES == 0)
         found[threadIdx.x / LANES] = most;
     __syncthreads();
-    return warp_max(lane < (int)blockDim.x / LANES ? found[lane] : -INFINITY);
+#pragma unroll 4
+    for (int i = 0; i < (int)blockDim.x / LANES; i++)
+        most = fmaxf(most, found[i]);
+    return most;
 }
 
 /* Each thread weighs the positions that it has scored. Where the row does not look, in its segments: 0. */
@@ -112,7 +171,7 @@ static __device__ __forceinline__ void weigh(const struct one_row &r, float most
 {
     for (int i = threadIdx.x; i < r.segments * ATTN_SEGMENT; i += blockDim.x) {
         const int position = r.base + i;
-        w[i] = position >= r.begin && position < r.end ? gpu_exp(__fadd_rn(w[i], -most)) : 0.0f;
+        w[i] = looks_at(r, position) ? gpu_exp(__fadd_rn(w[i], -most)) : 0.0f;
     }
 }
 
@@ -133,22 +192,46 @@ static __device__ __forceinline__ float inverse_sum(const struct one_row &r, con
     return __fdiv_rn(1.0f, sum);
 }
 
-/* What a segment gives pair `pair` of the values. Where the row does not look nothing is read: 0 times 0 changes no sum
- * but -0, and that is lost when the segments are added. */
-static __device__ __forceinline__ float2 mix_pair(const struct attending &a, const struct one_row &r, int segment,
-                                                  int pair, const float *w)
+/* Two values beside each other, of a segment's positions [begin, end). */
+struct strip {
+    int begin, end;
+    const float *w;                    /* their weights, from begin on */
+    int pair;
+};
+
+/* Strip i of the row's, [segments, dim / 2]. */
+static __device__ __forceinline__ struct strip strip_of(const struct attending &a, const struct one_row &r, int i,
+                                                        const float *w)
 {
-    const int first = r.base + segment * ATTN_SEGMENT, stop = smaller(first + ATTN_SEGMENT, r.end);
+    const int segment = quotient(i / 2, a.divide_lanes), first = r.base + segment * ATTN_SEGMENT;
+    const int begin = larger(first, r.begin) / MANY_WORDS * MANY_WORDS;
+    return {begin, smaller(first + ATTN_SEGMENT, r.end), w + begin - r.base, i - segment * (a.dim / 2)};
+}
+
+/* What reads a strip's words of positions [i, i + HALF). */
+template <int HALF>
+static __device__ __forceinline__ auto values_of(const struct attending &a, const struct one_row &r,
+                                                 const struct strip &s)
+{
+    return [&a, r, s](int i, uint32_t to[HALF]) {
+        const int row = a.dim / 2;
+        const uint32_t *v = i < s.end ? words_of(r, a.v, i) + i % KV_PAGE * row + s.pair : NULL;
+#pragma unroll
+        for (int j = 0; j < HALF; j++)
+            to[j] = i + j >= r.begin && i + j < s.end ? __ldg(v + j * row) : 0;
+    };
+}
+
+/* What a strip gives, whose first words have begun. Where the row does not look nothing is read: 0 times 0 changes no sum
+ * but -0, and that is lost when the segments are added. */
+template <int HALF, class Load>
+static __device__ __forceinline__ float2 mix_strip(const struct strip &s, struct ahead<HALF> &values, const Load &load)
+{
     float2 acc = make_float2(0, 0);
-    for (int i = larger(first, r.begin) / AT_ONCE * AT_ONCE; i < stop; i += AT_ONCE) {
-        const uint32_t *v = words_of(r, a.v, i) + i % KV_PAGE * (a.dim / 2) + pair;
-        const float4 *weight = (const float4 *)(w + i - r.base);
-        uint32_t both[AT_ONCE];
+    go_over(values, s.begin, s.end, load, [&](int i, const uint32_t both[HALF]) {
+        const float4 *weight = (const float4 *)(s.w + i - s.begin);
 #pragma unroll
-        for (int j = 0; j < AT_ONCE; j++)
-            both[j] = i + j >= r.begin && i + j < stop ? __ldg(v + j * (a.dim / 2)) : 0;
-#pragma unroll
-        for (int j = 0; j < AT_ONCE; j += 4) {
+        for (int j = 0; j < HALF && i < s.end; j += 4) {
             const float4 four = weight[j / 4];
             const float e[4] = {four.x, four.y, four.z, four.w};
 #pragma unroll
@@ -157,18 +240,31 @@ static __device__ __forceinline__ float2 mix_pair(const struct attending &a, con
                 acc.y = __fmaf_rn(e[k], high_half(both[j + k]), acc.y);
             }
         }
-    }
+    });
     return acc;
 }
 
-/* parts [segments, dim] */
-static __device__ __forceinline__ void mix_row(const struct attending &a, const struct one_row &r, const float *w,
-                                               float2 *parts)
+/* Begins the thread's first strip. */
+template <int HALF>
+static __device__ __forceinline__ void begin_mixing(const struct attending &a, const struct one_row &r,
+                                                    struct ahead<HALF> &values)
 {
-    const int pairs = a.dim / 2;
-    for (int i = threadIdx.x; i < r.segments * pairs; i += blockDim.x) {
-        const int segment = quotient(i / 2, a.divide_lanes);
-        parts[i] = mix_pair(a, r, segment, i - segment * pairs, w);
+    const struct strip s = strip_of(a, r, threadIdx.x, NULL);
+    if ((int)threadIdx.x < r.segments * (a.dim / 2))
+        begin_words(values, s.begin, values_of<HALF>(a, r, s));
+}
+
+/* parts [segments, dim] */
+template <int HALF>
+static __device__ __forceinline__ void mix_row(const struct attending &a, const struct one_row &r,
+                                               struct ahead<HALF> &values, const float *w, float2 *parts)
+{
+    for (int i = threadIdx.x; i < r.segments * (a.dim / 2); i += blockDim.x) {
+        const struct strip s = strip_of(a, r, i, w);
+        const auto load = values_of<HALF>(a, r, s);
+        if (i >= (int)blockDim.x)
+            begin_words(values, s.begin, load);
+        parts[i] = mix_strip(s, values, load);
     }
 }
 
@@ -199,19 +295,26 @@ static __device__ __forceinline__ void finish_row(const struct attending &a, con
 }
 
 /* Thread block (query head of those that share a KV head, KV head, token). */
-static __global__ void __launch_bounds__(ROW_THREADS) attend_row(struct attending a)
+template <int HALF>
+static __global__ void __launch_bounds__(ROW_THREADS, HALF == FEW_WORDS ? ROWS_OF_SM : 1) attend_row(struct attending a)
 {
-    gpu_begin();
     SHARED_BYTES(shared);
     __shared__ float found[ROW_WARPS], inverse;
     float *w = (float *)shared, *q = w + a.slots * ATTN_SEGMENT, *parts = q + a.dim;
+    struct ahead<HALF> keys, values;
     const struct one_row r = find_row(a);
+    ask_for_pages(a, r);
+    gpu_begin();
     for (int i = threadIdx.x; i < a.dim / FOUR; i += blockDim.x)
-        ((float4 *)q)[i] = ((const float4 *)(a.q + r.at * a.dim))[i];
+        gpu_bring((float4 *)q + i, (const float4 *)(a.q + r.at * a.dim) + i);
+    begin_scores(a, r, keys);
+    gpu_brought();
     __syncthreads();
-    weigh(r, largest_of_block(score_row(a, r, (const float2 *)q, w), found), w);
+    const float most = score_row(a, r, keys, (const float2 *)q, w);
+    begin_mixing(a, r, values);
+    weigh(r, largest_of_block(most, found), w);
     __syncthreads();
-    mix_row(a, r, w, (float2 *)parts);
+    mix_row(a, r, values, w, (float2 *)parts);
     if (threadIdx.x / LANES == blockDim.x / LANES - 1) { /* which has the least to mix */
         const float all = inverse_sum(r, w);
         if (threadIdx.x % LANES == 0)
@@ -225,5 +328,6 @@ void attend_rows(const struct gpu *g, const struct attending &a)
 {
     const int threads = a.slots * ATTN_SEGMENT < ROW_THREADS ? a.slots * ATTN_SEGMENT : ROW_THREADS;
     const size_t shared = (size_t)(a.slots * ATTN_SEGMENT + (1 + a.slots) * a.dim) * sizeof(float);
-    LAUNCH(attend_row, dim3(a.shared, a.n_q / a.shared, a.n), dim3(threads), shared, g, a);
+    auto *kernel = a.n * a.n_q <= g->n_sms ? attend_row<MANY_WORDS> : attend_row<FEW_WORDS>;
+    LAUNCH(kernel, dim3(a.shared, a.n_q / a.shared, a.n), dim3(threads), shared, g, a);
 }

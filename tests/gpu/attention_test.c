@@ -255,8 +255,8 @@ static void expect_codes(struct scene *c, const struct on_gpu *o)
     }
 }
 
-/* Many multiprocessors: a row is a thread block's; few: a piece is; many, and positions that may be far off: pieces are
- * cut into segments. n_ctx below the positions that there are makes scratch scarce, so that tokens go in groups. */
+/* Many multiprocessors: a row is a thread block's, also of two that share one; few: a piece is; many, and positions that
+ * may be far off: pieces are cut into segments. n_ctx below the positions that there are makes scratch scarce, so that tokens go in groups. */
 static void check_ways(struct scene *c, uint32_t n_ctx)
 {
     enum { SOME_ROWS = 600, FAR = 1025 };
@@ -264,10 +264,10 @@ static void check_ways(struct scene *c, uint32_t n_ctx)
         int n_sms;
         uint32_t most;
         const char *name;
-    } ways[] = {{SOME_ROWS, 0, "rows"}, {1, 0, "whole"}, {1 << 20, FAR, "cut"}};
+    } ways[] = {{SOME_ROWS, 0, "rows"}, {0, 0, "rows that share"}, {1, 0, "whole"}, {1 << 20, FAR, "cut"}};
     for (size_t i = c->n * c->n_q > SOME_ROWS; i < sizeof ways / sizeof *ways; i++) {
         struct gpu g = *gpu;
-        g.n_sms = ways[i].n_sms;
+        g.n_sms = ways[i].n_sms ? ways[i].n_sms : (int)(c->n * c->n_q + 1) / 2;
         struct on_gpu o = copy_scene(c, n_ctx == c->most && n_ctx < ways[i].most ? ways[i].most : n_ctx);
         if (o.b.most_positions < ways[i].most)
             o.b.most_positions = ways[i].most;
