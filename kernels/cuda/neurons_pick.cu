@@ -75,14 +75,22 @@ __global__ void __launch_bounds__(THREADS) pick(struct picking p)
     }
 }
 
-/* One token's, by one thread block: no other must have counted before. Those beside it clear. */
+/* One token's, by one thread block: no other must have counted before. Those beside it clear. A warp has rows that follow
+ * each other, 32 at a time, and what it finds of them goes side by side into the lists. */
 __global__ void __launch_bounds__(ONE_THREADS) pick_for_one(struct picking p)
 {
-    gpu_begin();
     __shared__ int of_warp[ONE_THREADS / LANES];
-    const int lane = threadIdx.x % LANES, warp = threadIdx.x / LANES;
-    float value[ONE_ROWS];
-    unsigned fires = 0;
+    const int lane = threadIdx.x % LANES, warp = threadIdx.x / LANES, turns = (p.rows + ONE_THREADS - 1) / ONE_THREADS;
+    const int first = warp * turns * LANES + lane;
+    float limit[ONE_ROWS], value[ONE_ROWS];
+    unsigned live[ONE_ROWS];
+    int found = 0, all;
+#pragma unroll
+    for (int i = 0; i < ONE_ROWS; i++) {
+        const int r = first + i * LANES;
+        limit[i] = p.bound_of && !blockIdx.x && i < turns && r < p.rows ? p.bound_of[r] : p.bound;
+    }
+    gpu_begin();
     if (blockIdx.x) {
         gpu_clear(p.clearing, (int64_t)(blockIdx.x - 1) * ONE_THREADS + threadIdx.x,
                   (int64_t)(gridDim.x - 1) * ONE_THREADS);
@@ -90,30 +98,31 @@ __global__ void __launch_bounds__(ONE_THREADS) pick_for_one(struct picking p)
     }
 #pragma unroll
     for (int i = 0; i < ONE_ROWS; i++) {
-        const int r = (int)threadIdx.x + i * ONE_THREADS;
-        value[i] = p.value[r < p.rows ? r : 0];
+        const int r = first + i * LANES;
+        value[i] = p.value[i < turns && r < p.rows ? r : 0];
     }
 #pragma unroll
     for (int i = 0; i < ONE_ROWS; i++) {
-        const int r = (int)threadIdx.x + i * ONE_THREADS;
-        fires |= (unsigned)(r < p.rows && !(value[i] <= (p.bound_of ? p.bound_of[r] : p.bound))) << i;
+        live[i] = __ballot_sync(FULL_MASK, i < turns && first + i * LANES < p.rows && !(value[i] <= limit[i]));
+        found += __popc(live[i]);
     }
-    int all, at = sum_before(__popc(fires), &all);
     if (lane == 0)
-        of_warp[warp] = all;
+        of_warp[warp] = found;
     __syncthreads();
     const int before = sum_before(of_warp[lane], &all);
-    at += __shfl_sync(FULL_MASK, before, warp);
+    int at = __shfl_sync(FULL_MASK, before, warp);
 #pragma unroll
     for (int i = 0; i < ONE_ROWS; i++) {
-        if (!(fires >> i & 1))
+        const int place = at + __popc(live[i] & ((1u << lane) - 1));
+        at += __popc(live[i]);
+        if (!(live[i] >> lane & 1))
             continue;
-        p.to.row[at] = (int32_t)threadIdx.x + i * ONE_THREADS;
-        p.to.token[at] = 0;
+        p.to.row[place] = first + i * LANES;
         if (p.keep)
-            p.to.gate[at] = value[i];
-        at++;
+            p.to.gate[place] = value[i];
     }
+    for (int i = threadIdx.x; i < all; i += ONE_THREADS)
+        p.to.token[i] = 0;
     if (threadIdx.x == 0) {
         *p.to.n = (uint32_t)all;
         if (p.counts)
@@ -128,13 +137,15 @@ struct lines {
 __global__ void __launch_bounds__(THREADS) estimate_products(enum activation a, float *gate, const float *up,
                                                              int64_t stride, int rows, struct lines l)
 {
-    gpu_begin();
-    const int r = (int)(blockIdx.x * THREADS + threadIdx.x);
+    const int r = (int)(blockIdx.x * THREADS + threadIdx.x), of = r < rows ? r : 0;
     const int64_t at = blockIdx.y * stride + r;
+    const float gate_slope = l.gate_slope[of], gate_offset = l.gate_offset[of];
+    const float up_slope = l.up_slope[of], up_offset = l.up_offset[of];
+    gpu_begin();
     if (r >= rows)
         return;
-    const float g = __fadd_rn(__fmul_rn(gate[at], l.gate_slope[r]), l.gate_offset[r]);
-    const float u = __fadd_rn(__fmul_rn(up[at], l.up_slope[r]), l.up_offset[r]);
+    const float g = __fadd_rn(__fmul_rn(gate[at], gate_slope), gate_offset);
+    const float u = __fadd_rn(__fmul_rn(up[at], up_slope), up_offset);
     gate[at] = fabsf(gpu_activation(a, true, g, u));
 }
 
@@ -142,12 +153,12 @@ __global__ void __launch_bounds__(THREADS) activate_all(enum activation a, const
                                                         int64_t stride, int rows, const int32_t *slot, float *h,
                                                         int64_t h_stride, struct gpu_clearing clearing)
 {
-    gpu_begin();
-    const int r = (int)(blockIdx.x * THREADS + threadIdx.x);
+    const int r = (int)(blockIdx.x * THREADS + threadIdx.x), to = slot && r < rows ? slot[r] : r;
     const int64_t at = blockIdx.y * stride + r;
+    gpu_begin();
     gpu_clear(clearing);
     if (r < rows)
-        h[blockIdx.y * h_stride + (slot ? slot[r] : r)] = gpu_activation(a, gate != NULL, gate ? gate[at] : 0, up[at]);
+        h[blockIdx.y * h_stride + to] = gpu_activation(a, gate != NULL, gate ? gate[at] : 0, up[at]);
 }
 
 /* The same of rows that are h's columns, and their codes: a thread has four. */
