@@ -56,26 +56,30 @@ __device__ __forceinline__ int sum_before(int n, int step, int width, int *all)
     return sum - n;
 }
 
-/* Columns of a lane's four slots. */
-__device__ __forceinline__ void load_columns(const struct mixing &m, int64_t slot, int32_t column[4])
+/* A lane's four slots of a segment: their columns, -1 past its end. Nothing that launches write. */
+struct slots {
+    bool there;
+    int64_t first;
+    int32_t column[FOUR];
+};
+
+__device__ __forceinline__ struct slots slots_of_lane(const struct mixing &m, const struct gpu_range &r)
 {
-    const int4 c = *(const int4 *)(m.column + slot);
-    column[0] = c.x;
-    column[1] = c.y;
-    column[2] = c.z;
-    column[3] = c.w;
+    const int slot = FOUR * (threadIdx.x % LANES);
+    struct slots s = {slot < (r.end - r.begin) * ACT_BLOCK, (int64_t)r.begin * ACT_BLOCK + slot, {-1, -1, -1, -1}};
+    if (s.there) {
+        const int4 c = *(const int4 *)(m.column + s.first);
+        s.column[0] = c.x, s.column[1] = c.y, s.column[2] = c.z, s.column[3] = c.w;
+    }
+    return s;
 }
 
-/* Activations and columns of a lane's four slots, if the segment has so many. */
-__device__ __forceinline__ void load_slots(const struct mixing &m, const struct gpu_range &r, int64_t token,
-                                           float x[FOUR], int32_t column[4])
+/* Their activations. */
+__device__ __forceinline__ void load_slots(const struct mixing &m, const struct slots &s, int64_t token, float x[FOUR])
 {
-    const int slot = 4 * (threadIdx.x % LANES);
-    if (slot >= (r.end - r.begin) * ACT_BLOCK)
+    if (!s.there)
         return;
-    const int64_t at = (int64_t)r.begin * ACT_BLOCK + slot;
-    const float4 v = *(const float4 *)(m.h + token * m.n_blocks * ACT_BLOCK + at);
-    load_columns(m, at, column); /* without waiting for x: most of the time here is waiting */
+    const float4 v = *(const float4 *)(m.h + token * m.n_blocks * ACT_BLOCK + s.first);
     x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w;
 }
 
@@ -104,18 +108,17 @@ template <class C> __device__ __forceinline__ void prefetch_column(const struct 
 /* Lists by fours: neurons that share scales; where there are fewer, the last again, times 0. Returns how many fours the
  * part that the lane's slots belong to has; *all: those of all parts; *of_block: what the lane's block became. */
 template <class C>
-__device__ __forceinline__ int list_codes(const struct mixing &m, const struct gpu_range &r, int64_t token,
+__device__ __forceinline__ int list_codes(const struct mixing &m, const struct slots &slots, int64_t token,
                                           struct live_list<int8_t> *list, int *all, struct quantised *of_block)
 {
-    int32_t column[4] = {-1, -1, -1, -1};
     float v[FOUR] = {};
-    load_slots(m, r, token, v, column);
+    load_slots(m, slots, token, v);
     *of_block = quantised_of(v);
     const uint32_t x = of_block->codes;
     uint32_t live = 0;
 #pragma unroll
     for (int j = 0; j < 4; j++)
-        live |= (uint32_t)((x >> 8 * j & 255) && column[j] >= 0) << j;
+        live |= (uint32_t)((x >> 8 * j & 255) && slots.column[j] >= 0) << j;
     int in_part, n = __popc(live), at = sum_before(n, 1, C::part_lanes, &in_part);
     const bool last = n && at + n == in_part;
     const int fours = (in_part + 3) / 4, before = sum_before(fours, C::part_lanes, LANES, all);
@@ -125,7 +128,7 @@ __device__ __forceinline__ int list_codes(const struct mixing &m, const struct g
     for (int j = 0; j < 4; j++) {
         if (!(live >> j & 1))
             continue;
-        filler = column[j];
+        filler = slots.column[j];
         list->column[at] = filler;
         list->x[at++] = (int8_t)(x >> 8 * j);
         prefetch_column<C>(m, filler);
@@ -314,18 +317,37 @@ __device__ __forceinline__ struct act_block x_block(const struct quantised &of_l
     return {scale, __fmul_rn(scale, __int2float_rn(all)), -all, -__shfl_sync(FULL_MASK, of_lane.sum.low, first)};
 }
 
-/* Blocks without a live neuron would add zeros: they are not read. */
+/* What a lane reads of a segment before it knows which neurons are live. */
+template <class C> struct segment_start {
+    struct slots slots;
+    typename block_scales_t<C>::type scales[SEGMENT_BLOCKS];
+};
+
 template <class C>
-__device__ __forceinline__ void mix_segment(const struct mixing &m, const struct gpu_range &r, int64_t token,
-                                            struct live_list<int8_t> *list, struct segment_sums *s)
+__device__ __forceinline__ void begin_segment(const struct mixing &m, const struct gpu_range &r,
+                                              struct segment_start<C> *to)
 {
     const struct outputs o = outputs_of_lane(m);
     const int n_blocks = r.end - r.begin;
+    const uint8_t *at = m.scales + r.begin * m.block_bytes + o.tile * n_blocks * C::tile_scales;
+    to->slots = slots_of_lane(m, r);
+#pragma unroll
+    for (int b = 0; b < SEGMENT_BLOCKS; b++)
+        if (b < n_blocks)
+            load_scales(at + b * C::tile_scales, C::scale_bytes, C::k ? ROW_GROUP : 2 * ROW_GROUP, o,
+                        &to->scales[b]);
+}
+
+/* Codes of blocks without a live neuron would add zeros: they are not read. */
+template <class C>
+__device__ __forceinline__ void mix_segment(const struct mixing &m, const struct gpu_range &r, int64_t token,
+                                            const struct segment_start<C> &begun, struct live_list<int8_t> *list,
+                                            struct segment_sums *s)
+{
+    const struct outputs o = outputs_of_lane(m);
     int all, next = 0;
     struct quantised of_block;
-    const int fours = list_codes<C>(m, r, token, list, &all, &of_block);
-    const uint8_t *at = m.scales + r.begin * m.block_bytes + o.tile * n_blocks * C::tile_scales;
-    typename block_scales_t<C>::type scales[SEGMENT_BLOCKS];
+    const int fours = list_codes<C>(m, begun.slots, token, list, &all, &of_block);
     struct four_words<C> ahead;
     if (!all)
         return;
@@ -337,8 +359,6 @@ __device__ __forceinline__ void mix_segment(const struct mixing &m, const struct
         const unsigned any = __ballot_sync(FULL_MASK, fours > 0);
         live[b] = any >> 8 * b & 255;
         of_x[b] = x_block(of_block, b);
-        if (live[b])
-            load_scales(at + b * C::tile_scales, C::scale_bytes, C::k ? ROW_GROUP : 2 * ROW_GROUP, o, &scales[b]);
     }
 #pragma unroll
     for (int b = 0; b < SEGMENT_BLOCKS; b++) {
@@ -359,7 +379,7 @@ __device__ __forceinline__ void mix_segment(const struct mixing &m, const struct
                     load_four(m, list, next, o, &ahead);
                 add_four<C>(now, *(const uint32_t *)&list->x[4 * (next - 1)], o.at, sum);
             }
-            add_part<C>(scales[b], x, part, sum, scaled, s);
+            add_part<C>(begun.scales[b], x, part, sum, scaled, s);
         }
 #pragma unroll
         for (int i = 0; i < LANE_OUTPUTS && C::k; i++)
@@ -405,12 +425,17 @@ __device__ __forceinline__ bool segment_of_warp(const struct mixing &m, struct g
 /* Thread blocks: token, two tiles, WARPS segments. */
 template <enum dtype T> __global__ void __launch_bounds__(THREADS, 2) mix_codes(struct mixing m)
 {
-    gpu_begin();
+    using C = column_t<T>;
     __shared__ struct live_list<int8_t> lists[WARPS];
     struct segment_sums s = {};
+    struct segment_start<C> begun;
     struct gpu_range r;
-    if (segment_of_warp(m, &r))
-        mix_segment<column_t<T>>(m, r, blockIdx.x, &lists[threadIdx.x / LANES], &s);
+    const bool is_segment = segment_of_warp(m, &r);
+    if (is_segment)
+        begin_segment<C>(m, r, &begun);
+    gpu_begin();
+    if (is_segment)
+        mix_segment<C>(m, r, blockIdx.x, begun, &lists[threadIdx.x / LANES], &s);
     const int first = 128 * (threadIdx.x % LANES / 16) + 4 * (4 * (threadIdx.x % 4) + threadIdx.x % 16 / 4);
     add_segments(m, blockIdx.x, s.sum, [=](int i) { return first + i % 4 + i / 4 * (COLUMN_TILE / 2); });
 }
@@ -418,22 +443,21 @@ template <enum dtype T> __global__ void __launch_bounds__(THREADS, 2) mix_codes(
 /* ---- weights: columns of floats, or rows of the file as they are ---- */
 
 /* Lists in ascending order. Returns how many. */
-__device__ __forceinline__ int list_floats(const struct mixing &m, const struct gpu_range &r, int64_t token,
+__device__ __forceinline__ int list_floats(const struct mixing &m, const struct slots &slots, int64_t token,
                                            struct live_list<float> *list)
 {
-    int32_t column[4] = {-1, -1, -1, -1};
     float x[FOUR] = {};
     unsigned live = 0;
-    load_slots(m, r, token, x, column);
+    load_slots(m, slots, token, x);
 #pragma unroll
     for (int j = 0; j < 4; j++)
-        live |= (unsigned)(x[j] != 0 && column[j] >= 0) << j;
+        live |= (unsigned)(x[j] != 0 && slots.column[j] >= 0) << j;
     int all, at = sum_before(__popc(live), 1, LANES, &all);
 #pragma unroll
     for (int j = 0; j < 4; j++) {
         if (!(live >> j & 1))
             continue;
-        list->column[at] = column[j];
+        list->column[at] = slots.column[j];
         list->x[at++] = x[j];
     }
     __syncwarp(FULL_MASK);
@@ -486,14 +510,16 @@ template <enum dtype T> struct weights_t<T, true> {
  * there is one must not be asked between a read and the next. */
 template <enum dtype T> __global__ void __launch_bounds__(THREADS, is_float(T) ? 2 : 1) mix_weights(struct mixing m)
 {
-    gpu_begin();
     using weights = weights_t<T, is_float(T)>;
     __shared__ struct live_list<float> lists[WARPS];
     const int lane = threadIdx.x % LANES, first = lane * weights::first;
     struct live_list<float> *list = &lists[threadIdx.x / LANES];
     float sum[LANE_OUTPUTS] = {};
-    struct gpu_range r;
-    const int n = segment_of_warp(m, &r) ? list_floats(m, r, blockIdx.x, list) : 0;
+    struct gpu_range r = {};
+    const bool is_segment = segment_of_warp(m, &r);
+    const struct slots slots = slots_of_lane(m, r);
+    gpu_begin();
+    const int n = is_segment ? list_floats(m, slots, blockIdx.x, list) : 0;
     for (int i = 0; i < n; i += weights::at_once) {
         weights w[weights::at_once];
 #pragma unroll

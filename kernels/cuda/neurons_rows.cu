@@ -231,14 +231,14 @@ template <enum dtype T, bool PLANES, bool WHOLE>
 __global__ void __launch_bounds__(WARPS * LANES, BLOCKS_OF_SM)
 multiply_pairs(struct factors f, struct gpu_pairs pairs, int64_t most, struct results to)
 {
-    gpu_begin();
     __shared__ __align__(16) struct link links[WARPS][AT_ONCE][LINKS_STRIDE];
     __shared__ unsigned computed;
     const int lane = threadIdx.x % LANES, warp = threadIdx.x / LANES;
-    const int64_t n = *pairs.n, step = (int64_t)gridDim.x * WARPS;
     if (threadIdx.x == 0)
         computed = 0;
     __syncthreads();
+    gpu_begin();
+    const int64_t n = *pairs.n, step = (int64_t)gridDim.x * WARPS;
     for (int64_t first = (int64_t)blockIdx.x * WARPS + warp; first < most; first += AT_ONCE * step) {
         const int64_t i = first + lane * step;
         const bool there = lane < AT_ONCE && i < most; /* what is there is read while n is still on its way */
