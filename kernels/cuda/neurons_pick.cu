@@ -82,14 +82,12 @@ __global__ void __launch_bounds__(ONE_THREADS) pick_for_one(struct picking p)
     __shared__ int of_warp[ONE_THREADS / LANES];
     const int lane = threadIdx.x % LANES, warp = threadIdx.x / LANES, turns = (p.rows + ONE_THREADS - 1) / ONE_THREADS;
     const int first = warp * turns * LANES + lane;
-    float limit[ONE_ROWS], value[ONE_ROWS];
-    unsigned live[ONE_ROWS];
+    float value[ONE_ROWS];
+    unsigned fires = 0; /* bit i: the lane's row of turn i */
     int found = 0, all;
-#pragma unroll
-    for (int i = 0; i < ONE_ROWS; i++) {
-        const int r = first + i * LANES;
-        limit[i] = p.bound_of && !blockIdx.x && i < turns && r < p.rows ? p.bound_of[r] : p.bound;
-    }
+    for (int i = 0; i < turns && p.bound_of && !blockIdx.x; i++)
+        if (lane == 0 && first + i * LANES < p.rows)
+            gpu_prefetch(p.bound_of + first + i * LANES);
     gpu_begin();
     if (blockIdx.x) {
         gpu_clear(p.clearing, (int64_t)(blockIdx.x - 1) * ONE_THREADS + threadIdx.x,
@@ -99,13 +97,16 @@ __global__ void __launch_bounds__(ONE_THREADS) pick_for_one(struct picking p)
 #pragma unroll
     for (int i = 0; i < ONE_ROWS; i++) {
         const int r = first + i * LANES;
-        value[i] = p.value[i < turns && r < p.rows ? r : 0];
+        value[i] = i < turns && r < p.rows ? p.value[r] : 0;
     }
 #pragma unroll
     for (int i = 0; i < ONE_ROWS; i++) {
-        live[i] = __ballot_sync(FULL_MASK, i < turns && first + i * LANES < p.rows && !(value[i] <= limit[i]));
-        found += __popc(live[i]);
+        const int r = first + i * LANES;
+        fires |= (unsigned)(i < turns && r < p.rows && !(value[i] <= (p.bound_of ? p.bound_of[r] : p.bound))) << i;
     }
+#pragma unroll
+    for (int i = 0; i < ONE_ROWS; i++)
+        found += __popc(__ballot_sync(FULL_MASK, fires >> i & 1));
     if (lane == 0)
         of_warp[warp] = found;
     __syncthreads();
@@ -113,13 +114,14 @@ __global__ void __launch_bounds__(ONE_THREADS) pick_for_one(struct picking p)
     int at = __shfl_sync(FULL_MASK, before, warp);
 #pragma unroll
     for (int i = 0; i < ONE_ROWS; i++) {
-        const int place = at + __popc(live[i] & ((1u << lane) - 1));
-        at += __popc(live[i]);
-        if (!(live[i] >> lane & 1))
-            continue;
-        p.to.row[place] = first + i * LANES;
-        if (p.keep)
-            p.to.gate[place] = value[i];
+        const unsigned live = __ballot_sync(FULL_MASK, fires >> i & 1);
+        const int place = at + __popc(live & ((1u << lane) - 1));
+        if (fires >> i & 1) {
+            p.to.row[place] = first + i * LANES;
+            if (p.keep)
+                p.to.gate[place] = value[i];
+        }
+        at += __popc(live);
     }
     for (int i = threadIdx.x; i < all; i += ONE_THREADS)
         p.to.token[i] = 0;
