@@ -157,10 +157,9 @@ static void add_hull(struct benefit *b, int i, bool home)
 {
     const struct gpu_block *block = &b->blocks[i];
     const size_t start = b->n_steps;
-    double held = 0, read = 0, last = block_ms(b, block, 0, home);
+    double read = 0, last = block_ms(b, block, 0, home);
     for (size_t n = 1; n <= block->n_units; n++) {
         const struct weight w = b->units[block->first + n - 1].weight;
-        held += w.held;
         read = n == block->n_units ? block->read : read + w.read;
         const double ms = block_ms(b, block, read, home);
         struct gpu_step step = {last - ms, w.held, i, 1, n - 1, n};
