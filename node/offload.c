@@ -275,8 +275,10 @@ static status check_chosen(const struct plan *p, int rank, const struct wire_gpu
     return ST_MISMATCH;
 }
 
-/* What each rank has offered, given. (Where ranks know different probes or neuron files, their plans will differ.) */
-static status give_chosen(struct plan *p, const struct wire_gpus *offers, const struct plan_reasons *why, bool all)
+/* What each rank has offered, given; `asked`: of that, what people have said how much of. (Where ranks know different
+ * probes or neuron files, their plans will differ.) */
+static status give_chosen(struct plan *p, const struct wire_gpus *offers, const struct plan_reasons *why, bool all,
+                          bool asked)
 {
     uint32_t chosen[PLAN_MAX_RANKS];
     status st = ST_OK;
@@ -286,22 +288,24 @@ static status give_chosen(struct plan *p, const struct wire_gpus *offers, const 
             st = all && offers[r].n ? all_taken(r) : ST_OK;
             continue;
         }
+        if (asked && gpu->bytes)
+            continue;
         st = check_chosen(p, r, gpu, why);
         st = st ? st : give(p, r, (int)chosen[r], gpu, why);
     }
     return st;
 }
 
-/* Each rank has chosen for itself: where that is slower for all of them together, their CPUs go on alone. */
-static void take_back_if_slower(const struct plan_reasons *why, struct plan *p, struct plan *before)
+/* Ranks have chosen for themselves: where that is slower for all of them together, only what is asked for is given. */
+static void take_back_if_slower(const struct plan_reasons *why, struct plan *p, struct plan *asked)
 {
     const struct cost with = cost_of_plan(why->probe, &why->model, p);
-    const struct cost without = cost_of_plan(why->probe, &why->model, before);
+    const struct cost without = cost_of_plan(why->probe, &why->model, asked);
     if (cost_ms(&with) <= cost_ms(&without) || (with.fits && !without.fits))
         return;
     const struct plan slower = *p;
-    *p = *before;
-    *before = slower;
+    *p = *asked;
+    *asked = slower;
 }
 
 status offload_apply(struct plan *p, const struct wire_gpus *offers, const struct plan_reasons *why, bool all)
@@ -311,11 +315,13 @@ status offload_apply(struct plan *p, const struct wire_gpus *offers, const struc
         for (uint32_t i = 0; i < offers[r].n; i++)
             by_bytes |= offers[r].at[i].bytes > 0;
     const bool compares = by_bytes && why->probe && !all;
-    struct plan *before = compares ? plan_copy(p) : NULL;
-    status st = compares && !before ? ST_NOMEM : give_chosen(p, offers, why, all);
-    if (!st && before)
-        take_back_if_slower(why, p, before);
-    plan_free(before);
+    struct plan *asked = compares ? plan_copy(p) : NULL;
+    status st = compares && !asked ? ST_NOMEM : give_chosen(p, offers, why, all, false);
+    if (!st && asked)
+        st = give_chosen(asked, offers, why, all, true);
+    if (!st && asked)
+        take_back_if_slower(why, p, asked);
+    plan_free(asked);
     return st;
 }
 

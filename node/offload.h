@@ -19,8 +19,8 @@ status offload_offer(const struct cluster_options *o, const struct worker_option
 
 /* Gives each rank's part to its first GPU that no rank before it has: ranks of one host have one each. `all`: ST_USAGE
  * (logged) if one that has offered something gets none. ST_MISMATCH (logged) if one has chosen more than it has,
- * or by a split file that is not here. What is slower by the probe than CPUs alone is not given, unless `all`. Errors of
- * plan_offload. */
+ * or by a split file that is not here. What ranks have chosen for themselves is not given where it is slower by the probe
+ * for all of them together, unless `all`; what people have asked for on any rank is. Errors of plan_offload. */
 status offload_apply(struct plan *p, const struct wire_gpus *offers, const struct plan_reasons *why, bool all);
 
 /* What a plan that names GPUs needs of those of this rank, for the exchange. A GPU that is not there is none of them.

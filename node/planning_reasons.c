@@ -42,8 +42,8 @@ void plan_reasons_log(const struct plan_reasons *r, const struct plan *p, bool q
     plan_reasons_ranks(best, p->n_ranks, false, left_out, sizeof left_out);
     if (own_ms > much * best_ms && best->cost.fits)
         log_warn("this plan is estimated at %.2f ms a token, --split %s over rank%s %s%s at %.2f", own_ms,
-                 plan_split_name(best->split), best->n_used > 1 ? "s" : "", used, best->gpus ? " with GPUs" : "",
-                 best_ms);
+                 plan_split_name(best->split), best->n_used > 1 ? "s" : "", used,
+                 best->gpus ? " with GPUs" : p->n_holders > p->n_ranks ? " with CPUs alone" : "", best_ms);
     else if (!quiet && best->n_used < p->n_ranks && own_ms <= best_ms)
         log_info("a token is estimated at %.2f ms; rank%s %s would make it slower and get nothing", own_ms,
                  p->n_ranks - best->n_used > 1 ? "s" : "", left_out);

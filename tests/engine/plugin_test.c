@@ -298,6 +298,28 @@ static void write_probe(char path[MADE_NAME], int ranks, const char *gb_per_s, c
     made_file_of(text, n, path);
 }
 
+static char warned[LOG_LINE_MAX];
+
+static void hear_warnings(enum log_kind kind, const char *line)
+{
+    if (kind == LOG_WARN)
+        snprintf(warned, sizeof warned, "%s", line);
+}
+
+/* What is asked for is obeyed where it is slower, and it is said what would be faster. */
+static void is_obeyed_and_warned_of(struct cluster_options o, const struct trace *expected)
+{
+    o.gpu_layers = 99;
+    warned[0] = '\0';
+    parts();
+    log_redirect(hear_warnings);
+    must_equal(expected, &o, &job);
+    log_redirect(NULL);
+    assert_true(parts() > 0);
+    assert_non_null(strstr(warned, "this plan is estimated at "));
+    assert_non_null(strstr(warned, " with CPUs alone at "));
+}
+
 /* By a probe: what gains most, of whole layers or neurons; nothing where it would be slower, unless it is asked for. */
 static void test_speeds(void **state)
 {
@@ -338,6 +360,8 @@ static void test_speeds(void **state)
             assert_int_equal(parts(), 0);
         }
         o.vram_budget = 0;
+        have(2, PLENTY, 75);
+        is_obeyed_and_warned_of(o, &expected);
         if (ranks == 1) {
             o.device = DEVICES_CUDA;
             must_equal(&expected, &o, &job);
