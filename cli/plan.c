@@ -300,6 +300,7 @@ static status plan_gpus(const struct cluster_options *o, struct worker_options *
     struct gpus gpus;
     struct wire_gpus offers[PLAN_MAX_RANKS];
     status st = ST_OK;
+    plan_gpus_warn(o);
     if (!plan_may_use_gpus(o))
         return ST_OK;
     gpus_find(o->plugin_dir, &gpus);

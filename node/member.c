@@ -152,8 +152,11 @@ static status offer_gpus(struct member *m)
 {
     struct worker_options *w = &m->worker_options;
     struct wire_gpus *own = &m->offers[m->transport->rank];
-    if (!wants_gpus(m))
+    if (!wants_gpus(m)) {
+        if (m->transport->rank == 0)
+            plan_gpus_warn(m->o);
         return ST_OK;
+    }
     gpus_find(m->o->plugin_dir, &m->gpus);
     if (m->gpus.n_usable)
         m->devices[w->n_devices++] = m->gpus.plugin->ops;

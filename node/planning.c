@@ -121,6 +121,12 @@ bool plan_may_use_gpus(const struct cluster_options *o)
     return (o->device == DEVICES_AUTO || o->device == DEVICES_CUDA) && o->gpu_layers != 0 && !o->observe;
 }
 
+void plan_gpus_warn(const struct cluster_options *o)
+{
+    if (o->device == DEVICES_CUDA && o->gpu_layers == 0)
+        log_warn("everything runs on the CPU: -ngl 0 gives nothing to the GPUs that --device cuda asks for");
+}
+
 /* How often neurons fire, layer by layer: malloc'ed (the caller frees); NULL: no file, or no memory. */
 static const float **fired_of(const struct neurons *n)
 {

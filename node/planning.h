@@ -57,6 +57,8 @@ const char *plan_split_name(enum plan_split split); /* "stages", "shards", "both
 
 /* Whether a run with these options gives GPUs something, where no plan says what. */
 bool plan_may_use_gpus(const struct cluster_options *o);
+/* Warns in a line if GPUs are asked for, and nothing on them. */
+void plan_gpus_warn(const struct cluster_options *o);
 
 /* Tokens of context: o->n_ctx, or unless it is set what the model was trained for, at most 4096. */
 uint32_t plan_context(const struct cluster_options *o, const struct model *m);

@@ -84,4 +84,14 @@ hearth perplexity -q -m "$tiny" -f "$work/longer" -c 600
 like "perplexity -c 600" "$too_long" "$err"
 hearth run -q -m "$tiny" -p abc -n 1 -c 600 --ranks 2
 equal "warnings of two ranks" 1 "$(grep -c warning "$work/err")"
+
+# GPUs are asked for, and nothing on them.
+nothing="hearth: warning: everything runs on the CPU: -ngl 0 gives nothing to the GPUs that --device cuda asks for"
+hearth run -q -m "$tiny" -p abc -n 1 -c 64 --ranks 2 --device cuda -ngl 0
+equal "status of run --device cuda -ngl 0" 0 "$status"
+equal "run --device cuda -ngl 0" "$nothing" "$err"
+hearth plan -q -m "$tiny" -c 64 --device cuda -ngl 0
+equal "plan --device cuda -ngl 0" "$nothing" "$err"
+hearth run -q -m "$tiny" -p abc -n 1 -c 64 -ngl 0
+equal "run -ngl 0" "" "$err"
 finish
