@@ -240,17 +240,26 @@ static int64_t *count_fires(const struct neurons *n, int64_t d_ff)
     return fires;
 }
 
+/* Tokens of the KV cache that there is room for: all that the texts could fill, or what the budgets of all ranks hold
+ * where these have equal parts of it; of one text, at least. */
+static double kv_held(const struct cluster_options *o, const struct model *m, int n_ranks, double n_ctx)
+{
+    const double most = n_ctx * (o->n_sequences ? o->n_sequences : 1);
+    const double budget = (double)o->kv_budget * n_ranks / cost_kv_bytes(m);
+    return o->kv_budget ? fmax(fmin(most, budget), n_ctx) : most;
+}
+
 /* What is to be run. Neurons differ where only those that fire are computed; keys and values are read up to where a text
  * is, on average half of the context. */
 static status describe_run(const struct cluster_options *o, const struct model *m, const struct neurons *n,
-                           struct plan_reasons *r)
+                           int n_ranks, struct plan_reasons *r)
 {
     const uint32_t n_ctx = plan_context(o, m);
     const bool by_neurons = n && o->sparse != SPARSE_DENSE;
     r->model = (struct cost_model){
         .model = m,
         .kv_read = n_ctx / 2.0,
-        .kv_held = (double)n_ctx * (o->n_sequences ? o->n_sequences : 1),
+        .kv_held = kv_held(o, m, n_ranks, n_ctx),
         .ram_budget = o->ram_budget,
         .gpus = plan_may_use_gpus(o),
         .vram_budget = o->vram_budget,
@@ -337,7 +346,7 @@ status plan_of_options(const struct cluster_options *o, const struct model *m, c
     struct plan *p = NULL;
     plan_model_of(m, &model);
     *reasons = (struct plan_reasons){0};
-    status st = describe_run(o, m, neurons, reasons);
+    status st = describe_run(o, m, neurons, n_ranks, reasons);
     if (st == ST_OK)
         st = consult_probe(o, &model, n_ranks, reasons);
     if (st == ST_OK)

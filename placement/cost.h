@@ -101,6 +101,8 @@ double cost_ms(const struct cost *c); /* of a token */
 /* Bytes of x and of a partial sum of one token, as they travel. */
 int64_t cost_x_bytes(const struct model *m);
 int64_t cost_sum_bytes(const struct model *m);
+/* Bytes of a token's keys and values, of all layers. */
+double cost_kv_bytes(const struct model *m);
 /* GB/s that each rank reads when the ranks in `used` compute together. */
 void cost_bandwidths(const struct probe *p, const bool *used, double *gb_per_s /* [n_ranks] */);
 

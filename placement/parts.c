@@ -34,6 +34,11 @@ static double token_bytes(const struct hparams *hp)
     return 2.0 * HALF_BYTES * (double)(hp->n_kv_heads * hp->head_dim);
 }
 
+double cost_kv_bytes(const struct model *m)
+{
+    return m->hp.n_layers * token_bytes(&m->hp);
+}
+
 struct weight weight_of_heads(const struct cost_model *m, int layer, double share)
 {
     const struct layer_weights *l = &m->model->layers[layer];

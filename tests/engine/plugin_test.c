@@ -430,6 +430,51 @@ static void test_budget_is_used(void **state)
     budget_is_used(false);
 }
 
+/* Tokens of the KV cache that plans are weighed by, and that there are pages for. */
+static void kv_tokens(const struct cluster_options *o, double *weighed, double *pages)
+{
+    struct worker_options w = {.devices = member_devices, .n_devices = 1, .n_threads = 1};
+    struct plan_reasons why;
+    struct model *m;
+    struct neurons *n;
+    struct plan *p;
+    assert_int_equal(model_of_options(o, 0, &m, &n, &w.predictor), ST_OK);
+    assert_int_equal(plan_of_options(o, m, n, o->ranks, &p, &why), ST_OK);
+    assert_int_equal(kernels_select(o->kernels, &w.kernels), ST_OK);
+    w.model = m;
+    w.neurons = n;
+    w.plan = p;
+    assert_int_equal(kv_settle(o, &w, NULL), ST_OK);
+    *weighed = why.model.kv_held;
+    *pages = (double)w.n_pages * WIRE_PAGE;
+    plan_reasons_free(&why);
+    plan_free(p);
+    neurons_free(n);
+    model_free(m);
+}
+
+/* What GPUs could hold depends on how much of the KV cache there will be: by the texts, or by its budget. */
+static void test_kv_budget(void **state)
+{
+    (void)state;
+    struct cluster_options o = options(DEVICES_AUTO, -1);
+    double weighed, pages;
+    o.n_ctx = 4 * WIRE_PAGE;
+    o.n_sequences = 8;
+    for (o.ranks = 1; o.ranks <= 2; o.ranks++) {
+        o.kv_budget = 0;
+        kv_tokens(&o, &weighed, &pages);
+        assert_true(weighed == 8.0 * o.n_ctx && weighed == pages);
+        const uint64_t token = 4ull * made_quantised.layers * made_quantised.kv_heads * made_quantised.head_dim;
+        const uint64_t text = token * o.n_ctx / (uint64_t)o.ranks; /* on each rank */
+        for (uint64_t texts = 1; texts <= 9; texts += 2) {
+            o.kv_budget = texts * text;
+            kv_tokens(&o, &weighed, &pages);
+            assert_true(weighed == (double)(texts < 8 ? texts : 8) * o.n_ctx && weighed == pages);
+        }
+    }
+}
+
 static void test_too_small(void **state)
 {
     (void)state;
@@ -679,7 +724,7 @@ int main(void)
         cmocka_unit_test(test_none),   cmocka_unit_test(test_too_small), cmocka_unit_test(test_planned),
         cmocka_unit_test(test_speeds), cmocka_unit_test(test_measured),  cmocka_unit_test(test_spent),
         cmocka_unit_test(test_marked), cmocka_unit_test(test_marked_wrongly), cmocka_unit_test(test_bench),
-        cmocka_unit_test(test_other_build), cmocka_unit_test(test_budget_is_used),
+        cmocka_unit_test(test_other_build), cmocka_unit_test(test_budget_is_used), cmocka_unit_test(test_kv_budget),
     };
     made_model_write(&made_quantised, model);
     fill_prompt(prompt, PROMPT);
