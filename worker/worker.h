@@ -79,7 +79,7 @@ status worker_settle(struct worker *w);
 void worker_fail(struct transport *t, const char *reason);
 
 /* Start-up, on every rank but 0: sends HELLO, waits for WELCOME. ST_MISMATCH if rank 0 refused (it logs why, not we),
- * ST_PEER if it died; ST_FORMAT: the answer is broken, which the others do not know. */
+ * ST_PEER if it died; ST_FORMAT (logged): the answer is broken, or another release's, which the others do not know. */
 status worker_join(struct transport *t, const struct wire_hello *hello);
 /* Tells rank 0 the hashes of the chunks that this rank has loaded from; before worker_ready. */
 status worker_tell_chunks(struct transport *t, struct chunks *chunks);

@@ -157,11 +157,61 @@ static void test_other_order(void **state)
     transport_close(ranks[0].t);
 }
 
+/* Rank 0 of such a build: it tells all others, and waits until they tell it. (That their hellos arrive is all that the
+ * transport sees to.) */
+static void *lead_by_telling(void *arg)
+{
+    static _Alignas(TRANSPORT_ALIGN) uint8_t none[4];
+    struct rank *r = arg;
+    struct send sends[RANKS];
+    struct arrival a;
+    bool found;
+    log_catch(&r->caught);
+    for (int to = 1; to < RANKS && !r->ended; to++)
+        r->ended = transport_post(r->t, to, WIRE_GPUS, none, sizeof none, &sends[to]);
+    while (!r->ended) {
+        r->ended = transport_poll(r->t, 1u << WIRE_GPUS | 1u << WIRE_HELLO, &a, &found);
+        if (!r->ended && found)
+            r->ended = transport_release(r->t, &a);
+    }
+    log_catch(NULL);
+    transport_close(r->t);
+    return NULL;
+}
+
+static void *join_it(void *arg)
+{
+    const struct wire_hello own = {.version = WIRE_VERSION, .release = "1.2"};
+    struct rank *r = arg;
+    log_catch(&r->caught);
+    r->ended = worker_join(r->t, &own);
+    if (r->ended == ST_FORMAT)
+        worker_fail(r->t, r->caught.first_error);
+    log_catch(NULL);
+    transport_close(r->t);
+    return NULL;
+}
+
+static void test_other_order_of_rank_0(void **state)
+{
+    (void)state;
+    struct rank ranks[RANKS];
+    open_ranks(ranks, RANKS);
+    for (int r = 0; r < RANKS; r++)
+        assert_int_equal(pthread_create(&ranks[r].thread, NULL, r ? join_it : lead_by_telling, &ranks[r]), 0);
+    for (int r = 0; r < RANKS; r++)
+        pthread_join(ranks[r].thread, NULL);
+    expect(&ranks[0], ST_PEER, ": GPUS from rank 0 where a WELCOME was expected: install the same version everywhere");
+    for (int r = 1; r < RANKS; r++)
+        assert_int_not_equal(ranks[r].ended, ST_OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_exchange),
         cmocka_unit_test(test_other_order),
+        cmocka_unit_test(test_other_order_of_rank_0),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
