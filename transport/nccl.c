@@ -7,6 +7,8 @@
 #include "base/log.h"
 #include "transport/nccl_internal.h"
 
+enum { A_MINUTE_MS = 60000 };
+
 /* What the others say of a rank whose own line they do not see. */
 static const char why_failed[] = "NCCL fails there; with --transport mpi or verbs hearth goes without it";
 
@@ -252,6 +254,7 @@ status transport_nccl_open(const struct transport_config *c, const struct nccl_o
                                 .counts = control->counts};
     e->control = control;
     e->device = o->device;
+    e->join_ms = o->join_ms ? o->join_ms : A_MINUTE_MS;
     e->kinds = o->kinds;
     status st = lay_out(e, c, o->peers);
     if (st == ST_OK)

@@ -29,6 +29,7 @@ struct nccl_options {
     uint32_t kinds;      /* bit k: messages of kind k are bulk; the same on every rank */
     uint64_t peers;      /* bit r: they go to or come from rank r, whose options name this rank; its own bit: to itself */
     int device;          /* CUDA's number of this rank's GPU */
+    unsigned join_ms;    /* that peers may take to join, all come to it at the same time; 0: a minute */
     const char *nccl;    /* file to open; NULL: libnccl.so.2 */
     const char *cuda;    /* file of the CUDA runtime; NULL: libcudart.so.13, .12 or .11.0 */
 };
@@ -38,7 +39,8 @@ struct nccl_options {
 status transport_nccl_check(const struct nccl_options *o);
 
 /* An endpoint above `control`, which is connected and belongs to it from then on; peers meet when it is connected itself.
- * A rank without peers opens none. ST_UNSUPPORTED as above, ST_NOMEM: `control` is still the caller's then. */
+ * One that has not joined after o->join_ms ends that: ST_PEER (logged, naming it). A rank without peers opens none. ST_UNSUPPORTED as above,
+ * ST_NOMEM: `control` is still the caller's then. */
 status transport_nccl_open(const struct transport_config *c, const struct nccl_options *o, struct transport *control,
                            struct transport **out);
 

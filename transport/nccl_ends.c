@@ -1,4 +1,5 @@
 /* How the ranks meet on all links, and how they part. */
+#include "base/clock.h"
 #include "base/log.h"
 #include "transport/nccl_internal.h"
 
@@ -40,26 +41,45 @@ static status greet(struct nccl_transport *e, int bulk, int peer)
     return nccl_tell(&b->out.telling, e->control, peer, e->greeting[bulk], NOTICE_HELLO, 0, 0);
 }
 
-static bool all_joined(const struct nccl_transport *e)
+static bool has_joined(const struct boxes *b)
 {
-    bool joined = true;
-    for (int i = 0; i < e->n_boxes; i++) {
-        const struct boxes *b = &e->boxes[i];
-        joined &= b->in.greeted && b->out.telling.told && b->in.link.state != LINK_JOINING &&
-                  b->out.link.state != LINK_JOINING;
-    }
-    return joined;
+    return b->in.greeted && b->out.telling.told && b->in.link.state != LINK_JOINING &&
+           b->out.link.state != LINK_JOINING;
+}
+
+/* Which of the boxes is the first whose peer has not joined; n_boxes: none. */
+static int find_late(const struct nccl_transport *e)
+{
+    int i = 0;
+    while (i < e->n_boxes && has_joined(&e->boxes[i]))
+        i++;
+    return i;
+}
+
+/* NCCL alone would wait for ever: for a peer that is there but does not come, or that it does not reach. */
+static status check_time(const struct nccl_transport *e, uint64_t since_ns, int late)
+{
+    const int peer = late % e->base.n_ranks;
+    if (clock_ns() - since_ns < e->join_ms * UINT64_C(1000000))
+        return ST_OK;
+    log_error("rank %d: its GPU and that of rank %d are not joined after %.1f s, %s; with --transport mpi or verbs hearth "
+              "goes without NCCL", peer, e->base.rank, e->join_ms / 1e3,
+              e->boxes[late].in.greeted ? "NCCL does not reach it" : "it does not come");
+    return ST_PEER;
 }
 
 status nccl_join(struct nccl_transport *e)
 {
+    const uint64_t since_ns = clock_ns();
     struct arrival a;
     bool found;
     status st = e->n_boxes ? prepare_device(e) : ST_OK;
     for (int i = 0; i < e->n_boxes && st == ST_OK; i++)
         st = greet(e, i / e->base.n_ranks, i % e->base.n_ranks);
-    while (st == ST_OK && !all_joined(e))
+    for (int late; st == ST_OK && (late = find_late(e)) < e->n_boxes;) {
         st = nccl_progress(e, 0, &a, &found);
+        st = st ? st : check_time(e, since_ns, late);
+    }
     return st;
 }
 

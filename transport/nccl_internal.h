@@ -9,6 +9,7 @@ struct nccl_transport {
     struct transport *control;
     struct nccl_library lib;
     int device;
+    unsigned join_ms;
     uint8_t channel[TRANSPORT_KINDS];  /* of each kind */
     int bulk[TRANSPORT_CHANNELS];      /* of each channel: which of the bulk channels it is, or -1 */
     int greeting[TRANSPORT_CHANNELS];  /* of each bulk channel: the kind of notices about no message */
@@ -31,7 +32,8 @@ static inline struct boxes *boxes_of(const struct nccl_transport *e, int kind, i
 
 /* Everything that can go on without a wait. A message of the control's own, if one of `kinds` is there, is found in `a`. */
 status nccl_progress(struct nccl_transport *e, uint32_t kinds, struct arrival *a, bool *found);
-/* Meets the other ranks on the control, and all that have a GPU on all links. */
+/* Meets the other ranks on the control, and all that have a GPU on all links. ST_PEER (logged) if one has not joined in
+ * e->join_ms. */
 status nccl_join(struct nccl_transport *e);
 /* Waits until every rank has sent and received what there was and come here, and leaves all links. */
 status nccl_part(struct nccl_transport *e);

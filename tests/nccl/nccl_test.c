@@ -43,6 +43,7 @@ void *__real_dlsym(void *handle, const char *name);
 void *__wrap_dlsym(void *handle, const char *name);
 static int symbols_left = -1;
 static long fail_next = -1; /* see stand_in_fail_at; from when the endpoints are open */
+static unsigned join_ms;
 
 void *__wrap_dlsym(void *handle, const char *name)
 {
@@ -51,7 +52,8 @@ void *__wrap_dlsym(void *handle, const char *name)
 
 static struct nccl_options options_of(uint32_t kinds)
 {
-    return (struct nccl_options){.kinds = kinds, .peers = UINT64_MAX, .nccl = STAND_IN, .cuda = STAND_IN};
+    return (struct nccl_options){.kinds = kinds, .peers = UINT64_MAX, .join_ms = join_ms, .nccl = STAND_IN,
+                                 .cuda = STAND_IN};
 }
 
 static uint32_t kinds_of(const struct transport_config *c, uint32_t channels)
@@ -442,6 +444,45 @@ static void a_peer_that_goes_ends_the_wait(void **state)
     }
 }
 
+/* Rank 1 lives, but does not come; or both do, and NCCL does not join them. */
+static void *waiting_rank(void *arg)
+{
+    struct rank_run *run = arg;
+    struct transport *t = run->t;
+    struct log_catcher catcher;
+    struct arrival a;
+    const bool *comes = run->argument;
+    log_catch(&catcher);
+    if (t->rank == 0 || *comes)
+        run->st = transport_connect(t);
+    else
+        await(run, 1u << 4, &a); /* nobody sends this kind */
+    CHECK(&run->check, run->st == ST_PEER);
+    snprintf(run->error, sizeof run->error, "%.255s", catcher.first_error);
+    transport_close(t);
+    log_catch(NULL);
+    return NULL;
+}
+
+static void a_peer_that_never_joins_ends_the_start(void **state)
+{
+    (void)state;
+    for (int comes = 0; comes < 2; comes++) {
+        struct transport_config c = halves();
+        struct rank_run runs[2] = {{.argument = &(bool){comes}}, {.argument = &(bool){comes}}};
+        stand_in_reset();
+        stand_in_never_joins(true);
+        join_ms = 50;
+        run_cluster(2, &c, HIGH_KINDS, NULL, waiting_rank, runs);
+        join_ms = 0;
+        const int first = strstr(runs[0].error, "are not joined after") == NULL; /* the other hears of it */
+        assert_non_null(strstr(runs[first].error, "are not joined after 0.1 s, "));
+        assert_non_null(strstr(runs[first].error, comes ? "NCCL does not reach it" : "rank 1: its GPU and that of rank 0"));
+        assert_true(comes || strstr(runs[1].error, "rank 0: NCCL fails there"));
+    }
+    stand_in_reset();
+}
+
 /* ---- messages that lie ---- */
 
 struct lie {
@@ -556,6 +597,7 @@ int main(void)
         cmocka_unit_test(any_call_may_fail),
         cmocka_unit_test(errors_under_way_name_the_peer),
         cmocka_unit_test(a_peer_that_goes_ends_the_wait),
+        cmocka_unit_test(a_peer_that_never_joins_ends_the_start),
         cmocka_unit_test(lies_are_refused_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -54,7 +54,7 @@ static struct {
 } blocks[MAX_BLOCKS];
 static int n_pairs, n_live, n_devices = 1, next_async_error;
 static long countdown = -1, n_bytes;
-static bool refused, all_device, aborts_noticed = true, never_arrive;
+static bool refused, all_device, aborts_noticed = true, never_arrive, never_join;
 static uint32_t seed = 1;
 
 static void misused(const char *what)
@@ -131,7 +131,7 @@ void stand_in_reset(void)
     next_async_error = 0;
     countdown = -1;
     n_bytes = 0;
-    refused = all_device = never_arrive = false;
+    refused = all_device = never_arrive = never_join = false;
     aborts_noticed = true;
     memset(pairs, 0, sizeof pairs);
     pthread_mutex_unlock(&lock);
@@ -148,6 +148,7 @@ SWITCH(stand_in_devices, int, n_devices = value)
 SWITCH(stand_in_all_memory_is_device, bool, all_device = value)
 SWITCH(stand_in_aborts_are_noticed, bool, aborts_noticed = value)
 SWITCH(stand_in_transfers_never_arrive, bool, never_arrive = value)
+SWITCH(stand_in_never_joins, bool, never_join = value)
 SWITCH(stand_in_fail_at, long, countdown = value; refused = false)
 SWITCH(stand_in_async_error, int, next_async_error = value)
 
@@ -376,7 +377,7 @@ static bool settles(struct ncclComm *comm)
     bool late = comm->delay-- > 0;
     switch (comm->state) {
     case JOINING:
-        return !late && p->member[0] && p->member[1];
+        return !late && !never_join && p->member[0] && p->member[1];
     case LEAVING:
         return !late && p->left[0] && p->left[1];
     case HANDING_OVER:

@@ -16,6 +16,8 @@ void stand_in_devices(int n);
 void stand_in_all_memory_is_device(bool all);
 /* A communicator tells when its other rank has aborted (over a network the real one does, in shared memory not). */
 void stand_in_aborts_are_noticed(bool noticed);
+/* Communicators are never joined. */
+void stand_in_never_joins(bool never);
 /* What is sent stays under way. */
 void stand_in_transfers_never_arrive(bool never);
 /* Lets n calls succeed and the next one fail, once; all threads count together. */
