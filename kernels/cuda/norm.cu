@@ -136,20 +136,22 @@ __device__ __forceinline__ void store_normed(const struct norming &w, int i, con
         quantise_four(w.out, token + i, v, i >= d);
 }
 
-/* The norm's weights, on their way while the launch before ends, and sums are formed. */
-template <int TURNS> __device__ __forceinline__ void load_weights(const struct norming &w, struct held<TURNS> &weight)
+/* Asks for the norm's weights while the launch before ends. */
+template <int TURNS> __device__ __forceinline__ void ask_for_weights(const struct norming &w)
 {
-#pragma unroll
     for (int j = 0; j < TURNS; j++)
-        load_four(w.norm.w, place_of(j), (int)w.norm.d, weight.v[j]);
+        if (place_of(j) < w.norm.d)
+            gpu_prefetch(w.norm.w + place_of(j));
 }
 
-template <int TURNS>
-__device__ __forceinline__ void norm_held(const struct norming &w, const struct held<TURNS> &weight,
-                                          struct held<TURNS> &x)
+template <int TURNS> __device__ __forceinline__ void norm_held(const struct norming &w, struct held<TURNS> &x)
 {
     const int d = (int)w.norm.d;
     __shared__ struct room<TURNS> room;
+    struct held<TURNS> weight;
+#pragma unroll
+    for (int j = 0; j < TURNS; j++) /* on their way while sums are formed */
+        load_four(w.norm.w, place_of(j), d, weight.v[j]);
     if (!w.norm.rms)
         centre(x, room, d);
     const float mean = __fdiv_rn(sum_of<true>(x, room), __int2float_rn(d));
@@ -170,14 +172,14 @@ __device__ __forceinline__ void norm_held(const struct norming &w, const struct 
 
 template <int TURNS> __global__ void __launch_bounds__(THREADS) norm(struct norming w)
 {
-    struct held<TURNS> held, weight;
-    load_weights(w, weight);
+    struct held<TURNS> held;
+    ask_for_weights<TURNS>(w);
     gpu_begin();
     const float *x = w.x + (w.tokens ? w.tokens[blockIdx.x] : blockIdx.x) * w.norm.d;
 #pragma unroll
     for (int j = 0; j < TURNS; j++)
         load_four(x, place_of(j), (int)w.norm.d, held.v[j]);
-    norm_held(w, weight, held);
+    norm_held(w, held);
 }
 
 /* Four values of x, once what is to be added to them has been. */
@@ -201,13 +203,13 @@ __device__ __forceinline__ void add_four(const struct adding &a, int i, int d, f
 
 template <int TURNS> __global__ void __launch_bounds__(THREADS) add_norm(struct adding a, struct norming w)
 {
-    struct held<TURNS> held, weight;
-    load_weights(w, weight);
+    struct held<TURNS> held;
+    ask_for_weights<TURNS>(w);
     gpu_begin();
 #pragma unroll
     for (int j = 0; j < TURNS; j++)
         add_four(a, place_of(j), (int)w.norm.d, held.v[j]);
-    norm_held(w, weight, held);
+    norm_held(w, held);
 }
 
 template <int N> struct count_t {
