@@ -39,8 +39,8 @@ struct nccl_options {
 status transport_nccl_check(const struct nccl_options *o);
 
 /* An endpoint above `control`, which is connected and belongs to it from then on; peers meet when it is connected itself.
- * One that has not joined after o->join_ms ends that: ST_PEER (logged, naming it). A rank without peers opens none. ST_UNSUPPORTED as above,
- * ST_NOMEM: `control` is still the caller's then. */
+ * One that has not joined after o->join_ms ends that: ST_PEER (logged, naming it). A rank without peers opens none.
+ * ST_UNSUPPORTED as above, ST_NOMEM: `control` is still the caller's then. */
 status transport_nccl_open(const struct transport_config *c, const struct nccl_options *o, struct transport *control,
                            struct transport **out);
 
