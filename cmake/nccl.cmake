@@ -28,7 +28,7 @@ if(BUILD_TESTING)
 
     # Ranks with GPUs: the library is opened in NCCL's place, or not at all.
     target_link_libraries(links_test PRIVATE nccl_stand_in)
-    target_link_options(links_test PRIVATE -Wl,--wrap=dlopen)
+    target_link_options(links_test PRIVATE -Wl,--wrap=dlopen -Wl,--wrap=outbox_send)
     target_compile_definitions(links_test PRIVATE STAND_IN_NCCL="$<TARGET_FILE:nccl_stand_in>")
 
     # Both interfaces are the same; and all of it compiles with the small one too.

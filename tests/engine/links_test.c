@@ -11,6 +11,7 @@
 #include "tests/nccl/stand_in.h"
 #include "transport/deliver.h"
 #include "wire/channels.h"
+#include "worker/exchange.h"
 
 enum { PROMPT = SANITIZED ? 300 : 900, SHORT = 150, D_MODEL = 64, SLOT = 65536 };
 
@@ -317,7 +318,8 @@ static status live(const struct cluster_options *o)
         st = dialogue_next(cluster_dialogue(c), next, &next);
     cluster_stop(c);
     log_catch(NULL);
-    if (st && !caught.first_error[0])
+    snprintf(said, sizeof said, "%s", caught.first_error);
+    if (st && !said[0])
         fail_msg("%s without a word", status_name(st));
     assert_int_equal(stand_in_live(), 0);
     return st;
@@ -352,12 +354,72 @@ static void test_under_way(void **state)
     }
 }
 
+/* ---- STATES that are wrong ---- */
+
+/* What comes to rank 1, the second of three stages. */
+static enum { NO_LIE, EMPTY, TOO_SHORT, TOO_LONG, BEYOND_ROOM, ONE_MORE, OF_RANK_2, TO_THE_FIRST, LIES } told;
+static _Atomic bool is_told;
+static _Alignas(TRANSPORT_ALIGN) uint8_t anything[3 * D_MODEL * sizeof(float)];
+static struct outbox surplus = {.buffer = anything, .capacity = sizeof anything};
+
+status __real_outbox_send(struct exchange *e, struct outbox *b, int to, int kind, size_t size);
+status __wrap_outbox_send(struct exchange *e, struct outbox *b, int to, int kind, size_t size);
+
+/* A message that no step foresees, of some tokens, once. */
+static status add(struct exchange *e, int to, size_t tokens)
+{
+    const size_t size = tokens * D_MODEL * sizeof(float);
+    return atomic_exchange(&is_told, true) ? ST_OK : __real_outbox_send(e, &surplus, to, WIRE_STATES, size);
+}
+
+status __wrap_outbox_send(struct exchange *e, struct outbox *b, int to, int kind, size_t size)
+{
+    const bool to_1 = kind == WIRE_STATES && to == 1;
+    if (told == OF_RANK_2 && to_1 && is_told)
+        return ST_OK; /* what is awaited stays away */
+    if (to_1)
+        size = told == EMPTY         ? 0
+               : told == TOO_SHORT   ? size - sizeof(float)
+               : told == TOO_LONG    ? size + sizeof(float)
+               : told == BEYOND_ROOM ? b->capacity + sizeof(float)
+                                     : size;
+    status st = ST_OK;
+    if (told == OF_RANK_2 && kind == WIRE_RESULT)
+        st = add(e, 1, 1);
+    if (told == TO_THE_FIRST && kind == WIRE_STATES && to == 2)
+        st = add(e, 0, 1);
+    st = st ? st : __real_outbox_send(e, b, to, kind, size);
+    return st || told != ONE_MORE || !to_1 ? st : add(e, 1, 3);
+}
+
+/* One line, and the end; what nobody waits for is passed over. */
+static void test_wrong_states(void **state)
+{
+    (void)state;
+    static const char *const says[LIES] = {
+        [EMPTY] = "rank 1: STATES of 0 bytes from rank 0, expected 38400 from rank 0",
+        [TOO_SHORT] = "rank 1: STATES of 38396 bytes from rank 0, expected 38400 from rank 0",
+        [TOO_LONG] = "rank 1: STATES of 38404 bytes from rank 0, expected 38400 from rank 0",
+        [BEYOND_ROOM] = "rank 0: a bulk message of kind 17 has 262148 bytes, expected at most 262144",
+        [ONE_MORE] = "rank 1: STATES of 768 bytes from rank 0, expected 256 from rank 0",
+        [OF_RANK_2] = "rank 1: STATES of 256 bytes from rank 2, expected 256 from rank 0",
+    };
+    for (told = NO_LIE; told < LIES; told++) {
+        struct cluster_options o = all_there(3);
+        is_told = false;
+        const status st = live(&o);
+        if ((says[told] != NULL) != (st == ST_PEER) || (says[told] && !strstr(said, says[told])))
+            fail_msg("%s, '%s', expected '%s'", status_name(st), said, says[told] ? says[told] : "");
+    }
+    told = NO_LIE;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_joined),  cmocka_unit_test(test_named), cmocka_unit_test(test_usage),
         cmocka_unit_test(test_without), cmocka_unit_test(test_lies),  cmocka_unit_test(test_calls),
-        cmocka_unit_test(test_under_way),
+        cmocka_unit_test(test_under_way), cmocka_unit_test(test_wrong_states),
     };
     assert_true(260 * D_MODEL * sizeof(float) > SLOT); /* some go into a slot, some do not */
     setenv("STAND_IN_FREE", "1073741824", 1);
