@@ -152,9 +152,10 @@ if(NOT HEARTH_SANITIZE)
     add_test(NAME gpu_ptx COMMAND sh -c "[ \"$HEARTH_TEST_PTX\" = 1 ] || { echo 'skipped: HEARTH_TEST_PTX=1 runs it, for minutes'; exit 77; }
         exec sh ${PROJECT_SOURCE_DIR}/tests/gpu/ptx.sh 80")
     set_tests_properties(gpu_ptx PROPERTIES LABELS gpu SKIP_RETURN_CODE 77 TIMEOUT 1800)
-    # Two files; without arguments it compiles all of them, for three minutes.
-    add_test(NAME gpu_hip COMMAND sh ${PROJECT_SOURCE_DIR}/tests/gpu/hip.sh kernels/cuda/rotate.cu device/cuda/cuda.c)
-    set_tests_properties(gpu_hip PROPERTIES LABELS gpu SKIP_RETURN_CODE 77 TIMEOUT 300)
+    # A file of each kind; without arguments it compiles all of them, for three minutes.
+    add_test(NAME gpu_hip COMMAND sh ${PROJECT_SOURCE_DIR}/tests/gpu/hip.sh kernels/cuda/rotate.cu)
+    add_test(NAME gpu_hip_host COMMAND sh ${PROJECT_SOURCE_DIR}/tests/gpu/hip.sh device/cuda/cuda.c)
+    set_tests_properties(gpu_hip gpu_hip_host PROPERTIES LABELS gpu SKIP_RETURN_CODE 77 TIMEOUT 300)
     add_test(NAME gpu_ptx_test COMMAND sh ${PROJECT_SOURCE_DIR}/tests/gpu/ptx_test.sh)
     set_tests_properties(gpu_ptx_test PROPERTIES LABELS gpu SKIP_RETURN_CODE 77)
 endif()

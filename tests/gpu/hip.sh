@@ -64,6 +64,7 @@ check_host() { # FILE
     esac || fail "$1: $(why)"
 }
 
+last=
 for file in "$@"; do
     check_host "$file"
     case $file in
@@ -76,7 +77,7 @@ for file in "$@"; do
     esac
 done
 
-for gpu in gfx906 gfx90a; do
+for gpu in ${last:+gfx906 gfx90a}; do # only if there is a kernel
     if hip -x hip -std=c++17 --cuda-device-only --offload-arch="$gpu" -c "$last" -o "$work/object"; then
         fail "$last compiles for $gpu"
     elif ! grep -q 'wavefronts of 32 lanes' "$work/said"; then
