@@ -45,6 +45,10 @@ cpu=
 export HEARTH_SIMT_DEVICES=2
 same tiny-q4_0 --ranks 2 --device cuda
 same tiny-q4_0 --ranks 2 --split stages -ngl 1
+for cpu in "--sparse predicted" "--sparse predicted --split stages"; do
+    same family-llama-sparse --ranks 2 --device cuda
+done
+cpu=
 if [ "$mpirun" ]; then
     expected=$(text tiny-q5_1 --device cpu)
     found=$("$mpirun" --allow-run-as-root --oversubscribe --bind-to none -np 2 "$hearth" run -q -m \
@@ -53,6 +57,23 @@ if [ "$mpirun" ]; then
     equal "text of two processes ($(cat "$work/err"))" "$expected" "$found"
 fi
 export HEARTH_SIMT_DEVICES=1
+
+# 8 sequences in one batch: how well each of their tokens is predicted.
+# MODEL ARGUMENT...
+score() {
+    model=$1
+    shift
+    "$hearth" perplexity -q -m "$vectors/$model.gguf" -f "$vectors/text/licences.txt" -c 8 -b 64 --chunks 8 -o json \
+        "$@" 2>"$work/err"
+}
+for sparse in dense predicted; do
+    expected=$(score family-llama-sparse --device cpu --sparse $sparse)
+    like "score of 8 sequences, $sparse" '*"perplexity": [0-9]*"scored": 24,*"windows": 8,*' "$expected"
+    for layers in 1 99; do
+        found=$(score family-llama-sparse -ngl $layers --plugin-dir "$folder" --sparse $sparse)
+        equal "score of 8 sequences, $sparse, -ngl $layers ($(cat "$work/err"))" "$expected" "$found"
+    done
+done
 
 # Models as people use them: 135 million weights, which take the shim a second or more for a token. With
 # HEARTH_TEST_GPU_FULL (tests/gpu/full.sh) more of it, and a prompt of which 8 tokens run together.
