@@ -3,7 +3,8 @@
 # multiprocessor: registers, bytes of static shared memory, how many blocks and warps (of the most) one holds. No GPU is
 # needed. It fails where
 #   - nvcc or ptxas warns, registers are spilled, or local memory is used (an array that is indexed at run time);
-#   - the PTX has an approximate operation, one that flushes subnormal numbers, or one in f64 of a rounding of its own;
+#   - the PTX has an approximate operation, one that flushes subnormal numbers, or one in f64, of which most GPUs compute
+#     few at a time, but where messages have f64: in sums.cu;
 #   - the PTX depends on whether nvcc may contract: a product and a sum that are not written as intrinsics.
 #
 #   ptx.sh [CAPABILITY...]      default: 75 80 86 89 90 100 120
@@ -45,6 +46,8 @@ check_ptx() { # FILE CAPABILITY
         fail "$1 for sm_$2: arithmetic that is not intrinsics: $(diff "$work/plain" "$work/fused" | head -n 4)"
     loose=$(grep -nE '\.(approx|ftz|full)[. ]|\b(sin|cos|ex2|lg2|tanh|rsqrt)\.' "$work/plain" | head -n 3)
     [ -z "$loose" ] || fail "$1 for sm_$2: not exact: $loose"
+    wide=$(grep -nE '[a-z0-9]\.f64' "$work/plain" | head -n 3)
+    [ -z "$wide" ] || [ "$1" = kernels/cuda/sums.cu ] || fail "$1 for sm_$2: in f64: $wide"
 }
 
 # FILE CAPABILITY, after check_ptx; appends "file sm kernel registers shared threads" to $work/kernels.
