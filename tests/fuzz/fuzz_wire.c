@@ -140,6 +140,7 @@ static size_t encode(int kind, uint32_t n_tokens, const struct wire_limits *lim,
     struct wire_partial partial = {.id = 1, .part = n_tokens % 2, .n_tokens = n_tokens};
     struct wire_logits logits = {.id = 1, .n_rows = lim->n_vocab / 2};
     struct wire_hello hello = {.version = WIRE_VERSION};
+    struct wire_usage usage = {.run_ns = 2, .wire_ns = 1};
     if (is_of_runs(kind))
         return runs_encode(kind, n_tokens, lim, out, cap);
     switch (kind) {
@@ -158,11 +159,12 @@ static size_t encode(int kind, uint32_t n_tokens, const struct wire_limits *lim,
     case WIRE_READY:
         return wire_ready_encode(1, out, cap);
     case WIRE_USAGE:
-        return wire_usage_encode(&(struct wire_usage){.run_ns = 2, .wire_ns = 1, .n_devices = n_tokens % 3}, out, cap);
+        usage.n_devices = n_tokens % (WIRE_DEVICES_MOST + 1);
+        return wire_usage_encode(&usage, out, cap);
     case WIRE_CHUNKS:
         return wire_chunks_encode((const struct wire_chunk[]){{1, 2}, {4, 5}, {6, 7}}, n_tokens % 3 + 1, out, cap);
     case WIRE_GPUS:
-        return wire_gpus_encode(&(struct wire_gpus){.n = n_tokens % 3}, out, cap);
+        return wire_gpus_encode(&(struct wire_gpus){.n = n_tokens % (WIRE_GPUS_MOST + 1)}, out, cap);
     case WIRE_LINK:
         return wire_link_encode(&(struct wire_link){.why_not = "a reason"}, out, cap);
     case WIRE_HELLO:
