@@ -186,7 +186,7 @@ static void *join_it(void *arg)
     log_catch(&r->caught);
     r->ended = worker_join(r->t, &own);
     if (r->ended == ST_FORMAT)
-        worker_fail(r->t, r->caught.first_error);
+        transport_abandon(r->t, r->caught.first_error);
     log_catch(NULL);
     transport_close(r->t);
     return NULL;
