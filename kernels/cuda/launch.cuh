@@ -1,10 +1,10 @@
-/* Launches. From compute capability 9.0 on a kernel is started while the one before it in its stream still runs ("programmatic
- * dependent launch", CUDA C++ Programming Guide): its thread blocks come up, and ask for weights, where those of the
- * one before leave room. Hence the rule of every kernel: until it has called gpu_begin, a thread reads nothing but what
- * no launch writes, and writes nothing.
+/* Launches. From compute capability 9.0 on a kernel is started while the one before it in its stream still runs
+ * ("programmatic dependent launch", CUDA C++ Programming Guide): its thread blocks come up, and ask for weights, where
+ * those of the one before leave room. Hence the rule of every kernel: until it has called gpu_begin, a thread reads
+ * nothing but what no launch writes, and writes nothing.
  *
- * Blocks that come up where there is room just then lie unevenly. Of a launch that takes long and has few blocks for each
- * multiprocessor that costs more than it gains: LAUNCH_AFTER waits for the one before. */
+ * Blocks that come up where there is room just then lie unevenly. Of a launch that takes long and has few blocks for
+ * each multiprocessor that costs more than it gains: LAUNCH_AFTER waits for the one before. */
 #ifndef HEARTH_KERNELS_CUDA_LAUNCH_CUH
 #define HEARTH_KERNELS_CUDA_LAUNCH_CUH
 
@@ -45,8 +45,8 @@ static inline void gpu_launch(bool overlaps, void (*kernel)(P...), dim3 grid, di
 #define SHARED_BYTES(name) extern __shared__ __align__(16) unsigned char name[]
 #endif
 
-/* Every thread calls it once: waits until the launch before is done, and all that it wrote can be read; then the next one
- * may come up. */
+/* Every thread calls it once: waits until the launch before is done, and all that it wrote can be read; then the next
+ * one may come up. */
 __device__ __forceinline__ void gpu_begin(void)
 {
 #if defined(HEARTH_SIMT)
