@@ -133,7 +133,7 @@ template <enum dtype T> DEVICE uint32_t load_scale(const uint8_t *p, int r, int 
 
 template <enum dtype T> DEVICE uint32_t load_word(const uint8_t *p, int r, int i)
 {
-    return __ldg((const uint32_t *)(p + layout_t<T>::scale_bytes + i * WORD_BYTES) + r);
+    return __ldg((const uint32_t *)(p + layout_t<T>::scale_bytes) + i * ROW_GROUP + r);
 }
 
 /* f16 d, dmin of row r of a K type's super-block that begins at p. */
