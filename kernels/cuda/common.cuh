@@ -78,15 +78,6 @@ __device__ __forceinline__ long long gpu_units(float s, bool *broken)
 
 /* ---- lanes: every lane of the warp takes part, every lane gets the result ---- */
 
-/* Unsigned within: what broken tokens have may wrap. */
-__device__ __forceinline__ long long warp_sum_units(long long v)
-{
-    unsigned long long sum = (unsigned long long)v;
-    for (int i = LANES / 2; i > 0; i /= 2)
-        sum += __shfl_xor_sync(FULL_MASK, sum, i);
-    return (long long)sum;
-}
-
 /* Of numbers: what a NaN gives is not said. */
 __device__ __forceinline__ float warp_max(float v)
 {

@@ -42,7 +42,7 @@ DEVICE struct lane_x lane_x_of(const struct product_work &w, int token, int g, i
 
 template <enum dtype T> DEVICE struct tile load_tile(const struct lane_x &from, int b)
 {
-    constexpr bool sums = layout_t<T>::offset != 0 || (layout_t<T>::minima && layout_t<T>::halves);
+    constexpr bool sums = layout_t<T>::minima && layout_t<T>::halves;
     const struct act_block first = load_act<sums>(from.first + b), second = load_act<sums>(from.second + b);
     struct tile x = {};
     x.code = make_int2(__ldg(from.code + b * (ACT_BLOCK / 4)), __ldg(from.code + b * (ACT_BLOCK / 4) + 4));
