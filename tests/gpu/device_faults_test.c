@@ -218,6 +218,51 @@ static void test_goes_on(void **state)
     whole_end(&w);
 }
 
+/* x with the FFN of a layer added, or that it is no number: what is noted comes with what leaves the device. */
+static status run_ffn(struct whole *w, struct device *d, const struct batch *b, int layer)
+{
+    const struct work ffn = {.part = DEVICE_FFN, .layer = layer, .n = b->n_tokens, .batch = b};
+    float *x = malloc((size_t)w->m->hp.d_model * sizeof *x);
+    assert_non_null(x);
+    assert_int_equal(d->ops->import_states(d, b, w->x, "x"), ST_OK);
+    assert_int_equal(d->ops->norm(d, &ffn), ST_OK);
+    d->ops->part(d, &ffn, d->in[USE_OWN], d->sums[USE_OWN]);
+    assert_int_equal(d->ops->add(d, &ffn), ST_OK);
+    assert_int_equal(d->ops->norm(d, &ffn), ST_OK);
+    d->ops->export_states(d, b->n_tokens, x);
+    free(x);
+    return d->ops->norm(d, &ffn);
+}
+
+/* Sums that were none are not left to the next block where no attention begins them in between. */
+static void test_sums_begin(void **state)
+{
+    (void)state;
+    struct whole w;
+    struct device *d;
+    struct log_catcher found;
+    const struct run run = {SEQUENCE, FIRST, 1};
+    const struct batch b = {&run, 1, 1, (const uint32_t[]){0, 1}, 1};
+    whole_begin(&w, "family-llama-q4_0");
+    const int last = w.m->hp.n_layers - 1;
+    uint8_t *planted = plant(&w.m->layers[last].down, 6);
+    for (int i = 0; i <= last; i++)
+        w.layers[i].head_end = 0;
+    for (int64_t i = 0; i < w.m->hp.d_model; i++)
+        w.x[i] = 1 + (float)(i % 7);
+    assert_int_equal(device_cuda.open(&w.o, &d), ST_OK);
+    assert_int_equal(device_cuda.load(d, &(struct device_loading){0}), ST_OK);
+    log_catch(&found);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(run_ffn(&w, d, &b, 0), ST_OK);
+        assert_int_equal(run_ffn(&w, d, &b, last), ST_NAN);
+    }
+    log_catch(NULL);
+    device_cuda.close(d);
+    free(planted);
+    whole_end(&w);
+}
+
 /* A call that fails leaves its error with the thread, which may have several devices: it is not theirs. Nor is it one
  * that work is not done yet. */
 static void test_errors_of_others(void **state)
@@ -401,6 +446,7 @@ static void test_calls(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_numbers), cmocka_unit_test(test_goes_on),
+                                       cmocka_unit_test(test_sums_begin),
                                        cmocka_unit_test(test_errors_of_others), cmocka_unit_test(test_counts),
                                        cmocka_unit_test(test_refusals), cmocka_unit_test(test_measuring_calls),
                                        cmocka_unit_test(test_calls)};
