@@ -26,6 +26,11 @@ enum { SANITIZED = 1 };
 #else
 enum { SANITIZED = 0 };
 #endif
+#ifdef __SANITIZE_THREAD__
+enum { THREAD_SANITIZED = 1 };
+#else
+enum { THREAD_SANITIZED = 0 };
+#endif
 
 /* The large model, or NULL if there is none or it would take too long. */
 static inline const char *large_model(void)
