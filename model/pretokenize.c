@@ -1,9 +1,7 @@
-/* Cutting a text into words before byte-level BPE, by the patterns that the vocabularies were trained with.
+/* Cutting a text into words before byte-level BPE.
  *
- * A pre-tokenizer is a list of patterns: each cuts every segment that the one before left into its matches and the gaps
- * between them, and looks at nothing outside the segment. The patterns below match what the published ones match, but
- * possessively: no text makes them backtrack more than a character, so cutting takes linear time. What is a letter or a
- * number is as PCRE2's Unicode tables have it (14.0 in PCRE2 10.42); characters that came later count as neither. */
+ * A pre-tokenizer is a list of patterns (word_patterns.c): each cuts every segment that the one before left into its
+ * matches and the gaps between them, and looks at nothing outside the segment. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "model/tokenizer_internal.h"
 
@@ -12,68 +10,25 @@
 #include <string.h>
 #include "base/log.h"
 
-enum { MAX_PATTERNS = 4 };
-
 struct pretokenizer {
-    pcre2_code *codes[MAX_PATTERNS];
+    pcre2_code *codes[MAX_WORD_PATTERNS];
     int n;
 };
 
-/* White space as Unicode has it; PCRE2's \s would add U+180E. */
-#define WIDE_SPACES "\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
-#define SPACES "\\x{9}-\\x{d}\\x{20}" WIDE_SPACES
-#define SPACES_BUT_NEWLINES "\\x{9}\\x{b}\\x{c}\\x{20}" WIDE_SPACES
-#define OTHERS "[^" SPACES "\\p{L}\\p{N}]" /* neither space nor letter nor number */
-
-/* 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S) */
-#define WORDS \
-    "'(?:[stmd]|re|ve|ll)| ?\\p{L}++| ?\\p{N}++| ?" OTHERS "++|[" SPACES "]+(?![^" SPACES "])"
-/* (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+ */
-#define WORDS_AND_LINES(digits) \
-    "'(?:[sStTmMdD]|[rR][eE]|[vV][eE]|[lL][lL])|[^\\r\\n\\p{L}\\p{N}]?\\p{L}++|" digits "| ?" OTHERS "++[\\r\\n]*+|" \
-    "(?:[" SPACES_BUT_NEWLINES "]*+[\\r\\n]++)++|[" SPACES "]+(?![^" SPACES "])|[" SPACES "]++"
-
-static const struct kind {
-    const char *names; /* each between blanks */
-    const char *patterns[MAX_PATTERNS];
-    bool ignore_merges, add_bos;
-} kinds[] = {
-    {" gpt-2 phi-2 mpt olmo jais exaone4 ", {WORDS}, false, false},
-    {" llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral lfm2 ", {WORDS_AND_LINES("\\p{N}{1,3}+")}, true, true},
-    {" dbrx smaug-bpe ", {WORDS_AND_LINES("\\p{N}{1,3}+")}, false, false},
-    {" smollm starcoder refact command-r codeshell exaone ", {"\\p{N}", WORDS}, false, false},
-    {" qwen2 deepseek-r1-qwen megrez stablelm2 hunyuan ", {WORDS_AND_LINES("\\p{N}")}, false, false},
-    {" falcon ", {"[\\p{P}$+<=>^~|`]++", WORDS, "[0-9]{3}"}, false, false},
-    /* Files from before there was tokenizer.ggml.pre. */
-    {" default ", {"[\\p{P}$+<=>^~|]++", WORDS, "\\p{N}++", "[0-9]{3}"}, false, false},
-};
-
-static const struct kind *find_kind(const char *name, size_t n)
-{
-    char word[34] = " ";
-    if (n == 0 || n > 32 || memchr(name, ' ', n) || memchr(name, 0, n))
-        return NULL;
-    memcpy(word + 1, name, n);
-    word[n + 1] = ' ';
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        if (memmem(kinds[i].names, strlen(kinds[i].names), word, n + 2))
-            return &kinds[i];
-    return NULL;
-}
-
 status pretokenizer_create(const char *name, size_t n, const char *where, struct pretokenizer **out,
-                           bool *ignore_merges, bool *add_bos)
+                           const struct pretokenizer_kind **kind)
 {
-    const struct kind *k = find_kind(name, n);
+    const struct pretokenizer_kind *k = pretokenizer_kind(name, n);
     if (!k) {
-        log_error("%s: tokenizer.ggml.pre: expected gpt-2, llama-bpe, smollm, qwen2, falcon or their kin, found '%.*s'",
+        log_error("%s: tokenizer.ggml.pre: expected gpt-2, llama-bpe, qwen2, gpt-4o, tekken, deepseek-v3 or another of "
+                  "those in docs/models.md, found '%.*s'",
                   where, (int)(n < 64 ? n : 64), name);
         return ST_UNSUPPORTED;
     }
     struct pretokenizer *p = calloc(1, sizeof *p);
     if (!p)
         return ST_NOMEM;
-    for (; p->n < MAX_PATTERNS && k->patterns[p->n]; p->n++) {
+    for (; p->n < MAX_WORD_PATTERNS && k->patterns[p->n]; p->n++) {
         int error;
         PCRE2_SIZE at;
         PCRE2_SPTR pattern = (PCRE2_SPTR)k->patterns[p->n];
@@ -89,8 +44,7 @@ status pretokenizer_create(const char *name, size_t n, const char *where, struct
         pcre2_jit_compile(code, PCRE2_JIT_COMPLETE); /* without a JIT the interpreter does the same, slower */
         p->codes[p->n] = code;
     }
-    *ignore_merges = k->ignore_merges;
-    *add_bos = k->add_bos;
+    *kind = k;
     *out = p;
     return ST_OK;
 }
@@ -99,7 +53,7 @@ void pretokenizer_free(struct pretokenizer *p)
 {
     if (!p)
         return;
-    for (int i = 0; i < MAX_PATTERNS; i++)
+    for (int i = 0; i < MAX_WORD_PATTERNS; i++)
         pcre2_code_free(p->codes[i]);
     free(p);
 }
@@ -151,7 +105,7 @@ struct cut {
     const struct pretokenizer *p;
     const char *text;    /* what the words are taken from */
     const char *matched; /* what the patterns see, of the same length */
-    pcre2_match_data *match[MAX_PATTERNS];
+    pcre2_match_data *match[MAX_WORD_PATTERNS];
     pcre2_match_context *context;
     word_fn *word;
     void *arg;

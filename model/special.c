@@ -38,7 +38,8 @@ static const char *const ends[] = {
 /* Texts that open a turn, or end a role's name, in the chat formats known here (model/chat.c). */
 static const char *const openings[] = {
     "<|im_start|>", "<|start_header_id|>", "<|end_header_id|>", "<start_of_turn>", "<|system|>", "<|user|>",
-    "<|assistant|>", "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]",
+    "<|assistant|>", "<|observation|>", "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "<｜User｜>",
+    "<｜Assistant｜>", "<|im_user|>", "<|im_assistant|>", "<|im_system|>", "<|im_middle|>", "]~b]", "<|turn>",
 };
 
 /* The id under "tokenizer.ggml.NAME_token_id" if it is there and in range, else `id`. */
@@ -95,6 +96,37 @@ static void mark_turns(struct tokenizer *t, const struct gguf *g)
         int32_t id = find_token(t, openings[i], strlen(openings[i]));
         if (id >= 0 && t->pieces[id].flags & PIECE_USER_DEFINED)
             t->pieces[id].flags |= PIECE_TURN; /* nor takes another's role */
+    }
+}
+
+static bool has_end(const struct tokenizer *t, const char *text)
+{
+    int32_t id = find_token(t, text, strlen(text));
+    return id >= 0 && t->pieces[id].flags & PIECE_END;
+}
+
+/* Tokens that are something else in vocabularies with these ends beside them. */
+static void mark_exceptions(struct tokenizer *t)
+{
+    static const struct exception {
+        const char *text, *beside[2];
+        uint32_t flags;
+    } exceptions[] = {
+        {"<|end|>", {"<|return|>", "<|call|>"}, PIECE_USER_DEFINED | PIECE_TURN}, /* ends a message of an answer */
+        {"<|end|>", {"<|flush|>", "<|calls|>"}, PIECE_USER_DEFINED | PIECE_TURN},
+        {"</s>", {"<|tool_response>", "<|tool_response>"}, PIECE_NORMAL}, /* of HTML */
+    };
+    for (size_t i = 0; i < sizeof exceptions / sizeof *exceptions; i++) {
+        const struct exception *e = &exceptions[i];
+        if (has_end(t, e->text) && has_end(t, e->beside[0]) && has_end(t, e->beside[1]))
+            t->pieces[find_token(t, e->text, strlen(e->text))].flags = e->flags;
+    }
+    /* An answer is made of these, which must be seen to tell its thoughts from the rest. */
+    static const char *const parts[] = {"<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        int32_t id = find_token(t, parts[i], strlen(parts[i]));
+        if (id >= 0)
+            t->pieces[id].flags = PIECE_USER_DEFINED | PIECE_TURN;
     }
 }
 
@@ -167,10 +199,12 @@ static status list_specials(struct tokenizer *t)
 
 status specials_read(struct tokenizer *t, const struct gguf *g)
 {
-    t->bos = id_of_key(t, g, "bos", t->sentencepiece ? 1 : 11);
-    t->eos = id_of_key(t, g, "eos", t->sentencepiece ? 2 : 11);
-    t->unk = id_of_key(t, g, "unknown", t->sentencepiece ? 0 : -1);
+    t->bos = id_of_key(t, g, "bos", t->bos);
+    t->eos = id_of_key(t, g, "eos", t->eos);
+    t->unk = id_of_key(t, g, "unknown", t->unk);
     gguf_get_bool(g, "tokenizer.ggml.add_bos_token", &t->add_bos);
+    if (t->characters)
+        t->add_bos = true; /* files of Gemma 4 may deny it, but the model knows no text without */
     gguf_get_bool(g, "tokenizer.ggml.add_eos_token", &t->add_eos);
     if ((t->add_bos && t->bos < 0) || (t->add_eos && t->eos < 0)) {
         log_error("%s: the tokenizer adds a %s token but there is none (tokenizer.ggml.%s_token_id)", gguf_path(g),
@@ -178,6 +212,7 @@ status specials_read(struct tokenizer *t, const struct gguf *g)
         return ST_FORMAT;
     }
     mark_turns(t, g);
+    mark_exceptions(t);
     status s = list_specials(t);
     if (s == ST_OK)
         mark_rstrip(t, g);

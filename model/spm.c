@@ -5,8 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The length that a UTF-8 lead byte announces. */
-static uint32_t announced_length(uint8_t lead)
+uint32_t announced_length(uint8_t lead)
 {
     return lead < 0xc0 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
 }
@@ -52,8 +51,7 @@ static status push_symbol(const struct tokenizer *t, const char *text, const str
     return ST_OK;
 }
 
-/* Spaces become U+2581. Returns the bytes written. */
-static size_t escape_spaces(const char *text, size_t n, bool prefix, char *out)
+size_t escape_spaces(const char *text, size_t n, bool prefix, char *out)
 {
     char *at = out;
     if (prefix)

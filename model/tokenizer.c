@@ -1,4 +1,5 @@
-/* The tokenizer as others see it; the work is in vocabulary.c, special.c, pretokenize.c, bpe.c and spm.c. */
+/* The tokenizer as others see it; the work is in vocabulary.c, special.c, word_patterns.c, pretokenize.c, bpe.c
+ * and spm.c. */
 #include "model/tokenizer_internal.h"
 
 #include <stdio.h>
@@ -14,16 +15,40 @@ static bool equals(struct gguf_string s, const char *word)
     return s.n == strlen(word) && !memcmp(s.at, word, s.n);
 }
 
-static status read_bpe(struct tokenizer *t, const struct gguf *g)
+/* The tokens of single bytes, where those have names: "<0x0A>". */
+static void find_bytes(struct tokenizer *t)
+{
+    for (int byte = 0; byte < 256; byte++) {
+        char name[8];
+        snprintf(name, sizeof name, "<0x%02X>", byte);
+        t->of_byte[byte] = find_token(t, name, 6);
+        if (t->of_byte[byte] < 0 && t->sentencepiece)
+            t->of_byte[byte] = find_token(t, (const char[]){(char)byte}, 1);
+    }
+}
+
+static status read_bpe(struct tokenizer *t, const struct gguf *g, bool gemma4)
 {
     struct gguf_string pre = {"default", 7}, arch;
+    const struct pretokenizer_kind *kind;
     /* Files of OPT come from a converter that names no pre-tokenizer; the model's is GPT-2's. */
     if (gguf_get_string(g, "general.architecture", &arch) && equals(arch, "opt"))
         pre = (struct gguf_string){"gpt-2", 5};
     gguf_get_string(g, "tokenizer.ggml.pre", &pre);
-    status s = pretokenizer_create(pre.at, pre.n, gguf_path(g), &t->pre, &t->ignore_merges, &t->add_bos);
-    if (s == ST_OK)
-        s = vocabulary_read(t, g);
+    if (gemma4) /* a kind of tokenizer by itself, without a name for this */
+        pre = (struct gguf_string){"gemma4", 6};
+    status s = pretokenizer_create(pre.at, pre.n, gguf_path(g), &t->pre, &kind);
+    if (s != ST_OK)
+        return s;
+    t->ignore_merges = kind->ignore_merges;
+    t->add_bos = kind->add_bos;
+    t->characters = kind->characters;
+    t->eos = t->characters ? -1 : 11;
+    t->bos = kind->no_bos ? -1 : t->eos;
+    t->unk = -1;
+    s = vocabulary_read(t, g);
+    if (s == ST_OK && t->characters)
+        find_bytes(t);
     return s == ST_OK ? merges_read(t, g) : s;
 }
 
@@ -31,17 +56,13 @@ static status read_sentencepiece(struct tokenizer *t, const struct gguf *g)
 {
     t->add_bos = t->add_space_prefix = true;
     gguf_get_bool(g, "tokenizer.ggml.add_space_prefix", &t->add_space_prefix);
+    t->unk = 0;
+    t->bos = 1;
+    t->eos = 2;
     status s = vocabulary_read(t, g);
-    if (s != ST_OK)
-        return s;
-    for (int byte = 0; byte < 256; byte++) {
-        char name[8];
-        snprintf(name, sizeof name, "<0x%02X>", byte);
-        t->of_byte[byte] = find_token(t, name, 6);
-        if (t->of_byte[byte] < 0)
-            t->of_byte[byte] = find_token(t, (const char[]){(char)byte}, 1);
-    }
-    return ST_OK;
+    if (s == ST_OK)
+        find_bytes(t);
+    return s;
 }
 
 status tokenizer_create(const struct gguf *g, struct tokenizer **out)
@@ -51,8 +72,9 @@ status tokenizer_create(const struct gguf *g, struct tokenizer **out)
         log_error("%s: the file has no tokenizer (tokenizer.ggml.model)", gguf_path(g));
         return ST_FORMAT;
     }
-    if (!equals(model, "gpt2") && !equals(model, "llama")) {
-        log_error("%s: tokenizer.ggml.model: expected gpt2 or llama, found '%.*s'", gguf_path(g),
+    const bool gemma4 = equals(model, "gemma4");
+    if (!equals(model, "gpt2") && !equals(model, "llama") && !gemma4) {
+        log_error("%s: tokenizer.ggml.model: expected gpt2, llama or gemma4, found '%.*s'", gguf_path(g),
                   (int)(model.n < 64 ? model.n : 64), model.at);
         return ST_UNSUPPORTED;
     }
@@ -61,7 +83,7 @@ status tokenizer_create(const struct gguf *g, struct tokenizer **out)
     if (!t)
         goto failed;
     t->sentencepiece = equals(model, "llama");
-    s = t->sentencepiece ? read_sentencepiece(t, g) : read_bpe(t, g);
+    s = t->sentencepiece ? read_sentencepiece(t, g) : read_bpe(t, g, gemma4);
     if (s == ST_OK)
         s = specials_read(t, g);
     if (s != ST_OK)
@@ -265,7 +287,7 @@ static void put_piece(const struct tokenizer *t, struct sink *k, const struct pi
 {
     if (p->flags & PIECE_SPECIAL)
         sink_put(k, p->at, p->n);
-    else if (p->flags & PIECE_NORMAL && t->sentencepiece)
+    else if (p->flags & PIECE_NORMAL && (t->sentencepiece || t->characters))
         put_spm(k, p);
     else if (p->flags & PIECE_NORMAL)
         put_bpe(k, p);

@@ -1,5 +1,5 @@
-/* What the parts of the tokenizer share. Private to model/tokenizer.c, vocabulary.c, special.c, pretokenize.c, merge.c,
- * bpe.c and spm.c. */
+/* What the parts of the tokenizer share. Private to model/tokenizer.c, vocabulary.c, special.c, word_patterns.c,
+ * pretokenize.c, merge.c, bpe.c and spm.c. */
 #ifndef HEARTH_MODEL_TOKENIZER_INTERNAL_H
 #define HEARTH_MODEL_TOKENIZER_INTERNAL_H
 
@@ -55,7 +55,8 @@ struct pair_table {
 struct pretokenizer; /* compiled patterns, pretokenize.c */
 
 struct tokenizer {
-    bool sentencepiece; /* else byte-level BPE */
+    bool sentencepiece; /* else BPE by merges */
+    bool characters;    /* BPE over characters as they are, spaces as U+2581 (Gemma 4); else over bytes */
     bool add_bos, add_eos;
     bool add_space_prefix; /* SentencePiece: a text begins with a space */
     bool ignore_merges;    /* BPE: a word that is a token as a whole stays whole */
@@ -67,7 +68,7 @@ struct tokenizer {
     struct pair_table pairs; /* BPE merges */
     char *ghost_text;
     uint32_t max_piece; /* bytes of the longest token */
-    /* BPE: the piece of the character that stands for a byte; SentencePiece: the token of the byte, -1 if none. */
+    /* BPE over bytes: the piece of the character that stands for a byte; else the token of the byte, -1 if none. */
     int32_t of_byte[256];
     struct pretokenizer *pre;
     int32_t *specials; /* [n_specials] by length, longest first */
@@ -119,10 +120,23 @@ struct quotes {
 /* Cuts the special tokens out of a text, but for barred ones that touch one of the spans. */
 status partition(const struct tokenizer *t, const char *text, size_t n, const struct quotes *q, struct fragments *out);
 
+/* --- word_patterns.c --- */
+enum { MAX_WORD_PATTERNS = 6 };
+/* What a name in tokenizer.ggml.pre stands for. */
+struct pretokenizer_kind {
+    const char *names; /* each between blanks */
+    const char *patterns[MAX_WORD_PATTERNS]; /* in PCRE2's syntax, UTF mode */
+    bool ignore_merges, add_bos; /* as in struct tokenizer; the file has the last word on BOS */
+    bool no_bos;                 /* without tokenizer.ggml.bos_token_id there is none */
+    bool characters;             /* as in struct tokenizer */
+};
+/* NULL: no such name. */
+const struct pretokenizer_kind *pretokenizer_kind(const char *name, size_t n);
+
 /* --- pretokenize.c --- */
-/* By the name in tokenizer.ggml.pre; also says what else the name implies. ST_UNSUPPORTED is logged. */
+/* By the name in tokenizer.ggml.pre; *kind says what else the name implies. ST_UNSUPPORTED is logged. */
 status pretokenizer_create(const char *name, size_t n, const char *where, struct pretokenizer **out,
-                           bool *ignore_merges, bool *add_bos);
+                           const struct pretokenizer_kind **kind);
 void pretokenizer_free(struct pretokenizer *p);
 
 /* UTF-8 as the patterns need it: broken bytes become U+FFFD, overlong forms short ones. *n_out <= 3 n. Whether the
@@ -160,6 +174,10 @@ void merge_free(struct merge_work *w);
 /* Append the tokens of a plain text, which is the first or follows a special token. */
 status bpe_encode(const struct tokenizer *t, struct merge_work *w, const char *text, size_t n, struct ids *out);
 status spm_encode(const struct tokenizer *t, struct merge_work *w, const char *text, size_t n, struct ids *out);
+/* The length that a UTF-8 lead byte announces. */
+uint32_t announced_length(uint8_t lead);
+/* Spaces become U+2581, with one in front if `prefix`. Returns the bytes written. */
+size_t escape_spaces(const char *text, size_t n, bool prefix, char *out);
 /* byte_characters.c: the character that stands for a byte in a byte-level vocabulary, as UTF-8 in out; returns its
  * bytes, 1 or 2. */
 int byte_character(uint8_t byte, char out[2]);

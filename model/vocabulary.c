@@ -239,6 +239,18 @@ static status merge_read(struct tokenizer *t, struct gguf_string merge, uint32_t
     return ST_OK;
 }
 
+/* The pieces of the characters that stand for bytes. */
+static status byte_characters_read(struct tokenizer *t, char **ghosts)
+{
+    status s = ST_OK;
+    for (int byte = 0; byte < 256 && s == ST_OK; byte++) {
+        int len = byte_character((uint8_t)byte, *ghosts);
+        s = intern(t, *ghosts, (size_t)len, 0, &t->of_byte[byte]);
+        *ghosts += len;
+    }
+    return s;
+}
+
 /* Space for all merged texts: what no token has is kept there. It is touched only as far as it is used. */
 static status ghosts_reserve(struct tokenizer *t, const struct gguf *g, uint64_t n)
 {
@@ -275,13 +287,8 @@ status merges_read(struct tokenizer *t, const struct gguf *g)
         return ST_NOMEM;
     memset(t->pairs.slots, 0xff, t->pairs.n_slots * sizeof *t->pairs.slots);
     char *ghosts = t->ghost_text;
-    for (int byte = 0; byte < 256; byte++) {
-        int len = byte_character((uint8_t)byte, ghosts);
-        s = intern(t, ghosts, (size_t)len, 0, &t->of_byte[byte]);
-        if (s != ST_OK)
-            return s;
-        ghosts += len;
-    }
+    if (!t->characters)
+        s = byte_characters_read(t, &ghosts);
     int32_t last = -1;
     for (uint64_t i = 0; i < n && s == ST_OK; i++) {
         struct gguf_string merge;
