@@ -1,5 +1,5 @@
 /* The tokenizer on hostile bytes. The first byte chooses: a vocabulary-only GGUF file, which is then used, or a text for
- * one of three small vocabularies. */
+ * a small vocabulary of one of the kinds. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,7 +90,7 @@ static struct small small_vocabulary(const char *model, const char *pre)
     static const char *const words[] = {"<|e|>", "<|", "|><|", "ab", "Ġa", "ĠĠ", "12", "ĊĊ", "▁a", "▁"};
     struct gguf_writer w; /* its bytes stay: the tokenizer points into them */
     enum { N_WORDS = sizeof words / sizeof *words };
-    bool bytes = !strcmp(model, "llama");
+    bool bytes = strcmp(model, "gpt2") != 0;
     gguf_writer_begin(&w, "GGUF", 3);
     gguf_key_string(&w, "tokenizer.ggml.model", model);
     gguf_key_string(&w, "tokenizer.ggml.pre", pre);
@@ -118,24 +118,25 @@ static struct small small_vocabulary(const char *model, const char *pre)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
-    static struct small small[3];
+    static const char *const names[] = { /* one of each kind that cuts or merges by itself */
+        "", "gemma4", "gpt-2", "llama-bpe", "smollm", "qwen2", "qwen35", "seed-coder", "minicpm5", "gpt-4o", "tekken",
+        "kimi-k2", "deepseek-v3", "deepseek-llm", "deepseek-coder", "youtu", "falcon", "default"};
+    enum { N_NAMES = sizeof names / sizeof *names };
+    static struct small small[N_NAMES];
     static struct log_catcher quiet;
     log_catch(&quiet);
-    if (!small[0].t) {
-        small[0] = small_vocabulary("gpt2", "llama-bpe");
-        small[1] = small_vocabulary("gpt2", "falcon");
-        small[2] = small_vocabulary("llama", "");
-    }
+    for (int i = 0; i < N_NAMES && !small[i].t; i++)
+        small[i] = small_vocabulary(i == 0 ? "llama" : i == 1 ? "gemma4" : "gpt2", names[i]);
     if (n == 0)
         return 0;
-    if (data[0] % 4 == 3) {
+    if (data[0] >= 0xc0) {
         use_file(data + 1, n - 1);
         return 0;
     }
     char *text = malloc(n); /* exactly as long as the text, so that reading past it is seen */
     check(text != NULL);
     memcpy(text, data + 1, n - 1);
-    use(small[data[0] % 4].t, text, n - 1);
+    use(small[data[0] % N_NAMES].t, text, n - 1);
     free(text);
     return 0;
 }

@@ -371,6 +371,44 @@ static void strange_vocabularies_are_survived(void **state)
     gguf_writer_free(&w);
 }
 
+/* gpt-oss ends a message with <|end|> and an answer with <|return|> or <|call|>; its other marks are to be seen, and
+ * nobody makes them by saying them. */
+static void ends_depend_on_what_is_beside_them(void **state)
+{
+    (void)state;
+    static const char *const tokens[] = {"<|end|>", "<|return|>", "<|call|>", "<|channel|>", "a", "<", "ab", "b"};
+    for (int alone = 0; alone < 2; alone++) {
+        struct gguf_writer w;
+        struct gguf *g;
+        struct tokenizer *t;
+        struct recipe r = recipe_of("gpt2");
+        const char *texts[N_TOKENS];
+        memcpy(texts, tokens, sizeof texts);
+        if (alone)
+            texts[1] = "<|somewhere|>";
+        r.tokens = texts;
+        r.n_types = 0;
+        assert_int_equal(create(&r, &w, &g, &t), ST_OK);
+        assert_int_equal(tokenizer_is_end(t, 0), alone);
+        assert_int_equal(tokenizer_is_end(t, 1), !alone);
+        assert_true(tokenizer_is_end(t, 2));
+        assert_false(tokenizer_is_end(t, 3));
+        assert_int_equal(tokenizer_piece(t, 0, false, NULL, 0), alone ? 0 : 7);
+        assert_int_equal(tokenizer_piece(t, 3, false, NULL, 0), 11);
+        expect_ids(t, "a<|channel|>b", false, IDS(4, 3, 7));
+        const struct text_span said = {0, 13};
+        int32_t *ids;
+        size_t n;
+        assert_int_equal(tokenizer_encode_chat(t, "a<|channel|>b", 13, &said, 1, &ids, &n), ST_OK);
+        for (size_t i = 0; i < n; i++)
+            assert_int_not_equal(ids[i], 3);
+        free(ids);
+        tokenizer_free(t);
+        gguf_close(g);
+        gguf_writer_free(&w);
+    }
+}
+
 static void pieces_respect_their_room(void **state)
 {
     (void)state;
@@ -571,20 +609,22 @@ static void failed_allocations_are_reported(void **state)
 
 int main(void)
 {
-    static char *const models[] = {"gpt-2", "llama-bpe", "qwen2", "falcon", "smollm", "default", "spm", "phi3",
-                                   "spm-noprefix"};
+    static char *const models[] = {"gpt-2", "llama-bpe", "qwen2", "falcon", "smollm", "default", "spm", "gemma", "gemma4",
+                                   "phi3", "spm-noprefix"};
     const struct CMUnitTest tests[] = {
 #define EACH(test) \
     cmocka_unit_test_prestate(test, models[0]), cmocka_unit_test_prestate(test, models[1]), \
     cmocka_unit_test_prestate(test, models[2]), cmocka_unit_test_prestate(test, models[3]), \
     cmocka_unit_test_prestate(test, models[4]), cmocka_unit_test_prestate(test, models[5]), \
-    cmocka_unit_test_prestate(test, models[6])
+    cmocka_unit_test_prestate(test, models[6]), cmocka_unit_test_prestate(test, models[7]), \
+    cmocka_unit_test_prestate(test, models[8])
         EACH(ids_equal_llama_cpp),
-        cmocka_unit_test_prestate(ids_equal_llama_cpp, models[7]),
-        cmocka_unit_test_prestate(ids_equal_llama_cpp, models[8]),
+        cmocka_unit_test_prestate(ids_equal_llama_cpp, models[9]),
+        cmocka_unit_test_prestate(ids_equal_llama_cpp, models[10]),
         cmocka_unit_test(smollm2_ids_equal_llama_cpp),
         cmocka_unit_test(broken_vocabularies_are_refused),
         cmocka_unit_test(strange_vocabularies_are_survived),
+        cmocka_unit_test(ends_depend_on_what_is_beside_them),
         cmocka_unit_test(pieces_respect_their_room),
         EACH(long_texts_are_fine),
         cmocka_unit_test_prestate(texts_come_back, models[0]),

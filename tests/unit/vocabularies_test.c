@@ -53,8 +53,10 @@ static void texts_become_their_tokens(void **state)
     struct tokenizer *t;
     size_t n_texts, n_lines;
     int n = 0, bad = 0;
-    if (!getenv("HEARTH_TEST_VOCABULARIES"))
+    if (!getenv("HEARTH_TEST_VOCABULARIES")) {
+        print_message("SKIP: HEARTH_TEST_VOCABULARIES names no folder with ggml-vocab-%s.gguf\n", name);
         skip();
+    }
     snprintf(path, sizeof path, "%s/ggml-vocab-%s.gguf", getenv("HEARTH_TEST_VOCABULARIES"), name);
     assert_int_equal(gguf_open(path, &g), ST_OK);
     assert_int_equal(tokenizer_create(g, &t), ST_OK);

@@ -5,6 +5,7 @@ usage: make_tokenizers.py DIRECTORY     (needs the PyPI package gguf)
 
 Byte-level vocabularies: the 256 byte characters, a few hundred merges learnt from the text below, special tokens.
 SentencePiece: special tokens, 256 byte tokens, the characters and the frequent strings of the same text with scores.
+Gemma 4: special tokens, 256 byte tokens, the characters and merges of them.
 """
 import collections
 import os
@@ -66,13 +67,17 @@ def probes():
     return [(table[ord(c)], table[b]) for c in "a1!'\nELMSTDe" for b in leads]
 
 
-def learn(count):
-    """Merges by frequency (ties: the smaller pair), over the byte characters."""
+def in_bytes(word):
     table = byte_characters()
+    return [table[b] for b in word.encode()]
+
+
+def learn(count, spell=in_bytes):
+    """Merges by frequency (ties: the smaller pair), over the byte characters or another spelling of words."""
     counted = collections.Counter(words(TEXT))
     for extra in ["    ", "        ", "\n\n", " \n", "\t\t", "123", "2024", "  ", "!!", "...", "'s", "\r\n"]:
         counted[extra] += 9
-    items = [([table[b] for b in w.encode()], n) for w, n in sorted(counted.items())]
+    items = [(spell(w), n) for w, n in sorted(counted.items())]
     merges = []
     while len(merges) < count:
         pairs = collections.Counter()
@@ -122,18 +127,34 @@ def write_bpe(path, pre, count, specials, drop=(), whole=(), **keys):
     writer.add_token_types([int(k) for _, k in tokens])
     writer.add_token_merges([f"{a} {b}" for a, b in merges])
     ids = {t: i for i, (t, _) in enumerate(tokens)}
+    write_keys(writer, ids, keys)
+    finish(writer)
+
+
+def write_keys(writer, ids, keys):
+    """Of tokenizer.ggml: truths, and the ids of texts."""
     for key, value in keys.items():
         if isinstance(value, bool):
             writer.add_bool("tokenizer.ggml." + key, value)
         else:
             writer.add_uint32("tokenizer.ggml." + key + "_token_id", ids[value])
-    finish(writer)
 
 
-def write_spm(path, name="tokenizer test", **keys):
-    normal, control, byte = gguf.TokenType.NORMAL, gguf.TokenType.CONTROL, gguf.TokenType.BYTE
-    tokens = [("<unk>", 0.0, gguf.TokenType.UNKNOWN), ("<s>", 0.0, control), ("</s>", 0.0, control)]
-    tokens += [(f"<0x{b:02X}>", 0.0, byte) for b in range(256)]
+NORMAL, UNKNOWN, CONTROL = gguf.TokenType.NORMAL, gguf.TokenType.UNKNOWN, gguf.TokenType.CONTROL
+USER, BYTE = gguf.TokenType.USER_DEFINED, gguf.TokenType.BYTE
+LLAMA = ([("<unk>", UNKNOWN), ("<s>", CONTROL), ("</s>", CONTROL)],
+         [("<|user|>", USER), ("[INST]", CONTROL), ("<|end|>", CONTROL), ("<|endoftext|>", CONTROL), ("\n\n", USER)])
+GEMMA = ([("<pad>", CONTROL), ("<eos>", CONTROL), ("<bos>", CONTROL), ("<unk>", UNKNOWN), ("<unused0>", CONTROL)],
+         [("<start_of_turn>", CONTROL), ("<end_of_turn>", CONTROL), ("\n\n", USER), ("\n\n\n", USER), ("  ", USER),
+          ("    ", USER), ("\t\t", USER), ("<h1>", USER), ("</h1>", USER), ("[multimodal]", USER)])
+GEMMA_4 = (GEMMA[0], [("<|turn>", CONTROL), ("<turn|>", CONTROL), ("<|tool_response>", USER), ("</s>", NORMAL),
+                      ("<|think|>", USER), ("\n\n", NORMAL), ("\n\n\n", NORMAL), ("<h1>", USER)])
+
+
+def write_spm(path, name="tokenizer test", specials=LLAMA, **keys):
+    """specials: the first and the last tokens."""
+    tokens = [(t, 0.0, kind) for t, kind in specials[0]]
+    tokens += [(f"<0x{b:02X}>", 0.0, BYTE) for b in range(256)]
     text = " " + TEXT
     counted = collections.Counter()
     for word in text.replace("\t", " ").replace("\n", " \n").split(" "):
@@ -143,11 +164,10 @@ def write_spm(path, name="tokenizer test", **keys):
                 counted[word[i:j]] += 1
     counted["\u2581\u2581"], counted["\u2581\u2581\u2581\u2581"] = 40, 30
     pieces = sorted(counted, key=lambda p: (-counted[p] * (len(p) - 1), p))[:900]
-    tokens += [(p, -float(i // 2), normal) for i, p in enumerate(pieces)]  # equal scores in pairs: ties are tested
+    tokens += [(p, -float(i // 2), NORMAL) for i, p in enumerate(pieces)]  # equal scores in pairs: ties are tested
     for i, c in enumerate(sorted(set(text.replace("\n", "").replace("\t", "").replace(" ", "\u2581")))):
-        tokens.append((c, -float(len(pieces) + i), normal))
-    tokens += [("<|user|>", 0.0, gguf.TokenType.USER_DEFINED), ("[INST]", 0.0, control),
-               ("<|end|>", 0.0, control), ("<|endoftext|>", 0.0, control), ("\n\n", 0.0, gguf.TokenType.USER_DEFINED)]
+        tokens.append((c, -float(len(pieces) + i), NORMAL))
+    tokens += [(t, 0.0, kind) for t, kind in specials[1]]
     seen, unique = set(), []
     for t in tokens:
         if t[0] not in seen:
@@ -157,8 +177,22 @@ def write_spm(path, name="tokenizer test", **keys):
     writer.add_token_list([t for t, _, _ in unique])
     writer.add_token_scores([s for _, s, _ in unique])
     writer.add_token_types([int(k) for _, _, k in unique])
-    for key, value in keys.items():
-        writer.add_bool("tokenizer.ggml." + key, value)
+    write_keys(writer, {t: i for i, (t, _, _) in enumerate(unique)}, keys)
+    finish(writer)
+
+
+def write_gemma4(path, count, **keys):
+    merges = learn(count, lambda word: list(word.replace(" ", "\u2581")))
+    merges = [m for m in merges if "\n" not in m[0] + m[1]]
+    tokens = GEMMA_4[0] + [(f"<0x{b:02X}>", BYTE) for b in range(256)]
+    tokens += [(c, NORMAL) for c in sorted(set(TEXT.replace(" ", "\u2581")))]
+    tokens += [(a + b, NORMAL) for i, (a, b) in enumerate(merges) if i % 29 != 7]  # some merges make no token
+    tokens += GEMMA_4[1]
+    writer = begin(path, "gemma4")
+    writer.add_token_list([t for t, _ in tokens])
+    writer.add_token_types([int(kind) for _, kind in tokens])
+    writer.add_token_merges([f"{a} {b}" for a, b in merges])
+    write_keys(writer, {t: i for i, (t, _) in enumerate(tokens)}, keys)
     finish(writer)
 
 
@@ -185,6 +219,10 @@ def main():
     write_spm(path("spm"))
     write_spm(path("phi3"), name="Phi-3 lookalike")
     write_spm(path("spm-noprefix"), add_space_prefix=False, add_bos_token=False, add_eos_token=True)
+    gemma = {"bos": "<bos>", "eos": "<eos>", "unknown": "<unk>", "padding": "<pad>"}
+    write_spm(path("gemma"), specials=GEMMA, add_space_prefix=False, **gemma)
+    write_gemma4(path("gemma4"), 500, add_bos_token=False, **gemma)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -202,4 +202,5 @@ def main():
         f.write(result)
 
 
-main()
+if __name__ == "__main__":
+    main()
