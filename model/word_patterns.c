@@ -23,16 +23,17 @@
 /* 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S) */
 #define WORDS \
     "'(?:[stmd]|re|ve|ll)| ?\\p{L}++| ?\\p{N}++| ?" OTHERS "++|[" SPACES "]+(?![^" SPACES "])"
-/* (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}MARKS]+|DIGITS| ?[^\s\p{L}MARKS\p{N}]+ENDS|\s*[\r\n]+|\s+(?!\S)|\s+ */
+/* CONTRACTION|[^\r\n\p{L}\p{N}]?[\p{L}MARKS]+|DIGITS| ?[^\s\p{L}MARKS\p{N}]+ENDS|BLANKS */
 #define WORDS_AND_LINES(marks, digits, ends) \
     CONTRACTION "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}" marks "]++|" digits "| ?[^" SPACES "\\p{L}\\p{N}" marks "]++" ends \
     "|" BLANKS
 
 /* Words that end where a capital follows a small letter. Of U = [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}] and
- * W = [\p{Ll}\p{Lm}\p{Lo}\p{M}]: [^\r\n\p{L}\p{N}]?U*W+SUFFIX|[^\r\n\p{L}\p{N}]?U+W*SUFFIX, then
- * DIGITS| ?[^\s\p{L}\p{N}]+ENDS|\s*[\r\n]+|\s+(?!\S)|\s+. What U and W share makes U*W+ give back, so here it is
- * written as where it ends: behind the small letters after all of U or, without such, behind the last shared one. The
- * second form is then left with capitals alone. BUT is a look-ahead that every letter must pass. */
+ * W = [\p{Ll}\p{Lm}\p{Lo}\p{M}]:
+ *     [^\r\n\p{L}\p{N}]?U*W+SUFFIX|[^\r\n\p{L}\p{N}]?U+W*SUFFIX|DIGITS| ?[^\s\p{L}\p{N}]+ENDS|BLANKS
+ * What U and W share makes U*W+ give back, so here it is written as where it ends: behind the small letters after all of
+ * U or, without such, behind the last shared one. The second form is then left with capitals alone. BUT is a look-ahead
+ * that every caseless letter must pass. */
 #define CAPITALS "\\p{Lu}\\p{Lt}"
 #define CASELESS "\\p{Lm}\\p{Lo}\\p{M}"
 #define CASED(but, suffix, digits, ends) \

@@ -54,16 +54,16 @@ static void print_words(const char *text, const int32_t *ids, size_t n)
 /* How many of the texts become other ids than list which[i] of ids[i]. */
 static int wrong_texts(const char *name, const json_t *which)
 {
-    const json_t *texts = json_object_get(cuts, "texts"), *lists = json_object_get(cuts, "ids");
+    const json_t *lists = json_object_get(cuts, "ids"), *item;
     int wrong = 0;
-    for (size_t i = 0; i < json_array_size(texts); i++) {
-        const char *text = json_string_value(json_array_get(texts, i));
+    size_t i;
+    json_array_foreach(json_object_get(cuts, "texts"), i, item) {
+        const char *text = json_string_value(item);
         const json_t *want = json_array_get(json_array_get(lists, i),
                                             (size_t)json_integer_value(json_array_get(which, i)));
         int32_t *ids;
         size_t n;
-        assert_int_equal(tokenizer_encode(t, text, json_string_length(json_array_get(texts, i)), false, false, &ids, &n),
-                         ST_OK);
+        assert_int_equal(tokenizer_encode(t, text, strlen(text), false, false, &ids, &n), ST_OK);
         bool same = json_array_size(want) == n;
         for (size_t j = 0; same && j < n; j++)
             same = json_integer_value(json_array_get(want, j)) == ids[j];
@@ -123,8 +123,8 @@ static void long_texts_are_cut_in_linear_time(void **state)
 {
     (void)state;
     enum { N = 1 << 17 };
-    static const char *const units[] = {"A", "\xd0\x96", "\xe4\xb8\xad" "A", "a\xcc\x81", "\xcc\x81", "\xcc\x81" "A", "aB",
-                                        "\xe3\x80\x80", " ", " \n", "/\n", "'", "a's", ",a", "\xd9\xa3", "\xe2\x80\xa6"};
+    static const char *const units[] = {"A", "Ж", "中A", "a\xcc\x81", "\xcc\x81", "\xcc\x81" "A", "aB", "\xe3\x80\x80",
+                                        " ", " \n", "/\n", "'", "a's", ",a", "٣", "…"};
     const json_t *kind;
     size_t k;
     char *text = malloc(N + 2);

@@ -7,8 +7,8 @@ usage: make_cuts.py DIRECTORY    (needs the PyPI packages gguf, tokenizers and l
 
 Where the pattern of a model's own tokenizer.json is known and llama.cpp rewrote it, tokenizers gives the ids by that
 pattern; how many texts llama.cpp takes otherwise is printed. Elsewhere llama.cpp gives them, by each name.
-cuts.json: `texts`; for each of them `ids`, the lists of ids that occur; for each kind `names` and `which` of these lists
-each text has.
+cuts.json: `texts`; for each of them `ids`, the lists of ids that occur; for each kind `names` and `which` of these
+lists each text has.
 """
 import json
 import os
@@ -80,7 +80,8 @@ def texts():
     rng = random.Random(13)
     made = {"".join(rng.choice(CHARACTERS) for _ in range(rng.randint(2, 9))) for _ in range(500)}
     words = ["camelCase", "HTTPServer", "iPhone's", "ÉCOLEs", "naïveÉcole", "ABCdefGHI", "Ünïcödé", "हिंदी में", "x=1234567",
-             "don'T", "we'LLgo", "/usr//local/\n/", "a/b\r\n", "中文abcABC中", "ÀÉ中ÀÉ", "中ÀÉé", "ᲐᲑaა", "1२३४५"]
+             "don'T", "we'LLgo", "/usr//local/\n/", ".\n/", "!\r\n/", "~\n/\n/a", "(\n//", "?\r/", "+\n/s", "a/b\r\n",
+             "中文abcABC中", "ÀÉ中ÀÉ", "中ÀÉé", "ᲐᲑaა", "1२३४५"]
     return sorted(made) + words + [t for t in WRITING if 0 < len(t) < 30]
 
 
@@ -136,7 +137,8 @@ def main():
         ids = found[0]
         if patterns:
             ids = by_patterns(patterns, names[0] in WHOLE, made, items)
-            print(f"{names[0]}: llama.cpp takes {sum(a != b for a, b in zip(ids, found[0]))} of {len(items)} texts otherwise")
+            other = sum(a != b for a, b in zip(ids, found[0]))
+            print(f"{names[0]}: llama.cpp takes {other} of {len(items)} texts otherwise")
         which = []
         for known, one in zip(lists, ids):
             if one not in known:
