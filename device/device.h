@@ -85,7 +85,7 @@ struct work {
 
 /* ---- what a device holds ---- */
 
-/* Neurons [begin, end) of a layer. */
+/* Neurons [begin, end) of a bundle (model/model.h). */
 struct span {
     int32_t begin, end;
 };
@@ -93,6 +93,7 @@ struct span {
 struct neuron_list {
     const struct span *spans; /* ascending, none empty, apart from each other */
     int n_spans;
+    int bundle;               /* of the layer's, that they are neurons of */
 };
 
 static inline int64_t neuron_list_count(const struct neuron_list *l)
@@ -187,6 +188,8 @@ struct input_bytes {
     float *scale;    /* [n, d / 32], finite; or */
     float *f32;      /* [n, d]; NULL: the codes count */
     float *residual; /* [n, d] x itself, or NULL */
+    uint32_t *expert; /* [n, n_experts_used] those that tokens have chosen, the best first; NULL: the layer has none */
+    float *weight;   /* [n, n_experts_used] theirs */
 };
 
 /* Bytes of sums in a message: a width for every 32 values of a token, then so many bytes for each of the 32

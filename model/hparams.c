@@ -25,6 +25,7 @@ static const struct arch_traits {
     {"llama", ARCH_LLAMA, ROPE_PAIRS, true, NORM_RMS, true, false, ACT_SILU, ACT_RELU, false},
     {"qwen2", ARCH_QWEN2, ROPE_NEOX, false, NORM_RMS, true, false, ACT_SILU, ACT_RELU, false},
     {"qwen3", ARCH_QWEN3, ROPE_NEOX, false, NORM_RMS, true, false, ACT_SILU, ACT_RELU, false},
+    {"qwen3moe", ARCH_QWEN3MOE, ROPE_NEOX, false, NORM_RMS, true, false, ACT_SILU, ACT_RELU, false},
     {"bamboo", ARCH_BAMBOO, ROPE_PAIRS, false, NORM_RMS, true, false, ACT_DRELU, ACT_DRELU, false},
     {"falcon", ARCH_FALCON, ROPE_NEOX, false, NORM_LAYER, false, true, ACT_RELU, ACT_RELU, true},
     {"opt", ARCH_OPT, LEARNED, false, NORM_LAYER, false, false, ACT_RELU, ACT_RELU, false},
@@ -212,21 +213,42 @@ static status read_rope(const struct keys *k, struct hparams *hp)
     return read_rope_scaling(k, hp);
 }
 
+/* Experts of as many neurons each. Their width defaults to what the dense width leaves for each that a token uses. */
+static status read_experts(const struct keys *k, struct hparams *hp)
+{
+    status s = optional_int(k, "expert_count", 0, MAX_EXPERTS, &hp->n_experts);
+    if (s != ST_OK || hp->n_experts == 0)
+        return s;
+    if (hp->arch != ARCH_QWEN3MOE)
+        return bad_key(k, ST_UNSUPPORTED, "expert_count", "expected a model without experts (MoE), found %" PRId64,
+                       hp->n_experts);
+    s = required_int(k, "expert_used_count", 1, hp->n_experts, &hp->n_experts_used);
+    hp->d_expert = hp->d_ff / (hp->n_experts_used ? hp->n_experts_used : 1);
+    if (s == ST_OK)
+        s = optional_int(k, "expert_feed_forward_length", 1, MAX_D_FF, &hp->d_expert);
+    if (s != ST_OK)
+        return s;
+    if (hp->d_expert < 1 || hp->d_expert * hp->n_experts > MAX_NEURONS)
+        return bad_key(k, ST_FORMAT, "expert_feed_forward_length", "expected 1 to %" PRId64 " neurons of each of %"
+                       PRId64 " experts, found %" PRId64, MAX_NEURONS / hp->n_experts, hp->n_experts, hp->d_expert);
+    hp->d_ff = hp->d_expert * hp->n_experts;
+    hp->router = (struct router){.score = ROUTER_SOFTMAX, .normed = true, .scale = 1, .n_groups = 1,
+                                 .n_groups_used = 1};
+    return ST_OK;
+}
+
 static status read_sizes(const struct keys *k, struct hparams *hp)
 {
-    int64_t n_layers = 0, n_experts = 0;
+    int64_t n_layers = 0;
     status s = required_int(k, "block_count", 1, MAX_LAYERS, &n_layers);
     if (s == ST_OK)
         s = required_int(k, "embedding_length", 1, MAX_D_MODEL, &hp->d_model);
-    if (s == ST_OK)
-        s = optional_int(k, "expert_count", 0, INT32_MAX, &n_experts);
     if (s != ST_OK)
         return s;
-    if (n_experts > 0)
-        return bad_key(k, ST_UNSUPPORTED, "expert_count", "expected a model without experts (MoE), found %" PRId64,
-                       n_experts);
     hp->n_layers = (int)n_layers;
     s = required_int(k, "feed_forward_length", 1, MAX_D_FF, &hp->d_ff);
+    if (s == ST_OK)
+        s = read_experts(k, hp);
     return s == ST_OK ? required_int(k, "context_length", 1, INT32_MAX, &hp->n_ctx_train) : s;
 }
 

@@ -9,6 +9,8 @@ enum {
     MAX_LAYERS = 1024,
     MAX_D_MODEL = 1 << 20,
     MAX_D_FF = 1 << 22,
+    MAX_EXPERTS = 1 << 12,
+    MAX_NEURONS = 1 << 26, /* of a layer */
     MAX_HEADS = 1 << 12,
     MAX_HEAD_DIM = 1 << 12,
     MAX_VOCAB = 1 << 24,

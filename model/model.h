@@ -10,16 +10,38 @@
 #include "base/status.h"
 #include "model/gguf.h"
 
-enum arch { ARCH_LLAMA, ARCH_QWEN2, ARCH_QWEN3, ARCH_BAMBOO, ARCH_FALCON, ARCH_OPT };
+enum arch { ARCH_LLAMA, ARCH_QWEN2, ARCH_QWEN3, ARCH_QWEN3MOE, ARCH_BAMBOO, ARCH_FALCON, ARCH_OPT };
 
 enum norm_kind { NORM_RMS, NORM_LAYER }; /* kernels.h: rms_norm, layer_norm */
+
+/* What a router makes of its logits, one for each expert: the scores by which experts are chosen, and their weights. */
+enum router_score {
+    ROUTER_SOFTMAX, /* over all experts (Shazeer et al., 2017) */
+    ROUTER_SIGMOID, /* DeepSeek-V3, 2024 */
+    ROUTER_CHOSEN   /* the logits themselves; weights are the softmax over the chosen ones (gpt-oss) */
+};
+
+struct router {
+    enum router_score score;
+    bool normed;            /* weights are divided by their sum */
+    float scale;            /* then multiplied by this; 1: not */
+    int64_t n_groups;       /* consecutive experts, as many each: only those of the n_groups_used groups count whose two */
+    int64_t n_groups_used;  /* best scores have the largest sums; 1 and 1: not grouped */
+};
 
 struct hparams {
     enum arch arch;
     const char *arch_name;   /* "llama" */
     int n_layers;
     int64_t d_model;
-    int64_t d_ff;
+    int64_t d_ff;            /* neurons of a layer, of all its experts together; where layers differ, the most */
+    int64_t n_experts;       /* of a layer that has any; 0: no layer has */
+    int64_t n_experts_used;  /* by a token */
+    int64_t d_expert;        /* neurons of one */
+    int64_t d_shared;        /* neurons beside them, for all tokens */
+    int n_dense_layers;      /* the first layers, which have no experts though others do, */
+    int64_t d_dense;         /* but so many neurons */
+    struct router router;
     enum activation activation; /* what the file or its architecture says; whoever knows better may change it */
     bool activation_known;   /* false: the model's own activation (Falcon's GELU) is none of hearth's */
     bool has_gate;           /* false: a neuron is f(up) (OPT, Falcon) */
@@ -48,6 +70,17 @@ struct matrix {
     const char *name;
 };
 
+/* Neurons of a layer that belong together: all of a layer without experts, or those of an expert, or those beside the
+ * experts that all tokens share. A layer's neurons are numbered through its bundles: experts first, in their order. */
+struct bundle {
+    int64_t first, n;        /* [first, first + n) of the layer's neurons */
+    bool routed;             /* an expert: computed for the tokens that have chosen it; else for all */
+    struct matrix gate, up;  /* [n, d_model]; gate absent where !has_gate */
+    struct matrix gate_bias, up_bias; /* [1, n]; may be absent */
+    struct matrix down;      /* [d_model, n] */
+    struct matrix down_t;    /* PowerInfer's transposed down [n, d_model] in place of down */
+};
+
 /* attn_norm is what attention reads, ffn_norm what the FFN reads, whatever the file calls them. */
 struct layer_weights {
     struct matrix attn_norm, attn_norm_bias; /* [1, d_model]; a bias only of NORM_LAYER */
@@ -58,6 +91,12 @@ struct layer_weights {
     struct matrix o;                 /* [d_model, n_heads * head_dim] */
     struct matrix o_bias;            /* [1, d_model]; may be absent */
     struct matrix ffn_norm, ffn_norm_bias; /* [1, d_model] */
+    struct bundle *bundles;          /* [n_bundles] views; experts in their order, then what is shared */
+    int n_bundles;                   /* 1: no experts; then the same as the following */
+    struct matrix router, router_bias; /* [n_experts, d_model], [1, n_experts]; absent where there are no experts */
+    struct matrix choice_bias;       /* [1, n_experts] added to scores for choosing alone; may be absent */
+    struct matrix shared_router;     /* [1, d_model] its product's sigmoid is the weight of what is shared; or absent */
+    struct matrix expert_down_bias;  /* [n_experts, d_model]; may be absent */
     struct matrix gate;              /* [d_ff, d_model]; absent where !has_gate */
     struct matrix up, up_bias;       /* [d_ff, d_model], [1, d_ff]; the bias may be absent */
     struct matrix down, down_bias;   /* [d_model, d_ff], [1, d_model]; the bias may be absent */
@@ -74,7 +113,13 @@ struct model {
     struct matrix output;            /* [n_vocab, d_model]; a view of embedding where the file ties them */
     struct matrix rope_factors;      /* [1, n_rot/2] f32; Llama 3 */
     struct layer_weights *layers;    /* [n_layers] */
+    struct bundle *bundles;          /* owned: of all layers */
 };
+
+/* Neurons of a layer, of all its bundles together. */
+int64_t model_layer_neurons(const struct model *m, int layer);
+/* Whether a layer has experts. */
+static inline bool model_has_experts(const struct model *m, int layer) { return m->layers[layer].n_bundles > 1; }
 
 /* Opens `path`, reads the hyper-parameters, finds every tensor and checks its shape and type. ST_UNSUPPORTED names an
  * unknown architecture or type, ST_FORMAT a wrong or missing key or tensor (name, expected and actual shape); ST_IO,

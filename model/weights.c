@@ -10,20 +10,9 @@
 #include "base/log.h"
 #include "model/gguf_parts.h"
 #include "model/hparams.h"
+#include "model/weights.h"
 
-enum { NAME_SIZE = 64, SHAPE_SIZE = 96 };
-
-/* What a tensor is for, which decides the types it may have. */
-enum role {
-    ROLE_MATRIX, /* any weight type */
-    ROLE_VECTOR, /* norms and biases: floats */
-    ROLE_F32,    /* numbers that are read one by one */
-};
-
-struct finder {
-    const struct gguf *g;
-    bool *used; /* [n_tensors] */
-};
+enum { SHAPE_SIZE = 96 };
 
 static bool role_allows(enum role role, uint32_t type)
 {
@@ -37,6 +26,11 @@ static const char *role_types(enum role role)
     return role == ROLE_F32 ? "F32" : role == ROLE_VECTOR ? "F32, F16 or BF16" : "a type of weights";
 }
 
+static struct tensor_need need(enum role role, int64_t rows, int64_t cols)
+{
+    return (struct tensor_need){.role = role, .rows = rows, .cols = cols};
+}
+
 static const char *shape_text(const struct gguf_tensor *t, char out[SHAPE_SIZE])
 {
     int n = snprintf(out, SHAPE_SIZE, "[%" PRId64, t->dims[0]);
@@ -46,85 +40,77 @@ static const char *shape_text(const struct gguf_tensor *t, char out[SHAPE_SIZE])
     return out;
 }
 
-/* The tensor `name` of rows x cols as a matrix; an absent one leaves *out alone. Shapes are printed as the file has
- * them, fastest dimension first. */
-static status find_optional(struct finder *f, const char *name, enum role role, int64_t rows, int64_t cols,
-                            struct matrix *out)
+/* Shapes are printed as the file has them, fastest dimension first. */
+static struct gguf_tensor shape_of(const struct tensor_need *n)
+{
+    return (struct gguf_tensor){.n_dims = n->slabs ? 3 : n->role == ROLE_MATRIX ? 2 : 1,
+                                .dims = {n->cols, n->rows, n->slabs ? n->slabs : 1, 1}};
+}
+
+/* The tensor as a matrix; an absent one leaves *out alone. */
+static status find_optional(struct finder *f, const char *name, struct tensor_need n, struct matrix *out)
 {
     const struct gguf_tensor *t = gguf_find_tensor(f->g, name);
     if (!t)
         return ST_OK;
     f->used[t - gguf_tensor_at(f->g, 0)] = true;
-    if (t->dims[0] != cols || t->dims[1] != rows || t->dims[2] != 1 || t->dims[3] != 1) {
-        struct gguf_tensor want = {.n_dims = role == ROLE_MATRIX ? 2 : 1, .dims = {cols, rows, 1, 1}};
+    const struct gguf_tensor want = shape_of(&n);
+    if (memcmp(t->dims, want.dims, sizeof want.dims) != 0) {
         char expected[SHAPE_SIZE], found[SHAPE_SIZE];
         log_error("%s: tensor %s: expected %s, found %s", gguf_path(f->g), name, shape_text(&want, expected),
                   shape_text(t, found));
         return ST_FORMAT;
     }
-    if (!role_allows(role, t->type)) {
-        log_error("%s: tensor %s: expected %s, found type %s", gguf_path(f->g), name, role_types(role),
+    if (!role_allows(n.role, t->type)) {
+        log_error("%s: tensor %s: expected %s, found type %s", gguf_path(f->g), name, role_types(n.role),
                   dtype_name(t->type));
         return ST_UNSUPPORTED;
     }
-    *out = (struct matrix){.type = t->type, .rows = rows, .cols = cols, .data = t->data, .name = t->name};
+    *out = (struct matrix){.type = t->type, .rows = want.dims[1] * want.dims[2], .cols = n.cols, .data = t->data,
+                           .name = t->name};
     return ST_OK;
 }
 
-static status find_required(struct finder *f, const char *name, enum role role, int64_t rows, int64_t cols,
-                            struct matrix *out)
+static status find_required(struct finder *f, const char *name, struct tensor_need n, struct matrix *out)
 {
     if (!gguf_find_tensor(f->g, name)) {
-        struct gguf_tensor want = {.n_dims = role == ROLE_MATRIX ? 2 : 1, .dims = {cols, rows, 1, 1}};
+        const struct gguf_tensor want = shape_of(&n);
         char expected[SHAPE_SIZE];
         log_error("%s: tensor %s: expected %s, found no such tensor", gguf_path(f->g), name,
                   shape_text(&want, expected));
         return ST_FORMAT;
     }
-    return find_optional(f, name, role, rows, cols, out);
+    return find_optional(f, name, n, out);
 }
 
-enum presence { NEVER, MAYBE, ALWAYS };
-
-/* One tensor of every layer: where its matrix lies in struct layer_weights and what it must look like. */
-struct layer_tensor {
-    const char *name;
-    size_t offset;
-    enum role role;
-    enum presence presence;
-    int64_t rows, cols;
-};
-
-#define AT(field) offsetof(struct layer_weights, field)
-
-static status find_table(struct finder *f, int layer, const struct layer_tensor *table, size_t n,
-                         struct layer_weights *w)
+status find_table(struct finder *f, int layer, const struct layer_tensor *table, size_t n, struct layer_weights *w)
 {
-    char name[NAME_SIZE];
+    char name[TENSOR_NAME];
     for (const struct layer_tensor *t = table; t < table + n; t++) {
         struct matrix *out = (struct matrix *)((char *)w + t->offset);
         if (t->presence == NEVER)
             continue;
         snprintf(name, sizeof name, "blk.%d.%s", layer, t->name);
-        status s = (t->presence == ALWAYS ? find_required : find_optional)(f, name, t->role, t->rows, t->cols, out);
+        status s = (t->presence == ALWAYS ? find_required : find_optional)(f, name, t->need, out);
         if (s != ST_OK)
             return s;
     }
     return ST_OK;
 }
 
-static const struct gguf_tensor *layer_tensor(const struct finder *f, int layer, const char *name)
+const struct gguf_tensor *layer_tensor(const struct finder *f, int layer, const char *name)
 {
-    char full[NAME_SIZE];
+    char full[TENSOR_NAME];
     snprintf(full, sizeof full, "blk.%d.%s", layer, name);
     return gguf_find_tensor(f->g, full);
 }
 
-static struct matrix rows_of(const struct matrix *m, int64_t begin, int64_t end)
+struct matrix rows_of(const struct matrix *m, int64_t begin, int64_t end)
 {
     struct matrix part = *m;
     part.rows = end - begin;
-    part.data = m->data + (size_t)begin * dtype_row_bytes(m->type, m->cols);
+    if (m->data)
+        part.data = m->data + (size_t)begin * dtype_row_bytes(m->type, m->cols);
     return part;
 }
 
@@ -134,19 +120,19 @@ static status find_attention(struct finder *f, const struct hparams *hp, int lay
     const bool falcon = hp->arch == ARCH_FALCON, opt = hp->arch == ARCH_OPT;
     const enum presence split = falcon ? NEVER : ALWAYS;
     const enum presence bias = falcon ? NEVER : opt || hp->arch == ARCH_QWEN2 ? ALWAYS : MAYBE;
-    const enum presence head_norm = hp->arch == ARCH_QWEN3 ? ALWAYS : NEVER;
+    const enum presence head_norm = hp->arch == ARCH_QWEN3 || hp->arch == ARCH_QWEN3MOE ? ALWAYS : NEVER;
     const struct layer_tensor tensors[] = {
-        {"attn_q.weight", AT(q), ROLE_MATRIX, split, q_rows, d},
-        {"attn_k.weight", AT(k), ROLE_MATRIX, split, kv_rows, d},
-        {"attn_v.weight", AT(v), ROLE_MATRIX, split, kv_rows, d},
-        {"attn_qkv.weight", AT(q), ROLE_MATRIX, falcon ? ALWAYS : NEVER, q_rows + 2 * kv_rows, d},
-        {"attn_q.bias", AT(q_bias), ROLE_VECTOR, bias, 1, q_rows},
-        {"attn_k.bias", AT(k_bias), ROLE_VECTOR, bias, 1, kv_rows},
-        {"attn_v.bias", AT(v_bias), ROLE_VECTOR, bias, 1, kv_rows},
-        {"attn_q_norm.weight", AT(q_norm), ROLE_VECTOR, head_norm, 1, hp->head_dim},
-        {"attn_k_norm.weight", AT(k_norm), ROLE_VECTOR, head_norm, 1, hp->head_dim},
-        {"attn_output.weight", AT(o), ROLE_MATRIX, ALWAYS, d, q_rows},
-        {"attn_output.bias", AT(o_bias), ROLE_VECTOR, falcon ? NEVER : opt ? ALWAYS : MAYBE, 1, d},
+        {"attn_q.weight", AT(q), split, {ROLE_MATRIX, q_rows, d, 0}},
+        {"attn_k.weight", AT(k), split, {ROLE_MATRIX, kv_rows, d, 0}},
+        {"attn_v.weight", AT(v), split, {ROLE_MATRIX, kv_rows, d, 0}},
+        {"attn_qkv.weight", AT(q), falcon ? ALWAYS : NEVER, {ROLE_MATRIX, q_rows + 2 * kv_rows, d, 0}},
+        {"attn_q.bias", AT(q_bias), bias, {ROLE_VECTOR, 1, q_rows, 0}},
+        {"attn_k.bias", AT(k_bias), bias, {ROLE_VECTOR, 1, kv_rows, 0}},
+        {"attn_v.bias", AT(v_bias), bias, {ROLE_VECTOR, 1, kv_rows, 0}},
+        {"attn_q_norm.weight", AT(q_norm), head_norm, {ROLE_VECTOR, 1, hp->head_dim, 0}},
+        {"attn_k_norm.weight", AT(k_norm), head_norm, {ROLE_VECTOR, 1, hp->head_dim, 0}},
+        {"attn_output.weight", AT(o), ALWAYS, {ROLE_MATRIX, d, q_rows, 0}},
+        {"attn_output.bias", AT(o_bias), falcon ? NEVER : opt ? ALWAYS : MAYBE, {ROLE_VECTOR, 1, d, 0}},
     };
     status s = find_table(f, layer, tensors, sizeof tensors / sizeof *tensors, w);
     if (s == ST_OK && falcon) {
@@ -169,17 +155,24 @@ static status find_norms(struct finder *f, const struct hparams *hp, int layer, 
     const char *const ffn[] = {falcon ? "attn_norm.weight" : "ffn_norm.weight",
                                falcon ? "attn_norm.bias" : "ffn_norm.bias"};
     const struct layer_tensor tensors[] = {
-        {attn[0], AT(attn_norm), ROLE_VECTOR, ALWAYS, 1, hp->d_model},
-        {attn[1], AT(attn_norm_bias), ROLE_VECTOR, bias, 1, hp->d_model},
-        {ffn[0], AT(ffn_norm), ROLE_VECTOR, ALWAYS, 1, hp->d_model},
-        {ffn[1], AT(ffn_norm_bias), ROLE_VECTOR, bias, 1, hp->d_model},
+        {attn[0], AT(attn_norm), ALWAYS, {ROLE_VECTOR, 1, hp->d_model, 0}},
+        {attn[1], AT(attn_norm_bias), bias, {ROLE_VECTOR, 1, hp->d_model, 0}},
+        {ffn[0], AT(ffn_norm), ALWAYS, {ROLE_VECTOR, 1, hp->d_model, 0}},
+        {ffn[1], AT(ffn_norm_bias), bias, {ROLE_VECTOR, 1, hp->d_model, 0}},
     };
     return find_table(f, layer, tensors, sizeof tensors / sizeof *tensors, w);
 }
 
+/* A layer's only bundle. */
+static struct bundle dense_bundle(const struct layer_weights *w)
+{
+    return (struct bundle){.n = w->up.rows, .gate = w->gate, .up = w->up, .up_bias = w->up_bias, .down = w->down,
+                           .down_t = w->down_t};
+}
+
 static status find_ffn(struct finder *f, const struct hparams *hp, int layer, struct layer_weights *w)
 {
-    const int64_t d = hp->d_model, d_ff = hp->d_ff;
+    const int64_t d = hp->d_model, d_ff = hp->n_experts ? hp->d_dense : hp->d_ff;
     const bool powerinfer = gguf_is_powerinfer(f->g);
     const bool transposed = powerinfer && layer_tensor(f, layer, "ffn_down_t.weight");
     const enum presence bias = hp->arch == ARCH_OPT ? ALWAYS : NEVER;
@@ -188,26 +181,28 @@ static status find_ffn(struct finder *f, const struct hparams *hp, int layer, st
     const bool predictor = powerinfer && (fc1 || layer_tensor(f, layer, "fc2.weight"));
     const int64_t r = fc1 && fc1->dims[1] <= MAX_D_FF ? fc1->dims[1] : 1;
     const struct layer_tensor tensors[] = {
-        {"ffn_gate.weight", AT(gate), ROLE_MATRIX, hp->has_gate ? ALWAYS : NEVER, d_ff, d},
-        {"ffn_up.weight", AT(up), ROLE_MATRIX, ALWAYS, d_ff, d},
-        {"ffn_up.bias", AT(up_bias), ROLE_VECTOR, bias, 1, d_ff},
-        {"ffn_down.weight", AT(down), ROLE_MATRIX, transposed ? NEVER : ALWAYS, d, d_ff},
-        {"ffn_down_t.weight", AT(down_t), ROLE_MATRIX, transposed ? ALWAYS : NEVER, d_ff, d},
-        {transposed ? "ffn_down_t.bias" : "ffn_down.bias", AT(down_bias), ROLE_VECTOR, bias, 1, d},
-        {"fc1.weight", AT(fc1), ROLE_MATRIX, predictor ? ALWAYS : NEVER, r, d},
-        {"fc2.weight", AT(fc2), ROLE_MATRIX, predictor ? ALWAYS : NEVER, d_ff, r},
+        {"ffn_gate.weight", AT(gate), hp->has_gate ? ALWAYS : NEVER, {ROLE_MATRIX, d_ff, d, 0}},
+        {"ffn_up.weight", AT(up), ALWAYS, {ROLE_MATRIX, d_ff, d, 0}},
+        {"ffn_up.bias", AT(up_bias), bias, {ROLE_VECTOR, 1, d_ff, 0}},
+        {"ffn_down.weight", AT(down), transposed ? NEVER : ALWAYS, {ROLE_MATRIX, d, d_ff, 0}},
+        {"ffn_down_t.weight", AT(down_t), transposed ? ALWAYS : NEVER, {ROLE_MATRIX, d_ff, d, 0}},
+        {transposed ? "ffn_down_t.bias" : "ffn_down.bias", AT(down_bias), bias, {ROLE_VECTOR, 1, d, 0}},
+        {"fc1.weight", AT(fc1), predictor ? ALWAYS : NEVER, {ROLE_MATRIX, r, d, 0}},
+        {"fc2.weight", AT(fc2), predictor ? ALWAYS : NEVER, {ROLE_MATRIX, d_ff, r, 0}},
     };
-    return find_table(f, layer, tensors, sizeof tensors / sizeof *tensors, w);
+    status s = find_table(f, layer, tensors, sizeof tensors / sizeof *tensors, w);
+    w->bundles[0] = dense_bundle(w);
+    return s;
 }
-
-#undef AT
 
 static status find_layer(struct finder *f, const struct model *m, int layer, struct layer_weights *w)
 {
     status s = find_norms(f, &m->hp, layer, w);
     if (s == ST_OK)
         s = find_attention(f, &m->hp, layer, w);
-    return s == ST_OK ? find_ffn(f, &m->hp, layer, w) : s;
+    if (s != ST_OK)
+        return s;
+    return w->n_bundles > 1 ? find_experts(f, &m->hp, layer, w) : find_ffn(f, &m->hp, layer, w);
 }
 
 /* Frequencies are divided by the factors, so each must be a positive number. */
@@ -231,19 +226,19 @@ static status check_rope_factors(const struct model *m)
 static status find_globals(struct finder *f, struct model *m)
 {
     const struct hparams *hp = &m->hp;
-    status s = find_required(f, "token_embd.weight", ROLE_MATRIX, hp->n_vocab, hp->d_model, &m->embedding);
+    status s = find_required(f, "token_embd.weight", need(ROLE_MATRIX, hp->n_vocab, hp->d_model), &m->embedding);
     if (s == ST_OK)
-        s = find_required(f, "output_norm.weight", ROLE_VECTOR, 1, hp->d_model, &m->out_norm);
+        s = find_required(f, "output_norm.weight", need(ROLE_VECTOR, 1, hp->d_model), &m->out_norm);
     if (s == ST_OK && hp->norm == NORM_LAYER)
-        s = find_required(f, "output_norm.bias", ROLE_VECTOR, 1, hp->d_model, &m->out_norm_bias);
+        s = find_required(f, "output_norm.bias", need(ROLE_VECTOR, 1, hp->d_model), &m->out_norm_bias);
     const struct gguf_tensor *positions = gguf_find_tensor(f->g, "position_embd.weight");
     if (s == ST_OK && positions && hp->n_rot == 0)
-        s = find_required(f, "position_embd.weight", ROLE_MATRIX, positions->dims[1], hp->d_model, &m->positions);
+        s = find_required(f, "position_embd.weight", need(ROLE_MATRIX, positions->dims[1], hp->d_model), &m->positions);
     m->output = m->embedding;
     if (s == ST_OK)
-        s = find_optional(f, "output.weight", ROLE_MATRIX, hp->n_vocab, hp->d_model, &m->output);
+        s = find_optional(f, "output.weight", need(ROLE_MATRIX, hp->n_vocab, hp->d_model), &m->output);
     if (s == ST_OK && hp->arch == ARCH_LLAMA)
-        s = find_optional(f, "rope_freqs.weight", ROLE_F32, 1, hp->n_rot / 2, &m->rope_factors);
+        s = find_optional(f, "rope_freqs.weight", need(ROLE_F32, 1, hp->n_rot / 2), &m->rope_factors);
     return s == ST_OK ? check_rope_factors(m) : s;
 }
 
@@ -253,7 +248,7 @@ static status check_all_used(const struct finder *f, const struct model *m)
     for (int i = 0; i < gguf_n_tensors(f->g); i++) {
         const char *name = gguf_tensor_at(f->g, i)->name;
         if (!f->used[i]) {
-            char printable[NAME_SIZE];
+            char printable[TENSOR_NAME];
             gguf_printable(name, strlen(name), printable, sizeof printable);
             log_error("%s: tensor %s: expected only tensors of a %s model of %d layers, found one that hearth does "
                       "not know", gguf_path(f->g), printable, m->hp.arch_name, m->hp.n_layers);
@@ -269,12 +264,27 @@ static status no_memory(const struct gguf *g)
     return ST_NOMEM;
 }
 
+/* The tables of all layers, still empty. */
+static bool make_tables(struct model *m)
+{
+    size_t n = 0;
+    for (int i = 0; i < m->hp.n_layers; i++)
+        n += (size_t)bundles_count(&m->hp, i);
+    m->layers = calloc((size_t)m->hp.n_layers, sizeof *m->layers);
+    m->bundles = calloc(n, sizeof *m->bundles);
+    for (int i = 0, first = 0; m->layers && m->bundles && i < m->hp.n_layers; first += m->layers[i++].n_bundles) {
+        m->layers[i].n_bundles = bundles_count(&m->hp, i);
+        m->layers[i].bundles = m->bundles + first;
+    }
+    return m->layers && m->bundles;
+}
+
 static status find_weights(struct model *m)
 {
     struct finder f = {.g = m->file};
-    m->layers = calloc((size_t)m->hp.n_layers, sizeof *m->layers);
+    const bool tables = make_tables(m);
     f.used = calloc((size_t)gguf_n_tensors(m->file), sizeof *f.used); /* hparams_read found one at least */
-    status s = m->layers && f.used ? find_globals(&f, m) : no_memory(m->file);
+    status s = tables && f.used ? find_globals(&f, m) : no_memory(m->file);
     for (int i = 0; s == ST_OK && i < m->hp.n_layers; i++)
         s = find_layer(&f, m, i, &m->layers[i]);
     if (s == ST_OK)
@@ -315,6 +325,7 @@ void model_free(struct model *m)
     if (!m)
         return;
     free(m->layers);
+    free(m->bundles);
     gguf_close(m->file);
     free(m);
 }
@@ -325,9 +336,11 @@ int64_t model_neuron_unit(const struct model *m)
      * along the neurons count; those of a transposed down projection do not. */
     int64_t unit = SUM_SEGMENT;
     for (int i = 0; i < m->hp.n_layers; i++) {
-        const struct matrix *down = &m->layers[i].down;
-        if (down->data && dtype_block(down->type) > unit)
-            unit = dtype_block(down->type);
+        for (int b = 0; b < m->layers[i].n_bundles; b++) {
+            const struct matrix *down = &m->layers[i].bundles[b].down;
+            if (down->data && dtype_block(down->type) > unit)
+                unit = dtype_block(down->type);
+        }
     }
     return unit;
 }

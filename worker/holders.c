@@ -125,7 +125,7 @@ void shard_free(struct shard *s)
 
 static struct neuron_list copy_ranges(struct shard_memory *m, const struct neuron_range *ranges, int n)
 {
-    const struct neuron_list list = {m->spans ? m->spans + m->n_spans : NULL, n};
+    const struct neuron_list list = {.spans = m->spans ? m->spans + m->n_spans : NULL, .n_spans = n};
     for (int i = 0; i < n && m->spans; i++)
         m->spans[m->n_spans + (size_t)i] = (struct span){ranges[i].begin, ranges[i].end};
     m->n_spans += (size_t)n;

@@ -41,11 +41,13 @@ struct bed {
 /* The neurons of the other shares are guests here. */
 static void invite(struct bed *b, const struct model *m, int64_t begin, int64_t end)
 {
-    static const struct neuron_list none;
     b->guest_span = (struct span){(int32_t)begin, (int32_t)end};
     b->guests = calloc((size_t)m->hp.n_layers, sizeof *b->guests);
-    for (int i = 0; i < m->hp.n_layers; i++)
-        b->guests[i] = (struct guest_neurons){i, begin < end ? (struct neuron_list){&b->guest_span, 1} : none};
+    for (int i = 0; i < m->hp.n_layers; i++) {
+        b->guests[i].layer = i;
+        if (begin < end)
+            b->guests[i].neurons = (struct neuron_list){.spans = &b->guest_span, .n_spans = 1};
+    }
     b->shard.guests = b->guests;
     b->shard.n_guests = m->hp.n_layers;
 }
@@ -58,7 +60,7 @@ static void deal(struct bed *b, const struct model *m, int begin, int end, bool 
     const int64_t neurons[] = {0, m->hp.d_ff / model_neuron_unit(m) / 2 * model_neuron_unit(m), m->hp.d_ff};
     const int64_t rows[] = {0, m->hp.n_vocab / 2, m->hp.n_vocab};
     b->span = (struct span){(int32_t)neurons[begin], (int32_t)neurons[end]};
-    b->set = (struct neuron_list){&b->span, 1};
+    b->set = (struct neuron_list){.spans = &b->span, .n_spans = 1};
     b->layers = calloc((size_t)m->hp.n_layers, sizeof *b->layers);
     for (int i = 0; i < m->hp.n_layers; i++)
         b->layers[i] = (struct shard_layer){.head_begin = heads[begin], .head_end = heads[end], .sets = &b->set,

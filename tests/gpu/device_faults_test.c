@@ -44,7 +44,7 @@ static void whole_begin(struct whole *w, const char *name)
     assert_int_equal(model_load(path, &w->m), ST_OK);
     const struct hparams *hp = &w->m->hp;
     w->span = (struct span){0, (int32_t)hp->d_ff};
-    w->set = (struct neuron_list){&w->span, 1};
+    w->set = (struct neuron_list){.spans = &w->span, .n_spans = 1};
     w->layers = calloc((size_t)hp->n_layers, sizeof *w->layers);
     w->logits = calloc((size_t)(TOKENS * hp->n_vocab), sizeof *w->logits);
     w->x = calloc((size_t)(TOKENS * hp->d_model), sizeof *w->x);

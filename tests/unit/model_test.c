@@ -452,8 +452,10 @@ static void neuron_unit_is_the_largest_block(void **state)
     assert_int_equal(model_neuron_unit(m), SUM_SEGMENT);
     free_model(m, &w);
     /* One layer of K type is enough. */
-    struct layer_weights layers[2] = {{.down = {.type = DT_Q8_0, .data = (const uint8_t *)""}},
-                                      {.down = {.type = DT_Q6_K, .data = (const uint8_t *)""}}};
+    struct bundle bundles[2] = {{.down = {.type = DT_Q8_0, .data = (const uint8_t *)""}},
+                                {.down = {.type = DT_Q6_K, .data = (const uint8_t *)""}}};
+    struct layer_weights layers[2] = {{.bundles = &bundles[0], .n_bundles = 1},
+                                      {.bundles = &bundles[1], .n_bundles = 1}};
     struct model mixed = {.hp.n_layers = 2, .layers = layers};
     assert_int_equal(model_neuron_unit(&mixed), 256);
 }
@@ -522,8 +524,8 @@ static void reads_rope_and_window(void **state)
 static void refuses_unknown_architectures(void **state)
 {
     (void)state;
-    assert_refused(ST_UNSUPPORTED, "architecture: expected one of llama, qwen2, qwen3, bamboo, falcon, opt, found "
-                   "'gemma3'", .arch = "gemma3");
+    assert_refused(ST_UNSUPPORTED, "architecture: expected one of llama, qwen2, qwen3, qwen3moe, bamboo, falcon, opt, "
+                   "found 'gemma3'", .arch = "gemma3");
     assert_refused(ST_UNSUPPORTED, "found 'llam'", .arch = "llam");
     assert_refused(ST_UNSUPPORTED, "found 'llama4'", .arch = "llama4");
     assert_refused(ST_FORMAT, "key general.architecture: expected a string, found no such key",
