@@ -11,7 +11,7 @@ set(cuda_all 75 80 86 89 90 100 120)
 # computes on the host with the kernels that the program gives it.
 set(shared)
 foreach(folder base model sparsity kernels device)
-    file(GLOB found CONFIGURE_DEPENDS ${folder}/*.[ch])
+    file(GLOB found CONFIGURE_DEPENDS ${folder}/*.[ch] ${folder}/families/*.[ch])
     list(APPEND shared ${found})
 endforeach()
 set(sources ${shared})

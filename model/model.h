@@ -10,7 +10,7 @@
 #include "base/status.h"
 #include "model/gguf.h"
 
-enum arch { ARCH_LLAMA, ARCH_QWEN2, ARCH_QWEN3, ARCH_QWEN3MOE, ARCH_BAMBOO, ARCH_FALCON, ARCH_OPT };
+struct family;
 
 enum norm_kind { NORM_RMS, NORM_LAYER }; /* kernels.h: rms_norm, layer_norm */
 
@@ -30,7 +30,7 @@ struct router {
 };
 
 struct hparams {
-    enum arch arch;
+    const struct family *family; /* model/ alone looks into it */
     const char *arch_name;   /* "llama" */
     int n_layers;
     int64_t d_model;

@@ -8,134 +8,36 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "model/family.h"
 #include "model/gguf_parts.h"
 #include "model/hparams.h"
 #include "model/weights.h"
-
-enum { SHAPE_SIZE = 96 };
-
-static bool role_allows(enum role role, uint32_t type)
-{
-    if (role == ROLE_F32)
-        return type == DT_F32;
-    return dtype_is_weight(type) && (role == ROLE_MATRIX || dtype_block(type) == 1);
-}
-
-static const char *role_types(enum role role)
-{
-    return role == ROLE_F32 ? "F32" : role == ROLE_VECTOR ? "F32, F16 or BF16" : "a type of weights";
-}
 
 static struct tensor_need need(enum role role, int64_t rows, int64_t cols)
 {
     return (struct tensor_need){.role = role, .rows = rows, .cols = cols};
 }
 
-static const char *shape_text(const struct gguf_tensor *t, char out[SHAPE_SIZE])
-{
-    int n = snprintf(out, SHAPE_SIZE, "[%" PRId64, t->dims[0]);
-    for (int i = 1; i < t->n_dims; i++)
-        n += snprintf(out + n, SHAPE_SIZE - (size_t)n, ", %" PRId64, t->dims[i]);
-    snprintf(out + n, SHAPE_SIZE - (size_t)n, "]");
-    return out;
-}
-
-/* Shapes are printed as the file has them, fastest dimension first. */
-static struct gguf_tensor shape_of(const struct tensor_need *n)
-{
-    return (struct gguf_tensor){.n_dims = n->slabs ? 3 : n->role == ROLE_MATRIX ? 2 : 1,
-                                .dims = {n->cols, n->rows, n->slabs ? n->slabs : 1, 1}};
-}
-
-/* The tensor as a matrix; an absent one leaves *out alone. */
-static status find_optional(struct finder *f, const char *name, struct tensor_need n, struct matrix *out)
-{
-    const struct gguf_tensor *t = gguf_find_tensor(f->g, name);
-    if (!t)
-        return ST_OK;
-    f->used[t - gguf_tensor_at(f->g, 0)] = true;
-    const struct gguf_tensor want = shape_of(&n);
-    if (memcmp(t->dims, want.dims, sizeof want.dims) != 0) {
-        char expected[SHAPE_SIZE], found[SHAPE_SIZE];
-        log_error("%s: tensor %s: expected %s, found %s", gguf_path(f->g), name, shape_text(&want, expected),
-                  shape_text(t, found));
-        return ST_FORMAT;
-    }
-    if (!role_allows(n.role, t->type)) {
-        log_error("%s: tensor %s: expected %s, found type %s", gguf_path(f->g), name, role_types(n.role),
-                  dtype_name(t->type));
-        return ST_UNSUPPORTED;
-    }
-    *out = (struct matrix){.type = t->type, .rows = want.dims[1] * want.dims[2], .cols = n.cols, .data = t->data,
-                           .name = t->name};
-    return ST_OK;
-}
-
-static status find_required(struct finder *f, const char *name, struct tensor_need n, struct matrix *out)
-{
-    if (!gguf_find_tensor(f->g, name)) {
-        const struct gguf_tensor want = shape_of(&n);
-        char expected[SHAPE_SIZE];
-        log_error("%s: tensor %s: expected %s, found no such tensor", gguf_path(f->g), name,
-                  shape_text(&want, expected));
-        return ST_FORMAT;
-    }
-    return find_optional(f, name, n, out);
-}
-
-status find_table(struct finder *f, int layer, const struct layer_tensor *table, size_t n, struct layer_weights *w)
-{
-    char name[TENSOR_NAME];
-    for (const struct layer_tensor *t = table; t < table + n; t++) {
-        struct matrix *out = (struct matrix *)((char *)w + t->offset);
-        if (t->presence == NEVER)
-            continue;
-        snprintf(name, sizeof name, "blk.%d.%s", layer, t->name);
-        status s = (t->presence == ALWAYS ? find_required : find_optional)(f, name, t->need, out);
-        if (s != ST_OK)
-            return s;
-    }
-    return ST_OK;
-}
-
-const struct gguf_tensor *layer_tensor(const struct finder *f, int layer, const char *name)
-{
-    char full[TENSOR_NAME];
-    snprintf(full, sizeof full, "blk.%d.%s", layer, name);
-    return gguf_find_tensor(f->g, full);
-}
-
-struct matrix rows_of(const struct matrix *m, int64_t begin, int64_t end)
-{
-    struct matrix part = *m;
-    part.rows = end - begin;
-    if (m->data)
-        part.data = m->data + (size_t)begin * dtype_row_bytes(m->type, m->cols);
-    return part;
-}
-
 static status find_attention(struct finder *f, const struct hparams *hp, int layer, struct layer_weights *w)
 {
     const int64_t d = hp->d_model, q_rows = hp->n_heads * hp->head_dim, kv_rows = hp->n_kv_heads * hp->head_dim;
-    const bool falcon = hp->arch == ARCH_FALCON, opt = hp->arch == ARCH_OPT;
-    const enum presence split = falcon ? NEVER : ALWAYS;
-    const enum presence bias = falcon ? NEVER : opt || hp->arch == ARCH_QWEN2 ? ALWAYS : MAYBE;
-    const enum presence head_norm = hp->arch == ARCH_QWEN3 || hp->arch == ARCH_QWEN3MOE ? ALWAYS : NEVER;
+    const struct family *is = hp->family;
+    const enum presence split = is->fused_qkv ? NEVER : ALWAYS, fused = is->fused_qkv ? ALWAYS : NEVER;
     const struct layer_tensor tensors[] = {
         {"attn_q.weight", AT(q), split, {ROLE_MATRIX, q_rows, d, 0}},
         {"attn_k.weight", AT(k), split, {ROLE_MATRIX, kv_rows, d, 0}},
         {"attn_v.weight", AT(v), split, {ROLE_MATRIX, kv_rows, d, 0}},
-        {"attn_qkv.weight", AT(q), falcon ? ALWAYS : NEVER, {ROLE_MATRIX, q_rows + 2 * kv_rows, d, 0}},
-        {"attn_q.bias", AT(q_bias), bias, {ROLE_VECTOR, 1, q_rows, 0}},
-        {"attn_k.bias", AT(k_bias), bias, {ROLE_VECTOR, 1, kv_rows, 0}},
-        {"attn_v.bias", AT(v_bias), bias, {ROLE_VECTOR, 1, kv_rows, 0}},
-        {"attn_q_norm.weight", AT(q_norm), head_norm, {ROLE_VECTOR, 1, hp->head_dim, 0}},
-        {"attn_k_norm.weight", AT(k_norm), head_norm, {ROLE_VECTOR, 1, hp->head_dim, 0}},
+        {"attn_qkv.weight", AT(q), fused, {ROLE_MATRIX, q_rows + 2 * kv_rows, d, 0}},
+        {"attn_q.bias", AT(q_bias), is->qkv_bias, {ROLE_VECTOR, 1, q_rows, 0}},
+        {"attn_k.bias", AT(k_bias), is->qkv_bias, {ROLE_VECTOR, 1, kv_rows, 0}},
+        {"attn_v.bias", AT(v_bias), is->qkv_bias, {ROLE_VECTOR, 1, kv_rows, 0}},
+        {"attn_q_norm.weight", AT(q_norm), is->head_norms, {ROLE_VECTOR, 1, hp->head_dim, 0}},
+        {"attn_k_norm.weight", AT(k_norm), is->head_norms, {ROLE_VECTOR, 1, hp->head_dim, 0}},
         {"attn_output.weight", AT(o), ALWAYS, {ROLE_MATRIX, d, q_rows, 0}},
-        {"attn_output.bias", AT(o_bias), falcon ? NEVER : opt ? ALWAYS : MAYBE, {ROLE_VECTOR, 1, d, 0}},
+        {"attn_output.bias", AT(o_bias), is->o_bias, {ROLE_VECTOR, 1, d, 0}},
     };
     status s = find_table(f, layer, tensors, sizeof tensors / sizeof *tensors, w);
-    if (s == ST_OK && falcon) {
+    if (s == ST_OK && is->fused_qkv) {
         const struct matrix qkv = w->q;
         w->q = rows_of(&qkv, 0, q_rows);
         w->k = rows_of(&qkv, q_rows, q_rows + kv_rows);
@@ -144,23 +46,23 @@ static status find_attention(struct finder *f, const struct hparams *hp, int lay
     return s;
 }
 
-/* Falcon's attention and FFN read the same norm of the layer's input, or, from 40B on, each its own: then attn_norm is
- * the FFN's and attn_norm_2 attention's. */
+static status find_norm(struct finder *f, const struct hparams *hp, int layer, const char *name, struct matrix *weight,
+                        struct matrix *bias)
+{
+    char full[TENSOR_NAME];
+    snprintf(full, sizeof full, "blk.%d.%s.weight", layer, name);
+    status s = find_required(f, full, need(ROLE_VECTOR, 1, hp->d_model), weight);
+    snprintf(full, sizeof full, "blk.%d.%s.bias", layer, name);
+    return s == ST_OK && hp->norm == NORM_LAYER ? find_required(f, full, need(ROLE_VECTOR, 1, hp->d_model), bias) : s;
+}
+
 static status find_norms(struct finder *f, const struct hparams *hp, int layer, struct layer_weights *w)
 {
-    const bool falcon = hp->arch == ARCH_FALCON, own = falcon && layer_tensor(f, layer, "attn_norm_2.weight");
-    const enum presence bias = hp->norm == NORM_LAYER ? ALWAYS : NEVER;
-    const char *const attn[] = {own ? "attn_norm_2.weight" : "attn_norm.weight",
-                                own ? "attn_norm_2.bias" : "attn_norm.bias"};
-    const char *const ffn[] = {falcon ? "attn_norm.weight" : "ffn_norm.weight",
-                               falcon ? "attn_norm.bias" : "ffn_norm.bias"};
-    const struct layer_tensor tensors[] = {
-        {attn[0], AT(attn_norm), ALWAYS, {ROLE_VECTOR, 1, hp->d_model, 0}},
-        {attn[1], AT(attn_norm_bias), bias, {ROLE_VECTOR, 1, hp->d_model, 0}},
-        {ffn[0], AT(ffn_norm), ALWAYS, {ROLE_VECTOR, 1, hp->d_model, 0}},
-        {ffn[1], AT(ffn_norm_bias), bias, {ROLE_VECTOR, 1, hp->d_model, 0}},
-    };
-    return find_table(f, layer, tensors, sizeof tensors / sizeof *tensors, w);
+    const struct family *is = hp->family;
+    const bool second = is->attn_norm_2 && layer_tensor(f, layer, "attn_norm_2.weight");
+    status s = find_norm(f, hp, layer, second ? "attn_norm_2" : "attn_norm", &w->attn_norm, &w->attn_norm_bias);
+    return s == ST_OK ? find_norm(f, hp, layer, is->ffn_norm ? is->ffn_norm : "ffn_norm", &w->ffn_norm,
+                                  &w->ffn_norm_bias) : s;
 }
 
 /* A layer's only bundle. */
@@ -175,7 +77,7 @@ static status find_ffn(struct finder *f, const struct hparams *hp, int layer, st
     const int64_t d = hp->d_model, d_ff = hp->n_experts ? hp->d_dense : hp->d_ff;
     const bool powerinfer = gguf_is_powerinfer(f->g);
     const bool transposed = powerinfer && layer_tensor(f, layer, "ffn_down_t.weight");
-    const enum presence bias = hp->arch == ARCH_OPT ? ALWAYS : NEVER;
+    const enum presence bias = hp->family->ffn_bias;
     /* A predictor is as wide as it likes. */
     const struct gguf_tensor *fc1 = powerinfer ? layer_tensor(f, layer, "fc1.weight") : NULL;
     const bool predictor = powerinfer && (fc1 || layer_tensor(f, layer, "fc2.weight"));
@@ -237,7 +139,7 @@ static status find_globals(struct finder *f, struct model *m)
     m->output = m->embedding;
     if (s == ST_OK)
         s = find_optional(f, "output.weight", need(ROLE_MATRIX, hp->n_vocab, hp->d_model), &m->output);
-    if (s == ST_OK && hp->arch == ARCH_LLAMA)
+    if (s == ST_OK && hp->family->rope_factors)
         s = find_optional(f, "rope_freqs.weight", need(ROLE_F32, 1, hp->n_rot / 2), &m->rope_factors);
     return s == ST_OK ? check_rope_factors(m) : s;
 }

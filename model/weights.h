@@ -39,6 +39,9 @@ struct finder {
     bool *used; /* [n_tensors] */
 };
 
+/* The tensor as a matrix; one that need not be there leaves *out alone. ST_FORMAT, ST_UNSUPPORTED (logged). */
+status find_optional(struct finder *f, const char *name, struct tensor_need n, struct matrix *out);
+status find_required(struct finder *f, const char *name, struct tensor_need n, struct matrix *out);
 /* Finds a table's tensors ("blk.LAYER.NAME"); absent ones leave their matrix alone. Of slabs the matrix has all rows,
  * one slab after the other. ST_FORMAT, ST_UNSUPPORTED (logged). */
 status find_table(struct finder *f, int layer, const struct layer_tensor *table, size_t n, struct layer_weights *w);

@@ -232,7 +232,7 @@ static void loads_llama(void **state)
     struct model *m;
     assert_int_equal(load(&(struct recipe){.arch = "llama"}, &w, &m), ST_OK);
     const struct hparams *hp = &m->hp;
-    assert_true(hp->arch == ARCH_LLAMA && !strcmp(hp->arch_name, "llama"));
+    assert_true(!strcmp(hp->arch_name, "llama"));
     assert_true(hp->n_layers == LAYERS && hp->d_model == D && hp->d_ff == FF && hp->n_vocab == VOCAB);
     assert_true(hp->n_heads == HEADS && hp->n_kv_heads == KV && hp->head_dim == HEAD && hp->n_rot == HEAD);
     assert_true(!hp->rope_neox && hp->rope_base == 10000 && hp->rope_scale == 1);
@@ -269,7 +269,7 @@ static void loads_qwen2(void **state)
     struct model *m;
     assert_int_equal(load(&(struct recipe){.arch = "qwen2", .q_biases = true, .u32_key = "attention.sliding_window",
                                            .u32 = 64}, &w, &m), ST_OK);
-    assert_true(m->hp.arch == ARCH_QWEN2 && m->hp.rope_neox);
+    assert_true(m->hp.rope_neox);
     assert_int_equal(m->hp.window, 0); /* these layers do not use it */
     assert_matrix(&m->layers[1].q_bias, "blk.1.attn_q.bias", DT_F32, 1, HEADS * HEAD);
     assert_matrix(&m->layers[1].k_bias, "blk.1.attn_k.bias", DT_F32, 1, KV * HEAD);
@@ -284,7 +284,7 @@ static void loads_qwen3(void **state)
     struct gguf_writer w;
     struct model *m;
     assert_int_equal(load(&(struct recipe){.arch = "qwen3", .qk_norms = true, .head_dim = 40}, &w, &m), ST_OK);
-    assert_true(m->hp.arch == ARCH_QWEN3 && m->hp.rope_neox && m->hp.head_dim == 40 && m->hp.n_rot == 40);
+    assert_true(m->hp.rope_neox && m->hp.head_dim == 40 && m->hp.n_rot == 40);
     assert_matrix(&m->layers[1].q, "blk.1.attn_q.weight", DT_F32, HEADS * 40, D);
     assert_matrix(&m->layers[1].o, "blk.1.attn_output.weight", DT_F32, D, HEADS * 40);
     assert_matrix(&m->layers[1].q_norm, "blk.1.attn_q_norm.weight", DT_F32, 1, 40);
@@ -354,7 +354,7 @@ static void loads_bamboo(void **state)
     struct gguf_writer w;
     struct model *m;
     assert_int_equal(load(&(struct recipe){.arch = "bamboo"}, &w, &m), ST_OK);
-    assert_true(m->hp.arch == ARCH_BAMBOO && m->hp.activation == ACT_DRELU && m->hp.activation_known);
+    assert_true(m->hp.activation == ACT_DRELU && m->hp.activation_known);
     assert_true(m->hp.norm == NORM_RMS && m->hp.has_gate && !m->hp.parallel && !m->hp.rope_neox);
     free_model(m, &w);
 }
@@ -368,7 +368,7 @@ static void loads_falcon(void **state)
     const struct hparams *hp = &m->hp;
     const struct layer_weights *l = &m->layers[1];
     const size_t row = dtype_row_bytes(DT_F16, D);
-    assert_true(hp->arch == ARCH_FALCON && hp->norm == NORM_LAYER && hp->parallel && !hp->has_gate && hp->rope_neox);
+    assert_true(hp->norm == NORM_LAYER && hp->parallel && !hp->has_gate && hp->rope_neox);
     assert_false(hp->activation_known); /* GELU */
     assert_matrix(&l->q, "blk.1.attn_qkv.weight", DT_F16, HEADS * HEAD, D);
     assert_matrix(&l->k, "blk.1.attn_qkv.weight", DT_F16, KV * HEAD, D);
@@ -405,7 +405,7 @@ static void loads_opt(void **state)
     assert_int_equal(load(&(struct recipe){.arch = "opt"}, &w, &m), ST_OK);
     const struct hparams *hp = &m->hp;
     const struct layer_weights *l = &m->layers[1];
-    assert_true(hp->arch == ARCH_OPT && hp->norm == NORM_LAYER && !hp->parallel && !hp->has_gate && hp->n_rot == 0);
+    assert_true(hp->norm == NORM_LAYER && !hp->parallel && !hp->has_gate && hp->n_rot == 0);
     assert_true(hp->activation == ACT_RELU && hp->activation_known && hp->norm_eps == 1e-5f);
     assert_true(hp->position_offset == 2 && hp->n_ctx_train == POSITIONS - 2);
     assert_matrix(&m->positions, "position_embd.weight", DT_F16, POSITIONS, D);

@@ -1,0 +1,36 @@
+/* What sets a family of models apart, for model/ alone: a table, and a function where keys decide. A file of
+ * model/families/ has one family, or a few kin. */
+#ifndef HEARTH_MODEL_FAMILY_H
+#define HEARTH_MODEL_FAMILY_H
+
+#include "model/keys.h"
+#include "model/weights.h"
+
+struct family {
+    const char *name;                 /* general.architecture */
+    enum { PAIRS, HALVES, LEARNED } positions; /* rotated: neighbours, or a value of each half; or learned */
+    enum norm_kind norm;
+    bool no_gate, parallel;           /* struct hparams: not has_gate; parallel */
+    enum activation activation, sparse_activation; /* in an ordinary file, and in PowerInfer's */
+    bool other_activation;            /* an ordinary file means one that hearth does not have */
+    bool may_lack_eps;                /* files may leave the norms' epsilon out: 1e-5 */
+    const struct router *router;      /* how experts are chosen, where the file does not say; NULL: there are none */
+
+    /* The tensors of a layer. */
+    bool attn_norm_2;                 /* where there is one, it is attention's norm in place of attn_norm */
+    const char *ffn_norm;             /* its name; NULL: "ffn_norm" */
+    bool fused_qkv;                   /* q, k and v are never apart */
+    enum presence qkv_bias, o_bias, ffn_bias;
+    enum presence head_norms;         /* of q and k, head by head */
+    bool rope_factors;                /* the model may have rope_freqs */
+
+    status (*read)(const struct keys *k, struct hparams *hp); /* what keys of its own say; NULL: it has none */
+};
+
+extern const struct family family_llama, family_bamboo, family_qwen2, family_qwen3, family_qwen3moe, family_falcon,
+                           family_opt;
+
+/* The file's family. ST_FORMAT, ST_UNSUPPORTED (logged). */
+status family_of(const struct gguf *g, const struct family **out);
+
+#endif
