@@ -29,6 +29,8 @@ float exp_f32(float x)
     return p * bits_f32((u << 23) + (127u << 23)); /* the low bits of shifted hold n */
 }
 
+float tanh_f32(float x) { return 1.0f - 2.0f / (exp_f32(x + x) + 1.0f); }
+
 /* Taylor series on [-pi/4, pi/4]: the first omitted term is below 1e-17. */
 static double sin_poly(double x)
 {
@@ -115,12 +117,12 @@ void rope_freqs(double base, int64_t n_rot, const float *factors, double *freq)
     }
 }
 
-void rope_angles(const double *freq, int64_t half, double position, float *cos_sin)
+void rope_angles(const double *freq, int64_t half, double position, double magnitude, float *cos_sin)
 {
     for (int64_t i = 0; i < half; i++) {
         double c, s;
         cos_sin_f64(position * freq[i], &c, &s);
-        cos_sin[i] = (float)c;
-        cos_sin[half + i] = (float)s;
+        cos_sin[i] = (float)(c * magnitude);
+        cos_sin[half + i] = (float)(s * magnitude);
     }
 }

@@ -11,6 +11,9 @@
  *   p = the polynomial below by Horner with fma, result = p * 2^n (the low bits of t, n, shifted into an exponent). */
 float exp_f32(float x);
 
+/* tanh x, absolute error about 1e-7: 1 - 2 / (exp_f32(x + x) + 1), each operation rounded. */
+float tanh_f32(float x);
+
 /* The constants of exp_f32, for its SIMD twins. */
 #define EXP_LOG2E 0x1.715476p+0f
 #define EXP_LN2_HI 0x1.62e400p-1f
@@ -35,7 +38,8 @@ double pow_f64(double base, double y);
 /* freq[i] = base^(-2i / n_rot) / factors[i] for i < n_rot / 2 (factors NULL: 1). Su et al., RoFormer, 2021, 3.2.2; the
  * factors are Llama 3's. */
 void rope_freqs(double base, int64_t n_rot, const float *factors, double *freq /* [n_rot / 2] */);
-/* cos, then sin, of position * freq[i] for i < half. */
-void rope_angles(const double *freq /* [half] */, int64_t half, double position, float *cos_sin /* [2 * half] */);
+/* cos, then sin, of position * freq[i] for i < half, times magnitude. */
+void rope_angles(const double *freq /* [half] */, int64_t half, double position, double magnitude,
+                 float *cos_sin /* [2 * half] */);
 
 #endif

@@ -21,6 +21,7 @@ void heads_lay(const struct laying *to, int layer, struct heads *h)
     h->v_bias = lay_part(to->arena, &f->v_bias, n * kv);
     h->q_norm = lay_vector(to->arena, &f->q_norm);
     h->k_norm = lay_vector(to->arena, &f->k_norm);
+    h->sinks = lay_part(to->arena, &f->sinks, n * queries(hp));
 }
 
 void heads_load(struct loading *l, int layer, struct heads *to)
@@ -36,4 +37,5 @@ void heads_load(struct loading *l, int layer, struct heads *to)
     load_part(l, to->v_bias, &from->v_bias, to->begin * kv, n * kv);
     load_vector(l, to->q_norm, &from->q_norm);
     load_vector(l, to->k_norm, &from->k_norm);
+    load_part(l, to->sinks, &from->sinks, to->begin * q / kv, n * q / kv);
 }

@@ -11,7 +11,8 @@ struct heads {
     struct packed q, k, v;           /* [own heads * head_dim, d] */
     struct packed o;                 /* [d, own query heads * head_dim], in segments that end where head units do */
     float *q_bias, *k_bias, *v_bias;
-    float *q_norm, *k_norm;          /* [head_dim] */
+    float *q_norm, *k_norm;          /* [head_dim], or of whole_norms [rows of q, k] */
+    float *sinks;                    /* [own query heads] */
 };
 
 void heads_lay(const struct laying *to, int layer, struct heads *h);

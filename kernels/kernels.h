@@ -171,6 +171,9 @@ struct kernels {
      * the exp of base/exactmath.h; relu(g) = 0 > g ? 0 : g; then times up (relu2: (r * r) * up). out may be gate or up. */
     void (*activate)(enum activation a, const float *gate, const float *up, int64_t n, float *out /* [n] */);
 
+    /* x_i = cap * tanh(x_i * (1 / cap)), 1 / cap rounded once, with the tanh of base/exactmath.h. */
+    void (*softcap)(float *x /* [n] */, int64_t n, float cap);
+
     /* x += y. */
     void (*add)(float *x /* [n] */, const float *y /* [n] */, int64_t n);
 
@@ -195,8 +198,10 @@ struct kernels {
 
     /* What attention weighs positions with, but for the division by their sum: x[i] is the score of position first + i;
      * in place e_i = exp(x_i - max). Returns 1 / l. l: in SUM_LANES lanes (position % 16), in segments of ATTN_SEGMENT
-     * absolute positions, each from +0, which are added in ascending order, from +0; then lanes pairwise. n >= 1. */
-    float (*attn_weights)(float *x /* [n] */, int64_t n, int64_t first);
+     * absolute positions, each from +0, which are added in ascending order, from +0; then lanes pairwise. n >= 1.
+     * sink: a score of no position, the last that max looks at, whose exp(sink - max) is added to l at the end; -INFINITY:
+     * there is none, and then nothing changes (l is 1 at least). */
+    float (*attn_weights)(float *x /* [n] */, int64_t n, int64_t first, float sink);
 
     /* out[q][d] = inverse[q] * the sum of its segments of ATTN_SEGMENT absolute positions, added in ascending order from
      * +0; a segment: over p ascending acc = fma(w[q][p], v[p][d], acc), acc from +0; for each query its own positions

@@ -256,6 +256,13 @@ static void activate(enum activation a, const float *gate, const float *up, int6
     }
 }
 
+static void softcap(float *x, int64_t n, float cap)
+{
+    const float inverse = 1.0f / cap;
+    for (int64_t i = 0; i < n; i++)
+        x[i] = cap * tanh_f32(x[i] * inverse);
+}
+
 static void add(float *x, const float *y, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
@@ -290,20 +297,22 @@ static void attn_scores(const float *q, int64_t q_stride, int64_t n_q, const uin
     }
 }
 
-/* In place e_i = exp(x_i - the largest). */
-static void exp_all(float *x, int64_t n)
+/* In place e_i = exp(x_i - the largest). Returns exp(sink - the largest), of which the sink is one. */
+static float exp_all(float *x, int64_t n, float sink)
 {
     float max = x[0];
     for (int64_t i = 1; i < n; i++)
         max = x[i] > max ? x[i] : max;
+    max = sink > max ? sink : max;
     for (int64_t i = 0; i < n; i++)
         x[i] = exp_f32(x[i] - max);
+    return exp_f32(sink - max);
 }
 
 static void softmax(float *x, int64_t n)
 {
     float lane[SUM_LANES] = {0};
-    exp_all(x, n);
+    exp_all(x, n, -INFINITY);
     for (int64_t i = 0; i < n; i++)
         lane[i % SUM_LANES] += x[i];
     float inverse = 1.0f / add_lanes(lane, SUM_LANES);
@@ -311,10 +320,10 @@ static void softmax(float *x, int64_t n)
         x[i] *= inverse;
 }
 
-static float attn_weights(float *x, int64_t n, int64_t first)
+static float attn_weights(float *x, int64_t n, int64_t first, float sink)
 {
     float total[SUM_LANES] = {0};
-    exp_all(x, n);
+    const float rest = exp_all(x, n, sink);
     for (int64_t p = first; p < first + n;) {
         float lane[SUM_LANES] = {0};
         for (const int64_t stop = unit_end(p, ATTN_SEGMENT, first + n); p < stop; p++)
@@ -322,7 +331,7 @@ static float attn_weights(float *x, int64_t n, int64_t first)
         for (int i = 0; i < SUM_LANES; i++)
             total[i] += lane[i];
     }
-    return 1.0f / add_lanes(total, SUM_LANES);
+    return 1.0f / (add_lanes(total, SUM_LANES) + rest);
 }
 
 /* w[p] times value d of position p. */
@@ -373,6 +382,7 @@ const struct kernels kernels_scalar = {
     .layer_norm = layer_norm,
     .rope = rope,
     .activate = activate,
+    .softcap = softcap,
     .add = add,
     .to_f16 = to_f16,
     .attn_scores = attn_scores,

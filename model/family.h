@@ -21,8 +21,13 @@ struct family {
     const char *ffn_norm;             /* its name; NULL: "ffn_norm" */
     bool fused_qkv;                   /* q, k and v are never apart */
     enum presence qkv_bias, o_bias, ffn_bias;
-    enum presence head_norms;         /* of q and k, head by head */
-    bool rope_factors;                /* the model may have rope_freqs */
+    enum presence head_norms;         /* of q and k, head by head or (struct hparams, whole_norms) before they are heads */
+    bool whole_norms;
+    bool post_norms;                  /* post_attention_norm and post_ffw_norm, of what is added to x */
+    bool no_norms;                    /* attention and FFN read x itself */
+    bool sinks;
+    bool rope_factors;                /* the model may have rope_freqs, or rope_factors_long and _short */
+    bool tied;                        /* the output matrix is always the embedding */
 
     status (*read)(const struct keys *k, struct hparams *hp); /* what keys of its own say; NULL: it has none */
 };

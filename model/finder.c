@@ -94,6 +94,14 @@ const struct gguf_tensor *layer_tensor(const struct finder *f, int layer, const 
     return gguf_find_tensor(f->g, full);
 }
 
+struct matrix columns_of(const struct matrix *m, int64_t begin, int64_t end)
+{
+    struct matrix part = *m;
+    part.cols = end - begin;
+    part.data = m->data + dtype_row_bytes(m->type, begin);
+    return part;
+}
+
 struct matrix rows_of(const struct matrix *m, int64_t begin, int64_t end)
 {
     struct matrix part = *m;

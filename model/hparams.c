@@ -2,11 +2,13 @@
 #include "model/hparams.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "model/family.h"
 #include "model/gguf_parts.h"
+#include "model/rope.h"
 
 static status read_heads(const struct keys *k, struct hparams *hp)
 {
@@ -35,51 +37,6 @@ static status read_heads(const struct keys *k, struct hparams *hp)
         return bad_key(k, ST_UNSUPPORTED, "attention.value_length", "expected %" PRId64 " as for keys, found %" PRId64,
                        hp->head_dim, value_length);
     return ST_OK;
-}
-
-/* Linear scaling divides positions by a factor; 0 and absence mean 1. The other kinds change frequencies as well. */
-static status read_rope_scaling(const struct keys *k, struct hparams *hp)
-{
-    struct gguf_string type = {"linear", 6};
-    status s = optional_string(k, "rope.scaling.type", &type);
-    if (s != ST_OK)
-        return s;
-    bool none = type.n == 4 && !memcmp(type.at, "none", 4);
-    bool linear = type.n == 6 && !memcmp(type.at, "linear", 6);
-    if (!none && !linear) {
-        char found[64];
-        gguf_printable(type.at, type.n, found, sizeof found);
-        return bad_key(k, ST_UNSUPPORTED, "rope.scaling.type", "expected none or linear, found '%s'", found);
-    }
-    double factor = 0, attn_factor = 1;
-    s = optional_float(k, "rope.scale_linear", 0, 1e6, &factor); /* the key's name of old */
-    if (s == ST_OK)
-        s = optional_float(k, "rope.scaling.factor", 0, 1e6, &factor);
-    if (s == ST_OK)
-        s = optional_float(k, "rope.scaling.attn_factor", -1e6, 1e6, &attn_factor);
-    if (s != ST_OK)
-        return s;
-    if (attn_factor != 1)
-        return bad_key(k, ST_UNSUPPORTED, "rope.scaling.attn_factor", "expected 1, found %g", attn_factor);
-    if (factor > 0 && factor < 1e-6)
-        return bad_key(k, ST_FORMAT, "rope.scaling.factor", "expected 0 or 1e-06 to 1e+06, found %g", factor);
-    hp->rope_scale = none || factor == 0 ? 1 : 1 / factor;
-    return ST_OK;
-}
-
-static status read_rope(const struct keys *k, struct hparams *hp)
-{
-    hp->n_rot = hp->head_dim;
-    status s = optional_int(k, "rope.dimension_count", 1, MAX_HEAD_DIM, &hp->n_rot);
-    if (s != ST_OK)
-        return s;
-    if (hp->n_rot % 2 || hp->n_rot > hp->head_dim)
-        return bad_key(k, ST_FORMAT, "rope.dimension_count", "expected an even number up to the head's %" PRId64
-                       ", found %" PRId64, hp->head_dim, hp->n_rot);
-    hp->rope_base = 10000;
-    if ((s = optional_float(k, "rope.freq_base", 1, 1e15, &hp->rope_base)) != ST_OK)
-        return s;
-    return read_rope_scaling(k, hp);
 }
 
 /* Experts of as many neurons each. Their width defaults to what the dense width leaves for each that a token uses. */
@@ -170,6 +127,7 @@ static status read_vocab(const struct keys *k, struct hparams *hp)
 static struct hparams of_family(const struct family *f, bool powerinfer)
 {
     return (struct hparams){.family = f, .arch_name = f->name, .rope_neox = f->positions == HALVES, .norm = f->norm,
+                            .embedding_scale = 1, .residual_scale = 1, .logit_scale = 1, .whole_norms = f->whole_norms,
                             .has_gate = !f->no_gate, .parallel = f->parallel,
                             .activation = powerinfer ? f->sparse_activation : f->activation,
                             .activation_known = powerinfer || !f->other_activation};
@@ -186,8 +144,9 @@ status hparams_read(const struct gguf *g, struct hparams *out)
     s = read_sizes(&k, &hp);
     if (s == ST_OK)
         s = read_heads(&k, &hp);
+    hp.attn_scale = 1.0f / sqrtf((float)hp.head_dim);
     if (s == ST_OK && family->positions != LEARNED)
-        s = read_rope(&k, &hp);
+        s = rope_read(&k, &hp);
     if (s == ST_OK)
         s = read_norm_eps(&k, &hp);
     if (s == ST_OK && gguf_is_powerinfer(g))

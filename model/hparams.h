@@ -6,7 +6,7 @@
 
 /* Bounds of what a file may claim, far beyond any real model, so that later products of dimensions fit int64. */
 enum {
-    MAX_LAYERS = 1024,
+    MAX_LAYERS = MOST_LAYERS,
     MAX_D_MODEL = 1 << 20,
     MAX_D_FF = 1 << 22,
     MAX_EXPERTS = 1 << 12,

@@ -29,6 +29,23 @@ struct router {
     int64_t n_groups_used;  /* best scores have the largest sums; 1 and 1: not grouped */
 };
 
+/* How positions turn (Su et al., RoFormer, 2021). */
+struct rope {
+    double base;             /* pair i turns by base^(-2i / n_rot) a position; 0: there is no such rope */
+    double scale;            /* times this (linear scaling: Chen et al., 2023); 1: not */
+    bool yarn;               /* fully so only what turns at most beta_slow times within the original context, and not at */
+    double beta_fast, beta_slow; /* all what turns beta_fast times (Peng et al., YaRN, 2023) */
+    double magnitude;        /* of cosines and sines; 1 normally */
+};
+
+/* What layers differ in. */
+struct layer_shape {
+    bool slides;             /* its attention sees hp.window tokens; else all */
+    int8_t rope;             /* which of hp.rope; NO_ROPE: nothing turns */
+};
+
+enum { MODEL_ROPES = 2, NO_ROPE = -1, MOST_LAYERS = 1024 };
+
 struct hparams {
     const struct family *family; /* model/ alone looks into it */
     const char *arch_name;   /* "llama" */
@@ -52,10 +69,17 @@ struct hparams {
     int64_t head_dim;        /* of keys and values */
     int64_t n_rot;           /* rotated values of a head, even, <= head_dim; 0: positions are learned (OPT) */
     bool rope_neox;          /* pairs (i, i + n_rot/2) instead of (2i, 2i+1) */
-    double rope_base;
-    double rope_scale;       /* linear scaling: positions are multiplied by this (1 normally) */
+    struct rope rope[MODEL_ROPES]; /* the second of layers that slide, where these have one of their own */
+    float attn_scale;        /* of scores; 1 / sqrt(head_dim) normally */
+    float attn_softcap, logit_softcap; /* a score, a logit s becomes softcap * tanh(s / softcap); 0: stays */
+    float embedding_scale, residual_scale, logit_scale; /* of embeddings, of what blocks add to x, of logits; 1 normally */
+    float temper;            /* a query at p is multiplied by 1 + temper * ln(1 + floor(p / temper_every)); 0: not */
+    int64_t temper_every;
+    bool whole_norms;        /* q and k are normed before they are heads: then these cannot be cut */
+    int64_t rope_original;   /* the context that a model with scaled positions was trained with before */
     float norm_eps;
-    int64_t window;          /* sliding attention window in tokens, 0: none; llama only (Mistral) */
+    int64_t window;          /* of layers that slide, in tokens; 0: no layer does */
+    struct layer_shape layer[MOST_LAYERS];
     int64_t position_offset; /* position p of a text has row p + this of the learned positions */
     int64_t n_vocab;
     int64_t n_ctx_train;
@@ -83,14 +107,17 @@ struct bundle {
 
 /* attn_norm is what attention reads, ffn_norm what the FFN reads, whatever the file calls them. */
 struct layer_weights {
-    struct matrix attn_norm, attn_norm_bias; /* [1, d_model]; a bias only of NORM_LAYER */
+    struct matrix attn_norm, attn_norm_bias; /* [1, d_model]; absent: attention reads x itself; a bias only of NORM_LAYER */
     struct matrix q, k, v;           /* [n_heads * head_dim, d_model], [n_kv_heads * head_dim, d_model] twice; of one
                                         tensor where the file has them fused */
     struct matrix q_bias, k_bias, v_bias; /* [1, rows of q, k, v]; qwen2, opt (and some llama) */
-    struct matrix q_norm, k_norm;    /* [1, head_dim]; qwen3 */
+    struct matrix q_norm, k_norm;    /* [1, head_dim], or of whole_norms [1, rows of q, k]; may be absent */
+    struct matrix sinks;             /* [1, n_heads] scores of no position, which take weight from all (Xiao et al.,
+                                        2023; gpt-oss); may be absent */
     struct matrix o;                 /* [d_model, n_heads * head_dim] */
     struct matrix o_bias;            /* [1, d_model]; may be absent */
-    struct matrix ffn_norm, ffn_norm_bias; /* [1, d_model] */
+    struct matrix ffn_norm, ffn_norm_bias; /* [1, d_model]; as attn_norm */
+    struct matrix attn_post_norm, ffn_post_norm; /* [1, d_model] of what is added to x; may be absent */
     struct bundle *bundles;          /* [n_bundles] views; experts in their order, then what is shared */
     int n_bundles;                   /* 1: no experts; then the same as the following */
     struct matrix router, router_bias; /* [n_experts, d_model], [1, n_experts]; absent where there are no experts */
@@ -111,7 +138,8 @@ struct model {
     struct matrix positions;         /* [n_ctx_train + position_offset, d_model] learned; absent where n_rot > 0 */
     struct matrix out_norm, out_norm_bias; /* [1, d_model] */
     struct matrix output;            /* [n_vocab, d_model]; a view of embedding where the file ties them */
-    struct matrix rope_factors;      /* [1, n_rot/2] f32; Llama 3 */
+    struct matrix rope_factors;      /* [1, n_rot/2] f32 that pairs turn more slowly by; Llama 3 */
+    struct matrix rope_long, rope_short; /* the same (LongRoPE): where more than the original context is asked for; or not */
     struct layer_weights *layers;    /* [n_layers] */
     struct bundle *bundles;          /* owned: of all layers */
 };
@@ -128,6 +156,16 @@ status model_load(const char *path, struct model **out);
 /* The same over an open file, which then belongs to the model, also on failure. */
 status model_from_gguf(struct gguf *g, struct model **out);
 void model_free(struct model *m); /* NULL is fine */
+
+/* How far each pair of a rope turns a position, in radians, where a context of n_ctx tokens was asked for. */
+void model_rope_freqs(const struct model *m, const struct rope *r, int64_t n_ctx, double *freq /* [n_rot / 2] */);
+/* What queries at a position are multiplied by. */
+float model_temper(const struct hparams *hp, int64_t position);
+/* The window of a layer in tokens, 0: none. */
+static inline int64_t model_window(const struct hparams *hp, int layer)
+{
+    return hp->layer[layer].slides ? hp->window : 0;
+}
 
 /* The boundaries of neuron shards lie on multiples of this, except for the end at d_ff: SUM_SEGMENT, or the block along
  * the neurons of any layer's down projection if that is larger (256 for K types). Blocks of a transposed down

@@ -18,31 +18,52 @@ static struct tensor_need need(enum role role, int64_t rows, int64_t cols)
     return (struct tensor_need){.role = role, .rows = rows, .cols = cols};
 }
 
+/* Where the file has q, k and v in one, their parts. */
+static void part_rows(struct layer_weights *w, int64_t q_rows, int64_t kv_rows)
+{
+    const struct matrix all = w->q;
+    w->q = rows_of(&all, 0, q_rows);
+    w->k = rows_of(&all, q_rows, q_rows + kv_rows);
+    w->v = rows_of(&all, q_rows + kv_rows, q_rows + 2 * kv_rows);
+}
+
+static void part_biases(struct layer_weights *w, int64_t q_rows, int64_t kv_rows)
+{
+    const struct matrix all = w->q_bias;
+    w->q_bias = columns_of(&all, 0, q_rows);
+    w->k_bias = columns_of(&all, q_rows, q_rows + kv_rows);
+    w->v_bias = columns_of(&all, q_rows + kv_rows, q_rows + 2 * kv_rows);
+}
+
 static status find_attention(struct finder *f, const struct hparams *hp, int layer, struct layer_weights *w)
 {
-    const int64_t d = hp->d_model, q_rows = hp->n_heads * hp->head_dim, kv_rows = hp->n_kv_heads * hp->head_dim;
+    const int64_t d = hp->d_model, dim = hp->head_dim, q_rows = hp->n_heads * dim, kv_rows = hp->n_kv_heads * dim;
     const struct family *is = hp->family;
-    const enum presence split = is->fused_qkv ? NEVER : ALWAYS, fused = is->fused_qkv ? ALWAYS : NEVER;
+    const bool fused = is->fused_qkv || layer_tensor(f, layer, "attn_qkv.weight");
+    const enum presence split = fused ? NEVER : ALWAYS, all = fused ? ALWAYS : NEVER;
+    /* Where the weights are fused, biases may be. */
+    const bool one_bias = fused && layer_tensor(f, layer, "attn_qkv.bias");
+    const enum presence bias = one_bias ? NEVER : is->qkv_bias, all_bias = one_bias ? is->qkv_bias : NEVER;
     const struct layer_tensor tensors[] = {
         {"attn_q.weight", AT(q), split, {ROLE_MATRIX, q_rows, d, 0}},
         {"attn_k.weight", AT(k), split, {ROLE_MATRIX, kv_rows, d, 0}},
         {"attn_v.weight", AT(v), split, {ROLE_MATRIX, kv_rows, d, 0}},
-        {"attn_qkv.weight", AT(q), fused, {ROLE_MATRIX, q_rows + 2 * kv_rows, d, 0}},
-        {"attn_q.bias", AT(q_bias), is->qkv_bias, {ROLE_VECTOR, 1, q_rows, 0}},
-        {"attn_k.bias", AT(k_bias), is->qkv_bias, {ROLE_VECTOR, 1, kv_rows, 0}},
-        {"attn_v.bias", AT(v_bias), is->qkv_bias, {ROLE_VECTOR, 1, kv_rows, 0}},
-        {"attn_q_norm.weight", AT(q_norm), is->head_norms, {ROLE_VECTOR, 1, hp->head_dim, 0}},
-        {"attn_k_norm.weight", AT(k_norm), is->head_norms, {ROLE_VECTOR, 1, hp->head_dim, 0}},
+        {"attn_qkv.weight", AT(q), all, {ROLE_MATRIX, q_rows + 2 * kv_rows, d, 0}},
+        {"attn_qkv.bias", AT(q_bias), all_bias, {ROLE_VECTOR, 1, q_rows + 2 * kv_rows, 0}},
+        {"attn_q.bias", AT(q_bias), bias, {ROLE_VECTOR, 1, q_rows, 0}},
+        {"attn_k.bias", AT(k_bias), bias, {ROLE_VECTOR, 1, kv_rows, 0}},
+        {"attn_v.bias", AT(v_bias), bias, {ROLE_VECTOR, 1, kv_rows, 0}},
+        {"attn_q_norm.weight", AT(q_norm), is->head_norms, {ROLE_VECTOR, 1, is->whole_norms ? q_rows : dim, 0}},
+        {"attn_k_norm.weight", AT(k_norm), is->head_norms, {ROLE_VECTOR, 1, is->whole_norms ? kv_rows : dim, 0}},
+        {"attn_sinks.weight", AT(sinks), is->sinks ? ALWAYS : NEVER, {ROLE_VECTOR, 1, hp->n_heads, 0}},
         {"attn_output.weight", AT(o), ALWAYS, {ROLE_MATRIX, d, q_rows, 0}},
         {"attn_output.bias", AT(o_bias), is->o_bias, {ROLE_VECTOR, 1, d, 0}},
     };
     status s = find_table(f, layer, tensors, sizeof tensors / sizeof *tensors, w);
-    if (s == ST_OK && is->fused_qkv) {
-        const struct matrix qkv = w->q;
-        w->q = rows_of(&qkv, 0, q_rows);
-        w->k = rows_of(&qkv, q_rows, q_rows + kv_rows);
-        w->v = rows_of(&qkv, q_rows + kv_rows, q_rows + 2 * kv_rows);
-    }
+    if (s == ST_OK && fused)
+        part_rows(w, q_rows, kv_rows);
+    if (s == ST_OK && one_bias && w->q_bias.data)
+        part_biases(w, q_rows, kv_rows);
     return s;
 }
 
@@ -59,8 +80,15 @@ static status find_norm(struct finder *f, const struct hparams *hp, int layer, c
 static status find_norms(struct finder *f, const struct hparams *hp, int layer, struct layer_weights *w)
 {
     const struct family *is = hp->family;
+    const struct layer_tensor after[] = {
+        {"post_attention_norm.weight", AT(attn_post_norm), ALWAYS, {ROLE_VECTOR, 1, hp->d_model, 0}},
+        {"post_ffw_norm.weight", AT(ffn_post_norm), ALWAYS, {ROLE_VECTOR, 1, hp->d_model, 0}},
+    };
+    status s = is->post_norms ? find_table(f, layer, after, sizeof after / sizeof *after, w) : ST_OK;
+    if (s != ST_OK || is->no_norms)
+        return s;
     const bool second = is->attn_norm_2 && layer_tensor(f, layer, "attn_norm_2.weight");
-    status s = find_norm(f, hp, layer, second ? "attn_norm_2" : "attn_norm", &w->attn_norm, &w->attn_norm_bias);
+    s = find_norm(f, hp, layer, second ? "attn_norm_2" : "attn_norm", &w->attn_norm, &w->attn_norm_bias);
     return s == ST_OK ? find_norm(f, hp, layer, is->ffn_norm ? is->ffn_norm : "ffn_norm", &w->ffn_norm,
                                   &w->ffn_norm_bias) : s;
 }
@@ -108,9 +136,8 @@ static status find_layer(struct finder *f, const struct model *m, int layer, str
 }
 
 /* Frequencies are divided by the factors, so each must be a positive number. */
-static status check_rope_factors(const struct model *m)
+static status check_rope_factors(const struct model *m, const struct matrix *r)
 {
-    const struct matrix *r = &m->rope_factors;
     if (!r->data)
         return ST_OK;
     struct reader in = {r->data, r->data + dtype_row_bytes(r->type, r->cols), false};
@@ -125,6 +152,20 @@ static status check_rope_factors(const struct model *m)
     return ST_OK;
 }
 
+/* Those for short and for long contexts come together. */
+static status find_rope_factors(struct finder *f, struct model *m)
+{
+    static const char *const names[] = {"rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"};
+    struct matrix *const to[] = {&m->rope_factors, &m->rope_long, &m->rope_short};
+    const bool both = gguf_find_tensor(f->g, names[1]) || gguf_find_tensor(f->g, names[2]);
+    status s = ST_OK;
+    for (int i = 0; s == ST_OK && i < 3; i++) {
+        s = (both && i > 0 ? find_required : find_optional)(f, names[i], need(ROLE_F32, 1, m->hp.n_rot / 2), to[i]);
+        s = s == ST_OK ? check_rope_factors(m, to[i]) : s;
+    }
+    return s;
+}
+
 static status find_globals(struct finder *f, struct model *m)
 {
     const struct hparams *hp = &m->hp;
@@ -137,11 +178,9 @@ static status find_globals(struct finder *f, struct model *m)
     if (s == ST_OK && positions && hp->n_rot == 0)
         s = find_required(f, "position_embd.weight", need(ROLE_MATRIX, positions->dims[1], hp->d_model), &m->positions);
     m->output = m->embedding;
-    if (s == ST_OK)
+    if (s == ST_OK && !hp->family->tied)
         s = find_optional(f, "output.weight", need(ROLE_MATRIX, hp->n_vocab, hp->d_model), &m->output);
-    if (s == ST_OK && hp->family->rope_factors)
-        s = find_optional(f, "rope_freqs.weight", need(ROLE_F32, 1, hp->n_rot / 2), &m->rope_factors);
-    return s == ST_OK ? check_rope_factors(m) : s;
+    return s == ST_OK && hp->family->rope_factors ? find_rope_factors(f, m) : s;
 }
 
 /* A tensor that nobody reads would change the model's results if it were left out: refused, as llama.cpp does. */
@@ -252,6 +291,8 @@ int64_t model_head_unit(const struct model *m)
     /* Blocks are powers of two, and so are the units: the largest is a multiple of the others. */
     const int64_t columns = m->hp.n_heads / m->hp.n_kv_heads * m->hp.head_dim;
     int64_t unit = 1;
+    if (m->hp.whole_norms)
+        return m->hp.n_kv_heads;
     for (int i = 0; i < m->hp.n_layers; i++) {
         while (unit * columns % dtype_block(m->layers[i].o.type))
             unit *= 2;

@@ -51,6 +51,9 @@ const struct gguf_tensor *layer_tensor(const struct finder *f, int layer, const 
 /* Rows [begin, end) of a matrix; of an absent one nothing. */
 struct matrix rows_of(const struct matrix *m, int64_t begin, int64_t end);
 
+/* Columns [begin, end) of a vector. */
+struct matrix columns_of(const struct matrix *m, int64_t begin, int64_t end);
+
 /* How many bundles a layer has. */
 int bundles_count(const struct hparams *hp, int layer);
 /* Finds a layer's router and experts and fills in its bundles. Errors of find_table. */

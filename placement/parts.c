@@ -44,7 +44,8 @@ struct weight weight_of_heads(const struct cost_model *m, int layer, double shar
     const struct layer_weights *l = &m->model->layers[layer];
     const struct hparams *hp = &m->model->hp;
     const double weights = matrix_bytes(&l->q) + matrix_bytes(&l->k) + matrix_bytes(&l->v) + matrix_bytes(&l->o);
-    const double read = hp->window ? fmin(m->kv_read, (double)hp->window) : m->kv_read;
+    const int64_t window = model_window(hp, layer);
+    const double read = window ? fmin(m->kv_read, (double)window) : m->kv_read;
     return (struct weight){share * (weights + m->kv_held * token_bytes(hp)),
                            share * (weights + read * token_bytes(hp))};
 }

@@ -20,7 +20,7 @@ struct attention_scratch {
     const uint16_t **keys, **values; /* [pages of n_ctx positions] of a KV head */
 };
 
-/* The angles of rotated positions. */
+/* The angles of rotated positions, by one rope. */
 struct angles {
     double *freq;                    /* [n_rot / 2] */
     uint32_t n;                      /* tokens of a batch that have angles */
@@ -38,7 +38,7 @@ struct attention {
     struct cpu *c;
     struct heads *heads;             /* [n_layers] */
     struct kv *kv;                   /* [n_layers] */
-    struct angles angles;
+    struct angles angles[MODEL_ROPES];
     float *q, *k, *v;                /* [n, own heads of a layer * head_dim] */
     struct acts mixed;               /* [n, own query heads of a layer * head_dim] what attention gives */
     struct stretch *stretches;       /* [n_batch] of the batch at hand */
@@ -68,9 +68,10 @@ status attention_new(struct cpu *c, struct attention **out)
         a->heads = calloc((size_t)c->hp->n_layers, sizeof *a->heads);
         a->kv = calloc((size_t)c->hp->n_layers, sizeof *a->kv);
         a->scratch = calloc((size_t)c->o.n_threads, sizeof *a->scratch);
-        a->angles.freq = calloc((size_t)c->hp->n_rot / 2 + 1, sizeof *a->angles.freq);
+        a->angles[0].freq = calloc(MODEL_ROPES * ((size_t)c->hp->n_rot / 2 + 1), sizeof *a->angles->freq);
+        a->angles[1].freq = a->angles[0].freq + c->hp->n_rot / 2;
     }
-    if (!a || !a->heads || !a->kv || !a->scratch || !a->angles.freq) {
+    if (!a || !a->heads || !a->kv || !a->scratch || !a->angles[0].freq) {
         log_error("out of memory for the tables of attention");
         attention_free(a);
         return ST_NOMEM;
@@ -86,7 +87,7 @@ void attention_free(struct attention *a)
     free(a->heads);
     free(a->kv);
     free(a->scratch);
-    free(a->angles.freq);
+    free(a->angles[0].freq);
     free(a);
 }
 
@@ -113,8 +114,10 @@ void attention_lay_buffers(struct attention *a)
         heads = a->kv[i].heads > heads ? a->kv[i].heads : heads;
     if (!heads)
         return;
-    a->angles.position = arena_alloc(&c->arena, (size_t)n * sizeof *a->angles.position);
-    a->angles.cos_sin = lay_floats(&c->arena, n * hp->n_rot);
+    for (int i = 0; i < MODEL_ROPES && (i == 0 || hp->rope[i].base > 0); i++) {
+        a->angles[i].position = arena_alloc(&c->arena, (size_t)n * sizeof *a->angles->position);
+        a->angles[i].cos_sin = lay_floats(&c->arena, n * hp->n_rot);
+    }
     a->stretches = arena_alloc(&c->arena, (size_t)n * sizeof *a->stretches);
     a->q = lay_floats(&c->arena, n * heads * queries(c->hp) * hp->head_dim);
     a->k = lay_floats(&c->arena, n * heads * hp->head_dim);
@@ -135,7 +138,10 @@ void attention_load(struct attention *a, struct loading *l, int layer)
     const struct model *m = a->c->o.model;
     if (layer == 0) {
         loading_reads(l, &m->rope_factors, 0, 1);
-        rope_freqs(m->hp.rope_base, m->hp.n_rot, (const float *)m->rope_factors.data, a->angles.freq);
+        loading_reads(l, &m->rope_long, 0, 1);
+        loading_reads(l, &m->rope_short, 0, 1);
+        for (int i = 0; i < MODEL_ROPES && m->hp.rope[i].base > 0; i++)
+            model_rope_freqs(m, &m->hp.rope[i], a->c->o.n_ctx, a->angles[i].freq);
     }
     heads_load(l, layer, &a->heads[layer]);
 }
@@ -155,6 +161,8 @@ struct attending {
     const struct heads *h;
     const struct kv *kv;
     const struct batch *batch;
+    const struct angles *angles;  /* NULL: nothing turns */
+    int64_t window;               /* 0: none */
     const struct acts *x;
     int64_t n, n_q, n_kv, shared; /* tokens; own query heads, own KV heads; query heads of each */
     double *sum;                  /* [n, d] */
@@ -178,10 +186,24 @@ static void project_groups(void *arg, int64_t begin, int64_t end, int thread)
     }
 }
 
+/* Each head by itself, or all of them as one vector: then they are all here. */
 static void norm_heads(const struct kernels *k, float *x, const float *norm, int64_t n_heads, const struct hparams *hp)
 {
-    for (int64_t h = 0; norm && h < n_heads; h++)
-        k->rms_norm(x + h * hp->head_dim, norm, hp->head_dim, hp->norm_eps, x + h * hp->head_dim);
+    const int64_t n = n_heads * hp->head_dim, at_once = hp->whole_norms ? n : hp->head_dim;
+    for (int64_t i = 0; norm && i < n; i += at_once)
+        k->rms_norm(x + i, norm, at_once, hp->norm_eps, x + i);
+}
+
+/* What queries and keys at the batch's token t are turned by; and what queries are multiplied by. */
+static void turn(const struct attending *a, int64_t t, float *q, float *key)
+{
+    const struct hparams *hp = a->c->hp;
+    const struct kernels *k = a->c->o.kernels;
+    const float *angles = a->angles->cos_sin + t * hp->n_rot;
+    k->rope(q, angles, a->n_q, hp->head_dim, hp->n_rot / 2, hp->rope_neox);
+    k->rope(key, angles, a->n_kv, hp->head_dim, hp->n_rot / 2, hp->rope_neox);
+    if (hp->temper != 0)
+        multiply(q, a->n_q * hp->head_dim, model_temper(hp, a->angles->position[t]));
 }
 
 /* A sequence's pages in order. */
@@ -208,7 +230,6 @@ static void rotate_tokens(void *arg, int64_t begin, int64_t end, int thread)
     (void)thread;
     for (int64_t t = begin; t < end; t++) {
         float *q = a->a->q + t * heads, *key = a->a->k + t * kv_heads, *value = a->a->v + t * kv_heads;
-        const float *angles = a->a->angles.cos_sin + t * hp->n_rot;
         if (a->h->q_bias)
             k->add(q, a->h->q_bias, heads);
         if (a->h->k_bias)
@@ -217,10 +238,8 @@ static void rotate_tokens(void *arg, int64_t begin, int64_t end, int thread)
             k->add(value, a->h->v_bias, kv_heads);
         norm_heads(k, q, a->h->q_norm, a->n_q, hp);
         norm_heads(k, key, a->h->k_norm, a->n_kv, hp);
-        if (hp->n_rot) {
-            k->rope(q, angles, a->n_q, hp->head_dim, hp->n_rot / 2, hp->rope_neox);
-            k->rope(key, angles, a->n_kv, hp->head_dim, hp->n_rot / 2, hp->rope_neox);
-        }
+        if (a->angles)
+            turn(a, t, q, key);
         keep_token(a, (uint32_t)t, key, value);
     }
 }
@@ -254,17 +273,22 @@ static void attend_piece(const struct attending *a, const struct attention_piece
     float inverse[QUERY_ROWS];
     for (int64_t i = 0; i < rows; i++) {
         int64_t position = p->run->position + p->t0 + i / heads;
-        begin[i] = hp->window && position >= hp->window ? position - hp->window + 1 : 0;
+        begin[i] = a->window && position >= a->window ? position - a->window + 1 : 0;
         end[i] = position + 1;
         if (i % heads == 0)
             memcpy(scratch->q + i * dim, a->a->q + at + i / heads * row, (size_t)(heads * dim) * sizeof(float));
     }
     int64_t origin = begin[0] / KV_TILE * KV_TILE;
     find_pages(a, p, origin, end[rows - 1], scratch);
-    k->attn_scores(scratch->q, dim, rows, scratch->keys, dim, origin, end[rows - 1], 1.0f / sqrtf((float)dim),
-                   scratch->scores, stride);
-    for (int64_t i = 0; i < rows; i++)
-        inverse[i] = k->attn_weights(scratch->scores + i * stride + begin[i] - origin, end[i] - begin[i], begin[i]);
+    k->attn_scores(scratch->q, dim, rows, scratch->keys, dim, origin, end[rows - 1], hp->attn_scale, scratch->scores,
+                   stride);
+    for (int64_t i = 0; i < rows; i++) {
+        float *score = scratch->scores + i * stride + begin[i] - origin;
+        const int64_t n = end[i] - begin[i];
+        if (hp->attn_softcap > 0)
+            k->softcap(score, n, hp->attn_softcap);
+        inverse[i] = k->attn_weights(score, n, begin[i], a->h->sinks ? a->h->sinks[p->q0 + i % heads] : -INFINITY);
+    }
     k->attn_mix(scratch->scores, stride, origin, rows, begin, end, inverse, scratch->values, dim, scratch->out, dim);
     for (int64_t i = 0; i < rows; i += heads)
         memcpy(a->a->mixed.f32 + at + i / heads * row, scratch->out + i * dim, (size_t)(heads * dim) * sizeof(float));
@@ -300,18 +324,16 @@ static void output_groups(void *arg, int64_t begin, int64_t end, int thread)
     a->c->o.kernels->matmul_partial(&a->h->o, begin, end, &a->a->mixed, a->n, a->sum, a->h->o.rows);
 }
 
-/* The angles of a batch; all layers of a step have the same. */
-static void compute_angles(struct attention *a, const struct batch *b)
+/* The angles of a batch; all layers of a step that have this rope have the same. */
+static void compute_angles(const struct hparams *hp, const struct rope *rope, struct angles *g, const struct batch *b)
 {
-    const struct hparams *hp = a->c->hp;
-    struct angles *g = &a->angles;
     uint32_t i = 0;
     for (uint32_t r = 0; r < b->n_runs; r++) {
         for (uint32_t t = 0; t < b->runs[r].n; t++, i++) {
             const uint32_t position = b->runs[r].position + t;
             if (i < g->n && g->position[i] == position)
                 continue;
-            rope_angles(g->freq, hp->n_rot / 2, (double)position * hp->rope_scale, g->cos_sin + i * hp->n_rot);
+            rope_angles(g->freq, hp->n_rot / 2, (double)position, rope->magnitude, g->cos_sin + i * hp->n_rot);
             g->position[i] = position;
         }
     }
@@ -333,15 +355,20 @@ void attention_compute(struct attention *at, const struct work *w, const struct 
     struct cpu *c = at->c;
     const struct heads *h = &at->heads[w->layer];
     struct attending a = {.a = at, .c = c, .h = h, .kv = &at->kv[w->layer], .batch = w->batch, .x = x, .n = w->n,
-                          .sum = sum, .n_kv = h->end - h->begin, .shared = queries(c->hp)};
+                          .sum = sum, .window = model_window(c->hp, w->layer), .n_kv = h->end - h->begin,
+                          .shared = queries(c->hp)};
     a.n_q = a.n_kv * a.shared;
     a.heads_per_piece = a.shared < QUERY_ROWS ? a.shared : QUERY_ROWS;
     a.head_pieces = (a.shared + a.heads_per_piece - 1) / a.heads_per_piece;
     a.tokens_per_piece = QUERY_ROWS / a.heads_per_piece;
     a.token_pieces = part_runs(at, w->batch, a.tokens_per_piece);
     const int64_t groups = h->q.groups + h->k.groups + h->v.groups;
+    const int rope = c->hp->n_rot ? c->hp->layer[w->layer].rope : NO_ROPE;
 
-    compute_angles(at, w->batch);
+    if (rope != NO_ROPE) {
+        compute_angles(c->hp, &c->hp->rope[rope], &at->angles[rope], w->batch);
+        a.angles = &at->angles[rope];
+    }
     pool_for(c->o.pool, groups, group_grain(c, groups), project_groups, &a);
     pool_for(c->o.pool, a.n, 4, rotate_tokens, &a);
     at->mixed.cols = a.n_q * c->hp->head_dim;

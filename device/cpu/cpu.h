@@ -32,6 +32,12 @@ static inline int64_t group_grain(const struct cpu *c, int64_t groups)
     return grain < 1 ? 1 : grain > MOST_GROUPS ? MOST_GROUPS : grain;
 }
 
+static inline void multiply(float *x, int64_t n, float by)
+{
+    for (int64_t i = 0; i < n; i++)
+        x[i] *= by;
+}
+
 /* acts of tokens [t, t + 1), columns [begin, begin + cols). */
 static inline struct acts acts_slice(const struct acts *a, int64_t t, int64_t begin, int64_t cols)
 {

@@ -1,5 +1,7 @@
 #include "device/cpu/norm.h"
 
+#include <string.h>
+
 #include "device/numbers.h"
 #include "device/readers.h"
 
@@ -28,7 +30,9 @@ struct norm {
 static void norm_vector(const struct norm *a, const float *x, float *out)
 {
     const struct hparams *hp = a->c->hp;
-    if (hp->norm == NORM_LAYER)
+    if (!a->weights.weight)
+        memcpy(out, x, (size_t)hp->d_model * sizeof *out);
+    else if (hp->norm == NORM_LAYER)
         a->c->o.kernels->layer_norm(x, a->weights.weight, a->weights.bias, hp->d_model, hp->norm_eps, out);
     else
         a->c->o.kernels->rms_norm(x, a->weights.weight, hp->d_model, hp->norm_eps, out);

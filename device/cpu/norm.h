@@ -8,7 +8,7 @@
 
 /* The weights of a norm; hp.norm says of which kind. */
 struct norm_weights {
-    float *weight, *bias;            /* [d]; bias NULL: none */
+    float *weight, *bias;            /* [d]; NULL: none. Without a weight x stays as it is */
 };
 
 struct norm_weights norm_lay(struct cpu *c, const struct matrix *weight, const struct matrix *bias);

@@ -20,11 +20,25 @@ struct product {
     int64_t stride;
 };
 
+/* Products become logits. */
+static void finish_rows(const struct product *p, int64_t begin, int64_t end)
+{
+    const struct hparams *hp = p->c->hp;
+    for (uint32_t t = 0; t < p->n; t++) {
+        float *logits = p->logits + t * p->stride + begin;
+        if (hp->logit_scale != 1)
+            multiply(logits, end - begin, hp->logit_scale);
+        if (hp->logit_softcap > 0)
+            p->c->o.kernels->softcap(logits, end - begin, hp->logit_softcap);
+    }
+}
+
 static void multiply_rows(void *arg, int64_t begin, int64_t end, int thread)
 {
     struct product *p = arg;
     (void)thread;
     p->c->o.kernels->matmul(p->rows, begin, end, p->x, p->n, p->logits, p->stride);
+    finish_rows(p, begin * ROW_GROUP, end * ROW_GROUP < p->rows->rows ? end * ROW_GROUP : p->rows->rows);
 }
 
 void output_compute(struct cpu *c, const struct output *o, const struct acts *x, uint32_t n, float *logits,

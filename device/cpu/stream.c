@@ -10,7 +10,7 @@
 
 /* What a layer has beside heads and neurons, f32; NULL: the model has none. */
 struct stream_layer {
-    struct norm_weights attn_norm, ffn_norm;
+    struct norm_weights attn_norm, ffn_norm, attn_post_norm, ffn_post_norm;
     float *o_bias, *down_bias;       /* [d] */
 };
 
@@ -23,6 +23,7 @@ struct stream {
     float *y;                        /* [n, d] attention's output, where it runs in parallel with the FFN: it waits here
                                         for the FFN's end, for the FFN reads the layer's input; NULL elsewhere */
     float *row;                      /* [d] of learned positions */
+    float *rows;                     /* [n_threads, d] what is normed before it is added; NULL: nothing is */
 };
 
 status stream_new(struct cpu *c, struct stream **out)
@@ -47,12 +48,16 @@ void stream_free(struct stream *s)
     free(s);
 }
 
+static const struct matrix none;
+
 static bool is_home(const struct cpu *c) { return c->o.shard->first < c->o.shard->last; }
 
 static void lay_layer(struct cpu *c, struct stream_layer *l, const struct layer_weights *f)
 {
     l->attn_norm = norm_lay(c, &f->attn_norm, &f->attn_norm_bias);
     l->ffn_norm = norm_lay(c, &f->ffn_norm, &f->ffn_norm_bias);
+    l->attn_post_norm = norm_lay(c, &f->attn_post_norm, &none);
+    l->ffn_post_norm = norm_lay(c, &f->ffn_post_norm, &none);
     l->o_bias = lay_vector(&c->arena, &f->o_bias);
     l->down_bias = lay_vector(&c->arena, &f->down_bias);
 }
@@ -89,6 +94,8 @@ void stream_lay_buffers(struct stream *s)
     s->x = lay_floats(&c->arena, n * c->hp->d_model);
     if (c->hp->parallel)
         s->y = lay_floats(&c->arena, n * c->hp->d_model);
+    if (c->o.model->layers[0].attn_post_norm.data)
+        s->rows = lay_floats(&c->arena, c->o.n_threads * c->hp->d_model);
     if (c->o.shard->embeds && c->o.model->positions.data)
         s->row = lay_floats(&c->arena, c->hp->d_model);
 }
@@ -104,6 +111,8 @@ void stream_load(struct stream *s, struct loading *l)
         struct stream_layer *to = &s->layers[i - shard->first];
         norm_load(l, to->attn_norm, &from->attn_norm, &from->attn_norm_bias);
         norm_load(l, to->ffn_norm, &from->ffn_norm, &from->ffn_norm_bias);
+        norm_load(l, to->attn_post_norm, &from->attn_post_norm, &none);
+        norm_load(l, to->ffn_post_norm, &from->ffn_post_norm, &none);
         load_vector(l, to->o_bias, &from->o_bias);
         load_vector(l, to->down_bias, &from->down_bias);
     }
@@ -139,6 +148,8 @@ status stream_embed(struct stream *s, const struct batch *b, const int32_t *toke
     const size_t row = dtype_row_bytes(e->type, e->cols);
     for (uint32_t t = 0; t < b->n_tokens; t++)
         dequantize_row(e->type, s->embedding + (size_t)tokens[t] * row, e->cols, s->x + t * e->cols);
+    if (s->c->hp->embedding_scale != 1)
+        multiply(s->x, b->n_tokens * e->cols, s->c->hp->embedding_scale);
     if (s->positions)
         add_positions(s, b);
     return check_states(s, b, "the embedding");
@@ -179,26 +190,44 @@ struct adding {
     const struct stream *s;
     const double *sum;   /* [n, d] */
     const float *bias;   /* [d] or NULL */
+    const float *norm;   /* [d] of the sum, or NULL */
     bool waits;          /* the sum goes to y */
     const float *y;      /* [n, d] what has waited, or NULL */
     _Atomic bool broken; /* what it has come to is not all numbers */
 };
 
-/* x[0 .. d) += sum + bias; or = , where it waits. */
+/* to[0 .. n) = sum + bias. */
+static void give(const struct adding *a, const double *sum, int64_t from, int64_t n, float *to)
+{
+    for (int64_t j = 0; j < n; j++)
+        to[j] = (float)sum[from + j];
+    if (a->bias)
+        a->s->c->o.kernels->add(to, a->bias + from, n);
+}
+
+/* x[0 .. d) += (sum + bias) * residual_scale; or = , where it waits. */
 static void add_token(const struct adding *a, const double *sum, float *x, int64_t d)
 {
-    const struct kernels *k = a->s->c->o.kernels;
+    const float scale = a->s->c->hp->residual_scale;
     float piece[ADDED];
     for (int64_t i = 0; i < d; i += ADDED) {
         const int64_t n = d - i < ADDED ? d - i : ADDED;
         float *value = a->waits ? x + i : piece;
-        for (int64_t j = 0; j < n; j++)
-            value[j] = (float)sum[i + j];
-        if (a->bias)
-            k->add(value, a->bias + i, n);
+        give(a, sum, i, n, value);
+        if (scale != 1)
+            multiply(value, n, scale);
         if (!a->waits)
-            k->add(x + i, value, n);
+            a->s->c->o.kernels->add(x + i, value, n);
     }
+}
+
+/* x[0 .. d) += norm(sum + bias). */
+static void add_normed(const struct adding *a, const double *sum, float *x, int64_t d, float *row)
+{
+    const struct kernels *k = a->s->c->o.kernels;
+    give(a, sum, 0, d, row);
+    k->rms_norm(row, a->norm, d, a->s->c->hp->norm_eps, row);
+    k->add(x, row, d);
 }
 
 static void add_tokens(void *arg, int64_t begin, int64_t end, int thread)
@@ -206,9 +235,11 @@ static void add_tokens(void *arg, int64_t begin, int64_t end, int thread)
     struct adding *a = arg;
     const int64_t d = a->s->c->hp->d_model;
     float *to = a->waits ? a->s->y : a->s->x;
-    (void)thread;
     for (int64_t t = begin; t < end; t++) {
-        add_token(a, a->sum + t * d, to + t * d, d);
+        if (a->norm)
+            add_normed(a, a->sum + t * d, to + t * d, d, a->s->rows + thread * d);
+        else
+            add_token(a, a->sum + t * d, to + t * d, d);
         if (!all_numbers(to + t * d, d))
             a->broken = true;
         if (a->y)
@@ -222,6 +253,7 @@ status stream_add(struct stream *s, const struct work *w, const struct sums *sum
     const struct stream_layer *l = &s->layers[w->layer - s->c->o.shard->first];
     const bool attention = w->part == DEVICE_ATTENTION;
     struct adding a = {.s = s, .sum = sums->sum, .bias = attention ? l->o_bias : l->down_bias,
+                       .norm = attention ? l->attn_post_norm.weight : l->ffn_post_norm.weight,
                        .waits = attention && s->y, .y = attention ? NULL : s->y};
     pool_for(s->c->o.pool, w->n, 4, add_tokens, &a);
     return a.broken ? not_numbers(s->c->o.model, w, parts[w->part], a.waits ? s->y : s->x, s->c->hp->d_model)

@@ -67,10 +67,10 @@ void cuda_attention_free(struct attention *a)
 }
 
 /* The own heads of a layer for kernels. */
-static struct gpu_heads heads_of(const struct hparams *hp, const struct heads *h)
+static struct gpu_heads heads_of(const struct hparams *hp, int layer, const struct heads *h)
 {
     return (struct gpu_heads){.n_kv = h->end - h->begin, .shared = queries(hp), .dim = hp->head_dim,
-                              .half = hp->n_rot / 2, .neox = hp->rope_neox, .window = hp->window, .eps = hp->norm_eps,
+                              .half = hp->n_rot / 2, .neox = hp->rope_neox, .window = model_window(hp, layer), .eps = hp->norm_eps,
                               .q_bias = h->q_bias, .k_bias = h->k_bias, .v_bias = h->v_bias, .q_norm = h->q_norm,
                               .k_norm = h->k_norm};
 }
@@ -79,7 +79,7 @@ void cuda_attention_lay_weights(struct attention *a, int layer)
 {
     const struct laying to = cuda_laying(a->c);
     heads_lay(&to, layer, &a->heads[layer]);
-    a->of[layer] = heads_of(a->c->hp, &a->heads[layer]);
+    a->of[layer] = heads_of(a->c->hp, layer, &a->heads[layer]);
 }
 
 static void lay_pages(struct cuda *c, struct gpu_heads *of)

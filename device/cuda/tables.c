@@ -67,7 +67,7 @@ void cuda_tables_load(struct tables *t, struct loading *l)
 {
     const struct model *m = t->c->o.model;
     loading_reads(l, &m->rope_factors, 0, 1);
-    rope_freqs(m->hp.rope_base, m->hp.n_rot, (const float *)m->rope_factors.data, t->freq);
+    model_rope_freqs(m, &m->hp.rope[0], t->c->o.n_ctx, t->freq);
 }
 
 /* Writes a batch into t->fresh. Returns how many words it has; *most: the furthest position, plus one. */
@@ -96,7 +96,7 @@ static void upload_angles(struct tables *t, const uint32_t *position, uint32_t n
     for (uint32_t i = 0; i < n; i++) {
         if (i < t->n_angles && t->angle_of[i] == position[i])
             continue;
-        rope_angles(t->freq, hp->n_rot / 2, (double)position[i] * hp->rope_scale, t->cos_sin + i * hp->n_rot);
+        rope_angles(t->freq, hp->n_rot / 2, (double)position[i], hp->rope[0].magnitude, t->cos_sin + i * hp->n_rot);
         t->angle_of[i] = position[i];
         changed = true;
     }

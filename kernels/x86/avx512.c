@@ -27,6 +27,7 @@ const struct kernels kernels_avx512 = {
     .layer_norm = layer_norm,
     .rope = rope,
     .activate = activate,
+    .softcap = softcap,
     .add = add,
     .to_f16 = to_f16,
     .attn_scores = attn_scores,

@@ -61,9 +61,10 @@ INLINE vf exp_part(float *x, int64_t m, int64_t lane, vf max)
     return vf_load(part);
 }
 
-static float attn_weights(float *x, int64_t n, int64_t first)
+static float attn_weights(float *x, int64_t n, int64_t first, float sink)
 {
-    const vf max = vf_set(largest(x, n));
+    const float most = largest(x, n), top = sink > most ? sink : most;
+    const vf max = vf_set(top);
     vf total = vf_zero();
     for (int64_t p = first; p < first + n;) {
         vf acc = vf_zero();
@@ -81,7 +82,7 @@ static float attn_weights(float *x, int64_t n, int64_t first)
         }
         total = vf_add(total, acc);
     }
-    return 1.0f / vf_add_lanes(total);
+    return 1.0f / (vf_add_lanes(total) + exp_f32(sink - top));
 }
 
 /* Sums of n queries over the segments before, and over the one under way; n_vec vectors of dimensions. */

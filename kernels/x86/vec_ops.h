@@ -167,6 +167,22 @@ static void activate(enum activation a, const float *gate, const float *up, int6
     }
 }
 
+/* tanh_f32 in every lane. */
+static inline vf vf_tanh(vf x)
+{
+    const vf e = vf_exp(vf_add(x, x));
+    return vf_sub(vf_set(1.0f), vf_div(vf_set(2.0f), vf_add(e, vf_set(1.0f))));
+}
+
+static void softcap(float *x, int64_t n, float cap)
+{
+    const vf inverse = vf_set(1.0f / cap);
+    for (int64_t i = 0; i < n; i += LANES) {
+        const int64_t m = part_of(n, i);
+        vf_store_part(x + i, vf_mul(vf_set(cap), vf_tanh(vf_mul(vf_load_part(x + i, m), inverse))), m);
+    }
+}
+
 static void add(float *x, const float *y, int64_t n)
 {
     for (int64_t i = 0; i < n; i += LANES) {

@@ -5,7 +5,10 @@
 /* Mistral 7B (Jiang et al., 2023) has a window in all layers, which llama.cpp does not read. */
 static status read_window(const struct keys *k, struct hparams *hp)
 {
-    return optional_int(k, "attention.sliding_window", 0, INT32_MAX, &hp->window);
+    status s = optional_int(k, "attention.sliding_window", 0, INT32_MAX, &hp->window);
+    for (int i = 0; i < hp->n_layers; i++)
+        hp->layer[i].slides = hp->window > 0;
+    return s;
 }
 
 const struct family family_llama = {

@@ -1,5 +1,6 @@
 /* The speed of each operation on one thread: matrix-vector over weights larger than the caches in GB/s, matrix-matrix in
  * GFLOP/s, the others in millions of values per second. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,7 +87,7 @@ static void run_rms_norm(void *arg) { struct vectors *v = arg; v->k->rms_norm(v-
 static void run_rope(void *arg) { struct vectors *v = arg; v->k->rope(v->x, v->y, v->n / 64, 64, 32, false); }
 static void run_silu(void *arg) { struct vectors *v = arg; v->k->activate(ACT_SILU, v->x, v->y, v->n, v->z); }
 static void run_softmax(void *arg) { struct vectors *v = arg; v->k->softmax(v->z, v->n); }
-static void run_weights(void *arg) { struct vectors *v = arg; v->z[0] = v->k->attn_weights(v->z, v->n, 0); }
+static void run_weights(void *arg) { struct vectors *v = arg; v->z[0] = v->k->attn_weights(v->z, v->n, 0, -INFINITY); }
 static void run_add(void *arg) { struct vectors *v = arg; v->k->add(v->z, v->y, v->n); }
 static void run_to_f16(void *arg) { struct vectors *v = arg; v->k->to_f16(v->x, v->n, v->cache); }
 static void run_scores(void *arg)

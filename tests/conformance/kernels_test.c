@@ -241,6 +241,22 @@ static void quantize_equals_reference(void **state)
     each_table(check_quantize);
 }
 
+/* Without a sink, and with one that is below all scores, above all of them, and among them. */
+static void check_weights(const struct kernels *k, const float *x, int64_t n, float *want, float *got)
+{
+    const float sinks[] = {-INFINITY, -20, 1e4f, x[n / 2]};
+    for (int64_t first = 0; first < 300; first += 37) {
+        for (int i = 0; i < 4; i++) {
+            memcpy(want, x, (size_t)n * sizeof *x);
+            memcpy(got, x, (size_t)n * sizeof *x);
+            const float inverse[] = {kernels_scalar.attn_weights(want, n, first, sinks[i]),
+                                     k->attn_weights(got, n, first, sinks[i])};
+            expect_same("attn_weights", k->name, want, got, n);
+            expect_same("attn_weights' sum", k->name, &inverse[0], &inverse[1], 1);
+        }
+    }
+}
+
 /* The operations on vectors of n. */
 static void check_vectors_of(const struct kernels *k, int64_t n, enum filling f)
 {
@@ -276,13 +292,15 @@ static void check_vectors_of(const struct kernels *k, int64_t n, enum filling f)
     s->softmax(want, n);
     k->softmax(got, n);
     expect_same("softmax", k->name, want, got, n);
-    for (int64_t first = 0; first < 300; first += 37) {
+    for (int i = 0; i < 3; i++) {
+        const float cap = (const float[]){30, 50, 0.7f}[i];
         memcpy(want, x, bytes);
         memcpy(got, x, bytes);
-        const float inverse[2] = {s->attn_weights(want, n, first), k->attn_weights(got, n, first)};
-        expect_same("attn_weights", k->name, want, got, n);
-        expect_same("attn_weights' sum", k->name, &inverse[0], &inverse[1], 1);
+        s->softcap(want, n, cap);
+        k->softcap(got, n, cap);
+        expect_same("softcap", k->name, want, got, n);
     }
+    check_weights(k, x, n, want, got);
     assert_true(guarded_intact(got, bytes));
 
     if (n % 64 == 0)

@@ -113,6 +113,9 @@ static void vectors(void **state)
             assert_true(isnan(out[0]) && isnan(out[at]));
             table(i)->layer_norm(x, y, NULL, N, 1e-5f, out);
             assert_true(isnan(out[0]) && isnan(out[at]));
+            memcpy(out, x, sizeof x);
+            table(i)->softcap(out, N, 30);
+            assert_true(isnan(out[at]) || isinf(x[at]));
             table(i)->add(y, x, N);
             assert_true(isnan(y[at]) && !isnan(y[(at + 1) % N]));
             table(i)->to_f16(x, N, half);
@@ -136,7 +139,7 @@ static void attention(void **state)
         table(i)->attn_scores(q, DIM, 1, &page, DIM, 0, POSITIONS, 1, scores, POSITIONS);
         for (int p = 0; p < POSITIONS; p++)
             assert_int_equal(isnan(scores[p]) != 0, p == 21);
-        const float inverse = table(i)->attn_weights(scores, POSITIONS, 0);
+        const float inverse = table(i)->attn_weights(scores, POSITIONS, 0, -INFINITY);
         assert_true(isnan(inverse));
         memset(cache, 0, sizeof cache);
         table(i)->attn_mix(scores, POSITIONS, 0, 1, &begin, &end, &inverse, &page, DIM, mixed, DIM);

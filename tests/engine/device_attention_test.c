@@ -45,6 +45,8 @@ static void stand_open(struct stand *s, int64_t window)
     *s = (struct stand){.tables = {{0, 1, 2}, {9, 4, 7}, {3, 10, 5}}};
     model->hp.window = window;
     for (int i = 0; i < model->hp.n_layers; i++)
+        model->hp.layer[i].slides = window > 0;
+    for (int i = 0; i < model->hp.n_layers; i++)
         s->layers[i] = (struct shard_layer){.head_end = model->hp.n_kv_heads};
     s->shard = (struct shard){.layers = s->layers, .last = model->hp.n_layers, .embeds = true, .uses = {true, false}};
     s->o = (struct device_options){.model = model, .shard = &s->shard, .n_ctx = LENGTH, .n_batch = LENGTH, .n_pages = PAGES,

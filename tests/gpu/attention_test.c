@@ -155,7 +155,7 @@ static void attend_row(struct scene *c, int64_t t, int64_t h, float *scores, con
     }
     reference->attn_scores(c->q + at, dim, 1, keys, dim, origin, end, 1.0f / sqrtf((float)dim), scores,
                            end - origin + KV_TILE);
-    const float inverse = reference->attn_weights(scores + begin - origin, end - begin, begin);
+    const float inverse = reference->attn_weights(scores + begin - origin, end - begin, begin, -INFINITY);
     reference->attn_mix(scores, end - origin, origin, 1, &begin, &end, &inverse, values, dim, c->want + at, dim);
 }
 

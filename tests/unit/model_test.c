@@ -235,7 +235,7 @@ static void loads_llama(void **state)
     assert_true(!strcmp(hp->arch_name, "llama"));
     assert_true(hp->n_layers == LAYERS && hp->d_model == D && hp->d_ff == FF && hp->n_vocab == VOCAB);
     assert_true(hp->n_heads == HEADS && hp->n_kv_heads == KV && hp->head_dim == HEAD && hp->n_rot == HEAD);
-    assert_true(!hp->rope_neox && hp->rope_base == 10000 && hp->rope_scale == 1);
+    assert_true(!hp->rope_neox && hp->rope[0].base == 10000 && hp->rope[0].scale == 1);
     assert_true(hp->norm_eps == 1e-5f && hp->window == 0 && hp->n_ctx_train == 512);
     assert_matrix(&m->embedding, "token_embd.weight", DT_Q8_0, VOCAB, D);
     assert_ptr_equal(m->output.data, m->embedding.data);
@@ -486,8 +486,8 @@ static void load_with_rope(const struct recipe *r, double scale, double base, in
     struct gguf_writer w;
     struct model *m;
     assert_int_equal(load(r, &w, &m), ST_OK);
-    assert_float_equal(m->hp.rope_scale, scale, 1e-12);
-    assert_float_equal(m->hp.rope_base, base, 1e-6);
+    assert_float_equal(m->hp.rope[0].scale, scale, 1e-12);
+    assert_float_equal(m->hp.rope[0].base, base, 1e-6);
     assert_int_equal(m->hp.n_rot, n_rot);
     assert_int_equal(m->hp.window, window);
     free_model(m, &w);
@@ -507,10 +507,10 @@ static void reads_rope_and_window(void **state)
     load_with_rope(&(struct recipe){.arch = a, .f32_key = "rope.freq_base", .f32 = 500000}, 1, 500000, 16, 0);
     load_with_rope(&(struct recipe){.arch = a, .u32_key = "rope.dimension_count", .u32 = 8}, 1, 10000, 8, 0);
     load_with_rope(&(struct recipe){.arch = a, .u32_key = "attention.sliding_window", .u32 = 4096}, 1, 10000, 16, 4096);
-    assert_refused(ST_UNSUPPORTED, "key llama.rope.scaling.type: expected none or linear, found 'yarn'",
-                   .string_key = "rope.scaling.type", .string = "yarn");
-    assert_refused(ST_UNSUPPORTED, "key llama.rope.scaling.attn_factor: expected 1, found 1.5",
-                   .f32_key = "rope.scaling.attn_factor", .f32 = 1.5f);
+    assert_refused(ST_UNSUPPORTED, "key llama.rope.scaling.type: expected none, linear, yarn or longrope, found 'su'",
+                   .string_key = "rope.scaling.type", .string = "su");
+    assert_refused(ST_FORMAT, "key llama.rope.scaling.attn_factor: expected 1e-06 to 1e+06, found 0",
+                   .f32_key = "rope.scaling.attn_factor", .f32 = 0);
     assert_refused(ST_FORMAT, "key llama.rope.scaling.factor", .f32_key = "rope.scaling.factor", .f32 = -1);
     assert_refused(ST_FORMAT, "key llama.rope.scaling.factor", .f32_key = "rope.scaling.factor", .f32 = NAN);
     assert_refused(ST_FORMAT, "key llama.rope.scaling.factor", .f32_key = "rope.scaling.factor", .f32 = 1e-30f);
