@@ -157,8 +157,8 @@ def write_model(name, seed):
     return path
 
 
-def rows(logits):
-    return [{"position": p, "values": [round(v, 4) for v in row.tolist()]} for p, row in zip(POSITIONS, logits)]
+def rows(logits, positions=POSITIONS):
+    return [{"position": p, "values": [round(v, 4) for v in row.tolist()]} for p, row in zip(positions, logits)]
 
 
 def entry(path, activation, predicted, seed):

@@ -51,7 +51,7 @@ def quiet(level, text, user_data):
 
 
 class Llama:
-    def __init__(self, path, n_ctx):
+    def __init__(self, path, n_ctx, cache=lc.GGML_TYPE_F16):
         params = lc.llama_model_default_params()
         params.n_gpu_layers = 0
         self.model = lc.llama_model_load_from_file(str(path).encode(), params)
@@ -61,6 +61,7 @@ class Llama:
         params.n_ctx = params.n_batch = params.n_ubatch = n_ctx
         params.n_threads = params.n_threads_batch = 1
         params.flash_attn_type = 0
+        params.type_k = params.type_v = cache
         self.context = lc.llama_init_from_model(self.model, params)
         self.memory = lc.llama_get_memory(self.context)
         self.vocab = lc.llama_model_get_vocab(self.model)

@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""Holds reference_models.py against llama.cpp on the models of make_models.py.
+
+    pip install gguf numpy llama-cpp-python==0.3.36       (built from source, AMX off)
+    python3 check_models.py [NAME...]
+
+llama.cpp runs with weights, keys and values as F32 (a copy of the file whose tensors are dequantised), so that nothing
+but the order of sums sets the two apart; and with the file as it is. Fails if the former differs by more than a
+thousandth of the logits' range.
+"""
+import ctypes
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import gguf
+import llama_cpp.llama_cpp as lc
+import numpy as np
+
+from make_families import HERE
+from make_models import write_model
+from make_vectors import Llama, quiet
+from models import MODELS
+from reference_models import load
+
+T = gguf.GGMLQuantizationType
+
+
+def as_floats(path, out):
+    """A copy of the file with all tensors F32."""
+    reader = gguf.GGUFReader(path)
+    w = gguf.GGUFWriter(out, reader.fields["general.architecture"].contents())
+    for name, field in reader.fields.items():
+        if not name.startswith("GGUF.") and name != "general.architecture":
+            kind = field.types[0]
+            w.add_key_value(name, field.contents(), kind, field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None)
+    for t in reader.tensors:
+        w.add_tensor(t.name, gguf.quants.dequantize(np.array(t.data), t.tensor_type).astype(np.float32))
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+
+
+def difference(path, prompt, reference, floats):
+    llama = Llama(path, 64, lc.GGML_TYPE_F32 if floats else lc.GGML_TYPE_F16)
+    found = llama.decode(prompt, 0, range(len(prompt)))
+    llama.close()
+    return float(np.abs(found - reference).max())
+
+
+def check(name, prompt):
+    m = MODELS[name]
+    with tempfile.TemporaryDirectory() as folder:
+        path, floats = Path(folder) / "a.gguf", Path(folder) / "b.gguf"
+        write_model(name, path, **m.get("llama.cpp", {}))
+        as_floats(path, floats)
+        exact = load(floats, cache=np.float64).logits(prompt)
+        spread = np.ptp(exact)
+        of_floats, of_file = (difference(p, prompt, exact, p == floats) / spread for p in (floats, path))
+        print(f"{name}: range {spread:.2f}, of it llama.cpp differs by {of_floats:.1e} with F32 weights, "
+              f"by {of_file:.1e} with the file's")
+        return of_floats < 1e-3
+
+
+def main():
+    lc.llama_log_set(quiet, ctypes.c_void_p(0))
+    lc.llama_backend_init()
+    prompts = {e["file"]: e["prompt"] for e in json.loads((HERE / "models.json").read_text()) if not e["activation"]}
+    unlike = []
+    for name in sys.argv[1:] or MODELS:
+        if MODELS[name].get("llama.cpp", {}) is None:
+            print(f"{name}: llama.cpp does not read such files")
+        elif not check(name, prompts[f"model-{name}.gguf"]):
+            unlike.append(name)
+    sys.exit(f"unlike llama.cpp: {', '.join(unlike)}" if unlike else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+#!/usr/bin/env python3
+"""Writes the model-*.gguf files of this folder, a tiny model of random weights of every architecture with experts and
+of others, and what reference_models.py says of them.
+
+    pip install gguf numpy && python3 make_models.py [NAME...]       -> model-*.gguf, models.json
+    python3 check_models.py [NAME...]                                the same files against llama.cpp
+
+The same files come out each time; names leave the other files and entries as they are.
+
+models.json: an object per file and activation
+    file, architecture, activation (null: the file's own)
+    prompt [ids], logits: [{position, values [n_vocab]}], in exact arithmetic (float64; caches in f16)
+    range: between the largest and the smallest of all these logits
+    error: how far the logits move at most when what quantised weights read is rounded to 8 bits; 0 for float weights
+    rounded: the logits so moved, of models with quantised weights
+    margin: the least difference, over tokens and layers, between the last chosen expert's score and the best of those
+    that were not chosen (of groups as well); null without experts. Prompts are chosen so that it is 0.01 at least
+    exact: whether neurons are exactly zero so often that skipping them is worth a run
+"""
+import json
+import math
+import sys
+
+import gguf
+import numpy as np
+
+from make_families import HERE, rows
+from make_tiny import add_vocabulary
+from models import BASE, MODELS
+from reference import ACTIVATIONS
+from reference_models import load
+
+N_PROMPT, POSITIONS = 40, [0, 17, 39]
+MARGIN = 0.01
+
+
+class Writer:
+    def __init__(self, path, m, seed):
+        self.m, self.rng = m, np.random.default_rng(seed)
+        self.w = gguf.GGUFWriter(path, m["arch"])
+
+    # ---- keys ----
+
+    def key(self, name, value):
+        w, name = self.w, f"{self.m['arch']}.{name}"
+        if isinstance(value, list):
+            w.add_array(name, value)
+        else:
+            {bool: w.add_bool, int: w.add_uint32, float: w.add_float32, str: w.add_string}[type(value)](name, value)
+
+    def keys(self):
+        m = self.m
+        for name, value in {
+            "block_count": m["layers"], "context_length": 512, "embedding_length": m["d"],
+            "feed_forward_length": m["ff"], "attention.head_count": m["heads"], "attention.head_count_kv": m["kv"],
+            "attention.key_length": m["head_dim"], "attention.value_length": m["head_dim"],
+            "attention.layer_norm_rms_epsilon": m["eps"], "rope.freq_base": m["base"],
+            "rope.dimension_count": m["n_rot"] or m["head_dim"], "vocab_size": m["n_vocab"], **m["keys"],
+        }.items():
+            self.key(name, value)
+        if m["experts"]:
+            self.key("expert_count", m["experts"])
+            self.key("expert_used_count", m["used"])
+            if m["ff_exp"]:
+                self.key("expert_feed_forward_length", m["ff_exp"])
+
+    # ---- tensors ----
+
+    def matrix(self, name, rows, cols, gain=1.0, kind=None, n=None, bias=0.0):
+        """n: of so many experts. Few different values, so that the files pack well."""
+        kind = self.m["type"] if kind is None else kind
+        shape = (rows, cols) if n is None else (n, rows, cols)
+        values = np.round(self.rng.standard_normal(shape) * 1.5) / 1.5 * (gain / math.sqrt(cols))
+        self.w.add_tensor(name + ".weight", gguf.quants.quantize(values.astype(np.float32), kind), raw_dtype=kind)
+        if bias:
+            self.vector(name + ".bias", shape[:-1], 0, bias)
+
+    def vector(self, name, shape, mean, deviation):
+        values = mean + np.round(self.rng.standard_normal(shape) * 4) / 4 * deviation
+        self.w.add_tensor(name, values.astype(np.float32))
+
+    def norm(self, name, n=None):
+        self.vector(name + ".weight", n or self.m["d"], 1, 0.2)
+
+    def attention(self, p, i):
+        m = self.m
+        d, n_q, n_kv = m["d"], m["heads"] * m["head_dim"], m["kv"] * m["head_dim"]
+        if m["fused_qkv"]:
+            self.matrix(p + "attn_qkv", n_q + 2 * n_kv, d, 1.2, bias=m["qkv_bias"])
+        else:
+            self.matrix(p + "attn_q", n_q, d, 1.2, bias=m["qkv_bias"])
+            self.matrix(p + "attn_k", n_kv, d, 1.2, bias=m["qkv_bias"])
+            self.matrix(p + "attn_v", n_kv, d, 1, bias=m["qkv_bias"])
+        if m["qk_norm"]:
+            whole = m["qk_norm"] == "whole"
+            self.vector(p + "attn_q_norm.weight", n_q if whole else m["head_dim"], 1.5, 0.3)
+            self.vector(p + "attn_k_norm.weight", n_kv if whole else m["head_dim"], 1.5, 0.3)
+        if m["sinks"]:
+            self.vector(p + "attn_sinks.weight", m["heads"], 1, 1)
+        self.matrix(p + "attn_output", d, n_q, 1.2, bias=m["o_bias"])
+
+    def dense(self, p, ending, ff, bias=0.0):
+        m = self.m
+        if m["fused_up"]:
+            self.matrix(p + "ffn_up", 2 * ff, m["d"], 1.3)
+        else:
+            self.matrix(f"{p}ffn_gate{ending}", ff, m["d"], 1.5, bias=bias)
+            self.matrix(f"{p}ffn_up{ending}", ff, m["d"], 1, bias=bias)
+        self.matrix(f"{p}ffn_down{ending}", m["d"], ff, 1.5, bias=bias)
+
+    def experts(self, p):
+        m = self.m
+        n, d, ff, bias, kind = m["experts"], m["d"], m["ff_exp"] or m["ff"], m["expert_bias"], m["expert_type"]
+        self.matrix(p + "ffn_gate_inp", n, d, m["router_gain"], gguf.GGMLQuantizationType.F32, bias=m["router_bias"])
+        if m["selection_bias"]:
+            self.vector(p + "exp_probs_b.bias", n, 0, m["selection_bias"])
+        if m["form"] == "each":
+            for e in range(n):
+                self.matrix(f"{p}ffn_gate.{e}", ff, d, 1.5)
+                self.matrix(f"{p}ffn_up.{e}", ff, d, 1)
+                self.matrix(f"{p}ffn_down.{e}", d, ff, 1.5)
+            return
+        if m["form"] == "gate_up":
+            self.matrix(p + "ffn_gate_up_exps", 2 * ff, d, 1.3, kind, n)
+        else:
+            self.matrix(p + "ffn_gate_exps", ff, d, 1.5, kind, n, bias)
+            self.matrix(p + "ffn_up_exps", ff, d, 1, kind, n, bias)
+        self.matrix(p + "ffn_down_exps", d, ff, 1.5, kind, n, bias)
+        if m["shared"]:
+            if m["shared_gate"]:
+                self.vector(p + "ffn_gate_inp_shexp.weight", d, 0, 1.5 / math.sqrt(d))
+            self.dense(p, "_shexp", m["shared"])
+
+    def layer(self, p, i):
+        m = self.m
+        for name in m["norms"]:
+            self.norm(p + name)
+        getattr(self, m["attention"])(p, i)
+        if m["experts"] and i >= m["leading"]:
+            self.experts(p)
+        else:
+            self.dense(p, "", m["ff"], m["ffn_bias"])
+
+    def tensors(self):
+        m = self.m
+        self.matrix("token_embd", m["n_vocab"], m["d"], m["embed_gain"], m["type"])
+        for name, values in m["tensors"].items():
+            self.w.add_tensor(name, np.array(values, np.float32))
+        for i in range(m["layers"]):
+            self.layer(f"blk.{i}.", i)
+        self.norm("output_norm")
+        if not m["tied"]:
+            self.matrix("output", m["n_vocab"], m["d"], 3)
+
+    def close(self):
+        self.w.write_header_to_file()
+        self.w.write_kv_data_to_file()
+        self.w.write_tensors_to_file()
+        self.w.close()
+
+
+def write_model(name, path, **changes):
+    m = {**BASE, **MODELS[name], **changes}
+    w = Writer(path, m, sum(map(ord, name)))
+    w.w.add_name(f"tiny {name}")
+    w.keys()
+    add_vocabulary(w.w, m["vocab"], m["n_vocab"])
+    w.tensors()
+    w.close()
+
+
+def clear_prompt(models, seed, n_vocab):
+    """Token by token, so that no choice of experts is a close one."""
+    rng, prompt = np.random.default_rng(seed), []
+    while len(prompt) < N_PROMPT:
+        for _ in range(400):
+            token = int(rng.integers(3, n_vocab - 4))
+            for model in models:
+                model.logits(prompt + [token])
+            if min(model.margin[-1] for model in models) >= MARGIN:
+                break
+        else:
+            sys.exit("no token leaves the choice of experts clear: change the router")
+        prompt.append(token)
+    return prompt
+
+
+def entry(name, path, activation):
+    m = {**BASE, **MODELS[name]}
+    exact, rounded = load(path), load(path, round_inputs=True)
+    for r in exact, rounded:
+        r.activation = ACTIVATIONS.get(activation, r.activation)
+    prompt = clear_prompt((exact, rounded), sum(map(ord, name)), m["n_vocab"])
+    logits, noisy = (r.logits(prompt)[POSITIONS] for r in (exact, rounded))
+    margin, error, spread = float(exact.margin.min()), float(np.abs(noisy - logits).max()), float(np.ptp(logits))
+    print(f"{path.name} {activation or ''}: range {spread:.2f}, error {error:.4f}, margin {margin:.4f}, "
+          f"{path.stat().st_size} bytes")
+    out = {"file": path.name, "architecture": m["arch"], "activation": activation, "prompt": prompt,
+           "range": round(spread, 4), "error": round(error, 5),
+           "margin": round(margin, 5) if margin < np.inf else None,
+           "exact": activation in ("relu", "relu2", "drelu") or m["exact"],
+           "logits": rows(logits, POSITIONS)}
+    return {**out, "rounded": rows(noisy, POSITIONS)} if error else out
+
+
+def main():
+    out = HERE / "models.json"
+    entries = {}
+    if out.exists():
+        for e in json.loads(out.read_text()):
+            entries.setdefault(e["file"], []).append(e)
+    for name in sys.argv[1:] or MODELS:
+        path = HERE / f"model-{name}.gguf"
+        write_model(name, path)
+        entries[path.name] = [entry(name, path, activation) for activation in MODELS[name].get("run", [None])]
+    ordered = [e for name in MODELS for e in entries.get(f"model-{name}.gguf", [])]
+    out.write_text("[\n" + ",\n".join(json.dumps(e, separators=(",", ":")) for e in ordered) + "\n]\n")
+
+
+if __name__ == "__main__":
+    main()
