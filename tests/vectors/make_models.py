@@ -57,7 +57,8 @@ class Writer:
             "attention.layer_norm_rms_epsilon": m["eps"], "rope.freq_base": m["base"],
             "rope.dimension_count": m["n_rot"] or m["head_dim"], "vocab_size": m["n_vocab"], **m["keys"],
         }.items():
-            self.key(name, value)
+            if value is not None:
+                self.key(name, value)
         if m["experts"]:
             self.key("expert_count", m["experts"])
             self.key("expert_used_count", m["used"])
@@ -66,14 +67,18 @@ class Writer:
 
     # ---- tensors ----
 
-    def matrix(self, name, rows, cols, gain=1.0, kind=None, n=None, bias=0.0):
-        """n: of so many experts. Few different values, so that the files pack well."""
+    def draw(self, shape, gain):
+        """Few different values, so that the files pack well."""
+        return np.round(self.rng.standard_normal(shape)) * (gain / math.sqrt(shape[-1]))
+
+    def add(self, name, values, kind=None):
         kind = self.m["type"] if kind is None else kind
-        shape = (rows, cols) if n is None else (n, rows, cols)
-        values = np.round(self.rng.standard_normal(shape) * 1.5) / 1.5 * (gain / math.sqrt(cols))
         self.w.add_tensor(name + ".weight", gguf.quants.quantize(values.astype(np.float32), kind), raw_dtype=kind)
+
+    def matrix(self, name, rows, cols, gain=1.0, kind=None, bias=0.0):
+        self.add(name, self.draw((rows, cols), gain), kind)
         if bias:
-            self.vector(name + ".bias", shape[:-1], 0, bias)
+            self.vector(name + ".bias", rows, 0, bias)
 
     def vector(self, name, shape, mean, deviation):
         values = mean + np.round(self.rng.standard_normal(shape) * 4) / 4 * deviation
@@ -99,6 +104,25 @@ class Writer:
             self.vector(p + "attn_sinks.weight", m["heads"], 1, 1)
         self.matrix(p + "attn_output", d, n_q, 1.2, bias=m["o_bias"])
 
+    def latent_attention(self, p, i):
+        m, matrix = self.m, self.matrix
+        heads, rank, plain, turned, values = m["heads"], m["rank"], m["plain"], m["n_rot"], m["values"]
+        if m["q_rank"]:
+            matrix(p + "attn_q_a", m["q_rank"], m["d"], 1.2)
+            self.norm(p + "attn_q_a_norm", m["q_rank"])
+            matrix(p + "attn_q_b", heads * (plain + turned), m["q_rank"], 1.2)
+        else:
+            matrix(p + "attn_q", heads * (plain + turned), m["d"], 1.2)
+        matrix(p + "attn_kv_a_mqa", rank + turned, m["d"], 1.2)
+        self.norm(p + "attn_kv_a_norm", rank)
+        k_b, v_b = self.draw((heads, rank, plain), 1.2), self.draw((heads, values, rank), 1)
+        if m["form_kv"] == "both":
+            self.add(p + "attn_kv_b", np.concatenate((k_b.swapaxes(1, 2), v_b), 1).reshape(-1, rank))
+        else:
+            self.add(p + "attn_k_b", k_b)
+            self.add(p + "attn_v_b", v_b)
+        matrix(p + "attn_output", m["d"], heads * values, 1.2)
+
     def dense(self, p, ending, ff, bias=0.0):
         m = self.m
         if m["fused_up"]:
@@ -114,18 +138,19 @@ class Writer:
         self.matrix(p + "ffn_gate_inp", n, d, m["router_gain"], gguf.GGMLQuantizationType.F32, bias=m["router_bias"])
         if m["selection_bias"]:
             self.vector(p + "exp_probs_b.bias", n, 0, m["selection_bias"])
+        gate, up, down = self.draw((n, ff, d), 1.5), self.draw((n, ff, d), 1), self.draw((n, d, ff), 1.5)
         if m["form"] == "each":
             for e in range(n):
-                self.matrix(f"{p}ffn_gate.{e}", ff, d, 1.5)
-                self.matrix(f"{p}ffn_up.{e}", ff, d, 1)
-                self.matrix(f"{p}ffn_down.{e}", d, ff, 1.5)
-            return
-        if m["form"] == "gate_up":
-            self.matrix(p + "ffn_gate_up_exps", 2 * ff, d, 1.3, kind, n)
+                for name, values in ("gate", gate), ("up", up), ("down", down):
+                    self.add(f"{p}ffn_{name}.{e}", values[e], kind)
+        elif m["form"] == "gate_up":
+            self.add(p + "ffn_gate_up_exps", np.concatenate((gate, up), 1), kind)
+            self.add(p + "ffn_down_exps", down, kind)
         else:
-            self.matrix(p + "ffn_gate_exps", ff, d, 1.5, kind, n, bias)
-            self.matrix(p + "ffn_up_exps", ff, d, 1, kind, n, bias)
-        self.matrix(p + "ffn_down_exps", d, ff, 1.5, kind, n, bias)
+            for name, values in ("gate", gate), ("up", up), ("down", down):
+                self.add(f"{p}ffn_{name}_exps", values, kind)
+                if bias:
+                    self.vector(f"{p}ffn_{name}_exps.bias", values.shape[:2], 0, bias)
         if m["shared"]:
             if m["shared_gate"]:
                 self.vector(p + "ffn_gate_inp_shexp.weight", d, 0, 1.5 / math.sqrt(d))
@@ -159,10 +184,14 @@ class Writer:
         self.w.close()
 
 
+def seed_of(name):
+    return sum(map(ord, MODELS[name].get("weights_of", name)))
+
+
 def write_model(name, path, **changes):
     m = {**BASE, **MODELS[name], **changes}
-    w = Writer(path, m, sum(map(ord, name)))
-    w.w.add_name(f"tiny {name}")
+    w = Writer(path, m, seed_of(name))
+    w.w.add_name("tiny")  # llama.cpp looks for more in files with some names
     w.keys()
     add_vocabulary(w.w, m["vocab"], m["n_vocab"])
     w.tensors()
@@ -190,7 +219,7 @@ def entry(name, path, activation):
     exact, rounded = load(path), load(path, round_inputs=True)
     for r in exact, rounded:
         r.activation = ACTIVATIONS.get(activation, r.activation)
-    prompt = clear_prompt((exact, rounded), sum(map(ord, name)), m["n_vocab"])
+    prompt = clear_prompt((exact, rounded), seed_of(name), m["n_vocab"])
     logits, noisy = (r.logits(prompt)[POSITIONS] for r in (exact, rounded))
     margin, error, spread = float(exact.margin.min()), float(np.abs(noisy - logits).max()), float(np.ptp(logits))
     print(f"{path.name} {activation or ''}: range {spread:.2f}, error {error:.4f}, margin {margin:.4f}, "

@@ -3,6 +3,8 @@ import math
 
 import numpy as np
 
+N_CTX = 64  # the context that is asked for
+
 
 def yarn_ramp(n_rot, base, original, fast, slow):
     """Per pair: 1 where it turns so fast that it stays as it is, 0 where it turns as much slower as the factor says."""
@@ -21,12 +23,20 @@ def frequencies(model, i, base=None, scaled=True):
     magnitude = key("rope.scaling.attn_factor", 1.0)
     if scaled and kind == "yarn":
         ramp = yarn_ramp(n_rot, base, key("rope.scaling.original_context_length"),
-                         *getattr(model, "yarn_betas", (32, 1)))
+                         *model.yarn_betas)
         f = f * ((1 - ramp) / factor + ramp)
-        magnitude *= 0.1 * math.log(factor) + 1
+        magnitude *= 0.1 * math.log(factor) + 1 if model.yarn_magnitude is None else model.yarn_magnitude
     elif scaled and kind == "linear":
         f = f / factor
-    return f / model.w.get("rope_freqs.weight", 1), magnitude
+    return f / divisors(model), magnitude
+
+
+def divisors(model):
+    """Of every pair: what files give as a tensor. Of the two of phi3 that for the context that was asked for."""
+    if "rope_factors_long.weight" not in model.w:
+        return model.w.get("rope_freqs.weight", 1)
+    long = N_CTX > model.key("rope.scaling.original_context_length", model.key("context_length"))
+    return model.w["rope_factors_long.weight" if long else "rope_factors_short.weight"]
 
 
 def turn(x, f, magnitude, neighbours):
