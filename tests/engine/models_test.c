@@ -1,0 +1,58 @@
+/* A tiny model of every architecture against tests/vectors/reference_models.py, which computes them in float64 from the
+ * file's weights and agrees with llama.cpp: every way to run them. */
+#include "tests/engine/ways.h"
+
+/* What hearth does not run yet. */
+static const char *const not_yet[] = {
+    "model-qwen3moe.gguf", "model-llama-moe.gguf", "model-llama-moe-each.gguf", "model-llama-moe-gate-up.gguf",
+    "model-llama-biases.gguf", "model-gpt-oss.gguf", "model-gpt-oss-f16.gguf", "model-qwen2moe.gguf",
+    "model-glm4moe.gguf", "model-glm4moe-norms.gguf", "model-deepseek2.gguf", "model-deepseek2-lite.gguf",
+    "model-deepseek2-kv-b.gguf", "model-smallthinker.gguf", "model-gemma2.gguf", "model-gemma3.gguf",
+    "model-phi3.gguf", "model-phi3-short.gguf", "model-mistral3.gguf", "model-granite.gguf", "model-olmo2.gguf",
+    "model-olmo3.gguf", "model-smollm3.gguf", "model-llama-linear.gguf", "model-llama-yarn.gguf",
+};
+
+static bool is_awaited(const char *file)
+{
+    for (size_t i = 0; i < sizeof not_yet / sizeof *not_yet; i++)
+        if (!strcmp(not_yet[i], file))
+            return true;
+    return false;
+}
+
+static void run_entry(const json_t *entry)
+{
+    struct family f = family_of(entry);
+    run_ways(&f, ways, WAYS, compare_with_reference);
+    if (json_is_null(field(entry, "margin"))) /* plans by heat of layers without experts */
+        run_ways(&f, hot_ways, HOT_WAYS, compare_roughly);
+    family_free(&f);
+}
+
+static void test_models(void **state)
+{
+    (void)state;
+    json_t *entries = read_vectors("models.json"), *entry;
+    size_t i;
+    json_array_foreach(entries, i, entry)
+        if (!is_awaited(json_string_value(field(entry, "file"))))
+            run_entry(entry);
+    json_decref(entries);
+}
+
+static void test_awaited(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof not_yet / sizeof *not_yet; i++)
+        print_message("SKIP %s: hearth does not run it yet\n", not_yet[i]);
+    skip();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_models),
+        cmocka_unit_test(test_awaited),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
