@@ -10,6 +10,7 @@ static const char *const not_yet[] = {
     "model-deepseek2-kv-b.gguf", "model-smallthinker.gguf", "model-gemma2.gguf", "model-gemma3.gguf",
     "model-phi3.gguf", "model-phi3-short.gguf", "model-mistral3.gguf", "model-granite.gguf", "model-olmo2.gguf",
     "model-olmo3.gguf", "model-smollm3.gguf", "model-llama-linear.gguf", "model-llama-yarn.gguf",
+    "model-smallthinker-rope.gguf", "model-qwen3next.gguf", "model-qwen35moe.gguf", "model-qwen35.gguf",
 };
 
 static bool is_awaited(const char *file)

@@ -51,19 +51,17 @@ class Writer:
     def keys(self):
         m = self.m
         for name, value in {
-            "block_count": m["layers"], "context_length": 512, "embedding_length": m["d"],
+            "block_count": m["layers"] + m["predictors"], "context_length": 512, "embedding_length": m["d"],
             "feed_forward_length": m["ff"], "attention.head_count": m["heads"], "attention.head_count_kv": m["kv"],
             "attention.key_length": m["head_dim"], "attention.value_length": m["head_dim"],
             "attention.layer_norm_rms_epsilon": m["eps"], "rope.freq_base": m["base"],
-            "rope.dimension_count": m["n_rot"] or m["head_dim"], "vocab_size": m["n_vocab"], **m["keys"],
+            "rope.dimension_count": m["n_rot"] or m["head_dim"], "vocab_size": m["n_vocab"],
+            "expert_count": m["experts"] or None, "expert_used_count": m["used"] if m["experts"] else None,
+            "expert_feed_forward_length": m["ff_exp"] or None, "nextn_predict_layers": m["predictors"] or None,
+            **m["keys"],
         }.items():
             if value is not None:
                 self.key(name, value)
-        if m["experts"]:
-            self.key("expert_count", m["experts"])
-            self.key("expert_used_count", m["used"])
-            if m["ff_exp"]:
-                self.key("expert_feed_forward_length", m["ff_exp"])
 
     # ---- tensors ----
 
@@ -123,6 +121,32 @@ class Writer:
             self.add(p + "attn_v_b", v_b)
         matrix(p + "attn_output", m["d"], heads * values, 1.2)
 
+    def delta_net(self, p, i):
+        """Or attention with a gate, every `interval` layers."""
+        m, d, matrix = self.m, self.m["d"], self.matrix
+        n_q, n_kv = m["heads"] * m["head_dim"], m["kv"] * m["head_dim"]
+        if (i + 1) % m["keys"]["full_attention_interval"] == 0:
+            matrix(p + "attn_q", 2 * n_q, d, 1.2)
+            matrix(p + "attn_k", n_kv, d, 1.2)
+            matrix(p + "attn_v", n_kv, d, 1)
+            for name in "attn_q_norm", "attn_k_norm":
+                self.vector(f"{p}{name}.weight", m["head_dim"], 1.5, 0.3)
+            return matrix(p + "attn_output", d, n_q, 1.5)
+        keys, values, size = m["key_heads"], m["value_heads"], m["state"]
+        channels = (2 * keys + values) * size
+        matrix(p + "attn_qkv", channels, d, 1.2)
+        matrix(p + "attn_gate", values * size, d, 1.2)
+        if m["arch"] == "qwen3next":
+            matrix(p + "ssm_ba", 2 * values, d, 1.2)
+        else:
+            matrix(p + "ssm_beta", values, d, 1.2)
+            matrix(p + "ssm_alpha", values, d, 1.2)
+        self.vector(p + "ssm_conv1d.weight", (channels, 4), 0.2, 0.5)
+        self.vector(p + "ssm_dt.bias", values, -2, 1)
+        self.w.add_tensor(p + "ssm_a", -np.linspace(0.2, 1.5, values).astype(np.float32))
+        self.norm(p + "ssm_norm", size)
+        return matrix(p + "ssm_out", d, values * size, 1.2)
+
     def dense(self, p, ending, ff, bias=0.0):
         m = self.m
         if m["fused_up"]:
@@ -138,7 +162,8 @@ class Writer:
         self.matrix(p + "ffn_gate_inp", n, d, m["router_gain"], gguf.GGMLQuantizationType.F32, bias=m["router_bias"])
         if m["selection_bias"]:
             self.vector(p + "exp_probs_b.bias", n, 0, m["selection_bias"])
-        gate, up, down = self.draw((n, ff, d), 1.5), self.draw((n, ff, d), 1), self.draw((n, d, ff), 1.5)
+        gain = m["expert_gain"]
+        gate, up, down = self.draw((n, ff, d), 1.5 * gain), self.draw((n, ff, d), gain), self.draw((n, d, ff), 1.5)
         if m["form"] == "each":
             for e in range(n):
                 for name, values in ("gate", gate), ("up", up), ("down", down):
@@ -171,8 +196,12 @@ class Writer:
         self.matrix("token_embd", m["n_vocab"], m["d"], m["embed_gain"], m["type"])
         for name, values in m["tensors"].items():
             self.w.add_tensor(name, np.array(values, np.float32))
-        for i in range(m["layers"]):
+        for i in range(m["layers"] + m["predictors"]):
             self.layer(f"blk.{i}.", i)
+            if i >= m["layers"]:
+                self.matrix(f"blk.{i}.nextn.eh_proj", m["d"], 2 * m["d"])
+                for name in "enorm", "hnorm", "shared_head_norm":
+                    self.norm(f"blk.{i}.nextn.{name}")
         self.norm("output_norm")
         if not m["tied"]:
             self.matrix("output", m["n_vocab"], m["d"], 3)

@@ -16,20 +16,24 @@ BASE = dict(
     # latent attention: values of a head's query that are not turned, of what a head reads, and what is kept of a token;
     # form_kv: apart, or both in one tensor
     plain=16, values=16, rank=32, q_rank=0, form_kv="apart",
+    # gated delta nets: heads of keys and of values, values of a head
+    key_heads=2, value_heads=4, state=16,
     # experts: how many, 0 for none; used: how many a token chooses; ff_exp: their width, if not ff; form of their
     # tensors: 3d, each (a tensor each) or gate_up (gates and ups in one); leading: layers without experts
-    experts=0, used=2, ff_exp=0, form="3d", expert_type=None, expert_bias=0.0, router_gain=3.0, router_bias=0.0,
+    # expert_gain: of gates and ups
+    experts=0, used=2, ff_exp=0, form="3d", expert_gain=1, expert_type=None, expert_bias=0.0, router_gain=3.0, router_bias=0.0,
     selection_bias=0.0, shared=0, shared_gate=False, leading=0,
+    predictors=0,  # blocks behind the layers that predict a token further, which nothing here runs
     exact=False,  # neurons are often exactly zero
     # also: run, the activations to run it with; weights_of, the model that has the same weights in another form;
     # checked_with, checked_as: see check_models.py
 )
 
-YARN = {"rope.scaling.type": "yarn", "rope.scaling.factor": 8.0, "rope.scaling.original_context_length": 64}
+YARN = {"rope.scaling.type": "yarn", "rope.scaling.factor": 8.0, "rope.scaling.original_context_length": 48}
 MIXTRAL = dict(vocab="spm", experts=4, ff=160, base=1e6)
 GPT_OSS = dict(
     arch="gpt-oss", d=96, heads=4, kv=2, head_dim=32, base=500.0, tied=False, norms=["attn_norm", "post_attention_norm"],
-    qkv_bias=0.5, o_bias=0.3, sinks=True, experts=3, ff=160, ff_exp=160, expert_bias=0.5, router_bias=0.5,
+    qkv_bias=0.5, o_bias=0.3, sinks=True, experts=3, ff=160, ff_exp=160, expert_bias=0.5, expert_gain=3, router_bias=0.5,
     keys={**YARN, "attention.sliding_window": 12})
 GLM4 = dict(
     arch="glm4moe", n_rot=8, qkv_bias=0.5, norms=["attn_norm", "post_attention_norm"], experts=6, ff=160, ff_exp=48,
@@ -42,6 +46,10 @@ DEEPSEEK = dict(
     arch="deepseek2", attention="latent_attention", base=500.0, n_rot=16, kv=1, experts=8, ff=160, ff_exp=32, leading=1,
     shared=64)
 DEEPSEEK_KEYS = {**MLA_KEYS, **YARN, "expert_shared_count": 2, "leading_dense_block_count": 1}
+DELTA = dict(attention="delta_net", eps=1e-6, base=500.0, n_rot=8, norms=["attn_norm", "post_attention_norm"])
+DELTA_KEYS = {"ssm.conv_kernel": 4, "ssm.inner_size": 64, "ssm.state_size": 16, "ssm.time_step_rank": 4,
+              "ssm.group_count": 2, "full_attention_interval": 2}
+DELTA_MOE = dict(**DELTA, experts=5, ff=64, ff_exp=48, shared=160, shared_gate=True)
 GEMMA_NORMS = ["attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"]
 
 MODELS = {
@@ -51,11 +59,13 @@ MODELS = {
     "llama-moe-gate-up": dict(**MIXTRAL, form="gate_up", weights_of="llama-moe", checked_as=dict(form="3d")),
     "llama-biases": dict(vocab="spm", fused_qkv=True, qkv_bias=0.5, o_bias=0.3, ffn_bias=0.3, tied=False),
     "gpt-oss": dict(**GPT_OSS, type=T.Q8_0, expert_type=T.MXFP4),
-    "gpt-oss-f16": dict(**{**GPT_OSS, "d": 32, "ff_exp": 48}),
+    "gpt-oss-f16": dict(**{**GPT_OSS, "layers": 3, "d": 32, "ff_exp": 48,
+                           "keys": {**GPT_OSS["keys"], "attention.sliding_window_pattern": 3}}),
     "qwen2moe": dict(arch="qwen2moe", d=64, tied=False, qkv_bias=0.5, experts=4, ff=64, ff_exp=48, shared=160,
                      shared_gate=True, keys={"expert_shared_feed_forward_length": 160}),
-    "glm4moe": dict(**GLM4),
-    "glm4moe-norms": dict(**{**GLM4, "keys": {**GLM4["keys"], "expert_weights_scale": 1.0}}, qk_norm="head"),
+    "glm4moe": dict(**GLM4, predictors=1),
+    "glm4moe-norms": dict(**{**GLM4, "keys": {**GLM4["keys"], "expert_weights_scale": 1.0, "block_count": 3,
+                                              "nextn_predict_layers": 1}}, qk_norm="head"),
     "deepseek2": dict(
         **DEEPSEEK, layers=3, q_rank=32, selection_bias=0.3, used=3,
         keys={**DEEPSEEK_KEYS, "attention.q_lora_rank": 32, "rope.scaling.yarn_log_multiplier": 0.1,
@@ -69,12 +79,15 @@ MODELS = {
               "attention.value_length": 16, "attention.key_length_mla": None, "attention.value_length_mla": None}),
     "smallthinker": dict(arch="smallthinker", experts=5, ff=160, ff_exp=160, exact=True,
                          keys={"expert_gating_func": 2, "attention.sliding_window": 4096}),
+    "smallthinker-rope": dict(arch="smallthinker", experts=5, ff=48, ff_exp=48, exact=True,
+                              keys={"expert_gating_func": 1}),
     "gemma2": dict(arch="gemma2", vocab="spm", norms=GEMMA_NORMS, embed_gain=1.0,
                    keys={"attention.sliding_window": 12, "attn_logit_softcapping": 5.0,
                          "final_logit_softcapping": 8.0}),
-    "gemma3": dict(arch="gemma3", vocab="spm", norms=GEMMA_NORMS, embed_gain=1.0, layers=3, base=500.0, qk_norm="head",
-                   keys={"attention.sliding_window": 12, "attention.sliding_window_pattern": 3,
-                         "rope.freq_base_swa": 100.0, "rope.scaling.type": "linear", "rope.scaling.factor": 8.0}),
+    "gemma3": dict(arch="gemma3", vocab="spm", norms=GEMMA_NORMS, embed_gain=1.0, layers=6, ff=48, base=500.0,
+                   qk_norm="head",
+                   keys={"attention.sliding_window": 12, "rope.freq_base_swa": 100.0, "rope.scaling.type": "linear",
+                         "rope.scaling.factor": 8.0}),
     "phi3": dict(arch="phi3", vocab="spm", d=64, fused_qkv=True, fused_up=True, tied=False, kv=2,
                  tensors={"rope_factors_long.weight": np.linspace(1.5, 8, 8),
                           "rope_factors_short.weight": np.linspace(1, 2, 8)},
@@ -99,4 +112,12 @@ MODELS = {
     "llama-yarn": dict(vocab="spm", ff=96, base=500.0, keys={**YARN, "rope.scaling.attn_factor": 1.1}),
     "llama-llama3": dict(vocab="llama-bpe", ff=96, base=500.0,
                          tensors={"rope_freqs.weight": llama3_factors(16, 500.0)}),
+    "qwen3next": dict(arch="qwen3next", **DELTA_MOE,
+                      keys={**DELTA_KEYS, "expert_shared_feed_forward_length": 160}),
+    "qwen35moe": dict(arch="qwen35moe", **{**DELTA_MOE, "ff": 96},  # shared by the two that are used
+                      keys={**DELTA_KEYS, "expert_feed_forward_length": None,
+                            "expert_shared_feed_forward_length": 160,
+                            "rope.dimension_sections": [2, 1, 1, 0]}),
+    "qwen35": dict(arch="qwen35", **DELTA, layers=3,
+                   keys={**DELTA_KEYS, "rope.dimension_sections": [2, 1, 1, 0]}),
 }
