@@ -7,10 +7,9 @@
 llama.cpp runs with weights, keys and values as F32 (a copy of the file whose tensors are dequantised), so that nothing
 but the order of sums sets the two apart; and with the file as it is. Fails if the former differs by more than a
 thousandth of the logits' range. Files that llama.cpp does not read are written for it with what `checked_with` says,
-or the same weights in another form (`checked_as`).
+or the same weights in another form (`checked_as`). The last position's logits (F32) become `llama` in models.json.
 """
 import ctypes
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -19,8 +18,8 @@ import gguf
 import llama_cpp.llama_cpp as lc
 import numpy as np
 
-from make_families import HERE
-from make_models import write_model
+from make_families import rows
+from make_models import read_entries, write_entries, write_model
 from make_vectors import Llama, quiet
 from models import MODELS
 from reference_models import load
@@ -44,36 +43,37 @@ def as_floats(path, out):
     w.close()
 
 
-def difference(path, prompt, reference, floats):
-    llama = Llama(path, 64, lc.GGML_TYPE_F32 if floats else lc.GGML_TYPE_F16)
+def run(path, prompt, cache):
+    llama = Llama(path, 64, cache)
     found = llama.decode(prompt, 0, range(len(prompt)))
     llama.close()
-    return float(np.abs(found - reference).max())
+    return found
 
 
-def check(name, prompt):
-    m = MODELS[name]
+def check(name, entry):
+    """The largest difference as a part of the range. Puts what llama.cpp says into the entry."""
+    m, prompt = MODELS[name], entry["prompt"]
     with tempfile.TemporaryDirectory() as folder:
         path, floats = Path(folder) / "a.gguf", Path(folder) / "b.gguf"
         write_model(name, path, **m.get("checked_with", {}))
         exact = load(path, cache=np.float64).logits(prompt)
         write_model(name, path, **m.get("checked_with", {}), **m.get("checked_as", {}))
         as_floats(path, floats)
-        spread = np.ptp(exact)
-        of_floats, of_file = (difference(p, prompt, exact, p == floats) / spread for p in (floats, path))
-        print(f"{name}: range {spread:.2f}, of it llama.cpp differs by {of_floats:.1e} with F32 weights, "
-              f"by {of_file:.1e} with the file's")
-        return of_floats < 1e-3
+        found, of_file = run(floats, prompt, lc.GGML_TYPE_F32), run(path, prompt, lc.GGML_TYPE_F16)
+    if "checked_with" not in m:
+        entry["llama"] = rows(found[-1:], [len(prompt) - 1])
+    part = lambda of: np.abs(of - exact).max() / np.ptp(exact)
+    print(f"{name}: llama.cpp differs by {part(found):.1e} of the range with F32 weights, by {part(of_file):.1e} with "
+          f"the file's")
+    return part(found)
 
 
 def main():
     lc.llama_log_set(quiet, ctypes.c_void_p(0))
     lc.llama_backend_init()
-    prompts = {e["file"]: e["prompt"] for e in json.loads((HERE / "models.json").read_text()) if not e["activation"]}
-    unlike = []
-    for name in sys.argv[1:] or MODELS:
-        if not check(name, prompts[f"model-{name}.gguf"]):
-            unlike.append(name)
+    entries = read_entries()
+    unlike = [name for name in sys.argv[1:] or MODELS if check(name, entries[f"model-{name}.gguf"][0]) > 1e-3]
+    write_entries(entries)
     sys.exit(f"unlike llama.cpp: {', '.join(unlike)}" if unlike else 0)
 
 

@@ -15,7 +15,8 @@ models.json: an object per file and activation
     rounded: the logits so moved, of models with quantised weights
     margin: the least difference, over tokens and layers, between the last chosen expert's score and the best of those
     that were not chosen (of groups as well); null without experts. Prompts are chosen so that it is 0.01 at least
-    exact: whether neurons are exactly zero so often that skipping them is worth a run
+    llama: the last of the positions as llama.cpp has it, by check_models.py; of files that llama.cpp reads, in whatever
+    form the weights are
 """
 import json
 import math
@@ -32,6 +33,7 @@ from reference_models import load
 
 N_PROMPT, POSITIONS = 40, [0, 17, 39]
 MARGIN = 0.01
+JSON = HERE / "models.json"
 
 
 class Writer:
@@ -256,23 +258,31 @@ def entry(name, path, activation):
     out = {"file": path.name, "architecture": m["arch"], "activation": activation, "prompt": prompt,
            "range": round(spread, 4), "error": round(error, 5),
            "margin": round(margin, 5) if margin < np.inf else None,
-           "exact": activation in ("relu", "relu2", "drelu") or m["exact"],
            "logits": rows(logits, POSITIONS)}
     return {**out, "rounded": rows(noisy, POSITIONS)} if error else out
 
 
-def main():
-    out = HERE / "models.json"
+def read_entries():
+    """By file; the first of each is that of the file's own activation."""
     entries = {}
-    if out.exists():
-        for e in json.loads(out.read_text()):
+    if JSON.exists():
+        for e in json.loads(JSON.read_text()):
             entries.setdefault(e["file"], []).append(e)
+    return entries
+
+
+def write_entries(entries):
+    ordered = [e for name in MODELS for e in entries.get(f"model-{name}.gguf", [])]
+    JSON.write_text("[\n" + ",\n".join(json.dumps(e, separators=(",", ":")) for e in ordered) + "\n]\n")
+
+
+def main():
+    entries = read_entries()
     for name in sys.argv[1:] or MODELS:
         path = HERE / f"model-{name}.gguf"
         write_model(name, path)
         entries[path.name] = [entry(name, path, activation) for activation in MODELS[name].get("run", [None])]
-    ordered = [e for name in MODELS for e in entries.get(f"model-{name}.gguf", [])]
-    out.write_text("[\n" + ",\n".join(json.dumps(e, separators=(",", ":")) for e in ordered) + "\n]\n")
+    write_entries(entries)
 
 
 if __name__ == "__main__":

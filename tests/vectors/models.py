@@ -24,7 +24,6 @@ BASE = dict(
     experts=0, used=2, ff_exp=0, form="3d", expert_gain=1, expert_type=None, expert_bias=0.0, router_gain=3.0, router_bias=0.0,
     selection_bias=0.0, shared=0, shared_gate=False, leading=0,
     predictors=0,  # blocks behind the layers that predict a token further, which nothing here runs
-    exact=False,  # neurons are often exactly zero
     # also: run, the activations to run it with; weights_of, the model that has the same weights in another form;
     # checked_with, checked_as: see check_models.py
 )
@@ -54,6 +53,8 @@ GEMMA_NORMS = ["attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"]
 
 MODELS = {
     "qwen3moe": dict(arch="qwen3moe", eps=1e-6, base=1e6, qk_norm="head", experts=5, ff=64, ff_exp=160),
+    "qwen3moe-q4_0": dict(arch="qwen3moe", type=T.Q4_0, eps=1e-6, base=1e6, qk_norm="head", head_dim=32, experts=5,
+                          ff=64, ff_exp=160),
     "llama-moe": dict(**MIXTRAL, run=[None, "drelu"]),
     "llama-moe-each": dict(**MIXTRAL, form="each", weights_of="llama-moe", checked_as=dict(form="3d")),
     "llama-moe-gate-up": dict(**MIXTRAL, form="gate_up", weights_of="llama-moe", checked_as=dict(form="3d")),
@@ -77,10 +78,13 @@ MODELS = {
         **DEEPSEEK, q_rank=32, form_kv="both",
         keys={**DEEPSEEK_KEYS, "attention.q_lora_rank": 32, "attention.head_count_kv": 4, "attention.key_length": 32,
               "attention.value_length": 16, "attention.key_length_mla": None, "attention.value_length_mla": None}),
-    "smallthinker": dict(arch="smallthinker", experts=5, ff=160, ff_exp=160, exact=True,
+    "deepseek2-q8_0": dict(
+        **DEEPSEEK, type=T.Q8_0, q_rank=32, plain=32, values=32,
+        keys={**DEEPSEEK_KEYS, "attention.q_lora_rank": 32, "rope.scaling.yarn_log_multiplier": 0.1,
+              "attention.key_length_mla": 48, "attention.value_length_mla": 32}),
+    "smallthinker": dict(arch="smallthinker", experts=5, ff=160, ff_exp=160,
                          keys={"expert_gating_func": 2, "attention.sliding_window": 4096}),
-    "smallthinker-rope": dict(arch="smallthinker", experts=5, ff=48, ff_exp=48, exact=True,
-                              keys={"expert_gating_func": 1}),
+    "smallthinker-rope": dict(arch="smallthinker", experts=5, ff=48, ff_exp=48, keys={"expert_gating_func": 1}),
     "gemma2": dict(arch="gemma2", vocab="spm", norms=GEMMA_NORMS, embed_gain=1.0,
                    keys={"attention.sliding_window": 12, "attn_logit_softcapping": 5.0,
                          "final_logit_softcapping": 8.0}),

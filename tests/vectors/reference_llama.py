@@ -56,11 +56,13 @@ class Llama:
 
     # ---- parts ----
 
+    def read(self, name, x):
+        """x as the matrix reads it."""
+        return int8(x) if self.quantised[name + ".weight"] else x
+
     def linear(self, name, x, expert=None):
         pick = (lambda t: t) if expert is None else (lambda t: t[expert])
-        if self.quantised[name + ".weight"]:
-            x = int8(x)
-        y = x @ pick(self.w[name + ".weight"]).T
+        y = self.read(name, x) @ pick(self.w[name + ".weight"]).T
         return y + pick(self.w[name + ".bias"]) if name + ".bias" in self.w else y
 
     def rms(self, x, weight=1):

@@ -92,12 +92,19 @@ class DeepSeek2(Llama):
         if multiplier:
             self.yarn_magnitude = 1
 
-    def absorbed(self, p):
-        """Of each head: from queries to the space of c, and from there to values."""
+    def inward(self, p, q):
+        """Queries [n, heads, values] in the space of c."""
         if p + "attn_k_b.weight" in self.w:
-            return self.w[p + "attn_k_b.weight"], self.w[p + "attn_v_b.weight"]
+            return np.einsum("nhd,hrd->nhr", self.read(p + "attn_k_b", q), self.w[p + "attn_k_b.weight"])
         both = self.w[p + "attn_kv_b.weight"].reshape(self.heads, -1, self.rank)
-        return both[:, :self.plain].swapaxes(1, 2), both[:, self.plain:]
+        return np.einsum("nhd,hdr->nhr", q, both[:, :self.plain])
+
+    def outward(self, p, mixed):
+        """What heads read of c, [n, heads, rank], as values."""
+        if p + "attn_v_b.weight" in self.w:
+            return np.einsum("nhr,hvr->nhv", self.read(p + "attn_v_b", mixed), self.w[p + "attn_v_b.weight"])
+        both = self.w[p + "attn_kv_b.weight"].reshape(self.heads, -1, self.rank)
+        return np.einsum("nhr,hvr->nhv", mixed, both[:, self.plain:])
 
     def attention(self, i, p, x):
         n = len(x)
@@ -108,11 +115,9 @@ class DeepSeek2(Llama):
         q = q.reshape(n, self.heads, self.head_dim)
         c, key = np.split(self.linear(p + "attn_kv_a_mqa", x), [self.rank], axis=1)
         c, key = self.norm(p + "attn_kv_a_norm", c)[:, None], self.rotate(i, key[:, None])
-        k_b, v_b = self.absorbed(p)
-        inward = np.einsum("nhd,hrd->nhr", q[..., :self.plain], k_b)
-        q = np.concatenate((inward, self.rotate(i, q[..., self.plain:])), -1)
+        q = np.concatenate((self.inward(p, q[..., :self.plain]), self.rotate(i, q[..., self.plain:])), -1)
         mixed = self.mix(q, np.concatenate((c, key), -1), c).reshape(n, self.heads, self.rank)
-        return self.linear(p + "attn_output", np.einsum("nhr,hvr->nhv", mixed, v_b).reshape(n, -1))
+        return self.linear(p + "attn_output", self.outward(p, mixed).reshape(n, -1))
 
 
 class SmallThinker(Llama):
