@@ -2,16 +2,17 @@
  * file's weights and agrees with llama.cpp: every way to run them. */
 #include "tests/engine/ways.h"
 
-/* What hearth does not run yet. */
+#include "base/log.h"
+
+/* What hearth does not run yet, and says so. */
 static const char *const not_yet[] = {
-    "model-qwen3moe.gguf", "model-qwen3moe-q4_0.gguf", "model-deepseek2-q8_0.gguf", "model-llama-moe.gguf",
-    "model-llama-moe-each.gguf", "model-llama-moe-gate-up.gguf",
-    "model-llama-biases.gguf", "model-gpt-oss.gguf", "model-gpt-oss-f16.gguf", "model-qwen2moe.gguf",
-    "model-glm4moe.gguf", "model-glm4moe-norms.gguf", "model-deepseek2.gguf", "model-deepseek2-lite.gguf",
-    "model-deepseek2-kv-b.gguf", "model-smallthinker.gguf", "model-gemma2.gguf", "model-gemma3.gguf",
-    "model-phi3.gguf", "model-phi3-short.gguf", "model-mistral3.gguf", "model-granite.gguf", "model-olmo2.gguf",
-    "model-olmo3.gguf", "model-smollm3.gguf", "model-llama-linear.gguf", "model-llama-yarn.gguf",
-    "model-smallthinker-rope.gguf", "model-qwen3next.gguf", "model-qwen35moe.gguf", "model-qwen35.gguf",
+    "model-qwen3moe.gguf", "model-qwen3moe-q4_0.gguf", "model-llama-moe.gguf", "model-llama-moe-each.gguf",
+    "model-llama-moe-gate-up.gguf", "model-llama-biases.gguf", "model-gpt-oss.gguf", "model-gpt-oss-f16.gguf",
+    "model-qwen2moe.gguf", "model-glm4moe.gguf", "model-glm4moe-norms.gguf", "model-deepseek2.gguf",
+    "model-deepseek2-lite.gguf", "model-deepseek2-kv-b.gguf", "model-deepseek2-q8_0.gguf", "model-smallthinker.gguf",
+    "model-smallthinker-rope.gguf", "model-gemma2.gguf", "model-gemma3.gguf", "model-phi3.gguf",
+    "model-phi3-short.gguf", "model-mistral3.gguf", "model-granite.gguf", "model-olmo2.gguf", "model-olmo3.gguf",
+    "model-smollm3.gguf", "model-llama-yarn.gguf", "model-qwen3next.gguf", "model-qwen35moe.gguf", "model-qwen35.gguf",
 };
 
 static bool is_awaited(const char *file)
@@ -56,11 +57,23 @@ static void test_models(void **state)
     json_decref(entries);
 }
 
+/* Refused, for what is neither refused nor held against the reference could be wrong. */
 static void test_awaited(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof not_yet / sizeof *not_yet; i++)
-        print_message("SKIP %s: hearth does not run it yet\n", not_yet[i]);
+    static struct log_catcher caught;
+    for (size_t i = 0; i < sizeof not_yet / sizeof *not_yet; i++) {
+        char path[512];
+        struct cluster *c = NULL;
+        snprintf(path, sizeof path, TEST_DATA "/%s", not_yet[i]);
+        struct cluster_options o = plain_options(path);
+        log_catch(&caught);
+        status st = cluster_start(&o, &c);
+        log_catch(NULL);
+        if (st == ST_OK)
+            fail_msg("%s is run: take it off the list", not_yet[i]);
+        print_message("SKIP %s\n", caught.first_error);
+    }
     skip();
 }
 
