@@ -296,6 +296,7 @@ bool device_reads_residual(const struct device_options *o);
 struct device_shape {
     int n_layers;
     int64_t d_model, n_vocab, n_kv_heads;
+    const struct model *model; /* they are of; its bundles */
 };
 struct device_shape device_shape(const struct model *m);
 

@@ -86,5 +86,5 @@ bool device_reads_floats(const struct device_options *o, enum device_part part, 
 struct device_shape device_shape(const struct model *m)
 {
     return (struct device_shape){.n_layers = m->hp.n_layers, .d_model = m->hp.d_model, .n_vocab = m->hp.n_vocab,
-                                 .n_kv_heads = m->hp.n_kv_heads};
+                                 .n_kv_heads = m->hp.n_kv_heads, .model = m};
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "model/model.h"
 
 _Static_assert((int)DEVICE_ATTENTION == PLAN_HEADS && (int)DEVICE_FFN == PLAN_NEURONS &&
                    (int)DEVICE_OUTPUT == PLAN_ROWS, "parts have one number");
@@ -123,12 +124,25 @@ void shard_free(struct shard *s)
     free(m);
 }
 
-static struct neuron_list copy_ranges(struct shard_memory *m, const struct neuron_range *ranges, int n)
+/* Neurons that are rounded together, as the plan has them: numbers of the layer. */
+struct planned {
+    const struct neuron_range *ranges;
+    int n;
+};
+
+/* Those of a bundle, by their number in it; without memory for the spans they are counted. */
+static struct neuron_list list_neurons(struct shard_memory *m, const struct planned *set, const struct bundle *b, int number)
 {
-    const struct neuron_list list = {.spans = m->spans ? m->spans + m->n_spans : NULL, .n_spans = n};
-    for (int i = 0; i < n && m->spans; i++)
-        m->spans[m->n_spans + (size_t)i] = (struct span){ranges[i].begin, ranges[i].end};
-    m->n_spans += (size_t)n;
+    struct neuron_list list = {.spans = m->spans ? m->spans + m->n_spans : NULL, .bundle = number};
+    for (int i = 0; i < set->n; i++) {
+        const int64_t begin = set->ranges[i].begin - b->first, end = set->ranges[i].end - b->first;
+        if (begin >= b->n || end <= 0)
+            continue;
+        if (m->spans)
+            m->spans[m->n_spans] = (struct span){begin < 0 ? 0 : (int32_t)begin, (int32_t)(end < b->n ? end : b->n)};
+        m->n_spans++;
+        list.n_spans++;
+    }
     return list;
 }
 
@@ -138,24 +152,31 @@ static int count_sets(const struct plan *p, int layer, int holder)
     return p->layers[layer].splits_units ? plan_n_sets(p, layer, holder) : plan_n_neurons(p, layer, holder) > 0;
 }
 
-static struct neuron_list list_set(struct shard_memory *m, const struct plan *p, int layer, int holder, int i)
+static struct planned set_of(const struct plan *p, int layer, int holder, int i)
 {
-    const struct neuron_range *ranges;
-    const int n = p->layers[layer].splits_units ? plan_set(p, layer, holder, i, &ranges)
-                                                : plan_neurons(p, layer, holder, &ranges);
-    return copy_ranges(m, ranges, n);
+    struct planned set;
+    set.n = p->layers[layer].splits_units ? plan_set(p, layer, holder, i, &set.ranges)
+                                          : plan_neurons(p, layer, holder, &set.ranges);
+    return set;
 }
 
-static void fill_layer(struct shard_memory *m, const struct plan *p, int layer, int holder)
+/* Of each of the plan's sets one for every bundle that it has neurons of. */
+static void fill_layer(struct shard_memory *m, const struct plan *p, const struct layer_weights *w, int layer, int holder)
 {
     struct shard_layer *l = &m->layers[layer];
-    l->n_sets = count_sets(p, layer, holder);
+    l->n_sets = 0;
     l->sets = m->sets ? m->sets + m->n_sets : NULL;
-    for (int i = 0; i < l->n_sets; i++) {
-        const struct neuron_list set = list_set(m, p, layer, holder, i);
-        if (m->sets)
-            m->sets[m->n_sets] = set;
-        m->n_sets++;
+    for (int i = 0; i < count_sets(p, layer, holder); i++) {
+        const struct planned set = set_of(p, layer, holder, i);
+        for (int b = 0; b < w->n_bundles; b++) {
+            const struct neuron_list list = list_neurons(m, &set, &w->bundles[b], b);
+            if (!list.n_spans)
+                continue;
+            if (m->sets)
+                m->sets[m->n_sets] = list;
+            m->n_sets++;
+            l->n_sets++;
+        }
     }
 }
 
@@ -164,21 +185,24 @@ static void fill_layers(struct shard_memory *m, const struct plan *p, const stru
     for (int i = 0; i < s->n_layers; i++) {
         struct shard_layer *l = &m->layers[i];
         plan_heads(p, i, holder, s->n_kv_heads, &l->head_begin, &l->head_end);
-        fill_layer(m, p, i, holder);
+        fill_layer(m, p, &s->model->layers[i], i, holder);
         l->down = !plan_down_at_stage(p, i) || p->layers[i].stage == rank;
     }
 }
 
 /* A rank's neurons of a layer are guests of its stage: one set on one device (check_active). */
-static void fill_guests(struct shard_memory *m, const struct plan *p, int rank)
+static void fill_guests(struct shard_memory *m, const struct plan *p, const struct device_shape *s, int rank)
 {
     for (int i = 0; i < m->shard.n_guests; i++) {
         struct guest_neurons *g = &m->guests[i];
         const int other = i % p->n_ranks;
         g->layer = m->shard.first + i / p->n_ranks;
-        for (int k = 0, h; other != rank && plan_down_at_stage(p, g->layer) && (h = holder_of(p, other, k)) >= 0; k++)
-            if (plan_n_neurons(p, g->layer, h))
-                g->neurons = list_set(m, p, g->layer, h, 0);
+        for (int k = 0, h; other != rank && plan_down_at_stage(p, g->layer) && (h = holder_of(p, other, k)) >= 0; k++) {
+            if (!plan_n_neurons(p, g->layer, h))
+                continue;
+            const struct planned set = set_of(p, g->layer, h, 0);
+            g->neurons = list_neurons(m, &set, s->model->layers[g->layer].bundles, 0);
+        }
     }
 }
 
@@ -191,13 +215,13 @@ static bool has_guests(const struct plan *p, int first, int last)
 }
 
 /* Live activations are numbered within a set. */
-static status check_active(const struct plan *p)
+static status check_active(const struct plan *p, const struct device_shape *s)
 {
     for (int l = 0; l < p->model.n_layers; l++) {
         for (int r = 0; r < p->n_ranks; r++) {
             int n = 0;
             for (int i = 0, h; (h = holder_of(p, r, i)) >= 0; i++)
-                n += count_sets(p, l, h);
+                n += count_sets(p, l, h) * s->model->layers[l].n_bundles;
             if (n > 1 && plan_down_at_stage(p, l) && p->layers[l].stage != r) {
                 log_error("layer %d: its stage has the down projection, and rank %d %d sets of its neurons on its "
                           "devices: one set can run so (\"down\": \"owners\")", l, r, n);
@@ -230,7 +254,7 @@ static status fill_shard(struct shard_memory *m, const struct plan *p, const str
         }
         m->n_sets = m->n_spans = 0;
         fill_layers(m, p, s, rank, holder);
-        fill_guests(m, p, rank);
+        fill_guests(m, p, s, rank);
     }
     m->shard.layers = m->layers;
     m->shard.guests = m->guests;
@@ -241,7 +265,7 @@ status shard_new(const struct plan *p, const struct device_shape *s, int rank, i
 {
     const int holder = holder_of(p, rank, device);
     const struct stage_place at = stage_place(p, rank);
-    status st = check_active(p);
+    status st = check_active(p, s);
     if (st)
         return st;
     struct shard_memory *m = calloc(1, sizeof *m);
