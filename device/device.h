@@ -188,8 +188,9 @@ struct input_bytes {
     float *scale;    /* [n, d / 32], finite; or */
     float *f32;      /* [n, d]; NULL: the codes count */
     float *residual; /* [n, d] x itself, or NULL */
-    uint32_t *expert; /* [n, n_experts_used] those that tokens have chosen, the best first; NULL: the layer has none */
-    float *weight;   /* [n, n_experts_used] theirs */
+    uint32_t *expert; /* [n, n_experts_used] those that tokens have chosen, the best first, each below n_experts and once;
+                         NULL: the part or layer has none */
+    float *weight;   /* [n, model_route_weights] theirs, finite */
 };
 
 /* Bytes of sums in a message: a width for every 32 values of a token, then so many bytes for each of the 32

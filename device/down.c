@@ -1,10 +1,9 @@
 #include "device/down.h"
 
-void down_lay(const struct laying *to, int layer, const struct neuron_set *set, bool dense, struct down *d)
+void down_lay(const struct laying *to, const struct bundle *of, const struct neuron_set *set, bool dense, struct down *d)
 {
-    const struct layer_weights *f = &to->o->model->layers[layer];
-    const bool transposed = f->down_t.data != NULL;
-    const struct matrix *from = transposed ? &f->down_t : &f->down;
+    const bool transposed = of->down_t.data != NULL;
+    const struct matrix *from = transposed ? &of->down_t : &of->down;
     *d = (struct down){.set = set, .by_column = !dense || !set->whole || transposed};
     if (!d->by_column) {
         lay_matrix(to->arena, &d->matrix, from, from->rows, set->n);
@@ -18,13 +17,12 @@ void down_lay(const struct laying *to, int layer, const struct neuron_set *set, 
     m->scales = arena_alloc(to->arena, neuron_columns_scale_bytes(m));
 }
 
-void down_load(struct loading *l, struct down *d, int layer)
+void down_load(struct loading *l, struct down *d, const struct bundle *of)
 {
-    const struct layer_weights *from = &l->o->model->layers[layer];
     if (l->failed || !d->set || !d->set->n)
         return;
     if (d->by_column)
-        load_columns(l, &d->columns, d->columns.transposed ? &from->down_t : &from->down, d->set);
+        load_columns(l, &d->columns, d->columns.transposed ? &of->down_t : &of->down, d->set);
     else
-        load_packed(l, &d->matrix, &from->down, 0, d->set->ids[0], NULL);
+        load_packed(l, &d->matrix, &of->down, 0, d->set->ids[0], NULL);
 }

@@ -16,8 +16,9 @@ struct down {
 };
 
 /* dense: all of the matrix is read if that can be. */
-void down_lay(const struct laying *to, int layer, const struct neuron_set *set, bool dense, struct down *d);
-void down_load(struct loading *l, struct down *d, int layer);
+void down_lay(const struct laying *to, const struct bundle *of, const struct neuron_set *set, bool dense,
+              struct down *d);
+void down_load(struct loading *l, struct down *d, const struct bundle *of);
 
 /* Whether a matrix can take the place of these columns. */
 static inline bool down_may_pack(const struct down *d) { return d->set && d->set->whole && !d->columns.transposed; }

@@ -56,11 +56,11 @@ static void lay_up(const struct laying *to, const struct matrix *up, struct ffn_
         lay_room(to->arena, begin, up, s->set.n, up->cols);
 }
 
-static void lay_down(const struct laying *to, int layer, struct ffn_layer *s)
+static void lay_down(const struct laying *to, struct ffn_layer *s)
 {
-    const struct matrix *down = &to->o->model->layers[layer].down;
+    const struct matrix *down = &s->of->down;
     const size_t begin = to->arena->used;
-    down_lay(to, layer, &s->set, s->decision == DECIDE_NOT, &s->down);
+    down_lay(to, s->of, &s->set, s->decision == DECIDE_NOT, &s->down);
     if (to->changes && s->decision == DECIDE_GATE && down_may_pack(&s->down))
         lay_room(to->arena, begin, down, down->rows, s->set.n);
 }
@@ -68,51 +68,62 @@ static void lay_down(const struct laying *to, int layer, struct ffn_layer *s)
 void ffn_layer_lay(const struct laying *to, int layer, const struct neuron_list *neurons, bool down,
                    struct ffn_layer *s)
 {
-    const struct layer_weights *f = &to->o->model->layers[layer];
-    s->has_gate = f->gate.data != NULL;
+    const struct bundle *of = &to->o->model->layers[layer].bundles[neurons->bundle];
+    s->of = of;
+    s->has_gate = of->gate.data != NULL;
     s->decision = decide(to->o, layer);
-    neuron_set_lay(to, &s->set, neurons);
-    lay_gate(to, s->has_gate ? &f->gate : &f->up, s);
+    neuron_set_lay(to, &s->set, of, neurons);
+    lay_gate(to, s->has_gate ? &of->gate : &of->up, s);
     if (s->has_gate)
-        lay_up(to, &f->up, s);
-    s->bias = lay_part(to->arena, &f->up_bias, s->set.n);
+        lay_up(to, &of->up, s);
+    s->bias = lay_part(to->arena, s->has_gate ? &of->gate_bias : &of->up_bias, s->set.n);
+    if (s->has_gate)
+        s->up_bias = lay_part(to->arena, &of->up_bias, s->set.n);
     lay_decision(to, layer, s);
     if (down)
-        lay_down(to, layer, s);
+        lay_down(to, s);
 }
 
 void ffn_layer_free(struct ffn_layer *s) { neuron_set_free(&s->set); }
 
 /* ---- filling ---- */
 
+/* Values of the bundle's neurons in an array of the layer's. */
+static const float *in_bundle(const struct ffn_layer *s, const float *of_layer)
+{
+    return of_layer ? of_layer + s->of->first : NULL;
+}
+
 static void load_measured(struct loading *l, struct ffn_layer *s, const struct neuron_layer *from)
 {
-    load_picked(l, s->bound, &s->set, from->bound, 0, NULL);
-    load_picked(l, s->gate_slope, &s->set, from->gate_slope, 1, NULL);
-    load_picked(l, s->gate_offset, &s->set, from->gate_offset, 0, NULL);
-    load_picked(l, s->up_slope, &s->set, from->up_slope, 1, from->weight);
-    load_picked(l, s->up_offset, &s->set, from->up_offset, 0, from->weight);
+    const float *weight = in_bundle(s, from->weight);
+    load_picked(l, s->bound, &s->set, in_bundle(s, from->bound), 0, NULL);
+    load_picked(l, s->gate_slope, &s->set, in_bundle(s, from->gate_slope), 1, NULL);
+    load_picked(l, s->gate_offset, &s->set, in_bundle(s, from->gate_offset), 0, NULL);
+    load_picked(l, s->up_slope, &s->set, in_bundle(s, from->up_slope), 1, weight);
+    load_picked(l, s->up_offset, &s->set, in_bundle(s, from->up_offset), 0, weight);
 }
 
 void ffn_layer_load(struct loading *l, int layer, struct ffn_layer *s)
 {
     const struct device_options *o = l->o;
-    const struct layer_weights *from = &o->model->layers[layer];
+    const struct bundle *from = s->of;
     const struct matrix *gate = s->has_gate ? &from->gate : &from->up, *fc1, *fc2;
     neuron_set_load(l, &s->set);
     load_packed(l, &s->gate, gate, 0, 0, s->set.ids);
     load_packed(l, &s->up, &from->up, 0, 0, s->set.ids);
     load_rows(l, &s->gate_rows, gate, s->set.ids);
     load_rows(l, &s->up_rows, &from->up, s->set.ids);
-    load_values(l, s->bias, &from->up_bias, s->set.ids, s->set.n);
+    load_values(l, s->bias, s->has_gate ? &from->gate_bias : &from->up_bias, s->set.ids, s->set.n);
+    load_values(l, s->up_bias, &from->up_bias, s->set.ids, s->set.n);
     if (s->decision == DECIDE_MLP) {
         mlp_of(o, layer, &fc1, &fc2);
         load_packed(l, &s->fc1, fc1, 0, 0, NULL);
-        load_packed(l, &s->fc2, fc2, 0, 0, s->set.ids);
+        load_packed(l, &s->fc2, fc2, from->first, 0, s->set.ids);
     }
     if (o->neurons)
         load_measured(l, s, &o->neurons->layers[layer]);
-    down_load(l, &s->down, layer);
+    down_load(l, &s->down, from);
 }
 
 /* ---- counting ---- */

@@ -9,12 +9,13 @@
 
 /* In a layer without a gate, up is in its place and `up` is empty. */
 struct ffn_layer {
+    const struct bundle *of;           /* whose neurons they are */
     struct neuron_set set;
     enum decision decision;
     bool has_gate;
     struct packed gate, up;            /* [n, d] where all are computed */
     struct neuron_rows gate_rows, up_rows; /* [n, d] where single ones are */
-    float *bias;                       /* [n] of the gate's place, or NULL */
+    float *bias, *up_bias;             /* [n] of the gate's place, of up where there is a gate; or NULL */
     struct packed fc1, fc2;            /* [r, d], [n, r] */
     float fc2_threshold;
     float *bound;                      /* [n] DECIDE_ESTIMATE */

@@ -38,10 +38,12 @@ void held_neurons_lay(const struct laying *to, struct held_neurons *h, int layer
     for (int i = h->first[layer]; i < h->first[layer + 1]; i++)
         ffn_layer_lay(to, layer, &held->sets[i - h->first[layer]], held->down, &h->sets[i]);
     for (int i = 0; i < shard->n_guests; i++) {
-        if (shard->guests[i].layer != layer || !shard->guests[i].neurons.n_spans)
+        const struct guest_neurons *g = &shard->guests[i];
+        const struct bundle *of = &to->o->model->layers[g->layer].bundles[g->neurons.bundle];
+        if (g->layer != layer || !g->neurons.n_spans)
             continue;
-        neuron_set_lay(to, &h->guests[i].set, &shard->guests[i].neurons);
-        down_lay(to, layer, &h->guests[i].set, false, &h->guests[i].down);
+        neuron_set_lay(to, &h->guests[i].set, of, &g->neurons);
+        down_lay(to, of, &h->guests[i].set, false, &h->guests[i].down);
     }
 }
 
@@ -54,21 +56,53 @@ void held_neurons_load(struct loading *l, struct held_neurons *h, int layer)
         if (shard->guests[i].layer != layer || !h->guests[i].down.set)
             continue;
         neuron_set_load(l, &h->guests[i].set);
-        down_load(l, &h->guests[i].down, layer);
+        down_load(l, &h->guests[i].down, &l->o->model->layers[layer].bundles[shard->guests[i].neurons.bundle]);
     }
 }
 
 static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
+/* Own neurons and slots of a bundle. */
+static struct widths bundle_widths(const struct held_neurons *h, int layer, int bundle)
+{
+    struct widths all = {0};
+    for (int i = h->first[layer]; i < h->first[layer + 1]; i++) {
+        const struct neuron_set *set = &h->sets[i].set;
+        if (set->neurons->bundle != bundle)
+            continue;
+        all.neurons += set->n;
+        all.slots += set->n_blocks * ACT_BLOCK;
+    }
+    return all;
+}
+
+/* Those of a layer that a token needs at most: of experts as many as it uses of the widest. */
+static struct widths layer_widths(const struct model *m, const struct held_neurons *h, int layer)
+{
+    const struct layer_weights *w = &m->layers[layer];
+    struct widths all = {0}, expert = {0};
+    for (int b = 0; b < w->n_bundles; b++) {
+        const struct widths of = bundle_widths(h, layer, b);
+        struct widths *to = w->bundles[b].routed ? &expert : &all;
+        to->neurons = w->bundles[b].routed ? larger(expert.neurons, of.neurons) : all.neurons + of.neurons;
+        to->slots = w->bundles[b].routed ? larger(expert.slots, of.slots) : all.slots + of.slots;
+    }
+    all.neurons += m->hp.n_experts_used * expert.neurons;
+    all.slots += m->hp.n_experts_used * expert.slots;
+    return all;
+}
+
 struct widths held_neurons_widest(const struct device_options *o, const struct held_neurons *h)
 {
     struct widths widest = {0};
+    for (int i = 0; i < o->model->hp.n_layers; i++) {
+        const struct widths of = layer_widths(o->model, h, i);
+        widest.neurons = larger(widest.neurons, of.neurons);
+        widest.slots = larger(widest.slots, of.slots);
+    }
     for (int i = 0; i < h->n_sets; i++) {
-        const struct ffn_layer *s = &h->sets[i];
-        widest.neurons = larger(widest.neurons, s->set.n);
-        widest.slots = larger(widest.slots, s->set.n_blocks * ACT_BLOCK);
-        widest.hidden = larger(widest.hidden, s->fc1.rows);
-        widest.sparse |= s->decision != DECIDE_NOT && s->set.n;
+        widest.hidden = larger(widest.hidden, h->sets[i].fc1.rows);
+        widest.sparse |= h->sets[i].decision != DECIDE_NOT && h->sets[i].set.n;
     }
     for (int i = 0; i < o->shard->n_guests; i++)
         widest.slots = larger(widest.slots, h->guests[i].set.n_blocks * ACT_BLOCK);

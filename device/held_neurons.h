@@ -17,7 +17,7 @@ struct held_neurons {
     struct guest *guests;            /* [shard.n_guests] */
 };
 
-/* The most of a layer: own neurons, slots of a set, hidden values of an MLP. */
+/* The most that a token needs of a layer: own neurons, slots of their sets, hidden values of an MLP. */
 struct widths {
     int64_t neurons, slots, hidden;
     bool sparse;                     /* single neurons are computed in some layer */
@@ -30,10 +30,10 @@ void held_neurons_lay(const struct laying *to, struct held_neurons *h, int layer
 void held_neurons_load(struct loading *l, struct held_neurons *h, int layer);
 struct widths held_neurons_widest(const struct device_options *o, const struct held_neurons *h);
 
-/* What a device computes them in: gate and up [n_batch, widest set], activations and what predictors read. */
+/* What a device computes them in: gate and up [n_batch, widest layer], activations and what predictors read. */
 struct firing_acts {
-    float *gate, *up;                /* [n, widest own set] */
-    struct acts activated;           /* [n, slots of the widest set] what neurons are */
+    float *gate, *up;                /* [n, own neurons of the widest layer] */
+    struct acts activated;           /* [n, their slots] what neurons are */
     struct acts hidden;              /* [n, widest r] of an MLP */
     struct acts residual;            /* [n, d] what a PowerInfer model's predictors read */
 };

@@ -12,6 +12,7 @@
 struct laying {
     struct arena *arena;
     const struct device_options *o;
+    int64_t unit; /* model_neuron_unit */
     bool apart;   /* not in the host's memory */
     bool changes; /* rows and columns may become matrices: they have the room (device/cpu/relayout.h) */
 };

@@ -8,10 +8,9 @@
 #include "kernels/kernels.h"
 
 /* Whether the set is one range of whole units, so that its down projection can be packed as a slice of columns. */
-static bool is_whole(const struct model *m, const struct neuron_list *l)
+static bool is_whole(int64_t unit, const struct bundle *of, const struct neuron_list *l)
 {
-    const int64_t unit = model_neuron_unit(m), d_ff = m->hp.d_ff;
-    return l->n_spans == 1 && l->spans->begin % unit == 0 && (l->spans->end % unit == 0 || l->spans->end == d_ff);
+    return l->n_spans == 1 && l->spans->begin % unit == 0 && (l->spans->end % unit == 0 || l->spans->end == of->n);
 }
 
 static int64_t count_blocks(const struct neuron_list *l)
@@ -26,15 +25,16 @@ static int64_t count_blocks(const struct neuron_list *l)
     return n;
 }
 
-void neuron_set_shape(struct neuron_set *s, const struct model *m, const struct neuron_list *neurons)
+void neuron_set_shape(struct neuron_set *s, int64_t unit, const struct bundle *of, const struct neuron_list *neurons)
 {
     *s = (struct neuron_set){.neurons = neurons, .n = neuron_list_count(neurons), .n_blocks = count_blocks(neurons),
-                             .whole = is_whole(m, neurons)};
+                             .whole = is_whole(unit, of, neurons)};
 }
 
-void neuron_set_lay(const struct laying *to, struct neuron_set *s, const struct neuron_list *neurons)
+void neuron_set_lay(const struct laying *to, struct neuron_set *s, const struct bundle *of,
+                    const struct neuron_list *neurons)
 {
-    neuron_set_shape(s, to->o->model, neurons);
+    neuron_set_shape(s, to->unit, of, neurons);
     if (!to->apart)
         s->ids = lay_integers(to->arena, s->n); /* no kernel asks for them */
     s->at.slot = lay_integers(to->arena, s->n);

@@ -39,6 +39,7 @@ struct readers readers_of(const struct device_options *o, enum operand what, int
     const struct layer_weights *f = &o->model->layers[layer];
     const bool residual = device_reads_residual(o), predicts = mlp_predicts(o);
     const struct matrix *fc1 = NULL, *fc2 = NULL;
+    const struct bundle *const ends[] = {f->bundles, &f->bundles[f->n_bundles - 1]}; /* experts have the same types */
     struct readers r = {false, false};
     if (predicts)
         mlp_of(o, layer, &fc1, &fc2);
@@ -49,8 +50,10 @@ struct readers readers_of(const struct device_options *o, enum operand what, int
         add_matrix(&r, &f->v);
         break;
     case X_OF_FFN: /* estimates read what the rows read that they are a part of */
-        add_matrix(&r, &f->gate);
-        add_matrix(&r, &f->up);
+        for (int i = 0; i < 2; i++) {
+            add_matrix(&r, &ends[i]->gate);
+            add_matrix(&r, &ends[i]->up);
+        }
         if (predicts && !residual)
             add_type(&r, fc1->type);
         break;
@@ -65,7 +68,8 @@ struct readers readers_of(const struct device_options *o, enum operand what, int
             add_type(&r, fc2->type);
         break;
     case ACTIVATED:
-        add_matrix(&r, &f->down);
+        for (int i = 0; i < 2; i++)
+            add_matrix(&r, &ends[i]->down);
         if (f->down_t.data) /* its rows are scaled by what the neurons are */
             r.f32 = true;
         break;

@@ -21,9 +21,12 @@ enum router_score {
     ROUTER_CHOSEN   /* the logits themselves; weights are the softmax over the chosen ones (gpt-oss) */
 };
 
+enum { MOST_EXPERT_GROUPS = 64 };
+
 struct router {
     enum router_score score;
     bool normed;            /* weights are divided by their sum */
+    bool early;             /* it reads x as it is before the layer's attention, not normed (SmallThinker) */
     float scale;            /* then multiplied by this; 1: not */
     int64_t n_groups;       /* consecutive experts, as many each: only those of the n_groups_used groups count whose two */
     int64_t n_groups_used;  /* best scores have the largest sums; 1 and 1: not grouped */
@@ -56,6 +59,7 @@ struct hparams {
     int64_t n_experts_used;  /* by a token */
     int64_t d_expert;        /* neurons of one */
     int64_t d_shared;        /* neurons beside them, for all tokens */
+    bool shared_routed;      /* weighed by a router of their own */
     int n_dense_layers;      /* the first layers, which have no experts though others do, */
     int64_t d_dense;         /* but so many neurons */
     struct router router;
@@ -119,7 +123,7 @@ struct layer_weights {
     struct matrix ffn_norm, ffn_norm_bias; /* [1, d_model]; as attn_norm */
     struct matrix attn_post_norm, ffn_post_norm; /* [1, d_model] of what is added to x; may be absent */
     struct bundle *bundles;          /* [n_bundles] views; experts in their order, then what is shared */
-    int n_bundles;                   /* 1: no experts; then the same as the following */
+    int n_bundles;                   /* 1: no experts; then the same as the following. Experts have the same types */
     struct matrix router, router_bias; /* [n_experts, d_model], [1, n_experts]; absent where there are no experts */
     struct matrix choice_bias;       /* [1, n_experts] added to scores for choosing alone; may be absent */
     struct matrix shared_router;     /* [1, d_model] its product's sigmoid is the weight of what is shared; or absent */
@@ -144,6 +148,9 @@ struct model {
     struct bundle *bundles;          /* owned: of all layers */
 };
 
+/* Weights that a token has in a layer with experts: those of its experts, and where what is shared has a router of its
+ * own, last, of that. */
+static inline int64_t model_route_weights(const struct hparams *hp) { return hp->n_experts_used + hp->shared_routed; }
 /* Neurons of a layer, of all its bundles together. */
 int64_t model_layer_neurons(const struct model *m, int layer);
 /* Whether a layer has experts. */

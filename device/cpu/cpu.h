@@ -19,7 +19,7 @@ struct cpu {
 
 static inline struct laying cpu_laying(struct cpu *c)
 {
-    return (struct laying){.arena = &c->arena, .o = &c->o, .changes = true};
+    return (struct laying){.arena = &c->arena, .o = &c->o, .unit = model_neuron_unit(c->o.model), .changes = true};
 }
 
 /* ---- computing ---- */

@@ -168,7 +168,10 @@ static void cpu_export_states(struct device *d, uint32_t n, float *to) { stream_
 
 static status cpu_norm(struct device *d, const struct work *w) { return stream_norm(of(d)->stream, w, d->in[USE_OWN]); }
 
-static status cpu_add(struct device *d, const struct work *w) { return stream_add(of(d)->stream, w, d->sums[USE_OWN]); }
+static status cpu_add(struct device *d, const struct work *w)
+{
+    return stream_add(of(d)->stream, w, d->in[USE_OWN], d->sums[USE_OWN]);
+}
 
 /* ---- in and out ---- */
 

@@ -13,7 +13,7 @@ struct ffn {
     struct cpu *c;
     struct held_neurons held;
     struct firing firing;
-    double *other;                   /* [n, d] the part of a guest or of a layer's further sets; NULL: there are none */
+    struct down_room room;
     uint8_t *aside;                  /* rows or columns of a layer whose layout changes; NULL: none ever does */
 };
 
@@ -29,6 +29,7 @@ status ffn_new(struct cpu *c, struct ffn **out)
     }
     *f = (struct ffn){.c = c, .firing.live = live};
     status st = held_neurons_new(&c->o, &f->held);
+    st = st ? st : shares_new(c, &f->held, &f->firing.shares);
     if (st)
         ffn_free(f);
     else
@@ -41,6 +42,7 @@ void ffn_free(struct ffn *f)
     if (!f)
         return;
     held_neurons_free(&f->c->o, &f->held);
+    shares_free(&f->firing.shares);
     free(f->firing.live);
     free(f);
 }
@@ -51,7 +53,7 @@ void ffn_lay_weights(struct ffn *f, int layer)
     held_neurons_lay(&to, &f->held, layer);
 }
 
-/* Whether anything is added to the part of a layer's first set. */
+/* Whether parts are added: those of guests and of a layer's further sets. */
 static bool adds_parts(const struct ffn *f)
 {
     for (int i = 0; i < f->c->hp->n_layers; i++)
@@ -71,51 +73,51 @@ void ffn_lay_buffers(struct ffn *f)
     if (aside)
         f->aside = arena_alloc(&c->arena, aside);
     if (adds_parts(f))
-        f->other = arena_alloc(&c->arena, (size_t)(c->o.n_batch * c->hp->d_model) * sizeof *f->other);
+        down_room_lay(c, &f->room);
 }
 
 void ffn_load(struct ffn *f, struct loading *l, int layer) { held_neurons_load(l, &f->held, layer); }
 
-static void add_other(const struct ffn *f, uint32_t n, double *sum)
+static void fire_layer(struct ffn *f, const struct work *w, const struct input *in)
 {
-    for (int64_t i = 0; i < n * f->c->hp->d_model; i++)
-        sum[i] += f->other[i];
+    shares_make(f->c, &f->firing.shares, &f->held, w->layer, in, w->n);
+    fire(f->c, &f->firing, w->layer, in, w->n);
+}
+
+/* Sets whose neurons nearly all fire are laid out anew. */
+static void relayout_layer(struct ffn *f)
+{
+    for (int i = 0; i < f->firing.shares.n; i++)
+        relayout(f->c, f->firing.shares.of[i].s, f->aside);
 }
 
 void ffn_compute(struct ffn *f, const struct work *w, const struct input *in, struct sums *sums)
 {
-    const int first = f->held.first[w->layer];
-    for (int i = first; i < f->held.first[w->layer + 1]; i++) {
-        struct ffn_layer *s = &f->held.sets[i];
-        fire(f->c, &f->firing, w->layer, s, in, w->n);
-        down_project(f->c, &s->down, &f->firing.of.activated, w->n, i == first ? sums->sum : f->other);
-        if (i > first)
-            add_other(f, w->n, sums->sum);
-        relayout(f->c, w->layer, s, f->aside);
-    }
+    const struct shares *shares = &f->firing.shares;
+    fire_layer(f, w, in);
+    down_project(f->c, &f->room, shares->of, shares->n, w->n, DOWN_BEGINS, sums->sum);
+    relayout_layer(f);
 }
 
 const float *ffn_activated(const struct ffn *f) { return f->firing.of.activated.f32; }
 
 /* Own neurons that fired last; without arrays they are counted. */
-static uint32_t list_live(const struct ffn *f, const struct neuron_set *set, uint32_t n, const struct live *to)
+static uint32_t list_live(const struct ffn *f, uint32_t n, const struct live *to)
 {
-    const struct acts *h = &f->firing.of.activated;
-    return held_neurons_live(set, h->f32, h->cols, n, to);
+    const struct share *of = f->firing.shares.of; /* the only one */
+    return held_neurons_live(&of->s->set, of->h.f32, of->h.cols, n, to);
 }
 
 uint32_t ffn_fire(struct ffn *f, const struct work *w, const struct input *in)
 {
-    struct ffn_layer *s = &f->held.sets[f->held.first[w->layer]];
-    fire(f->c, &f->firing, w->layer, s, in, w->n);
-    return list_live(f, &s->set, w->n, NULL);
+    fire_layer(f, w, in);
+    return list_live(f, w->n, NULL);
 }
 
 void ffn_live(struct ffn *f, const struct work *w, const struct live *to)
 {
-    struct ffn_layer *s = &f->held.sets[f->held.first[w->layer]];
-    list_live(f, &s->set, w->n, to);
-    relayout(f->c, w->layer, s, f->aside);
+    list_live(f, w->n, to);
+    relayout_layer(f);
 }
 
 /* A guest's activations into their slots, as its holder has them. */
@@ -135,6 +137,6 @@ void ffn_project(struct ffn *f, const struct work *w, int guest, const struct li
 {
     const struct guest *g = &f->held.guests[guest];
     place_live(f, w->layer, w->n, from, &g->set);
-    down_project(f->c, &g->down, &f->firing.of.activated, w->n, f->other);
-    add_other(f, w->n, sums->sum);
+    const struct share part = {.down = &g->down, .n = w->n, .h = f->firing.of.activated};
+    down_project(f->c, &f->room, &part, 1, w->n, DOWN_ADDS, sums->sum);
 }

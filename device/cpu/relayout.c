@@ -64,15 +64,14 @@ static void relayout_down(struct cpu *c, struct down *d, const struct matrix *fr
              &(struct repacking){.to = &d->matrix, .columns = &columns});
 }
 
-void relayout(struct cpu *c, int layer, struct ffn_layer *s, uint8_t *aside)
+void relayout(struct cpu *c, struct ffn_layer *s, uint8_t *aside)
 {
-    const struct layer_weights *from = &c->o.model->layers[layer];
     const uint64_t enough = (uint64_t)s->set.n * FIRST_TOKENS;
     if (s->decision != DECIDE_GATE || s->seen < enough || (double)s->fired <= (double)DENSE_FROM * (double)s->seen)
         return;
     if (s->has_gate)
-        relayout_up(c, s, &from->up, aside);
+        relayout_up(c, s, &s->of->up, aside);
     if (down_may_pack(&s->down))
-        relayout_down(c, &s->down, &from->down, aside);
+        relayout_down(c, &s->down, &s->of->down, aside);
     s->decision = DECIDE_NOT;
 }

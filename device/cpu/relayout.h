@@ -17,6 +17,6 @@
 /* Bytes of the rows or columns that must lie aside while the packed form takes their place; 0: it never does. */
 size_t relayout_aside(const struct ffn_layer *s);
 /* Changes the layer's layout if nearly all of its neurons fire. The layer's work for the step at hand is done. */
-void relayout(struct cpu *c, int layer, struct ffn_layer *s, uint8_t *aside);
+void relayout(struct cpu *c, struct ffn_layer *s, uint8_t *aside);
 
 #endif

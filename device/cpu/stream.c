@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "device/cpu/norm.h"
+#include "device/cpu/router.h"
 #include "device/numbers.h"
 #include "device/readers.h"
 
@@ -12,6 +13,8 @@
 struct stream_layer {
     struct norm_weights attn_norm, ffn_norm, attn_post_norm, ffn_post_norm;
     float *o_bias, *down_bias;       /* [d] */
+    struct router_weights router;
+    float *expert_bias;              /* [n_experts, d] of down projections */
 };
 
 struct stream {
@@ -19,6 +22,7 @@ struct stream {
     uint8_t *embedding, *positions;  /* [n_vocab, d], [n_ctx, d] (or NULL: not learned), rows as the file has them */
     struct stream_layer *layers;     /* [last - first] */
     struct norm_weights out_norm;    /* before the output matrix */
+    struct routing routing;
     float *x;                        /* [n, d] */
     float *y;                        /* [n, d] attention's output, where it runs in parallel with the FFN: it waits here
                                         for the FFN's end, for the FFN reads the layer's input; NULL elsewhere */
@@ -52,14 +56,27 @@ static const struct matrix none;
 
 static bool is_home(const struct cpu *c) { return c->o.shard->first < c->o.shard->last; }
 
-static void lay_layer(struct cpu *c, struct stream_layer *l, const struct layer_weights *f)
+/* All rows of a matrix of floats as one vector. */
+static struct matrix as_vector(const struct matrix *m)
 {
+    struct matrix v = *m;
+    v.cols *= v.rows;
+    v.rows = 1;
+    return v;
+}
+
+static void lay_layer(struct cpu *c, struct stream_layer *l, int layer)
+{
+    const struct layer_weights *f = &c->o.model->layers[layer];
+    const struct matrix expert_bias = as_vector(&f->expert_down_bias);
     l->attn_norm = norm_lay(c, &f->attn_norm, &f->attn_norm_bias);
     l->ffn_norm = norm_lay(c, &f->ffn_norm, &f->ffn_norm_bias);
     l->attn_post_norm = norm_lay(c, &f->attn_post_norm, &none);
     l->ffn_post_norm = norm_lay(c, &f->ffn_post_norm, &none);
     l->o_bias = lay_vector(&c->arena, &f->o_bias);
     l->down_bias = lay_vector(&c->arena, &f->down_bias);
+    l->expert_bias = lay_vector(&c->arena, &expert_bias);
+    router_lay(c, layer, &l->router);
 }
 
 /* Rows are the file's, so that nothing of it is read once it runs. */
@@ -80,7 +97,7 @@ void stream_lay_weights(struct stream *s)
     if (shard->embeds)
         lay_embedding(s);
     for (int i = shard->first; i < shard->last; i++)
-        lay_layer(c, &s->layers[i - shard->first], &m->layers[i]);
+        lay_layer(c, &s->layers[i - shard->first], i);
     if (shard->ends)
         s->out_norm = norm_lay(c, &m->out_norm, &m->out_norm_bias);
 }
@@ -92,6 +109,7 @@ void stream_lay_buffers(struct stream *s)
     if (!is_home(c))
         return;
     s->x = lay_floats(&c->arena, n * c->hp->d_model);
+    routing_lay(c, &s->routing);
     if (c->hp->parallel)
         s->y = lay_floats(&c->arena, n * c->hp->d_model);
     if (c->o.model->layers[0].attn_post_norm.data)
@@ -109,12 +127,15 @@ void stream_load(struct stream *s, struct loading *l)
     for (int i = shard->first; i < shard->last; i++) {
         const struct layer_weights *from = &m->layers[i];
         struct stream_layer *to = &s->layers[i - shard->first];
+        const struct matrix expert_bias = as_vector(&from->expert_down_bias);
         norm_load(l, to->attn_norm, &from->attn_norm, &from->attn_norm_bias);
         norm_load(l, to->ffn_norm, &from->ffn_norm, &from->ffn_norm_bias);
         norm_load(l, to->attn_post_norm, &from->attn_post_norm, &none);
         norm_load(l, to->ffn_post_norm, &from->ffn_post_norm, &none);
         load_vector(l, to->o_bias, &from->o_bias);
         load_vector(l, to->down_bias, &from->down_bias);
+        load_vector(l, to->expert_bias, &expert_bias);
+        router_load(l, i, &to->router);
     }
     norm_load(l, s->out_norm, &m->out_norm, &m->out_norm_bias);
 }
@@ -177,9 +198,11 @@ status stream_norm(struct stream *s, const struct work *w, struct input *in)
                                       : w->part == DEVICE_FFN     ? &l->ffn_norm
                                                                   : &s->out_norm;
     in->residual = s->x;
-    if (norm_tokens(s->c, *norm, s->x, w, &in->acts))
+    if (!norm_tokens(s->c, *norm, s->x, w, &in->acts))
+        return not_numbers(s->c->o.model, w, before[w->part], in->acts.f32, s->c->hp->d_model);
+    if (w->part != (s->c->hp->router.early ? DEVICE_ATTENTION : DEVICE_FFN) || !l->router.rows.rows)
         return ST_OK;
-    return not_numbers(s->c->o.model, w, before[w->part], in->acts.f32, s->c->hp->d_model);
+    return route(s->c, &s->routing, &l->router, w, s->c->hp->router.early ? s->x : in->acts.f32, &in->routes);
 }
 
 /* ---- after it ---- */
@@ -190,30 +213,48 @@ struct adding {
     const struct stream *s;
     const double *sum;   /* [n, d] */
     const float *bias;   /* [d] or NULL */
+    const float *expert_bias;    /* [n_experts, d] or NULL; of those that */
+    const struct routes *routes; /* say */
     const float *norm;   /* [d] of the sum, or NULL */
     bool waits;          /* the sum goes to y */
     const float *y;      /* [n, d] what has waited, or NULL */
     _Atomic bool broken; /* what it has come to is not all numbers */
 };
 
-/* to[0 .. n) = sum + bias. */
-static void give(const struct adding *a, const double *sum, int64_t from, int64_t n, float *to)
+/* value[0 .. n) += weight * bias for each expert of a token, the best first: columns from `first` on. */
+static void add_expert_biases(const struct adding *a, int64_t token, int64_t first, int64_t n, float *value)
 {
+    const struct hparams *hp = a->s->c->hp;
+    const uint32_t *expert = a->routes->expert + token * hp->n_experts_used;
+    const float *weight = a->routes->weight + token * model_route_weights(hp);
+    for (int64_t k = 0; k < hp->n_experts_used; k++) {
+        const float *bias = a->expert_bias + expert[k] * hp->d_model + first;
+        for (int64_t i = 0; i < n; i++)
+            value[i] += weight[k] * bias[i];
+    }
+}
+
+/* to[0 .. n) = a token's sum + bias. */
+static void give(const struct adding *a, int64_t token, int64_t from, int64_t n, float *to)
+{
+    const double *sum = a->sum + token * a->s->c->hp->d_model + from;
     for (int64_t j = 0; j < n; j++)
-        to[j] = (float)sum[from + j];
+        to[j] = (float)sum[j];
     if (a->bias)
         a->s->c->o.kernels->add(to, a->bias + from, n);
+    if (a->expert_bias)
+        add_expert_biases(a, token, from, n, to);
 }
 
 /* x[0 .. d) += (sum + bias) * residual_scale; or = , where it waits. */
-static void add_token(const struct adding *a, const double *sum, float *x, int64_t d)
+static void add_token(const struct adding *a, int64_t token, float *x, int64_t d)
 {
     const float scale = a->s->c->hp->residual_scale;
     float piece[ADDED];
     for (int64_t i = 0; i < d; i += ADDED) {
         const int64_t n = d - i < ADDED ? d - i : ADDED;
         float *value = a->waits ? x + i : piece;
-        give(a, sum, i, n, value);
+        give(a, token, i, n, value);
         if (scale != 1)
             multiply(value, n, scale);
         if (!a->waits)
@@ -222,10 +263,10 @@ static void add_token(const struct adding *a, const double *sum, float *x, int64
 }
 
 /* x[0 .. d) += norm(sum + bias). */
-static void add_normed(const struct adding *a, const double *sum, float *x, int64_t d, float *row)
+static void add_normed(const struct adding *a, int64_t token, float *x, int64_t d, float *row)
 {
     const struct kernels *k = a->s->c->o.kernels;
-    give(a, sum, 0, d, row);
+    give(a, token, 0, d, row);
     k->rms_norm(row, a->norm, d, a->s->c->hp->norm_eps, row);
     k->add(x, row, d);
 }
@@ -237,9 +278,9 @@ static void add_tokens(void *arg, int64_t begin, int64_t end, int thread)
     float *to = a->waits ? a->s->y : a->s->x;
     for (int64_t t = begin; t < end; t++) {
         if (a->norm)
-            add_normed(a, a->sum + t * d, to + t * d, d, a->s->rows + thread * d);
+            add_normed(a, t, to + t * d, d, a->s->rows + thread * d);
         else
-            add_token(a, a->sum + t * d, to + t * d, d);
+            add_token(a, t, to + t * d, d);
         if (!all_numbers(to + t * d, d))
             a->broken = true;
         if (a->y)
@@ -247,12 +288,13 @@ static void add_tokens(void *arg, int64_t begin, int64_t end, int thread)
     }
 }
 
-status stream_add(struct stream *s, const struct work *w, const struct sums *sums)
+status stream_add(struct stream *s, const struct work *w, const struct input *in, const struct sums *sums)
 {
     static const char *const parts[] = {[DEVICE_ATTENTION] = "attention", [DEVICE_FFN] = "the FFN"};
     const struct stream_layer *l = &s->layers[w->layer - s->c->o.shard->first];
     const bool attention = w->part == DEVICE_ATTENTION;
     struct adding a = {.s = s, .sum = sums->sum, .bias = attention ? l->o_bias : l->down_bias,
+                       .expert_bias = attention ? NULL : l->expert_bias, .routes = &in->routes,
                        .norm = attention ? l->attn_post_norm.weight : l->ffn_post_norm.weight,
                        .waits = attention && s->y, .y = attention ? NULL : s->y};
     pool_for(s->c->o.pool, w->n, 4, add_tokens, &a);

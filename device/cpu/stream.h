@@ -21,6 +21,6 @@ status stream_embed(struct stream *s, const struct batch *b, const int32_t *toke
 status stream_import(struct stream *s, const struct batch *b, const float *from, const char *what);
 void stream_export(const struct stream *s, uint32_t n, float *to);
 status stream_norm(struct stream *s, const struct work *w, struct input *in);
-status stream_add(struct stream *s, const struct work *w, const struct sums *sums);
+status stream_add(struct stream *s, const struct work *w, const struct input *in, const struct sums *sums);
 
 #endif

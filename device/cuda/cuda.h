@@ -55,7 +55,7 @@ void cuda_release(struct cuda *c);
 
 static inline struct laying cuda_laying(struct cuda *c)
 {
-    return (struct laying){.arena = &c->arena, .o = &c->o, .apart = true};
+    return (struct laying){.arena = &c->arena, .o = &c->o, .unit = model_neuron_unit(c->o.model), .apart = true};
 }
 
 static inline void lay_sums(struct cuda *c, struct gpu_sums *s)

@@ -43,7 +43,8 @@ static int64_t listed_slots(const struct cuda *c)
         const struct shard_layer *l = &c->o.shard->layers[i];
         struct neuron_set s = {0};
         if (l->n_sets && !l->down)
-            neuron_set_shape(&s, c->o.model, l->sets);
+            neuron_set_shape(&s, model_neuron_unit(c->o.model),
+                             &c->o.model->layers[i].bundles[l->sets->bundle], l->sets);
         most = s.n_blocks * ACT_BLOCK > most ? s.n_blocks * ACT_BLOCK : most;
     }
     return most;
