@@ -6,7 +6,7 @@
 
 /* What hearth does not run yet, and says so. */
 static const char *const not_yet[] = {
-    "model-qwen3moe.gguf", "model-qwen3moe-q4_0.gguf", "model-llama-moe.gguf", "model-llama-moe-each.gguf",
+    "model-llama-moe.gguf", "model-llama-moe-each.gguf",
     "model-llama-moe-gate-up.gguf", "model-llama-biases.gguf", "model-gpt-oss.gguf", "model-gpt-oss-f16.gguf",
     "model-qwen2moe.gguf", "model-glm4moe.gguf", "model-glm4moe-norms.gguf", "model-deepseek2.gguf",
     "model-deepseek2-lite.gguf", "model-deepseek2-kv-b.gguf", "model-deepseek2-q8_0.gguf", "model-smallthinker.gguf",
