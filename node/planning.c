@@ -12,8 +12,11 @@ void plan_model_of(const struct model *m, struct plan_model *out)
 {
     *out = (struct plan_model){
         .n_layers = m->hp.n_layers,
-        .layer = {.d_ff = m->hp.d_ff, .neuron_unit = model_neuron_unit(m), .n_kv_heads = m->hp.n_kv_heads,
-                  .head_unit = model_head_unit(m)},
+        .layer = {.d_ff = m->hp.n_experts ? m->hp.d_expert : m->hp.d_ff, .neuron_unit = model_neuron_unit(m),
+                  .n_kv_heads = m->hp.n_kv_heads, .head_unit = model_head_unit(m), .n_experts = m->hp.n_experts,
+                  .n_experts_used = m->hp.n_experts_used, .d_shared = m->hp.d_shared},
+        .n_dense_layers = m->hp.n_experts ? m->hp.n_dense_layers : 0,
+        .d_dense = m->hp.d_dense,
         .n_vocab = m->hp.n_vocab,
         .file_bytes = gguf_file_bytes(m->file),
         .file_hash = gguf_hash(m->file),
@@ -224,8 +227,9 @@ static status consult_probe(const struct cluster_options *o, const struct plan_m
 
 /* How many neurons before each of a layer fire at a token, as struct cost_model has it: malloc'ed (the caller frees); NULL
  * (logged): no memory. */
-static int64_t *count_fires(const struct neurons *n, int64_t d_ff)
+static int64_t *count_fires(const struct neurons *n, const struct model *m)
 {
+    const int64_t d_ff = m->hp.d_ff;
     int64_t *fires = malloc((size_t)n->n_layers * (size_t)(d_ff + 1) * sizeof *fires);
     if (!fires) {
         log_error("no memory for how often the neurons of %d layers fire", n->n_layers);
@@ -234,7 +238,7 @@ static int64_t *count_fires(const struct neurons *n, int64_t d_ff)
     for (int l = 0; l < n->n_layers; l++) {
         int64_t *before = fires + l * (d_ff + 1);
         before[0] = 0;
-        for (int64_t j = 0; j < d_ff; j++)
+        for (int64_t j = 0; j < model_layer_neurons(m, l); j++)
             before[j + 1] = before[j] + llrint(fmin((double)n->layers[l].fired[j], 1) / COST_FIRES);
     }
     return fires;
@@ -268,7 +272,7 @@ static status describe_run(const struct cluster_options *o, const struct model *
     };
     if (!by_neurons || (!o->probe && !r->model.gpus))
         return ST_OK;
-    r->model.fires = r->fires = count_fires(n, m->hp.d_ff);
+    r->model.fires = r->fires = count_fires(n, m);
     return r->fires ? ST_OK : ST_NOMEM;
 }
 

@@ -39,7 +39,7 @@ struct cost {
 struct cost_model {
     const struct model *model;
     const int64_t *fires; /* [n_layers, d_ff + 1]: how many neurons before each of a layer fire at a token, on average, in units
-                           * of COST_FIRES; NULL: all are read */
+                           * of COST_FIRES; NULL: all are read, of experts those of the chosen ones */
     double kv_read, kv_held; /* tokens of the KV cache that a token reads, on average; that there is room for */
     uint64_t ram_budget; /* bytes that each rank may use, 0: what its host has */
     bool gpus;           /* choices give ranks' GPUs what gains most (gpu_benefit.h), */

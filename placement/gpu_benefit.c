@@ -79,13 +79,13 @@ static int more_is_read(const void *a, const void *b)
 static void add_neurons(struct benefit *b, struct gpu_block *block, int layer, size_t *at)
 {
     const struct neuron_range *ranges;
-    const int32_t unit = b->cut ? (int32_t)b->plan->layers[layer].shape.neuron_unit : INT32_MAX;
+    const struct plan_shape *shape = &b->plan->layers[layer].shape;
     const bool down = !plan_down_at_stage(b->plan, layer) || b->plan->layers[layer].stage == b->rank;
     const int n = plan_neurons(b->plan, layer, b->rank, &ranges);
     struct weight all = {0};
     for (int i = 0; i < n; i++) {
         for (int32_t j = ranges[i].begin, end; j < ranges[i].end; j = end) {
-            end = ranges[i].end - j > unit ? j + unit : ranges[i].end;
+            end = b->cut && plan_unit_end(shape, j) < ranges[i].end ? plan_unit_end(shape, j) : ranges[i].end;
             const struct weight w = weight_of_neurons(b->m, layer, (struct neuron_range){j, end}, down);
             if (b->cut)
                 add_unit(b, block, w, (*at)++);

@@ -8,14 +8,15 @@ enum {
     HEADER_BYTES = 64,
     HALF_BYTES = 2,
     SUM_BYTES = 4, /* of a value of a sum, mostly */
+    EXPERT_BYTES = 8, /* of an expert that a token has chosen, and its weight */
     UNIT_BYTES = 8 /* the same between devices */
 };
 
 int64_t cost_x_bytes(const struct model *m)
 {
-    const struct matrix *up = &m->layers[0].up;
-    const int64_t d = m->hp.d_model;
-    return HEADER_BYTES + (dtype_block(up->type) > 1 ? d + d / 32 * 4 : 4 * d); /* int8 blocks, or floats */
+    const struct matrix *up = &m->layers[0].bundles[0].up;
+    const int64_t d = m->hp.d_model, choice = EXPERT_BYTES * m->hp.n_experts_used;
+    return HEADER_BYTES + choice + (dtype_block(up->type) > 1 ? d + d / 32 * 4 : 4 * d); /* int8 blocks, or floats */
 }
 
 int64_t cost_sum_bytes(const struct model *m)
@@ -50,36 +51,80 @@ struct weight weight_of_heads(const struct cost_model *m, int layer, double shar
                            share * (weights + read * token_bytes(hp))};
 }
 
-static double always_bytes(const struct model *m, int layer)
+/* Neurons that a token looks at of those of an expert: as many as if all experts were chosen alike. */
+static double looked_at(const struct model *m, const struct bundle *b)
 {
-    const struct layer_weights *l = &m->layers[layer];
-    return matrix_bytes(m->hp.has_gate ? &l->gate : &l->up);
+    return b->routed ? (double)m->hp.n_experts_used / (double)m->hp.n_experts : 1;
 }
 
-static double down_bytes(const struct model *m, int layer)
+/* The first neurons of a range that are of one bundle, which is *of; the range goes on behind them. */
+static struct neuron_range next_part(const struct model *m, int layer, struct neuron_range *n, const struct bundle **of)
 {
-    return matrix_bytes(&m->layers[layer].down) + matrix_bytes(&m->layers[layer].down_t);
+    const struct layer_weights *l = &m->layers[layer];
+    const int64_t i = n->begin / l->bundles[0].n, last = l->n_bundles - 1;
+    const struct bundle *b = *of = &l->bundles[i < last ? i : last];
+    const int32_t end = b->first + b->n < n->end ? (int32_t)(b->first + b->n) : n->end;
+    const struct neuron_range part = {n->begin, end};
+    n->begin = end;
+    return part;
+}
+
+static double down_bytes(const struct bundle *b)
+{
+    return (matrix_bytes(&b->down) + matrix_bytes(&b->down_t)) / (double)b->n;
+}
+
+static double part_fires(const struct cost_model *m, int layer, struct neuron_range n, const struct bundle *b)
+{
+    const int64_t *fires = m->fires ? m->fires + layer * (m->model->hp.d_ff + 1) : NULL;
+    return fires ? (double)(fires[n.end] - fires[n.begin]) * COST_FIRES
+                 : (double)(n.end - n.begin) * looked_at(m->model, b);
 }
 
 double neurons_that_fire(const struct cost_model *m, int layer, struct neuron_range n)
 {
-    const int64_t *fires = m->fires ? m->fires + layer * (m->model->hp.d_ff + 1) : NULL;
-    return fires ? (double)(fires[n.end] - fires[n.begin]) * COST_FIRES : (double)(n.end - n.begin);
+    double sum = 0;
+    while (n.begin < n.end) {
+        const struct bundle *b;
+        const struct neuron_range part = next_part(m->model, layer, &n, &b);
+        sum += part_fires(m, layer, part, b);
+    }
+    return sum;
 }
 
 double weight_of_down(const struct cost_model *m, int layer, struct neuron_range n)
 {
-    return down_bytes(m->model, layer) / (double)m->model->hp.d_ff * neurons_that_fire(m, layer, n);
+    double sum = 0;
+    while (n.begin < n.end) {
+        const struct bundle *b;
+        const struct neuron_range part = next_part(m->model, layer, &n, &b);
+        sum += down_bytes(b) * part_fires(m, layer, part, b);
+    }
+    return sum;
 }
 
-/* All of the gate is read, and what fires of the rest; without a gate, all of up. */
+/* All of the gate is read that a token looks at, and what fires of the rest; without a gate, all of up. */
+static struct weight weight_of_part(const struct cost_model *m, int layer, struct neuron_range n, const struct bundle *b,
+                                    bool down)
+{
+    const bool gate = m->model->hp.has_gate;
+    const double count = (double)(n.end - n.begin), size = (double)b->n;
+    const double always = matrix_bytes(gate ? &b->gate : &b->up) / size;
+    const double rest = (gate ? matrix_bytes(&b->up) / size : 0) + (down ? down_bytes(b) : 0);
+    return (struct weight){count * (always + rest),
+                           count * always * looked_at(m->model, b) + rest * part_fires(m, layer, n, b)};
+}
+
 struct weight weight_of_neurons(const struct cost_model *m, int layer, struct neuron_range n, bool down)
 {
-    const double d_ff = (double)m->model->hp.d_ff, count = (double)(n.end - n.begin);
-    const double always = always_bytes(m->model, layer) / d_ff;
-    double rest = m->model->hp.has_gate ? matrix_bytes(&m->model->layers[layer].up) / d_ff : 0;
-    rest += down ? down_bytes(m->model, layer) / d_ff : 0;
-    return (struct weight){count * (always + rest), count * always + rest * neurons_that_fire(m, layer, n)};
+    struct weight sum = {0};
+    while (n.begin < n.end) {
+        const struct bundle *b;
+        const struct neuron_range part = next_part(m->model, layer, &n, &b);
+        const struct weight w = weight_of_part(m, layer, part, b, down);
+        sum = (struct weight){sum.held + w.held, sum.read + w.read};
+    }
+    return sum;
 }
 
 struct weight weight_of_rows(const struct cost_model *m, double share)

@@ -28,22 +28,42 @@
 
 enum { PLAN_MAX_RANKS = 64, PLAN_MAX_HOLDERS = 128, PLAN_MAX_LAYERS = 1024, PLAN_DEVICE_BYTES = 12 };
 
-/* What a layer is made of; layers of one model may differ. */
+/* What a layer is made of; layers of one model may differ. Its neurons are in bundles: one for each expert, then one for
+ * what all tokens share besides, if there is any; or one for all, if there are no experts. They are numbered through. */
 struct plan_shape {
-    int64_t d_ff;        /* neurons */
-    int64_t neuron_unit; /* sets are of whole units of so many (model_neuron_unit), that at d_ff's end excepted; 0: not
-                          * stated, of a plan written by hand */
+    int64_t d_ff;        /* neurons of an expert; of the layer, if it has none */
+    int64_t neuron_unit; /* sets are of whole units of so many (model_neuron_unit), counted within a bundle, whose last
+                          * may be shorter; 0: not stated, of a plan written by hand */
     int64_t n_kv_heads;  /* 0: not stated */
     int64_t head_unit;   /* boundaries of heads are multiples of this (model_head_unit); 0: not stated */
-    int64_t n_experts;   /* that its neurons belong to, d_ff each; 0: it has none */
+    int64_t n_experts;   /* of d_ff neurons each; 0: it has none */
     int64_t n_experts_used; /* of them for one token */
+    int64_t d_shared;    /* neurons beside experts, for all tokens */
 };
+
+/* Neurons [begin, end). */
+struct neuron_range {
+    int32_t begin, end;
+};
+
+/* Neurons of a layer, of all its bundles: INT32_MAX at most in any plan. */
+int64_t plan_shape_neurons(const struct plan_shape *s);
+int plan_n_bundles(const struct plan_shape *s);
+struct neuron_range plan_bundle(const struct plan_shape *s, int i);
+/* Which bundle a neuron of the layer is of. */
+int plan_bundle_of(const struct plan_shape *s, int32_t neuron);
+/* Where the unit ends that a neuron is of: at its bundle's end if units are not stated. */
+int32_t plan_unit_end(const struct plan_shape *s, int32_t neuron);
+/* Whether a multiple of `unit` neurons of its bundle come before it. */
+bool plan_on_unit(const struct plan_shape *s, int32_t neuron, int64_t unit);
 
 /* What a plan must agree with. */
 struct plan_model {
     char architecture[32];
     int n_layers;
-    struct plan_shape layer; /* every layer's; unused in a struct plan, whose layers have their own */
+    struct plan_shape layer; /* every layer's but those of the first; unused in a struct plan, whose layers have theirs */
+    int n_dense_layers;  /* that have no experts, though others do, */
+    int64_t d_dense;     /* but so many neurons */
     int64_t n_vocab;     /* rows of the output matrix; 0: not stated */
     uint64_t file_bytes; /* all parts of the model file; 0: not stated */
     uint64_t file_hash;  /* of header and sampled content; 0: not stated */
@@ -55,10 +75,8 @@ struct plan_holder {
     char device[PLAN_DEVICE_BYTES];
 };
 
-/* Neurons [begin, end). */
-struct neuron_range {
-    int32_t begin, end;
-};
+/* What a layer of the model is made of. */
+struct plan_shape plan_model_shape(const struct plan_model *m, int layer);
 
 /* Some of the plan's ranges, one after the other. */
 struct range_span {
@@ -104,7 +122,8 @@ enum plan_split { SPLIT_STAGES, SPLIT_SHARDS, SPLIT_BOTH, SPLIT_HOT };
  * whole FFN, in proportion to its share. shards: rank 0 is every layer's stage; heads, neurons and output rows are cut
  * in proportion to the shares. both: layers, heads, neurons and rows cut. Layers, units of heads and neurons and groups of
  * 16 rows are whole: the method of the largest remainder (Hamilton) cuts them, the lower rank first among equals, so a
- * rank with a tiny share may get none. Heads that are a single unit stay with the stage.
+ * rank with a tiny share may get none. Heads that are a single unit stay with the stage. Each expert is cut so: what a
+ * rank got too little of the experts before counts, so that odd units go to the ranks in turn.
  * `shares`: n_ranks weights, not all zero, NULL for equal ones; a rank whose share is zero gets nothing but, for
  * shards, its stage. ST_USAGE (logged) if a share is negative or not finite, n_ranks is out of [1, PLAN_MAX_RANKS] or
  * the split is SPLIT_HOT, ST_UNSUPPORTED if the model has more than PLAN_MAX_LAYERS layers, ST_NOMEM. */
@@ -113,7 +132,7 @@ status plan_make(const struct plan_model *model, enum plan_split split, int n_ra
 
 /* SPLIT_HOT: layers, heads and rows are cut as by SPLIT_BOTH; of each layer's neurons the hottest go to its stage, up
  * to its share, and the others to the other ranks in proportion to their shares. A lukewarm neuron goes where its
- * neighbours go, so that ranges stay few. fired[l] [d_ff] f32: the share of tokens for which each neuron of layer l
+ * neighbours go, so that ranges stay few. fired[l] [its neurons] f32: the share of tokens for which each neuron of layer l
  * fires. ST_USAGE too (logged) if fired[l] is NULL or holds anything else. */
 status plan_make_hot(const struct plan_model *model, int n_ranks, const double *shares, const float *const *fired,
                      struct plan **out);
@@ -147,7 +166,7 @@ int64_t plan_count_units(const struct plan *p, int holder);
  * rank's CPU, which has no neurons. There are units. ST_NOMEM (logged): the plan is then fit to be freed only. */
 status plan_keep_units(struct plan *p, int holder, const bool *stay);
 /* The same: of each layer's units as many stay as its marked neurons would fill (rounded), those with most of them first.
- * marks[l] [d_ff]: 1 or 0. */
+ * marks[l] [its neurons]: 1 or 0. */
 status plan_keep_marked(struct plan *p, int holder, const int32_t *const *marks);
 /* NULL (logged) if out of memory. */
 struct plan *plan_copy(const struct plan *p);

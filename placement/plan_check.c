@@ -29,6 +29,8 @@ static status check_shape(const struct plan_shape *planned, const struct plan_sh
     if (planned->n_experts_used != found->n_experts_used)
         return layer_mismatch(layer, "a number of experts for a token of", planned->n_experts_used,
                               found->n_experts_used);
+    if (planned->d_shared != found->d_shared)
+        return layer_mismatch(layer, "a number of shared neurons (d_shared) of", planned->d_shared, found->d_shared);
     return ST_OK;
 }
 
@@ -44,17 +46,17 @@ static status check_heads(const struct plan *p, int layer, int64_t unit)
     return ST_OK;
 }
 
-/* That all ranges begin on units is enough: each ends where another begins, or at d_ff. */
+/* That all ranges begin on units is enough: each ends where another begins, or at the last neuron. */
 static status check_units(const struct plan *p, int layer, int64_t unit)
 {
     const struct plan_layer *l = &p->layers[layer];
     for (int h = 0; h < p->n_holders && !l->splits_units && unit; h++) {
         const struct neuron_range *ranges;
         for (int i = 0, n = plan_neurons(p, layer, h, &ranges); i < n; i++) {
-            if (ranges[i].begin % unit == 0)
+            if (plan_on_unit(&l->shape, ranges[i].begin, unit))
                 continue;
-            log_error("plan: layer %d is cut at neuron %d, expected a multiple of %lld", layer, ranges[i].begin,
-                      (long long)unit);
+            log_error("plan: layer %d is cut at neuron %d, expected a multiple of %lld%s", layer, ranges[i].begin,
+                      (long long)unit, l->shape.n_experts ? " of an expert's neurons" : "");
             return ST_MISMATCH;
         }
     }
@@ -88,7 +90,8 @@ status plan_check(const struct plan *p, const struct plan_model *model, int n_ra
         return mismatch("a vocabulary of", p->rows[p->n_holders], model->n_vocab);
     status st = check_file(m, model);
     for (int l = 0; l < m->n_layers && st == ST_OK; l++) {
-        st = check_shape(&p->layers[l].shape, &model->layer, l);
+        const struct plan_shape shape = plan_model_shape(model, l);
+        st = check_shape(&p->layers[l].shape, &shape, l);
         if (st == ST_OK)
             st = check_units(p, l, model->layer.neuron_unit);
         if (st == ST_OK)

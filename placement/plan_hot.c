@@ -10,10 +10,10 @@
 
 /* Room for one layer. */
 struct dealing {
-    int64_t d_ff;
-    uint8_t *owner;     /* [d_ff] rank */
-    uint8_t *came;      /* [d_ff] how the best labelling came here: CAME_* */
-    bool *hot, *hotter; /* [d_ff] */
+    int64_t n;          /* neurons of the layer */
+    uint8_t *owner;     /* [n] rank */
+    uint8_t *came;      /* [n] how the best labelling came here: CAME_* */
+    bool *hot, *hotter; /* [n] */
 };
 
 enum { CAME_HOT_FROM_COLD = 1, CAME_COLD_FROM_HOT = 2 };
@@ -24,7 +24,7 @@ enum { CAME_HOT_FROM_COLD = 1, CAME_COLD_FROM_HOT = 2 };
 static int64_t label(struct dealing *d, const float *fired, double least, double toll, bool *hot)
 {
     double best_cold = 0, best_hot = -toll;
-    for (int64_t j = 0; j < d->d_ff; j++) {
+    for (int64_t j = 0; j < d->n; j++) {
         bool enter = best_cold - toll > best_hot, leave = best_hot - toll > best_cold;
         double cold = leave ? best_hot - toll : best_cold;
         best_hot = (enter ? best_cold - toll : best_hot) + ((double)fired[j] - least);
@@ -33,7 +33,7 @@ static int64_t label(struct dealing *d, const float *fired, double least, double
     }
     bool now = best_hot > best_cold;
     int64_t n = 0;
-    for (int64_t j = d->d_ff - 1; j >= 0; j--) {
+    for (int64_t j = d->n - 1; j >= 0; j--) {
         hot[j] = now;
         n += now;
         if (d->came[j] & (now ? CAME_HOT_FROM_COLD : CAME_COLD_FROM_HOT))
@@ -47,11 +47,11 @@ static void choose_hot(struct dealing *d, const float *fired, int64_t n)
 {
     enum { STEPS = 40 };
     double sum = 0, squares = 0;
-    for (int64_t j = 0; j < d->d_ff; j++) {
+    for (int64_t j = 0; j < d->n; j++) {
         sum += fired[j];
         squares += (double)fired[j] * fired[j];
     }
-    double mean = sum / (double)d->d_ff, variance = squares / (double)d->d_ff - mean * mean;
+    double mean = sum / (double)d->n, variance = squares / (double)d->n - mean * mean;
     double toll = variance > 0 ? sqrt(variance) / 4 : 0;
     double low = -1 - 2 * toll, high = 2 + 2 * toll; /* all are hot, none is */
     for (int i = 0; i < STEPS; i++) {
@@ -61,7 +61,7 @@ static void choose_hot(struct dealing *d, const float *fired, int64_t n)
     }
     int64_t left = n - label(d, fired, high, toll, d->hot);
     label(d, fired, low, toll, d->hotter);
-    for (int64_t j = 0; j < d->d_ff && left > 0; j++) {
+    for (int64_t j = 0; j < d->n && left > 0; j++) {
         if (d->hotter[j] && !d->hot[j]) {
             d->hot[j] = true;
             left--;
@@ -75,7 +75,7 @@ static void deal(struct dealing *d, const float *fired, int stage, const int64_t
     int rank = 0;
     int64_t given = 0;
     choose_hot(d, fired, part[stage]);
-    for (int64_t j = 0; j < d->d_ff; j++) {
+    for (int64_t j = 0; j < d->n; j++) {
         if (d->hot[j]) {
             d->owner[j] = (uint8_t)stage;
             continue;
@@ -97,7 +97,7 @@ static status add_sets(struct plan *p, const struct dealing *d, struct plan_laye
     for (int r = 0; r < p->n_ranks; r++) {
         const size_t start = p->n_ranges;
         status st = ST_OK;
-        for (int64_t j = 0; j < d->d_ff && st == ST_OK; j++)
+        for (int64_t j = 0; j < d->n && st == ST_OK; j++)
             st = d->owner[j] == r ? ranges_add(p, start, j, j + 1) : ST_OK;
         if (st == ST_OK)
             st = sets_add(p, r, start);
@@ -114,7 +114,8 @@ static status check_fired(const struct plan_model *m, const float *const *fired)
             log_error("plan: nobody has counted how often the neurons of layer %d fire", l);
             return ST_USAGE;
         }
-        for (int64_t j = 0; j < m->layer.d_ff; j++) {
+        const struct plan_shape shape = plan_model_shape(m, l);
+        for (int64_t j = 0; j < plan_shape_neurons(&shape); j++) {
             if (!(fired[l][j] >= 0 && fired[l][j] <= 1)) {
                 log_error("plan: layer %d: neuron %lld fires in a share of %g of all tokens, expected 0 to 1", l,
                           (long long)j, (double)fired[l][j]);
@@ -127,19 +128,23 @@ static status check_fired(const struct plan_model *m, const float *const *fired)
 
 static status deal_all(struct plan *p, const float *const *fired)
 {
-    const int64_t d_ff = p->layers[0].shape.d_ff; /* all are alike */
-    uint8_t *room = malloc(4 * (size_t)d_ff);
+    int64_t most = 0;
+    for (int l = 0; l < p->model.n_layers; l++) {
+        const int64_t n = plan_shape_neurons(&p->layers[l].shape);
+        most = n > most ? n : most;
+    }
+    uint8_t *room = malloc(4 * (size_t)most);
     if (!room) {
-        log_error("plan: no memory to deal out %lld neurons", (long long)d_ff);
+        log_error("plan: no memory to deal out %lld neurons", (long long)most);
         return ST_NOMEM;
     }
-    struct dealing d = {d_ff, room, room + d_ff, (bool *)room + 2 * d_ff, (bool *)room + 3 * d_ff};
-    int64_t part[PLAN_MAX_RANKS];
-    for (int r = 0; r < p->n_ranks; r++)
-        part[r] = plan_n_neurons(p, 0, r); /* the same in all layers */
+    struct dealing d = {0, room, room + most, (bool *)room + 2 * most, (bool *)room + 3 * most};
     status st = ST_OK;
-    p->n_ranges = p->n_sets = 0;
     for (int l = 0; l < p->model.n_layers && st == ST_OK; l++) {
+        int64_t part[PLAN_MAX_RANKS]; /* as it was cut */
+        for (int r = 0; r < p->n_ranks; r++)
+            part[r] = plan_n_neurons(p, l, r);
+        d.n = plan_shape_neurons(&p->layers[l].shape);
         deal(&d, fired[l], p->layers[l].stage, part);
         st = add_sets(p, &d, &p->layers[l]);
     }

@@ -13,12 +13,11 @@ struct unit {
     size_t at;            /* its place in the order of layers and neurons */
 };
 
-static int32_t unit_of(const struct plan *p, int layer) { return (int32_t)p->layers[layer].shape.neuron_unit; }
-
 /* Where the unit that begins at `begin` of a range ends. */
 static int32_t end_of(const struct plan *p, int layer, int32_t begin, int32_t end)
 {
-    return end - begin > unit_of(p, layer) ? begin + unit_of(p, layer) : end;
+    const int32_t of_unit = plan_unit_end(&p->layers[layer].shape, begin);
+    return of_unit < end ? of_unit : end;
 }
 
 int64_t plan_count_units(const struct plan *p, int holder)
@@ -26,10 +25,11 @@ int64_t plan_count_units(const struct plan *p, int holder)
     int64_t n = 0;
     for (int l = 0; l < p->model.n_layers; l++) {
         const struct neuron_range *ranges;
-        if (p->layers[l].splits_units || !unit_of(p, l))
+        if (p->layers[l].splits_units || !p->layers[l].shape.neuron_unit)
             return 0;
         for (int i = plan_neurons(p, l, holder, &ranges); i > 0; i--)
-            n += (ranges[i - 1].end - ranges[i - 1].begin - 1) / unit_of(p, l) + 1;
+            for (int32_t j = ranges[i - 1].begin; j < ranges[i - 1].end; j = end_of(p, l, j, ranges[i - 1].end))
+                n++;
     }
     return n;
 }

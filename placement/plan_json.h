@@ -47,7 +47,7 @@ struct plan_reader {
 status plan_read_holders(const struct plan_reader *r, const json_t *v);
 /* The optional array of what ranks have their stages on, after the holders are known. */
 status plan_read_stages(const struct plan_reader *r, const json_t *v);
-/* The fields of a layer's shape that `object` has: d_ff must be there. */
+/* The fields of a layer's shape that `object` has: d_ff must be there. Its neurons can be numbered. */
 status plan_read_shape(const struct place *at, const json_t *object, struct plan_shape *out);
 /* All layers. */
 status plan_read_layers(struct plan_reader *r, const json_t *v);
@@ -60,10 +60,10 @@ status plan_read_sets(const struct plan_reader *r, const struct place *at, const
  * (0: any) or equal to it. */
 status plan_read_bounds(const struct plan_reader *r, const struct place *at, const char *key, const json_t *v,
                         int64_t unit, int64_t least, int64_t most, int64_t bound[PLAN_MAX_HOLDERS + 1]);
-/* The ranges of neurons of a set, called `name` after the prefix: ascending, below d_ff, each with at least one neuron
- * and beginning on the unit (0: anywhere). They are appended to the plan's. */
+/* The ranges of neurons of a set, called `name` after the prefix: ascending, of the layer's neurons, each with at least one
+ * and beginning on a unit if they are to and it is stated. They are appended to the plan's. */
 status plan_read_ranges(const struct plan_reader *r, const struct place *at, const char *name, const json_t *v,
-                        int64_t d_ff, int64_t unit);
+                        const struct plan_shape *shape, bool on_units);
 /* A field that is one of two words, the first of them unless it is there. */
 status plan_read_choice(const struct place *at, const char *key, const json_t *v, const char *first, const char *second,
                         bool *is_second);

@@ -21,9 +21,15 @@ status plan_read_shape(const struct place *at, const json_t *object, struct plan
         (st = field_get_optional_int(at, object, "neuron_unit", 1, PLAN_LARGEST, &out->neuron_unit)) != ST_OK ||
         (st = field_get_optional_int(at, object, "kv_heads", 1, INT32_MAX, &out->n_kv_heads)) != ST_OK ||
         (st = field_get_optional_int(at, object, "head_unit", 1, INT32_MAX, &out->head_unit)) != ST_OK ||
-        (st = field_get_optional_int(at, object, "experts", 0, INT32_MAX, &out->n_experts)) != ST_OK)
+        (st = field_get_optional_int(at, object, "experts", 0, INT32_MAX, &out->n_experts)) != ST_OK ||
+        (st = field_get_optional_int(at, object, "experts_used", 0, out->n_experts, &out->n_experts_used)) != ST_OK ||
+        (st = field_get_optional_int(at, object, "d_shared", 0, out->n_experts ? INT32_MAX : 0, &out->d_shared)) != ST_OK)
         return st;
-    return field_get_optional_int(at, object, "experts_used", 0, out->n_experts, &out->n_experts_used);
+    if (plan_shape_neurons(out) > INT32_MAX)
+        return field_refuse(at->where, "%sexperts is %" PRId64 ", of %" PRId64 " neurons each and %" PRId64
+                            " besides, expected %d neurons at most together", at->prefix, out->n_experts, out->d_ff,
+                            out->d_shared, INT32_MAX);
+    return ST_OK;
 }
 
 /* The optional boundaries of KV heads, which say how many there are if the shape does not: in version 1 the first of
@@ -66,7 +72,7 @@ static status check_keys(const struct plan_reader *r, const struct place *at, js
 {
     static const char *const old[] = {"from", "to", "stage", "down", "heads", "neurons", NULL};
     static const char *const keys[] = {"from", "to", "stage", "down", "d_ff", "neuron_unit", "kv_heads", "head_unit",
-                                       "experts", "experts_used", "units", "heads", "sets", NULL};
+                                       "experts", "experts_used", "d_shared", "units", "heads", "sets", NULL};
     return field_check_keys(at, v, r->version == 1 ? old : keys);
 }
 

@@ -10,7 +10,7 @@ static status read_cut(const struct plan_reader *r, const struct place *at, cons
     const struct plan_shape *shape = &layer->shape;
     int64_t bound[PLAN_MAX_HOLDERS + 1];
     status st = plan_read_bounds(r, at, "neurons", v, shape->neuron_unit, shape->d_ff, shape->d_ff, bound);
-    return st != ST_OK ? st : sets_cut(r->p, bound, layer);
+    return st != ST_OK ? st : sets_cut(r->p, bound, 1, layer);
 }
 
 static status check_lists(const struct plan_reader *r, const struct place *at, const struct plan_layer *layer)
@@ -36,7 +36,7 @@ static status read_lists(const struct plan_reader *r, const struct place *at, co
         const size_t start = p->n_ranges;
         char name[32];
         snprintf(name, sizeof name, "neurons[%d]", rank);
-        status st = plan_read_ranges(r, at, name, json_array_get(v, (size_t)rank), layer->shape.d_ff, 0);
+        status st = plan_read_ranges(r, at, name, json_array_get(v, (size_t)rank), &layer->shape, false);
         if (st == ST_OK)
             st = sets_add(p, rank, start);
         if (st != ST_OK)
@@ -66,8 +66,8 @@ static status read_set(const struct plan_reader *r, const struct place *at, size
         return field_refuse(at->where, "%ssets[%zu] is %s, expected an object", at->prefix, i, field_type_name(v));
     if ((st = field_check_keys(&in, v, keys)) != ST_OK ||
         (st = field_get_int(&in, v, "holder", 0, r->p->n_holders - 1, &holder)) != ST_OK ||
-        (st = plan_read_ranges(r, &in, "neurons", json_object_get(v, "neurons"), layer->shape.d_ff,
-                               layer->splits_units ? 0 : layer->shape.neuron_unit)) != ST_OK)
+        (st = plan_read_ranges(r, &in, "neurons", json_object_get(v, "neurons"), &layer->shape,
+                               !layer->splits_units)) != ST_OK)
         return st;
     if (r->p->n_ranges == start)
         return field_refuse(at->where, "%sneurons is empty, expected a range: a set has neurons", in.prefix);

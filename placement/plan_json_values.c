@@ -35,9 +35,10 @@ status plan_read_bounds(const struct plan_reader *r, const struct place *at, con
 }
 
 status plan_read_ranges(const struct plan_reader *r, const struct place *at, const char *name, const json_t *v,
-                        int64_t d_ff, int64_t unit)
+                        const struct plan_shape *shape, bool on_units)
 {
     const size_t start = r->p->n_ranges;
+    const int64_t n = plan_shape_neurons(shape), unit = shape->neuron_unit;
     int64_t begin = 0, end = 0;
     if (!json_is_array(v))
         return field_refuse(at->where, "%s%s is %s, expected an array of ranges", at->prefix, name, field_type_name(v));
@@ -47,14 +48,15 @@ status plan_read_ranges(const struct plan_reader *r, const struct place *at, con
         if (!json_is_array(range) || json_array_size(range) != 2)
             return field_refuse(at->where, "%s%s[%zu] is no range, expected [begin, end]", at->prefix, name, i);
         snprintf(bound, sizeof bound, "%s[%zu][0]", name, i);
-        status st = field_check_int(at, bound, json_array_get(range, 0), end, d_ff - 1, &begin);
+        status st = field_check_int(at, bound, json_array_get(range, 0), end, n - 1, &begin);
         if (st != ST_OK)
             return st;
-        if (unit && begin % unit != 0)
+        if (on_units && unit && !plan_on_unit(shape, (int32_t)begin, unit))
             return field_refuse(at->where, "%s%s is %" PRId64 ", expected a multiple of %" PRId64
-                                " where \"units\" are not \"split\"", at->prefix, bound, begin, unit);
+                                "%s where \"units\" are not \"split\"", at->prefix, bound, begin, unit,
+                                shape->n_experts ? " of an expert's neurons" : "");
         snprintf(bound, sizeof bound, "%s[%zu][1]", name, i);
-        if ((st = field_check_int(at, bound, json_array_get(range, 1), begin + 1, d_ff, &end)) != ST_OK ||
+        if ((st = field_check_int(at, bound, json_array_get(range, 1), begin + 1, n, &end)) != ST_OK ||
             (st = ranges_add(r->p, start, begin, end)) != ST_OK)
             return st;
     }

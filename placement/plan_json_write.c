@@ -74,6 +74,8 @@ static void print_shape(FILE *f, const struct plan_shape *s)
     fprintf(f, ", \"experts\": %" PRId64, s->n_experts);
     if (s->n_experts)
         fprintf(f, ", \"experts_used\": %" PRId64, s->n_experts_used);
+    if (s->d_shared)
+        fprintf(f, ", \"d_shared\": %" PRId64, s->d_shared);
     fputs(",\n", f);
 }
 

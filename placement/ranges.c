@@ -75,12 +75,14 @@ status sets_move(struct plan *p, struct plan_layer *layer, int from, int to)
     return ST_OK;
 }
 
-status sets_cut(struct plan *p, const int64_t *bound, struct plan_layer *layer)
+status sets_cut(struct plan *p, const int64_t *bound, int n_bundles, struct plan_layer *layer)
 {
     layer->first_set = p->n_sets;
     for (int h = 0; h < p->n_holders; h++) {
         const size_t start = p->n_ranges;
-        status st = ranges_add(p, start, bound[h], bound[h + 1]);
+        status st = ST_OK;
+        for (const int64_t *at = bound + h; at < bound + n_bundles * (p->n_holders + 1) && !st; at += p->n_holders + 1)
+            st = ranges_add(p, start, at[0], at[1]);
         if (st == ST_OK)
             st = sets_add(p, h, start);
         if (st != ST_OK)
@@ -148,7 +150,7 @@ static int first_begins(const void *a, const void *b)
     return order ? order : (x->set > y->set) - (x->set < y->set);
 }
 
-static struct sets_fault find_fault(const struct piece *piece, size_t n, int64_t d_ff)
+static struct sets_fault find_fault(const struct piece *piece, size_t n, int64_t n_neurons)
 {
     int64_t done = 0;
     for (size_t i = 0; i < n; i++) {
@@ -158,7 +160,7 @@ static struct sets_fault find_fault(const struct piece *piece, size_t n, int64_t
             return (struct sets_fault){piece[i].range.begin, piece[i].set, piece[i - 1].set};
         done = piece[i].range.end;
     }
-    return (struct sets_fault){done < d_ff ? done : -1, -1, -1};
+    return (struct sets_fault){done < n_neurons ? done : -1, -1, -1};
 }
 
 status sets_check(const struct plan *p, const struct plan_layer *layer, struct sets_fault *fault)
@@ -176,7 +178,7 @@ status sets_check(const struct plan *p, const struct plan_layer *layer, struct s
         for (int j = 0; j < sets[i].ranges.n; j++)
             piece[filled++] = (struct piece){p->ranges[sets[i].ranges.first + (size_t)j], (int)i};
     qsort(piece, n, sizeof *piece, first_begins);
-    *fault = find_fault(piece, n, layer->shape.d_ff);
+    *fault = find_fault(piece, n, plan_shape_neurons(&layer->shape));
     free(piece);
     return ST_OK;
 }

@@ -10,8 +10,10 @@ status ranges_add(struct plan *p, size_t start, int64_t begin, int64_t end);
 
 /* Makes the ranges from `start` on a set of this holder; no ranges are no set. ST_NOMEM (logged). */
 status sets_add(struct plan *p, int holder, size_t start);
-/* Gives each holder the set between bound[h] and bound[h + 1] of a layer. ST_NOMEM (logged). */
-status sets_cut(struct plan *p, const int64_t *bound /* [n_holders + 1] */, struct plan_layer *layer);
+/* Gives each holder h the set that it has of a layer's bundles: of each what lies between bound[h] and bound[h + 1].
+ * ST_NOMEM (logged). */
+status sets_cut(struct plan *p, const int64_t *bound /* [n_bundles, n_holders + 1] */, int n_bundles,
+                struct plan_layer *layer);
 /* Ends a layer whose sets are all that were added from first_set on: finds what each holder has. ST_NOMEM (logged). */
 status sets_end(struct plan *p, struct plan_layer *layer);
 

@@ -36,9 +36,10 @@ static double model_bytes(const struct cost_model *m)
 {
     const struct hparams *hp = &m->model->hp;
     double sum = weight_of_rows(m, 1).held;
-    for (int l = 0; l < hp->n_layers; l++)
-        sum += weight_of_heads(m, l, 1).held +
-               weight_of_neurons(m, l, (struct neuron_range){0, (int32_t)hp->d_ff}, true).held;
+    for (int l = 0; l < hp->n_layers; l++) {
+        const struct neuron_range all = {0, (int32_t)model_layer_neurons(m->model, l)};
+        sum += weight_of_heads(m, l, 1).held + weight_of_neurons(m, l, all, true).held;
+    }
     return sum;
 }
 

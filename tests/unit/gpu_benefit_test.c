@@ -21,6 +21,7 @@ enum { ATTENTION = 16, FFN = 48, OUTPUT = 32, MODEL = LAYERS * (ATTENTION + FFN)
 struct simulation {
     struct model model;
     struct layer_weights layers[LAYERS];
+    struct bundle bundle;
     struct plan_model shape;
     struct cost_model m;
     int64_t fires[LAYERS][FF + 1];
@@ -30,7 +31,7 @@ struct simulation {
 static void begin(struct simulation *s, int ranks, const double *cpu_gb_per_s)
 {
     *s = (struct simulation){0};
-    shapes_model(LAYERS, D, FF, VOCAB, s->layers, &s->model);
+    shapes_model(LAYERS, D, FF, VOCAB, s->layers, &s->bundle, &s->model);
     s->shape = (struct plan_model){.architecture = "llama", .n_layers = LAYERS, .n_vocab = VOCAB,
                                    .layer = {.d_ff = FF, .neuron_unit = UNIT, .n_kv_heads = 8, .head_unit = 1}};
     s->m = (struct cost_model){.model = &s->model, .residual = -1, .gpus = true};

@@ -95,8 +95,9 @@ static void what_is_asked_for_is_obeyed_on_every_rank(void **state)
         {{{.bytes = 0}, {.bytes = 1 << 30}}, {0, 0}},
     };
     struct layer_weights layers[LAYERS];
+    struct bundle bundle;
     struct model shapes;
-    shapes_model(LAYERS, 1024, NEURONS, 1000, layers, &shapes);
+    shapes_model(LAYERS, 1024, NEURONS, 1000, layers, &bundle, &shapes);
     struct plan_reasons why = {.probe = slow_gpus(), .marks = marks, .marks_hash = 7,
                                .model = {.model = &shapes, .residual = -1, .gpus = true}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

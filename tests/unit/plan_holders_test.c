@@ -157,11 +157,11 @@ static void older_plans_are_read_as_before(void **state)
 static void layers_differ_in_shape(void **state)
 {
     (void)state;
-    struct plan *p = parse(LAYER("\"d_ff\":64,\"neuron_unit\":32,\"kv_heads\":4,\"head_unit\":2,\"experts\":8,"
+    struct plan *p = parse(LAYER("\"d_ff\":8,\"neuron_unit\":32,\"kv_heads\":4,\"head_unit\":2,\"experts\":8,"
                                  "\"experts_used\":2,\"heads\":[0,0,2,4],\"sets\":[" SET(2, "[[32,64]]") ","
                                  SET(1, "[[0,32]]") "]"));
     assert_int_equal(p->layers[0].shape.d_ff, 96);
-    assert_int_equal(p->layers[1].shape.d_ff, 64);
+    assert_int_equal(p->layers[1].shape.d_ff, 8);
     assert_true(p->layers[0].shape.n_kv_heads == 0 && p->layers[1].shape.n_kv_heads == 4);
     assert_true(p->layers[1].shape.n_experts == 8 && p->layers[1].shape.n_experts_used == 2);
     assert_int_equal(plan_n_neurons(p, 1, 2), 32);
@@ -173,7 +173,7 @@ static void layers_differ_in_shape(void **state)
     log_catch(&caught);
     assert_int_equal(plan_check(p, &alike, 2), ST_MISMATCH);
     log_catch(NULL);
-    assert_string_equal(caught.first_error, "plan: layer 1 is made for a number of neurons (d_ff) of 64, found 96");
+    assert_string_equal(caught.first_error, "plan: layer 1 is made for a number of neurons (d_ff) of 8, found 96");
     free(text);
     plan_free(p);
     plan_free(q);

@@ -258,13 +258,14 @@ enum { LAYERS = 4, D = 1024, FF = 4096, VOCAB = 8192 };
 struct shapes {
     struct model model;
     struct layer_weights layers[LAYERS];
+    struct bundle bundle;
     struct plan_model plan_model;
 };
 
 static void make_shapes(struct shapes *s)
 {
     *s = (struct shapes){0};
-    shapes_model(LAYERS, D, FF, VOCAB, s->layers, &s->model);
+    shapes_model(LAYERS, D, FF, VOCAB, s->layers, &s->bundle, &s->model);
     s->plan_model = (struct plan_model){.architecture = "llama", .n_layers = LAYERS, .n_vocab = VOCAB,
                                         .layer = {.d_ff = FF, .neuron_unit = 128}};
 }
