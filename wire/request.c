@@ -4,27 +4,25 @@
 #include "base/log.h"
 #include "wire/records.h"
 
-/* Where the parts of REQUEST lie. */
-struct request_layout {
-    size_t n_codes, n_scales;
-    size_t x_at, scale_at, x_end, residual_at, size; /* bytes from the start */
+/* Bytes [begin, end) of a message. */
+struct stretch {
+    size_t begin, end;
 };
 
-static struct request_layout request_layout(size_t x_at, uint32_t form, uint32_t n_tokens, bool residual,
-                                            const struct wire_limits *lim)
+enum { CODES, SCALES, FLOATS, EXPERTS, WEIGHTS, RESIDUAL, PARTS };
+
+/* Where the parts of REQUEST lie. What it does not have is empty. */
+struct request_layout {
+    size_t n_codes, n_scales, n_experts;
+    struct stretch at[PARTS];
+    size_t size;
+};
+
+/* The next part starts on a multiple of 64. */
+static struct stretch after(size_t end, size_t bytes)
 {
-    struct request_layout l = {.x_at = x_at};
-    if (form == FORM_F32) {
-        l.x_end = x_at + wire_dense_bytes(n_tokens, lim);
-    } else {
-        l.n_codes = (size_t)n_tokens * lim->d_model;
-        l.n_scales = l.n_codes / WIRE_CODES;
-        l.scale_at = x_at + wire_align(l.n_codes);
-        l.x_end = l.scale_at + l.n_scales * sizeof(float);
-    }
-    l.residual_at = wire_align(l.x_end);
-    l.size = residual ? l.residual_at + wire_dense_bytes(n_tokens, lim) : l.x_end;
-    return l;
+    const size_t begin = bytes ? wire_align(end) : end;
+    return (struct stretch){begin, begin + bytes};
 }
 
 static bool form_possible(uint32_t form, const struct wire_limits *lim)
@@ -40,13 +38,11 @@ static status check_form(uint32_t form, const struct wire_limits *lim)
     return ST_FORMAT;
 }
 
-/* What no part of x covers. */
-static void clear_gaps(const struct request_layout *l, uint32_t form, bool residual, uint8_t *message)
+/* What lies between parts. */
+static void clear_gaps(const struct request_layout *l, uint8_t *message)
 {
-    if (form == FORM_Q8) /* the gap between codes and scales */
-        memset(message + l->x_at + l->n_codes, 0, l->scale_at - l->x_at - l->n_codes);
-    if (residual)
-        memset(message + l->x_end, 0, l->residual_at - l->x_end);
+    for (int i = 1; i < PARTS; i++)
+        memset(message + l->at[i - 1].end, 0, l->at[i].begin - l->at[i - 1].end);
 }
 
 /* Whether all codes are in [-127, 127]: eight at a time, since this is done for every exchange. */
@@ -85,29 +81,75 @@ static status check_codes(uint32_t layer, const int8_t *codes, const float *scal
     return ST_OK;
 }
 
-/* Runs and changes lie between header and x. */
-static struct request_layout layout_of(const struct wire_request *q, const struct wire_limits *lim)
+/* Takes the experts out of the message. Who computes them relies on it. */
+static status own_choice(struct wire_request *q, const struct wire_limits *lim, const struct wire_copy *c)
+{
+    const uint32_t n = q->n_used;
+    wire_own(c->experts, q->expert, (size_t)q->n_tokens * n * sizeof *c->experts);
+    for (uint32_t t = 0; t < q->n_tokens; t++) {
+        const uint32_t *of = c->experts + (size_t)t * n;
+        for (uint32_t i = 0; i < n; i++) {
+            uint32_t k = 0;
+            while (k < i && of[k] != of[i])
+                k++;
+            if (of[i] < lim->n_experts && k == i)
+                continue;
+            log_error("REQUEST message of layer %u: token %u has chosen expert %u%s, expected different ones of 0 to %u",
+                      q->layer, t, of[i], k < i ? " twice" : "", lim->n_experts - 1);
+            return ST_FORMAT;
+        }
+    }
+    if (!all_finite(q->weight, (size_t)q->n_tokens * n)) {
+        log_error("REQUEST message of layer %u: an expert's weight is not finite", q->layer);
+        return ST_FORMAT;
+    }
+    q->expert = c->experts;
+    return ST_OK;
+}
+
+/* Runs and changes lie between header and x. What the request carries besides x follows from its part and layer. */
+static struct request_layout layout_of(struct wire_request *q, const struct wire_limits *lim)
 {
     const size_t records = (size_t)q->n_runs * SPAN_BYTES + (size_t)q->n_changes * CHANGE_BYTES;
-    return request_layout(WIRE_HEADER + wire_align(records), q->form, q->n_tokens, q->with_residual, lim);
+    const size_t values = (size_t)q->n_tokens * lim->d_model, start = WIRE_HEADER + wire_align(records);
+    const bool ffn = q->part == PART_FFN, q8 = q->form == FORM_Q8;
+    q->with_residual = lim->residual && ffn;
+    q->n_used = ffn && q->layer >= lim->n_dense_layers ? lim->n_experts_used : 0;
+    struct request_layout l = {.n_codes = q8 ? values : 0, .n_scales = q8 ? values / WIRE_CODES : 0,
+                               .n_experts = (size_t)q->n_tokens * q->n_used};
+    l.at[CODES] = (struct stretch){start, start + l.n_codes};
+    l.at[SCALES] = after(l.at[CODES].end, l.n_scales * sizeof(float));
+    l.at[FLOATS] = after(l.at[SCALES].end, q8 ? 0 : values * sizeof(float));
+    l.at[EXPERTS] = after(l.at[FLOATS].end, l.n_experts * sizeof(uint32_t));
+    l.at[WEIGHTS] = after(l.at[EXPERTS].end, l.n_experts * sizeof(float));
+    l.at[RESIDUAL] = after(l.at[WEIGHTS].end, q->with_residual ? values * sizeof(float) : 0);
+    l.size = l.at[RESIDUAL].end;
+    return l;
+}
+
+static void *part_at(const struct request_layout *l, int part, uint8_t *message)
+{
+    return l->at[part].begin < l->at[part].end ? message + l->at[part].begin : NULL;
 }
 
 static void point(struct wire_request *q, const struct request_layout *l, uint8_t *message)
 {
-    bool q8 = q->form == FORM_Q8;
-    q->codes = q8 ? (int8_t *)(message + l->x_at) : NULL;
-    q->scale = q8 ? (float *)(void *)(message + l->scale_at) : NULL;
-    q->f32 = q8 ? NULL : (float *)(void *)(message + l->x_at);
-    q->residual = q->with_residual ? (float *)(void *)(message + l->residual_at) : NULL;
+    q->codes = part_at(l, CODES, message);
+    q->scale = part_at(l, SCALES, message);
+    q->f32 = part_at(l, FLOATS, message);
+    q->expert = part_at(l, EXPERTS, message);
+    q->weight = part_at(l, WEIGHTS, message);
+    q->residual = part_at(l, RESIDUAL, message);
 }
 
 size_t wire_request_max(const struct wire_limits *lim)
 {
-    struct wire_request q = {.n_runs = lim->n_runs, .n_changes = wire_most_changes(lim), .n_tokens = lim->n_batch,
-                             .form = FORM_F32};
+    struct wire_request q = {.part = PART_ATTENTION, .n_runs = lim->n_runs, .n_changes = wire_most_changes(lim),
+                             .n_tokens = lim->n_batch, .form = FORM_F32};
     const size_t attention = layout_of(&q, lim).size;
+    q.part = PART_FFN;
     q.n_runs = q.n_changes = 0;
-    q.with_residual = lim->residual;
+    q.layer = lim->n_dense_layers;
     const size_t other = layout_of(&q, lim).size;
     return attention > other ? attention : other;
 }
@@ -115,7 +157,6 @@ size_t wire_request_max(const struct wire_limits *lim)
 size_t wire_request_encode(struct wire_request *q, const struct wire_limits *lim, uint8_t *out, size_t cap)
 {
     struct writer w = {out, out + cap, false};
-    q->with_residual = lim->residual && q->part == PART_FFN;
     const struct request_layout l = layout_of(q, lim);
     if (!form_possible(q->form, lim) || cap < l.size)
         return 0;
@@ -129,8 +170,8 @@ size_t wire_request_encode(struct wire_request *q, const struct wire_limits *lim
     wire_pad_header(&w, out);
     write_spans(&w, q->runs, q->n_runs);
     write_changes(&w, q->changes, q->n_changes);
-    memset(w.at, 0, (size_t)(out + l.x_at - w.at));
-    clear_gaps(&l, q->form, q->with_residual, out);
+    memset(w.at, 0, (size_t)(out + l.at[0].begin - w.at));
+    clear_gaps(&l, out);
     point(q, &l, out);
     return l.size;
 }
@@ -169,7 +210,6 @@ status wire_request_decode(uint8_t *in, size_t n, const struct wire_limits *lim,
     status st = read_request(&r, n, lim, &q);
     if (st != ST_OK)
         return st;
-    q.with_residual = lim->residual && q.part == PART_FFN;
     const struct request_layout l = layout_of(&q, lim);
     if ((st = wire_size_is(WIRE_REQUEST, n, l.size)) != ST_OK)
         return st;
@@ -179,6 +219,8 @@ status wire_request_decode(uint8_t *in, size_t n, const struct wire_limits *lim,
         return st;
     point(&q, &l, in);
     if ((st = check_codes(q.layer, q.codes, q.scale, &l)) != ST_OK)
+        return st;
+    if (q.n_used && (st = own_choice(&q, lim, c)) != ST_OK)
         return st;
     *out = q;
     return ST_OK;

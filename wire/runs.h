@@ -92,6 +92,7 @@ struct wire_copy {
     struct wire_begin *begins;   /* [limits.n_runs] */
     int32_t *tokens, *text;      /* [limits.n_batch], [limits.n_ctx] */
     uint64_t *pages;             /* [limits.n_pages / 64, rounded up] of a decoder's own: bits, 0 between two calls */
+    uint32_t *experts;           /* [limits.n_batch, limits.n_experts_used] */
 };
 /* Takes its memory from an arena; a dry one counts it. */
 void wire_lay_copy(struct wire_copy *c, const struct wire_limits *lim, struct arena *a);
@@ -110,7 +111,8 @@ status wire_hidden_decode(const uint8_t *in, size_t n, const struct wire_limits 
 size_t wire_hidden_max(const struct wire_limits *lim);
 
 /* REQUEST: WIRE_HEADER bytes; for PART_ATTENTION runs (12 bytes each: sequence, position, n_tokens) and changes (16);
- * then the parts of x in the order of its form, and what predictors read where limits.residual says so: the
+ * then the parts of x in the order of its form; for PART_FFN of a layer with experts those that each token has chosen, u32
+ * [n_tokens, n_experts_used], and their weights f32; and what predictors read where limits.residual says so: the
  * un-normalised residual stream, f32 [n_tokens, d_model]. Each part starts on a multiple of 64. */
 struct wire_request {
     uint64_t id;        /* of the step */
@@ -124,6 +126,9 @@ struct wire_request {
     int8_t *codes;      /* into the message (NULL unless FORM_Q8) */
     float *scale;
     float *f32;         /* into the message (NULL unless FORM_F32) */
+    uint32_t n_used;    /* set by both functions: experts of a token, where the layer has any, for PART_FFN */
+    uint32_t *expert;   /* into the message or the copy (NULL unless n_used) [n_tokens, n_used] a token's are different */
+    float *weight;      /* into the message (NULL unless n_used) [n_tokens, n_used] finite */
     bool with_residual; /* set by both functions: limits.residual, for PART_FFN */
     float *residual;    /* into the message (NULL unless with_residual) */
 };

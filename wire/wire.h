@@ -52,7 +52,7 @@ enum wire_kind {
     WIRE_KINDS
 };
 
-enum { WIRE_VERSION = 10, WIRE_HEADER = 64 }; /* payloads that are read by kernels start WIRE_HEADER bytes in: aligned */
+enum { WIRE_VERSION = 11, WIRE_HEADER = 64 }; /* payloads that are read by kernels start WIRE_HEADER bytes in: aligned */
 
 /* "STEP". */
 const char *wire_name(int kind);
@@ -77,6 +77,8 @@ static inline void wire_counts_add(struct wire_counts *sum, const struct wire_co
 struct wire_limits {
     uint32_t n_batch, n_ctx, n_vocab, n_layers, d_model; /* n_batch: tokens of a step; n_ctx: of a sequence */
     bool residual; /* every request for an FFN carries the residual stream, none otherwise */
+    uint32_t n_experts, n_experts_used; /* of layers from n_dense_layers on; 0: none have any */
+    uint32_t n_dense_layers;
     uint32_t n_sequences, n_pages, n_runs; /* n_sequences: WIRE_SEQUENCES at most; n_runs: of a step */
 };
 

@@ -215,7 +215,8 @@ static status answer(struct answers *s, struct arrival *a)
     if (st)
         return st;
     struct work w = {.part = q.part, .layer = (int)q.layer, .n = q.n_tokens};
-    const struct input_bytes x = {.codes = q.codes, .scale = q.scale, .f32 = q.f32, .residual = q.residual};
+    const struct input_bytes x = {.codes = q.codes, .scale = q.scale, .f32 = q.f32, .residual = q.residual,
+                                  .expert = q.expert, .weight = q.weight};
     r->home->ops->import_input(r->home, &w, &x, r->home->in[USE_SERVED]);
     expect_tokens(r, q.n_tokens);
     return w.part == DEVICE_OUTPUT ? reply_logits(s, a, &q, &w) : reply_layer(s, a, &q, &w);

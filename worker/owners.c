@@ -78,7 +78,8 @@ static size_t encode_x(struct owners *o, const struct task *t)
     }
     q.form = device_reads_floats(devices_options(r->devices), w->part, w->layer) ? FORM_F32 : FORM_Q8;
     const size_t size = wire_request_encode(&q, &r->limits, o->request.buffer, o->request.capacity);
-    const struct input_bytes to = {.codes = q.codes, .scale = q.scale, .f32 = q.f32, .residual = q.residual};
+    const struct input_bytes to = {.codes = q.codes, .scale = q.scale, .f32 = q.f32, .residual = q.residual,
+                                   .expert = q.expert, .weight = q.weight};
     r->home->ops->export_input(r->home, w, r->home->in[USE_OWN], &to);
     return size;
 }

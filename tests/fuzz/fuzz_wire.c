@@ -208,13 +208,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
          .n_sequences = 64, .n_runs = 64, .n_pages = 1000},
         {.n_batch = 3, .n_ctx = 64, .n_vocab = 8, .n_layers = 3, .d_model = 64, .residual = true,
          .n_sequences = 1, .n_runs = 1, .n_pages = 1},
+        {.n_batch = 5, .n_ctx = 64, .n_vocab = 8, .n_layers = 3, .d_model = 64, .residual = true, .n_experts = 6,
+         .n_experts_used = 3, .n_dense_layers = 1, .n_sequences = 1, .n_runs = 1, .n_pages = 1},
     };
     struct log_catcher quiet;
     if (n < 1)
         return 0;
     log_catch(&quiet);
     int which = data[0] % 64;
-    const struct wire_limits *lim = &limits[which / KINDS % 3];
+    const struct wire_limits *lim = &limits[which / KINDS % 4];
     (data[0] & 64 ? decode_changed : decode_as_is)(which % KINDS, data + 1, n - 1, lim);
     log_catch(NULL);
     return 0;

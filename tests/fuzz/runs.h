@@ -2,6 +2,7 @@
 #ifndef HEARTH_TESTS_FUZZ_RUNS_H
 #define HEARTH_TESTS_FUZZ_RUNS_H
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "wire/runs.h"
@@ -95,6 +96,13 @@ static void use_run_request(const struct wire_request *q, const struct wire_limi
     use_spans(q->runs, q->n_runs, q->n_tokens, lim);
     use_changes(q->changes, q->n_changes, lim);
     require(q->with_residual == (lim->residual && q->part == PART_FFN) && !q->residual == !q->with_residual);
+    const bool experts = q->part == PART_FFN && q->layer >= lim->n_dense_layers && lim->n_experts;
+    require(q->n_used == (experts ? lim->n_experts_used : 0) && !q->expert == !q->n_used && !q->weight == !q->n_used);
+    for (uint32_t i = 0; i < q->n_tokens * q->n_used; i++) {
+        require(q->expert[i] < lim->n_experts && isfinite(q->weight[i]));
+        for (uint32_t k = i - i % q->n_used; k < i; k++)
+            require(q->expert[k] != q->expert[i]);
+    }
     if (q->residual)
         read_all(q->residual, n * 4);
     if (q->f32)
@@ -129,7 +137,8 @@ static void runs_decode(int kind, uint8_t *in, size_t n, const struct wire_limit
     struct wire_copy c = {lend(lim->n_runs * sizeof *c.runs, 0xee),
                           lend(wire_most_changes(lim) * sizeof *c.changes, 0xee),
                           lend(lim->n_runs * sizeof *c.begins, 0xee), lend(lim->n_batch * 4, 0xee),
-                          lend(lim->n_ctx * 4, 0xee), lend(words * 8, 0)};
+                          lend(lim->n_ctx * 4, 0xee), lend(words * 8, 0),
+                          lend((size_t)lim->n_batch * lim->n_experts_used * 4, 0xee)};
     struct wire_result_copy rc = {lend(lim->n_runs * sizeof *rc.answers, 0xee), lend(lim->n_batch * 4, 0xee),
                                   lend(lim->n_runs * WIRE_TOP * sizeof *rc.tops, 0xee)};
     struct wire_step step;
@@ -148,9 +157,20 @@ static void runs_decode(int kind, uint8_t *in, size_t n, const struct wire_limit
         use_run_result(&result, lim);
     for (size_t i = 0; i < words; i++)
         require(c.pages[i] == 0);
-    void *const all[] = {c.runs, c.changes, c.begins, c.tokens, c.text, c.pages, rc.answers, rc.tokens, rc.tops};
+    void *const all[] = {c.runs, c.changes, c.begins, c.tokens, c.text, c.pages, c.experts,
+                         rc.answers, rc.tokens, rc.tops};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);
+}
+
+static size_t encode_request(struct wire_request *q, const struct wire_limits *lim, uint8_t *out, size_t cap)
+{
+    const size_t size = wire_request_encode(q, lim, out, cap);
+    for (uint32_t i = 0; i < q->n_tokens * q->n_used && size; i++) {
+        q->expert[i] = (i + i / q->n_used) % q->n_used;
+        q->weight[i] = 0.5f;
+    }
+    return size;
 }
 
 /* A valid message of n_tokens tokens and, where there may be so many, two runs, two changes and a begin; its size. */
@@ -172,6 +192,7 @@ static size_t runs_encode(int kind, uint32_t n_tokens, const struct wire_limits 
     const struct wire_top tops[WIRE_TOP] = {{0, -1}};
     struct wire_result result = {.id = 1, .n_runs = two, .answers = answers, .tokens = tokens, .tops = tops};
     float *hidden;
+    request.layer = request.part == PART_OUTPUT ? 0 : lim->n_layers - 1;
     if (request.part == PART_ATTENTION)
         request.n_runs = request.n_changes = two;
     for (uint32_t i = 0; i < two; i++) {
@@ -182,7 +203,7 @@ static size_t runs_encode(int kind, uint32_t n_tokens, const struct wire_limits 
     switch (kind) {
     case WIRE_STEP: return wire_step_encode(&step, out, cap);
     case WIRE_HIDDEN: return wire_hidden_encode(&step, lim, out, cap, &hidden);
-    case WIRE_REQUEST: return wire_request_encode(&request, lim, out, cap);
+    case WIRE_REQUEST: return encode_request(&request, lim, out, cap);
     default: return wire_result_encode(&result, out, cap);
     }
 }

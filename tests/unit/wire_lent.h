@@ -21,6 +21,8 @@ static struct {
     uint8_t after_text[32];
     uint64_t pages[1];
     uint8_t after_pages[32];
+    uint32_t experts[8 * 3];
+    uint8_t after_experts[32];
     struct wire_answer answers[3];
     uint8_t after_answers[32];
     int32_t drawn[8];
@@ -29,7 +31,8 @@ static struct {
     uint8_t after_tops[32];
 } lent;
 
-static const struct wire_copy copy = {lent.runs, lent.changes, lent.begins, lent.tokens, lent.text, lent.pages};
+static const struct wire_copy copy = {lent.runs, lent.changes, lent.begins, lent.tokens, lent.text, lent.pages,
+                                      lent.experts};
 static const struct wire_result_copy result_copy = {lent.answers, lent.drawn, lent.tops};
 
 static inline void lend(void)
@@ -52,6 +55,7 @@ static inline status returned(status st)
     assert_guarded(lent.after_tokens);
     assert_guarded(lent.after_text);
     assert_guarded(lent.after_pages);
+    assert_guarded(lent.after_experts);
     assert_guarded(lent.after_answers);
     assert_guarded(lent.after_drawn);
     assert_guarded(lent.after_tops);
