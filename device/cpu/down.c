@@ -21,8 +21,8 @@ void down_room_lay(struct cpu *c, struct down_room *r)
 }
 
 /* y[n, d] = the part of tokens [first, first + n) of a share, rows [begin, end). */
-static void multiply(const struct project *p, const struct share *of, uint32_t first, uint32_t n, int64_t begin,
-                     int64_t end, double *y)
+static void project_part(const struct project *p, const struct share *of, uint32_t first, uint32_t n, int64_t begin,
+                         int64_t end, double *y)
 {
     const struct kernels *k = p->c->o.kernels;
     const struct acts h = acts_slice(&of->h, first, 0, of->h.cols);
@@ -38,7 +38,7 @@ static void add_part(const struct project *p, const struct share *of, int64_t be
     const int64_t d = p->c->hp->d_model;
     for (uint32_t first = 0; first < of->n; first += ADDED_TOKENS) {
         const uint32_t n = of->n - first < ADDED_TOKENS ? of->n - first : ADDED_TOKENS;
-        multiply(p, of, first, n, begin, end, place);
+        project_part(p, of, first, n, begin, end, place);
         for (uint32_t t = 0; t < n; t++) {
             double *to = p->sum + (of->n == p->n ? first + t : of->token[first + t]) * d;
             for (int64_t i = begin; i < end; i++)
@@ -55,7 +55,7 @@ static void project_rows(void *arg, int64_t first, int64_t last, int thread)
     const int64_t d = p->c->hp->d_model, begin = first * p->unit, end = last * p->unit < d ? last * p->unit : d;
     const bool writes = p->sums == DOWN_BEGINS && p->n_shares && p->shares->n == p->n;
     if (writes)
-        multiply(p, p->shares, 0, p->n, begin, end, p->sum);
+        project_part(p, p->shares, 0, p->n, begin, end, p->sum);
     for (uint32_t t = 0; p->sums == DOWN_BEGINS && !writes && t < p->n; t++)
         memset(p->sum + t * d + begin, 0, (size_t)(end - begin) * sizeof *p->sum);
     for (int i = writes; i < p->n_shares; i++)

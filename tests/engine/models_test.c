@@ -12,7 +12,7 @@ static const char *const not_yet[] = {
     "model-deepseek2-lite.gguf", "model-deepseek2-kv-b.gguf", "model-deepseek2-q8_0.gguf", "model-smallthinker.gguf",
     "model-smallthinker-rope.gguf", "model-gemma2.gguf", "model-gemma3.gguf", "model-phi3.gguf",
     "model-phi3-short.gguf", "model-mistral3.gguf", "model-granite.gguf", "model-olmo2.gguf", "model-olmo3.gguf",
-    "model-smollm3.gguf", "model-llama-yarn.gguf", "model-qwen3next.gguf", "model-qwen35moe.gguf", "model-qwen35.gguf",
+    "model-smollm3.gguf", "model-qwen3next.gguf", "model-qwen35moe.gguf", "model-qwen35.gguf",
 };
 
 static bool is_awaited(const char *file)
