@@ -11,6 +11,7 @@ enum activation {
     ACT_RELU,  /* relu(g) * up: ReGLU; without a gate relu(up) */
     ACT_RELU2, /* relu(g)^2 * up; without a gate relu(up)^2 (So et al., Primer, 2021) */
     ACT_DRELU, /* relu(g) * relu(up) (Song et al., TurboSparse, 2024); needs a gate */
+    ACT_GELU,  /* gelu(g) * up, gelu by tanh (Hendrycks and Gimpel, 2016): Gemma's GeGLU */
     ACTIVATIONS
 };
 
@@ -19,6 +20,11 @@ const char *activation_name(enum activation a);
 /* False, leaving *out alone, if there is none of this name (n bytes). */
 bool activation_of(const char *name, size_t n, enum activation *out);
 /* Whether a neuron whose g is not positive is exactly zero, so that skipping it changes nothing. */
-static inline bool activation_is_exact(enum activation a) { return a != ACT_SILU; }
+static inline bool activation_is_exact(enum activation a)
+{
+    return a == ACT_RELU || a == ACT_RELU2 || a == ACT_DRELU;
+}
+/* Whether a model that its architecture says otherwise of may have been trained with it: what options name. */
+static inline bool activation_is_choice(enum activation a) { return a <= ACT_DRELU; }
 
 #endif

@@ -168,7 +168,8 @@ struct kernels {
                  int64_t head_dim, int64_t half, bool neox);
 
     /* out[i] = the value of a neuron (base/activation.h); gate NULL: a layer without one. silu(g) = g / (1 + exp(-g)) with
-     * the exp of base/exactmath.h; relu(g) = 0 > g ? 0 : g; then times up (relu2: (r * r) * up). out may be gate or up. */
+     * the exp of base/exactmath.h; relu(g) = 0 > g ? 0 : g; gelu(g) = (0.5 g) * (1 + tanh((GELU_SCALE g) * fma(GELU_CUBE g,
+     * g, 1))) with its tanh; then times up (relu2: (r * r) * up). out may be gate or up. */
     void (*activate)(enum activation a, const float *gate, const float *up, int64_t n, float *out /* [n] */);
 
     /* x_i = cap * tanh(x_i * (1 / cap)), 1 / cap rounded once, with the tanh of base/exactmath.h. */

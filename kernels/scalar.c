@@ -245,11 +245,16 @@ static void rope(float *x, const float *cos_sin, int64_t n_heads, int64_t head_d
 
 static float relu(float g) { return 0 > g ? 0 : g; } /* NaN stays */
 
+static float gelu(float g)
+{
+    return (0.5f * g) * (1.0f + tanh_f32((GELU_SCALE * g) * fmaf(GELU_CUBE * g, g, 1.0f)));
+}
+
 static void activate(enum activation a, const float *gate, const float *up, int64_t n, float *out)
 {
     for (int64_t i = 0; i < n; i++) {
         const float g = gate ? gate[i] : up[i], r = relu(g);
-        float v = a == ACT_SILU ? g / (1.0f + exp_f32(-g)) : a == ACT_RELU2 ? r * r : r;
+        float v = a == ACT_SILU ? g / (1.0f + exp_f32(-g)) : a == ACT_GELU ? gelu(g) : a == ACT_RELU2 ? r * r : r;
         if (gate)
             v *= a == ACT_DRELU ? relu(up[i]) : up[i];
         out[i] = v;

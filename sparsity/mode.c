@@ -48,7 +48,7 @@ status activation_settle(const struct model *m, const struct neurons *n, const c
 {
     const char *path = gguf_path(m->file);
     enum activation a = n ? n->activation : m->hp.activation;
-    if (option && !activation_of(option, strlen(option), &a)) {
+    if (option && !(activation_of(option, strlen(option), &a) && activation_is_choice(a))) {
         log_error("--activation: expected silu, relu, relu2 or drelu, found '%s'", option);
         return ST_USAGE;
     }

@@ -53,11 +53,20 @@ __device__ __forceinline__ float gpu_relu(float g)
     return bits > 0x80000000u && bits <= 0xff800000u ? 0.0f : g;
 }
 
+/* As tanh_f32, and `activate`. */
+__device__ __forceinline__ float gpu_gelu(float g)
+{
+    const float x = __fmul_rn(__fmul_rn(GELU_SCALE, g), __fmaf_rn(__fmul_rn(GELU_CUBE, g), g, 1.0f));
+    const float tanh = __fsub_rn(1.0f, __fdiv_rn(2.0f, __fadd_rn(gpu_exp(__fadd_rn(x, x)), 1.0f)));
+    return __fmul_rn(__fmul_rn(0.5f, g), __fadd_rn(1.0f, tanh));
+}
+
 /* The value of a neuron, as `activate` has it. */
 __device__ __forceinline__ float gpu_activation(enum activation a, bool has_gate, float gate, float up)
 {
     const float g = has_gate ? gate : up, r = gpu_relu(g);
-    float v = a == ACT_SILU ? __fdiv_rn(g, __fadd_rn(1.0f, gpu_exp(-g))) : a == ACT_RELU2 ? __fmul_rn(r, r) : r;
+    float v = a == ACT_SILU ? __fdiv_rn(g, __fadd_rn(1.0f, gpu_exp(-g))) : a == ACT_GELU ? gpu_gelu(g)
+                                                                         : a == ACT_RELU2 ? __fmul_rn(r, r) : r;
     if (has_gate)
         v = __fmul_rn(v, a == ACT_DRELU ? gpu_relu(up) : up);
     return v;

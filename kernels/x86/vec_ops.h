@@ -155,23 +155,41 @@ static void rope(float *x, const float *cos_sin, int64_t n_heads, int64_t head_d
     }
 }
 
-static void activate(enum activation a, const float *gate, const float *up, int64_t n, float *out)
-{
-    for (int64_t i = 0; i < n; i += LANES) {
-        const int64_t m = part_of(n, i);
-        const vf u = vf_load_part(up + i, m), g = gate ? vf_load_part(gate + i, m) : u, r = vf_max(vf_zero(), g);
-        vf v = a == ACT_SILU ? vf_div(g, vf_add(vf_set(1.0f), vf_exp(vf_neg(g)))) : a == ACT_RELU2 ? vf_mul(r, r) : r;
-        if (gate)
-            v = vf_mul(v, a == ACT_DRELU ? vf_max(vf_zero(), u) : u);
-        vf_store_part(out + i, v, m);
-    }
-}
-
 /* tanh_f32 in every lane. */
 static inline vf vf_tanh(vf x)
 {
     const vf e = vf_exp(vf_add(x, x));
     return vf_sub(vf_set(1.0f), vf_div(vf_set(2.0f), vf_add(e, vf_set(1.0f))));
+}
+
+static inline vf vf_gelu(vf g)
+{
+    const vf cube = vf_fma(vf_mul(vf_set(GELU_CUBE), g), g, vf_set(1.0f));
+    const vf t = vf_tanh(vf_mul(vf_mul(vf_set(GELU_SCALE), g), cube));
+    return vf_mul(vf_mul(vf_set(0.5f), g), vf_add(vf_set(1.0f), t));
+}
+
+/* What the gate, or up where there is none, becomes; r is its relu. */
+static inline vf vf_activation(enum activation a, vf g, vf r)
+{
+    switch (a) {
+    case ACT_SILU: return vf_div(g, vf_add(vf_set(1.0f), vf_exp(vf_neg(g))));
+    case ACT_GELU: return vf_gelu(g);
+    case ACT_RELU2: return vf_mul(r, r);
+    default: return r;
+    }
+}
+
+static void activate(enum activation a, const float *gate, const float *up, int64_t n, float *out)
+{
+    for (int64_t i = 0; i < n; i += LANES) {
+        const int64_t m = part_of(n, i);
+        const vf u = vf_load_part(up + i, m), g = gate ? vf_load_part(gate + i, m) : u, r = vf_max(vf_zero(), g);
+        vf v = vf_activation(a, g, r);
+        if (gate)
+            v = vf_mul(v, a == ACT_DRELU ? vf_max(vf_zero(), u) : u);
+        vf_store_part(out + i, v, m);
+    }
 }
 
 static void softcap(float *x, int64_t n, float cap)

@@ -184,7 +184,7 @@ static status measure_curve(struct fit *f)
     take_lines(f);
     if ((st = products_exact(&s.x, &f->w->gate, gate)) || (st = products_exact(&s.x, &f->w->up, up)))
         goto done;
-    k->activate(ACT_SILU, gate, up, n_pairs, activation);
+    k->activate(f->s->activation, gate, up, n_pairs, activation);
     if ((st = products_estimate(&s.x, &f->w->gate, estimate)) ||
         (st = straighten(f, &s, gate, estimate, f->lines, f->lines + f->d_ff)))
         goto done;
@@ -192,7 +192,7 @@ static status measure_curve(struct fit *f)
     if ((st = products_estimate(&s.x, &f->w->up, estimate)) ||
         (st = straighten(f, &s, up, estimate, f->lines + 2 * f->d_ff, f->lines + 3 * f->d_ff)))
         goto done;
-    k->activate(ACT_SILU, gate, estimate, n_pairs, up);
+    k->activate(f->s->activation, gate, estimate, n_pairs, up);
     if ((st = fit_weights(f->w, f->d_model, f->d_ff, f->weight)))
         goto done;
     f->fitted.layer.weight = f->weight;
