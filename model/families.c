@@ -6,8 +6,10 @@
 #include "model/family.h"
 #include "model/gguf_parts.h"
 
-static const struct family *const families[] = {&family_llama, &family_qwen2,  &family_qwen3, &family_qwen3moe,
-                                                &family_bamboo, &family_falcon, &family_opt};
+static const struct family *const families[] = {
+    &family_llama,  &family_mistral3, &family_smollm3, &family_granite, &family_qwen2, &family_qwen3,  &family_qwen3moe,
+    &family_gemma2, &family_gemma3,   &family_phi3,    &family_olmo2,   &family_bamboo, &family_falcon, &family_opt,
+};
 
 enum { FAMILIES = sizeof families / sizeof *families, NAME_SIZE = 24 };
 

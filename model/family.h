@@ -20,6 +20,7 @@ struct family {
     bool attn_norm_2;                 /* where there is one, it is attention's norm in place of attn_norm */
     const char *ffn_norm;             /* its name; NULL: "ffn_norm" */
     bool fused_qkv;                   /* q, k and v are never apart */
+    bool fused_gate;                  /* the gate's rows come first in ffn_up */
     enum presence qkv_bias, o_bias, ffn_bias;
     enum presence head_norms;         /* of q and k, head by head or (struct hparams, whole_norms) before they are heads */
     bool whole_norms;
@@ -32,8 +33,9 @@ struct family {
     status (*read)(const struct keys *k, struct hparams *hp); /* what keys of its own say; NULL: it has none */
 };
 
-extern const struct family family_llama, family_bamboo, family_qwen2, family_qwen3, family_qwen3moe, family_falcon,
-                           family_opt;
+extern const struct family family_llama, family_mistral3, family_smollm3, family_granite, family_bamboo, family_qwen2,
+                           family_qwen3, family_qwen3moe, family_gemma2, family_gemma3, family_phi3, family_olmo2,
+                           family_falcon, family_opt;
 
 /* The file's family. ST_FORMAT, ST_UNSUPPORTED (logged). */
 status family_of(const struct gguf *g, const struct family **out);

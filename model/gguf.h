@@ -83,6 +83,7 @@ bool gguf_get_array(const struct gguf *g, const char *key, enum gguf_type *type,
 /* Element i of an array; false if out of range or of another kind. Strings of an array are reached in O(1). */
 bool gguf_array_string(const struct gguf *g, const char *key, uint64_t i, struct gguf_string *out);
 bool gguf_array_i64(const struct gguf *g, const char *key, uint64_t i, int64_t *out);
+bool gguf_array_bool(const struct gguf *g, const char *key, uint64_t i, bool *out);
 bool gguf_array_f64(const struct gguf *g, const char *key, uint64_t i, double *out);
 
 /* For inspect: key i in file order and a short printable form of its value (arrays as count and type); false past the

@@ -193,6 +193,15 @@ bool gguf_array_i64(const struct gguf *g, const char *key, uint64_t i, int64_t *
     return k && element_i64(k, i, out);
 }
 
+bool gguf_array_bool(const struct gguf *g, const char *key, uint64_t i, bool *out)
+{
+    const struct gguf_key *k = find_element(g, key, i);
+    if (!k || k->item_type != GGUF_BOOL)
+        return false;
+    *out = k->at[i] != 0;
+    return true;
+}
+
 bool gguf_array_f64(const struct gguf *g, const char *key, uint64_t i, double *out)
 {
     const struct gguf_key *k = find_element(g, key, i);

@@ -95,3 +95,24 @@ bool has_key(const struct keys *k, const char *name)
     char key[KEY_SIZE];
     return gguf_has_key(k->g, full_key(k, name, key));
 }
+
+status optional_bool(const struct keys *k, const char *name, bool *out)
+{
+    char key[KEY_SIZE];
+    if (!gguf_has_key(k->g, full_key(k, name, key)) || gguf_get_bool(k->g, key, out))
+        return ST_OK;
+    return bad_key(k, ST_FORMAT, name, "expected true or false, found another value");
+}
+
+bool array_length(const struct keys *k, const char *name, uint64_t *n)
+{
+    char key[KEY_SIZE];
+    enum gguf_type type;
+    return gguf_get_array(k->g, full_key(k, name, key), &type, n);
+}
+
+bool array_truth(const struct keys *k, const char *name, uint64_t i, bool *out)
+{
+    char key[KEY_SIZE];
+    return gguf_array_bool(k->g, full_key(k, name, key), i, out);
+}

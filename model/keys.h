@@ -19,6 +19,11 @@ status required_int(const struct keys *k, const char *name, int64_t min, int64_t
 status optional_float(const struct keys *k, const char *name, double min, double max, double *out);
 status optional_string(const struct keys *k, const char *name, struct gguf_string *out);
 
+status optional_bool(const struct keys *k, const char *name, bool *out);
+/* How long an array is, false: there is none; a truth of it, false: it is another value. */
+bool array_length(const struct keys *k, const char *name, uint64_t *n);
+bool array_truth(const struct keys *k, const char *name, uint64_t i, bool *out);
+
 /* Logs "FILE: key ARCH.NAME: DETAIL" and returns `code`. */
 __attribute__((format(printf, 4, 5))) status bad_key(const struct keys *k, status code, const char *name,
                                                      const char *format, ...);

@@ -128,7 +128,7 @@ struct layer_weights {
     struct matrix choice_bias;       /* [1, n_experts] added to scores for choosing alone; may be absent */
     struct matrix shared_router;     /* [1, d_model] its product's sigmoid is the weight of what is shared; or absent */
     struct matrix expert_down_bias;  /* [n_experts, d_model]; may be absent */
-    struct matrix gate;              /* [d_ff, d_model]; absent where !has_gate */
+    struct matrix gate, gate_bias;   /* [d_ff, d_model], [1, d_ff]; absent where !has_gate; the bias may be */
     struct matrix up, up_bias;       /* [d_ff, d_model], [1, d_ff]; the bias may be absent */
     struct matrix down, down_bias;   /* [d_model, d_ff], [1, d_model]; the bias may be absent */
     struct matrix down_t;            /* PowerInfer's transposed down [d_ff, d_model] in place of down */

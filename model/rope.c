@@ -15,6 +15,12 @@ static bool is(const struct gguf_string *s, const char *text)
 
 double rope_yarn_magnitude(double scale, double factor) { return scale < 1 ? 1 - 0.1 * factor * log_f64(scale) : 1; }
 
+struct rope rope_unscaled(const struct rope *r)
+{
+    return (struct rope){.base = r->base, .scale = 1,
+                         .magnitude = r->yarn ? r->magnitude / rope_yarn_magnitude(r->scale, 1) : r->magnitude};
+}
+
 /* The kind of scaling; absence is linear, and so is LongRoPE but for its factors, which are tensors. */
 static status read_kind(const struct keys *k, bool *none, bool *yarn)
 {

@@ -96,8 +96,8 @@ static status find_norms(struct finder *f, const struct hparams *hp, int layer, 
 /* A layer's only bundle. */
 static struct bundle dense_bundle(const struct layer_weights *w)
 {
-    return (struct bundle){.n = w->up.rows, .gate = w->gate, .up = w->up, .up_bias = w->up_bias, .down = w->down,
-                           .down_t = w->down_t};
+    return (struct bundle){.n = w->up.rows, .gate = w->gate, .gate_bias = w->gate_bias, .up = w->up,
+                           .up_bias = w->up_bias, .down = w->down, .down_t = w->down_t};
 }
 
 static status find_ffn(struct finder *f, const struct hparams *hp, int layer, struct layer_weights *w)
@@ -106,13 +106,15 @@ static status find_ffn(struct finder *f, const struct hparams *hp, int layer, st
     const bool powerinfer = gguf_is_powerinfer(f->g);
     const bool transposed = powerinfer && layer_tensor(f, layer, "ffn_down_t.weight");
     const enum presence bias = hp->family->ffn_bias;
+    const bool fused = hp->family->fused_gate;
     /* A predictor is as wide as it likes. */
     const struct gguf_tensor *fc1 = powerinfer ? layer_tensor(f, layer, "fc1.weight") : NULL;
     const bool predictor = powerinfer && (fc1 || layer_tensor(f, layer, "fc2.weight"));
     const int64_t r = fc1 && fc1->dims[1] <= MAX_D_FF ? fc1->dims[1] : 1;
     const struct layer_tensor tensors[] = {
-        {"ffn_gate.weight", AT(gate), hp->has_gate ? ALWAYS : NEVER, {ROLE_MATRIX, d_ff, d, 0}},
-        {"ffn_up.weight", AT(up), ALWAYS, {ROLE_MATRIX, d_ff, d, 0}},
+        {"ffn_gate.weight", AT(gate), hp->has_gate && !fused ? ALWAYS : NEVER, {ROLE_MATRIX, d_ff, d, 0}},
+        {"ffn_up.weight", AT(up), ALWAYS, {ROLE_MATRIX, fused ? 2 * d_ff : d_ff, d, 0}},
+        {"ffn_gate.bias", AT(gate_bias), hp->has_gate ? bias : NEVER, {ROLE_VECTOR, 1, d_ff, 0}},
         {"ffn_up.bias", AT(up_bias), bias, {ROLE_VECTOR, 1, d_ff, 0}},
         {"ffn_down.weight", AT(down), transposed ? NEVER : ALWAYS, {ROLE_MATRIX, d, d_ff, 0}},
         {"ffn_down_t.weight", AT(down_t), transposed ? ALWAYS : NEVER, {ROLE_MATRIX, d_ff, d, 0}},
@@ -121,6 +123,10 @@ static status find_ffn(struct finder *f, const struct hparams *hp, int layer, st
         {"fc2.weight", AT(fc2), predictor ? ALWAYS : NEVER, {ROLE_MATRIX, d_ff, r, 0}},
     };
     status s = find_table(f, layer, tensors, sizeof tensors / sizeof *tensors, w);
+    if (s == ST_OK && fused) {
+        w->gate = rows_of(&w->up, 0, d_ff);
+        w->up = rows_of(&w->up, d_ff, 2 * d_ff);
+    }
     w->bundles[0] = dense_bundle(w);
     return s;
 }

@@ -38,11 +38,50 @@ static void free_objects(struct cuda_device *d)
     cuda_ffn_free(d->ffn);
 }
 
+/* Positions that not all layers turn, or not all alike. */
+static bool turns_differ(const struct hparams *hp)
+{
+    for (int i = 0; i < hp->n_layers; i++)
+        if (hp->layer[i].rope != 0)
+            return true;
+    return false;
+}
+
+/* What no GPU computes of a model; NULL: nothing. */
+static const char *lacking(const struct model *m)
+{
+    const struct hparams *hp = &m->hp;
+    const struct layer_weights *l = &m->layers[0];
+    const struct {
+        bool has;
+        const char *what;
+    } parts[] = {
+        {hp->attn_softcap > 0 || hp->logit_softcap > 0, "capped scores or logits"},
+        {hp->embedding_scale != 1 || hp->residual_scale != 1 || hp->logit_scale != 1, "factors on x and logits"},
+        {hp->attn_scale != 1.0f / sqrtf((float)hp->head_dim), "a scale of scores of the model's own"},
+        {hp->temper != 0, "queries that grow with their position"},
+        {hp->whole_norms, "norms over all heads of q and k"},
+        {l->sinks.data != NULL, "attention sinks"},
+        {!l->attn_norm.data || l->attn_post_norm.data, "norms behind attention and FFN"},
+        {turns_differ(hp), "layers that turn positions otherwise than others"},
+    };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (parts[i].has)
+            return parts[i].what;
+    return NULL;
+}
+
 static status check_model(const struct device_options *o)
 {
     const struct model *m = o->model;
     if (o->observe) {
         log_error("%s: neurons are counted on the CPU alone: --device cpu", gguf_path(m->file));
+        return ST_UNSUPPORTED;
+    }
+    const char *lacks = lacking(m);
+    if (lacks) {
+        log_error("%s: a GPU does not compute %s, which this %s model has: --device cpu", gguf_path(m->file), lacks,
+                  m->hp.arch_name);
         return ST_UNSUPPORTED;
     }
     if (m->hp.d_model <= GPU_NORM_MOST)

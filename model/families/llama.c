@@ -14,7 +14,7 @@ static status read_window(const struct keys *k, struct hparams *hp)
 const struct family family_llama = {
     .name = "llama",
     .activation = ACT_SILU, .sparse_activation = ACT_RELU,
-    .qkv_bias = MAYBE, .o_bias = MAYBE,
+    .qkv_bias = MAYBE, .o_bias = MAYBE, .ffn_bias = MAYBE,
     .rope_factors = true,
     .read = read_window,
 };

@@ -6,13 +6,23 @@
 
 /* What hearth does not run yet, and says so. */
 static const char *const not_yet[] = {
-    "model-llama-moe.gguf", "model-llama-moe-each.gguf",
-    "model-llama-moe-gate-up.gguf", "model-llama-biases.gguf", "model-gpt-oss.gguf", "model-gpt-oss-f16.gguf",
-    "model-qwen2moe.gguf", "model-glm4moe.gguf", "model-glm4moe-norms.gguf", "model-deepseek2.gguf",
-    "model-deepseek2-lite.gguf", "model-deepseek2-kv-b.gguf", "model-deepseek2-q8_0.gguf", "model-smallthinker.gguf",
-    "model-smallthinker-rope.gguf", "model-gemma2.gguf", "model-gemma3.gguf", "model-phi3.gguf",
-    "model-phi3-short.gguf", "model-mistral3.gguf", "model-granite.gguf", "model-olmo2.gguf", "model-olmo3.gguf",
-    "model-smollm3.gguf", "model-qwen3next.gguf", "model-qwen35moe.gguf", "model-qwen35.gguf",
+    "model-llama-moe.gguf",
+    "model-llama-moe-each.gguf",
+    "model-llama-moe-gate-up.gguf",
+    "model-gpt-oss.gguf",
+    "model-gpt-oss-f16.gguf",
+    "model-qwen2moe.gguf",
+    "model-glm4moe.gguf",
+    "model-glm4moe-norms.gguf",
+    "model-deepseek2.gguf",
+    "model-deepseek2-lite.gguf",
+    "model-deepseek2-kv-b.gguf",
+    "model-deepseek2-q8_0.gguf",
+    "model-smallthinker.gguf",
+    "model-smallthinker-rope.gguf",
+    "model-qwen3next.gguf",
+    "model-qwen35moe.gguf",
+    "model-qwen35.gguf",
 };
 
 static bool is_awaited(const char *file)

@@ -524,8 +524,8 @@ static void reads_rope_and_window(void **state)
 static void refuses_unknown_architectures(void **state)
 {
     (void)state;
-    assert_refused(ST_UNSUPPORTED, "architecture: expected one of llama, qwen2, qwen3, qwen3moe, bamboo, falcon, opt, "
-                   "found 'gemma3'", .arch = "gemma3");
+    assert_refused(ST_UNSUPPORTED, "architecture: expected one of llama, mistral3, smollm3, granite, qwen2, qwen3, qwen3moe, "
+                   "gemma2, gemma3, phi3, olmo2, bamboo, falcon, opt, found 'gemma4'", .arch = "gemma4");
     assert_refused(ST_UNSUPPORTED, "found 'llam'", .arch = "llam");
     assert_refused(ST_UNSUPPORTED, "found 'llama4'", .arch = "llama4");
     assert_refused(ST_FORMAT, "key general.architecture: expected a string, found no such key",
@@ -697,8 +697,8 @@ static void refuses_wrong_types(void **state)
 static void refuses_tensors_that_nobody_reads(void **state)
 {
     (void)state;
-    assert_refused(ST_UNSUPPORTED, "tensor blk.0.ffn_up.bias: expected only tensors of a llama model of 2 layers",
-                   .extra = "blk.0.ffn_up.bias");
+    assert_refused(ST_UNSUPPORTED, "tensor blk.0.ffn_up.bias: expected only tensors of a bamboo model of 2 layers",
+                   .arch = "bamboo", .extra = "blk.0.ffn_up.bias");
     assert_refused(ST_UNSUPPORTED, "tensor blk.2.attn_norm.weight", .extra = "blk.2.attn_norm.weight");
     assert_refused(ST_UNSUPPORTED, "tensor blk.0.attn_q_norm.weight", .qk_norms = true);
 }
