@@ -70,7 +70,13 @@ static status read_sizes(const struct keys *k, struct hparams *hp)
         s = required_int(k, "embedding_length", 1, MAX_D_MODEL, &hp->d_model);
     if (s != ST_OK)
         return s;
-    hp->n_layers = (int)n_layers;
+    int64_t predictors = 0;
+    if (hp->family->predictors)
+        s = optional_int(k, "nextn_predict_layers", 0, n_layers - 1, &predictors);
+    if (s != ST_OK)
+        return s;
+    hp->n_layers = (int)(n_layers - predictors);
+    hp->n_predictors = (int)predictors;
     s = required_int(k, "feed_forward_length", 1, MAX_D_FF, &hp->d_ff);
     if (s == ST_OK)
         s = read_experts(k, hp);

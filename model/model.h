@@ -53,6 +53,7 @@ struct hparams {
     const struct family *family; /* model/ alone looks into it */
     const char *arch_name;   /* "llama" */
     int n_layers;
+    int n_predictors;        /* blocks behind them that predict further tokens: nobody reads these */
     int64_t d_model;
     int64_t d_ff;            /* neurons of a layer, of all its experts together; where layers differ, the most */
     int64_t n_experts;       /* of a layer that has any; 0: no layer has */

@@ -189,12 +189,19 @@ static status find_globals(struct finder *f, struct model *m)
     return s == ST_OK && hp->family->rope_factors ? find_rope_factors(f, m) : s;
 }
 
+/* "blk.N." of a block behind the layers. */
+static bool of_predictor(const struct hparams *hp, const char *name)
+{
+    int block = -1;
+    return sscanf(name, "blk.%d.", &block) == 1 && block >= hp->n_layers && block < hp->n_layers + hp->n_predictors;
+}
+
 /* A tensor that nobody reads would change the model's results if it were left out: refused, as llama.cpp does. */
 static status check_all_used(const struct finder *f, const struct model *m)
 {
     for (int i = 0; i < gguf_n_tensors(f->g); i++) {
         const char *name = gguf_tensor_at(f->g, i)->name;
-        if (!f->used[i]) {
+        if (!f->used[i] && !of_predictor(&m->hp, name)) {
             char printable[TENSOR_NAME];
             gguf_printable(name, strlen(name), printable, sizeof printable);
             log_error("%s: tensor %s: expected only tensors of a %s model of %d layers, found one that hearth does "

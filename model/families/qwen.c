@@ -17,6 +17,13 @@ const struct family family_qwen3 = {
     .head_norms = ALWAYS,
 };
 
+const struct family family_qwen2moe = {
+    .name = "qwen2moe",
+    .positions = HALVES,
+    .activation = ACT_SILU, .sparse_activation = ACT_RELU,
+    .qkv_bias = MAYBE,
+};
+
 static const struct router softmax_normed = {.score = ROUTER_SOFTMAX, .normed = true, .scale = 1, .n_groups = 1,
                                              .n_groups_used = 1};
 
