@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-static const char *const names[ACTIVATIONS] = {"silu", "relu", "relu2", "drelu", "gelu"};
+static const char *const names[ACTIVATIONS] = {"silu", "relu", "relu2", "drelu", "gelu", "swiglu_clamped"};
 
 const char *activation_name(enum activation a) { return names[a]; }
 

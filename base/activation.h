@@ -12,8 +12,12 @@ enum activation {
     ACT_RELU2, /* relu(g)^2 * up; without a gate relu(up)^2 (So et al., Primer, 2021) */
     ACT_DRELU, /* relu(g) * relu(up) (Song et al., TurboSparse, 2024); needs a gate */
     ACT_GELU,  /* gelu(g) * up, gelu by tanh (Hendrycks and Gimpel, 2016): Gemma's GeGLU */
+    ACT_SWIGLU_CLAMPED, /* g sigmoid(1.702 g) * (up + 1), g up to 7, up within -7 and 7 (gpt-oss, 2025); needs a gate */
     ACTIVATIONS
 };
+
+#define SWIGLU_LIMIT 7.0f   /* of ACT_SWIGLU_CLAMPED */
+#define SWIGLU_SLOPE 1.702f
 
 /* "relu", as options and files name it. */
 const char *activation_name(enum activation a);

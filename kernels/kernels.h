@@ -169,7 +169,8 @@ struct kernels {
 
     /* out[i] = the value of a neuron (base/activation.h); gate NULL: a layer without one. silu(g) = g / (1 + exp(-g)) with
      * the exp of base/exactmath.h; relu(g) = 0 > g ? 0 : g; gelu(g) = (0.5 g) * (1 + tanh((GELU_SCALE g) * fma(GELU_CUBE g,
-     * g, 1))) with its tanh; then times up (relu2: (r * r) * up). out may be gate or up. */
+     * g, 1))) with its tanh; then times up (relu2: (r * r) * up). swiglu_clamped: g = 7 < g ? 7 : g, up within -7 and 7 likewise;
+     * (g / (1 + exp(-(1.702 g)))) * (up + 1). out may be gate or up. */
     void (*activate)(enum activation a, const float *gate, const float *up, int64_t n, float *out /* [n] */);
 
     /* x_i = cap * tanh(x_i * (1 / cap)), 1 / cap rounded once, with the tanh of base/exactmath.h. */

@@ -250,14 +250,39 @@ static float gelu(float g)
     return (0.5f * g) * (1.0f + tanh_f32((GELU_SCALE * g) * fmaf(GELU_CUBE * g, g, 1.0f)));
 }
 
+static float below_limit(float x) { return SWIGLU_LIMIT < x ? SWIGLU_LIMIT : x; } /* NaN stays */
+
+static float swish_clamped(float g)
+{
+    g = below_limit(g);
+    return g / (1.0f + exp_f32(-(SWIGLU_SLOPE * g)));
+}
+
+/* What the gate, or up where there is none, becomes. */
+static float activation(enum activation a, float g)
+{
+    switch (a) {
+    case ACT_SILU: return g / (1.0f + exp_f32(-g));
+    case ACT_GELU: return gelu(g);
+    case ACT_SWIGLU_CLAMPED: return swish_clamped(g);
+    case ACT_RELU2: return relu(g) * relu(g);
+    default: return relu(g);
+    }
+}
+
+/* What that is multiplied with. */
+static float beside_gate(enum activation a, float up)
+{
+    if (a == ACT_SWIGLU_CLAMPED)
+        return below_limit(-SWIGLU_LIMIT > up ? -SWIGLU_LIMIT : up) + 1.0f;
+    return a == ACT_DRELU ? relu(up) : up;
+}
+
 static void activate(enum activation a, const float *gate, const float *up, int64_t n, float *out)
 {
     for (int64_t i = 0; i < n; i++) {
-        const float g = gate ? gate[i] : up[i], r = relu(g);
-        float v = a == ACT_SILU ? g / (1.0f + exp_f32(-g)) : a == ACT_GELU ? gelu(g) : a == ACT_RELU2 ? r * r : r;
-        if (gate)
-            v *= a == ACT_DRELU ? relu(up[i]) : up[i];
-        out[i] = v;
+        const float v = activation(a, gate ? gate[i] : up[i]);
+        out[i] = gate ? v * beside_gate(a, up[i]) : v;
     }
 }
 

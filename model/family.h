@@ -3,6 +3,7 @@
 #ifndef HEARTH_MODEL_FAMILY_H
 #define HEARTH_MODEL_FAMILY_H
 
+#include "model/experts.h"
 #include "model/keys.h"
 #include "model/weights.h"
 
@@ -14,7 +15,7 @@ struct family {
     enum activation activation, sparse_activation; /* in an ordinary file, and in PowerInfer's */
     bool other_activation;            /* an ordinary file means one that hearth does not have */
     bool may_lack_eps;                /* files may leave the norms' epsilon out: 1e-5 */
-    const struct router *router;      /* how experts are chosen, where the file does not say; NULL: there are none */
+    const struct expert_family *experts; /* NULL: there are none */
 
     /* The tensors of a layer. */
     bool attn_norm_2;                 /* where there is one, it is attention's norm in place of attn_norm */

@@ -18,7 +18,7 @@ static bool role_allows(enum role role, uint32_t type)
 
 static const char *role_types(enum role role)
 {
-    return role == ROLE_F32 ? "F32" : role == ROLE_VECTOR ? "F32, F16 or BF16" : "a type of weights";
+    return role == ROLE_F32 ? "F32" : role == ROLE_MATRIX ? "a type of weights" : "F32, F16 or BF16";
 }
 
 static const char *shape_text(const struct gguf_tensor *t, char out[SHAPE_SIZE])
@@ -33,7 +33,7 @@ static const char *shape_text(const struct gguf_tensor *t, char out[SHAPE_SIZE])
 /* Shapes are printed as the file has them, fastest dimension first. */
 static struct gguf_tensor shape_of(const struct tensor_need *n)
 {
-    return (struct gguf_tensor){.n_dims = n->slabs ? 3 : n->role == ROLE_MATRIX ? 2 : 1,
+    return (struct gguf_tensor){.n_dims = n->slabs ? 3 : n->role == ROLE_MATRIX || n->role == ROLE_FLOATS ? 2 : 1,
                                 .dims = {n->cols, n->rows, n->slabs ? n->slabs : 1, 1}};
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "model/experts.h"
 #include "model/family.h"
 #include "model/gguf_parts.h"
 #include "model/rope.h"
@@ -36,29 +37,6 @@ static status read_heads(const struct keys *k, struct hparams *hp)
     if (value_length != hp->head_dim)
         return bad_key(k, ST_UNSUPPORTED, "attention.value_length", "expected %" PRId64 " as for keys, found %" PRId64,
                        hp->head_dim, value_length);
-    return ST_OK;
-}
-
-/* Experts of as many neurons each. Their width defaults to what the dense width leaves for each that a token uses. */
-static status read_experts(const struct keys *k, struct hparams *hp)
-{
-    status s = optional_int(k, "expert_count", 0, MAX_EXPERTS, &hp->n_experts);
-    if (s != ST_OK || hp->n_experts == 0)
-        return s;
-    if (!hp->family->router)
-        return bad_key(k, ST_UNSUPPORTED, "expert_count", "expected a model without experts (MoE), found %" PRId64,
-                       hp->n_experts);
-    s = required_int(k, "expert_used_count", 1, hp->n_experts, &hp->n_experts_used);
-    hp->d_expert = hp->d_ff / (hp->n_experts_used ? hp->n_experts_used : 1);
-    if (s == ST_OK)
-        s = optional_int(k, "expert_feed_forward_length", 1, MAX_D_FF, &hp->d_expert);
-    if (s != ST_OK)
-        return s;
-    if (hp->d_expert < 1 || hp->d_expert * hp->n_experts > MAX_NEURONS)
-        return bad_key(k, ST_FORMAT, "expert_feed_forward_length", "expected 1 to %" PRId64 " neurons of each of %"
-                       PRId64 " experts, found %" PRId64, MAX_NEURONS / hp->n_experts, hp->n_experts, hp->d_expert);
-    hp->d_ff = hp->d_expert * hp->n_experts;
-    hp->router = *hp->family->router;
     return ST_OK;
 }
 

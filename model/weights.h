@@ -11,6 +11,7 @@ enum { TENSOR_NAME = 64 };
 /* What a tensor is for, which decides the types it may have. */
 enum role {
     ROLE_MATRIX, /* any weight type */
+    ROLE_FLOATS, /* a matrix of floats */
     ROLE_VECTOR, /* norms and biases: floats */
     ROLE_F32,    /* numbers that are read one by one */
 };
@@ -53,10 +54,5 @@ struct matrix rows_of(const struct matrix *m, int64_t begin, int64_t end);
 
 /* Columns [begin, end) of a vector. */
 struct matrix columns_of(const struct matrix *m, int64_t begin, int64_t end);
-
-/* How many bundles a layer has. */
-int bundles_count(const struct hparams *hp, int layer);
-/* Finds a layer's router and experts and fills in its bundles. Errors of find_table. */
-status find_experts(struct finder *f, const struct hparams *hp, int layer, struct layer_weights *w);
 
 #endif

@@ -57,7 +57,7 @@ status activation_settle(const struct model *m, const struct neurons *n, const c
                   "ReLU-trained, say --activation relu", path, m->hp.arch_name);
         return ST_USAGE;
     }
-    if (!m->hp.has_gate && (a == ACT_DRELU || a == ACT_SILU)) {
+    if (!m->hp.has_gate && a != ACT_RELU && a != ACT_RELU2) {
         log_error("%s: activation %s (%s) needs a gate, and a %s model has none: it can have relu or relu2", path,
                   activation_name(a), option ? "--activation" : n ? "the neuron file" : "the model", m->hp.arch_name);
         return ST_USAGE;

@@ -56,6 +56,8 @@ static const char *lacking(const struct model *m)
         bool has;
         const char *what;
     } parts[] = {
+        {hp->n_experts > 0, "experts"},
+        {l->bundles->gate_bias.data != NULL, "biases of gates"},
         {hp->attn_softcap > 0 || hp->logit_softcap > 0, "capped scores or logits"},
         {hp->embedding_scale != 1 || hp->residual_scale != 1 || hp->logit_scale != 1, "factors on x and logits"},
         {hp->attn_scale != 1.0f / sqrtf((float)hp->head_dim), "a scale of scores of the model's own"},

@@ -61,15 +61,39 @@ __device__ __forceinline__ float gpu_gelu(float g)
     return __fmul_rn(__fmul_rn(0.5f, g), __fadd_rn(1.0f, tanh));
 }
 
+/* g sigmoid(slope g), as `activate` divides. */
+__device__ __forceinline__ float gpu_swish(float g, float slope)
+{
+    return __fdiv_rn(g, __fadd_rn(1.0f, gpu_exp(-__fmul_rn(slope, g))));
+}
+
+__device__ __forceinline__ float gpu_below_limit(float x) { return SWIGLU_LIMIT < x ? SWIGLU_LIMIT : x; } /* NaN stays */
+
+/* What the gate, or up where there is none, becomes. */
+__device__ __forceinline__ float gpu_activation_of(enum activation a, float g)
+{
+    switch (a) {
+    case ACT_SILU: return gpu_swish(g, 1.0f);
+    case ACT_GELU: return gpu_gelu(g);
+    case ACT_SWIGLU_CLAMPED: return gpu_swish(gpu_below_limit(g), SWIGLU_SLOPE);
+    case ACT_RELU2: return __fmul_rn(gpu_relu(g), gpu_relu(g));
+    default: return gpu_relu(g);
+    }
+}
+
+/* What that is multiplied with. */
+__device__ __forceinline__ float gpu_beside_gate(enum activation a, float up)
+{
+    if (a == ACT_SWIGLU_CLAMPED)
+        return __fadd_rn(gpu_below_limit(-SWIGLU_LIMIT > up ? -SWIGLU_LIMIT : up), 1.0f);
+    return a == ACT_DRELU ? gpu_relu(up) : up;
+}
+
 /* The value of a neuron, as `activate` has it. */
 __device__ __forceinline__ float gpu_activation(enum activation a, bool has_gate, float gate, float up)
 {
-    const float g = has_gate ? gate : up, r = gpu_relu(g);
-    float v = a == ACT_SILU ? __fdiv_rn(g, __fadd_rn(1.0f, gpu_exp(-g))) : a == ACT_GELU ? gpu_gelu(g)
-                                                                         : a == ACT_RELU2 ? __fmul_rn(r, r) : r;
-    if (has_gate)
-        v = __fmul_rn(v, a == ACT_DRELU ? gpu_relu(up) : up);
-    return v;
+    const float v = gpu_activation_of(a, has_gate ? gate : up);
+    return has_gate ? __fmul_rn(v, gpu_beside_gate(a, up)) : v;
 }
 
 /* A segment's sum in units of 2^-30, rounded to nearest even: llrint(s * 2^30) in 32-bit arithmetic. What is no number,

@@ -169,26 +169,39 @@ static inline vf vf_gelu(vf g)
     return vf_mul(vf_mul(vf_set(0.5f), g), vf_add(vf_set(1.0f), t));
 }
 
-/* What the gate, or up where there is none, becomes; r is its relu. */
-static inline vf vf_activation(enum activation a, vf g, vf r)
+static inline vf vf_swish_clamped(vf g)
 {
+    g = vf_min(vf_set(SWIGLU_LIMIT), g);
+    return vf_div(g, vf_add(vf_set(1.0f), vf_exp(vf_neg(vf_mul(vf_set(SWIGLU_SLOPE), g)))));
+}
+
+/* What the gate, or up where there is none, becomes. */
+static inline vf vf_activation(enum activation a, vf g)
+{
+    const vf r = vf_max(vf_zero(), g);
     switch (a) {
     case ACT_SILU: return vf_div(g, vf_add(vf_set(1.0f), vf_exp(vf_neg(g))));
     case ACT_GELU: return vf_gelu(g);
+    case ACT_SWIGLU_CLAMPED: return vf_swish_clamped(g);
     case ACT_RELU2: return vf_mul(r, r);
     default: return r;
     }
+}
+
+/* What that is multiplied with. */
+static inline vf vf_beside_gate(enum activation a, vf up)
+{
+    if (a == ACT_SWIGLU_CLAMPED)
+        return vf_add(vf_min(vf_set(SWIGLU_LIMIT), vf_max(vf_set(-SWIGLU_LIMIT), up)), vf_set(1.0f));
+    return a == ACT_DRELU ? vf_max(vf_zero(), up) : up;
 }
 
 static void activate(enum activation a, const float *gate, const float *up, int64_t n, float *out)
 {
     for (int64_t i = 0; i < n; i += LANES) {
         const int64_t m = part_of(n, i);
-        const vf u = vf_load_part(up + i, m), g = gate ? vf_load_part(gate + i, m) : u, r = vf_max(vf_zero(), g);
-        vf v = vf_activation(a, g, r);
-        if (gate)
-            v = vf_mul(v, a == ACT_DRELU ? vf_max(vf_zero(), u) : u);
-        vf_store_part(out + i, v, m);
+        const vf u = vf_load_part(up + i, m), v = vf_activation(a, gate ? vf_load_part(gate + i, m) : u);
+        vf_store_part(out + i, gate ? vf_mul(v, vf_beside_gate(a, u)) : v, m);
     }
 }
 

@@ -11,11 +11,16 @@ static status read_window(const struct keys *k, struct hparams *hp)
     return s;
 }
 
+/* Mixtral (Jiang et al., 2024). */
+static const struct expert_family mixtral_experts = {.router = {.score = ROUTER_SOFTMAX, .normed = true, .scale = 1},
+                                                     .may_have_none = true, .dense_width = true};
+
 const struct family family_llama = {
     .name = "llama",
     .activation = ACT_SILU, .sparse_activation = ACT_RELU,
     .qkv_bias = MAYBE, .o_bias = MAYBE, .ffn_bias = MAYBE,
     .rope_factors = true,
+    .experts = &mixtral_experts,
     .read = read_window,
 };
 

@@ -17,21 +17,24 @@ const struct family family_qwen3 = {
     .head_norms = ALWAYS,
 };
 
+/* Weights as the softmax over all experts gives them. */
+static const struct expert_family qwen2moe_experts = {.router = {.score = ROUTER_SOFTMAX, .scale = 1}, .shared_routed = true};
+
 const struct family family_qwen2moe = {
     .name = "qwen2moe",
     .positions = HALVES,
     .activation = ACT_SILU, .sparse_activation = ACT_RELU,
+    .experts = &qwen2moe_experts,
     .qkv_bias = MAYBE,
 };
 
-static const struct router softmax_normed = {.score = ROUTER_SOFTMAX, .normed = true, .scale = 1, .n_groups = 1,
-                                             .n_groups_used = 1};
+static const struct expert_family qwen3moe_experts = {.router = {.score = ROUTER_SOFTMAX, .normed = true, .scale = 1}};
 
 const struct family family_qwen3moe = {
     .name = "qwen3moe",
     .positions = HALVES,
     .activation = ACT_SILU, .sparse_activation = ACT_RELU,
-    .router = &softmax_normed,
+    .experts = &qwen3moe_experts,
     .qkv_bias = MAYBE, .o_bias = MAYBE,
     .head_norms = ALWAYS,
 };

@@ -6,9 +6,6 @@
 
 /* What hearth does not run yet, and says so. */
 static const char *const not_yet[] = {
-    "model-llama-moe.gguf",
-    "model-llama-moe-each.gguf",
-    "model-llama-moe-gate-up.gguf",
     "model-gpt-oss.gguf",
     "model-gpt-oss-f16.gguf",
     "model-qwen2moe.gguf",
