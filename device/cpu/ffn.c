@@ -53,11 +53,11 @@ void ffn_lay_weights(struct ffn *f, int layer)
     held_neurons_lay(&to, &f->held, layer);
 }
 
-/* Whether parts are added: those of guests and of a layer's further sets. */
+/* Whether parts are added: those of guests, of a layer's further sets, and of experts that not all tokens have chosen. */
 static bool adds_parts(const struct ffn *f)
 {
     for (int i = 0; i < f->c->hp->n_layers; i++)
-        if (f->c->o.shard->layers[i].n_sets > 1)
+        if (f->c->o.shard->layers[i].n_sets > !model_has_experts(f->c->o.model, i))
             return true;
     return f->c->o.shard->n_guests > 0;
 }
