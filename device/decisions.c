@@ -31,7 +31,7 @@ float mlp_threshold(const struct device_options *o, int layer)
 /* The longest of whole blocks, but no longer than those of neurons. */
 int64_t head_segment(const struct model *m)
 {
-    const int64_t columns = model_head_unit(m) * queries(&m->hp) * m->hp.head_dim;
+    const int64_t columns = model_head_unit(m) * queries(&m->hp) * m->hp.value_dim;
     const int64_t block = columns % ACT_BLOCK ? 1 : ACT_BLOCK;
     int64_t segment = SUM_SEGMENT;
     while (columns % segment)

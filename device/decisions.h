@@ -26,6 +26,15 @@ float mlp_threshold(const struct device_options *o, int layer);
 
 /* Query heads that share a KV head. */
 static inline int64_t queries(const struct hparams *hp) { return hp->n_heads / hp->n_kv_heads; }
+/* Values that are kept of a token for each of so many heads: of its key, which queries are compared with, and of its
+ * value, of which they mix; and for how many, of n own KV heads. */
+static inline int64_t kept_key(const struct hparams *hp)
+{
+    return hp->latent.rank ? hp->latent.rank + hp->n_rot : hp->head_dim;
+}
+static inline int64_t kept_value(const struct hparams *hp) { return hp->latent.rank ? hp->latent.rank : hp->head_dim; }
+static inline int64_t kept_heads(const struct hparams *hp, int64_t n) { return hp->latent.rank && n ? 1 : n; }
+
 /* Columns of a segment of attention's output projection: it ends wherever the plan may cut heads. */
 int64_t head_segment(const struct model *m);
 

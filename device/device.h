@@ -75,6 +75,13 @@ static inline const struct run *batch_run(const struct batch *b, uint32_t *token
     return r;
 }
 
+/* Where in its sequence a batch's token is. */
+static inline uint32_t batch_position(const struct batch *b, uint32_t token)
+{
+    const struct run *r = batch_run(b, &token);
+    return r->position + token;
+}
+
 struct work {
     enum device_part part;
     int layer;                 /* 0 for DEVICE_OUTPUT */

@@ -2,6 +2,19 @@
 
 #include "device/decisions.h"
 
+/* What all heads share is whole on every holder. */
+static void lay_latent(const struct laying *to, const struct layer_weights *f, const struct hparams *hp, int64_t n,
+                       struct heads *h)
+{
+    lay_matrix(to->arena, &h->k, &f->k, f->k.rows, f->k.cols);
+    if (f->q_low.data)
+        lay_matrix(to->arena, &h->q_low, &f->q_low, f->q_low.rows, f->q_low.cols);
+    lay_matrix(to->arena, &h->q_in, &f->q_in, n * hp->latent.rank, f->q_in.cols);
+    lay_matrix(to->arena, &h->c_out, &f->c_out, n * hp->value_dim, f->c_out.cols);
+    h->q_low_norm = lay_vector(to->arena, &f->q_low_norm);
+    h->c_norm = lay_vector(to->arena, &f->c_norm);
+}
+
 void heads_lay(const struct laying *to, int layer, struct heads *h)
 {
     const struct hparams *hp = &to->o->model->hp;
@@ -12,9 +25,13 @@ void heads_lay(const struct laying *to, int layer, struct heads *h)
     if (!n)
         return;
     lay_matrix(to->arena, &h->q, &f->q, n * q, f->q.cols);
-    lay_matrix(to->arena, &h->k, &f->k, n * kv, f->k.cols);
-    lay_matrix(to->arena, &h->v, &f->v, n * kv, f->v.cols);
-    lay_matrix(to->arena, &h->o, &f->o, f->o.rows, n * q);
+    if (hp->latent.rank) {
+        lay_latent(to, f, hp, n, h);
+    } else {
+        lay_matrix(to->arena, &h->k, &f->k, n * kv, f->k.cols);
+        lay_matrix(to->arena, &h->v, &f->v, n * kv, f->v.cols);
+    }
+    lay_matrix(to->arena, &h->o, &f->o, f->o.rows, n * queries(hp) * hp->value_dim);
     h->o.segment = head_segment(to->o->model);
     h->q_bias = lay_part(to->arena, &f->q_bias, n * q);
     h->k_bias = lay_part(to->arena, &f->k_bias, n * kv);
@@ -24,14 +41,26 @@ void heads_lay(const struct laying *to, int layer, struct heads *h)
     h->sinks = lay_part(to->arena, &f->sinks, n * queries(hp));
 }
 
+static void load_latent(struct loading *l, const struct layer_weights *from, const struct hparams *hp, struct heads *to)
+{
+    load_packed(l, &to->q_low, &from->q_low, 0, 0, NULL);
+    load_packed(l, &to->q_in, &from->q_in, to->begin * hp->latent.rank, 0, NULL);
+    load_packed(l, &to->c_out, &from->c_out, to->begin * hp->value_dim, 0, NULL);
+    load_vector(l, to->q_low_norm, &from->q_low_norm);
+    load_vector(l, to->c_norm, &from->c_norm);
+}
+
 void heads_load(struct loading *l, int layer, struct heads *to)
 {
     const struct layer_weights *from = &l->o->model->layers[layer];
-    const int64_t kv = l->o->model->hp.head_dim, q = queries(&l->o->model->hp) * kv, n = to->end - to->begin;
+    const struct hparams *hp = &l->o->model->hp;
+    const int64_t kv = hp->head_dim, q = queries(hp) * kv, n = to->end - to->begin;
     load_packed(l, &to->q, &from->q, to->begin * q, 0, NULL);
-    load_packed(l, &to->k, &from->k, to->begin * kv, 0, NULL);
+    load_packed(l, &to->k, &from->k, hp->latent.rank ? 0 : to->begin * kv, 0, NULL);
     load_packed(l, &to->v, &from->v, to->begin * kv, 0, NULL);
-    load_packed(l, &to->o, &from->o, 0, to->begin * q, NULL);
+    load_packed(l, &to->o, &from->o, 0, to->begin * queries(hp) * hp->value_dim, NULL);
+    if (hp->latent.rank)
+        load_latent(l, from, hp, to);
     load_part(l, to->q_bias, &from->q_bias, to->begin * q, n * q);
     load_part(l, to->k_bias, &from->k_bias, to->begin * kv, n * kv);
     load_part(l, to->v_bias, &from->v_bias, to->begin * kv, n * kv);

@@ -10,6 +10,11 @@ struct heads {
     int64_t begin, end;              /* of n_kv_heads; equal: none */
     struct packed q, k, v;           /* [own heads * head_dim, d] */
     struct packed o;                 /* [d, own query heads * head_dim], in segments that end where head units do */
+    /* Of latent attention; v is none, k makes c and the turned key, q reads q_low's where there is that. */
+    struct packed q_low;             /* [q_rank, d] */
+    struct packed q_in;              /* [own heads * rank, head_dim - n_rot] */
+    struct packed c_out;             /* [own heads * value_dim, rank] */
+    float *q_low_norm, *c_norm;      /* [q_rank], [rank] */
     float *q_bias, *k_bias, *v_bias;
     float *q_norm, *k_norm;          /* [head_dim], or of whole_norms [rows of q, k] */
     float *sinks;                    /* [own query heads] */

@@ -45,7 +45,7 @@ struct readers readers_of(const struct device_options *o, enum operand what, int
         mlp_of(o, layer, &fc1, &fc2);
     switch (what) {
     case X_OF_ATTENTION:
-        add_matrix(&r, &f->q);
+        add_matrix(&r, f->q_low.data ? &f->q_low : &f->q);
         add_matrix(&r, &f->k);
         add_matrix(&r, &f->v);
         break;

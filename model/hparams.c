@@ -31,13 +31,32 @@ static status read_heads(const struct keys *k, struct hparams *hp)
             return bad_key(k, ST_FORMAT, "attention.head_count", "expected a divisor of embedding_length %" PRId64
                            " that gives heads of at most %d, found %" PRId64, hp->d_model, MAX_HEAD_DIM, hp->n_heads);
     }
-    int64_t value_length = hp->head_dim;
-    if ((s = optional_int(k, "attention.value_length", 1, MAX_HEAD_DIM, &value_length)) != ST_OK)
+    hp->value_dim = hp->head_dim;
+    if ((s = optional_int(k, "attention.value_length", 1, MAX_HEAD_DIM, &hp->value_dim)) != ST_OK)
         return s;
-    if (value_length != hp->head_dim)
+    if (hp->value_dim != hp->head_dim)
         return bad_key(k, ST_UNSUPPORTED, "attention.value_length", "expected %" PRId64 " as for keys, found %" PRId64,
-                       hp->head_dim, value_length);
+                       hp->head_dim, hp->value_dim);
     return ST_OK;
+}
+
+/* Every query head can be cut from the others. Files of before 2025-04 lack the lengths of heads. */
+static status read_latent_heads(const struct keys *k, struct hparams *hp)
+{
+    status s = required_int(k, "attention.head_count", 1, MAX_HEADS, &hp->n_heads);
+    hp->n_kv_heads = hp->n_heads;
+    if (s == ST_OK)
+        s = required_int(k, "attention.kv_lora_rank", 1, MAX_HEAD_DIM, &hp->latent.rank);
+    if (s == ST_OK)
+        s = optional_int(k, "attention.q_lora_rank", 0, MAX_D_MODEL, &hp->latent.q_rank);
+    if (s == ST_OK)
+        s = required_int(k, "attention.key_length_mla", 1, MAX_HEAD_DIM, &hp->head_dim);
+    if (s == ST_OK)
+        s = required_int(k, "attention.value_length_mla", 1, MAX_HEAD_DIM, &hp->value_dim);
+    if (s == ST_OK && (hp->latent.rank % 16 || hp->value_dim % 16))
+        return bad_key(k, ST_UNSUPPORTED, "attention.kv_lora_rank", "expected a multiple of 16, of values too, found %" PRId64
+                       " and %" PRId64, hp->latent.rank, hp->value_dim);
+    return s;
 }
 
 static status read_sizes(const struct keys *k, struct hparams *hp)
@@ -127,7 +146,7 @@ status hparams_read(const struct gguf *g, struct hparams *out)
     struct hparams hp = of_family(family, gguf_is_powerinfer(g));
     s = read_sizes(&k, &hp);
     if (s == ST_OK)
-        s = read_heads(&k, &hp);
+        s = (family->latent ? read_latent_heads : read_heads)(&k, &hp);
     hp.attn_scale = 1.0f / sqrtf((float)hp.head_dim);
     if (s == ST_OK && family->positions != LEARNED)
         s = rope_read(&k, &hp);

@@ -41,6 +41,14 @@ struct rope {
     double magnitude;        /* of cosines and sines; 1 normally */
 };
 
+/* Latent attention (DeepSeek-V2, 2024), in its absorbed form. Of a token a latent vector c and one turned key are kept,
+ * which all heads share: each brings its queries into the space of c, and what it mixes of c back into its values. So
+ * what is cut over holders is query heads, and each holder keeps all of c. */
+struct latent {
+    int64_t rank;            /* of c; 0: keys and values are plain */
+    int64_t q_rank;          /* queries come through a vector of so many values; 0: they do not */
+};
+
 /* What layers differ in. */
 struct layer_shape {
     bool slides;             /* its attention sees hp.window tokens; else all */
@@ -71,7 +79,9 @@ struct hparams {
     enum norm_kind norm;
     int64_t n_heads;         /* query heads */
     int64_t n_kv_heads;      /* n_heads is a multiple of it */
-    int64_t head_dim;        /* of keys and values */
+    int64_t head_dim;        /* of queries and keys; of latent ones the last n_rot are turned */
+    int64_t value_dim;       /* of what a query head gives the output projection; head_dim, but of latent attention */
+    struct latent latent;
     int64_t n_rot;           /* rotated values of a head, even, <= head_dim; 0: positions are learned (OPT) */
     bool rope_neox;          /* pairs (i, i + n_rot/2) instead of (2i, 2i+1) */
     struct rope rope[MODEL_ROPES]; /* the second of layers that slide, where these have one of their own */
@@ -119,7 +129,12 @@ struct layer_weights {
     struct matrix q_norm, k_norm;    /* [1, head_dim], or of whole_norms [1, rows of q, k]; may be absent */
     struct matrix sinks;             /* [1, n_heads] scores of no position, which take weight from all (Xiao et al.,
                                         2023; gpt-oss); may be absent */
-    struct matrix o;                 /* [d_model, n_heads * head_dim] */
+    struct matrix o;                 /* [d_model, n_heads * value_dim] */
+    /* Of latent attention; v is absent, k makes c and the turned key [rank + n_rot, d_model], q may read q_low's. */
+    struct matrix q_low, q_low_norm; /* [q_rank, d_model], [1, q_rank]; absent: q [n_heads * head_dim, d_model] */
+    struct matrix c_norm;            /* [1, rank] */
+    struct matrix q_in;              /* [n_heads * rank, head_dim - n_rot] each head's queries into the space of c */
+    struct matrix c_out;             /* [n_heads * value_dim, rank] what each mixes of c into values */
     struct matrix o_bias;            /* [1, d_model]; may be absent */
     struct matrix ffn_norm, ffn_norm_bias; /* [1, d_model]; as attn_norm */
     struct matrix attn_post_norm, ffn_post_norm; /* [1, d_model] of what is added to x; may be absent */

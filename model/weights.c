@@ -18,6 +18,24 @@ static struct tensor_need need(enum role role, int64_t rows, int64_t cols)
     return (struct tensor_need){.role = role, .rows = rows, .cols = cols};
 }
 
+static status find_latent(struct finder *f, const struct hparams *hp, int layer, struct layer_weights *w)
+{
+    const int64_t d = hp->d_model, rank = hp->latent.rank, q_rank = hp->latent.q_rank, heads = hp->n_heads;
+    const int64_t q_rows = heads * hp->head_dim, plain = hp->head_dim - hp->n_rot;
+    const enum presence low = q_rank ? ALWAYS : NEVER;
+    const struct layer_tensor tensors[] = {
+        {"attn_q_a.weight", AT(q_low), low, {ROLE_MATRIX, q_rank, d, 0}},
+        {"attn_q_a_norm.weight", AT(q_low_norm), low, {ROLE_VECTOR, 1, q_rank, 0}},
+        {q_rank ? "attn_q_b.weight" : "attn_q.weight", AT(q), ALWAYS, {ROLE_MATRIX, q_rows, q_rank ? q_rank : d, 0}},
+        {"attn_kv_a_mqa.weight", AT(k), ALWAYS, {ROLE_MATRIX, rank + hp->n_rot, d, 0}},
+        {"attn_kv_a_norm.weight", AT(c_norm), ALWAYS, {ROLE_VECTOR, 1, rank, 0}},
+        {"attn_k_b.weight", AT(q_in), ALWAYS, {ROLE_MATRIX, rank, plain, heads}},
+        {"attn_v_b.weight", AT(c_out), ALWAYS, {ROLE_MATRIX, hp->value_dim, rank, heads}},
+        {"attn_output.weight", AT(o), ALWAYS, {ROLE_MATRIX, d, heads * hp->value_dim, 0}},
+    };
+    return find_table(f, layer, tensors, sizeof tensors / sizeof *tensors, w);
+}
+
 /* Where the file has q, k and v in one, their parts. */
 static void part_rows(struct layer_weights *w, int64_t q_rows, int64_t kv_rows)
 {
@@ -135,7 +153,7 @@ static status find_layer(struct finder *f, const struct model *m, int layer, str
 {
     status s = find_norms(f, &m->hp, layer, w);
     if (s == ST_OK)
-        s = find_attention(f, &m->hp, layer, w);
+        s = (m->hp.latent.rank ? find_latent : find_attention)(f, &m->hp, layer, w);
     if (s != ST_OK)
         return s;
     return w->n_bundles > 1 ? find_experts(f, &m->hp, layer, w) : find_ffn(f, &m->hp, layer, w);
@@ -302,7 +320,7 @@ int64_t model_neuron_unit(const struct model *m)
 int64_t model_head_unit(const struct model *m)
 {
     /* Blocks are powers of two, and so are the units: the largest is a multiple of the others. */
-    const int64_t columns = m->hp.n_heads / m->hp.n_kv_heads * m->hp.head_dim;
+    const int64_t columns = m->hp.n_heads / m->hp.n_kv_heads * m->hp.value_dim;
     int64_t unit = 1;
     if (m->hp.whole_norms)
         return m->hp.n_kv_heads;

@@ -7,6 +7,7 @@
 #include "base/exactmath.h"
 #include "base/log.h"
 #include "device/cpu/kv.h"
+#include "device/cpu/latent.h"
 #include "device/decisions.h"
 #include "device/heads.h"
 #include "device/readers.h"
@@ -15,7 +16,7 @@ enum { QUERY_ROWS = 32 }; /* query vectors of one KV head that one piece of atte
 
 /* What a thread needs. */
 struct attention_scratch {
-    float *q, *out;                  /* [QUERY_ROWS, head_dim] */
+    float *q, *out;                  /* [QUERY_ROWS, key], [QUERY_ROWS, value] */
     float *scores;                   /* [QUERY_ROWS, score_stride] */
     const uint16_t **keys, **values; /* [pages of n_ctx positions] of a KV head */
 };
@@ -40,7 +41,8 @@ struct attention {
     struct kv *kv;                   /* [n_layers] */
     struct angles angles[MODEL_ROPES];
     float *q, *k, *v;                /* [n, own heads of a layer * head_dim] */
-    struct acts mixed;               /* [n, own query heads of a layer * head_dim] what attention gives */
+    struct acts mixed;               /* [n, own query heads of a layer * value_dim] what attention gives */
+    struct latent_room latent;       /* where keys and values are that: then there are no k, v, and q is as long as keys */
     struct stretch *stretches;       /* [n_batch] of the batch at hand */
     struct attention_scratch *scratch; /* [n_threads] */
     int64_t score_stride;
@@ -50,9 +52,9 @@ struct attention {
 
 static status check_runs(const struct model *m)
 {
-    if (m->hp.head_dim <= MOST_HEAD_DIM)
+    if (kept_key(&m->hp) <= MOST_HEAD_DIM)
         return ST_OK;
-    log_error("%s: heads have %lld values; at most %d can run", gguf_path(m->file), (long long)m->hp.head_dim,
+    log_error("%s: heads have %lld values; at most %d can run", gguf_path(m->file), (long long)kept_key(&m->hp),
               MOST_HEAD_DIM);
     return ST_UNSUPPORTED;
 }
@@ -111,7 +113,7 @@ void attention_lay_buffers(struct attention *a)
     const size_t pages = ((size_t)c->o.n_ctx + KV_PAGE - 1) / KV_PAGE;
     int64_t heads = 0; /* the most of a layer */
     for (int i = 0; i < hp->n_layers; i++)
-        heads = a->kv[i].heads > heads ? a->kv[i].heads : heads;
+        heads = a->heads[i].end - a->heads[i].begin > heads ? a->heads[i].end - a->heads[i].begin : heads;
     if (!heads)
         return;
     for (int i = 0; i < MODEL_ROPES && (i == 0 || hp->rope[i].base > 0); i++) {
@@ -119,14 +121,18 @@ void attention_lay_buffers(struct attention *a)
         a->angles[i].cos_sin = lay_floats(&c->arena, n * hp->n_rot);
     }
     a->stretches = arena_alloc(&c->arena, (size_t)n * sizeof *a->stretches);
-    a->q = lay_floats(&c->arena, n * heads * queries(c->hp) * hp->head_dim);
-    a->k = lay_floats(&c->arena, n * heads * hp->head_dim);
-    a->v = lay_floats(&c->arena, n * heads * hp->head_dim);
-    lay_acts(&c->arena, &a->mixed, n, heads * queries(c->hp) * hp->head_dim);
+    a->q = lay_floats(&c->arena, n * heads * queries(hp) * kept_key(hp));
+    if (hp->latent.rank) {
+        latent_lay(c, &a->latent, n, heads);
+    } else {
+        a->k = lay_floats(&c->arena, n * heads * hp->head_dim);
+        a->v = lay_floats(&c->arena, n * heads * hp->head_dim);
+    }
+    lay_acts(&c->arena, &a->mixed, n, heads * queries(hp) * hp->value_dim);
     a->score_stride = (c->o.n_ctx + 2 * KV_TILE - 1) / KV_TILE * KV_TILE;
     for (int t = 0; t < c->o.n_threads; t++) {
-        a->scratch[t].q = lay_floats(&c->arena, QUERY_ROWS * hp->head_dim);
-        a->scratch[t].out = lay_floats(&c->arena, QUERY_ROWS * hp->head_dim);
+        a->scratch[t].q = lay_floats(&c->arena, QUERY_ROWS * kept_key(hp));
+        a->scratch[t].out = lay_floats(&c->arena, QUERY_ROWS * kept_value(hp));
         a->scratch[t].scores = lay_floats(&c->arena, QUERY_ROWS * a->score_stride);
         a->scratch[t].keys = arena_alloc(&c->arena, pages * sizeof *a->scratch->keys);
         a->scratch[t].values = arena_alloc(&c->arena, pages * sizeof *a->scratch->values);
@@ -164,7 +170,9 @@ struct attending {
     const struct angles *angles;  /* NULL: nothing turns */
     int64_t window;               /* 0: none */
     const struct acts *x;
-    int64_t n, n_q, n_kv, shared; /* tokens; own query heads, own KV heads; query heads of each */
+    int64_t n, n_q, n_kv, shared; /* tokens; own query heads, heads of the cache; query heads of each */
+    float *out;                   /* what own query head h mixes for token t: at out + h * of_head + t * of_token */
+    int64_t of_head, of_token;
     double *sum;                  /* [n, d] */
     int64_t heads_per_piece, tokens_per_piece, head_pieces, token_pieces;
 };
@@ -206,20 +214,6 @@ static void turn(const struct attending *a, int64_t t, float *q, float *key)
         multiply(q, a->n_q * hp->head_dim, model_temper(hp, a->angles->position[t]));
 }
 
-/* A sequence's pages in order. */
-static const uint32_t *table_of(const struct batch *b, const struct run *r)
-{
-    return b->tables + (size_t)r->sequence * b->table_stride;
-}
-
-/* A token's keys and values into the cache. */
-static void keep_token(const struct attending *a, uint32_t t, const float *key, const float *value)
-{
-    const struct run *r = batch_run(a->batch, &t);
-    const uint32_t position = r->position + t;
-    kv_store(a->kv, a->c->o.kernels, table_of(a->batch, r)[position / KV_PAGE], position % KV_PAGE, key, value);
-}
-
 /* Bias, head norm and rotation of each token's q and k; k and v go into the cache. */
 static void rotate_tokens(void *arg, int64_t begin, int64_t end, int thread)
 {
@@ -240,7 +234,7 @@ static void rotate_tokens(void *arg, int64_t begin, int64_t end, int thread)
         norm_heads(k, key, a->h->k_norm, a->n_kv, hp);
         if (a->angles)
             turn(a, t, q, key);
-        keep_token(a, (uint32_t)t, key, value);
+        kv_keep(a->kv, k, a->batch, (uint32_t)t, key, value);
     }
 }
 
@@ -256,10 +250,10 @@ static void find_pages(const struct attending *a, const struct attention_piece *
                        struct attention_scratch *scratch)
 {
     const struct kv *kv = a->kv;
-    const uint32_t *table = table_of(a->batch, p->run);
+    const uint32_t *table = kv_table(a->batch, p->run);
     for (int64_t i = begin / KV_PAGE; i * KV_PAGE < end; i++) {
-        scratch->keys[i] = kv->k + kv_at(kv, table[i], p->h);
-        scratch->values[i] = kv->v + kv_at(kv, table[i], p->h);
+        scratch->keys[i] = kv_keys(kv, table[i], p->h);
+        scratch->values[i] = kv_values(kv, table[i], p->h);
     }
 }
 
@@ -267,7 +261,7 @@ static void attend_piece(const struct attending *a, const struct attention_piece
 {
     const struct hparams *hp = a->c->hp;
     const struct kernels *k = a->c->o.kernels;
-    const int64_t dim = hp->head_dim, stride = a->a->score_stride, heads = p->heads;
+    const int64_t dim = a->kv->key, value = a->kv->value, stride = a->a->score_stride, heads = p->heads;
     const int64_t row = a->n_q * dim, rows = (p->t1 - p->t0) * heads, at = (p->first + p->t0) * row + p->q0 * dim;
     int64_t begin[QUERY_ROWS], end[QUERY_ROWS];
     float inverse[QUERY_ROWS];
@@ -289,9 +283,11 @@ static void attend_piece(const struct attending *a, const struct attention_piece
             k->softcap(score, n, hp->attn_softcap);
         inverse[i] = k->attn_weights(score, n, begin[i], a->h->sinks ? a->h->sinks[p->q0 + i % heads] : -INFINITY);
     }
-    k->attn_mix(scratch->scores, stride, origin, rows, begin, end, inverse, scratch->values, dim, scratch->out, dim);
-    for (int64_t i = 0; i < rows; i += heads)
-        memcpy(a->a->mixed.f32 + at + i / heads * row, scratch->out + i * dim, (size_t)(heads * dim) * sizeof(float));
+    k->attn_mix(scratch->scores, stride, origin, rows, begin, end, inverse, scratch->values, value, scratch->out,
+                value);
+    for (int64_t i = 0; i < rows; i++)
+        memcpy(a->out + (p->q0 + i % heads) * a->of_head + (p->first + p->t0 + i / heads) * a->of_token,
+               scratch->out + i * value, (size_t)value * sizeof(float));
 }
 
 static void attend_pieces(void *arg, int64_t begin, int64_t end, int thread)
@@ -350,31 +346,68 @@ static int64_t part_runs(struct attention *a, const struct batch *b, int64_t tok
     return n;
 }
 
+/* Queries as they are compared with keys, which are kept. */
+static void project(struct attending *a)
+{
+    struct cpu *c = a->a->c;
+    const struct heads *h = a->h;
+    const int64_t groups = h->q.groups + h->k.groups + h->v.groups;
+    pool_for(c->o.pool, groups, group_grain(c, groups), project_groups, a);
+    pool_for(c->o.pool, a->n, 4, rotate_tokens, a);
+}
+
+static struct latent_work latent_of(const struct attending *a)
+{
+    return (struct latent_work){.c = a->c, .room = &a->a->latent, .h = a->h, .kv = a->kv, .batch = a->batch, .x = a->x,
+                                .n = a->n, .heads = a->n_q, .cos_sin = a->angles->cos_sin, .q = a->a->q,
+                                .values = a->a->mixed.f32};
+}
+
+/* How query heads share those of the cache, and where what they mix goes. */
+static void arrange(struct attending *a, int64_t own)
+{
+    const struct hparams *hp = a->c->hp;
+    a->n_q = own * queries(hp);
+    a->n_kv = a->kv->heads;
+    a->shared = a->n_q / a->n_kv;
+    a->out = hp->latent.rank ? a->a->latent.mixed.f32 : a->a->mixed.f32;
+    a->of_head = hp->latent.rank ? a->n * a->kv->value : a->kv->value;
+    a->of_token = hp->latent.rank ? a->kv->value : a->n_q * a->kv->value;
+    a->heads_per_piece = a->shared < QUERY_ROWS ? a->shared : QUERY_ROWS;
+    a->head_pieces = (a->shared + a->heads_per_piece - 1) / a->heads_per_piece;
+    a->tokens_per_piece = QUERY_ROWS / a->heads_per_piece;
+    a->token_pieces = part_runs(a->a, a->batch, a->tokens_per_piece);
+}
+
+static uint64_t bytes_of(const struct heads *h)
+{
+    return packed_bytes(&h->q) + packed_bytes(&h->k) + packed_bytes(&h->v) + packed_bytes(&h->o) +
+           packed_bytes(&h->q_low) + packed_bytes(&h->q_in) + packed_bytes(&h->c_out);
+}
+
 void attention_compute(struct attention *at, const struct work *w, const struct acts *x, double *sum)
 {
     struct cpu *c = at->c;
     const struct heads *h = &at->heads[w->layer];
-    struct attending a = {.a = at, .c = c, .h = h, .kv = &at->kv[w->layer], .batch = w->batch, .x = x, .n = w->n,
-                          .sum = sum, .window = model_window(c->hp, w->layer), .n_kv = h->end - h->begin,
-                          .shared = queries(c->hp)};
-    a.n_q = a.n_kv * a.shared;
-    a.heads_per_piece = a.shared < QUERY_ROWS ? a.shared : QUERY_ROWS;
-    a.head_pieces = (a.shared + a.heads_per_piece - 1) / a.heads_per_piece;
-    a.tokens_per_piece = QUERY_ROWS / a.heads_per_piece;
-    a.token_pieces = part_runs(at, w->batch, a.tokens_per_piece);
-    const int64_t groups = h->q.groups + h->k.groups + h->v.groups;
     const int rope = c->hp->n_rot ? c->hp->layer[w->layer].rope : NO_ROPE;
-
+    struct attending a = {.a = at, .c = c, .h = h, .kv = &at->kv[w->layer], .batch = w->batch, .x = x, .n = w->n,
+                          .sum = sum, .window = model_window(c->hp, w->layer)};
+    arrange(&a, h->end - h->begin);
     if (rope != NO_ROPE) {
         compute_angles(c->hp, &c->hp->rope[rope], &at->angles[rope], w->batch);
         a.angles = &at->angles[rope];
     }
-    pool_for(c->o.pool, groups, group_grain(c, groups), project_groups, &a);
-    pool_for(c->o.pool, a.n, 4, rotate_tokens, &a);
-    at->mixed.cols = a.n_q * c->hp->head_dim;
+    at->mixed.cols = a.n_q * c->hp->value_dim;
+    struct latent_work latent = c->hp->latent.rank ? latent_of(&a) : (struct latent_work){.n = 0};
+    if (latent.n)
+        latent_project(&latent);
+    else
+        project(&a);
     pool_for(c->o.pool, a.n_kv * a.head_pieces * a.token_pieces, 1, attend_pieces, &a);
+    if (latent.n)
+        latent_read(&latent);
     if (readers_of(&c->o, MIXED, w->layer).q8)
         pool_for(c->o.pool, a.n, 4, quantise_mixed, at);
     pool_for(c->o.pool, h->o.groups, group_grain(c, h->o.groups), output_groups, &a);
-    c->counts.bytes += packed_bytes(&h->q) + packed_bytes(&h->k) + packed_bytes(&h->v) + packed_bytes(&h->o);
+    c->counts.bytes += bytes_of(h);
 }

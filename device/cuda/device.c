@@ -62,6 +62,7 @@ static const char *lacking(const struct model *m)
         {hp->embedding_scale != 1 || hp->residual_scale != 1 || hp->logit_scale != 1, "factors on x and logits"},
         {hp->attn_scale != 1.0f / sqrtf((float)hp->head_dim), "a scale of scores of the model's own"},
         {hp->temper != 0, "queries that grow with their position"},
+        {hp->latent.rank > 0, "latent attention"},
         {hp->whole_norms, "norms over all heads of q and k"},
         {l->sinks.data != NULL, "attention sinks"},
         {!l->attn_norm.data || l->attn_post_norm.data, "norms behind attention and FFN"},
