@@ -99,7 +99,7 @@ static status own_choice(struct wire_request *q, const struct wire_limits *lim, 
             return ST_FORMAT;
         }
     }
-    if (!all_finite(q->weight, (size_t)q->n_tokens * n)) {
+    if (!all_finite(q->weight, (size_t)q->n_tokens * q->n_weights)) {
         log_error("REQUEST message of layer %u: an expert's weight is not finite", q->layer);
         return ST_FORMAT;
     }
@@ -115,13 +115,14 @@ static struct request_layout layout_of(struct wire_request *q, const struct wire
     const bool ffn = q->part == PART_FFN, q8 = q->form == FORM_Q8;
     q->with_residual = lim->residual && ffn;
     q->n_used = ffn && q->layer >= lim->n_dense_layers ? lim->n_experts_used : 0;
+    q->n_weights = q->n_used ? lim->n_weights : 0;
     struct request_layout l = {.n_codes = q8 ? values : 0, .n_scales = q8 ? values / WIRE_CODES : 0,
                                .n_experts = (size_t)q->n_tokens * q->n_used};
     l.at[CODES] = (struct stretch){start, start + l.n_codes};
     l.at[SCALES] = after(l.at[CODES].end, l.n_scales * sizeof(float));
     l.at[FLOATS] = after(l.at[SCALES].end, q8 ? 0 : values * sizeof(float));
     l.at[EXPERTS] = after(l.at[FLOATS].end, l.n_experts * sizeof(uint32_t));
-    l.at[WEIGHTS] = after(l.at[EXPERTS].end, l.n_experts * sizeof(float));
+    l.at[WEIGHTS] = after(l.at[EXPERTS].end, (size_t)q->n_tokens * q->n_weights * sizeof(float));
     l.at[RESIDUAL] = after(l.at[WEIGHTS].end, q->with_residual ? values * sizeof(float) : 0);
     l.size = l.at[RESIDUAL].end;
     return l;

@@ -112,7 +112,7 @@ size_t wire_hidden_max(const struct wire_limits *lim);
 
 /* REQUEST: WIRE_HEADER bytes; for PART_ATTENTION runs (12 bytes each: sequence, position, n_tokens) and changes (16);
  * then the parts of x in the order of its form; for PART_FFN of a layer with experts those that each token has chosen, u32
- * [n_tokens, n_experts_used], and their weights f32; and what predictors read where limits.residual says so: the
+ * [n_tokens, n_experts_used], and weights f32 [n_tokens, n_weights]; and what predictors read where limits.residual says so: the
  * un-normalised residual stream, f32 [n_tokens, d_model]. Each part starts on a multiple of 64. */
 struct wire_request {
     uint64_t id;        /* of the step */
@@ -127,8 +127,9 @@ struct wire_request {
     float *scale;
     float *f32;         /* into the message (NULL unless FORM_F32) */
     uint32_t n_used;    /* set by both functions: experts of a token, where the layer has any, for PART_FFN */
+    uint32_t n_weights; /* likewise */
     uint32_t *expert;   /* into the message or the copy (NULL unless n_used) [n_tokens, n_used] a token's are different */
-    float *weight;      /* into the message (NULL unless n_used) [n_tokens, n_used] finite */
+    float *weight;      /* into the message (NULL unless n_used) [n_tokens, n_weights] finite */
     bool with_residual; /* set by both functions: limits.residual, for PART_FFN */
     float *residual;    /* into the message (NULL unless with_residual) */
 };

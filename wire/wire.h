@@ -78,6 +78,7 @@ struct wire_limits {
     uint32_t n_batch, n_ctx, n_vocab, n_layers, d_model; /* n_batch: tokens of a step; n_ctx: of a sequence */
     bool residual; /* every request for an FFN carries the residual stream, none otherwise */
     uint32_t n_experts, n_experts_used; /* of layers from n_dense_layers on; 0: none have any */
+    uint32_t n_weights; /* of a token there: of its experts, and perhaps of what is shared */
     uint32_t n_dense_layers;
     uint32_t n_sequences, n_pages, n_runs; /* n_sequences: WIRE_SEQUENCES at most; n_runs: of a step */
 };

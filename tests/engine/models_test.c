@@ -7,10 +7,6 @@
 /* What hearth does not run yet, and says so. */
 static const char *const not_yet[] = {
     "model-gpt-oss.gguf",
-    "model-gpt-oss-f16.gguf",
-    "model-qwen2moe.gguf",
-    "model-glm4moe.gguf",
-    "model-glm4moe-norms.gguf",
     "model-deepseek2.gguf",
     "model-deepseek2-lite.gguf",
     "model-deepseek2-kv-b.gguf",

@@ -209,7 +209,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         {.n_batch = 3, .n_ctx = 64, .n_vocab = 8, .n_layers = 3, .d_model = 64, .residual = true,
          .n_sequences = 1, .n_runs = 1, .n_pages = 1},
         {.n_batch = 5, .n_ctx = 64, .n_vocab = 8, .n_layers = 3, .d_model = 64, .residual = true, .n_experts = 6,
-         .n_experts_used = 3, .n_dense_layers = 1, .n_sequences = 1, .n_runs = 1, .n_pages = 1},
+         .n_experts_used = 3, .n_weights = 4, .n_dense_layers = 1, .n_sequences = 1, .n_runs = 1, .n_pages = 1},
     };
     struct log_catcher quiet;
     if (n < 1)

@@ -99,10 +99,12 @@ static void use_run_request(const struct wire_request *q, const struct wire_limi
     const bool experts = q->part == PART_FFN && q->layer >= lim->n_dense_layers && lim->n_experts;
     require(q->n_used == (experts ? lim->n_experts_used : 0) && !q->expert == !q->n_used && !q->weight == !q->n_used);
     for (uint32_t i = 0; i < q->n_tokens * q->n_used; i++) {
-        require(q->expert[i] < lim->n_experts && isfinite(q->weight[i]));
+        require(q->expert[i] < lim->n_experts);
         for (uint32_t k = i - i % q->n_used; k < i; k++)
             require(q->expert[k] != q->expert[i]);
     }
+    for (uint32_t i = 0; i < q->n_tokens * q->n_weights; i++)
+        require(isfinite(q->weight[i]));
     if (q->residual)
         read_all(q->residual, n * 4);
     if (q->f32)
@@ -166,10 +168,10 @@ static void runs_decode(int kind, uint8_t *in, size_t n, const struct wire_limit
 static size_t encode_request(struct wire_request *q, const struct wire_limits *lim, uint8_t *out, size_t cap)
 {
     const size_t size = wire_request_encode(q, lim, out, cap);
-    for (uint32_t i = 0; i < q->n_tokens * q->n_used && size; i++) {
+    for (uint32_t i = 0; i < q->n_tokens * q->n_used && size; i++)
         q->expert[i] = (i + i / q->n_used) % q->n_used;
+    for (uint32_t i = 0; i < q->n_tokens * q->n_weights && size; i++)
         q->weight[i] = 0.5f;
-    }
     return size;
 }
 

@@ -7,7 +7,7 @@ enum { USED = 3, N = 4, ROW = 96 };
 
 /* Layers 1 to 3 have experts. */
 static const struct wire_limits with_experts = {.n_batch = 8, .n_ctx = 100, .n_vocab = 1000, .n_layers = 4,
-                                                .d_model = ROW, .n_experts = 7, .n_experts_used = USED,
+                                                .d_model = ROW, .n_experts = 7, .n_experts_used = USED, .n_weights = USED,
                                                 .n_dense_layers = 1, .n_sequences = 5, .n_pages = 12, .n_runs = 3};
 
 static const uint32_t chosen[N * USED] = {6, 0, 3, 0, 1, 2, 5, 6, 4, 2, 0, 1};
@@ -95,7 +95,7 @@ static void other_layers_and_parts_have_none(void **state)
         assert_int_equal(q.n_used, 0);
     }
     struct wire_limits all = with_experts; /* more than runs and changes of attention take */
-    all.n_experts_used = all.n_experts;
+    all.n_experts_used = all.n_weights = all.n_experts;
     q = (struct wire_request){.part = PART_FFN, .layer = 3, .n_tokens = 8, .form = FORM_F32};
     assert_int_equal(wire_request_encode(&q, &all, message, sizeof message), wire_request_max(&all));
 }
@@ -120,10 +120,32 @@ static void wrong_experts_are_refused(void **state)
     assert_in_range(accepted, 1, 9999);
 }
 
+/* What is shared may have a weight beside the experts'. */
+static void tokens_may_have_a_further_weight(void **state)
+{
+    (void)state;
+    _Alignas(64) static uint8_t message[8192];
+    struct wire_limits lim = with_experts;
+    struct wire_request q, d;
+    lim.n_weights = USED + 1;
+    const size_t n = make(2, FORM_Q8, &lim, message, sizeof message, &q), size = N * (USED + 1) * sizeof(float);
+    assert_ptr_equal((uint8_t *)q.weight + size, message + n);
+    for (int i = 0; i < N * (USED + 1); i++)
+        q.weight[i] = (float)i;
+    lend();
+    assert_int_equal(returned(wire_request_decode(message, n, &lim, &copy, &d)), ST_OK);
+    assert_int_equal(d.n_weights, USED + 1);
+    assert_true(d.weight[N * (USED + 1) - 1] == N * (USED + 1) - 1);
+    q.weight[N * (USED + 1) - 1] = NAN;
+    lend();
+    assert_int_equal(returned(wire_request_decode(message, n, &lim, &copy, &d)), ST_FORMAT);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(experts_travel_with_x),
+        cmocka_unit_test(tokens_may_have_a_further_weight),
         cmocka_unit_test(other_layers_and_parts_have_none),
         cmocka_unit_test(wrong_experts_are_refused),
     };
