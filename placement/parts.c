@@ -29,10 +29,11 @@ static double matrix_bytes(const struct matrix *m)
     return m->data ? (double)m->rows * (double)dtype_row_bytes(m->type, m->cols) : 0;
 }
 
-/* Keys and values of a token. */
+/* Keys and values of a token. Latent ones are the same for all heads, and on every holder that has any. */
 static double token_bytes(const struct hparams *hp)
 {
-    return 2.0 * HALF_BYTES * (double)(hp->n_kv_heads * hp->head_dim);
+    const int64_t latent = 2 * hp->latent.rank + hp->n_rot; /* once as keys lie, once as values do */
+    return HALF_BYTES * (double)(hp->latent.rank ? latent : 2 * hp->n_kv_heads * hp->head_dim);
 }
 
 double cost_kv_bytes(const struct model *m)
@@ -44,11 +45,14 @@ struct weight weight_of_heads(const struct cost_model *m, int layer, double shar
 {
     const struct layer_weights *l = &m->model->layers[layer];
     const struct hparams *hp = &m->model->hp;
-    const double weights = matrix_bytes(&l->q) + matrix_bytes(&l->k) + matrix_bytes(&l->v) + matrix_bytes(&l->o);
+    const bool latent = hp->latent.rank > 0;
+    const double shared = latent ? matrix_bytes(&l->q_low) + matrix_bytes(&l->k) : 0;
+    const double cut = matrix_bytes(&l->q) + (latent ? 0 : matrix_bytes(&l->k)) + matrix_bytes(&l->v) +
+                       matrix_bytes(&l->o) + matrix_bytes(&l->q_in) + matrix_bytes(&l->c_out);
+    const double weights = share * cut + (share > 0 ? shared : 0), kept = latent ? share > 0 : share;
     const int64_t window = model_window(hp, layer);
     const double read = window ? fmin(m->kv_read, (double)window) : m->kv_read;
-    return (struct weight){share * (weights + m->kv_held * token_bytes(hp)),
-                           share * (weights + read * token_bytes(hp))};
+    return (struct weight){weights + kept * m->kv_held * token_bytes(hp), weights + kept * read * token_bytes(hp)};
 }
 
 /* Neurons that a token looks at of those of an expert: as many as if all experts were chosen alike. */

@@ -20,6 +20,13 @@ static status read_scale(const struct keys *k, struct hparams *hp)
     return ST_OK;
 }
 
+/* GLM-4.7-Flash says nothing of its router, which is not the usual one. */
+static bool is_glm_flash(const struct keys *k, const struct hparams *hp)
+{
+    const struct gguf_tensor *t = gguf_find_tensor(k->g, "token_embd.weight");
+    return hp->n_layers + hp->n_predictors >= 47 && hp->n_layers <= 48 && t && t->dims[1] == 154880;
+}
+
 static status read_deepseek2(const struct keys *k, struct hparams *hp)
 {
     double temper = 0;
@@ -30,6 +37,8 @@ static status read_deepseek2(const struct keys *k, struct hparams *hp)
     if (s == ST_OK)
         s = optional_int(k, "attention.temperature_length", 1, INT32_MAX, &hp->temper_every);
     hp->temper = (float)temper;
+    if (!has_key(k, "expert_gating_func") && is_glm_flash(k, hp))
+        hp->router.score = ROUTER_SIGMOID;
     return s;
 }
 
