@@ -9,6 +9,7 @@
 struct expert_family {
     struct router router;        /* as far as keys do not say otherwise */
     bool reads_router;           /* the keys of its scores, norm and scale count: others' files may have them in vain */
+    bool reads_score;            /* that of its scores alone counts */
     bool may_have_none;          /* dense models are of the family too */
     bool dense_width;            /* experts are as wide as feed_forward_length says */
     bool shared_count;           /* expert_shared_count says how many experts' width is shared */

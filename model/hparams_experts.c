@@ -81,9 +81,10 @@ static status read_groups(const struct keys *k, struct hparams *hp)
 
 static status read_router(const struct keys *k, struct hparams *hp)
 {
-    hp->router = hp->family->experts->router;
-    status s = hp->family->experts->reads_router ? read_score(k, &hp->router) : ST_OK;
-    if (s == ST_OK && hp->family->experts->reads_router)
+    const struct expert_family *f = hp->family->experts;
+    hp->router = f->router;
+    status s = f->reads_router || f->reads_score ? read_score(k, &hp->router) : ST_OK;
+    if (s == ST_OK && f->reads_router)
         s = read_weights(k, &hp->router);
     return s == ST_OK ? read_groups(k, hp) : s;
 }

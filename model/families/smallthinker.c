@@ -15,10 +15,16 @@ static status read_layers(const struct keys *k, struct hparams *hp)
     return ST_OK;
 }
 
+static const struct expert_family smallthinker_experts = {
+    .router = {.score = ROUTER_SOFTMAX, .normed = true, .early = true, .scale = 1},
+    .reads_score = true,
+};
+
 const struct family family_smallthinker = {
     .name = "smallthinker",
     .positions = HALVES,
     .activation = ACT_RELU, .sparse_activation = ACT_RELU,
+    .experts = &smallthinker_experts,
     .qkv_bias = MAYBE,
     .read = read_layers,
 };

@@ -11,8 +11,6 @@ static const char *const not_yet[] = {
     "model-deepseek2-lite.gguf",
     "model-deepseek2-kv-b.gguf",
     "model-deepseek2-q8_0.gguf",
-    "model-smallthinker.gguf",
-    "model-smallthinker-rope.gguf",
     "model-qwen3next.gguf",
     "model-qwen35moe.gguf",
     "model-qwen35.gguf",
