@@ -42,9 +42,14 @@ static status read_deepseek2(const struct keys *k, struct hparams *hp)
     return s;
 }
 
+static const struct expert_family deepseek2_experts = {.router = {.score = ROUTER_SOFTMAX, .scale = 1},
+                                                       .reads_router = true, .may_have_none = true,
+                                                       .shared_count = true, .choice_bias = MAYBE};
+
 const struct family family_deepseek2 = {
     .name = "deepseek2",
     .activation = ACT_SILU, .sparse_activation = ACT_RELU,
+    .experts = &deepseek2_experts,
     .latent = true,
     .predictors = true,
     .read = read_deepseek2,

@@ -7,10 +7,7 @@
 /* What hearth does not run yet, and says so. */
 static const char *const not_yet[] = {
     "model-gpt-oss.gguf",
-    "model-deepseek2.gguf",
-    "model-deepseek2-lite.gguf",
     "model-deepseek2-kv-b.gguf",
-    "model-deepseek2-q8_0.gguf",
     "model-qwen3next.gguf",
     "model-qwen35moe.gguf",
     "model-qwen35.gguf",
