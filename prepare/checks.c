@@ -37,6 +37,15 @@ status prepare_check_report(const struct prepare *p)
     return st;
 }
 
+status prepare_check_experts(const struct prepare *p)
+{
+    if (!p->model->hp.n_experts)
+        return ST_OK;
+    log_error("%s: a model with experts, whose neurons hearth does not count yet: it runs without a neuron file",
+              p->o->cluster.model);
+    return ST_UNSUPPORTED;
+}
+
 status prepare_check_mlps(const struct prepare *p)
 {
     const struct hparams *hp = &p->model->hp;

@@ -50,6 +50,8 @@ status prepare_check_place(const char *path);
 status prepare_check_report(const struct prepare *p);
 /* Whether the MLPs that are asked for can be made; the activation is known. ST_UNSUPPORTED, logged. */
 status prepare_check_mlps(const struct prepare *p);
+/* ST_UNSUPPORTED (logged): a model with experts. */
+status prepare_check_experts(const struct prepare *p);
 /* What a checkpoint must agree in; `to` is zeros. */
 void prepare_settings(const struct prepare *p, uint64_t n_samples, struct part_setting to[PART_SETTINGS]);
 

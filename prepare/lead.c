@@ -193,6 +193,8 @@ static status lead(struct prepare *p)
     struct fitted_layer *fitted = NULL;
     status st = prepare_open_model(p);
     if (!st)
+        st = prepare_check_experts(p);
+    if (!st)
         st = cut_text(p);
     if (!st)
         st = prepare_check_report(p);

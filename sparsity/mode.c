@@ -99,12 +99,14 @@ static struct verdict wants_prepare(const struct model *m, const struct neurons 
 static const struct matrix *without_planes(const struct model *m, bool up_too)
 {
     for (int i = 0; i < m->hp.n_layers; i++) {
-        const struct layer_weights *l = &m->layers[i];
-        const struct matrix *decides = l->gate.data ? &l->gate : &l->up;
-        if (!dtype_has_planes(decides->type))
-            return decides;
-        if (up_too && !dtype_has_planes(l->up.type))
-            return &l->up;
+        for (int k = 0; k < m->layers[i].n_bundles; k++) {
+            const struct bundle *b = &m->layers[i].bundles[k];
+            const struct matrix *decides = b->gate.data ? &b->gate : &b->up;
+            if (!dtype_has_planes(decides->type))
+                return decides;
+            if (up_too && !dtype_has_planes(b->up.type))
+                return &b->up;
+        }
     }
     return NULL;
 }
@@ -124,6 +126,8 @@ static struct verdict can_threshold(const struct model *m, const struct neurons 
         snprintf(v.why, sizeof v.why, "is for SiLU models, its activation is %s", activation_name(m->hp.activation));
         return v;
     }
+    if (m->layers->bundles->gate_bias.data)
+        return (struct verdict){CANNOT, "is for FFNs whose gates have no biases"};
     const struct matrix *bad = without_planes(m, true);
     if (bad)
         return planeless(bad);
@@ -138,6 +142,8 @@ bool neurons_mlp_holds(const struct model *m, const struct neurons *n)
 
 static struct verdict can_mlp(const struct model *m, const struct neurons *n)
 {
+    if (m->hp.n_experts)
+        return (struct verdict){CANNOT, "has no MLPs for experts"};
     if (neurons_mlp_holds(m, n) || model_has_mlp(m))
         return (struct verdict){.is = CAN};
     return wants_prepare(m, n, "an MLP for every layer");

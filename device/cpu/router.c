@@ -143,8 +143,10 @@ static void decide_token(struct deciding *d, int64_t t)
     memcpy(by, of, (size_t)n * sizeof *by);
     if (d->weights->choice_bias)
         d->c->o.kernels->add(by, d->weights->choice_bias, n);
-    if (!all_numbers(by, n))
-        d->broken = true;
+    if (!all_numbers(by, n)) {
+        d->broken = true; /* they stay as they are, to be shown */
+        return;
+    }
     if (hp->router.n_groups_used < hp->router.n_groups)
         keep_groups(&hp->router, n, by);
     largest(by, n, used, expert);
