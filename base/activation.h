@@ -16,6 +16,8 @@ enum activation {
     ACTIVATIONS
 };
 
+#define GELU_SCALE 0.79788456080286535588f /* of ACT_GELU, its argument of tanh: sqrt(2 / pi), and the cube's share */
+#define GELU_CUBE 0.044715f
 #define SWIGLU_LIMIT 7.0f   /* of ACT_SWIGLU_CLAMPED */
 #define SWIGLU_SLOPE 1.702f
 

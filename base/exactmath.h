@@ -14,10 +14,6 @@ float exp_f32(float x);
 /* tanh x, absolute error about 1e-7: 1 - 2 / (exp_f32(x + x) + 1), each operation rounded. */
 float tanh_f32(float x);
 
-/* gelu's argument of tanh: sqrt(2 / pi), and the share of the cube. */
-#define GELU_SCALE 0.79788456080286535588f
-#define GELU_CUBE 0.044715f
-
 /* The constants of exp_f32, for its SIMD twins. */
 #define EXP_LOG2E 0x1.715476p+0f
 #define EXP_LN2_HI 0x1.62e400p-1f

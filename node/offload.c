@@ -188,9 +188,22 @@ static status no_gpu(const struct cluster_options *o, int rank, bool measured, c
     return ST_OK;
 }
 
+/* Unless one was asked for, a GPU that does not compute what the model has is as good as none; `why` says so. */
+static status offer_if_it_can(const struct cluster_options *o, const struct fitting *f, const struct gpu_info *gpu,
+                              struct wire_gpu *out, struct log_catcher *why)
+{
+    log_catch(why);
+    const status st = offer(o, f, gpu, out);
+    log_catch(NULL);
+    if (st && (st != ST_UNSUPPORTED || o->device == DEVICES_CUDA))
+        log_error("%s", why->first_error);
+    return st;
+}
+
 status offload_offer(const struct cluster_options *o, const struct worker_options *w, int rank, const struct gpus *g,
                      const struct plan_reasons *why, struct wire_gpus *out)
 {
+    struct log_catcher cannot;
     status st = ST_OK;
     *out = (struct wire_gpus){0};
     if (g->n_usable == 0)
@@ -200,9 +213,14 @@ status offload_offer(const struct cluster_options *o, const struct worker_option
     for (; out->n < (uint32_t)g->n && !st; out->n++) {
         const struct gpu_info *gpu = &g->at[out->n];
         const struct fitting f = {w, rank, (int)out->n, room_of(o, gpu), why};
-        st = gpu->capability ? offer(o, &f, gpu, &out->at[out->n]) : ST_OK;
+        st = gpu->capability ? offer_if_it_can(o, &f, gpu, &out->at[out->n], &cannot) : ST_OK;
     }
-    return st;
+    if (st != ST_UNSUPPORTED || o->device == DEVICES_CUDA)
+        return st;
+    *out = (struct wire_gpus){0};
+    if (rank == 0)
+        log_warn("everything runs on the CPU: %s", cannot.first_error);
+    return ST_OK;
 }
 
 status offload_needs(const struct worker_options *w, int rank, const struct gpus *g, struct wire_gpus *out)

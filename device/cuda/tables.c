@@ -67,6 +67,8 @@ void cuda_tables_load(struct tables *t, struct loading *l)
 {
     const struct model *m = t->c->o.model;
     loading_reads(l, &m->rope_factors, 0, 1);
+    loading_reads(l, &m->rope_long, 0, 1);
+    loading_reads(l, &m->rope_short, 0, 1);
     model_rope_freqs(m, &m->hp.rope[0], t->c->o.n_ctx, t->freq);
 }
 

@@ -57,8 +57,8 @@ __device__ __forceinline__ float gpu_relu(float g)
 __device__ __forceinline__ float gpu_gelu(float g)
 {
     const float x = __fmul_rn(__fmul_rn(GELU_SCALE, g), __fmaf_rn(__fmul_rn(GELU_CUBE, g), g, 1.0f));
-    const float tanh = __fsub_rn(1.0f, __fdiv_rn(2.0f, __fadd_rn(gpu_exp(__fadd_rn(x, x)), 1.0f)));
-    return __fmul_rn(__fmul_rn(0.5f, g), __fadd_rn(1.0f, tanh));
+    const float t = __fsub_rn(1.0f, __fdiv_rn(2.0f, __fadd_rn(gpu_exp(__fadd_rn(x, x)), 1.0f)));
+    return __fmul_rn(__fmul_rn(0.5f, g), __fadd_rn(1.0f, t));
 }
 
 /* g sigmoid(slope g), as `activate` divides. */

@@ -357,6 +357,29 @@ static void test_refusals(void **state)
     whole_end(&w);
 }
 
+/* What a GPU does not compute of a model it names, before anything else is done. */
+static void test_lacks(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *model, *what;
+    } some[] = {
+        {"model-gemma2", "capped scores or logits"},   {"model-gemma3", "factors on x and logits"},
+        {"model-granite", "factors on x and logits"},  {"model-olmo2", "norms over all heads of q and k"},
+        {"model-mistral3", "queries that grow with their position"},
+        {"model-smollm3", "layers that turn positions otherwise than others"},
+    };
+    for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
+        struct whole w;
+        char line[160];
+        whole_begin(&w, some[i].model);
+        snprintf(line, sizeof line, "a GPU does not compute %s, which this %s model has: --device cpu", some[i].what,
+                 w.m->hp.arch_name);
+        refused(&w, ST_UNSUPPORTED, line);
+        whole_end(&w);
+    }
+}
+
 /* ---- calls that fail ---- */
 
 #ifdef HEARTH_SIMT
@@ -448,7 +471,7 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_numbers), cmocka_unit_test(test_goes_on),
                                        cmocka_unit_test(test_sums_begin),
                                        cmocka_unit_test(test_errors_of_others), cmocka_unit_test(test_counts),
-                                       cmocka_unit_test(test_refusals), cmocka_unit_test(test_measuring_calls),
+                                       cmocka_unit_test(test_refusals), cmocka_unit_test(test_lacks), cmocka_unit_test(test_measuring_calls),
                                        cmocka_unit_test(test_calls)};
     return gpu_for_test() ? cmocka_run_group_tests(tests, NULL, NULL) : 77;
 }

@@ -11,7 +11,8 @@ enum { TRIAL_STEPS = 1, TRIAL_TOKENS = 12, WHOLE_TRIALS = 2 };
 
 static const char *const models[] = {"family-llama-q4_0", "family-opt-q4_0", "family-falcon-two", "tiny-mistral",
                                      "tiny-qwen3", "tiny-q4_k", "family-llama", "family-bamboo", "tiny-qwen2",
-                                     "tiny-llama3", "tiny-f16", "tiny-bf16", "tiny-q6_k", "tiny-q3_k"};
+                                     "tiny-llama3", "tiny-f16", "tiny-bf16", "tiny-q6_k", "tiny-q3_k",
+                                     "model-llama-yarn", "model-phi3"};
 
 static struct model *load(const char *path)
 {

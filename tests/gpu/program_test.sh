@@ -39,6 +39,14 @@ for layers in 1 2 99; do
 done
 same tiny-q6_k
 same tiny-qwen3 --device cuda
+# What no GPU computes the CPU does, and a line says so, unless a GPU was asked for.
+lacks="*a GPU does not compute capped scores or logits, which this gemma2 model has: --device cpu"
+expected=$(text model-gemma2 --device cpu)
+found=$(text model-gemma2 --plugin-dir "$folder")
+equal "text of a model that no GPU computes" "$expected" "$found"
+like "the line about it" "*everything runs on the CPU: $lacks" "$(cat "$work/err")"
+text model-gemma2 --plugin-dir "$folder" --device cuda > "$work/out"
+like "the line of --device cuda" "$lacks" "$(cat "$work/err")"
 cpu="--activation relu"
 same family-falcon -ngl 1
 cpu=
