@@ -16,13 +16,13 @@ static const struct dtype_info table[] = {
     [DT_Q6_K] = {"Q6_K", 256, 210, true},    [15] = {"Q8_K", 0, 0, false},
     [16] = {"IQ2_XXS", 0, 0, false},         [17] = {"IQ2_XS", 0, 0, false},
     [18] = {"IQ3_XXS", 0, 0, false},         [19] = {"IQ1_S", 0, 0, false},
-    [20] = {"IQ4_NL", 0, 0, false},          [21] = {"IQ3_S", 0, 0, false},
-    [22] = {"IQ2_S", 0, 0, false},           [23] = {"IQ4_XS", 0, 0, false},
+    [DT_IQ4_NL] = {"IQ4_NL", 32, 18, true},  [21] = {"IQ3_S", 0, 0, false},
+    [22] = {"IQ2_S", 0, 0, false},           [DT_IQ4_XS] = {"IQ4_XS", 256, 136, true},
     [DT_I8] = {"I8", 1, 1, false},           [DT_I16] = {"I16", 1, 2, false},
     [DT_I32] = {"I32", 1, 4, false},         [DT_I64] = {"I64", 1, 8, false},
     [DT_F64] = {"F64", 1, 8, false},         [29] = {"IQ1_M", 0, 0, false},
     [DT_BF16] = {"BF16", 1, 2, true},        [34] = {"TQ1_0", 0, 0, false},
-    [35] = {"TQ2_0", 0, 0, false},           [39] = {"MXFP4", 0, 0, false},
+    [35] = {"TQ2_0", 0, 0, false},           [DT_MXFP4] = {"MXFP4", 32, 17, true},
 };
 
 static const struct dtype_info *info(uint32_t type)

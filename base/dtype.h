@@ -19,12 +19,15 @@ enum dtype {
     DT_Q4_K = 12,
     DT_Q5_K = 13,
     DT_Q6_K = 14,
+    DT_IQ4_NL = 20,
+    DT_IQ4_XS = 23,
     DT_I8 = 24,
     DT_I16 = 25,
     DT_I32 = 26,
     DT_I64 = 27,
     DT_F64 = 28,
     DT_BF16 = 30,
+    DT_MXFP4 = 39,
 };
 
 /* A product whose columns may be cut over ranks (the FFN's down projection, its columns being neurons) is summed in

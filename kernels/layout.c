@@ -110,6 +110,15 @@ static void decode_q6_k(const uint8_t *p, int j, struct block *b)
     }
 }
 
+/* d f16, the high 2 bits of eight scales in 16, their low 4 in 4 bytes (biased by 32), qs [128], 16 bytes for a block. */
+static void decode_iq4_xs(const uint8_t *p, int j, struct block *b)
+{
+    const int low = p[4 + j / 2] >> (4 * (j % 2)) & 15, high = load16(p + 2) >> (2 * j) & 3;
+    b->d = load16(p);
+    b->sc[0] = b->sc[1] = (uint8_t)((low | high << 4) - 32);
+    nibbles(p + 8 + 16 * j, b->quad);
+}
+
 void block_decode(enum dtype type, const uint8_t *src, int64_t index, struct block *b)
 {
     int block = dtype_block(type), bytes = dtype_block_bytes(type);
@@ -120,6 +129,7 @@ void block_decode(enum dtype type, const uint8_t *src, int64_t index, struct blo
     memset(b->mn, 0, sizeof b->mn);
     switch (type) {
     case DT_Q4_0:
+    case DT_IQ4_NL:
         b->d = load16(p);
         nibbles(p + 2, b->quad);
         return;
@@ -139,11 +149,16 @@ void block_decode(enum dtype type, const uint8_t *src, int64_t index, struct blo
         nibbles(p + 8, b->quad);
         fifth_bits(load32(p + 4), b->quad);
         return;
+    case DT_MXFP4:
+        b->d = p[0];
+        nibbles(p + 1, b->quad);
+        return;
     case DT_Q2_K: decode_q2_k(p, j, b); return;
     case DT_Q3_K: decode_q3_k(p, j, b); return;
     case DT_Q4_K: decode_q45_k(p, j, false, b); return;
     case DT_Q5_K: decode_q45_k(p, j, true, b); return;
     case DT_Q6_K: decode_q6_k(p, j, b); return;
+    case DT_IQ4_XS: decode_iq4_xs(p, j, b); return;
     default: /* DT_Q8_0 */
         b->d = load16(p);
         for (int q = 0; q < 8; q++)

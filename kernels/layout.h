@@ -7,7 +7,8 @@
  *   supers   K types: f16 d[16] (and f16 dmin[16] if the type has minima)
  *   scales   [16 rows] each:
  *              no K:  f16 d                 (and f16 m if the type has minima)
- *              K32:   u8 scale, u8 min      (one of each for the 32 columns)
+ *              MXFP4: u8 e, which says d = 2^(e - 128) (255: NaN)
+ *              K32:   u8 scale, u8 min      (one of each for the 32 columns); without minima i8 scale alone
  *              K16:   i8 scale for columns 0..15, i8 scale for 16..31
  *              K16 with minima: the same, each byte scale | min << 4
  *   codes    low part, then high part. A quad is 4 neighbouring columns; quad q holds columns 4q .. 4q+3;
@@ -16,6 +17,9 @@
  *              low 4 bits: 4 words, low nibbles of word i are quad i, high nibbles quad i + 4       (256 bytes)
  *              low 2 bits: 2 words, bits 2s, 2s+1 of word h are quad 2s + h                         (128 bytes)
  *              high 2 bits: the same as low 2 bits;  high 1 bit: 1 word, bit q is quad q            (64 bytes)
+ *
+ * The codes of a type with a book are numbers of its values: where "code" stands below, it is book[code] (which is that
+ * value + offset, so that bytes without a sign are multiplied; kernels/book.h).
  *
  * What columns contribute to a row, in this order (s = the activation block of 32 columns):
  *   no K:  every block: isum = sum of (code - offset) * activation code, exact in i32
@@ -32,6 +36,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include "kernels/book.h"
 #include "kernels/kernels.h"
 
 /* A function that must vanish into its caller: what it is told in constants then costs nothing. */
@@ -42,22 +47,26 @@ struct layout {
     uint8_t offset;              /* value = D * (code - offset) + M; a power of two or 0 */
     uint8_t offset_shift;        /* log2(offset) */
     bool k, halves, minima;      /* super-blocks; a scale per 16 columns; M present */
+    enum book book;              /* what codes are numbers of */
 };
 
 /* Constant-folds when `type` is a constant, which is how one matmul serves all types. */
 INLINE struct layout layout_of(enum dtype type)
 {
     switch (type) {
-    case DT_Q4_0: return (struct layout){4, 0, 8, 3, false, false, false};
-    case DT_Q4_1: return (struct layout){4, 0, 0, 0, false, false, true};
-    case DT_Q5_0: return (struct layout){4, 1, 16, 4, false, false, false};
-    case DT_Q5_1: return (struct layout){4, 1, 0, 0, false, false, true};
-    case DT_Q2_K: return (struct layout){2, 0, 0, 0, true, true, true};
-    case DT_Q3_K: return (struct layout){2, 1, 4, 2, true, true, false};
-    case DT_Q4_K: return (struct layout){4, 0, 0, 0, true, false, true};
-    case DT_Q5_K: return (struct layout){4, 1, 0, 0, true, false, true};
-    case DT_Q6_K: return (struct layout){4, 2, 32, 5, true, true, false};
-    default: return (struct layout){8, 0, 128, 7, false, false, false}; /* DT_Q8_0 */
+    case DT_Q4_0: return (struct layout){4, 0, 8, 3, false, false, false, NO_BOOK};
+    case DT_Q4_1: return (struct layout){4, 0, 0, 0, false, false, true, NO_BOOK};
+    case DT_Q5_0: return (struct layout){4, 1, 16, 4, false, false, false, NO_BOOK};
+    case DT_Q5_1: return (struct layout){4, 1, 0, 0, false, false, true, NO_BOOK};
+    case DT_Q2_K: return (struct layout){2, 0, 0, 0, true, true, true, NO_BOOK};
+    case DT_Q3_K: return (struct layout){2, 1, 4, 2, true, true, false, NO_BOOK};
+    case DT_Q4_K: return (struct layout){4, 0, 0, 0, true, false, true, NO_BOOK};
+    case DT_Q5_K: return (struct layout){4, 1, 0, 0, true, false, true, NO_BOOK};
+    case DT_Q6_K: return (struct layout){4, 2, 32, 5, true, true, false, NO_BOOK};
+    case DT_IQ4_NL: return (struct layout){4, 0, 128, 7, false, false, false, BOOK_IQ4};
+    case DT_IQ4_XS: return (struct layout){4, 0, 128, 7, true, false, false, BOOK_IQ4};
+    case DT_MXFP4: return (struct layout){4, 0, 16, 4, false, false, false, BOOK_MXFP4};
+    default: return (struct layout){8, 0, 128, 7, false, false, false, NO_BOOK}; /* DT_Q8_0 */
     }
 }
 
@@ -67,6 +76,17 @@ enum {
     SEGMENT_BLOCKS = SUM_SEGMENT / ACT_BLOCK, /* blocks of a segment */
 };
 
+/* Bits of what is multiplied: of a code, or of a value of its book. */
+INLINE int value_bits(struct layout l) { return l.book ? l.offset_shift + 1 : l.low_bits + l.high_bits; }
+/* What a code says, less the offset. */
+INLINE int value_of(struct layout l, int code) { return (l.book ? book_values[l.book][code] : code) - l.offset; }
+
+/* Whether the scales of a type without super-blocks are exponents. */
+INLINE bool has_exponents(struct layout l) { return l.book == BOOK_MXFP4; }
+/* Bytes of a row's scales of a block: of d (of a K type the scale), of m (the minimum, or the other half's scale). */
+INLINE size_t layout_d_bytes(struct layout l) { return l.k || has_exponents(l) ? 1 : 2; }
+INLINE size_t layout_m_bytes(struct layout l) { return l.k ? l.halves || l.minima : l.minima ? 2 : 0; }
+
 /* Bytes of one block's codes, of one block's scales, of one super-block's supers. */
 INLINE size_t layout_code_bytes(struct layout l)
 {
@@ -74,7 +94,7 @@ INLINE size_t layout_code_bytes(struct layout l)
 }
 INLINE size_t layout_scale_bytes(struct layout l)
 {
-    return l.k || !l.minima ? 2 * ROW_GROUP : 4 * ROW_GROUP;
+    return ROW_GROUP * (layout_d_bytes(l) + layout_m_bytes(l));
 }
 INLINE size_t layout_super_bytes(struct layout l)
 {
@@ -98,8 +118,8 @@ INLINE struct place layout_place(struct layout l, uint8_t *group, int64_t b)
 /* One block of 32 columns of one row as the file has it. */
 struct block {
     uint32_t quad[8];    /* codes, a byte each */
-    uint16_t d, m;       /* f16: scale, and m or dmin (0 if the type has none) */
-    uint8_t sc[2], mn[2]; /* K types: scales, minima of the halves (equal for one scale); i8 in K16 without minima */
+    uint16_t d, m;       /* f16: scale (of MXFP4 its exponent), and m or dmin (0 if the type has none) */
+    uint8_t sc[2], mn[2]; /* K types: scales, minima of the halves (equal for one scale); i8 without minima */
 };
 
 /* Decodes block `index` (of 32 columns) of a row that starts at src, in the file's layout (ggml's block types). */
@@ -138,11 +158,33 @@ static inline float f16_at(const uint8_t *p, int i)
     return f32_of_f16(h);
 }
 
+/* d of MXFP4. Of 0 and 1 it is subnormal. */
+static inline float f32_of_exponent(uint8_t e)
+{
+    return f32_of_bits(e == 255 ? 0x7fc00000 : e < 2 ? 0x00200000u << e : (uint32_t)(e - 1) << 23);
+}
+
+/* d of row r of a block of a type without super-blocks, as the scales have it; what `struct block` has. */
+static inline float d_at(struct layout l, const uint8_t *scales, int r)
+{
+    return has_exponents(l) ? f32_of_exponent(scales[r]) : f16_at(scales, r);
+}
+static inline float d_of(struct layout l, uint16_t d)
+{
+    return has_exponents(l) ? f32_of_exponent((uint8_t)d) : f32_of_f16(d);
+}
+
+/* A K type's scale from its byte. */
+INLINE int k_scale_of(struct layout l, uint8_t byte)
+{
+    return !l.minima ? (int8_t)byte : l.halves ? byte & 15 : byte;
+}
+
 /* The scale and the minimum (0: none) of row r, half h of a K type's block. */
 static inline void k_scale_at(struct layout l, const uint8_t *scales, int h, int r, int *scale, int *min)
 {
     const uint8_t byte = scales[h * ROW_GROUP + r];
-    *scale = l.halves && l.minima ? byte & 15 : l.halves ? (int8_t)byte : byte;
+    *scale = k_scale_of(l, byte);
     *min = !l.minima ? 0 : l.halves ? byte >> 4 : scales[ROW_GROUP + r];
 }
 

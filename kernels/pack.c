@@ -52,7 +52,7 @@ void block_put_codes(struct layout l, const uint32_t quad[8], int r, uint8_t *co
 void block_put_scales(struct layout l, const struct block *b, int r, uint8_t *scales, uint8_t *supers)
 {
     if (!l.k) {
-        memcpy(scales + 2 * r, &b->d, 2);
+        memcpy(scales + layout_d_bytes(l) * (size_t)r, &b->d, layout_d_bytes(l));
         if (l.minima)
             memcpy(scales + 2 * ROW_GROUP + 2 * r, &b->m, 2);
         return;
@@ -62,7 +62,8 @@ void block_put_scales(struct layout l, const struct block *b, int r, uint8_t *sc
             scales[h * ROW_GROUP + r] = (uint8_t)(l.minima ? b->sc[h] | b->mn[h] << 4 : b->sc[h]);
     } else {
         scales[r] = b->sc[0];
-        scales[ROW_GROUP + r] = b->mn[0];
+        if (l.minima)
+            scales[ROW_GROUP + r] = b->mn[0];
     }
     memcpy(supers + 2 * r, &b->d, 2);
     if (l.minima)
@@ -113,11 +114,11 @@ void block_dequantize(enum dtype type, const uint8_t *src, int64_t index, float 
     struct layout l = layout_of(type);
     struct block b;
     block_decode(type, src, index, &b);
-    float d = f32_of_f16(b.d), m = f32_of_f16(b.m);
+    float d = d_of(l, b.d), m = f32_of_f16(b.m);
     for (int c = 0; c < ACT_BLOCK; c++) {
         int h = c / 16;
         float scale = !l.k ? d : d * (float)(l.minima ? b.sc[h] : (int8_t)b.sc[h]);
-        float value = scale * (float)((int)(b.quad[c / 4] >> (8 * (c % 4)) & 255) - l.offset);
+        float value = scale * (float)value_of(l, (int)(b.quad[c / 4] >> (8 * (c % 4)) & 255));
         if (l.minima)
             value = l.k ? value - m * (float)b.mn[h] : value + m;
         out[c] = value;

@@ -22,12 +22,12 @@ static const uint8_t *take_field(struct field field, size_t word_bytes, const ui
 static void take_scales(struct layout l, struct chunk_place from, int64_t i, struct block *block)
 {
     if (!l.k) {
-        memcpy(&block->d, from.d + 2 * i, 2);
+        memcpy(&block->d, from.d + layout_d_bytes(l) * (size_t)i, layout_d_bytes(l));
         if (l.minima)
             memcpy(&block->m, from.m + 2 * i, 2);
         return;
     }
-    const uint8_t byte[2] = {from.d[i], from.m[i]};
+    const uint8_t byte[2] = {from.d[i], layout_m_bytes(l) ? from.m[i] : 0};
     for (int h = 0; h < 2; h++) {
         block->sc[h] = !l.halves ? byte[0] : l.minima ? byte[h] & 15 : byte[h];
         block->mn[h] = !l.halves ? byte[1] : byte[h] >> 4;

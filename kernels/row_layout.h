@@ -4,8 +4,8 @@
  * left and no more, so that a row takes the bytes that it takes in the file. A chunk of n blocks is
  *
  *   supers   K types: f16 d of its super-blocks, then f16 dmin if the type has minima
- *   scales   no K: f16 d [n], then f16 m [n] if the type has minima; K32: u8 scale [n], u8 min [n]; K16: the bytes of
- *            columns 0..15 [n], then those of 16..31 [n]
+ *   scales   no K: f16 d [n] (MXFP4: u8), then f16 m [n] if the type has minima; K32: u8 scale [n], u8 min [n], without
+ *            minima i8 scale [n]; K16: the bytes of columns 0..15 [n], then those of 16..31 [n]
  *   codes    by fields. A field is some neighbouring bits of a code, 1, 2, 4 or 8; it has `bits` words of 4n bytes.
  *            Bits s * bits .. of byte 4i + j of word w belong to block i, column j of quad s * bits + w
  *            (kernels/layout.h, with blocks for rows).
@@ -86,8 +86,8 @@ INLINE struct chunk_place top_place(struct layout l, bool planes, uint8_t *row, 
     p.super_d = row + k * (supers + layout_scale_bytes(l) + LANE_BLOCKS * part_block_bytes(top_part(l, planes)));
     p.super_m = p.super_d + 2 * n_supers;
     p.d = p.super_m + (l.minima ? 2 * n_supers : 0);
-    p.m = p.d + (l.k ? n : 2 * n);
-    p.codes = p.m + (l.k ? n : l.minima ? 2 * n : 0);
+    p.m = p.d + n * layout_d_bytes(l);
+    p.codes = p.m + n * layout_m_bytes(l);
     return p;
 }
 

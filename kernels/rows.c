@@ -7,7 +7,8 @@ int dtype_top_bits(enum dtype type) { return top_bits(layout_of(type)); }
 
 bool dtype_has_planes(enum dtype type)
 {
-    return dtype_is_quantised(type) && rest_bits(layout_of(type)) > 0;
+    const struct layout l = layout_of(type);
+    return dtype_is_quantised(type) && !l.book && rest_bits(l) > 0;
 }
 
 static size_t whole_lines(size_t bytes) { return (bytes + 63) / 64 * 64; }
@@ -55,7 +56,7 @@ static void put_codes(struct part part, const uint32_t quad[8], int64_t i, int64
 static void put_scales(struct layout l, const struct block *block, int64_t i, struct chunk_place to)
 {
     if (!l.k) {
-        memcpy(to.d + 2 * i, &block->d, 2);
+        memcpy(to.d + layout_d_bytes(l) * (size_t)i, &block->d, layout_d_bytes(l));
         if (l.minima)
             memcpy(to.m + 2 * i, &block->m, 2);
         return;
@@ -65,7 +66,8 @@ static void put_scales(struct layout l, const struct block *block, int64_t i, st
         to.m[i] = (uint8_t)(l.minima ? block->sc[1] | block->mn[1] << 4 : block->sc[1]);
     } else {
         to.d[i] = block->sc[0];
-        to.m[i] = block->mn[0];
+        if (l.minima)
+            to.m[i] = block->mn[0];
     }
     memcpy(to.super_d + 2 * (i / SUPER_BLOCKS), &block->d, 2);
     if (l.minima)

@@ -87,7 +87,7 @@ static void block_sums(struct layout l, const struct place *p, int r, int h, con
     const int width = l.halves ? ACT_BLOCK / 2 : ACT_BLOCK;
     *isum = *sum = 0;
     for (int c = h * width; c < (h + 1) * width; c++) {
-        *isum += (code_at(l, p->codes, r, c) - l.offset) * x[c];
+        *isum += value_of(l, code_at(l, p->codes, r, c)) * x[c];
         *sum += x[c];
     }
 }
@@ -97,7 +97,7 @@ static float add_block(struct layout l, const struct place *p, int r, const int8
 {
     int isum, sum;
     block_sums(l, p, r, 0, x, &isum, &sum);
-    acc = fmaf((float)isum, f16_at(p->scales, r) * s->scale, acc);
+    acc = fmaf((float)isum, d_at(l, p->scales, r) * s->scale, acc);
     return l.minima ? fmaf(f16_at(p->scales, ROW_GROUP + r), s->scale * (float)sum, acc) : acc;
 }
 

@@ -14,7 +14,7 @@ static void add_part(int bits, int from, const uint8_t *part, uint8_t code[COLUM
     }
 }
 
-/* isum += (codes - offset) * x of one neuron. */
+/* isum += values * x of one neuron. */
 static void add_column(const struct neuron_columns *m, int64_t tile, int32_t column, int x, int isum[COLUMN_TILE])
 {
     const struct layout l = layout_of(m->type);
@@ -24,7 +24,7 @@ static void add_column(const struct neuron_columns *m, int64_t tile, int32_t col
     if (l.high_bits)
         add_part(l.high_bits, l.low_bits, codes + high_at(l, column_tiles(m), tile), code);
     for (int r = 0; r < COLUMN_TILE; r++)
-        isum[r] += (code[r] - l.offset) * x;
+        isum[r] += value_of(l, code[r]) * x;
 }
 
 /* The integer sums of half h of a block of one token, or of all of it: codes x of its slots. Returns the sum of x. */
@@ -49,7 +49,7 @@ static void add_block(const struct neuron_columns *m, const struct column_range 
     int isum[COLUMN_TILE], sum = sum_block(m, tile, b, 0, x, isum);
     for (int r = 0; r < COLUMN_TILE; r++) {
         const uint8_t *scales = column_scales(m, range, b, tile) + (size_t)r / ROW_GROUP * layout_scale_bytes(l);
-        acc[r] = fmaf((float)isum[r], f16_at(scales, r % ROW_GROUP) * s->scale, acc[r]);
+        acc[r] = fmaf((float)isum[r], d_at(l, scales, r % ROW_GROUP) * s->scale, acc[r]);
         if (l.minima)
             acc[r] = fmaf(f16_at(scales, ROW_GROUP + r % ROW_GROUP), s->scale * (float)sum, acc[r]);
     }

@@ -26,13 +26,13 @@ static void row_scale_at(struct layout l, struct chunk_place s, int i, int h, fl
     const uint8_t *byte = h ? s.m : s.d;
     *m = 0;
     if (!l.k) {
-        *d = f16_at(s.d, i);
+        *d = d_at(l, s.d, i);
         if (l.minima)
             *m = f16_at(s.m, i);
         return;
     }
     const float super = f16_at(s.super_d, i / SUPER_BLOCKS);
-    *d = super * (!l.minima ? (float)(int8_t)byte[i] : (float)(l.halves ? byte[i] & 15 : byte[i]));
+    *d = super * (float)k_scale_of(l, byte[i]);
     if (l.minima)
         *m = -(f16_at(s.super_m, i / SUPER_BLOCKS) * (float)(l.halves ? byte[i] >> 4 : s.m[i]));
 }
@@ -48,7 +48,7 @@ struct factors {
     const float *scale;  /* [chunks * 16] */
 };
 
-/* The code (minus the offset) that a weight has, or twice the middle of those that it may have. */
+/* The value that a weight has, or twice the middle of those that it may have. */
 static int weight_code(const struct factors *f, struct chunk k, const uint8_t *top_codes, int i, int c)
 {
     const int code = code_bits(top_part(f->l, f->planes), top_codes, i, k.n, c);
@@ -56,7 +56,7 @@ static int weight_code(const struct factors *f, struct chunk k, const uint8_t *t
         return 2 * code + (1 << rest_bits(f->l)) - 1 - 2 * f->l.offset;
     if (f->planes)
         return (code | code_bits(rest_part(f->l), rest_codes(f->l, f->rest, k), i, k.n, c)) - f->l.offset;
-    return code - f->l.offset;
+    return value_of(f->l, code);
 }
 
 /* The integer sums of half h of block b, or of all of it. */
@@ -105,7 +105,7 @@ static float add_half(const struct factors *f, int64_t b, int64_t end, float acc
             const uint8_t byte = h ? p.m[i] : p.d[i];
             int isum, sum;
             block_sums(f, k, p.codes, i, h, &isum, &sum);
-            t += (!l.minima ? (int8_t)byte : l.halves ? byte & 15 : byte) * isum;
+            t += k_scale_of(l, byte) * isum;
             if (l.minima)
                 minima = fmaf((float)(l.halves ? byte >> 4 : p.m[i]), f->scale[b] * (float)sum, minima);
         }

@@ -66,6 +66,13 @@ static void multiply(const struct gpu *g, enum dtype type, const struct product_
         products_mma(g, type, w, false);
 }
 
+bool gpu_has_type(enum dtype type)
+{
+    bool has = false;
+    with_weight_type(type, [&](auto) { has = true; });
+    return has;
+}
+
 void gpu_matmul(const struct gpu *g, const struct gpu_product *p, int n_products, const struct acts *x, int64_t n)
 {
     bool done[MOST_PRODUCTS] = {};

@@ -176,6 +176,12 @@ static inline vi vi_of_i8(const uint8_t *p)
     return VI(_mm256_cvtepi8_epi32(load64(p)), _mm256_cvtepi8_epi32(load64(p + 8)));
 }
 
+static inline vi vi_look_up(const uint8_t book[16], vi codes)
+{
+    const __m256i v = _mm256_broadcastsi128_si256(load128(book));
+    return VI(_mm256_shuffle_epi8(v, codes.a), _mm256_shuffle_epi8(v, codes.b));
+}
+
 typedef __m256i quad_x;
 static inline quad_x quad_load(const int8_t *p)
 {

@@ -115,6 +115,12 @@ static inline vi vi_mul16(vi a, vi b) { return _mm512_mullo_epi16(a, b); } /* of
 static inline vi vi_of_u8(const uint8_t *p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)); }
 static inline vi vi_of_i8(const uint8_t *p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)); }
 
+/* Each byte, below 16, becomes that byte of `book`. */
+static inline vi vi_look_up(const uint8_t book[16], vi codes)
+{
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)book)), codes);
+}
+
 /* 4 activation codes, the same for every lane. */
 typedef int32_t quad_x;
 static inline quad_x quad_load(const int8_t *p)

@@ -3,7 +3,7 @@
 #ifndef HEARTH_KERNELS_X86_VEC_BLOCKS_H
 #define HEARTH_KERNELS_X86_VEC_BLOCKS_H
 
-#include "kernels/layout.h"
+#include "kernels/x86/vec_codes.h"
 
 /* While one token is computed the hardware prefetches as fast as memory can, if loads come in ascending order. When
  * several tokens share what is read, it sees the weights among many runs of activations and loses them: eight tokens
@@ -119,15 +119,15 @@ INLINE void load_k_scales(struct layout l, const struct place *p, int h, vi *sca
 {
     const uint8_t *scales = p->scales + h * ROW_GROUP;
     *min = vf_zero();
-    if (!l.halves) {
-        *scale = vi_of_u8(scales);
-        *min = vf_of_vi(vi_of_u8(scales + ROW_GROUP));
-    } else if (l.minima) {
+    if (!l.minima) {
+        *scale = vi_of_i8(scales);
+    } else if (l.halves) {
         const vi both = vi_of_u8(scales);
         *scale = vi_and(both, vi_set(15));
         *min = vf_of_vi(vi_shr16(both, 4));
     } else {
-        *scale = vi_of_i8(scales);
+        *scale = vi_of_u8(scales);
+        *min = vf_of_vi(vi_of_u8(scales + ROW_GROUP));
     }
 }
 
@@ -136,7 +136,7 @@ INLINE vi offset_sum(struct layout l, int32_t minus_sum)
 {
     if (!l.offset)
         return vi_zero();
-    return l.low_bits == 8 ? vi_dot8_start(minus_sum) : vi_shl32(vi_set(minus_sum), l.offset_shift);
+    return value_bits(l) == 8 ? vi_dot8_start(minus_sum) : vi_shl32(vi_set(minus_sum), l.offset_shift);
 }
 
 INLINE vi start_sum(struct layout l, int h, const struct act_block *s)
@@ -146,7 +146,7 @@ INLINE vi start_sum(struct layout l, int h, const struct act_block *s)
 
 INLINE vi dot_quad(struct layout l, vi acc, vi codes, const int8_t *x)
 {
-    return l.low_bits == 8 ? vi_dot8(acc, codes, quad_load(x)) : vi_dot(acc, codes, quad_load(x));
+    return value_bits(l) == 8 ? vi_dot8(acc, codes, quad_load(x)) : vi_dot(acc, codes, quad_load(x));
 }
 
 /* sum[t] = the integer sums of half h of a block, or of all 32 columns, for each token. */
@@ -165,16 +165,17 @@ INLINE void load_block(struct layout l, const struct place *p, struct tokens x, 
         prefetch_ahead(p->scales, layout_scale_bytes(l) + layout_code_bytes(l));
     load_codes(l, p->codes, codes);
     load_high_codes(l, p->codes + 64 * l.low_bits, codes);
+    look_up(l, 8, codes);
 }
 
 /* acc[t] += the block at p times each token's. */
 INLINE void add_block(struct layout l, const struct place *p, struct tokens x, vf *acc)
 {
-    const uint16_t *scales = (const uint16_t *)p->scales;
     vi codes[8], sum[TILE_TOKENS];
     load_block(l, p, x, codes);
     dot_block(l, 0, codes, x, sum);
-    const vf d = vf_of_f16(scales), m = l.minima ? vf_of_f16(scales + ROW_GROUP) : vf_zero();
+    const vf d = load_d(l, p->scales);
+    const vf m = l.minima ? vf_of_f16((const uint16_t *)p->scales + ROW_GROUP) : vf_zero();
     for (int t = 0; t < x.n; t++) {
         const struct act_block *s = x.blocks + t * x.block_stride;
         acc[t] = vf_fma(vf_of_vi(sum[t]), vf_mul(d, vf_set(s->scale)), acc[t]);

@@ -206,8 +206,10 @@ INLINE void zip_codes(struct layout l, const struct column_quad *q, const struct
         codes[k + 4] = vi_and(vi_shr16(codes[k], 4), mask);
         codes[k] = vi_and(codes[k], mask);
     }
-    if (!l.high_bits)
+    if (!l.high_bits) {
+        look_up(l, TILE_GROUPS, codes);
         return;
+    }
     load_parts(l.high_bits, q, at->high, high);
     const vi high_mask = vi_set(l.low_bits == 2 ? 0x04040404 : l.high_bits == 2 ? 0x30303030 : 0x10101010);
     for (int k = 0; k < 4; k++) {
@@ -237,7 +239,7 @@ INLINE void add_sums_of_block(struct layout l, const struct column_part *p, cons
 {
     const uint8_t *at = p->scales + tile->scales;
     for (int g = 0; g < TILE_GROUPS; g++, at += layout_scale_bytes(l)) {
-        const vf d = vf_of_f16((const uint16_t *)at);
+        const vf d = load_d(l, at);
         acc[g] = vf_fma(vf_of_vi(sum[g]), vf_mul(d, vf_set(p->scale)), acc[g]);
         if (l.minima)
             acc[g] = vf_fma(vf_of_f16((const uint16_t *)at + ROW_GROUP), vf_set(p->scaled_sum), acc[g]);
@@ -463,6 +465,9 @@ MIX(Q3_K, DT_Q3_K, false)
 MIX(Q4_K, DT_Q4_K, false)
 MIX(Q5_K, DT_Q5_K, false)
 MIX(Q6_K, DT_Q6_K, false)
+MIX(IQ4_NL, DT_IQ4_NL, false)
+MIX(IQ4_XS, DT_IQ4_XS, false)
+MIX(MXFP4, DT_MXFP4, false)
 MIX(Q4_0_transposed, DT_Q4_0, true)
 MIX(Q8_0_transposed, DT_Q8_0, true)
 MIX(transposed, m->type, true)
@@ -473,7 +478,8 @@ static mix_fn *mix_of(const struct neuron_columns *m)
     static mix_fn *const by_type[] = {
         [DT_F32] = mix_F32,   [DT_F16] = mix_F16,   [DT_BF16] = mix_BF16, [DT_Q4_0] = mix_Q4_0, [DT_Q4_1] = mix_Q4_1,
         [DT_Q5_0] = mix_Q5_0, [DT_Q5_1] = mix_Q5_1, [DT_Q8_0] = mix_Q8_0, [DT_Q2_K] = mix_Q2_K, [DT_Q3_K] = mix_Q3_K,
-        [DT_Q4_K] = mix_Q4_K, [DT_Q5_K] = mix_Q5_K, [DT_Q6_K] = mix_Q6_K,
+        [DT_Q4_K] = mix_Q4_K, [DT_Q5_K] = mix_Q5_K, [DT_Q6_K] = mix_Q6_K, [DT_IQ4_NL] = mix_IQ4_NL,
+        [DT_IQ4_XS] = mix_IQ4_XS, [DT_MXFP4] = mix_MXFP4,
     };
     if (columns_read_codes(m) || !dtype_is_quantised(m->type))
         return by_type[m->type];

@@ -183,6 +183,9 @@ MULTIPLY(Q3_K)
 MULTIPLY(Q4_K)
 MULTIPLY(Q5_K)
 MULTIPLY(Q6_K)
+MULTIPLY(IQ4_NL)
+MULTIPLY(IQ4_XS)
+MULTIPLY(MXFP4)
 #undef MULTIPLY
 
 struct multiply_pair {
@@ -198,7 +201,8 @@ static struct multiply_pair multiply_of(enum dtype type)
         [DT_Q5_1] = {multiply_Q5_1, partial_Q5_1}, [DT_Q8_0] = {multiply_Q8_0, partial_Q8_0},
         [DT_Q2_K] = {multiply_Q2_K, partial_Q2_K}, [DT_Q3_K] = {multiply_Q3_K, partial_Q3_K},
         [DT_Q4_K] = {multiply_Q4_K, partial_Q4_K}, [DT_Q5_K] = {multiply_Q5_K, partial_Q5_K},
-        [DT_Q6_K] = {multiply_Q6_K, partial_Q6_K},
+        [DT_Q6_K] = {multiply_Q6_K, partial_Q6_K}, [DT_IQ4_NL] = {multiply_IQ4_NL, partial_IQ4_NL},
+        [DT_IQ4_XS] = {multiply_IQ4_XS, partial_IQ4_XS}, [DT_MXFP4] = {multiply_MXFP4, partial_MXFP4},
     };
     return by_type[type];
 }

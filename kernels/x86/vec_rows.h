@@ -5,6 +5,7 @@
 #define HEARTH_KERNELS_X86_VEC_ROWS_H
 
 #include "kernels/row_layout.h"
+#include "kernels/x86/vec_codes.h"
 
 enum { TILE_PAIRS = 16 }; /* pairs that are turned around at a time */
 
@@ -37,6 +38,11 @@ INLINE vf load_f16(struct chunk c, const uint8_t *p)
 }
 INLINE vi load_u8(struct chunk c, const uint8_t *p) { return c.full ? vi_of_u8(p) : vi_of_u8_part(p, c.n); }
 INLINE vi load_i8(struct chunk c, const uint8_t *p) { return c.full ? vi_of_i8(p) : vi_of_i8_part(p, c.n); }
+/* d of a type without super-blocks. */
+INLINE vf load_chunk_d(struct layout l, struct chunk c, const uint8_t *p)
+{
+    return has_exponents(l) ? vf_of_exponents(load_u8(c, p)) : load_f16(c, p);
+}
 /* A chunk's one or two super-blocks. */
 INLINE vf load_super(struct chunk c, const uint8_t *p)
 {
@@ -63,12 +69,12 @@ INLINE struct k_scales load_chunk_k_scales(struct layout l, struct chunk c, stru
     struct k_scales k = {{vi_zero(), vi_zero()}, {vf_zero(), vf_zero()}};
     for (int h = 0; h < (l.halves ? 2 : 1); h++) {
         const uint8_t *at = h ? s.m : s.d;
-        if (l.halves && l.minima) {
+        if (!l.minima) {
+            k.scale[h] = load_i8(c, at);
+        } else if (l.halves) {
             const vi both = load_u8(c, at);
             k.scale[h] = vi_and(both, vi_set(15));
             k.min[h] = vf_of_vi(vi_shr16(both, 4));
-        } else if (l.halves) {
-            k.scale[h] = load_i8(c, at);
         } else {
             k.scale[h] = load_u8(c, at);
             k.min[h] = vf_of_vi(load_u8(c, s.m));
@@ -80,7 +86,7 @@ INLINE struct k_scales load_chunk_k_scales(struct layout l, struct chunk c, stru
 INLINE void load_chunk_scales(struct layout l, struct chunk c, struct chunk_place s, struct weights *w)
 {
     if (!l.k) {
-        w->d[0] = load_f16(c, s.d);
+        w->d[0] = load_chunk_d(l, c, s.d);
         if (l.minima)
             w->m[0] = load_f16(c, s.m);
         return;
@@ -100,6 +106,7 @@ INLINE void load_chunk_codes(struct layout l, bool planes, struct chunk c, struc
     load_part(planes && !rest ? bare_top_part(l) : top_part(l, planes), true, c, top.codes, codes);
     if (planes && rest)
         load_part(rest_part(l), false, c, rest_codes(l, rest, c), codes);
+    look_up(l, 8, codes);
 }
 
 /* A chunk of a token. */
@@ -142,10 +149,10 @@ INLINE vi dot_chunk(struct layout l, int h, const struct weights *w, const struc
 {
     const int n = l.halves ? 4 : 8, first = 4 * h;
     const int8_t *codes = x->codes + 4 * LANE_BLOCKS * first;
-    if (l.low_bits == 8)
+    if (value_bits(l) == 8)
         return vi_dot8_lanes(minus_sum_of(l, h, x), w->codes + first, codes, n);
     const vi start = l.offset ? vi_shl32(minus_sum_of(l, h, x), l.offset_shift) : vi_zero();
-    return vi_dot_lanes(start, l.low_bits + l.high_bits, w->codes + first, codes, n);
+    return vi_dot_lanes(start, value_bits(l), w->codes + first, codes, n);
 }
 
 /* Pairs of a tile; those past the last repeat it. */
@@ -301,6 +308,7 @@ INLINE void add_k_terms(bool halves, bool minima, int64_t n, const struct shared
     }
 ADD_TERMS(add_sums, add_terms, false)
 ADD_TERMS(add_sums_minima, add_terms, true)
+ADD_TERMS(add_whole_sums, add_k_terms, false, false)
 ADD_TERMS(add_k_sums_minima, add_k_terms, false, true)
 ADD_TERMS(add_half_sums, add_k_terms, true, false)
 ADD_TERMS(add_half_sums_minima, add_k_terms, true, true)
@@ -320,7 +328,7 @@ INLINE void add_chunk(struct layout l, bool planes, bool one, struct chunk c, co
     if (l.halves)
         (l.minima ? add_half_sums_minima : add_half_sums)(c.n, one ? &shared : NULL, &t, acc);
     else if (l.k)
-        add_k_sums_minima(c.n, one ? &shared : NULL, &t, acc);
+        (l.minima ? add_k_sums_minima : add_whole_sums)(c.n, one ? &shared : NULL, &t, acc);
     else
         (l.minima ? add_sums_minima : add_sums)(c.n, one ? &shared : NULL, &t, acc);
 }
@@ -530,6 +538,9 @@ DOT(F32, dot, false)
 DOT(F16, dot, false)
 DOT(BF16, dot, false)
 DOT(Q2_K, dot, false)
+DOT(IQ4_NL, dot, false)
+DOT(IQ4_XS, dot, false)
+DOT(MXFP4, dot, false)
 DOT_AND_ESTIMATE(Q4_0)
 DOT_AND_ESTIMATE(Q4_1)
 DOT_AND_ESTIMATE(Q5_0)
@@ -554,6 +565,9 @@ static struct row_fns row_fns_of(enum dtype type)
         [DT_F16] = {dot_F16, NULL, NULL},
         [DT_BF16] = {dot_BF16, NULL, NULL},
         [DT_Q2_K] = {dot_Q2_K, NULL, NULL},
+        [DT_IQ4_NL] = {dot_IQ4_NL, NULL, NULL},
+        [DT_IQ4_XS] = {dot_IQ4_XS, NULL, NULL},
+        [DT_MXFP4] = {dot_MXFP4, NULL, NULL},
         [DT_Q4_0] = {dot_Q4_0, dot_planes_Q4_0, estimate_Q4_0},
         [DT_Q4_1] = {dot_Q4_1, dot_planes_Q4_1, estimate_Q4_1},
         [DT_Q5_0] = {dot_Q5_0, dot_planes_Q5_0, estimate_Q5_0},

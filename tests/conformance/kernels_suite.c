@@ -5,8 +5,8 @@
 
 #include "kernels/tables.h"
 
-const enum dtype weight_types[13] = {DT_F32,  DT_F16,  DT_BF16, DT_Q4_0, DT_Q4_1, DT_Q5_0, DT_Q5_1,
-                                     DT_Q8_0, DT_Q2_K, DT_Q3_K, DT_Q4_K, DT_Q5_K, DT_Q6_K};
+const enum dtype weight_types[WEIGHT_TYPES] = {DT_F32,  DT_F16,  DT_BF16, DT_Q4_0, DT_Q4_1, DT_Q5_0,   DT_Q5_1,   DT_Q8_0,
+                                     DT_Q2_K, DT_Q3_K, DT_Q4_K, DT_Q5_K, DT_Q6_K, DT_IQ4_NL, DT_IQ4_XS, DT_MXFP4};
 
 uint64_t rng_next(struct rng *r)
 {
@@ -29,6 +29,12 @@ static uint16_t scale_bits(struct rng *r, enum filling f)
     }
 }
 
+/* The exponent of MXFP4: products stay below the largest f32. */
+static uint8_t scale_exponent(struct rng *r, enum filling f)
+{
+    return (uint8_t)(f == FILL_EXTREME ? 188 : f == FILL_TINY ? rng_next(r) % 4 : 119 + rng_next(r) % 8);
+}
+
 /* Where a block keeps its f16 scale, and its f16 minimum (-1: none). */
 static void scale_offsets(enum dtype type, int *d, int *m)
 {
@@ -44,6 +50,12 @@ static void fill_block(struct rng *r, enum dtype type, uint8_t *p, enum filling 
         p[i] = f == FILL_EXTREME ? same : (uint8_t)rng_next(r);
     if (f == FILL_EXTREME && type == DT_Q8_0)
         memset(p, same ? 0x7f : 0x80, (size_t)n);
+    if (type == DT_MXFP4) {
+        if (f == FILL_EXTREME)
+            memset(p, same ? 0x77 : 0xff, (size_t)n); /* 12, -12 */
+        p[0] = scale_exponent(r, f);
+        return;
+    }
     scale_offsets(type, &d, &m);
     uint16_t bits = scale_bits(r, f);
     memcpy(p + d, &bits, 2);

@@ -72,6 +72,30 @@ static void products(void **state)
     }
 }
 
+/* A scale of MXFP4 that is none. */
+static void exponents(void **state)
+{
+    (void)state;
+    enum { ROWS = 20, COLS = 96 };
+    for (int i = 0; table(i); i++) {
+        struct rng r = {.state = 11};
+        uint8_t *weights = make_weights(&r, DT_MXFP4, ROWS, COLS, FILL_RANDOM);
+        weights[(7 * 3 + 1) * dtype_block_bytes(DT_MXFP4)] = 255;
+        struct packed m = make_packed(DT_MXFP4, ROWS, COLS, weights);
+        struct acts a = make_acts(&r, 1, COLS, FILL_RANDOM);
+        float y[ROWS], w[COLS];
+        table(i)->matmul(&m, 0, m.groups, &a, 1, y, ROWS);
+        for (int row = 0; row < ROWS; row++)
+            assert_int_equal(isnan(y[row]) != 0, row == 7);
+        dequantize_row(DT_MXFP4, weights + 7 * dtype_row_bytes(DT_MXFP4, COLS), COLS, w);
+        for (int c = 0; c < COLS; c++)
+            assert_int_equal(isnan(w[c]) != 0, c / ACT_BLOCK == 1);
+        free_acts(&a);
+        guarded_free(m.data);
+        free(weights);
+    }
+}
+
 static void activations(void **state)
 {
     (void)state;
@@ -151,7 +175,7 @@ static void attention(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(quantised_blocks), cmocka_unit_test(products),
-                                       cmocka_unit_test(activations), cmocka_unit_test(vectors),
-                                       cmocka_unit_test(attention)};
+                                       cmocka_unit_test(exponents),        cmocka_unit_test(activations),
+                                       cmocka_unit_test(vectors),          cmocka_unit_test(attention)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -224,7 +224,7 @@ static const int64_t some_tokens[] = {1, 2, 3, 7, 8, 9, 33};
 static void columns_of_codes(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < COUNT(weight_types); i++) {
+    for (size_t i = 0; i < GPU_TYPES; i++) {
         const enum dtype type = weight_types[i];
         const bool k = dtype_block(type) == 256;
         struct rng r = {.state = i};
@@ -251,7 +251,7 @@ static void columns_of_any_width(void **state)
 static void transposed_columns(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < COUNT(weight_types); i++) {
+    for (size_t i = 0; i < GPU_TYPES; i++) {
         const enum dtype type = weight_types[i];
         const bool k = dtype_block(type) == 256;
         struct rng r = {.state = 100 + i};
@@ -311,7 +311,7 @@ static void large_shapes(void **state)
     (void)state;
     if (!getenv("HEARTH_GPU_LARGE"))
         skip();
-    for (size_t i = 0; i < COUNT(weight_types); i++) {
+    for (size_t i = 0; i < GPU_TYPES; i++) {
         struct rng r = {.state = 200 + i};
         check_shape(&r, weight_types[i], false, 4096, 11008, 1, HOLD_ALL, 10, FILL_RANDOM, false);
         check_shape(&r, weight_types[i], false, 4096, 1024, 33, HOLD_SOME, 10, FILL_RANDOM, false);

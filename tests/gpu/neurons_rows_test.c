@@ -226,7 +226,7 @@ static void check_pairs(enum dtype type, bool planes, int64_t rows, int64_t cols
 
 static void each_type(void (*check)(enum dtype type, bool planes))
 {
-    for (size_t i = 0; i < sizeof weight_types / sizeof *weight_types; i++)
+    for (int i = 0; i < GPU_TYPES; i++)
         for (int planes = 0; planes <= dtype_has_planes(weight_types[i]); planes++)
             check(weight_types[i], planes);
 }

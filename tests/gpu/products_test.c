@@ -214,7 +214,7 @@ static int64_t some_cols(enum dtype type)
 static void each_type(void (*check_type)(enum dtype type))
 {
     const int most = gpu.capability;
-    for (size_t i = 0; i < sizeof weight_types / sizeof *weight_types; i++) {
+    for (int i = 0; i < GPU_TYPES; i++) {
         check_type(weight_types[i]);
         gpu.capability = 75;
         if (most > 75)
@@ -350,11 +350,19 @@ static void equals_scalar_by_each_kernel(void **state)
     static const int64_t some_tokens[] = {1, 3, 10};
     (void)state;
     for (gpu.products = PRODUCTS_DOT; gpu.products <= PRODUCTS_MMA; gpu.products++)
-        for (size_t i = 0; i < sizeof weight_types / sizeof *weight_types; i++)
+        for (int i = 0; i < GPU_TYPES; i++)
             for (size_t j = 0; j < sizeof some_tokens / sizeof *some_tokens; j++)
                 if (dtype_is_quantised(weight_types[i]))
                     check(weight_types[i], 70, some_cols(weight_types[i]), some_tokens[j], true, FILL_RANDOM);
     gpu.products = PRODUCTS_FASTEST;
+}
+
+static void takes_the_types_of_gpus(void **state)
+{
+    (void)state;
+    for (int i = 0; i < WEIGHT_TYPES; i++)
+        assert_int_equal(gpu_has_type(weight_types[i]), i < GPU_TYPES);
+    assert_false(gpu_has_type(DT_I32));
 }
 
 /* As a GPU of few multiprocessors, which makes its tiles larger. */
@@ -371,7 +379,7 @@ static void check_large_tiles(enum dtype type)
 static void equals_scalar_in_large_tiles(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof weight_types / sizeof *weight_types; i++)
+    for (int i = 0; i < GPU_TYPES; i++)
         check_large_tiles(weight_types[i]);
 }
 
@@ -426,7 +434,7 @@ int main(void)
         cmocka_unit_test(equals_scalar_for_long_rows),  cmocka_unit_test(multiplies_three_at_once),
         cmocka_unit_test(broken_tokens_are_known),      cmocka_unit_test(bound_is_exact),
         cmocka_unit_test(equals_scalar_in_large_tiles), cmocka_unit_test(equals_scalar_for_large_shapes),
-        cmocka_unit_test(equals_scalar_by_each_kernel),
+        cmocka_unit_test(equals_scalar_by_each_kernel), cmocka_unit_test(takes_the_types_of_gpus),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,27 @@
+/* Books: the values that codes of types which space them unevenly are numbers of.
+ *
+ * A book holds bytes without a sign, value + offset, where the offset is a power of two that leaves none below zero: so
+ * products are those of codes with an offset (kernels/layout.h), after one look-up of 16 bytes. */
+#ifndef HEARTH_KERNELS_BOOK_H
+#define HEARTH_KERNELS_BOOK_H
+
+#include <stdint.h>
+
+enum book {
+    NO_BOOK,    /* codes are values themselves */
+    BOOK_MXFP4, /* twice the numbers of 4 bits with a sign, 2 bits of exponent and 1 of mantissa */
+    BOOK_IQ4,   /* IQ4_NL and IQ4_XS: denser around zero, as weights are */
+    BOOKS
+};
+
+#define BOOK(o, a, b, c, d, e, f, g, h, i, j, k, l, m, n, p, q)                                                        \
+    {a + o, b + o, c + o, d + o, e + o, f + o, g + o, h + o, i + o, j + o, k + o, l + o, m + o, n + o, p + o, q + o}
+
+static const uint8_t book_values[BOOKS][16] = {
+    {0},
+    BOOK(16, 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12),
+    BOOK(128, -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113),
+};
+#undef BOOK
+
+#endif
