@@ -17,7 +17,8 @@ from gguf import GGMLQuantizationType as T
 
 HERE = Path(__file__).resolve().parent
 
-# What a model is unless its entry says otherwise. `window` and `factors` are optional.
+# What a model is unless its entry says otherwise. `window`, `factors` and `seed` (where some other leaves make_vectors.py
+# no prompt with clear choices) are optional.
 BASE = dict(arch="llama", vocab="spm", type=T.Q8_0, layers=2, d=64, ff=128, heads=4, kv=2, head_dim=16, tied=False,
             base=10000.0, eps=1e-5, n_vocab=309)
 NARROW = dict(d=96, ff=160, heads=3, kv=1, head_dim=32)         # rows of 96, 160 and 32
@@ -41,6 +42,9 @@ MODELS = {
     "mistral": dict(window=12, heads=8, kv=2, head_dim=8),
     "qwen2": dict(arch="qwen2", vocab="qwen2", eps=1e-6, base=1000000.0, head_dim=16),
     "qwen3": dict(arch="qwen3", vocab="qwen2", eps=1e-6, base=1000000.0, head_dim=32, heads=4, kv=2),
+    "mxfp4": dict(type=T.MXFP4, **NARROW),
+    "iq4_nl": dict(type=T.IQ4_NL, **NARROW),
+    "iq4_xs": dict(type=T.IQ4_XS, seed=1037, **WIDE),
 }
 
 
@@ -50,32 +54,36 @@ def halves(a):
     return np.asarray(a, np.float16).reshape(-1, 1).view(np.uint8)
 
 
-def k_blocks(kind, n, rng, d, dmin):
-    """n blocks of a K type with random codes and scales; d and dmin are the blocks' f16 factors, [n] each."""
-    sizes = {T.Q2_K: (16, 64), T.Q3_K: (32, 64, 12), T.Q4_K: (12, 128), T.Q5_K: (12, 32, 128), T.Q6_K: (128, 64, 16)}
-    parts = [rng.integers(0, 256, (n, size), np.uint8) for size in sizes[kind]]
-    if kind == T.Q2_K:
-        return np.hstack([*parts, halves(d), halves(dmin)])
-    if kind in (T.Q3_K, T.Q6_K):
-        return np.hstack([*parts, halves(d)])
-    return np.hstack([halves(d), halves(dmin), *parts])
+# What a block is made of: so many random bytes, its f16 factors.
+PARTS = {
+    T.Q2_K: (16, 64, "d", "dmin"), T.Q3_K: (32, 64, 12, "d"), T.Q4_K: ("d", "dmin", 12, 128),
+    T.Q5_K: ("d", "dmin", 12, 32, 128), T.Q6_K: (128, 64, 16, "d"),
+    T.IQ4_NL: ("d", 16), T.IQ4_XS: ("d", 2, 4, 128),
+}
+
+
+def random_blocks(kind, n, rng, d, dmin):
+    """n blocks with random codes and scales; d and dmin are the blocks' factors, [n] each."""
+    factors = {"d": halves(d), "dmin": halves(dmin)}
+    return np.hstack([factors[part] if part in factors else rng.integers(0, 256, (n, part), np.uint8)
+                      for part in PARTS[kind]])
 
 
 # dmin over d that makes a type's weights average about zero
-MIN_OVER_D = {T.Q2_K: 1.5, T.Q3_K: 0, T.Q4_K: 7.5, T.Q5_K: 15.5, T.Q6_K: 0}
+MIN_OVER_D = {T.Q2_K: 1.5, T.Q4_K: 7.5, T.Q5_K: 15.5}
 
 
 def random_matrix(kind, rows, cols, deviation, rng):
     """The bytes [rows, bytes per row] of a random matrix of the type with about the standard deviation."""
-    if kind not in MIN_OVER_D:
+    if kind not in PARTS:
         return gguf.quants.quantize((rng.standard_normal((rows, cols)) * deviation).astype(np.float32), kind)
-    n = rows * cols // 256
+    n = rows * cols // gguf.GGML_QUANT_SIZES[kind][0]
     jitter = rng.uniform(0.7, 1.3, n)
     draws = rng.integers(0, 2**32)
 
     def blocks(scale):
         d = (scale * jitter).astype(np.float16).astype(np.float64)
-        return k_blocks(kind, n, np.random.default_rng(draws), d, d * MIN_OVER_D[kind])
+        return random_blocks(kind, n, np.random.default_rng(draws), d, d * MIN_OVER_D.get(kind, 0))
 
     unit = gguf.quants.dequantize(blocks(2**-6), kind).std() * 2**6
     return blocks(deviation / unit).reshape(rows, -1)
@@ -206,4 +214,4 @@ def write_model(name, seed):
 
 if __name__ == "__main__":
     for number, model in enumerate(MODELS):
-        write_model(model, 1000 + number)
+        write_model(model, MODELS[model].get("seed", 1000 + number))
