@@ -114,7 +114,7 @@ static const struct matrix *without_planes(const struct model *m, bool up_too)
 static struct verdict planeless(const struct matrix *m)
 {
     struct verdict v = {.is = CANNOT};
-    snprintf(v.why, sizeof v.why, "needs quantised weights of more than 2 bits, and %s is %s", m->name,
+    snprintf(v.why, sizeof v.why, "needs weights of Q4_0 to Q8_0 or Q3_K to Q6_K, and %s is %s", m->name,
              dtype_name(m->type));
     return v;
 }

@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "kernels/kernels.h"
 #include "tools/synth/blocks.h"
 #include "tools/synth/firing.h"
 #include "tools/synth/synth.h"
@@ -66,8 +67,60 @@ static void test_live_share(void **state)
     check_live(&small_tied, "q4_k", FFN_DRELU, 0.20f, 0.8f);
     check_live(&small_llama, "q5_k", FFN_REGLU, 0.10f, 1.25f);
     check_live(&small_llama, "q6_k", FFN_DRELU, 0.10f, 1.25f);
+    check_live(&small_llama, "iq4_nl", FFN_REGLU, 0.10f, 1.25f);
+    check_live(&small_llama, "iq4_xs", FFN_REGLU, 0.10f, 1.25f);
+    check_live(&small_llama, "mxfp4", FFN_REGLU, 0.10f, 1.25f);
     check_live(&small_opt, "q4_0", FFN_RELU, 0.02f, 1.25f);
     check_live(&small_opt, "q8_0", FFN_RELU, 0.50f, 0.5f);
+}
+
+/* Drawn weights have the deviation that is said; what is encoded says what it gives back, near what was given. */
+static void check_maker(const struct block_maker *maker)
+{
+    enum { BLOCKS = 4096 };
+    const int block = dtype_block(maker->type), bytes = dtype_block_bytes(maker->type);
+    struct random r = {(uint64_t)maker->type};
+    uint16_t scales[N_SCALES];
+    uint8_t blocks[HEAD * 2];
+    float w[HEAD], given[HEAD], said[HEAD];
+    double sum = 0, squares = 0, error = 0;
+    block_scales(maker, 1 / SCALES_RMS, scales);
+    for (int i = 0; i < BLOCKS; i++) {
+        maker->fill(&r, scales, blocks);
+        dequantize_row(maker->type, blocks, block, w);
+        for (int j = 0; j < block; j++) {
+            sum += (double)w[j] / (BLOCKS * block);
+            squares += (double)(w[j] * w[j]) / (BLOCKS * block);
+        }
+    }
+    if (fabs(sum) > 0.02 || fabs(sqrt(squares) - 1) > 0.03)
+        fail_msg("%s: mean %.3f, deviation %.3f", dtype_name(maker->type), sum, sqrt(squares));
+    for (int j = 0; j < HEAD; j++)
+        given[j] = w[j] = draw_normal(&r);
+    maker->encode(w, blocks);
+    assert_in_range(HEAD / block * bytes, 1, sizeof blocks);
+    dequantize_row(maker->type, blocks, HEAD, said);
+    for (int j = 0; j < HEAD; j++) {
+        error += (double)((w[j] - given[j]) * (w[j] - given[j])) / HEAD;
+        if (fabsf(w[j] - said[j]) > 1e-5f)
+            fail_msg("%s: weight %d is %g, said to be %g", dtype_name(maker->type), j, (double)said[j], (double)w[j]);
+    }
+    assert_true(sqrt(error) < 0.25);
+    for (int g = 0; g < HEAD; g += GROUP) {
+        float kept = 0;
+        for (int j = g; j < g + GROUP; j++)
+            kept += w[j] - given[j];
+        assert_true(fabsf(kept) < 0.5f);
+    }
+}
+
+static void test_blocks(void **state)
+{
+    (void)state;
+    static const enum dtype types[] = {DT_Q4_0, DT_Q8_0, DT_Q4_K, DT_Q5_K, DT_Q6_K, DT_MXFP4, DT_IQ4_NL, DT_IQ4_XS};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        check_maker(block_maker_of(types[i]));
+    assert_null(block_maker_of(DT_Q2_K));
 }
 
 /* A model whose norms are wrong has another live share, which is measured and put right. */
@@ -141,6 +194,7 @@ static void test_halves(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_blocks),
         cmocka_unit_test(test_live_share),
         cmocka_unit_test(test_calibration),
         cmocka_unit_test(test_skew),

@@ -118,9 +118,28 @@ static void test_neuron_files(void **state)
     unlink(path);
 }
 
+/* No kernel reads them yet. */
+static void test_refused_types(void **state)
+{
+    (void)state;
+    static const char *const files[] = {"tiny-mxfp4", "tiny-iq4_nl", "tiny-iq4_xs"};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        struct model *m = load_vector(files[i]);
+        const struct device_options o = {.model = m};
+        struct device_memory need;
+        struct log_catcher caught = {0};
+        log_catch(&caught);
+        assert_int_equal(device_cuda.need(&o, &need), ST_UNSUPPORTED);
+        log_catch(NULL);
+        assert_non_null(strstr(caught.first_error, "GPUs compute with none of that type yet: --device cpu"));
+        model_free(m);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_models), cmocka_unit_test(test_own_predictors),
-                                       cmocka_unit_test(test_exact), cmocka_unit_test(test_neuron_files)};
+                                       cmocka_unit_test(test_exact), cmocka_unit_test(test_neuron_files),
+                                       cmocka_unit_test(test_refused_types)};
     return gpu_for_test() ? cmocka_run_group_tests(tests, NULL, NULL) : 77;
 }

@@ -18,7 +18,7 @@ static struct log_catcher caught;
 
 /* A model of each kind; the neuron files have everything, or (part) lack it in a layer. */
 static struct {
-    struct tiny_model floats, quantised, powerinfer;
+    struct tiny_model floats, quantised, with_books, powerinfer;
     struct tiny_neurons full, part;
 } f;
 
@@ -27,9 +27,11 @@ static int set_up(void **state)
     (void)state;
     tiny_model_open(&f.floats, (struct tiny_recipe){0});
     tiny_model_open(&f.quantised, (struct tiny_recipe){.gate_type = DT_Q4_0, .up_type = DT_Q8_0});
+    tiny_model_open(&f.with_books, (struct tiny_recipe){.gate_type = DT_MXFP4, .up_type = DT_IQ4_NL});
     tiny_model_open(&f.powerinfer, (struct tiny_recipe){.powerinfer = true, .gate_type = DT_F16, .up_type = DT_F16});
     assert_non_null(f.floats.model);
     assert_non_null(f.quantised.model);
+    assert_non_null(f.with_books.model);
     assert_non_null(f.powerinfer.model);
     tiny_neurons_make(&f.part, f.quantised.model);
     tiny_neurons_make(&f.full, f.quantised.model);
@@ -44,6 +46,7 @@ static int tear_down(void **state)
     log_catch(NULL);
     tiny_model_close(&f.floats);
     tiny_model_close(&f.quantised);
+    tiny_model_close(&f.with_books);
     tiny_model_close(&f.powerinfer);
     return 0;
 }
@@ -164,7 +167,7 @@ static void what_cannot_run_is_told_what_can(void **state)
             "tiny.gguf: --sparse threshold is for SiLU models, its activation is relu; it can run dense, exact, "
             "predicted");
     refused(floats, ACT_SILU, NULL, SPARSE_THRESHOLD, PREDICTOR_AUTO,
-            "tiny.gguf: --sparse threshold needs quantised weights of more than 2 bits, and blk.0.ffn_gate.weight is "
+            "tiny.gguf: --sparse threshold needs weights of Q4_0 to Q8_0 or Q3_K to Q6_K, and blk.0.ffn_gate.weight is "
             "F32; it can run dense");
     refused(quantised, ACT_SILU, NULL, SPARSE_THRESHOLD, PREDICTOR_AUTO,
             "tiny.gguf: --sparse threshold needs thresholds from a neuron file, and there is none: run `hearth "
@@ -176,8 +179,11 @@ static void what_cannot_run_is_told_what_can(void **state)
             "tiny.gguf: --sparse predicted --predictor mlp needs an MLP for every layer, which the neuron file lacks: "
             "run `hearth prepare` first; it can run dense, exact, predicted (after `hearth prepare`)");
     refused(floats, ACT_RELU, &f.full.n, SPARSE_PREDICTED, PREDICTOR_PLANES,
-            "tiny.gguf: --sparse predicted --predictor planes needs quantised weights of more than 2 bits, and "
+            "tiny.gguf: --sparse predicted --predictor planes needs weights of Q4_0 to Q8_0 or Q3_K to Q6_K, and "
             "blk.0.ffn_gate.weight is F32; it can run dense, exact, predicted");
+    refused(f.with_books.model, ACT_SILU, NULL, SPARSE_THRESHOLD, PREDICTOR_AUTO,
+            "tiny.gguf: --sparse threshold needs weights of Q4_0 to Q8_0 or Q3_K to Q6_K, and blk.0.ffn_gate.weight is "
+            "MXFP4; it can run dense");
     /* No type of its weights has planes, so that an MLP is what it can have. */
     refused(floats, ACT_RELU, NULL, SPARSE_PREDICTED, PREDICTOR_AUTO,
             "tiny.gguf: --sparse predicted needs an MLP for every layer from a neuron file, and there is none: run "

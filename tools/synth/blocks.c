@@ -3,6 +3,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/layout.h"
+
 /* Sixteen codes of 4 bits, 1 to 15, triangular around 8 (standard deviation 3.24): sums of two uniform 3-bit codes. */
 static inline uint64_t draw_nibbles(struct random *r)
 {
@@ -123,6 +125,55 @@ static void fill_q6_k(struct random *r, const uint16_t *scales, uint8_t *block)
     put_u16(block + 208, scales[signs >> 61]);
 }
 
+/* e, 16 bytes of nibbles: w = 2^(e - 128) * twice the number that 4 bits say. Scales lie between powers of two: the upper
+ * one is taken as often as keeps the mean of squares. */
+static void fill_mxfp4(struct random *r, const uint16_t *scales, uint8_t *block)
+{
+    const uint64_t bits = draw(r);
+    const uint16_t scale = scales[bits >> 61];
+    const float over = 1 + (float)(scale & 1023) / 1024;
+    const bool upper = (float)(bits & 0xffff) < (over * over - 1) / 3 * 65536;
+    block[0] = (uint8_t)(128 - 15 + (scale >> 10) + upper);
+    for (int i = 0; i < 16; i += 8)
+        put_u64(block + 1 + i, draw(r));
+}
+
+/* scale f16, 16 bytes of nibbles: w = scale * the value that a nibble stands for. These average a little below zero, so
+ * the scales have either sign. */
+static void fill_iq4_nl(struct random *r, const uint16_t *scales, uint8_t *block)
+{
+    const uint64_t bits = draw(r);
+    put_u16(block, (uint16_t)(scales[bits >> 61] | (bits & 1) << 15));
+    for (int i = 0; i < 16; i += 8)
+        put_u64(block + 2 + i, draw(r));
+}
+
+/* Eight scales of -32 to 31: their upper 2 bits in 16, their lower 4 in 4 bytes, behind d. */
+static void put_scales_iq4_xs(uint8_t *block, const int scales[8])
+{
+    uint16_t upper = 0;
+    memset(block + 4, 0, 4);
+    for (int i = 0; i < 8; i++) {
+        const unsigned bits = (unsigned)(scales[i] + 32);
+        upper |= (uint16_t)((bits >> 4) << (2 * i));
+        block[4 + i / 2] |= (uint8_t)((bits & 15) << (4 * (i % 2)));
+    }
+    put_u16(block + 2, upper);
+}
+
+/* d f16, eight 6-bit scales, 128 bytes of nibbles: w = d * scale * value. Scales are 16 to 31, of either sign. */
+static void fill_iq4_xs(struct random *r, const uint16_t *scales, uint8_t *block)
+{
+    uint64_t bits = draw(r);
+    int sub[8];
+    put_u16(block, scales[bits >> 61]);
+    for (int i = 0; i < 8; i++, bits >>= 5)
+        sub[i] = (16 + (int)(bits & 15)) * (bits & 16 ? 1 : -1);
+    put_scales_iq4_xs(block, sub);
+    for (int i = 0; i < 128; i += 8)
+        put_u64(block + 8 + i, draw(r));
+}
+
 /* ---- given weights ---- */
 
 static float largest(const float *w, int n)
@@ -232,12 +283,70 @@ static void encode_q6_k(float *weights, uint8_t *block)
     }
 }
 
+/* The same as encode_group where codes are numbers of the type's values, into nibbles: of the first half of a group, then
+ * of the other. */
+static void encode_values(float *w, float scale, enum dtype type, uint8_t *nibbles)
+{
+    float error = 0;
+    memset(nibbles, 0, GROUP / 2);
+    for (int i = 0; i < GROUP; i++) {
+        const float wanted = w[i] + error;
+        int best = 0;
+        for (int code = 1; code < 16; code++)
+            if (fabsf(scale * (float)value_of(layout_of(type), code) - wanted) <
+                fabsf(scale * (float)value_of(layout_of(type), best) - wanted))
+                best = code;
+        w[i] = scale * (float)value_of(layout_of(type), best);
+        error = wanted - w[i];
+        nibbles[i % 16] |= (uint8_t)(best << (i / 16 * 4));
+    }
+}
+
+static void encode_mxfp4(float *weights, uint8_t *blocks)
+{
+    for (int g = 0; g < HEAD_GROUPS; g++, weights += GROUP, blocks += 17) {
+        int exponent;
+        frexpf(largest(weights, GROUP) / 12, &exponent); /* below 2^exponent */
+        blocks[0] = (uint8_t)(exponent + 128);
+        encode_values(weights, ldexpf(1, exponent), DT_MXFP4, blocks + 1);
+    }
+}
+
+/* The largest value above zero: of one sign no sum would be kept if it were exceeded. */
+enum { MOST_IQ4 = 113 };
+
+static void encode_iq4_nl(float *weights, uint8_t *blocks)
+{
+    for (int g = 0; g < HEAD_GROUPS; g++, weights += GROUP, blocks += 18) {
+        const uint16_t d = half_of(largest(weights, GROUP) / MOST_IQ4);
+        put_u16(blocks, d);
+        encode_values(weights, half_value(d), DT_IQ4_NL, blocks + 2);
+    }
+}
+
+static void encode_iq4_xs(float *weights, uint8_t *block)
+{
+    const uint16_t d = half_of(largest(weights, HEAD) / (MOST_IQ4 * 31));
+    const float unit = half_value(d);
+    int scales[8];
+    put_u16(block, d);
+    for (int g = 0; g < HEAD_GROUPS; g++) {
+        float *w = weights + g * GROUP;
+        scales[g] = unit > 0 ? (int)fminf(fmaxf(ceilf(largest(w, GROUP) / (MOST_IQ4 * unit)), 1), 31) : 0;
+        encode_values(w, unit * (float)scales[g], DT_IQ4_XS, block + 8 + g * (GROUP / 2));
+    }
+    put_scales_iq4_xs(block, scales);
+}
+
 static const struct block_maker block_makers[] = {
     {DT_Q4_0, 3.24f, fill_q4_0, encode_q4_0},
     {DT_Q8_0, 52.3f, fill_q8_0, encode_q8_0},
     {DT_Q4_K, 3.24f * 24, fill_q4_k, encode_q4_k},
     {DT_Q5_K, 8.63f * 24, fill_q5_k, encode_q5_k},
     {DT_Q6_K, 18.5f * 24, fill_q6_k, encode_q6_k},
+    {DT_MXFP4, 5.85f, fill_mxfp4, encode_mxfp4},
+    {DT_IQ4_NL, 67.4f, fill_iq4_nl, encode_iq4_nl},
+    {DT_IQ4_XS, 67.4f * 24, fill_iq4_xs, encode_iq4_xs},
 };
 
 const struct block_maker *block_maker_of(enum dtype type)

@@ -16,8 +16,9 @@ static const char doc[] =
     "Writes a GGUF model of random weights in the shape of a known model, for benchmarks.\v"
     "Shapes: 1b is Llama 3.2 1B (16 layers, tied embedding), 7b is Llama 2 7B (32 layers), 70b is Llama 2 70B (80 "
     "layers), opt-6.7b is OPT 6.7B (32 layers, tied embedding, no gate).\n\n"
-    "Types: q4_0, q8_0 and q6_k are used for every matrix. q4_k and q5_k have Q6_K for the matrix that makes the "
-    "logits, as in llama.cpp's files of these: a tied embedding or the output matrix. Norms and biases are F32.\n\n"
+    "Types: q4_0, q8_0, q6_k and iq4_nl are used for every matrix. q4_k, q5_k and iq4_xs have Q6_K, mxfp4 has Q8_0 for "
+    "the matrix that makes the logits, as in llama.cpp's files of these: a tied embedding or the output matrix. Norms and "
+    "biases are F32.\n\n"
     "FFNs: silu computes silu(gate) * up, and every neuron counts. In the others most neurons of a token are exactly "
     "zero: reglu is relu(gate) * up, drelu relu(gate) * relu(up), relu (opt's) relu(up). Nothing in the file says so "
     "but its name: give hearth --activation relu or drelu.\n\n"
@@ -32,7 +33,7 @@ enum { OPT_SHAPE = 256, OPT_TYPE, OPT_LAYERS, OPT_SEED, OPT_FFN, OPT_LIVE, OPT_S
 
 static const struct argp_option argp_options[] = {
     {"shape", OPT_SHAPE, "SHAPE", 0, "1b, 7b, 70b or opt-6.7b", 0},
-    {"type", OPT_TYPE, "TYPE", 0, "Weight type: q4_0, q8_0, q4_k, q5_k or q6_k", 0},
+    {"type", OPT_TYPE, "TYPE", 0, "Weight type: q4_0, q8_0, q4_k, q5_k, q6_k, iq4_nl, iq4_xs or mxfp4", 0},
     {"layers", OPT_LAYERS, "N", 0, "Write N layers (1 to 1000) instead of the shape's own number", 0},
     {"seed", OPT_SEED, "N", 0, "Seed of the weights (default 1)", 0},
     {"ffn", OPT_FFN, "KIND", 0, "silu (default), reglu, drelu; relu for opt-6.7b", 0},
@@ -109,7 +110,7 @@ static error_t parse_option(int k, char *arg, struct argp_state *state)
     case OPT_TYPE:
         o->type = weight_type_of(arg);
         if (!o->type)
-            argp_error(state, "unknown type '%s': q4_0, q8_0, q4_k, q5_k or q6_k", arg);
+            argp_error(state, "unknown type '%s': q4_0, q8_0, q4_k, q5_k, q6_k, iq4_nl, iq4_xs or mxfp4", arg);
         return 0;
     case OPT_LAYERS: o->layers = (uint32_t)parse_number(arg, "--layers", 1, MAX_LAYERS, state); return 0;
     case OPT_SEED: o->seed = parse_number(arg, "--seed", 0, UINT64_MAX, state); return 0;

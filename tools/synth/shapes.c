@@ -14,6 +14,9 @@ static const struct weight_type weight_types[] = {
     {"q4_k", DT_Q4_K, DT_Q6_K, 14},
     {"q5_k", DT_Q5_K, DT_Q6_K, 16},
     {"q6_k", DT_Q6_K, DT_Q6_K, 18},
+    {"iq4_nl", DT_IQ4_NL, DT_IQ4_NL, 25},
+    {"iq4_xs", DT_IQ4_XS, DT_Q6_K, 30},
+    {"mxfp4", DT_MXFP4, DT_Q8_0, 38},
 };
 
 const struct shape *shape_of(const char *name)
