@@ -8,9 +8,13 @@
 #include <stdint.h>
 
 enum book {
-    NO_BOOK,    /* codes are values themselves */
-    BOOK_MXFP4, /* twice the numbers of 4 bits with a sign, 2 bits of exponent and 1 of mantissa */
-    BOOK_IQ4,   /* IQ4_NL and IQ4_XS: denser around zero, as weights are */
+    NO_BOOK,      /* codes are values themselves */
+    BOOK_MXFP4,   /* twice the numbers of 4 bits with a sign, 2 bits of exponent and 1 of mantissa */
+    BOOK_IQ4,     /* IQ4_NL and IQ4_XS: denser around zero, as weights are */
+    BOOK_IQ3_S,   /* of the types with grids (kernels/grids.h) the upper half has the other sign */
+    BOOK_IQ3_XXS, /* four times the values */
+    BOOK_IQ2,     /* eight times; codes of 3 bits: three magnitudes */
+    BOOK_IQ1,     /* eight times; codes of 3 bits: -1, 0 and 1, shifted up or down by an eighth */
     BOOKS
 };
 
@@ -21,6 +25,10 @@ static const uint8_t book_values[BOOKS][16] = {
     {0},
     BOOK(16, 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12),
     BOOK(128, -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113),
+    BOOK(16, 1, 3, 5, 7, 9, 11, 13, 15, -1, -3, -5, -7, -9, -11, -13, -15),
+    BOOK(64, 4, 12, 20, 28, 36, 44, 52, 62, -4, -12, -20, -28, -36, -44, -52, -62),
+    BOOK(64, 8, 25, 43, 0, -8, -25, -43, 0, 0, 0, 0, 0, 0, 0, 0, 0),
+    BOOK(16, -7, 1, 9, 0, -9, -1, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0),
 };
 #undef BOOK
 

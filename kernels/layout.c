@@ -1,18 +1,4 @@
-#include "kernels/layout.h"
-
-static uint16_t load16(const uint8_t *p)
-{
-    uint16_t v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-
-static uint32_t load32(const uint8_t *p)
-{
-    uint32_t v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
+#include "kernels/decode.h"
 
 /* Four bytes at a time: the low (high) nibble of each. */
 static uint32_t low4(uint32_t v) { return v & 0x0f0f0f0f; }
@@ -159,10 +145,11 @@ void block_decode(enum dtype type, const uint8_t *src, int64_t index, struct blo
     case DT_Q5_K: decode_q45_k(p, j, true, b); return;
     case DT_Q6_K: decode_q6_k(p, j, b); return;
     case DT_IQ4_XS: decode_iq4_xs(p, j, b); return;
-    default: /* DT_Q8_0 */
+    case DT_Q8_0:
         b->d = load16(p);
         for (int q = 0; q < 8; q++)
             b->quad[q] = load32(p + 2 + 4 * q) ^ 0x80808080;
         return;
+    default: decode_of_grids(type, p, j, b); return;
     }
 }

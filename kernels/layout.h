@@ -65,6 +65,15 @@ INLINE struct layout layout_of(enum dtype type)
     case DT_Q6_K: return (struct layout){4, 2, 32, 5, true, true, false, NO_BOOK};
     case DT_IQ4_NL: return (struct layout){4, 0, 128, 7, false, false, false, BOOK_IQ4};
     case DT_IQ4_XS: return (struct layout){4, 0, 128, 7, true, false, false, BOOK_IQ4};
+    case DT_IQ3_S: return (struct layout){4, 0, 16, 4, true, false, false, BOOK_IQ3_S};
+    case DT_IQ3_XXS: return (struct layout){4, 0, 64, 6, true, false, false, BOOK_IQ3_XXS};
+    case DT_IQ2_XXS: return (struct layout){2, 1, 64, 6, true, false, false, BOOK_IQ2};
+    case DT_IQ2_XS:
+    case DT_IQ2_S: return (struct layout){2, 1, 64, 6, true, true, false, BOOK_IQ2};
+    case DT_IQ1_S: return (struct layout){2, 1, 16, 4, true, false, false, BOOK_IQ1};
+    case DT_IQ1_M: return (struct layout){2, 1, 16, 4, true, true, false, BOOK_IQ1};
+    case DT_TQ1_0:
+    case DT_TQ2_0: return (struct layout){2, 0, 1, 0, false, false, false, NO_BOOK};
     case DT_MXFP4: return (struct layout){4, 0, 16, 4, false, false, false, BOOK_MXFP4};
     default: return (struct layout){8, 0, 128, 7, false, false, false, NO_BOOK}; /* DT_Q8_0 */
     }
@@ -80,6 +89,12 @@ enum {
 INLINE int value_bits(struct layout l) { return l.book ? l.offset_shift + 1 : l.low_bits + l.high_bits; }
 /* What a code says, less the offset. */
 INLINE int value_of(struct layout l, int code) { return (l.book ? book_values[l.book][code] : code) - l.offset; }
+
+/* What the scale of a super-block is multiplied with: book's values may be multiples of those that are meant. */
+INLINE float super_unit(struct layout l)
+{
+    return l.book == BOOK_IQ3_XXS ? 0.25f : l.book == BOOK_IQ2 || l.book == BOOK_IQ1 ? 0.125f : 1.0f;
+}
 
 /* Whether the scales of a type without super-blocks are exponents. */
 INLINE bool has_exponents(struct layout l) { return l.book == BOOK_MXFP4; }
@@ -164,14 +179,20 @@ static inline float f32_of_exponent(uint8_t e)
     return f32_of_bits(e == 255 ? 0x7fc00000 : e < 2 ? 0x00200000u << e : (uint32_t)(e - 1) << 23);
 }
 
-/* d of row r of a block of a type without super-blocks, as the scales have it; what `struct block` has. */
+/* d of row r of a block of a type without super-blocks, as the scales have it; d that `struct block` has. */
 static inline float d_at(struct layout l, const uint8_t *scales, int r)
 {
     return has_exponents(l) ? f32_of_exponent(scales[r]) : f16_at(scales, r);
 }
 static inline float d_of(struct layout l, uint16_t d)
 {
-    return has_exponents(l) ? f32_of_exponent((uint8_t)d) : f32_of_f16(d);
+    return has_exponents(l) ? f32_of_exponent((uint8_t)d) : super_unit(l) * f32_of_f16(d);
+}
+
+/* d of row r's super-block. */
+static inline float super_d_at(struct layout l, const uint8_t *supers, int r)
+{
+    return super_unit(l) * f16_at(supers, r);
 }
 
 /* A K type's scale from its byte. */

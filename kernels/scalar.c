@@ -120,7 +120,7 @@ static float add_half(struct layout l, uint8_t *group, int r, int64_t b, int64_t
         }
         a = fmaf((float)t, s[b].scale, a);
     }
-    acc = fmaf(f16_at(p.supers, r), a, acc);
+    acc = fmaf(super_d_at(l, p.supers, r), a, acc);
     return l.minima ? fmaf(-f16_at(p.supers, ROW_GROUP + r), minima, acc) : acc;
 }
 

@@ -82,7 +82,7 @@ static void end_k_segment(const struct neuron_columns *m, const struct column_ra
     const struct layout l = layout_of(m->type);
     for (int r = 0; r < COLUMN_TILE; r++) {
         const uint8_t *supers = column_supers(m, range, tile) + (size_t)r / ROW_GROUP * layout_super_bytes(l);
-        a[r] = fmaf(f16_at(supers, r % ROW_GROUP), a[r], 0.0f);
+        a[r] = fmaf(super_d_at(l, supers, r % ROW_GROUP), a[r], 0.0f);
         if (l.minima)
             a[r] = fmaf(-f16_at(supers, ROW_GROUP + r % ROW_GROUP), minima[r], a[r]);
     }

@@ -111,7 +111,7 @@ static float add_half(const struct factors *f, int64_t b, int64_t end, float acc
         }
         a = fmaf((float)t, f->scale[b], a);
     }
-    acc = fmaf(f16_at(p.super_d, super), a, acc);
+    acc = fmaf(super_d_at(l, p.super_d, super), a, acc);
     return l.minima ? fmaf(-f16_at(p.super_m, super), minima, acc) : acc;
 }
 

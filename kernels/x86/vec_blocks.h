@@ -110,6 +110,8 @@ INLINE void load_supers(struct layout l, const struct place *p, struct supers *s
 {
     const uint16_t *supers = (const uint16_t *)p->supers;
     s->d = vf_of_f16(supers);
+    if (super_unit(l) != 1)
+        s->d = vf_mul(s->d, vf_set(super_unit(l)));
     if (l.minima)
         s->m = vf_of_f16(supers + ROW_GROUP);
 }

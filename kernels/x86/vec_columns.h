@@ -192,10 +192,22 @@ INLINE void load_parts(int bits, const struct column_quad *q, int64_t at, vi of[
         of[k] = bits == 1 ? vi_shr_fourfold(of[k]) : bits == 2 ? vi_shr_twice(of[k]) : of[k];
 }
 
+/* Adds the high bits of codes of a tile. */
+INLINE void zip_high_codes(struct layout l, const struct column_quad *q, const struct tile_place *at,
+                           vi codes[TILE_GROUPS])
+{
+    vi high[4];
+    load_parts(l.high_bits, q, at->high, high);
+    const vi high_mask = vi_set(l.low_bits == 2 ? 0x04040404 : l.high_bits == 2 ? 0x30303030 : 0x10101010);
+    for (int k = 0; k < 4; k++) {
+        codes[k] = vi_or_and(codes[k], l.low_bits == 4 ? vi_shl16(high[k], 4) : vi_shl16(high[k], 2), high_mask);
+        codes[k + 4] = vi_or_and(codes[k + 4], l.low_bits == 4 ? high[k] : vi_shr16(high[k], 2), high_mask);
+    }
+}
+
 /* The codes of a tile's 8 groups of 16 outputs, of four neurons each. */
 INLINE void zip_codes(struct layout l, const struct column_quad *q, const struct tile_place *at, vi codes[TILE_GROUPS])
 {
-    vi high[4];
     load_parts(l.low_bits, q, at->low, codes);
     if (l.low_bits == 8) {
         load_parts(8, q, at->low + 64, codes + 4);
@@ -206,16 +218,9 @@ INLINE void zip_codes(struct layout l, const struct column_quad *q, const struct
         codes[k + 4] = vi_and(vi_shr16(codes[k], 4), mask);
         codes[k] = vi_and(codes[k], mask);
     }
-    if (!l.high_bits) {
-        look_up(l, TILE_GROUPS, codes);
-        return;
-    }
-    load_parts(l.high_bits, q, at->high, high);
-    const vi high_mask = vi_set(l.low_bits == 2 ? 0x04040404 : l.high_bits == 2 ? 0x30303030 : 0x10101010);
-    for (int k = 0; k < 4; k++) {
-        codes[k] = vi_or_and(codes[k], l.low_bits == 4 ? vi_shl16(high[k], 4) : vi_shl16(high[k], 2), high_mask);
-        codes[k + 4] = vi_or_and(codes[k + 4], l.low_bits == 4 ? high[k] : vi_shr16(high[k], 2), high_mask);
-    }
+    if (l.high_bits)
+        zip_high_codes(l, q, at, codes);
+    look_up(l, TILE_GROUPS, codes);
 }
 
 /* A part's integer sums. */
@@ -468,6 +473,13 @@ MIX(Q6_K, DT_Q6_K, false)
 MIX(IQ4_NL, DT_IQ4_NL, false)
 MIX(IQ4_XS, DT_IQ4_XS, false)
 MIX(MXFP4, DT_MXFP4, false)
+MIX(IQ3_S, DT_IQ3_S, false)
+MIX(IQ3_XXS, DT_IQ3_XXS, false)
+MIX(IQ2_XXS, DT_IQ2_XXS, false)
+MIX(IQ2_S, DT_IQ2_S, false)
+MIX(IQ1_S, DT_IQ1_S, false)
+MIX(IQ1_M, DT_IQ1_M, false)
+MIX(TQ2_0, DT_TQ2_0, false)
 MIX(Q4_0_transposed, DT_Q4_0, true)
 MIX(Q8_0_transposed, DT_Q8_0, true)
 MIX(transposed, m->type, true)
@@ -480,6 +492,9 @@ static mix_fn *mix_of(const struct neuron_columns *m)
         [DT_Q5_0] = mix_Q5_0, [DT_Q5_1] = mix_Q5_1, [DT_Q8_0] = mix_Q8_0, [DT_Q2_K] = mix_Q2_K, [DT_Q3_K] = mix_Q3_K,
         [DT_Q4_K] = mix_Q4_K, [DT_Q5_K] = mix_Q5_K, [DT_Q6_K] = mix_Q6_K, [DT_IQ4_NL] = mix_IQ4_NL,
         [DT_IQ4_XS] = mix_IQ4_XS, [DT_MXFP4] = mix_MXFP4,
+        [DT_IQ3_S] = mix_IQ3_S, [DT_IQ3_XXS] = mix_IQ3_XXS, [DT_IQ2_XXS] = mix_IQ2_XXS, [DT_IQ2_S] = mix_IQ2_S,
+        [DT_IQ2_XS] = mix_IQ2_S, [DT_IQ1_S] = mix_IQ1_S, [DT_IQ1_M] = mix_IQ1_M, [DT_TQ2_0] = mix_TQ2_0,
+        [DT_TQ1_0] = mix_TQ2_0,
     };
     if (columns_read_codes(m) || !dtype_is_quantised(m->type))
         return by_type[m->type];

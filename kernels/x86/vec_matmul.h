@@ -156,7 +156,8 @@ INLINE void multiply(enum dtype type, const struct packed *m, int64_t group_begi
     }
 }
 
-/* Two functions of its own for each type keep compile times and register allocation sane. */
+/* Two functions of its own for each type keep compile times and register allocation sane; types of one layout share
+ * them. */
 typedef void multiply_fn(const struct packed *, int64_t, int64_t, const struct acts *, int64_t, struct product);
 #define MULTIPLY(type)                                                                                                 \
     static __attribute__((noinline)) void multiply_##type(const struct packed *m, int64_t g0, int64_t g1,              \
@@ -186,6 +187,13 @@ MULTIPLY(Q6_K)
 MULTIPLY(IQ4_NL)
 MULTIPLY(IQ4_XS)
 MULTIPLY(MXFP4)
+MULTIPLY(IQ3_S)
+MULTIPLY(IQ3_XXS)
+MULTIPLY(IQ2_XXS)
+MULTIPLY(IQ2_S)
+MULTIPLY(IQ1_S)
+MULTIPLY(IQ1_M)
+MULTIPLY(TQ2_0)
 #undef MULTIPLY
 
 struct multiply_pair {
@@ -203,6 +211,11 @@ static struct multiply_pair multiply_of(enum dtype type)
         [DT_Q4_K] = {multiply_Q4_K, partial_Q4_K}, [DT_Q5_K] = {multiply_Q5_K, partial_Q5_K},
         [DT_Q6_K] = {multiply_Q6_K, partial_Q6_K}, [DT_IQ4_NL] = {multiply_IQ4_NL, partial_IQ4_NL},
         [DT_IQ4_XS] = {multiply_IQ4_XS, partial_IQ4_XS}, [DT_MXFP4] = {multiply_MXFP4, partial_MXFP4},
+        [DT_IQ3_S] = {multiply_IQ3_S, partial_IQ3_S}, [DT_IQ3_XXS] = {multiply_IQ3_XXS, partial_IQ3_XXS},
+        [DT_IQ2_XXS] = {multiply_IQ2_XXS, partial_IQ2_XXS}, [DT_IQ2_S] = {multiply_IQ2_S, partial_IQ2_S},
+        [DT_IQ2_XS] = {multiply_IQ2_S, partial_IQ2_S}, [DT_IQ1_S] = {multiply_IQ1_S, partial_IQ1_S},
+        [DT_IQ1_M] = {multiply_IQ1_M, partial_IQ1_M}, [DT_TQ2_0] = {multiply_TQ2_0, partial_TQ2_0},
+        [DT_TQ1_0] = {multiply_TQ2_0, partial_TQ2_0},
     };
     return by_type[type];
 }

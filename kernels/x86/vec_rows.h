@@ -276,8 +276,9 @@ INLINE void add_terms(bool minima, int64_t n, const struct shared *shared, struc
     *acc = sum;
 }
 
-/* The same of a K type, half a super-block after the other. */
-INLINE void add_k_terms(bool halves, bool minima, int64_t n, const struct shared *shared, struct terms *t, vf *acc)
+/* The same of a K type, half a super-block after the other; `unit` is super_unit. */
+INLINE void add_k_terms(bool halves, bool minima, int64_t n, float unit, const struct shared *shared, struct terms *t,
+                        vf *acc)
 {
     vf_transpose16(t->sum);
     if (!shared)
@@ -294,25 +295,32 @@ INLINE void add_k_terms(bool halves, bool minima, int64_t n, const struct shared
             for (int h = 0; h < (halves ? 2 : 1) && minima; h++)
                 least = vf_fma(t->m[h][b], shared ? vf_set(shared->scaled_sum[h][b]) : t->scaled_sum[h][b], least);
         }
-        *acc = vf_fma(vf_of_f16(t->d[super]), a, *acc);
+        *acc = vf_fma(vf_mul(vf_of_f16(t->d[super]), vf_set(unit)), a, *acc);
         if (minima)
             *acc = vf_fnma(vf_of_f16(t->dmin[super]), least, *acc);
     }
 }
 
 /* Functions of their own: types share them. */
-#define ADD_TERMS(name, add, ...)                                                                                      \
+#define ADD_TERMS(name, minima)                                                                                        \
     static __attribute__((noinline)) void name(int64_t n, const struct shared *shared, struct terms *t, vf *acc)       \
     {                                                                                                                  \
-        add(__VA_ARGS__, n, shared, t, acc);                                                                           \
+        add_terms(minima, n, shared, t, acc);                                                                          \
     }
-ADD_TERMS(add_sums, add_terms, false)
-ADD_TERMS(add_sums_minima, add_terms, true)
-ADD_TERMS(add_whole_sums, add_k_terms, false, false)
-ADD_TERMS(add_k_sums_minima, add_k_terms, false, true)
-ADD_TERMS(add_half_sums, add_k_terms, true, false)
-ADD_TERMS(add_half_sums_minima, add_k_terms, true, true)
+#define ADD_K_TERMS(name, halves, minima)                                                                              \
+    static __attribute__((noinline)) void name(int64_t n, float unit, const struct shared *shared, struct terms *t,    \
+                                               vf *acc)                                                                \
+    {                                                                                                                  \
+        add_k_terms(halves, minima, n, unit, shared, t, acc);                                                          \
+    }
+ADD_TERMS(add_sums, false)
+ADD_TERMS(add_sums_minima, true)
+ADD_K_TERMS(add_whole_sums, false, false)
+ADD_K_TERMS(add_whole_sums_minima, false, true)
+ADD_K_TERMS(add_half_sums, true, false)
+ADD_K_TERMS(add_half_sums_minima, true, true)
 #undef ADD_TERMS
+#undef ADD_K_TERMS
 
 INLINE void add_chunk(struct layout l, bool planes, bool one, struct chunk c, const struct neuron_rows *m,
                       const struct lane_acts *x, const struct pairs *p, vf *acc)
@@ -326,9 +334,9 @@ INLINE void add_chunk(struct layout l, bool planes, bool one, struct chunk c, co
     for (int h = 0; h < (l.halves ? 2 : 1) && one && l.minima; h++)
         vf_store(shared.scaled_sum[h], scaled_sum_of(l, h, &lanes));
     if (l.halves)
-        (l.minima ? add_half_sums_minima : add_half_sums)(c.n, one ? &shared : NULL, &t, acc);
+        (l.minima ? add_half_sums_minima : add_half_sums)(c.n, super_unit(l), one ? &shared : NULL, &t, acc);
     else if (l.k)
-        (l.minima ? add_k_sums_minima : add_whole_sums)(c.n, one ? &shared : NULL, &t, acc);
+        (l.minima ? add_whole_sums_minima : add_whole_sums)(c.n, super_unit(l), one ? &shared : NULL, &t, acc);
     else
         (l.minima ? add_sums_minima : add_sums)(c.n, one ? &shared : NULL, &t, acc);
 }
@@ -514,7 +522,7 @@ INLINE void estimate(enum dtype type, const struct neuron_rows *m, int64_t row_b
             estimate_tile(type, 1, m, r, x, t, y + t * y_stride + r - row_begin);
 }
 
-/* Functions of their own for each type, as in vec_matmul.h. */
+/* Functions of their own for each type, as in vec_matmul.h; types of one layout share them. */
 typedef void dot_fn(const struct neuron_rows *, const struct lane_acts *, const int32_t *, const int32_t *, int64_t,
                     float *);
 typedef void estimate_fn(const struct neuron_rows *, int64_t, int64_t, const struct lane_acts *, int64_t, float *,
@@ -541,6 +549,13 @@ DOT(Q2_K, dot, false)
 DOT(IQ4_NL, dot, false)
 DOT(IQ4_XS, dot, false)
 DOT(MXFP4, dot, false)
+DOT(IQ3_S, dot, false)
+DOT(IQ3_XXS, dot, false)
+DOT(IQ2_XXS, dot, false)
+DOT(IQ2_S, dot, false)
+DOT(IQ1_S, dot, false)
+DOT(IQ1_M, dot, false)
+DOT(TQ2_0, dot, false)
 DOT_AND_ESTIMATE(Q4_0)
 DOT_AND_ESTIMATE(Q4_1)
 DOT_AND_ESTIMATE(Q5_0)
@@ -568,6 +583,15 @@ static struct row_fns row_fns_of(enum dtype type)
         [DT_IQ4_NL] = {dot_IQ4_NL, NULL, NULL},
         [DT_IQ4_XS] = {dot_IQ4_XS, NULL, NULL},
         [DT_MXFP4] = {dot_MXFP4, NULL, NULL},
+        [DT_IQ3_S] = {dot_IQ3_S, NULL, NULL},
+        [DT_IQ3_XXS] = {dot_IQ3_XXS, NULL, NULL},
+        [DT_IQ2_XXS] = {dot_IQ2_XXS, NULL, NULL},
+        [DT_IQ2_S] = {dot_IQ2_S, NULL, NULL},
+        [DT_IQ2_XS] = {dot_IQ2_S, NULL, NULL},
+        [DT_IQ1_S] = {dot_IQ1_S, NULL, NULL},
+        [DT_IQ1_M] = {dot_IQ1_M, NULL, NULL},
+        [DT_TQ2_0] = {dot_TQ2_0, NULL, NULL},
+        [DT_TQ1_0] = {dot_TQ2_0, NULL, NULL},
         [DT_Q4_0] = {dot_Q4_0, dot_planes_Q4_0, estimate_Q4_0},
         [DT_Q4_1] = {dot_Q4_1, dot_planes_Q4_1, estimate_Q4_1},
         [DT_Q5_0] = {dot_Q5_0, dot_planes_Q5_0, estimate_Q5_0},

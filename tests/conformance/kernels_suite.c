@@ -5,8 +5,11 @@
 
 #include "kernels/tables.h"
 
-const enum dtype weight_types[WEIGHT_TYPES] = {DT_F32,  DT_F16,  DT_BF16, DT_Q4_0, DT_Q4_1, DT_Q5_0,   DT_Q5_1,   DT_Q8_0,
-                                     DT_Q2_K, DT_Q3_K, DT_Q4_K, DT_Q5_K, DT_Q6_K, DT_IQ4_NL, DT_IQ4_XS, DT_MXFP4};
+const enum dtype weight_types[WEIGHT_TYPES] = {
+    DT_F32,    DT_F16,    DT_BF16,  DT_Q4_0,  DT_Q4_1,    DT_Q5_0,    DT_Q5_1,   DT_Q8_0,  DT_Q2_K,
+    DT_Q3_K,   DT_Q4_K,   DT_Q5_K,  DT_Q6_K,  DT_IQ4_NL,  DT_IQ4_XS,  DT_MXFP4,  DT_IQ3_S, DT_IQ3_XXS,
+    DT_IQ2_XS, DT_IQ2_XXS, DT_IQ2_S, DT_IQ1_S, DT_IQ1_M,  DT_TQ1_0,   DT_TQ2_0,
+};
 
 uint64_t rng_next(struct rng *r)
 {
@@ -38,7 +41,12 @@ static uint8_t scale_exponent(struct rng *r, enum filling f)
 /* Where a block keeps its f16 scale, and its f16 minimum (-1: none). */
 static void scale_offsets(enum dtype type, int *d, int *m)
 {
-    *d = type == DT_Q2_K ? 80 : type == DT_Q3_K ? 108 : type == DT_Q6_K ? 208 : 0;
+    *d = type == DT_Q2_K    ? 80
+         : type == DT_Q3_K  ? 108
+         : type == DT_Q6_K  ? 208
+         : type == DT_TQ1_0 ? 52
+         : type == DT_TQ2_0 ? 64
+                            : 0;
     *m = type == DT_Q2_K ? 82 : type == DT_Q4_1 || type == DT_Q5_1 || type == DT_Q4_K || type == DT_Q5_K ? 2 : -1;
 }
 
@@ -54,6 +62,12 @@ static void fill_block(struct rng *r, enum dtype type, uint8_t *p, enum filling 
         if (f == FILL_EXTREME)
             memset(p, same ? 0x77 : 0xff, (size_t)n); /* 12, -12 */
         p[0] = scale_exponent(r, f);
+        return;
+    }
+    if (type == DT_IQ1_M) { /* d is in the upper 4 bits of four words */
+        const uint16_t bits = scale_bits(r, f);
+        for (int i = 0; i < 4; i++)
+            p[49 + 2 * i] = (uint8_t)((p[49 + 2 * i] & 15) | (bits >> 4 * i & 15) << 4);
         return;
     }
     scale_offsets(type, &d, &m);

@@ -44,7 +44,7 @@ struct lane_acts make_lanes(const struct kernels *k, const struct acts *a, int64
 bool lanes_intact(const struct lane_acts *x, int64_t n_tokens);
 void free_lanes(struct lane_acts *x);
 
-enum { WEIGHT_TYPES = 16, GPU_TYPES = 13 };
+enum { WEIGHT_TYPES = 25, GPU_TYPES = 13 };
 extern const enum dtype weight_types[WEIGHT_TYPES]; /* the first GPU_TYPES are those that GPUs compute with */
 
 /* Prints GB/s or GFLOP/s of every operation of `k`. */

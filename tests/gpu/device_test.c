@@ -122,7 +122,7 @@ static void test_neuron_files(void **state)
 static void test_refused_types(void **state)
 {
     (void)state;
-    static const char *const files[] = {"tiny-mxfp4", "tiny-iq4_nl", "tiny-iq4_xs"};
+    static const char *const files[] = {"tiny-mxfp4", "tiny-iq4_nl", "tiny-iq4_xs", "tiny-iq2_s"};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         struct model *m = load_vector(files[i]);
         const struct device_options o = {.model = m};

@@ -365,10 +365,20 @@ static void refuses_bad_tensors(void **state)
     assert_logged("expected one tensor same, found two");
 
     gguf_writer_begin(&w, "GGUF", 3);
-    gguf_add_tensor(&w, "iq", 16, 1, (int64_t[]){256}, NULL);
+    gguf_add_tensor(&w, "nv", 40, 1, (int64_t[]){64}, NULL);
     assert_int_equal(try_writer(&w), ST_UNSUPPORTED);
-    assert_logged("type of tensor iq at byte");
-    assert_logged("found 16 (IQ2_XXS)");
+    assert_logged("type of tensor nv at byte");
+    assert_logged("found 40 (NVFP4)");
+
+    gguf_writer_begin(&w, "GGUF", 3);
+    gguf_add_tensor(&w, "q8", 15, 1, (int64_t[]){256}, NULL);
+    assert_int_equal(try_writer(&w), ST_UNSUPPORTED);
+    assert_logged("found 15 (Q8_K)");
+
+    gguf_writer_begin(&w, "GGUF", 3);
+    gguf_add_tensor(&w, "row", DT_MXFP4, 2, (int64_t[]){48, 2}, NULL);
+    assert_int_equal(try_writer(&w), ST_FORMAT);
+    assert_logged("expected a multiple of 32 elements (MXFP4), found 48");
 
     gguf_writer_begin(&w, "GGUF", 3);
     gguf_add_tensor(&w, "row", DT_Q4_K, 2, (int64_t[]){128, 2}, NULL);

@@ -45,6 +45,13 @@ MODELS = {
     "mxfp4": dict(type=T.MXFP4, **NARROW),
     "iq4_nl": dict(type=T.IQ4_NL, **NARROW),
     "iq4_xs": dict(type=T.IQ4_XS, seed=1037, **WIDE),
+    "iq3_s": dict(type=T.IQ3_S, seed=1025, **WIDE),
+    "iq3_xxs": dict(type=T.IQ3_XXS, seed=1034, **WIDE),
+    "iq2_xs": dict(type=T.IQ2_XS, seed=1034, **WIDE),
+    "iq2_s": dict(type=T.IQ2_S, seed=1024, **WIDE),
+    "iq1_s": dict(type=T.IQ1_S, seed=1026, **WIDE),
+    "iq1_m": dict(type=T.IQ1_M, seed=1027, **WIDE),
+    "tq1_0": dict(type=T.TQ1_0, seed=1023, **WIDE),
 }
 
 
@@ -54,18 +61,26 @@ def halves(a):
     return np.asarray(a, np.float16).reshape(-1, 1).view(np.uint8)
 
 
-# What a block is made of: so many random bytes, its f16 factors.
+# What a block is made of: so many random bytes, its f16 factors; "d4" is d four bits at a time, above 12 random ones.
 PARTS = {
     T.Q2_K: (16, 64, "d", "dmin"), T.Q3_K: (32, 64, 12, "d"), T.Q4_K: ("d", "dmin", 12, 128),
     T.Q5_K: ("d", "dmin", 12, 32, 128), T.Q6_K: (128, 64, 16, "d"),
-    T.IQ4_NL: ("d", 16), T.IQ4_XS: ("d", 2, 4, 128),
+    T.IQ4_NL: ("d", 16), T.IQ4_XS: ("d", 2, 4, 128), T.IQ3_S: ("d", 64, 8, 32, 4), T.IQ3_XXS: ("d", 64, 32),
+    T.IQ2_XS: ("d", 64, 8), T.IQ2_XXS: ("d", 64), T.IQ2_S: ("d", 32, 32, 8, 8), T.IQ1_S: ("d", 32, 16),
+    T.IQ1_M: (32, 16, "d4"), T.TQ1_0: (48, 4, "d"), T.TQ2_0: (64, "d"),
 }
+
+
+def quarters(d, rng):
+    """f16 numbers in the upper 4 bits of four words each, the lowest bits first."""
+    bits = np.asarray(d, np.float16).reshape(-1, 1).view(np.uint16)
+    return (rng.integers(0, 4096, (len(bits), 4), np.uint16) | (bits >> [0, 4, 8, 12] << 12).astype(np.uint16)).view(np.uint8)
 
 
 def random_blocks(kind, n, rng, d, dmin):
     """n blocks with random codes and scales; d and dmin are the blocks' factors, [n] each."""
-    factors = {"d": halves(d), "dmin": halves(dmin)}
-    return np.hstack([factors[part] if part in factors else rng.integers(0, 256, (n, part), np.uint8)
+    make = {"d": lambda: halves(d), "dmin": lambda: halves(dmin), "d4": lambda: quarters(d, rng)}
+    return np.hstack([make[part]() if part in make else rng.integers(0, 256, (n, part), np.uint8)
                       for part in PARTS[kind]])
 
 
