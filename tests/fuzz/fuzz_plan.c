@@ -32,9 +32,9 @@ static void take(uint8_t *taken, int64_t begin, int64_t end)
 /* Every neuron is in one set, and is the neuron of that set's holder. */
 static void check_neurons(const struct plan *p, int layer)
 {
-    const int64_t d_ff = p->layers[layer].shape.d_ff;
-    const bool small = d_ff <= 1 << 16; /* the others by their number alone */
-    uint8_t *in_set = calloc(small ? (size_t)d_ff : 1, 1), *held = calloc(small ? (size_t)d_ff : 1, 1);
+    const int64_t n_neurons = plan_shape_neurons(&p->layers[layer].shape);
+    const bool small = n_neurons <= 1 << 16; /* the others by their number alone */
+    uint8_t *in_set = calloc(small ? (size_t)n_neurons : 1, 1), *held = calloc(small ? (size_t)n_neurons : 1, 1);
     int64_t all = 0, in_sets = 0;
     for (int h = 0; h < p->n_holders; h++) {
         const struct neuron_range *ranges;
@@ -56,7 +56,7 @@ static void check_neurons(const struct plan *p, int layer)
             }
         }
     }
-    require(all == d_ff && in_sets == d_ff);
+    require(all == n_neurons && in_sets == n_neurons);
     free(in_set);
     free(held);
 }
