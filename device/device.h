@@ -304,7 +304,9 @@ bool device_reads_residual(const struct device_options *o);
 struct device_shape {
     int n_layers;
     int64_t d_model, n_vocab, n_kv_heads;
-    const struct model *model; /* they are of; its bundles */
+    int64_t n_experts, n_experts_used; /* of layers from n_dense_layers on; 0: none have any */
+    int64_t n_route_weights; /* of a token there (model_route_weights) */
+    int n_dense_layers;
 };
 struct device_shape device_shape(const struct model *m);
 

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 
 #include "base/log.h"
-#include "model/model.h"
 
 _Static_assert((int)DEVICE_ATTENTION == PLAN_HEADS && (int)DEVICE_FFN == PLAN_NEURONS &&
                    (int)DEVICE_OUTPUT == PLAN_ROWS, "parts have one number");
@@ -130,20 +129,12 @@ struct planned {
     int n;
 };
 
-/* Those of a bundle, by their number in it; without memory for the spans they are counted. */
-static struct neuron_list list_neurons(struct shard_memory *m, const struct planned *set, const struct bundle *b, int number)
+/* Counted while there is no memory for it. */
+static void add_span(struct shard_memory *m, int32_t begin, int32_t end)
 {
-    struct neuron_list list = {.spans = m->spans ? m->spans + m->n_spans : NULL, .bundle = number};
-    for (int i = 0; i < set->n; i++) {
-        const int64_t begin = set->ranges[i].begin - b->first, end = set->ranges[i].end - b->first;
-        if (begin >= b->n || end <= 0)
-            continue;
-        if (m->spans)
-            m->spans[m->n_spans] = (struct span){begin < 0 ? 0 : (int32_t)begin, (int32_t)(end < b->n ? end : b->n)};
-        m->n_spans++;
-        list.n_spans++;
-    }
-    return list;
+    if (m->spans)
+        m->spans[m->n_spans] = (struct span){begin, end};
+    m->n_spans++;
 }
 
 /* How many sets a holder computes by themselves. Those of whole units change no bit, and are one. */
@@ -160,24 +151,43 @@ static struct planned set_of(const struct plan *p, int layer, int holder, int i)
     return set;
 }
 
-/* Of each of the plan's sets one for every bundle that it has neurons of. */
-static void fill_layer(struct shard_memory *m, const struct plan *p, const struct layer_weights *w, int layer, int holder)
+static void add_set(struct shard_memory *m, int bundle)
 {
-    struct shard_layer *l = &m->layers[layer];
-    l->n_sets = 0;
-    l->sets = m->sets ? m->sets + m->n_sets : NULL;
-    for (int i = 0; i < count_sets(p, layer, holder); i++) {
-        const struct planned set = set_of(p, layer, holder, i);
-        for (int b = 0; b < w->n_bundles; b++) {
-            const struct neuron_list list = list_neurons(m, &set, &w->bundles[b], b);
-            if (!list.n_spans)
-                continue;
+    if (m->sets)
+        m->sets[m->n_sets] = (struct neuron_list){.spans = m->spans + m->n_spans, .bundle = bundle};
+    m->n_sets++;
+}
+
+/* One of the plan's sets: one for every bundle that it has neurons of, by their number in that. */
+static void part_set(struct shard_memory *m, const struct plan_shape *shape, const struct planned *set)
+{
+    int last = -1;
+    for (int i = 0; i < set->n; i++) {
+        const struct neuron_range range = set->ranges[i];
+        for (int32_t begin = range.begin, end; begin < range.end; begin = end) {
+            const int bundle = plan_bundle_of(shape, begin);
+            const struct neuron_range b = plan_bundle(shape, bundle);
+            end = b.end < range.end ? b.end : range.end;
+            if (bundle != last)
+                add_set(m, bundle);
+            add_span(m, begin - b.begin, end - b.begin);
             if (m->sets)
-                m->sets[m->n_sets] = list;
-            m->n_sets++;
-            l->n_sets++;
+                m->sets[m->n_sets - 1].n_spans++;
+            last = bundle;
         }
     }
+}
+
+static void fill_layer(struct shard_memory *m, const struct plan *p, int layer, int holder)
+{
+    struct shard_layer *l = &m->layers[layer];
+    const size_t first = m->n_sets;
+    l->sets = m->sets ? m->sets + first : NULL;
+    for (int i = 0; i < count_sets(p, layer, holder); i++) {
+        const struct planned set = set_of(p, layer, holder, i);
+        part_set(m, &p->layers[layer].shape, &set);
+    }
+    l->n_sets = (int)(m->n_sets - first);
 }
 
 static void fill_layers(struct shard_memory *m, const struct plan *p, const struct device_shape *s, int rank, int holder)
@@ -185,13 +195,14 @@ static void fill_layers(struct shard_memory *m, const struct plan *p, const stru
     for (int i = 0; i < s->n_layers; i++) {
         struct shard_layer *l = &m->layers[i];
         plan_heads(p, i, holder, s->n_kv_heads, &l->head_begin, &l->head_end);
-        fill_layer(m, p, &s->model->layers[i], i, holder);
+        fill_layer(m, p, i, holder);
         l->down = !plan_down_at_stage(p, i) || p->layers[i].stage == rank;
     }
 }
 
-/* A rank's neurons of a layer are guests of its stage: one set on one device (check_active). */
-static void fill_guests(struct shard_memory *m, const struct plan *p, const struct device_shape *s, int rank)
+/* A rank's neurons of a layer are guests of its stage: one set on one device, of a layer without experts
+ * (check_active). */
+static void fill_guests(struct shard_memory *m, const struct plan *p, int rank)
 {
     for (int i = 0; i < m->shard.n_guests; i++) {
         struct guest_neurons *g = &m->guests[i];
@@ -201,7 +212,9 @@ static void fill_guests(struct shard_memory *m, const struct plan *p, const stru
             if (!plan_n_neurons(p, g->layer, h))
                 continue;
             const struct planned set = set_of(p, g->layer, h, 0);
-            g->neurons = list_neurons(m, &set, s->model->layers[g->layer].bundles, 0);
+            g->neurons = (struct neuron_list){.spans = m->spans ? m->spans + m->n_spans : NULL, .n_spans = set.n};
+            for (int j = 0; j < set.n; j++)
+                add_span(m, set.ranges[j].begin, set.ranges[j].end);
         }
     }
 }
@@ -215,13 +228,18 @@ static bool has_guests(const struct plan *p, int first, int last)
 }
 
 /* Live activations are numbered within a set. */
-static status check_active(const struct plan *p, const struct device_shape *s)
+static status check_active(const struct plan *p)
 {
     for (int l = 0; l < p->model.n_layers; l++) {
+        if (plan_down_at_stage(p, l) && p->layers[l].shape.n_experts) {
+            log_error("layer %d: its stage has the down projections of experts, which stay with their neurons (\"down\": "
+                      "\"owners\", --down owners)", l);
+            return ST_UNSUPPORTED;
+        }
         for (int r = 0; r < p->n_ranks; r++) {
             int n = 0;
             for (int i = 0, h; (h = holder_of(p, r, i)) >= 0; i++)
-                n += count_sets(p, l, h) * s->model->layers[l].n_bundles;
+                n += count_sets(p, l, h);
             if (n > 1 && plan_down_at_stage(p, l) && p->layers[l].stage != r) {
                 log_error("layer %d: its stage has the down projection, and rank %d %d sets of its neurons on its "
                           "devices: one set can run so (\"down\": \"owners\")", l, r, n);
@@ -254,7 +272,7 @@ static status fill_shard(struct shard_memory *m, const struct plan *p, const str
         }
         m->n_sets = m->n_spans = 0;
         fill_layers(m, p, s, rank, holder);
-        fill_guests(m, p, s, rank);
+        fill_guests(m, p, rank);
     }
     m->shard.layers = m->layers;
     m->shard.guests = m->guests;
@@ -265,7 +283,7 @@ status shard_new(const struct plan *p, const struct device_shape *s, int rank, i
 {
     const int holder = holder_of(p, rank, device);
     const struct stage_place at = stage_place(p, rank);
-    status st = check_active(p, s);
+    status st = check_active(p);
     if (st)
         return st;
     struct shard_memory *m = calloc(1, sizeof *m);

@@ -31,10 +31,10 @@ struct wire_limits worker_limits(const struct worker_options *o)
                                 .n_vocab = (uint32_t)s.n_vocab,
                                 .n_layers = (uint32_t)s.n_layers,
                                 .d_model = (uint32_t)s.d_model,
-                                .n_experts = (uint32_t)o->model->hp.n_experts,
-                                .n_experts_used = (uint32_t)o->model->hp.n_experts_used,
-                                .n_weights = (uint32_t)model_route_weights(&o->model->hp),
-                                .n_dense_layers = (uint32_t)o->model->hp.n_dense_layers,
+                                .n_experts = (uint32_t)s.n_experts,
+                                .n_experts_used = (uint32_t)s.n_experts_used,
+                                .n_weights = (uint32_t)s.n_route_weights,
+                                .n_dense_layers = (uint32_t)s.n_dense_layers,
                                 .residual = device_reads_residual(&modes)};
 }
 
