@@ -6,19 +6,25 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "base/log.h"
 #include "kernels/kernels.h"
+#include "model/model.h"
 #include "tools/synth/blocks.h"
 #include "tools/synth/firing.h"
 #include "tools/synth/synth.h"
 
 enum { LAYERS = 3, NEURONS = 2048 };
 
-static const struct shape small_llama = {"small", false, LAYERS, 512, NEURONS, 8, 2, 64, 600, 512, 10000, false, 0};
-static const struct shape small_tied = {"tied", false, LAYERS, 256, NEURONS, 4, 4, 64, 600, 512, 10000, true, 32};
-static const struct shape small_opt = {"opt", true, LAYERS, 512, NEURONS, 8, 8, 64, 600, 512, 0, true, 0};
+static const struct shape small_llama = {"small", LLAMA, LAYERS, 512, NEURONS, 8, 2, 64, 600, 512, 10000, false, 0, 0, 0};
+static const struct shape small_tied = {"tied", LLAMA, LAYERS, 256, NEURONS, 4, 4, 64, 600, 512, 10000, true, 32, 0, 0};
+static const struct shape small_opt = {"opt", OPT, LAYERS, 512, NEURONS, 8, 8, 64, 600, 512, 0, true, 0, 0, 0};
+
+static const struct shape small_experts = {"experts", QWEN3MOE, LAYERS, 512, 256, 8, 2, 64, 600, 512, 10000, false, 0, 6, 2};
+static const struct shape small_oss = {"oss", GPT_OSS, LAYERS, 288, 160, 8, 2, 32, 600, 512, 10000, false, 0, 5, 2};
 
 static void make_path(char path[64])
 {
@@ -153,6 +159,76 @@ static void test_calibration(void **state)
     unlink(path);
 }
 
+/* Writes it twice: whole, and its header alone, which is the same and makes a file of the same size. */
+static void write_both(const struct shape *shape, const char *type, char whole[64], char header[64])
+{
+    struct synth_options o = {.shape = shape, .type = weight_type_of(type), .layers = LAYERS, .seed = 5};
+    struct synth_file file[2];
+    char *const paths[] = {whole, header};
+    for (int i = 0; i < 2; i++) {
+        make_path(paths[i]);
+        o.path = paths[i];
+        o.header_only = i;
+        assert_int_equal(synth_write(&o, &file[i]), ST_OK);
+        assert_null(file[i].norms);
+    }
+    assert_int_equal(file[0].bytes, file[1].bytes);
+}
+
+static void test_experts(void **state)
+{
+    (void)state;
+    char paths[2][64];
+    static const char *const types[] = {"q4_0", "q8_0", "q4_k", "q6_k", "mxfp4"};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        write_both(&small_experts, types[i], paths[0], paths[1]);
+        for (int k = 0; k < 2; k++) {
+            struct model *m;
+            assert_int_equal(model_load(paths[k], &m), ST_OK);
+            assert_true(m->hp.n_experts == 6 && m->hp.n_experts_used == 2 && m->hp.d_expert == 256);
+            assert_int_equal(m->layers[LAYERS - 1].n_bundles, 6);
+            assert_int_equal(m->layers[0].bundles[5].up.type, weight_type_of(types[i])->body);
+            model_free(m);
+            unlink(paths[k]);
+        }
+    }
+}
+
+/* What the file of a model of OpenAI's has besides. */
+static void test_oss(void **state)
+{
+    (void)state;
+    static const char *const tensors[] = {
+        "blk.0.attn_sinks.weight", "blk.0.post_attention_norm.weight", "blk.2.ffn_gate_inp.bias",
+        "blk.0.ffn_down_exps.bias", "blk.1.attn_output.bias", "output.weight"};
+    char paths[2][64];
+    struct gguf *g[2];
+    write_both(&small_oss, "mxfp4", paths[0], paths[1]);
+    for (int k = 0; k < 2; k++) {
+        assert_int_equal(gguf_open(paths[k], &g[k]), ST_OK);
+        for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
+            assert_non_null(gguf_find_tensor(g[k], tensors[i]));
+        const struct gguf_tensor *up = gguf_find_tensor(g[k], "blk.0.ffn_up_exps.weight");
+        assert_true(up && up->type == DT_MXFP4 && up->n_dims == 3);
+        assert_true(up->dims[0] == 288 && up->dims[1] == 160 && up->dims[2] == 5);
+        gguf_close(g[k]);
+        unlink(paths[k]);
+    }
+}
+
+/* Rows of 288 are no blocks of 256. */
+static void test_blocks_are_whole(void **state)
+{
+    (void)state;
+    struct log_catcher caught;
+    struct synth_file file;
+    struct synth_options o = {.shape = &small_oss, .type = weight_type_of("q4_k"), .layers = 1, .path = "/nowhere"};
+    log_catch(&caught);
+    assert_int_equal(synth_write(&o, &file), ST_USAGE);
+    log_catch(NULL);
+    assert_non_null(strstr(caught.first_error, "rows of 288"));
+}
+
 static int descending(const void *a, const void *b)
 {
     float x = *(const float *)a, y = *(const float *)b;
@@ -197,6 +273,9 @@ int main(void)
         cmocka_unit_test(test_blocks),
         cmocka_unit_test(test_live_share),
         cmocka_unit_test(test_calibration),
+        cmocka_unit_test(test_experts),
+        cmocka_unit_test(test_oss),
+        cmocka_unit_test(test_blocks_are_whole),
         cmocka_unit_test(test_skew),
         cmocka_unit_test(test_halves),
     };

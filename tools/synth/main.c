@@ -15,10 +15,12 @@ const char *argp_program_version = "hearth-synth " HEARTH_VERSION;
 static const char doc[] =
     "Writes a GGUF model of random weights in the shape of a known model, for benchmarks.\v"
     "Shapes: 1b is Llama 3.2 1B (16 layers, tied embedding), 7b is Llama 2 7B (32 layers), 70b is Llama 2 70B (80 "
-    "layers), opt-6.7b is OPT 6.7B (32 layers, tied embedding, no gate).\n\n"
+    "layers), opt-6.7b is OPT 6.7B (32 layers, tied embedding, no gate). With experts: qwen3-30b-a3b (48 layers, 8 of "
+    "128 experts), qwen3-235b-a22b (94 layers, 8 of 128), gpt-oss-20b (24 layers, 4 of 32), gpt-oss-120b (36 layers, 4 "
+    "of 128); their routers are random, so that all experts are chosen alike.\n\n"
     "Types: q4_0, q8_0, q6_k and iq4_nl are used for every matrix. q4_k, q5_k and iq4_xs have Q6_K, mxfp4 has Q8_0 for "
-    "the matrix that makes the logits, as in llama.cpp's files of these: a tied embedding or the output matrix. Norms and "
-    "biases are F32.\n\n"
+    "the matrix that makes the logits, as in llama.cpp's files of these: a tied embedding or the output matrix. Beside "
+    "experts of MXFP4 all matrices are Q8_0. Norms, biases and routers are F32.\n\n"
     "FFNs: silu computes silu(gate) * up, and every neuron counts. In the others most neurons of a token are exactly "
     "zero: reglu is relu(gate) * up, drelu relu(gate) * relu(up), relu (opt's) relu(up). Nothing in the file says so "
     "but its name: give hearth --activation relu or drelu.\n\n"
@@ -27,19 +29,26 @@ static const char doc[] =
     "0.10. 64 columns of d_model bear 98 % of the variance that decides whether a neuron fires, so a small predictor "
     "can be right. The live share is measured in a forward pass of 192 tokens, which needs memory for the model, and "
     "the norms are corrected until it is right; --no-measure leaves that out.\n\n"
+    "--header-only writes a file that has the model's header and size and takes no room on the disk, for it has no "
+    "weights: enough to plan by.\n\n"
     "The text of such a model means nothing. The same options and seed write the same file.";
 
-enum { OPT_SHAPE = 256, OPT_TYPE, OPT_LAYERS, OPT_SEED, OPT_FFN, OPT_LIVE, OPT_SKEW, OPT_NO_MEASURE };
+enum { OPT_SHAPE = 256, OPT_TYPE, OPT_LAYERS, OPT_SEED, OPT_FFN, OPT_LIVE, OPT_SKEW, OPT_NO_MEASURE,
+       OPT_HEADER_ONLY };
+
+#define SHAPES "1b, 7b, 70b, opt-6.7b, qwen3-30b-a3b, qwen3-235b-a22b, gpt-oss-20b or gpt-oss-120b"
+#define TYPES "q4_0, q8_0, q4_k, q5_k, q6_k, iq4_nl, iq4_xs or mxfp4"
 
 static const struct argp_option argp_options[] = {
-    {"shape", OPT_SHAPE, "SHAPE", 0, "1b, 7b, 70b or opt-6.7b", 0},
-    {"type", OPT_TYPE, "TYPE", 0, "Weight type: q4_0, q8_0, q4_k, q5_k, q6_k, iq4_nl, iq4_xs or mxfp4", 0},
+    {"shape", OPT_SHAPE, "SHAPE", 0, SHAPES, 0},
+    {"type", OPT_TYPE, "TYPE", 0, "Weight type: " TYPES, 0},
     {"layers", OPT_LAYERS, "N", 0, "Write N layers (1 to 1000) instead of the shape's own number", 0},
     {"seed", OPT_SEED, "N", 0, "Seed of the weights (default 1)", 0},
-    {"ffn", OPT_FFN, "KIND", 0, "silu (default), reglu, drelu; relu for opt-6.7b", 0},
+    {"ffn", OPT_FFN, "KIND", 0, "silu (default), reglu, drelu; relu for opt-6.7b; shapes with experts take none", 0},
     {"live", OPT_LIVE, "SHARE", 0, "Share of neurons that fire, 0.001 to 1 (default 0.10; not for silu)", 0},
     {"skew", OPT_SKEW, "EXPONENT", 0, "How unequal neurons are, 0 (all alike) to 3 (default 1.25)", 0},
     {"no-measure", OPT_NO_MEASURE, NULL, 0, "Do not run the model to measure and correct its live share", 0},
+    {"header-only", OPT_HEADER_ONLY, NULL, 0, "Write no weights", 0},
     {"output", 'o', "FILE", 0, "The file to write", 0},
     {0},
 };
@@ -86,10 +95,13 @@ static void settle(struct arguments *a, struct argp_state *state)
         argp_error(state, "--shape, --type and -o are needed");
         return;
     }
-    if (!a->ffn_given && o->shape->opt)
+    if (!a->ffn_given && o->shape->architecture == OPT)
         o->ffn = FFN_RELU;
-    if (o->shape->opt != (o->ffn == FFN_RELU))
-        argp_error(state, "shape %s takes --ffn %s", o->shape->name, o->shape->opt ? "relu" : "silu, reglu or drelu");
+    if ((o->shape->architecture == OPT) != (o->ffn == FFN_RELU))
+        argp_error(state, "shape %s takes --ffn %s", o->shape->name,
+                   o->shape->architecture == OPT ? "relu" : "silu, reglu or drelu");
+    if (o->shape->experts && a->ffn_given)
+        argp_error(state, "shape %s has an FFN of its own: leave out --ffn", o->shape->name);
     if (o->ffn == FFN_SILU && (o->live > 0 || o->skew >= 0))
         argp_error(state, "--live and --skew are for --ffn reglu, drelu and relu");
     o->live = o->live > 0 ? o->live : 0.10f;
@@ -105,12 +117,12 @@ static error_t parse_option(int k, char *arg, struct argp_state *state)
     case OPT_SHAPE:
         o->shape = shape_of(arg);
         if (!o->shape)
-            argp_error(state, "unknown shape '%s': 1b, 7b, 70b or opt-6.7b", arg);
+            argp_error(state, "unknown shape '%s': " SHAPES, arg);
         return 0;
     case OPT_TYPE:
         o->type = weight_type_of(arg);
         if (!o->type)
-            argp_error(state, "unknown type '%s': q4_0, q8_0, q4_k, q5_k, q6_k, iq4_nl, iq4_xs or mxfp4", arg);
+            argp_error(state, "unknown type '%s': " TYPES, arg);
         return 0;
     case OPT_LAYERS: o->layers = (uint32_t)parse_number(arg, "--layers", 1, MAX_LAYERS, state); return 0;
     case OPT_SEED: o->seed = parse_number(arg, "--seed", 0, UINT64_MAX, state); return 0;
@@ -121,6 +133,7 @@ static error_t parse_option(int k, char *arg, struct argp_state *state)
     case OPT_LIVE: o->live = parse_real(arg, "--live", 0.001, 1, state); return 0;
     case OPT_SKEW: o->skew = parse_real(arg, "--skew", 0, 3, state); return 0;
     case OPT_NO_MEASURE: a->no_measure = true; return 0;
+    case OPT_HEADER_ONLY: o->header_only = true; return 0;
     case 'o': o->path = arg; return 0;
     case ARGP_KEY_END: settle(a, state); return 0;
     default: return ARGP_ERR_UNKNOWN;
@@ -172,7 +185,7 @@ int main(int argc, char **argv)
         return 1;
     fprintf(stderr, "%s: %s, %u layers, %s, %s, %.2f GB\n", o->path, o->shape->name, o->layers, o->type->name,
             ffn_name(o->ffn), (double)file.bytes * 1e-9);
-    if (o->ffn != FFN_SILU && !a.no_measure)
+    if (o->ffn != FFN_SILU && !a.no_measure && !o->header_only)
         st = calibrate(o, &file);
     free(file.norms);
     return st == ST_OK ? 0 : 1;

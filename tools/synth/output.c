@@ -9,7 +9,7 @@ enum { ALIGNMENT = 32 }; /* of tensor data, GGUF's default */
 
 void put(struct output *o, const void *bytes, size_t n)
 {
-    if (!o->failed && fwrite(bytes, 1, n, o->file) != n) {
+    if (o->file && !o->failed && fwrite(bytes, 1, n, o->file) != n) {
         log_error("%s: cannot write at byte %llu: %s", o->path, (unsigned long long)o->at, strerror(errno));
         o->failed = true;
     }
@@ -61,6 +61,7 @@ static void key(struct output *o, const char *name, enum gguf_type type)
 {
     put_string(o, name);
     put_u32(o, type);
+    o->n_keys++;
 }
 
 void key_u32(struct output *o, const char *name, uint32_t v)

@@ -11,9 +11,10 @@
 #include "model/gguf.h"
 
 struct output {
-    FILE *file;
+    FILE *file;      /* NULL: bytes and keys are counted */
     const char *path;
     uint64_t at;     /* bytes written */
+    uint64_t n_keys;
     bool failed;
 };
 
@@ -32,7 +33,7 @@ void key_string(struct output *o, const char *name, const char *v);
 void key_array(struct output *o, const char *name, enum gguf_type type, uint64_t n);
 
 /* A vocabulary of made-up words, and the keys of its tokenizer. */
-enum { N_TOKENIZER_KEYS = 7, MIN_VOCABULARY = 3 + 256 + 1 };
+enum { MIN_VOCABULARY = 3 + 256 + 1 };
 void put_tokenizer(struct output *o, uint32_t vocab);
 
 #endif

@@ -28,19 +28,28 @@ enum {
 #define DECIDING_SHARE 0.98f /* of a gate's variance comes from them */
 #define ADDED 0.1f           /* deviation of what attention or FFN adds to the residual stream, which starts with 1 */
 
+enum architecture {
+    LLAMA,
+    OPT,      /* LayerNorm, biases, learned positions, no gate */
+    QWEN3MOE, /* experts, norms of query and key heads */
+    GPT_OSS   /* experts, biases, sinks */
+};
+
 struct shape {
     const char *name;
-    bool opt; /* an opt model: LayerNorm, biases, learned positions, no gate; else llama */
+    enum architecture architecture;
     uint32_t layers, d_model, d_ff, heads, kv_heads, head_dim, vocab, context;
     float rope_base;
     bool tied;         /* the output matrix is the embedding */
     float rope_factor; /* Llama 3's stretching of low frequencies, 0: none */
+    uint32_t experts, experts_used; /* of d_ff neurons each; 0: none */
 };
 
 struct weight_type {
     const char *name;
     enum dtype body;   /* every matrix but the one that makes the logits */
     enum dtype output; /* that one: llama.cpp's K mixes keep it in Q6_K */
+    enum dtype beside; /* experts of `body`: the others */
     uint32_t file_type; /* llama.cpp's general.file_type */
 };
 
@@ -61,6 +70,7 @@ struct synth_options {
     const char *path;
     float live; /* share of neurons that fire, mean over neurons and tokens; above 0, 1: all; not for FFN_SILU */
     float skew; /* exponent of the power law, 0: all neurons alike */
+    bool header_only; /* a file of the right size that has no weights */
 };
 
 /* NULL: none of this name. */
@@ -80,7 +90,8 @@ struct synth_file {
     struct norm_place *norms; /* [layers] of the FFNs, NULL: FFN_SILU; malloc'ed */
 };
 
-/* Writes the model. ST_IO, ST_NOMEM (logged); half a file is removed. The same options write the same file. */
+/* Writes the model. ST_IO, ST_NOMEM, ST_USAGE where rows of the shape are no whole blocks of the type (logged); half a
+ * file is removed. The same options write the same file. */
 status synth_write(const struct synth_options *o, struct synth_file *out);
 
 /* What a forward pass showed of a layer. */

@@ -8,7 +8,7 @@
 
 bool is_sparse(const struct synth_options *o) { return o->ffn != FFN_SILU; }
 
-int64_t constant_columns(const struct shape *s) { return s->opt ? 0 : GROUP; }
+int64_t constant_columns(const struct shape *s) { return s->architecture == OPT ? 0 : GROUP; }
 
 void layer_biases(const struct synth_options *o, int layer, float *bias)
 {
@@ -40,15 +40,17 @@ static struct tensor *add(struct list *l, const char *name, enum dtype type, int
     return t;
 }
 
+static enum dtype body_of(const struct synth_options *o) { return o->shape->experts ? o->type->beside : o->type->body; }
+
 static void add_matrix(struct list *l, const char *name, int64_t cols, int64_t rows)
 {
-    add(l, name, l->o->type->body, cols, rows, RANDOM);
+    add(l, name, body_of(l->o), cols, rows, RANDOM);
 }
 
 /* A bias, where the model has such. */
 static void add_bias(struct list *l, const char *name, int64_t n, enum content content)
 {
-    if (l->o->shape->opt)
+    if (l->o->shape->architecture == OPT || l->o->shape->architecture == GPT_OSS)
         add(l, name, DT_F32, n, 1, content);
 }
 
@@ -58,14 +60,15 @@ static struct tensor *add_norm(struct list *l, const char *name, const char *bia
     struct tensor *t = add(l, name, DT_F32, l->o->shape->d_model, 1, LEVELS);
     t->rest = rest;
     t->first = is_sparse(l->o) && constant_columns(l->o->shape) > 0 ? 0 : rest;
-    add_bias(l, bias, t->cols, NOISE);
+    if (l->o->shape->architecture == OPT)
+        add_bias(l, bias, t->cols, NOISE);
     return t;
 }
 
 /* A matrix whose product is added to the residual stream, from inputs whose mean square is `square`. */
 static void add_adder(struct list *l, const char *name, int64_t cols, double square)
 {
-    struct tensor *t = add(l, name, l->o->type->body, cols, l->o->shape->d_model, RANDOM);
+    struct tensor *t = add(l, name, body_of(l->o), cols, l->o->shape->d_model, RANDOM);
     if (is_sparse(l->o)) {
         t->deviation *= ADDED / (float)sqrt(square);
         t->zero_rows = constant_columns(l->o->shape);
@@ -76,18 +79,17 @@ static void add_adder(struct list *l, const char *name, int64_t cols, double squ
  * constant columns not. */
 static void add_ffn_norm(struct list *l)
 {
-    struct tensor *t = add_norm(l, "ffn_norm.weight", "ffn_norm.bias", 1);
+    const bool oss = l->o->shape->architecture == GPT_OSS; /* whose FFN reads a norm of another name */
+    struct tensor *t = add_norm(l, oss ? "post_attention_norm.weight" : "ffn_norm.weight", "ffn_norm.bias", 1);
     t->ffn_norm = true;
-    t->first = is_sparse(l->o) && !l->o->shape->opt ? sqrtf(1 + ADDED * ADDED * (float)(2 * l->layer + 1)) : 1;
+    t->first = is_sparse(l->o) && l->o->shape->architecture != OPT ? sqrtf(1 + ADDED * ADDED * (float)(2 * l->layer + 1)) : 1;
 }
 
-static void add_layer(struct list *l, double ffn_square)
+static void add_attention(struct list *l)
 {
     const struct shape *s = l->o->shape;
     const int64_t d = s->d_model, head_dim = s->head_dim;
     const int64_t q_rows = s->heads * head_dim, kv_rows = s->kv_heads * head_dim;
-    const enum dtype body = l->o->type->body;
-    const enum ffn ffn = l->o->ffn;
     add_norm(l, "attn_norm.weight", "attn_norm.bias", 1);
     add_matrix(l, "attn_q.weight", d, q_rows);
     add_bias(l, "attn_q.bias", q_rows, NOISE);
@@ -95,15 +97,60 @@ static void add_layer(struct list *l, double ffn_square)
     add_bias(l, "attn_k.bias", kv_rows, NOISE);
     add_matrix(l, "attn_v.weight", d, kv_rows);
     add_bias(l, "attn_v.bias", kv_rows, NOISE);
+    if (s->architecture == QWEN3MOE) {
+        add(l, "attn_q_norm.weight", DT_F32, head_dim, 1, LEVELS);
+        add(l, "attn_k_norm.weight", DT_F32, head_dim, 1, LEVELS);
+    }
+    if (s->architecture == GPT_OSS)
+        add(l, "attn_sinks.weight", DT_F32, s->heads, 1, NOISE);
     add_adder(l, "attn_output.weight", q_rows, 1);
     add_bias(l, "attn_output.bias", d, NOISE);
-    add_ffn_norm(l);
+}
+
+static void add_ffn(struct list *l, double ffn_square)
+{
+    const struct shape *s = l->o->shape;
+    const int64_t d = s->d_model;
+    const enum dtype body = l->o->type->body;
+    const enum ffn ffn = l->o->ffn;
     if (ffn != FFN_RELU)
         add(l, "ffn_gate.weight", body, d, s->d_ff, ffn == FFN_SILU ? RANDOM : DECIDING_ROWS);
     add(l, "ffn_up.weight", body, d, s->d_ff, ffn == FFN_RELU || ffn == FFN_DRELU ? DECIDING_ROWS : RANDOM);
     add_bias(l, "ffn_up.bias", s->d_ff, UP_BIAS);
     add_adder(l, "ffn_down.weight", s->d_ff, ffn_square);
     add_bias(l, "ffn_down.bias", d, NOISE);
+}
+
+/* A matrix of each expert, and its bias where the model has such. */
+static void add_stacked(struct list *l, const char *name, int64_t cols, int64_t rows)
+{
+    const int64_t n = l->o->shape->experts;
+    char full[48];
+    snprintf(full, sizeof full, "ffn_%s_exps.weight", name);
+    add(l, full, l->o->type->body, cols, n * rows, RANDOM)->slabs = n;
+    snprintf(full, sizeof full, "ffn_%s_exps.bias", name);
+    if (l->o->shape->architecture == GPT_OSS)
+        add(l, full, DT_F32, rows, n, NOISE);
+}
+
+static void add_experts(struct list *l)
+{
+    const struct shape *s = l->o->shape;
+    add(l, "ffn_gate_inp.weight", DT_F32, s->d_model, s->experts, ROUTER);
+    add_bias(l, "ffn_gate_inp.bias", s->experts, NOISE);
+    add_stacked(l, "gate", s->d_model, s->d_ff);
+    add_stacked(l, "up", s->d_model, s->d_ff);
+    add_stacked(l, "down", s->d_ff, s->d_model);
+}
+
+static void add_layer(struct list *l, double ffn_square)
+{
+    add_attention(l);
+    add_ffn_norm(l);
+    if (l->o->shape->experts)
+        add_experts(l);
+    else
+        add_ffn(l, ffn_square);
 }
 
 /* Mean square of the FFN's activations. ST_NOMEM. */
@@ -123,7 +170,7 @@ static bool activation_square(const struct synth_options *o, double *square)
 
 struct tensor *list_tensors(const struct synth_options *o, int *n)
 {
-    enum { LAYER_TENSORS = 17, OTHERS = 6 };
+    enum { LAYER_TENSORS = 19, OTHERS = 6 };
     const struct shape *s = o->shape;
     double square;
     struct list l = {.o = o, .layer = -1};
@@ -132,11 +179,11 @@ struct tensor *list_tensors(const struct synth_options *o, int *n)
         free(l.at);
         return NULL;
     }
-    struct tensor *t = add(&l, "token_embd.weight", s->tied ? o->type->output : o->type->body, s->d_model, s->vocab,
+    struct tensor *t = add(&l, "token_embd.weight", s->tied ? o->type->output : body_of(o), s->d_model, s->vocab,
                            is_sparse(o) ? EMBEDDING : RANDOM);
     if (is_sparse(o))
         t->deviation = 1 / SCALES_RMS;
-    if (s->opt)
+    if (s->architecture == OPT)
         add(&l, "position_embd.weight", o->type->body, s->d_model, s->context + 2, RANDOM)->deviation =
             ADDED / SCALES_RMS;
     for (uint32_t i = 0; i < o->layers; i++) {

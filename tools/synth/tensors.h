@@ -13,6 +13,7 @@ enum content {
     EMBEDDING,  /* the same, but the constant columns say 1 */
     DECIDING_ROWS, /* rows of neurons that decide who fires */
     LEVELS,     /* f32: `first` in the constant columns, `rest` in the others */
+    ROUTER,     /* f32: rows of this deviation */
     NOISE,      /* f32: small biases */
     UP_BIAS,    /* f32: neurons' biases, of a model that has such */
     ROPE        /* f32: Llama 3's divisors */
@@ -21,7 +22,8 @@ enum content {
 struct tensor {
     char name[64];
     enum dtype type;
-    int64_t cols, rows;
+    int64_t cols, rows; /* all of them */
+    int64_t slabs;      /* that the rows are in, of three dimensions; 0: of two */
     uint64_t bytes;
     enum content content;
     float deviation;

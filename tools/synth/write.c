@@ -39,7 +39,6 @@ static void describe(const struct synth_options *opt, char *name, size_t n)
 struct architecture_keys {
     struct output *out;
     const char *architecture;
-    int n;
 };
 
 static const char *full_key(const struct architecture_keys *k, const char *name, char out[96])
@@ -60,15 +59,34 @@ static void arch_f32(struct architecture_keys *k, const char *name, float v)
     key_f32(k->out, full_key(k, name, full), v);
 }
 
-static uint64_t n_keys(const struct shape *s)
+/* Experts, and what gpt-oss has besides: windows, and rotations stretched by YaRN. */
+static void put_expert_keys(struct architecture_keys *k, const struct shape *s)
 {
-    return (s->opt ? 10 : 13) + N_TOKENIZER_KEYS;
+    char full[96];
+    arch_u32(k, "attention.key_length", s->head_dim);
+    arch_u32(k, "attention.value_length", s->head_dim);
+    arch_u32(k, "expert_count", s->experts);
+    arch_u32(k, "expert_used_count", s->experts_used);
+    arch_u32(k, "expert_feed_forward_length", s->d_ff);
+    if (s->architecture != GPT_OSS)
+        return;
+    arch_u32(k, "attention.sliding_window", 128);
+    key_string(k->out, full_key(k, "rope.scaling.type", full), "yarn");
+    arch_f32(k, "rope.scaling.factor", 32);
+    arch_u32(k, "rope.scaling.original_context_length", 4096);
+}
+
+static const char *architecture_of(const struct shape *s)
+{
+    static const char *const names[] = {
+        [LLAMA] = "llama", [OPT] = "opt", [QWEN3MOE] = "qwen3moe", [GPT_OSS] = "gpt-oss"};
+    return names[s->architecture];
 }
 
 static void put_keys(struct output *o, const struct synth_options *opt)
 {
     const struct shape *s = opt->shape;
-    struct architecture_keys k = {.out = o, .architecture = s->opt ? "opt" : "llama"};
+    struct architecture_keys k = {.out = o, .architecture = architecture_of(s)};
     char name[128];
     describe(opt, name, sizeof name);
     key_string(o, "general.architecture", k.architecture);
@@ -78,9 +96,9 @@ static void put_keys(struct output *o, const struct synth_options *opt)
     arch_u32(&k, "block_count", opt->layers);
     arch_u32(&k, "context_length", s->context);
     arch_u32(&k, "embedding_length", s->d_model);
-    arch_u32(&k, "feed_forward_length", s->d_ff);
+    arch_u32(&k, "feed_forward_length", s->architecture == QWEN3MOE ? s->experts_used * s->d_ff : s->d_ff);
     arch_u32(&k, "attention.head_count", s->heads);
-    if (s->opt) {
+    if (s->architecture == OPT) {
         arch_f32(&k, "attention.layer_norm_epsilon", 1e-5f);
     } else {
         arch_u32(&k, "attention.head_count_kv", s->kv_heads);
@@ -88,6 +106,8 @@ static void put_keys(struct output *o, const struct synth_options *opt)
         arch_u32(&k, "rope.dimension_count", s->head_dim);
         arch_f32(&k, "rope.freq_base", s->rope_base);
     }
+    if (s->experts)
+        put_expert_keys(&k, s);
     put_tokenizer(o, s->vocab);
 }
 
@@ -121,11 +141,12 @@ static float rope_divisor(const struct shape *s, int64_t i)
 static void put_vector(struct job *j, const struct tensor *t, uint64_t seed)
 {
     struct random r = {seed};
-    for (int64_t i = 0; i < t->cols; i++) {
+    for (int64_t i = 0; i < t->cols * t->rows; i++) {
         float v = 0;
         switch (t->content) {
         case LEVELS: v = i < constant_columns(j->opt->shape) ? t->first : t->rest; break;
         case NOISE: v = 0.01f * draw_normal(&r); break;
+        case ROUTER: v = t->deviation * draw_normal(&r); break;
         case UP_BIAS: v = j->bias[i] * j->deviation[i]; break;
         default: v = rope_divisor(j->opt->shape, i);
         }
@@ -233,26 +254,50 @@ static void put_tensor(struct job *j, const struct tensor *t, uint64_t seed)
 
 /* ---- the file ---- */
 
-static void put_model(struct job *j, struct synth_file *file)
+static void put_tensor_info(struct job *j, const struct tensor *t)
 {
     struct output *o = &j->out;
+    const int64_t slabs = t->slabs ? t->slabs : 1;
+    put_string(o, t->name);
+    put_u32(o, t->slabs ? 3 : t->rows > 1 ? 2 : 1);
+    put_u64(o, (uint64_t)t->cols);
+    if (t->rows > 1)
+        put_u64(o, (uint64_t)(t->rows / slabs));
+    if (t->slabs)
+        put_u64(o, (uint64_t)t->slabs);
+    put_u32(o, t->type);
+    put_u64(o, j->total);
+    j->total += output_aligned(t->bytes);
+}
+
+static void put_header(struct job *j)
+{
+    struct output *o = &j->out, dry = {.path = o->path};
+    put_keys(&dry, j->opt);
     put(o, "GGUF", 4);
     put_u32(o, 3);
     put_u64(o, (uint64_t)j->n_tensors);
-    put_u64(o, n_keys(j->opt->shape));
+    put_u64(o, dry.n_keys);
     put_keys(o, j->opt);
-    for (int i = 0; i < j->n_tensors; i++) {
-        const struct tensor *t = &j->tensors[i];
-        put_string(o, t->name);
-        put_u32(o, t->rows > 1 ? 2 : 1);
-        put_u64(o, (uint64_t)t->cols);
-        if (t->rows > 1)
-            put_u64(o, (uint64_t)t->rows);
-        put_u32(o, t->type);
-        put_u64(o, j->total);
-        j->total += output_aligned(t->bytes);
-    }
+    for (int i = 0; i < j->n_tensors; i++)
+        put_tensor_info(j, &j->tensors[i]);
     put_padding(o);
+}
+
+/* What weights would take, of which nothing is written: a hole in the file. */
+static void put_hole(struct job *j)
+{
+    struct output *o = &j->out;
+    o->at += j->total;
+    if (!o->failed && (fflush(o->file) != 0 || ftruncate(fileno(o->file), (off_t)o->at) != 0)) {
+        log_error("%s: cannot make it %llu bytes long: %s", o->path, (unsigned long long)o->at, strerror(errno));
+        o->failed = true;
+    }
+}
+
+static void put_weights(struct job *j, struct synth_file *file)
+{
+    struct output *o = &j->out;
     struct random seeds = {j->opt->seed}; /* a seed per tensor: its weights do not depend on those before it */
     for (int i = 0; i < j->n_tensors && !o->failed; i++) {
         const struct tensor *t = &j->tensors[i];
@@ -261,6 +306,21 @@ static void put_model(struct job *j, struct synth_file *file)
         put_tensor(j, t, draw(&seeds));
     }
     show_progress(j, j->done);
+}
+
+/* Rows are whole blocks. */
+static status check_blocks(const struct job *j)
+{
+    for (int i = 0; i < j->n_tensors; i++) {
+        const struct tensor *t = &j->tensors[i];
+        if (t->cols % dtype_block(t->type) == 0)
+            continue;
+        log_error("%s: rows of %lld (%s of shape %s) are no whole blocks of %s, which has %d: take another --type",
+                  j->opt->path, (long long)t->cols, t->name, j->opt->shape->name, dtype_name(t->type),
+                  dtype_block(t->type));
+        return ST_USAGE;
+    }
+    return ST_OK;
 }
 
 static status open_output(struct output *o)
@@ -300,10 +360,16 @@ status synth_write(const struct synth_options *opt, struct synth_file *out)
         log_error("%s: out of memory for the list of its tensors", opt->path);
         goto out;
     }
-    st = open_output(&j.out);
+    st = check_blocks(&j);
+    if (st == ST_OK)
+        st = open_output(&j.out);
     if (st != ST_OK)
         goto out;
-    put_model(&j, &file);
+    put_header(&j);
+    if (opt->header_only)
+        put_hole(&j);
+    else
+        put_weights(&j, &file);
     st = close_output(&j.out);
     if (st != ST_OK)
         goto out;
