@@ -79,6 +79,16 @@ static const char *activation_text(const struct model *m, const struct neurons *
     return n || m->hp.activation_known ? activation_name(m->hp.activation) : "unknown";
 }
 
+/* Experts, where the model has any: d_ff is the neurons of one then. */
+static json_t *add_experts(json_t *s, const struct hparams *h)
+{
+    if (!s || !h->n_experts)
+        return s;
+    json_object_set_new(s, "d_shared", json_integer(h->d_shared));
+    json_object_set_new(s, "dense_layers", json_integer(h->n_dense_layers));
+    return s;
+}
+
 static json_t *summary(const struct model *m, const struct neurons *n)
 {
     const struct hparams *h = &m->hp;
@@ -87,12 +97,15 @@ static json_t *summary(const struct model *m, const struct neurons *n)
         sparse_modes_text(m, n, modes);
     else
         snprintf(modes, sizeof modes, "none without --activation");
-    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:s, s:I}", "architecture", h->arch_name,
-                     "layers", (json_int_t)h->n_layers, "d_model", (json_int_t)h->d_model, "d_ff", (json_int_t)h->d_ff,
-                     "heads", (json_int_t)h->n_heads, "kv_heads", (json_int_t)h->n_kv_heads, "vocab",
-                     (json_int_t)h->n_vocab, "tensors", (json_int_t)gguf_n_tensors(m->file), "bytes",
-                     (json_int_t)gguf_file_bytes(m->file), "activation", activation_text(m, n), "activation_from",
-                     n ? "neuron file" : "model", "sparse_modes", modes, "context", (json_int_t)h->n_ctx_train);
+    json_t *s = json_pack(
+        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:s, s:I}", "architecture", h->arch_name,
+        "layers", (json_int_t)h->n_layers, "d_model", (json_int_t)h->d_model, "d_ff",
+        (json_int_t)(h->n_experts ? h->d_expert : h->d_ff), "experts", (json_int_t)h->n_experts, "experts_used",
+        (json_int_t)h->n_experts_used, "heads", (json_int_t)h->n_heads, "kv_heads", (json_int_t)h->n_kv_heads, "vocab",
+        (json_int_t)h->n_vocab, "tensors", (json_int_t)gguf_n_tensors(m->file), "bytes",
+        (json_int_t)gguf_file_bytes(m->file), "activation", activation_text(m, n), "activation_from",
+        n ? "neuron file" : "model", "sparse_modes", modes, "context", (json_int_t)h->n_ctx_train);
+    return add_experts(s, h);
 }
 
 static void print_metadata(const struct gguf *g)

@@ -71,14 +71,29 @@ struct holding {
     int first, last;          /* its stage */
     int64_t neurons, rows;
     int64_t kv_heads;         /* of all layers */
+    int64_t experts;          /* of all layers, of which it has neurons */
     int ranges;               /* of neurons */
     struct heat stage, shard; /* of its neurons in layers of its stage, and in others' */
     double all_live;          /* of all neurons */
     struct worker_memory need;
+    double read;              /* bytes of weights that a token reads */
     double ms, ms_percent;    /* that it computes for a token by the probe, and of the token's time; 0: no probe */
 };
 
-/* Adds a layer's neurons to what a holder has. fired [d_ff]: NULL if nobody has counted. */
+/* Of how many experts of a layer these are neurons. */
+static int64_t count_experts(const struct plan_shape *shape, const struct neuron_range *ranges, int n)
+{
+    int64_t sum = 0, next = 0; /* not counted yet */
+    for (int i = 0; i < n && shape->n_experts; i++) {
+        const int64_t first = plan_bundle_of(shape, ranges[i].begin), last = plan_bundle_of(shape, ranges[i].end - 1);
+        const int64_t from = first > next ? first : next, end = last < shape->n_experts ? last + 1 : shape->n_experts;
+        sum += from < end ? end - from : 0;
+        next = last + 1;
+    }
+    return sum;
+}
+
+/* Adds a layer's neurons to what a holder has. fired: of the layer's neurons; NULL if nobody has counted. */
 static void add_layer(const struct plan *p, int layer, int holder, int64_t n_kv_heads, const float *fired,
                       struct holding *h)
 {
@@ -89,9 +104,10 @@ static void add_layer(const struct plan *p, int layer, int holder, int64_t n_kv_
     plan_heads(p, layer, holder, n_kv_heads, &first_head, &end_head);
     h->kv_heads += end_head - first_head;
     h->ranges += n;
+    h->experts += count_experts(&p->layers[layer].shape, ranges, n);
     h->neurons += plan_n_neurons(p, layer, holder);
     heat->neurons += (double)plan_n_neurons(p, layer, holder);
-    for (int64_t j = 0; j < p->layers[layer].shape.d_ff && fired; j++)
+    for (int64_t j = 0; j < plan_shape_neurons(&p->layers[layer].shape) && fired; j++)
         h->all_live += fired[j];
     for (int i = 0; i < n && fired; i++) {
         for (int32_t j = ranges[i].begin; j < ranges[i].end; j++)
@@ -133,16 +149,19 @@ static void holder_name(const struct plan *p, int holder, char out[HOLDER_NAME])
 /* For people who asked for the plan itself: on standard error. */
 static void print_line(int holder, const struct worker_options *w, const struct holding *h)
 {
-    char stage[48], heat[64] = "", busy[64] = "", name[HOLDER_NAME], kv[KV_TEXT];
+    char stage[48], heat[64] = "", busy[64] = "", experts[48] = "", name[HOLDER_NAME], kv[KV_TEXT];
     holder_name(w->plan, holder, name);
     stage_text(h, "layers %d to %d", stage, sizeof stage);
     if (h->all_live > 0)
         snprintf(heat, sizeof heat, " with %.1f %% of what fires", 100 * (h->stage.live + h->shard.live) / h->all_live);
     if (h->ms > 0)
         snprintf(busy, sizeof busy, ", computes %.2f ms a token (%.0f %% of its time)", h->ms, h->ms_percent);
-    log_info("%s: stage of %s, %lld KV heads, %lld neurons%s, %.1f MiB (weights %.1f, KV cache of %s %.1f, buffers "
-             "%.1f)%s", name, stage, (long long)h->kv_heads, (long long)h->neurons, heat, mib(h->need.total),
-             mib(h->need.weights), kv_text(w, kv), mib(h->need.kv), mib(h->need.buffers), busy);
+    if (h->experts)
+        snprintf(experts, sizeof experts, " of %lld experts", (long long)h->experts);
+    log_info("%s: stage of %s, %lld KV heads, %lld neurons%s%s, %.1f MiB (weights %.1f, of which a token reads %.1f, KV "
+             "cache of %s %.1f, buffers %.1f)%s", name, stage, (long long)h->kv_heads, (long long)h->neurons, experts,
+             heat, mib(h->need.total), mib(h->need.weights), h->read / (1 << 20), kv_text(w, kv), mib(h->need.kv),
+             mib(h->need.buffers), busy);
 }
 
 static json_t *percent(double part, double whole)
@@ -166,14 +185,14 @@ static json_t *table_row(int holder, const struct plan *p, const struct holding 
     char stage[48];
     double all = 0;
     for (int l = 0; l < p->model.n_layers; l++)
-        all += (double)p->layers[l].shape.d_ff;
+        all += (double)plan_shape_neurons(&p->layers[l].shape);
     stage_text(h, "%d-%d", stage, sizeof stage);
-    return json_pack("{si ss ss sI sI so so so so si sI sf sf sf sf so so}", "rank", plan_holder_rank(p, holder),
+    return json_pack("{si ss ss sI sI sI so so so so si sI sf sf sf sf sf so so}", "rank", plan_holder_rank(p, holder),
                      "device", plan_holder_device(p, holder), "stage", stage, "kv_heads", (json_int_t)h->kv_heads,
-                     "neurons", (json_int_t)h->neurons, "neurons_percent", percent((double)h->neurons, all),
+                     "experts", (json_int_t)h->experts, "neurons", (json_int_t)h->neurons, "neurons_percent", percent((double)h->neurons, all),
                      "fired_percent", percent(h->stage.live + h->shard.live, h->all_live), "stage_live_percent",
                      live_percent(&h->stage, h), "shard_live_percent", live_percent(&h->shard, h), "ranges", h->ranges,
-                     "rows", (json_int_t)h->rows, "weights_mib", mib(h->need.weights), "kv_mib", mib(h->need.kv),
+                     "rows", (json_int_t)h->rows, "weights_mib", mib(h->need.weights), "read_mib", h->read / (1 << 20), "kv_mib", mib(h->need.kv),
                      "buffers_mib", mib(h->need.buffers), "total_mib", mib(h->need.total), "ms_per_token",
                      number(h->ms), "busy_percent", number(h->ms_percent));
 }
@@ -208,6 +227,7 @@ static status report(const struct planned *planned, const struct worker_options 
         if (st != ST_OK)
             return st;
         h.ms = why->ms[i];
+        h.read = cost_read_bytes(&why->model, w->plan, i);
         h.ms_percent = h.ms > 0 ? 100 * h.ms / cost_ms(&why->cost) : 0;
         if (planned->format != TABLE_JSON && json_array_append_new(rows, table_row(i, w->plan, &h)) != 0) {
             log_error("no memory for the table");

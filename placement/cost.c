@@ -71,6 +71,22 @@ static double read_of(const struct estimate *e, const struct block *b, int holde
     return read;
 }
 
+double cost_read_bytes(const struct cost_model *m, const struct plan *p, int holder)
+{
+    const struct cost_model weights = {.model = m->model}; /* alone, and of all neurons */
+    const struct estimate e = {.m = &weights, .plan = p};
+    struct block b = {.part = PLAN_ROWS};
+    double sum = read_of(&e, &b, holder);
+    for (b.layer = 0; b.layer < p->model.n_layers; b.layer++) {
+        b.home = p->layers[b.layer].stage;
+        b.part = PLAN_HEADS;
+        sum += read_of(&e, &b, holder);
+        b.part = PLAN_NEURONS;
+        sum += read_of(&e, &b, holder);
+    }
+    return sum;
+}
+
 /* The rank's part of a block: its CPUs read one memory, and each of its GPUs its own, at the same time. */
 static void compute(struct estimate *e, struct block *b, int rank)
 {

@@ -97,6 +97,8 @@ bool cost_shares(const struct probe *p, const struct cost_model *m, const bool *
 status candidate_plan(const struct candidate *c, const struct plan_model *shape, int n_ranks, struct plan **out);
 
 double cost_ms(const struct cost *c); /* of a token */
+/* Bytes of weights that a token reads of a holder's part of a plan, if it computes all neurons that it looks at. */
+double cost_read_bytes(const struct cost_model *m, const struct plan *p, int holder);
 
 /* Bytes of x and of a partial sum of one token, as they travel. */
 int64_t cost_x_bytes(const struct model *m);

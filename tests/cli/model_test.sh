@@ -85,7 +85,7 @@ hearth tokenize -m "$model" -p "<|im_start|>" --ids --no-parse-special
 [ "$out" != "1" ] || fail "--no-parse-special parsed a control token"
 
 hearth inspect "$model" -o json
-for field in architecture layers d_model d_ff heads kv_heads vocab tensors bytes activation; do
+for field in architecture layers d_model d_ff experts experts_used heads kv_heads vocab tensors bytes activation; do
     like "inspect -o json" "*\"$field\": *" "$out"
 done
 hearth inspect "$model"
@@ -142,7 +142,7 @@ echo "$out" > "$work/plan.json"
 hearth plan -q -m "$model" --plan "$work/plan.json"
 equal "plan --plan prints it back" "$(cat "$work/plan.json")" "$out"
 hearth plan -q -m "$model" --ranks 2 -o csv
-like "plan -o csv" "rank,device,stage,kv_heads,neurons,neurons_percent,fired_percent,*0,cpu,0-29,*1,cpu,none,*" "$out"
+like "plan -o csv" "rank,device,stage,kv_heads,experts,neurons,neurons_percent,fired_percent,*0,cpu,0-29,*1,cpu,none,*" "$out"
 hearth plan -q -m "$model" --ranks 2 --down stage
 like "plan --down stage" '*"down": "stage"*' "$out"
 refuses 2 "*--split hot*hearth prepare*" plan -q -m "$model" --neurons "" --ranks 2 --split hot
