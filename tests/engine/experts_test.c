@@ -1,0 +1,173 @@
+/* Layers with experts over ranks and their devices: whoever has whichever of an expert's neurons, the logits are the bits
+ * of one rank with one device. */
+#include "tests/engine/trace.h"
+
+#include "base/log.h"
+#include "tools/synth/synth.h"
+
+enum { LAYERS = 3, PROMPT = 37 };
+
+/* Seven experts of 352 neurons, units of 128, 128 and 96; a token uses three. */
+static const struct shape shape = {"experts", QWEN3MOE, LAYERS, 256, 352, 4, 2, 64, MADE_VOCABULARY, 512, 10000, false, 0,
+                                   7, 3};
+
+static void write_model(const char *type, char path[MADE_NAME])
+{
+    struct synth_file file;
+    made_file_of("", 0, path);
+    const struct synth_options o = {.shape = &shape, .type = weight_type_of(type), .layers = LAYERS, .seed = 3, .path = path};
+    assert_int_equal(synth_write(&o, &file), ST_OK);
+}
+
+static void test_shares(void **state)
+{
+    (void)state;
+    static const struct {
+        int ranks, split, residual;
+        const char *shares;
+    } ways[] = {
+        {2, SPLIT_SHARDS, 0, NULL},     {2, SPLIT_SHARDS, 1, "5,2"},   {3, SPLIT_SHARDS, 0, "1,7,2"},
+        {3, SPLIT_BOTH, 0, "3,2,1"},    {4, SPLIT_SHARDS, 1, NULL},    {4, SPLIT_SHARDS, 1, "9,1,1,5"},
+        {2, SPLIT_STAGES, 0, "1,2"},    {4, SPLIT_BOTH, 0, "1,0.01,2,1"},
+    };
+    static const char *const types[] = {"q4_0", "q8_0", "mxfp4"};
+    int32_t prompt[PROMPT];
+    const struct job j = {prompt, PROMPT, SANITIZED ? 3 : 6, SANITIZED ? 3 : 12};
+    char model[MADE_NAME];
+    fill_prompt(prompt, PROMPT);
+    for (size_t t = 0; t < sizeof types / sizeof *types; t++) {
+        write_model(types[t], model);
+        struct trace expected = reference(model, &j);
+        for (size_t i = SANITIZED ? t : 0; i < sizeof ways / sizeof *ways; i += SANITIZED ? 3 : 1) {
+            struct cluster_options o = plain_options(model);
+            o.ranks = ways[i].ranks;
+            o.split = ways[i].split;
+            o.residual = ways[i].residual;
+            o.shares = ways[i].shares;
+            vary(&o, (int)(i + t));
+            must_equal(&expected, &o, &j);
+        }
+        trace_free(&expected);
+        unlink(model);
+    }
+}
+
+/* ---- plans by hand ---- */
+
+#define CPU(rank) "{\"rank\": " #rank ", \"device\": \"cpu\"}"
+#define SECOND(rank) ", {\"rank\": " #rank ", \"device\": \"cpu:1\"}"
+#define RUN(from, to) "{\"from\": " #from ", \"to\": " #to ", \"stage\": 0, \"d_ff\": 352, \"experts\": 7, " \
+                      "\"experts_used\": 3, "
+#define SET(holder, neurons) "{\"holder\": " #holder ", \"neurons\": [" neurons "]}"
+
+struct cut {
+    int ranks;
+    const char *holders, *layers;
+};
+
+static void write_plan(const struct cut *c, char path[MADE_NAME])
+{
+    char text[2048];
+    const int n = snprintf(text, sizeof text,
+                           "{\"hearth_plan\": 2, \"model\": {\"architecture\": \"qwen3moe\", \"layers\": 3}, \"ranks\": %d, "
+                           "\"holders\": [%s], \"layers\": [%s]}", c->ranks, c->holders, c->layers);
+    assert_true(n < (int)sizeof text);
+    made_file_of(text, (size_t)n, path);
+}
+
+static void test_cuts(void **state)
+{
+    (void)state;
+    static const struct cut cuts[] = {
+        /* parts of some experts, whole ones, several at once */
+        {1, CPU(0) SECOND(0), RUN(0, 3) "\"sets\": [" SET(0, "[0, 128], [352, 1056], [2240, 2464]") ", "
+            SET(1, "[128, 352], [1056, 2240]") "]}"},
+        /* whole experts, dealt out; then none for the home of x */
+        {2, CPU(0) ", " CPU(1), RUN(0, 1) "\"sets\": [" SET(0, "[0, 352], [704, 1056], [1408, 2464]") ", "
+            SET(1, "[352, 704], [1056, 1408]") "]}, " RUN(1, 3) "\"sets\": [" SET(1, "[0, 2464]") "]}"},
+        /* two devices of each of two ranks; a holder has two sets */
+        {2, CPU(0) ", " CPU(1) SECOND(0) SECOND(1), RUN(0, 3) "\"sets\": [" SET(2, "[0, 480]") ", " SET(1, "[480, 832]") ", "
+            SET(3, "[832, 1184]") ", " SET(0, "[1184, 2368]") ", " SET(2, "[2368, 2464]") "]}"},
+    };
+    int32_t prompt[PROMPT];
+    const struct job j = {prompt, PROMPT, SANITIZED ? 3 : 6, 3};
+    char model[MADE_NAME], plan[MADE_NAME];
+    fill_prompt(prompt, PROMPT);
+    write_model("q4_0", model);
+    struct trace expected = reference(model, &j);
+    for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
+        struct cluster_options o = plain_options(model);
+        write_plan(&cuts[i], plan);
+        o.plan = plan;
+        o.ranks = cuts[i].ranks;
+        must_equal(&expected, &o, &j);
+        vary(&o, (int)i);
+        must_equal(&expected, &o, &j);
+        unlink(plan);
+    }
+    trace_free(&expected);
+    unlink(model);
+}
+
+/* Sets that split units decide the bits; who holds them does not. */
+static void test_split_sets(void **state)
+{
+    (void)state;
+    static const struct cut ways[] = {
+        {2, CPU(0) ", " CPU(1), RUN(0, 3) "\"units\": \"split\", \"sets\": [" SET(0, "[0, 70], [300, 1000]") ", "
+            SET(1, "[70, 300], [1000, 2464]") "]}"},
+        {1, CPU(0) SECOND(0), RUN(0, 3) "\"units\": \"split\", \"sets\": [" SET(1, "[0, 70], [300, 1000]") ", "
+            SET(0, "[70, 300], [1000, 2464]") "]}"},
+        {1, CPU(0), RUN(0, 3) "\"units\": \"split\", \"sets\": [" SET(0, "[0, 70], [300, 1000]") ", "
+            SET(0, "[70, 300], [1000, 2464]") "]}"},
+    };
+    int32_t prompt[PROMPT];
+    const struct job j = {prompt, PROMPT, 3, 3};
+    char model[MADE_NAME], plan[MADE_NAME];
+    struct trace expected = {0};
+    fill_prompt(prompt, PROMPT);
+    write_model("q4_0", model);
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        struct cluster_options o = plain_options(model);
+        write_plan(&ways[i], plan);
+        o.plan = plan;
+        o.ranks = ways[i].ranks;
+        if (i == 0)
+            expected = run(&o, &j);
+        vary(&o, (int)i);
+        must_equal(&expected, &o, &j);
+        unlink(plan);
+    }
+    trace_free(&expected);
+    unlink(model);
+}
+
+static void test_refused(void **state)
+{
+    (void)state;
+    struct cluster_options o;
+    struct cluster *c = NULL;
+    struct log_catcher caught;
+    char model[MADE_NAME];
+    write_model("q4_0", model);
+    o = plain_options(model);
+    o.ranks = 2;
+    o.residual = 0;
+    o.down_at_stage = true;
+    log_catch(&caught);
+    assert_int_equal(cluster_start(&o, &c), ST_UNSUPPORTED);
+    log_catch(NULL);
+    assert_non_null(strstr(caught.first_error, "down projections of experts"));
+    unlink(model);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_shares),
+        cmocka_unit_test(test_cuts),
+        cmocka_unit_test(test_split_sets),
+        cmocka_unit_test(test_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
