@@ -52,6 +52,7 @@ struct family {
     const char *file, *activation;
     char path[512];
     bool predicted, with_experts;
+    uint32_t n_ctx;
     int32_t *prompt;
     size_t n_prompt, n_vocab, n_rows;
     const json_t *rows, *rounded; /* rounded: NULL if weights are floats */
@@ -125,13 +126,14 @@ static inline void run(const struct family *f, const struct way *way, enum spars
     o.kernels = way->kernels;
     o.activation = f->activation;
     o.sparse = sparse;
-    o.n_ctx = 64;
+    o.n_ctx = f->n_ctx;
     struct cluster *c = start(&o);
     struct dialogue *d = cluster_dialogue(c);
     assert_int_equal(vocabulary(c), f->n_vocab);
     for (size_t i = 0; i < f->n_rows; i++) {
         size_t at = dialogue_length(d);
-        assert_int_equal(dialogue_logits(d, f->prompt + at, position_of(f, i) + 1 - at, logits + i * f->n_vocab), ST_OK);
+        assert_int_equal(dialogue_logits(d, f->prompt + at, position_of(f, i) + 1 - at, logits + i * f->n_vocab),
+                         ST_OK);
     }
     cluster_stop(c);
     if (*plan)
@@ -230,6 +232,8 @@ static inline struct family family_of(const json_t *entry)
                        .rounded = json_object_get(entry, "rounded"),
                        .range = json_number_value(field(entry, "range")),
                        .error = json_number_value(field(entry, "error"))};
+    const json_t *n_ctx = json_object_get(entry, "n_ctx");
+    f.n_ctx = n_ctx ? (uint32_t)json_integer_value(n_ctx) : 64;
     snprintf(f.path, sizeof f.path, TEST_DATA "/%s", f.file);
     f.prompt = integers(field(entry, "prompt"), &f.n_prompt);
     f.n_rows = json_array_size(f.rows);

@@ -23,6 +23,7 @@ from make_models import read_entries, write_entries, write_model
 from make_vectors import Llama, quiet
 from models import MODELS
 from reference_models import load
+from rotary import N_CTX
 
 T = gguf.GGMLQuantizationType
 
@@ -44,7 +45,7 @@ def as_floats(path, out):
 
 
 def run(path, prompt, cache):
-    llama = Llama(path, 64, cache)
+    llama = Llama(path, N_CTX, cache)
     found = llama.decode(prompt, 0, range(len(prompt)))
     llama.close()
     return found

@@ -8,7 +8,7 @@ of others, and what reference_models.py says of them.
 The same files come out each time; names leave the other files and entries as they are.
 
 models.json: an object per file and activation
-    file, architecture, activation (null: the file's own)
+    file, architecture, activation (null: the file's own), n_ctx (the context to ask for: phi3's factors depend on it)
     prompt [ids], logits: [{position, values [n_vocab]}], in exact arithmetic (float64; caches in f16)
     range: between the largest and the smallest of all these logits
     error: how far the logits move at most when what quantised weights read is rounded to 8 bits; 0 for float weights
@@ -30,8 +30,9 @@ from make_tiny import add_vocabulary
 from models import BASE, MODELS
 from reference import ACTIVATIONS
 from reference_models import load
+from rotary import N_CTX
 
-N_PROMPT, POSITIONS = 40, [0, 17, 39]
+N_PROMPT, POSITIONS = 72, [0, 17, 71]  # more than a page of the cache
 MARGIN = 0.01
 JSON = HERE / "models.json"
 
@@ -255,7 +256,8 @@ def entry(name, path, activation):
     margin, error, spread = float(exact.margin.min()), float(np.abs(noisy - logits).max()), float(np.ptp(logits))
     print(f"{path.name} {activation or ''}: range {spread:.2f}, error {error:.4f}, margin {margin:.4f}, "
           f"{path.stat().st_size} bytes")
-    out = {"file": path.name, "architecture": m["arch"], "activation": activation, "prompt": prompt,
+    out = {"file": path.name, "architecture": m["arch"], "activation": activation, "n_ctx": N_CTX,
+           "prompt": prompt,
            "range": round(spread, 4), "error": round(error, 5),
            "margin": round(margin, 5) if margin < np.inf else None,
            "logits": rows(logits, POSITIONS)}

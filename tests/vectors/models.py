@@ -21,8 +21,8 @@ BASE = dict(
     # experts: how many, 0 for none; used: how many a token chooses; ff_exp: their width, if not ff; form of their
     # tensors: 3d, each (a tensor each) or gate_up (gates and ups in one); leading: layers without experts
     # expert_gain: of gates and ups
-    experts=0, used=2, ff_exp=0, form="3d", expert_gain=1, expert_type=None, expert_bias=0.0, router_gain=3.0, router_bias=0.0,
-    selection_bias=0.0, shared=0, shared_gate=False, leading=0,
+    experts=0, used=2, ff_exp=0, form="3d", expert_gain=1, expert_type=None, expert_bias=0.0, router_gain=3.0,
+    router_bias=0.0, selection_bias=0.0, shared=0, shared_gate=False, leading=0,
     predictors=0,  # blocks behind the layers that predict a token further, which nothing here runs
     # also: run, the activations to run it with; weights_of, the model that has the same weights in another form;
     # checked_with, checked_as: see check_models.py
@@ -31,8 +31,9 @@ BASE = dict(
 YARN = {"rope.scaling.type": "yarn", "rope.scaling.factor": 8.0, "rope.scaling.original_context_length": 48}
 MIXTRAL = dict(vocab="spm", experts=4, ff=160, base=1e6)
 GPT_OSS = dict(
-    arch="gpt-oss", d=96, heads=4, kv=2, head_dim=32, base=500.0, tied=False, norms=["attn_norm", "post_attention_norm"],
-    qkv_bias=0.5, o_bias=0.3, sinks=True, experts=3, ff=160, ff_exp=160, expert_bias=0.5, expert_gain=3, router_bias=0.5,
+    arch="gpt-oss", d=96, heads=4, kv=2, head_dim=32, base=500.0, tied=False, qkv_bias=0.5, o_bias=0.3, sinks=True,
+    norms=["attn_norm", "post_attention_norm"], experts=3, ff=160, ff_exp=160, expert_bias=0.5, expert_gain=3,
+    router_bias=0.5,
     keys={**YARN, "attention.sliding_window": 12})
 GLM4 = dict(
     arch="glm4moe", n_rot=8, qkv_bias=0.5, norms=["attn_norm", "post_attention_norm"], experts=6, ff=160, ff_exp=48,
@@ -49,6 +50,7 @@ DELTA = dict(attention="delta_net", eps=1e-6, base=500.0, n_rot=8, norms=["attn_
 DELTA_KEYS = {"ssm.conv_kernel": 4, "ssm.inner_size": 64, "ssm.state_size": 16, "ssm.time_step_rank": 4,
               "ssm.group_count": 2, "full_attention_interval": 2}
 DELTA_MOE = dict(**DELTA, experts=5, ff=64, ff_exp=48, shared=160, shared_gate=True)
+OLMO = dict(arch="olmo2", head_dim=8, tied=False, norms=["post_attention_norm", "post_ffw_norm"], qk_norm="whole")
 GEMMA_NORMS = ["attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"]
 
 MODELS = {
@@ -85,10 +87,10 @@ MODELS = {
     "smallthinker": dict(arch="smallthinker", experts=5, ff=160, ff_exp=160,
                          keys={"expert_gating_func": 2, "attention.sliding_window": 4096}),
     "smallthinker-rope": dict(arch="smallthinker", experts=5, ff=48, ff_exp=48, keys={"expert_gating_func": 1}),
-    "gemma2": dict(arch="gemma2", vocab="spm", norms=GEMMA_NORMS, embed_gain=1.0,
+    "gemma2": dict(arch="gemma2", vocab="spm", norms=GEMMA_NORMS, embed_gain=2.0,
                    keys={"attention.sliding_window": 12, "attn_logit_softcapping": 5.0,
                          "final_logit_softcapping": 8.0}),
-    "gemma3": dict(arch="gemma3", vocab="spm", norms=GEMMA_NORMS, embed_gain=1.0, layers=6, ff=48, base=500.0,
+    "gemma3": dict(arch="gemma3", vocab="spm", norms=GEMMA_NORMS, embed_gain=2.0, layers=6, ff=48, base=500.0,
                    qk_norm="head",
                    keys={"attention.sliding_window": 12, "rope.freq_base_swa": 100.0, "rope.scaling.type": "linear",
                          "rope.scaling.factor": 8.0}),
@@ -107,9 +109,8 @@ MODELS = {
                            "attention.temperature_scale": 0.5}),
     "granite": dict(arch="granite", embed_gain=1.0,
                     keys={"embedding_scale": 3.0, "residual_scale": 0.6, "attention.scale": 0.4, "logit_scale": 0.5}),
-    "olmo2": dict(arch="olmo2", head_dim=8, tied=False, norms=["post_attention_norm", "post_ffw_norm"], qk_norm="whole"),
-    "olmo3": dict(arch="olmo2", head_dim=8, tied=False, norms=["post_attention_norm", "post_ffw_norm"], qk_norm="whole",
-                  base=500.0,
+    "olmo2": dict(**OLMO),
+    "olmo3": dict(**OLMO, base=500.0,
                   keys={**YARN, "attention.sliding_window": 12, "attention.sliding_window_pattern": [True, False]}),
     "smollm3": dict(arch="smollm3", layers=4, ff=96, vocab="llama-bpe"),
     "llama-linear": dict(vocab="spm", ff=96, keys={"rope.scaling.type": "linear", "rope.scaling.factor": 4.0}),

@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 
-N_CTX = 64  # the context that is asked for
+N_CTX = 128  # the context that is asked for
 
 
 def yarn_ramp(n_rot, base, original, fast, slow):
