@@ -7,6 +7,7 @@ from reference import ACTIVATIONS, int8
 from rotary import frequencies, turn
 
 FLOATS = (0, 1, 30)  # F32, F16, BF16
+CODE_ERROR, CACHE_ERROR = 1e-4, 2e-7  # of f32 sums: of a code of 8 bits, and of keys as a part of their size
 
 
 def sigmoid(x):
@@ -58,7 +59,12 @@ class Llama:
 
     def read(self, name, x):
         """x as the matrix reads it."""
-        return int8(x) if self.quantised[name + ".weight"] else x
+        if not self.quantised[name + ".weight"]:
+            return x
+        blocks = x.reshape(-1, 32)
+        codes = 127 * blocks / np.maximum(np.abs(blocks).max(-1, keepdims=True), 1e-30)
+        self.tie = min(self.tie, (0.5 - np.abs(codes - np.round(codes))).min() / CODE_ERROR)
+        return int8(x)
 
     def linear(self, name, x, expert=None):
         pick = (lambda t: t) if expert is None else (lambda t: t[expert])
@@ -72,7 +78,11 @@ class Llama:
         return self.rms(x, self.w[name + ".weight"])
 
     def kept(self, x):
-        return x.astype(self.cache).astype(np.float64)
+        rounded = x.astype(self.cache).astype(np.float64)
+        step = np.spacing(np.abs(rounded).astype(self.cache)).astype(np.float64)
+        size = np.sqrt((x**2).mean(-1, keepdims=True))
+        self.tie = min(self.tie, ((step / 2 - np.abs(x - rounded)) / size).min() / CACHE_ERROR)
+        return rounded
 
     def rotate(self, i, x):
         """Rotary positions of [n, heads, values] in layer i."""
@@ -176,8 +186,9 @@ class Llama:
         return self.linear("output" if "output.weight" in self.w else "token_embd", x)
 
     def logits(self, ids):
-        """[n, n_vocab] of the n tokens. Leaves in self.margin [n] how clear the closest choice of experts was."""
-        self.clear = [np.full(len(ids), np.inf)]
+        """[n, n_vocab] of the n tokens. Leaves in self.margin [n] how clear the closest choice of experts was, and in
+        self.tie how far the value that was hardest to round lay from a tie, in errors of a program with f32."""
+        self.clear, self.tie = [np.full(len(ids), np.inf)], np.inf
         x = self.embed(ids)
         for i in range(self.layers):
             x = self.layer(i, f"blk.{i}.", x)
