@@ -231,15 +231,15 @@ def write_model(name, path, **changes):
 
 
 def clear_prompt(models, seed, n_vocab):
-    """Token by token, so that no choice of experts is a close one, nor, where weights are quantised, the rounding of a
-    value: one code more or less is as much as all the rounding of a narrow matrix."""
-    rng, prompt, rounds = np.random.default_rng(seed), [], any(models[1].quantised.values())
+    """Token by token, so that no choice of experts is a close one, nor the rounding of a value: a code of 8 bits more
+    or less is as much as all the rounding of a narrow matrix."""
+    rng, prompt = np.random.default_rng(seed), []
     while len(prompt) < N_PROMPT:
         for _ in range(1000):
             token = int(rng.integers(3, n_vocab - 4))
             for model in models:
                 model.logits(prompt + [token])
-            if min(model.margin[-1] for model in models) >= MARGIN and (not rounds or models[1].tie > 1):
+            if min(model.margin[-1] for model in models) >= MARGIN and models[1].tie > 1:
                 break
         else:
             sys.exit("no token leaves the choice of experts clear: change the router")
