@@ -1,6 +1,12 @@
 #include "device/heads.h"
 
+#include <stdlib.h>
+
+#include "base/log.h"
 #include "device/decisions.h"
+
+/* What turns c into plain keys lies the other way round for queries: floats, whatever the file has. */
+static const struct matrix floats = {.type = DT_F32};
 
 /* What all heads share is whole on every holder. */
 static void lay_latent(const struct laying *to, const struct layer_weights *f, const struct hparams *hp, int64_t n,
@@ -9,8 +15,8 @@ static void lay_latent(const struct laying *to, const struct layer_weights *f, c
     lay_matrix(to->arena, &h->k, &f->k, f->k.rows, f->k.cols);
     if (f->q_low.data)
         lay_matrix(to->arena, &h->q_low, &f->q_low, f->q_low.rows, f->q_low.cols);
-    lay_matrix(to->arena, &h->q_in, &f->q_in, n * hp->latent.rank, f->q_in.cols);
-    lay_matrix(to->arena, &h->c_out, &f->c_out, n * hp->value_dim, f->c_out.cols);
+    lay_matrix(to->arena, &h->q_in, f->c_both.data ? &floats : &f->q_in, n * hp->latent.rank, hp->head_dim - hp->n_rot);
+    lay_matrix(to->arena, &h->c_out, f->c_both.data ? &f->c_both : &f->c_out, n * hp->value_dim, hp->latent.rank);
     h->q_low_norm = lay_vector(to->arena, &f->q_low_norm);
     h->c_norm = lay_vector(to->arena, &f->c_norm);
 }
@@ -41,11 +47,52 @@ void heads_lay(const struct laying *to, int layer, struct heads *h)
     h->sinks = lay_part(to->arena, &f->sinks, n * queries(hp));
 }
 
+/* to[j, i] = the plain key i that is made of c's value j, of head h. */
+static void turn_keys(const struct hparams *hp, const struct matrix *both, int64_t h, float *row, float *to)
+{
+    const int64_t plain = hp->head_dim - hp->n_rot, rank = hp->latent.rank;
+    const size_t bytes = dtype_row_bytes(both->type, rank);
+    for (int64_t i = 0; i < plain; i++) {
+        dequantize_row(both->type, both->data + (size_t)(h * (plain + hp->value_dim) + i) * bytes, rank, row);
+        for (int64_t j = 0; j < rank; j++)
+            to[j * plain + i] = row[j];
+    }
+}
+
+/* Both ways of c, from one matrix. GPUs have no latent attention, so the host's memory is written. */
+static void load_both(struct loading *l, const struct matrix *both, const struct hparams *hp, struct heads *to)
+{
+    const int64_t n = to->end - to->begin, plain = hp->head_dim - hp->n_rot, rank = hp->latent.rank;
+    const int64_t rows = plain + hp->value_dim;
+    if (l->failed || n == 0)
+        return;
+    float *keys = malloc((size_t)((n * plain + 1) * rank) * sizeof *keys);
+    int32_t *values = malloc((size_t)(n * hp->value_dim) * sizeof *values);
+    if (keys && values) {
+        for (int64_t h = 0; h < n; h++)
+            turn_keys(hp, both, to->begin + h, keys + n * plain * rank, keys + h * plain * rank);
+        for (int64_t i = 0; i < n * hp->value_dim; i++)
+            values[i] = (int32_t)((to->begin + i / hp->value_dim) * rows + plain + i % hp->value_dim);
+        loading_reads(l, both, to->begin * rows, n * rows);
+        packed_fill(&to->q_in, 0, to->q_in.groups, (const uint8_t *)keys, (size_t)plain * sizeof *keys, NULL);
+        load_packed(l, &to->c_out, both, 0, 0, values);
+    } else {
+        log_error("out of memory for the keys of a layer");
+        l->failed = ST_NOMEM;
+    }
+    free(keys);
+    free(values);
+}
+
 static void load_latent(struct loading *l, const struct layer_weights *from, const struct hparams *hp, struct heads *to)
 {
     load_packed(l, &to->q_low, &from->q_low, 0, 0, NULL);
-    load_packed(l, &to->q_in, &from->q_in, to->begin * hp->latent.rank, 0, NULL);
-    load_packed(l, &to->c_out, &from->c_out, to->begin * hp->value_dim, 0, NULL);
+    if (from->c_both.data) {
+        load_both(l, &from->c_both, hp, to);
+    } else {
+        load_packed(l, &to->q_in, &from->q_in, to->begin * hp->latent.rank, 0, NULL);
+        load_packed(l, &to->c_out, &from->c_out, to->begin * hp->value_dim, 0, NULL);
+    }
     load_vector(l, to->q_low_norm, &from->q_low_norm);
     load_vector(l, to->c_norm, &from->c_norm);
 }

@@ -40,9 +40,10 @@ static status read_heads(const struct keys *k, struct hparams *hp)
     return ST_OK;
 }
 
-/* Every query head can be cut from the others. Files of before 2025-04 lack the lengths of heads. */
+/* Every query head can be cut from the others. In files of before 2025-04 lengths are of heads as all models have them. */
 static status read_latent_heads(const struct keys *k, struct hparams *hp)
 {
+    const bool mla = has_key(k, "attention.key_length_mla");
     status s = required_int(k, "attention.head_count", 1, MAX_HEADS, &hp->n_heads);
     hp->n_kv_heads = hp->n_heads;
     if (s == ST_OK)
@@ -50,9 +51,10 @@ static status read_latent_heads(const struct keys *k, struct hparams *hp)
     if (s == ST_OK)
         s = optional_int(k, "attention.q_lora_rank", 0, MAX_D_MODEL, &hp->latent.q_rank);
     if (s == ST_OK)
-        s = required_int(k, "attention.key_length_mla", 1, MAX_HEAD_DIM, &hp->head_dim);
+        s = required_int(k, mla ? "attention.key_length_mla" : "attention.key_length", 1, MAX_HEAD_DIM, &hp->head_dim);
     if (s == ST_OK)
-        s = required_int(k, "attention.value_length_mla", 1, MAX_HEAD_DIM, &hp->value_dim);
+        s = required_int(k, mla ? "attention.value_length_mla" : "attention.value_length", 1, MAX_HEAD_DIM,
+                         &hp->value_dim);
     if (s == ST_OK && (hp->latent.rank % 16 || hp->value_dim % 16))
         return bad_key(k, ST_UNSUPPORTED, "attention.kv_lora_rank", "expected a multiple of 16, of values too, found %" PRId64
                        " and %" PRId64, hp->latent.rank, hp->value_dim);

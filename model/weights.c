@@ -22,15 +22,17 @@ static status find_latent(struct finder *f, const struct hparams *hp, int layer,
 {
     const int64_t d = hp->d_model, rank = hp->latent.rank, q_rank = hp->latent.q_rank, heads = hp->n_heads;
     const int64_t q_rows = heads * hp->head_dim, plain = hp->head_dim - hp->n_rot;
-    const enum presence low = q_rank ? ALWAYS : NEVER;
+    const bool one = layer_tensor(f, layer, "attn_kv_b.weight");
+    const enum presence low = q_rank ? ALWAYS : NEVER, both = one ? ALWAYS : NEVER, apart = one ? NEVER : ALWAYS;
     const struct layer_tensor tensors[] = {
         {"attn_q_a.weight", AT(q_low), low, {ROLE_MATRIX, q_rank, d, 0}},
         {"attn_q_a_norm.weight", AT(q_low_norm), low, {ROLE_VECTOR, 1, q_rank, 0}},
         {q_rank ? "attn_q_b.weight" : "attn_q.weight", AT(q), ALWAYS, {ROLE_MATRIX, q_rows, q_rank ? q_rank : d, 0}},
         {"attn_kv_a_mqa.weight", AT(k), ALWAYS, {ROLE_MATRIX, rank + hp->n_rot, d, 0}},
         {"attn_kv_a_norm.weight", AT(c_norm), ALWAYS, {ROLE_VECTOR, 1, rank, 0}},
-        {"attn_k_b.weight", AT(q_in), ALWAYS, {ROLE_MATRIX, rank, plain, heads}},
-        {"attn_v_b.weight", AT(c_out), ALWAYS, {ROLE_MATRIX, hp->value_dim, rank, heads}},
+        {"attn_k_b.weight", AT(q_in), apart, {ROLE_MATRIX, rank, plain, heads}},
+        {"attn_v_b.weight", AT(c_out), apart, {ROLE_MATRIX, hp->value_dim, rank, heads}},
+        {"attn_kv_b.weight", AT(c_both), both, {ROLE_MATRIX, heads * (plain + hp->value_dim), rank, 0}},
         {"attn_output.weight", AT(o), ALWAYS, {ROLE_MATRIX, d, heads * hp->value_dim, 0}},
     };
     return find_table(f, layer, tensors, sizeof tensors / sizeof *tensors, w);

@@ -48,7 +48,7 @@ struct weight weight_of_heads(const struct cost_model *m, int layer, double shar
     const bool latent = hp->latent.rank > 0;
     const double shared = latent ? matrix_bytes(&l->q_low) + matrix_bytes(&l->k) : 0;
     const double cut = matrix_bytes(&l->q) + (latent ? 0 : matrix_bytes(&l->k)) + matrix_bytes(&l->v) +
-                       matrix_bytes(&l->o) + matrix_bytes(&l->q_in) + matrix_bytes(&l->c_out);
+                       matrix_bytes(&l->o) + matrix_bytes(&l->q_in) + matrix_bytes(&l->c_out) + matrix_bytes(&l->c_both);
     const double weights = share * cut + (share > 0 ? shared : 0), kept = latent ? share > 0 : share;
     const int64_t window = model_window(hp, layer);
     const double read = window ? fmin(m->kv_read, (double)window) : m->kv_read;
