@@ -63,6 +63,9 @@ static inline struct made_block made_block_of(enum dtype type)
     case DT_Q3_K: return (struct made_block){108, -1, 42, 0};
     case DT_Q4_K: return (struct made_block){0, 2, 240, 7.5};
     case DT_Q5_K: return (struct made_block){0, 2, 480, 15.5};
+    case DT_IQ4_NL: return (struct made_block){0, -1, 67, 0};
+    case DT_IQ4_XS: return (struct made_block){0, -1, 1240, 0};
+    case DT_MXFP4: return (struct made_block){-1, -1, 5.9, 0}; /* an exponent instead */
     default: return (struct made_block){208, -1, 1400, 0}; /* Q6_K */
     }
 }
@@ -99,7 +102,10 @@ static inline uint8_t *made_weights(enum dtype type, uint32_t rows, uint32_t col
         out[i] = (uint8_t)made_draw(state);
     for (uint8_t *at = out; at < out + bytes; at += block) {
         double scale = deviation / b.deviation * (0.7 + 0.6 * (double)(made_draw(state) >> 11) * 0x1p-53);
-        made_half(at + b.scale_at, (float)scale);
+        if (b.scale_at >= 0)
+            made_half(at + b.scale_at, (float)scale);
+        else
+            at[0] = (uint8_t)(128 + lrint(log2(scale)));
         if (b.minimum_at >= 0)
             made_half(at + b.minimum_at, (float)(scale * b.mean));
     }

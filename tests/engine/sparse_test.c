@@ -18,6 +18,7 @@ static const struct made_model made_types[] = {
     {2, 768, 512, 4, 1, 64, 0, DT_Q4_K, DT_Q5_K, DT_Q2_K, DT_Q3_K, DT_Q2_K},
     {2, 256, 512, 4, 1, 64, 0, DT_Q4_K, DT_Q3_K, DT_Q5_K, DT_Q2_K, DT_Q2_K},
     {2, 256, 512, 4, 1, 64, 0, DT_Q4_K, DT_Q6_K, DT_Q4_K, DT_Q5_K, DT_Q2_K},
+    {2, 256, 512, 4, 1, 64, 0, DT_Q4_K, DT_IQ4_XS, DT_IQ4_NL, DT_MXFP4, DT_Q2_K},
 };
 
 static const char *const exact_activations[] = {"relu", "relu2", "drelu"};
