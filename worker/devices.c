@@ -105,6 +105,9 @@ static void lay_transfers(struct devices *d)
         d->in[i].f32 = arena_alloc(&d->arena, tokens * width * 32 * sizeof(float));
         if (device_reads_residual(&d->home->options))
             d->in[i].residual = arena_alloc(&d->arena, tokens * width * 32 * sizeof(float));
+        const size_t chosen = tokens * (size_t)d->shape.n_experts_used, weights = tokens * (size_t)d->shape.n_weights;
+        d->in[i].expert = chosen ? arena_alloc(&d->arena, chosen * sizeof(uint32_t)) : NULL;
+        d->in[i].weight = chosen ? arena_alloc(&d->arena, weights * sizeof(float)) : NULL;
     }
     if (d->n > 1) {
         d->out.width = arena_alloc(&d->arena, tokens * width);

@@ -39,6 +39,10 @@ static struct input_bytes export_input(struct devices *d, const struct work *w, 
         bytes.f32 = NULL;
     if (w->part != DEVICE_FFN)
         bytes.residual = NULL;
+    if (w->part != DEVICE_FFN || w->layer < d->shape.n_dense_layers) {
+        bytes.expert = NULL;
+        bytes.weight = NULL;
+    }
     const uint64_t since = d->home->async ? look(d) : 0;
     home->ops->export_input(home, w, home->in[use], &bytes);
     if (d->home->async)
