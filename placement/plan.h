@@ -132,7 +132,8 @@ status plan_make(const struct plan_model *model, enum plan_split split, int n_ra
 
 /* SPLIT_HOT: layers, heads and rows are cut as by SPLIT_BOTH; of each layer's neurons the hottest go to its stage, up
  * to its share, and the others to the other ranks in proportion to their shares. A lukewarm neuron goes where its
- * neighbours go, so that ranges stay few. fired[l] [its neurons] f32: the share of tokens for which each neuron of layer l
+ * neighbours go, so that ranges stay few. Experts are dealt out by whole units: those that fire most, of whichever
+ * expert, to the stage. fired[l] [its neurons] f32: the share of tokens for which each neuron of layer l
  * fires. ST_USAGE too (logged) if fired[l] is NULL or holds anything else. */
 status plan_make_hot(const struct plan_model *model, int n_ranks, const double *shares, const float *const *fired,
                      struct plan **out);

@@ -144,6 +144,10 @@ static status deal_all(struct plan *p, const float *const *fired)
         int64_t part[PLAN_MAX_RANKS]; /* as it was cut */
         for (int r = 0; r < p->n_ranks; r++)
             part[r] = plan_n_neurons(p, l, r);
+        if (p->layers[l].shape.n_experts) {
+            st = hot_deal_experts(p, &p->layers[l], fired[l], part);
+            continue;
+        }
         d.n = plan_shape_neurons(&p->layers[l].shape);
         deal(&d, fired[l], p->layers[l].stage, part);
         st = add_sets(p, &d, &p->layers[l]);

@@ -31,8 +31,15 @@ static struct plan *make(const struct plan_model *m, enum plan_split split, int 
     return p;
 }
 
-/* Neurons of a bundle that a holder has; all of them lie together. */
-static int64_t neurons_of_bundle(const struct plan *p, int layer, int holder, int bundle)
+static struct plan *parse(const char *text)
+{
+    struct plan *p = NULL;
+    assert_int_equal(plan_parse(text, strlen(text), "test", &p), ST_OK);
+    return p;
+}
+
+/* Neurons of a bundle that a holder has; in plans by shares all of them lie together. */
+static int64_t pieces_of_bundle(const struct plan *p, int layer, int holder, int bundle, int most_pieces)
 {
     const struct plan_shape *shape = &p->layers[layer].shape;
     const struct neuron_range b = plan_bundle(shape, bundle), *ranges;
@@ -47,8 +54,13 @@ static int64_t neurons_of_bundle(const struct plan *p, int layer, int holder, in
             assert_true(plan_on_unit(shape, begin, shape->neuron_unit) &&
                         (end == b.end || plan_on_unit(shape, end, shape->neuron_unit)));
     }
-    assert_true(pieces <= 1);
+    assert_true(pieces <= most_pieces);
     return sum;
+}
+
+static int64_t neurons_of_bundle(const struct plan *p, int layer, int holder, int bundle)
+{
+    return pieces_of_bundle(p, layer, holder, bundle, 1);
 }
 
 /* Of each bundle every rank has its share to less than two units, and of all together to less than one. */
@@ -140,14 +152,55 @@ static void bundles_and_units_are_numbered_through(void **state)
     assert_false(plan_on_unit(&experts, 384, 128));
 }
 
-/* ---- JSON ---- */
-
-static struct plan *parse(const char *text)
+/* The stage has the experts that are chosen most, the others what is left of each in equal parts. No unit is split. */
+static void hot_experts_are_the_stages(void **state)
 {
-    struct plan *p = NULL;
-    assert_int_equal(plan_parse(text, strlen(text), "test", &p), ST_OK);
-    return p;
+    (void)state;
+    static float hot[128 * 768], dense[1500], shared[3500];
+    const float *fired[48];
+    struct plan *p;
+    for (int i = 0; i < 128 * 768; i++)
+        hot[i] = i / 768 % 4 == 1 ? 0.25f : 0.01f;
+    for (int l = 0; l < 48; l++)
+        fired[l] = hot;
+    assert_int_equal(plan_make_hot(&qwen, 3, (const double[]){2, 1, 1}, fired, &p), ST_OK);
+    assert_int_equal(p->layers[0].stage, 0);
+    assert_false(p->layers[0].splits_units);
+    assert_int_equal(plan_n_neurons(p, 0, 0), 128 * 384);
+    for (int e = 0; e < 128; e++) {
+        if (e % 4 == 1)
+            assert_int_equal(neurons_of_bundle(p, 0, 0, e), 768);
+    }
+    assert_int_equal(plan_n_neurons(p, 0, 1), 128 * 192);
+    assert_int_equal(plan_n_neurons(p, 47, 2), 128 * 192); /* a quarter of its own layers too */
+    char *text = plan_format(p);
+    plan_free(p);
+    p = parse(text);
+    assert_int_equal(plan_check(p, &qwen, 3), ST_OK);
+    assert_true(strlen(text) < 1 << 17);
+    free(text);
+    plan_free(p);
+    for (int i = 0; i < 1500; i++)
+        dense[i] = (float)(i % 7) / 7;
+    for (int i = 0; i < 3500; i++)
+        shared[i] = i < 3200 ? 0.1f : 0.9f;
+    for (int l = 0; l < 6; l++)
+        fired[l] = l < 2 ? dense : shared;
+    assert_int_equal(plan_make_hot(&deep, 2, NULL, fired, &p), ST_OK);
+    assert_true(p->layers[0].splits_units && !p->layers[2].splits_units);
+    assert_int_equal(neurons_of_bundle(p, 2, 0, 16), 300); /* what is shared, before all */
+    assert_int_equal(plan_n_neurons(p, 5, 0) + plan_n_neurons(p, 5, 1), 3500);
+    plan_free(p);
+    p = NULL;
+    shared[3499] = NAN;
+    struct log_catcher caught;
+    log_catch(&caught);
+    assert_int_equal(plan_make_hot(&deep, 2, NULL, fired, &p), ST_USAGE);
+    log_catch(NULL);
+    assert_non_null(strstr(caught.first_error, "layer 2: neuron 3499 fires"));
 }
+
+/* ---- JSON ---- */
 
 static void plans_are_written_and_read(void **state)
 {
@@ -320,6 +373,7 @@ int main(void)
         cmocka_unit_test(odd_units_go_in_turn),
         cmocka_unit_test(stages_hold_experts_whole),
         cmocka_unit_test(bundles_and_units_are_numbered_through),
+        cmocka_unit_test(hot_experts_are_the_stages),
         cmocka_unit_test(plans_are_written_and_read),
         cmocka_unit_test(wrong_plans_are_refused),
         cmocka_unit_test(other_models_are_refused),
