@@ -189,12 +189,12 @@ static json_t *table_row(int holder, const struct plan *p, const struct holding 
     stage_text(h, "%d-%d", stage, sizeof stage);
     return json_pack("{si ss ss sI sI sI so so so so si sI sf sf sf sf sf so so}", "rank", plan_holder_rank(p, holder),
                      "device", plan_holder_device(p, holder), "stage", stage, "kv_heads", (json_int_t)h->kv_heads,
-                     "experts", (json_int_t)h->experts, "neurons", (json_int_t)h->neurons, "neurons_percent", percent((double)h->neurons, all),
-                     "fired_percent", percent(h->stage.live + h->shard.live, h->all_live), "stage_live_percent",
-                     live_percent(&h->stage, h), "shard_live_percent", live_percent(&h->shard, h), "ranges", h->ranges,
-                     "rows", (json_int_t)h->rows, "weights_mib", mib(h->need.weights), "read_mib", h->read / (1 << 20), "kv_mib", mib(h->need.kv),
-                     "buffers_mib", mib(h->need.buffers), "total_mib", mib(h->need.total), "ms_per_token",
-                     number(h->ms), "busy_percent", number(h->ms_percent));
+                     "experts", (json_int_t)h->experts, "neurons", (json_int_t)h->neurons, "neurons_percent",
+                     percent((double)h->neurons, all), "fired_percent", percent(h->stage.live + h->shard.live, h->all_live),
+                     "stage_live_percent", live_percent(&h->stage, h), "shard_live_percent", live_percent(&h->shard, h),
+                     "ranges", h->ranges, "rows", (json_int_t)h->rows, "weights_mib", mib(h->need.weights), "read_mib",
+                     h->read / (1 << 20), "kv_mib", mib(h->need.kv), "buffers_mib", mib(h->need.buffers), "total_mib",
+                     mib(h->need.total), "ms_per_token", number(h->ms), "busy_percent", number(h->ms_percent));
 }
 
 /* Adds a holder's memory to what its rank's CPUs need, which have one budget: used [n_ranks] bytes. */
