@@ -2,7 +2,11 @@
  * of one rank with one device. */
 #include "tests/engine/trace.h"
 
+#include <dlfcn.h>
+#include <stdatomic.h>
 #include "base/log.h"
+#include "device/plugin.h"
+#include "node/planning.h"
 #include "tools/synth/synth.h"
 
 enum { LAYERS = 3, PROMPT = 37 };
@@ -109,6 +113,109 @@ static void test_cuts(void **state)
     unlink(model);
 }
 
+/* A plan by heat takes no unit of an expert apart, so it changes nothing either. */
+static void test_hot(void **state)
+{
+    (void)state;
+    float fired[7 * 352];
+    const float *of_layers[LAYERS] = {fired, fired, fired};
+    int32_t prompt[PROMPT];
+    const struct job j = {prompt, PROMPT, 3, 3};
+    char path[MADE_NAME], plan_path[MADE_NAME];
+    struct model *m;
+    struct plan_model model;
+    struct plan *p;
+    for (int i = 0; i < 7 * 352; i++)
+        fired[i] = (float)(i * 31 % 97) / 97;
+    fill_prompt(prompt, PROMPT);
+    write_model("q8_0", path);
+    assert_int_equal(model_load(path, &m), ST_OK);
+    plan_model_of(m, &model);
+    assert_int_equal(plan_make_hot(&model, 3, (const double[]){3, 1, 2}, of_layers, &p), ST_OK);
+    char *text = plan_format(p);
+    made_file_of(text, strlen(text), plan_path);
+    struct trace expected = reference(path, &j);
+    struct cluster_options o = plain_options(path);
+    o.plan = plan_path;
+    o.ranks = 3;
+    must_equal(&expected, &o, &j);
+    trace_free(&expected);
+    free(text);
+    plan_free(p);
+    model_free(m);
+    unlink(plan_path);
+    unlink(path);
+}
+
+/* ---- a GPU, for which the CPU stands in ---- */
+
+static struct cluster_options gpu_options(const char *model, enum devices_wanted device)
+{
+    struct cluster_options o = plain_options(model);
+    setenv("STAND_IN_GPUS", "1", 1);
+    setenv("STAND_IN_FREE", "1073741824", 1);
+    setenv("STAND_IN_CAPABILITY", "90", 1);
+    o.device = device;
+    o.gpu_layers = -1;
+    o.plugin_dir = STAND_IN_GPU;
+    return o;
+}
+
+/* Parts that the plug-in's GPU has computed since it was asked. */
+static unsigned parts(void)
+{
+    void *library = dlopen(STAND_IN_GPU "/" DEVICE_PLUGIN_FILE, RTLD_NOW);
+    assert_non_null(library);
+    _Atomic unsigned *counter = dlsym(library, "stand_in_parts");
+    assert_non_null(counter);
+    const unsigned n = atomic_exchange(counter, 0);
+    dlclose(library);
+    return n;
+}
+
+/* Layers, or what of their experts fits; and none, where the GPU cannot compute them and nobody insists. */
+static void test_gpu(void **state)
+{
+    (void)state;
+    int32_t prompt[PROMPT];
+    const struct job j = {prompt, PROMPT, 2, 3};
+    char model[MADE_NAME];
+    struct cluster *c = NULL;
+    struct log_catcher caught;
+    fill_prompt(prompt, PROMPT);
+    write_model("q4_0", model);
+    struct trace expected = reference(model, &j);
+    struct cluster_options o = gpu_options(model, DEVICES_AUTO);
+    for (int ranks = 1; ranks <= 2; ranks++) {
+        o.ranks = ranks;
+        o.gpu_layers = -1;
+        o.vram_budget = 0;
+        must_equal(&expected, &o, &j);
+        const unsigned all = parts();
+        o.gpu_layers = 2;
+        must_equal(&expected, &o, &j);
+        const unsigned two = parts();
+        assert_true(two > 0 && two < all);
+        o.gpu_layers = -1;
+        o.vram_budget = 2 << 20;
+        must_equal(&expected, &o, &j);
+        const unsigned some = parts();
+        assert_true(some > 0 && some <= all);
+    }
+    setenv("STAND_IN_LACKS", "experts", 1);
+    o = gpu_options(model, DEVICES_AUTO);
+    must_equal(&expected, &o, &j);
+    assert_int_equal(parts(), 0);
+    o.device = DEVICES_CUDA;
+    log_catch(&caught);
+    assert_int_equal(cluster_start(&o, &c), ST_UNSUPPORTED);
+    log_catch(NULL);
+    assert_string_equal(caught.first_error, "a GPU does not compute experts");
+    unsetenv("STAND_IN_LACKS");
+    trace_free(&expected);
+    unlink(model);
+}
+
 /* Sets that split units decide the bits; who holds them does not. */
 static void test_split_sets(void **state)
 {
@@ -166,6 +273,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_shares),
         cmocka_unit_test(test_cuts),
+        cmocka_unit_test(test_hot),
+        cmocka_unit_test(test_gpu),
         cmocka_unit_test(test_split_sets),
         cmocka_unit_test(test_refused),
     };

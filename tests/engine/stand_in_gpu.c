@@ -1,11 +1,12 @@
 /* A plug-in whose GPUs are the CPU under another name: what surrounds a GPU is tested without one. Environment variables
  * say what it has: STAND_IN_GPUS how many, STAND_IN_FREE bytes of each, STAND_IN_CAPABILITY, STAND_IN_BROKEN which one, from
- * 1 on, cannot be measured; STAND_IN_OTHER, of which build it is. All its GPUs together count the parts that they compute,
+ * 1 on, cannot be measured; STAND_IN_LACKS, that they do not compute the model; STAND_IN_OTHER, of which build it is. All its GPUs together count the parts that they compute,
  * the times that x has gone from one's own memory, and pieces of memory that were pinned. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include "base/log.h"
 #include "device/cpu/table.h"
 #include "device/plugin.h"
 
@@ -37,6 +38,14 @@ static int find(const struct device *d)
     while (i < MOST_OPEN - 1 && open_ones[i].d != d)
         i++;
     return i;
+}
+
+static status need(const struct device_options *o, struct device_memory *out)
+{
+    if (!getenv("STAND_IN_LACKS"))
+        return device_cpu.need(o, out);
+    log_error("a GPU does not compute %s", getenv("STAND_IN_LACKS"));
+    return ST_UNSUPPORTED;
 }
 
 static status open_one(const struct device_options *o, struct device **out)
@@ -136,6 +145,7 @@ __attribute__((constructor)) static void fill_in(void)
 {
     ops = device_cpu;
     ops.name = "cuda";
+    ops.need = need;
     ops.part = part;
     ops.open = open_one;
     ops.close = close_one;
@@ -147,6 +157,6 @@ __attribute__((constructor)) static void fill_in(void)
 
 const struct device_plugin *hearth_device_plugin(log_line *log)
 {
-    (void)log;
+    log_redirect(log);
     return &plugins[number("STAND_IN_OTHER")];
 }
