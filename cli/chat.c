@@ -14,6 +14,7 @@
 #include "cli/output.h"
 #include "coordinator/dialogue.h"
 #include "model/chat.h"
+#include "model/jinja/writer.h"
 #include "model/model.h"
 #include "node/planning.h"
 
@@ -25,7 +26,7 @@ struct chat {
     const char *template_name, *system;
     int64_t n_predict;
     /* while it runs */
-    struct chat_template format;
+    struct chat_writer *writer;
     struct conversation conversation;
     struct token_list held; /* what the dialogue holds */
     struct meter meter;
@@ -125,23 +126,17 @@ static size_t common_prefix(const struct token_list *held, const int32_t *tokens
     return i;
 }
 
-/* A conversation up to where the model's answer begins. */
-static status encode(const struct chat *c, const struct conversation *all, const struct cluster *cl, int32_t **tokens,
-                     size_t *n)
-{
-    return chat_encode(&c->format, cluster_tokenizer(cl), all->messages, all->n, true, tokens, n);
-}
-
 /* ST_FULL (logged) if the last message, with the system message alone before it, fills the context. */
 static status check_last_message(const struct chat *c, const struct cluster *cl)
 {
-    const struct conversation *all = &c->conversation;
-    struct chat_message few[2] = {all->messages[0], all->messages[all->n - 1]};
-    bool system = strcmp(few[0].role, "system") == 0;
-    struct conversation alone = {.messages = few + !system, .n = 1 + system};
+    json_t *alone;
     int32_t *tokens;
     size_t n;
-    status st = encode(c, &alone, cl, &tokens, &n);
+    status st = conversation_last(&c->conversation, &alone);
+    if (st != ST_OK)
+        return st;
+    st = chat_writer_encode(c->writer, alone, NULL, true, &tokens, &n);
+    json_decref(alone);
     if (st != ST_OK)
         return st;
     free(tokens);
@@ -159,7 +154,7 @@ static status encode_fitting(struct chat *c, const struct cluster *cl, int32_t *
     size_t room = c->n_predict >= 0 && (size_t)c->n_predict < context / 4 ? (size_t)c->n_predict : context / 4;
     status st = check_last_message(c, cl);
     while (st == ST_OK) {
-        st = encode(c, &c->conversation, cl, tokens, n);
+        st = chat_writer_encode(c->writer, c->conversation.messages, NULL, true, tokens, n);
         if (st != ST_OK || *n + room <= context || !conversation_drop_oldest(&c->conversation))
             break;
         free(*tokens);
@@ -199,7 +194,7 @@ static status answer_message(struct chat *c, struct cluster *cl)
     if (st == ST_OK) {
         if (why == END_FULL)
             log_warn("the context of %u tokens is full: the answer is cut short", cluster_context(cl));
-        st = conversation_add(&c->conversation, "assistant", answer.at);
+        st = conversation_add(&c->conversation, "assistant", answer.at, "");
     }
     free(answer.at);
     free(tokens);
@@ -242,7 +237,7 @@ static void help(void)
  * script that feeds messages. */
 static status take_message(struct chat *c, struct cluster *cl, const char *message, status *refused)
 {
-    status st = conversation_add(&c->conversation, "user", message);
+    status st = conversation_add(&c->conversation, "user", message, "");
     if (st == ST_OK)
         st = answer_message(c, cl);
     if (st != ST_FULL)
@@ -287,12 +282,12 @@ static status catch_interrupts(void)
 
 static status run_chat(struct chat *c, struct cluster *cl)
 {
-    status st = chat_template_of(cluster_model(cl)->file, cluster_tokenizer(cl), c->template_name, &c->format);
+    status st = chat_writer_open(cluster_model(cl)->file, cluster_tokenizer(cl), c->template_name, &c->writer);
     plan_context_warn(cluster_model(cl), cluster_context(cl));
     if (st == ST_OK)
         st = sampling_begin(cl, &c->sampling, c->cluster.quiet);
     if (st == ST_OK && c->system)
-        st = conversation_add(&c->conversation, "system", c->system);
+        st = conversation_add(&c->conversation, "system", c->system, "");
     if (st == ST_OK)
         st = catch_interrupts();
     if (st != ST_OK)
@@ -331,6 +326,7 @@ status command_chat(const struct launch *launch, int argc, char **argv)
         st = cluster_start(&c.cluster, &cl);
     if (st == ST_OK && cl)
         st = run_chat(&c, cl);
+    chat_writer_close(c.writer);
     cluster_stop(cl);
     conversation_free(&c.conversation);
     token_list_free(&c.held);

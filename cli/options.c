@@ -321,6 +321,8 @@ static error_t parse_text(int key, char *arg, struct argp_state *state)
         t->no_escape = true;
         return 0;
     case ARGP_KEY_END:
+        if (t->elsewhere)
+            return t->prompt || t->file ? option_wrong(state, "-p, -f and --chat give what to read: give one") : 0;
         if (t->prompt && t->file)
             return option_wrong(state, "-p and -f both give a text: give one");
         if (!t->prompt && !t->file)

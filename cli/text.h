@@ -13,6 +13,7 @@ struct text_option {
     const char *prompt; /* the text itself, or NULL */
     const char *file;   /* where it is, "-" for standard input; NULL if prompt is set */
     bool no_escape;     /* a backslash in `prompt` is one (cli/escapes.h) */
+    bool elsewhere;     /* the command was given something else to read: neither of them is allowed */
 };
 
 /* Reads the text: *text is malloc'ed (caller frees) and NUL-terminated, *n its bytes. Of a file, a byte order mark is

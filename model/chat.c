@@ -2,193 +2,24 @@
  * is kept apart from the template's words, so that nobody becomes another role by writing its control tokens. */
 #include "model/chat.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
-
-/* In the tables: the model's tokens, whatever their texts. */
-#define BOS "\001"
-#define EOS "\002"
-
-/* What stands around a content. */
-struct wrap {
-    const char *before, *after;
-};
-
-/* How a system message gets into the text. */
-enum system_place {
-    SYSTEM_OWN,    /* a message of its own */
-    SYSTEM_INSIDE, /* within the user's message that follows, before its content */
-};
-
-enum trimming {
-    TRIM_NOTHING,
-    TRIM_CONTENTS, /* contents lose white space at both ends */
-    TRIM_TURNS,    /* the same, but what a system message stands before keeps its beginning */
-    TRIM_REPLIES,  /* only the assistant's contents */
-};
-
-struct chat_family {
-    const char *name;
-    bool begins; /* with BOS */
-    struct wrap system, user, assistant;
-    const char *reply;          /* opens the assistant's turn; NULL: nothing does */
-    const char *default_system; /* said when the conversation does not begin with a system message; NULL: nothing */
-    const char *system_prefix;  /* begins a first system message; NULL: nothing */
-    const char *turn;           /* before each user message but the conversation's first; NULL: nothing */
-    enum system_place place;
-    enum trimming trim;
-};
-
-#define IM(role) {"<|im_start|>" role "\n", "<|im_end|>\n"}
-#define CHATML .system = IM("system"), .user = IM("user"), .assistant = IM("assistant"), \
-    .reply = "<|im_start|>assistant\n"
-#define HEADER(role) "<|start_header_id|>" role "<|end_header_id|>\n\n"
-#define LLAMA3(role) {HEADER(role), "<|eot_id|>"}
-#define LLAMA3_ROLES .system = LLAMA3("system"), .user = LLAMA3("user"), .assistant = LLAMA3("assistant"), \
-    .reply = HEADER("assistant"), .trim = TRIM_CONTENTS, .begins = true
-#define TAG(role, end) {"<|" role "|>\n", end "\n"}
-#define TAGGED(end) .system = TAG("system", end), .user = TAG("user", end), .assistant = TAG("assistant", end), \
-    .reply = "<|assistant|>\n"
-#define MISTRAL .begins = true, .place = SYSTEM_INSIDE, .system = {"", "\n\n"}
-
-static const struct chat_family families[] = {
-    {"chatml", CHATML},
-    {"smollm2", CHATML, .default_system = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"},
-    {"qwen2.5", CHATML, .default_system = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."},
-    {"qwen2", CHATML, .default_system = "You are a helpful assistant."},
-    {"llama2", .begins = true, .place = SYSTEM_INSIDE, .system = {"<<SYS>>\n", "\n<</SYS>>\n\n"},
-     .user = {"[INST] ", " [/INST]"}, .assistant = {" ", " " EOS}, .turn = BOS, .trim = TRIM_TURNS},
-    {"llama3", LLAMA3_ROLES},
-    {"llama3.1", LLAMA3_ROLES, .default_system = "",
-     .system_prefix = "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n"},
-    {"mistral", MISTRAL, .user = {"[INST] ", " [/INST]"}, .assistant = {"", EOS}},
-    {"mistral-v1", MISTRAL, .user = {" [INST] ", " [/INST]"}, .assistant = {" ", EOS}},
-    {"mistral-v3", MISTRAL, .user = {"[INST] ", "[/INST]"}, .assistant = {" ", EOS}, .trim = TRIM_REPLIES},
-    {"mistral-v3-tekken", MISTRAL, .user = {"[INST]", "[/INST]"}, .assistant = {"", EOS}},
-    {"mistral-v7", .begins = true, .system = {"[SYSTEM_PROMPT] ", "[/SYSTEM_PROMPT]"}, .user = {"[INST] ", "[/INST]"},
-     .assistant = {" ", EOS}},
-    {"mistral-v7-tekken", .begins = true, .system = {"[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"},
-     .user = {"[INST]", "[/INST]"}, .assistant = {"", EOS}},
-    {"zephyr", TAGGED(EOS)},
-    {"phi3", TAGGED("<|end|>")},
-    {"gemma", .begins = true, .place = SYSTEM_INSIDE, .system = {"", "\n\n"},
-     .user = {"<start_of_turn>user\n", "<end_of_turn>\n"}, .assistant = {"<start_of_turn>model\n", "<end_of_turn>\n"},
-     .reply = "<start_of_turn>model\n", .trim = TRIM_CONTENTS},
-    {"vicuna", .system = {"", " "}, .user = {"USER: ", " "}, .assistant = {"ASSISTANT: ", EOS},
-     .reply = "ASSISTANT:",
-     .default_system = "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
-                       "helpful, detailed, and polite answers to the user's questions."},
-    {"vicuna-lines", .system = {"", "\n\n"}, .user = {"USER: ", "\n"}, .assistant = {"ASSISTANT: ", "</s>\n"},
-     .reply = "ASSISTANT:"},
-};
-
-enum { N_FAMILIES = sizeof families / sizeof *families };
-
-static void list_names(char *out, size_t n)
-{
-    size_t at = 0;
-    for (int i = 0; i < N_FAMILIES && at < n; i++)
-        at += (size_t)snprintf(out + at, n - at, "%s%s", i ? ", " : "", families[i].name);
-}
-
-static const struct chat_family *find_name(const char *name)
-{
-    for (int i = 0; i < N_FAMILIES; i++)
-        if (!strcmp(families[i].name, name))
-            return &families[i];
-    return NULL;
-}
+#include "model/chat_family.h"
 
 status chat_family_check(const char *name)
 {
     char names[512];
-    if (find_name(name))
+    if (chat_family_find(name))
         return ST_OK;
-    list_names(names, sizeof names);
+    chat_family_names(names, sizeof names);
     log_error("--chat-template: expected one of %s; found '%.64s'", names, name);
     return ST_USAGE;
 }
 
-/* --- recognising --- */
-
-static bool has(struct gguf_string text, const char *part)
+static bool has(struct gguf_string text, struct gguf_string part)
 {
-    return memmem(text.at, text.n, part, strlen(part)) != NULL;
-}
-
-/* The part's line ends may be written out or as the template language's \n. */
-static bool has_lines(struct gguf_string text, const char *part)
-{
-    char escaped[256];
-    size_t n = 0;
-    for (const char *c = part; *c && n + 3 < sizeof escaped; c++) {
-        if (*c == '\n')
-            escaped[n++] = '\\';
-        escaped[n++] = *c == '\n' ? 'n' : *c;
-    }
-    escaped[n] = 0;
-    return has(text, part) || has(text, escaped);
-}
-
-/* ChatML with the words that the template puts in place of a missing system message, if they are known. */
-static const char *recognise_chatml(struct gguf_string text)
-{
-    for (int i = 0; i < N_FAMILIES; i++) {
-        char opening[256];
-        const struct chat_family *f = &families[i];
-        if (!f->default_system || strcmp(f->system.before, "<|im_start|>system\n"))
-            continue;
-        snprintf(opening, sizeof opening, "%s%s<|im_end|>", f->system.before, f->default_system);
-        if (has_lines(text, opening))
-            return f->name;
-    }
-    return "chatml";
-}
-
-static const char *recognise_inst(struct gguf_string text)
-{
-    if (has(text, "[SYSTEM_PROMPT]"))
-        return has(text, "[SYSTEM_PROMPT] ") ? "mistral-v7" : "mistral-v7-tekken";
-    if (has(text, "' [INST] ' + system_message") || has(text, "\" [INST] \" + system_message") ||
-        has(text, "[AVAILABLE_TOOLS]"))
-        return has(text, " [INST]") ? "mistral-v1" : has(text, "\"[INST]\"") ? "mistral-v3-tekken" : "mistral-v3";
-    return has(text, "<<SYS>>") ? "llama2" : "mistral";
-}
-
-/* The name of the template's family, or NULL. */
-static const char *recognise(struct gguf_string text)
-{
-    if (has(text, "<|im_start|>"))
-        return has(text, "<|im_sep|>") || has(text, "<end_of_utterance>") ? NULL : recognise_chatml(text);
-    if (has(text, "[INST]"))
-        return recognise_inst(text);
-    if (has(text, "<|start_header_id|>") && has(text, "<|end_header_id|>"))
-        return has(text, "Cutting Knowledge Date") ? "llama3.1" : "llama3";
-    if (has(text, "<start_of_turn>"))
-        return "gemma";
-    if (has(text, "<|assistant|>") && (has_lines(text, "<|end|>\n") || has_lines(text, "<|end|>' + '\n")))
-        return "phi3";
-    if (has_lines(text, "'<|user|>\n' + message['content'] + eos_token"))
-        return "zephyr";
-    if (has(text, "USER: ") && has(text, "ASSISTANT:") && !has(text, "SYSTEM: "))
-        return has_lines(text, "'USER: ' + message['content'] + '\n'") ? "vicuna-lines" : "vicuna";
-    return NULL;
-}
-
-static status recognise_family(const struct gguf *g, struct gguf_string text, const struct chat_family **out)
-{
-    char names[512];
-    const char *name = recognise(text);
-    if (name) {
-        *out = find_name(name);
-        return ST_OK;
-    }
-    list_names(names, sizeof names);
-    log_error("%s: %s; --chat-template takes one of %s", gguf_path(g),
-              text.n ? "the chat template is of no family known here" : "the file has no chat template", names);
-    return ST_UNSUPPORTED;
+    return part.n && memmem(text.at, text.n, part.at, part.n) != NULL;
 }
 
 static struct gguf_string text_of(const struct gguf *g, int32_t token)
@@ -200,30 +31,56 @@ static struct gguf_string text_of(const struct gguf *g, int32_t token)
 }
 
 /* Whether a template puts BOS first: by its name, or written out where the family has it. */
-static bool says_bos(const struct chat_template *t, struct gguf_string text)
+static bool says_bos(const struct chat_template *t)
 {
-    return has(text, "bos_token") ||
-           (t->family->begins && t->bos.n && memmem(text.at, text.n, t->bos.at, t->bos.n) != NULL);
+    return has(t->text, (struct gguf_string){"bos_token", 9}) || (t->family->begins && has(t->text, t->bos));
 }
 
 status chat_template_of(const struct gguf *g, const struct tokenizer *t, const char *name, struct chat_template *out)
 {
-    struct gguf_string text = {"", 0};
-    struct chat_template found = {.bos = text_of(g, tokenizer_bos(t)), .eos = text_of(g, tokenizer_eos(t))};
-    gguf_get_string(g, "tokenizer.chat_template", &text);
-    status st = name ? chat_family_check(name) : recognise_family(g, text, &found.family);
-    if (st != ST_OK)
-        return st;
-    if (name)
-        found.family = find_name(name);
-    found.begins = name ? found.family->begins : says_bos(&found, text);
+    struct chat_template found = {.bos = text_of(g, tokenizer_bos(t)), .eos = text_of(g, tokenizer_eos(t)),
+                                  .text = {"", 0}, .named = name != NULL};
+    gguf_get_string(g, "tokenizer.chat_template", &found.text);
+    if (name) {
+        status st = chat_family_check(name);
+        if (st != ST_OK)
+            return st;
+        found.family = chat_family_find(name);
+        found.begins = found.family->begins;
+    } else if (!found.text.n) {
+        char names[512];
+        chat_family_names(names, sizeof names);
+        log_error("%s: the file has no chat template; --chat-template takes one of %s", gguf_path(g), names);
+        return ST_UNSUPPORTED;
+    } else {
+        found.family = chat_family_of(found.text, &found.no_system);
+        found.begins = found.family && says_bos(&found);
+    }
     *out = found;
     return ST_OK;
 }
 
 const char *chat_template_name(const struct chat_template *t)
 {
-    return t->family->name;
+    return t->family ? t->family->name : NULL;
+}
+
+static bool is_role(const struct chat_message *m, const char *role)
+{
+    return !strcmp(m->role, role);
+}
+
+bool chat_template_writes(const struct chat_template *t, const struct chat_message *messages, size_t n, bool reply)
+{
+    if (!t->family || t->named)
+        return t->family != NULL;
+    const size_t first = n && is_role(&messages[0], "system");
+    if (n == first || (first && t->no_system) || (is_role(&messages[n - 1], "user") != reply))
+        return false;
+    for (size_t i = first; i < n; i++)
+        if (!is_role(&messages[i], (i - first) % 2 ? "assistant" : "user"))
+            return false;
+    return true;
 }
 
 /* --- formatting --- */
@@ -254,28 +111,36 @@ static void put(struct sink *k, const char *words)
     }
 }
 
-static bool is_space(char c)
+/* Bytes of the white space that the text [n bytes] begins with, or ends with if `back`, as Python's strip has it; 0:
+ * there is none. */
+static size_t space(const char *text, size_t n, bool back)
 {
-    return c == ' ' || (c >= '\t' && c <= '\r');
+    static const char *const wide[] = {
+        "\xc2\x85", "\u00a0", "\u1680", "\u2000", "\u2001", "\u2002", "\u2003", "\u2004", "\u2005", "\u2006",
+        "\u2007", "\u2008", "\u2009", "\u200a", "\u2028", "\u2029", "\u202f", "\u205f", "\u3000"};
+    const char c = n ? text[back ? n - 1 : 0] : 'x';
+    if (c == ' ' || (c >= '\t' && c <= '\r') || (c >= '\x1c' && c <= '\x1f'))
+        return 1;
+    for (size_t i = 0; i < sizeof wide / sizeof *wide; i++) {
+        const size_t m = strlen(wide[i]);
+        if (m <= n && !memcmp(back ? text + n - m : text, wide[i], m))
+            return m;
+    }
+    return 0;
 }
 
 /* What somebody said, without the white space in front and at its back if so wished. */
 static void put_content(struct sink *k, const char *text, bool front, bool back)
 {
     size_t n = strlen(text), begin = k->out.n;
-    for (; front && n && is_space(*text); n--)
-        text++;
-    while (back && n && is_space(text[n - 1]))
-        n--;
+    for (size_t m; front && (m = space(text, n, false)) > 0; n -= m)
+        text += m;
+    for (size_t m; back && (m = space(text, n, true)) > 0;)
+        n -= m;
     put_n(k, text, n);
     if (n && k->out.contents)
         k->out.contents[k->out.n_contents] = (struct text_span){begin, begin + n};
     k->out.n_contents += n > 0;
-}
-
-static bool is_role(const struct chat_message *m, const char *role)
-{
-    return !strcmp(m->role, role);
 }
 
 static void put_system(struct sink *k, const char *content, bool first)
@@ -355,16 +220,4 @@ void chat_text_free(struct chat_text *text)
     free(text->at);
     free(text->contents);
     *text = (struct chat_text){0};
-}
-
-status chat_encode(const struct chat_template *t, const struct tokenizer *tokenizer,
-                   const struct chat_message *messages, size_t n, bool reply, int32_t **ids, size_t *n_ids)
-{
-    struct chat_text text;
-    status st = chat_format(t, messages, n, reply, &text);
-    if (st != ST_OK)
-        return st;
-    st = tokenizer_encode_chat(tokenizer, text.at, text.n, text.contents, text.n_contents, ids, n_ids);
-    chat_text_free(&text);
-    return st;
 }

@@ -49,12 +49,18 @@ static void use_chat(const struct gguf *g, const struct tokenizer *t)
     static const struct chat_message messages[] = {
         {"system", "Be <|im_end|>"}, {"user", "<s>a</s>"}, {"assistant", " b "}, {"user", ""}};
     struct chat_template chat;
+    struct chat_text text;
     int32_t *ids;
     size_t n_ids;
-    if (chat_template_of(g, t, NULL, &chat) != ST_OK && chat_template_of(g, t, "llama2", &chat) != ST_OK)
+    if ((chat_template_of(g, t, NULL, &chat) != ST_OK || !chat.family) &&
+        chat_template_of(g, t, "llama2", &chat) != ST_OK)
         return;
     check(chat_template_name(&chat) != NULL);
-    if (chat_encode(&chat, t, messages, 4, true, &ids, &n_ids) != ST_OK)
+    if (chat_format(&chat, messages, 4, true, &text) != ST_OK)
+        return;
+    status st = tokenizer_encode_chat(t, text.at, text.n, text.contents, text.n_contents, &ids, &n_ids);
+    chat_text_free(&text);
+    if (st != ST_OK)
         return;
     for (size_t i = 0; i < n_ids; i++)
         check(ids[i] >= 0 && ids[i] < tokenizer_n_vocab(t));

@@ -1,5 +1,5 @@
-/* Chat templates against what jinja2 prints for the families' own templates (tests/vectors/make_chat.py), and what of a
- * chat becomes control tokens. */
+/* The families of chat templates against what jinja2 prints for templates of theirs (tests/vectors/make_chat.py), and
+ * what of a chat becomes control tokens. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -118,57 +118,148 @@ static void unmake(struct made *m)
     gguf_writer_free(&m->w);
 }
 
+static size_t read_messages(const json_t *list, struct chat_message *messages)
+{
+    size_t n = json_array_size(list);
+    assert_true(n <= MAX_MESSAGES);
+    for (size_t i = 0; i < n; i++) {
+        messages[i].role = get(json_array_get(list, i), "role");
+        messages[i].content = get(json_array_get(list, i), "content");
+    }
+    return n;
+}
+
+/* The tokens of a conversation. */
+static status chat_encode(const struct chat_template *t, const struct tokenizer *tokenizer,
+                          const struct chat_message *messages, size_t n, bool reply, int32_t **ids, size_t *n_ids)
+{
+    struct chat_text text;
+    status st = chat_format(t, messages, n, reply, &text);
+    if (st != ST_OK)
+        return st;
+    st = tokenizer_encode_chat(tokenizer, text.at, text.n, text.contents, text.n_contents, ids, n_ids);
+    chat_text_free(&text);
+    return st;
+}
+
 /* --- which family --- */
 
-static void families_are_recognised(void **state)
+/* The family that an entry of chat.json is of, as if its template were known. */
+static void format_of(const json_t *f, const struct made *m, struct chat_template *t)
+{
+    assert_int_equal(chat_template_of(m->g, m->t, get(f, "name"), t), ST_OK);
+    t->begins = strstr(get(f, "template"), "bos_token") ||
+                (t->begins && strstr(get(f, "template"), get(f, "bos")));
+}
+
+static void check_known(const json_t *f, const struct chat_template *t)
+{
+    const json_t *c;
+    size_t i;
+    assert_string_equal(chat_template_name(t), get(f, "name"));
+    json_array_foreach(json_object_get(f, "cases"), i, c) {
+        struct chat_message messages[MAX_MESSAGES];
+        size_t n = read_messages(json_object_get(c, "messages"), messages);
+        bool reply = json_is_true(json_object_get(c, "reply"));
+        bool in_turn = true;
+        for (size_t k = strcmp(messages[0].role, "system") == 0, first = k; k < n; k++)
+            in_turn &= !strcmp(messages[k].role, (k - first) % 2 ? "assistant" : "user");
+        assert_int_equal(chat_template_writes(t, messages, n, reply), in_turn);
+        assert_false(chat_template_writes(t, messages, n, !reply));
+    }
+}
+
+static void known_templates_have_families(void **state)
 {
     (void)state;
     json_t *families = vectors(), *f;
     size_t i;
-    assert_true(json_array_size(families) >= 15);
+    int known = 0;
     json_array_foreach(families, i, f) {
         struct made m;
         struct chat_template t;
         make(&m, get(f, "template"), get(f, "bos"), get(f, "eos"), (struct flags){0});
         assert_int_equal(chat_template_of(m.g, m.t, NULL, &t), ST_OK);
-        assert_string_equal(chat_template_name(&t), get(f, "name"));
+        if (t.family) {
+            check_known(f, &t);
+            known++;
+        } else {
+            assert_false(chat_template_writes(&t, &(struct chat_message){"user", "x"}, 1, true));
+        }
         unmake(&m);
     }
+    assert_true(known >= 6);
     json_decref(families);
 }
 
-static status recognise(const char *template, const char *name, struct chat_template *t)
+/* Whether the template is of a family: -1: the file is refused. */
+static int recognise(const char *template, const char *name)
 {
     struct made m;
+    struct chat_template t;
     make(&m, template, "<s>", "</s>", (struct flags){0});
     log_catch(&caught);
-    status s = chat_template_of(m.g, m.t, name, t);
+    status s = chat_template_of(m.g, m.t, name, &t);
     log_catch(NULL);
-    if (s == ST_OK)
-        assert_non_null(chat_template_name(t));
+    int known = s == ST_OK ? t.family != NULL : -1;
+    assert_true(s == ST_OK || s == (name ? ST_USAGE : ST_UNSUPPORTED));
+    assert_true(s != ST_OK || !name || t.named);
     unmake(&m);
-    return s;
+    return known;
 }
 
-static void unknown_templates_say_what_to_do(void **state)
+/* The first template of this family. */
+static const char *template_of(json_t *families, const char *name)
+{
+    json_t *f;
+    size_t i;
+    json_array_foreach(families, i, f)
+        if (!strcmp(get(f, "name"), name))
+            return get(f, "template");
+    fail();
+    return NULL;
+}
+
+/* What looks like a family may be another's template: all but the line end at the end must be the same. */
+static void other_templates_have_none(void **state)
 {
     (void)state;
     static const char *const unknown[] = {
-        NULL, "", "{{ messages }}", "<|im_start|>user<|im_sep|>", "<|user|><|assistant|>", "USER: ",
+        "{{ messages }}", "<|im_start|>", "<|im_start|>user<|im_end|>", "[INST]", "<start_of_turn>", "USER: ",
         "{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}<|assistant|>",
     };
     for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++) {
-        struct chat_template t = {0};
-        assert_int_equal(recognise(unknown[i], NULL, &t), ST_UNSUPPORTED);
-        assert_null(t.family);
+        assert_int_equal(recognise(unknown[i], NULL), 0);
+        assert_int_equal(recognise(unknown[i], "chatml"), 1);
+    }
+    json_t *families = vectors();
+    const char *smollm2 = template_of(families, "smollm2");
+    const size_t n = strlen(smollm2);
+    char *other = malloc(n + 3);
+    for (size_t i = 0; i < n; i += n / 16) {
+        strcpy(other, smollm2);
+        other[i] ^= 1;
+        assert_int_equal(recognise(other, NULL), 0);
+    }
+    strcat(strcpy(other, smollm2), "\n");
+    assert_int_equal(recognise(other, NULL), 1);
+    strcat(other, "\n");
+    assert_int_equal(recognise(other, NULL), 0);
+    free(other);
+    json_decref(families);
+}
+
+static void no_template_says_what_to_do(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(recognise(i ? "" : NULL, NULL), -1);
         assert_non_null(strstr(caught.first_error, "--chat-template"));
         assert_non_null(strstr(caught.first_error, "mistral-v3-tekken"));
         assert_non_null(strstr(caught.first_error, "vicuna-lines")); /* the last one: the list is whole */
-        assert_int_equal(recognise(unknown[i], "chatml", &t), ST_OK);
+        assert_int_equal(recognise(i ? "" : NULL, "chatml"), 1);
     }
-    struct chat_template t = {0};
-    assert_int_equal(recognise(NULL, "klingon", &t), ST_USAGE);
-    assert_null(t.family);
+    assert_int_equal(recognise(NULL, "klingon"), -1);
     log_catch(&caught);
     assert_int_equal(chat_family_check("chatml"), ST_OK);
     assert_int_equal(chat_family_check(""), ST_USAGE);
@@ -180,17 +271,6 @@ static void unknown_templates_say_what_to_do(void **state)
 }
 
 /* --- texts --- */
-
-static size_t read_messages(const json_t *list, struct chat_message *messages)
-{
-    size_t n = json_array_size(list);
-    assert_true(n <= MAX_MESSAGES);
-    for (size_t i = 0; i < n; i++) {
-        messages[i].role = get(json_array_get(list, i), "role");
-        messages[i].content = get(json_array_get(list, i), "content");
-    }
-    return n;
-}
 
 /* The spans are in order, none is empty, and each is what a message says. */
 static void check_contents(const struct chat_text *text, const struct chat_message *messages, size_t n)
@@ -229,12 +309,34 @@ static void check_text(const json_t *f, const struct chat_message *messages, siz
     struct chat_template t;
     struct chat_text text;
     make(&m, get(f, "template"), get(f, "bos"), get(f, "eos"), (struct flags){0});
-    assert_int_equal(chat_template_of(m.g, m.t, NULL, &t), ST_OK);
+    format_of(f, &m, &t);
     assert_int_equal(chat_format(&t, messages, n, reply, &text), ST_OK);
     if (strcmp(text.at, expected))
         fail_msg("%s: expected\n%s\nfound\n%s", get(f, "name"), expected, text.at);
     assert_int_equal(text.n, strlen(expected));
     check_contents(&text, messages, n);
+    chat_text_free(&text);
+    unmake(&m);
+}
+
+/* What str.strip takes away in Python. */
+static void white_space_is_that_of_templates(void **state)
+{
+    (void)state;
+    static const char space[] = " \t\v\x1c\xc2\x85\u00a0\u1680\u2003\u200a\u2028\u2029\u202f\u205f\u3000\r\n\f"
+                                "\x1f";
+    char content[128];
+    struct made m;
+    struct chat_template t;
+    struct chat_text text;
+    make(&m, NULL, "<s>", "</s>", (struct flags){0});
+    assert_int_equal(chat_template_of(m.g, m.t, "gemma", &t), ST_OK);
+    snprintf(content, sizeof content, "%s\u200bx %s", space, space); /* U+200B is no white space */
+    assert_int_equal(chat_format(&t, &(struct chat_message){"user", content}, 1, false, &text), ST_OK);
+    assert_string_equal(text.at, "<s><start_of_turn>user\n\u200bx<end_of_turn>\n");
+    chat_text_free(&text);
+    assert_int_equal(chat_format(&t, &(struct chat_message){"user", space}, 1, false, &text), ST_OK);
+    assert_string_equal(text.at, "<s><start_of_turn>user\n<end_of_turn>\n");
     chat_text_free(&text);
     unmake(&m);
 }
@@ -257,7 +359,7 @@ static void check_tokens(const json_t *f, const struct chat_message *messages, s
         int32_t *ids, *plain;
         size_t n_ids, n_plain;
         make(&m, get(f, "template"), get(f, "bos"), get(f, "eos"), flags);
-        assert_int_equal(chat_template_of(m.g, m.t, NULL, &t), ST_OK);
+        format_of(f, &m, &t);
         assert_int_equal(chat_encode(&t, m.t, messages, n, reply, &ids, &n_ids), ST_OK);
         assert_int_equal(tokenizer_encode(m.t, text, strlen(text), false, true, &plain, &n_plain), ST_OK);
         size_t more = flags.add_bos && plain[0] != FIRST;
@@ -306,7 +408,7 @@ static void what_is_said_holds_no_control_tokens(void **state)
             char attack[1024];
             size_t expected[N_MEANT], found[N_MEANT], at;
             make(&m, get(f, "template"), get(f, "bos"), get(f, "eos"), (struct flags){.bytes = bytes, .add_bos = true});
-            assert_int_equal(chat_template_of(m.g, m.t, NULL, &t), ST_OK);
+            format_of(f, &m, &t);
             count_meant(&t, m.t, harmless, expected);
             at = (size_t)snprintf(attack, sizeof attack, "W%s%s<unk></s>", get(f, "eos"), get(f, "bos"));
             for (int c = 0; c < N_CONTROLS; c++)
@@ -393,12 +495,10 @@ static void long_texts_are_fine(void **state)
     struct chat_text out;
     memset(text, '[', N);
     text[N] = 0;
-    assert_int_equal(recognise(text, NULL, &t), ST_UNSUPPORTED);
-    memcpy(text + N - 12, "<|im_start|>", 12);
     struct made m;
     make(&m, text, "<s>", "</s>", (struct flags){0});
     assert_int_equal(chat_template_of(m.g, m.t, NULL, &t), ST_OK);
-    assert_string_equal(chat_template_name(&t), "chatml");
+    assert_null(chat_template_name(&t));
     struct chat_message messages[] = {{"system", text}, {"system", text}, {"user", text}, {"tool", "x"}};
     assert_int_equal(chat_template_of(m.g, m.t, "llama2", &t), ST_OK);
     assert_int_equal(chat_format(&t, messages, 4, true, &out), ST_OK);
@@ -441,9 +541,11 @@ static void failed_allocations_are_reported(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(families_are_recognised),
-        cmocka_unit_test(unknown_templates_say_what_to_do),
+        cmocka_unit_test(known_templates_have_families),
+        cmocka_unit_test(other_templates_have_none),
+        cmocka_unit_test(no_template_says_what_to_do),
         cmocka_unit_test(texts_equal_the_templates),
+        cmocka_unit_test(white_space_is_that_of_templates),
         cmocka_unit_test(tokens_are_those_of_the_text),
         cmocka_unit_test(what_is_said_holds_no_control_tokens),
         cmocka_unit_test(contents_merge_with_what_stands_beside),

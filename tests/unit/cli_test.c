@@ -369,6 +369,13 @@ static void test_lone_ranks(void **state)
     log_catch(NULL);
 }
 
+/* The conversation is n messages, and the text of message i is this. */
+static void expect_message(const struct conversation *c, size_t n, size_t i, const char *content)
+{
+    assert_int_equal(json_array_size(c->messages), n);
+    assert_string_equal(json_string_value(json_object_get(json_array_get(c->messages, i), "content")), content);
+}
+
 static void test_conversation_drops_oldest(void **state)
 {
     (void)state;
@@ -376,16 +383,14 @@ static void test_conversation_drops_oldest(void **state)
     static const char *const roles[] = {"system", "user", "assistant", "user", "assistant", "user"};
     static const char *const texts[] = {"s", "u1", "a1", "u2", "a2", "u3"};
     for (int i = 0; i < 6; i++)
-        assert_int_equal(conversation_add(&c, roles[i], texts[i]), ST_OK);
+        assert_int_equal(conversation_add(&c, roles[i], texts[i], ""), ST_OK);
     assert_true(conversation_drop_oldest(&c));
-    assert_int_equal(c.n, 4);
-    assert_string_equal(c.messages[0].content, "s");
-    assert_string_equal(c.messages[1].content, "u2");
+    expect_message(&c, 4, 0, "s");
+    expect_message(&c, 4, 1, "u2");
     assert_true(conversation_drop_oldest(&c));
-    assert_int_equal(c.n, 2);
-    assert_string_equal(c.messages[1].content, "u3");
+    expect_message(&c, 2, 1, "u3");
     assert_false(conversation_drop_oldest(&c)); /* the system message and the question stay */
-    assert_int_equal(c.n, 2);
+    expect_message(&c, 2, 1, "u3");
     conversation_free(&c);
     assert_false(conversation_drop_oldest(&c));
 }
@@ -395,15 +400,35 @@ static void test_conversation_clear(void **state)
     (void)state;
     struct conversation c = {0};
     conversation_clear(&c);
-    assert_int_equal(conversation_add(&c, "user", "u"), ST_OK);
+    assert_int_equal(conversation_add(&c, "user", "u", ""), ST_OK);
     conversation_clear(&c);
-    assert_int_equal(c.n, 0);
+    assert_int_equal(json_array_size(c.messages), 0);
     static const char *const roles[] = {"system", "user", "assistant", "user"};
     for (int i = 0; i < 4; i++)
-        assert_int_equal(conversation_add(&c, roles[i], roles[i]), ST_OK);
+        assert_int_equal(conversation_add(&c, roles[i], roles[i], ""), ST_OK);
     conversation_clear(&c);
-    assert_int_equal(c.n, 1);
-    assert_string_equal(c.messages[0].content, "system");
+    expect_message(&c, 1, 0, "system");
+    conversation_free(&c);
+}
+
+/* A thought is beside what was said, and bytes that are no UTF-8 stay what they are. */
+static void test_conversation_keeps_thoughts(void **state)
+{
+    (void)state;
+    struct conversation c = {0};
+    json_t *last;
+    assert_int_equal(conversation_add(&c, "system", "s", ""), ST_OK);
+    assert_int_equal(conversation_add(&c, "user", "u", ""), ST_OK);
+    assert_int_equal(conversation_add(&c, "assistant", "a\xff", "t"), ST_OK);
+    expect_message(&c, 3, 2, "a\xff");
+    const json_t *answer = json_array_get(c.messages, 2);
+    assert_string_equal(json_string_value(json_object_get(answer, "reasoning_content")), "t");
+    assert_null(json_object_get(json_array_get(c.messages, 1), "reasoning_content"));
+    assert_int_equal(conversation_last(&c, &last), ST_OK);
+    assert_int_equal(json_array_size(last), 2);
+    assert_ptr_equal(json_array_get(last, 0), json_array_get(c.messages, 0));
+    assert_ptr_equal(json_array_get(last, 1), answer);
+    json_decref(last);
     conversation_free(&c);
 }
 
@@ -426,6 +451,7 @@ int main(void)
         cmocka_unit_test(test_lone_ranks),
         cmocka_unit_test(test_conversation_drops_oldest),
         cmocka_unit_test(test_conversation_clear),
+        cmocka_unit_test(test_conversation_keeps_thoughts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

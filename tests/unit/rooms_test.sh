@@ -15,6 +15,7 @@ check() { # ROOT; prints every violation
             # Who may enter whom; a sub-folder that is named is a room of its own. "room/file.h" names one header.
             may["base"] = ""
             may["model"] = may["wire"] = may["kernels"] = may["transport"] = "base"
+            may["model/jinja"] = "base model"
             may["sampling"] = "base model"
             may["sparsity"] = "base model kernels"
             may["sparsity/fit"] = "base model kernels sparsity"
@@ -28,7 +29,7 @@ check() { # ROOT; prints every violation
             may["coordinator"] = "base wire model sampling transport placement"
             may["node"] = "base model sampling wire kernels transport sparsity placement device device/cpu worker coordinator"
             may["prepare"] = may["node"] " sparsity/fit placement/measure node"
-            may["cli"] = may["prepare"] " prepare"
+            may["cli"] = may["prepare"] " prepare model/jinja"
             may["tests"] = may["tools"] = may["cli"] " kernels/cuda device/cuda cli tests tools"
             # Where a vendor header may be used, besides tests and tools.
             place["mpi.h"] = place["nccl.h"] = place["infiniband/"] = place["rdma/"] = "transport"
@@ -36,7 +37,7 @@ check() { # ROOT; prints every violation
             place["immintrin.h"] = place["x86intrin.h"] = place["cpuid.h"] = place["arm_neon.h"] = "kernels"
             place["pcre2.h"] = "model"
             place["xxhash.h"] = "model sparsity node prepare"
-            place["jansson.h"] = "placement cli"
+            place["jansson.h"] = "placement model/jinja cli"
             place["hwloc"] = "node"
             place["argp.h"] = "cli"
             place["cmocka.h"] = "tests"
@@ -122,6 +123,8 @@ self_test() {
     must_find worker/probe_r.c '#include "device/cpu/cpu.h"'
     must_find device/probe_s.c '#include "device/cpu/cpu.h"'
     must_find device/cpu/probe_t.c '#include "wire/wire.h"'
+    must_find model/probe_y.c '#include "model/jinja/writer.h"'
+    must_find worker/probe_z.c '#include "model/jinja/writer.h"'
     must_find sparsity/probe_k.c '#include "sparsity/fit/fit.h"'
     must_find worker/probe_l.c '#include "sparsity/fit/fit.h"'
     must_find placement/probe_m.c '#include "placement/measure/ping.h"'
