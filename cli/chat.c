@@ -29,6 +29,7 @@ struct chat {
     struct chat_writer *writer;
     struct conversation conversation;
     struct token_list held; /* what the dialogue holds */
+    struct thoughts thoughts; /* of the answer at hand */
     struct meter meter;
     bool terminal;
     bool begun; /* the first line was read */
@@ -171,9 +172,8 @@ static status answer_message(struct chat *c, struct cluster *cl)
 {
     struct generation g = {
         .cluster = cl, .max_tokens = c->n_predict, .stop = &interrupted, .progress = c->cluster.progress,
-        .progress_arg = c->cluster.progress_arg, .meter = &c->meter,
+        .progress_arg = c->cluster.progress_arg, .meter = &c->meter, .thoughts = &c->thoughts,
     };
-    struct text answer = {0};
     int32_t *tokens;
     size_t n, made;
     enum end_reason why;
@@ -184,9 +184,9 @@ static status answer_message(struct chat *c, struct cluster *cl)
     same -= same == n; /* something must be fed to get an answer */
     c->held.n = same;
     dialogue_truncate(cluster_dialogue(cl), same);
-    st = text_append(&answer, "", 0);
+    st = thoughts_begin(&c->thoughts, cluster_tokenizer(cl), tokens, n);
     if (st == ST_OK)
-        st = generate(&g, tokens + same, n - same, stdout, &c->held, &answer, &made, &why);
+        st = generate(&g, tokens + same, n - same, stdout, &c->held, NULL, &made, &why);
     if (st == ST_OK) {
         putchar('\n');
         st = output_flush(stdout);
@@ -194,9 +194,8 @@ static status answer_message(struct chat *c, struct cluster *cl)
     if (st == ST_OK) {
         if (why == END_FULL)
             log_warn("the context of %u tokens is full: the answer is cut short", cluster_context(cl));
-        st = conversation_add(&c->conversation, "assistant", answer.at, "");
+        st = conversation_add(&c->conversation, "assistant", c->thoughts.answer.at, c->thoughts.thought.at);
     }
-    free(answer.at);
     free(tokens);
     return st;
 }
@@ -233,14 +232,14 @@ static void help(void)
              "they go to the model, as every other line does");
 }
 
-/* A message that does not fit is refused, and the conversation goes on without it. *refused then has its status, for a
- * script that feeds messages. */
+/* A message that does not fit, or that the chat template has no words for, is refused, and the conversation goes on
+ * without it. *refused then has its status, for a script that feeds messages. */
 static status take_message(struct chat *c, struct cluster *cl, const char *message, status *refused)
 {
     status st = conversation_add(&c->conversation, "user", message, "");
     if (st == ST_OK)
         st = answer_message(c, cl);
-    if (st != ST_FULL)
+    if (st != ST_FULL && st != ST_USAGE && st != ST_BUDGET)
         return st;
     conversation_drop_last(&c->conversation);
     *refused = c->terminal ? ST_OK : st;
@@ -293,6 +292,7 @@ static status run_chat(struct chat *c, struct cluster *cl)
     if (st != ST_OK)
         return st;
     c->terminal = isatty(STDIN_FILENO);
+    c->thoughts.dimmed = isatty(STDOUT_FILENO);
     if (c->terminal && !c->cluster.quiet)
         log_info("a line is a message; \\ at its end continues it; Ctrl-C stops an answer, Ctrl-D ends, /help helps");
     st = converse(c, cl);
@@ -326,6 +326,7 @@ status command_chat(const struct launch *launch, int argc, char **argv)
         st = cluster_start(&c.cluster, &cl);
     if (st == ST_OK && cl)
         st = run_chat(&c, cl);
+    thoughts_free(&c.thoughts);
     chat_writer_close(c.writer);
     cluster_stop(cl);
     conversation_free(&c.conversation);

@@ -111,6 +111,23 @@ static bool over(const struct generation *g, int32_t token, size_t made, enum en
     return true;
 }
 
+/* Writes a token and adds it to the answer. */
+static status say(const struct generation *g, int32_t token, struct utf8_stream *stream, struct text *answer)
+{
+    const struct tokenizer *t = cluster_tokenizer(g->cluster);
+    char piece[PIECE_MAX];
+    status st;
+    if (g->thoughts) {
+        st = thoughts_take(g->thoughts, t, token, stream);
+    } else {
+        const size_t bytes = text_piece(t, token, g->special, piece);
+        utf8_write(stream, piece, bytes);
+        st = text_append(answer, piece, bytes);
+    }
+    const status written = output_flush(stream->out);
+    return st == ST_OK ? written : st;
+}
+
 status generate(const struct generation *g, const int32_t *prompt, size_t n, FILE *out, struct token_list *held,
                 struct text *answer, size_t *n_made, enum end_reason *why)
 {
@@ -121,12 +138,7 @@ status generate(const struct generation *g, const int32_t *prompt, size_t n, FIL
     enum end_reason end = END_LIMIT;
     status st = feed_prompt(g, prompt, n, held, &token);
     while (st == ST_OK && !over(g, token, made, &end)) {
-        char piece[PIECE_MAX];
-        size_t bytes = text_piece(cluster_tokenizer(g->cluster), token, g->special, piece);
-        utf8_write(&stream, piece, bytes);
-        st = output_flush(out);
-        if (st == ST_OK)
-            st = text_append(answer, piece, bytes);
+        st = say(g, token, &stream, answer);
         made++;
         if (st != ST_OK || (g->max_tokens >= 0 && made >= (size_t)g->max_tokens)) {
             end = END_LIMIT;
@@ -146,6 +158,8 @@ status generate(const struct generation *g, const int32_t *prompt, size_t n, FIL
         st = token_list_append(held, &token, 1);
         token = next;
     }
+    if (st == ST_OK && g->thoughts)
+        st = thoughts_end(g->thoughts, &stream);
     utf8_end(&stream);
     g->meter->decode_bytes += (double)session_counts(cluster_session(g->cluster)).bytes;
     if (st != ST_OK)

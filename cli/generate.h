@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include "base/status.h"
 #include "cli/text.h"
+#include "cli/thoughts.h"
 #include "node/cluster.h"
 #include "sampling/sampler.h"
 
@@ -49,6 +50,7 @@ struct generation {
     int64_t max_tokens;          /* < 0: no limit */
     bool ignore_end;             /* a token that ends the answer is one like any other */
     bool special;                /* print control tokens too */
+    struct thoughts *thoughts;   /* takes the answer in two parts, and was begun; NULL: nobody asks */
     volatile sig_atomic_t *stop; /* may be NULL */
     void (*progress)(void *arg, const char *what, uint64_t done, uint64_t total);
     void *progress_arg;
@@ -56,7 +58,7 @@ struct generation {
 };
 
 /* Appends prompt[n] to the dialogue, then prints the answer to `out` as it comes. `held` mirrors its tokens;
- * `answer` collects the text. ST_FULL (logged) if the prompt does not fit; ST_INTERNAL once `out` cannot be written;
+ * `answer` collects the text, unless g->thoughts does. ST_FULL (logged) if the prompt does not fit; ST_INTERNAL once `out` cannot be written;
  * errors of the dialogue otherwise. */
 status generate(const struct generation *g, const int32_t *prompt, size_t n, FILE *out, struct token_list *held,
                 struct text *answer, size_t *n_made, enum end_reason *why);

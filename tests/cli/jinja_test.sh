@@ -34,6 +34,22 @@ printf '%s' '[{"role": "user", "content": "Hi"}, {"role": "assistant", "content"
 hearth tokenize -m "$model" --chat "$work/ended"
 like "a conversation that ends with an answer" "*Ho<|im_end|>" "$out"
 
+# The same template in other letters is nobody's: chats are what they were, by Jinja.
+LC_ALL=C sed "s/messages\[0\]\['role'\]/messages[0][\"role\"]/" "$model" >"$work/other.gguf"
+cmp -s "$model" "$work/other.gguf" && fail "the template is as before"
+equal "--chat by Jinja" "$ids" "$("$hearth" tokenize -m "$work/other.gguf" --chat "$work/chat" --ids)"
+printf 'What is the capital of France?\nAnd of Italy?\n' >"$work/messages"
+"$hearth" chat -m "$model" --temp 0 -n 8 -q <"$work/messages" >"$work/by_family" 2>"$work/err"
+"$hearth" chat -m "$work/other.gguf" --temp 0 -n 8 -q <"$work/messages" >"$work/by_jinja" 2>"$work/err"
+equal "status of a chat by Jinja" 0 $?
+equal "answers by Jinja" "$(cat "$work/by_family")" "$(cat "$work/by_jinja")"
+
+# A template that refuses a message costs this one alone.
+LC_ALL=C sed "s/{% for message in messages %}/{{ messages[5].x.y }}{# ## #}/" "$model" >"$work/refusing.gguf"
+"$hearth" chat -m "$work/refusing.gguf" --temp 0 -n 8 -q <"$work/messages" >"$work/out" 2>"$work/err"
+equal "status of a chat whose template refuses" 2 $?
+equal "messages that it refuses" 2 "$(grep -c "error: .*chat template cannot write this conversation" "$work/err")"
+
 # What is wrong is one line.
 echo '[{"role": "user"}]' >"$work/empty"
 refuses 2 "*chat template cannot write this conversation: *content*" tokenize -m "$model" --chat "$work/empty"

@@ -514,7 +514,7 @@ static void broken_templates_are_one_line_each(void **state)
 {
     (void)state;
     const char *asked = getenv("HEARTH_TEST_BROKEN_TEMPLATES");
-    const int n = asked && *asked ? atoi(asked) : 200;
+    const int n = asked && *asked ? atoi(asked) : 100;
     struct jinja_process p = {.limits = limits};
     json_t *templates = vectors();
     uint64_t seed = 88172645463325252u;
@@ -649,6 +649,10 @@ static void writers_write(void **state)
     assert_int_equal(write_text(w, "[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"user\",\"content\":\"b\"}]",
                                 &text), ST_OK);
     assert_non_null(strstr(text.at, "<|im_start|>user\nb<|im_end|>\n<|im_start|>assistant\n"));
+    chat_text_free(&text);
+    assert_int_equal(write_text(w, "[{\"role\":\"assistant\",\"content\":\"a\",\"reasoning_content\":\"b\"}]", &text),
+                     ST_OK);
+    assert_string_equal(text.at, "<|im_start|>assistant\na<|im_end|>\n<|im_start|>assistant\n"); /* thoughts stay here */
     chat_text_free(&text);
     assert_int_equal(write_text(w, "[{\"role\":\"user\",\"tool_calls\":[1]}]", &text), ST_USAGE);
     assert_non_null(strstr(caught.first_error, "chatml"));

@@ -1,0 +1,141 @@
+/* What a model thinks is told from what it says, however its tokens cut the marks. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "cli/thoughts.h"
+#include "model/tokenizer_internal.h"
+#include "tests/unit/gguf_writer.h"
+
+/* Bytes, and marks that are tokens: control tokens, but for the last ones, which every file calls user-defined. */
+static const char *const tokens[] = {"<think>", "</think>", "<|START_THINKING|>", "<|END_THINKING|>", "<|start|>",
+                                     "<|channel|>", "<|message|>", "<|end|>"};
+enum { N_TOKENS = sizeof tokens / sizeof *tokens, N_CONTROL = 4 };
+
+struct made {
+    struct gguf_writer w;
+    struct gguf *g;
+    struct tokenizer *t;
+};
+
+static void make(struct made *m)
+{
+    gguf_writer_begin(&m->w, "GGUF", 3);
+    gguf_key_string(&m->w, "tokenizer.ggml.model", "gpt2");
+    gguf_key_string(&m->w, "tokenizer.ggml.pre", "default");
+    gguf_key_array(&m->w, "tokenizer.ggml.tokens", GGUF_STRING, 256 + N_TOKENS);
+    for (int i = 0; i < 256; i++) {
+        char name[8] = "";
+        byte_character((uint8_t)i, name);
+        gguf_put_string(&m->w, name);
+    }
+    for (int i = 0; i < N_TOKENS; i++)
+        gguf_put_string(&m->w, tokens[i]);
+    gguf_key_array(&m->w, "tokenizer.ggml.token_type", GGUF_I32, 256 + N_TOKENS);
+    for (int i = 0; i < 256 + N_TOKENS; i++)
+        gguf_put_uint(&m->w, i < 256 ? 1 : i < 256 + N_CONTROL ? 3 : 4, 4);
+    gguf_key_strings(&m->w, "tokenizer.ggml.merges", (const char *const[]){"a b"}, 1);
+    gguf_writer_end(&m->w);
+    assert_int_equal(gguf_open_bytes(m->w.bytes, m->w.n, "test.gguf", &m->g), ST_OK);
+    assert_int_equal(tokenizer_create(m->g, &m->t), ST_OK);
+}
+
+static void unmake(struct made *m)
+{
+    tokenizer_free(m->t);
+    gguf_close(m->g);
+    gguf_writer_free(&m->w);
+}
+
+struct expected {
+    const char *prompt, *said, *thought, *answer, *dimmed;
+};
+
+/* The answer as tokens: marks whole where `special`, else letter by letter. */
+static void check(const struct made *m, const struct expected *e, bool special, bool dimmed)
+{
+    struct thoughts h = {.dimmed = dimmed};
+    char *written = NULL;
+    size_t n_written, n_prompt, n;
+    int32_t *prompt, *ids;
+    FILE *out = open_memstream(&written, &n_written);
+    struct utf8_stream stream = {.out = out};
+    assert_int_equal(tokenizer_encode(m->t, e->prompt, strlen(e->prompt), false, true, &prompt, &n_prompt), ST_OK);
+    assert_int_equal(tokenizer_encode(m->t, e->said, strlen(e->said), false, special, &ids, &n), ST_OK);
+    for (int turn = 0; turn < 2; turn++) { /* an earlier answer leaves nothing behind */
+        assert_int_equal(thoughts_begin(&h, m->t, prompt, n_prompt), ST_OK);
+        for (size_t i = 0; i < n; i++)
+            assert_int_equal(thoughts_take(&h, m->t, ids[i], &stream), ST_OK);
+        assert_int_equal(thoughts_end(&h, &stream), ST_OK);
+        if (turn == 0) {
+            utf8_end(&stream);
+            rewind(out);
+        }
+        assert_string_equal(h.thought.at, e->thought);
+        assert_string_equal(h.answer.at, e->answer);
+    }
+    utf8_end(&stream);
+    fclose(out);
+    if (dimmed && strcmp(written, e->dimmed))
+        fail_msg("%s: expected '%s', found '%s'", e->said, e->dimmed, written);
+    if (!dimmed && !special)
+        assert_string_equal(written, e->said);
+    free(written);
+    free(prompt);
+    free(ids);
+    thoughts_free(&h);
+}
+
+static void thoughts_are_told_from_answers(void **state)
+{
+    (void)state;
+    static const struct expected cases[] = {
+        {"", "Good day.", "", "Good day.", "Good day."},
+        {"", " \n Good\n", "", " \n Good\n", " \n Good\n"},
+        {"", "<think>\nWell, é\n</think>\n\nYes.", "Well, é", "Yes.", "\033[2mWell, é\n\033[22mYes."},
+        {"", "\n<think>Well</think>Yes [THINK] no", "Well", "Yes [THINK] no", "\033[2mWell\n\033[22mYes [THINK] no"},
+        {"", "<think></think>Yes", "", "Yes", "Yes"},
+        {"", "<think>a</thin</think>", "a</thin", "", "\033[2ma</thin\n\033[22m"},
+        {"", "<think>cut <", "cut <", "", "\033[2mcut <\n\033[22m"},
+        {"", "<thin", "", "<thin", "<thin"},
+        {"", "<thing>", "", "<thing>", "<thing>"},
+        {"", "", "", "", ""},
+        {"<think>\n", "Well\n</think>\n\nYes", "Well", "Yes", "\033[2mWell\n\033[22mYes"},
+        {"<think>\n\n</think>\n\n", "Yes", "", "Yes", "Yes"},
+        {"said: <think> x", "Yes", "", "Yes", "Yes"},
+        {"", "[THINK]a[/THINK]b", "a", "b", "\033[2ma\n\033[22mb"},
+        {"", "<|START_THINKING|>a<|END_THINKING|>b", "a", "b", "\033[2ma\n\033[22mb"},
+        {"<|start|>assistant", "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>b",
+         "a", "b", "\033[2ma\n\033[22mb"},
+        {"<|start|>assistant", "<|channel|>final<|message|> b", "", " b", " b"},
+    };
+    struct made m;
+    make(&m);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int how = 0; how < 4; how++)
+            check(&m, &cases[i], how & 1, how & 2);
+    unmake(&m);
+}
+
+/* A control token that is no mark is nothing in an answer. */
+static void other_control_tokens_are_left_out(void **state)
+{
+    (void)state;
+    struct made m;
+    make(&m);
+    check(&m, &(struct expected){"", "<|END_THINKING|>a</think>b", "", "ab", "ab"}, true, true);
+    unmake(&m);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(thoughts_are_told_from_answers),
+        cmocka_unit_test(other_control_tokens_are_left_out),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
