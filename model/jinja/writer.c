@@ -10,6 +10,7 @@ struct chat_writer {
     const char *where; /* the file's path */
     const struct tokenizer *tokenizer;
     struct chat_template format;
+    struct gguf_string tool_use; /* the file's template for conversations with tools; empty: there is but one */
     struct jinja_process helper;
 };
 
@@ -104,9 +105,12 @@ static status write_by_template(struct chat_writer *w, const json_t *messages, c
                                 struct chat_text *out)
 {
     struct jinja_chat chat = {.messages = messages, .tools = tools, .reply = reply};
+    struct chat_template t = w->format;
     const time_t now = time(NULL);
     localtime_r(&now, &chat.now);
-    return jinja_render(&w->helper, w->where, &w->format, &chat, out);
+    if (tools && w->tool_use.n)
+        t.text = w->tool_use;
+    return jinja_render(&w->helper, w->where, &t, &chat, out);
 }
 
 status chat_writer_text(struct chat_writer *w, const json_t *messages, const json_t *tools, bool reply,
@@ -187,6 +191,8 @@ status chat_writer_open(const struct gguf *g, const struct tokenizer *t, const c
     w->where = gguf_path(g);
     w->tokenizer = t;
     w->helper.limits = limits;
+    w->tool_use = (struct gguf_string){"", 0};
+    gguf_get_string(g, "tokenizer.chat_template.tool_use", &w->tool_use);
     status st = chat_template_of(g, t, name, &w->format);
     if (st == ST_OK && !w->format.family)
         st = try_template(w);

@@ -92,6 +92,7 @@ static void make(struct made *m, const char *template, const json_t *more_contro
     gguf_key_string(&m->w, "tokenizer.ggml.model", "gpt2");
     gguf_key_string(&m->w, "tokenizer.ggml.pre", "default");
     gguf_key_string(&m->w, "tokenizer.chat_template", template);
+    gguf_key_string(&m->w, "tokenizer.chat_template.tool_use", "{{ tools }}");
     put_vocabulary(&m->w, controls);
     gguf_key_strings(&m->w, "tokenizer.ggml.merges", (const char *const[]){"a b"}, 1);
     put_token(&m->w, "tokenizer.ggml.bos_token_id", controls, "<s>");
@@ -188,8 +189,8 @@ static void check_case(struct jinja_process *p, const struct made *m, const json
     chat_text_free(&text);
 }
 
-/* Where a family is built in, it gives the same tokens. */
-static void check_family(const struct made *m, const json_t *c, const char *where)
+/* Where a family is built in, it gives the same. Whether it is. */
+static bool check_family(const struct made *m, const json_t *c, const char *where)
 {
     struct chat_template t;
     struct chat_message messages[16];
@@ -198,19 +199,20 @@ static void check_family(const struct made *m, const json_t *c, const char *wher
     size_t i, n = json_array_size(json_object_get(c, "messages"));
     assert_int_equal(chat_template_of(m->g, m->t, NULL, &t), ST_OK);
     if (!t.family || json_is_array(json_object_get(c, "tools")))
-        return;
+        return false;
     json_array_foreach(json_object_get(c, "messages"), i, item) {
         messages[i] = (struct chat_message){get(item, "role"), get(item, "content")};
         if (!messages[i].content || json_object_get(item, "tool_calls"))
-            return;
+            return false;
     }
     if (!chat_template_writes(&t, messages, n, json_is_true(json_object_get(c, "reply"))))
-        return;
+        return false;
     assert_int_equal(chat_format(&t, messages, n, json_is_true(json_object_get(c, "reply")), &text), ST_OK);
     if (!get(c, "text") || strcmp(text.at, get(c, "text")))
         fail_msg("%s: the family %s differs from jinja2:\n%s\n%s", where, chat_template_name(&t), text.at,
                  get(c, "text"));
     chat_text_free(&text);
+    return true;
 }
 
 /* The number of control tokens in a conversation in which everybody says the same; -1: the template refuses it. */
@@ -255,7 +257,7 @@ static void check_attack(struct jinja_process *p, const struct made *m, const js
     }
 }
 
-static void check_templates(const json_t *templates, int *n_written, int *n_refused)
+static void check_templates(const json_t *templates, int *n_written, int *n_refused, int *n_families)
 {
     struct jinja_process p = {.limits = limits};
     const json_t *f, *c;
@@ -267,7 +269,7 @@ static void check_templates(const json_t *templates, int *n_written, int *n_refu
             char where[256];
             snprintf(where, sizeof where, "%s, %s", get(f, "name"), get(c, "name"));
             check_case(&p, &m, c, where);
-            check_family(&m, c, where);
+            *n_families += check_family(&m, c, where);
             *n_written += get(c, "text") != NULL;
             *n_refused += get(c, "text") == NULL;
         }
@@ -280,10 +282,10 @@ static void check_templates(const json_t *templates, int *n_written, int *n_refu
 static void own_templates_equal_jinja(void **state)
 {
     (void)state;
-    int written = 0, refused = 0;
+    int written = 0, refused = 0, families = 0;
     json_t *templates = vectors();
     assert_true(json_array_size(templates) >= 5);
-    check_templates(templates, &written, &refused);
+    check_templates(templates, &written, &refused, &families);
     assert_true(written >= 50 && refused >= 5);
     json_decref(templates);
 }
@@ -293,7 +295,7 @@ static void known_templates_equal_jinja(void **state)
     (void)state;
     const char *folder = getenv("HEARTH_TEST_TEMPLATES"), *python = getenv("HEARTH_TEST_PYTHON");
     char command[1024];
-    int written = 0, refused = 0;
+    int written = 0, refused = 0, families = 0;
     if (!folder || !*folder)
         skip();
     snprintf(command, sizeof command, "%s '%s/make_jinja.py' '%s'", python ? python : "/usr/bin/python3", TEST_DATA,
@@ -301,8 +303,9 @@ static void known_templates_equal_jinja(void **state)
     FILE *in = popen(command, "r");
     json_t *templates = json_loadf(in, 0, NULL);
     assert_int_equal(pclose(in), 0);
-    check_templates(templates, &written, &refused);
-    printf("%zu templates: %d conversations equal, %d refused by both\n", json_array_size(templates), written, refused);
+    check_templates(templates, &written, &refused, &families);
+    printf("%zu templates: %d conversations equal, %d refused by both; of families too %d\n", json_array_size(templates),
+           written, refused, families);
     assert_true(json_array_size(templates) > 0);
     json_decref(templates);
 }
@@ -593,17 +596,23 @@ static status open_writer(const struct made *m, const char *name, struct chat_wr
     return st;
 }
 
-static status write_text(struct chat_writer *w, const char *json, struct chat_text *text)
+static status write_with_tools(struct chat_writer *w, const char *json, json_t *tools, struct chat_text *text)
 {
     json_t *messages = json_loads(json, JSON_DECODE_ANY, NULL);
     assert_non_null(messages);
     log_catch(&caught);
     status st = chat_messages_check(messages, "test.json");
     if (st == ST_OK)
-        st = chat_writer_text(w, messages, NULL, true, text);
+        st = chat_writer_text(w, messages, tools, true, text);
     log_catch(NULL);
     json_decref(messages);
+    json_decref(tools);
     return st;
+}
+
+static status write_text(struct chat_writer *w, const char *json, struct chat_text *text)
+{
+    return write_with_tools(w, json, NULL, text);
 }
 
 /* Where the template makes control tokens of pieces whose origin is lost, they would be none: it is refused by name. */
@@ -660,6 +669,9 @@ static void writers_write(void **state)
     assert_int_equal(open_writer(&m, NULL, &w), ST_OK);
     assert_int_equal(write_text(w, "[{\"role\":\"user\",\"content\":null,\"tool_calls\":[1,0.5]}]", &text), ST_OK);
     assert_string_equal(text.at, "u:[1, 0.5]|");
+    chat_text_free(&text);
+    assert_int_equal(write_with_tools(w, "[{\"role\":\"user\"}]", json_pack("[i]", 1), &text), ST_OK);
+    assert_string_equal(text.at, "[1]"); /* the template for tools */
     chat_text_free(&text);
     json_t *broken = json_pack("[{s:s, s:o}]", "role", "user", "content",
                                json_string_nocheck("a\xff\xc3\xa9\xe2\x82z\xed\xa0\x80"));

@@ -100,6 +100,7 @@ PARTS = """{%- set roles = {'user': '<|user|>', 'assistant': '<|assistant|>', 's
         {{- '[CALLS]' + call.function.name + '[ARGS]' + arguments }}
     {%- endfor %}
     {{- ['<|end', '|>'] | join('') }}{{ '<||>' | replace('||', '|sep|') }}{{ '  <|pad|>' | trim * 2 }}
+    {{- 'x,<|pad|>,<|end|>'.split(',', 1)[1] ~ '<|end|>-<|pad|>'[7:] }}
 {% endfor %}
 {%- if add_generation_prompt %}{{ '<|{}|>\\n'.format('assistant') }}{% endif -%}
 """
