@@ -305,7 +305,7 @@ struct device_shape {
     int n_layers;
     int64_t d_model, n_vocab, n_kv_heads;
     int64_t n_experts, n_experts_used; /* of layers from n_dense_layers on; 0: none have any */
-    int64_t n_route_weights; /* of a token there (model_route_weights) */
+    int64_t n_weights; /* of a token there (model_route_weights) */
     int n_dense_layers;
 };
 struct device_shape device_shape(const struct model *m);

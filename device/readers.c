@@ -92,6 +92,6 @@ struct device_shape device_shape(const struct model *m)
     return (struct device_shape){.n_layers = m->hp.n_layers, .d_model = m->hp.d_model, .n_vocab = m->hp.n_vocab,
                                  .n_kv_heads = m->hp.n_kv_heads, .n_experts = m->hp.n_experts,
                                  .n_experts_used = m->hp.n_experts_used,
-                                 .n_route_weights = model_route_weights(&m->hp),
+                                 .n_weights = model_route_weights(&m->hp),
                                  .n_dense_layers = m->hp.n_dense_layers};
 }

@@ -33,7 +33,7 @@ struct wire_limits worker_limits(const struct worker_options *o)
                                 .d_model = (uint32_t)s.d_model,
                                 .n_experts = (uint32_t)s.n_experts,
                                 .n_experts_used = (uint32_t)s.n_experts_used,
-                                .n_weights = (uint32_t)s.n_route_weights,
+                                .n_weights = (uint32_t)s.n_weights,
                                 .n_dense_layers = (uint32_t)s.n_dense_layers,
                                 .residual = device_reads_residual(&modes)};
 }

@@ -11,8 +11,12 @@
 
 enum { LAYERS = 2, NEURONS = 1024, WORDS = 600, TOKENS = 12 };
 
-static const struct shape llama = {"llama", false, LAYERS, 256, NEURONS, 4, 2, 64, WORDS, 512, 10000, false, 0};
-static const struct shape opt = {"opt", true, LAYERS, 256, NEURONS, 4, 4, 64, WORDS, 512, 0, true, 0};
+static const struct shape llama = {.name = "llama", .architecture = LLAMA, .layers = LAYERS, .d_model = 256,
+                                   .d_ff = NEURONS, .heads = 4, .kv_heads = 2, .head_dim = 64, .vocab = WORDS,
+                                   .context = 512, .rope_base = 10000};
+static const struct shape opt = {.name = "opt", .architecture = OPT, .layers = LAYERS, .d_model = 256,
+                                 .d_ff = NEURONS, .heads = 4, .kv_heads = 4, .head_dim = 64, .vocab = WORDS,
+                                 .context = 512, .tied = true};
 
 static void write_model(const struct shape *shape, const char *type, enum ffn ffn, char path[MADE_NAME])
 {

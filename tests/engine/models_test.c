@@ -6,7 +6,6 @@
 
 /* What hearth does not run yet, and says so. */
 static const char *const not_yet[] = {
-    "model-gpt-oss.gguf",
     "model-qwen3next.gguf",
     "model-qwen35moe.gguf",
     "model-qwen35.gguf",

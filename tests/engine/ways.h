@@ -51,7 +51,7 @@ enum { WAYS = sizeof ways / sizeof *ways, HOT_WAYS = sizeof hot_ways / sizeof *h
 struct family {
     const char *file, *activation;
     char path[512];
-    bool predicted, with_experts;
+    bool predicted;
     uint32_t n_ctx;
     int32_t *prompt;
     size_t n_prompt, n_vocab, n_rows;
@@ -170,8 +170,7 @@ static inline void compare_with_reference(const struct family *f)
         worst = compare_rows(f, f->rows, 1e-4 * f->range);
     } else {
         worst = compare_rows(f, f->rows, 2 * f->error);
-        if (!f->with_experts) /* their prompts are chosen for clear choices, not for clear codes */
-            worst = compare_rows(f, f->rounded, 1e-3 * f->range);
+        worst = compare_rows(f, f->rounded, 1e-3 * f->range);
     }
     print_message("%s, activation %s%s: largest difference %.5f of a range of %.2f\n", f->file,
                   f->activation ? f->activation : "its own", f->predicted ? ", predicted" : "", worst, f->range);
@@ -227,7 +226,6 @@ static inline struct family family_of(const json_t *entry)
 {
     struct family f = {.file = json_string_value(field(entry, "file")),
                        .predicted = json_is_true(json_object_get(entry, "predicted")),
-                       .with_experts = json_is_real(json_object_get(entry, "margin")),
                        .activation = json_string_value(field(entry, "activation")), .rows = field(entry, "logits"),
                        .rounded = json_object_get(entry, "rounded"),
                        .range = json_number_value(field(entry, "range")),
