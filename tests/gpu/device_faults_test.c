@@ -185,8 +185,8 @@ static void test_numbers(void **state)
     finds(&w, &w.m->output, 3, true);
     finds(&w, &last->q, 0, false);
     finds(&w, &last->o, 6, false);
-    finds(&w, &last->gate, 1, false);
-    finds(&w, &last->down, 6, false);
+    finds(&w, &last->bundles->gate, 1, false);
+    finds(&w, &last->bundles->down, 6, false);
     whole_end(&w);
 }
 
@@ -245,7 +245,7 @@ static void test_sums_begin(void **state)
     const struct batch b = {&run, 1, 1, (const uint32_t[]){0, 1}, 1};
     whole_begin(&w, "family-llama-q4_0");
     const int last = w.m->hp.n_layers - 1;
-    uint8_t *planted = plant(&w.m->layers[last].down, 6);
+    uint8_t *planted = plant(&w.m->layers[last].bundles->down, 6);
     for (int i = 0; i <= last; i++)
         w.layers[i].head_end = 0;
     for (int64_t i = 0; i < w.m->hp.d_model; i++)

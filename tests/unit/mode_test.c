@@ -137,7 +137,7 @@ static void what_can_run_runs(void **state)
     check(quantised, ACT_SILU, &f.full.n, SPARSE_THRESHOLD, any, any);
     /* Where there is no gate, up decides. */
     for (int i = 0; i < TINY_LAYERS; i++)
-        floats->layers[i].gate = (struct matrix){0}, floats->layers[i].up = quantised->layers[i].up;
+        floats->layers[i].bundles->gate = (struct matrix){0}, floats->layers[i].bundles->up = quantised->layers[i].up;
     f.full.n.activation = ACT_RELU;
     check(floats, ACT_RELU, &f.full.n, SPARSE_PREDICTED, planes, planes);
 }
