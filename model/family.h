@@ -24,8 +24,8 @@ struct family {
     bool fused_qkv;                   /* q, k and v are never apart */
     bool fused_gate;                  /* the gate's rows come first in ffn_up */
     enum presence qkv_bias, o_bias, ffn_bias;
-    enum presence head_norms;         /* of q and k, head by head or (struct hparams, whole_norms) before they are heads */
-    bool whole_norms;
+    enum presence head_norms;         /* of q and k, head by head */
+    bool whole_norms;                 /* or before they are heads */
     bool post_norms;                  /* post_attention_norm and post_ffw_norm, of what is added to x */
     bool no_norms;                    /* attention and FFN read x itself */
     bool sinks;
@@ -36,10 +36,10 @@ struct family {
     status (*read)(const struct keys *k, struct hparams *hp); /* what keys of its own say; NULL: it has none */
 };
 
-extern const struct family family_llama, family_mistral3, family_smollm3, family_granite, family_bamboo, family_qwen2,
-                           family_qwen3, family_qwen2moe, family_qwen3moe, family_gpt_oss, family_glm4moe, family_deepseek2, family_smallthinker,
-                           family_gemma2, family_gemma3, family_phi3, family_olmo2,
-                           family_falcon, family_opt;
+extern const struct family family_llama, family_mistral3, family_smollm3, family_granite, family_bamboo,
+                           family_qwen2, family_qwen3, family_qwen2moe, family_qwen3moe, family_gpt_oss,
+                           family_glm4moe, family_deepseek2, family_smallthinker, family_gemma2, family_gemma3,
+                           family_phi3, family_olmo2, family_falcon, family_opt;
 
 /* The file's family. ST_FORMAT, ST_UNSUPPORTED (logged). */
 status family_of(const struct gguf *g, const struct family **out);

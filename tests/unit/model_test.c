@@ -524,8 +524,9 @@ static void reads_rope_and_window(void **state)
 static void refuses_unknown_architectures(void **state)
 {
     (void)state;
-    assert_refused(ST_UNSUPPORTED, "architecture: expected one of llama, mistral3, smollm3, granite, qwen2, qwen3, qwen2moe, "
-                   "qwen3moe, gpt-oss, glm4moe, deepseek2, smallthinker, gemma2, gemma3, phi3, olmo2, bamboo, falcon, opt, found 'gemma4'", .arch = "gemma4");
+    assert_refused(ST_UNSUPPORTED, "architecture: expected one of llama, mistral3, smollm3, granite, qwen2, qwen3, "
+                   "qwen2moe, qwen3moe, gpt-oss, glm4moe, deepseek2, smallthinker, gemma2, gemma3, phi3, olmo2, bamboo, "
+                   "falcon, opt, found 'gemma4'", .arch = "gemma4");
     assert_refused(ST_UNSUPPORTED, "found 'llam'", .arch = "llam");
     assert_refused(ST_UNSUPPORTED, "found 'llama4'", .arch = "llama4");
     assert_refused(ST_FORMAT, "key general.architecture: expected a string, found no such key",
