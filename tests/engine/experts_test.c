@@ -197,7 +197,7 @@ static void test_gpu(void **state)
         const unsigned two = parts();
         assert_true(two > 0 && two < all);
         o.gpu_layers = -1;
-        o.vram_budget = 2 << 20;
+        o.vram_budget = 9 << 20;
         must_equal(&expected, &o, &j);
         const unsigned some = parts();
         assert_true(some > 0 && some <= all);

@@ -157,6 +157,6 @@ __attribute__((constructor)) static void fill_in(void)
 
 const struct device_plugin *hearth_device_plugin(log_line *log)
 {
-    log_redirect(log);
+    (void)log;
     return &plugins[number("STAND_IN_OTHER")];
 }
