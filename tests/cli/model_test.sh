@@ -172,7 +172,7 @@ refuses 2 "*sets.json: layers[[]0].sets[[]3].holder is 2, expected 0 to 1" plan 
 # A second device of rank 0: its memory is counted, together with that of the CPU that it is.
 plan_of_sets ', {"rank": 0, "device": "cpu:1"}' "2, 2, 3" 2 > "$work/devices.json"
 hearth plan -q -m "$model" --plan "$work/devices.json" -o csv
-like "plan of two devices" "*0,cpu,0-29,*1,cpu,none,*0,cpu:1,none,30,7680,*" "$out"
+like "plan of two devices" "*0,cpu,0-29,*1,cpu,none,*0,cpu:1,none,30,0,7680,*" "$out"
 refuses 2 "*rank 0's cpu:1 needs * MiB of memory beside the * of its other holders, the budget is 130.0*" \
     plan -q -m "$model" --plan "$work/devices.json" --ram-budget 130M -c 512
 hearth run -q -m "$model" -p "The capital of France is" -n 4 --temp 0 --plan "$work/devices.json" --ranks 2
