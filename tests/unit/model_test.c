@@ -808,7 +808,8 @@ static void loads_the_files_of_the_vectors(void **state)
         assert_int_equal(m->layers[0].fc2.data != NULL, strstr(e->d_name, "-sparse") != NULL);
         assert_int_equal(m->hp.parallel, strstr(e->d_name, "-falcon") != NULL);
         assert_int_equal(m->layers[0].q_norm.data != NULL, strstr(e->d_name, "qwen3") != NULL);
-        assert_int_equal(model_neuron_unit(m), !family && strstr(e->d_name, "_k") ? 256 : SUM_SEGMENT);
+        const int block = family ? 0 : dtype_block(m->layers[0].down.type);
+        assert_int_equal(model_neuron_unit(m), block > SUM_SEGMENT ? block : SUM_SEGMENT);
         model_free(m);
         n++;
     }
