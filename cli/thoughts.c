@@ -16,7 +16,7 @@ static const struct mark {
     {"<|channel|>analysis<|message|>", "<|end|>"},
     {"<|start|>assistant", NULL},
     {"<|channel|>final<|message|>", NULL},
-    {"<|channel|>commentary<|message|>", NULL},
+    {"<|channel|>commentary<|message|>", "<|end|>"},
 };
 enum { N_MARKS = sizeof marks / sizeof *marks };
 

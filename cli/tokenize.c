@@ -1,6 +1,7 @@
 /* hearth tokenize: the tokens of a text or of a conversation. */
 #include <jansson.h>
 #include <stdlib.h>
+#include <unistd.h>
 #include "base/log.h"
 #include "cli/chat_file.h"
 #include "cli/command.h"
@@ -8,10 +9,10 @@
 #include "cli/output.h"
 #include "model/jinja/writer.h"
 
-enum { KEY_NO_BOS = 256, KEY_NO_SPECIAL, KEY_IDS, KEY_CHAT };
+enum { KEY_NO_BOS = 256, KEY_NO_SPECIAL, KEY_IDS, KEY_CHAT, KEY_TEMPLATE };
 
 struct tokenize {
-    const char *model, *chat;
+    const char *model, *chat, *template_name;
     struct text_option text;
     enum table_format format;
     bool no_bos, no_special, ids, listed;
@@ -22,6 +23,7 @@ static const struct argp_option options[] = {
     {"chat", KEY_CHAT, "FILE", 0, "read a conversation from FILE (-: standard input), a JSON array of messages or an "
      "object of \"messages\" and \"tools\", and print the text that the model's chat template makes of it; with --ids "
      "or -o its tokens", 0},
+    {"chat-template", KEY_TEMPLATE, "NAME", 0, "with --chat: the chat format (default: as the model file says)", 0},
     {"no-bos", KEY_NO_BOS, NULL, 0, "leave out the tokens that the model wants around a text", 0},
     {"no-parse-special", KEY_NO_SPECIAL, NULL, 0, "take control tokens written in the text for plain text", 0},
     {"ids", KEY_IDS, NULL, 0, "print the ids alone, on one line", 0},
@@ -57,11 +59,16 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         t->chat = arg;
         t->text.elsewhere = true;
         return 0;
+    case KEY_TEMPLATE:
+        t->template_name = arg;
+        return 0;
     case ARGP_KEY_ARG:
         return option_model(state, arg, &t->model);
     case ARGP_KEY_END:
         if (t->chat && (t->no_bos || t->no_special))
             return option_wrong(state, "--no-bos and --no-parse-special are for a text, not for --chat");
+        if (t->template_name && !t->chat)
+            return option_wrong(state, "--chat-template is for --chat");
         return t->model ? 0 : option_wrong(state, "no model given (-m FILE)");
     default:
         return ARGP_ERR_UNKNOWN;
@@ -132,6 +139,19 @@ static status tokenize_text(const struct tokenize *o, const struct tokenizer *t)
     return st;
 }
 
+/* On a terminal nothing that would disturb it. */
+static void print_text(const char *text, size_t n)
+{
+    const bool terminal = isatty(STDOUT_FILENO) == 1;
+    for (size_t i = 0; i < n; i++) {
+        const unsigned char c = (unsigned char)text[i];
+        if (terminal && ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7f))
+            printf("\\x%02x", c);
+        else
+            putchar(c);
+    }
+}
+
 static status print_chat(const struct tokenize *o, const struct tokenizer *t, struct chat_writer *w,
                          const struct chat_file *chat)
 {
@@ -142,7 +162,7 @@ static status print_chat(const struct tokenize *o, const struct tokenizer *t, st
     if (st != ST_OK)
         return st;
     if (!o->ids && !o->listed && o->format != TABLE_JSON) {
-        fwrite(text.at, 1, text.n, stdout);
+        print_text(text.at, text.n);
         st = output_flush(stdout);
     } else {
         st = tokenizer_encode_chat(t, text.at, text.n, text.contents, text.n_contents, &ids, &n);
@@ -160,7 +180,7 @@ static status tokenize_chat(const struct tokenize *o, const struct gguf *g, cons
     struct chat_file chat = {0};
     status st = chat_file_read(o->chat, &chat);
     if (st == ST_OK)
-        st = chat_writer_open(g, t, NULL, &w);
+        st = chat_writer_open(g, t, o->template_name, &w);
     if (st == ST_OK)
         st = print_chat(o, t, w, &chat);
     chat_writer_close(w);

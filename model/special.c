@@ -40,6 +40,7 @@ static const char *const openings[] = {
     "<|im_start|>", "<|start_header_id|>", "<|end_header_id|>", "<start_of_turn>", "<|system|>", "<|user|>",
     "<|assistant|>", "<|observation|>", "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "<｜User｜>",
     "<｜Assistant｜>", "<|im_user|>", "<|im_assistant|>", "<|im_system|>", "<|im_middle|>", "]~b]", "<|turn>",
+    "<tool_response>", "</tool_response>",
 };
 
 /* The id under "tokenizer.ggml.NAME_token_id" if it is there and in range, else `id`. */

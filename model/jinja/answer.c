@@ -85,8 +85,8 @@ status jinja_answer_decode(const uint8_t *bytes, size_t n, const char *where, st
         return ST_USAGE;
     }
     if (!r.failed && kind == ANSWER_UNABLE) {
-        log_error("%s: its chat template needs Jinja, which is not there (%s): install the Debian package "
-                  "python3-jinja2, or say a format with --chat-template", where, line);
+        log_error("%s: its chat template cannot be rendered by Jinja (%s): is the Debian package python3-jinja2 there? "
+                  "--chat-template says a format instead", where, line);
         return ST_UNSUPPORTED;
     }
     log_error("%s: the helper that renders chat templates answers with no answer (its first byte is %d)", where, kind);

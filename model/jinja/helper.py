@@ -160,12 +160,24 @@ def concat(parts):
 jinja2.runtime.concat = concat  # for ~, recursive loops and blocks
 
 
+def code_of(value):
+    """Python's text of a constant whose texts, also those within what Jinja has folded, are Words."""
+    if type(value) is str:
+        return f"environment.literal({value!r})"
+    if type(value) is list:
+        return "[" + ", ".join(map(code_of, value)) + "]"
+    if type(value) is tuple:
+        return "(" + "".join(code_of(v) + ", " for v in value) + ")"
+    if type(value) is dict:
+        return "{" + ", ".join(f"{code_of(k)}: {code_of(v)}" for k, v in value.items()) + "}"
+    return repr(value)
+
+
 class Generator(jinja2.compiler.CodeGenerator):
     """Compiles templates whose literals are Words."""
 
     def visit_Const(self, node, frame):
-        value = node.as_const(frame.eval_ctx)
-        self.write(f"environment.literal({value!r})" if type(value) is str else repr(value))
+        self.write(code_of(node.as_const(frame.eval_ctx)))
 
     def visit_TemplateData(self, node, frame):
         self.write(f"environment.literal({node.data!r})")
@@ -321,14 +333,24 @@ def pieces(text, most):
     for run in re.finditer(b"\0+|\1+", text._own):
         piece = str.__getitem__(text, slice(run.start(), run.end())).encode()
         out += (2 * len(piece) + text._own[run.start()]).to_bytes(4, "little") + piece
-        if len(out) > most:
+        if len(out) >= most:  # the answer has a byte more
             raise jinja2.TemplateError(f"it makes more than {most} bytes")
     return bytes(out)
+
+
+def line_of(error):
+    """Templates raise whatever they like, also what cannot be printed."""
+    try:
+        return f"{error}" or type(error).__name__
+    except Exception:
+        return type(error).__name__
 
 
 def answer(plain, marking, request, most):
     """What Jinja prints without any of our marks is what counts: with marks it must print the same."""
     try:
+        if isinstance(request, bytes):
+            request = json.loads(request)
         text = render(plain, request, False)
         marked = render(marking, request, True)
         if text != marked:
@@ -337,9 +359,9 @@ def answer(plain, marking, request, most):
     except MemoryError:
         return REFUSED, b"it needs more memory than a template gets"
     except RecursionError:
-        return REFUSED, b"it calls itself too often"
-    except Exception as error:  # templates raise whatever they like
-        return REFUSED, f"{error or type(error).__name__}"[:1000].encode(errors="replace")
+        return REFUSED, b"it, or what it is given, goes too deep"
+    except Exception as error:
+        return REFUSED, line_of(error)[:1000].encode(errors="replace")
 
 
 # --- giving up what is not needed ---
@@ -376,10 +398,16 @@ def bar_calls():
         raise OSError(ctypes.get_errno(), "prctl")
 
 
+DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG: nobody is left to end what a template does
+
+
 def give_up(cpu_s, memory):
     for what, most in ((resource.RLIMIT_CPU, cpu_s), (resource.RLIMIT_AS, memory), (resource.RLIMIT_FSIZE, 0),
                        (resource.RLIMIT_NPROC, 0), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_NOFILE, 0)):
+        hard = resource.getrlimit(what)[1]
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(what, (most, most))
+    ctypes.CDLL(None).prctl(DIE_WITH_PARENT, 9, 0, 0, 0)
     bar_calls()
 
 
@@ -406,7 +434,7 @@ def main():
         send(UNABLE, f"it cannot lock itself in: {error}".encode(errors="replace"))
         return
     while time.process_time() < cpu_s / 2:  # then another one is started
-        send(*answer(plain, marking, json.loads(read(int.from_bytes(read(4), "little"))), most))
+        send(*answer(plain, marking, read(int.from_bytes(read(4), "little")), most))
 
 
 main()

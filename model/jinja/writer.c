@@ -155,13 +155,22 @@ static status check_marks(const struct chat_writer *w, const struct chat_text *t
     return st;
 }
 
-/* A template may refuse the conversation, and will say why when one that somebody wants comes. */
-static status try_template(struct chat_writer *w)
+/* Conversations without anything that looks like a control token. */
+static const char *const trials[] = {
+    "[{\"role\": \"user\", \"content\": \"Good day.\"}, {\"role\": \"assistant\", \"content\": \"How are you?\"},"
+    " {\"role\": \"user\", \"content\": \"Well.\"}]",
+    "[{\"role\": \"system\", \"content\": \"Be kind.\"}, {\"role\": \"user\", \"content\": \"Good day.\"}]",
+    "[{\"role\": \"user\", \"content\": \"Good day.\"}, {\"role\": \"assistant\", \"content\": \"\", \"tool_calls\":"
+    " [{\"id\": \"a\", \"type\": \"function\", \"function\": {\"name\": \"f\", \"arguments\": {}}}]},"
+    " {\"role\": \"tool\", \"tool_call_id\": \"a\", \"name\": \"f\", \"content\": \"Well.\"}]",
+};
+
+/* A template may refuse a conversation, and will say why when one that somebody wants comes. */
+static status try_template(struct chat_writer *w, const char *conversation)
 {
     struct log_catcher caught;
     struct chat_text text;
-    json_t *messages = json_pack("[{s:s, s:s}, {s:s, s:s}, {s:s, s:s}]", "role", "user", "content", "Good day.",
-                                 "role", "assistant", "content", "How are you?", "role", "user", "content", "Well.");
+    json_t *messages = json_loads(conversation, 0, NULL);
     if (!messages) {
         log_error("%s: no memory for a conversation", w->where);
         return ST_NOMEM;
@@ -194,8 +203,8 @@ status chat_writer_open(const struct gguf *g, const struct tokenizer *t, const c
     w->tool_use = (struct gguf_string){"", 0};
     gguf_get_string(g, "tokenizer.chat_template.tool_use", &w->tool_use);
     status st = chat_template_of(g, t, name, &w->format);
-    if (st == ST_OK && !w->format.family)
-        st = try_template(w);
+    for (size_t i = 0; i < sizeof trials / sizeof *trials && st == ST_OK && !w->format.family; i++)
+        st = try_template(w, trials[i]);
     if (st != ST_OK) {
         chat_writer_close(w);
         return st;

@@ -349,7 +349,7 @@ static void harmful_templates_are_one_line(void **state)
         {"{% set n = namespace(a='aaaaaaaa') %}{% for i in range(40) %}{% set n.a = n.a + n.a %}{% endfor %}", "memory",
          ST_USAGE},
         {"{% for i in range(30000) %}{{ 'a' * 1000 }}{% endfor %}", "more than 20971520 bytes", ST_USAGE},
-        {"{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "calls itself", ST_USAGE},
+        {"{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "too deep", ST_USAGE},
         {"{{ messages[5].content.x }}", "has no element 5", ST_USAGE},
         {"{% if %}", "Expected an expression", ST_USAGE},
         {"{{ messages.append(1) }}", "unsafe", ST_USAGE},
@@ -361,6 +361,8 @@ static void harmful_templates_are_one_line(void **state)
         {"{{ '\\ud800' }}", "utf-8", ST_USAGE},
         {"{{ range(100) | random }}{{ range(100) | random }}{{ range(1000) | random }}", "cannot be told", ST_USAGE},
         {"{{ 1 / 0 }}", "division by zero", ST_USAGE},
+        {"{% set n = namespace(a=[]) %}{% for i in range(3000) %}{% set n.a = [n.a] %}{% endfor %}"
+         "{{ raise_exception(n.a) }}", "TemplateError", ST_USAGE},
         {"\xff", "UTF-8", ST_UNSUPPORTED},
     };
     struct jinja_process p = {.limits = limits};
@@ -634,6 +636,26 @@ static void templates_that_hide_their_words_are_refused(void **state)
     json_decref(controls);
 }
 
+/* Also where a user never writes what makes them: in what tools say. Constants that Jinja folds keep their marks. */
+static void every_kind_of_message_is_tried(void **state)
+{
+    (void)state;
+    struct made m;
+    struct chat_writer *w = NULL;
+    json_t *controls = json_pack("[s, s, s]", "<|user|>", "<|tool|>", "<|assistant|>");
+    make(&m, "{% for m in messages %}{% if m.role == 'tool' %}{{ '<|%s|>' % m.role }}{% else %}{{ '<|' ~ m.role ~ '|>' }}"
+         "{% endif %}{{ m.content }}{% endfor %}", controls);
+    assert_int_equal(open_writer(&m, NULL, &w), ST_UNSUPPORTED);
+    assert_null(w);
+    unmake(&m);
+    make(&m, "{% for m in messages %}{{ {'user': '<|user|>', 'assistant': '<|assistant|>'}[m.role] }}"
+         "{{ ('<|user|>', '<|tool|>')[m.role == 'tool'] }}{{ m.content }}{% endfor %}", controls);
+    assert_int_equal(open_writer(&m, NULL, &w), ST_OK);
+    chat_writer_close(w);
+    unmake(&m);
+    json_decref(controls);
+}
+
 static void messages_are_checked(void **state)
 {
     (void)state;
@@ -724,6 +746,7 @@ int main(void)
         cmocka_unit_test(broken_templates_are_one_line_each),
         cmocka_unit_test(answers_are_decoded_strictly),
         cmocka_unit_test(templates_that_hide_their_words_are_refused),
+        cmocka_unit_test(every_kind_of_message_is_tried),
         cmocka_unit_test(messages_are_checked),
         cmocka_unit_test(writers_write),
         cmocka_unit_test(failed_allocations_are_reported),

@@ -111,6 +111,9 @@ static void thoughts_are_told_from_answers(void **state)
         {"", "<|START_THINKING|>a<|END_THINKING|>b", "a", "b", "\033[2ma\n\033[22mb"},
         {"<|start|>assistant", "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>b",
          "a", "b", "\033[2ma\n\033[22mb"},
+        {"<|start|>assistant",
+         "<|channel|>commentary<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>b", "a", "b",
+         "\033[2ma\n\033[22mb"},
         {"<|start|>assistant", "<|channel|>final<|message|> b", "", " b", " b"},
     };
     struct made m;
