@@ -109,6 +109,8 @@ status read_experts(const struct keys *k, struct hparams *hp)
     if (!f)
         return bad_key(k, ST_UNSUPPORTED, "expert_count", "expected a model without experts (MoE), found %" PRId64,
                        hp->n_experts);
+    if (hp->n_experts == 1) /* a layer of one bundle is one without experts */
+        return bad_key(k, ST_UNSUPPORTED, "expert_count", "expected several experts, found 1");
     s = required_int(k, "expert_used_count", 1, hp->n_experts, &hp->n_experts_used);
     if (s == ST_OK)
         s = read_width(k, hp);
@@ -119,6 +121,9 @@ status read_experts(const struct keys *k, struct hparams *hp)
     if (s != ST_OK)
         return s;
     const int64_t neurons = hp->n_experts * hp->d_expert + hp->d_shared;
+    if (neurons > MAX_NEURONS)
+        return bad_key(k, ST_FORMAT, "expert_shared_count", "expected at most %d neurons of a layer, found %" PRId64,
+                       MAX_NEURONS, neurons);
     hp->d_ff = neurons > hp->d_dense ? neurons : hp->d_dense;
     return read_router(k, hp);
 }

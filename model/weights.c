@@ -310,8 +310,9 @@ int64_t model_neuron_unit(const struct model *m)
      * along the neurons count; those of a transposed down projection do not. */
     int64_t unit = SUM_SEGMENT;
     for (int i = 0; i < m->hp.n_layers; i++) {
-        for (int b = 0; b < m->layers[i].n_bundles; b++) {
-            const struct matrix *down = &m->layers[i].bundles[b].down;
+        const struct bundle *b = m->layers[i].bundles, *last = b + m->layers[i].n_bundles - 1;
+        for (int k = 0; k < 2; k++) { /* experts have the same types */
+            const struct matrix *down = k ? &last->down : &b->down;
             if (down->data && dtype_block(down->type) > unit)
                 unit = dtype_block(down->type);
         }

@@ -119,6 +119,19 @@ static struct verdict planeless(const struct matrix *m)
     return v;
 }
 
+/* What makes estimates and MLPs knows of no biases beside gates. */
+static bool has_biased_gates(const struct model *m)
+{
+    for (int i = 0; i < m->hp.n_layers; i++) {
+        const struct bundle *b = m->layers[i].bundles;
+        if (b->gate.data && (b->gate_bias.data || b->up_bias.data))
+            return true;
+    }
+    return false;
+}
+
+static const struct verdict biased = {CANNOT, "is for FFNs whose gates have no biases"};
+
 static struct verdict can_threshold(const struct model *m, const struct neurons *n)
 {
     if (activation_is_exact(m->hp.activation)) {
@@ -126,8 +139,8 @@ static struct verdict can_threshold(const struct model *m, const struct neurons 
         snprintf(v.why, sizeof v.why, "is for SiLU models, its activation is %s", activation_name(m->hp.activation));
         return v;
     }
-    if (m->layers->bundles->gate_bias.data)
-        return (struct verdict){CANNOT, "is for FFNs whose gates have no biases"};
+    if (has_biased_gates(m))
+        return biased;
     const struct matrix *bad = without_planes(m, true);
     if (bad)
         return planeless(bad);
@@ -137,7 +150,7 @@ static struct verdict can_threshold(const struct model *m, const struct neurons 
 
 bool neurons_mlp_holds(const struct model *m, const struct neurons *n)
 {
-    return file_fits(m, n) && neurons_have_mlp(n);
+    return !has_biased_gates(m) && file_fits(m, n) && neurons_have_mlp(n);
 }
 
 static struct verdict can_mlp(const struct model *m, const struct neurons *n)
@@ -146,12 +159,16 @@ static struct verdict can_mlp(const struct model *m, const struct neurons *n)
         return (struct verdict){CANNOT, "has no MLPs for experts"};
     if (neurons_mlp_holds(m, n) || model_has_mlp(m))
         return (struct verdict){.is = CAN};
+    if (has_biased_gates(m))
+        return biased;
     return wants_prepare(m, n, "an MLP for every layer");
 }
 
 static struct verdict can_planes(const struct model *m, const struct neurons *n)
 {
     const struct matrix *bad = without_planes(m, false);
+    if (has_biased_gates(m))
+        return biased;
     if (bad)
         return planeless(bad);
     return file_fits(m, n) && neurons_have_bounds(n) ? (struct verdict){.is = CAN}

@@ -81,7 +81,7 @@ static status check_codes(uint32_t layer, const int8_t *codes, const float *scal
     return ST_OK;
 }
 
-/* Takes the experts out of the message. Who computes them relies on it. */
+/* Takes experts and weights out of the message. Who computes them relies on it. */
 static status own_choice(struct wire_request *q, const struct wire_limits *lim, const struct wire_copy *c)
 {
     const uint32_t n = q->n_used;
@@ -99,11 +99,13 @@ static status own_choice(struct wire_request *q, const struct wire_limits *lim, 
             return ST_FORMAT;
         }
     }
-    if (!all_finite(q->weight, (size_t)q->n_tokens * q->n_weights)) {
+    wire_own(c->weights, q->weight, (size_t)q->n_tokens * q->n_weights * sizeof *c->weights);
+    if (!all_finite(c->weights, (size_t)q->n_tokens * q->n_weights)) {
         log_error("REQUEST message of layer %u: an expert's weight is not finite", q->layer);
         return ST_FORMAT;
     }
     q->expert = c->experts;
+    q->weight = c->weights;
     return ST_OK;
 }
 

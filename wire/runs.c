@@ -21,6 +21,7 @@ void wire_lay_copy(struct wire_copy *c, const struct wire_limits *lim, struct ar
     c->text = arena_alloc(a, lim->n_ctx * sizeof *c->text);
     c->pages = arena_alloc(a, ((size_t)lim->n_pages + 63) / 64 * sizeof *c->pages);
     c->experts = arena_alloc(a, (size_t)lim->n_batch * lim->n_experts_used * sizeof *c->experts);
+    c->weights = arena_alloc(a, (size_t)lim->n_batch * lim->n_weights * sizeof *c->weights);
 }
 
 void write_tokens(struct writer *w, const int32_t *tokens, uint32_t n)

@@ -93,6 +93,7 @@ struct wire_copy {
     int32_t *tokens, *text;      /* [limits.n_batch], [limits.n_ctx] */
     uint64_t *pages;             /* [limits.n_pages / 64, rounded up] of a decoder's own: bits, 0 between two calls */
     uint32_t *experts;           /* [limits.n_batch, limits.n_experts_used] */
+    float *weights;              /* [limits.n_batch, limits.n_weights] */
 };
 /* Takes its memory from an arena; a dry one counts it. */
 void wire_lay_copy(struct wire_copy *c, const struct wire_limits *lim, struct arena *a);
@@ -129,7 +130,7 @@ struct wire_request {
     uint32_t n_used;    /* set by both functions: experts of a token, where the layer has any, for PART_FFN */
     uint32_t n_weights; /* likewise */
     uint32_t *expert;   /* into the message or the copy (NULL unless n_used) [n_tokens, n_used] a token's are different */
-    float *weight;      /* into the message (NULL unless n_used) [n_tokens, n_weights] finite */
+    float *weight;      /* as `expert` (NULL unless n_used) [n_tokens, n_weights] finite */
     bool with_residual; /* set by both functions: limits.residual, for PART_FFN */
     float *residual;    /* into the message (NULL unless with_residual) */
 };

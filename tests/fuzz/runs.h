@@ -140,7 +140,8 @@ static void runs_decode(int kind, uint8_t *in, size_t n, const struct wire_limit
                           lend(wire_most_changes(lim) * sizeof *c.changes, 0xee),
                           lend(lim->n_runs * sizeof *c.begins, 0xee), lend(lim->n_batch * 4, 0xee),
                           lend(lim->n_ctx * 4, 0xee), lend(words * 8, 0),
-                          lend((size_t)lim->n_batch * lim->n_experts_used * 4, 0xee)};
+                          lend((size_t)lim->n_batch * lim->n_experts_used * 4, 0xee),
+                          lend((size_t)lim->n_batch * lim->n_weights * 4, 0xee)};
     struct wire_result_copy rc = {lend(lim->n_runs * sizeof *rc.answers, 0xee), lend(lim->n_batch * 4, 0xee),
                                   lend(lim->n_runs * WIRE_TOP * sizeof *rc.tops, 0xee)};
     struct wire_step step;
@@ -159,7 +160,7 @@ static void runs_decode(int kind, uint8_t *in, size_t n, const struct wire_limit
         use_run_result(&result, lim);
     for (size_t i = 0; i < words; i++)
         require(c.pages[i] == 0);
-    void *const all[] = {c.runs, c.changes, c.begins, c.tokens, c.text, c.pages, c.experts,
+    void *const all[] = {c.runs, c.changes, c.begins, c.tokens, c.text, c.pages, c.experts, c.weights,
                          rc.answers, rc.tokens, rc.tops};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);

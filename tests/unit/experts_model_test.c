@@ -168,6 +168,8 @@ static void test_wrong_keys(void **state)
     REFUSED(ST_FORMAT, "key glm4moe.expert_count: expected an integer, found no such key", .key = "expert_count",
             .value = LEFT_OUT);
     REFUSED(ST_FORMAT, "key glm4moe.expert_count: expected 1 to 4096, found 4097", .key = "expert_count", .value = 4097);
+    REFUSED(ST_UNSUPPORTED, "key glm4moe.expert_count: expected several experts, found 1", .key = "expert_count",
+            .value = 1);
     REFUSED(ST_UNSUPPORTED, "key glm4moe.expert_count: expected the same value for every layer, found 6 and 7",
             .key = "expert_count", .value = 6, .by_layer = true);
     REFUSED(ST_FORMAT, "key glm4moe.expert_used_count: expected 1 to 6, found 0", .key = "expert_used_count", .value = 0);

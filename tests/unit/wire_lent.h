@@ -23,6 +23,8 @@ static struct {
     uint8_t after_pages[32];
     uint32_t experts[8 * 3];
     uint8_t after_experts[32];
+    float weights[8 * 4];
+    uint8_t after_weights[32];
     struct wire_answer answers[3];
     uint8_t after_answers[32];
     int32_t drawn[8];
@@ -32,7 +34,7 @@ static struct {
 } lent;
 
 static const struct wire_copy copy = {lent.runs, lent.changes, lent.begins, lent.tokens, lent.text, lent.pages,
-                                      lent.experts};
+                                      lent.experts, lent.weights};
 static const struct wire_result_copy result_copy = {lent.answers, lent.drawn, lent.tops};
 
 static inline void lend(void)
@@ -56,6 +58,7 @@ static inline status returned(status st)
     assert_guarded(lent.after_text);
     assert_guarded(lent.after_pages);
     assert_guarded(lent.after_experts);
+    assert_guarded(lent.after_weights);
     assert_guarded(lent.after_answers);
     assert_guarded(lent.after_drawn);
     assert_guarded(lent.after_tops);
