@@ -171,6 +171,8 @@ struct model {
 static inline int64_t model_route_weights(const struct hparams *hp) { return hp->n_experts_used + hp->shared_routed; }
 /* Neurons of a layer, of all its bundles together. */
 int64_t model_layer_neurons(const struct model *m, int layer);
+/* Whether neurons with gates have biases, of gate or up, in any layer. */
+bool model_has_biased_gates(const struct model *m);
 /* Whether a layer has experts. */
 static inline bool model_has_experts(const struct model *m, int layer) { return m->layers[layer].n_bundles > 1; }
 

@@ -304,6 +304,16 @@ void model_free(struct model *m)
     free(m);
 }
 
+bool model_has_biased_gates(const struct model *m)
+{
+    for (int i = 0; i < m->hp.n_layers; i++) {
+        const struct bundle *b = m->layers[i].bundles;
+        if (b->gate.data && (b->gate_bias.data || b->up_bias.data))
+            return true;
+    }
+    return false;
+}
+
 int64_t model_neuron_unit(const struct model *m)
 {
     /* Blocks are 1, 32 or 256: the largest of them and the segment is a multiple of the others. Only blocks that run

@@ -119,17 +119,7 @@ static struct verdict planeless(const struct matrix *m)
     return v;
 }
 
-/* What makes estimates and MLPs knows of no biases beside gates. */
-static bool has_biased_gates(const struct model *m)
-{
-    for (int i = 0; i < m->hp.n_layers; i++) {
-        const struct bundle *b = m->layers[i].bundles;
-        if (b->gate.data && (b->gate_bias.data || b->up_bias.data))
-            return true;
-    }
-    return false;
-}
-
+/* What makes estimates and MLPs knows of none. */
 static const struct verdict biased = {CANNOT, "is for FFNs whose gates have no biases"};
 
 static struct verdict can_threshold(const struct model *m, const struct neurons *n)
@@ -139,7 +129,7 @@ static struct verdict can_threshold(const struct model *m, const struct neurons 
         snprintf(v.why, sizeof v.why, "is for SiLU models, its activation is %s", activation_name(m->hp.activation));
         return v;
     }
-    if (has_biased_gates(m))
+    if (model_has_biased_gates(m))
         return biased;
     const struct matrix *bad = without_planes(m, true);
     if (bad)
@@ -150,7 +140,7 @@ static struct verdict can_threshold(const struct model *m, const struct neurons 
 
 bool neurons_mlp_holds(const struct model *m, const struct neurons *n)
 {
-    return !has_biased_gates(m) && file_fits(m, n) && neurons_have_mlp(n);
+    return !model_has_biased_gates(m) && file_fits(m, n) && neurons_have_mlp(n);
 }
 
 static struct verdict can_mlp(const struct model *m, const struct neurons *n)
@@ -159,7 +149,7 @@ static struct verdict can_mlp(const struct model *m, const struct neurons *n)
         return (struct verdict){CANNOT, "has no MLPs for experts"};
     if (neurons_mlp_holds(m, n) || model_has_mlp(m))
         return (struct verdict){.is = CAN};
-    if (has_biased_gates(m))
+    if (model_has_biased_gates(m))
         return biased;
     return wants_prepare(m, n, "an MLP for every layer");
 }
@@ -167,7 +157,7 @@ static struct verdict can_mlp(const struct model *m, const struct neurons *n)
 static struct verdict can_planes(const struct model *m, const struct neurons *n)
 {
     const struct matrix *bad = without_planes(m, false);
-    if (has_biased_gates(m))
+    if (model_has_biased_gates(m))
         return biased;
     if (bad)
         return planeless(bad);

@@ -48,17 +48,6 @@ static bool turns_differ(const struct hparams *hp)
     return false;
 }
 
-/* A neuron without a gate may have one. */
-static bool has_biased_gates(const struct model *m)
-{
-    for (int i = 0; i < m->hp.n_layers; i++) {
-        const struct bundle *b = m->layers[i].bundles;
-        if (b->gate.data && (b->gate_bias.data || b->up_bias.data))
-            return true;
-    }
-    return false;
-}
-
 /* What no GPU computes of a model; NULL: nothing. */
 static const char *lacking(const struct model *m)
 {
@@ -69,7 +58,7 @@ static const char *lacking(const struct model *m)
         const char *what;
     } parts[] = {
         {hp->n_experts > 0, "experts"},
-        {has_biased_gates(m), "biases of neurons with gates"},
+        {model_has_biased_gates(m), "biases of neurons with gates"},
         {hp->attn_softcap > 0 || hp->logit_softcap > 0, "capped scores or logits"},
         {hp->embedding_scale != 1 || hp->residual_scale != 1 || hp->logit_scale != 1, "factors on x and logits"},
         {hp->attn_scale != 1.0f / sqrtf((float)hp->head_dim), "a scale of scores of the model's own"},
