@@ -58,8 +58,8 @@ struct generation {
 };
 
 /* Appends prompt[n] to the dialogue, then prints the answer to `out` as it comes. `held` mirrors its tokens;
- * `answer` collects the text, unless g->thoughts does. ST_FULL (logged) if the prompt does not fit; ST_INTERNAL once `out` cannot be written;
- * errors of the dialogue otherwise. */
+ * `answer` collects the text, unless g->thoughts does. ST_FULL (logged) if the prompt does not fit; ST_INTERNAL once
+ * `out` cannot be written; errors of the dialogue otherwise. */
 status generate(const struct generation *g, const int32_t *prompt, size_t n, FILE *out, struct token_list *held,
                 struct text *answer, size_t *n_made, enum end_reason *why);
 

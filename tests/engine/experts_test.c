@@ -1,11 +1,9 @@
 /* Layers with experts over ranks and their devices: whoever has whichever of an expert's neurons, the logits are the bits
  * of one rank with one device. */
 #include "tests/engine/trace.h"
+#include "tests/engine/stand_in.h"
 
-#include <dlfcn.h>
-#include <stdatomic.h>
 #include "base/log.h"
-#include "device/plugin.h"
 #include "node/planning.h"
 #include "tools/synth/synth.h"
 
@@ -161,18 +159,6 @@ static struct cluster_options gpu_options(const char *model, enum devices_wanted
     return o;
 }
 
-/* Parts that the plug-in's GPU has computed since it was asked. */
-static unsigned parts(void)
-{
-    void *library = dlopen(STAND_IN_GPU "/" DEVICE_PLUGIN_FILE, RTLD_NOW);
-    assert_non_null(library);
-    _Atomic unsigned *counter = dlsym(library, "stand_in_parts");
-    assert_non_null(counter);
-    const unsigned n = atomic_exchange(counter, 0);
-    dlclose(library);
-    return n;
-}
-
 /* Layers, or what of their experts fits; and none, where the GPU cannot compute them and nobody insists. */
 static void test_gpu(void **state)
 {
@@ -191,21 +177,21 @@ static void test_gpu(void **state)
         o.gpu_layers = -1;
         o.vram_budget = 0;
         must_equal(&expected, &o, &j);
-        const unsigned all = parts();
+        const unsigned all = stand_in_parts();
         o.gpu_layers = 2;
         must_equal(&expected, &o, &j);
-        const unsigned two = parts();
+        const unsigned two = stand_in_parts();
         assert_true(two > 0 && two < all);
         o.gpu_layers = -1;
         o.vram_budget = 9 << 20;
         must_equal(&expected, &o, &j);
-        const unsigned some = parts();
+        const unsigned some = stand_in_parts();
         assert_true(some > 0 && some <= all);
     }
     setenv("STAND_IN_LACKS", "experts", 1);
     o = gpu_options(model, DEVICES_AUTO);
     must_equal(&expected, &o, &j);
-    assert_int_equal(parts(), 0);
+    assert_int_equal(stand_in_parts(), 0);
     o.device = DEVICES_CUDA;
     log_catch(&caught);
     assert_int_equal(cluster_start(&o, &c), ST_UNSUPPORTED);

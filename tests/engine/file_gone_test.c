@@ -1,22 +1,15 @@
 /* Nothing of the model's file is read once a cluster has started: it may be cut off or written over, and what is made of
  * the next tokens stays the same, learned positions, texts of tokens and layers that change their layout included. */
 #include "tests/engine/trace.h"
+#include "tests/engine/small_shapes.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
 
 #include "base/log.h"
 #include "model/gguf.h"
-#include "tools/synth/synth.h"
 
-enum { LAYERS = 2, NEURONS = 1024, WORDS = 600, TOKENS = 12 };
-
-static const struct shape llama = {.name = "llama", .architecture = LLAMA, .layers = LAYERS, .d_model = 256,
-                                   .d_ff = NEURONS, .heads = 4, .kv_heads = 2, .head_dim = 64, .vocab = WORDS,
-                                   .context = 512, .rope_base = 10000};
-static const struct shape opt = {.name = "opt", .architecture = OPT, .layers = LAYERS, .d_model = 256,
-                                 .d_ff = NEURONS, .heads = 4, .kv_heads = 4, .head_dim = 64, .vocab = WORDS,
-                                 .context = 512, .tied = true};
+enum { TOKENS = 12 };
 
 static void write_model(const struct shape *shape, const char *type, enum ffn ffn, char path[MADE_NAME])
 {

@@ -1,11 +1,10 @@
 /* GPUs behind a plug-in, for which the CPU stands in: what they get, that the text is the same, and what is said where
  * there are none, too few or too small ones. */
 #include "tests/engine/made_neurons.h"
+#include "tests/engine/stand_in.h"
 
-#include <dlfcn.h>
 #include "base/log.h"
 #include "cli/bench_test.h"
-#include "device/plugin.h"
 #include "kernels/kernels.h"
 #include "node/gpus_measure.h"
 #include "node/kv.h"
@@ -56,18 +55,6 @@ static void write_neurons(char path[MADE_NAME])
     made_neurons_write(model, &made_quantised, &r, path);
 }
 
-/* Parts that the plug-in's GPUs have computed since it was asked. */
-static unsigned parts(void)
-{
-    void *library = dlopen(STAND_IN_GPU "/" DEVICE_PLUGIN_FILE, RTLD_NOW);
-    assert_non_null(library);
-    _Atomic unsigned *counter = dlsym(library, "stand_in_parts");
-    assert_non_null(counter);
-    const unsigned n = atomic_exchange(counter, 0);
-    dlclose(library);
-    return n;
-}
-
 /* A model of 4 layers: how often its parts are computed there says how many of them there are. */
 static void test_layers(void **state)
 {
@@ -81,9 +68,9 @@ static void test_layers(void **state)
             struct cluster_options o = options(DEVICES_AUTO, layers[i]);
             o.ranks = ranks;
             o.split = ranks == 3 ? SPLIT_STAGES : -1;
-            parts();
+            stand_in_parts();
             must_equal(&expected, &o, &job);
-            const unsigned n = parts();
+            const unsigned n = stand_in_parts();
             all = layers[i] == 1 ? n : all;
             if (ranks < 3) /* where stages are cut, ranks have one or two layers */
                 assert_int_equal(n, all * (layers[i] < 0 || layers[i] > 4 ? 4 : (unsigned)layers[i]));
@@ -100,17 +87,17 @@ static void test_budget(void **state)
     struct trace expected = reference(model, &job);
     struct cluster_options o = options(DEVICES_CUDA, -1);
     have(1, PLENTY, 75);
-    parts();
+    stand_in_parts();
     must_equal(&expected, &o, &job);
-    const unsigned all = parts();
+    const unsigned all = stand_in_parts();
     o.vram_budget = SOME;
     must_equal(&expected, &o, &job);
-    const unsigned some = parts();
+    const unsigned some = stand_in_parts();
     assert_true(some > 0 && some < all);
     have(1, SPARE + SOME, 75);
     o.vram_budget = 0;
     must_equal(&expected, &o, &job);
-    assert_int_equal(parts(), some);
+    assert_int_equal(stand_in_parts(), some);
     trace_free(&expected);
 }
 
@@ -129,15 +116,15 @@ static void test_hot(void **state)
         o.ranks = ranks;
         o.sparse = SPARSE_EXACT;
         o.vram_budget = 0;
-        parts();
+        stand_in_parts();
         must_equal(&expected, &o, &job);
-        const unsigned all = parts();
+        const unsigned all = stand_in_parts();
         o.vram_budget = SOME;
         must_equal(&expected, &o, &job);
-        const unsigned hot = parts();
+        const unsigned hot = stand_in_parts();
         o.sparse = SPARSE_DENSE;
         must_equal(&expected, &o, &job);
-        const unsigned some = parts();
+        const unsigned some = stand_in_parts();
         if (ranks == 1)
             assert_true(hot > 0 && hot <= all && some > 0 && some <= all);
     }
@@ -229,15 +216,15 @@ static void test_marked(void **state)
     have(2, PLENTY, 75);
     for (o.ranks = 1; o.ranks <= 2; o.ranks++) {
         o.gpu_index = NULL;
-        parts();
+        stand_in_parts();
         must_equal(&expected, &o, &job);
-        const unsigned whole = parts();
+        const unsigned whole = stand_in_parts();
         o.gpu_index = all_file;
         must_equal(&expected, &o, &job);
-        assert_int_equal(parts(), whole);
+        assert_int_equal(stand_in_parts(), whole);
         o.gpu_index = some_file;
         must_equal(&expected, &o, &job);
-        const unsigned some = parts();
+        const unsigned some = stand_in_parts();
         assert_true(some > 0 && some < whole);
         must_give_what_is_marked(&o, o.ranks);
     }
@@ -311,11 +298,11 @@ static void is_obeyed_and_warned_of(struct cluster_options o, const struct trace
 {
     o.gpu_layers = 99;
     warned[0] = '\0';
-    parts();
+    stand_in_parts();
     log_redirect(hear_warnings);
     must_equal(expected, &o, &job);
     log_redirect(NULL);
-    assert_true(parts() > 0);
+    assert_true(stand_in_parts() > 0);
     assert_non_null(strstr(warned, "this plan is estimated at "));
     assert_non_null(strstr(warned, " with CPUs alone at "));
 }
@@ -340,9 +327,9 @@ static void test_speeds(void **state)
             for (int dense = 0; dense < 2; dense++) {
                 o.sparse = dense ? SPARSE_DENSE : SPARSE_EXACT;
                 write_probe(probe, ranks, "1000", "0.01");
-                parts();
+                stand_in_parts();
                 must_equal(&expected, &o, &job);
-                assert_true(parts() > 0);
+                assert_true(stand_in_parts() > 0);
                 unlink(probe);
             }
         }
@@ -357,7 +344,7 @@ static void test_speeds(void **state)
         for (int budget = 0; budget < 2; budget++) { /* that has room for much */
             o.vram_budget = budget ? SOME : 0;
             must_equal(&expected, &o, &job);
-            assert_int_equal(parts(), 0);
+            assert_int_equal(stand_in_parts(), 0);
         }
         o.vram_budget = 0;
         have(2, PLENTY, 75);
@@ -365,7 +352,7 @@ static void test_speeds(void **state)
         if (ranks == 1) {
             o.device = DEVICES_CUDA;
             must_equal(&expected, &o, &job);
-            assert_true(parts() > 0);
+            assert_true(stand_in_parts() > 0);
         }
         unlink(probe);
     }
@@ -505,9 +492,9 @@ static void test_none(void **state)
     must_equal(&expected, &o, &job);
     o.plugin_dir = STAND_IN_GPU;
     o.ranks = 2; /* of which the second finds the only GPU taken */
-    parts();
+    stand_in_parts();
     must_equal(&expected, &o, &job);
-    assert_true(parts() > 0);
+    assert_true(stand_in_parts() > 0);
     o.device = DEVICES_CUDA;
     refused(&o, ST_USAGE, "every GPU of rank 1 is another rank's on the same host");
     trace_free(&expected);
@@ -529,9 +516,9 @@ static void test_other_build(void **state)
         setenv("STAND_IN_OTHER", (const char[]){(char)('1' + i), '\0'}, 1);
         refused(&o, ST_USAGE, says[i]);
         o.device = DEVICES_AUTO;
-        parts();
+        stand_in_parts();
         must_equal(&expected, &o, &job);
-        assert_int_equal(parts(), 0);
+        assert_int_equal(stand_in_parts(), 0);
     }
     unsetenv("STAND_IN_OTHER");
     trace_free(&expected);

@@ -1,17 +1,10 @@
 /* A layer that proves to be dense changes its layout: with the bits of dense before, at and after that, and then with its
  * work. A layer of which few neurons fire stays as it is. */
 #include "tests/engine/trace.h"
+#include "tests/engine/small_shapes.h"
 
-#include "tools/synth/synth.h"
 
-enum { LAYERS = 2, NEURONS = 1024, WORDS = 600, TOKENS = 10, MODELS = 4 };
-
-static const struct shape llama = {.name = "llama", .architecture = LLAMA, .layers = LAYERS, .d_model = 256,
-                                   .d_ff = NEURONS, .heads = 4, .kv_heads = 2, .head_dim = 64, .vocab = WORDS,
-                                   .context = 512, .rope_base = 10000};
-static const struct shape opt = {.name = "opt", .architecture = OPT, .layers = LAYERS, .d_model = 256,
-                                 .d_ff = NEURONS, .heads = 4, .kv_heads = 4, .head_dim = 64, .vocab = WORDS,
-                                 .context = 512, .tied = true};
+enum { TOKENS = 10, MODELS = 4 };
 
 static const struct {
     const struct shape *shape;
