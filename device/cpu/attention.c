@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/exactmath.h"
 #include "base/log.h"
+#include "device/cpu/angles.h"
 #include "device/cpu/kv.h"
 #include "device/cpu/latent.h"
 #include "device/decisions.h"
@@ -21,14 +21,6 @@ struct attention_scratch {
     const uint16_t **keys, **values; /* [pages of n_ctx positions] of a KV head */
 };
 
-/* The angles of rotated positions, by one rope. */
-struct angles {
-    double *freq;                    /* [n_rot / 2] */
-    uint32_t n;                      /* tokens of a batch that have angles */
-    uint32_t *position;              /* [n_batch] theirs */
-    float *cos_sin;                  /* [n_batch, n_rot] */
-};
-
 /* Some tokens of a run: what a piece of attention takes of them. */
 struct stretch {
     const struct run *run;
@@ -42,7 +34,7 @@ struct attention {
     struct angles angles[MODEL_ROPES];
     float *q, *k, *v;                /* [n, own heads of a layer * head_dim] */
     struct acts mixed;               /* [n, own query heads of a layer * value_dim] what attention gives */
-    struct latent_room latent;       /* where keys and values are that: then there are no k, v, and q is as long as keys */
+    struct latent_room latent;       /* where keys and values are that: then there are no k, v; q is as long as keys */
     struct stretch *stretches;       /* [n_batch] of the batch at hand */
     struct attention_scratch *scratch; /* [n_threads] */
     int64_t score_stride;
@@ -70,13 +62,15 @@ status attention_new(struct cpu *c, struct attention **out)
         a->heads = calloc((size_t)c->hp->n_layers, sizeof *a->heads);
         a->kv = calloc((size_t)c->hp->n_layers, sizeof *a->kv);
         a->scratch = calloc((size_t)c->o.n_threads, sizeof *a->scratch);
-        a->angles[0].freq = calloc(MODEL_ROPES * ((size_t)c->hp->n_rot / 2 + 1), sizeof *a->angles->freq);
-        a->angles[1].freq = a->angles[0].freq + c->hp->n_rot / 2;
     }
-    if (!a || !a->heads || !a->kv || !a->scratch || !a->angles[0].freq) {
+    if (!a || !a->heads || !a->kv || !a->scratch) {
         log_error("out of memory for the tables of attention");
+        st = ST_NOMEM;
+    }
+    st = st ? st : angles_new(c, a->angles);
+    if (st) {
         attention_free(a);
-        return ST_NOMEM;
+        return st;
     }
     *out = a;
     return ST_OK;
@@ -89,7 +83,7 @@ void attention_free(struct attention *a)
     free(a->heads);
     free(a->kv);
     free(a->scratch);
-    free(a->angles[0].freq);
+    angles_free(a->angles);
     free(a);
 }
 
@@ -116,10 +110,7 @@ void attention_lay_buffers(struct attention *a)
         heads = a->heads[i].end - a->heads[i].begin > heads ? a->heads[i].end - a->heads[i].begin : heads;
     if (!heads)
         return;
-    for (int i = 0; i < MODEL_ROPES && (i == 0 || hp->rope[i].base > 0); i++) {
-        a->angles[i].position = arena_alloc(&c->arena, (size_t)n * sizeof *a->angles->position);
-        a->angles[i].cos_sin = lay_floats(&c->arena, n * hp->n_rot);
-    }
+    angles_lay(c, a->angles);
     a->stretches = arena_alloc(&c->arena, (size_t)n * sizeof *a->stretches);
     a->q = lay_floats(&c->arena, n * heads * queries(hp) * kept_key(hp));
     if (hp->latent.rank) {
@@ -141,14 +132,8 @@ void attention_lay_buffers(struct attention *a)
 
 void attention_load(struct attention *a, struct loading *l, int layer)
 {
-    const struct model *m = a->c->o.model;
-    if (layer == 0) {
-        loading_reads(l, &m->rope_factors, 0, 1);
-        loading_reads(l, &m->rope_long, 0, 1);
-        loading_reads(l, &m->rope_short, 0, 1);
-        for (int i = 0; i < MODEL_ROPES && m->hp.rope[i].base > 0; i++)
-            model_rope_freqs(m, &m->hp.rope[i], a->c->o.n_ctx, a->angles[i].freq);
-    }
+    if (layer == 0)
+        angles_load(a->c, l, a->angles);
     heads_load(l, layer, &a->heads[layer]);
 }
 
@@ -320,22 +305,6 @@ static void output_groups(void *arg, int64_t begin, int64_t end, int thread)
     a->c->o.kernels->matmul_partial(&a->h->o, begin, end, &a->a->mixed, a->n, a->sum, a->h->o.rows);
 }
 
-/* The angles of a batch; all layers of a step that have this rope have the same. */
-static void compute_angles(const struct hparams *hp, const struct rope *rope, struct angles *g, const struct batch *b)
-{
-    uint32_t i = 0;
-    for (uint32_t r = 0; r < b->n_runs; r++) {
-        for (uint32_t t = 0; t < b->runs[r].n; t++, i++) {
-            const uint32_t position = b->runs[r].position + t;
-            if (i < g->n && g->position[i] == position)
-                continue;
-            rope_angles(g->freq, hp->n_rot / 2, (double)position, rope->magnitude, g->cos_sin + i * hp->n_rot);
-            g->position[i] = position;
-        }
-    }
-    g->n = i > g->n ? i : g->n;
-}
-
 /* The runs in stretches of so many tokens. Returns how many there are. */
 static int64_t part_runs(struct attention *a, const struct batch *b, int64_t tokens)
 {
@@ -389,14 +358,9 @@ void attention_compute(struct attention *at, const struct work *w, const struct 
 {
     struct cpu *c = at->c;
     const struct heads *h = &at->heads[w->layer];
-    const int rope = c->hp->n_rot ? c->hp->layer[w->layer].rope : NO_ROPE;
     struct attending a = {.a = at, .c = c, .h = h, .kv = &at->kv[w->layer], .batch = w->batch, .x = x, .n = w->n,
-                          .sum = sum, .window = model_window(c->hp, w->layer)};
+                          .angles = angles_of(c, at->angles, w), .sum = sum, .window = model_window(c->hp, w->layer)};
     arrange(&a, h->end - h->begin);
-    if (rope != NO_ROPE) {
-        compute_angles(c->hp, &c->hp->rope[rope], &at->angles[rope], w->batch);
-        a.angles = &at->angles[rope];
-    }
     at->mixed.cols = a.n_q * c->hp->value_dim;
     struct latent_work latent = c->hp->latent.rank ? latent_of(&a) : (struct latent_work){.n = 0};
     if (latent.n)
