@@ -4,8 +4,26 @@
 
 #include "kernels/kernels.h"
 
+/* Adds lanes pairwise, a power of two of them, in place. */
+static inline float add_lanes(float *lane, int lanes)
+{
+    for (int n = lanes / 2; n > 0; n /= 2)
+        for (int i = 0; i < n; i++)
+            lane[i] = lane[i] + lane[i + n];
+    return lane[0];
+}
+
 /* scalar.c: a block that holds what is no number, for `quantize` of every table. */
 void quantize_broken(const float *x /* [ACT_BLOCK] */, int8_t *codes, struct act_block *block);
+
+/* scalar_attention.c */
+void scalar_attn_scores(const float *q, int64_t q_stride, int64_t n_q, const uint16_t *const *keys, int64_t head_dim,
+                        int64_t pos_begin, int64_t pos_end, float scale, float *s, int64_t s_stride);
+void scalar_softmax(float *x, int64_t n);
+float scalar_attn_weights(float *x, int64_t n, int64_t first, float sink);
+void scalar_attn_mix(const float *w, int64_t w_stride, int64_t w_origin, int64_t n_q, const int64_t *begin,
+                     const int64_t *end, const float *inverse, const uint16_t *const *values, int64_t head_dim,
+                     float *out, int64_t out_stride);
 
 /* scalar_rows.c */
 void scalar_dot_rows(const struct neuron_rows *m, const struct lane_acts *x, const int32_t *row, const int32_t *token,
