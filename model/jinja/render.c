@@ -75,12 +75,19 @@ static json_t *string_or_null(struct gguf_string s)
     return s.n ? json_stringn(s.at, s.n) : json_null();
 }
 
+static bool is_utf8(struct gguf_string s)
+{
+    json_t *string = json_stringn(s.at, s.n);
+    json_decref(string);
+    return string != NULL;
+}
+
 /* The request as JSON, malloc'ed; NULL: no memory, or a key that is no UTF-8. */
-static char *request_of(json_t *template, const struct chat_template *t, const struct jinja_chat *chat)
+static char *request_of(const struct chat_template *t, const struct jinja_chat *chat)
 {
     const struct tm *now = &chat->now;
     char *text = NULL;
-    json_t *o = json_pack("{s:O, s:o, s:o, s:o, s:o, s:b, s:[iiiiii]}", "template", template,
+    json_t *o = json_pack("{s:o, s:o, s:o, s:o, s:o, s:b, s:[iiiiii]}", "template", json_stringn(t->text.at, t->text.n),
                           "bos_token", string_or_null(t->bos), "eos_token", string_or_null(t->eos),
                           "messages", repaired(chat->messages),
                           "tools", chat->tools ? repaired(chat->tools) : json_null(), "reply", chat->reply,
@@ -97,13 +104,12 @@ status jinja_render(struct jinja_process *p, const char *where, const struct cha
 {
     uint8_t *answer = NULL;
     size_t n = 0;
-    json_t *template = json_stringn(t->text.at, t->text.n);
-    if (!template) {
-        log_error("%s: its chat template of %zu bytes is no text in UTF-8", where, t->text.n);
+    if (!is_utf8(t->text) || !is_utf8(t->bos) || !is_utf8(t->eos)) {
+        log_error("%s: its chat template of %zu bytes, or the text of its BOS or EOS, is no text in UTF-8", where,
+                  t->text.n);
         return ST_UNSUPPORTED;
     }
-    char *request = request_of(template, t, chat);
-    json_decref(template);
+    char *request = request_of(t, chat);
     if (!request) {
         log_error("%s: no memory for a conversation of %zu messages", where, json_array_size(chat->messages));
         return ST_NOMEM;

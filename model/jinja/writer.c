@@ -11,6 +11,7 @@ struct chat_writer {
     const struct tokenizer *tokenizer;
     struct chat_template format;
     struct gguf_string tool_use; /* the file's template for conversations with tools; empty: there is but one */
+    bool tools_tried;
     struct jinja_process helper;
 };
 
@@ -113,26 +114,6 @@ static status write_by_template(struct chat_writer *w, const json_t *messages, c
     return jinja_render(&w->helper, w->where, &t, &chat, out);
 }
 
-status chat_writer_text(struct chat_writer *w, const json_t *messages, const json_t *tools, bool reply,
-                        struct chat_text *out)
-{
-    bool done;
-    status st = write_by_family(w, messages, tools, reply, out, &done);
-    return st != ST_OK || done ? st : write_by_template(w, messages, tools, reply, out);
-}
-
-status chat_writer_encode(struct chat_writer *w, const json_t *messages, const json_t *tools, bool reply, int32_t **ids,
-                          size_t *n_ids)
-{
-    struct chat_text text;
-    status st = chat_writer_text(w, messages, tools, reply, &text);
-    if (st != ST_OK)
-        return st;
-    st = tokenizer_encode_chat(w->tokenizer, text.at, text.n, text.contents, text.n_contents, ids, n_ids);
-    chat_text_free(&text);
-    return st;
-}
-
 /* --- trying a template --- */
 
 /* Whether the text's tokens are those that it would have if the template had written all of it: so it is where nobody
@@ -164,9 +145,12 @@ static const char *const trials[] = {
     " [{\"id\": \"a\", \"type\": \"function\", \"function\": {\"name\": \"f\", \"arguments\": {}}}]},"
     " {\"role\": \"tool\", \"tool_call_id\": \"a\", \"name\": \"f\", \"content\": \"Well.\"}]",
 };
+static const char trial_tools[] =
+    "[{\"type\": \"function\", \"function\": {\"name\": \"f\", \"description\": \"Greets.\", \"parameters\":"
+    " {\"type\": \"object\", \"properties\": {}}}}]";
 
 /* A template may refuse a conversation, and will say why when one that somebody wants comes. */
-static status try_template(struct chat_writer *w, const char *conversation)
+static status try_template(struct chat_writer *w, const char *conversation, const json_t *tools)
 {
     struct log_catcher caught;
     struct chat_text text;
@@ -176,7 +160,7 @@ static status try_template(struct chat_writer *w, const char *conversation)
         return ST_NOMEM;
     }
     log_catch(&caught);
-    status st = write_by_template(w, messages, NULL, true, &text);
+    status st = write_by_template(w, messages, tools, true, &text);
     log_catch(NULL);
     json_decref(messages);
     if (st == ST_USAGE)
@@ -186,6 +170,52 @@ static status try_template(struct chat_writer *w, const char *conversation)
         return st;
     }
     st = check_marks(w, &text);
+    chat_text_free(&text);
+    return st;
+}
+
+static status try_all(struct chat_writer *w, const json_t *tools)
+{
+    status st = ST_OK;
+    for (size_t i = 0; i < sizeof trials / sizeof *trials && st == ST_OK; i++)
+        st = try_template(w, trials[i], tools);
+    return st;
+}
+
+/* The template for tools, when it is first needed. */
+static status try_tools(struct chat_writer *w)
+{
+    json_t *tools = json_loads(trial_tools, 0, NULL);
+    if (!tools) {
+        log_error("%s: no memory for a conversation", w->where);
+        return ST_NOMEM;
+    }
+    status st = try_all(w, tools);
+    json_decref(tools);
+    w->tools_tried = st == ST_OK;
+    return st;
+}
+
+/* --- writing --- */
+
+status chat_writer_text(struct chat_writer *w, const json_t *messages, const json_t *tools, bool reply,
+                        struct chat_text *out)
+{
+    bool done;
+    status st = write_by_family(w, messages, tools, reply, out, &done);
+    if (st == ST_OK && !done && tools && w->tool_use.n && !w->tools_tried)
+        st = try_tools(w);
+    return st != ST_OK || done ? st : write_by_template(w, messages, tools, reply, out);
+}
+
+status chat_writer_encode(struct chat_writer *w, const json_t *messages, const json_t *tools, bool reply, int32_t **ids,
+                          size_t *n_ids)
+{
+    struct chat_text text;
+    status st = chat_writer_text(w, messages, tools, reply, &text);
+    if (st != ST_OK)
+        return st;
+    st = tokenizer_encode_chat(w->tokenizer, text.at, text.n, text.contents, text.n_contents, ids, n_ids);
     chat_text_free(&text);
     return st;
 }
@@ -203,8 +233,8 @@ status chat_writer_open(const struct gguf *g, const struct tokenizer *t, const c
     w->tool_use = (struct gguf_string){"", 0};
     gguf_get_string(g, "tokenizer.chat_template.tool_use", &w->tool_use);
     status st = chat_template_of(g, t, name, &w->format);
-    for (size_t i = 0; i < sizeof trials / sizeof *trials && st == ST_OK && !w->format.family; i++)
-        st = try_template(w, trials[i]);
+    if (st == ST_OK && !w->format.family)
+        st = try_all(w, NULL);
     if (st != ST_OK) {
         chat_writer_close(w);
         return st;

@@ -13,7 +13,7 @@
 #include "model/chat.h"
 #include "model/tokenizer_internal.h"
 #include "tests/unit/alloc_fail.h"
-#include "tests/unit/gguf_writer.h"
+#include "tests/unit/made_file.h"
 
 enum { MAX_MESSAGES = 16 };
 
@@ -44,12 +44,6 @@ enum { N_CONTROLS = sizeof controls / sizeof *controls, N_MEANT = 3 + N_CONTROLS
 /* User-defined ones, and words that merge over the end of a content. */
 static const char *const words[] = {"[INST]", "[/INST]", "<table>", "ĠW", "user", "\nW", "</", "s>", "us", "er"};
 enum { N_USER_DEFINED = 3, N_WORDS = sizeof words / sizeof *words };
-
-struct made {
-    struct gguf_writer w;
-    struct gguf *g;
-    struct tokenizer *t;
-};
 
 struct flags {
     bool bytes; /* SentencePiece with byte tokens, else byte-level BPE */
@@ -106,16 +100,7 @@ static void make(struct made *m, const char *template, const char *bos, const ch
     gguf_key_u32(&m->w, "tokenizer.ggml.eos_token_id", !strcmp(bos, eos) ? FIRST : LAST);
     gguf_key_uint(&m->w, "tokenizer.ggml.add_bos_token", GGUF_BOOL, f.add_bos);
     gguf_key_uint(&m->w, "tokenizer.ggml.add_eos_token", GGUF_BOOL, f.add_eos);
-    gguf_writer_end(&m->w);
-    assert_int_equal(gguf_open_bytes(m->w.bytes, m->w.n, "test.gguf", &m->g), ST_OK);
-    assert_int_equal(tokenizer_create(m->g, &m->t), ST_OK);
-}
-
-static void unmake(struct made *m)
-{
-    tokenizer_free(m->t);
-    gguf_close(m->g);
-    gguf_writer_free(&m->w);
+    made_open(m);
 }
 
 static size_t read_messages(const json_t *list, struct chat_message *messages)

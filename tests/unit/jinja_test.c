@@ -23,7 +23,7 @@
 #include "model/jinja/writer.h"
 #include "model/tokenizer_internal.h"
 #include "tests/unit/alloc_fail.h"
-#include "tests/unit/gguf_writer.h"
+#include "tests/unit/made_file.h"
 
 static struct log_catcher caught;
 static const struct jinja_limits limits = {.python = "/usr/bin/python3", .wait_ms = 60000, .cpu_s = 60,
@@ -44,13 +44,6 @@ static json_t *vectors(void)
 }
 
 /* --- a made model file: a template, and a vocabulary of control tokens and bytes --- */
-
-struct made {
-    struct gguf_writer w;
-    struct gguf *g;
-    struct tokenizer *t;
-    int32_t n_controls; /* ids from 1 on */
-};
 
 static void put_vocabulary(struct gguf_writer *w, const json_t *controls)
 {
@@ -77,7 +70,7 @@ static void put_token(struct gguf_writer *w, const char *key, const json_t *cont
 }
 
 /* The control tokens are those given and <s> and </s>, which are BOS and EOS. */
-static void make(struct made *m, const char *template, const json_t *more_controls)
+static void make_with_tools(struct made *m, const char *template, const char *for_tools, const json_t *more_controls)
 {
     json_t *controls = more_controls ? json_copy((json_t *)more_controls) : json_array(), *control;
     const char *const own[] = {"<s>", "</s>"};
@@ -92,24 +85,19 @@ static void make(struct made *m, const char *template, const json_t *more_contro
     gguf_key_string(&m->w, "tokenizer.ggml.model", "gpt2");
     gguf_key_string(&m->w, "tokenizer.ggml.pre", "default");
     gguf_key_string(&m->w, "tokenizer.chat_template", template);
-    gguf_key_string(&m->w, "tokenizer.chat_template.tool_use", "{{ tools }}");
+    gguf_key_string(&m->w, "tokenizer.chat_template.tool_use", for_tools);
     put_vocabulary(&m->w, controls);
     gguf_key_strings(&m->w, "tokenizer.ggml.merges", (const char *const[]){"a b"}, 1);
     put_token(&m->w, "tokenizer.ggml.bos_token_id", controls, "<s>");
     put_token(&m->w, "tokenizer.ggml.eos_token_id", controls, "</s>");
     gguf_key_uint(&m->w, "tokenizer.ggml.add_bos_token", GGUF_BOOL, 0);
-    gguf_writer_end(&m->w);
-    m->n_controls = (int32_t)json_array_size(controls);
     json_decref(controls);
-    assert_int_equal(gguf_open_bytes(m->w.bytes, m->w.n, "test.gguf", &m->g), ST_OK);
-    assert_int_equal(tokenizer_create(m->g, &m->t), ST_OK);
+    made_open(m);
 }
 
-static void unmake(struct made *m)
+static void make(struct made *m, const char *template, const json_t *more_controls)
 {
-    tokenizer_free(m->t);
-    gguf_close(m->g);
-    gguf_writer_free(&m->w);
+    make_with_tools(m, template, "{{ tools }}", more_controls);
 }
 
 /* --- against jinja2 --- */
@@ -232,7 +220,7 @@ static int64_t count_controls(struct jinja_process *p, const struct made *m, con
     encode(m, &text, true, &ids, &n);
     int64_t count = 0;
     for (size_t i = 0; i < n; i++)
-        count += ids[i] >= 1 && ids[i] <= m->n_controls;
+        count += (m->t->pieces[ids[i]].flags & PIECE_CONTROL) != 0;
     free(ids);
     chat_text_free(&text);
     return count;
@@ -656,6 +644,44 @@ static void every_kind_of_message_is_tried(void **state)
     json_decref(controls);
 }
 
+/* The file's template for tools is tried when tools first come; until then it is in nobody's way. */
+static void the_template_for_tools_is_tried(void **state)
+{
+    (void)state;
+    static const char question[] = "[{\"role\": \"user\", \"content\": \"a\"}]";
+    struct made m;
+    struct chat_writer *w;
+    struct chat_text text;
+    json_t *controls = json_pack("[s]", "<|user|>");
+    make_with_tools(&m, "{{ messages[0].content }}",
+                    "{% for m in messages %}{{ ('<|' ~ m.role ~ '|>') | title | lower }}{{ m.content }}{% endfor %}",
+                    controls);
+    assert_int_equal(open_writer(&m, NULL, &w), ST_OK);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(write_text(w, question, &text), ST_OK);
+        chat_text_free(&text);
+        assert_int_equal(write_with_tools(w, question, json_pack("[{s:s}]", "type", "function"), &text), ST_UNSUPPORTED);
+        assert_non_null(strstr(caught.first_error, "--chat-template"));
+    }
+    chat_writer_close(w);
+    unmake(&m);
+    json_decref(controls);
+}
+
+static void tokens_that_are_no_text_are_refused(void **state)
+{
+    (void)state;
+    struct jinja_process p = {.limits = limits};
+    const struct jinja_chat chat = {.messages = json_array()};
+    const struct chat_template t = {.text = {"{{ bos_token }}", 15}, .bos = {"\xff", 1}, .eos = {"", 0}};
+    struct chat_text text;
+    log_catch(&caught);
+    assert_int_equal(jinja_render(&p, "test.gguf", &t, &chat, &text), ST_UNSUPPORTED);
+    log_catch(NULL);
+    assert_non_null(strstr(caught.first_error, "BOS or EOS, is no text in UTF-8"));
+    json_decref((json_t *)chat.messages);
+}
+
 static void messages_are_checked(void **state)
 {
     (void)state;
@@ -747,6 +773,8 @@ int main(void)
         cmocka_unit_test(answers_are_decoded_strictly),
         cmocka_unit_test(templates_that_hide_their_words_are_refused),
         cmocka_unit_test(every_kind_of_message_is_tried),
+        cmocka_unit_test(the_template_for_tools_is_tried),
+        cmocka_unit_test(tokens_that_are_no_text_are_refused),
         cmocka_unit_test(messages_are_checked),
         cmocka_unit_test(writers_write),
         cmocka_unit_test(failed_allocations_are_reported),

@@ -9,18 +9,12 @@
 
 #include "cli/thoughts.h"
 #include "model/tokenizer_internal.h"
-#include "tests/unit/gguf_writer.h"
+#include "tests/unit/made_file.h"
 
 /* Bytes, and marks that are tokens: control tokens, but for the last ones, which every file calls user-defined. */
 static const char *const tokens[] = {"<think>", "</think>", "<|START_THINKING|>", "<|END_THINKING|>", "<|start|>",
                                      "<|channel|>", "<|message|>", "<|end|>"};
 enum { N_TOKENS = sizeof tokens / sizeof *tokens, N_CONTROL = 4 };
-
-struct made {
-    struct gguf_writer w;
-    struct gguf *g;
-    struct tokenizer *t;
-};
 
 static void make(struct made *m)
 {
@@ -39,16 +33,7 @@ static void make(struct made *m)
     for (int i = 0; i < 256 + N_TOKENS; i++)
         gguf_put_uint(&m->w, i < 256 ? 1 : i < 256 + N_CONTROL ? 3 : 4, 4);
     gguf_key_strings(&m->w, "tokenizer.ggml.merges", (const char *const[]){"a b"}, 1);
-    gguf_writer_end(&m->w);
-    assert_int_equal(gguf_open_bytes(m->w.bytes, m->w.n, "test.gguf", &m->g), ST_OK);
-    assert_int_equal(tokenizer_create(m->g, &m->t), ST_OK);
-}
-
-static void unmake(struct made *m)
-{
-    tokenizer_free(m->t);
-    gguf_close(m->g);
-    gguf_writer_free(&m->w);
+    made_open(m);
 }
 
 struct expected {
