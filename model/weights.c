@@ -212,8 +212,11 @@ static status find_globals(struct finder *f, struct model *m)
 /* "blk.N." of a block behind the layers. */
 static bool of_predictor(const struct hparams *hp, const char *name)
 {
-    int block = -1;
-    return sscanf(name, "blk.%d.", &block) == 1 && block >= hp->n_layers && block < hp->n_layers + hp->n_predictors;
+    char *end;
+    if (strncmp(name, "blk.", 4) != 0 || name[4] < '0' || name[4] > '9')
+        return false;
+    const long block = strtol(name + 4, &end, 10);
+    return *end == '.' && block >= hp->n_layers && block < hp->n_layers + hp->n_predictors;
 }
 
 /* A tensor that nobody reads would change the model's results if it were left out: refused, as llama.cpp does. */

@@ -1,4 +1,5 @@
 /* DeepSeek-V2 and V3 (2024), R1, Kimi K2, GLM-4.7-Flash: latent attention and many experts. */
+#include <inttypes.h>
 #include <math.h>
 
 #include "model/family.h"
@@ -31,6 +32,9 @@ static status read_deepseek2(const struct keys *k, struct hparams *hp)
 {
     double temper = 0;
     hp->temper_every = 8192;
+    if (hp->n_rot == hp->head_dim) /* queries come into the space of c by what does not turn */
+        return bad_key(k, ST_UNSUPPORTED, "rope.dimension_count", "expected less than the key's %" PRId64 ", found %"
+                       PRId64, hp->head_dim, hp->n_rot);
     status s = read_scale(k, hp);
     if (s == ST_OK)
         s = optional_float(k, "attention.temperature_scale", -1e6, 1e6, &temper);

@@ -11,7 +11,7 @@ static void scale(struct hparams *hp, int layers_of_27b)
 {
     hp->embedding_scale = sqrtf((float)hp->d_model);
     if (hp->n_layers == layers_of_27b)
-        hp->attn_scale = 1.0f / sqrtf((float)(hp->d_model / hp->n_heads));
+        hp->attn_scale = 1.0f / sqrtf((float)hp->d_model / (float)hp->n_heads);
 }
 
 static status read_cap(const struct keys *k, const char *name, double usual, float *out)

@@ -1,4 +1,6 @@
 /* Granite 3 (IBM, 2024): Llama with a factor on embeddings, scores, what blocks add, and logits. */
+#include <math.h>
+
 #include "model/family.h"
 
 /* 0 is a factor that is not there. */
@@ -26,9 +28,11 @@ static status read_factors(const struct keys *k, struct hparams *hp)
         s = optional_bool(k, "rope.scaling.finetuned", &turns);
     if (s != ST_OK)
         return s;
-    if (logit_scale == 0)
-        return bad_key(k, ST_FORMAT, "logit_scale", "expected what logits are divided by, found %s",
-                       has_key(k, "logit_scale") ? "0" : "no such key");
+    if (!has_key(k, "logit_scale"))
+        return bad_key(k, ST_FORMAT, "logit_scale", "expected what logits are divided by, found no such key");
+    if (fabsf(logit_scale) < 1e-6f) /* one over it may be no number */
+        return bad_key(k, ST_FORMAT, "logit_scale", "expected what logits are divided by, 1e-06 at least, found %g",
+                       (double)logit_scale);
     hp->logit_scale = 1 / logit_scale;
     for (int i = 0; i < hp->n_layers && !turns; i++)
         hp->layer[i].rope = NO_ROPE;

@@ -21,6 +21,7 @@ struct recipe {
     const char *tensor;              /* of layer 1 is another: */
     uint32_t type;                   /* of this type, or left out (LEFT_OUT) */
     bool each;                       /* every expert has tensors of its own */
+    const char *further;             /* a block behind the layers predicts further tokens, and there is this tensor */
 };
 
 enum { LEFT_OUT = 1000 };
@@ -96,7 +97,7 @@ static status load(const struct recipe *r, struct model **m)
 {
     const char *arch = r->arch ? r->arch : r->each ? "llama" : "glm4moe";
     const struct { const char *name; uint32_t value; } keys[] = {
-        {"block_count", LAYERS}, {"embedding_length", D}, {"feed_forward_length", r->each ? WIDTH : 5 * WIDTH},
+        {"block_count", LAYERS + (r->further != NULL)}, {"embedding_length", D}, {"feed_forward_length", r->each ? WIDTH : 5 * WIDTH},
         {"context_length", 512}, {"attention.head_count", 4}, {"expert_count", EXPERTS}, {"expert_used_count", 2},
         {"expert_feed_forward_length", WIDTH}, {"expert_shared_count", 2}, {"leading_dense_block_count", 1},
         {"expert_group_count", 3}, {"expert_group_used_count", 2}, {"expert_gating_func", 2}};
@@ -109,6 +110,10 @@ static status load(const struct recipe *r, struct model **m)
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (!r->each || i < 7)
             put_key(r, arch, keys[i].name, keys[i].value);
+    if (r->further) {
+        put_key(r, arch, "nextn_predict_layers", 1);
+        gguf_add_tensor(&file, r->further, DT_F32, 1, (int64_t[]){D}, NULL);
+    }
     gguf_add_tensor(&file, "token_embd.weight", DT_Q8_0, 2, (int64_t[]){D, VOCAB}, NULL);
     gguf_add_tensor(&file, "output_norm.weight", DT_F32, 1, (int64_t[]){D}, NULL);
     for (int i = 0; i < LAYERS; i++) {
@@ -216,12 +221,28 @@ static void test_wrong_tensors(void **state)
             .each = true, .tensor = "ffn_down.3.weight", .type = DT_F16);
 }
 
+/* The tensors of blocks behind the layers are passed over, and no others, whatever their names look like. */
+static void test_predictors(void **state)
+{
+    (void)state;
+    struct model *m;
+    assert_int_equal(load(&(struct recipe){.further = "blk.2.nextn.enorm.weight"}, &m), ST_OK);
+    assert_int_equal(m->hp.n_layers, LAYERS);
+    model_free(m);
+    gguf_writer_free(&file);
+    static const char *const names[] = {"blk.3.enorm.weight", "blk.1.enorm.weight", "blk.+2.enorm.weight",
+                                        "blk. 2.enorm.weight", "blk.2enorm.weight", "blk.4294967298.enorm.weight"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        REFUSED(ST_UNSUPPORTED, "expected only tensors of a glm4moe model of 2 layers", .further = names[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bundles),
         cmocka_unit_test(test_wrong_keys),
         cmocka_unit_test(test_wrong_tensors),
+        cmocka_unit_test(test_predictors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

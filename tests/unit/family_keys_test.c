@@ -5,6 +5,7 @@
 #include <cmocka.h>
 
 #include <math.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "model/hparams.h"
@@ -24,7 +25,7 @@ struct value {
 
 struct recipe {
     const char *arch;
-    struct value values[KEYS]; /* beside those that all need; the first without a key ends them */
+    struct value values[KEYS]; /* beside, or in place of, those that all need; the first without a key ends them */
 };
 
 static void put(struct gguf_writer *w, const char *arch, const struct value *v)
@@ -43,6 +44,14 @@ static void put(struct gguf_writer *w, const char *arch, const struct value *v)
     }
 }
 
+static bool has_own(const struct recipe *r, const char *key)
+{
+    for (int i = 0; i < KEYS && r->values[i].key; i++)
+        if (!strcmp(r->values[i].key, key))
+            return true;
+    return false;
+}
+
 static status read_keys(const struct recipe *r, struct hparams *hp)
 {
     static const struct value usual[] = {
@@ -55,7 +64,8 @@ static status read_keys(const struct recipe *r, struct hparams *hp)
     gguf_writer_begin(&w, "GGUF", 3);
     gguf_key_string(&w, "general.architecture", r->arch);
     for (size_t i = 0; i < sizeof usual / sizeof *usual; i++)
-        put(&w, r->arch, &usual[i]);
+        if (!has_own(r, usual[i].key))
+            put(&w, r->arch, &usual[i]);
     for (int i = 0; i < KEYS && r->values[i].key; i++)
         put(&w, r->arch, &r->values[i]);
     gguf_add_tensor(&w, "token_embd.weight", DT_F32, 2, (int64_t[]){D, 3}, NULL);
@@ -176,11 +186,15 @@ static void what_is_scaled(void **state)
     assert_true(hp.attn_scale == 0.125f && hp.embedding_scale == 12 && hp.residual_scale == 0.5f && hp.logit_scale == 0.125f);
     hp = good((struct recipe){"gemma2", {{0}}});
     assert_true(hp.embedding_scale == 8 && hp.attn_softcap == 50 && hp.logit_softcap == 30 && hp.activation == ACT_GELU);
+    hp = good((struct recipe){"gemma2", {{"block_count", INTEGER, 46, NULL}, {"attention.head_count", INTEGER, 256, NULL},
+                                         {"attention.key_length", INTEGER, HEAD, NULL}}});
+    assert_true(hp.attn_scale == 2); /* more heads than values */
     hp = good((struct recipe){"gemma3", {{"final_logit_softcapping", FLOAT, 20, NULL}}});
     assert_true(hp.embedding_scale == 8 && hp.attn_softcap == 0 && hp.logit_softcap == 20);
     refused((struct recipe){"granite", {{0}}}, ST_FORMAT,
             "key granite.logit_scale: expected what logits are divided by, found no such key");
-    refused((struct recipe){"granite", {{"logit_scale", FLOAT, 0, NULL}}}, ST_FORMAT, "divided by, found 0");
+    refused((struct recipe){"granite", {{"logit_scale", FLOAT, 0, NULL}}}, ST_FORMAT, "1e-06 at least, found 0");
+    refused((struct recipe){"granite", {{"logit_scale", FLOAT, -1e-40, NULL}}}, ST_FORMAT, "1e-06 at least, found -");
     refused((struct recipe){"granite", {{"logit_scale", FLOAT, 8, NULL}, {"residual_scale", FLOAT, NAN, NULL}}}, ST_FORMAT,
             "key granite.residual_scale: expected -1e+06 to 1e+06, found nan");
     refused((struct recipe){"granite", {{"logit_scale", FLOAT, 8, NULL}, {"rope.scaling.finetuned", INTEGER, 0, NULL}}},
@@ -210,6 +224,9 @@ static void what_latent_heads_are(void **state)
     refused((struct recipe){"deepseek2", {{"attention.kv_lora_rank", INTEGER, 8, NULL}, {"attention.key_length_mla", INTEGER, 24, NULL},
                                           {"attention.value_length_mla", INTEGER, 16, NULL}}}, ST_UNSUPPORTED,
             "key deepseek2.attention.kv_lora_rank: expected a multiple of 16");
+    refused((struct recipe){"deepseek2", {{"attention.kv_lora_rank", INTEGER, 32, NULL}, {"attention.key_length", INTEGER, 24, NULL},
+                                          {"attention.value_length", INTEGER, 16, NULL}}}, ST_UNSUPPORTED,
+            "key deepseek2.rope.dimension_count: expected less than the key's 24, found 24");
 }
 
 int main(void)
