@@ -140,6 +140,10 @@ status generate(const struct generation *g, const int32_t *prompt, size_t n, FIL
     while (st == ST_OK && !over(g, token, made, &end)) {
         st = say(g, token, &stream, answer);
         made++;
+        if (st == ST_OK && g->thoughts && g->thoughts->ended) {
+            end = END_ANSWER;
+            break;
+        }
         if (st != ST_OK || (g->max_tokens >= 0 && made >= (size_t)g->max_tokens)) {
             end = END_LIMIT;
             break;

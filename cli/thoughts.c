@@ -3,20 +3,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What stands around thoughts, and (no close) what stands before an answer and is none of it. */
+/* What stands around thoughts, or around the answer, and (no close) what stands before either and is none of it. */
 static const struct mark {
     const char *open, *close;
+    bool answers;
 } marks[] = {
-    {"<think>", "</think>"},
-    {"[THINK]", "[/THINK]"},
-    {"<seed:think>", "</seed:think>"},
-    {"<mm:think>", "</mm:think>"},
-    {"<|START_THINKING|>", "<|END_THINKING|>"},
-    {"<|channel>thought", "<channel|>"},
-    {"<|channel|>analysis<|message|>", "<|end|>"},
-    {"<|start|>assistant", NULL},
-    {"<|channel|>final<|message|>", NULL},
-    {"<|channel|>commentary<|message|>", "<|end|>"},
+    {"<think>", "</think>", false},
+    {"[THINK]", "[/THINK]", false},
+    {"<seed:think>", "</seed:think>", false},
+    {"<mm:think>", "</mm:think>", false},
+    {"<|START_THINKING|>", "<|END_THINKING|>", false},
+    {"<|channel>thought", "<channel|>", false},
+    {"<|channel|>analysis<|message|>", "<|end|>", false},
+    {"<|start|>assistant", NULL, false},
+    {"<|channel|>final<|message|>", "<|end|>", true}, /* and the turn: what is of it comes before */
+    {"<|channel|>commentary<|message|>", "<|end|>", false},
 };
 enum { N_MARKS = sizeof marks / sizeof *marks };
 
@@ -75,12 +76,20 @@ static const struct mark *mark_at(const char *at, size_t n, bool *part)
 /* What is held is no mark, and so the answer has begun. White space between a thought and it is neither's. */
 static status begin_answer(struct thoughts *h, struct utf8_stream *out)
 {
-    const size_t skip = h->close ? spaces(h->plain.at) : 0;
+    const size_t skip = h->thinks ? spaces(h->plain.at) : 0;
     h->state = THOUGHTS_OVER;
     status st = give(h, &h->answer, h->plain.at + skip, h->plain.n - skip, out);
     empty(&h->held);
     empty(&h->plain);
     return st;
+}
+
+/* What comes is between this mark's ends. */
+static void open_mark(struct thoughts *h, const struct mark *m)
+{
+    h->state = m->answers ? THOUGHTS_ANSWER : THOUGHTS_WITHIN;
+    h->close = m->close;
+    h->thinks |= !m->answers;
 }
 
 /* Looks for the beginning of a thought. *more: what is held is to be looked at again. */
@@ -94,14 +103,12 @@ static status look_before(struct thoughts *h, struct utf8_stream *out, bool *mor
     drop(&h->held, skip + strlen(m->open));
     empty(&h->plain);
     *more = true;
-    if (m->close) {
-        h->state = THOUGHTS_WITHIN;
-        h->close = m->close;
-    }
+    if (m->close)
+        open_mark(h, m);
     return text_append(&h->plain, h->held.at, h->held.n);
 }
 
-/* Gives the thought as far as it cannot be its end. *more as above. */
+/* Gives the thought, or the answer, as far as it cannot be its end. *more as above. */
 static status look_within(struct thoughts *h, struct utf8_stream *out, bool *more)
 {
     const size_t length = strlen(h->close);
@@ -109,13 +116,15 @@ static status look_within(struct thoughts *h, struct utf8_stream *out, bool *mor
     size_t n = end ? (size_t)(end - h->held.at) : h->held.n < length ? 0 : h->held.n - length + 1;
     while (!end && n < h->held.n && memcmp(h->held.at + n, h->close, h->held.n - n) != 0)
         n++;
-    const size_t skip = h->thought.n ? 0 : spaces(h->held.at); /* of the line that the mark ends */
-    status st = n > skip ? give(h, &h->thought, h->held.at + skip, n - skip, out) : ST_OK;
+    struct text *part = h->state == THOUGHTS_ANSWER ? &h->answer : &h->thought;
+    const size_t skip = part->n || !h->thinks ? 0 : spaces(h->held.at); /* of the line that the mark ends */
+    status st = n > skip ? give(h, part, h->held.at + skip, n - skip, out) : ST_OK;
     drop(&h->held, n + (end ? length : 0));
     empty(&h->plain);
     if (st != ST_OK || !end)
         return st;
-    h->state = THOUGHTS_BEFORE;
+    h->ended = h->state == THOUGHTS_ANSWER;
+    h->state = h->ended ? THOUGHTS_OVER : THOUGHTS_BEFORE;
     *more = true;
     return text_append(&h->plain, h->held.at, h->held.n);
 }
@@ -123,11 +132,14 @@ static status look_within(struct thoughts *h, struct utf8_stream *out, bool *mor
 static status take_texts(struct thoughts *h, const char *all, size_t n_all, const char *plain, size_t n_plain,
                          struct utf8_stream *out)
 {
+    if (h->ended)
+        return ST_OK;
     if (!h->dimmed)
         utf8_write(out, plain, n_plain);
     if (h->state == THOUGHTS_OVER)
         return give(h, &h->answer, plain, n_plain, out);
-    status st = text_append(&h->held, all, n_all);
+    const bool answers = h->state == THOUGHTS_ANSWER;
+    status st = text_append(&h->held, answers ? plain : all, answers ? n_plain : n_all);
     if (st == ST_OK)
         st = text_append(&h->plain, plain, n_plain);
     for (bool more = true; st == ST_OK && more && h->state != THOUGHTS_OVER;) {
@@ -149,15 +161,15 @@ status thoughts_end(struct thoughts *h, struct utf8_stream *out)
     status st = ST_OK;
     if (h->state == THOUGHTS_BEFORE)
         st = begin_answer(h, out);
-    else if (h->state == THOUGHTS_WITHIN)
-        st = give(h, &h->thought, h->held.at, h->held.n, out);
+    else if (h->state != THOUGHTS_OVER)
+        st = give(h, h->state == THOUGHTS_ANSWER ? &h->answer : &h->thought, h->held.at, h->held.n, out);
     set_faint(h, out, false);
     while (h->thought.n && spaces(h->thought.at + h->thought.n - 1))
         h->thought.at[--h->thought.n] = '\0';
     return st;
 }
 
-/* Whether the prompt ends with a mark that opens a thought. */
+/* Whether the prompt ends with a mark that opens a thought, or the answer. */
 static void read_prompt(struct thoughts *h, const struct text *prompt)
 {
     size_t n = prompt->n;
@@ -167,8 +179,7 @@ static void read_prompt(struct thoughts *h, const struct text *prompt)
         const size_t length = strlen(marks[i].open);
         if (!marks[i].close || n < length || memcmp(prompt->at + n - length, marks[i].open, length) != 0)
             continue;
-        h->state = THOUGHTS_WITHIN;
-        h->close = marks[i].close;
+        open_mark(h, &marks[i]);
     }
 }
 
@@ -178,7 +189,7 @@ status thoughts_begin(struct thoughts *h, const struct tokenizer *t, const int32
     struct text *const texts[] = {&h->thought, &h->answer, &h->held, &h->plain};
     h->state = THOUGHTS_BEFORE;
     h->close = NULL;
-    h->faint = h->line_begins = false;
+    h->faint = h->line_begins = h->thinks = h->ended = false;
     for (size_t i = 0; i < 4; i++) {
         status st = text_append(texts[i], "", 0);
         if (st != ST_OK)

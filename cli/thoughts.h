@@ -11,14 +11,17 @@
 #include "cli/text.h"
 #include "model/tokenizer.h"
 
-enum thoughts_state { THOUGHTS_BEFORE, THOUGHTS_WITHIN, THOUGHTS_OVER };
+/* Before an answer; within a thought; within an answer that a mark ends; within one that none ends, or behind it. */
+enum thoughts_state { THOUGHTS_BEFORE, THOUGHTS_WITHIN, THOUGHTS_ANSWER, THOUGHTS_OVER };
 
 struct thoughts {
     bool dimmed; /* thoughts are written in a terminal's faint letters, their marks not at all; else all as it comes */
     struct text thought, answer; /* so far, without marks */
+    bool ended;              /* a mark has ended the answer: nothing that comes is of it */
     /* its own */
     enum thoughts_state state;
-    const char *close;       /* ends the thought */
+    const char *close;       /* ends the thought, or the answer */
+    bool thinks;             /* there was a thought */
     struct text held, plain; /* what may become a mark; the same without control tokens */
     bool faint, line_begins; /* what the terminal was told; the last thing written was a line's end */
 };

@@ -1,6 +1,7 @@
 /* Special tokens: BOS and EOS, what ends an answer, and what is cut out of a text before it is encoded. */
 #include "model/tokenizer_internal.h"
 
+#include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -131,32 +132,6 @@ static void mark_exceptions(struct tokenizer *t)
     }
 }
 
-static bool contains_ignoring_case(struct gguf_string s, const char *word)
-{
-    size_t n = strlen(word);
-    for (size_t i = 0; i + n <= s.n; i++)
-        if (!strncasecmp(s.at + i, word, n))
-            return true;
-    return false;
-}
-
-/* Phi-3's special tokens swallow the white space after them; files do not say so, but their names do. */
-static void mark_rstrip(struct tokenizer *t, const struct gguf *g)
-{
-    struct gguf_string name;
-    if (!gguf_get_string(g, "general.name", &name) ||
-        !(contains_ignoring_case(name, "phi-3") || contains_ignoring_case(name, "phi3")))
-        return;
-    static const char *const keep[] = {"<unk>", "<s>", "<|endoftext|>"};
-    for (int32_t i = 0; i < t->n_specials; i++)
-        t->pieces[t->specials[i]].flags |= PIECE_RSTRIP;
-    for (size_t i = 0; i < sizeof keep / sizeof *keep; i++) {
-        int32_t id = find_token(t, keep[i], strlen(keep[i]));
-        if (id >= 0)
-            t->pieces[id].flags &= ~(uint32_t)PIECE_RSTRIP;
-    }
-}
-
 static int by_length(const void *a, const void *b, void *arg)
 {
     const struct tokenizer *t = arg;
@@ -198,40 +173,6 @@ static status list_specials(struct tokenizer *t)
     return ST_OK;
 }
 
-status specials_read(struct tokenizer *t, const struct gguf *g)
-{
-    t->bos = id_of_key(t, g, "bos", t->bos);
-    t->eos = id_of_key(t, g, "eos", t->eos);
-    t->unk = id_of_key(t, g, "unknown", t->unk);
-    gguf_get_bool(g, "tokenizer.ggml.add_bos_token", &t->add_bos);
-    if (t->characters)
-        t->add_bos = true; /* files of Gemma 4 may deny it, but the model knows no text without */
-    gguf_get_bool(g, "tokenizer.ggml.add_eos_token", &t->add_eos);
-    if ((t->add_bos && t->bos < 0) || (t->add_eos && t->eos < 0)) {
-        log_error("%s: the tokenizer adds a %s token but there is none (tokenizer.ggml.%s_token_id)", gguf_path(g),
-                  t->add_bos && t->bos < 0 ? "BOS" : "EOS", t->add_bos && t->bos < 0 ? "bos" : "eos");
-        return ST_FORMAT;
-    }
-    mark_turns(t, g);
-    mark_exceptions(t);
-    status s = list_specials(t);
-    if (s == ST_OK)
-        mark_rstrip(t, g);
-    return s;
-}
-
-/* --- cutting --- */
-
-static status fragments_push(struct fragments *f, size_t begin, size_t end, int32_t token)
-{
-    if (begin == end && token < 0)
-        return ST_OK;
-    status s = reserve((void **)&f->at, &f->cap, f->n + 1, sizeof *f->at);
-    if (s == ST_OK)
-        f->at[f->n++] = (struct fragment){begin, end, token};
-    return s;
-}
-
 /* Narrows [*low, *high) of specials_by_text, all alike in their first `depth` bytes, to those whose next byte is c. */
 static void narrow(const struct tokenizer *t, int32_t *low, int32_t *high, uint32_t depth, uint8_t c)
 {
@@ -250,14 +191,15 @@ static void narrow(const struct tokenizer *t, int32_t *low, int32_t *high, uint3
     }
 }
 
-/* Which specials occur in the text at all: few of a vocabulary do. present[] runs along t->specials. */
-static void find_present(const struct tokenizer *t, const char *text, size_t n, bool *present)
+/* Which specials of at most so many bytes occur in the text at all: few of a vocabulary do. present[] runs along
+ * t->specials. */
+static void find_present(const struct tokenizer *t, const char *text, size_t n, size_t most, bool *present)
 {
     for (size_t i = 0; i < n; i++) {
         if (!t->special_begins[(uint8_t)text[i]])
             continue;
         int32_t low = 0, high = t->n_specials;
-        for (uint32_t depth = 0; i + depth < n; depth++) {
+        for (uint32_t depth = 0; i + depth < n && depth < most; depth++) {
             narrow(t, &low, &high, depth, (uint8_t)text[i + depth]);
             if (low == high)
                 break;
@@ -265,6 +207,105 @@ static void find_present(const struct tokenizer *t, const char *text, size_t n, 
                 present[t->specials_by_text[low]] = true;
         }
     }
+}
+
+/* A mark begins with a sign and has letters; white space and words are none. */
+static bool is_mark(const struct piece *p)
+{
+    bool letters = false;
+    for (uint32_t i = 0; i < p->n; i++)
+        letters |= isalpha((unsigned char)p->at[i]) != 0;
+    return letters && ispunct((unsigned char)p->at[0]);
+}
+
+/* User-defined marks that the template writes: nobody else does by saying them. Of a template far longer than any that
+ * there is, the beginning counts. */
+static void mark_template(struct tokenizer *t, struct gguf_string template, bool *present)
+{
+    enum { MOST = 1 << 18, MARK_MOST = 40 };
+    memset(present, 0, (size_t)t->n_specials * sizeof *present);
+    find_present(t, template.at, template.n < MOST ? template.n : MOST, MARK_MOST, present);
+    for (int32_t i = 0; i < t->n_specials; i++) {
+        struct piece *p = &t->pieces[t->specials[i]];
+        if (present[i] && p->flags & PIECE_USER_DEFINED && is_mark(p))
+            p->flags |= PIECE_TURN;
+    }
+}
+
+static status mark_templates(struct tokenizer *t, const struct gguf *g)
+{
+    static const char *const keys[] = {"tokenizer.chat_template", "tokenizer.chat_template.tool_use"};
+    bool *present = malloc((size_t)t->n_specials + 1);
+    if (!present)
+        return ST_NOMEM;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        struct gguf_string template;
+        if (gguf_get_string(g, keys[i], &template))
+            mark_template(t, template, present);
+    }
+    free(present);
+    return ST_OK;
+}
+
+static bool contains_ignoring_case(struct gguf_string s, const char *word)
+{
+    size_t n = strlen(word);
+    for (size_t i = 0; i + n <= s.n; i++)
+        if (!strncasecmp(s.at + i, word, n))
+            return true;
+    return false;
+}
+
+/* Phi-3's special tokens swallow the white space after them; files do not say so, but their names do. */
+static void mark_rstrip(struct tokenizer *t, const struct gguf *g)
+{
+    struct gguf_string name;
+    if (!gguf_get_string(g, "general.name", &name) ||
+        !(contains_ignoring_case(name, "phi-3") || contains_ignoring_case(name, "phi3")))
+        return;
+    static const char *const keep[] = {"<unk>", "<s>", "<|endoftext|>"};
+    for (int32_t i = 0; i < t->n_specials; i++)
+        t->pieces[t->specials[i]].flags |= PIECE_RSTRIP;
+    for (size_t i = 0; i < sizeof keep / sizeof *keep; i++) {
+        int32_t id = find_token(t, keep[i], strlen(keep[i]));
+        if (id >= 0)
+            t->pieces[id].flags &= ~(uint32_t)PIECE_RSTRIP;
+    }
+}
+
+status specials_read(struct tokenizer *t, const struct gguf *g)
+{
+    t->bos = id_of_key(t, g, "bos", t->bos);
+    t->eos = id_of_key(t, g, "eos", t->eos);
+    t->unk = id_of_key(t, g, "unknown", t->unk);
+    gguf_get_bool(g, "tokenizer.ggml.add_bos_token", &t->add_bos);
+    if (t->characters)
+        t->add_bos = true; /* files of Gemma 4 may deny it, but the model knows no text without */
+    gguf_get_bool(g, "tokenizer.ggml.add_eos_token", &t->add_eos);
+    if ((t->add_bos && t->bos < 0) || (t->add_eos && t->eos < 0)) {
+        log_error("%s: the tokenizer adds a %s token but there is none (tokenizer.ggml.%s_token_id)", gguf_path(g),
+                  t->add_bos && t->bos < 0 ? "BOS" : "EOS", t->add_bos && t->bos < 0 ? "bos" : "eos");
+        return ST_FORMAT;
+    }
+    mark_turns(t, g);
+    mark_exceptions(t);
+    status s = list_specials(t);
+    if (s != ST_OK)
+        return s;
+    mark_rstrip(t, g);
+    return mark_templates(t, g);
+}
+
+/* --- cutting --- */
+
+static status fragments_push(struct fragments *f, size_t begin, size_t end, int32_t token)
+{
+    if (begin == end && token < 0)
+        return ST_OK;
+    status s = reserve((void **)&f->at, &f->cap, f->n + 1, sizeof *f->at);
+    if (s == ST_OK)
+        f->at[f->n++] = (struct fragment){begin, end, token};
+    return s;
 }
 
 static bool is_space(char c)
@@ -334,7 +375,7 @@ status partition(const struct tokenizer *t, const char *text, size_t n, const st
     status s = present ? fragments_push(&work[0], 0, n, -1) : ST_NOMEM;
     if (s != ST_OK)
         goto done;
-    find_present(t, text, n, present);
+    find_present(t, text, n, n, present);
     for (int32_t i = 0; i < t->n_specials && s == ST_OK; i++) {
         if (!present[i])
             continue;

@@ -42,8 +42,8 @@ static const char *const controls[] = {
 };
 enum { N_CONTROLS = sizeof controls / sizeof *controls, N_MEANT = 3 + N_CONTROLS }; /* ids below N_MEANT are meant */
 /* User-defined ones, and words that merge over the end of a content. */
-static const char *const words[] = {"[INST]", "[/INST]", "<table>", "ĠW", "user", "\nW", "</", "s>", "us", "er"};
-enum { N_USER_DEFINED = 3, N_WORDS = sizeof words / sizeof *words };
+static const char *const words[] = {"[INST]", "[/INST]", "<table>", "<role>", "\n\n", "ĠW", "user", "\nW", "</", "s>", "us", "er"};
+enum { N_USER_DEFINED = 5, SAID_TABLE = N_MEANT + 2, SAID_ROLE, SAID_LINES,  N_WORDS = sizeof words / sizeof *words };
 
 struct flags {
     bool bytes; /* SentencePiece with byte tokens, else byte-level BPE */
@@ -426,8 +426,8 @@ static void expect_tokens(const struct made *m, const char *name, const struct c
 static void contents_merge_with_what_stands_beside(void **state)
 {
     (void)state;
-    enum { IM_START = 3, IM_END, INST = N_MEANT, INST_END, TABLE, SPACE_W, USER, LINE_W, LESS_SLASH, S_GREATER,
-           BYTES = N_MEANT + N_WORDS };
+    enum { IM_START = 3, IM_END, INST = N_MEANT, INST_END, TABLE, ROLE, LINES, SPACE_W, USER, LINE_W,
+           LESS_SLASH, S_GREATER, BYTES = N_MEANT + N_WORDS };
     struct made m;
     make(&m, NULL, "<s>", "</s>", (struct flags){.bytes = true});
     /* "\n" and "W" make one token; "</s>" is plain text, though its halves would merge to it. */
@@ -523,6 +523,38 @@ static void failed_allocations_are_reported(void **state)
     unmake(&m);
 }
 
+/* How often a token occurs in what somebody has said, where the file's template is this one. */
+static size_t count_said(const char *template, const char *said, int32_t token, bool bytes)
+{
+    struct made m;
+    int32_t *ids;
+    size_t n, found = 0;
+    const struct text_span all = {0, strlen(said)};
+    make(&m, template, "<s>", "</s>", (struct flags){.bytes = bytes});
+    assert_int_equal(tokenizer_encode_chat(m.t, said, strlen(said), &all, 1, &ids, &n), ST_OK);
+    for (size_t i = 0; i < n; i++)
+        found += ids[i] == token;
+    free(ids);
+    unmake(&m);
+    return found;
+}
+
+/* Of user-defined tokens those are a template's own that it writes: nobody opens a turn by saying them. White space is no
+ * mark, though it be a token. */
+static void marks_of_the_template_are_its_own(void **state)
+{
+    (void)state;
+    static const char template[] = "{{ '<role>' + message.role }}\n\n{{ message.content }}";
+    static const char said[] = "W<role>user<table>\n\nW";
+    for (int bytes = 0; bytes < 2; bytes++) {
+        assert_int_equal(count_said(NULL, said, SAID_ROLE, bytes), 1);
+        assert_int_equal(count_said("{{ 'role' }}", said, SAID_ROLE, bytes), 1);
+        assert_int_equal(count_said(template, said, SAID_ROLE, bytes), 0);
+        assert_int_equal(count_said(template, said, SAID_TABLE, bytes), 1);
+        assert_int_equal(count_said(template, said, SAID_LINES, bytes), 1);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -537,6 +569,7 @@ int main(void)
         cmocka_unit_test(bos_and_eos_are_the_templates),
         cmocka_unit_test(long_texts_are_fine),
         cmocka_unit_test(failed_allocations_are_reported),
+        cmocka_unit_test(marks_of_the_template_are_its_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

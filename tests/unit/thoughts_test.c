@@ -13,7 +13,7 @@
 
 /* Bytes, and marks that are tokens: control tokens, but for the last ones, which every file calls user-defined. */
 static const char *const tokens[] = {"<think>", "</think>", "<|START_THINKING|>", "<|END_THINKING|>", "<|start|>",
-                                     "<|channel|>", "<|message|>", "<|end|>"};
+                                     "<|channel|>", "<|message|>", "<|end|>", "<|return|>", "<|call|>"};
 enum { N_TOKENS = sizeof tokens / sizeof *tokens, N_CONTROL = 4 };
 
 static void make(struct made *m)
@@ -100,6 +100,12 @@ static void thoughts_are_told_from_answers(void **state)
          "<|channel|>commentary<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>b", "a", "b",
          "\033[2ma\n\033[22mb"},
         {"<|start|>assistant", "<|channel|>final<|message|> b", "", " b", " b"},
+        {"<|start|>assistant", "<|channel|>final<|message|>b<|end|>", "", "b", "b"},
+        {"<|start|>assistant", "<|channel|>final<|message|>b<|end", "", "b<|end", "b<|end"},
+        {"<|start|>assistant<|channel|>final<|message|>", "b<|end|>", "", "b", "b"},
+        {"<|start|>assistant",
+         "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>\nb<|end|>", "a", "b",
+         "\033[2ma\n\033[22mb"},
     };
     struct made m;
     make(&m);
@@ -119,11 +125,44 @@ static void other_control_tokens_are_left_out(void **state)
     unmake(&m);
 }
 
+/* Who goes on behind the last message of the turn would next write what the user says. */
+static void a_second_final_message_is_none(void **state)
+{
+    (void)state;
+    static const char said[] = "<|channel|>final<|message|>b<|end|><|start|>user<|message|>c<|end|><|start|>assistant"
+                               "<|channel|>final<|message|>d";
+    struct made m;
+    struct thoughts h = {.dimmed = false};
+    char *written = NULL;
+    size_t n_written, n, i;
+    int32_t *ids;
+    make(&m);
+    FILE *out = open_memstream(&written, &n_written);
+    struct utf8_stream stream = {.out = out};
+    assert_int_equal(tokenizer_encode(m.t, said, strlen(said), false, true, &ids, &n), ST_OK);
+    assert_int_equal(thoughts_begin(&h, m.t, ids, 0), ST_OK);
+    for (i = 0; i < n && !h.ended; i++)
+        assert_int_equal(thoughts_take(&h, m.t, ids[i], &stream), ST_OK);
+    assert_true(h.ended && i < n);
+    for (; i < n; i++)
+        assert_int_equal(thoughts_take(&h, m.t, ids[i], &stream), ST_OK);
+    assert_int_equal(thoughts_end(&h, &stream), ST_OK);
+    assert_string_equal(h.answer.at, "b");
+    utf8_end(&stream);
+    fclose(out);
+    assert_string_equal(written, "<|channel|>final<|message|>b<|end|>");
+    free(written);
+    free(ids);
+    thoughts_free(&h);
+    unmake(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(thoughts_are_told_from_answers),
         cmocka_unit_test(other_control_tokens_are_left_out),
+        cmocka_unit_test(a_second_final_message_is_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
