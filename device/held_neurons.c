@@ -1,20 +1,30 @@
 #include "device/held_neurons.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "device/readers.h"
 
+static int most_bundles(const struct model *m)
+{
+    int most = 0;
+    for (int i = 0; i < m->hp.n_layers; i++)
+        most = m->layers[i].n_bundles > most ? m->layers[i].n_bundles : most;
+    return most;
+}
+
 status held_neurons_new(const struct device_options *o, struct held_neurons *h)
 {
     const int n_layers = o->model->hp.n_layers;
+    h->of_bundle = calloc((size_t)most_bundles(o->model), sizeof *h->of_bundle);
     h->first = calloc((size_t)n_layers + 1, sizeof *h->first);
     for (int i = 0; h->first && i < n_layers; i++)
         h->first[i + 1] = h->first[i] + o->shard->layers[i].n_sets;
     h->n_sets = h->first ? h->first[n_layers] : 0;
     h->sets = calloc((size_t)h->n_sets + 1, sizeof *h->sets);
     h->guests = calloc((size_t)o->shard->n_guests + 1, sizeof *h->guests);
-    if (h->first && h->sets && h->guests)
+    if (h->of_bundle && h->first && h->sets && h->guests)
         return ST_OK;
     log_error("out of memory for the tables of neurons");
     return ST_NOMEM;
@@ -26,6 +36,7 @@ void held_neurons_free(const struct device_options *o, struct held_neurons *h)
         ffn_layer_free(&h->sets[i]);
     for (int i = 0; h->guests && i < o->shard->n_guests; i++)
         neuron_set_free(&h->guests[i].set);
+    free(h->of_bundle);
     free(h->first);
     free(h->sets);
     free(h->guests);
@@ -62,18 +73,16 @@ void held_neurons_load(struct loading *l, struct held_neurons *h, int layer)
 
 static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
-/* Own neurons and slots of a bundle. */
-static struct widths bundle_widths(const struct held_neurons *h, int layer, int bundle)
+/* Own neurons and slots of each of a layer's bundles. */
+static void measure_bundles(const struct held_neurons *h, int layer, int n_bundles)
 {
-    struct widths all = {0};
+    memset(h->of_bundle, 0, (size_t)n_bundles * sizeof *h->of_bundle);
     for (int i = h->first[layer]; i < h->first[layer + 1]; i++) {
         const struct neuron_set *set = &h->sets[i].set;
-        if (set->neurons->bundle != bundle)
-            continue;
-        all.neurons += set->n;
-        all.slots += set->n_blocks * ACT_BLOCK;
+        struct widths *of = &h->of_bundle[set->neurons->bundle];
+        of->neurons += set->n;
+        of->slots += set->n_blocks * ACT_BLOCK;
     }
-    return all;
 }
 
 /* Those of a layer that a token needs at most: of experts as many as it uses of the widest. */
@@ -81,11 +90,12 @@ static struct widths layer_widths(const struct model *m, const struct held_neuro
 {
     const struct layer_weights *w = &m->layers[layer];
     struct widths all = {0}, expert = {0};
+    measure_bundles(h, layer, w->n_bundles);
     for (int b = 0; b < w->n_bundles; b++) {
-        const struct widths of = bundle_widths(h, layer, b);
+        const struct widths *of = &h->of_bundle[b];
         struct widths *to = w->bundles[b].routed ? &expert : &all;
-        to->neurons = w->bundles[b].routed ? larger(expert.neurons, of.neurons) : all.neurons + of.neurons;
-        to->slots = w->bundles[b].routed ? larger(expert.slots, of.slots) : all.slots + of.slots;
+        to->neurons = w->bundles[b].routed ? larger(expert.neurons, of->neurons) : all.neurons + of->neurons;
+        to->slots = w->bundles[b].routed ? larger(expert.slots, of->slots) : all.slots + of->slots;
     }
     all.neurons += m->hp.n_experts_used * expert.neurons;
     all.slots += m->hp.n_experts_used * expert.slots;

@@ -10,17 +10,18 @@ struct guest {
     struct down down;
 };
 
+/* The most that a token needs of a layer: own neurons, slots of their sets, hidden values of an MLP. */
+struct widths {
+    int64_t neurons, slots, hidden;
+    bool sparse;                     /* single neurons are computed in some layer */
+};
+
 struct held_neurons {
     int *first;                      /* [n_layers + 1] layer l has the sets [first[l], first[l + 1]) */
     struct ffn_layer *sets;          /* [n_sets] of all layers */
     int n_sets;
     struct guest *guests;            /* [shard.n_guests] */
-};
-
-/* The most that a token needs of a layer: own neurons, slots of their sets, hidden values of an MLP. */
-struct widths {
-    int64_t neurons, slots, hidden;
-    bool sparse;                     /* single neurons are computed in some layer */
+    struct widths *of_bundle;        /* [bundles of a layer, at most] those of the layer that is looked at */
 };
 
 /* ST_NOMEM (logged); to be freed in any case. */
