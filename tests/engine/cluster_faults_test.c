@@ -202,12 +202,15 @@ static void strike_everywhere(enum fault fault)
 {
     static const struct {
         int ranks, split, residual;
-    } shapes[] = {{2, SPLIT_SHARDS, 0}, {3, SPLIT_STAGES, 0}, {3, SPLIT_SHARDS, 1}};
+        bool experts;
+    } shapes[] = {{2, SPLIT_SHARDS, 0, false}, {3, SPLIT_STAGES, 0, false}, {3, SPLIT_SHARDS, 1, false},
+                  {2, SPLIT_SHARDS, 0, true}};
     int n = 0;
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         options.ranks = shapes[i].ranks;
         options.split = shapes[i].split;
         options.residual = shapes[i].residual;
+        options.model = shapes[i].experts ? TEST_DATA "/model-glm4moe.gguf" : model_path;
         for (int rank = 0; rank < (fault == FAULT_FAILED ? 1 : options.ranks); rank++) {
             bool struck = true;
             for (int at = 0; struck; at += SANITIZED || fault == FAULT_END ? 3 : 1, n++) {

@@ -159,15 +159,13 @@ static struct cluster_options gpu_options(const char *model, enum devices_wanted
     return o;
 }
 
-/* Layers, or what of their experts fits; and none, where the GPU cannot compute them and nobody insists. */
+/* Layers, or what of their experts fits. */
 static void test_gpu(void **state)
 {
     (void)state;
     int32_t prompt[PROMPT];
     const struct job j = {prompt, PROMPT, 2, 3};
     char model[MADE_NAME];
-    struct cluster *c = NULL;
-    struct log_catcher caught;
     fill_prompt(prompt, PROMPT);
     write_model("q4_0", model);
     struct trace expected = reference(model, &j);
@@ -188,17 +186,46 @@ static void test_gpu(void **state)
         const unsigned some = stand_in_parts();
         assert_true(some > 0 && some <= all);
     }
-    setenv("STAND_IN_LACKS", "experts", 1);
-    o = gpu_options(model, DEVICES_AUTO);
-    must_equal(&expected, &o, &j);
-    assert_int_equal(stand_in_parts(), 0);
-    o.device = DEVICES_CUDA;
-    log_catch(&caught);
-    assert_int_equal(cluster_start(&o, &c), ST_UNSUPPORTED);
-    log_catch(NULL);
-    assert_string_equal(caught.first_error, "a GPU does not compute experts");
+    trace_free(&expected);
+    unlink(model);
+}
+
+/* A GPU of whatever has none of something: the CPU does it all, unless somebody insists on the GPU. */
+static void test_gpu_that_lacks(void **state)
+{
+    (void)state;
+    int32_t prompt[PROMPT];
+    const struct job j = {prompt, PROMPT, 2, 3};
+    static const struct cut insists = {1, CPU(0) ", {\"rank\": 0, \"device\": \"cuda:0\"}",
+                                       RUN(0, 3) "\"sets\": [" SET(1, "[0, 2464]") "]}"};
+    char model[MADE_NAME], plan[MADE_NAME];
+    struct log_catcher caught;
+    fill_prompt(prompt, PROMPT);
+    write_model("q4_0", model);
+    write_plan(&insists, plan);
+    struct trace expected = reference(model, &j);
+    setenv("STAND_IN_LACKS", "gated delta nets", 1);
+    for (int ranks = 1; ranks <= 2; ranks++) {
+        struct cluster_options o = gpu_options(model, DEVICES_AUTO);
+        o.ranks = ranks;
+        must_equal(&expected, &o, &j);
+        o.gpu_layers = 2;
+        must_equal(&expected, &o, &j);
+        assert_int_equal(stand_in_parts(), 0);
+        for (int how = 0; how < 2; how++) { /* an option, a plan */
+            struct cluster *c = NULL;
+            o = gpu_options(model, how ? DEVICES_AUTO : DEVICES_CUDA);
+            o.ranks = how ? 1 : ranks;
+            o.plan = how ? plan : NULL;
+            log_catch(&caught);
+            assert_int_equal(cluster_start(&o, &c), ST_UNSUPPORTED);
+            log_catch(NULL);
+            assert_non_null(strstr(caught.first_error, "a GPU does not compute gated delta nets"));
+        }
+    }
     unsetenv("STAND_IN_LACKS");
     trace_free(&expected);
+    unlink(plan);
     unlink(model);
 }
 
@@ -261,6 +288,7 @@ int main(void)
         cmocka_unit_test(test_cuts),
         cmocka_unit_test(test_hot),
         cmocka_unit_test(test_gpu),
+        cmocka_unit_test(test_gpu_that_lacks),
         cmocka_unit_test(test_split_sets),
         cmocka_unit_test(test_refused),
     };

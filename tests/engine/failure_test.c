@@ -56,9 +56,10 @@ static status start_and_run(const struct cluster_options *o)
 static void test_no_memory(void **state)
 {
     (void)state;
-    char path[512];
-    snprintf(path, sizeof path, "%s", tiny_model(3));
+    static const char *const models[] = {"tiny-q4_0", "model-qwen2moe", "tiny-q4_0"}; /* the second one has experts */
     for (int ranks = 1; ranks <= 3; ranks++) {
+        char path[512];
+        snprintf(path, sizeof path, TEST_DATA "/%s.gguf", models[ranks - 1]);
         struct cluster_options o = plain_options(path);
         o.ranks = ranks;
         o.threads = 2;
@@ -166,6 +167,7 @@ static void test_flipped_bits(void **state)
     static const int models[] = {3, 10, 13, 14, 15, 16}; /* q4_0, q4_k, llama3, mistral, qwen2, qwen3 */
     for (size_t i = 0; i < sizeof models / sizeof *models; i++)
         flip_through(tiny_model(models[i]), (i ? 11 : 2) * (SANITIZED ? 3 : 1), SANITIZED ? 4001 : 997);
+    flip_through(TEST_DATA "/model-glm4moe.gguf", 11 * (SANITIZED ? 3 : 1), SANITIZED ? 4001 : 997);
 }
 
 /* A file that ends anywhere. */

@@ -30,6 +30,14 @@ static struct subject subjects[] = {
     {.file = "family-llama-sparse-q4_0.gguf", .n_prompt = 29, .sparse = SPARSE_PREDICTED},
     {.file = "family-opt-sparse.gguf", .n_prompt = 29, .sparse = SPARSE_PREDICTED},
     {.file = "family-falcon.gguf", .n_prompt = 29, .activation = "relu"}, /* attention beside the FFN */
+    /* Experts: alone; with biases; beside shared neurons, behind a dense layer; shared ones with a router; latent heads;
+     * chosen before attention. */
+    {.file = "model-qwen3moe-q4_0.gguf", .n_prompt = 29},
+    {.file = "model-gpt-oss.gguf", .n_prompt = 29},
+    {.file = "model-glm4moe.gguf", .n_prompt = 29},
+    {.file = "model-qwen2moe.gguf", .n_prompt = 29},
+    {.file = "model-deepseek2-lite.gguf", .n_prompt = 29},
+    {.file = "model-smallthinker.gguf", .n_prompt = 29, .sparse = SPARSE_EXACT},
 };
 enum { SUBJECTS = sizeof subjects / sizeof *subjects };
 
@@ -68,6 +76,9 @@ void subjects_remove(void)
             unlink(subjects[i].neurons);
     }
 }
+
+/* Their down projections stay with their neurons. */
+static bool has_experts(const struct combination *c) { return c->subject->shape.layer.n_experts > 0; }
 
 /* ---- plans that no option makes ---- */
 
@@ -132,6 +143,52 @@ static void write_sets(struct writer *w, bool halves)
     write_text(w, "]");
 }
 
+/* Pieces of a layer's neurons, piece i up to end[i], by who has them. */
+static void write_owned(struct writer *w, const int32_t *end, const int *owner, int n)
+{
+    const char *between = "";
+    for (int r = 0; r < w->ranks; r++) {
+        bool any = false;
+        for (int i = 0, last; i < n; i = last + 1) {
+            for (last = i; owner[i] == r && last + 1 < n && owner[last + 1] == r; last++)
+                ;
+            if (owner[i] != r)
+                continue;
+            if (!any)
+                write_text(w, "%s{\"holder\": %d, \"neurons\": [", between, r);
+            write_text(w, "%s[%d, %d]", any ? ", " : "", i ? end[i - 1] : 0, end[last]);
+            any = true;
+        }
+        write_text(w, "%s", any ? "]}" : "");
+        between = any ? ", " : between;
+    }
+}
+
+/* A layer of a model with experts, in version 2 of plans: every unit, or half of one, is some holder's. */
+static void write_bundles(struct writer *w, int layer)
+{
+    enum { MOST_PIECES = 64 };
+    const struct plan_shape s = plan_model_shape(w->shape, layer);
+    const bool halves = sim_below(w->state, 6) == 0, alone = w->lonely && sim_below(w->state, 4);
+    const int only = (int)sim_below(w->state, (uint32_t)w->ranks);
+    int32_t end[MOST_PIECES];
+    int owner[MOST_PIECES], n = 0;
+    for (int32_t at = 0; at < plan_shape_neurons(&s); at = end[n++]) {
+        const int32_t unit = plan_unit_end(&s, at);
+        assert_true(n < MOST_PIECES);
+        end[n] = halves && plan_on_unit(&s, at, s.neuron_unit) ? at + (unit - at + 1) / 2 : unit;
+        owner[n] = alone ? only : (int)sim_below(w->state, (uint32_t)w->ranks);
+    }
+    write_text(w, "\"d_ff\": %lld, \"neuron_unit\": %lld, \"experts\": %lld, \"experts_used\": %lld, ",
+               (long long)s.d_ff, (long long)s.neuron_unit, (long long)s.n_experts, (long long)s.n_experts_used);
+    if (s.d_shared)
+        write_text(w, "\"d_shared\": %lld, ", (long long)s.d_shared);
+    write_text(w, "%s\"sets\": [", halves ? "\"units\": \"split\", " : "");
+    write_owned(w, end, owner, n);
+    write_text(w, "]}");
+    w->splits_units |= halves;
+}
+
 static void write_layer(struct writer *w, int layer, int stage, bool down)
 {
     write_text(w, "%s{\"from\": %d, \"to\": %d, \"stage\": %d, %s", layer ? ", " : "", layer, layer + 1, stage,
@@ -140,6 +197,10 @@ static void write_layer(struct writer *w, int layer, int stage, bool down)
         write_text(w, "\"heads\": ");
         write_cut(w, w->shape->layer.n_kv_heads, w->shape->layer.head_unit);
         write_text(w, ", ");
+    }
+    if (w->shape->layer.n_experts) {
+        write_bundles(w, layer);
+        return;
     }
     write_text(w, "\"neurons\": ");
     if (sim_below(w->state, 3))
@@ -165,15 +226,27 @@ static void write_layers(struct writer *w, bool one_stage, bool down)
     }
 }
 
+/* Version 1 knows no experts. */
+static void write_model(struct writer *w)
+{
+    write_text(w, "{\"hearth_plan\": %d, \"model\": {\"architecture\": \"%s\", \"layers\": %d",
+               w->shape->layer.n_experts ? 2 : 1, w->shape->architecture, w->shape->n_layers);
+    if (!w->shape->layer.n_experts)
+        write_text(w, ", \"d_ff\": %lld", (long long)w->shape->layer.d_ff);
+    write_text(w, "}, \"ranks\": %d", w->ranks);
+    for (int r = 0; w->shape->layer.n_experts && r < w->ranks; r++)
+        write_text(w, "%s{\"rank\": %d, \"device\": \"cpu\"}%s", r ? ", " : ", \"holders\": [", r,
+                   r + 1 < w->ranks ? "" : "]");
+}
+
 static void draw_plan(struct combination *c, uint64_t *state)
 {
-    const bool all = sim_below(state, 3) != 0, down = !all && sim_below(state, 2);
+    const bool all = sim_below(state, 3) != 0, down = !all && sim_below(state, 2) && !has_experts(c);
     const bool one_stage = all || sim_below(state, 2);
     struct writer w = {.state = state, .shape = &c->subject->shape, .ranks = c->options.ranks};
     w.lonely = sim_below(state, 2);
-    write_text(&w, "{\"hearth_plan\": 1, \"model\": {\"architecture\": \"%s\", \"layers\": %d, \"d_ff\": %lld}, "
-               "\"ranks\": %d, \"layers\": [", w.shape->architecture, w.shape->n_layers, (long long)w.shape->layer.d_ff,
-               w.ranks);
+    write_model(&w);
+    write_text(&w, ", \"layers\": [");
     write_layers(&w, one_stage, down);
     write_text(&w, "]");
     if (sim_below(state, 3)) {
@@ -199,7 +272,7 @@ static void draw_split(struct combination *c, uint64_t *state)
         o->split = SPLIT_SHARDS;
     c->splits_units = o->split == SPLIT_HOT;
     o->residual = o->split == SPLIT_SHARDS ? (int)sim_below(state, 3) - 1 : 0;
-    o->down_at_stage = o->residual <= 0 && sim_below(state, 3) == 0;
+    o->down_at_stage = o->residual <= 0 && sim_below(state, 3) == 0 && !has_experts(c);
     if (sim_below(state, 2))
         return;
     for (int r = 0, n = 0; r < o->ranks; r++)

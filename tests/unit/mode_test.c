@@ -195,12 +195,41 @@ static void what_cannot_run_is_told_what_can(void **state)
             "`hearth prepare`)");
 }
 
+/* What neurons with gates have biases in any layer: what estimates and MLPs are made of knows nothing of them. */
+static void biases_beside_gates_are_for_whole_products(void **state)
+{
+    (void)state;
+    static const char *const wanted[] = {"", " --predictor mlp", " --predictor planes"};
+    struct model *m = f.quantised.model;
+    char line[256];
+    for (int which = 0; which < 2; which++) {
+        struct bundle *b = m->layers[TINY_LAYERS - 1].bundles;
+        struct matrix *bias = which ? &b->up_bias : &b->gate_bias;
+        *bias = (struct matrix){DT_F32, 1, b->n, b->up.data, "bias"};
+        assert_true(model_has_biased_gates(m));
+        check(m, ACT_SILU, &f.full.n, SPARSE_DENSE, PREDICTOR_AUTO, PREDICTOR_AUTO);
+        check(m, ACT_RELU, &f.full.n, SPARSE_EXACT, PREDICTOR_AUTO, PREDICTOR_AUTO);
+        assert_false(neurons_mlp_holds(m, &f.full.n));
+        for (int p = PREDICTOR_AUTO; p <= PREDICTOR_PLANES; p++) {
+            snprintf(line, sizeof line, "tiny.gguf: --sparse predicted%s is for FFNs whose gates have no biases; it can run "
+                     "dense, exact", wanted[p]);
+            refused(m, ACT_RELU, &f.full.n, SPARSE_PREDICTED, (enum predictor)p, line);
+        }
+        f.full.n.activation = ACT_SILU;
+        refused(m, ACT_SILU, &f.full.n, SPARSE_THRESHOLD, PREDICTOR_AUTO,
+                "tiny.gguf: --sparse threshold is for FFNs whose gates have no biases; it can run dense");
+        f.full.n.activation = ACT_RELU;
+        *bias = (struct matrix){0};
+    }
+    assert_false(model_has_biased_gates(m));
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(names_go_both_ways), TEST(the_option_comes_before_the_file_before_the_model), TEST(what_can_run_runs),
-        TEST(what_cannot_run_is_told_what_can),
+        TEST(what_cannot_run_is_told_what_can), TEST(biases_beside_gates_are_for_whole_products),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
