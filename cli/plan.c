@@ -11,6 +11,8 @@
 #include "node/topology.h"
 #include "worker/worker.h"
 
+enum { SOME_TEXTS = 8 }; /* that decode at once, as an example of such */
+
 struct planned {
     struct cluster_options o;
     enum table_format format; /* JSON: the plan itself */
@@ -76,7 +78,7 @@ struct holding {
     struct heat stage, shard; /* of its neurons in layers of its stage, and in others' */
     double all_live;          /* of all neurons */
     struct worker_memory need;
-    double read;              /* bytes of weights that a token reads */
+    double read, read_some, read_batch; /* bytes of weights that a token reads, one each of SOME_TEXTS, -b of a prompt */
     double ms, ms_percent;    /* that it computes for a token by the probe, and of the token's time; 0: no probe */
 };
 
@@ -146,10 +148,19 @@ static void holder_name(const struct plan *p, int holder, char out[HOLDER_NAME])
         snprintf(out, HOLDER_NAME, "rank %d's %s", rank, plan_holder_device(p, holder));
 }
 
+/* What several tokens read, where that is not what one reads. */
+static void several_text(const struct worker_options *w, const struct holding *h, char *out, size_t n)
+{
+    out[0] = '\0';
+    if (h->read_batch > h->read)
+        snprintf(out, n, ", one each of %d texts %.1f and %u of a prompt %.1f", SOME_TEXTS, h->read_some / (1 << 20),
+                 w->n_batch, h->read_batch / (1 << 20));
+}
+
 /* For people who asked for the plan itself: on standard error. */
 static void print_line(int holder, const struct worker_options *w, const struct holding *h)
 {
-    char stage[48], heat[64] = "", busy[64] = "", experts[48] = "", name[HOLDER_NAME], kv[KV_TEXT];
+    char stage[48], heat[64] = "", busy[64] = "", experts[48] = "", several[96], name[HOLDER_NAME], kv[KV_TEXT];
     holder_name(w->plan, holder, name);
     stage_text(h, "layers %d to %d", stage, sizeof stage);
     if (h->all_live > 0)
@@ -158,10 +169,11 @@ static void print_line(int holder, const struct worker_options *w, const struct 
         snprintf(busy, sizeof busy, ", computes %.2f ms a token (%.0f %% of its time)", h->ms, h->ms_percent);
     if (h->experts)
         snprintf(experts, sizeof experts, " of %lld experts", (long long)h->experts);
-    log_info("%s: stage of %s, %lld KV heads, %lld neurons%s%s, %.1f MiB (weights %.1f, of which a token reads %.1f, KV "
+    several_text(w, h, several, sizeof several);
+    log_info("%s: stage of %s, %lld KV heads, %lld neurons%s%s, %.1f MiB (weights %.1f, of which a token reads %.1f%s, KV "
              "cache of %s %.1f, buffers %.1f)%s", name, stage, (long long)h->kv_heads, (long long)h->neurons, experts,
-             heat, mib(h->need.total), mib(h->need.weights), h->read / (1 << 20), kv_text(w, kv), mib(h->need.kv),
-             mib(h->need.buffers), busy);
+             heat, mib(h->need.total), mib(h->need.weights), h->read / (1 << 20), several, kv_text(w, kv),
+             mib(h->need.kv), mib(h->need.buffers), busy);
 }
 
 static json_t *percent(double part, double whole)
@@ -187,14 +199,16 @@ static json_t *table_row(int holder, const struct plan *p, const struct holding 
     for (int l = 0; l < p->model.n_layers; l++)
         all += (double)plan_shape_neurons(&p->layers[l].shape);
     stage_text(h, "%d-%d", stage, sizeof stage);
-    return json_pack("{si ss ss sI sI sI so so so so si sI sf sf sf sf sf so so}", "rank", plan_holder_rank(p, holder),
+    return json_pack("{si ss ss sI sI sI so so so so si sI sf sf sf sf sf sf sf so so}", "rank", plan_holder_rank(p, holder),
                      "device", plan_holder_device(p, holder), "stage", stage, "kv_heads", (json_int_t)h->kv_heads,
                      "experts", (json_int_t)h->experts, "neurons", (json_int_t)h->neurons, "neurons_percent",
                      percent((double)h->neurons, all), "fired_percent", percent(h->stage.live + h->shard.live, h->all_live),
                      "stage_live_percent", live_percent(&h->stage, h), "shard_live_percent", live_percent(&h->shard, h),
                      "ranges", h->ranges, "rows", (json_int_t)h->rows, "weights_mib", mib(h->need.weights), "read_mib",
-                     h->read / (1 << 20), "kv_mib", mib(h->need.kv), "buffers_mib", mib(h->need.buffers), "total_mib",
-                     mib(h->need.total), "ms_per_token", number(h->ms), "busy_percent", number(h->ms_percent));
+                     h->read / (1 << 20), "read_8_mib", h->read_some / (1 << 20), "read_batch_mib",
+                     h->read_batch / (1 << 20), "kv_mib", mib(h->need.kv), "buffers_mib", mib(h->need.buffers),
+                     "total_mib", mib(h->need.total), "ms_per_token", number(h->ms), "busy_percent",
+                     number(h->ms_percent));
 }
 
 /* Adds a holder's memory to what its rank's CPUs need, which have one budget: used [n_ranks] bytes. */
@@ -227,7 +241,9 @@ static status report(const struct planned *planned, const struct worker_options 
         if (st != ST_OK)
             return st;
         h.ms = why->ms[i];
-        h.read = cost_read_bytes(&why->model, w->plan, i);
+        h.read = cost_read_bytes(w->model, w->plan, i, 1);
+        h.read_some = cost_read_bytes(w->model, w->plan, i, SOME_TEXTS);
+        h.read_batch = cost_read_bytes(w->model, w->plan, i, w->n_batch);
         h.ms_percent = h.ms > 0 ? 100 * h.ms / cost_ms(&why->cost) : 0;
         if (planned->format != TABLE_JSON && json_array_append_new(rows, table_row(i, w->plan, &h)) != 0) {
             log_error("no memory for the table");
@@ -286,6 +302,17 @@ static status print_reasons(FILE *out, const struct plan_reasons *r, const struc
         st = table_print(out, rows, TABLE_MD);
     json_decref(rows);
     return st;
+}
+
+/* What texts get that decode at once, if reading and messages are all that it takes. */
+static void print_several(const struct plan_reasons *r, const struct plan *p)
+{
+    struct cost_model m = r->model;
+    m.tokens = SOME_TEXTS;
+    const struct cost cost = cost_of_plan(r->probe, &m, p);
+    log_info("%d texts that decode at once: a step of one token each is estimated at %.2f ms or more, %.1f tok/s of all "
+             "(of one text %.1f)", SOME_TEXTS, cost_ms(&cost), SOME_TEXTS * 1e3 / cost_ms(&cost),
+             1e3 / cost_ms(&r->cost));
 }
 
 /* Opens and plans what the options say, for memory to be computed by. */
@@ -373,6 +400,8 @@ status command_plan(const struct launch *launch, int argc, char **argv)
         plan_reasons_log(&reasons, p, planned.o.quiet);
         st = planned.o.quiet ? ST_OK : print_reasons(stderr, &reasons, p);
     }
+    if (st == ST_OK && reasons.probe && !planned.o.quiet)
+        print_several(&reasons, p);
     if (st == ST_OK)
         st = show(&planned, &w, &reasons);
     plan_reasons_free(&reasons);

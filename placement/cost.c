@@ -35,6 +35,8 @@ struct estimate {
     double bandwidth[PLAN_MAX_RANKS]; /* of CPUs, bytes per ms */
     const struct probe_gpu *gpus[PLAN_MAX_HOLDERS]; /* NULL: it computes as its rank's CPU */
     double *busy;                     /* [n_holders] ms that each computes; NULL: not asked */
+    int ffns_end[PLAN_MAX_LAYERS];    /* the layer after those whose FFNs are like a layer's */
+    int times;                        /* blocks that are like the one that is estimated, itself too */
     struct cost cost;
 };
 
@@ -71,9 +73,9 @@ static double read_of(const struct estimate *e, const struct block *b, int holde
     return read;
 }
 
-double cost_read_bytes(const struct cost_model *m, const struct plan *p, int holder)
+double cost_read_bytes(const struct model *m, const struct plan *p, int holder, double tokens)
 {
-    const struct cost_model weights = {.model = m->model}; /* alone, and of all neurons */
+    const struct cost_model weights = {.model = m, .tokens = tokens}; /* alone, and of all neurons */
     const struct estimate e = {.m = &weights, .plan = p};
     struct block b = {.part = PLAN_ROWS};
     double sum = read_of(&e, &b, holder);
@@ -103,7 +105,7 @@ static void compute(struct estimate *e, struct block *b, int rank)
         b->ms[rank] = fmax(b->ms[rank], ms);
         b->has[rank] |= read > 0;
         if (e->busy)
-            e->busy[h] += e->gpus[h] ? ms : read / e->bandwidth[rank];
+            e->busy[h] += e->times * (e->gpus[h] ? ms : read / e->bandwidth[rank]);
     }
     b->ms[rank] = fmax(b->ms[rank], part_ms(e->m, x, e->bandwidth[rank], &cpu));
 }
@@ -155,8 +157,8 @@ static void add_block(struct estimate *e, const struct block *b)
             slowest = fmax(slowest, b->ms[r]);
     const double wire = lift_ms(e, b, b->home) + wire_ms(e, b);
     const double computed = fmax(own, slowest), all = fmax(own, slowest > 0 ? wire + slowest : 0);
-    e->cost.compute_ms += computed;
-    e->cost.wire_ms += all - computed;
+    e->cost.compute_ms += e->times * computed;
+    e->cost.wire_ms += e->times * (all - computed);
 }
 
 /* A block whose sums all ranks need: as slow as it is for the rank that hears the others last. */
@@ -171,8 +173,8 @@ static void add_shared(struct estimate *e, struct block *b)
         if (e->used[r])
             wire = fmax(wire, lift_ms(e, b, r) + wire_ms(e, &from));
     }
-    e->cost.compute_ms += computed;
-    e->cost.wire_ms += wire;
+    e->cost.compute_ms += e->times * computed;
+    e->cost.wire_ms += e->times * wire;
 }
 
 static void add_part(struct estimate *e, struct block *b)
@@ -183,13 +185,19 @@ static void add_part(struct estimate *e, struct block *b)
         add_block(e, b);
 }
 
+/* Of what every token has so many bytes. */
+static int64_t step_bytes(const struct estimate *e, int64_t bytes)
+{
+    return (int64_t)step_tokens(e->m) * bytes;
+}
+
 static void add_attention(struct estimate *e, int layer)
 {
     struct block b = {.home = e->plan->layers[layer].stage, .layer = layer, .part = PLAN_HEADS,
-                      .x_bytes = cost_x_bytes(e->m->model)};
+                      .x_bytes = step_bytes(e, cost_x_bytes(e->m->model))};
     for (int r = 0; r < e->plan->n_ranks; r++) {
         compute(e, &b, r);
-        b.reply_bytes[r] = cost_sum_bytes(e->m->model);
+        b.reply_bytes[r] = step_bytes(e, cost_sum_bytes(e->m->model));
     }
     add_part(e, &b);
 }
@@ -208,16 +216,29 @@ static void add_guests(struct estimate *e, struct block *b, int rank)
     }
     b->reply_bytes[rank] = HEADER_BYTES + (int64_t)(PAIR_BYTES * fire);
     if (rank != b->home)
-        e->cost.compute_ms += down / (home ? home->read_gb_per_s * 1e6 : e->bandwidth[b->home]);
+        e->cost.compute_ms += e->times * down / (home ? home->read_gb_per_s * 1e6 : e->bandwidth[b->home]);
+}
+
+/* Layers that follow each other, whose neurons are alike and lie alike, are estimated at once: a model may have a hundred
+ * layers of hundreds of experts, and many plans are compared. */
+static void find_alike(struct estimate *e)
+{
+    const int n = e->plan->model.n_layers;
+    for (int l = n - 1; l >= 0; l--) {
+        const struct plan_layer *a = &e->plan->layers[l], *b = a + 1;
+        const bool alike = l + 1 < n && a->stage == b->stage && a->first_set == b->first_set && a->n_sets == b->n_sets &&
+                           a->down_at_stage == b->down_at_stage && neurons_weigh_alike(e->m, l, l + 1);
+        e->ffns_end[l] = alike ? e->ffns_end[l + 1] : l + 1;
+    }
 }
 
 static void add_ffn(struct estimate *e, int layer)
 {
     struct block b = {.home = e->plan->layers[layer].stage, .layer = layer, .part = PLAN_NEURONS,
-                      .x_bytes = cost_x_bytes(e->m->model)};
+                      .x_bytes = step_bytes(e, cost_x_bytes(e->m->model))};
     for (int r = 0; r < e->plan->n_ranks; r++) {
         compute(e, &b, r);
-        b.reply_bytes[r] = cost_sum_bytes(e->m->model);
+        b.reply_bytes[r] = step_bytes(e, cost_sum_bytes(e->m->model));
         if (plan_down_at_stage(e->plan, layer))
             add_guests(e, &b, r);
     }
@@ -228,13 +249,13 @@ static void add_output(struct estimate *e)
 {
     const struct model *m = e->m->model;
     struct block b = {.home = plan_last_stage(e->plan), .part = PLAN_ROWS,
-                      .x_bytes = e->plan->residual_all ? 0 : cost_x_bytes(m)};
+                      .x_bytes = e->plan->residual_all ? 0 : step_bytes(e, cost_x_bytes(m))};
     for (int r = 0; r < e->plan->n_ranks; r++) {
         double rows = 0;
         for (int h = 0; h < e->plan->n_holders; h++)
             rows += plan_holder_rank(e->plan, h) == r ? rows_share(e->m, e->plan, h) * (double)m->hp.n_vocab : 0;
         compute(e, &b, r);
-        b.reply_bytes[r] = HEADER_BYTES + 4 * (int64_t)llround(rows);
+        b.reply_bytes[r] = HEADER_BYTES + step_bytes(e, 4 * (int64_t)llround(rows));
     }
     add_block(e, &b);
 }
@@ -248,6 +269,15 @@ static void add_hop(struct estimate *e, int from, int to, int64_t bytes)
 
 /* ---- memory ---- */
 
+static double neurons_held(const struct cost_model *m, const struct plan *p, int layer, int holder)
+{
+    const struct neuron_range *ranges;
+    double sum = 0;
+    for (int i = plan_neurons(p, layer, holder, &ranges); i > 0; i--)
+        sum += weight_of_neurons(m, layer, ranges[i - 1], true).held;
+    return sum;
+}
+
 /* Weight bytes that a rank holds in its host's memory. */
 static double held_bytes(const struct estimate *e, int rank)
 {
@@ -255,15 +285,13 @@ static double held_bytes(const struct estimate *e, int rank)
     const bool embeds = rank == plan_first_stage(e->plan) && !e->gpus[plan_home(e->plan, rank)];
     double sum = embeds ? weight_of_embedding(&m).held : 0;
     for (int h = 0; h < e->plan->n_holders; h++) {
-        const struct neuron_range *ranges;
         if (plan_holder_rank(e->plan, h) != rank || e->gpus[h])
             continue;
         sum += weight_of_rows(&m, rows_share(&m, e->plan, h)).held;
-        for (int l = 0; l < e->plan->model.n_layers; l++) {
+        for (int l = 0; l < e->plan->model.n_layers; l++)
             sum += weight_of_heads(&m, l, heads_share(&m, e->plan, l, h)).held;
-            for (int i = plan_neurons(e->plan, l, h, &ranges); i > 0; i--)
-                sum += weight_of_neurons(&m, l, ranges[i - 1], true).held;
-        }
+        for (int l = 0; l < e->plan->model.n_layers; l = e->ffns_end[l])
+            sum += (e->ffns_end[l] - l) * neurons_held(&m, e->plan, l, h);
     }
     return sum;
 }
@@ -307,14 +335,20 @@ struct cost cost_of_holders(const struct probe *p, const struct cost_model *m, c
     cost_bandwidths(p, e.used, e.bandwidth);
     for (int r = 0; r < p->n_ranks; r++)
         e.bandwidth[r] *= 1e6;
+    find_alike(&e);
+    e.times = 1;
     add_hop(&e, 0, plan_first_stage(plan), HEADER_BYTES);
     for (int l = 0; l < m->model->hp.n_layers; l++) {
         const int stage = plan->layers[l].stage;
         if (l > 0)
-            add_hop(&e, plan->layers[l - 1].stage, stage, HEADER_BYTES + 4 * m->model->hp.d_model);
+            add_hop(&e, plan->layers[l - 1].stage, stage, HEADER_BYTES + step_bytes(&e, 4 * m->model->hp.d_model));
         add_attention(&e, l);
+    }
+    for (int l = 0; l < m->model->hp.n_layers; l = e.ffns_end[l]) {
+        e.times = e.ffns_end[l] - l;
         add_ffn(&e, l);
     }
+    e.times = 1;
     add_output(&e);
     add_hop(&e, plan_last_stage(plan), 0, HEADER_BYTES);
     e.cost.fits = fits(&e);

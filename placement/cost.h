@@ -16,6 +16,11 @@
  *
  * A rank with a GPU reads both memories at the same time (gpu_benefit.h): the time of its part is the longer of both.
  *
+ * Tokens that go through the ranks together read a matrix once for all of them, and of experts those that any of them
+ * chooses: of E experts, of which each token chooses k as if they were all alike, E (1 - (1 - k / E)^n) on average. Their x,
+ * sums, keys and values are n times those of one. A step is then at least so long, for of many tokens kernels compute
+ * longer than they read.
+ *
  * Hidden states travel once from stage to stage. Ranks of one host that compute together share its memory: their
  * bandwidth is then what they had when all of them read. */
 #ifndef HEARTH_PLACEMENT_COST_H
@@ -31,7 +36,7 @@
 #define COST_FIRES 0x1p-24 /* integers: what fires between two neurons is the same wherever they are */
 
 struct cost {
-    double compute_ms, wire_ms; /* of a token, on its way through all ranks; the sum is its time */
+    double compute_ms, wire_ms; /* of a step, on its way through all ranks; the sum is its time */
     bool fits;                  /* the weights fit into the memory of every machine */
 };
 
@@ -40,6 +45,7 @@ struct cost_model {
     const struct model *model;
     const int64_t *fires; /* [n_layers, d_ff + 1]: how many neurons before each of a layer fire at a token, on average, in units
                            * of COST_FIRES; NULL: all are read, of experts those of the chosen ones */
+    double tokens;           /* of a step, of so many texts that decode together; 0: one */
     double kv_read, kv_held; /* tokens of the KV cache that a token reads, on average; that there is room for */
     uint64_t ram_budget; /* bytes that each rank may use, 0: what its host has */
     bool gpus;           /* choices give ranks' GPUs what gains most (gpu_benefit.h), */
@@ -96,9 +102,10 @@ bool cost_shares(const struct probe *p, const struct cost_model *m, const bool *
 /* The candidate's plan for n_ranks. Errors of plan_make. */
 status candidate_plan(const struct candidate *c, const struct plan_model *shape, int n_ranks, struct plan **out);
 
-double cost_ms(const struct cost *c); /* of a token */
-/* Bytes of weights that a token reads of a holder's part of a plan, if it computes all neurons that it looks at. */
-double cost_read_bytes(const struct cost_model *m, const struct plan *p, int holder);
+double cost_ms(const struct cost *c); /* of a step */
+/* Bytes of weights that a step of so many tokens reads of a holder's part of a plan, if these compute all neurons that they
+ * look at. */
+double cost_read_bytes(const struct model *m, const struct plan *p, int holder, double tokens);
 
 /* Bytes of x and of a partial sum of one token, as they travel. */
 int64_t cost_x_bytes(const struct model *m);

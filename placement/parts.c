@@ -41,6 +41,11 @@ double cost_kv_bytes(const struct model *m)
     return m->hp.n_layers * token_bytes(&m->hp);
 }
 
+double step_tokens(const struct cost_model *m)
+{
+    return m->tokens > 1 ? m->tokens : 1;
+}
+
 struct weight weight_of_heads(const struct cost_model *m, int layer, double share)
 {
     const struct layer_weights *l = &m->model->layers[layer];
@@ -51,7 +56,7 @@ struct weight weight_of_heads(const struct cost_model *m, int layer, double shar
                        matrix_bytes(&l->o) + matrix_bytes(&l->q_in) + matrix_bytes(&l->c_out) + matrix_bytes(&l->c_both);
     const double weights = share * cut + (share > 0 ? shared : 0), kept = latent ? share > 0 : share;
     const int64_t window = model_window(hp, layer);
-    const double read = window ? fmin(m->kv_read, (double)window) : m->kv_read;
+    const double read = step_tokens(m) * (window ? fmin(m->kv_read, (double)window) : m->kv_read);
     return (struct weight){weights + kept * m->kv_held * token_bytes(hp), weights + kept * read * token_bytes(hp)};
 }
 
@@ -59,6 +64,12 @@ struct weight weight_of_heads(const struct cost_model *m, int layer, double shar
 static double looked_at(const struct model *m, const struct bundle *b)
 {
     return b->routed ? (double)m->hp.n_experts_used / (double)m->hp.n_experts : 1;
+}
+
+/* The share that any of a step's tokens needs of what each needs this share of, whatever the others do. */
+static double of_any(const struct cost_model *m, double share)
+{
+    return m->tokens > 1 ? 1 - pow(1 - fmin(share, 1), m->tokens) : share;
 }
 
 /* The first neurons of a range that are of one bundle, which is *of; the range goes on behind them. */
@@ -78,11 +89,12 @@ static double down_bytes(const struct bundle *b)
     return (matrix_bytes(&b->down) + matrix_bytes(&b->down_t)) / (double)b->n;
 }
 
+/* The share of them that fires at a token. */
 static double part_fires(const struct cost_model *m, int layer, struct neuron_range n, const struct bundle *b)
 {
     const int64_t *fires = m->fires ? m->fires + layer * (m->model->hp.d_ff + 1) : NULL;
-    return fires ? (double)(fires[n.end] - fires[n.begin]) * COST_FIRES
-                 : (double)(n.end - n.begin) * looked_at(m->model, b);
+    return fires ? (double)(fires[n.end] - fires[n.begin]) * COST_FIRES / (double)(n.end - n.begin)
+                 : looked_at(m->model, b);
 }
 
 double neurons_that_fire(const struct cost_model *m, int layer, struct neuron_range n)
@@ -91,7 +103,7 @@ double neurons_that_fire(const struct cost_model *m, int layer, struct neuron_ra
     while (n.begin < n.end) {
         const struct bundle *b;
         const struct neuron_range part = next_part(m->model, layer, &n, &b);
-        sum += part_fires(m, layer, part, b);
+        sum += step_tokens(m) * (double)(part.end - part.begin) * part_fires(m, layer, part, b);
     }
     return sum;
 }
@@ -102,7 +114,7 @@ double weight_of_down(const struct cost_model *m, int layer, struct neuron_range
     while (n.begin < n.end) {
         const struct bundle *b;
         const struct neuron_range part = next_part(m->model, layer, &n, &b);
-        sum += down_bytes(b) * part_fires(m, layer, part, b);
+        sum += down_bytes(b) * (double)(part.end - part.begin) * of_any(m, part_fires(m, layer, part, b));
     }
     return sum;
 }
@@ -116,7 +128,8 @@ static struct weight weight_of_part(const struct cost_model *m, int layer, struc
     const double always = matrix_bytes(gate ? &b->gate : &b->up) / size;
     const double rest = (gate ? matrix_bytes(&b->up) / size : 0) + (down ? down_bytes(b) : 0);
     return (struct weight){count * (always + rest),
-                           count * always * looked_at(m->model, b) + rest * part_fires(m, layer, n, b)};
+                           count * (always * of_any(m, looked_at(m->model, b)) +
+                                    rest * of_any(m, part_fires(m, layer, n, b)))};
 }
 
 struct weight weight_of_neurons(const struct cost_model *m, int layer, struct neuron_range n, bool down)
@@ -129,6 +142,23 @@ struct weight weight_of_neurons(const struct cost_model *m, int layer, struct ne
         sum = (struct weight){sum.held + w.held, sum.read + w.read};
     }
     return sum;
+}
+
+static bool same_size(const struct matrix *a, const struct matrix *b)
+{
+    return a->type == b->type && a->rows == b->rows && a->cols == b->cols && !a->data == !b->data;
+}
+
+bool neurons_weigh_alike(const struct cost_model *m, int layer, int other)
+{
+    const struct layer_weights *a = &m->model->layers[layer], *b = &m->model->layers[other];
+    bool alike = !m->fires && a->n_bundles == b->n_bundles;
+    for (int i = 0; alike && i < a->n_bundles; i++) {
+        const struct bundle *x = &a->bundles[i], *y = &b->bundles[i];
+        alike = x->first == y->first && x->n == y->n && x->routed == y->routed && same_size(&x->gate, &y->gate) &&
+                same_size(&x->up, &y->up) && same_size(&x->down, &y->down) && same_size(&x->down_t, &y->down_t);
+    }
+    return alike;
 }
 
 struct weight weight_of_rows(const struct cost_model *m, double share)
@@ -159,7 +189,8 @@ double rows_share(const struct cost_model *m, const struct plan *p, int holder)
 
 double round_ms(const struct cost_model *m, const struct probe_gpu *g, bool up)
 {
-    const double x = (double)cost_x_bytes(m->model), sums = UNIT_BYTES * (double)m->model->hp.d_model;
+    const double x = step_tokens(m) * (double)cost_x_bytes(m->model);
+    const double sums = step_tokens(m) * UNIT_BYTES * (double)m->model->hp.d_model;
     return g->wait_us / 1e3 + (up ? x : sums) / (g->up_gb_per_s * 1e6) + (up ? sums : x) / (g->down_gb_per_s * 1e6);
 }
 

@@ -25,8 +25,10 @@ hearth plan -q -m "$work/qwen3-30b-a3b.gguf" --ranks 4 --device cpu -o csv
 equal "status of plan" 0 "$status"
 [ "$(printf '%s\n' "$out" | grep -c '4608,1179648,25.00,')" = 4 ] || fail "plan of four ranks: $out"
 printf '%s\n' "$out" | awk -F, 'NR == 1 { for (i = 1; i <= NF; i++) column[$i] = i }
-    NR > 1 { held += $column["weights_mib"]; read += $column["read_mib"] }
-    END { exit !(held > 16000 && read > 1500 && read < 2100) }' || fail "bytes of a plan: $out"
+    NR > 1 { held += $column["weights_mib"]; read += $column["read_mib"]; some += $column["read_8_mib"]
+             batch += $column["read_batch_mib"] }
+    END { exit !(held > 16000 && read > 1500 && read < 2100 && some > 3 * read && some < 5 * read &&
+                 batch > 0.9 * held && batch <= held) }' || fail "bytes of a plan: $out"
 
 # A plan of ranges for each expert is no long file, and is read as it was written.
 hearth plan -q -m "$work/qwen3-30b-a3b.gguf" --ranks 4 --device cpu --split both --shares 4,3,2,1

@@ -335,34 +335,64 @@ static void make_model(struct model *m, struct layer_weights layers[LAYERS], str
     }
 }
 
+static const struct plan_model costed = {.architecture = "a", .n_layers = LAYERS, .n_vocab = 1024, .n_dense_layers = 1,
+                                         .d_dense = DENSE,
+                                         .layer = {.d_ff = EXPERT, .neuron_unit = 128, .n_experts = EXPERTS,
+                                                   .n_experts_used = USED, .d_shared = SHARED}};
+
+/* One rank that reads 10^6 bytes a ms. */
+static struct probe *slow_rank(void)
+{
+    struct probe *probe;
+    assert_int_equal(probe_create(1, false, &probe), ST_OK);
+    probe->ranks[0].n_curve = 1;
+    probe->ranks[0].curve[0] = probe->ranks[0].shared_gb_per_s = 1;
+    return probe;
+}
+
 static void a_token_reads_the_experts_that_it_chooses(void **state)
 {
     (void)state;
     struct model model;
     struct layer_weights layers[LAYERS];
     struct bundle bundles[LAYERS * (EXPERTS + 1)];
-    struct probe *probe;
+    struct probe *probe = slow_rank();
     struct plan *p;
     make_model(&model, layers, bundles);
-    const struct plan_model shape = {.architecture = "a", .n_layers = LAYERS, .n_vocab = 1024, .n_dense_layers = 1,
-                                     .d_dense = DENSE,
-                                     .layer = {.d_ff = EXPERT, .neuron_unit = 128, .n_experts = EXPERTS,
-                                               .n_experts_used = USED, .d_shared = SHARED}};
-    assert_int_equal(probe_create(1, false, &probe), ST_OK);
-    probe->ranks[0].n_curve = 1;
-    probe->ranks[0].curve[0] = probe->ranks[0].shared_gb_per_s = 1; /* 10^6 bytes a ms */
     const double held = 3 * 4 * D * (DENSE + 2 * (EXPERTS * EXPERT + SHARED)) + 4 * D * 1024;
     const double read = 3 * 4 * D * (DENSE + 2 * (USED * EXPERT + SHARED)) + 4 * D * 1024;
     for (int fits = 0; fits < 2; fits++) {
         const struct cost_model m = {.model = &model};
         probe->ranks[0].memory_bytes = (uint64_t)held - !fits;
-        p = make(&shape, SPLIT_SHARDS, 1, NULL);
+        p = make(&costed, SPLIT_SHARDS, 1, NULL);
         const struct cost cost = cost_of_plan(probe, &m, p);
         assert_true(fabs(cost_ms(&cost) * 1e6 / read - 1) < 1e-9);
         assert_int_equal(cost.fits, fits);
         plan_free(p);
     }
     assert_int_equal(cost_x_bytes(&model), 64 + 4 * D + 8 * USED);
+    probe_free(probe);
+}
+
+/* Tokens together read an expert once that several choose, and all else once. */
+static void tokens_of_a_step_read_what_any_of_them_chooses(void **state)
+{
+    (void)state;
+    struct model model;
+    struct layer_weights layers[LAYERS];
+    struct bundle bundles[LAYERS * (EXPERTS + 1)];
+    struct probe *probe = slow_rank();
+    make_model(&model, layers, bundles);
+    struct plan *p = make(&costed, SPLIT_SHARDS, 1, NULL);
+    for (int n = 1; n <= 4096; n *= 8) {
+        const double of_experts = EXPERTS * EXPERT * (1 - pow(1 - (double)USED / EXPERTS, n));
+        const double read = 3 * 4 * D * (DENSE + 2 * (of_experts + SHARED)) + 4 * D * 1024;
+        const struct cost_model m = {.model = &model, .tokens = n};
+        const struct cost cost = cost_of_plan(probe, &m, p);
+        assert_true(fabs(cost_read_bytes(&model, p, 0, n) / read - 1) < 1e-9);
+        assert_true(fabs(cost_ms(&cost) * 1e6 / read - 1) < 1e-9);
+    }
+    plan_free(p);
     probe_free(probe);
 }
 
@@ -379,6 +409,7 @@ int main(void)
         cmocka_unit_test(other_models_are_refused),
         cmocka_unit_test(units_are_counted_within_experts),
         cmocka_unit_test(a_token_reads_the_experts_that_it_chooses),
+        cmocka_unit_test(tokens_of_a_step_read_what_any_of_them_chooses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
