@@ -7,16 +7,16 @@ bench_vs_llamacpp.py says how to make the venv. The models are made by hearth-sy
 --model-dir): the shape of Qwen3-30B-A3B with 8 layers, Q4_0 and Q4_K, and that of gpt-oss-20b with 6, MXFP4. Their
 routers are random, so all experts are chosen alike. Both programs run the same file and the same tokens, every
 measurement is a process of its own, and the two take turns. Then several sequences at once, and two ranks of one thread
-each on this machine against one (bench_ranks.py says what that means).
+each on this machine against one (bench_ranks.py says what that means). All of it takes a quarter of an hour here.
 """
 import argparse
 import json
 import subprocess
 from pathlib import Path
 
-from bench_ranks import FED, fed_turns, mpirun
+from bench_ranks import FED, cores_read, mpirun
 from bench_vs_llamacpp import run_hearth, run_llama
-from benchmark import PAGE, ROOT, facts, interleave, medians, table, take_turns, with_goal, write_section
+from benchmark import PAGE, ROOT, facts, interleave, medians, say_run, table, with_goal, write_section
 
 PROMPT, DECODE, SEQUENCES = 256, 64, 8
 DECODE_GOAL, PROMPT_GOAL, READ_GOAL, RANKS_GOAL, SEQUENCES_GOAL = 1.2, 1.5, 0.7, 1.7, 2
@@ -76,19 +76,38 @@ def against_llama(args, models):
                   "prompt hearth", "llama.cpp", "ratio"], rows)
 
 
+def turns_of_ranks(args, model):
+    """Runs of both sides in turn, and of these the ones between two moments at which memory fed both cores: twice as many
+    turns as asked for, at most, until there are as many of those."""
+    path = find_model(args, model)
+    sides = {"1 rank": lambda: bench(args, path, 1, [1, SEQUENCES]), "2 ranks": lambda: bench(args, path, 2, [1])}
+    runs, fed = {side: [] for side in sides}, {side: [] for side in sides}
+    after = cores_read(args)
+    for turn in range(2 * args.repeat):
+        if turn >= args.repeat and min(map(len, fed.values())) >= args.repeat:
+            break
+        for side, measure in sides.items():
+            before = after
+            runs[side].append(measure())
+            after = cores_read(args)
+            say_run(name_of(model), f"{side}, both cores read {before:.1f} and {after:.1f} GB/s", turn + 1, args.repeat,
+                    runs[side][-1])
+            if min(before, after) >= FED * runs["1 rank"][0]["peak"]:
+                fed[side].append(runs[side][-1])
+    return runs, fed
+
+
 def sequences_and_ranks(args, models):
     """Tables: many sequences on one rank; two ranks at any time, and while memory feeds both cores."""
     many, plain, fed = [], [], []
     for model in models:
-        path = find_model(args, model)
-        sides = {"1 rank": lambda: bench(args, path, 1, [1, SEQUENCES]), "2 ranks": lambda: bench(args, path, 2, [1])}
-        runs = take_turns(args.repeat, sides, name_of(model))
+        runs, fed_runs = turns_of_ranks(args, model)
         one = medians(runs["1 rank"])
         many.append([name_of(model), f"{one['decode 1']:.1f}", f"{one[f'decode {SEQUENCES}']:.1f}",
                      with_goal(one[f"decode {SEQUENCES}"] / one["decode 1"], SEQUENCES_GOAL),
                      f"{one['bytes 1'] / 1e6:.0f}", f"{one[f'bytes {SEQUENCES}'] / 1e6:.0f}"])
-        for rows, of in ((plain, runs), (fed, fed_turns(args, sides, one["peak"]))):
-            if len(of) == 2:
+        for rows, of in ((plain, runs), (fed, fed_runs)):
+            if all(of.values()):
                 found = {side: medians(r)["decode 1"] for side, r in of.items()}
                 rows.append([name_of(model), min(map(len, of.values())), f"{found['1 rank']:.1f}",
                              f"{found['2 ranks']:.1f}", with_goal(found["2 ranks"] / found["1 rank"], RANKS_GOAL)])
@@ -104,8 +123,7 @@ def main():
     parser.add_argument("--model-dir", type=Path, default=ROOT / "models", help="the models are kept there")
     parser.add_argument("--models", nargs="+", help="only models whose name contains one of these words")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--repeat", type=int, default=5, help="runs of each (default 5)")
-    parser.add_argument("--patience", type=float, default=10, help="minutes to wait for memory that feeds both cores")
+    parser.add_argument("--repeat", type=int, default=3, help="runs of each (default 3)")
     parser.add_argument("--print", dest="print_only", action="store_true", help="print the tables, write nothing")
     parser.add_argument("--output", type=Path, default=PAGE)
     args = parser.parse_args()
