@@ -174,6 +174,69 @@ static void fill_iq4_xs(struct random *r, const uint16_t *scales, uint8_t *block
         put_u64(block + 8 + i, draw(r));
 }
 
+/* Types whose blocks have numbers of points of a grid, and signs: every bit is drawn, but for d in bytes `at`. Scales are
+ * all that there are, and d has either sign, because of IQ1's shift, which a sign of its own says. */
+static void fill_points(struct random *r, const uint16_t *scales, enum dtype type, int at, uint8_t *block)
+{
+    const int bytes = dtype_block_bytes(type);
+    const uint64_t bits = draw(r);
+    for (int i = 0; i < bytes; i += 8) {
+        const uint64_t drawn = draw(r);
+        memcpy(block + i, &drawn, bytes - i < 8 ? (size_t)(bytes - i) : 8);
+    }
+    put_u16(block + at, (uint16_t)(scales[bits >> 61] | (bits & 1) << 15));
+}
+
+static void fill_iq3_s(struct random *r, const uint16_t *scales, uint8_t *block)
+{
+    fill_points(r, scales, DT_IQ3_S, 0, block);
+}
+static void fill_iq3_xxs(struct random *r, const uint16_t *scales, uint8_t *block)
+{
+    fill_points(r, scales, DT_IQ3_XXS, 0, block);
+}
+static void fill_iq2_s(struct random *r, const uint16_t *scales, uint8_t *block)
+{
+    fill_points(r, scales, DT_IQ2_S, 0, block);
+}
+static void fill_iq2_xs(struct random *r, const uint16_t *scales, uint8_t *block)
+{
+    fill_points(r, scales, DT_IQ2_XS, 0, block);
+}
+static void fill_iq2_xxs(struct random *r, const uint16_t *scales, uint8_t *block)
+{
+    fill_points(r, scales, DT_IQ2_XXS, 0, block);
+}
+static void fill_iq1_s(struct random *r, const uint16_t *scales, uint8_t *block)
+{
+    fill_points(r, scales, DT_IQ1_S, 0, block);
+}
+
+/* The same with four bits of d in each of the last four words. */
+static void fill_iq1_m(struct random *r, const uint16_t *scales, uint8_t *block)
+{
+    fill_points(r, scales, DT_IQ1_M, 0, block);
+    const unsigned d = (unsigned)(block[0] | block[1] << 8);
+    for (int i = 0; i < 4; i++)
+        block[49 + 2 * i] = (uint8_t)((block[49 + 2 * i] & 15) | (d >> (4 * i) & 15) << 4);
+    put_u16(block, (uint16_t)draw(r));
+}
+
+/* Digits to base 3, five to a byte: a byte is a fraction. */
+static void fill_tq1_0(struct random *r, const uint16_t *scales, uint8_t *block)
+{
+    fill_points(r, scales, DT_TQ1_0, 52, block);
+}
+
+/* Codes of 2 bits, 0 to 2: sums of two bits. */
+static void fill_tq2_0(struct random *r, const uint16_t *scales, uint8_t *block)
+{
+    const uint64_t low = 0x5555555555555555u;
+    for (int i = 0; i < 64; i += 8)
+        put_u64(block + i, (draw(r) & low) + (draw(r) & low));
+    put_u16(block + 64, scales[draw(r) >> 61]);
+}
+
 /* ---- given weights ---- */
 
 static float largest(const float *w, int n)
@@ -347,6 +410,15 @@ static const struct block_maker block_makers[] = {
     {DT_MXFP4, 5.85f, fill_mxfp4, encode_mxfp4},
     {DT_IQ4_NL, 67.4f, fill_iq4_nl, encode_iq4_nl},
     {DT_IQ4_XS, 67.4f * 24, fill_iq4_xs, encode_iq4_xs},
+    {DT_IQ3_S, 140.4f, fill_iq3_s, NULL},
+    {DT_IQ3_XXS, 142.2f, fill_iq3_xxs, NULL},
+    {DT_IQ2_S, 56.4f, fill_iq2_s, NULL},
+    {DT_IQ2_XS, 55.8f, fill_iq2_xs, NULL},
+    {DT_IQ2_XXS, 53.3f, fill_iq2_xxs, NULL},
+    {DT_IQ1_M, 7.2f, fill_iq1_m, NULL},
+    {DT_IQ1_S, 7.19f, fill_iq1_s, NULL},
+    {DT_TQ1_0, 0.817f, fill_tq1_0, NULL},
+    {DT_TQ2_0, 0.707f, fill_tq2_0, NULL},
 };
 
 const struct block_maker *block_maker_of(enum dtype type)

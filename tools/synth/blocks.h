@@ -23,7 +23,7 @@ struct block_maker {
     /* Draws one block: symmetric codes, one of the scales. */
     void (*fill)(struct random *r, const uint16_t *scales, uint8_t *block);
     /* Encodes HEAD weights and writes back what the codes say. Rounding errors are handed on within a group, so that
-     * its sum is kept: a group that stands for one number keeps it. */
+     * its sum is kept: a group that stands for one number keeps it. NULL: of this type blocks are only drawn. */
     void (*encode)(float *weights /* [HEAD] */, uint8_t *blocks);
 };
 

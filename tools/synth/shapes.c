@@ -20,6 +20,15 @@ static const struct weight_type weight_types[] = {
     {"q6_k", DT_Q6_K, DT_Q6_K, DT_Q6_K, 18},
     {"iq4_nl", DT_IQ4_NL, DT_IQ4_NL, DT_IQ4_NL, 25},
     {"iq4_xs", DT_IQ4_XS, DT_Q6_K, DT_IQ4_XS, 30},
+    {"iq3_s", DT_IQ3_S, DT_Q6_K, DT_IQ3_S, 26},
+    {"iq3_xxs", DT_IQ3_XXS, DT_Q5_K, DT_IQ3_XXS, 23},
+    {"iq2_s", DT_IQ2_S, DT_Q5_K, DT_IQ2_S, 28},
+    {"iq2_xs", DT_IQ2_XS, DT_Q5_K, DT_IQ2_XS, 20},
+    {"iq2_xxs", DT_IQ2_XXS, DT_Q5_K, DT_IQ2_XXS, 19},
+    {"iq1_m", DT_IQ1_M, DT_Q5_K, DT_IQ1_M, 31},
+    {"iq1_s", DT_IQ1_S, DT_Q5_K, DT_IQ1_S, 24},
+    {"tq1_0", DT_TQ1_0, DT_Q6_K, DT_TQ1_0, 36},
+    {"tq2_0", DT_TQ2_0, DT_Q6_K, DT_TQ2_0, 37},
     {"mxfp4", DT_MXFP4, DT_Q8_0, DT_Q8_0, 38},
 };
 
