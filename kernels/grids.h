@@ -15,6 +15,7 @@ enum grid {
     GRID_IQ3_S,   /* 512 */
     GRIDS
 };
+enum { GRID_WORDS = 206 }; /* of a grid in kernels/grid_sets.h */
 
 /* A grid's points: a byte for each number, the first lowest. */
 const uint64_t *grid_points(enum grid g);

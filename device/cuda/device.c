@@ -75,26 +75,9 @@ static const char *lacking(const struct model *m)
     return NULL;
 }
 
-/* A tensor that no kernel reads. */
-static const struct gguf_tensor *strange_tensor(const struct gguf *g)
-{
-    for (int i = 0; i < gguf_n_tensors(g); i++) {
-        const struct gguf_tensor *t = gguf_tensor_at(g, i);
-        if (dtype_is_weight(t->type) && !gpu_has_type((enum dtype)t->type))
-            return t;
-    }
-    return NULL;
-}
-
 static status check_model(const struct device_options *o)
 {
     const struct model *m = o->model;
-    const struct gguf_tensor *strange = strange_tensor(m->file);
-    if (strange) {
-        log_error("%s: tensor %s is %s, and GPUs compute with none of that type yet: --device cpu", gguf_path(m->file),
-                  strange->name, dtype_name(strange->type));
-        return ST_UNSUPPORTED;
-    }
     if (o->observe) {
         log_error("%s: neurons are counted on the CPU alone: --device cpu", gguf_path(m->file));
         return ST_UNSUPPORTED;

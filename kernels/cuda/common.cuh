@@ -1,4 +1,4 @@
-/* What kernels share: numbers, lanes, memory, layouts, tensor cores; launches are in launch.cuh.
+/* What kernels share: numbers, lanes, memory, tensor cores; types of weights are in types.cuh, launches in launch.cuh.
  *
  * Every float operation that has an order is an intrinsic of one rounding (__fmaf_rn, __fadd_rn, __fmul_rn, ...), so
  * that no compiler contracts what the reference does not. The same sources run on a CPU over tests/gpu/shim
@@ -14,6 +14,7 @@
 #include "base/dtype.h"
 #include "kernels/cuda/gpu.h"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/types.cuh"
 
 static constexpr int LANES = 32;
 static constexpr unsigned FULL_MASK = 0xffffffffu;
@@ -209,75 +210,6 @@ __device__ __forceinline__ void gpu_clear(const struct gpu_clearing &c)
 {
     gpu_clear(c, ((int64_t)blockIdx.y * gridDim.x + blockIdx.x) * blockDim.x + threadIdx.x,
               (int64_t)gridDim.x * gridDim.y * blockDim.x);
-}
-
-/* ---- layouts ---- */
-
-/* kernels/layout.h's layout_of, layout_scale_bytes, layout_code_bytes and layout_super_bytes as constants. */
-template <int LOW, int HIGH, int OFFSET, int SHIFT, bool K, bool HALVES, bool MINIMA> struct layout_numbers {
-    static constexpr int low_bits = LOW, high_bits = HIGH, offset = OFFSET, offset_shift = SHIFT;
-    static constexpr bool k = K, halves = HALVES, minima = MINIMA;
-    static constexpr int code_bytes = 64 * (LOW + HIGH);
-    static constexpr int scale_bytes = K || !MINIMA ? 32 : 64;
-    static constexpr int super_bytes = !K ? 0 : MINIMA ? 64 : 32;
-};
-template <enum dtype T> struct layout_t;
-template <> struct layout_t<DT_Q4_0> : layout_numbers<4, 0, 8, 3, false, false, false> {};
-template <> struct layout_t<DT_Q4_1> : layout_numbers<4, 0, 0, 0, false, false, true> {};
-template <> struct layout_t<DT_Q5_0> : layout_numbers<4, 1, 16, 4, false, false, false> {};
-template <> struct layout_t<DT_Q5_1> : layout_numbers<4, 1, 0, 0, false, false, true> {};
-template <> struct layout_t<DT_Q8_0> : layout_numbers<8, 0, 128, 7, false, false, false> {};
-template <> struct layout_t<DT_Q2_K> : layout_numbers<2, 0, 0, 0, true, true, true> {};
-template <> struct layout_t<DT_Q3_K> : layout_numbers<2, 1, 4, 2, true, true, false> {};
-template <> struct layout_t<DT_Q4_K> : layout_numbers<4, 0, 0, 0, true, false, true> {};
-template <> struct layout_t<DT_Q5_K> : layout_numbers<4, 1, 0, 0, true, false, true> {};
-template <> struct layout_t<DT_Q6_K> : layout_numbers<4, 2, 32, 5, true, true, false> {};
-
-template <enum dtype T> struct dtype_t {
-    static constexpr enum dtype value = T;
-};
-
-/* Calls f(dtype_t<T>()) for the quantised type T that `type` is; nothing for others. */
-template <typename F> static inline void with_type(enum dtype type, F &&f)
-{
-    switch (type) {
-    case DT_Q4_0: f(dtype_t<DT_Q4_0>()); break;
-    case DT_Q4_1: f(dtype_t<DT_Q4_1>()); break;
-    case DT_Q5_0: f(dtype_t<DT_Q5_0>()); break;
-    case DT_Q5_1: f(dtype_t<DT_Q5_1>()); break;
-    case DT_Q8_0: f(dtype_t<DT_Q8_0>()); break;
-    case DT_Q2_K: f(dtype_t<DT_Q2_K>()); break;
-    case DT_Q3_K: f(dtype_t<DT_Q3_K>()); break;
-    case DT_Q4_K: f(dtype_t<DT_Q4_K>()); break;
-    case DT_Q5_K: f(dtype_t<DT_Q5_K>()); break;
-    case DT_Q6_K: f(dtype_t<DT_Q6_K>()); break;
-    default: break;
-    }
-}
-
-/* The same for F32, F16 and BF16. */
-template <typename F> static inline void with_float_type(enum dtype type, F &&f)
-{
-    switch (type) {
-    case DT_F32: f(dtype_t<DT_F32>()); break;
-    case DT_F16: f(dtype_t<DT_F16>()); break;
-    case DT_BF16: f(dtype_t<DT_BF16>()); break;
-    default: break;
-    }
-}
-
-__host__ __device__ constexpr bool is_float(enum dtype type)
-{
-    return type == DT_F32 || type == DT_F16 || type == DT_BF16;
-}
-
-/* The same for all of them. */
-template <typename F> static inline void with_weight_type(enum dtype type, F &&f)
-{
-    if (is_float(type))
-        with_float_type(type, f);
-    else
-        with_type(type, f);
 }
 
 /* ---- tensor cores ---- */

@@ -1,17 +1,14 @@
 /* Single weights of a row that lies as the file has it: the values of dequantize_row (kernels/kernels.h), and where
- * ggml's blocks have them is told in kernels/layout.c. Blocks of quantised types lie on multiples of 2 bytes. */
+ * ggml's blocks have them is told in kernels/layout.c. Blocks of quantised types but MXFP4 lie on multiples of 2 bytes. */
 #ifndef HEARTH_KERNELS_CUDA_FILE_WEIGHTS_CUH
 #define HEARTH_KERNELS_CUDA_FILE_WEIGHTS_CUH
 
-#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/book.cuh"
+#include "kernels/cuda/file_grids.cuh"
 
 namespace file_weights {
 
-/* A weight: d * (code - offset) + m; of K types d * scale * (code - offset) - m * min. */
-struct parts {
-    int code, scale, min;
-    uint16_t d, m;
-};
+static __device__ const uint8_t book[BOOKS][16] = BOOK_VALUES;
 
 __host__ __device__ constexpr int block_bytes(enum dtype type)
 {
@@ -25,12 +22,36 @@ __host__ __device__ constexpr int block_bytes(enum dtype type)
     case DT_Q4_K: return 144;
     case DT_Q5_K: return 176;
     case DT_Q6_K: return 210;
+    case DT_MXFP4: return 17;
+    case DT_IQ4_NL: return 18;
+    case DT_IQ4_XS: return 136;
+    case DT_IQ3_S: return 110;
+    case DT_IQ3_XXS: return 98;
+    case DT_IQ2_S: return 82;
+    case DT_IQ2_XS: return 74;
+    case DT_IQ2_XXS: return 66;
+    case DT_IQ1_M: return 56;
+    case DT_IQ1_S: return 50;
+    case DT_TQ1_0: return 54;
+    case DT_TQ2_0: return 66;
     default: return 34; /* DT_Q8_0 */
     }
 }
 
-__device__ __forceinline__ int byte_at(const uint8_t *p) { return __ldg(p); }
-__device__ __forceinline__ uint16_t half_at(const uint8_t *p) { return __ldg((const uint16_t *)p); }
+/* Weights of a block. */
+__host__ __device__ constexpr int block_weights(enum dtype type)
+{
+    switch (type) {
+    case DT_Q4_0:
+    case DT_Q4_1:
+    case DT_Q5_0:
+    case DT_Q5_1:
+    case DT_Q8_0:
+    case DT_MXFP4:
+    case DT_IQ4_NL: return 32;
+    default: return 256;
+    }
+}
 
 /* d, m, (the fifth bits of 32 codes), 16 bytes of nibbles. */
 template <enum dtype T> __device__ __forceinline__ struct parts parts_of_nibbles(const uint8_t *p, int c)
@@ -88,6 +109,17 @@ __device__ __forceinline__ struct parts parts_of_q6_k(const uint8_t *p, int c)
     return {low | high << 4, (int8_t)byte_at(p + 192 + c / 16), 0, half_at(p + 208), 0};
 }
 
+__device__ __forceinline__ struct parts parts_of_mxfp4(const uint8_t *p, int c)
+{
+    return {byte_at(p + 1 + c % 16) >> c / 16 * 4 & 15, 0, 0, (uint16_t)byte_at(p), 0};
+}
+
+__device__ __forceinline__ struct parts parts_of_iq4_xs(const uint8_t *p, int c)
+{
+    const int j = c / 32, low = byte_at(p + 4 + j / 2) >> j % 2 * 4 & 15, high = half_at(p + 2) >> 2 * j & 3;
+    return {byte_at(p + 8 + 16 * j + c % 16) >> c % 32 / 16 * 4 & 15, (low | high << 4) - 32, 0, half_at(p), 0};
+}
+
 template <enum dtype T> __device__ __forceinline__ struct parts parts_at(const uint8_t *p, int c)
 {
     if constexpr (T == DT_Q2_K)
@@ -98,6 +130,28 @@ template <enum dtype T> __device__ __forceinline__ struct parts parts_at(const u
         return parts_of_q45_k<T == DT_Q5_K>(p, c);
     else if constexpr (T == DT_Q6_K)
         return parts_of_q6_k(p, c);
+    else if constexpr (T == DT_MXFP4)
+        return parts_of_mxfp4(p, c);
+    else if constexpr (T == DT_IQ4_XS)
+        return parts_of_iq4_xs(p, c);
+    else if constexpr (T == DT_IQ3_S)
+        return parts_of_iq3_s(p, c);
+    else if constexpr (T == DT_IQ3_XXS)
+        return parts_of_iq3_xxs(p, c);
+    else if constexpr (T == DT_IQ2_S)
+        return parts_of_iq2_s(p, c);
+    else if constexpr (T == DT_IQ2_XS)
+        return parts_of_iq2_xs(p, c);
+    else if constexpr (T == DT_IQ2_XXS)
+        return parts_of_iq2_xxs(p, c);
+    else if constexpr (T == DT_IQ1_M)
+        return parts_of_iq1_m(p, c);
+    else if constexpr (T == DT_IQ1_S)
+        return parts_of_iq1_s(p, c);
+    else if constexpr (T == DT_TQ1_0)
+        return parts_of_tq1_0(p, c);
+    else if constexpr (T == DT_TQ2_0)
+        return parts_of_tq2_0(p, c);
     else if constexpr (T == DT_Q8_0)
         return {byte_at(p + 2 + c) ^ 128, 0, 0, half_at(p), 0};
     else
@@ -107,11 +161,12 @@ template <enum dtype T> __device__ __forceinline__ struct parts parts_at(const u
 template <enum dtype T> __device__ __forceinline__ float quantised(const uint8_t *row, int64_t i)
 {
     using l = layout_t<T>;
-    constexpr int block = l::k ? 256 : 32;
+    constexpr int block = block_weights(T);
     const struct parts w = parts_at<T>(row + i / block * block_bytes(T), (int)(i % block));
-    const float d = f32_of_half_bits(w.d), m = f32_of_half_bits(w.m);
+    const float d = __fmul_rn(l::unit, gpu_block_scale<l>(w.d)), m = f32_of_half_bits(w.m);
     const float scale = l::k ? __fmul_rn(d, __int2float_rn(w.scale)) : d;
-    const float value = __fmul_rn(scale, __int2float_rn(w.code - l::offset));
+    const int code = l::book == NO_BOOK ? w.code : book[l::book][w.code];
+    const float value = __fmul_rn(scale, __int2float_rn(code - l::value_offset));
     if (!l::minima)
         return value;
     return l::k ? __fsub_rn(value, __fmul_rn(m, __int2float_rn(w.min))) : __fadd_rn(value, m);
@@ -125,7 +180,7 @@ template <enum dtype T> __host__ __device__ __forceinline__ int64_t file_row_byt
     if constexpr (is_float(T))
         return n * (T == DT_F32 ? 4 : 2);
     else
-        return n / (layout_t<T>::k ? 256 : 32) * file_weights::block_bytes(T);
+        return n / file_weights::block_weights(T) * file_weights::block_bytes(T);
 }
 
 /* Weight i of a row, T any type of weights. */

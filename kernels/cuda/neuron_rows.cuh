@@ -3,8 +3,7 @@
 #ifndef HEARTH_KERNELS_CUDA_NEURON_ROWS_CUH
 #define HEARTH_KERNELS_CUDA_NEURON_ROWS_CUH
 
-#include "kernels/cuda/common.cuh"
-#include "kernels/layout.h"
+#include "kernels/cuda/book.cuh"
 #include "kernels/rows.h"
 
 namespace {
@@ -17,11 +16,13 @@ struct factors {
     const int8_t *codes;
     const struct act_block *blocks;
     const float *f32;
+    struct gpu_book book;
 };
 
 struct factors factors_of(const struct neuron_rows *m, const struct acts *x)
 {
-    return {m->top, m->rest, (int64_t)m->top_bytes, (int64_t)m->rest_bytes, (int)m->cols, x->codes, x->blocks, x->f32};
+    return {m->top,   m->rest,   (int64_t)m->top_bytes, (int64_t)m->rest_bytes, (int)m->cols,
+            x->codes, x->blocks, x->f32,                gpu_book_of(m->type)};
 }
 
 static inline bool in_whole_chunks(const struct neuron_rows *m) { return m->cols % LANE_COLS == 0; }
@@ -33,7 +34,7 @@ template <enum dtype T, bool PLANES> struct row_t : layout_t<T> {
     static constexpr bool planes = PLANES;
     static constexpr int code_bits = l::low_bits + l::high_bits;
     static constexpr int top_bits = l::low_bits == 8 || l::minima ? 3 : 2;
-    static constexpr bool can_have_planes = code_bits > top_bits;
+    static constexpr bool can_have_planes = code_bits > top_bits && !l::looked_up;
     static constexpr int rest_bits = PLANES ? code_bits - top_bits : 0;
     static constexpr int low = PLANES ? 2 : l::low_bits, high = PLANES ? top_bits - 2 : l::high_bits;
     static constexpr int rest_low = rest_bits >= 4 ? 4 : rest_bits >= 2 ? 2 : rest_bits;
@@ -44,7 +45,7 @@ template <enum dtype T, bool PLANES> struct row_t : layout_t<T> {
 
 template <class R> struct row_block {
     uint32_t top[R::low + R::high], rest[R::rest_bits + 1]; /* the last of `rest` is none */
-    uint32_t d, m;             /* f16; of a K type the two bytes */
+    uint32_t d, m;             /* f16, or an exponent; of a K type the two bytes */
     uint32_t super_d, super_m; /* f16 */
 };
 
@@ -59,12 +60,26 @@ template <bool SHARED> __device__ __forceinline__ uint32_t load_f16_bits(const u
     return load_as<uint16_t, SHARED>(p);
 }
 
+template <class R, bool SHARED> __device__ __forceinline__ uint32_t load_scale(const uint8_t *scales, int i)
+{
+    return R::byte_scales ? load_as<uint8_t, SHARED>(scales + i) : load_f16_bits<SHARED>(scales + 2 * i);
+}
+
+/* Two bytes, which lie on one where scales are exponents. */
+template <class R, bool SHARED> __device__ __forceinline__ uint32_t load_half_word(const uint8_t *p)
+{
+    if constexpr (R::exponents)
+        return load_as<uint8_t, SHARED>(p) | (uint32_t)load_as<uint8_t, SHARED>(p + 1) << 8;
+    else
+        return load_f16_bits<SHARED>(p);
+}
+
 /* A word of codes. Of the last chunk, which may have an odd number of scales before, it need not lie on 4 bytes. */
-template <bool FULL, bool SHARED> __device__ __forceinline__ uint32_t load_codes(const uint8_t *p)
+template <class R, bool FULL, bool SHARED> __device__ __forceinline__ uint32_t load_codes(const uint8_t *p)
 {
     if (FULL)
         return load_as<uint32_t, SHARED>(p);
-    return load_f16_bits<SHARED>(p) | load_f16_bits<SHARED>(p + 2) << 16;
+    return load_half_word<R, SHARED>(p) | load_half_word<R, SHARED>(p + 2) << 16;
 }
 
 /* Block i of the n of chunk k. EXACT: its rest too. */
@@ -74,6 +89,7 @@ __device__ __forceinline__ void load_of_chunk(const uint8_t *top, const uint8_t 
 {
     const uint8_t *p = top + (int64_t)k * R::chunk_bytes;
     const int blocks = FULL ? (int)LANE_BLOCKS : n;
+    constexpr int scale_size = R::byte_scales ? 1 : 2;
     if constexpr (R::k) {
         to->super_d = load_f16_bits<SHARED>(p + 2 * (i / SUPER_BLOCKS));
         p += 2 * (blocks / SUPER_BLOCKS);
@@ -81,25 +97,21 @@ __device__ __forceinline__ void load_of_chunk(const uint8_t *top, const uint8_t 
             to->super_m = load_f16_bits<SHARED>(p + 2 * (i / SUPER_BLOCKS));
             p += 2 * (blocks / SUPER_BLOCKS);
         }
-        to->d = load_as<uint8_t, SHARED>(p + i);
-        to->m = load_as<uint8_t, SHARED>(p + blocks + i);
-        p += 2 * blocks;
-    } else {
-        to->d = load_f16_bits<SHARED>(p + 2 * i);
-        p += 2 * blocks;
-        if constexpr (R::minima) {
-            to->m = load_f16_bits<SHARED>(p + 2 * i);
-            p += 2 * blocks;
-        }
+    }
+    to->d = load_scale<R, SHARED>(p, i);
+    p += scale_size * blocks;
+    if constexpr (R::row_scales == 2) {
+        to->m = load_scale<R, SHARED>(p, i);
+        p += scale_size * blocks;
     }
 #pragma unroll
     for (int w = 0; w < R::low + R::high; w++)
-        to->top[w] = load_codes<FULL, SHARED>(p + 4 * (w * blocks + i));
+        to->top[w] = load_codes<R, FULL, SHARED>(p + 4 * (w * blocks + i));
     if constexpr (EXACT && R::planes) {
         rest += (int64_t)k * R::chunk_rest;
 #pragma unroll
         for (int w = 0; w < R::rest_bits; w++)
-            to->rest[w] = load_codes<FULL, SHARED>(rest + 4 * (w * blocks + i));
+            to->rest[w] = load_codes<R, FULL, SHARED>(rest + 4 * (w * blocks + i));
     }
 }
 
@@ -128,9 +140,10 @@ template <int BITS> __device__ __forceinline__ void add_field(const uint32_t *wo
     }
 }
 
-/* The codes of a block; of 8 bits, the codes less their offset of 128. Not EXACT: their top bits as numbers of their
- * own. */
-template <class R, bool EXACT> __device__ __forceinline__ void codes_of(const struct row_block<R> &b, uint32_t quad[8])
+/* The codes of a block; of 8 bits, the codes less their offset of 128; what is looked up. Not EXACT: their top bits as
+ * numbers of their own. */
+template <class R, bool EXACT>
+__device__ __forceinline__ void codes_of(const struct gpu_book &book, const struct row_block<R> &b, uint32_t quad[8])
 {
     constexpr int up = EXACT ? R::rest_bits : 0;
 #pragma unroll
@@ -145,6 +158,7 @@ template <class R, bool EXACT> __device__ __forceinline__ void codes_of(const st
 #pragma unroll
     for (int q = 0; q < 8; q++)
         quad[q] ^= EXACT && R::code_bits == 8 ? 0x80808080 : 0;
+    gpu_look_up_block<R>(book, quad);
 }
 
 /* A block of x. */

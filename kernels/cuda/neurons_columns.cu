@@ -6,10 +6,10 @@
  * several of them. Thread blocks of different tokens and the same columns follow each other: those that one of them has
  * read are in the cache for the next. */
 #include "kernels/columns.h"
+#include "kernels/cuda/book.cuh"
 #include "kernels/cuda/file_weights.cuh"
 #include "kernels/cuda/neurons.h"
 #include "kernels/cuda/stream.cuh"
-#include "kernels/layout.h"
 
 namespace {
 
@@ -32,6 +32,7 @@ struct mixing {
     const struct gpu_range *ranges;
     int n_ranges;
     const float *h;
+    struct gpu_book book;
     struct gpu_sums to;
 };
 
@@ -91,7 +92,7 @@ template <enum dtype T> struct column_t : layout_t<T> {
     static constexpr int part_lanes = ACT_BLOCK / parts / 4;      /* lanes that have its slots */
     static constexpr int lows = l::low_bits == 8 ? 2 : 1;         /* words of a lane's 8 low codes */
     static constexpr int low_bytes = l::low_bits * COLUMN_TILE / 8, high_bytes = l::high_bits * COLUMN_TILE / 8;
-    static constexpr int scale_words = l::k ? 1 : 2;              /* that have 4 outputs' scales */
+    static constexpr int scale_words = l::byte_scales ? 1 : 2;    /* that have 4 outputs' scales */
     static constexpr int tile_scales = TILE_GROUPS * l::scale_bytes;
 };
 
@@ -192,11 +193,12 @@ __device__ __forceinline__ void turn(const uint32_t v[4], uint32_t to[4])
 /* Where a lane's codes of so many bits begin in the bytes of its words; those of the further outputs are 4 bits up. */
 __device__ __forceinline__ int shift_of(int bits, int at) { return bits * (at / 4 / bits); }
 
-/* sum += four neurons' codes times x; of 8 bits, the codes less their offset. */
+/* sum += four neurons' codes times x; of 8 bits, the codes less their offset; what is looked up. */
 template <class C>
-__device__ __forceinline__ void add_four(const struct four_words<C> &w, uint32_t x, int at, int sum[LANE_OUTPUTS])
+__device__ __forceinline__ void add_four(const struct gpu_book &book, const struct four_words<C> &w, uint32_t x, int at,
+                                         int sum[LANE_OUTPUTS])
 {
-    uint32_t low[C::lows][4], high[4];
+    uint32_t low[C::lows][4], high[4], code[LANE_OUTPUTS];
 #pragma unroll
     for (int i = 0; i < C::lows; i++)
         turn(w.low[i], low[i]);
@@ -205,16 +207,18 @@ __device__ __forceinline__ void add_four(const struct four_words<C> &w, uint32_t
 #pragma unroll
     for (int i = 0; i < LANE_OUTPUTS; i++) {
         const int j = i % 4, up = i / 4 * 4;
-        uint32_t code;
         if constexpr (C::low_bits == 8)
-            code = low[i / 4][j] ^ 0x80808080;
+            code[i] = low[i / 4][j] ^ 0x80808080;
         else
-            code = low[0][j] >> (shift_of(C::low_bits, at) + up) & 0x01010101u * ((1 << C::low_bits) - 1);
+            code[i] = low[0][j] >> (shift_of(C::low_bits, at) + up) & 0x01010101u * ((1 << C::low_bits) - 1);
         if constexpr (C::high_bits > 0)
-            code |= (high[j] >> (shift_of(C::high_bits, at) + up) & 0x01010101u * ((1 << C::high_bits) - 1))
-                    << C::low_bits;
-        sum[i] = __dp4a((int)code, (int)x, sum[i]);
+            code[i] |= (high[j] >> (shift_of(C::high_bits, at) + up) & 0x01010101u * ((1 << C::high_bits) - 1))
+                       << C::low_bits;
     }
+    gpu_look_up_block<C>(book, code);
+#pragma unroll
+    for (int i = 0; i < LANE_OUTPUTS; i++)
+        sum[i] = __dp4a((int)code[i], (int)x, sum[i]);
 }
 
 /* The scales of a block, of a lane's outputs: f16 d and m, or the bytes of a K type; also a segment's supers. */
@@ -254,7 +258,7 @@ template <int BOTH> __device__ __forceinline__ int byte_of(const struct lane_sca
 }
 
 template <class C> struct block_scales_t {
-    using type = lane_scales<C::scale_words, C::k || C::minima ? 2 : 1>;
+    using type = lane_scales<C::scale_words, C::row_scales>;
 };
 
 /* Minus the sum of a part's codes of x, and its scaled sum. */
@@ -272,6 +276,16 @@ struct segment_sums {
     float sum[LANE_OUTPUTS], least[LANE_OUTPUTS];
 };
 
+/* d of output i, of a type without super-blocks. */
+template <class C>
+__device__ __forceinline__ float block_scale_of(const typename block_scales_t<C>::type &scales, int i)
+{
+    if constexpr (C::byte_scales)
+        return gpu_block_scale<C>((uint32_t)byte_of(scales, 0, i));
+    else
+        return f16_of(scales, 0, i);
+}
+
 /* sums += the integer sums of a part, scaled; of a K type they join `scaled`. */
 template <class C>
 __device__ __forceinline__ void add_part(const typename block_scales_t<C>::type &scales, const struct act_block &x,
@@ -281,14 +295,15 @@ __device__ __forceinline__ void add_part(const typename block_scales_t<C>::type 
 #pragma unroll
     for (int i = 0; i < LANE_OUTPUTS; i++) {
         if constexpr (!C::k) {
-            to->sum[i] = __fmaf_rn((float)sum[i], __fmul_rn(f16_of(scales, 0, i), x.scale), to->sum[i]);
+            to->sum[i] = __fmaf_rn((float)sum[i], __fmul_rn(block_scale_of<C>(scales, i), x.scale), to->sum[i]);
             if constexpr (C::minima)
                 to->sum[i] = __fmaf_rn(f16_of(scales, 1, i), x.scaled_sum, to->sum[i]);
         } else {
-            const int byte = byte_of(scales, part, i), min = C::halves ? byte >> 4 : byte_of(scales, 1, i);
+            const int byte = byte_of(scales, part, i);
             scaled[i] += sum[i] * (!C::minima ? (int)(int8_t)byte : C::halves ? byte & 15 : byte);
             if constexpr (C::minima)
-                to->least[i] = __fmaf_rn((float)min, scaled_sum_of<C>(x, part), to->least[i]);
+                to->least[i] = __fmaf_rn((float)(C::halves ? byte >> 4 : byte_of(scales, 1, i)),
+                                         scaled_sum_of<C>(x, part), to->least[i]);
         }
     }
 }
@@ -302,7 +317,8 @@ __device__ __forceinline__ void end_k_segment(const struct mixing &m, const stru
                 2 * ROW_GROUP, o, &supers);
 #pragma unroll
     for (int i = 0; i < LANE_OUTPUTS; i++) {
-        s->sum[i] = __fmaf_rn(f16_of(supers, 0, i), s->sum[i], 0.0f);
+        const float d = f16_of(supers, 0, i);
+        s->sum[i] = __fmaf_rn(C::looked_up ? __fmul_rn(m.book.unit, d) : d, s->sum[i], 0.0f);
         if constexpr (C::minima)
             s->sum[i] = __fmaf_rn(-f16_of(supers, 1, i), s->least[i], s->sum[i]);
     }
@@ -334,7 +350,7 @@ __device__ __forceinline__ void begin_segment(const struct mixing &m, const stru
 #pragma unroll
     for (int b = 0; b < SEGMENT_BLOCKS; b++)
         if (b < n_blocks)
-            load_scales(at + b * C::tile_scales, C::scale_bytes, C::k ? ROW_GROUP : 2 * ROW_GROUP, o,
+            load_scales(at + b * C::tile_scales, C::scale_bytes, C::byte_scales ? ROW_GROUP : 2 * ROW_GROUP, o,
                         &to->scales[b]);
 }
 
@@ -377,7 +393,7 @@ __device__ __forceinline__ void mix_segment(const struct mixing &m, const struct
                 const struct four_words<C> now = ahead;
                 if (next < all)
                     load_four(m, list, next, o, &ahead);
-                add_four<C>(now, *(const uint32_t *)&list->x[4 * (next - 1)], o.at, sum);
+                add_four<C>(m.book, now, *(const uint32_t *)&list->x[4 * (next - 1)], o.at, sum);
             }
             add_part<C>(begun.scales[b], x, part, sum, scaled, s);
         }
@@ -467,7 +483,7 @@ __device__ __forceinline__ int list_floats(const struct mixing &m, const struct 
 /* Which outputs a lane has, and what it reads of a neuron for them: of floats 8 side by side, in words of 16 bytes; of the
  * file's rows those that are 32 apart, each by itself. at_once neurons are read together. */
 template <enum dtype T, bool FLOAT> struct weights_t {
-    static constexpr int at_once = layout_t<T>::k ? 1 : 4, first = 1, step = LANES;
+    static constexpr int at_once = layout_t<T>::k || layout_t<T>::looked_up ? 1 : 4, first = 1, step = LANES;
     float w[LANE_OUTPUTS];
 
     __device__ __forceinline__ void load(const struct mixing &m, const uint8_t *codes, int output)
@@ -555,6 +571,7 @@ void gpu_mix_columns(const struct gpu *g, const struct neuron_columns *c, const 
     m.ranges = ranges;
     m.n_ranges = n_ranges;
     m.h = h->f32;
+    m.book = gpu_book_of(c->type);
     m.to = *to;
     const dim3 grid((unsigned)n, (unsigned)(m.tiles + 1) / 2, (unsigned)(n_ranges + WARPS - 1) / WARPS);
     if (!n || !n_ranges || !m.rows)
@@ -562,7 +579,7 @@ void gpu_mix_columns(const struct gpu *g, const struct neuron_columns *c, const 
     const auto weights = [&](auto t) { LAUNCH(mix_weights<decltype(t)::value>, grid, THREADS, 0, g, m); };
     with_float_type(c->type, weights);
     if (c->transposed)
-        with_type(c->type, weights);
+        with_file_type(c->type, weights);
     else
         with_type(c->type, [&](auto t) { LAUNCH(mix_codes<decltype(t)::value>, grid, THREADS, 0, g, m); });
 }

@@ -31,10 +31,11 @@ template <class R> struct estimate_block {
     float d[2], m[2];
 };
 
-template <class R> __device__ __forceinline__ struct estimate_block<R> estimate_of(const struct row_block<R> &w)
+template <class R>
+__device__ __forceinline__ struct estimate_block<R> estimate_of(const struct gpu_book &book, const struct row_block<R> &w)
 {
     struct estimate_block<R> e;
-    codes_of<R, false>(w, e.quad);
+    codes_of<R, false>(book, w, e.quad);
     if constexpr (!R::k) {
         e.d[0] = f32_of_half_bits((uint16_t)w.d);
         if constexpr (R::minima)
@@ -108,7 +109,7 @@ __device__ __forceinline__ void add_chunk(const struct factors &f, const uint8_t
     for (int r = 0; r < E::rows; r++) {
         struct row_block<R> w;
         load_of_chunk<R, false, FULL, true>(at + r * E::row_bytes, NULL, 0, b % LANE_BLOCKS, n, &w);
-        e[r] = estimate_of(w);
+        e[r] = estimate_of(f.book, w);
     }
 #pragma unroll
     for (int t = 0; t < TOKENS; t++) {

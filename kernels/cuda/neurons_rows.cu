@@ -35,27 +35,28 @@ template <enum dtype T> struct float_chain_t {
 
 /* A block of a type without super-blocks. */
 template <class R>
-__device__ __forceinline__ void link_block(const struct row_block<R> &w, const struct x_block &x, struct link *to)
+__device__ __forceinline__ void link_block(const struct gpu_book &book, const struct row_block<R> &w,
+                                           const struct x_block &x, struct link *to)
 {
     uint32_t quad[8];
-    codes_of<R, true>(w, quad);
+    codes_of<R, true>(book, w, quad);
     const int start = R::code_bits == 8 ? 0 : R::offset * x.s.minus_sum;
-    to[0] = {(float)dot_codes<R>(quad, x, 0, start), __fmul_rn(f32_of_half_bits((uint16_t)w.d), x.s.scale)};
+    to[0] = {(float)dot_codes<R>(quad, x, 0, start), __fmul_rn(gpu_block_scale<R>(w.d), x.s.scale)};
     if constexpr (R::minima)
         to[1] = {f32_of_half_bits((uint16_t)w.m), x.s.scaled_sum};
 }
 
 /* Four lanes' blocks, half a super-block: its sum passes over them. The last lane has the links. */
 template <class R>
-__device__ __forceinline__ void link_half(bool there, const struct row_block<R> &w, const struct x_block &x,
-                                          struct link *to)
+__device__ __forceinline__ void link_half(const struct gpu_book &book, bool there, const struct row_block<R> &w,
+                                          const struct x_block &x, struct link *to)
 {
     const int place = threadIdx.x % HALF_BLOCKS;
     float sum = 0, least = 0, min[2] = {0, 0}, scaled_sum[2] = {0, 0};
     int t = 0;
     if (there) {
         uint32_t quad[8];
-        codes_of<R, true>(w, quad);
+        codes_of<R, true>(book, w, quad);
 #pragma unroll
         for (int h = 0; h < (R::halves ? 2 : 1); h++) {
             t += k_scale_of(w, h) * dot_codes<R>(quad, x, h, R::offset * minus_sum_of<R>(x.s, h));
@@ -79,7 +80,7 @@ __device__ __forceinline__ void link_half(bool there, const struct row_block<R> 
     }
     if (!there || place != HALF_BLOCKS - 1)
         return;
-    to[0] = {f32_of_half_bits((uint16_t)w.super_d), sum};
+    to[0] = {gpu_super_scale<R>(book, w.super_d), sum};
     if constexpr (R::minima)
         to[1] = {-f32_of_half_bits((uint16_t)w.super_m), least};
 }
@@ -102,9 +103,9 @@ __device__ __forceinline__ void link_strip(const struct factors &f, int row, int
             x = load_x(f, (int64_t)token * n + b);
         struct link *at = to + (j * LANES + lane) / R::group * R::links;
         if constexpr (R::k)
-            link_half<R>(b < n, w[j], x, at);
+            link_half<R>(f.book, b < n, w[j], x, at);
         else if (b < n)
-            link_block<R>(w[j], x, at);
+            link_block<R>(f.book, w[j], x, at);
     }
 }
 

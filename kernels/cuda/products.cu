@@ -8,7 +8,7 @@ enum {
     MANY_TOKENS = 9,     /* and below which products_few.cu is faster for fewer tokens than this, of K types */
 };
 
-static struct product_work work_of(const struct acts *x, int64_t n)
+static struct product_work work_of(enum dtype type, const struct acts *x, int64_t n)
 {
     struct product_work w = {};
     w.cols = (int)x->cols;
@@ -17,6 +17,7 @@ static struct product_work work_of(const struct acts *x, int64_t n)
     w.f32 = x->f32;
     w.codes = x->codes;
     w.acts = x->blocks;
+    w.book = gpu_book_of(type);
     return w;
 }
 
@@ -66,18 +67,11 @@ static void multiply(const struct gpu *g, enum dtype type, const struct product_
         products_mma(g, type, w, false);
 }
 
-bool gpu_has_type(enum dtype type)
-{
-    bool has = false;
-    with_weight_type(type, [&](auto) { has = true; });
-    return has;
-}
-
 void gpu_matmul(const struct gpu *g, const struct gpu_product *p, int n_products, const struct acts *x, int64_t n)
 {
     bool done[MOST_PRODUCTS] = {};
     for (int i = 0; i < n_products && n > 0; i++) {
-        struct product_work w = work_of(x, n);
+        struct product_work w = work_of(p[i].m.type, x, n);
         int parts = 0;
         for (int j = i; j < n_products; j++) {
             if (done[j] || p[j].m.type != p[i].m.type)
@@ -96,7 +90,7 @@ void gpu_matmul(const struct gpu *g, const struct gpu_product *p, int n_products
 void gpu_matmul_partial(const struct gpu *g, const struct packed *m, const struct acts *x, int64_t n,
                         const struct gpu_sums *to, bool add)
 {
-    struct product_work w = work_of(x, n);
+    struct product_work w = work_of(m->type, x, n);
     put_part(&w, 0, m);
     w.segment = (int)m->segment;
     w.to = *to;

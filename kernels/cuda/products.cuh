@@ -5,7 +5,7 @@
 #ifndef HEARTH_KERNELS_CUDA_PRODUCTS_CUH
 #define HEARTH_KERNELS_CUDA_PRODUCTS_CUH
 
-#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/book.cuh"
 #include "kernels/cuda/products.h"
 
 /* A function of kernels that vanishes into them. */
@@ -17,9 +17,6 @@ enum { SIDES = 16, READERS = SIDES * ROW_GROUP };
 
 /* Of a word of codes of all rows of a group. */
 enum { WORD_BYTES = 4 * ROW_GROUP };
-
-/* Of a super-block, and of its half, as kernels/layout.h has them. */
-enum { SUPER_BLOCKS = 8, HALF_BLOCKS = SUPER_BLOCKS / 2 };
 
 /* One matrix of a launch. */
 struct product_part {
@@ -42,6 +39,7 @@ struct product_work {
     const float *f32;
     const int8_t *codes;
     const struct act_block *acts;
+    struct gpu_book book;
     struct gpu_sums to; /* partial products */
     bool add;
 };
@@ -85,10 +83,9 @@ DEVICE void store_y(const struct product_work &w, int group, int r, int64_t toke
 
 template <enum dtype T> struct block_t : layout_t<T> {
     using l = layout_t<T>;
-    static constexpr int words = l::low_bits + l::high_bits;        /* that a row has of a block */
-    static constexpr int scales = !l::k && !l::minima ? 1 : 2;      /* likewise */
+    static constexpr int words = l::low_bits + l::high_bits; /* that a row has of a block */
     static constexpr int bytes = l::scale_bytes + l::code_bytes;
-    static constexpr int eight = l::super_bytes + 8 * bytes;        /* of 8 blocks that begin a super-block */
+    static constexpr int eight = l::super_bytes + 8 * bytes; /* of 8 blocks that begin a super-block */
 };
 
 /* From the start of a group to block b. */
@@ -122,10 +119,11 @@ template <enum dtype T, int LEAP, int ROUND> struct reading {
     }
 };
 
-/* Scale i of row r of the block at p: f16 d, f16 m; of K types u8 scale and u8 min, or the two halves' bytes. */
+/* Scale i of row r of the block at p: f16 d, f16 m, or an exponent; of K types u8 scale and u8 min, or the two halves'
+ * bytes. */
 template <enum dtype T> DEVICE uint32_t load_scale(const uint8_t *p, int r, int i)
 {
-    if constexpr (layout_t<T>::k)
+    if constexpr (layout_t<T>::byte_scales)
         return __ldg(p + i * ROW_GROUP + r);
     else
         return __ldg((const uint16_t *)p + i * ROW_GROUP + r);
@@ -165,7 +163,8 @@ template <enum dtype T> DEVICE uint32_t quad_of(const uint32_t *word, int q)
 template <enum dtype T> DEVICE int k_scale(const uint32_t *scales, int h)
 {
     using l = layout_t<T>;
-    return !l::halves ? (int)scales[0] : l::minima ? (int)(scales[h] & 15) : (int)(int8_t)scales[h];
+    const uint32_t byte = scales[l::halves ? h : 0];
+    return !l::minima ? (int)(int8_t)byte : (int)(l::halves ? byte & 15 : byte);
 }
 template <enum dtype T> DEVICE int k_min(const uint32_t *scales, int h)
 {

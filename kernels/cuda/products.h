@@ -22,9 +22,6 @@ struct gpu_product {
 
 enum { MOST_PRODUCTS = 3 };
 
-/* Whether any launch takes weights of the type: not yet of those with books (kernels/book.h). */
-bool gpu_has_type(enum dtype type);
-
 /* y = m x, for up to MOST_PRODUCTS matrices that read the same x of n tokens, as kernels.h says of matmul. One launch
  * where they have one type. */
 void gpu_matmul(const struct gpu *g, const struct gpu_product *p /* host */, int n_products, const struct acts *x,

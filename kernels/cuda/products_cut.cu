@@ -7,8 +7,9 @@ namespace {
 
 /* What the blocks in a lane's slots, a segment of SUM_SEGMENT columns (or the rest of the row), give for N tokens. */
 template <enum dtype T, int N>
-DEVICE void sum_slots(const struct x_rows<N> &rows, const struct reading<T, 1, ROUND_BLOCKS> &from,
-                      struct slot<T> *slots, const uint32_t *supers, float *acc)
+DEVICE void sum_slots(const struct gpu_book &book, const struct x_rows<N> &rows,
+                      const struct reading<T, 1, ROUND_BLOCKS> &from, struct slot<T> *slots, const uint32_t *supers,
+                      float *acc)
 {
     using l = layout_t<T>;
     float minima[N] = {};
@@ -18,9 +19,9 @@ DEVICE void sum_slots(const struct x_rows<N> &rows, const struct reading<T, 1, R
             break;
         const uint32_t *scale = slots[j].scale;
         uint32_t quad[8];
-        take_quads<T>(slots[j], quad);
-        const float d = l::k ? 0 : f32_of_half_bits((uint16_t)scale[0]);
-        const float m = l::k ? 0 : f32_of_half_bits((uint16_t)scale[block_t<T>::scales - 1]);
+        take_quads<T>(book, slots[j], quad);
+        const float d = l::k ? 0 : gpu_block_scale<l>(scale[0]);
+        const float m = l::k ? 0 : f32_of_half_bits((uint16_t)scale[l::row_scales - 1]);
 #pragma unroll
         for (int t = 0; t < N; t++) {
             const struct x_block x = load_x<T, N>(rows, t, from.block + j);
@@ -33,7 +34,7 @@ DEVICE void sum_slots(const struct x_rows<N> &rows, const struct reading<T, 1, R
         }
     }
     if constexpr (l::k) {
-        const float d = f32_of_half_bits((uint16_t)supers[0]);
+        const float d = gpu_super_scale<l>(book, supers[0]);
         const float m = l::minima ? -f32_of_half_bits((uint16_t)supers[1]) : 0;
 #pragma unroll
         for (int t = 0; t < N; t++)
@@ -62,7 +63,7 @@ __global__ void __launch_bounds__(READERS, 2) partial_dot(struct product_work w)
     gpu_begin();
     for (; from.has(0); from.next()) {
         float acc[N] = {};
-        sum_slots<T, N>(rows, from, slots, supers, acc);
+        sum_slots<T, N>(w.book, rows, from, slots, supers, acc);
         refill<T>(slots, from, r);
         if (layout_t<T>::k && from.has_next(0))
             load_supers<T>(from.super_at() + from.round_bytes, r, supers);
@@ -75,7 +76,8 @@ __global__ void __launch_bounds__(READERS, 2) partial_dot(struct product_work w)
 
 /* One token's blocks [b, end) of a row, whatever halves of super-blocks they begin and end in. */
 template <enum dtype T>
-DEVICE float sum_blocks_of(const struct x_rows<1> &rows, const uint8_t *group, int r, int b, int end)
+DEVICE float sum_blocks_of(const struct gpu_book &book, const struct x_rows<1> &rows, const uint8_t *group, int r, int b,
+                           int end)
 {
     using l = layout_t<T>;
     float acc = 0, a = 0, minima = 0;
@@ -83,7 +85,7 @@ DEVICE float sum_blocks_of(const struct x_rows<1> &rows, const uint8_t *group, i
         struct slot<T> s;
         uint32_t quad[8], supers[2] = {};
         fill<T>(s, group + block_offset<T>(b), r);
-        take_quads<T>(s, quad);
+        take_quads<T>(book, s, quad);
         const struct x_block x = load_x<T, 1>(rows, 0, b);
         const struct halves sum = dot_block<T>(quad, x);
         if constexpr (l::k) {
@@ -91,13 +93,13 @@ DEVICE float sum_blocks_of(const struct x_rows<1> &rows, const uint8_t *group, i
             if ((b + 1) % HALF_BLOCKS != 0 && b + 1 != end)
                 continue;
             load_supers<T>(group + (int64_t)(b / SUPER_BLOCKS) * block_t<T>::eight, r, supers);
-            acc = add_scaled<T>(acc, a, f32_of_half_bits((uint16_t)supers[0]), -f32_of_half_bits((uint16_t)supers[1]),
+            acc = add_scaled<T>(acc, a, gpu_super_scale<l>(book, supers[0]), -f32_of_half_bits((uint16_t)supers[1]),
                                 minima);
             a = minima = 0;
         } else {
-            const float m = l::minima ? f32_of_half_bits((uint16_t)s.scale[block_t<T>::scales - 1]) : 0;
+            const float m = l::minima ? f32_of_half_bits((uint16_t)s.scale[l::row_scales - 1]) : 0;
             acc = add_scaled<T>(acc, __int2float_rn(sum.low + sum.high),
-                                __fmul_rn(f32_of_half_bits((uint16_t)s.scale[0]), x.act.scale), m, x.act.scaled_sum);
+                                __fmul_rn(gpu_block_scale<l>(s.scale[0]), x.act.scale), m, x.act.scaled_sum);
         }
     }
     return acc;
@@ -113,7 +115,7 @@ template <enum dtype T> __global__ void __launch_bounds__(READERS) partial_dot_a
     const struct x_rows<1> x = rows_of_x<1>(w, token);
     struct lane_sums<1> sums = {};
     for (int b = side * length; b < w.blocks; b += SIDES * length)
-        add_segment<1>(sums, 0, sum_blocks_of<T>(x, group, r, b, min(b + length, w.blocks)));
+        add_segment<1>(sums, 0, sum_blocks_of<T>(w.book, x, group, r, b, min(b + length, w.blocks)));
     give_sums<1>(w, token, sums);
 }
 

@@ -20,8 +20,9 @@ template <enum dtype T, int N> struct ring_t {
 
 /* A reader's entries from its slots [j, j + R::slots). */
 template <enum dtype T, int N>
-DEVICE void put_blocks(const struct x_rows<N> &rows, const struct reading<T, SIDES, ROUND_BLOCKS> &from,
-                       struct slot<T> *slots, int j, int side, int r, typename ring_t<T, N>::ring &to)
+DEVICE void put_blocks(const struct gpu_book &book, const struct x_rows<N> &rows,
+                       const struct reading<T, SIDES, ROUND_BLOCKS> &from, struct slot<T> *slots, int j, int side, int r,
+                       typename ring_t<T, N>::ring &to)
 {
     using R = ring_t<T, N>;
 #pragma unroll
@@ -30,8 +31,8 @@ DEVICE void put_blocks(const struct x_rows<N> &rows, const struct reading<T, SID
         if (!from.has(j + i))
             continue;
         uint32_t quad[8];
-        take_quads<T>(slots[j + i], quad);
-        put_scales<T>(to, entry, r, slots[j + i].scale);
+        take_quads<T>(book, slots[j + i], quad);
+        put_scales<T>(book, to, entry, r, slots[j + i].scale);
 #pragma unroll
         for (int t = 0; t < N; t++) {
             const struct x_block x = load_x<T, N>(rows, t, block);
@@ -45,8 +46,9 @@ DEVICE void put_blocks(const struct x_rows<N> &rows, const struct reading<T, SID
 
 /* The same of a K type: one entry, of the half super-block in all slots. supers: f16 d, dmin. */
 template <enum dtype T, int N>
-DEVICE void put_half(const struct x_rows<N> &rows, const struct reading<T, 1, ROUND_BLOCKS> &from,
-                     struct slot<T> *slots, const uint32_t *supers, int side, int r, typename ring_t<T, N>::ring &to)
+DEVICE void put_half(const struct gpu_book &book, const struct x_rows<N> &rows,
+                     const struct reading<T, 1, ROUND_BLOCKS> &from, struct slot<T> *slots, const uint32_t *supers,
+                     int side, int r, typename ring_t<T, N>::ring &to)
 {
     float a[N] = {}, minima[N] = {};
     if (!from.has(0))
@@ -54,7 +56,7 @@ DEVICE void put_half(const struct x_rows<N> &rows, const struct reading<T, 1, RO
 #pragma unroll
     for (int j = 0; j < SLOTS; j++) {
         uint32_t quad[8];
-        take_quads<T>(slots[j], quad);
+        take_quads<T>(book, slots[j], quad);
 #pragma unroll
         for (int t = 0; t < N; t++) {
             const struct x_block x = load_x<T, N>(rows, t, from.block + j);
@@ -67,7 +69,7 @@ DEVICE void put_half(const struct x_rows<N> &rows, const struct reading<T, 1, RO
         if constexpr (layout_t<T>::minima)
             to.k_min[side][t][r] = minima[t];
     }
-    put_scales<T>(to, side, r, supers);
+    put_scales<T>(book, to, side, r, supers);
 }
 
 template <enum dtype T, int N>
@@ -99,9 +101,9 @@ __global__ void __launch_bounds__(READERS + ring_t<T, N>::adders, N == 1 ? 2 : 1
             if (left <= 0)
                 break;
             if constexpr (R::k)
-                put_half<T, N>(rows, from, slots, supers, side, r, rings[turn]);
+                put_half<T, N>(w.book, rows, from, slots, supers, side, r, rings[turn]);
             else
-                put_blocks<T, N>(rows, from, slots, j, side, r, rings[turn]);
+                put_blocks<T, N>(w.book, rows, from, slots, j, side, r, rings[turn]);
             if (j + R::slots == SLOTS)
                 refill<T>(slots, from, r);
             if (R::k && from.has_next(0))

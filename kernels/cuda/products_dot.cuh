@@ -16,14 +16,14 @@ enum {
 /* What a lane reads of a block. */
 template <enum dtype T> struct slot {
     uint32_t word[block_t<T>::words];
-    uint32_t scale[block_t<T>::scales];
+    uint32_t scale[layout_t<T>::row_scales];
 };
 
 /* Fills a slot with row r's part of the block at p. */
 template <enum dtype T> DEVICE void fill(struct slot<T> &s, const uint8_t *p, int r)
 {
 #pragma unroll
-    for (int i = 0; i < block_t<T>::scales; i++)
+    for (int i = 0; i < layout_t<T>::row_scales; i++)
         s.scale[i] = load_scale<T>(p, r, i);
 #pragma unroll
     for (int i = 0; i < block_t<T>::words; i++)
@@ -77,11 +77,12 @@ template <enum dtype T, int N> DEVICE struct x_block load_x(const struct x_rows<
 }
 
 /* A row's block as bytes for __dp4a. */
-template <enum dtype T> DEVICE void take_quads(const struct slot<T> &s, uint32_t quad[8])
+template <enum dtype T> DEVICE void take_quads(const struct gpu_book &book, const struct slot<T> &s, uint32_t quad[8])
 {
 #pragma unroll
     for (int q = 0; q < 8; q++)
         quad[q] = layout_t<T>::low_bits == 8 ? s.word[q] ^ 0x80808080 : quad_of<T>(s.word, q);
+    gpu_look_up_block<layout_t<T>>(book, quad);
 }
 
 DEVICE int dot_16(const uint32_t *quad, int4 x, int sum)

@@ -68,8 +68,9 @@ DEVICE void refill(struct fragment<T> *slots, const READING &from, int g, int t)
 
 /* A warp's entries from its slots [j, j + few_t::slots). */
 template <enum dtype T, int LEAP>
-DEVICE void put_blocks(const struct lane_x &rows, const struct reading<T, LEAP, ROUND_BLOCKS> &from,
-                       struct fragment<T> *slots, int j, int g, int t, typename few_t<T>::ring &to)
+DEVICE void put_blocks(const struct gpu_book &book, const struct lane_x &rows,
+                       const struct reading<T, LEAP, ROUND_BLOCKS> &from, struct fragment<T> *slots, int j, int g, int t,
+                       typename few_t<T>::ring &to)
 {
 #pragma unroll
     for (int i = j; i < j + few_t<T>::slots; i++) {
@@ -78,12 +79,12 @@ DEVICE void put_blocks(const struct lane_x &rows, const struct reading<T, LEAP, 
             break;
         const struct tile x = load_tile<T>(rows, from.block + i * LEAP);
         float sum[HELD];
-        multiply<T>(rows_of<T>(slots[i], t), x, sum);
+        multiply<T>(rows_of<T>(book, slots[i], t), x, sum);
         put_held(to.value[entry], g, t, sum);
         for (int h = 0; h < 2 && t == 0; h++) {
             uint32_t scale[2];
             row_scales<T>(scale, slots[i], h);
-            put_scales<T>(to, entry, 2 * g + h, scale);
+            put_scales<T>(book, to, entry, 2 * g + h, scale);
         }
         if (g == 0) {
             to.x[entry][2 * t] = make_float2(x.scale.x, x.scaled_sum[0].x);
@@ -94,34 +95,36 @@ DEVICE void put_blocks(const struct lane_x &rows, const struct reading<T, LEAP, 
 
 /* Adds what is in the slots, 4 blocks or those that the row has, to acc, or of K types to a and minima. */
 template <enum dtype T>
-DEVICE void add_slots(const struct lane_x &rows, const struct reading<T, 1, ROUND_BLOCKS> &from,
-                      struct fragment<T> *slots, int t, float acc[HELD], float minima[HELD])
+DEVICE void add_slots(const struct gpu_book &book, const struct lane_x &rows,
+                      const struct reading<T, 1, ROUND_BLOCKS> &from, struct fragment<T> *slots, int t, float acc[HELD],
+                      float minima[HELD])
 {
 #pragma unroll
     for (int j = 0; j < SLOTS; j++) {
         if (!from.has(j))
             break;
-        add_tile<T>(rows_of<T>(slots[j], t), load_tile<T>(rows, from.block + j), acc, minima);
+        add_tile<T>(rows_of<T>(book, slots[j], t), load_tile<T>(rows, from.block + j), acc, minima);
     }
 }
 
 /* A warp's entry of a K type. */
 template <enum dtype T>
-DEVICE void put_half(const struct lane_x &rows, const struct reading<T, 1, ROUND_BLOCKS> &from,
-                     struct fragment<T> *slots, const uint32_t supers[2], int g, int t, typename few_t<T>::ring &to)
+DEVICE void put_half(const struct gpu_book &book, const struct lane_x &rows,
+                     const struct reading<T, 1, ROUND_BLOCKS> &from, struct fragment<T> *slots, const uint32_t supers[2],
+                     int g, int t, typename few_t<T>::ring &to)
 {
     const int entry = (int)threadIdx.x / LANES;
     float a[HELD] = {}, minima[HELD] = {};
     if (!from.has(0))
         return;
-    add_slots<T>(rows, from, slots, t, a, minima);
+    add_slots<T>(book, rows, from, slots, t, a, minima);
     put_held(to.value[entry], g, t, a);
     if constexpr (layout_t<T>::minima)
         put_held(to.k_min[entry], g, t, minima);
     for (int h = 0; h < 2 && t == 0; h++) {
         uint32_t of_row[2];
         row_supers<T>(of_row, supers, h);
-        put_scales<T>(to, entry, 2 * g + h, of_row);
+        put_scales<T>(book, to, entry, 2 * g + h, of_row);
     }
 }
 
@@ -154,9 +157,9 @@ __global__ void __launch_bounds__(READERS + ADDERS, few_t<T>::resident) whole_fe
             if (left <= 0)
                 break;
             if constexpr (F::k)
-                put_half<T>(rows, from, slots, supers, g, t, rings[turn]);
+                put_half<T>(w.book, rows, from, slots, supers, g, t, rings[turn]);
             else
-                put_blocks<T>(rows, from, slots, j, g, t, rings[turn]);
+                put_blocks<T>(w.book, rows, from, slots, j, g, t, rings[turn]);
             if (j + F::slots == SLOTS)
                 refill<T>(slots, from, g, t);
             if (F::k && from.has_next(0))
@@ -192,9 +195,9 @@ template <enum dtype T> __global__ void __launch_bounds__(READERS, 2) partial_fe
     gpu_begin();
     for (; from.has(0); from.next()) {
         float acc[HELD] = {}, a[HELD] = {}, minima[HELD] = {};
-        add_slots<T>(rows, from, slots, t, layout_t<T>::k ? a : acc, minima);
+        add_slots<T>(w.book, rows, from, slots, t, layout_t<T>::k ? a : acc, minima);
         if constexpr (layout_t<T>::k)
-            close_half<T>(supers, a, minima, acc);
+            close_half<T>(w.book, supers, a, minima, acc);
         refill<T>(slots, from, g, t);
         if (layout_t<T>::k && from.has_next(0))
             load_super_pairs<T, false>(supers, from.super_at() + from.round_bytes, g);

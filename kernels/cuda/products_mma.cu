@@ -197,13 +197,13 @@ DEVICE struct tile get_tile(const struct step<T, TILES> &x, int j, int i, int g,
 }
 
 template <enum dtype T, int TILES>
-DEVICE void multiply_block(const struct step<T, TILES> &x, const uint8_t *weights, int j, struct held<TILES> &sums,
-                           struct held<TILES> &minima)
+DEVICE void multiply_block(const struct gpu_book &book, const struct step<T, TILES> &x, const uint8_t *weights, int j,
+                           struct held<TILES> &sums, struct held<TILES> &minima)
 {
     const int g = (int)threadIdx.x % LANES / 4, t = (int)threadIdx.x % 4;
     struct fragment<T> f;
     load_fragment<T, true>(f, weights + block_t<T>::super_bytes + j * block_t<T>::bytes, g, t);
-    const struct rows<T> rows = rows_of<T>(f, t);
+    const struct rows<T> rows = rows_of<T>(book, f, t);
 #pragma unroll
     for (int i = 0; i < TILES; i++)
         add_tile<T>(rows, get_tile<T, TILES>(x, j, i, g, t), sums.v[i], minima.v[i]);
@@ -211,24 +211,25 @@ DEVICE void multiply_block(const struct step<T, TILES> &x, const uint8_t *weight
 
 /* A step, of which there are `left` blocks or more. */
 template <enum dtype T, int TILES>
-DEVICE void multiply_step(const struct step<T, TILES> &x, const uint8_t *weights, int left, struct held<TILES> &acc)
+DEVICE void multiply_step(const struct gpu_book &book, const struct step<T, TILES> &x, const uint8_t *weights, int left,
+                          struct held<TILES> &acc)
 {
     struct held<TILES> a = {}, minima = {};
     if (layout_t<T>::k || left >= STEP) {
 #pragma unroll
         for (int j = 0; j < STEP; j++)
-            multiply_block<T, TILES>(x, weights, j, layout_t<T>::k ? a : acc, minima);
+            multiply_block<T, TILES>(book, x, weights, j, layout_t<T>::k ? a : acc, minima);
     } else {
 #pragma unroll 1
         for (int j = 0; j < left; j++)
-            multiply_block<T, TILES>(x, weights, j, acc, minima);
+            multiply_block<T, TILES>(book, x, weights, j, acc, minima);
     }
     if constexpr (layout_t<T>::k) {
         uint32_t supers[2];
         load_super_pairs<T, true>(supers, weights, (int)threadIdx.x % LANES / 4);
 #pragma unroll
         for (int i = 0; i < TILES; i++)
-            close_half<T>(supers, a.v[i], minima.v[i], acc.v[i]);
+            close_half<T>(book, supers, a.v[i], minima.v[i], acc.v[i]);
     }
 }
 
@@ -262,7 +263,7 @@ __global__ void __launch_bounds__(THREADS, 3) product_mma(struct product_work w)
         if (i + ahead - 1 < end)
             bring<T, TILES>(steps[free], from, w.cols);
         gpu_bring_batch();
-        multiply_step<T, TILES>(steps[slot], steps[slot].weights[warp], w.blocks - i * STEP, acc);
+        multiply_step<T, TILES>(w.book, steps[slot], steps[slot].weights[warp], w.blocks - i * STEP, acc);
         if constexpr (PARTIAL)
             close_segment<TILES>(acc, units);
         free = slot;

@@ -20,7 +20,7 @@ enum { HELD = 4 }; /* values of a tile that a lane holds */
 template <enum dtype T> struct fragment {
     static constexpr int low = layout_t<T>::low_bits == 8 ? 2 : 1, high = layout_t<T>::high_bits ? 1 : 0;
     uint2 word[low + high];
-    uint32_t scale[block_t<T>::scales]; /* both rows' */
+    uint32_t scale[layout_t<T>::row_scales]; /* both rows' */
 };
 
 /* Of weights in the GPU's memory, or of those that were brought into SHARED memory. */
@@ -38,9 +38,9 @@ template <enum dtype T, bool SHARED> DEVICE void load_fragment(struct fragment<T
     using l = layout_t<T>;
     const uint8_t *words = p + l::scale_bytes + 8 * g;
 #pragma unroll
-    for (int i = 0; i < block_t<T>::scales; i++)
-        f.scale[i] = l::k ? load_pair<SHARED, uint16_t>(p + i * ROW_GROUP + 2 * g)
-                          : load_pair<SHARED, uint32_t>(p + 2 * i * ROW_GROUP + 4 * g);
+    for (int i = 0; i < l::row_scales; i++)
+        f.scale[i] = l::byte_scales ? load_pair<SHARED, uint16_t>(p + i * ROW_GROUP + 2 * g)
+                                    : load_pair<SHARED, uint32_t>(p + 2 * i * ROW_GROUP + 4 * g);
     f.word[0] = load_pair<SHARED, uint2>(words + WORD_BYTES * (l::low_bits == 2 ? t % 2 : t));
     if constexpr (l::low_bits == 8)
         f.word[1] = load_pair<SHARED, uint2>(words + WORD_BYTES * (t + 4));
@@ -66,7 +66,7 @@ template <bool BYTES, int N> DEVICE void row_of_pairs(uint32_t to[2], const uint
 
 template <enum dtype T> DEVICE void row_scales(uint32_t scale[2], const struct fragment<T> &f, int h)
 {
-    row_of_pairs<layout_t<T>::k, block_t<T>::scales>(scale, f.scale, h);
+    row_of_pairs<layout_t<T>::byte_scales, layout_t<T>::row_scales>(scale, f.scale, h);
 }
 
 template <enum dtype T> DEVICE void row_supers(uint32_t to[2], const uint32_t supers[2], int h)
@@ -75,15 +75,16 @@ template <enum dtype T> DEVICE void row_supers(uint32_t to[2], const uint32_t su
 }
 
 /* Codes that have an offset are multiplied as signed bytes, shifted so far that the offset is their sign: sums are so
- * many times the exact ones. */
+ * many times the exact ones. What is looked up has its sign. */
 template <enum dtype T> struct signed_codes {
     using l = layout_t<T>;
-    static constexpr bool are = l::offset != 0;
-    static constexpr int shift = are ? 7 - l::offset_shift : 0;
+    static constexpr bool shifted = l::offset != 0, are = shifted || l::looked_up;
+    static constexpr int shift = shifted ? 7 - l::offset_shift : 0;
 };
 
 /* Quads t and t + 4 of one row, as they are multiplied. */
-template <enum dtype T> DEVICE void quads_of(const uint32_t *word, int t, uint32_t *first, uint32_t *second)
+template <enum dtype T>
+DEVICE void quads_of(const struct gpu_book &book, const uint32_t *word, int t, uint32_t *first, uint32_t *second)
 {
     using l = layout_t<T>;
     const int pair = 2 * (t / 2); /* where 2 bits of quad t lie in a byte; those of t + 4 lie 4 bits above */
@@ -102,7 +103,9 @@ template <enum dtype T> DEVICE void quads_of(const uint32_t *word, int t, uint32
         *first |= (high & mask) << l::low_bits;
         *second |= (high >> 4 & mask) << l::low_bits;
     }
-    if constexpr (signed_codes<T>::are) {
+    if constexpr (l::looked_up)
+        gpu_look_up<(l::low_bits + l::high_bits < 4)>(book, first, second);
+    if constexpr (signed_codes<T>::shifted) {
         *first = *first << signed_codes<T>::shift ^ 0x80808080;
         *second = *second << signed_codes<T>::shift ^ 0x80808080;
     }
@@ -115,7 +118,7 @@ template <enum dtype T> struct rows {
     float scale[2][2], min[2][2];
 };
 
-template <enum dtype T> DEVICE struct rows<T> rows_of(const struct fragment<T> &f, int t)
+template <enum dtype T> DEVICE struct rows<T> rows_of(const struct gpu_book &book, const struct fragment<T> &f, int t)
 {
     using l = layout_t<T>;
     struct rows<T> to;
@@ -125,13 +128,13 @@ template <enum dtype T> DEVICE struct rows<T> rows_of(const struct fragment<T> &
         row_scales<T>(scale, f, h);
         for (int i = 0; i < f.low + f.high; i++)
             word[i] = h ? f.word[i].y : f.word[i].x;
-        quads_of<T>(word, t, &to.a[h], &to.a[2 + h]);
+        quads_of<T>(book, word, t, &to.a[h], &to.a[2 + h]);
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-            to.scale[h][i] = l::k ? __int2float_rn(k_scale<T>(scale, i)) : f32_of_half_bits((uint16_t)scale[0]);
+            to.scale[h][i] = l::k ? __int2float_rn(k_scale<T>(scale, i)) : gpu_block_scale<l>(scale[0]);
             to.min[h][i] = !l::minima ? 0
                            : l::k     ? __int2float_rn(k_min<T>(scale, i))
-                                      : f32_of_half_bits((uint16_t)scale[block_t<T>::scales - 1]);
+                                      : f32_of_half_bits((uint16_t)scale[l::row_scales - 1]);
         }
     }
     return to;
@@ -213,13 +216,14 @@ DEVICE void add_tile(const struct rows<T> &w, const struct tile &x, float acc[HE
 
 /* acc with a half super-block, whose sums start anew. supers: f16 d, dmin of both rows. */
 template <enum dtype T>
-DEVICE void close_half(const uint32_t supers[2], float a[HELD], float minima[HELD], float acc[HELD])
+DEVICE void close_half(const struct gpu_book &book, const uint32_t supers[2], float a[HELD], float minima[HELD],
+                       float acc[HELD])
 {
 #pragma unroll
     for (int e = 0; e < HELD; e++) {
         uint32_t of_row[2];
         row_supers<T>(of_row, supers, e / 2);
-        acc[e] = __fmaf_rn(f32_of_half_bits((uint16_t)of_row[0]), a[e], acc[e]);
+        acc[e] = __fmaf_rn(gpu_super_scale<layout_t<T>>(book, of_row[0]), a[e], acc[e]);
         if constexpr (layout_t<T>::minima)
             acc[e] = __fmaf_rn(-f32_of_half_bits((uint16_t)of_row[1]), minima[e], acc[e]);
         a[e] = minima[e] = 0;

@@ -18,13 +18,15 @@ template <enum dtype T, int N, int ENTRIES, int PITCH> struct ring {
     float min[minima][ROW_GROUP];         /* m, or -dmin */
 };
 
-/* Scale and minimum of row r. supers: f16 d, dmin of a K type, or d, m of another. */
-template <enum dtype T, typename RING> DEVICE void put_scales(RING &to, int entry, int r, const uint32_t *scales)
+/* Scale and minimum of row r: f16 d, dmin of a K type's super-block, or d, m of a block of another. */
+template <enum dtype T, typename RING>
+DEVICE void put_scales(const struct gpu_book &book, RING &to, int entry, int r, const uint32_t *scales)
 {
-    const float min = layout_t<T>::minima ? f32_of_half_bits((uint16_t)scales[layout_t<T>::minima]) : 0;
-    to.scale[entry][r] = f32_of_half_bits((uint16_t)scales[0]);
-    if constexpr (layout_t<T>::minima)
-        to.min[entry][r] = layout_t<T>::k ? -min : min;
+    using l = layout_t<T>;
+    const float min = l::minima ? f32_of_half_bits((uint16_t)scales[l::minima]) : 0;
+    to.scale[entry][r] = l::k ? gpu_super_scale<l>(book, scales[0]) : gpu_block_scale<l>(scales[0]);
+    if constexpr (l::minima)
+        to.min[entry][r] = l::k ? -min : min;
 }
 
 /* acc of row r and of tokens t, t + APART, ... with the first n entries. */

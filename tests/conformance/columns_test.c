@@ -251,7 +251,7 @@ static void transposed_is_right(void **state)
         const enum dtype type = weight_types[i];
         const int block = dtype_block(type);
         struct rng r = {.state = 100 + i};
-        if (i >= GPU_TYPES) { /* they differ from the others only in what dequantize_row says */
+        if (i >= PLAIN_TYPES) { /* they differ from the others only in what dequantize_row says */
             check_transposed(&r, type, block == 256 ? 512 : 160, 2, HOLD_SOME, 20, FILL_RANDOM);
             continue;
         }

@@ -6,9 +6,9 @@
 #include "kernels/tables.h"
 
 const enum dtype weight_types[WEIGHT_TYPES] = {
-    DT_F32,    DT_F16,    DT_BF16,  DT_Q4_0,  DT_Q4_1,    DT_Q5_0,    DT_Q5_1,   DT_Q8_0,  DT_Q2_K,
-    DT_Q3_K,   DT_Q4_K,   DT_Q5_K,  DT_Q6_K,  DT_IQ4_NL,  DT_IQ4_XS,  DT_MXFP4,  DT_IQ3_S, DT_IQ3_XXS,
-    DT_IQ2_XS, DT_IQ2_XXS, DT_IQ2_S, DT_IQ1_S, DT_IQ1_M,  DT_TQ1_0,   DT_TQ2_0,
+    DT_F32,  DT_F16,    DT_BF16,   DT_Q4_0,  DT_Q4_1,    DT_Q5_0,   DT_Q5_1,  DT_Q8_0,    DT_Q2_K,
+    DT_Q3_K, DT_Q4_K,   DT_Q5_K,   DT_Q6_K,  DT_IQ4_NL,  DT_IQ4_XS, DT_MXFP4, DT_IQ2_XXS, DT_IQ2_XS,
+    DT_TQ2_0, DT_IQ3_S, DT_IQ3_XXS, DT_IQ2_S, DT_IQ1_S,  DT_IQ1_M,  DT_TQ1_0,
 };
 
 uint64_t rng_next(struct rng *r)

@@ -44,8 +44,10 @@ struct lane_acts make_lanes(const struct kernels *k, const struct acts *a, int64
 bool lanes_intact(const struct lane_acts *x, int64_t n_tokens);
 void free_lanes(struct lane_acts *x);
 
-enum { WEIGHT_TYPES = 25, GPU_TYPES = 13 };
-extern const enum dtype weight_types[WEIGHT_TYPES]; /* the first GPU_TYPES are those that GPUs compute with */
+/* The codes of the first PLAIN_TYPES are numbers, not numbers of values; the first OWN_TYPES have kernels of their own on
+ * GPUs, which those behind them share. */
+enum { WEIGHT_TYPES = 25, PLAIN_TYPES = 13, OWN_TYPES = 19 };
+extern const enum dtype weight_types[WEIGHT_TYPES];
 
 /* Prints GB/s or GFLOP/s of every operation of `k`. */
 void bench_kernels(const struct kernels *k);

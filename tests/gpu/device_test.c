@@ -1,7 +1,6 @@
 /* A GPU as a device: the bits of the CPU, for every family of models and every way of leaving neurons out. */
 #include "tests/engine/made_neurons.h"
 
-#include "base/log.h"
 #include "device/cuda/table.h"
 #include "tests/conformance/device_conformance.h"
 #include "tests/gpu/memory.h"
@@ -12,7 +11,8 @@ enum { TRIAL_STEPS = 1, TRIAL_TOKENS = 12, WHOLE_TRIALS = 2 };
 static const char *const models[] = {"family-llama-q4_0", "family-opt-q4_0", "family-falcon-two", "tiny-mistral",
                                      "tiny-qwen3", "tiny-q4_k", "family-llama", "family-bamboo", "tiny-qwen2",
                                      "tiny-llama3", "tiny-f16", "tiny-bf16", "tiny-q6_k", "tiny-q3_k",
-                                     "model-llama-yarn", "model-phi3"};
+                                     "model-llama-yarn", "model-phi3", "tiny-mxfp4", "tiny-iq4_nl", "tiny-iq4_xs",
+                                     "tiny-iq3_s", "tiny-iq2_s", "tiny-iq1_m", "tiny-tq1_0"};
 
 static struct model *load(const char *path)
 {
@@ -118,28 +118,9 @@ static void test_neuron_files(void **state)
     unlink(path);
 }
 
-/* No kernel reads them yet. */
-static void test_refused_types(void **state)
-{
-    (void)state;
-    static const char *const files[] = {"tiny-mxfp4", "tiny-iq4_nl", "tiny-iq4_xs", "tiny-iq2_s"};
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        struct model *m = load_vector(files[i]);
-        const struct device_options o = {.model = m};
-        struct device_memory need;
-        struct log_catcher caught = {0};
-        log_catch(&caught);
-        assert_int_equal(device_cuda.need(&o, &need), ST_UNSUPPORTED);
-        log_catch(NULL);
-        assert_non_null(strstr(caught.first_error, "GPUs compute with none of that type yet: --device cpu"));
-        model_free(m);
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_models), cmocka_unit_test(test_own_predictors),
-                                       cmocka_unit_test(test_exact), cmocka_unit_test(test_neuron_files),
-                                       cmocka_unit_test(test_refused_types)};
+                                       cmocka_unit_test(test_exact), cmocka_unit_test(test_neuron_files)};
     return gpu_for_test() ? cmocka_run_group_tests(tests, NULL, NULL) : 77;
 }

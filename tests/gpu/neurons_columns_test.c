@@ -224,10 +224,15 @@ static const int64_t some_tokens[] = {1, 2, 3, 7, 8, 9, 33};
 static void columns_of_codes(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < GPU_TYPES; i++) {
+    for (size_t i = 0; i < WEIGHT_TYPES; i++) {
         const enum dtype type = weight_types[i];
         const bool k = dtype_block(type) == 256;
         struct rng r = {.state = i};
+        if (i >= OWN_TYPES) {
+            for (int f = 0; f < FILLINGS; f++)
+                check_shape(&r, type, false, 160, 768, 2, HOLD_SOME, 50, (enum filling)f, false);
+            continue;
+        }
         for (int h = 0; h < HOLDINGS; h++)
             for (size_t p = 0; p < COUNT(percents); p++)
                 check_shape(&r, type, false, 160, k ? 768 : 416, 1, (enum holding)h, percents[p],
@@ -251,10 +256,15 @@ static void columns_of_any_width(void **state)
 static void transposed_columns(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < GPU_TYPES; i++) {
+    for (size_t i = 0; i < WEIGHT_TYPES; i++) {
         const enum dtype type = weight_types[i];
         const bool k = dtype_block(type) == 256;
         struct rng r = {.state = 100 + i};
+        if (i >= PLAIN_TYPES) { /* they differ from the others only in a weight's value */
+            for (int f = 0; f < FILLINGS; f++)
+                check_shape(&r, type, true, 256, 100, 2, HOLD_SOME, 50, (enum filling)f, f == FILL_RANDOM);
+            continue;
+        }
         for (int h = 0; h < HOLDINGS; h++)
             for (size_t p = 0; p < COUNT(percents); p++)
                 check_shape(&r, type, true, k ? 256 : 160, 300, 1, (enum holding)h, percents[p],
@@ -311,7 +321,7 @@ static void large_shapes(void **state)
     (void)state;
     if (!getenv("HEARTH_GPU_LARGE"))
         skip();
-    for (size_t i = 0; i < GPU_TYPES; i++) {
+    for (size_t i = 0; i < OWN_TYPES; i++) {
         struct rng r = {.state = 200 + i};
         check_shape(&r, weight_types[i], false, 4096, 11008, 1, HOLD_ALL, 10, FILL_RANDOM, false);
         check_shape(&r, weight_types[i], false, 4096, 1024, 33, HOLD_SOME, 10, FILL_RANDOM, false);

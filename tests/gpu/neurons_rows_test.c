@@ -226,7 +226,7 @@ static void check_pairs(enum dtype type, bool planes, int64_t rows, int64_t cols
 
 static void each_type(void (*check)(enum dtype type, bool planes))
 {
-    for (int i = 0; i < GPU_TYPES; i++)
+    for (int i = 0; i < OWN_TYPES; i++)
         for (int planes = 0; planes <= dtype_has_planes(weight_types[i]); planes++)
             check(weight_types[i], planes);
 }
@@ -250,6 +250,9 @@ static void products_of_pairs(void **state)
 {
     (void)state;
     each_type(check_pairs_of);
+    for (int i = OWN_TYPES; i < WEIGHT_TYPES; i++)
+        for (int f = 0; f < FILLINGS; f++)
+            check_pairs(weight_types[i], false, 19, 768, 2, (enum filling)f, 2, false);
     check_pairs(DT_Q4_0, false, 19, 4096, 1, FILL_RANDOM, 1, false); /* a warp has several pairs of as many links as go */
     check_pairs(DT_F16, false, 5, 45, 2, FILL_RANDOM, 1, true); /* rows of x that do not lie on 16 bytes */
     check_pairs(DT_F32, false, 5, 301, 2, FILL_RANDOM, 1, false);

@@ -172,7 +172,7 @@ static void embeds_rows_of_all_types(void **state)
 {
     struct rng r = {1};
     (void)state;
-    for (int i = 0; i < GPU_TYPES; i++) {
+    for (int i = 0; i < WEIGHT_TYPES; i++) {
         const int block = dtype_block(weight_types[i]);
         const int64_t d = block == 1 ? 333 : block == 32 ? 288 : 512;
         for (enum filling f = 0; f < FILLINGS; f++) {

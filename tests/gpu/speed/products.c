@@ -104,7 +104,7 @@ void speed_products(struct speed *s)
         {"partial 4096 x 4096", D_MODEL, D_MODEL, 1, true},
         {"partial 4096 x 11008", D_MODEL, D_FF, 1, true},
     };
-    static const enum dtype types[] = {DT_Q4_0, DT_Q4_K, DT_Q6_K, DT_Q8_0, DT_F16};
+    static const enum dtype types[] = {DT_Q4_0, DT_Q4_K, DT_Q6_K, DT_Q8_0, DT_F16, DT_MXFP4, DT_IQ4_XS};
     for (size_t t = 0; t < sizeof types / sizeof *types; t++)
         for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
             measure_shape(s, &shapes[i], types[t]);
