@@ -8,6 +8,7 @@
 #include "device/heads.h"
 #include "device/readers.h"
 #include "kernels/cuda/products.h"
+#include "kernels/cuda/stream.h"
 
 struct attention {
     struct cuda *c;
@@ -23,11 +24,15 @@ struct attention {
 
 static status check_runs(const struct model *m)
 {
-    const int64_t dim = m->hp.head_dim;
-    if (dim <= GPU_HEAD_DIM && dim % 8 == 0)
+    const int64_t dim = m->hp.head_dim, whole = m->hp.whole_norms ? m->hp.n_heads * dim : 0;
+    if (dim > GPU_HEAD_DIM || dim % 8)
+        log_error("%s: heads have %lld values; a GPU takes multiples of 8, %d at most: --device cpu",
+                  gguf_path(m->file), (long long)dim, GPU_HEAD_DIM);
+    else if (whole > GPU_NORM_MOST)
+        log_error("%s: %lld values of q are normed together; a GPU takes %d at most: --device cpu", gguf_path(m->file),
+                  (long long)whole, GPU_NORM_MOST);
+    else
         return ST_OK;
-    log_error("%s: heads have %lld values; a GPU takes multiples of 8, %d at most: --device cpu",
-              gguf_path(m->file), (long long)dim, GPU_HEAD_DIM);
     return ST_UNSUPPORTED;
 }
 
@@ -66,13 +71,23 @@ void cuda_attention_free(struct attention *a)
     free(a);
 }
 
+static int rope_of(const struct hparams *hp, int layer) { return hp->n_rot ? hp->layer[layer].rope : NO_ROPE; }
+
 /* The own heads of a layer for kernels. */
 static struct gpu_heads heads_of(const struct hparams *hp, int layer, const struct heads *h)
 {
-    return (struct gpu_heads){.n_kv = h->end - h->begin, .shared = queries(hp), .dim = hp->head_dim,
-                              .half = hp->n_rot / 2, .neox = hp->rope_neox, .window = model_window(hp, layer), .eps = hp->norm_eps,
-                              .q_bias = h->q_bias, .k_bias = h->k_bias, .v_bias = h->v_bias, .q_norm = h->q_norm,
-                              .k_norm = h->k_norm};
+    struct gpu_heads of = {.n_kv = h->end - h->begin, .shared = queries(hp), .dim = hp->head_dim,
+                           .half = rope_of(hp, layer) == NO_ROPE ? 0 : hp->n_rot / 2, .neox = hp->rope_neox,
+                           .window = model_window(hp, layer), .eps = hp->norm_eps, .scale = hp->attn_scale,
+                           .softcap = hp->attn_softcap, .sinks = h->sinks};
+    if (hp->whole_norms) /* then biases and norms come before they are heads */
+        return of;
+    of.q_bias = h->q_bias;
+    of.k_bias = h->k_bias;
+    of.v_bias = h->v_bias;
+    of.q_norm = h->q_norm;
+    of.k_norm = h->k_norm;
+    return of;
 }
 
 void cuda_attention_lay_weights(struct attention *a, int layer)
@@ -132,15 +147,30 @@ void cuda_attention_copy_page(struct attention *a, int layer, uint32_t from, uin
 
 /* ---- computing ---- */
 
+/* All heads of n tokens, each token's as one vector. */
+static void norm_whole(const struct cuda *c, float *x, const float *norm, int64_t values, int64_t n)
+{
+    const struct gpu_norm of = {.rms = true, .eps = c->hp->norm_eps, .d = values, .w = norm};
+    const struct acts to = {.cols = values, .f32 = x};
+    if (norm)
+        gpu_norm(&c->gpu, &of, x, NULL, n, &to, (struct gpu_fault){0});
+}
+
 /* q, k and v of the tokens; rotated, and kept. The sums begin. */
 static void project(const struct attention *a, const struct heads *h, const struct gpu_heads *of,
                     const struct gpu_batch *b, const struct acts *x, const struct gpu_sums *sums)
 {
     const struct gpu_clearing clearing = {.sums = *sums, .n_broken = b->n};
-    const struct gpu_product p[] = {{.m = h->q, .y = a->q, .y_stride = h->q.rows},
-                                    {.m = h->k, .y = a->k, .y_stride = h->k.rows},
-                                    {.m = h->v, .y = a->v, .y_stride = h->v.rows}};
+    const bool whole = a->c->hp->whole_norms;
+    const struct gpu_product p[] = {
+        {.m = h->q, .y = a->q, .y_stride = h->q.rows, .bias = whole ? h->q_bias : NULL},
+        {.m = h->k, .y = a->k, .y_stride = h->k.rows, .bias = whole ? h->k_bias : NULL},
+        {.m = h->v, .y = a->v, .y_stride = h->v.rows, .bias = whole ? h->v_bias : NULL}};
     gpu_matmul(&a->c->gpu, p, 3, x, b->n);
+    if (whole) {
+        norm_whole(a->c, a->q, h->q_norm, h->q.rows, b->n);
+        norm_whole(a->c, a->k, h->k_norm, h->k.rows, b->n);
+    }
     gpu_rotate(&a->c->gpu, b, of, a->q, a->k, a->v, &clearing);
 }
 
@@ -152,7 +182,8 @@ static void launch(void *object, const struct operation *o)
     const struct gpu_heads *of = &a->of[o->at.layer];
     const struct input *in = o->in;
     const struct sums *sums = o->sums;
-    const struct gpu_batch b = cuda_tables_batch(a->tables, (int64_t)o->n, (uint32_t)o->most_positions);
+    const struct gpu_batch b = cuda_tables_batch(a->tables, rope_of(c->hp, o->at.layer), (int64_t)o->n,
+                                                 (uint32_t)o->most_positions);
     project(a, h, of, &b, &in->acts, &sums->of);
     a->mixed.cols = h->q.rows;
     gpu_attend(&c->gpu, &b, of, a->q, a->scratch, c->o.n_ctx, &a->mixed, readers_of(&c->o, MIXED, o->at.layer).q8);

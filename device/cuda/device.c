@@ -39,20 +39,10 @@ static void free_objects(struct cuda_device *d)
     cuda_ffn_free(d->ffn);
 }
 
-/* Positions that not all layers turn, or not all alike. */
-static bool turns_differ(const struct hparams *hp)
-{
-    for (int i = 0; i < hp->n_layers; i++)
-        if (hp->layer[i].rope != 0)
-            return true;
-    return false;
-}
-
 /* What no GPU computes of a model; NULL: nothing. */
 static const char *lacking(const struct model *m)
 {
     const struct hparams *hp = &m->hp;
-    const struct layer_weights *l = &m->layers[0];
     const struct {
         bool has;
         const char *what;
@@ -61,13 +51,8 @@ static const char *lacking(const struct model *m)
         {model_has_biased_gates(m), "biases of neurons with gates"},
         {hp->attn_softcap > 0 || hp->logit_softcap > 0, "capped scores or logits"},
         {hp->embedding_scale != 1 || hp->residual_scale != 1 || hp->logit_scale != 1, "factors on x and logits"},
-        {hp->attn_scale != 1.0f / sqrtf((float)hp->head_dim), "a scale of scores of the model's own"},
-        {hp->temper != 0, "queries that grow with their position"},
         {hp->latent.rank > 0, "latent attention"},
-        {hp->whole_norms, "norms over all heads of q and k"},
-        {l->sinks.data != NULL, "attention sinks"},
-        {!l->attn_norm.data || l->attn_post_norm.data, "norms behind attention and FFN"},
-        {turns_differ(hp), "layers that turn positions otherwise than others"},
+        {!m->layers[0].attn_norm.data || m->layers[0].attn_post_norm.data, "norms behind attention and FFN"},
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (parts[i].has)

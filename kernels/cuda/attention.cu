@@ -1,6 +1,4 @@
 /* How attention of a step goes: its pieces, its scratch, and which way. */
-#include <math.h>
-
 #include "kernels/cuda/attention.cuh"
 
 enum { MOST_Z = 65535 };               /* of a grid */
@@ -80,7 +78,10 @@ static struct attending attending_of(const struct gpu_batch *b, const struct gpu
     a.q = q + t0 * n_q * h->dim;
     a.mixed.cols = n_q * h->dim;
     a.mixed.f32 = mixed->f32 + t0 * a.mixed.cols;
-    a.scale = 1.0f / sqrtf((float)h->dim);
+    a.scale = h->scale;
+    a.softcap = h->softcap;
+    a.inverse_cap = h->softcap > 0 ? 1.0f / h->softcap : 0.0f;
+    a.sinks = h->sinks;
     a.n = (int)n;
     a.n_q = (int)n_q;
     a.shared = (int)h->shared;

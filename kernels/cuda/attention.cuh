@@ -33,7 +33,8 @@ struct attending {
     struct acts mixed;                 /* [n, n_q, dim] */
     bool quantise;                     /* it, in whole blocks of heads */
     bool few;                          /* no thread has more than FEW rows */
-    float scale;
+    float scale, softcap, inverse_cap; /* of scores; 0: they are not capped */
+    const float *sinks;                /* [n_q] or NULL */
     int n, n_q, shared, dim, window;
     int tokens, heads;                 /* of a piece, at most */
     int cuts;                          /* of the query heads that share a KV head */
@@ -129,6 +130,31 @@ static __device__ __forceinline__ int64_t slot_of(const struct attending &a, con
 {
     const int first = r.begin / ATTN_SEGMENT;
     return segment >= first && segment * ATTN_SEGMENT < r.end ? r.at * a.slots + segment - first : -1;
+}
+
+/* The query head of a piece's row. */
+static __device__ __forceinline__ int head_of(const struct piece &p, int i)
+{
+    return p.head + i - quotient(i, p.divide) * p.heads;
+}
+
+/* A query times a key as a score. */
+static __device__ __forceinline__ float score_from(const struct attending &a, float product)
+{
+    const float s = __fmul_rn(product, a.scale);
+    return a.softcap > 0 ? gpu_softcap(s, a.softcap, a.inverse_cap) : s;
+}
+
+/* The largest score, if a query head's sink is looked at too: last, as the CPU does. */
+static __device__ __forceinline__ float largest_of(const struct attending &a, int head, float most)
+{
+    return a.sinks ? fmaxf(most, a.sinks[head]) : most;
+}
+
+/* What the sink adds to the sum of the weights. */
+static __device__ __forceinline__ float rest_of(const struct attending &a, int head, float most)
+{
+    return a.sinks ? gpu_exp(__fadd_rn(a.sinks[head], -most)) : 0.0f;
 }
 
 template <int N> struct each {

@@ -22,6 +22,7 @@ struct gpu_batch {
     const uint32_t *position, *table; /* [n] */
     const uint32_t *tables;
     const float *cos_sin;             /* [n, 2 * half] */
+    const float *temper;              /* [n] that queries are multiplied by once they are rotated; NULL: they are not */
     uint32_t most_positions;          /* host: an upper bound of position + 1; launches are laid out for it */
 };
 
@@ -31,7 +32,9 @@ struct gpu_heads {
     bool neox;
     int64_t window;                   /* 0: none */
     float eps;                        /* of head norms */
+    float scale, softcap;             /* of scores; 0: they are not capped */
     const float *q_bias, *k_bias, *v_bias, *q_norm, *k_norm; /* or NULL */
+    const float *sinks;               /* [n_kv * shared] or NULL */
     uint16_t *k, *v;
     int64_t n_pages;
 };

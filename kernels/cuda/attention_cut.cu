@@ -53,24 +53,24 @@ static __device__ __forceinline__ int slots_of(const struct row &row)
     return (row.end - 1) / ATTN_SEGMENT - row.begin / ATTN_SEGMENT + 1;
 }
 
-/* The largest of a row's scores, found by a warp. */
-static __device__ __forceinline__ float largest_score(const struct attending &a, const struct row &row)
+/* The largest of the scores of a row, of a query head, found by a warp. */
+static __device__ __forceinline__ float largest_score(const struct attending &a, const struct row &row, int head)
 {
     const int slots = slots_of(row);
     const float *of = a.most + row.at * a.slots;
     float most = -INFINITY;
     for (int i = threadIdx.x % LANES; i < slots; i += LANES)
         most = fmaxf(most, of[i]);
-    return warp_max(most);
+    return largest_of(a, head, warp_max(most));
 }
 
 /* The weights of a row in a segment, into w; their sums, into a.sums. */
-static __device__ __forceinline__ void weigh_slot(const struct attending &a, const struct row &row, int segment,
-                                                  float *w)
+static __device__ __forceinline__ void weigh_slot(const struct attending &a, const struct row &row, int head,
+                                                  int segment, float *w)
 {
     const int lane = threadIdx.x % LANES;
     const int64_t slot = slot_of(a, row, segment);
-    const float sum = weigh_row(a, row, segment, [&] { return largest_score(a, row); }, w);
+    const float sum = weigh_row(a, row, segment, [&] { return largest_score(a, row, head); }, w);
     if (lane < SUM_LANES && slot >= 0)
         a.sums[slot * SUM_LANES + lane] = sum;
 }
@@ -81,7 +81,7 @@ static __device__ __forceinline__ void weigh_slots(const struct attending &a, co
 {
     for (int i = threadIdx.x / LANES; i < rows; i += WARPS) {
         if (i < p.rows)
-            weigh_slot(a, row_of(a, p, i), segment, w + i * ATTN_SEGMENT);
+            weigh_slot(a, row_of(a, p, i), head_of(p, i), segment, w + i * ATTN_SEGMENT);
         else
             weigh_none(w + i * ATTN_SEGMENT);
     }
@@ -102,7 +102,7 @@ static __device__ __forceinline__ bool last_of(const struct attending &a, const 
 }
 
 /* 1 / the sum of a row's weights, which a warp finds. */
-static __device__ __forceinline__ float inverse_of_row(const struct attending &a, const struct row &row)
+static __device__ __forceinline__ float inverse_of_row(const struct attending &a, const struct row &row, int head)
 {
     const float *sums = a.sums + row.at * a.slots * SUM_LANES + threadIdx.x % SUM_LANES;
     const int slots = slots_of(row);
@@ -110,7 +110,7 @@ static __device__ __forceinline__ float inverse_of_row(const struct attending &a
 #pragma unroll 8
     for (int i = 0; i < slots; i++)
         sum = __fadd_rn(sum, __ldcg(sums + i * SUM_LANES));
-    return inverse_of(sum);
+    return inverse_of(sum, a.sinks ? rest_of(a, head, largest_score(a, row, head)) : 0.0f);
 }
 
 /* Adds a thread's four values of the segments, in ascending order. */
@@ -136,7 +136,7 @@ static __device__ __forceinline__ void merge_segments(const struct attending &a,
 {
     const struct mixing x = mixing_of<M>(a);
     for (int i = threadIdx.x / LANES; i < p.rows; i += WARPS) {
-        const float all = inverse_of_row(a, row_of(a, p, i));
+        const float all = inverse_of_row(a, row_of(a, p, i), head_of(p, i));
         if (threadIdx.x % LANES == 0)
             inverse[i] = all;
     }

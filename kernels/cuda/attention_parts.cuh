@@ -67,7 +67,7 @@ static __device__ __forceinline__ void score_segment(const struct attending &a, 
         float s[FOUR];
 #pragma unroll
         for (int j = 0; j < FOUR; j++) {
-            s[j] = __fmul_rn(acc[r][j], a.scale);
+            s[j] = score_from(a, acc[r][j]);
             if (position + j >= row.begin && position + j < row.end)
                 most[r] = fmaxf(most[r], s[j]);
         }
@@ -110,13 +110,13 @@ static __device__ __forceinline__ float weigh_row(const struct attending &a, con
     return sum;
 }
 
-/* 1 / the sum of 16 lanes, added pairwise. */
-static __device__ __forceinline__ float inverse_of(float lane_sum)
+/* 1 / the sum of 16 lanes, added pairwise, and of the rest. */
+static __device__ __forceinline__ float inverse_of(float lane_sum, float rest)
 {
 #pragma unroll
     for (int n = SUM_LANES / 2; n > 0; n /= 2)
         lane_sum = __fadd_rn(lane_sum, __shfl_xor_sync(FULL_MASK, lane_sum, n));
-    return __fdiv_rn(1.0f, lane_sum);
+    return __fdiv_rn(1.0f, __fadd_rn(lane_sum, rest)); /* + 0 changes no sum of what is above 0 */
 }
 
 /* ---- the mix: a thread has four values of M rows that follow each other ---- */

@@ -116,7 +116,7 @@ static __device__ __forceinline__ float score_of(const struct attending &a, stru
             acc = __fmaf_rn(x.y, high_half(pair[j]), __fmaf_rn(x.x, low_half(pair[j]), acc));
         }
     });
-    return __fmul_rn(acc, a.scale);
+    return score_from(a, acc);
 }
 
 static __device__ __forceinline__ bool looks_at(const struct one_row &r, int position)
@@ -175,8 +175,8 @@ static __device__ __forceinline__ void weigh(const struct one_row &r, float most
     }
 }
 
-/* 1 / the sum of the weights, found by a warp: those of a segment in SUM_LANES lanes, then the segments. */
-static __device__ __forceinline__ float inverse_sum(const struct one_row &r, const float *w)
+/* 1 / the sum of the weights and the rest, found by a warp: those of a segment in SUM_LANES lanes, then the segments. */
+static __device__ __forceinline__ float inverse_sum(const struct one_row &r, const float *w, float rest)
 {
     float sum = 0;
     for (int s = 0; s < r.segments; s++, w += ATTN_SEGMENT) {
@@ -189,7 +189,7 @@ static __device__ __forceinline__ float inverse_sum(const struct one_row &r, con
 #pragma unroll
     for (int n = SUM_LANES / 2; n > 0; n /= 2)
         sum = __fadd_rn(sum, __shfl_xor_sync(FULL_MASK, sum, n));
-    return __fdiv_rn(1.0f, sum);
+    return __fdiv_rn(1.0f, __fadd_rn(sum, rest));
 }
 
 /* Two values beside each other, of a segment's positions [begin, end). */
@@ -299,7 +299,7 @@ template <int HALF>
 static __global__ void __launch_bounds__(ROW_THREADS, HALF == FEW_WORDS ? ROWS_OF_SM : 1) attend_row(struct attending a)
 {
     SHARED_BYTES(shared);
-    __shared__ float found[ROW_WARPS], inverse;
+    __shared__ float found[ROW_WARPS], inverse, rest;
     float *w = (float *)shared, *q = w + a.slots * ATTN_SEGMENT, *parts = q + a.dim;
     struct ahead<HALF> keys, values;
     const struct one_row r = find_row(a);
@@ -310,13 +310,17 @@ static __global__ void __launch_bounds__(ROW_THREADS, HALF == FEW_WORDS ? ROWS_O
     begin_scores(a, r, keys);
     gpu_brought();
     __syncthreads();
-    const float most = score_row(a, r, keys, (const float2 *)q, w);
+    const int head = blockIdx.y * a.shared + blockIdx.x;
+    const float own = score_row(a, r, keys, (const float2 *)q, w);
     begin_mixing(a, r, values);
-    weigh(r, largest_of_block(most, found), w);
+    const float most = largest_of(a, head, largest_of_block(own, found));
+    weigh(r, most, w);
+    if (threadIdx.x == 0)
+        rest = rest_of(a, head, most);
     __syncthreads();
     mix_row(a, r, values, w, (float2 *)parts);
     if (threadIdx.x / LANES == blockDim.x / LANES - 1) { /* which has the least to mix */
-        const float all = inverse_sum(r, w);
+        const float all = inverse_sum(r, w, rest);
         if (threadIdx.x % LANES == 0)
             inverse = all;
     }

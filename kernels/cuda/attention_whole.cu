@@ -59,12 +59,14 @@ static __device__ __forceinline__ void weigh_rows(const struct attending &a, con
 }
 
 /* 1 / the sum of each row's weights, into inverse [rows]. */
-static __device__ __forceinline__ void invert_sums(const struct piece &p, const struct warp_rows &mine, float *inverse)
+static __device__ __forceinline__ void invert_sums(const struct attending &a, const struct piece &p,
+                                                   const struct warp_rows &mine, float *inverse)
 {
 #pragma unroll
     for (int i = 0; i < MOST_ROWS / WARPS; i++) {
         const int row = threadIdx.x / LANES + i * WARPS;
-        const float all = inverse_of(mine.sum[i]);
+        const float rest = row < p.rows ? rest_of(a, head_of(p, row), mine.most[i]) : 0.0f;
+        const float all = inverse_of(mine.sum[i], rest);
         if (threadIdx.x % LANES == 0 && row < p.rows)
             inverse[row] = all;
     }
@@ -85,7 +87,7 @@ static __device__ __forceinline__ void mix_all(const struct attending &a, const 
             for (int j = 0; j < FOUR; j++)
                 total[m][j] = __fadd_rn(total[m][j], part[m][j]);
     }
-    invert_sums(p, mine, w);
+    invert_sums(a, p, mine, w);
     __syncthreads();
     finish_rows<M>(a, p, total, w, (float4 *)stage);
 }
@@ -107,7 +109,7 @@ static __global__ void __launch_bounds__(ATTEND_THREADS, 2) attend_pieces(struct
 #pragma unroll
     for (int i = 0; i < MOST_ROWS / WARPS; i++) {
         const int row = smaller(threadIdx.x / LANES + i * WARPS, p.rows - 1);
-        mine.most[i] = ((const float *)stage)[row];
+        mine.most[i] = largest_of(a, head_of(p, row), ((const float *)stage)[row]);
         mine.sum[i] = 0;
     }
     __syncthreads();

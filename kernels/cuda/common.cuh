@@ -54,12 +54,23 @@ __device__ __forceinline__ float gpu_relu(float g)
     return bits > 0x80000000u && bits <= 0xff800000u ? 0.0f : g;
 }
 
-/* As tanh_f32, and `activate`. */
+/* base/exactmath.h's tanh_f32. */
+__device__ __forceinline__ float gpu_tanh(float x)
+{
+    return __fsub_rn(1.0f, __fdiv_rn(2.0f, __fadd_rn(gpu_exp(__fadd_rn(x, x)), 1.0f)));
+}
+
+/* As kernels.h's softcap; inverse: 1 / cap. */
+__device__ __forceinline__ float gpu_softcap(float x, float cap, float inverse)
+{
+    return __fmul_rn(cap, gpu_tanh(__fmul_rn(x, inverse)));
+}
+
+/* As `activate`. */
 __device__ __forceinline__ float gpu_gelu(float g)
 {
     const float x = __fmul_rn(__fmul_rn(GELU_SCALE, g), __fmaf_rn(__fmul_rn(GELU_CUBE, g), g, 1.0f));
-    const float t = __fsub_rn(1.0f, __fdiv_rn(2.0f, __fadd_rn(gpu_exp(__fadd_rn(x, x)), 1.0f)));
-    return __fmul_rn(__fmul_rn(0.5f, g), __fadd_rn(1.0f, t));
+    return __fmul_rn(__fmul_rn(0.5f, g), __fadd_rn(1.0f, gpu_tanh(x)));
 }
 
 /* g sigmoid(slope g), as `activate` divides. */
@@ -129,6 +140,8 @@ __device__ __forceinline__ bool gpu_is_number(float x) { return (__float_as_uint
 /* Notes that value `index` of this operation is no number. */
 __device__ __forceinline__ void gpu_note(struct gpu_fault fault, uint32_t index)
 {
+    if (!fault.first)
+        return;
     atomicMin(fault.first, (unsigned long long)fault.order << 32 | index);
 }
 

@@ -28,7 +28,7 @@ struct gpu {
 /* Where it is noted that values are no numbers: *first becomes the least of order << 32 | index, so the earliest
  * operation's first value. All ones: nothing has been found. */
 struct gpu_fault {
-    unsigned long long *first;
+    unsigned long long *first; /* NULL: nobody wants to know */
     uint32_t order;      /* of this operation in the step */
 };
 

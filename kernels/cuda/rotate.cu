@@ -10,7 +10,7 @@ enum {
 
 struct rotating {
     const uint32_t *position, *table, *tables;
-    const float *cos_sin;
+    const float *cos_sin, *temper;     /* temper: NULL: none */
     float *q, *k, *v;                  /* [n, heads, dim] */
     const float *q_bias, *k_bias, *v_bias, *q_norm, *k_norm;
     uint16_t *keys, *values;           /* the cache */
@@ -77,6 +77,11 @@ static __device__ __forceinline__ void rotate(float *x, int i, int half, bool ne
     x[second] = __fmaf_rn(a, s, __fmul_rn(b, c));
 }
 
+static __device__ __forceinline__ float4 multiplied(float4 x, float by)
+{
+    return make_float4(__fmul_rn(x.x, by), __fmul_rn(x.y, by), __fmul_rn(x.z, by), __fmul_rn(x.w, by));
+}
+
 static __device__ __forceinline__ uint32_t two_halves(float low, float high)
 {
     return half_bits_of_f32(low) | (uint32_t)half_bits_of_f32(high) << 16;
@@ -106,6 +111,7 @@ static __global__ void __launch_bounds__(ROTATE_WARPS * LANES) rotate_heads(stru
     const uint32_t position = a.position[token], table = a.table[token];
     const float *angles = a.cos_sin + (int64_t)token * 2 * a.half;
     const bool mine = is_head && v.rotated && lane < a.half;
+    const float by = a.temper && !v.cache ? a.temper[token] : 1.0f; /* times 1 changes nothing */
     const float c = mine ? angles[lane] : 0.0f, s = mine ? angles[a.half + lane] : 0.0f;
     gpu_begin();
     gpu_clear(a.clearing);
@@ -130,7 +136,7 @@ static __global__ void __launch_bounds__(ROTATE_WARPS * LANES) rotate_heads(stru
         rotate(x, i, a.half, a.neox, angles[i], angles[a.half + i]);
     __syncwarp(FULL_MASK);
     for (int i = lane; i < a.dim / 4; i += LANES) {
-        const float4 four = ((const float4 *)x)[i];
+        const float4 four = multiplied(((const float4 *)x)[i], by);
         ((float4 *)v.x)[i] = four;
         if (v.cache)
             keep(v.cache + (int64_t)page * KV_PAGE * a.dim, v.pairs, a.dim, 4 * i, position % KV_PAGE, four);
@@ -145,6 +151,7 @@ void gpu_rotate(const struct gpu *g, const struct gpu_batch *b, const struct gpu
     a.table = b->table;
     a.tables = b->tables;
     a.cos_sin = b->cos_sin;
+    a.temper = b->temper;
     a.q = q;
     a.k = k;
     a.v = v;

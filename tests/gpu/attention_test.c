@@ -1,5 +1,5 @@
-/* Attention on a GPU has the bits of the scalar table: over shuffled pages, with windows, for runs of unlike lengths,
- * by whole pieces and cut into segments. HEARTH_GPU_LARGE=1 adds the shapes of real models. */
+/* Attention on a GPU has the bits of the scalar table: over shuffled pages, with windows, capped scores and sinks, for
+ * runs of unlike lengths, by whole pieces and cut into segments. HEARTH_GPU_LARGE=1 adds the shapes of real models. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -28,6 +28,8 @@ struct tokens {
 struct shape {
     int64_t dim, n_kv, shared, window;
     const struct tokens *runs; /* a sequence each; n 0: past the last */
+    float softcap;             /* 0: scores are not capped */
+    bool sinks;
 };
 
 /* A batch, what it looks at, and what comes out. Keys and values lie once for the GPU, and once for the CPU in pages
@@ -40,6 +42,7 @@ struct scene {
     uint16_t *k, *v;           /* the GPU's */
     uint16_t *keys, *values;   /* the CPU's */
     float *q, *want;           /* [n, n_q, dim] */
+    float scale, *sinks;       /* [n_q] -INFINITY where there are none */
 };
 
 static bool same_bits(float a, float b) { return memcmp(&a, &b, sizeof a) == 0 || (isnan(a) && isnan(b)); }
@@ -130,13 +133,17 @@ static struct scene make_scene(const struct shape *s)
     }
     c.q = make_floats(&r, c.n * c.n_q * s->dim, FILL_RANDOM);
     c.want = malloc((size_t)(c.n * c.n_q * s->dim) * sizeof *c.want);
+    c.scale = (s->softcap > 0 ? 3.0f : 1.0f) / sqrtf((float)s->dim);
+    c.sinks = make_floats(&r, c.n_q, FILL_RANDOM);
+    for (int64_t h = 0; h < c.n_q; h++) /* some are above all scores, some below */
+        c.sinks[h] = s->sinks ? c.sinks[h] * (h % 2 ? 8 : 1) : -INFINITY;
     return c;
 }
 
 static void free_scene(struct scene *c)
 {
     void *all[] = {c->position, c->table, c->sequence, c->first, c->tables, c->k,
-                   c->v, c->keys, c->values, c->q, c->want};
+                   c->v, c->keys, c->values, c->q, c->want, c->sinks};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);
 }
@@ -153,9 +160,10 @@ static void attend_row(struct scene *c, int64_t t, int64_t h, float *scores, con
         keys[i] = c->keys + page * KV_PAGE * dim;
         values[i] = c->values + page * KV_PAGE * dim;
     }
-    reference->attn_scores(c->q + at, dim, 1, keys, dim, origin, end, 1.0f / sqrtf((float)dim), scores,
-                           end - origin + KV_TILE);
-    const float inverse = reference->attn_weights(scores + begin - origin, end - begin, begin, -INFINITY);
+    reference->attn_scores(c->q + at, dim, 1, keys, dim, origin, end, c->scale, scores, end - origin + KV_TILE);
+    if (c->s.softcap > 0)
+        reference->softcap(scores + begin - origin, end - begin, c->s.softcap);
+    const float inverse = reference->attn_weights(scores + begin - origin, end - begin, begin, c->sinks[h]);
     reference->attn_mix(scores, end - origin, origin, 1, &begin, &end, &inverse, values, dim, c->want + at, dim);
 }
 
@@ -175,7 +183,7 @@ struct on_gpu {
     struct gpu_batch b;
     struct gpu_heads h;
     uint32_t *position, *table, *tables;
-    float *q;
+    float *q, *sinks;
     void *scratch;
     struct acts mixed;
     bool quantised;
@@ -191,8 +199,10 @@ static struct on_gpu copy_scene(const struct scene *c, uint32_t n_ctx)
     o.tables = gpu_copy_of(c->tables, (size_t)c->n_pages * sizeof *c->tables);
     o.b = (struct gpu_batch){.n = c->n, .position = o.position, .table = o.table, .tables = o.tables,
                              .most_positions = c->most};
+    o.sinks = gpu_copy_of(c->sinks, (size_t)c->n_q * sizeof *c->sinks);
     o.h = (struct gpu_heads){.n_kv = c->s.n_kv, .shared = c->s.shared, .dim = c->s.dim, .window = c->s.window,
-                             .n_pages = c->n_pages};
+                             .n_pages = c->n_pages, .scale = c->scale, .softcap = c->s.softcap,
+                             .sinks = c->s.sinks ? o.sinks : NULL};
     o.h.k = gpu_copy_of(c->k, cache_size(c) * sizeof *c->k);
     o.h.v = gpu_copy_of(c->v, cache_size(c) * sizeof *c->v);
     o.q = gpu_copy_of(c->q, values * sizeof *c->q);
@@ -212,6 +222,7 @@ static void release_scene(struct on_gpu *o)
     gpu_release(o->h.k);
     gpu_release(o->h.v);
     gpu_release(o->q);
+    gpu_release(o->sinks);
     gpu_release(o->scratch);
     gpu_release(o->mixed.f32);
     gpu_release(o->mixed.codes);
@@ -301,7 +312,7 @@ static void tokens_of_several_sequences(void **state)
     (void)state;
     const int64_t dims[] = {8, 16, 64, 80, 96, 128, 256, 512}, shared[] = {1, 3, 4, 8, 3, 4, 8, 1};
     for (size_t i = 0; i < sizeof dims / sizeof *dims; i++)
-        check_shape((struct shape){dims[i], 1 + i % 2, shared[i], 0, decoding});
+        check_shape((struct shape){dims[i], 1 + i % 2, shared[i], 0, .runs = decoding});
 }
 
 static void chunks_of_prompts(void **state)
@@ -309,7 +320,7 @@ static void chunks_of_prompts(void **state)
     (void)state;
     const int64_t dims[] = {16, 64, 96, 128, 256, 160}, shared[] = {1, 8, 3, 1, 4, 40};
     for (size_t i = 0; i < sizeof dims / sizeof *dims; i++)
-        check_shape((struct shape){dims[i], 1 + i % 2, shared[i], 0, chunks});
+        check_shape((struct shape){dims[i], 1 + i % 2, shared[i], 0, .runs = chunks});
 }
 
 static void windows(void **state)
@@ -317,10 +328,20 @@ static void windows(void **state)
     (void)state;
     const int64_t sizes[] = {1, 30, 64, 128, 200};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        check_shape((struct shape){64, 1, 3, sizes[i], chunks});
-        check_shape((struct shape){16, 1, 1, sizes[i], decoding});
-        check_shape((struct shape){8, 2, 1, sizes[i], far_off});
+        check_shape((struct shape){64, 1, 3, sizes[i], .runs = chunks});
+        check_shape((struct shape){16, 1, 1, sizes[i], .runs = decoding});
+        check_shape((struct shape){8, 2, 1, sizes[i], .runs = far_off});
     }
+}
+
+static void capped_scores_and_sinks(void **state)
+{
+    (void)state;
+    check_shape((struct shape){64, 1, 3, 0, chunks, .sinks = true});
+    check_shape((struct shape){16, 2, 1, 30, decoding, .sinks = true});
+    check_shape((struct shape){80, 1, 8, 0, decoding, .softcap = 0.5f});
+    check_shape((struct shape){16, 1, 4, 64, chunks, .softcap = 0.5f, .sinks = true});
+    check_shape((struct shape){8, 2, 1, 128, far_off, .softcap = 30, .sinks = true});
 }
 
 static void short_contexts(void **state)
@@ -329,14 +350,14 @@ static void short_contexts(void **state)
     const uint32_t positions[] = {1, 20, 65, 128};
     for (size_t i = 0; i < sizeof positions / sizeof *positions; i++) {
         const struct tokens runs[] = {{positions[i] - 1, 1}, {0, 0}};
-        check_shape((struct shape){64, 3, 3, 0, runs});
+        check_shape((struct shape){64, 3, 3, 0, .runs = runs});
     }
 }
 
 static void tokens_in_groups_where_scratch_is_scarce(void **state)
 {
     (void)state;
-    struct scene c = make_scene(&(struct shape){32, 1, 2, 0, chunks});
+    struct scene c = make_scene(&(struct shape){32, 1, 2, 0, .runs = chunks});
     attend_on_cpu(&c);
     check_ways(&c, ATTN_SEGMENT);
     free_scene(&c);
@@ -362,7 +383,7 @@ static void scratch_for_more_heads_is_enough_for_fewer(void **state)
 static void no_numbers_stay_where_they_are(void **state)
 {
     (void)state;
-    struct scene c = make_scene(&(struct shape){64, 1, 2, 0, chunks});
+    struct scene c = make_scene(&(struct shape){64, 1, 2, 0, .runs = chunks});
     c.q[(7 * c.n_q + 1) * c.s.dim + 3] = NAN;
     uint16_t key[64], value[64];
     for (int d = 0; d < 64; d++) {
@@ -389,12 +410,12 @@ static void long_contexts(void **state)
     if (!getenv("HEARTH_GPU_LARGE"))
         skip();
     assert_int_equal(kernels_select(NULL, &reference), ST_OK); /* equal bit for bit, and quicker */
-    check_shape((struct shape){128, 32, 1, 0, one});
-    check_shape((struct shape){128, 8, 4, 0, some});
-    check_shape((struct shape){64, 3, 3, 0, some});
-    check_shape((struct shape){256, 4, 2, 1024, some});
-    check_shape((struct shape){128, 8, 4, 0, prompt});
-    check_shape((struct shape){128, 32, 1, 0, prompt});
+    check_shape((struct shape){128, 32, 1, 0, .runs = one});
+    check_shape((struct shape){128, 8, 4, 0, .runs = some});
+    check_shape((struct shape){64, 3, 3, 0, .runs = some});
+    check_shape((struct shape){256, 4, 2, 1024, .runs = some});
+    check_shape((struct shape){128, 8, 4, 0, .runs = prompt});
+    check_shape((struct shape){128, 32, 1, 0, .runs = prompt});
     reference = &kernels_scalar;
 }
 
@@ -405,6 +426,7 @@ int main(void)
         cmocka_unit_test(tokens_of_several_sequences),
         cmocka_unit_test(chunks_of_prompts),
         cmocka_unit_test(windows),
+        cmocka_unit_test(capped_scores_and_sinks),
         cmocka_unit_test(tokens_in_groups_where_scratch_is_scarce),
         cmocka_unit_test(scratch_for_more_heads_is_enough_for_fewer),
         cmocka_unit_test(no_numbers_stay_where_they_are),

@@ -12,7 +12,8 @@ static const char *const models[] = {"family-llama-q4_0", "family-opt-q4_0", "fa
                                      "tiny-qwen3", "tiny-q4_k", "family-llama", "family-bamboo", "tiny-qwen2",
                                      "tiny-llama3", "tiny-f16", "tiny-bf16", "tiny-q6_k", "tiny-q3_k",
                                      "model-llama-yarn", "model-phi3", "tiny-mxfp4", "tiny-iq4_nl", "tiny-iq4_xs",
-                                     "tiny-iq3_s", "tiny-iq2_s", "tiny-iq1_m", "tiny-tq1_0"};
+                                     "tiny-iq3_s", "tiny-iq2_s", "tiny-iq1_m", "tiny-tq1_0", "model-mistral3",
+                                     "model-smollm3"};
 
 static struct model *load(const char *path)
 {
@@ -46,6 +47,29 @@ static void test_models(void **state)
             fail_msg("%s", models[i]);
         model_free(m);
     }
+}
+
+/* What no small model without experts has: sinks, beside layers that slide, turn by another rope, or not at all. */
+static void test_sinks(void **state)
+{
+    (void)state;
+    static const float sinks[] = {0.5f, -1.25f, 3, 0.0625f, 8, -0.75f, 1.5f, 2.25f};
+    struct model *m = load_vector("tiny-qwen3");
+    assert_true(m->hp.n_heads <= (int64_t)(sizeof sinks / sizeof *sinks) && m->hp.n_layers >= 2);
+    for (int i = 0; i < m->hp.n_layers; i++)
+        m->layers[i].sinks = (struct matrix){.type = DT_F32, .rows = 1, .cols = m->hp.n_heads,
+                                             .data = (const uint8_t *)sinks, .name = "sinks"};
+    m->hp.window = 9;
+    m->hp.rope[1] = (struct rope){.base = 700, .scale = 0.5, .magnitude = 1.25};
+    m->hp.layer[0] = (struct layer_shape){.slides = true, .rope = 1};
+    const struct device_trial turned = trial_of(m, false);
+    assert_true(device_conforms(&turned));
+    m->hp.layer[1].rope = NO_ROPE;
+    m->hp.temper = 0.5f;
+    m->hp.temper_every = 4;
+    const struct device_trial still = trial_of(m, true);
+    assert_true(device_conforms(&still));
+    model_free(m);
 }
 
 /* ---- sparse ---- */
@@ -120,7 +144,8 @@ static void test_neuron_files(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_models), cmocka_unit_test(test_own_predictors),
-                                       cmocka_unit_test(test_exact), cmocka_unit_test(test_neuron_files)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_models), cmocka_unit_test(test_sinks),
+                                       cmocka_unit_test(test_own_predictors), cmocka_unit_test(test_exact),
+                                       cmocka_unit_test(test_neuron_files)};
     return gpu_for_test() ? cmocka_run_group_tests(tests, NULL, NULL) : 77;
 }

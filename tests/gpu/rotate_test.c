@@ -17,11 +17,12 @@ static struct gpu *gpu;
 
 enum { ROTATED = 5, TABLE = 3, N_PAGES = ROTATED * TABLE }; /* tokens; pages of each of their sequences */
 static const uint32_t position[ROTATED] = {0, 63, 64, 100, 191}, table[ROTATED] = {3, 0, 12, 6, 9};
+static const float temper[ROTATED] = {1, 1.5f, 0.75f, 3.1f, 1.25f};
 static const uint32_t tables[N_PAGES] = {4, 11, 3, 10, 2, 9, 1, 8, 0, 7, 14, 6, 13, 5, 12};
 
 struct rotation {
     int64_t dim, n_kv, shared, half;
-    bool neox, bias, norm;
+    bool neox, bias, norm, temper; /* temper: queries are multiplied */
 };
 
 static bool same_bits(float a, float b) { return memcmp(&a, &b, sizeof a) == 0 || (isnan(a) && isnan(b)); }
@@ -144,8 +145,10 @@ static void check_rotation(const struct rotation *s)
     uint32_t *position_gpu = gpu_copy_of(position, sizeof position), *table_gpu = gpu_copy_of(table, sizeof table);
     uint32_t *tables_gpu = gpu_copy_of(tables, sizeof tables);
     float *angles_gpu = gpu_copy_of(angles, (size_t)(ROTATED * 2 * s->half + 1) * sizeof *angles);
+    float *temper_gpu = gpu_copy_of(temper, sizeof temper);
     const struct gpu_batch b = {.n = ROTATED, .position = position_gpu, .table = table_gpu, .tables = tables_gpu,
-                                .cos_sin = angles_gpu, .most_positions = 192};
+                                .cos_sin = angles_gpu, .temper = s->temper ? temper_gpu : NULL,
+                                .most_positions = 192};
     const struct gpu_heads h = {.n_kv = s->n_kv, .shared = s->shared, .dim = s->dim, .half = s->half, .neox = s->neox,
                                 .eps = 1e-5f, .q_bias = q.bias_gpu, .k_bias = k.bias_gpu, .v_bias = v.bias_gpu,
                                 .q_norm = q.norm_gpu, .k_norm = k.norm_gpu, .k = keys.on_gpu, .v = values.on_gpu,
@@ -155,6 +158,8 @@ static void check_rotation(const struct rotation *s)
     gpu_expect_cleared(&clearing);
 
     rotate_on_cpu(s, &q, angles, s->half);
+    for (int64_t i = 0; i < ROTATED * q.n && s->temper; i++)
+        q.x[i] *= temper[i / q.n];
     rotate_on_cpu(s, &k, angles, s->half);
     rotate_on_cpu(s, &v, angles, 0);
     store_on_cpu(&keys, s, &k, true);
@@ -169,6 +174,7 @@ static void check_rotation(const struct rotation *s)
     gpu_release(table_gpu);
     gpu_release(tables_gpu);
     gpu_release(angles_gpu);
+    gpu_release(temper_gpu);
     free(angles);
     free_cache(&keys);
     free_cache(&values);
@@ -184,7 +190,7 @@ static void rotated_and_kept(void **state)
                                                    {512, 16}, {64, 0}};
     for (size_t i = 0; i < 2 * sizeof sizes / sizeof *sizes; i++) {
         const struct rotation s = {sizes[i / 2].dim, 1 + (int64_t)i % 3, 1 + (int64_t)i % 4, sizes[i / 2].half,
-                                   .neox = i % 2, .bias = i % 3 == 0, .norm = i % 4 < 2};
+                                   .neox = i % 2, .bias = i % 3 == 0, .norm = i % 4 < 2, .temper = i % 5 == 1};
         check_rotation(&s);
     }
 }
