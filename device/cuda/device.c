@@ -49,10 +49,7 @@ static const char *lacking(const struct model *m)
     } parts[] = {
         {hp->n_experts > 0, "experts"},
         {model_has_biased_gates(m), "biases of neurons with gates"},
-        {hp->attn_softcap > 0 || hp->logit_softcap > 0, "capped scores or logits"},
-        {hp->embedding_scale != 1 || hp->residual_scale != 1 || hp->logit_scale != 1, "factors on x and logits"},
         {hp->latent.rank > 0, "latent attention"},
-        {!m->layers[0].attn_norm.data || m->layers[0].attn_post_norm.data, "norms behind attention and FFN"},
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (parts[i].has)

@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "kernels/cuda/products.h"
+#include "kernels/cuda/stream.h"
 
 enum { AT_ONCE = 16 }; /* tokens: a vocabulary is large */
 
@@ -48,6 +49,8 @@ void cuda_output_compute(struct cuda *c, const struct output *o, const struct ac
         const struct acts from = tokens_from(x, t);
         const struct gpu_product p = {.m = o->rows, .y = o->logits, .y_stride = rows};
         gpu_matmul(&c->gpu, &p, 1, &from, some);
+        if (c->hp->logit_scale != 1 || c->hp->logit_softcap > 0)
+            gpu_finish_logits(&c->gpu, o->logits, some * rows, c->hp->logit_scale, c->hp->logit_softcap);
         for (uint32_t i = 0; i < some; i++)
             download(c, logits + (t + i) * stride, o->logits + i * rows, (size_t)rows * sizeof *logits);
     }

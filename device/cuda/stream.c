@@ -7,12 +7,13 @@
 #include "kernels/cuda/stream.h"
 
 struct norm_weights {
-    float *weight, *bias;            /* [d]; bias NULL: none */
+    float *weight, *bias;            /* [d]; NULL: none. Without a weight x stays as it is */
 };
 
 /* What a layer has beside heads and neurons, f32; NULL: the model has none. */
 struct stream_layer {
     struct norm_weights attn_norm, ffn_norm;
+    float *attn_post_norm, *ffn_post_norm; /* [d] of what is added */
     float *o_bias, *down_bias;       /* [d] */
 };
 
@@ -71,6 +72,8 @@ static void lay_layer(struct cuda *c, struct stream_layer *l, const struct layer
 {
     l->attn_norm = lay_norm(c, &f->attn_norm, &f->attn_norm_bias);
     l->ffn_norm = lay_norm(c, &f->ffn_norm, &f->ffn_norm_bias);
+    l->attn_post_norm = lay_vector(&c->arena, &f->attn_post_norm);
+    l->ffn_post_norm = lay_vector(&c->arena, &f->ffn_post_norm);
     l->o_bias = lay_vector(&c->arena, &f->o_bias);
     l->down_bias = lay_vector(&c->arena, &f->down_bias);
 }
@@ -129,6 +132,8 @@ void cuda_stream_load(struct stream *s, struct loading *l)
         struct stream_layer *to = &s->layers[i - shard->first];
         load_norm(l, to->attn_norm, &from->attn_norm, &from->attn_norm_bias);
         load_norm(l, to->ffn_norm, &from->ffn_norm, &from->ffn_norm_bias);
+        load_vector(l, to->attn_post_norm, &from->attn_post_norm);
+        load_vector(l, to->ffn_post_norm, &from->ffn_post_norm);
         load_vector(l, to->o_bias, &from->o_bias);
         load_vector(l, to->down_bias, &from->down_bias);
     }
@@ -168,7 +173,8 @@ static void launch_embed(void *object, const struct operation *o)
 {
     const struct stream *s = object;
     const struct model *m = s->c->o.model;
-    const struct gpu_embedding e = {m->embedding.type, m->positions.type, s->embedding, s->positions, m->hp.d_model};
+    const struct gpu_embedding e = {m->embedding.type, m->positions.type, s->embedding, s->positions, m->hp.d_model,
+                                    m->hp.embedding_scale};
     gpu_embed(&s->c->gpu, &e, s->tokens, s->position, (int64_t)o->n, s->x,
               (struct gpu_fault){&s->c->notes->fault, o->at.order});
 }
@@ -262,12 +268,14 @@ static void launch_norm(void *object, const struct operation *o)
     gpu_norm(&s->c->gpu, &norm, s->x, o->at.chosen ? s->chosen : NULL, (int64_t)o->n, &in->acts, fault_of(s, &o->at));
 }
 
-/* The bias of attention's output, or of the FFN's; whether it waits in y. */
+/* The bias and the norm of attention's output, or of the FFN's; whether it waits in y. */
 static struct gpu_addition addition_of(const struct stream *s, const struct op_place *at)
 {
     const struct stream_layer *l = &s->layers[at->layer - s->c->o.shard->first];
     const bool attention = at->part == DEVICE_ATTENTION;
-    return (struct gpu_addition){.bias = attention ? l->o_bias : l->down_bias, .y = s->y, .waits = attention && s->y};
+    return (struct gpu_addition){.bias = attention ? l->o_bias : l->down_bias, .scale = s->c->hp->residual_scale,
+                                 .norm = attention ? l->attn_post_norm : l->ffn_post_norm, .eps = s->c->hp->norm_eps,
+                                 .y = s->y, .waits = attention && s->y};
 }
 
 static void launch_add(void *object, const struct operation *o)
@@ -297,7 +305,8 @@ static struct op_place place_of(const struct work *w, struct gpu_fault fault)
 /* Whether a norm of all tokens can be a part of the launch of the last operation. */
 static bool follows_add(const struct stream *s, const struct operation *last, const struct work *w)
 {
-    return last && last->launch == launch_add && !w->tokens && last->n == w->n && !addition_of(s, &last->at).waits;
+    const bool added = last && last->launch == launch_add && !w->tokens && last->n == w->n;
+    return added && !addition_of(s, &last->at).waits && !addition_of(s, &last->at).norm;
 }
 
 void cuda_stream_norm(struct stream *s, const struct work *w, struct input *in)

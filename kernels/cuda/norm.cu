@@ -1,4 +1,4 @@
-/* Norms, alone or of what sums have just been added to. A thread block has a token: its threads keep the token's
+/* Norms, alone, of what sums have just been added to, or of sums that are then added. A thread block has a token: its threads keep the token's
  * values, and lay them into shared memory for the 128 lanes of the sums, which have an order. */
 #include "kernels/cuda/stream.cuh"
 
@@ -140,34 +140,49 @@ __device__ __forceinline__ void store_normed(const struct norming &w, int i, con
 template <int TURNS> __device__ __forceinline__ void ask_for_weights(const struct norming &w)
 {
     for (int j = 0; j < TURNS; j++)
-        if (place_of(j) < w.norm.d)
+        if (w.norm.w && place_of(j) < w.norm.d)
             gpu_prefetch(w.norm.w + place_of(j));
 }
 
-template <int TURNS> __device__ __forceinline__ void norm_held(const struct norming &w, struct held<TURNS> &x)
+/* x = its norm, four values after four, each of which is given to store(j, values). */
+template <int TURNS, typename STORE>
+__device__ __forceinline__ void norm_held(const struct gpu_norm &norm, struct held<TURNS> &x, const STORE &store)
 {
-    const int d = (int)w.norm.d;
+    const int d = (int)norm.d;
     __shared__ struct room<TURNS> room;
     struct held<TURNS> weight;
 #pragma unroll
     for (int j = 0; j < TURNS; j++) /* on their way while sums are formed */
-        load_four(w.norm.w, place_of(j), d, weight.v[j]);
-    if (!w.norm.rms)
+        load_four(norm.w, place_of(j), d, weight.v[j]);
+    if (!norm.rms)
         centre(x, room, d);
     const float mean = __fdiv_rn(sum_of<true>(x, room), __int2float_rn(d));
-    const float s = __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean, w.norm.eps)));
-    const bool biased = !w.norm.rms && w.norm.b;
+    const float s = __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean, norm.eps)));
+    const bool biased = !norm.rms && norm.b;
 #pragma unroll
     for (int j = 0; j < TURNS; j++) {
         float v[FOUR], b[FOUR] = {};
         if (biased)
-            load_four(w.norm.b, place_of(j), d, b);
+            load_four(norm.b, place_of(j), d, b);
         for (int k = 0; k < FOUR; k++) {
             const float scaled = __fmul_rn(x.v[j][k], s);
             v[k] = biased ? __fmaf_rn(scaled, weight.v[j][k], b[k]) : __fmul_rn(scaled, weight.v[j][k]);
         }
-        store_normed(w, place_of(j), v);
+        store(j, v);
     }
+}
+
+/* The norm of what the threads hold becomes what a block reads. */
+template <int TURNS> __device__ __forceinline__ void give_normed(const struct norming &w, struct held<TURNS> &x)
+{
+    const auto store = [&](int j, const float v[FOUR]) { store_normed(w, place_of(j), v); };
+    if (w.norm.w) {
+        norm_held(w.norm, x, store);
+        return;
+    }
+#pragma unroll
+    for (int j = 0; j < TURNS; j++)
+        store(j, x.v[j]);
 }
 
 template <int TURNS> __global__ void __launch_bounds__(THREADS) norm(struct norming w)
@@ -179,7 +194,7 @@ template <int TURNS> __global__ void __launch_bounds__(THREADS) norm(struct norm
 #pragma unroll
     for (int j = 0; j < TURNS; j++)
         load_four(x, place_of(j), (int)w.norm.d, held.v[j]);
-    norm_held(w, held);
+    give_normed(w, held);
 }
 
 /* Four values of x, once what is to be added to them has been. */
@@ -209,7 +224,45 @@ template <int TURNS> __global__ void __launch_bounds__(THREADS) add_norm(struct 
 #pragma unroll
     for (int j = 0; j < TURNS; j++)
         add_four(a, place_of(j), (int)w.norm.d, held.v[j]);
-    norm_held(w, held);
+    give_normed(w, held);
+}
+
+/* Four sums, and the bias. */
+__device__ __forceinline__ void sum_four(const struct adding &a, int i, int d, float to[FOUR])
+{
+    long long units[FOUR];
+    float bias[FOUR] = {};
+    load_four(a.units + (int64_t)blockIdx.x * d, i, d, units);
+    if (a.a.bias)
+        load_four(a.a.bias, i, d, bias);
+    for (int k = 0; k < FOUR; k++) {
+        const float sum = sum_of_units(units[k], i + k == 0 && a.broken[blockIdx.x]);
+        to[k] = a.a.bias ? __fadd_rn(sum, bias[k]) : sum;
+    }
+}
+
+/* Adds four values of the sums' norm to x, or where they wait puts them into y. */
+__device__ __forceinline__ void add_values(const struct adding &a, int i, int d, const float v[FOUR])
+{
+    const int64_t token = (int64_t)blockIdx.x * d;
+    float x[FOUR], y[FOUR] = {};
+    load_four(a.x + token, i, d, x);
+    if (a.a.y)
+        load_four(a.a.y + token, i, d, y);
+    for (int k = 0; k < FOUR; k++)
+        x[k] = i + k < d ? added(a, token + i + k, x[k], v[k], 0, y[k]) : 0.0f;
+    store_four((a.a.waits ? a.a.y : a.x) + token, i, d, x);
+}
+
+template <int TURNS> __global__ void __launch_bounds__(THREADS) norm_add(struct adding a, struct gpu_norm norm)
+{
+    struct held<TURNS> held;
+    gpu_begin();
+#pragma unroll
+    for (int j = 0; j < TURNS; j++)
+        sum_four(a, place_of(j), (int)norm.d, held.v[j]);
+    a.a.bias = NULL; /* it is in there */
+    norm_held(norm, held, [&](int j, const float v[FOUR]) { add_values(a, place_of(j), (int)norm.d, v); });
 }
 
 template <int N> struct count_t {
@@ -242,6 +295,20 @@ void gpu_norm(const struct gpu *g, const struct gpu_norm *n, const float *x, con
         with_turns(n->d, [&](auto turns) {
             LAUNCH((norm<decltype(turns)::value>), (unsigned)n_tokens, THREADS, 0, g, w);
         });
+}
+
+void add_normed(const struct gpu *g, const struct adding &w, int64_t n, int64_t d)
+{
+    struct gpu_norm norm = {};
+    struct adding a = w;
+    norm.rms = true;
+    norm.eps = w.a.eps;
+    norm.d = d;
+    norm.w = w.a.norm;
+    a.a.scale = 1;
+    with_turns(d, [&](auto turns) {
+        LAUNCH((norm_add<decltype(turns)::value>), (unsigned)n, THREADS, 0, g, a, norm);
+    });
 }
 
 void gpu_add_norm(const struct gpu *g, const struct gpu_sums *sums, const struct gpu_addition *a,

@@ -15,10 +15,10 @@ __device__ __forceinline__ int64_t thread_index() { return (int64_t)blockIdx.x *
 
 /* ---- how it begins ---- */
 
-/* ADD: to what x has. Rows are those of `index`. */
+/* ADD: to what x has; else times scale. Rows are those of `index`. */
 template <enum dtype T, bool ADD>
 __global__ void __launch_bounds__(THREADS)
-embed(const uint8_t *rows, const uint32_t *index, int d, float *x, struct gpu_fault fault)
+embed(const uint8_t *rows, const uint32_t *index, int d, float scale, float *x, struct gpu_fault fault)
 {
     gpu_begin();
     const int i = (int)(blockIdx.y * THREADS + threadIdx.x);
@@ -26,19 +26,19 @@ embed(const uint8_t *rows, const uint32_t *index, int d, float *x, struct gpu_fa
         return;
     const int64_t at = (int64_t)blockIdx.x * d + i;
     const float w = file_weight<T>(rows + index[blockIdx.x] * file_row_bytes<T>(d), i);
-    const float value = ADD ? __fadd_rn(x[at], w) : w;
+    const float value = ADD ? __fadd_rn(x[at], w) : __fmul_rn(w, scale);
     x[at] = value;
     if (!gpu_is_number(value))
         gpu_note(fault, (uint32_t)at);
 }
 
 template <bool ADD>
-void embed_rows(const struct gpu *g, enum dtype type, const uint8_t *rows, const uint32_t *index, int64_t n, int64_t d,
-                float *x, struct gpu_fault fault)
+void embed_rows(const struct gpu *g, enum dtype type, const uint8_t *rows, const uint32_t *index, int64_t n,
+                const struct gpu_embedding *e, float *x, struct gpu_fault fault)
 {
-    const dim3 grid((unsigned)n, blocks_of(d, THREADS));
+    const dim3 grid((unsigned)n, blocks_of(e->d, THREADS));
     with_weight_type(type, [&](auto t) {
-        LAUNCH((embed<decltype(t)::value, ADD>), grid, THREADS, 0, g, rows, index, (int)d, x, fault);
+        LAUNCH((embed<decltype(t)::value, ADD>), grid, THREADS, 0, g, rows, index, (int)e->d, e->scale, x, fault);
     });
 }
 
@@ -103,6 +103,18 @@ __global__ void __launch_bounds__(FEW_THREADS) add(struct adding w, int d)
     (w.a.waits ? w.a.y : w.x)[at] = added(w, at, x, sum, bias, y);
 }
 
+/* ---- how it ends ---- */
+
+__global__ void __launch_bounds__(THREADS) finish_logits(float *logits, int64_t n, float scale, float cap, float inverse)
+{
+    gpu_begin();
+    const int64_t i = thread_index();
+    if (i >= n)
+        return;
+    const float scaled = __fmul_rn(logits[i], scale);
+    logits[i] = cap > 0 ? gpu_softcap(scaled, cap, inverse) : scaled;
+}
+
 }
 
 void gpu_embed(const struct gpu *g, const struct gpu_embedding *e, const int32_t *tokens, const uint32_t *position,
@@ -110,9 +122,9 @@ void gpu_embed(const struct gpu *g, const struct gpu_embedding *e, const int32_t
 {
     if (n == 0)
         return;
-    embed_rows<false>(g, e->type, e->rows, (const uint32_t *)tokens, n, e->d, x, fault);
+    embed_rows<false>(g, e->type, e->rows, (const uint32_t *)tokens, n, e, x, fault);
     if (e->positions)
-        embed_rows<true>(g, e->positions_type, e->positions, position, n, e->d, x, fault);
+        embed_rows<true>(g, e->positions_type, e->positions, position, n, e, x, fault);
 }
 
 void gpu_check(const struct gpu *g, const float *x, int64_t n, int64_t d, struct gpu_fault fault)
@@ -137,8 +149,17 @@ void gpu_add(const struct gpu *g, const struct gpu_sums *sums, const struct gpu_
              float *x, struct gpu_fault fault)
 {
     const struct adding w = {sums->units, sums->broken, *a, x, fault};
-    if (n > 0)
+    if (n > 0 && a->norm)
+        add_normed(g, w, n, d);
+    else if (n > 0)
         LAUNCH(add, dim3((unsigned)n, blocks_of(d, FEW_THREADS)), FEW_THREADS, 0, g, w, (int)d);
+}
+
+void gpu_finish_logits(const struct gpu *g, float *logits, int64_t n, float scale, float cap)
+{
+    const float inverse = cap > 0 ? 1.0f / cap : 0;
+    if (n > 0)
+        LAUNCH(finish_logits, blocks_of(n, THREADS), THREADS, 0, g, logits, n, scale, cap, inverse);
 }
 
 void gpu_take_scales(const struct gpu *g, const struct act_block *blocks, int64_t n, float *scale)

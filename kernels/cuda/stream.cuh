@@ -99,11 +99,14 @@ __device__ __forceinline__ float sum_of_units(long long units, bool broken)
 /* What becomes of x[i]: its sum and bias are added, then what has waited. Notes what is no number before that. */
 __device__ __forceinline__ float added(const struct adding &w, int64_t i, float x, float sum, float bias, float y)
 {
-    const float value = w.a.bias ? __fadd_rn(sum, bias) : sum;
+    const float value = __fmul_rn(w.a.bias ? __fadd_rn(sum, bias) : sum, w.a.scale); /* times 1 changes nothing */
     const float to = w.a.waits ? value : __fadd_rn(x, value);
     if (!gpu_is_number(to))
         gpu_note(w.fault, (uint32_t)i);
     return w.a.y && !w.a.waits ? __fadd_rn(to, y) : to;
 }
+
+/* gpu_add of what is normed. */
+void add_normed(const struct gpu *g, const struct adding &w, int64_t n, int64_t d);
 
 #endif

@@ -12,8 +12,8 @@ static const char *const models[] = {"family-llama-q4_0", "family-opt-q4_0", "fa
                                      "tiny-qwen3", "tiny-q4_k", "family-llama", "family-bamboo", "tiny-qwen2",
                                      "tiny-llama3", "tiny-f16", "tiny-bf16", "tiny-q6_k", "tiny-q3_k",
                                      "model-llama-yarn", "model-phi3", "tiny-mxfp4", "tiny-iq4_nl", "tiny-iq4_xs",
-                                     "tiny-iq3_s", "tiny-iq2_s", "tiny-iq1_m", "tiny-tq1_0", "model-mistral3",
-                                     "model-smollm3"};
+                                     "tiny-iq3_s", "tiny-iq2_s", "tiny-iq1_m", "tiny-tq1_0", "model-gemma2", "model-gemma3",
+                                     "model-granite", "model-mistral3", "model-olmo2", "model-olmo3", "model-smollm3"};
 
 static struct model *load(const char *path)
 {
@@ -62,6 +62,7 @@ static void test_sinks(void **state)
     m->hp.window = 9;
     m->hp.rope[1] = (struct rope){.base = 700, .scale = 0.5, .magnitude = 1.25};
     m->hp.layer[0] = (struct layer_shape){.slides = true, .rope = 1};
+    m->hp.attn_softcap = 2;
     const struct device_trial turned = trial_of(m, false);
     assert_true(device_conforms(&turned));
     m->hp.layer[1].rope = NO_ROPE;

@@ -39,13 +39,21 @@ for layers in 1 2 99; do
 done
 same tiny-q6_k
 same tiny-qwen3 --device cuda
+# Families with norms behind blocks, windows, ropes, caps and factors of their own.
+for model in gemma2 gemma3 granite llama-llama3 llama-linear llama-yarn mistral3 olmo2 olmo3 phi3 phi3-short \
+    smollm3; do
+    same model-$model -ngl 99
+done
+same model-gemma3 -ngl 3
+same model-smollm3 -ngl 2
+same model-olmo2 -ngl 1
 # What no GPU computes the CPU does, and a line says so, unless a GPU was asked for.
-lacks="*a GPU does not compute capped scores or logits, which this gemma2 model has: --device cpu"
-expected=$(text model-gemma2 --device cpu)
-found=$(text model-gemma2 --plugin-dir "$folder")
+lacks="*a GPU does not compute experts, which this llama model has: --device cpu"
+expected=$(text model-llama-moe --device cpu)
+found=$(text model-llama-moe --plugin-dir "$folder")
 equal "text of a model that no GPU computes" "$expected" "$found"
 like "the line about it" "*everything runs on the CPU: $lacks" "$(cat "$work/err")"
-text model-gemma2 --plugin-dir "$folder" --device cuda > "$work/out"
+text model-llama-moe --plugin-dir "$folder" --device cuda > "$work/out"
 like "the line of --device cuda" "$lacks" "$(cat "$work/err")"
 cpu="--activation relu"
 same family-falcon -ngl 1

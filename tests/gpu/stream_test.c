@@ -139,12 +139,15 @@ static void embed_with(struct rng *r, enum dtype type, enum dtype positions_type
 {
     struct table e = make_table(r, type, d, f), p = make_table(r, positions_type, d, f);
     float *x = malloc((size_t)(n * d) * sizeof *x), *row = malloc((size_t)d * sizeof *row);
+    const float scale = n % 2 ? 1 : 0.3f;
     int32_t token[16];
     uint32_t position[16];
     for (int64_t t = 0; t < n; t++) {
         token[t] = (int32_t)(rng_next(r) % VOCAB);
         position[t] = (uint32_t)(rng_next(r) % VOCAB);
         dequantize_row(type, e.rows + (size_t)token[t] * e.row, d, x + t * d);
+        for (int64_t i = 0; i < d; i++)
+            x[t * d + i] *= scale;
         dequantize_row(positions_type, p.rows + position[t] * p.row, d, row);
         if (positions)
             scalar->add(x + t * d, row, d);
@@ -153,7 +156,7 @@ static void embed_with(struct rng *r, enum dtype type, enum dtype positions_type
     void *tokens = gpu_copy_of(token, (size_t)n * sizeof *token);
     void *at = gpu_copy_of(position, (size_t)n * sizeof *position);
     struct gpu_fault fault = new_fault();
-    const struct gpu_embedding on_gpu = {type, positions_type, e.on_gpu, positions ? p.on_gpu : NULL, d};
+    const struct gpu_embedding on_gpu = {type, positions_type, e.on_gpu, positions ? p.on_gpu : NULL, d, scale};
     gpu_embed(gpu, &on_gpu, tokens, positions ? at : NULL, n, to, fault);
     expect_floats(x, to, n * d);
     expect_fault(fault, first_broken(x, n * d));
@@ -195,7 +198,7 @@ static void notes_rows_that_are_no_numbers(void **state)
     float *x = gpu_copy_of(NULL, 128 * sizeof *x), *e = copy_floats(rows, 128), *p = copy_floats(positions, 128);
     void *tokens = gpu_copy_of(token, sizeof token), *at = gpu_copy_of(position, sizeof position);
     struct gpu_fault fault = new_fault();
-    gpu_embed(gpu, &(struct gpu_embedding){DT_F32, DT_F32, (uint8_t *)e, (uint8_t *)p, d}, tokens, at, n, x, fault);
+    gpu_embed(gpu, &(struct gpu_embedding){DT_F32, DT_F32, (uint8_t *)e, (uint8_t *)p, d, 1}, tokens, at, n, x, fault);
     expect_fault(fault, 64 + 5);
     gpu_check(gpu, x, n, d, fault);
     expect_fault(fault, 64 + 5);
@@ -344,6 +347,12 @@ static struct norm_case make_norm(struct rng *r, int64_t d, bool rms, bool bias)
     return c;
 }
 
+/* The norm that is none. */
+static struct norm_case make_none(int64_t d)
+{
+    return (struct norm_case){.norm = {.rms = true, .quantise = d % ACT_BLOCK == 0, .d = d}};
+}
+
 static void release_norm(struct norm_case *c)
 {
     gpu_release((void *)(uintptr_t)c->norm.w);
@@ -359,7 +368,9 @@ static struct acts expected_norm(const struct norm_case *c, const float *x, cons
     struct acts a = host_acts(n, d);
     for (int64_t t = 0; t < n; t++) {
         const float *from = x + (tokens ? tokens[t] : t) * d;
-        if (c->norm.rms)
+        if (!c->w)
+            memcpy(a.f32 + t * d, from, (size_t)d * sizeof *from);
+        else if (c->norm.rms)
             scalar->rms_norm(from, c->w, d, c->norm.eps, a.f32 + t * d);
         else
             scalar->layer_norm(from, c->w, c->norm.b ? c->b : NULL, d, c->norm.eps, a.f32 + t * d);
@@ -415,6 +426,22 @@ static void norms(void **state)
     }
 }
 
+/* A block may read x as it is. */
+static void reads_what_is_not_normed(void **state)
+{
+    static const uint32_t some[] = {2, 0};
+    struct rng r = {10};
+    (void)state;
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        struct norm_case c = make_none(lengths[i]);
+        float *x = make_floats(&r, 3 * lengths[i], FILL_RANDOM);
+        if (i % 2)
+            x[lengths[i] - 1] = INFINITY;
+        norm_with(&c, x, 3, some, 2);
+        free(x);
+    }
+}
+
 static void norms_note_what_is_no_number(void **state)
 {
     struct rng r = {5};
@@ -435,6 +462,7 @@ struct growth {
     uint32_t *broken;
     double *sum;         /* the same, as the CPU has it */
     float *x, *y, *bias;
+    float *norm;         /* [d] of what is added, or NULL */
     struct gpu_sums sums; /* on the GPU */
     float *gpu_x;
     struct gpu_addition a;
@@ -466,6 +494,17 @@ static struct growth make_growth(struct rng *r, int64_t n, int64_t d, bool bias,
     g.a.bias = bias ? copy_floats(g.bias, d) : NULL;
     g.a.y = y || waits ? copy_floats(g.y, n * d) : NULL;
     g.a.waits = waits;
+    g.a.scale = 1;
+    return g;
+}
+
+static struct growth make_normed_growth(struct rng *r, int64_t n, int64_t d, bool bias, bool y)
+{
+    struct growth g = make_growth(r, n, d, bias, y, false);
+    g.norm = make_floats(r, d, FILL_RANDOM);
+    g.a.norm = copy_floats(g.norm, d);
+    g.a.scale = 0.6f; /* of what is not normed */
+    g.a.eps = 1e-5f;
     return g;
 }
 
@@ -475,6 +514,7 @@ static void release_growth(struct growth *g)
     gpu_release(g->sums.broken);
     gpu_release(g->gpu_x);
     gpu_release((void *)(uintptr_t)g->a.bias);
+    gpu_release((void *)(uintptr_t)g->a.norm);
     gpu_release(g->a.y);
     gpu_release(g->fault.first);
     free(g->units);
@@ -483,6 +523,7 @@ static void release_growth(struct growth *g)
     free(g->x);
     free(g->y);
     free(g->bias);
+    free(g->norm);
 }
 
 /* As device/cpu/stream.c has it. Returns the first value that is no number, or -1. */
@@ -494,6 +535,10 @@ static int64_t grow(struct growth *g)
         value[i] = (float)g->sum[i];
     for (int64_t t = 0; t < g->n && g->bias; t++)
         scalar->add(value + t * g->d, g->bias, g->d);
+    for (int64_t t = 0; t < g->n && g->norm; t++)
+        scalar->rms_norm(value + t * g->d, g->norm, g->d, g->a.eps, value + t * g->d);
+    for (int64_t i = 0; i < values && !g->norm; i++)
+        value[i] *= g->a.scale;
     if (g->a.waits)
         memcpy(g->y, value, (size_t)values * sizeof *value);
     else
@@ -522,6 +567,7 @@ static void adds_sums(void **state)
     for (int i = 0; i < 4; i++) {
         for (int kind = 0; kind < 8; kind++) {
             struct growth g = make_growth(&r, shapes[i][0], shapes[i][1], kind & 1, kind & 2, kind & 4);
+            g.a.scale = i % 2 ? 0.6f : 1;
             gpu_add(gpu, &g.sums, &g.a, g.n, g.d, g.gpu_x, g.fault);
             expect_grown(&g);
             release_growth(&g);
@@ -547,6 +593,45 @@ static void adds_what_is_no_number(void **state)
     }
 }
 
+/* What blocks give is normed before it is added. */
+static void adds_what_is_normed(void **state)
+{
+    struct rng r = {11};
+    (void)state;
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        struct growth g = make_normed_growth(&r, 2, lengths[i], i & 1, i & 2);
+        if (i % 3 == 1) {
+            g.broken[1] = 1;
+            g.sum[g.d] = NAN;
+            gpu_write(g.sums.broken, g.broken, 2 * sizeof *g.broken);
+        }
+        gpu_add(gpu, &g.sums, &g.a, g.n, g.d, g.gpu_x, g.fault);
+        expect_grown(&g);
+        release_growth(&g);
+    }
+}
+
+static void finishes_logits(void **state)
+{
+    enum { N = 777 };
+    static const float ways[][2] = {{1, 8}, {0.5f, 0}, {0.3f, 1.5f}};
+    struct rng r = {13};
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        float *x = make_floats(&r, N, FILL_RANDOM);
+        x[5] = 3e38f;
+        float *on_gpu = copy_floats(x, N);
+        gpu_finish_logits(gpu, on_gpu, N, ways[i][0], ways[i][1]);
+        for (int k = 0; k < N; k++)
+            x[k] *= ways[i][0];
+        if (ways[i][1] > 0)
+            scalar->softcap(x, N, ways[i][1]);
+        expect_floats(x, on_gpu, N);
+        gpu_release(on_gpu);
+        free(x);
+    }
+}
+
 static void adds_and_norms_at_once(void **state)
 {
     static const int64_t some[] = {3, 64, 130, 576, 1056, 4096, 8224};
@@ -555,7 +640,8 @@ static void adds_and_norms_at_once(void **state)
     for (int i = 0; i < 7; i++) {
         for (int kind = 0; kind < 4; kind++) {
             struct growth g = make_growth(&r, 2, some[i], kind & 1, kind & 2, false);
-            struct norm_case c = make_norm(&r, some[i], kind != 1, true);
+            struct norm_case c = kind == 2 ? make_none(some[i]) : make_norm(&r, some[i], kind != 1, true);
+            g.a.scale = kind % 2 ? 0.6f : 1;
             struct acts got = gpu_acts(2, some[i]);
             struct gpu_fault fault = new_fault();
             if (kind == 3) {
@@ -605,6 +691,8 @@ int main(void)
         cmocka_unit_test(norms_note_what_is_no_number), cmocka_unit_test(adds_sums),
         cmocka_unit_test(adds_what_is_no_number),   cmocka_unit_test(adds_and_norms_at_once),
         cmocka_unit_test(quantises_activations),    cmocka_unit_test(does_nothing_for_no_tokens),
+        cmocka_unit_test(reads_what_is_not_normed), cmocka_unit_test(adds_what_is_normed),
+        cmocka_unit_test(finishes_logits),
     };
     gpu = gpu_for_test();
     if (!gpu)

@@ -27,7 +27,7 @@ static void launch_add(const struct speed *s, void *of, int turn)
 {
     const struct vectors *v = of;
     (void)turn;
-    gpu_add(&s->gpu, &v->sums, &(struct gpu_addition){0}, v->n, v->d, v->x, v->fault);
+    gpu_add(&s->gpu, &v->sums, &(struct gpu_addition){.scale = 1}, v->n, v->d, v->x, v->fault);
 }
 
 static void launch_clear(const struct speed *s, void *of, int turn)
