@@ -47,8 +47,6 @@ static const char *lacking(const struct model *m)
         bool has;
         const char *what;
     } parts[] = {
-        {hp->n_experts > 0, "experts"},
-        {model_has_biased_gates(m), "biases of neurons with gates"},
         {hp->latent.rank > 0, "latent attention"},
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
@@ -338,7 +336,7 @@ static status add(struct device *device, const struct work *w)
 {
     struct cuda_device *d = begin_step(device);
     if (d)
-        cuda_stream_add(d->stream, w, device->sums[USE_OWN]);
+        cuda_stream_add(d->stream, w, device->in[USE_OWN], device->sums[USE_OWN]);
     return end(device);
 }
 
@@ -400,7 +398,8 @@ static bool has_partners(const struct cuda_device *d, const struct work *w)
     int64_t neurons = 0;
     for (int i = 0; i < l->n_sets; i++)
         neurons += neuron_list_count(&l->sets[i]);
-    return w->part == DEVICE_ATTENTION ? l->head_end - l->head_begin < hp->n_kv_heads : neurons < hp->d_ff;
+    return w->part == DEVICE_ATTENTION ? l->head_end - l->head_begin < hp->n_kv_heads
+                                       : neurons < model_layer_neurons(d->cuda.o.model, w->layer);
 }
 
 static void part(struct device *device, const struct work *w, const struct input *in, struct sums *sums)

@@ -5,12 +5,12 @@
 
 #include "base/log.h"
 #include "device/cuda/down.h"
+#include "device/cuda/experts.h"
 #include "device/cuda/fire.h"
 #include "kernels/cuda/stream.h"
 
-/* What a set of neurons has beside its weights. */
-struct beside {
-    struct ranges ranges;
+/* What the host knows of what a counter counts. */
+struct counted {
     uint64_t calls;                  /* since the GPU's counts were seen to grow */
     struct gpu_counts reported;      /* what the GPU had counted then */
 };
@@ -24,14 +24,17 @@ struct visitors {
 struct ffn {
     struct cuda *c;
     struct held_neurons held;
-    struct beside *beside;           /* of the sets */
-    struct ranges *ranges;           /* of the guests */
+    struct experts experts;
+    int *counters;                   /* [n_layers + 1] where a layer's counters begin: one for each set, or for all */
+    struct counted *counted;         /* of the counters */
+    struct ranges *ranges;           /* of the sets */
+    struct ranges *guest_ranges;
     struct firing firing;
     struct visitors visitors;
     float *fired;                    /* host [n, slots] activations of a set whose down projection is elsewhere */
 };
 
-int cuda_ffn_counters(const struct ffn *f) { return f->held.n_sets; }
+int cuda_ffn_counters(const struct ffn *f) { return f->counters[f->c->hp->n_layers]; }
 
 /* ---- memory ---- */
 
@@ -50,14 +53,27 @@ static int64_t listed_slots(const struct cuda *c)
     return most;
 }
 
+static void place_counters(struct ffn *f)
+{
+    const struct device_options *o = &f->c->o;
+    for (int i = 0; i < o->model->hp.n_layers; i++) {
+        const int sets = o->shard->layers[i].n_sets;
+        f->counters[i + 1] = f->counters[i] + (sets && model_has_experts(o->model, i) ? 1 : sets);
+    }
+}
+
 static status take_tables(struct ffn *f)
 {
     const struct device_options *o = &f->c->o;
-    f->beside = calloc((size_t)f->held.n_sets + 1, sizeof *f->beside);
-    f->ranges = calloc((size_t)o->shard->n_guests + 1, sizeof *f->ranges);
+    f->counters = calloc((size_t)o->model->hp.n_layers + 1, sizeof *f->counters);
+    f->counted = calloc((size_t)f->held.n_sets + 1, sizeof *f->counted);
+    f->ranges = calloc((size_t)f->held.n_sets + 1, sizeof *f->ranges);
+    f->guest_ranges = calloc((size_t)o->shard->n_guests + 1, sizeof *f->guest_ranges);
     f->fired = calloc((size_t)(o->n_batch * listed_slots(f->c)) + 1, sizeof *f->fired);
-    if (f->beside && f->ranges && f->fired)
+    if (f->counters && f->counted && f->ranges && f->guest_ranges && f->fired) {
+        place_counters(f);
         return ST_OK;
+    }
     log_error("out of memory for the tables of neurons");
     return ST_NOMEM;
 }
@@ -71,6 +87,7 @@ status cuda_ffn_new(struct cuda *c, struct ffn **out)
     }
     f->c = c;
     status st = held_neurons_new(&c->o, &f->held);
+    st = st ? st : cuda_experts_new(c, &f->experts);
     st = st ? st : take_tables(f);
     if (st)
         cuda_ffn_free(f);
@@ -84,8 +101,11 @@ void cuda_ffn_free(struct ffn *f)
     if (!f)
         return;
     held_neurons_free(&f->c->o, &f->held);
-    free(f->beside);
+    cuda_experts_free(&f->experts);
+    free(f->counters);
+    free(f->counted);
     free(f->ranges);
+    free(f->guest_ranges);
     free(f->fired);
     free(f);
 }
@@ -96,10 +116,11 @@ void cuda_ffn_lay_weights(struct ffn *f, int layer)
     const struct shard *shard = f->c->o.shard;
     held_neurons_lay(&to, &f->held, layer);
     for (int i = f->held.first[layer]; i < f->held.first[layer + 1]; i++)
-        cuda_ranges_lay(f->c, &f->held.sets[i].down, &f->beside[i].ranges);
+        cuda_ranges_lay(f->c, &f->held.sets[i].down, &f->ranges[i]);
     for (int i = 0; i < shard->n_guests; i++)
         if (shard->guests[i].layer == layer)
-            cuda_ranges_lay(f->c, &f->held.guests[i].down, &f->ranges[i]);
+            cuda_ranges_lay(f->c, &f->held.guests[i].down, &f->guest_ranges[i]);
+    cuda_experts_lay(f->c, &f->experts, &f->held, layer);
 }
 
 static void lay_visitors(struct ffn *f, int64_t neurons)
@@ -118,6 +139,7 @@ void cuda_ffn_lay_buffers(struct ffn *f)
     for (int i = 0; i < c->o.shard->n_guests; i++)
         visitors = f->held.guests[i].set.n > visitors ? f->held.guests[i].set.n : visitors;
     cuda_firing_lay(c, &f->firing, &widest);
+    cuda_experts_lay_buffers(c, &f->experts, widest.neurons);
     if (visitors)
         lay_visitors(f, visitors);
 }
@@ -127,24 +149,37 @@ void cuda_ffn_load(struct ffn *f, struct loading *l, int layer)
     const struct shard *shard = f->c->o.shard;
     held_neurons_load(l, &f->held, layer);
     for (int i = f->held.first[layer]; i < f->held.first[layer + 1]; i++)
-        cuda_ranges_load(l, &f->held.sets[i].down, &f->beside[i].ranges);
+        cuda_ranges_load(l, &f->held.sets[i].down, &f->ranges[i]);
     for (int i = 0; i < shard->n_guests; i++)
         if (shard->guests[i].layer == layer)
-            cuda_ranges_load(l, &f->held.guests[i].down, &f->ranges[i]);
+            cuda_ranges_load(l, &f->held.guests[i].down, &f->guest_ranges[i]);
+    cuda_experts_load(f->c, l, &f->experts, &f->held, f->ranges, layer);
 }
 
 /* ---- computing ---- */
 
+/* Of a layer without experts. */
+static int counter_of(const struct ffn *f, int layer, int set) { return f->counters[layer] + set - f->held.first[layer]; }
+
 static void fire_set(struct ffn *f, int layer, int set, const struct input *in, uint32_t n,
                      const struct gpu_sums *begin)
 {
-    cuda_fire(f->c, &f->firing, layer, &f->held.sets[set], &f->c->notes->counts[set], in, n, begin);
+    struct gpu_counts *counts = &f->c->notes->counts[counter_of(f, layer, set)];
+    cuda_fire(f->c, &f->firing, layer, &f->held.sets[set], counts, in, n, begin);
 }
 
-static void count_fixed(struct ffn *f, int set, uint32_t n)
+static void count_fixed(struct ffn *f, int layer, int set, uint32_t n)
 {
     cuda_fire_count(f->c, &f->held.sets[set], n);
-    f->beside[set].calls++;
+    f->counted[counter_of(f, layer, set)].calls++;
+}
+
+static void launch_experts(void *object, const struct operation *o)
+{
+    struct ffn *f = object;
+    const struct sums *sums = o->sums;
+    cuda_experts_compute(f->c, &f->experts, &f->firing, o->at.layer, o->in, (uint32_t)o->n,
+                         &f->c->notes->counts[f->counters[o->at.layer]], &sums->of);
 }
 
 static void launch(void *object, const struct operation *o)
@@ -154,16 +189,17 @@ static void launch(void *object, const struct operation *o)
     const int first = f->held.first[o->at.layer];
     for (int i = first; i < f->held.first[o->at.layer + 1]; i++) {
         fire_set(f, o->at.layer, i, o->in, (uint32_t)o->n, i > first ? NULL : &sums->of);
-        cuda_down_project(f->c, &f->held.sets[i].down, &f->beside[i].ranges, &f->firing.of.activated, (uint32_t)o->n,
+        cuda_down_project(f->c, &f->held.sets[i].down, &f->ranges[i], &f->firing.of.activated, (uint32_t)o->n,
                           &sums->of, i > first);
     }
 }
 
 void cuda_ffn_compute(struct ffn *f, const struct work *w, const struct input *in, const struct sums *sums)
 {
-    for (int i = f->held.first[w->layer]; i < f->held.first[w->layer + 1]; i++)
-        count_fixed(f, i, w->n);
-    queue_add(f->c, &(struct operation){.launch = launch, .object = f, .in = in, .sums = sums, .n = w->n,
+    const bool experts = cuda_experts_has(&f->experts, w->layer);
+    for (int i = f->held.first[w->layer]; i < f->held.first[w->layer + 1] && !experts; i++)
+        count_fixed(f, w->layer, i, w->n);
+    queue_add(f->c, &(struct operation){.launch = experts ? launch_experts : launch, .object = f, .in = in, .sums = sums, .n = w->n,
                                         .at.layer = w->layer});
 }
 
@@ -179,7 +215,7 @@ uint32_t cuda_ffn_fire(struct ffn *f, const struct work *w, const struct input *
     const struct acts *h = &f->firing.of.activated;
     const int set = f->held.first[w->layer];
     fire_set(f, w->layer, set, in, w->n, NULL);
-    count_fixed(f, set, w->n);
+    count_fixed(f, w->layer, set, w->n);
     download(c, f->fired, h->f32, (size_t)(w->n * h->cols) * sizeof *f->fired);
     await(c);
     for (int64_t i = 0; c->lost && i < w->n * h->cols; i++)
@@ -215,7 +251,7 @@ void cuda_ffn_project(struct ffn *f, const struct work *w, int guest, const stru
 {
     const struct guest *g = &f->held.guests[guest];
     place_live(f, w, g, from);
-    cuda_down_project(f->c, &g->down, &f->ranges[guest], &f->firing.of.activated, w->n, &sums->of, true);
+    cuda_down_project(f->c, &g->down, &f->guest_ranges[guest], &f->firing.of.activated, w->n, &sums->of, true);
 }
 
 /* ---- counting ---- */
@@ -228,26 +264,34 @@ static uint64_t bytes_of(const struct ffn_layer *s, uint64_t calls, const struct
 {
     const struct neuron_rows *gate = &s->gate_rows, *up = &s->up_rows;
     const struct neuron_columns *down = &s->down.columns;
-    uint64_t bytes = of->rows_read * (up->planes ? up->rest_bytes : up->top_bytes);
+    uint64_t bytes = of->bytes + of->rows_read * (up->planes ? up->rest_bytes : up->top_bytes);
     bytes += of->flagged * (gate->planes ? gate->rest_bytes : gate->top_bytes);
     if (s->down.by_column)
         bytes += of->live * down->column_bytes +
-                 smaller(of->live, calls * (uint64_t)down->n_blocks) * down->block_bytes;
+                 smaller(of->live, (calls + of->uses) * (uint64_t)down->n_blocks) * down->block_bytes;
     return bytes;
+}
+
+/* Of a layer with experts all sets are as its first one. */
+static void count_of(struct ffn *f, int counter, const struct ffn_layer *s, struct device_counts *counts)
+{
+    struct counted *b = &f->counted[counter];
+    const struct gpu_counts now = f->c->staging.notes->counts[counter], *before = &b->reported;
+    const struct gpu_counts of = {.flagged = now.flagged - before->flagged, .live = now.live - before->live,
+                                  .rows_read = now.rows_read - before->rows_read, .neurons = now.neurons - before->neurons,
+                                  .bytes = now.bytes - before->bytes, .uses = now.uses - before->uses};
+    counts->bytes += bytes_of(s, b->calls, &of);
+    counts->neurons += of.neurons;
+    counts->flagged += of.flagged;
+    counts->live += of.live;
+    b->reported = now;
+    if (of.live) /* else what those calls read may not be known yet */
+        b->calls = 0;
 }
 
 void cuda_ffn_count(struct ffn *f, struct device_counts *counts)
 {
-    for (int i = 0; i < f->held.n_sets; i++) {
-        struct beside *b = &f->beside[i];
-        const struct gpu_counts now = f->c->staging.notes->counts[i], *before = &b->reported;
-        const struct gpu_counts of = {.flagged = now.flagged - before->flagged, .live = now.live - before->live,
-                                      .rows_read = now.rows_read - before->rows_read};
-        counts->bytes += bytes_of(&f->held.sets[i], b->calls, &of);
-        counts->flagged += of.flagged;
-        counts->live += of.live;
-        b->reported = now;
-        if (of.live) /* else what those calls read may not be known yet */
-            b->calls = 0;
-    }
+    for (int layer = 0; layer < f->c->hp->n_layers; layer++)
+        for (int i = 0; i < f->counters[layer + 1] - f->counters[layer]; i++)
+            count_of(f, f->counters[layer] + i, &f->held.sets[f->held.first[layer] + i], counts);
 }

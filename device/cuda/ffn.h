@@ -21,7 +21,7 @@ void cuda_ffn_live(struct ffn *f, const struct work *w, const struct live *to);
 void cuda_ffn_project(struct ffn *f, const struct work *w, int guest, const struct live *from, const struct sums *sums);
 /* Adds what the GPU has counted, as far as it was known at the last wait, and had not been asked for. */
 void cuda_ffn_count(struct ffn *f, struct device_counts *counts);
-/* Sets of neurons: each has a counter in struct notes. */
+/* Counters in struct notes: of sets of neurons, or of layers with experts. */
 int cuda_ffn_counters(const struct ffn *f);
 
 #endif

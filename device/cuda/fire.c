@@ -31,6 +31,8 @@ void cuda_firing_lay(struct cuda *c, struct firing *f, const struct widths *wide
     f->pairs.row = lay_integers(&c->arena, n * widest->neurons);
     f->pairs.token = lay_integers(&c->arena, n * widest->neurons);
     f->pairs.gate = lay_floats(&c->arena, n * widest->neurons);
+    if (c->hp->n_experts)
+        f->pairs.share = lay_integers(&c->arena, n * widest->neurons);
 }
 
 /* ---- the steps ---- */
@@ -62,7 +64,7 @@ static void activate_pairs(const struct fire *f, bool all)
     const struct ffn_layer *s = f->s;
     if (!cuda_launched(f->c)) /* then there may be no list of pairs */
         return;
-    gpu_activate_pairs(&f->c->gpu, f->c->hp->activation, s->has_gate ? &s->up_rows : NULL, f->x, all, f->own * f->n,
+    gpu_activate_pairs(&f->c->gpu, f->c->hp->activation, s->has_gate ? &s->up_rows : NULL, s->up_bias, f->x, all, f->own * f->n,
                        &f->at->pairs, s->set.at.slot, f->at->of.activated.f32, f->at->of.activated.cols, f->counts);
 }
 
@@ -70,7 +72,7 @@ static void fire_all(const struct fire *f)
 {
     const struct ffn_layer *s = f->s;
     const struct gpu_product p[] = {product_of(f, &s->gate, s->bias, f->at->of.gate),
-                                    product_of(f, &s->up, NULL, f->at->of.up)};
+                                    product_of(f, &s->up, s->up_bias, f->at->of.up)};
     const float *gate = s->has_gate ? f->at->of.gate : NULL, *up = s->has_gate ? f->at->of.up : f->at->of.gate;
     gpu_matmul(&f->c->gpu, p, s->has_gate ? 2 : 1, f->x, f->n);
     gpu_activate(&f->c->gpu, f->c->hp->activation, gate, up, f->own, f->own, f->n,

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "device/cuda/router.h"
 #include "device/readers.h"
 #include "kernels/cuda/stream.h"
 
@@ -15,6 +16,8 @@ struct stream_layer {
     struct norm_weights attn_norm, ffn_norm;
     float *attn_post_norm, *ffn_post_norm; /* [d] of what is added */
     float *o_bias, *down_bias;       /* [d] */
+    float *expert_bias;              /* [n_experts, d] of down projections */
+    struct router_weights router;
 };
 
 struct stream {
@@ -24,6 +27,7 @@ struct stream {
     struct norm_weights out_norm;    /* before the output matrix */
     float *x;                        /* [n, d] */
     float *passing;                  /* [n_passing, n, d] */
+    float *logits;                   /* of routers; NULL: no layer has experts */
     float *y;                        /* [n, d] attention's output, where it runs in parallel with the FFN: it waits here
                                         for the FFN's end, for the FFN reads the layer's input; NULL elsewhere */
     int32_t *tokens;                 /* [n] of the step */
@@ -68,14 +72,27 @@ static struct norm_weights lay_norm(struct cuda *c, const struct matrix *weight,
     return (struct norm_weights){of, lay_vector(&c->arena, bias)};
 }
 
-static void lay_layer(struct cuda *c, struct stream_layer *l, const struct layer_weights *f)
+/* All rows of a matrix, one after the other. */
+static struct matrix as_vector(const struct matrix *m)
 {
+    struct matrix vector = *m;
+    vector.rows = 1;
+    vector.cols = m->rows * m->cols;
+    return vector;
+}
+
+static void lay_layer(struct cuda *c, struct stream_layer *l, int layer)
+{
+    const struct layer_weights *f = &c->o.model->layers[layer];
+    const struct matrix expert_bias = as_vector(&f->expert_down_bias);
     l->attn_norm = lay_norm(c, &f->attn_norm, &f->attn_norm_bias);
     l->ffn_norm = lay_norm(c, &f->ffn_norm, &f->ffn_norm_bias);
     l->attn_post_norm = lay_vector(&c->arena, &f->attn_post_norm);
     l->ffn_post_norm = lay_vector(&c->arena, &f->ffn_post_norm);
     l->o_bias = lay_vector(&c->arena, &f->o_bias);
     l->down_bias = lay_vector(&c->arena, &f->down_bias);
+    l->expert_bias = lay_vector(&c->arena, &expert_bias);
+    cuda_router_lay(c, layer, &l->router);
 }
 
 static void lay_embedding(struct stream *s)
@@ -95,7 +112,7 @@ void cuda_stream_lay_weights(struct stream *s)
     if (shard->embeds)
         lay_embedding(s);
     for (int i = shard->first; i < shard->last; i++)
-        lay_layer(c, &s->layers[i - shard->first], &m->layers[i]);
+        lay_layer(c, &s->layers[i - shard->first], i);
     if (shard->ends)
         s->out_norm = lay_norm(c, &m->out_norm, &m->out_norm_bias);
 }
@@ -109,6 +126,7 @@ void cuda_stream_lay_buffers(struct stream *s)
     s->x = lay_floats(&c->arena, n * c->hp->d_model);
     if (c->hp->parallel)
         s->y = lay_floats(&c->arena, n * c->hp->d_model);
+    s->logits = cuda_logits_lay(c);
     s->passing = lay_floats(&c->arena, c->o.n_passing * n * c->hp->d_model);
     s->tokens = lay_integers(&c->arena, n);
     s->position = lay_words(&c->arena, n);
@@ -130,12 +148,15 @@ void cuda_stream_load(struct stream *s, struct loading *l)
     for (int i = shard->first; i < shard->last; i++) {
         const struct layer_weights *from = &m->layers[i];
         struct stream_layer *to = &s->layers[i - shard->first];
+        const struct matrix expert_bias = as_vector(&from->expert_down_bias);
         load_norm(l, to->attn_norm, &from->attn_norm, &from->attn_norm_bias);
         load_norm(l, to->ffn_norm, &from->ffn_norm, &from->ffn_norm_bias);
         load_vector(l, to->attn_post_norm, &from->attn_post_norm);
         load_vector(l, to->ffn_post_norm, &from->ffn_post_norm);
         load_vector(l, to->o_bias, &from->o_bias);
         load_vector(l, to->down_bias, &from->down_bias);
+        load_vector(l, to->expert_bias, &expert_bias);
+        cuda_router_load(l, i, &to->router);
     }
     load_norm(l, s->out_norm, &m->out_norm, &m->out_norm_bias);
 }
@@ -145,9 +166,9 @@ void cuda_stream_load(struct stream *s, struct loading *l)
 /* Where values that are no numbers are noted. */
 static struct gpu_fault note(struct cuda *c, const struct work *w, const char *what)
 {
-    if (faults_full(&c->faults, w->tokens != NULL))
+    if (faults_full(&c->faults, w->tokens != NULL, 1))
         await(c);
-    return (struct gpu_fault){&c->notes->fault, faults_add(&c->faults, w, what)};
+    return (struct gpu_fault){&c->notes->fault, faults_add(&c->faults, w, what, c->hp->d_model)};
 }
 
 /* The same of what a step begins with, which is of no layer. */
@@ -260,29 +281,51 @@ static struct gpu_fault fault_of(const struct stream *s, const struct op_place *
     return (struct gpu_fault){&s->c->notes->fault, at->order};
 }
 
+/* The layer's router, if it decides where this part's norm is. */
+static const struct router_weights *router_of(const struct stream *s, int part, int layer)
+{
+    const bool decides = part == (s->c->hp->router.early ? DEVICE_ATTENTION : DEVICE_FFN);
+    const struct router_weights *r = decides ? &s->layers[layer - s->c->o.shard->first].router : NULL;
+    return r && r->rows.rows ? r : NULL;
+}
+
+/* Behind the norm of all tokens, from what it gives or from x itself. Faults are noted behind the norm's. */
+static void launch_router(const struct stream *s, const struct op_place *at, const struct input *in, int64_t n)
+{
+    const struct router_weights *r = router_of(s, at->part, at->layer);
+    const float *x = s->c->hp->router.early ? s->x : in->acts.f32;
+    if (r)
+        cuda_route(s->c, s->logits, r, at->layer, x, n, at->order + 1, &in->routes);
+}
+
 static void launch_norm(void *object, const struct operation *o)
 {
     const struct stream *s = object;
     const struct input *in = o->in;
     const struct gpu_norm norm = norm_of(s, &o->at);
     gpu_norm(&s->c->gpu, &norm, s->x, o->at.chosen ? s->chosen : NULL, (int64_t)o->n, &in->acts, fault_of(s, &o->at));
+    launch_router(s, &o->at, in, (int64_t)o->n);
 }
 
 /* The bias and the norm of attention's output, or of the FFN's; whether it waits in y. */
-static struct gpu_addition addition_of(const struct stream *s, const struct op_place *at)
+static struct gpu_addition addition_of(const struct stream *s, const struct op_place *at, const struct input *in)
 {
     const struct stream_layer *l = &s->layers[at->layer - s->c->o.shard->first];
     const bool attention = at->part == DEVICE_ATTENTION;
-    return (struct gpu_addition){.bias = attention ? l->o_bias : l->down_bias, .scale = s->c->hp->residual_scale,
-                                 .norm = attention ? l->attn_post_norm : l->ffn_post_norm, .eps = s->c->hp->norm_eps,
-                                 .y = s->y, .waits = attention && s->y};
+    struct gpu_addition a = {.bias = attention ? l->o_bias : l->down_bias, .scale = s->c->hp->residual_scale,
+                             .norm = attention ? l->attn_post_norm : l->ffn_post_norm, .eps = s->c->hp->norm_eps,
+                             .y = s->y, .waits = attention && s->y};
+    if (l->expert_bias && !attention)
+        a.experts = (struct gpu_expert_bias){l->expert_bias, in->routes, (int)s->c->hp->n_experts_used,
+                                             (int)model_route_weights(s->c->hp)};
+    return a;
 }
 
 static void launch_add(void *object, const struct operation *o)
 {
     const struct stream *s = object;
     const struct sums *sums = o->sums;
-    const struct gpu_addition a = addition_of(s, &o->at);
+    const struct gpu_addition a = addition_of(s, &o->at, o->in);
     gpu_add(&s->c->gpu, &sums->of, &a, (int64_t)o->n, s->c->hp->d_model, s->x, fault_of(s, &o->at));
 }
 
@@ -291,10 +334,11 @@ static void launch_add_norm(void *object, const struct operation *o)
     const struct stream *s = object;
     const struct sums *sums = o->sums;
     const struct input *in = o->in;
-    const struct gpu_addition a = addition_of(s, &o->at);
+    const struct gpu_addition a = addition_of(s, &o->at, in);
     const struct gpu_norm norm = norm_of(s, &o->next);
     gpu_add_norm(&s->c->gpu, &sums->of, &a, fault_of(s, &o->at), &norm, (int64_t)o->n, s->x, &in->acts,
                  fault_of(s, &o->next));
+    launch_router(s, &o->next, in, (int64_t)o->n);
 }
 
 static struct op_place place_of(const struct work *w, struct gpu_fault fault)
@@ -302,11 +346,28 @@ static struct op_place place_of(const struct work *w, struct gpu_fault fault)
     return (struct op_place){(int32_t)w->part, w->layer, fault.order, w->tokens != NULL};
 }
 
+/* Where a norm's values are noted, and behind them what the router finds. */
+static struct gpu_fault note_norm(struct stream *s, const struct work *w, const char *what)
+{
+    struct cuda *c = s->c;
+    const bool routes = router_of(s, w->part, w->layer) != NULL;
+    if (routes && faults_full(&c->faults, w->tokens != NULL, 3))
+        await(c);
+    const struct gpu_fault fault = note(c, w, what);
+    if (routes) {
+        faults_add(&c->faults, w, "the router", cuda_router_logits(c, w->layer));
+        faults_add(&c->faults, w, "the router's scores", c->hp->n_experts);
+    }
+    return fault;
+}
+
 /* Whether a norm of all tokens can be a part of the launch of the last operation. */
 static bool follows_add(const struct stream *s, const struct operation *last, const struct work *w)
 {
-    const bool added = last && last->launch == launch_add && !w->tokens && last->n == w->n;
-    return added && !addition_of(s, &last->at).waits && !addition_of(s, &last->at).norm;
+    if (!last || last->launch != launch_add || w->tokens || last->n != w->n)
+        return false;
+    const struct gpu_addition a = addition_of(s, &last->at, last->in);
+    return !a.waits && !a.norm;
 }
 
 void cuda_stream_norm(struct stream *s, const struct work *w, struct input *in)
@@ -314,7 +375,7 @@ void cuda_stream_norm(struct stream *s, const struct work *w, struct input *in)
     static const char *const before[DEVICE_PARTS] = {"the norm before attention", "the norm before the FFN",
                                                      "the norm before the output matrix"};
     struct cuda *c = s->c;
-    const struct gpu_fault fault = note(c, w, before[w->part]);
+    const struct gpu_fault fault = note_norm(s, w, before[w->part]);
     in->residual = s->x;
     if (w->tokens)
         upload(c, s->chosen, w->tokens, w->n * sizeof *w->tokens);
@@ -333,9 +394,10 @@ void cuda_stream_norm(struct stream *s, const struct work *w, struct input *in)
 
 /* ---- after it ---- */
 
-void cuda_stream_add(struct stream *s, const struct work *w, const struct sums *sums)
+void cuda_stream_add(struct stream *s, const struct work *w, const struct input *in, const struct sums *sums)
 {
     static const char *const parts[] = {[DEVICE_ATTENTION] = "attention", [DEVICE_FFN] = "the FFN"};
-    queue_add(s->c, &(struct operation){.launch = launch_add, .object = s, .sums = sums, .n = w->n,
+    const bool routed = s->layers[w->layer - s->c->o.shard->first].expert_bias && w->part == DEVICE_FFN;
+    queue_add(s->c, &(struct operation){.launch = launch_add, .object = s, .in = routed ? in : NULL, .sums = sums, .n = w->n,
                                         .at = place_of(w, note(s->c, w, parts[w->part]))});
 }

@@ -23,6 +23,6 @@ float *cuda_stream_passing(const struct stream *s, uint32_t i);
 void cuda_stream_give(const struct stream *s, uint32_t n, float *to);
 void cuda_stream_take(struct stream *s, const struct batch *b, const float *from, const char *what);
 void cuda_stream_norm(struct stream *s, const struct work *w, struct input *in);
-void cuda_stream_add(struct stream *s, const struct work *w, const struct sums *sums);
+void cuda_stream_add(struct stream *s, const struct work *w, const struct input *in, const struct sums *sums);
 
 #endif

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "device/cuda/router.h"
 #include "device/readers.h"
 #include "kernels/cuda/stream.h"
 
@@ -24,6 +25,7 @@ void cuda_input_lay(struct cuda *c, struct input *in)
     lay_acts(&c->arena, &in->acts, c->o.n_batch, c->hp->d_model);
     if (device_reads_residual(&c->o))
         in->laid = lay_floats(&c->arena, c->o.n_batch * c->hp->d_model);
+    cuda_routes_lay(c, &in->routes);
 }
 
 /* ---- inputs ---- */
@@ -32,6 +34,14 @@ static void spoil_floats(float *to, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         to[i] = NAN;
+}
+
+/* Numbers of experts that there are, at least. */
+static void spoil_routes(const struct cuda *c, const struct input_bytes *to, uint32_t n)
+{
+    for (int64_t i = 0; i < n * c->hp->n_experts_used; i++)
+        to->expert[i] = (uint32_t)(i % c->hp->n_experts_used);
+    spoil_floats(to->weight, n * (size_t)model_route_weights(c->hp));
 }
 
 static void spoil_input(const struct input_bytes *to, size_t values)
@@ -44,6 +54,13 @@ static void spoil_input(const struct input_bytes *to, size_t values)
     }
     if (to->residual)
         spoil_floats(to->residual, values);
+}
+
+/* Bytes of n tokens' numbers of experts, and of their weights. */
+static size_t expert_bytes(const struct cuda *c, uint32_t n) { return n * (size_t)c->hp->n_experts_used * sizeof(uint32_t); }
+static size_t weight_bytes(const struct cuda *c, uint32_t n)
+{
+    return n * (size_t)model_route_weights(c->hp) * sizeof(float);
 }
 
 /* int8 blocks are four times smaller than floats and change no bit. */
@@ -60,9 +77,15 @@ void cuda_input_export(struct transfer *t, const struct work *w, const struct in
     }
     if (to->residual)
         download(c, to->residual, in->residual, values * sizeof *to->residual);
+    if (to->expert) {
+        download(c, to->expert, in->routes.expert, expert_bytes(c, w->n));
+        download(c, to->weight, in->routes.weight, weight_bytes(c, w->n));
+    }
     await(c);
     if (c->lost)
         spoil_input(to, values);
+    if (c->lost && to->expert)
+        spoil_routes(c, to, w->n);
 }
 
 void cuda_input_import(struct transfer *t, const struct work *w, const struct input_bytes *from, struct input *in)
@@ -72,6 +95,10 @@ void cuda_input_import(struct transfer *t, const struct work *w, const struct in
     in->residual = in->laid;
     if (from->residual && in->laid)
         upload(c, in->laid, from->residual, values * sizeof *from->residual);
+    if (from->expert) {
+        upload(c, in->routes.expert, from->expert, expert_bytes(c, w->n));
+        upload(c, in->routes.weight, from->weight, weight_bytes(c, w->n));
+    }
     if (from->f32) {
         upload(c, in->acts.f32, from->f32, values * sizeof *from->f32);
         if (readers_of(&c->o, x_of(w->part), w->layer).q8)

@@ -17,6 +17,7 @@ struct gpu_pairs {
     uint32_t *n;         /* how many */
     int32_t *row, *token;/* [rows * n_tokens], of which *n are set */
     float *gate;         /* beside its pair, once it is known */
+    int32_t *share;      /* of layers with experts: which share they are of (shares.h) */
 };
 
 /* Counters of struct device_counts, on the GPU; added to. */
@@ -24,6 +25,9 @@ struct gpu_counts {
     unsigned long long flagged, live;
     unsigned long long rows_read;    /* of up, a row for each pair: one that several tokens read counts several times. Of
                                       * the gate's rows, gpu_gate_pairs reads as many as were flagged. */
+    /* Of a layer with experts, whose sets only the GPU knows (shares.h): neurons looked at, bytes of weights read whatever
+     * fires, sets that were computed. */
+    unsigned long long neurons, bytes, uses;
 };
 
 /* y[t * y_stride + r] = the estimate of row r, all of m's rows, which are in planes (kernels.h, estimate_rows). */
@@ -50,10 +54,10 @@ void gpu_gate_pairs(const struct gpu *g, const struct neuron_rows *m, const stru
                     int64_t most, const struct gpu_pairs *pairs);
 
 /* For the pairs whose gate is positive or no number (all: for every pair, of decisions by product): h[token * h_stride +
- * slot[row]] = activate(gate, up row times token); up NULL: activate(NULL, gate). counts->live grows by the pairs that
+ * slot[row]] = activate(gate, up row times token, plus up_bias[row] unless that is NULL); up NULL: activate(NULL, gate). counts->live grows by the pairs that
  * are computed, and rows_read where there is up (NULL: nothing does). h's other slots are not touched. */
-void gpu_activate_pairs(const struct gpu *g, enum activation a, const struct neuron_rows *up, const struct acts *x,
-                        bool all, int64_t most, const struct gpu_pairs *pairs, const int32_t *slot, float *h,
+void gpu_activate_pairs(const struct gpu *g, enum activation a, const struct neuron_rows *up, const float *up_bias,
+                        const struct acts *x, bool all, int64_t most, const struct gpu_pairs *pairs, const int32_t *slot, float *h,
                         int64_t h_stride, struct gpu_counts *counts);
 
 /* Dense: h[t][slot[r]] = activate(gate[t][r], up[t][r]) for all rows (slot NULL: r itself); gate NULL: up alone. Then all

@@ -9,6 +9,7 @@
 #include "kernels/cuda/book.cuh"
 #include "kernels/cuda/file_weights.cuh"
 #include "kernels/cuda/neurons.h"
+#include "kernels/cuda/shares.cuh"
 #include "kernels/cuda/stream.cuh"
 
 namespace {
@@ -34,6 +35,9 @@ struct mixing {
     const float *h;
     struct gpu_book book;
     struct gpu_sums to;
+    /* Of a launch for shares: what they are, and how many thread blocks stride over the tokens of one. */
+    struct gpu_shares shares;
+    int token_blocks;
 };
 
 /* The live neurons of a segment: which columns, times what. */
@@ -429,6 +433,43 @@ __device__ __forceinline__ void add_segments(const struct mixing &m, int64_t tok
         atomicAdd((unsigned long long *)&m.to.units[token * m.rows + output], of_all);
 }
 
+/* A share's tokens that a thread block has, and whose sums theirs are; NULL: of those themselves. */
+struct taken {
+    int n, begin, step;
+    const uint32_t *token;
+};
+
+__host__ __device__ __forceinline__ void take_columns(struct mixing &m, const struct neuron_columns &c)
+{
+    m.codes = c.codes;
+    m.scales = c.scales;
+    m.column = c.column;
+    m.column_bytes = (int64_t)c.column_bytes;
+    m.block_bytes = (int64_t)c.block_bytes;
+    m.supers = c.n_blocks * m.block_bytes;
+    m.super_bytes = (int64_t)c.super_bytes;
+    m.n_blocks = (int)c.n_blocks;
+    m.rows = (int)c.rows;
+    m.tiles = (m.rows + COLUMN_TILE - 1) / COLUMN_TILE;
+}
+
+/* The launch's columns become those of a share, its ranges and activations too. False: there is nothing to do. */
+template <enum dtype T> __device__ __forceinline__ bool take_share(struct mixing &m, struct taken *to)
+{
+    struct gpu_share s;
+    if (!share_at(m.shares.of, m.shares.n, (int)blockIdx.x / m.token_blocks, &s))
+        return false;
+    const struct gpu_set &set = m.shares.sets[s.set];
+    if (set.columns.type != T || (int)blockIdx.z * WARPS >= set.n_ranges)
+        return false;
+    take_columns(m, set.columns);
+    m.ranges = set.ranges;
+    m.n_ranges = set.n_ranges;
+    m.h += s.slots;
+    *to = {(int)s.n, (int)blockIdx.x % m.token_blocks, m.token_blocks, s.whole ? NULL : m.shares.token + s.first};
+    return true;
+}
+
 /* The segment of this warp; false if there is none. */
 __device__ __forceinline__ bool segment_of_warp(const struct mixing &m, struct gpu_range *r)
 {
@@ -438,22 +479,34 @@ __device__ __forceinline__ bool segment_of_warp(const struct mixing &m, struct g
     return i < m.n_ranges;
 }
 
-/* Thread blocks: token, two tiles, WARPS segments. */
-template <enum dtype T> __global__ void __launch_bounds__(THREADS, 2) mix_codes(struct mixing m)
+/* Thread blocks: token, two tiles, WARPS segments; of SHARES: tokens of a share in strides. */
+template <enum dtype T, bool SHARES> __global__ void __launch_bounds__(THREADS, 2) mix_codes(struct mixing m)
 {
     using C = column_t<T>;
     __shared__ struct live_list<int8_t> lists[WARPS];
-    struct segment_sums s = {};
     struct segment_start<C> begun;
-    struct gpu_range r;
+    struct gpu_range r = {};
+    struct taken taken = {1, 0, 1, NULL};
+    if constexpr (SHARES) {
+        gpu_begin();
+        if (!take_share<T>(m, &taken))
+            return;
+    }
     const bool is_segment = segment_of_warp(m, &r);
     if (is_segment)
         begin_segment<C>(m, r, &begun);
-    gpu_begin();
-    if (is_segment)
-        mix_segment<C>(m, r, blockIdx.x, begun, &lists[threadIdx.x / LANES], &s);
+    if constexpr (!SHARES)
+        gpu_begin();
     const int first = 128 * (threadIdx.x % LANES / 16) + 4 * (4 * (threadIdx.x % 4) + threadIdx.x % 16 / 4);
-    add_segments(m, blockIdx.x, s.sum, [=](int i) { return first + i % 4 + i / 4 * (COLUMN_TILE / 2); });
+    for (int t = SHARES ? taken.begin : (int)blockIdx.x; t < (SHARES ? taken.n : (int)blockIdx.x + 1); t += taken.step) {
+        struct segment_sums s = {};
+        if (is_segment)
+            mix_segment<C>(m, r, t, begun, &lists[threadIdx.x / LANES], &s);
+        add_segments(m, taken.token ? taken.token[t] : t, s.sum,
+                     [=](int i) { return first + i % 4 + i / 4 * (COLUMN_TILE / 2); });
+        if constexpr (SHARES)
+            __syncthreads(); /* lists and sums have been read */
+    }
 }
 
 /* ---- weights: columns of floats, or rows of the file as they are ---- */
@@ -522,20 +575,13 @@ template <enum dtype T> struct weights_t<T, true> {
     }
 };
 
-/* The neurons come in ascending order. What is read of none that there is, the last ones, counts for nothing: whether
+/* The sums of a token and a segment: to[LANE_OUTPUTS]. The neurons come in ascending order. What is read of none that there is, the last ones, counts for nothing: whether
  * there is one must not be asked between a read and the next. */
-template <enum dtype T> __global__ void __launch_bounds__(THREADS, is_float(T) ? 2 : 1) mix_weights(struct mixing m)
+template <enum dtype T>
+__device__ __forceinline__ void mix_listed(const struct mixing &m, const struct live_list<float> *list, int n, int first,
+                                           float sum[LANE_OUTPUTS])
 {
     using weights = weights_t<T, is_float(T)>;
-    __shared__ struct live_list<float> lists[WARPS];
-    const int lane = threadIdx.x % LANES, first = lane * weights::first;
-    struct live_list<float> *list = &lists[threadIdx.x / LANES];
-    float sum[LANE_OUTPUTS] = {};
-    struct gpu_range r = {};
-    const bool is_segment = segment_of_warp(m, &r);
-    const struct slots slots = slots_of_lane(m, r);
-    gpu_begin();
-    const int n = is_segment ? list_floats(m, slots, blockIdx.x, list) : 0;
     for (int i = 0; i < n; i += weights::at_once) {
         weights w[weights::at_once];
 #pragma unroll
@@ -549,7 +595,45 @@ template <enum dtype T> __global__ void __launch_bounds__(THREADS, is_float(T) ?
                 for (int k = 0; k < LANE_OUTPUTS; k++)
                     sum[k] = __fmaf_rn(w[j].at(k), list->x[i + j], sum[k]);
     }
-    add_segments(m, blockIdx.x, sum, [=](int i) { return first + i * weights::step; });
+}
+
+template <enum dtype T, bool SHARES>
+__global__ void __launch_bounds__(THREADS, is_float(T) ? 2 : 1) mix_weights(struct mixing m)
+{
+    using weights = weights_t<T, is_float(T)>;
+    __shared__ struct live_list<float> lists[WARPS];
+    const int lane = threadIdx.x % LANES, first = lane * weights::first;
+    struct live_list<float> *list = &lists[threadIdx.x / LANES];
+    struct gpu_range r = {};
+    struct taken taken = {1, 0, 1, NULL};
+    if constexpr (SHARES) {
+        gpu_begin();
+        if (!take_share<T>(m, &taken))
+            return;
+    }
+    const bool is_segment = segment_of_warp(m, &r);
+    const struct slots slots = slots_of_lane(m, r);
+    if constexpr (!SHARES)
+        gpu_begin();
+    for (int t = SHARES ? taken.begin : (int)blockIdx.x; t < (SHARES ? taken.n : (int)blockIdx.x + 1); t += taken.step) {
+        float sum[LANE_OUTPUTS] = {};
+        mix_listed<T>(m, list, is_segment ? list_floats(m, slots, t, list) : 0, first, sum);
+        add_segments(m, taken.token ? taken.token[t] : t, sum, [=](int i) { return first + i * weights::step; });
+        if constexpr (SHARES)
+            __syncthreads(); /* lists and sums have been read */
+    }
+}
+
+/* Puts a launch for each type into g's stream. */
+template <bool SHARES>
+void launch(const struct gpu *g, enum dtype type, bool transposed, const struct mixing &m, const dim3 &grid)
+{
+    const auto weights = [&](auto t) { LAUNCH((mix_weights<decltype(t)::value, SHARES>), grid, THREADS, 0, g, m); };
+    with_float_type(type, weights);
+    if (transposed)
+        with_file_type(type, weights);
+    else
+        with_type(type, [&](auto t) { LAUNCH((mix_codes<decltype(t)::value, SHARES>), grid, THREADS, 0, g, m); });
 }
 
 }
@@ -558,28 +642,29 @@ void gpu_mix_columns(const struct gpu *g, const struct neuron_columns *c, const 
                      const struct acts *h, int64_t n, const struct gpu_sums *to)
 {
     struct mixing m = {};
-    m.codes = c->codes;
-    m.scales = c->scales;
-    m.column = c->column;
-    m.column_bytes = (int64_t)c->column_bytes;
-    m.block_bytes = (int64_t)c->block_bytes;
-    m.supers = c->n_blocks * m.block_bytes;
-    m.super_bytes = (int64_t)c->super_bytes;
-    m.n_blocks = (int)c->n_blocks;
-    m.rows = (int)c->rows;
-    m.tiles = (m.rows + COLUMN_TILE - 1) / COLUMN_TILE;
+    take_columns(m, *c);
     m.ranges = ranges;
     m.n_ranges = n_ranges;
     m.h = h->f32;
     m.book = gpu_book_of(c->type);
     m.to = *to;
     const dim3 grid((unsigned)n, (unsigned)(m.tiles + 1) / 2, (unsigned)(n_ranges + WARPS - 1) / WARPS);
-    if (!n || !n_ranges || !m.rows)
-        return;
-    const auto weights = [&](auto t) { LAUNCH(mix_weights<decltype(t)::value>, grid, THREADS, 0, g, m); };
-    with_float_type(c->type, weights);
-    if (c->transposed)
-        with_file_type(c->type, weights);
-    else
-        with_type(c->type, [&](auto t) { LAUNCH(mix_codes<decltype(t)::value>, grid, THREADS, 0, g, m); });
+    if (n && n_ranges && m.rows)
+        launch<false>(g, c->type, c->transposed, m, grid);
+}
+
+void gpu_mix_shares(const struct gpu *g, const struct gpu_shares *s, enum dtype type, const struct acts *h, int64_t n,
+                    const struct gpu_sums *to)
+{
+    struct mixing m = {};
+    m.h = h->f32;
+    m.book = gpu_book_of(type);
+    m.to = *to;
+    m.shares = *s;
+    m.token_blocks = (int)share_blocks(n);
+    const int tiles = (s->outputs + COLUMN_TILE - 1) / COLUMN_TILE;
+    const dim3 grid((unsigned)(s->most * m.token_blocks), (unsigned)(tiles + 1) / 2,
+                    (unsigned)(s->ranges + WARPS - 1) / WARPS);
+    if (n && s->most && s->ranges)
+        launch<true>(g, type, false, m, grid);
 }

@@ -3,6 +3,7 @@
  * memory, of most models the whole of a warp's at once: they are on their way while the launch before ends. */
 #include "kernels/cuda/neuron_rows.cuh"
 #include "kernels/cuda/neurons.h"
+#include "kernels/cuda/shares.cuh"
 
 namespace {
 
@@ -24,6 +25,9 @@ template <class R, int TOKENS> struct estimate_t {
         uint8_t row[warp_rows][row_bytes];
     };
 };
+
+/* Rows of a type in planes, where it can have some. */
+template <enum dtype T> using planes_t = row_t<T, row_t<T, false>::can_have_planes>;
 
 /* What a block weighs in an estimate: its top codes, D and M of its halves. */
 template <class R> struct estimate_block {
@@ -158,13 +162,49 @@ __device__ __forceinline__ void store_estimates(const struct factors &f, int row
         }
 }
 
-/* Tokens by TOKENS, for each of which a warp goes over its rows from the start. */
-template <class R, int TOKENS>
-__global__ void __launch_bounds__(estimate_t<R, TOKENS>::threads, RESIDENT)
-estimate_rows(struct factors f, int rows, int n, float *y, int64_t stride)
+/* Of a launch for shares: what those read. */
+struct share_estimates {
+    struct gpu_shares shares;
+    struct acts gathered;
+    bool ups;
+};
+
+/* What the launch reads and makes becomes that of share blockIdx.y. False: it has no such rows of this type. */
+template <enum dtype T>
+__device__ __forceinline__ bool take_share(const struct share_estimates &w, struct factors &f, int &rows, int &n, float *&y,
+                                           int64_t &stride)
 {
+    struct gpu_share s;
+    if (!share_at(w.shares.of, w.shares.n, (int)blockIdx.y, &s))
+        return false;
+    const struct gpu_set &set = w.shares.sets[s.set];
+    const struct neuron_rows &m = w.ups ? set.up_rows : set.gate_rows;
+    f.top = m.top;
+    f.top_bytes = (int64_t)m.top_bytes;
+    if (!s.whole) {
+        f.codes = w.gathered.codes + (int64_t)s.first * f.cols;
+        f.blocks = w.gathered.blocks + (int64_t)s.first * f.cols / ACT_BLOCK;
+    }
+    rows = set.n;
+    n = (int)s.n;
+    y += s.neurons;
+    stride = set.n;
+    return m.type == T && (int)blockIdx.x * BLOCK_ROWS < rows;
+}
+
+/* Tokens by TOKENS, for each of which a warp goes over its rows from the start. */
+template <enum dtype T, int TOKENS, bool SHARES>
+__global__ void __launch_bounds__(estimate_t<planes_t<T>, TOKENS>::threads, RESIDENT)
+estimate_rows(struct factors f, int rows, int n, float *y, int64_t stride, struct share_estimates shares)
+{
+    using R = planes_t<T>;
     using E = estimate_t<R, TOKENS>;
     __shared__ typename E::stage stages[E::warps][STAGES];
+    if constexpr (SHARES) {
+        gpu_begin();
+        if (!take_share<T>(shares, f, rows, n, y, stride))
+            return;
+    }
     const int warp = (int)threadIdx.x / LANES, half = (int)threadIdx.x % LANES / LANE_BLOCKS * E::rows;
     const int row = ((int)blockIdx.x * E::warps + warp) * E::warp_rows;
     const int chunks = (f.cols + LANE_COLS - 1) / LANE_COLS;
@@ -177,7 +217,8 @@ estimate_rows(struct factors f, int rows, int n, float *y, int64_t stride)
     };
     for (int i = 0; i < STAGES; i++)
         bring_next(stages[warp][i]);
-    gpu_begin();
+    if constexpr (!SHARES)
+        gpu_begin();
     for (int t = 0; t < n; t += TOKENS) {
         const int tokens = min(n - t, TOKENS);
         struct estimates<R, TOKENS> sum = {};
@@ -192,12 +233,29 @@ estimate_rows(struct factors f, int rows, int n, float *y, int64_t stride)
     }
 }
 
-template <class R, int TOKENS>
-void launch(const struct gpu *g, const struct neuron_rows *m, const struct acts *x, int64_t n, float *y, int64_t stride)
+template <enum dtype T, int TOKENS, bool SHARES>
+void launch(const struct gpu *g, const struct neuron_rows *m, const struct acts *x, int64_t n, float *y, int64_t stride,
+            const struct share_estimates &shares)
 {
-    auto *kernel = estimate_rows<R, TOKENS>;
-    LAUNCH(kernel, (unsigned)((m->rows + BLOCK_ROWS - 1) / BLOCK_ROWS), (estimate_t<R, TOKENS>::threads), 0, g,
-           factors_of(m, x), (int)m->rows, (int)n, y, stride);
+    auto *kernel = estimate_rows<T, TOKENS, SHARES>;
+    const dim3 grid((unsigned)((m->rows + BLOCK_ROWS - 1) / BLOCK_ROWS), SHARES ? (unsigned)shares.shares.most : 1);
+    LAUNCH(kernel, grid, (estimate_t<planes_t<T>, TOKENS>::threads), 0, g, factors_of(m, x), (int)m->rows, (int)n, y,
+           stride, shares);
+}
+
+template <bool SHARES>
+void estimate(const struct gpu *g, const struct neuron_rows *m, const struct acts *x, int64_t n, float *y, int64_t stride,
+              const struct share_estimates &shares)
+{
+    with_type(m->type, [&](auto t) {
+        constexpr enum dtype T = decltype(t)::value;
+        if constexpr (planes_t<T>::planes) {
+            if (n == 1)
+                launch<T, 1, SHARES>(g, m, x, n, y, stride, shares);
+            else
+                launch<T, 4, SHARES>(g, m, x, n, y, stride, shares);
+        }
+    });
 }
 
 }
@@ -205,15 +263,17 @@ void launch(const struct gpu *g, const struct neuron_rows *m, const struct acts 
 void gpu_estimate_rows(const struct gpu *g, const struct neuron_rows *m, const struct acts *x, int64_t n, float *y,
                        int64_t y_stride)
 {
-    if (!m->rows || !n)
-        return;
-    with_type(m->type, [&](auto t) {
-        using R = row_t<decltype(t)::value, row_t<decltype(t)::value, false>::can_have_planes>;
-        if constexpr (R::planes) {
-            if (n == 1)
-                launch<R, 1>(g, m, x, n, y, y_stride);
-            else
-                launch<R, 4>(g, m, x, n, y, y_stride);
-        }
-    });
+    if (m->rows && n)
+        estimate<false>(g, m, x, n, y, y_stride, {});
+}
+
+void gpu_estimate_shares(const struct gpu *g, const struct gpu_shares *s, enum dtype type, bool ups, const struct acts *x,
+                         const struct acts *gathered, int64_t n, float *to)
+{
+    struct neuron_rows m = {};
+    m.type = type;
+    m.rows = s->rows;
+    m.cols = x->cols;
+    if (s->rows && s->most && n)
+        estimate<true>(g, &m, x, n, to, 0, {*s, *gathered, ups});
 }

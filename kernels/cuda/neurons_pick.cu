@@ -1,5 +1,6 @@
 /* Which neurons fire: estimates become pairs of a neuron and a token; and what is done with a value at a time. */
 #include "kernels/cuda/neurons.h"
+#include "kernels/cuda/shares.cuh"
 #include "kernels/cuda/stream.cuh"
 
 namespace {
@@ -24,6 +25,10 @@ struct picking {
     struct gpu_pairs to;
     struct gpu_counts *counts;
     struct gpu_clearing clearing;
+    /* Of a launch for shares: */
+    struct gpu_shares shares;
+    bool by_bound;
+    float *h;
 };
 
 /* The tokens [t0, ...) for which row r fires. */
@@ -50,15 +55,36 @@ __device__ __forceinline__ int sum_before(int n, int *all)
     return sum - n;
 }
 
+/* The launch's decisions become those of share blockIdx.z, whose activations are cleared. False: there is none. */
+__device__ __forceinline__ bool take_share(struct picking &p)
+{
+    const int64_t blocks = (int64_t)gridDim.x * gridDim.y, block = (int64_t)blockIdx.y * gridDim.x + blockIdx.x;
+    struct gpu_share s;
+    gpu_clear(p.clearing, (blockIdx.z * blocks + block) * THREADS + threadIdx.x, gridDim.z * blocks * THREADS);
+    if (!share_at(p.shares.of, p.shares.n, (int)blockIdx.z, &s))
+        return false;
+    const struct gpu_set &set = p.shares.sets[s.set];
+    for (int64_t i = block * THREADS + threadIdx.x; i < (int64_t)s.n * set.slots; i += blocks * THREADS)
+        p.h[s.slots + i] = 0;
+    p.value += s.neurons;
+    p.stride = p.rows = set.n;
+    p.n = (int)s.n;
+    p.bound_of = p.by_bound ? set.bound : NULL;
+    return true;
+}
+
 /* A lane is a row, whose pairs follow each other: they read one row. A warp asks once for the room of its pairs. */
-__global__ void __launch_bounds__(THREADS) pick(struct picking p)
+template <bool SHARES> __global__ void __launch_bounds__(THREADS) pick(struct picking p)
 {
     gpu_begin();
+    if (SHARES && !take_share(p))
+        return;
     const int r = (int)(blockIdx.x * THREADS + threadIdx.x), t0 = (int)blockIdx.y * MASK_TOKENS;
     unsigned fires = r < p.rows ? decide(p, r, t0) : 0;
     int all, at = sum_before(__popc(fires), &all);
     unsigned begin = 0;
-    gpu_clear(p.clearing);
+    if (!SHARES)
+        gpu_clear(p.clearing);
     if (!all)
         return;
     if (threadIdx.x % LANES == 0) {
@@ -70,6 +96,8 @@ __global__ void __launch_bounds__(THREADS) pick(struct picking p)
         const int t = t0 + __ffs((int)fires) - 1;
         p.to.row[at] = r;
         p.to.token[at] = t;
+        if (SHARES)
+            p.to.share[at] = (int32_t)blockIdx.z;
         if (p.keep)
             p.to.gate[at] = p.value[t * p.stride + r];
     }
@@ -215,15 +243,28 @@ void gpu_pick(const struct gpu *g, const float *value, int64_t stride, int64_t r
               const float *bound_of, bool keep, const struct gpu_pairs *to, struct gpu_counts *counts,
               const struct gpu_clearing *clearing)
 {
-    const struct picking p = {value, stride, (int)rows, (int)n, bound, bound_of, keep, *to, counts, *clearing};
+    const struct picking p = {value, stride, (int)rows, (int)n, bound, bound_of, keep, *to, counts, *clearing, {}, false,
+                              NULL};
     if (n == 1 && rows > 0 && rows <= ONE_THREADS * ONE_ROWS) {
         const int64_t cleared = clearing->n_units + clearing->n_broken + clearing->n_h;
         LAUNCH(pick_for_one, 1 + (unsigned)((cleared + ONE_THREADS - 1) / ONE_THREADS), ONE_THREADS, 0, g, p);
         return;
     }
     cudaMemsetAsync(to->n, 0, sizeof *to->n, g->stream);
-    LAUNCH(pick, dim3(blocks_of(rows > 0 ? rows : 1), (unsigned)((n + MASK_TOKENS - 1) / MASK_TOKENS)), THREADS, 0,
-           g, p);
+    LAUNCH(pick<false>, dim3(blocks_of(rows > 0 ? rows : 1), (unsigned)((n + MASK_TOKENS - 1) / MASK_TOKENS)), THREADS,
+           0, g, p);
+}
+
+void gpu_pick_shares(const struct gpu *g, const struct gpu_shares *s, const float *value, int64_t n, float bound,
+                     bool by_bound, bool keep, const struct gpu_pairs *to, struct gpu_counts *counts, float *h,
+                     const struct gpu_clearing *clearing)
+{
+    const struct picking p = {value, 0, 0, 0, bound, NULL, keep, *to, counts, *clearing, *s, by_bound, h};
+    const dim3 grid(blocks_of(s->rows), (unsigned)((n + MASK_TOKENS - 1) / MASK_TOKENS), (unsigned)s->most);
+    if (!n || !s->most)
+        return;
+    cudaMemsetAsync(to->n, 0, sizeof *to->n, g->stream);
+    LAUNCH(pick<true>, grid, THREADS, 0, g, p);
 }
 
 void gpu_estimate_products(const struct gpu *g, enum activation a, float *gate, const float *up, int64_t stride,

@@ -5,6 +5,7 @@
 #include "kernels/cuda/file_weights.cuh"
 #include "kernels/cuda/neuron_rows.cuh"
 #include "kernels/cuda/neurons.h"
+#include "kernels/cuda/shares.cuh"
 
 namespace {
 
@@ -189,19 +190,44 @@ __device__ __forceinline__ float follow(const struct link *link, int n, float su
     return n % 2 ? __fmaf_rn(link[n - 1].a, link[n - 1].b, sum) : sum;
 }
 
-/* The products of the pairs that the lanes in `wanted` have; all lanes come. */
-template <enum dtype T, bool PLANES, bool WHOLE>
-__device__ __forceinline__ float products_of(const struct factors &f, unsigned wanted, int row, int token,
-                                             struct link (*links)[LINKS_STRIDE])
+/* Of a launch for shares: what those read. */
+struct share_rows {
+    struct gpu_shares shares;
+    struct acts x, gathered;
+    bool ups;
+};
+
+__device__ __forceinline__ const struct neuron_rows &rows_of(const struct share_rows &w, const struct gpu_set &set)
+{
+    return w.ups ? set.up_rows : set.gate_rows;
+}
+
+/* Rows and tokens of share i. */
+__device__ __forceinline__ struct factors factors_of(const struct share_rows &w, int i)
+{
+    const struct gpu_share s = w.shares.of[i];
+    const struct neuron_rows &m = rows_of(w, w.shares.sets[s.set]);
+    const struct acts &x = s.whole ? w.x : w.gathered;
+    const int64_t first = s.whole ? 0 : s.first * x.cols;
+    return {m.top, m.rest, (int64_t)m.top_bytes, (int64_t)m.rest_bytes, (int)x.cols, x.codes + first,
+            x.blocks + first / ACT_BLOCK, x.f32 + first};
+}
+
+/* The products of the pairs that the lanes in `wanted` have; all lanes come. SHARES: each of its share's. */
+template <enum dtype T, bool PLANES, bool WHOLE, bool SHARES>
+__device__ __forceinline__ float products_of(const struct factors &all, const struct share_rows &shares, unsigned wanted,
+                                             int row, int token, int share, struct link (*links)[LINKS_STRIDE])
 {
     using chain = decltype(chain_of<T, PLANES>());
     constexpr int strip = LANES * chain::of_lane;
-    const int lane = threadIdx.x % LANES, n = (f.cols + chain::columns - 1) / chain::columns;
+    const int lane = threadIdx.x % LANES, n = (all.cols + chain::columns - 1) / chain::columns;
     float sum = 0;
     for (int begin = 0; begin < n; begin += strip) {
         for (unsigned left = wanted; left; left &= left - 1) {
             const int i = __ffs((int)left) - 1;
             const int of_row = __shfl_sync(FULL_MASK, row, i), of_token = __shfl_sync(FULL_MASK, token, i);
+            const int of_share = SHARES ? __shfl_sync(FULL_MASK, share, i) : 0;
+            const struct factors f = SHARES ? factors_of(shares, of_share) : all;
             if constexpr (chain::columns == FLOAT_SEGMENT)
                 link_segments<T, WHOLE>(f, of_row, of_token, begin, n, links[i]);
             else
@@ -226,11 +252,26 @@ struct results {
     struct gpu_counts *counts;
 };
 
+/* The same of a pair of share i. *weight: of its token. False: the share's rows have another type. */
+template <enum dtype T>
+__device__ __forceinline__ bool take_results(const struct share_rows &w, int i, int token, struct results &to,
+                                             float *weight)
+{
+    const struct gpu_share s = w.shares.of[i];
+    const struct gpu_set &set = w.shares.sets[s.set];
+    to.bias = w.ups ? set.up_bias : set.bias;
+    to.slot = set.slot;
+    to.h = to.h ? to.h + s.slots : NULL;
+    to.h_stride = set.slots;
+    *weight = w.shares.weight[s.first + (uint32_t)token];
+    return rows_of(w, set).type == T;
+}
+
 /* Thread blocks stride over the pairs, of which only the GPU knows how many there are; neighbours, which may have one
  * row, go to one thread block. */
-template <enum dtype T, bool PLANES, bool WHOLE>
+template <enum dtype T, bool PLANES, bool WHOLE, bool SHARES>
 __global__ void __launch_bounds__(WARPS * LANES, BLOCKS_OF_SM)
-multiply_pairs(struct factors f, struct gpu_pairs pairs, int64_t most, struct results to)
+multiply_pairs(struct factors f, struct gpu_pairs pairs, int64_t most, struct results given, struct share_rows shares)
 {
     __shared__ __align__(16) struct link links[WARPS][AT_ONCE][LINKS_STRIDE];
     __shared__ unsigned computed;
@@ -244,25 +285,31 @@ multiply_pairs(struct factors f, struct gpu_pairs pairs, int64_t most, struct re
         const int64_t i = first + lane * step;
         const bool there = lane < AT_ONCE && i < most; /* what is there is read while n is still on its way */
         const int row = there ? pairs.row[i] : 0, token = there ? pairs.token[i] : 0;
-        const float gate = there && to.h ? pairs.gate[i] : 0;
+        const int share = SHARES && there ? pairs.share[i] : 0;
+        const float gate = there && given.h ? pairs.gate[i] : 0;
         if (first >= n)
             break;
-        const bool wanted = there && i < n && (!to.h || to.all || !(gate <= 0));
+        struct results to = given;
+        float weight = 1;
+        bool wanted = there && i < n && (!given.h || given.all || !(gate <= 0));
+        if (SHARES && wanted)
+            wanted = take_results<T>(shares, share, token, to, &weight);
         const unsigned lanes = __ballot_sync(FULL_MASK, wanted);
         const int slot = wanted && to.h ? to.slot[row] : 0;
         const float bias = wanted && to.bias ? to.bias[row] : 0;
-        const float product = products_of<T, PLANES, WHOLE>(f, lanes, row, token, links[warp]);
+        float product = products_of<T, PLANES, WHOLE, SHARES>(f, shares, lanes, row, token, share, links[warp]);
+        product = to.bias ? __fadd_rn(product, bias) : product;
         if (wanted && to.h)
-            to.h[token * to.h_stride + slot] = gpu_activation(to.activation, true, gate, product);
+            to.h[token * to.h_stride + slot] = __fmul_rn(gpu_activation(to.activation, true, gate, product), weight);
         else if (wanted)
-            pairs.gate[i] = to.bias ? __fadd_rn(product, bias) : product;
+            pairs.gate[i] = product;
         if (lane == 0)
             atomicAdd(&computed, (unsigned)__popc(lanes));
     }
     __syncthreads();
-    if (threadIdx.x == 0 && computed && to.counts) {
-        atomicAdd(&to.counts->live, (unsigned long long)computed);
-        atomicAdd(&to.counts->rows_read, (unsigned long long)computed);
+    if (threadIdx.x == 0 && computed && given.counts) {
+        atomicAdd(&given.counts->live, (unsigned long long)computed);
+        atomicAdd(&given.counts->rows_read, (unsigned long long)computed);
     }
 }
 
@@ -283,29 +330,44 @@ __global__ void activate_gates(struct gpu_pairs pairs, struct results to)
     }
 }
 
-template <enum dtype T, bool PLANES>
+template <enum dtype T, bool PLANES, bool SHARES>
 void launch(const struct gpu *g, const struct neuron_rows *m, const struct acts *x, int64_t most,
-            const struct gpu_pairs *pairs, const struct results &to)
+            const struct gpu_pairs *pairs, const struct results &to, const struct share_rows &shares)
 {
     const int64_t blocks = (most + WARPS - 1) / WARPS, fit = (int64_t)g->n_sms * BLOCKS_OF_SM;
-    auto *kernel = in_whole_chunks(m) ? multiply_pairs<T, PLANES, true> : multiply_pairs<T, PLANES, false>;
+    auto *kernel = in_whole_chunks(m) ? multiply_pairs<T, PLANES, true, SHARES> : multiply_pairs<T, PLANES, false, SHARES>;
     LAUNCH(kernel, (unsigned)(blocks < fit ? blocks : fit), WARPS * LANES, 0, g,
-           factors_of(m, x), *pairs, most, to);
+           factors_of(m, x), *pairs, most, to, shares);
 }
 
+template <bool SHARES>
 void multiply_rows(const struct gpu *g, const struct neuron_rows *m, const struct acts *x, int64_t most,
-                   const struct gpu_pairs *pairs, const struct results &to)
+                   const struct gpu_pairs *pairs, const struct results &to, const struct share_rows &shares)
 {
     if (!most)
         return;
-    with_float_type(m->type, [&](auto t) { launch<decltype(t)::value, false>(g, m, x, most, pairs, to); });
+    with_float_type(m->type, [&](auto t) {
+        launch<decltype(t)::value, false, SHARES>(g, m, x, most, pairs, to, shares);
+    });
     with_type(m->type, [&](auto t) {
         constexpr enum dtype type = decltype(t)::value;
         if (m->planes)
-            launch<type, row_t<type, false>::can_have_planes>(g, m, x, most, pairs, to);
+            launch<type, row_t<type, false>::can_have_planes, SHARES>(g, m, x, most, pairs, to, shares);
         else
-            launch<type, false>(g, m, x, most, pairs, to);
+            launch<type, false, SHARES>(g, m, x, most, pairs, to, shares);
     });
+}
+
+/* The pairs of shares, whose rows of this type have planes or not. */
+void multiply_share_rows(const struct gpu *g, const struct gpu_shares *s, enum dtype type, bool ups, const struct acts *x,
+                         const struct acts *gathered, int64_t most, const struct gpu_pairs *pairs,
+                         const struct results &to)
+{
+    struct neuron_rows m = {};
+    m.type = type;
+    m.cols = x->cols;
+    m.planes = s->planes;
+    multiply_rows<true>(g, &m, x, most, pairs, to, {*s, *x, *gathered, ups});
 }
 
 }
@@ -315,18 +377,31 @@ void gpu_gate_pairs(const struct gpu *g, const struct neuron_rows *m, const stru
 {
     struct results to = {};
     to.bias = bias;
-    multiply_rows(g, m, x, most, pairs, to);
+    multiply_rows<false>(g, m, x, most, pairs, to, {});
 }
 
-void gpu_activate_pairs(const struct gpu *g, enum activation a, const struct neuron_rows *up, const struct acts *x,
-                        bool all, int64_t most, const struct gpu_pairs *pairs, const int32_t *slot, float *h,
+void gpu_activate_pairs(const struct gpu *g, enum activation a, const struct neuron_rows *up, const float *up_bias,
+                        const struct acts *x, bool all, int64_t most, const struct gpu_pairs *pairs, const int32_t *slot, float *h,
                         int64_t h_stride, struct gpu_counts *counts)
 {
-    const struct results to = {NULL, a, all, slot, h, h_stride, counts};
+    const struct results to = {up_bias, a, all, slot, h, h_stride, counts};
     const int64_t blocks = (most + LANES * WARPS - 1) / (LANES * WARPS);
     if (up)
-        multiply_rows(g, up, x, most, pairs, to);
+        multiply_rows<false>(g, up, x, most, pairs, to, {});
     else if (most)
         LAUNCH(activate_gates, (unsigned)(blocks < 4 * g->n_sms ? blocks : 4 * g->n_sms), LANES * WARPS, 0, g,
                *pairs, to);
+}
+
+void gpu_gate_share_pairs(const struct gpu *g, const struct gpu_shares *s, enum dtype type, const struct acts *x,
+                          const struct acts *gathered, int64_t most, const struct gpu_pairs *pairs)
+{
+    multiply_share_rows(g, s, type, false, x, gathered, most, pairs, {});
+}
+
+void gpu_activate_share_pairs(const struct gpu *g, const struct gpu_shares *s, enum dtype type, enum activation a,
+                              const struct acts *x, const struct acts *gathered, bool all, int64_t most,
+                              const struct gpu_pairs *pairs, float *h, struct gpu_counts *counts)
+{
+    multiply_share_rows(g, s, type, true, x, gathered, most, pairs, {NULL, a, all, NULL, h, 0, counts});
 }

@@ -210,8 +210,12 @@ __device__ __forceinline__ void add_four(const struct adding &a, int i, int d, f
     if (a.a.y)
         load_four(a.a.y + token, i, d, y);
     for (int k = 0; k < FOUR; k++) {
+        if (i + k >= d) {
+            x[k] = 0;
+            continue;
+        }
         const float sum = sum_of_units(units[k], i + k == 0 && a.broken[blockIdx.x]);
-        x[k] = i + k < d ? added(a, token + i + k, x[k], sum, bias[k], y[k]) : 0.0f;
+        x[k] = added(a, token + i + k, x[k], with_expert_biases(a, blockIdx.x, i + k, d, sum), bias[k], y[k]);
     }
     store_four(a.x + token, i, d, x);
 }
@@ -236,7 +240,9 @@ __device__ __forceinline__ void sum_four(const struct adding &a, int i, int d, f
     if (a.a.bias)
         load_four(a.a.bias, i, d, bias);
     for (int k = 0; k < FOUR; k++) {
-        const float sum = sum_of_units(units[k], i + k == 0 && a.broken[blockIdx.x]);
+        float sum = sum_of_units(units[k], i + k == 0 && a.broken[blockIdx.x]);
+        if (i + k < d)
+            sum = with_expert_biases(a, blockIdx.x, i + k, d, sum);
         to[k] = a.a.bias ? __fadd_rn(sum, bias[k]) : sum;
     }
 }

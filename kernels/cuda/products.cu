@@ -18,6 +18,7 @@ static struct product_work work_of(enum dtype type, const struct acts *x, int64_
     w.codes = x->codes;
     w.acts = x->blocks;
     w.book = gpu_book_of(type);
+    w.most_shares = 1;
     return w;
 }
 
@@ -44,7 +45,7 @@ static bool is_k(enum dtype type)
 /* As measured on an H100. */
 static enum gpu_products kernel_for(const struct gpu *g, enum dtype type, const struct product_work &w, bool partial)
 {
-    const bool large = !partial && w.groups >= MMA_SMS * g->n_sms;
+    const bool large = !partial && (w.shares.of || w.groups >= MMA_SMS * g->n_sms);
     if (g->capability < MMA_CAPABILITY)
         return PRODUCTS_DOT;
     if (g->products != PRODUCTS_FASTEST)
@@ -106,4 +107,54 @@ void gpu_matmul_partial(const struct gpu *g, const struct packed *m, const struc
         products_few(g, m->type, w, true);
     else
         products_mma(g, m->type, w, true);
+}
+
+/* ---- of shares ---- */
+
+static struct product_work work_of_shares(const struct gpu_shares *s, enum dtype type, const struct acts *x, int64_t n)
+{
+    struct product_work w = work_of(type, x, n);
+    w.most_shares = s->most;
+    w.shares.sets = s->sets;
+    w.shares.of = s->of;
+    w.shares.n = s->n;
+    w.shares.token = s->token;
+    return w;
+}
+
+static int groups_of(int rows) { return (rows + ROW_GROUP - 1) / ROW_GROUP; }
+
+static void multiply_shares(const struct gpu *g, enum dtype type, const struct product_work &w, bool partial)
+{
+    if (w.n == 0 || w.groups == 0 || w.most_shares == 0)
+        return;
+    if (is_float(type))
+        products_float(g, type, w, partial);
+    else if (kernel_for(g, type, w, partial) == PRODUCTS_MMA)
+        products_mma(g, type, w, partial);
+    else if (partial)
+        products_cut(g, type, w);
+    else
+        products_dot(g, type, w);
+}
+
+void gpu_matmul_shares(const struct gpu *g, const struct gpu_shares *s, enum dtype type, const struct acts *x,
+                       const struct acts *gathered, int64_t n, float *gate, float *up)
+{
+    struct product_work w = work_of_shares(s, type, x, n);
+    w.groups = 2 * groups_of(s->rows);
+    w.shares.gathered = *gathered;
+    w.shares.gate = gate;
+    w.shares.up = up;
+    multiply_shares(g, type, w, false);
+}
+
+void gpu_matmul_partial_shares(const struct gpu *g, const struct gpu_shares *s, enum dtype type, const struct acts *h,
+                               int64_t n, const struct gpu_sums *to)
+{
+    struct product_work w = work_of_shares(s, type, h, n);
+    w.groups = groups_of(s->outputs);
+    w.segment = SUM_SEGMENT;
+    w.to = *to;
+    multiply_shares(g, type, w, true);
 }

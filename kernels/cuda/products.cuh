@@ -29,6 +29,15 @@ struct product_part {
     const float *bias;
 };
 
+/* What the work of a share is made of, in a launch for all of them. */
+struct product_shares {
+    const struct gpu_set *sets;
+    const struct gpu_share *of; /* NULL: the launch is for none */
+    const uint32_t *n, *token;
+    struct acts gathered;
+    float *gate, *up;
+};
+
 /* A launch: up to three matrices of one type and as many columns, and the x that they read. */
 struct product_work {
     struct product_part part[MOST_PRODUCTS];
@@ -42,9 +51,12 @@ struct product_work {
     struct gpu_book book;
     struct gpu_sums to; /* partial products */
     bool add;
+    const uint32_t *token; /* whose the sums of token i are; NULL: i's */
+    int most_shares;       /* 1 where there are none */
+    struct product_shares shares;
 };
 
-/* Each puts one launch into g's stream. */
+/* Each puts one launch into g's stream; one for shares has `groups` of the largest, and n tokens of each at most. */
 void products_dot(const struct gpu *g, enum dtype type, const struct product_work &w);
 void products_cut(const struct gpu *g, enum dtype type, const struct product_work &w); /* partial */
 void products_few(const struct gpu *g, enum dtype type, const struct product_work &w, bool partial);

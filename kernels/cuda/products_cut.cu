@@ -1,6 +1,7 @@
 /* Partial products of few tokens: segments do not wait for each other, so a lane has a whole one of its row and rounds
  * it to units itself; a row's units are added last, in any order. */
 #include "kernels/cuda/products_dot.cuh"
+#include "kernels/cuda/products_shares.cuh"
 #include "kernels/cuda/products_units.cuh"
 
 namespace {
@@ -43,11 +44,16 @@ DEVICE void sum_slots(const struct gpu_book &book, const struct x_rows<N> &rows,
 }
 
 /* Segments of SUM_SEGMENT columns: one in a lane's slots. */
-template <enum dtype T, int N>
+template <enum dtype T, int N, bool SHARES>
 __global__ void __launch_bounds__(READERS, 2) partial_dot(struct product_work w)
 {
     static_assert(SLOTS * ACT_BLOCK == SUM_SEGMENT, "a lane's slots are a segment");
     const int token = (int)blockIdx.y * N, side = (int)threadIdx.x / ROW_GROUP, r = (int)threadIdx.x % ROW_GROUP;
+    if constexpr (SHARES) {
+        gpu_begin();
+        if (!take_share<T, true>(w, (int)blockIdx.x, token))
+            return;
+    }
     const uint8_t *group = group_data(w, (int)blockIdx.x);
     struct reading<T, 1, ROUND_BLOCKS> from(group, side * SLOTS, w.blocks);
     struct slot<T> slots[SLOTS];
@@ -60,7 +66,8 @@ __global__ void __launch_bounds__(READERS, 2) partial_dot(struct product_work w)
             fill<T>(slots[j], from.at(j), r);
     if (layout_t<T>::k && from.has(0))
         load_supers<T>(from.super_at(), r, supers);
-    gpu_begin();
+    if constexpr (!SHARES)
+        gpu_begin();
     for (; from.has(0); from.next()) {
         float acc[N] = {};
         sum_slots<T, N>(w.book, rows, from, slots, supers, acc);
@@ -121,8 +128,8 @@ template <enum dtype T> __global__ void __launch_bounds__(READERS) partial_dot_a
 
 template <enum dtype T, int N> void launch(const struct gpu *g, const struct product_work &w)
 {
-    const dim3 grid((unsigned)w.groups, (unsigned)((w.n + N - 1) / N));
-    auto *kernel = partial_dot<T, N>;
+    const dim3 grid((unsigned)w.groups, (unsigned)((w.n + N - 1) / N), (unsigned)w.most_shares);
+    auto *kernel = w.shares.of ? partial_dot<T, N, true> : partial_dot<T, N, false>;
     LAUNCH(kernel, grid, dim3(READERS), 0, g, w);
 }
 

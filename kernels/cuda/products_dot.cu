@@ -4,6 +4,7 @@
  * and token, add them up in the order of the columns, while the readers are at what comes next. */
 #include "kernels/cuda/products_dot.cuh"
 #include "kernels/cuda/products_ring.cuh"
+#include "kernels/cuda/products_shares.cuh"
 
 namespace {
 
@@ -72,7 +73,7 @@ DEVICE void put_half(const struct gpu_book &book, const struct x_rows<N> &rows,
     put_scales<T>(book, to, side, r, supers);
 }
 
-template <enum dtype T, int N>
+template <enum dtype T, int N, bool SHARES>
 __global__ void __launch_bounds__(READERS + ring_t<T, N>::adders, N == 1 ? 2 : 1) whole_dot(struct product_work w)
 {
     using R = ring_t<T, N>;
@@ -80,6 +81,11 @@ __global__ void __launch_bounds__(READERS + ring_t<T, N>::adders, N == 1 ? 2 : 1
     const int token = (int)blockIdx.y * N, thread = (int)threadIdx.x;
     const bool reads = thread < READERS;
     const int side = thread / ROW_GROUP, r = thread % ROW_GROUP, t = side - SIDES; /* t: the token of an adder */
+    if constexpr (SHARES) {
+        gpu_begin();
+        if (!take_share<T, false>(w, (int)blockIdx.x, token))
+            return;
+    }
     const uint8_t *group = group_data(w, (int)blockIdx.x);
     struct reading<T, R::leap, ROUND_BLOCKS> from(group, reads ? side * R::entry_blocks : w.blocks, w.blocks);
     struct slot<T> slots[SLOTS];
@@ -93,7 +99,8 @@ __global__ void __launch_bounds__(READERS + ring_t<T, N>::adders, N == 1 ? 2 : 1
             fill<T>(slots[j], from.at(j), r);
     if (layout_t<T>::k && from.has(0))
         load_supers<T>(from.super_at(), r, supers);
-    gpu_begin();
+    if constexpr (!SHARES)
+        gpu_begin();
     for (int first = 0; first < w.blocks; first += ROUND_BLOCKS, from.next()) {
 #pragma unroll
         for (int j = 0; j < SLOTS; j += R::slots, turn ^= 1) {
@@ -119,8 +126,8 @@ __global__ void __launch_bounds__(READERS + ring_t<T, N>::adders, N == 1 ? 2 : 1
 
 template <enum dtype T, int N> void launch(const struct gpu *g, const struct product_work &w)
 {
-    const dim3 grid((unsigned)w.groups, (unsigned)((w.n + N - 1) / N));
-    auto *kernel = whole_dot<T, N>;
+    const dim3 grid((unsigned)w.groups, (unsigned)((w.n + N - 1) / N), (unsigned)w.most_shares);
+    auto *kernel = w.shares.of ? whole_dot<T, N, true> : whole_dot<T, N, false>;
     LAUNCH(kernel, grid, dim3(READERS + ring_t<T, N>::adders), 0, g, w);
 }
 

@@ -1,6 +1,7 @@
 /* Products with float weights: a lane has a row and a segment of FLOAT_SEGMENT columns, the 16 lanes beside each other
  * have the 16 rows of a group. Of whole products a thread block then adds the segments in their order; of partial ones
  * each lane rounds its segments to units. */
+#include "kernels/cuda/products_shares.cuh"
 #include "kernels/cuda/products_units.cuh"
 
 namespace {
@@ -80,13 +81,16 @@ DEVICE void dot_floats(const struct product_work &w, const typename float_t<T>::
     }
 }
 
-template <enum dtype T, int N>
+template <enum dtype T, int N, bool SHARES>
 __global__ void __launch_bounds__(READERS, N == 1 ? 3 : 2) whole_float(struct product_work w)
 {
     __shared__ float segments[2][SIDES][N | 1][ROW_GROUP];
     const int token = (int)blockIdx.y * N, side = (int)threadIdx.x / ROW_GROUP, r = (int)threadIdx.x % ROW_GROUP;
-    const auto *weights = (const typename float_t<T>::stored *)group_data(w, (int)blockIdx.x) + r;
     gpu_begin();
+    if constexpr (SHARES)
+        if (!take_share<T, false>(w, (int)blockIdx.x, token))
+            return;
+    const auto *weights = (const typename float_t<T>::stored *)group_data(w, (int)blockIdx.x) + r;
     const int all = (w.cols + FLOAT_SEGMENT - 1) / FLOAT_SEGMENT;
     float acc[N], sum = 0;
     for (int first = 0, turn = 0; first < all; first += SIDES, turn ^= 1) {
@@ -122,33 +126,41 @@ DEVICE void add_float_segment(const struct product_work &w, const typename float
         add_segment<N>(to, t, sum[t]);
 }
 
-template <enum dtype T, int N>
+template <enum dtype T, int N, bool SHARES>
 __global__ void __launch_bounds__(READERS, 2) partial_float(struct product_work w)
 {
     const int token = (int)blockIdx.y * N, side = (int)threadIdx.x / ROW_GROUP, r = (int)threadIdx.x % ROW_GROUP;
-    const auto *weights = (const typename float_t<T>::stored *)group_data(w, (int)blockIdx.x) + r;
     gpu_begin();
+    if constexpr (SHARES)
+        if (!take_share<T, true>(w, (int)blockIdx.x, token))
+            return;
+    const auto *weights = (const typename float_t<T>::stored *)group_data(w, (int)blockIdx.x) + r;
     struct lane_sums<N> sums = {};
     for (int c = side * w.segment; c < w.cols; c += SIDES * w.segment)
         add_float_segment<T, N>(w, weights, token, c, min(c + w.segment, w.cols), sums);
     give_sums<N>(w, token, sums);
 }
 
-template <enum dtype T, int N> void launch(const struct gpu *g, const struct product_work &w, bool partial)
+template <enum dtype T, int N, bool SHARES>
+void launch(const struct gpu *g, const struct product_work &w, bool partial)
 {
-    const dim3 grid((unsigned)w.groups, (unsigned)((w.n + N - 1) / N));
-    auto *kernel = partial ? partial_float<T, N> : whole_float<T, N>;
+    const dim3 grid((unsigned)w.groups, (unsigned)((w.n + N - 1) / N), (unsigned)w.most_shares);
+    auto *kernel = partial ? partial_float<T, N, SHARES> : whole_float<T, N, SHARES>;
     LAUNCH(kernel, grid, dim3(READERS), 0, g, w);
 }
 
 template <enum dtype T> void launch_type(const struct gpu *g, const struct product_work &w, bool partial)
 {
-    if (w.n == 1)
-        launch<T, 1>(g, w, partial);
+    if (w.shares.of && w.n == 1)
+        launch<T, 1, true>(g, w, partial);
+    else if (w.shares.of)
+        launch<T, 4, true>(g, w, partial);
+    else if (w.n == 1)
+        launch<T, 1, false>(g, w, partial);
     else if (w.n == 2)
-        launch<T, 2>(g, w, partial);
+        launch<T, 2, false>(g, w, partial);
     else
-        launch<T, 4>(g, w, partial);
+        launch<T, 4, false>(g, w, partial);
 }
 
 }

@@ -5,6 +5,7 @@
  * the one that is multiplied: weights by the warp that they are for, x by all of them. Of a partial product the steps
  * may be parted among thread blocks, which add their units. */
 #include "kernels/cuda/products_mma.cuh"
+#include "kernels/cuda/products_shares.cuh"
 #include "kernels/cuda/products_units.cuh"
 
 namespace {
@@ -155,11 +156,11 @@ template <int TILES> DEVICE void close_segment(struct held<TILES> &acc, struct h
 /* Thread blocks that have parts of the steps find their sums begun. */
 DEVICE void store_units(const struct product_work &w, int64_t token, int row, unsigned long long sum, bool broken)
 {
-    unsigned long long *to = (unsigned long long *)&w.to.units[token * w.part[0].rows + row];
     note_broken(w, (int)token, broken);
     if (token >= w.n || row >= w.part[0].rows)
         return;
-    if (gridDim.z > 1)
+    unsigned long long *to = (unsigned long long *)&w.to.units[token_of(w, token) * w.part[0].rows + row];
+    if (gridDim.z > 1 || w.shares.of)
         atomicAdd(to, sum);
     else
         *to = (w.add ? *to : 0) + sum;
@@ -234,7 +235,7 @@ DEVICE void multiply_step(const struct gpu_book &book, const struct step<T, TILE
 }
 
 /* PARTIAL: in segments of SUM_SEGMENT columns. */
-template <enum dtype T, bool PARTIAL, int TILES>
+template <enum dtype T, bool PARTIAL, int TILES, bool SHARES>
 __global__ void __launch_bounds__(THREADS, 3) product_mma(struct product_work w)
 {
     static_assert(STEP * ACT_BLOCK == SUM_SEGMENT, "a step is a segment");
@@ -242,10 +243,16 @@ __global__ void __launch_bounds__(THREADS, 3) product_mma(struct product_work w)
     __shared__ struct step<T, TILES> steps[ahead];
     const int warp = (int)threadIdx.x / LANES, lane = (int)threadIdx.x % LANES;
     const int group = (int)blockIdx.x * WARPS + warp, token = (int)blockIdx.y * TILE * TILES;
-    const int all = (w.blocks + STEP - 1) / STEP, part = (all + (int)gridDim.z - 1) / (int)gridDim.z;
-    const int begin = (int)blockIdx.z * part, end = min(begin + part, all);
+    if constexpr (SHARES) {
+        gpu_begin();
+        if (!take_share<T, PARTIAL>(w, (int)blockIdx.x * WARPS, token))
+            return;
+    }
+    const int all = (w.blocks + STEP - 1) / STEP, parts = SHARES ? 1 : (int)gridDim.z, part = (all + parts - 1) / parts;
+    const int begin = SHARES ? 0 : (int)blockIdx.z * part, end = min(begin + part, all);
     struct source from = source_of<T>(w, min(group, w.groups - 1), token, begin);
-    gpu_begin();
+    if constexpr (!SHARES)
+        gpu_begin();
     struct held<TILES> acc = {};
     struct held_units<TILES> units = {};
 #pragma unroll 1
@@ -277,8 +284,8 @@ template <enum dtype T, bool PARTIAL, int TILES>
 void launch(const struct gpu *g, const struct product_work &w, int parts)
 {
     const dim3 grid((unsigned)((w.groups + WARPS - 1) / WARPS), (unsigned)((w.n + TILE * TILES - 1) / (TILE * TILES)),
-                    (unsigned)parts);
-    auto *kernel = product_mma<T, PARTIAL, TILES>;
+                    (unsigned)(w.shares.of ? w.most_shares : parts));
+    auto *kernel = w.shares.of ? product_mma<T, PARTIAL, TILES, true> : product_mma<T, PARTIAL, TILES, false>;
     LAUNCH_AFTER(kernel, grid, dim3(THREADS), 0, g, w);
 }
 
@@ -288,7 +295,7 @@ int64_t blocks_of(const struct product_work &w, int tiles)
     return (int64_t)((w.groups + WARPS - 1) / WARPS) * ((w.n + tiles * TILE - 1) / (tiles * TILE));
 }
 
-/* No more tiles than there are tokens for. */
+/* No more tiles than there are tokens for, of a share as many as it may well have. */
 int tiles_of(const struct product_work &w) { return w.n <= TILE ? 1 : w.n <= 2 * TILE ? 2 : MOST_TILES; }
 
 template <enum dtype T, bool PARTIAL>
@@ -332,7 +339,11 @@ void products_mma(const struct gpu *g, enum dtype type, const struct product_wor
 {
     with_type(type, [&](auto t) {
         constexpr enum dtype T = decltype(t)::value;
-        if (partial)
+        if (w.shares.of && partial)
+            launch_tiles<T, true>(g, w, tiles_of(w), 1);
+        else if (w.shares.of)
+            launch_tiles<T, false>(g, w, tiles_of(w), 1);
+        else if (partial)
             launch_partial<T>(g, w);
         else
             launch_whole<T>(g, w);

@@ -19,6 +19,9 @@ template <int N> DEVICE void add_segment(struct lane_sums<N> &to, int t, float s
     to.broken |= (uint32_t)broken << t;
 }
 
+/* Whose sums a token's are. Those of several shares are one token's, so they are added by atomic operations. */
+DEVICE int64_t token_of(const struct product_work &w, int64_t token) { return w.token ? w.token[token] : token; }
+
 /* What each warp found for the rows of a group. */
 template <int N> struct warp_sums {
     unsigned long long units[READERS / LANES][N][ROW_GROUP];
@@ -31,17 +34,20 @@ template <int N> DEVICE void write_sums(const struct product_work &w, int token,
     __syncthreads();
     if (t >= N || token + t >= w.n || row >= w.part[0].rows)
         return;
-    long long *to = &w.to.units[(int64_t)(token + t) * w.part[0].rows + row];
-    unsigned long long sum = w.add ? (unsigned long long)*to : 0;
+    long long *to = &w.to.units[token_of(w, token + t) * w.part[0].rows + row];
+    unsigned long long sum = w.add && !w.shares.of ? (unsigned long long)*to : 0;
     for (int i = 0; i < READERS / LANES; i++)
         sum += found.units[i][t][r];
-    *to = (long long)sum;
+    if (w.shares.of)
+        atomicAdd((unsigned long long *)to, sum);
+    else
+        *to = (long long)sum;
 }
 
 DEVICE void note_broken(const struct product_work &w, int token, bool broken)
 {
     if (broken && token < w.n)
-        atomicOr(&w.to.broken[token], 1u);
+        atomicOr(&w.to.broken[token_of(w, token)], 1u);
 }
 
 /* Brings the lanes of each row together. All threads of the block call it. */

@@ -3,6 +3,7 @@
 #define HEARTH_KERNELS_CUDA_STREAM_H
 
 #include "kernels/cuda/gpu.h"
+#include "kernels/cuda/router.h"
 #include "kernels/kernels.h"
 
 #ifdef __cplusplus
@@ -39,6 +40,14 @@ void gpu_norm(const struct gpu *g, const struct gpu_norm *norm, const float *x, 
 void gpu_quantize(const struct gpu *g, const struct acts *a, int64_t n);
 void gpu_sum_blocks(const struct gpu *g, const struct acts *a, int64_t n);
 
+/* Biases of experts' down projections, of which a token has those of its experts, each times its weight: they are added
+ * to its sum one after the other, each product and each addition rounded. Only where there is no other bias. */
+struct gpu_expert_bias {
+    const float *bias;   /* [n_experts, d] or NULL */
+    struct gpu_routes routes;
+    int used, n_weights;
+};
+
 /* x += ((float)sum + bias) * scale, as device/cpu/stream.c adds: the sum rounded to f32 (bias NULL: as it is; else the f32
  * addition), the product, then one f32 addition to x. norm not NULL: the RMS norm of sum + bias with these weights in
  * place of the product; d is GPU_NORM_MOST at most. waits: y = that instead of x += . y not NULL and not waits: then x +=
@@ -46,6 +55,7 @@ void gpu_sum_blocks(const struct gpu *g, const struct acts *a, int64_t n);
  * none. The bits of (float)(f64): units * 2^-30 rounded once, to nearest even. */
 struct gpu_addition {
     const float *bias;   /* [d] or NULL */
+    struct gpu_expert_bias experts;
     float scale, eps;    /* eps: of the norm */
     const float *norm;   /* [d] or NULL */
     float *y;            /* [n, d] or NULL */

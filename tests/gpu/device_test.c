@@ -73,6 +73,22 @@ static void test_sinks(void **state)
     model_free(m);
 }
 
+/* Layers with experts: all kinds of routers, experts beside such as all tokens share, layers without any before them. */
+static void test_experts(void **state)
+{
+    (void)state;
+    static const char *const files[] = {"model-qwen3moe-q4_0", "model-qwen3moe", "model-llama-moe", "model-qwen2moe"};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        if (SANITIZED && i > 0)
+            break;
+        struct model *m = load_vector(files[i]);
+        const struct device_trial t = trial_of(m, i > 0);
+        if (!device_conforms(&t))
+            fail_msg("%s", files[i]);
+        model_free(m);
+    }
+}
+
 /* ---- sparse ---- */
 
 /* A model's own activation and predictors. */
@@ -146,7 +162,7 @@ static void test_neuron_files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_models), cmocka_unit_test(test_sinks),
-                                       cmocka_unit_test(test_own_predictors), cmocka_unit_test(test_exact),
-                                       cmocka_unit_test(test_neuron_files)};
+                                       cmocka_unit_test(test_experts), cmocka_unit_test(test_own_predictors),
+                                       cmocka_unit_test(test_exact), cmocka_unit_test(test_neuron_files)};
     return gpu_for_test() ? cmocka_run_group_tests(tests, NULL, NULL) : 77;
 }

@@ -173,7 +173,7 @@ static void check_activations(const struct gpu *g, const struct fixture *x, cons
     float *h = gpu_copy_of(NULL, bytes);
     int32_t *slot_on_gpu = gpu_copy_of(slot, (size_t)rows * sizeof *slot);
     struct gpu_counts *counted = gpu_copy_of(&(struct gpu_counts){.live = 100}, sizeof *counted);
-    gpu_activate_pairs(g, a, has_up ? &x->on_gpu : NULL, &x->x_on_gpu, all, c->most, &c->on_gpu, slot_on_gpu, h, stride,
+    gpu_activate_pairs(g, a, has_up ? &x->on_gpu : NULL, NULL, &x->x_on_gpu, all, c->most, &c->on_gpu, slot_on_gpu, h, stride,
                        counted);
     gpu_read(got, h, bytes);
     gpu_read(&after, counted, sizeof after);

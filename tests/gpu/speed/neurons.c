@@ -68,7 +68,7 @@ static void launch_activate(const struct speed *s, void *of, int turn)
 {
     const struct neurons *x = of;
     const struct neuron_rows m = rows_of(x, turn);
-    gpu_activate_pairs(&s->gpu, ACT_RELU, &m, &x->x, false, x->rows * x->n, &x->pairs, x->slot, x->h.f32, x->rows,
+    gpu_activate_pairs(&s->gpu, ACT_RELU, &m, NULL, &x->x, false, x->rows * x->n, &x->pairs, x->slot, x->h.f32, x->rows,
                        x->counts);
 }
 
