@@ -42,7 +42,8 @@ static void add_set(struct expert_layer *l, const struct ffn_layer *s)
     l->rows = larger(l->rows, s->set.n);
     l->slots = larger(l->slots, down_slots(down, &s->set));
     l->ranges = larger(l->ranges, down->by_column ? s->set.n_blocks : 0); /* the most that there can be */
-    l->planes = s->decision == DECIDE_ESTIMATE || s->decision == DECIDE_PRODUCT;
+    l->gate_planes |= s->gate_rows.planes;
+    l->up_planes |= s->up_rows.planes;
     add_type(&l->packed, s->gate.type, s->gate.groups > 0);
     add_type(&l->packed, s->up.type, s->up.groups > 0);
     add_type(&l->gate_rows, s->gate_rows.type, s->gate_rows.rows > 0);
@@ -134,7 +135,8 @@ static struct gpu_shares shares_of(const struct cuda *c, const struct experts *e
     const int64_t chosen = n * c->hp->n_experts_used * l->of_expert;
     return (struct gpu_shares){.sets = l->sets, .n_sets = l->n_sets, .of = e->of, .n = e->n, .token = e->token,
                                .weight = e->weight, .most = l->shared + (int)(chosen < l->experts ? chosen : l->experts),
-                               .rows = l->rows, .slots = l->slots, .ranges = l->ranges, .planes = l->planes, .outputs = (int)c->hp->d_model};
+                               .rows = l->rows, .slots = l->slots, .ranges = l->ranges, .gate_planes = l->gate_planes,
+                               .up_planes = l->up_planes, .outputs = (int)c->hp->d_model};
 }
 
 struct computing {

@@ -23,7 +23,7 @@ struct expert_layer {
     int n_sets;                      /* 0: the layer has no experts, or none here */
     int experts, of_expert, shared;  /* sets of experts, the most of one, and of what is shared */
     int rows, slots, ranges;
-    bool planes;
+    bool gate_planes, up_planes;
     struct set_types packed, gate_rows, up_rows; /* of gates and ups together; of those that are read one by one */
     struct set_types down, columns;
 };

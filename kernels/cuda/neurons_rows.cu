@@ -366,7 +366,7 @@ void multiply_share_rows(const struct gpu *g, const struct gpu_shares *s, enum d
     struct neuron_rows m = {};
     m.type = type;
     m.cols = x->cols;
-    m.planes = s->planes;
+    m.planes = ups ? s->up_planes : s->gate_planes;
     multiply_rows<true>(g, &m, x, most, pairs, to, {*s, *x, *gathered, ups});
 }
 

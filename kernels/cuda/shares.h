@@ -57,7 +57,7 @@ struct gpu_shares {
     /* Of the host, bounds of what launches cover. */
     int most;                /* shares */
     int rows, slots, ranges; /* of a set */
-    bool planes;             /* rows that are read one by one are in planes, where their type has some */
+    bool gate_planes, up_planes; /* rows that are read one by one are in planes, where their type has some */
     int outputs;             /* of down projections */
 };
 

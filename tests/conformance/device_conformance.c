@@ -7,6 +7,7 @@
 #include "base/threads.h"
 #include "device/cpu/table.h"
 #include "model/model.h"
+#include "sparsity/neurons.h"
 #include "tests/conformance/device_states.h"
 #include "tests/conformance/kernels_suite.h"
 
@@ -484,4 +485,33 @@ bool device_conforms(const struct device_trial *trial)
         return compare(&t, 2, false) && compare(&t, cuttable, false);
     return compare(&t, 2, false) && compare(&t, 0, false) && (!may_part || compare(&t, 0, true)) &&
            (!cuttable || (compare(&t, 1, false) && (!may_part || compare(&t, 1, true))));
+}
+
+/* ---- what neuron files say ---- */
+
+struct neurons device_measures(const struct model *m, enum activation a)
+{
+    const int64_t n = m->hp.d_ff;
+    struct neurons of = {.activation = a, .n_layers = m->hp.n_layers, .d_model = m->hp.d_model, .d_ff = n,
+                         .skip_share = 0.5f, .layers = calloc((size_t)m->hp.n_layers, sizeof *of.layers)};
+    float *values = malloc((size_t)n * 2 * sizeof *values);
+    if (!of.layers || !values)
+        abort();
+    for (int64_t i = 0; i < n; i++) {
+        values[i] = 0.5f + (float)(i % 97) / 97;
+        values[n + i] = (float)(i % 89) / 89 - 0.7f;
+    }
+    for (int l = 0; l < m->hp.n_layers; l++) {
+        of.layers[l] = (struct neuron_layer){.live = 0.5f, .weight = values, .gate_slope = values, .up_slope = values,
+                                             .gate_offset = values + n, .up_offset = values + n, .bound = values + n};
+        for (int i = 0; i < SKIP_STEPS; i++)
+            of.layers[l].skip[i] = 0.05f;
+    }
+    return of;
+}
+
+void device_measures_free(struct neurons *n)
+{
+    free((float *)n->layers[0].weight);
+    free(n->layers);
 }

@@ -3,6 +3,7 @@
 #define HEARTH_TESTS_DEVICE_CONFORMANCE_H
 
 #include "device/device.h"
+#include "sparsity/neurons.h"
 
 /* What is tried. Zeros mean dense, and as much as a CPU does in a second or two. */
 struct device_trial {
@@ -23,5 +24,10 @@ struct device_trial {
  * has a part of the heads, neurons and rows, or neurons whose down projections the first has; pages copied; messages
  * within their bounds. What does not hold is printed. */
 bool device_conforms(const struct device_trial *trial);
+
+/* What a neuron file may say of a model; any numbers do. Differs from neuron to neuron of a layer. Ends the program where
+ * there is no memory. */
+struct neurons device_measures(const struct model *m, enum activation a);
+void device_measures_free(struct neurons *n);
 
 #endif

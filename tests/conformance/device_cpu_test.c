@@ -37,27 +37,6 @@ static void test_conforms(void **state)
     }
 }
 
-/* What a neuron file may say; any numbers do. Differs from neuron to neuron of the whole layer. */
-static struct neurons measured(const struct model *m, enum activation a)
-{
-    const int64_t n = m->hp.d_ff;
-    struct neurons of = {.activation = a, .n_layers = m->hp.n_layers, .d_model = m->hp.d_model, .d_ff = n,
-                         .skip_share = 0.5f, .layers = calloc((size_t)m->hp.n_layers, sizeof *of.layers)};
-    float *values = malloc((size_t)n * 2 * sizeof *values);
-    assert_true(of.layers && values);
-    for (int64_t i = 0; i < n; i++) {
-        values[i] = 0.5f + (float)(i % 97) / 97;
-        values[n + i] = (float)(i % 89) / 89 - 0.7f;
-    }
-    for (int l = 0; l < m->hp.n_layers; l++) {
-        of.layers[l] = (struct neuron_layer){.live = 0.5f, .weight = values, .gate_slope = values, .up_slope = values,
-                                             .gate_offset = values + n, .up_offset = values + n, .bound = values + n};
-        for (int i = 0; i < SKIP_STEPS; i++)
-            of.layers[l].skip[i] = 0.05f;
-    }
-    return of;
-}
-
 /* Neurons are left out within experts as they are within layers. */
 static void test_sparse_experts(void **state)
 {
@@ -77,7 +56,7 @@ static void test_sparse_experts(void **state)
         snprintf(path, sizeof path, TEST_DATA "/%s.gguf", ways[i].model);
         assert_int_equal(model_load(path, &m), ST_OK);
         m->hp.activation = ways[i].activation;
-        struct neurons n = measured(m, ways[i].activation);
+        struct neurons n = device_measures(m, ways[i].activation);
         for (int k = 0; kernels_available(k); k++) {
             const struct device_trial trial = {.ops = &device_cpu, .m = m, .kernels = kernels_available(k), .steps = 5,
                                                .n_threads = 1 + k % 3, .sparse = ways[i].mode, .brief = true,
@@ -86,8 +65,7 @@ static void test_sparse_experts(void **state)
                 fail_msg("%s, %s with %s kernels", ways[i].model, sparse_mode_name(ways[i].mode),
                          kernels_available(k)->name);
         }
-        free((float *)n.layers[0].weight);
-        free(n.layers);
+        device_measures_free(&n);
         model_free(m);
     }
 }
@@ -100,7 +78,7 @@ static void test_numbers_of_neurons(void **state)
     const struct neuron_list set = {&span, 1, 3};
     struct model *m;
     assert_int_equal(model_load(TEST_DATA "/model-qwen3moe-q4_0.gguf", &m), ST_OK);
-    struct neurons n = measured(m, ACT_SILU);
+    struct neurons n = device_measures(m, ACT_SILU);
     struct shard_layer layers[2] = {{.sets = &set, .n_sets = 1, .down = true}};
     const struct shard shard = {.layers = layers};
     struct device_options o = {.model = m, .neurons = &n, .shard = &shard, .sparse = SPARSE_THRESHOLD, .n_batch = 1};
@@ -124,8 +102,7 @@ static void test_numbers_of_neurons(void **state)
     held_neurons_free(&o, &held);
     arena_unmap(&arena);
     pool_destroy(o.pool);
-    free((float *)n.layers[0].weight);
-    free(n.layers);
+    device_measures_free(&n);
     model_free(m);
 }
 

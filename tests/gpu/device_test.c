@@ -77,7 +77,8 @@ static void test_sinks(void **state)
 static void test_experts(void **state)
 {
     (void)state;
-    static const char *const files[] = {"model-qwen3moe-q4_0", "model-qwen3moe", "model-llama-moe", "model-qwen2moe"};
+    static const char *const files[] = {"model-qwen3moe-q4_0", "model-qwen3moe", "model-llama-moe", "model-qwen2moe",
+                                        "model-glm4moe", "model-smallthinker", "model-gpt-oss-f16", "model-gpt-oss"};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         if (SANITIZED && i > 0)
             break;
@@ -159,10 +160,41 @@ static void test_neuron_files(void **state)
     unlink(path);
 }
 
+/* Neurons are left out within experts as they are within layers. */
+static void test_sparse_experts(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *model;
+        enum activation activation;
+        enum sparse_mode mode;
+        bool measured;
+    } ways[] = {
+        {"model-qwen3moe-q4_0", ACT_SILU, SPARSE_THRESHOLD, true},
+        {"model-qwen3moe-q4_0", ACT_RELU, SPARSE_PREDICTED, true},
+        {"model-llama-moe", ACT_DRELU, SPARSE_EXACT, false},
+        {"model-qwen2moe", ACT_RELU, SPARSE_EXACT, false},
+    };
+    for (size_t i = 0; i < (SANITIZED ? 1 : sizeof ways / sizeof *ways); i++) {
+        struct model *m = load_vector(ways[i].model);
+        struct neurons n = device_measures(m, ways[i].activation);
+        struct device_trial t = trial_of(m, true);
+        m->hp.activation = ways[i].activation;
+        t.sparse = ways[i].mode;
+        t.predictor = PREDICTOR_PLANES;
+        t.neurons = ways[i].measured ? &n : NULL;
+        if (!device_conforms(&t))
+            fail_msg("%s, %s", ways[i].model, sparse_mode_name(ways[i].mode));
+        device_measures_free(&n);
+        model_free(m);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_models), cmocka_unit_test(test_sinks),
                                        cmocka_unit_test(test_experts), cmocka_unit_test(test_own_predictors),
-                                       cmocka_unit_test(test_exact), cmocka_unit_test(test_neuron_files)};
+                                       cmocka_unit_test(test_exact), cmocka_unit_test(test_neuron_files),
+                                       cmocka_unit_test(test_sparse_experts)};
     return gpu_for_test() ? cmocka_run_group_tests(tests, NULL, NULL) : 77;
 }
