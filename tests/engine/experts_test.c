@@ -4,8 +4,10 @@
 #include "tests/engine/stand_in.h"
 
 #include "base/log.h"
+#include "device/held_neurons.h"
 #include "node/planning.h"
 #include "tools/synth/synth.h"
+#include "worker/holders.h"
 
 enum { LAYERS = 3, PROMPT = 37 };
 
@@ -262,6 +264,59 @@ static void test_split_sets(void **state)
     unlink(model);
 }
 
+/* Neurons that a rank has of an expert, of whichever layer it has most of any. */
+static int64_t widest_part(const struct plan *p, int rank)
+{
+    int64_t most = 0;
+    for (int i = 0; i < LAYERS * (int)shape.experts; i++) {
+        const struct neuron_range *ranges, expert = plan_bundle(&p->layers[0].shape, i / LAYERS);
+        int64_t part = 0;
+        for (int n = plan_neurons(p, i % LAYERS, rank, &ranges); n > 0; n--) {
+            const int32_t begin = ranges[n - 1].begin > expert.begin ? ranges[n - 1].begin : expert.begin;
+            const int32_t end = ranges[n - 1].end < expert.end ? ranges[n - 1].end : expert.end;
+            part += begin < end ? end - begin : 0;
+        }
+        most = part > most ? part : most;
+    }
+    return most;
+}
+
+/* What a token needs at most: of the experts that it uses as much as of the widest part of any. */
+static void test_widest(void **state)
+{
+    (void)state;
+    char path[MADE_NAME];
+    struct model *m;
+    struct plan_model model;
+    struct plan *p;
+    write_model("q4_0", path);
+    assert_int_equal(model_load(path, &m), ST_OK);
+    plan_model_of(m, &model);
+    for (int n_ranks = 1; n_ranks <= 3; n_ranks += 2) {
+        assert_int_equal(plan_make(&model, SPLIT_SHARDS, n_ranks, NULL, &p), ST_OK);
+        for (int r = 0; r < n_ranks; r++) {
+            const struct device_shape of = device_shape(m);
+            struct arena dry = {0};
+            struct held_neurons held = {0};
+            struct shard *shard;
+            assert_int_equal(shard_new(p, &of, r, 0, &shard), ST_OK);
+            const struct device_options o = {.model = m, .shard = shard, .n_batch = 1};
+            const struct laying to = {.arena = &dry, .o = &o, .unit = model_neuron_unit(m)};
+            assert_int_equal(held_neurons_new(&o, &held), ST_OK);
+            for (int l = 0; l < LAYERS; l++)
+                held_neurons_lay(&to, &held, l);
+            const struct widths widest = held_neurons_widest(&o, &held);
+            assert_int_equal(widest.neurons, shape.experts_used * widest_part(p, r));
+            assert_int_equal(widest.slots, widest.neurons); /* units are of whole blocks of 32 */
+            held_neurons_free(&o, &held);
+            shard_free(shard);
+        }
+        plan_free(p);
+    }
+    model_free(m);
+    unlink(path);
+}
+
 static void test_refused(void **state)
 {
     (void)state;
@@ -290,6 +345,7 @@ int main(void)
         cmocka_unit_test(test_gpu),
         cmocka_unit_test(test_gpu_that_lacks),
         cmocka_unit_test(test_split_sets),
+        cmocka_unit_test(test_widest),
         cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
