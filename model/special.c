@@ -222,7 +222,7 @@ static bool is_mark(const struct piece *p)
  * there is, the beginning counts. */
 static void mark_template(struct tokenizer *t, struct gguf_string template, bool *present)
 {
-    enum { MOST = 1 << 18, MARK_MOST = 40 };
+    enum { MOST = 1 << 17, MARK_MOST = 40 };
     memset(present, 0, (size_t)t->n_specials * sizeof *present);
     find_present(t, template.at, template.n < MOST ? template.n : MOST, MARK_MOST, present);
     for (int32_t i = 0; i < t->n_specials; i++) {

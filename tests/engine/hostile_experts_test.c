@@ -198,32 +198,40 @@ static void test_random_routes(void **state)
     stand_close(&s, NULL);
 }
 
-/* ---- weights that are no numbers ---- */
+/* ---- files ---- */
+
+static uint8_t file[1 << 20];
+
+/* Reads a model; how long it is. */
+static size_t read_file(const char *name)
+{
+    char path[512];
+    snprintf(path, sizeof path, TEST_DATA "/%s", name);
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    const size_t n = fread(file, 1, sizeof file, f);
+    assert_true(n < sizeof file);
+    fclose(f);
+    return n;
+}
 
 /* A copy of the model in which a tensor's value is another. The caller removes it. */
-static void poison(const char *file, const char *tensor, size_t value_at, float value, char path[MADE_NAME])
+static void poison(const char *name, const char *tensor, size_t value_at, float value, char path[MADE_NAME])
 {
-    char from[512];
+    const size_t n = read_file(name);
     struct gguf *g;
-    snprintf(from, sizeof from, TEST_DATA "/%s", file);
-    FILE *f = fopen(from, "rb");
-    static uint8_t bytes[1 << 20];
-    assert_non_null(f);
-    const size_t n = fread(bytes, 1, sizeof bytes, f);
-    assert_true(n < sizeof bytes);
-    fclose(f);
-    assert_int_equal(gguf_open_bytes(bytes, n, file, &g), ST_OK);
+    assert_int_equal(gguf_open_bytes(file, n, name, &g), ST_OK);
     const struct gguf_tensor *t = gguf_find_tensor(g, tensor);
     if (!t)
-        fail_msg("%s: no tensor %s", file, tensor);
+        fail_msg("%s: no tensor %s", name, tensor);
     assert_true(t->type == DT_F32 || t->type == DT_F16);
-    uint8_t *at = bytes + (t->data - bytes) + value_at * (t->type == DT_F32 ? 4 : 2);
+    uint8_t *at = file + (t->data - file) + value_at * (t->type == DT_F32 ? 4 : 2);
     if (t->type == DT_F32)
         memcpy(at, &value, sizeof value);
     else
         made_half(at, value);
     gguf_close(g);
-    made_file_of(bytes, n, path);
+    made_file_of(file, n, path);
 }
 
 static const int32_t prompt[] = {5, 17, 101, 33, 8, 250, 61};
@@ -249,6 +257,44 @@ static status run_prompt(const char *path, int ranks, int residual, uint32_t bat
     snprintf(line, 256, "%.255s", caught.first_error);
     return st;
 }
+
+/* ---- counts that do not fit ---- */
+
+/* Of five experts in two layers; what stands behind a name in the header becomes another number. */
+static void test_counts(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        size_t behind; /* bytes between: of a key its type, of a tensor how many dimensions it has, and some of these */
+        uint32_t value;
+        const char *says;
+    } wrong[] = {
+        {"qwen3moe.expert_count", 4, 0, "key qwen3moe.expert_count: expected 1 to 4096, found 0"},
+        {"qwen3moe.expert_count", 4, 4, "expected [32, 4], found [32, 5]"},
+        {"qwen3moe.expert_count", 4, 4097, "key qwen3moe.expert_count: expected 1 to 4096, found 4097"},
+        {"qwen3moe.expert_used_count", 4, 0, "key qwen3moe.expert_used_count: expected 1 to 5, found 0"},
+        {"qwen3moe.expert_used_count", 4, 6, "key qwen3moe.expert_used_count: expected 1 to 5, found 6"},
+        {"blk.0.ffn_gate_inp.weight", 12, 4, "tensor blk.0.ffn_gate_inp.weight: expected [32, 5], found [32, 4]"},
+        {"blk.1.ffn_gate_exps.weight", 20, 3, "tensor blk.1.ffn_gate_exps.weight: expected [32, 160, 5], found [32, 160, 3]"},
+        {"blk.1.ffn_down_exps.weight", 20, 0, "blk.1.ffn_down_exps.weight"},
+    };
+    float logits[MADE_VOCABULARY];
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        char path[MADE_NAME], line[256];
+        const size_t n = read_file("model-qwen3moe.gguf"), length = strlen(wrong[i].name);
+        uint8_t *at = memmem(file, n, wrong[i].name, length);
+        assert_non_null(at);
+        set_word(at + length + wrong[i].behind, wrong[i].value);
+        made_file_of(file, n, path);
+        const status st = run_prompt(path, 1 + (int)i % 2, -1, 64, logits, line);
+        if (st != ST_FORMAT || !strstr(line, wrong[i].says))
+            fail_msg("expected '%s', got %s: '%s'", wrong[i].says, status_name(st), line);
+        unlink(path);
+    }
+}
+
+/* ---- numbers that are none ---- */
 
 static void test_routers_that_give_no_numbers(void **state)
 {
@@ -321,6 +367,7 @@ int main(void)
         cmocka_unit_test(test_missing_routes),
         cmocka_unit_test(test_huge_weights),
         cmocka_unit_test(test_random_routes),
+        cmocka_unit_test(test_counts),
         cmocka_unit_test(test_routers_that_give_no_numbers),
         cmocka_unit_test(test_experts_that_are_no_numbers),
     };
