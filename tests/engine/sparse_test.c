@@ -67,6 +67,26 @@ static void test_exact_is_dense(void **state)
 
 /* ---- plans of any sets ---- */
 
+/* A gate's bias, and up's, count for who fires: in exact mode too. */
+static void test_biases(void **state)
+{
+    (void)state;
+    static const char model[] = TEST_DATA "/model-llama-biases.gguf";
+    int32_t prompt[PROMPT];
+    const struct job j = {prompt, PROMPT, 4, 4};
+    fill_prompt(prompt, PROMPT);
+    for (int i = 0; i < PROMPT; i++)
+        prompt[i] %= 284; /* its words */
+    for (size_t a = 0; a < sizeof exact_activations / sizeof *exact_activations; a++) {
+        struct cluster_options o = plain_options(model);
+        o.activation = exact_activations[a];
+        struct trace dense = run(&o, &j);
+        o.sparse = SPARSE_EXACT;
+        sweep(&dense, &o, &j, 2, 1);
+        trace_free(&dense);
+    }
+}
+
 static const struct {
     int ranks;
     const char *layers; /* the place of "down" is %s */
@@ -238,6 +258,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_exact_is_dense),
+        cmocka_unit_test(test_biases),
         cmocka_unit_test(test_any_set),
         cmocka_unit_test(test_predicted),
         cmocka_unit_test(test_threshold),
