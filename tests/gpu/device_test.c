@@ -11,9 +11,9 @@ enum { TRIAL_STEPS = 1, TRIAL_TOKENS = 12, WHOLE_TRIALS = 2 };
 static const char *const models[] = {"family-llama-q4_0", "family-opt-q4_0", "family-falcon-two", "tiny-mistral",
                                      "tiny-qwen3", "tiny-q4_k", "family-llama", "family-bamboo", "tiny-qwen2",
                                      "tiny-llama3", "tiny-f16", "tiny-bf16", "tiny-q6_k", "tiny-q3_k",
-                                     "model-llama-yarn", "model-phi3", "tiny-mxfp4", "tiny-iq4_nl", "tiny-iq4_xs",
-                                     "tiny-iq3_s", "tiny-iq2_s", "tiny-iq1_m", "tiny-tq1_0", "model-gemma2", "model-gemma3",
-                                     "model-granite", "model-mistral3", "model-olmo2", "model-olmo3", "model-smollm3"};
+                                     "model-llama-yarn", "model-phi3", "tiny-mxfp4", "tiny-iq4_xs", "tiny-iq2_s",
+                                     "tiny-tq1_0", "model-gemma2", "model-gemma3", "model-granite", "model-mistral3",
+                                     "model-olmo2", "model-olmo3", "model-smollm3"};
 
 static struct model *load(const char *path)
 {
