@@ -43,16 +43,40 @@ static uint64_t mlp_bytes(const struct neuron_layer *l)
            (uint64_t)l->fc2.rows * dtype_row_bytes(l->fc2.type, l->fc2.cols);
 }
 
-/* The share of a layer's neurons that never fired, and of those that fired for more than half of the tokens. */
-static void count_extremes(const struct neurons *n, const struct neuron_layer *l, double *never, double *often)
+/* The share of a layer's neurons that never fired, and of those that fired for more than half of the tokens that look at
+ * them. */
+static void count_extremes(const struct neurons *n, int layer, double *never, double *often)
 {
+    const int64_t all = neurons_of_layer(n, layer);
+    const float *fired = n->layers[layer].fired;
     int64_t zero = 0, half = 0;
-    for (int64_t i = 0; i < n->d_ff; i++) {
-        zero += l->fired[i] == 0;
-        half += l->fired[i] > 0.5f;
+    for (int64_t i = 0; i < all; i++) {
+        zero += fired[i] == 0;
+        half += fired[i] > 0.5f * neurons_looked_at(n, layer, i);
     }
-    *never = (double)zero / (double)n->d_ff;
-    *often = (double)half / (double)n->d_ff;
+    *never = (double)zero / (double)all;
+    *often = (double)half / (double)all;
+}
+
+/* Each expert of a layer: how many tokens have chosen it, and what fires of it for one of those. */
+static json_t *experts_json(const struct neurons *n, int layer)
+{
+    json_t *a = neurons_experts(n, layer) ? json_array() : json_null();
+    for (int64_t e = 0; e < neurons_experts(n, layer); e++)
+        json_array_append_new(a, json_pack("{s:f, s:I, s:f}", "chosen", (double)n->layers[layer].chosen[e], "tokens",
+                                           (json_int_t)neurons_expert_tokens(n, layer, e), "live",
+                                           neurons_expert_live(n, layer, e)));
+    return a;
+}
+
+/* The experts that are chosen most and least, by how many tokens; empty in a layer that has none. */
+static void add_experts(json_t *row, const struct neurons *n, int layer)
+{
+    const bool there = neurons_experts(n, layer) > 0;
+    const struct expert_use use = neurons_expert_use(n, layer);
+    json_object_set_new(row, "chosen_most", there ? json_integer((json_int_t)use.most) : json_null());
+    json_object_set_new(row, "chosen_least", there ? json_integer((json_int_t)use.least) : json_null());
+    json_object_set_new(row, "chosen_rarely", there ? json_integer((json_int_t)use.rare) : json_null());
 }
 
 static json_t *quality_json(const struct predictor_quality *q)
@@ -92,10 +116,13 @@ static json_t *layer_json(const struct neurons *n, int i)
 {
     const struct neuron_layer *l = &n->layers[i];
     double never, often;
-    count_extremes(n, l, &never, &often);
-    return json_pack("{s:i, s:f, s:f, s:f, s:o, s:o, s:o}", "layer", i, "live", (double)l->live, "never_fired", never,
-                     "often_fired", often, "skip", skip_json(l), "planes",
-                     l->bound ? quality_json(&l->planes) : json_null(), "mlp", mlp_json(l));
+    count_extremes(n, i, &never, &often);
+    json_t *o = json_pack("{s:i, s:f, s:f, s:f, s:o, s:o, s:o}", "layer", i, "live", (double)l->live, "never_fired", never,
+                          "often_fired", often, "skip", skip_json(l), "planes",
+                          l->bound ? quality_json(&l->planes) : json_null(), "mlp", mlp_json(l));
+    if (n->experts.n)
+        json_object_set_new(o, "experts", experts_json(n, i));
+    return o;
 }
 
 static json_t *decimal(bool there, double v) { return there ? json_sprintf("%.3f", v) : json_null(); }
@@ -137,9 +164,11 @@ static json_t *layer_row(const struct neurons *n, int i, struct columns c)
     const struct neuron_layer *l = &n->layers[i];
     const int step = (int)lround((double)n->skip_share * (SKIP_STEPS + 1)) - 1;
     double never, often;
-    count_extremes(n, l, &never, &often);
+    count_extremes(n, i, &never, &often);
     json_t *row = json_pack("{s:i, s:o, s:o, s:o}", "layer", i, "live", decimal(true, (double)l->live), "never",
                             decimal(true, never), "often", decimal(true, often));
+    if (n->experts.n)
+        add_experts(row, n, i);
     if (c.weight && step >= 0)
         json_object_set_new(row, "skip_below", l->weight ? json_sprintf("%.4g", (double)l->skip[step]) : json_null());
     if (c.bound)
@@ -156,6 +185,12 @@ static json_t *perplexity(float v) { return v > 0 ? json_real((double)v) : json_
 
 static json_t *neurons_summary(const struct neurons *n)
 {
+    const struct {
+        const char *name;
+        int64_t value;
+    } counts[] = {{"experts", n->experts.n}, {"experts_used", n->experts.used}, {"d_expert", n->experts.width},
+                  {"d_shared", n->experts.shared}, {"dense_layers", n->experts.dense_layers}};
+    enum { SUMMARY_COUNTS = sizeof counts / sizeof *counts };
     char hash[20];
     uint64_t mlp = 0;
     double live = 0;
@@ -164,7 +199,7 @@ static json_t *neurons_summary(const struct neurons *n)
         live += (double)n->layers[i].live / n->n_layers;
     }
     snprintf(hash, sizeof hash, "%016" PRIx64, n->model_hash);
-    return json_pack("{s:s, s:i, s:i, s:I, s:I, s:s, s:I, s:I, s:o, s:f, s:f, s:b, s:b, s:b, s:I, s:s, s:I, s:o, s:o, "
+    json_t *o = json_pack("{s:s, s:i, s:i, s:I, s:I, s:s, s:I, s:I, s:o, s:f, s:f, s:b, s:b, s:b, s:I, s:s, s:I, s:o, s:o, "
                      "s:o, s:o, s:o}", "architecture", "hearth-neurons", "version", NEURONS_VERSION, "layers",
                      n->n_layers, "d_model", (json_int_t)n->d_model, "d_ff", (json_int_t)n->d_ff, "activation",
                      activation_name(n->activation), "bytes", (json_int_t)gguf_file_bytes(n->file), "tokens",
@@ -175,6 +210,9 @@ static json_t *neurons_summary(const struct neurons *n)
                      "perplexity_exact", perplexity(n->perplexity_exact), "perplexity_threshold",
                      perplexity(n->perplexity_threshold), "perplexity_planes", perplexity(n->perplexity_planes),
                      "perplexity_mlp", perplexity(n->perplexity_mlp));
+    for (int i = 0; n->experts.n && i < SUMMARY_COUNTS; i++)
+        json_object_set_new(o, counts[i].name, json_integer((json_int_t)counts[i].value));
+    return o;
 }
 
 /* ---- split files ---- */

@@ -15,6 +15,15 @@ static void add_quality(json_t *row, const char *name, bool there, const struct 
     }
 }
 
+/* How many tokens have chosen the layer's experts. */
+static void add_experts(json_t *row, const struct neurons *n, int layer)
+{
+    const bool there = neurons_experts(n, layer) > 0;
+    const struct expert_use use = neurons_expert_use(n, layer);
+    json_object_set_new(row, "expert chosen most", there ? json_integer((json_int_t)use.most) : json_null());
+    json_object_set_new(row, "least", there ? json_integer((json_int_t)use.least) : json_null());
+}
+
 /* A row for every layer. */
 static json_t *layer_rows(const struct neurons *n, const float *busy)
 {
@@ -24,14 +33,17 @@ static json_t *layer_rows(const struct neurons *n, const float *busy)
         const struct neuron_layer *l = &n->layers[i];
         double share = 0;
         json_t *row = json_object();
-        if (report_neurons_for(busy + i * n->d_ff, n->d_ff, 0.8, &share) != ST_OK || !row) {
+        if (report_neurons_for(busy, neurons_of_layer(n, i), 0.8, &share) != ST_OK || !row) {
             json_decref(row);
             json_decref(rows);
             return NULL;
         }
         json_object_set_new(row, "layer", json_integer(i));
         json_object_set_new(row, "live %", json_real((double)l->live * 100));
+        busy += neurons_of_layer(n, i);
         json_object_set_new(row, "for 80 % of all %", json_real(share * 100));
+        if (n->experts.n)
+            add_experts(row, n, i);
         if (planes && activation_is_exact(n->activation))
             add_quality(row, "planes", l->bound != NULL, &l->planes);
         if (mlp) {
@@ -82,22 +94,38 @@ static void print_bytes(FILE *out, const struct report *r, const char *what, uin
                 (double)bytes / (double)r->model_bytes * 100);
 }
 
+static void print_experts(FILE *out, const struct neurons *n)
+{
+    int64_t rare = 0, all = 0;
+    for (int i = 0; i < n->n_layers; i++) {
+        all += neurons_experts(n, i);
+        rare += neurons_expert_use(n, i).rare;
+    }
+    fprintf(out, "experts: a token uses %lld of a layer's %lld; of the %lld of all layers %lld were chosen by fewer than %d "
+            "of %llu tokens\n", (long long)n->experts.used, (long long)n->experts.n, (long long)all, (long long)rare,
+            EXPERT_RARE, (unsigned long long)n->n_tokens);
+}
+
 status report_text(FILE *out, const struct report *r)
 {
     const struct neurons *n = r->neurons;
     double share;
     float *busy;
-    status st = report_busy(n, &busy);
+    int64_t all;
+    status st = report_busy(n, &busy, &all);
     if (st)
         return st;
-    if ((st = report_neurons_for(busy, n->n_layers * n->d_ff, 0.8, &share))) {
+    if ((st = report_neurons_for(busy, all, 0.8, &share))) {
         free(busy);
         return st;
     }
     fprintf(out, "model: %s, %d layers of %lld neurons, %s\n", r->model, n->n_layers, (long long)n->d_ff,
             activation_name(n->activation));
     fprintf(out, "text: %s, %llu windows of %zu tokens\n", r->text, (unsigned long long)r->n_windows, r->window);
-    fprintf(out, "live: %.2f %% of the neurons fire for a token\n", report_live(n) * 100);
+    if (n->experts.n)
+        print_experts(out, n);
+    fprintf(out, "live: %.2f %% of the neurons%s fire for a token\n", report_live(n) * 100,
+            n->experts.n ? " of its experts" : "");
     fprintf(out, "skew: %.2f %% of the neurons make 80 %% of all activations\n", share * 100);
     if (!activation_is_exact(n->activation))
         fprintf(out, "threshold: skips %.0f %% unless told\n", (double)n->skip_share * 100);

@@ -133,6 +133,27 @@ struct shard {
     int n_guests;
 };
 
+/* ---- what a dense run shows ---- */
+
+/* Own neurons [first, first + n) of a layer, all of one bundle, and what they are for the tokens that need them. */
+struct observed_neurons {
+    int64_t first, n;
+    uint32_t n_tokens;
+    const uint32_t *token;         /* [n_tokens] which of the step's, ascending; NULL: all of them */
+    const float *h;                /* [n_tokens, stride], n of each count: activations, times the weight of their expert */
+    int64_t stride;
+};
+
+struct observed {
+    int layer;
+    uint32_t n;                    /* tokens of the step */
+    const float *x;                /* [n, d] normed, as neurons read it */
+    const uint32_t *expert;        /* [n, n_experts_used] those that tokens have chosen; NULL: the layer has none */
+    const float *weight;           /* [n, model_route_weights] theirs */
+    const struct observed_neurons *neurons; /* [n_neurons] those that some token needs */
+    int n_neurons;
+};
+
 struct device_options {
     int index;                     /* which of its kind it is: 1 of "cuda:1" */
     uint64_t vram_budget;          /* bytes that a GPU may take, 0: what is free */
@@ -145,9 +166,9 @@ struct device_options {
     uint32_t n_ctx, n_batch;       /* positions of a sequence, tokens of a step, at most */
     uint32_t n_pages;              /* of the KV cache */
     uint32_t n_passing;            /* x of so many steps lies in a GPU's memory on its way from or to another (`passing`) */
-    /* NULL, or called in a dense run after every FFN part of in[USE_OWN]: the layer, n tokens, the normed x that neurons
-     * read, and the activations of the own ones (of one set) in ascending order. CPU only. */
-    void (*observe)(void *arg, int layer, uint32_t n, const float *x /* [n, d] */, const float *h /* [n, own neurons] */);
+    /* NULL, or called in a dense run after every FFN part of in[USE_OWN], of which the shard has one range of neurons a
+     * bundle. What it is given is there until it returns. CPU only. */
+    void (*observe)(void *arg, const struct observed *o);
     void *observe_arg;
     /* What the CPU computes with. A dry run needs no pool. */
     const struct kernels *kernels;

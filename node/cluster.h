@@ -14,6 +14,7 @@
 struct model;
 struct number_list;
 struct dialogue;
+struct observed;
 struct session;
 struct tokenizer;
 
@@ -61,7 +62,7 @@ struct cluster_options {
     void (*progress)(void *arg, const char *what, uint64_t done, uint64_t total);
     void *progress_arg;
     /* Called on each rank of this process, by the rank's own thread (worker/worker.h); may be NULL. */
-    void (*observe)(void *arg, int layer, uint32_t n, const float *x, const float *h);
+    void (*observe)(void *arg, const struct observed *o);
     void *observe_arg;
 };
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 #include "base/log.h"
+#include "node/heat.h"
 
 void plan_model_of(const struct model *m, struct plan_model *out)
 {
@@ -130,30 +131,20 @@ void plan_gpus_warn(const struct cluster_options *o)
         log_warn("everything runs on the CPU: -ngl 0 gives nothing to the GPUs that --device cuda asks for");
 }
 
-/* How often neurons fire, layer by layer: malloc'ed (the caller frees); NULL: no file, or no memory. */
-static const float **fired_of(const struct neurons *n)
+/* dense: all neurons are computed. */
+static status make_hot_plan(const struct plan_model *model, const struct neurons *n, bool dense, int n_ranks,
+                            const double *shares, struct plan **out)
 {
-    const float **fired = n ? malloc((size_t)n->n_layers * sizeof *fired) : NULL;
-    for (int l = 0; fired && l < n->n_layers; l++)
-        fired[l] = n->layers[l].fired;
-    return fired;
-}
-
-static status make_hot_plan(const struct plan_model *model, const struct neurons *n, int n_ranks, const double *shares,
-                            struct plan **out)
-{
+    struct heat heat;
     if (!n) {
         log_error("--split hot needs to know how often neurons fire: make a neuron file with `hearth prepare`, or name "
                   "it with --neurons");
         return ST_USAGE;
     }
-    const float **fired = fired_of(n);
-    if (!fired) {
-        log_error("no memory for %d layers", n->n_layers);
-        return ST_NOMEM;
-    }
-    status st = plan_make_hot(model, n_ranks, shares, fired, out);
-    free(fired);
+    status st = heat_of(n, dense, &heat);
+    if (st == ST_OK)
+        st = plan_make_hot(model, n_ranks, shares, heat.of, out);
+    heat_free(&heat);
     return st;
 }
 
@@ -200,7 +191,7 @@ static status make_plan(const struct cluster_options *o, const struct plan_model
     }
     const struct candidate *c = choice->n > 0 ? &choice->candidates[pick(choice, o->split)] : NULL;
     r.shares = c ? c->shares : r.shares;
-    status st = r.split == SPLIT_HOT ? make_hot_plan(model, neurons, n_ranks, r.shares, out)
+    status st = r.split == SPLIT_HOT ? make_hot_plan(model, neurons, o->sparse == SPARSE_DENSE, n_ranks, r.shares, out)
                 : c                  ? candidate_plan(c, model, n_ranks, out)
                                      : plan_make(model, r.split, n_ranks, r.shares, out);
     return st == ST_OK ? place_residual(o, *out, c ? c->residual_all : n_ranks > 1) : st;
@@ -225,25 +216,6 @@ static status consult_probe(const struct cluster_options *o, const struct plan_m
     return st == ST_OK ? cost_choose(r->probe, &r->model, model, o->shares ? shares : NULL, &r->choice) : st;
 }
 
-/* How many neurons before each of a layer fire at a token, as struct cost_model has it: malloc'ed (the caller frees); NULL
- * (logged): no memory. */
-static int64_t *count_fires(const struct neurons *n, const struct model *m)
-{
-    const int64_t d_ff = m->hp.d_ff;
-    int64_t *fires = malloc((size_t)n->n_layers * (size_t)(d_ff + 1) * sizeof *fires);
-    if (!fires) {
-        log_error("no memory for how often the neurons of %d layers fire", n->n_layers);
-        return NULL;
-    }
-    for (int l = 0; l < n->n_layers; l++) {
-        int64_t *before = fires + l * (d_ff + 1);
-        before[0] = 0;
-        for (int64_t j = 0; j < model_layer_neurons(m, l); j++)
-            before[j + 1] = before[j] + llrint(fmin((double)n->layers[l].fired[j], 1) / COST_FIRES);
-    }
-    return fires;
-}
-
 /* Tokens of the KV cache that there is room for: all that the texts could fill, or what the budgets of all ranks hold
  * where these have equal parts of it; of one text, at least. */
 static double kv_held(const struct cluster_options *o, const struct model *m, int n_ranks, double n_ctx)
@@ -253,8 +225,8 @@ static double kv_held(const struct cluster_options *o, const struct model *m, in
     return o->kv_budget ? fmax(fmin(most, budget), n_ctx) : most;
 }
 
-/* What is to be run. Neurons differ where only those that fire are computed; keys and values are read up to where a text
- * is, on average half of the context. */
+/* What is to be run. Neurons differ where only those that fire are computed, experts there or where a plan is asked for that
+ * knows which are chosen; keys and values are read up to where a text is, on average half of the context. */
 static status describe_run(const struct cluster_options *o, const struct model *m, const struct neurons *n,
                            int n_ranks, struct plan_reasons *r)
 {
@@ -270,10 +242,14 @@ static status describe_run(const struct cluster_options *o, const struct model *
         .transport = o->network.kind == NETWORK_AUTO ? NULL : network_kind_name(o->network.kind),
         .residual = o->residual,
     };
-    if (!by_neurons || (!o->probe && !r->model.gpus))
+    const bool by_experts = n && n->experts.n && (by_neurons || o->split == SPLIT_HOT);
+    if (!o->probe && !r->model.gpus)
         return ST_OK;
-    r->model.fires = r->fires = count_fires(n, m);
-    return r->fires ? ST_OK : ST_NOMEM;
+    if (by_experts && !(r->model.chosen = r->chosen = heat_chosen(n)))
+        return ST_NOMEM;
+    if (by_neurons && !(r->model.fires = r->fires = heat_fires(n)))
+        return ST_NOMEM;
+    return ST_OK;
 }
 
 /* Why a split file would say nothing for such a run, and what to leave out; NULL: it does. */
@@ -317,11 +293,14 @@ void plan_reasons_free(struct plan_reasons *r)
 {
     probe_free(r->probe);
     free(r->fires);
+    free(r->chosen);
     gpuidx_free(r->index);
     free(r->marks);
     r->probe = NULL;
     r->fires = NULL;
+    r->chosen = NULL;
     r->model.fires = NULL;
+    r->model.chosen = NULL;
     r->index = NULL;
     r->marks = NULL;
 }

@@ -28,6 +28,7 @@ status plan_shares(const char *text, double *shares /* [max] */, int max, int *n
 struct plan_reasons {
     struct probe *probe;     /* NULL: none; owned, */
     int64_t *fires;          /* as what model.fires points to */
+    float *chosen;           /* as what model.chosen points to */
     struct cost_model model; /* what is run, with a probe or without; borrows the model and the neuron file */
     struct choice choice;    /* choice.n 0: no probe */
     struct gpuidx *index;    /* o->gpu_index, which says what GPUs get; NULL: none; owned, */

@@ -13,7 +13,10 @@
  * a step that has no room ends its block, not the others, with as many of its units as have. So the bytes end where GPU
  * and CPU take equally long, and a block of which the last neurons save the way over PCIe is given whole.
  *
- * Where no one knows how often neurons fire, or all are computed, or sets are not of whole units, layers are given whole;
+ * Of experts that is so too where all their neurons are computed: some are chosen more often than others.
+ *
+ * Where no one knows how often neurons fire or experts are chosen, or all neurons are computed, or sets are not of whole
+ * units, layers are given whole;
  * what is then left of the room, attention or units of one more.
  *
  * That is done for both homes of x, and compared with two plainer orders, the first layers whole, and attention of all

@@ -60,10 +60,14 @@ struct weight weight_of_heads(const struct cost_model *m, int layer, double shar
     return (struct weight){weights + kept * m->kv_held * token_bytes(hp), weights + kept * read * token_bytes(hp)};
 }
 
-/* Neurons that a token looks at of those of an expert: as many as if all experts were chosen alike. */
-static double looked_at(const struct model *m, const struct bundle *b)
+/* The share of tokens that look at a bundle's neurons: of an expert those that choose it, as far as that was counted. */
+static double looked_at(const struct cost_model *m, int layer, const struct bundle *b)
 {
-    return b->routed ? (double)m->hp.n_experts_used / (double)m->hp.n_experts : 1;
+    const struct hparams *hp = &m->model->hp;
+    if (!b->routed)
+        return 1;
+    return m->chosen ? (double)m->chosen[layer * hp->n_experts + (b - m->model->layers[layer].bundles)]
+                     : (double)hp->n_experts_used / (double)hp->n_experts;
 }
 
 /* The share that any of a step's tokens needs of what each needs this share of, whatever the others do. */
@@ -94,7 +98,7 @@ static double part_fires(const struct cost_model *m, int layer, struct neuron_ra
 {
     const int64_t *fires = m->fires ? m->fires + layer * (m->model->hp.d_ff + 1) : NULL;
     return fires ? (double)(fires[n.end] - fires[n.begin]) * COST_FIRES / (double)(n.end - n.begin)
-                 : looked_at(m->model, b);
+                 : looked_at(m, layer, b);
 }
 
 double neurons_that_fire(const struct cost_model *m, int layer, struct neuron_range n)
@@ -128,7 +132,7 @@ static struct weight weight_of_part(const struct cost_model *m, int layer, struc
     const double always = matrix_bytes(gate ? &b->gate : &b->up) / size;
     const double rest = (gate ? matrix_bytes(&b->up) / size : 0) + (down ? down_bytes(b) : 0);
     return (struct weight){count * (always + rest),
-                           count * (always * of_any(m, looked_at(m->model, b)) +
+                           count * (always * of_any(m, looked_at(m, layer, b)) +
                                     rest * of_any(m, part_fires(m, layer, n, b)))};
 }
 

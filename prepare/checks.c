@@ -37,19 +37,15 @@ status prepare_check_report(const struct prepare *p)
     return st;
 }
 
-status prepare_check_experts(const struct prepare *p)
+bool prepare_makes_mlps(const struct prepare *p)
 {
-    if (!p->model->hp.n_experts)
-        return ST_OK;
-    log_error("%s: a model with experts, whose neurons hearth does not count yet: it runs without a neuron file",
-              p->o->cluster.model);
-    return ST_UNSUPPORTED;
+    return p->o->mlp_percent > 0 && activation_is_exact(p->model->hp.activation) && !p->model->hp.n_experts;
 }
 
 status prepare_check_mlps(const struct prepare *p)
 {
     const struct hparams *hp = &p->model->hp;
-    if (p->o->mlp_percent <= 0 || !activation_is_exact(hp->activation) || mlp_possible(hp->d_model))
+    if (!prepare_makes_mlps(p) || mlp_possible(hp->d_model))
         return ST_OK;
     log_error("%s: no MLP can be made for a d_model of %lld, which is no multiple of %d: --mlp-size 0 makes none",
               p->o->cluster.model, (long long)hp->d_model, ACT_BLOCK);

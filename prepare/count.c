@@ -33,23 +33,64 @@ static void fail(struct counter *c, status st)
     atomic_compare_exchange_strong(&c->failed, &ok, (int)st);
 }
 
+static uint32_t token_of(const struct observed_neurons *of, uint32_t i) { return of->token ? of->token[i] : i; }
+
 /* A tenth of the layer's mean |activation|, from the first tokens that it sees; not the very first, whose activations
  * are of another size in many models. */
-static float silu_level(const float *h, uint32_t n, int64_t d_ff)
+static float silu_level(const struct observed *seen)
 {
-    double sum = 0;
-    uint32_t from = n > 1;
-    for (int64_t i = from * d_ff; i < n * d_ff; i++)
-        sum += fabsf(h[i]);
-    return (float)(sum / (double)((n - from) * d_ff) / 10);
+    const uint32_t from = seen->n > 1;
+    double sum = 0, n = 0;
+    for (const struct observed_neurons *of = seen->neurons; of < seen->neurons + seen->n_neurons; of++) {
+        for (uint32_t i = 0; i < of->n_tokens; i++) {
+            for (int64_t j = 0; token_of(of, i) >= from && j < of->n; j++)
+                sum += fabsf(of->h[i * of->stride + j]);
+            n += token_of(of, i) >= from ? (double)of->n : 0;
+        }
+    }
+    return n > 0 ? (float)(sum / n / 10) : 0;
 }
 
-static void count_token(const float *h, int64_t d_ff, float level, uint32_t *fired, double *sum)
+static void count_token(const float *h, int64_t n, float level, uint32_t *fired, double *sum)
 {
-    for (int64_t j = 0; j < d_ff; j++) {
+    for (int64_t j = 0; j < n; j++) {
         float strength = fabsf(h[j]);
         fired[j] += strength > level;
         sum[j] += strength;
+    }
+}
+
+/* Counts the tokens of a step from `from` on, of a layer of this process. */
+static void count_step(const struct counter *c, const struct observed *seen, uint64_t from)
+{
+    const struct part_shape *s = part_shape(c->part);
+    struct part_state *state = part_state(c->part);
+    const int own = seen->layer - s->first;
+    for (const struct observed_neurons *of = seen->neurons; of < seen->neurons + seen->n_neurons; of++) {
+        const int64_t first = own * s->d_ff + of->first;
+        for (uint32_t i = 0; i < of->n_tokens; i++)
+            if (token_of(of, i) >= from)
+                count_token(of->h + i * of->stride, of->n, state->level[own], state->fired + first,
+                            state->sum + first);
+    }
+    for (uint64_t i = from * (uint64_t)s->n_used; seen->expert && i < seen->n * (uint64_t)s->n_used; i++)
+        state->chosen[own * s->n_experts + seen->expert[i]]++;
+}
+
+/* Keeps those of the step's tokens from `from` on whose turn it is; `before` were seen before the step. */
+static void keep_samples(struct counter *c, const struct observed *seen, uint64_t before, uint64_t from)
+{
+    const struct part_shape *s = part_shape(c->part);
+    for (uint64_t t = from; t < seen->n; t++) {
+        const uint64_t slot = (before + t) / c->stride;
+        if ((before + t) % c->stride != 0 || slot >= s->n_samples)
+            continue;
+        status st = part_put_sample(c->part, seen->layer, slot, seen->x + t * (uint64_t)s->d_model);
+        if (!st && seen->expert)
+            st = part_put_routes(c->part, seen->layer, slot, seen->expert + t * (uint64_t)s->n_used,
+                                 seen->weight + t * (uint64_t)s->n_weights);
+        if (st)
+            fail(c, st);
     }
 }
 
@@ -68,26 +109,20 @@ static void save_window(struct counter *c, int layer)
         fail(c, st);
 }
 
-void counter_observe(void *arg, int layer, uint32_t n, const float *x, const float *h)
+void counter_observe(void *arg, const struct observed *seen)
 {
     struct counter *c = arg;
-    const struct part_shape *s = part_shape(c->part);
     struct part_state *state = part_state(c->part);
-    const int own = layer - s->first;
-    uint64_t *seen = &c->seen[own];
+    const int own = seen->layer - part_shape(c->part)->first;
+    const uint64_t before = c->seen[own], counted = c->counted * c->window_tokens;
+    const uint64_t from = counted > before ? counted - before : 0;
     if (!activation_is_exact(c->activation) && state->level[own] == 0)
-        state->level[own] = silu_level(h, n, s->d_ff);
-    for (uint32_t t = 0; t < n; t++, ++*seen) {
-        if (*seen < c->counted * c->window_tokens)
-            continue;
-        count_token(h + t * s->d_ff, s->d_ff, state->level[own], state->fired + own * s->d_ff,
-                    state->sum + own * s->d_ff);
-        if (*seen % c->stride == 0 && *seen / c->stride < s->n_samples) {
-            status st = part_put_sample(c->part, layer, *seen / c->stride, x + t * s->d_model);
-            if (st)
-                fail(c, st);
-        }
+        state->level[own] = silu_level(seen);
+    if (from < seen->n) {
+        count_step(c, seen, from);
+        keep_samples(c, seen, before, from);
     }
+    c->seen[own] += seen->n;
     if (c->saves)
-        save_window(c, layer);
+        save_window(c, seen->layer);
 }

@@ -1,5 +1,5 @@
-/* What `hearth prepare` sees of the model at work: how often each neuron fires, how strongly, and a sample of what the
- * layers read. */
+/* What `hearth prepare` sees of the model at work: how often each expert is chosen, how often each neuron fires, how
+ * strongly, and a sample of what the layers read. */
 #ifndef HEARTH_PREPARE_COUNT_H
 #define HEARTH_PREPARE_COUNT_H
 
@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include "base/activation.h"
 #include "base/status.h"
+#include "device/device.h"
 #include "prepare/part.h"
 
 /* Of this process's layers. Different layers may be counted at once, by the ranks that have them. */
@@ -27,7 +28,6 @@ status counter_start(struct counter *c, struct part *part, enum activation activ
                      uint64_t stride, uint64_t first_window);
 void counter_stop(struct counter *c);
 /* cluster_options.observe; `arg` is the counter. */
-void counter_observe(void *arg, int layer, uint32_t n, const float *x /* [n, d_model] */,
-                     const float *h /* [n, d_ff] */);
+void counter_observe(void *arg, const struct observed *seen);
 
 #endif

@@ -22,12 +22,39 @@ static bool layer_progressed(void *arg, float done)
     return l->progress(l->arg, (float)l->done + done);
 }
 
-/* x [n_samples, d_model] is scratch. */
-static status fit_one(struct prepare *p, int layer, uint64_t mlp_bytes, struct layer_progress *progress, float *x)
+/* Room for a layer's samples: what they are, what they have chosen, and with what weights. */
+struct sample_room {
+    float *x;         /* [n_samples, d_model] */
+    uint32_t *expert; /* [n_samples, n_used] */
+    float *weight;    /* [n_samples, n_weights] */
+};
+
+static status open_room(const struct part_shape *s, struct sample_room *r)
+{
+    const size_t n = (size_t)s->n_samples;
+    *r = (struct sample_room){.x = malloc(n * (size_t)s->d_model * sizeof *r->x + 1),
+                              .expert = malloc(n * (size_t)s->n_used * sizeof *r->expert + 1),
+                              .weight = malloc(n * (size_t)s->n_weights * sizeof *r->weight + 1)};
+    if (r->x && r->expert && r->weight)
+        return ST_OK;
+    log_error("no memory for %llu samples (--samples takes fewer)", (unsigned long long)s->n_samples);
+    return ST_NOMEM;
+}
+
+static void close_room(struct sample_room *r)
+{
+    free(r->x);
+    free(r->expert);
+    free(r->weight);
+}
+
+static status fit_one(struct prepare *p, int layer, uint64_t mlp_bytes, struct layer_progress *progress,
+                      const struct sample_room *room)
 {
     const struct part_shape *s = part_shape(p->part);
     const struct part_state *state = part_state(p->part);
     const size_t own = (size_t)(layer - s->first) * (size_t)s->d_ff;
+    const bool experts = model_has_experts(p->model, layer);
     struct fitted_layer fitted = {0};
     struct fit_options o;
     uint8_t *bytes = NULL;
@@ -44,10 +71,14 @@ static status fit_one(struct prepare *p, int layer, uint64_t mlp_bytes, struct l
     o.progress_arg = progress;
     const struct layer_sample sample = {
         .model = p->model, .layer = layer, .activation = p->model->hp.activation, .n = (int64_t)s->n_samples,
-        .n_fit = (int64_t)(s->n_samples - s->n_samples / 4), .x = x, .fired = state->fired + own,
-        .sum = state->sum + own, .n_tokens = s->n_windows * p->window_tokens};
+        .n_fit = (int64_t)(s->n_samples - s->n_samples / 4), .x = room->x,
+        .expert = experts ? room->expert : NULL, .weight = room->weight, .fired = state->fired + own,
+        .sum = state->sum + own, .chosen = state->chosen + (layer - s->first) * s->n_experts,
+        .n_tokens = s->n_windows * p->window_tokens};
     if (!st)
-        st = part_samples(p->part, layer, s->n_samples, x);
+        st = part_samples(p->part, layer, s->n_samples, room->x);
+    if (!st && experts)
+        st = part_routes(p->part, layer, s->n_samples, room->expert, room->weight);
     if (!st)
         st = fit_layer(&sample, &o, &fitted);
     if (!st) /* hours may have gone by */
@@ -66,17 +97,13 @@ status prepare_fit_own(struct prepare *p, const uint64_t *mlp_bytes, bool (*prog
 {
     const struct part_shape *s = part_shape(p->part);
     struct layer_progress at = {.progress = progress, .arg = arg};
-    float *x = malloc((size_t)s->n_samples * (size_t)s->d_model * sizeof *x + 1);
-    status st = ST_OK;
-    if (!x) {
-        log_error("no memory for %llu samples (--samples takes fewer)", (unsigned long long)s->n_samples);
-        return ST_NOMEM;
-    }
+    struct sample_room room;
+    status st = open_room(s, &room);
     for (int i = s->first; i < s->last && !st; i++, at.done++) {
         uint8_t *bytes = NULL;
         size_t n = 0;
         if (!part_state(p->part)->fitted[i - s->first].size)
-            st = fit_one(p, i, mlp_bytes[i], &at, x);
+            st = fit_one(p, i, mlp_bytes[i], &at, &room);
         if (!st)
             st = part_layer(p->part, i, &bytes, &n);
         if (!st)
@@ -85,7 +112,7 @@ status prepare_fit_own(struct prepare *p, const uint64_t *mlp_bytes, bool (*prog
         if (!st && !progress(arg, (float)(at.done + 1)))
             st = ST_CANCELLED;
     }
-    free(x);
+    close_room(&room);
     return st;
 }
 
@@ -102,14 +129,17 @@ struct gathering {
 static status keep_layer(void *arg, int layer, const uint8_t *bytes, size_t n)
 {
     struct gathering *g = arg;
-    const struct hparams *hp = &g->p->model->hp;
+    const struct model *m = g->p->model;
+    const struct hparams *hp = &m->hp;
     char where[32];
     snprintf(where, sizeof where, "layer %d", layer);
     if (layer < 0 || layer >= hp->n_layers || g->layers[layer].memory) {
         log_error("%s came from a rank that has not got it", where);
         return ST_FORMAT;
     }
-    return fitted_layer_decode(bytes, n, hp->d_model, hp->d_ff, where, &g->layers[layer]);
+    g->layers[layer] = (struct fitted_layer){.d_model = hp->d_model, .n = model_layer_neurons(m, layer),
+                                             .n_experts = model_has_experts(m, layer) ? hp->n_experts : 0};
+    return fitted_layer_decode(bytes, n, where, &g->layers[layer]);
 }
 
 /* Takes one answer of another rank. */
@@ -213,7 +243,7 @@ status prepare_fit(struct prepare *p, struct fitted_layer *layers)
         st = gather_fired(p, fired, held);
     if (!st)
         task->activation = p->model->hp.activation;
-    if (!st && p->o->mlp_percent > 0 && activation_is_exact(p->model->hp.activation))
+    if (!st && prepare_makes_mlps(p))
         fit_mlp_bytes(fired, n, p->model->hp.d_ff, p->windows.n * p->window_tokens,
                       (uint64_t)((double)gguf_file_bytes(p->model->file) * (double)p->o->mlp_percent / 100),
                       task->mlp_bytes);

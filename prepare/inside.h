@@ -48,10 +48,11 @@ char *prepare_report_path(const struct prepare *p);
 status prepare_check_place(const char *path);
 /* The same for the report. */
 status prepare_check_report(const struct prepare *p);
-/* Whether the MLPs that are asked for can be made; the activation is known. ST_UNSUPPORTED, logged. */
+/* Whether MLPs are to be made; the activation is known. Experts get none: their router has said already which of a layer's
+ * neurons may fire at all. */
+bool prepare_makes_mlps(const struct prepare *p);
+/* Whether they can be. ST_UNSUPPORTED, logged. */
 status prepare_check_mlps(const struct prepare *p);
-/* ST_UNSUPPORTED (logged): a model with experts. */
-status prepare_check_experts(const struct prepare *p);
 /* What a checkpoint must agree in; `to` is zeros. */
 void prepare_settings(const struct prepare *p, uint64_t n_samples, struct part_setting to[PART_SETTINGS]);
 

@@ -74,10 +74,9 @@ static status open_parts(struct prepare *p)
 /* The file as fitted; perplexities come later. n->layers is malloc'ed and borrows from `fitted`. */
 static status assemble(const struct prepare *p, const struct fitted_layer *fitted, struct neurons *n)
 {
-    const struct hparams *hp = &p->model->hp;
-    *n = (struct neurons){.activation = hp->activation, .n_layers = hp->n_layers, .d_model = hp->d_model,
-                          .d_ff = hp->d_ff, .model_hash = gguf_hash(p->model->file),
+    *n = (struct neurons){.activation = p->model->hp.activation, .model_hash = gguf_hash(p->model->file),
                           .n_tokens = p->windows.n * p->window_tokens};
+    neurons_shape_of(p->model, n);
     n->skip_share = roundf((p->o->cluster.skip > 0 ? p->o->cluster.skip : 0.5f) * 10) / 10;
     snprintf(n->text, sizeof n->text, "%s", p->o->text_name);
     n->layers = calloc((size_t)n->n_layers, sizeof *n->layers);
@@ -192,8 +191,6 @@ static status lead(struct prepare *p)
 {
     struct fitted_layer *fitted = NULL;
     status st = prepare_open_model(p);
-    if (!st)
-        st = prepare_check_experts(p);
     if (!st)
         st = cut_text(p);
     if (!st)

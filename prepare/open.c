@@ -29,11 +29,11 @@ static status own_layers(struct prepare *p)
 
 status prepare_open_model(struct prepare *p)
 {
-    status st = p->o->mlp_percent > 0 ? linear_open() : ST_OK; /* not after hours of counting */
-    if (!st)
-        st = kernels_select(p->o->cluster.kernels, &p->kernels);
+    status st = kernels_select(p->o->cluster.kernels, &p->kernels);
     if (!st)
         st = model_load(p->o->cluster.model, &p->model);
+    if (!st && p->o->mlp_percent > 0 && !p->model->hp.n_experts)
+        st = linear_open(); /* not after hours of counting */
     if (st)
         return st;
     p->neurons = p->o->cluster.neurons && *p->o->cluster.neurons ? strdup(p->o->cluster.neurons)
@@ -49,8 +49,14 @@ status prepare_open_model(struct prepare *p)
 
 status prepare_open_part(struct prepare *p, const struct task_open *t)
 {
-    struct part_shape shape = {.first = p->first, .last = p->last, .d_model = p->model->hp.d_model,
-                               .d_ff = p->model->hp.d_ff, .n_windows = t->n_windows, .n_samples = t->n_samples};
+    const struct hparams *hp = &p->model->hp;
+    struct part_shape shape = {.first = p->first, .last = p->last, .d_model = hp->d_model, .d_ff = hp->d_ff,
+                               .n_windows = t->n_windows, .n_samples = t->n_samples};
+    if (hp->n_experts) {
+        shape.n_experts = hp->n_experts;
+        shape.n_used = hp->n_experts_used;
+        shape.n_weights = model_route_weights(hp);
+    }
     bool resumed;
     memcpy(shape.settings, t->settings, sizeof shape.settings);
     p->stride = t->stride;

@@ -1,8 +1,7 @@
-#include "prepare/part.h"
+#include "prepare/part_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <math.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,9 +12,8 @@
 #include <xxhash.h>
 #include "base/clock.h"
 #include "base/log.h"
-#include "kernels/layout.h"
 
-enum { PART_VERSION = 2, PAGE = 4096 };
+enum { PART_VERSION = 3, PAGE = 4096 };
 static const char magic[8] = "HEARTHPT";
 
 struct part_header {
@@ -32,28 +30,14 @@ struct state_header {
     uint64_t hash;       /* of the state's bytes and the generation */
 };
 
-struct part {
-    struct part_shape shape;
-    const struct kernels *kernels;
-    char *path;
-    int fd;
-    uint64_t generation;
-    uint64_t worked;      /* as the header has it */
-    double saved_s, saving_s; /* when the state was saved last, and how long that took */
-    uint64_t end;         /* where the next fitted layer goes */
-    uint8_t *bytes;       /* [state_bytes] the fixed fields, then the arrays */
-    struct part_state state;
-};
-
 static uint64_t aligned(uint64_t n, uint64_t to) { return (n + to - 1) / to * to; }
-static uint64_t n_layers(const struct part_shape *s) { return (uint64_t)(s->last - s->first); }
 
 /* The arrays follow the fixed fields, the widest elements first. */
 static uint64_t array_bytes(const struct part_shape *s)
 {
-    uint64_t neurons = n_layers(s) * (uint64_t)s->d_ff;
-    return s->n_windows * sizeof(struct score) + n_layers(s) * (sizeof(struct part_fitted) + sizeof(float)) +
-           neurons * (sizeof(double) + sizeof(uint32_t));
+    uint64_t neurons = part_layers(s) * (uint64_t)s->d_ff;
+    return s->n_windows * sizeof(struct score) + part_layers(s) * (sizeof(struct part_fitted) + sizeof(float)) +
+           neurons * (sizeof(double) + sizeof(uint32_t)) + part_layers(s) * (uint64_t)s->n_experts * sizeof(uint32_t);
 }
 
 static uint64_t state_bytes(const struct part_shape *s) { return sizeof(struct part_state) + array_bytes(s); }
@@ -61,58 +45,7 @@ static uint64_t slot_bytes(const struct part_shape *s)
 {
     return aligned(sizeof(struct state_header) + state_bytes(s), PAGE);
 }
-static uint64_t samples_at(const struct part_shape *s) { return PAGE + 2 * slot_bytes(s); }
-static uint64_t row_bytes(const struct part_shape *s) { return (uint64_t)s->d_model * sizeof(uint16_t); }
-
-static uint64_t sample_at(const struct part_shape *s, int layer, uint64_t slot)
-{
-    return samples_at(s) + ((uint64_t)(layer - s->first) * s->n_samples + slot) * row_bytes(s);
-}
-
-uint64_t part_bytes(const struct part_shape *s) { return sample_at(s, s->last, 0); }
-
-static status io_failed(const struct part *p, const char *what)
-{
-    log_error("cannot %s %s: %s", what, p->path, strerror(errno));
-    return ST_IO;
-}
-
-static status write_at(const struct part *p, const void *bytes, size_t n, uint64_t at)
-{
-    for (const uint8_t *b = bytes; n > 0;) {
-        ssize_t done = pwrite(p->fd, b, n, (off_t)at);
-        if (done < 0 && errno == EINTR)
-            continue;
-        if (done <= 0)
-            return io_failed(p, "write");
-        b += done;
-        at += (uint64_t)done;
-        n -= (size_t)done;
-    }
-    return ST_OK;
-}
-
-/* *whole false: the file ends before. */
-static status read_at(const struct part *p, void *bytes, size_t n, uint64_t at, bool *whole)
-{
-    uint8_t *b = bytes;
-    *whole = true;
-    while (n > 0) {
-        ssize_t done = pread(p->fd, b, n, (off_t)at);
-        if (done < 0 && errno == EINTR)
-            continue;
-        if (done < 0)
-            return io_failed(p, "read");
-        if (done == 0) {
-            *whole = false;
-            return ST_OK;
-        }
-        b += done;
-        at += (uint64_t)done;
-        n -= (size_t)done;
-    }
-    return ST_OK;
-}
+uint64_t part_samples_at(const struct part_shape *s) { return PAGE + 2 * slot_bytes(s); }
 
 /* Points the state's arrays into its bytes. */
 static void point_arrays(struct part *p)
@@ -122,11 +55,13 @@ static void point_arrays(struct part *p)
     p->state.scores = (struct score *)at;
     at += s->n_windows * sizeof(struct score);
     p->state.fitted = (struct part_fitted *)at;
-    at += n_layers(s) * sizeof(struct part_fitted);
+    at += part_layers(s) * sizeof(struct part_fitted);
     p->state.sum = (double *)at;
-    at += n_layers(s) * (uint64_t)s->d_ff * sizeof(double);
+    at += part_layers(s) * (uint64_t)s->d_ff * sizeof(double);
     p->state.fired = (uint32_t *)at;
-    at += n_layers(s) * (uint64_t)s->d_ff * sizeof(uint32_t);
+    at += part_layers(s) * (uint64_t)s->d_ff * sizeof(uint32_t);
+    p->state.chosen = (uint32_t *)at;
+    at += part_layers(s) * (uint64_t)s->n_experts * sizeof(uint32_t);
     p->state.level = (float *)at;
 }
 
@@ -142,7 +77,7 @@ static status note_work(struct part *p)
     if (p->worked || !worked)
         return ST_OK;
     p->worked = worked;
-    return write_at(p, &worked, sizeof worked, offsetof(struct part_header, worked));
+    return part_write_at(p, &worked, sizeof worked, offsetof(struct part_header, worked));
 }
 
 status part_save(struct part *p)
@@ -153,12 +88,12 @@ status part_save(struct part *p)
     double began_s = clock_s();
     /* What the state speaks of must be on the disk before it. */
     if (fdatasync(p->fd) != 0)
-        return io_failed(p, "write");
+        return part_io_failed(p, "write");
     status st = note_work(p);
     if (!st)
-        st = write_at(p, p->bytes, state_bytes(&p->shape), at + sizeof h);
+        st = part_write_at(p, p->bytes, state_bytes(&p->shape), at + sizeof h);
     if (!st)
-        st = write_at(p, &h, sizeof h, at);
+        st = part_write_at(p, &h, sizeof h, at);
     if (!st)
         p->generation++;
     p->saved_s = clock_s();
@@ -174,7 +109,7 @@ static bool plausible(const struct part *p, uint64_t file_bytes)
     const struct part_state *s = &p->state;
     if (s->windows > p->shape.n_windows || s->activation < -1 || s->activation >= ACTIVATIONS)
         return false;
-    for (uint64_t i = 0; i < n_layers(&p->shape); i++) {
+    for (uint64_t i = 0; i < part_layers(&p->shape); i++) {
         const struct part_fitted *f = &s->fitted[i];
         if (f->size && (f->offset < part_bytes(&p->shape) || f->offset > file_bytes ||
                         f->size > file_bytes - f->offset))
@@ -193,9 +128,9 @@ static status load_slot(struct part *p, uint64_t slot, uint64_t file_bytes, uint
     struct state_header h;
     bool whole;
     *generation = 0;
-    status st = read_at(p, &h, sizeof h, at, &whole);
+    status st = part_read_at(p, &h, sizeof h, at, &whole);
     if (!st && whole)
-        st = read_at(p, p->bytes, state_bytes(&p->shape), at + sizeof h, &whole);
+        st = part_read_at(p, p->bytes, state_bytes(&p->shape), at + sizeof h, &whole);
     if (st || !whole || h.hash != state_hash(p, h.generation))
         return st;
     memcpy(&p->state, p->bytes, sizeof p->state);
@@ -253,9 +188,9 @@ static status load(struct part *p, bool *found)
     struct stat info;
     bool whole;
     if (fstat(p->fd, &info) != 0)
-        return io_failed(p, "look at");
+        return part_io_failed(p, "look at");
     memset(&h, 0, sizeof h);
-    status st = read_at(p, &h, sizeof h, 0, &whole);
+    status st = part_read_at(p, &h, sizeof h, 0, &whole);
     if (st || info.st_size == 0)
         return st;
     if (!whole || memcmp(h.magic, magic, sizeof magic) != 0 || h.version != PART_VERSION ||
@@ -281,14 +216,14 @@ static status create(struct part *p)
     p->end = bytes;
     point_arrays(p);
     if (ftruncate(p->fd, 0) != 0)
-        return io_failed(p, "empty");
+        return part_io_failed(p, "empty");
     int e = posix_fallocate(p->fd, 0, (off_t)bytes);
     if (e) {
         log_error("cannot reserve %.1f MB for %s: %s (--samples makes it smaller)", (double)bytes / 1e6, p->path,
                   strerror(e));
         return ST_IO;
     }
-    status st = write_at(p, &h, sizeof h, 0);
+    status st = part_write_at(p, &h, sizeof h, 0);
     return st ? st : part_save(p);
 }
 
@@ -306,7 +241,7 @@ status part_open(const char *path, const struct part_shape *shape, const struct 
         goto no_memory;
     p->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (p->fd < 0) {
-        st = io_failed(p, "open");
+        st = part_io_failed(p, "open");
         goto err;
     }
     if (flock(p->fd, LOCK_EX | LOCK_NB) != 0) {
@@ -353,76 +288,3 @@ void part_remove(struct part *p)
 const struct part_shape *part_shape(const struct part *p) { return &p->shape; }
 struct part_state *part_state(struct part *p) { return &p->state; }
 
-status part_put_sample(struct part *p, int layer, uint64_t slot, const float *x)
-{
-    enum { PIECE = 1024 };
-    const float most = 65504; /* of f16 */
-    float held[PIECE];
-    uint16_t halves[PIECE];
-    uint64_t at = sample_at(&p->shape, layer, slot);
-    status st = ST_OK;
-    for (int64_t i = 0; i < p->shape.d_model && !st; i += PIECE) {
-        int64_t n = p->shape.d_model - i < PIECE ? p->shape.d_model - i : PIECE;
-        for (int64_t j = 0; j < n; j++)
-            held[j] = fminf(fmaxf(x[i + j], -most), most);
-        p->kernels->to_f16(held, n, halves);
-        st = write_at(p, halves, (size_t)n * sizeof *halves, at + (uint64_t)i * sizeof *halves);
-    }
-    return st;
-}
-
-status part_samples(struct part *p, int layer, uint64_t n, float *x)
-{
-    size_t values = (size_t)n * (size_t)p->shape.d_model;
-    /* The halves lie in the back half of the room for the floats, which overtake them only at the end. */
-    uint16_t *halves = (uint16_t *)x + values;
-    bool whole;
-    status st = read_at(p, halves, values * sizeof *halves, sample_at(&p->shape, layer, 0), &whole);
-    if (!st && !whole) {
-        log_error("%s ends within layer %d's samples", p->path, layer);
-        st = ST_IO;
-    }
-    for (size_t i = 0; i < values && !st; i++) {
-        uint16_t half;
-        memcpy(&half, halves + i, sizeof half);
-        x[i] = f32_of_f16(half);
-    }
-    return st;
-}
-
-status part_put_layer(struct part *p, int layer, const uint8_t *bytes, size_t n)
-{
-    status st = write_at(p, bytes, n, p->end);
-    if (st)
-        return st;
-    p->state.fitted[layer - p->shape.first] = (struct part_fitted){.offset = p->end, .size = n};
-    p->end += n;
-    return part_save(p);
-}
-
-status part_layer(struct part *p, int layer, uint8_t **bytes, size_t *n)
-{
-    const struct part_fitted *f = &p->state.fitted[layer - p->shape.first];
-    bool whole;
-    if (!f->size) {
-        *bytes = NULL;
-        return ST_OK;
-    }
-    uint8_t *b = malloc(f->size);
-    if (!b) {
-        log_error("no memory for %llu bytes of layer %d", (unsigned long long)f->size, layer);
-        return ST_NOMEM;
-    }
-    status st = read_at(p, b, f->size, f->offset, &whole);
-    if (!st && !whole) {
-        log_error("%s ends within layer %d", p->path, layer);
-        st = ST_IO;
-    }
-    if (st) {
-        free(b);
-        return st;
-    }
-    *bytes = b;
-    *n = f->size;
-    return ST_OK;
-}

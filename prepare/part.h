@@ -2,7 +2,8 @@
  * layers it has fitted. Whatever ends the process, the next one goes on from there.
  *
  * One file: a header, the state twice (a checkpoint overwrites the older one, so that one is always whole), the
- * samples, whose room is reserved when the file is made, and the fitted layers as they come. Integers and floats lie in
+ * samples and what they have chosen, whose room is reserved when the file is made, and the fitted layers as they come.
+ * Integers and floats lie in
  * it as they lie in memory: it never leaves its machine. One process at a time; not thread-safe, except that samples of
  * different layers may be put at once. */
 #ifndef HEARTH_PREPARE_PART_H
@@ -27,6 +28,7 @@ struct part_shape {
     struct part_setting settings[PART_SETTINGS]; /* model, text and options; name "": no more */
     int32_t first, last;   /* layers of this process */
     int64_t d_model, d_ff;
+    int64_t n_experts, n_used, n_weights; /* of a layer; that a token chooses; weights that it then has. 0: none */
     uint64_t n_windows;
     uint64_t n_samples;    /* of each layer */
 };
@@ -55,6 +57,7 @@ struct part_state {
     float *level;                /* [layers] |activation| above which a neuron of a SiLU model fires */
     uint32_t *fired;             /* [layers, d_ff] tokens */
     double *sum;                 /* [layers, d_ff] of |activation| */
+    uint32_t *chosen;            /* [layers, n_experts] tokens */
 };
 
 /* The first thing in which the shape of a checkpoint differs from what is asked for now, for people. */
@@ -84,6 +87,10 @@ uint64_t part_bytes(const struct part_shape *s);
 /* Keeps x [d_model] f32 as f16, or gives n samples of a layer back as f32. ST_IO, logged. */
 status part_put_sample(struct part *p, int layer, uint64_t slot, const float *x);
 status part_samples(struct part *p, int layer, uint64_t n, float *x /* [n, d_model] */);
+/* The same of what a sample has chosen: experts [n_used], weights [n_weights]. */
+status part_put_routes(struct part *p, int layer, uint64_t slot, const uint32_t *expert, const float *weight);
+status part_routes(struct part *p, int layer, uint64_t n, uint32_t *expert /* [n, n_used] */,
+                   float *weight /* [n, n_weights] */);
 
 /* Keeps an encoded layer and saves the state. ST_IO, logged. */
 status part_put_layer(struct part *p, int layer, const uint8_t *bytes, size_t n);

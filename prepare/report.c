@@ -63,21 +63,23 @@ status report_curve(const float *busy, int64_t n, int points, float *y)
     return ST_OK;
 }
 
-status report_busy(const struct neurons *n, float **out)
+status report_busy(const struct neurons *n, float **out, int64_t *all)
 {
     const bool by_firing = activation_is_exact(n->activation);
-    float *all = malloc((size_t)n->n_layers * (size_t)n->d_ff * sizeof *all);
-    if (!all) {
+    float *busy = malloc((size_t)n->n_layers * (size_t)n->d_ff * sizeof *busy), *at = busy;
+    if (!busy) {
         log_error("no memory for the statistics of %d layers", n->n_layers);
         return ST_NOMEM;
     }
     for (int i = 0; i < n->n_layers; i++) {
         const float *from = by_firing ? n->layers[i].fired : n->layers[i].strength;
-        const double sum = by_firing ? 1 : sum_of(from, n->d_ff);
-        for (int64_t j = 0; j < n->d_ff; j++)
-            all[i * n->d_ff + j] = sum > 0 ? (float)((double)from[j] / sum) : 0;
+        const int64_t neurons = neurons_of_layer(n, i);
+        const double sum = by_firing ? 1 : sum_of(from, neurons);
+        for (int64_t j = 0; j < neurons; j++)
+            *at++ = sum > 0 ? (float)((double)from[j] / sum) : 0;
     }
-    *out = all;
+    *out = busy;
+    *all = at - busy;
     return ST_OK;
 }
 
@@ -98,7 +100,7 @@ uint64_t report_planes_bytes(const struct neurons *n)
 {
     uint64_t bytes = 0;
     for (int i = 0; i < n->n_layers; i++)
-        bytes += n->layers[i].bound ? (uint64_t)n->d_ff * sizeof(float) : 0;
+        bytes += n->layers[i].bound ? (uint64_t)neurons_of_layer(n, i) * sizeof(float) : 0;
     return bytes;
 }
 

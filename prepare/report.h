@@ -26,12 +26,12 @@ status report_neurons_for(const float *busy, int64_t n, double share, double *ou
  * ST_NOMEM (logged). */
 status report_curve(const float *busy, int64_t n, int points, float *y);
 /* How busy neurons are: how often each fires; of a SiLU model, where all fire a little, its mean |activation| in its
- * layer's sum. All layers', one after the other: [n_layers * d_ff], malloc'ed. ST_NOMEM (logged). */
-status report_busy(const struct neurons *n, float **out);
+ * layer's sum. All layers', one after the other, *all of them; malloc'ed. ST_NOMEM (logged). */
+status report_busy(const struct neurons *n, float **out, int64_t *all);
 /* Bytes of the MLPs and of the planes' bounds; 0: there are none. */
 uint64_t report_mlp_bytes(const struct neurons *n);
 uint64_t report_planes_bytes(const struct neurons *n);
-/* The share of neurons that fire for a token. */
+/* Of the neurons that a token looks at, the share that fires. */
 double report_live(const struct neurons *n);
 /* "predicted, planes". */
 void report_mode_name(const struct part_measure *m, char *out, size_t n);

@@ -33,8 +33,11 @@ static void page_begin(FILE *out, const struct report *r)
     plot_style(out);
     fputs("</style></head>\n<body><main>\n<h1>", out);
     html_text(out, r->model);
-    fprintf(out, "</h1>\n<p class=soft>%d layers of %lld neurons, %s. Measured on ", r->neurons->n_layers,
-            (long long)r->neurons->d_ff, activation_name(r->neurons->activation));
+    fprintf(out, "</h1>\n<p class=soft>%d layers of %lld neurons, ", r->neurons->n_layers, (long long)r->neurons->d_ff);
+    if (r->neurons->experts.n)
+        fprintf(out, "%lld experts of which a token uses %lld, ", (long long)r->neurons->experts.n,
+                (long long)r->neurons->experts.used);
+    fprintf(out, "%s. Measured on ", activation_name(r->neurons->activation));
     html_text(out, r->text);
     fprintf(out, ", %llu windows of %zu tokens, in %.0f s.</p>\n", (unsigned long long)r->n_windows, r->window,
             r->seconds);
@@ -57,14 +60,15 @@ static void fact_bytes(FILE *out, const struct report *r, const char *what, uint
         fact(out, text, "%.2f MB", (double)bytes / 1e6);
 }
 
-static status facts(FILE *out, const struct report *r, const float *busy)
+static status facts(FILE *out, const struct report *r, const float *busy, int64_t all)
 {
     double share;
-    status st = report_neurons_for(busy, r->neurons->n_layers * r->neurons->d_ff, 0.8, &share);
+    status st = report_neurons_for(busy, all, 0.8, &share);
     if (st)
         return st;
     fputs("<div class=facts>\n", out);
-    fact(out, "of the neurons fire for a token", "%.1f %%", report_live(r->neurons) * 100);
+    fact(out, r->neurons->experts.n ? "of the neurons of its experts fire for a token" : "of the neurons fire for a token",
+         "%.1f %%", report_live(r->neurons) * 100);
     fact(out, "of the neurons make 80 % of all activations", "%.1f %%", share * 100);
     if (!activation_is_exact(r->neurons->activation))
         fact(out, "of the neurons are skipped by --sparse threshold unless told", "%.0f %%",
@@ -113,16 +117,19 @@ static status curve_line(const struct plot *p, const char *kind, const float *bu
     return st;
 }
 
-static status plot_curves(FILE *out, const struct neurons *n, const float *busy)
+static status plot_curves(FILE *out, const struct neurons *n, const float *busy, int64_t all)
 {
+    const float *at = busy;
     struct plot p = {.out = out, .x_high = 100, .y_high = 100};
     status st = ST_OK;
     fputs("<figure>", out);
     plot_begin(&p, "Few neurons make most activations", "busiest neurons, %", "share of all activations, %");
-    for (int i = 0; i < n->n_layers && !st; i++)
-        st = curve_line(&p, "thin", busy + i * n->d_ff, n->d_ff);
+    for (int i = 0; i < n->n_layers && !st; i++) {
+        st = curve_line(&p, "thin", at, neurons_of_layer(n, i));
+        at += neurons_of_layer(n, i);
+    }
     if (!st)
-        st = curve_line(&p, "a", busy, n->n_layers * n->d_ff);
+        st = curve_line(&p, "a", busy, all);
     plot_mark_y(&p, 80);
     plot_legend(&p, "thin", "each layer");
     plot_legend(&p, "a", "the model");
@@ -151,6 +158,59 @@ static void plot_live(FILE *out, const struct neurons *n)
             activation_is_exact(n->activation) ? "A neuron fires when its activation is not zero."
                                                : "A neuron fires when its activation is above a tenth of the layer's "
                                                  "mean.");
+}
+
+/* ---- experts ---- */
+
+static status plot_choices(FILE *out, const struct neurons *n)
+{
+    struct plot p = {.out = out, .x_high = 100, .y_high = 100};
+    const double ends[] = {0, 100};
+    status st = ST_OK;
+    fputs("<figure>", out);
+    plot_begin(&p, "How experts are chosen", "experts that are chosen most, %", "share of all choices, %");
+    for (int i = 0; i < n->n_layers && !st; i++)
+        if (neurons_experts(n, i))
+            st = curve_line(&p, "thin", n->layers[i].chosen, n->experts.n);
+    plot_line(&p, "b", ends, ends, 2);
+    plot_legend(&p, "thin", "each layer");
+    plot_legend(&p, "b", "all alike");
+    plot_end(&p);
+    fputs("<figcaption>Experts of a layer in order of how many tokens have chosen them.</figcaption></figure>\n", out);
+    return st;
+}
+
+static double percent_of_tokens(const struct neurons *n, uint64_t tokens)
+{
+    return n->n_tokens ? (double)tokens / (double)n->n_tokens * 100 : 0;
+}
+
+static void plot_busiest(FILE *out, const struct neurons *n)
+{
+    struct plot p = {.out = out, .x_low = -0.5, .x_high = n->n_layers - 0.5, .y_high = 1};
+    for (int i = 0; i < n->n_layers; i++)
+        p.y_high = fmax(p.y_high, percent_of_tokens(n, neurons_expert_use(n, i).most));
+    fputs("<figure>", out);
+    plot_begin(&p, "The expert that is chosen most", "layer", "tokens that have chosen it, %");
+    for (int i = 0; i < n->n_layers; i++) {
+        const struct expert_use use = neurons_expert_use(n, i);
+        char remark[128];
+        snprintf(remark, sizeof remark, "layer %d: the most %.2f %%, the least %.2f %% (%llu tokens)", i,
+                 percent_of_tokens(n, use.most), percent_of_tokens(n, use.least), (unsigned long long)use.least);
+        if (neurons_experts(n, i))
+            plot_bar(&p, "a", i, percent_of_tokens(n, use.most), remark);
+    }
+    plot_mark_y(&p, (double)n->experts.used / (double)n->experts.n * 100);
+    plot_end(&p);
+    fputs("<figcaption>The dashed line: if all were chosen alike.</figcaption></figure>\n", out);
+}
+
+static status plot_experts(FILE *out, const struct neurons *n)
+{
+    if (!n->experts.n)
+        return ST_OK;
+    plot_busiest(out, n);
+    return plot_choices(out, n);
 }
 
 /* A predictor's figure in every layer, in percent. */
@@ -252,11 +312,23 @@ static void quality_cells(FILE *out, bool there, const struct predictor_quality 
         fputs("<td><td><td><td>", out);
 }
 
+static void expert_cells(FILE *out, const struct neurons *n, int layer)
+{
+    const struct expert_use use = neurons_expert_use(n, layer);
+    if (neurons_experts(n, layer))
+        fprintf(out, "<td>%.2f<td>%.2f<td>%llu", percent_of_tokens(n, use.most), percent_of_tokens(n, use.least),
+                (unsigned long long)use.least);
+    else
+        fputs("<td><td><td>", out);
+}
+
 static status layer_table(FILE *out, const struct neurons *n, const float *busy)
 {
     const bool planes = report_planes_bytes(n) > 0 && activation_is_exact(n->activation), mlp = report_mlp_bytes(n) > 0;
     static const char heads[] = "<th>%s recall<th>precision<th>accuracy<th>flagged";
     fputs("<h2>Layers</h2>\n<div class=wide><table><tr><th>layer<th>live<th>for 80 %", out);
+    if (n->experts.n)
+        fputs("<th>expert chosen most<th>least<th>by tokens", out);
     if (planes)
         fprintf(out, heads, "planes");
     if (mlp) {
@@ -267,10 +339,13 @@ static status layer_table(FILE *out, const struct neurons *n, const float *busy)
     for (int i = 0; i < n->n_layers; i++) {
         const struct neuron_layer *l = &n->layers[i];
         double share;
-        status st = report_neurons_for(busy + i * n->d_ff, n->d_ff, 0.8, &share);
+        status st = report_neurons_for(busy, neurons_of_layer(n, i), 0.8, &share);
+        busy += neurons_of_layer(n, i);
         if (st)
             return st;
         fprintf(out, "<tr><td>%d<td>%.2f<td>%.1f", i, (double)l->live * 100, share * 100);
+        if (n->experts.n)
+            expert_cells(out, n, i);
         if (planes)
             quality_cells(out, l->bound != NULL, &l->planes);
         if (mlp) {
@@ -279,22 +354,25 @@ static status layer_table(FILE *out, const struct neurons *n, const float *busy)
         }
         fputs("</tr>\n", out);
     }
-    fputs("</table></div>\n<p class=soft>All in percent, but for the rank.</p>\n", out);
+    fputs("</table></div>\n<p class=soft>All in percent, but for ranks and tokens.</p>\n", out);
     return ST_OK;
 }
 
 status report_html(FILE *out, const struct report *r)
 {
     float *busy;
-    status st = report_busy(r->neurons, &busy);
+    int64_t all;
+    status st = report_busy(r->neurons, &busy, &all);
     if (st)
         return st;
     page_begin(out, r);
-    st = facts(out, r, busy);
+    st = facts(out, r, busy, all);
     modes(out, r);
     fputs("<h2>Neurons</h2>\n<div class=plots>\n", out);
     if (!st)
-        st = plot_curves(out, r->neurons, busy);
+        st = plot_curves(out, r->neurons, busy, all);
+    if (!st)
+        st = plot_experts(out, r->neurons);
     plot_live(out, r->neurons);
     plot_predictors(out, r->neurons);
     plot_skipped(out, r);

@@ -154,12 +154,19 @@ static status take_layer(const struct gguf *g, const char *where, const struct n
 {
     struct neuron_layer *l = &n->layers[layer];
     status s = ST_OK;
-    for (int i = 0; s == ST_OK && i < NEURONS_ARRAYS; i++)
-        s = take_array(g, where, layer, neurons_arrays[i].name, n->d_ff,
-                       (const float **)((char *)l + neurons_arrays[i].offset));
+    for (const struct neurons_array *a = neurons_arrays; s == ST_OK && a < neurons_arrays + NEURONS_ARRAYS; a++) {
+        const int64_t length = neurons_array_length(n, layer, a);
+        if (length)
+            s = take_array(g, where, layer, a->name, length, (const float **)((char *)l + a->offset));
+    }
     if (s == ST_OK)
         s = take_matrix(g, where, layer, "fc1.weight", &l->fc1);
     return s == ST_OK ? take_matrix(g, where, layer, "fc2.weight", &l->fc2) : s;
+}
+
+static int64_t count_of(const struct neurons *n, const struct neurons_count *c)
+{
+    return *(const int64_t *)((const char *)n + c->offset);
 }
 
 static status check_model(const struct neurons *n, const char *where, const struct model *model)
@@ -171,10 +178,44 @@ static status check_model(const struct neurons *n, const char *where, const stru
                   gguf_path(model->file));
         return ST_MISMATCH;
     }
-    const struct hparams *hp = &model->hp;
-    if (n->n_layers != hp->n_layers || n->d_model != hp->d_model || n->d_ff != hp->d_ff) {
+    struct neurons of = {0};
+    neurons_shape_of(model, &of);
+    if (n->n_layers != of.n_layers || n->d_model != of.d_model || n->d_ff != of.d_ff) {
         log_error("%s: expected %d layers, d_model %" PRId64 ", d_ff %" PRId64 " as the model has, found %d, %" PRId64
-                  ", %" PRId64, where, hp->n_layers, hp->d_model, hp->d_ff, n->n_layers, n->d_model, n->d_ff);
+                  ", %" PRId64, where, of.n_layers, of.d_model, of.d_ff, n->n_layers, n->d_model, n->d_ff);
+        return ST_FORMAT;
+    }
+    for (const struct neurons_count *c = neurons_counts; c < neurons_counts + NEURONS_COUNTS; c++) {
+        const int64_t expected = count_of(&of, c), found = count_of(n, c);
+        if (expected != found) {
+            log_error("%s: key %s: expected %" PRId64 " as the model has, found %" PRId64, where, c->key, expected, found);
+            return ST_FORMAT;
+        }
+    }
+    return ST_OK;
+}
+
+/* How experts lie; without the first key there are none. */
+static status take_experts(const struct gguf *g, const char *where, struct neurons *n)
+{
+    status s = ST_OK;
+    uint64_t v;
+    if (!gguf_get_u64(g, neurons_counts->key, &v))
+        return ST_OK;
+    for (const struct neurons_count *c = neurons_counts; s == ST_OK && c < neurons_counts + NEURONS_COUNTS; c++) {
+        s = take_u64(g, where, c->key, 0, INT32_MAX, &v);
+        if (s == ST_OK)
+            *(int64_t *)((char *)n + c->offset) = (int64_t)v;
+    }
+    if (s != ST_OK)
+        return s;
+    const int64_t most = n->experts.n * n->experts.width + n->experts.shared, dense = n->experts.dense_layers;
+    if (n->experts.n < 2 || n->experts.width < 1 || n->experts.used < 1 || n->experts.used > n->experts.n ||
+        dense >= n->n_layers || !dense != !n->experts.dense ||
+        n->d_ff != (most > n->experts.dense ? most : n->experts.dense)) {
+        log_error("%s: expected layers of %" PRId64 " neurons at most, found %" PRId64 " experts of %" PRId64
+                  ", of which a token uses %" PRId64 ", %" PRId64 " shared, and %" PRId64 " layers of %" PRId64, where,
+                  n->d_ff, n->experts.n, n->experts.width, n->experts.used, n->experts.shared, dense, n->experts.dense);
         return ST_FORMAT;
     }
     return ST_OK;
@@ -222,6 +263,8 @@ static status from_gguf(struct gguf *g, const struct model *model, struct neuron
     }
     n->file = g;
     s = take_header(g, where, n);
+    if (s == ST_OK)
+        s = take_experts(g, where, n);
     if (s == ST_OK && model)
         s = check_model(n, where, model);
     if (s != ST_OK)

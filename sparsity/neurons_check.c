@@ -37,16 +37,32 @@ const struct neurons_field neurons_layer_fields[] = {
     {0},
 };
 const struct neurons_array neurons_arrays[NEURONS_ARRAYS] = {
-    {"fired", AT(fired), true, RANGE_SHARE},
-    {"strength", AT(strength), true, RANGE_POSITIVE},
-    {"weight", AT(weight), false, RANGE_POSITIVE},
-    {"bound", AT(bound), false, RANGE_BOUND},
-    {"gate_slope", AT(gate_slope), false, RANGE_FINITE},
-    {"gate_offset", AT(gate_offset), false, RANGE_FINITE},
-    {"up_slope", AT(up_slope), false, RANGE_FINITE},
-    {"up_offset", AT(up_offset), false, RANGE_FINITE},
+    {"fired", AT(fired), true, RANGE_SHARE, PER_NEURON},
+    {"strength", AT(strength), true, RANGE_POSITIVE, PER_NEURON},
+    {"chosen", AT(chosen), true, RANGE_SHARE, PER_EXPERT},
+    {"weight", AT(weight), false, RANGE_POSITIVE, PER_NEURON},
+    {"bound", AT(bound), false, RANGE_BOUND, PER_NEURON},
+    {"gate_slope", AT(gate_slope), false, RANGE_FINITE, PER_NEURON},
+    {"gate_offset", AT(gate_offset), false, RANGE_FINITE, PER_NEURON},
+    {"up_slope", AT(up_slope), false, RANGE_FINITE, PER_NEURON},
+    {"up_offset", AT(up_offset), false, RANGE_FINITE, PER_NEURON},
 };
 #undef AT
+#define AT(field) offsetof(struct neurons, experts.field)
+const struct neurons_count neurons_counts[NEURONS_COUNTS] = {
+    {NEURONS_KEY("experts"), AT(n)},
+    {NEURONS_KEY("experts_used"), AT(used)},
+    {NEURONS_KEY("d_expert"), AT(width)},
+    {NEURONS_KEY("d_shared"), AT(shared)},
+    {NEURONS_KEY("dense_layers"), AT(dense_layers)},
+    {NEURONS_KEY("d_dense"), AT(dense)},
+};
+#undef AT
+
+int64_t neurons_array_length(const struct neurons *n, int layer, const struct neurons_array *a)
+{
+    return a->length == PER_EXPERT ? neurons_experts(n, layer) : neurons_of_layer(n, layer);
+}
 
 const float *neurons_array_of(const struct neuron_layer *l, const struct neurons_array *a)
 {
@@ -89,18 +105,34 @@ static status check_fields(const struct neurons_field *fields, const void *base,
 static status check_mlp(const struct neurons *n, int layer, const char *where, status code)
 {
     const struct matrix *fc1 = &n->layers[layer].fc1, *fc2 = &n->layers[layer].fc2;
+    const int64_t neurons = neurons_of_layer(n, layer);
     if (!fc1->data != !fc2->data) {
         log_error("%s: layer %d: expected the MLP's fc1 and fc2 or neither, found %s alone", where, layer,
                   fc1->data ? "fc1" : "fc2");
         return code;
     }
-    if (fc1->data && (fc1->cols != n->d_model || fc2->rows != n->d_ff || fc1->rows != fc2->cols || fc1->rows < 1 ||
+    if (fc1->data && (fc1->cols != n->d_model || fc2->rows != neurons || fc1->rows != fc2->cols || fc1->rows < 1 ||
                       fc1->rows > MAX_RANK || fc2->cols % dtype_block(fc2->type) ||
                       fc1->cols % dtype_block(fc1->type))) {
         log_error("%s: layer %d: expected an MLP of fc1 [%" PRId64 ", r], fc2 [r, %" PRId64 "], r at most %d, found [%"
-                  PRId64 ", %" PRId64 "] %s, [%" PRId64 ", %" PRId64 "] %s", where, layer, n->d_model, n->d_ff,
+                  PRId64 ", %" PRId64 "] %s, [%" PRId64 ", %" PRId64 "] %s", where, layer, n->d_model, neurons,
                   MAX_RANK, fc1->cols, fc1->rows, dtype_name(fc1->type), fc2->cols, fc2->rows, dtype_name(fc2->type));
         return code;
+    }
+    return ST_OK;
+}
+
+/* A neuron can fire where its expert is chosen, and nowhere else. */
+static status check_chosen(const struct neurons *n, int layer, const char *where, status code)
+{
+    const struct neuron_layer *l = &n->layers[layer];
+    for (int64_t i = 0; l->chosen && i < neurons_of_layer(n, layer); i++) {
+        const int64_t e = neurons_expert_of(n, layer, i);
+        if (e >= 0 && l->fired[i] > l->chosen[e]) {
+            log_error("%s: tensor blk.%d.fired: expected at most %g at %" PRId64 ", as often as expert %" PRId64
+                      " is chosen, found %g", where, layer, (double)l->chosen[e], i, e, (double)l->fired[i]);
+            return code;
+        }
     }
     return ST_OK;
 }
@@ -110,11 +142,12 @@ static status check_layer(const struct neurons *n, int layer, const char *where,
     const struct neuron_layer *l = &n->layers[layer];
     for (const struct neurons_array *a = neurons_arrays; a < neurons_arrays + NEURONS_ARRAYS; a++) {
         const float *v = neurons_array_of(l, a);
-        if (!v && a->required) {
+        const int64_t length = neurons_array_length(n, layer, a);
+        if (!v && a->required && length) {
             log_error("%s: tensor blk.%d.%s: expected one, found none", where, layer, a->name);
             return code;
         }
-        for (int64_t i = 0; v && i < n->d_ff; i++) {
+        for (int64_t i = 0; v && i < length; i++) {
             if (!in_range(v[i], a->range)) {
                 log_error("%s: tensor blk.%d.%s: expected %s, found %g at %" PRId64, where, layer, a->name,
                           range_text(a->range), (double)v[i], i);
@@ -125,6 +158,7 @@ static status check_layer(const struct neurons *n, int layer, const char *where,
     char of[24];
     snprintf(of, sizeof of, ", layer %d", layer);
     status s = check_mlp(n, layer, where, code);
+    s = s == ST_OK ? check_chosen(n, layer, where, code) : s;
     return s == ST_OK ? check_fields(neurons_layer_fields, l, where, of, code) : s;
 }
 

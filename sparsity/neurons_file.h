@@ -36,16 +36,35 @@ struct neurons_field {
 /* Each ends with a NULL key. */
 extern const struct neurons_field neurons_scalars[], neurons_layer_fields[];
 
-/* A [d_ff] array of struct neuron_layer. */
+/* How many numbers an array has. */
+enum neurons_length {
+    PER_NEURON,
+    PER_EXPERT /* in layers with experts, else there is none */
+};
+
+/* An array of struct neuron_layer. */
 struct neurons_array {
     const char *name; /* after "blk.N." */
     size_t offset;
     bool required;
     enum neurons_range range;
+    enum neurons_length length;
 };
 
-enum { NEURONS_ARRAYS = 8 };
+enum { NEURONS_ARRAYS = 9 };
 extern const struct neurons_array neurons_arrays[NEURONS_ARRAYS];
+
+/* An integer of struct neurons that says how experts lie: keys that only files of models with experts have. */
+struct neurons_count {
+    const char *key;
+    size_t offset;
+};
+
+enum { NEURONS_COUNTS = 6 };
+extern const struct neurons_count neurons_counts[NEURONS_COUNTS]; /* the first: how many experts there are */
+
+/* Numbers of an array in a layer; 0: it has none. */
+int64_t neurons_array_length(const struct neurons *n, int layer, const struct neurons_array *a);
 
 /* The array that `a` describes, of layer `l`. */
 const float *neurons_array_of(const struct neuron_layer *l, const struct neurons_array *a);

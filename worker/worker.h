@@ -32,10 +32,8 @@ struct worker_options {
     float skip_share;              /* of neurons that `threshold` skips; 0: what the neuron file says */
     const struct neurons *neurons; /* NULL: none; borrowed */
     struct chunks *chunks;         /* NULL, or told while loading what of the model's file is loaded; borrowed until then */
-    /* NULL, or called in a dense run after every FFN part that this rank computes, by its own thread: the layer, n
-     * tokens, the normed x that its neurons read, and its own neurons' activations in the plan's order. */
-    void (*observe)(void *arg, int layer, uint32_t n, const float *x /* [n, d_model] */,
-                    const float *h /* [n, own neurons] */);
+    /* NULL, or called in a dense run after every FFN part that this rank computes, by its own thread (device.h). */
+    void (*observe)(void *arg, const struct observed *o);
     void *observe_arg;
     /* Called now and then while loading; NULL: silent. done and total in bytes. */
     void (*progress)(void *arg, const char *what, uint64_t done, uint64_t total);

@@ -210,7 +210,7 @@ static void cpu_part(struct device *device, const struct work *w, const struct i
     }
     ffn_compute(d->ffn, w, in, sums);
     if (o->observe && in == device->in[USE_OWN])
-        o->observe(o->observe_arg, w->layer, w->n, in->acts.f32, ffn_activated(d->ffn));
+        ffn_observe(d->ffn, w, in);
 }
 
 static uint32_t cpu_fire(struct device *d, const struct work *w, const struct input *in)

@@ -15,6 +15,7 @@ struct ffn {
     struct firing firing;
     struct down_room room;
     uint8_t *aside;                  /* rows or columns of a layer whose layout changes; NULL: none ever does */
+    struct observed_neurons *observed; /* room for those of a layer */
 };
 
 status ffn_new(struct cpu *c, struct ffn **out)
@@ -30,6 +31,10 @@ status ffn_new(struct cpu *c, struct ffn **out)
     *f = (struct ffn){.c = c, .firing.live = live};
     status st = held_neurons_new(&c->o, &f->held);
     st = st ? st : shares_new(c, &f->held, &f->firing.shares);
+    if (!st && !(f->observed = calloc((size_t)f->firing.shares.most, sizeof *f->observed))) {
+        log_error("out of memory for the tables of neurons");
+        st = ST_NOMEM;
+    }
     if (st)
         ffn_free(f);
     else
@@ -43,6 +48,7 @@ void ffn_free(struct ffn *f)
         return;
     held_neurons_free(&f->c->o, &f->held);
     shares_free(&f->firing.shares);
+    free(f->observed);
     free(f->firing.live);
     free(f);
 }
@@ -99,7 +105,24 @@ void ffn_compute(struct ffn *f, const struct work *w, const struct input *in, st
     relayout_layer(f);
 }
 
-const float *ffn_activated(const struct ffn *f) { return f->firing.of.activated.f32; }
+void ffn_observe(const struct ffn *f, const struct work *w, const struct input *in)
+{
+    const struct shares *shares = &f->firing.shares;
+    const struct device_options *o = &f->c->o;
+    const bool experts = model_has_experts(o->model, w->layer);
+    for (int i = 0; i < shares->n; i++) {
+        const struct share *of = &shares->of[i];
+        f->observed[i] = (struct observed_neurons){.first = of->s->of->first + of->s->set.neurons->spans->begin,
+                                                   .n = of->s->set.n, .n_tokens = of->n,
+                                                   .token = of->n < w->n ? of->token : NULL, .h = of->h.f32,
+                                                   .stride = of->h.cols};
+    }
+    const struct observed seen = {.layer = w->layer, .n = w->n, .x = in->acts.f32,
+                                  .expert = experts ? in->routes.expert : NULL,
+                                  .weight = experts ? in->routes.weight : NULL, .neurons = f->observed,
+                                  .n_neurons = shares->n};
+    o->observe(o->observe_arg, &seen);
+}
 
 /* Own neurons that fired last; without arrays they are counted. */
 static uint32_t list_live(const struct ffn *f, uint32_t n, const struct live *to)

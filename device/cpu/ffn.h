@@ -20,7 +20,7 @@ void ffn_compute(struct ffn *f, const struct work *w, const struct input *in, st
 uint32_t ffn_fire(struct ffn *f, const struct work *w, const struct input *in);
 void ffn_live(struct ffn *f, const struct work *w, const struct live *to);
 void ffn_project(struct ffn *f, const struct work *w, int guest, const struct live *from, struct sums *sums);
-/* The activations of the layer that was computed last: [n, own neurons] where all are computed in one range. */
-const float *ffn_activated(const struct ffn *f);
+/* Shows device.h's `observe` the layer that was computed last, from `in`. */
+void ffn_observe(const struct ffn *f, const struct work *w, const struct input *in);
 
 #endif

@@ -17,7 +17,8 @@ static int most_sets(const struct cpu *c, const struct held_neurons *held)
 
 status shares_new(const struct cpu *c, const struct held_neurons *held, struct shares *out)
 {
-    *out = (struct shares){.of = calloc((size_t)most_sets(c, held), sizeof *out->of),
+    const int most = most_sets(c, held);
+    *out = (struct shares){.most = most, .of = calloc((size_t)most, sizeof *out->of),
                            .held = calloc((size_t)c->hp->n_experts + 1, sizeof *out->held)};
     if (out->of && out->held)
         return ST_OK;

@@ -25,8 +25,8 @@ struct share {
 };
 
 struct shares {
-    struct share *of;                /* [n] without those that no token has chosen */
-    int n;
+    struct share *of;                /* [n] without those that no token has chosen; room for `most` */
+    int n, most;
     /* A layer's tokens by bundle, those of bundle b [first[b], first[b + 1]). NULL: no layer has experts. */
     uint32_t *first;
     uint32_t *token;

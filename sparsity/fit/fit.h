@@ -19,6 +19,7 @@
 
 enum {
     FIT_MIN_SAMPLES = 256, /* fewer fit nothing; a quarter of them at least is kept to validate */
+    FIT_MIN_CHOSEN = 64,   /* of an expert, whose neurons' estimates count as they are if fewer have chosen it */
     SKIP_POINTS = 200      /* points of a layer's skip curve: 0, 0.5, ... 99.5 % skipped */
 };
 
@@ -29,8 +30,11 @@ struct layer_sample {
     enum activation activation;
     int64_t n, n_fit;      /* samples; the first n_fit fit, the rest validate: another part of the text */
     const float *x;        /* [n, d_model] FFN inputs, after the norm */
-    const uint32_t *fired; /* [d_ff] tokens for which a neuron fired, of n_tokens */
-    const double *sum;     /* [d_ff] sum of |activation| over n_tokens */
+    const uint32_t *expert; /* [n, n_experts_used] that they have chosen; NULL: the layer has none */
+    const float *weight;   /* [n, model_route_weights] theirs */
+    const uint32_t *fired; /* [the layer's neurons] tokens for which a neuron fired, of n_tokens */
+    const double *sum;     /* [the layer's neurons] sum of |activation| over n_tokens */
+    const uint32_t *chosen; /* [n_experts] tokens that have chosen each expert, of n_tokens */
     uint64_t n_tokens;     /* counted; not only the samples */
 };
 
@@ -52,14 +56,15 @@ struct fit_options {
 struct skip_curve {
     float score[SKIP_POINTS]; /* that i / SKIP_POINTS of the neurons are below */
     float loss[SKIP_POINTS];  /* mean squared error of the FFN's output then */
-    float size;               /* squared size of the FFN's output, the median token's */
+    float size;               /* squared size of what a bundle gives a token, the median */
 };
 
 /* A layer of the neuron file with what it points to, which it owns. */
 struct fitted_layer {
     struct neuron_layer layer; /* `planes`, `mlp` in it only where the activation is exact; skip only after fit_skip */
     struct skip_curve curve;
-    int64_t d_model, d_ff;
+    int64_t d_model, n;       /* n: the layer's neurons */
+    int64_t n_experts;        /* 0: it has none */
     void *memory;
 };
 
@@ -81,9 +86,8 @@ void fit_mlp_bytes(const uint32_t *const *fired, int n_layers, int64_t d_ff, uin
                    uint64_t *bytes);
 
 /* A fitted layer as bytes, for a checkpoint or a message, guarded by a hash. encode: malloc'ed, ST_NOMEM (logged).
- * decode: ST_FORMAT (logged, naming `where`) unless the bytes are whole, unchanged, and of these dimensions. */
+ * decode: ST_FORMAT (logged, naming `where`) unless the bytes are whole, unchanged, and of the dimensions that *out has. */
 status fitted_layer_encode(const struct fitted_layer *f, uint8_t **bytes, size_t *n);
-status fitted_layer_decode(const uint8_t *bytes, size_t n, int64_t d_model, int64_t d_ff, const char *where,
-                           struct fitted_layer *out);
+status fitted_layer_decode(const uint8_t *bytes, size_t n, const char *where, struct fitted_layer *out);
 
 #endif

@@ -1,7 +1,7 @@
 /* Fitted layers in memory and as bytes.
  *
- * The bytes, little-endian: magic, version, d_model, d_ff, parts (a bit each: weight and curve, bound, MLP); live; fired,
- * strength; weight, slopes and offsets of the estimates, skip, curve; bound and quality of planes; types, r, threshold, quality, fc1 and fc2 of the MLP; XXH3
+ * The bytes, little-endian: magic, version, d_model, neurons, experts, parts (a bit each: weight and curve, bound, MLP);
+ * live; fired, strength, chosen; weight, slopes and offsets of the estimates, skip, curve; bound and quality of planes; types, r, threshold, quality, fc1 and fc2 of the MLP; XXH3
  * of all before it. */
 #include "sparsity/fit/fitted.h"
 
@@ -14,7 +14,7 @@
 #include "base/bytes.h"
 #include "base/log.h"
 
-enum { MAGIC = 0x54494648 /* "HFIT" */, VERSION = 2, HASH_BYTES = 8 };
+enum { MAGIC = 0x54494648 /* "HFIT" */, VERSION = 3, HASH_BYTES = 8 };
 enum { HAS_WEIGHT = 1, HAS_BOUND = 2, HAS_MLP = 4, HAS_ALL = 7 };
 
 static size_t matrix_bytes(const struct matrix *m)
@@ -38,7 +38,8 @@ status fitted_layer_copy(const struct fitted_layer *from, struct fitted_layer *o
 {
     struct fitted_layer f = *from;
     struct neuron_layer *l = &f.layer;
-    const size_t row = (size_t)f.d_ff * sizeof(float), n = 8 * row + matrix_bytes(&l->fc1) + matrix_bytes(&l->fc2);
+    const size_t row = (size_t)f.n * sizeof(float), experts = (size_t)f.n_experts * sizeof(float);
+    const size_t n = 8 * row + experts + matrix_bytes(&l->fc1) + matrix_bytes(&l->fc2);
     uint8_t *at = f.memory = malloc(n);
     if (!at) {
         log_error("no memory for a fitted layer: %zu bytes", n);
@@ -46,6 +47,7 @@ status fitted_layer_copy(const struct fitted_layer *from, struct fitted_layer *o
     }
     l->fired = keep(l->fired, row, &at);
     l->strength = keep(l->strength, row, &at);
+    l->chosen = keep(l->chosen, experts, &at);
     l->weight = keep(l->weight, row, &at);
     l->gate_slope = keep(l->gate_slope, row, &at);
     l->gate_offset = keep(l->gate_offset, row, &at);
@@ -93,24 +95,26 @@ static void write_layer(struct writer *w, const struct fitted_layer *f)
     write_u32(w, MAGIC);
     write_u32(w, VERSION);
     write_u64(w, (uint64_t)f->d_model);
-    write_u64(w, (uint64_t)f->d_ff);
+    write_u64(w, (uint64_t)f->n);
+    write_u64(w, (uint64_t)f->n_experts);
     write_u32(w, (l->weight ? HAS_WEIGHT : 0u) | (l->bound ? HAS_BOUND : 0u) | (l->fc1.data ? HAS_MLP : 0u));
     write_f32(w, l->live);
-    write_floats(w, l->fired, f->d_ff);
-    write_floats(w, l->strength, f->d_ff);
+    write_floats(w, l->fired, f->n);
+    write_floats(w, l->strength, f->n);
+    write_floats(w, l->chosen, f->n_experts);
     if (l->weight) {
-        write_floats(w, l->weight, f->d_ff);
-        write_floats(w, l->gate_slope, f->d_ff);
-        write_floats(w, l->gate_offset, f->d_ff);
-        write_floats(w, l->up_slope, f->d_ff);
-        write_floats(w, l->up_offset, f->d_ff);
+        write_floats(w, l->weight, f->n);
+        write_floats(w, l->gate_slope, f->n);
+        write_floats(w, l->gate_offset, f->n);
+        write_floats(w, l->up_slope, f->n);
+        write_floats(w, l->up_offset, f->n);
         write_floats(w, l->skip, SKIP_STEPS);
         write_floats(w, f->curve.score, SKIP_POINTS);
         write_floats(w, f->curve.loss, SKIP_POINTS);
         write_f32(w, f->curve.size);
     }
     if (l->bound) {
-        write_floats(w, l->bound, f->d_ff);
+        write_floats(w, l->bound, f->n);
         write_quality(w, &l->planes);
     }
     if (l->fc1.data) {
@@ -127,7 +131,7 @@ static void write_layer(struct writer *w, const struct fitted_layer *f)
 status fitted_layer_encode(const struct fitted_layer *f, uint8_t **bytes, size_t *n)
 {
     const struct neuron_layer *l = &f->layer;
-    const size_t head = 256, floats = 8 * (size_t)f->d_ff + SKIP_STEPS + 2 * SKIP_POINTS;
+    const size_t head = 256, floats = 8 * (size_t)f->n + (size_t)f->n_experts + SKIP_STEPS + 2 * SKIP_POINTS;
     const size_t most = head + floats * sizeof(float) + matrix_bytes(&l->fc1) + matrix_bytes(&l->fc2);
     uint8_t *to = malloc(most);
     if (!to) {
@@ -222,7 +226,7 @@ static void read_mlp(struct reader *r, struct fitted_layer *f, uint8_t **at)
     if (r->failed)
         return;
     const struct matrix fc1 = {.type = type1, .rows = (int64_t)rank, .cols = f->d_model, .name = "fc1"};
-    const struct matrix fc2 = {.type = type2, .rows = f->d_ff, .cols = (int64_t)rank, .name = "fc2"};
+    const struct matrix fc2 = {.type = type2, .rows = f->n, .cols = (int64_t)rank, .name = "fc2"};
     read_matrix(r, fc1, &l->fc1, at);
     read_matrix(r, fc2, &l->fc2, at);
 }
@@ -234,21 +238,22 @@ static void read_layer(struct reader *r, struct fitted_layer *f)
     uint8_t *at = f->memory;
     const uint32_t parts = read_u32(r);
     l->live = read_finite(r);
-    l->fired = read_row(r, f->d_ff, &at);
-    l->strength = read_row(r, f->d_ff, &at);
+    l->fired = read_row(r, f->n, &at);
+    l->strength = read_row(r, f->n, &at);
+    l->chosen = f->n_experts ? read_row(r, f->n_experts, &at) : NULL;
     if (parts & HAS_WEIGHT) {
-        l->weight = read_row(r, f->d_ff, &at);
-        l->gate_slope = read_row(r, f->d_ff, &at);
-        l->gate_offset = read_row(r, f->d_ff, &at);
-        l->up_slope = read_row(r, f->d_ff, &at);
-        l->up_offset = read_row(r, f->d_ff, &at);
+        l->weight = read_row(r, f->n, &at);
+        l->gate_slope = read_row(r, f->n, &at);
+        l->gate_offset = read_row(r, f->n, &at);
+        l->up_slope = read_row(r, f->n, &at);
+        l->up_offset = read_row(r, f->n, &at);
         read_floats(r, l->skip, SKIP_STEPS);
         read_floats(r, f->curve.score, SKIP_POINTS);
         read_floats(r, f->curve.loss, SKIP_POINTS);
         f->curve.size = read_finite(r);
     }
     if (parts & HAS_BOUND) {
-        l->bound = read_bounds(r, f->d_ff, &at);
+        l->bound = read_bounds(r, f->n, &at);
         read_quality(r, &l->planes);
     }
     if (parts & HAS_MLP)
@@ -257,27 +262,28 @@ static void read_layer(struct reader *r, struct fitted_layer *f)
         r->failed = true;
 }
 
-status fitted_layer_decode(const uint8_t *bytes, size_t n, int64_t d_model, int64_t d_ff, const char *where,
-                           struct fitted_layer *out)
+status fitted_layer_decode(const uint8_t *bytes, size_t n, const char *where, struct fitted_layer *out)
 {
     struct reader r = {.at = bytes, .end = bytes + (n < HASH_BYTES ? 0 : n - HASH_BYTES)};
     struct reader hash = {.at = r.end, .end = bytes + n};
     struct fitted_layer f = {0};
     const uint32_t magic = read_u32(&r), version = read_u32(&r);
     f.d_model = (int64_t)read_u64(&r);
-    f.d_ff = (int64_t)read_u64(&r);
+    f.n = (int64_t)read_u64(&r);
+    f.n_experts = (int64_t)read_u64(&r);
     if (r.failed || magic != MAGIC || version != VERSION ||
         read_u64(&hash) != XXH3_64bits(bytes, n - HASH_BYTES)) {
         log_error("%s: %zu bytes are not a whole fitted layer of version %d", where, n, VERSION);
         return ST_FORMAT;
     }
-    if (f.d_model != d_model || f.d_ff != d_ff) {
-        log_error("%s: expected a fitted layer of %lld x %lld, found %lld x %lld", where, (long long)d_model,
-                  (long long)d_ff, (long long)f.d_model, (long long)f.d_ff);
+    if (f.d_model != out->d_model || f.n != out->n || f.n_experts != out->n_experts) {
+        log_error("%s: expected a fitted layer of %lld x %lld and %lld experts, found %lld x %lld and %lld", where,
+                  (long long)out->d_model, (long long)out->n, (long long)out->n_experts, (long long)f.d_model,
+                  (long long)f.n, (long long)f.n_experts);
         return ST_FORMAT;
     }
     /* a row that the bytes do not have stops the reading; it is still pointed to, so all rows get their room */
-    f.memory = calloc(1, n + 8 * (size_t)d_ff * sizeof(float));
+    f.memory = calloc(1, n + (8 * (size_t)f.n + (size_t)f.n_experts) * sizeof(float));
     if (!f.memory) {
         log_error("no memory for a fitted layer: %zu bytes", n);
         return ST_NOMEM;

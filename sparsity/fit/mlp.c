@@ -182,7 +182,8 @@ static status judge(struct trial *t, const struct mlp_data *d, const struct mlp_
         st = products_exact(&hidden, &fc2, t->logits);
     }
     products_close(&hidden);
-    const struct margins m = {.n = t->x.n, .d_ff = d->d_ff, .margin = t->logits, .live = t->live};
+    const struct margin_rows rows = {t->x.n, d->d_ff};
+    const struct margins m = {.parts = &rows, .n_parts = 1, .n = rows.n * rows.width, .margin = t->logits, .live = t->live};
     return st ? st : fit_limit(&m, t->o, &found->threshold, &found->quality);
 }
 

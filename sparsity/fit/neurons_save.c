@@ -103,6 +103,8 @@ static void put_keys(struct header *h, const struct neurons *n)
     put_u64_key(h, NEURONS_KEY("n_layers"), (uint64_t)n->n_layers);
     put_u64_key(h, NEURONS_KEY("d_model"), (uint64_t)n->d_model);
     put_u64_key(h, NEURONS_KEY("d_ff"), (uint64_t)n->d_ff);
+    for (const struct neurons_count *c = neurons_counts; n->experts.n && c < neurons_counts + NEURONS_COUNTS; c++)
+        put_u64_key(h, c->key, *(const uint64_t *)((const char *)n + c->offset));
     put_u64_key(h, NEURONS_KEY("tokens"), n->n_tokens);
     put_string_key(h, NEURONS_KEY("text"), n->text);
     for (const struct neurons_field *f = neurons_scalars; f->key; f++) {
@@ -139,8 +141,9 @@ static int list_tensors(const struct neurons *n, struct item *items /* [n_layers
             if (!v)
                 continue;
             struct item *t = &items[count++];
-            *t = (struct item){.type = DT_F32, .n_dims = 1, .dims = {n->d_ff, 1}, .data = v,
-                               .bytes = (uint64_t)n->d_ff * sizeof(float)};
+            const int64_t length = neurons_array_length(n, i, a);
+            *t = (struct item){.type = DT_F32, .n_dims = 1, .dims = {length, 1}, .data = v,
+                               .bytes = (uint64_t)length * sizeof(float)};
             snprintf(t->name, sizeof t->name, "blk.%d.%s", i, a->name);
         }
         add_matrix(items, &count, i, "fc1.weight", &n->layers[i].fc1);

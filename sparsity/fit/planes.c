@@ -11,15 +11,15 @@ struct moments {
 static void take_moments(const struct plane_samples *s, struct moments *m)
 {
     const double n = (double)s->n_fit;
-    for (int64_t j = 0; j < s->d_ff; j++)
+    for (int64_t j = 0; j < s->width; j++)
         m[j] = (struct moments){0};
-    for (int64_t i = 0; i < s->n_fit * s->d_ff; i++) {
-        struct moments *of = &m[i % s->d_ff];
+    for (int64_t i = 0; i < s->n_fit * s->width; i++) {
+        struct moments *of = &m[i % s->width];
         of->e += (double)s->estimate[i] / n;
         of->v += (double)s->value[i] / n;
     }
-    for (int64_t i = 0; i < s->n_fit * s->d_ff; i++) {
-        struct moments *of = &m[i % s->d_ff];
+    for (int64_t i = 0; i < s->n_fit * s->width; i++) {
+        struct moments *of = &m[i % s->width];
         const double e = (double)s->estimate[i] - of->e, v = (double)s->value[i] - of->v;
         of->ee += e * e;
         of->ev += e * v;
@@ -36,36 +36,40 @@ static struct line fit_line(const struct moments *m, double n, double bias)
     return l;
 }
 
-struct line *fit_lines(const struct plane_samples *s)
+status fit_lines(const struct plane_samples *s, struct line *lines)
 {
-    struct moments *m = products_alloc(s->d_ff, sizeof *m);
-    struct line *lines = m ? products_alloc(s->d_ff, sizeof *lines) : NULL;
-    if (lines) {
+    const bool enough = s->n_fit >= FIT_MIN_CHOSEN;
+    struct moments *m = enough ? products_alloc(s->width, sizeof *m) : NULL;
+    if (enough && !m)
+        return ST_NOMEM;
+    if (enough)
         take_moments(s, m);
-        for (int64_t j = 0; j < s->d_ff; j++)
-            lines[j] = fit_line(&m[j], (double)s->n_fit, s->bias ? (double)s->bias[j] : 0);
-    }
+    for (int64_t j = 0; j < s->width; j++)
+        lines[j] = enough ? fit_line(&m[j], (double)s->n_fit, s->bias ? (double)s->bias[j] : 0) : (struct line){.slope = 1};
     free(m);
-    return lines;
+    return ST_OK;
 }
 
-status fit_planes(const struct plane_samples *s, const struct fit_options *o, float *bound,
-                  struct predictor_quality *quality)
+int64_t plane_margins(const struct plane_samples *s, const struct line *lines, float *margin, bool *live)
 {
-    const int64_t first = s->n_fit * s->d_ff;
-    struct line *lines = fit_lines(s);
-    if (!lines)
-        return ST_NOMEM;
-    for (int64_t i = first; i < s->n * s->d_ff; i++) { /* how many spreads above zero the value is thought to be */
-        const struct line *l = &lines[i % s->d_ff];
-        s->estimate[i] = (float)((l->slope * (double)s->estimate[i] + l->offset) / l->spread);
+    int64_t rows = 0;
+    for (int64_t i = s->n_fit; i < s->n; i++) {
+        const float *estimate = s->estimate + i * s->width;
+        if (!s->stands[i])
+            continue;
+        for (int64_t j = 0; j < s->width; j++) {
+            const struct line *l = &lines[j];
+            *margin++ = l->spread > 0 ? (float)((l->slope * (double)estimate[j] + l->offset) / l->spread) : INFINITY;
+            *live++ = s->live[i * s->width + j];
+        }
+        rows++;
     }
-    const struct margins m = {.n = s->n - s->n_fit, .d_ff = s->d_ff, .margin = s->estimate + first,
-                              .live = s->live + first};
-    float limit;
-    status st = fit_limit(&m, o, &limit, quality);
-    for (int64_t j = 0; !st && j < s->d_ff; j++)
-        bound[j] = (float)(((double)nextafterf(limit, -INFINITY) * lines[j].spread - lines[j].offset) / lines[j].slope);
-    free(lines);
-    return st;
+    return rows;
+}
+
+void plane_bounds(const struct line *lines, int64_t n, float limit, float *bound)
+{
+    const double below = (double)nextafterf(limit, -INFINITY);
+    for (int64_t j = 0; j < n; j++)
+        bound[j] = lines[j].spread > 0 ? (float)((below * lines[j].spread - lines[j].offset) / lines[j].slope) : -INFINITY;
 }

@@ -4,29 +4,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Copies n_out of the n rows x evenly spread. */
-static void pick_rows(const float *x, int64_t n, int64_t n_out, int64_t cols, float *out)
+status samples_open(struct samples *s, const struct kernels *k, struct pool *pool, const struct layer_sample *of,
+                    int bundle, int64_t n_pairs)
 {
-    for (int64_t i = 0; i < n_out; i++)
-        memcpy(out + i * cols, x + i * n / n_out * cols, (size_t)cols * sizeof *out);
-}
-
-status samples_open(struct samples *s, const struct kernels *k, struct pool *pool, const float *x, int64_t n,
-                    int64_t n_fit, int64_t n_most, int64_t cols)
-{
-    const int64_t n_taken = n < n_most ? n : n_most;
-    s->n_fit = n_fit * n_taken / n;
-    status st = products_open(&s->x, k, pool, n_taken, cols);
+    const int64_t d = of->model->hp.d_model;
+    status st = choice_make(of, bundle, n_pairs, &s->choice);
+    if (!st)
+        st = products_open(&s->x, k, pool, s->choice.n, d);
     if (st)
         return st;
-    pick_rows(x, n_fit, s->n_fit, cols, s->x.acts.f32);
-    pick_rows(x + n_fit * cols, n - n_fit, n_taken - s->n_fit, cols, s->x.acts.f32 + s->n_fit * cols);
+    for (int64_t i = 0; i < s->choice.n; i++)
+        memcpy(s->x.acts.f32 + i * d, of->x + s->choice.token[i] * d, (size_t)d * sizeof *of->x);
     products_quantize(&s->x);
     return ST_OK;
 }
 
 void samples_close(struct samples *s)
 {
+    choice_free(&s->choice);
     products_close(&s->x);
 }
 
@@ -42,34 +37,46 @@ static struct predictor_quality quality_of(const struct pair_counts *c)
     return (struct predictor_quality){
         .recall = c->live > 0 ? (float)(c->hit / c->live) : 1,
         .precision = c->flagged > 0 ? (float)(c->hit / c->flagged) : 1,
-        .accuracy = (float)(1 - (c->live + c->flagged - 2 * c->hit) / c->n),
-        .flagged = (float)(c->flagged / c->n),
+        .accuracy = c->n > 0 ? (float)(1 - (c->live + c->flagged - 2 * c->hit) / c->n) : 1,
+        .flagged = c->n > 0 ? (float)(c->flagged / c->n) : 0,
     };
 }
 
-/* Also the standard error of the missed share: misses of one token go together, tokens are independent. */
+/* What the standard error of the missed share is made of: sums over rows. */
+struct misses {
+    double missed2, missed_live, live2;
+};
+
+static void add_row(const struct margins *m, int64_t first, int64_t n, float limit, struct pair_counts *all,
+                    struct misses *sums)
+{
+    int64_t live = 0, flagged = 0, hit = 0;
+    for (int64_t i = first; i < first + n; i++) {
+        const bool flag = m->margin[i] >= limit;
+        live += m->live[i];
+        flagged += flag;
+        hit += flag && m->live[i];
+    }
+    const double missed = (double)(live - hit), of = (double)live;
+    all->live += of;
+    all->flagged += (double)flagged;
+    all->hit += (double)hit;
+    sums->missed2 += missed * missed;
+    sums->missed_live += missed * of;
+    sums->live2 += of * of;
+}
+
+/* Also the standard error of the missed share: misses of one row go together, rows are independent. */
 static struct predictor_quality quality_at(const struct margins *m, float limit, float *error)
 {
-    struct pair_counts all = {.n = (double)(m->n * m->d_ff)};
-    double missed2 = 0, missed_live = 0, live2 = 0;
-    for (int64_t t = 0; t < m->n; t++) {
-        int64_t live = 0, flagged = 0, hit = 0;
-        for (int64_t i = t * m->d_ff; i < (t + 1) * m->d_ff; i++) {
-            const bool flag = m->margin[i] >= limit;
-            live += m->live[i];
-            flagged += flag;
-            hit += flag && m->live[i];
-        }
-        const double missed = (double)(live - hit), of = (double)live;
-        all.live += of;
-        all.flagged += (double)flagged;
-        all.hit += (double)hit;
-        missed2 += missed * missed;
-        missed_live += missed * of;
-        live2 += of * of;
-    }
+    struct pair_counts all = {.n = (double)m->n};
+    struct misses sums = {0};
+    int64_t first = 0;
+    for (const struct margin_rows *part = m->parts; part < m->parts + m->n_parts; part++)
+        for (int64_t i = 0; i < part->n; i++, first += part->width)
+            add_row(m, first, part->width, limit, &all, &sums);
     const double miss = all.live > 0 ? 1 - all.hit / all.live : 0;
-    const double squares = missed2 - 2 * miss * missed_live + miss * miss * live2;
+    const double squares = sums.missed2 - 2 * miss * sums.missed_live + miss * miss * sums.live2;
     *error = all.live > 0 ? (float)(sqrt(fmax(squares, 0)) / all.live) : 0;
     return quality_of(&all);
 }
@@ -84,12 +91,12 @@ static int compare(const void *a, const void *b)
 static float *live_margins(const struct margins *m, int64_t *n_live)
 {
     int64_t n = 0;
-    for (int64_t i = 0; i < m->n * m->d_ff; i++)
+    for (int64_t i = 0; i < m->n; i++)
         n += m->live[i];
     float *sorted = products_alloc(n, sizeof *sorted);
     *n_live = n;
     n = 0;
-    for (int64_t i = 0; sorted && i < m->n * m->d_ff; i++)
+    for (int64_t i = 0; sorted && i < m->n; i++)
         if (m->live[i])
             sorted[n++] = m->margin[i];
     if (sorted)

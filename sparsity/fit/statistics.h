@@ -5,26 +5,33 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include "sparsity/fit/choice.h"
 #include "sparsity/fit/fit.h"
 #include "sparsity/fit/products.h"
 
-/* Some samples of a layer: the first n_fit fit, the others validate. */
+/* The samples of a layer that the fit of a bundle looks at. */
 struct samples {
-    struct products x;
-    int64_t n_fit;
+    struct products x;    /* what they are, quantised */
+    struct choice choice; /* which they are */
 };
 
-/* At most n_most of the n samples x, spread evenly over both parts, quantised. Free with samples_close, also after
- * ST_NOMEM (logged). */
-status samples_open(struct samples *s, const struct kernels *k, struct pool *pool, const float *x, int64_t n,
-                    int64_t n_fit, int64_t n_most, int64_t cols);
+/* Free with samples_close, also after ST_NOMEM (logged). n_pairs: choice_make. */
+status samples_open(struct samples *s, const struct kernels *k, struct pool *pool, const struct layer_sample *of,
+                    int bundle, int64_t n_pairs);
 void samples_close(struct samples *s); /* of zeroed memory is fine */
+
+/* Rows of margins: what a bundle's neurons are for a token. */
+struct margin_rows {
+    int64_t n, width;
+};
 
 /* How sure a predictor is that a neuron fires, over validating samples. */
 struct margins {
-    int64_t n, d_ff;
-    const float *margin; /* [n, d_ff] */
-    const bool *live;    /* [n, d_ff] */
+    const struct margin_rows *parts; /* [n_parts] one after the other */
+    int n_parts;
+    int64_t n;           /* pairs, of all parts */
+    const float *margin; /* [n] */
+    const bool *live;    /* [n] */
 };
 
 /* The limit at and above which neurons are flagged. Of the live ones a share of at most `miss` is missed, by more than

@@ -17,23 +17,23 @@ static float squares(const float *row, int64_t n)
     return sum;
 }
 
-status fit_weights(const struct layer_weights *w, int64_t d_model, int64_t d_ff, float *weight)
+status fit_weights(const struct bundle *of, int64_t d_model, float *weight)
 {
-    const struct matrix *down = w->down.data ? &w->down : &w->down_t;
+    const struct matrix *down = of->down.data ? &of->down : &of->down_t;
     const size_t stride = dtype_row_bytes(down->type, down->cols);
     float *row = products_alloc(down->cols, sizeof *row);
     if (!row)
         return ST_NOMEM;
-    for (int64_t j = 0; j < d_ff; j++)
+    for (int64_t j = 0; j < of->n; j++)
         weight[j] = 0;
     for (int64_t i = 0; i < down->rows; i++) {
         dequantize_row(down->type, down->data + (size_t)i * stride, down->cols, row);
-        if (w->down.data)
-            add_squares(row, d_ff, weight);
+        if (of->down.data)
+            add_squares(row, of->n, weight);
         else
             weight[i] = squares(row, d_model);
     }
-    for (int64_t j = 0; j < d_ff; j++)
+    for (int64_t j = 0; j < of->n; j++)
         weight[j] = sqrtf(weight[j]);
     free(row);
     return ST_OK;
@@ -41,11 +41,41 @@ status fit_weights(const struct layer_weights *w, int64_t d_model, int64_t d_ff,
 
 /* ---- one layer's curve ---- */
 
-enum { OUTLIER = 100 }; /* times the median: a token that does not count */
+enum { OUTLIER = 100 }; /* times the median: a row that does not count */
 
 struct scored {
     float score, loss;
 };
+
+struct scored_row {
+    int64_t n;  /* pairs */
+    float size; /* the sum of their losses */
+};
+
+status scored_open(struct scored_rows *s, int64_t most, int64_t most_rows)
+{
+    *s = (struct scored_rows){.pairs = products_alloc(most, sizeof *s->pairs), .most = most, .most_rows = most_rows,
+                              .rows = products_alloc(most_rows, sizeof *s->rows)};
+    return s->pairs && s->rows ? ST_OK : ST_NOMEM;
+}
+
+void scored_close(struct scored_rows *s)
+{
+    free(s->pairs);
+    free(s->rows);
+}
+
+void scored_add(struct scored_rows *s, const float *activation, const float *estimate, const float *weight, int64_t n,
+                float of_token)
+{
+    struct scored_row row = {.n = n};
+    for (int64_t i = 0; i < n; i++) {
+        const float w = weight[i] * of_token, lost = activation[i] * w;
+        s->pairs[s->n++] = (struct scored){.score = fabsf(estimate[i] * w), .loss = lost * lost};
+        row.size += lost * lost;
+    }
+    s->rows[s->n_rows++] = row;
+}
 
 static int compare(const void *a, const void *b)
 {
@@ -59,60 +89,49 @@ static int compare_floats(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* The median over tokens of the output's square. */
-static status median_size(const struct scored *s, int64_t n, int64_t d_ff, float *out)
+static status median_size(const struct scored_rows *s, float *out)
 {
-    float *size = products_alloc(n, sizeof *size);
+    float *size = products_alloc(s->n_rows, sizeof *size);
     if (!size)
         return ST_NOMEM;
-    for (int64_t t = 0; t < n; t++) {
-        size[t] = 0;
-        for (int64_t i = t * d_ff; i < (t + 1) * d_ff; i++)
-            size[t] += s[i].loss;
-    }
-    qsort(size, (size_t)n, sizeof *size, compare_floats);
-    *out = size[n / 2];
+    for (int64_t i = 0; i < s->n_rows; i++)
+        size[i] = s->rows[i].size;
+    qsort(size, (size_t)s->n_rows, sizeof *size, compare_floats);
+    *out = s->n_rows ? size[s->n_rows / 2] : 0;
     free(size);
     return ST_OK;
 }
 
-static void drop_outliers(struct scored *s, int64_t n, int64_t d_ff, float median)
+static void drop_outliers(struct scored_rows *s, float median)
 {
-    for (int64_t t = 0; t < n; t++) {
-        float size = 0;
-        for (int64_t i = t * d_ff; i < (t + 1) * d_ff; i++)
-            size += s[i].loss;
-        for (int64_t i = t * d_ff; size > OUTLIER * median && i < (t + 1) * d_ff; i++)
-            s[i].loss = 0;
+    struct scored *pair = s->pairs;
+    for (int64_t i = 0; i < s->n_rows; pair += s->rows[i++].n)
+        for (int64_t j = 0; s->rows[i].size > OUTLIER * median && j < s->rows[i].n; j++)
+            pair[j].loss = 0;
+}
+
+/* The mean over so many tokens of what is lost below each point. */
+static void take_points(const struct scored_rows *s, double tokens, struct skip_curve *out)
+{
+    double sum = 0;
+    for (int64_t i = 0, point = 0; i < s->n && point < SKIP_POINTS; i++) {
+        for (; point < SKIP_POINTS && i == point * s->n / SKIP_POINTS; point++) {
+            out->score[point] = s->pairs[i].score;
+            out->loss[point] = (float)(sum / tokens);
+        }
+        sum += (double)s->pairs[i].loss;
     }
 }
 
-status fit_curve(const float *activation, const float *estimate, const float *weight, int64_t n, int64_t d_ff,
-                 struct skip_curve *out)
+status fit_curve(struct scored_rows *s, int64_t n_tokens, struct skip_curve *out)
 {
-    const int64_t n_pairs = n * d_ff;
-    struct scored *s = products_alloc(n_pairs, sizeof *s);
-    double sum = 0;
-    if (!s)
-        return ST_NOMEM;
-    for (int64_t i = 0; i < n_pairs; i++) {
-        const float w = weight[i % d_ff], lost = activation[i] * w;
-        s[i] = (struct scored){.score = fabsf(estimate[i]) * w, .loss = lost * lost};
-    }
-    status st = median_size(s, n, d_ff, &out->size);
-    if (!st) {
-        drop_outliers(s, n, d_ff, out->size);
-        qsort(s, (size_t)n_pairs, sizeof *s, compare);
-    }
-    for (int64_t i = 0, point = 0; !st && i < n_pairs && point < SKIP_POINTS; i++) {
-        for (; point < SKIP_POINTS && i == point * n_pairs / SKIP_POINTS; point++) {
-            out->score[point] = s[i].score;
-            out->loss[point] = (float)(sum / (double)n);
-        }
-        sum += (double)s[i].loss;
-    }
-    free(s);
-    return st;
+    status st = median_size(s, &out->size);
+    if (st)
+        return st;
+    drop_outliers(s, out->size);
+    qsort(s->pairs, (size_t)s->n, sizeof *s->pairs, compare);
+    take_points(s, (double)n_tokens, out);
+    return ST_OK;
 }
 
 /* ---- all layers ---- */

@@ -38,10 +38,15 @@ static void touch_neurons(const struct neurons *n)
 {
     for (int i = 0; i < n->n_layers; i++) {
         const struct neuron_layer *l = &n->layers[i];
-        touch_array(l->fired, n->d_ff);
-        touch_array(l->strength, n->d_ff);
-        touch_array(l->weight, n->d_ff);
-        touch_array(l->bound, n->d_ff);
+        const int64_t neurons = neurons_of_layer(n, i);
+        touch_array(l->fired, neurons);
+        touch_array(l->strength, neurons);
+        touch_array(l->weight, neurons);
+        touch_array(l->bound, neurons);
+        touch_array(l->chosen, neurons_experts(n, i));
+        sink += (uint64_t)neurons_expert_use(n, i).rare + (neurons_looked_at(n, i, neurons - 1) > 0);
+        for (int64_t e = 0; e < neurons_experts(n, i); e++)
+            sink += neurons_expert_live(n, i, e) > 0.5;
         touch_matrix(&l->fc1);
         touch_matrix(&l->fc2);
     }
@@ -127,6 +132,9 @@ static void write_seeds(const char *folder)
     neurons_save(&made.n, path);
     tiny_neurons_fill(&made);
     snprintf(path, sizeof path, "%s/full", folder);
+    neurons_save(&made.n, path);
+    tiny_neurons_make_experts(&made);
+    snprintf(path, sizeof path, "%s/experts", folder);
     neurons_save(&made.n, path);
     snprintf(path, sizeof path, "%s/gpuidx", folder);
     write_gpuidx_seed(path);

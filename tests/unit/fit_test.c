@@ -45,6 +45,7 @@ struct layer {
     struct pool *pool;
     struct model model;
     struct layer_weights weights;
+    struct bundle bundle; /* its only one, as bundle_up makes it of the weights */
     float bias[D_FF];
     float *x, *fresh; /* [SAMPLES, D_MODEL], [FRESH, D_MODEL] */
     uint32_t fired[D_FF];
@@ -106,6 +107,15 @@ static float *make_samples(struct layer *l, int64_t n)
     return x;
 }
 
+static void bundle_up(struct layer *l)
+{
+    const struct layer_weights *w = &l->weights;
+    l->bundle = (struct bundle){.n = D_FF, .gate = w->gate, .up = w->up, .up_bias = w->up_bias, .down = w->down,
+                                .down_t = w->down_t};
+    l->weights.bundles = &l->bundle;
+    l->weights.n_bundles = 1;
+}
+
 /* rank: of the gate; without a gate, of up. */
 static struct layer *make_layer(enum activation a, enum dtype type, int rank, bool gate)
 {
@@ -127,6 +137,7 @@ static struct layer *make_layer(enum activation a, enum dtype type, int rank, bo
     }
     if (!gate)
         l->weights.up_bias = (struct matrix){DT_F32, 1, D_FF, (const uint8_t *)l->bias, "bias"};
+    bundle_up(l);
     l->x = make_samples(l, SAMPLES);
     l->fresh = make_samples(l, FRESH);
     l->sample = (struct layer_sample){.model = &l->model, .activation = a, .n = SAMPLES, .n_fit = SAMPLES * 3 / 4,
@@ -468,6 +479,7 @@ static void test_weight_is_the_norm_of_the_down_column(void **state)
             }
             l->weights.down_t = (struct matrix){DT_F32, D_FF, D_MODEL, (const uint8_t *)t, "down_t"};
             l->weights.down.data = NULL;
+            bundle_up(l);
         } else {
             for (int i = 0; i < D_MODEL; i++) {
                 dequantize_row(DT_Q8_0, l->weights.down.data + (size_t)i * dtype_row_bytes(DT_Q8_0, D_FF), D_FF, row);
@@ -510,6 +522,14 @@ static void test_skip_takes_the_wanted_share(void **state)
 
 /* ---- bytes ---- */
 
+/* Decodes what is to be of these dimensions. */
+static status decode(const uint8_t *bytes, size_t n, int64_t d_model, int64_t d_ff, const char *where,
+                     struct fitted_layer *out)
+{
+    *out = (struct fitted_layer){.d_model = d_model, .n = d_ff};
+    return fitted_layer_decode(bytes, n, where, out);
+}
+
 static struct fitted_layer fit_all(struct layer *l)
 {
     struct fitted_layer f;
@@ -539,7 +559,7 @@ static void test_round_trip(void **state)
         uint8_t *bytes;
         size_t n;
         assert_int_equal(fitted_layer_encode(&f, &bytes, &n), ST_OK);
-        assert_int_equal(fitted_layer_decode(bytes, n, D_MODEL, D_FF, "here", &back), ST_OK);
+        assert_int_equal(decode(bytes, n, D_MODEL, D_FF, "here", &back), ST_OK);
         free(bytes);
         assert_same_bytes(&f, &back);
         assert_memory_equal(f.layer.fired, back.layer.fired, D_FF * sizeof(float));
@@ -570,7 +590,7 @@ static void test_infinite_bounds(void **state)
     bound[3] = f.layer.mlp_threshold = INFINITY;
     bound[4] = -INFINITY;
     assert_int_equal(fitted_layer_encode(&f, &bytes, &n), ST_OK);
-    assert_int_equal(fitted_layer_decode(bytes, n, D_MODEL, D_FF, "here", &back), ST_OK);
+    assert_int_equal(decode(bytes, n, D_MODEL, D_FF, "here", &back), ST_OK);
     assert_same_bytes(&f, &back);
     free(bytes);
     fitted_layer_free(&f);
@@ -585,7 +605,7 @@ static void assert_refused(const uint8_t *bytes, size_t n)
     struct log_catcher lines;
     memcpy(exact, bytes, n);
     log_catch(&lines);
-    assert_int_equal(fitted_layer_decode(exact, n, D_MODEL, D_FF, "the message", &f), ST_FORMAT);
+    assert_int_equal(decode(exact, n, D_MODEL, D_FF, "the message", &f), ST_FORMAT);
     log_catch(NULL);
     assert_non_null(strstr(lines.first_error, "the message"));
     free(exact);
@@ -603,7 +623,7 @@ static void assert_refused_in_itself(uint8_t *bytes, size_t n)
 static void test_hostile_bytes(void **state)
 {
     (void)state;
-    enum { FLAGS_AT = 24, FLOATS_AT = 32, MLP_AT = FLAGS_AT + 8 + 3 * 4 * D_FF + 16 };
+    enum { FLAGS_AT = 32, FLOATS_AT = 40, MLP_AT = FLAGS_AT + 8 + 3 * 4 * D_FF + 16 };
     struct layer *l = make_layer(ACT_RELU, DT_Q8_0, RANK, true);
     struct fitted_layer f = fit_all(l), out;
     uint8_t *bytes, *copy;
@@ -639,8 +659,8 @@ static void test_hostile_bytes(void **state)
     }
     struct log_catcher lines;
     log_catch(&lines);
-    assert_int_equal(fitted_layer_decode(bytes, n, D_MODEL, 2 * D_FF, "here", &out), ST_FORMAT);
-    assert_int_equal(fitted_layer_decode(bytes, n, 2 * D_MODEL, D_FF, "here", &out), ST_FORMAT);
+    assert_int_equal(decode(bytes, n, D_MODEL, 2 * D_FF, "here", &out), ST_FORMAT);
+    assert_int_equal(decode(bytes, n, 2 * D_MODEL, D_FF, "here", &out), ST_FORMAT);
     log_catch(NULL);
     free(bytes);
     free(copy);
@@ -721,7 +741,7 @@ static void test_no_memory(void **state)
             assert_int_equal(st, ST_NOMEM);
         fitted_layer_free(&f);
         for (long i = 0;
-             alloc_fail_at(i), st = fitted_layer_decode(bytes, n, D_MODEL, D_FF, "here", &f), alloc_failed(); i++)
+             alloc_fail_at(i), st = decode(bytes, n, D_MODEL, D_FF, "here", &f), alloc_failed(); i++)
             assert_int_equal(st, ST_NOMEM);
         log_catch(NULL);
         assert_int_equal(st, ST_OK);

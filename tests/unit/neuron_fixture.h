@@ -6,7 +6,8 @@
 #include "sparsity/neurons.h"
 #include "tests/unit/gguf_writer.h"
 
-enum { TINY_LAYERS = 2, TINY_D = 64, TINY_FF = 96, TINY_RANK = 32, TINY_HEAD = 16, TINY_VOCAB = 8 };
+enum { TINY_LAYERS = 2, TINY_D = 64, TINY_FF = 96, TINY_RANK = 32, TINY_HEAD = 16, TINY_VOCAB = 8,
+       TINY_EXPERTS = 3, TINY_DENSE = 40 };
 
 /* What is special about a tiny model. */
 struct tiny_recipe {
@@ -119,6 +120,21 @@ static inline void tiny_neurons_fill(struct tiny_neurons *t)
 {
     for (int i = 1; i < TINY_LAYERS; i++)
         t->layers[i] = t->layers[0];
+}
+
+/* Makes them those of a model with experts: a dense layer, then one of experts that get hotter, and shared neurons. */
+static inline void tiny_neurons_make_experts(struct tiny_neurons *t)
+{
+    static const float chosen[TINY_EXPERTS] = {0.25f, 0.5f, 0.75f};
+    tiny_neurons_fill(t);
+    for (int i = 0; i < TINY_LAYERS; i++)
+        t->layers[i].fc1 = t->layers[i].fc2 = (struct matrix){0};
+    t->layers[1].chosen = chosen;
+    t->n.experts.n = TINY_EXPERTS;
+    t->n.experts.used = 2;
+    t->n.experts.width = t->n.experts.shared = TINY_FF / (TINY_EXPERTS + 1);
+    t->n.experts.dense_layers = 1;
+    t->n.experts.dense = TINY_DENSE;
 }
 
 /* Writes the checksum anew after a change. */

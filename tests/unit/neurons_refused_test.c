@@ -262,6 +262,89 @@ static void wrong_shapes_are_refused(void **state)
     assert_int_equal(parse(f.bytes, f.n), ST_OK);
 }
 
+/* f.bytes = a file of a model with experts. */
+static void make_experts(void)
+{
+    tiny_neurons_make_experts(&f.made);
+    assert_int_equal(neurons_save(&f.made.n, f.path), ST_OK);
+    free(f.bytes);
+    f.bytes = read_file(f.path, &f.n);
+}
+
+/* Of whichever model it is made for. */
+static status parse_any(void)
+{
+    struct neurons *out = NULL;
+    tiny_seal(f.bytes, f.n);
+    caught.first_error[0] = 0;
+    status s = neurons_parse(f.bytes, f.n, "test.gguf", NULL, &out);
+    neurons_free(out);
+    return s;
+}
+
+static void experts_that_cannot_be_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *key;
+        uint32_t bad;
+        const char *says;
+    } cases[] = {
+        {"hearth-neurons.experts\xa", 4, "found 4 experts of 24"}, {"hearth-neurons.experts\xa", 1, "found 1 experts"},
+        {"hearth-neurons.experts\xa", 0, "found 0 experts"},
+        {"hearth-neurons.experts\xa", 0x80000000u, "experts: expected 0 to 2147483647"},
+        {"hearth-neurons.experts_used", 0, "uses 0"}, {"hearth-neurons.experts_used", 4, "uses 4"},
+        {"hearth-neurons.d_expert", 0, "experts of 0"}, {"hearth-neurons.d_expert", 25, "experts of 25"},
+        {"hearth-neurons.d_shared", 23, "23 shared"}, {"hearth-neurons.dense_layers", 2, "2 layers of 40"},
+        {"hearth-neurons.dense_layers", 0, "0 layers of 40"}, {"hearth-neurons.d_dense", 41, "blk.0.fired"},
+        {"hearth-neurons.d_dense", 97, "layers of 97"}, {"hearth-neurons.d_ff", 95, "expected layers of 95 neurons"},
+    };
+    make_experts();
+    assert_int_equal(parse_any(), ST_OK);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char key[64];
+        snprintf(key, sizeof key, "%s", cases[i].key);
+        uint8_t *at = value_of(key), was[4];
+        at -= strchr(key, '\xa') ? 1 : 0; /* part of what is searched, as that name begins another too */
+        memcpy(was, at, 4);
+        put_number(at, cases[i].bad);
+        assert_int_equal(parse_any(), ST_FORMAT);
+        assert_logged(cases[i].says);
+        memcpy(at, was, 4);
+    }
+    static const char *const needed[] = {"hearth-neurons.d_expert", "hearth-neurons.dense_layers", "blk.1.chosen"};
+    for (size_t i = 0; i < sizeof needed / sizeof *needed; i++) {
+        uint8_t *last = find_bytes(f.bytes, needed[i], strlen(needed[i])) + strlen(needed[i]) - 1, was = *last;
+        *last = '_';
+        assert_int_equal(parse_any(), ST_FORMAT);
+        assert_logged(needed[i]);
+        *last = was;
+    }
+    assert_int_equal(parse_any(), ST_OK);
+}
+
+static void shares_of_experts_are_checked(void **state)
+{
+    (void)state;
+    make_experts();
+    uint8_t *chosen = find_bytes(f.bytes, (const char *)f.made.layers[1].chosen, TINY_EXPERTS * sizeof(float));
+    put_float(chosen, 1.5f);
+    assert_int_equal(parse_any(), ST_FORMAT);
+    assert_logged("blk.1.chosen: expected a number from 0 to 1, found 1.5 at 0");
+    put_float(chosen, 0.125f); /* its neurons fire more often */
+    assert_int_equal(parse_any(), ST_FORMAT);
+    assert_logged("blk.1.fired: expected at most 0.125 at 13, as often as expert 0 is chosen");
+}
+
+/* Made for this file, but of other neurons. */
+static void another_number_of_experts_is_refused(void **state)
+{
+    (void)state;
+    make_experts();
+    assert_int_equal(parse(f.bytes, f.n), ST_FORMAT);
+    assert_logged("hearth-neurons.experts: expected 0 as the model has, found 3");
+}
+
 static void names_are_checked(void **state)
 {
     (void)state;
@@ -295,7 +378,8 @@ int main(void)
         TEST(no_flipped_bit_is_missed), TEST(no_cut_is_missed), TEST(another_models_is_refused),
         TEST(another_version_is_refused), TEST(what_is_missing_is_named), TEST(a_key_of_another_type_is_none),
         TEST(numbers_out_of_range_are_refused), TEST(bad_arrays_are_refused), TEST(wrong_shapes_are_refused),
-        TEST(names_are_checked), TEST(other_kinds_of_files_are_refused),
+        TEST(experts_that_cannot_be_are_refused), TEST(shares_of_experts_are_checked),
+        TEST(another_number_of_experts_is_refused), TEST(names_are_checked), TEST(other_kinds_of_files_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

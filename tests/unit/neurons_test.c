@@ -93,6 +93,40 @@ static void what_is_saved_is_loaded(void **state)
     assert_false(neurons_have_weights(NULL) || neurons_have_bounds(NULL) || neurons_have_mlp(NULL));
 }
 
+/* Layers have as many neurons as the model's have, and shares are of all tokens. */
+static void experts_are_saved_and_loaded(void **state)
+{
+    (void)state;
+    struct neurons *n;
+    assert_null(memmem(f.bytes, f.n, "hearth-neurons.expert", 21)); /* nothing of it where there are none */
+    tiny_neurons_make_experts(&f.made);
+    assert_int_equal(neurons_save(&f.made.n, f.path), ST_OK);
+    assert_int_equal(neurons_load(f.path, NULL, &n), ST_OK);
+    assert_memory_equal(&n->experts, &f.made.n.experts, sizeof n->experts);
+    assert_int_equal(neurons_of_layer(n, 0), TINY_DENSE);
+    assert_int_equal(neurons_of_layer(n, 1), TINY_FF);
+    assert_int_equal(neurons_experts(n, 0), 0);
+    assert_int_equal(neurons_experts(n, 1), TINY_EXPERTS);
+    assert_null(n->layers[0].chosen);
+    assert_memory_equal(n->layers[0].fired, f.made.fired, TINY_DENSE * sizeof(float));
+    assert_memory_equal(n->layers[1].bound, f.made.bound, sizeof f.made.bound);
+    assert_memory_equal(n->layers[1].chosen, f.made.layers[1].chosen, TINY_EXPERTS * sizeof(float));
+    assert_int_equal(neurons_expert_of(n, 0, 0), -1);
+    assert_int_equal(neurons_expert_of(n, 1, 24), 1);
+    assert_int_equal(neurons_expert_of(n, 1, 72), -1); /* shared */
+    assert_true(neurons_looked_at(n, 1, 47) == 0.5f && neurons_looked_at(n, 1, 95) == 1 && neurons_looked_at(n, 0, 9) == 1);
+    const struct expert_use use = neurons_expert_use(n, 1), none = neurons_expert_use(n, 0);
+    assert_int_equal(use.most, 9259); /* of 12345 */
+    assert_int_equal(use.least, 3086);
+    assert_int_equal(use.rare, 0);
+    assert_true(none.most == 0 && none.rare == 0);
+    double fired = 0;
+    for (int i = 24; i < 48; i++)
+        fired += (double)f.made.fired[i] / 24;
+    assert_true(fabs(neurons_expert_live(n, 1, 1) - fired / 0.5) < 1e-6);
+    neurons_free(n);
+}
+
 static void the_same_neurons_give_the_same_bytes(void **state)
 {
     (void)state;
@@ -203,7 +237,8 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(what_is_saved_is_loaded), TEST(the_same_neurons_give_the_same_bytes), TEST(a_file_is_beside_its_model),
+        TEST(what_is_saved_is_loaded), TEST(experts_are_saved_and_loaded), TEST(the_same_neurons_give_the_same_bytes),
+        TEST(a_file_is_beside_its_model),
         TEST(a_full_disk_leaves_no_half_file), TEST(a_file_that_cannot_be_made_is_named),
         TEST(no_memory_leaks_nothing),
     };

@@ -5,6 +5,7 @@
 #include <string.h>
 #include "base/log.h"
 #include "coordinator/dialogue.h"
+#include "device/device.h"
 #include "node/cluster.h"
 #include "tools/synth/blocks.h"
 #include "tools/synth/output.h"
@@ -27,12 +28,21 @@ struct observer {
     struct layer_sums *layers;
 };
 
-static void observe(void *arg, int layer, uint32_t n, const float *x, const float *h)
+static void count_live(struct layer_sums *s, const struct observed_neurons *of)
+{
+    for (uint32_t t = 0; t < of->n_tokens; t++)
+        for (int64_t i = 0; i < of->n; i++)
+            s->live += of->h[t * of->stride + i] != 0;
+    s->activations += (uint64_t)of->n_tokens * (uint64_t)of->n;
+}
+
+static void observe(void *arg, const struct observed *seen)
 {
     const struct observer *o = arg;
-    struct layer_sums *s = &o->layers[layer];
+    struct layer_sums *s = &o->layers[seen->layer];
     const int64_t d = o->shape->d_model, first = constant_columns(o->shape);
-    for (uint32_t t = 0; t < n; t++, x += d) {
+    const float *x = seen->x;
+    for (uint32_t t = 0; t < seen->n; t++, x += d) {
         for (int64_t i = 0; i < d; i++) {
             double square = (double)x[i] * x[i];
             if (i < first)
@@ -43,11 +53,9 @@ static void observe(void *arg, int layer, uint32_t n, const float *x, const floa
                 s->idle += square;
         }
     }
-    const uint64_t values = (uint64_t)n * o->shape->d_ff;
-    for (uint64_t i = 0; i < values; i++)
-        s->live += h[i] != 0;
-    s->activations += values;
-    s->tokens += n;
+    for (int i = 0; i < seen->n_neurons; i++)
+        count_live(s, &seen->neurons[i]);
+    s->tokens += seen->n;
 }
 
 static struct layer_measure summary(const struct shape *shape, const struct layer_sums *s)
