@@ -156,7 +156,7 @@ static bool same_size(const struct matrix *a, const struct matrix *b)
 bool neurons_weigh_alike(const struct cost_model *m, int layer, int other)
 {
     const struct layer_weights *a = &m->model->layers[layer], *b = &m->model->layers[other];
-    bool alike = !m->fires && a->n_bundles == b->n_bundles;
+    bool alike = !m->fires && !m->chosen && a->n_bundles == b->n_bundles;
     for (int i = 0; alike && i < a->n_bundles; i++) {
         const struct bundle *x = &a->bundles[i], *y = &b->bundles[i];
         alike = x->first == y->first && x->n == y->n && x->routed == y->routed && same_size(&x->gate, &y->gate) &&

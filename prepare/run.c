@@ -15,7 +15,9 @@ static struct cluster_options run_options(const struct prepare *p, const struct 
     struct cluster_options o = p->o->cluster;
     o.split = SPLIT_STAGES;
     o.quiet = true; /* prepare says what it does by itself */
-    o.activation = how->activation >= 0 ? activation_name((enum activation)how->activation) : NULL;
+    /* What no option names is the model's own. */
+    const bool named = how->activation >= 0 && activation_is_choice((enum activation)how->activation);
+    o.activation = named ? activation_name((enum activation)how->activation) : NULL;
     o.sparse = (enum sparse_mode)how->sparse;
     o.predictor = (enum predictor)how->predictor;
     o.skip = how->skip;

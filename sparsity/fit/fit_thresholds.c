@@ -40,8 +40,9 @@ static status straighten(const struct samples *s, int64_t width, const float *va
         slope[j] = (float)lines[j].slope;
         offset[j] = (float)lines[j].offset;
     }
-    for (int64_t i = 0; i < s->x.n * width && !st; i++)
-        estimate[i] = slope[i % width] * estimate[i] + offset[i % width];
+    for (int64_t t = 0; t < s->x.n && !st; t++, estimate += width)
+        for (int64_t j = 0; j < width; j++)
+            estimate[j] = slope[j] * estimate[j] + offset[j];
     free(lines);
     return st;
 }

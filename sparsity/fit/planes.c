@@ -13,17 +13,19 @@ static void take_moments(const struct plane_samples *s, struct moments *m)
     const double n = (double)s->n_fit;
     for (int64_t j = 0; j < s->width; j++)
         m[j] = (struct moments){0};
-    for (int64_t i = 0; i < s->n_fit * s->width; i++) {
-        struct moments *of = &m[i % s->width];
-        of->e += (double)s->estimate[i] / n;
-        of->v += (double)s->value[i] / n;
+    for (int64_t t = 0, i = 0; t < s->n_fit; t++) {
+        for (int64_t j = 0; j < s->width; j++, i++) {
+            m[j].e += (double)s->estimate[i] / n;
+            m[j].v += (double)s->value[i] / n;
+        }
     }
-    for (int64_t i = 0; i < s->n_fit * s->width; i++) {
-        struct moments *of = &m[i % s->width];
-        const double e = (double)s->estimate[i] - of->e, v = (double)s->value[i] - of->v;
-        of->ee += e * e;
-        of->ev += e * v;
-        of->vv += v * v;
+    for (int64_t t = 0, i = 0; t < s->n_fit; t++) {
+        for (int64_t j = 0; j < s->width; j++, i++) {
+            const double e = (double)s->estimate[i] - m[j].e, v = (double)s->value[i] - m[j].v;
+            m[j].ee += e * e;
+            m[j].ev += e * v;
+            m[j].vv += v * v;
+        }
     }
 }
 

@@ -232,10 +232,10 @@ static status ignore_window(void *arg, size_t window, const struct score *s)
     return ST_OK;
 }
 
-/* Counts windows [first, n) of the tiny model into a checkpoint. */
-static void count(struct part *p, int ranks, uint32_t n_batch, size_t first, struct score *score)
+/* Counts windows [first, n) of a model into a checkpoint. */
+static void count(const char *model, struct part *p, int ranks, uint32_t n_batch, size_t first, struct score *score)
 {
-    struct cluster_options o = plain_options(TEST_DATA "/tiny-q8_0.gguf");
+    struct cluster_options o = plain_options(model);
     struct counter c;
     struct windows w;
     const size_t window = 32;
@@ -267,9 +267,10 @@ static void count(struct part *p, int ranks, uint32_t n_batch, size_t first, str
 static void test_counts(void **state)
 {
     (void)state;
+    static const char model[] = TEST_DATA "/tiny-q8_0.gguf";
     struct model *m;
     struct log_catcher ignored;
-    assert_int_equal(model_load(TEST_DATA "/tiny-q8_0.gguf", &m), ST_OK);
+    assert_int_equal(model_load(model, &m), ST_OK);
     struct part_shape s = {.last = m->hp.n_layers, .d_model = m->hp.d_model, .d_ff = m->hp.d_ff, .n_windows = WINDOWS,
                            .n_samples = 20};
     char first_path[64], second_path[64];
@@ -279,8 +280,8 @@ static void test_counts(void **state)
     struct score one = {0}, two = {0};
     const size_t neurons = (size_t)(s.last * s.d_ff);
     log_catch(&ignored);
-    count(a, 1, 256, 0, &one);
-    count(b, 2, 7, 0, &two);
+    count(model, a, 1, 256, 0, &one);
+    count(model, b, 2, 7, 0, &two);
     log_catch(NULL);
     assert_true(one.sum == two.sum && one.scored == two.scored && one.scored > 0);
     assert_memory_equal(part_state(a)->fired, part_state(b)->fired, neurons * sizeof(uint32_t));
@@ -301,7 +302,7 @@ static void test_counts(void **state)
 
     /* Again from the second window on, all but the last being in the checkpoint already: only that one counts. */
     part_state(b)->windows = one.windows - 1;
-    count(b, 1, 256, 1, &two);
+    count(model, b, 1, 256, 1, &two);
     uint64_t again = 0;
     for (size_t i = 0; i < neurons; i++)
         again += part_state(b)->fired[i];
@@ -311,6 +312,83 @@ static void test_counts(void **state)
     part_remove(a);
     part_remove(b);
     model_free(m);
+}
+
+/* The same of experts: every token chooses so many, no neuron fires but for those that have chosen its expert, and samples
+ * keep what they have chosen. */
+static void test_counts_of_experts(void **state)
+{
+    (void)state;
+    static const char *const models[] = {TEST_DATA "/model-deepseek2-q8_0.gguf", TEST_DATA "/model-qwen2moe.gguf"};
+    struct log_catcher ignored;
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        struct model *m;
+        assert_int_equal(model_load(models[i], &m), ST_OK);
+        const struct hparams *hp = &m->hp;
+        const struct part_shape s = {.last = hp->n_layers, .d_model = hp->d_model, .d_ff = hp->d_ff,
+                                     .n_experts = hp->n_experts, .n_used = hp->n_experts_used,
+                                     .n_weights = model_route_weights(hp), .n_windows = WINDOWS, .n_samples = 20};
+        char paths[2][64];
+        struct part *p[2];
+        struct score scores[2] = {{0}};
+        uint32_t expert[2][20 * 2];
+        float weight[2][20 * 3];
+        assert_true(hp->n_experts_used == 2 && model_route_weights(hp) <= 3);
+        log_catch(&ignored);
+        for (int k = 0; k < 2; k++) {
+            snprintf(paths[k], sizeof paths[k], "%s", name());
+            p[k] = opened(paths[k], &s, false);
+            count(models[i], p[k], k + 1, k ? 7 : 256, 0, &scores[k]);
+        }
+        log_catch(NULL);
+        const struct part_state *a = part_state(p[0]), *b = part_state(p[1]);
+        const uint64_t tokens = 31 * scores[0].windows;
+        assert_memory_equal(a->fired, b->fired, (size_t)(s.last * s.d_ff) * sizeof(uint32_t));
+        assert_memory_equal(a->sum, b->sum, (size_t)(s.last * s.d_ff) * sizeof(double));
+        assert_memory_equal(a->chosen, b->chosen, (size_t)(s.last * s.n_experts) * sizeof(uint32_t));
+        for (int l = 0; l < s.last; l++) {
+            uint64_t choices = 0;
+            for (int64_t e = 0; e < s.n_experts; e++)
+                choices += a->chosen[l * s.n_experts + e];
+            assert_int_equal(choices, model_has_experts(m, l) ? tokens * 2 : 0);
+            for (int64_t j = 0; model_has_experts(m, l) && j < s.n_experts * hp->d_expert; j++)
+                assert_true(a->fired[l * s.d_ff + j] <= a->chosen[l * s.n_experts + j / hp->d_expert]);
+            for (int k = 0; k < 2; k++)
+                assert_int_equal(part_routes(p[k], l, 20, expert[k], weight[k]), ST_OK);
+            assert_memory_equal(expert[0], expert[1], sizeof *expert);
+            assert_memory_equal(weight[0], weight[1], 20 * (size_t)s.n_weights * sizeof(float));
+            for (int t = 0; model_has_experts(m, l) && t < 20; t++)
+                assert_true(expert[0][2 * t] != expert[0][2 * t + 1] && weight[0][t * s.n_weights] > 0);
+        }
+        part_remove(p[0]);
+        part_remove(p[1]);
+        model_free(m);
+    }
+}
+
+/* Whoever changed the checkpoint is not believed. */
+static void test_routes_of_no_expert(void **state)
+{
+    (void)state;
+    struct part_shape s = shape;
+    const uint32_t expert[2] = {4, 1}, beyond[2] = {0, 5};
+    const float weight[2] = {0.75f, 0.25f};
+    uint32_t experts[SAMPLES * 2];
+    float weights[SAMPLES * 2];
+    struct log_catcher line;
+    s.n_experts = 5;
+    s.n_used = s.n_weights = 2;
+    struct part *p = opened(name(), &s, false);
+    for (uint64_t i = 0; i < SAMPLES; i++)
+        assert_int_equal(part_put_routes(p, LAST - 1, i, expert, weight), ST_OK);
+    assert_int_equal(part_routes(p, LAST - 1, SAMPLES, experts, weights), ST_OK);
+    assert_true(experts[16] == 4 && experts[17] == 1 && weights[16] == 0.75f && weights[17] == 0.25f);
+    assert_int_equal(part_put_routes(p, LAST - 1, 3, beyond, weight), ST_OK);
+    log_catch(&line);
+    assert_int_equal(part_routes(p, LAST - 1, SAMPLES, experts, weights), ST_IO);
+    log_catch(NULL);
+    assert_non_null(strstr(line.first_error, "layer 4 has chosen expert 5, expected one of 5"));
+    part_remove(p);
 }
 
 static void test_figures(void **state)
@@ -375,7 +453,8 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_checkpoint), cmocka_unit_test(test_torn_checkpoint),
                                        cmocka_unit_test(test_other_checkpoint),
                                        cmocka_unit_test(test_mlp_that_cannot_be),
-                                       cmocka_unit_test(test_counts), cmocka_unit_test(test_figures),
+                                       cmocka_unit_test(test_counts), cmocka_unit_test(test_counts_of_experts),
+                                       cmocka_unit_test(test_routes_of_no_expert), cmocka_unit_test(test_figures),
                                        cmocka_unit_test(test_report)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "placement/cost.h"
+#include "placement/gpu_benefit.h"
 #include "placement/plan.h"
 
 /* As in Qwen3-30B-A3B, gpt-oss-20b, and DeepSeek V3's kind, smaller. */
@@ -396,6 +397,28 @@ static void tokens_of_a_step_read_what_any_of_them_chooses(void **state)
     probe_free(probe);
 }
 
+/* What a token reads of an expert is as much as it is chosen, and a GPU gets those that are chosen most. */
+static void a_gpu_gets_the_experts_that_are_chosen_most(void **state)
+{
+    (void)state;
+    struct model model;
+    struct layer_weights layers[LAYERS];
+    struct bundle bundles[LAYERS * (EXPERTS + 1)];
+    float chosen[LAYERS * EXPERTS] = {0};
+    make_model(&model, layers, bundles);
+    for (int i = EXPERTS; i < LAYERS * EXPERTS; i++)
+        chosen[i] = i % EXPERTS % 5 == 2 ? 0.5f : 0.02f;
+    const double neuron = 3 * 4 * D, first = neuron * (DENSE + 2 * SHARED) + 4 * D * 1024; /* what all tokens read */
+    const struct cost_model m = {.model = &model, .chosen = chosen};
+    struct plan *p = make(&costed, SPLIT_SHARDS, 1, NULL);
+    assert_int_equal(gpu_benefit_give(NULL, &m, p, 0, "cuda:0", first + 6 * neuron * EXPERT), ST_OK);
+    assert_int_equal(plan_n_holders(p), 2);
+    for (int l = 1; l < LAYERS; l++)
+        for (int e = 0; e < EXPERTS; e++)
+            assert_int_equal(neurons_of_bundle(p, l, 1, e), e % 5 == 2 ? EXPERT : 0);
+    plan_free(p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -409,6 +432,7 @@ int main(void)
         cmocka_unit_test(other_models_are_refused),
         cmocka_unit_test(units_are_counted_within_experts),
         cmocka_unit_test(a_token_reads_the_experts_that_it_chooses),
+        cmocka_unit_test(a_gpu_gets_the_experts_that_are_chosen_most),
         cmocka_unit_test(tokens_of_a_step_read_what_any_of_them_chooses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
