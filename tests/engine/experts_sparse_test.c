@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "cli/command.h"
 #include "coordinator/session.h"
+#include "device/device.h"
 #include "node/planning.h"
 #include "sparsity/fit/neurons_save.h"
 #include "sparsity/neurons.h"
@@ -218,6 +219,73 @@ static void test_mlps_are_refused(void **state)
     unlink(neurons);
 }
 
+/* ---- what a dense run shows ---- */
+
+struct seen {
+    const struct model *m;
+    uint64_t steps, partial; /* experts that some tokens have chosen and others not */
+};
+
+static bool has_chosen(const struct seen *s, const struct observed *o, uint32_t token, int64_t expert)
+{
+    const int64_t used = s->m->hp.n_experts_used;
+    bool found = false;
+    for (int64_t k = 0; k < used; k++)
+        found |= o->expert[token * used + k] == expert;
+    return found;
+}
+
+/* Each expert for whom it was chosen by, in their order, and each token as often as it has chosen. */
+static void look(void *arg, const struct observed *o)
+{
+    struct seen *s = arg;
+    const struct hparams *hp = &s->m->hp;
+    const bool experts = model_has_experts(s->m, o->layer);
+    uint64_t pairs = 0;
+    assert_int_equal(o->expert != NULL, experts);
+    for (const struct observed_neurons *of = o->neurons; of < o->neurons + o->n_neurons; of++) {
+        const int64_t expert = of->first / hp->d_expert;
+        const bool routed = experts && expert < hp->n_experts;
+        assert_true(of->n_tokens <= o->n && (of->token || of->n_tokens == o->n));
+        assert_int_equal(of->n, routed ? hp->d_expert : experts ? hp->d_shared : model_layer_neurons(s->m, o->layer));
+        for (uint32_t i = 0; i < of->n_tokens; i++) {
+            const uint32_t token = of->token ? of->token[i] : i;
+            assert_true(!of->token || i == 0 || token > of->token[i - 1]);
+            assert_true(!routed || has_chosen(s, o, token, expert));
+            assert_true(of->h[i * of->stride] != 0 || of->h[i * of->stride + of->n - 1] != 0);
+        }
+        pairs += routed ? of->n_tokens : 0;
+        s->partial += of->token != NULL;
+    }
+    assert_int_equal(pairs, experts ? o->n * (uint64_t)hp->n_experts_used : 0);
+    s->steps++;
+}
+
+static void test_observed(void **state)
+{
+    (void)state;
+    static const char *const models[] = {TEST_DATA "/model-deepseek2-lite.gguf", TEST_DATA "/model-qwen3moe.gguf"};
+    int32_t prompt[PROMPT];
+    const struct job j = {prompt, PROMPT, 2, 0};
+    fill(prompt);
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        struct seen s = {0};
+        struct model *m;
+        assert_int_equal(model_load(models[i], &m), ST_OK);
+        s.m = m;
+        struct cluster_options o = plain_options(models[i]);
+        struct trace expected = run(&o, &j);
+        o.n_batch = 11;
+        o.observe = look;
+        o.observe_arg = &s;
+        must_equal(&expected, &o, &j); /* looking changes nothing */
+        assert_int_equal(s.steps, 4 * (uint64_t)m->hp.n_layers); /* 11, 11, 7 tokens, and one more */
+        assert_true(s.partial > 0);
+        trace_free(&expected);
+        model_free(m);
+    }
+}
+
 /* ---- a skewed router ---- */
 
 /* A copy of a model whose router has this much against expert 0, in every layer. */
@@ -323,7 +391,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_exact),       cmocka_unit_test(test_threshold), cmocka_unit_test(test_predicted),
-        cmocka_unit_test(test_mlps_are_refused), cmocka_unit_test(test_hot),
+        cmocka_unit_test(test_mlps_are_refused), cmocka_unit_test(test_observed), cmocka_unit_test(test_hot),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
