@@ -39,6 +39,15 @@ static void free_objects(struct cuda_device *d)
     cuda_ffn_free(d->ffn);
 }
 
+/* Experts' biases are added to sums that are then normed: no family has both. */
+static bool norms_biases(const struct model *m)
+{
+    bool both = false;
+    for (int i = 0; i < m->hp.n_layers; i++)
+        both |= m->layers[i].expert_down_bias.data && m->layers[i].ffn_post_norm.data;
+    return both;
+}
+
 /* What no GPU computes of a model; NULL: nothing. */
 static const char *lacking(const struct model *m)
 {
@@ -48,6 +57,7 @@ static const char *lacking(const struct model *m)
         const char *what;
     } parts[] = {
         {hp->latent.rank > 0, "latent attention"},
+        {norms_biases(m), "norms of what biases of experts are a part of"},
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (parts[i].has)

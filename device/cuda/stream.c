@@ -367,7 +367,7 @@ static bool follows_add(const struct stream *s, const struct operation *last, co
     if (!last || last->launch != launch_add || w->tokens || last->n != w->n)
         return false;
     const struct gpu_addition a = addition_of(s, &last->at, last->in);
-    return !a.waits && !a.norm;
+    return !a.waits && !a.norm && !a.experts.bias;
 }
 
 void cuda_stream_norm(struct stream *s, const struct work *w, struct input *in)

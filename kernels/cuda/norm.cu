@@ -210,12 +210,8 @@ __device__ __forceinline__ void add_four(const struct adding &a, int i, int d, f
     if (a.a.y)
         load_four(a.a.y + token, i, d, y);
     for (int k = 0; k < FOUR; k++) {
-        if (i + k >= d) {
-            x[k] = 0;
-            continue;
-        }
         const float sum = sum_of_units(units[k], i + k == 0 && a.broken[blockIdx.x]);
-        x[k] = added(a, token + i + k, x[k], with_expert_biases(a, blockIdx.x, i + k, d, sum), bias[k], y[k]);
+        x[k] = i + k < d ? added(a, token + i + k, x[k], sum, bias[k], y[k]) : 0.0f;
     }
     store_four(a.x + token, i, d, x);
 }
@@ -240,9 +236,7 @@ __device__ __forceinline__ void sum_four(const struct adding &a, int i, int d, f
     if (a.a.bias)
         load_four(a.a.bias, i, d, bias);
     for (int k = 0; k < FOUR; k++) {
-        float sum = sum_of_units(units[k], i + k == 0 && a.broken[blockIdx.x]);
-        if (i + k < d)
-            sum = with_expert_biases(a, blockIdx.x, i + k, d, sum);
+        const float sum = sum_of_units(units[k], i + k == 0 && a.broken[blockIdx.x]);
         to[k] = a.a.bias ? __fadd_rn(sum, bias[k]) : sum;
     }
 }

@@ -4,7 +4,7 @@
 
 namespace {
 
-enum { SORTERS = 1024, THREADS = 128 };
+enum { SORTERS = 512, THREADS = 128 };
 
 /* ---- which tokens ---- */
 

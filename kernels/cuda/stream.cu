@@ -90,6 +90,16 @@ __global__ void __launch_bounds__(THREADS) give_scales(const float *scale, int64
 
 /* ---- how it grows ---- */
 
+/* A token's sum i of d, with the biases of its experts. */
+__device__ __forceinline__ float with_expert_biases(const struct adding &w, int64_t token, int i, int64_t d, float sum)
+{
+    const struct gpu_expert_bias &e = w.a.experts;
+    for (int k = 0; e.bias && k < e.used; k++)
+        sum = __fadd_rn(sum, __fmul_rn(e.routes.weight[token * e.n_weights + k],
+                                       e.bias[e.routes.expert[token * e.used + k] * d + i]));
+    return sum;
+}
+
 __global__ void __launch_bounds__(FEW_THREADS) add(struct adding w, int d)
 {
     gpu_begin();

@@ -96,16 +96,6 @@ __device__ __forceinline__ float sum_of_units(long long units, bool broken)
     return broken ? __uint_as_float(0x7fc00000u) : __fmul_rn(__ll2float_rn(units), 0x1p-30f);
 }
 
-/* A token's sum i of d, with the biases of its experts. */
-__device__ __forceinline__ float with_expert_biases(const struct adding &w, int64_t token, int i, int64_t d, float sum)
-{
-    const struct gpu_expert_bias &e = w.a.experts;
-    for (int k = 0; e.bias && k < e.used; k++)
-        sum = __fadd_rn(sum, __fmul_rn(e.routes.weight[token * e.n_weights + k],
-                                       e.bias[e.routes.expert[token * e.used + k] * d + i]));
-    return sum;
-}
-
 /* What becomes of x[i]: its sum and bias are added, then what has waited. Notes what is no number before that. */
 __device__ __forceinline__ float added(const struct adding &w, int64_t i, float x, float sum, float bias, float y)
 {

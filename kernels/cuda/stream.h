@@ -41,7 +41,8 @@ void gpu_quantize(const struct gpu *g, const struct acts *a, int64_t n);
 void gpu_sum_blocks(const struct gpu *g, const struct acts *a, int64_t n);
 
 /* Biases of experts' down projections, of which a token has those of its experts, each times its weight: they are added
- * to its sum one after the other, each product and each addition rounded. Only where there is no other bias. */
+ * to its sum one after the other, each product and each addition rounded. Only where there is no other bias, and neither
+ * a norm of the sum nor one in the same launch. */
 struct gpu_expert_bias {
     const float *bias;   /* [n_experts, d] or NULL */
     struct gpu_routes routes;

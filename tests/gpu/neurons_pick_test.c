@@ -86,7 +86,7 @@ static void check_pick(int64_t rows, int64_t n, bool by_row, bool keep)
     float *bound_on_gpu = gpu_copy_of(bound_of, (size_t)rows * sizeof *bound_of);
     struct gpu_counts counts, *counted = gpu_copy_of(&(struct gpu_counts){.flagged = 3, .live = 4}, sizeof *counted);
     struct gpu_pairs pairs = {gpu_copy_of(NULL, 4), gpu_copy_of(NULL, most * 4), gpu_copy_of(NULL, most * 4),
-                              gpu_copy_of(NULL, most * 4)};
+                              gpu_copy_of(NULL, most * 4), NULL};
     struct gpu_clearing clearing = gpu_to_clear(), none = {0};
     gpu_pick(gpu, value_on_gpu, stride, rows, n, bound, by_row ? bound_on_gpu : NULL, keep, &pairs, counted, &clearing);
     gpu_expect_cleared(&clearing);

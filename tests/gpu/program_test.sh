@@ -47,13 +47,32 @@ done
 same model-gemma3 -ngl 3
 same model-smollm3 -ngl 2
 same model-olmo2 -ngl 1
+# Experts: of all kinds of routers, beside shared ones, behind layers without any; all on the GPU, a layer of them, or a
+# part of each expert, x being at home on either.
+for model in glm4moe gpt-oss llama-moe-each qwen2moe qwen3moe smallthinker; do
+    same model-$model -ngl 99
+done
+same model-qwen3moe-q4_0 -ngl 1
+# "SETS" [MORE]: a plan of one rank for the last model's 5 experts of 160 neurons.
+moe_plan() {
+    cat > "$work/plan.json" <<END
+{"hearth_plan": 2, "model": {"architecture": "qwen3moe", "layers": 2}, "ranks": 1,
+ "holders": [{"rank": 0, "device": "cpu"}, {"rank": 0, "device": "cuda:0"}],
+ "layers": [{"from": 0, "to": 2, "stage": 0, "d_ff": 160, "experts": 5, "experts_used": 2, "sets": [$1]}]$2}
+END
+}
+own='{"holder": 1, "neurons": [[0, 128], [288, 480], [640, 800]]}, {"holder": 0, "neurons": [[128, 288], [480, 640]]}'
+moe_plan "$own"
+same model-qwen3moe-q4_0 --plan "$work/plan.json"
+moe_plan "$own" "$home"
+same model-qwen3moe-q4_0 --plan "$work/plan.json"
 # What no GPU computes the CPU does, and a line says so, unless a GPU was asked for.
-lacks="*a GPU does not compute experts, which this llama model has: --device cpu"
-expected=$(text model-llama-moe --device cpu)
-found=$(text model-llama-moe --plugin-dir "$folder")
+lacks="*a GPU does not compute latent attention, which this deepseek2 model has: --device cpu"
+expected=$(text model-deepseek2-lite --device cpu)
+found=$(text model-deepseek2-lite --plugin-dir "$folder")
 equal "text of a model that no GPU computes" "$expected" "$found"
 like "the line about it" "*everything runs on the CPU: $lacks" "$(cat "$work/err")"
-text model-llama-moe --plugin-dir "$folder" --device cuda > "$work/out"
+text model-deepseek2-lite --plugin-dir "$folder" --device cuda > "$work/out"
 like "the line of --device cuda" "$lacks" "$(cat "$work/err")"
 cpu="--activation relu"
 same family-falcon -ngl 1

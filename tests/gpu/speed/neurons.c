@@ -263,7 +263,8 @@ static void make_neurons(struct speed *s, struct neurons *x, int64_t n)
     x->x = speed_acts(s, n, x->d);
     choose_live(s, x);
     x->pairs = (struct gpu_pairs){speed_copy(NULL, sizeof *x->pairs.n), speed_copy(NULL, pairs * sizeof(int32_t)),
-                                  speed_copy(NULL, pairs * sizeof(int32_t)), speed_copy(NULL, pairs * sizeof(float))};
+                                  speed_copy(NULL, pairs * sizeof(int32_t)), speed_copy(NULL, pairs * sizeof(float)),
+                                  NULL};
     x->counts = speed_copy(NULL, sizeof *x->counts);
     x->sums = (struct gpu_sums){speed_copy(NULL, (size_t)(n * x->d) * sizeof(long long)),
                                 speed_copy(NULL, (size_t)n * sizeof(uint32_t))};
