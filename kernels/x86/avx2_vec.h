@@ -5,7 +5,7 @@
 #include <immintrin.h>
 #include <stdint.h>
 
-enum { TILE_TOKENS = 2 }; /* accumulators of a tile fit the 16 registers */
+enum { TILE_TOKENS = 4 }; /* accumulators of a tile fit the 16 registers */
 
 typedef struct { __m256 a, b; } vf;
 typedef struct { __m256i a, b; } vi;
@@ -182,6 +182,14 @@ static inline vi vi_look_up(const uint8_t book[16], vi codes)
     return VI(_mm256_shuffle_epi8(v, codes.a), _mm256_shuffle_epi8(v, codes.b));
 }
 
+/* Of a book of 8 bits: values with their signs. */
+static inline vi vi_look_up8(const uint8_t book[16], vi codes)
+{
+    const __m128i values = _mm_xor_si128(load128(book), _mm_set1_epi8((char)0x80));
+    const __m256i v = _mm256_broadcastsi128_si256(values);
+    return VI(_mm256_shuffle_epi8(v, codes.a), _mm256_shuffle_epi8(v, codes.b));
+}
+
 typedef __m256i quad_x;
 static inline quad_x quad_load(const int8_t *p)
 {
@@ -198,6 +206,22 @@ static inline vi vi_dot(vi acc, vi codes, quad_x x)
 {
     return VI(dot_ymm(acc.a, codes.a, x), dot_ymm(acc.b, codes.b, x));
 }
+/* A 16-bit sum of products has room for those of 8 quads of codes below 16 (8 * 2 * 15 * 127), of 4 below 32, of 2
+ * below 64; only then it is widened. */
+static inline __attribute__((always_inline)) int dot_room(int bits)
+{
+    return bits <= 4 ? 8 : bits == 5 ? 4 : bits == 6 ? 2 : 1;
+}
+static inline vi vi_add_products(vi narrow, vi codes, quad_x x)
+{
+    return VI(_mm256_add_epi16(narrow.a, _mm256_maddubs_epi16(codes.a, x)),
+              _mm256_add_epi16(narrow.b, _mm256_maddubs_epi16(codes.b, x)));
+}
+static inline vi vi_add_widened(vi acc, vi narrow)
+{
+    const __m256i ones = _mm256_set1_epi16(1);
+    return vi_add(acc, VI(_mm256_madd_epi16(narrow.a, ones), _mm256_madd_epi16(narrow.b, ones)));
+}
 /* 8-bit codes: as signed weights w, |w| times sign(w) x: 128 * 127 * 2 still fits 16 bits. No bias is left. */
 static inline __m256i dot8_ymm(__m256i acc, __m256i codes, __m256i x)
 {
@@ -207,6 +231,12 @@ static inline __m256i dot8_ymm(__m256i acc, __m256i codes, __m256i x)
 static inline vi vi_dot8(vi acc, vi codes, quad_x x)
 {
     return VI(dot8_ymm(acc.a, codes.a, x), dot8_ymm(acc.b, codes.b, x));
+}
+/* A book has no -128, so here it is x whose sign moves: less to do where it is the same for all lanes. */
+static inline vi vi_dot8_book(vi acc, vi values, quad_x x)
+{
+    const __m256i size = _mm256_abs_epi8(x);
+    return VI(dot_ymm(acc.a, size, _mm256_sign_epi8(values.a, x)), dot_ymm(acc.b, size, _mm256_sign_epi8(values.b, x)));
 }
 static inline vi vi_dot8_start(int32_t minus_sum)
 {
@@ -251,14 +281,11 @@ static inline vf vf_of_f16_pair(uint32_t pair)
     __m128 both = _mm_cvtph_ps(_mm_cvtsi32_si128((int)pair));
     return VF(_mm256_broadcastss_ps(both), _mm256_broadcastss_ps(_mm_movehdup_ps(both)));
 }
-/* A 16-bit sum of products has room for those of 8 quads of codes below 16 (8 * 2 * 15 * 127), of 4 below 32, of 2
- * below 64; only then it is widened. */
 static inline __attribute__((always_inline)) vi vi_dot_lanes(vi acc, int bits, const vi *codes, const int8_t *x, int n)
 {
-    const int room = bits <= 4 ? 8 : bits == 5 ? 4 : bits == 6 ? 2 : 1;
     const __m256i ones = _mm256_set1_epi16(1);
     for (int q = 0; q < n;) {
-        const int end = q + room < n ? q + room : n;
+        const int end = q + dot_room(bits) < n ? q + dot_room(bits) : n;
         vi sum = vi_zero();
         for (; q < end; q++) {
             const vi v = vi_load(x + 64 * q);
@@ -276,6 +303,18 @@ static inline __attribute__((always_inline)) vi vi_dot8_lanes(vi minus_sum, cons
     for (int q = 0; q < n; q++) {
         const vi v = vi_load(x + 64 * q);
         acc = VI(dot8_ymm(acc.a, codes[q].a, v.a), dot8_ymm(acc.b, codes[q].b, v.b));
+    }
+    return acc;
+}
+static inline __attribute__((always_inline)) vi vi_dot8_book_lanes(vi minus_sum, const vi *values, const int8_t *x,
+                                                                   int n)
+{
+    (void)minus_sum;
+    vi acc = vi_zero();
+    for (int q = 0; q < n; q++) {
+        const vi v = vi_load(x + 64 * q);
+        acc = VI(dot_ymm(acc.a, _mm256_abs_epi8(v.a), _mm256_sign_epi8(values[q].a, v.a)),
+                 dot_ymm(acc.b, _mm256_abs_epi8(v.b), _mm256_sign_epi8(values[q].b, v.b)));
     }
     return acc;
 }

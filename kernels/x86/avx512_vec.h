@@ -121,6 +121,9 @@ static inline vi vi_look_up(const uint8_t book[16], vi codes)
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)book)), codes);
 }
 
+/* The same of a book of 8 bits: as vi_dot8_book takes them. */
+static inline vi vi_look_up8(const uint8_t book[16], vi codes) { return vi_look_up(book, codes); }
+
 /* 4 activation codes, the same for every lane. */
 typedef int32_t quad_x;
 static inline quad_x quad_load(const int8_t *p)
@@ -133,7 +136,13 @@ static inline quad_x quad_load(const int8_t *p)
 static inline vi vi_dot(vi acc, vi codes, quad_x x) { return _mm512_dpbusd_epi32(acc, codes, _mm512_set1_epi32(x)); }
 /* The same for codes of 8 bits, biased by 128: starts at minus 128 times the sum of the activation codes. */
 static inline vi vi_dot8(vi acc, vi codes, quad_x x) { return vi_dot(acc, codes, x); }
+static inline vi vi_dot8_book(vi acc, vi values, quad_x x) { return vi_dot(acc, values, x); }
 static inline vi vi_dot8_start(int32_t minus_sum) { return _mm512_slli_epi32(_mm512_set1_epi32(minus_sum), 7); }
+/* How many quads of codes of `bits` bits are added up in narrower lanes before these are added to sums; 1: there is no
+ * need. */
+static inline __attribute__((always_inline)) int dot_room(int bits) { return bits > 0; }
+static inline vi vi_add_products(vi narrow, vi codes, quad_x x) { return vi_dot(narrow, codes, x); }
+static inline vi vi_add_widened(vi acc, vi narrow) { return vi_add(acc, narrow); }
 
 /* The first n of 16 lanes, n in [0, 16]; absent lanes are 0. */
 static inline __mmask16 first_lanes(int64_t n) { return (__mmask16)((1u << n) - 1); }
@@ -173,6 +182,11 @@ static inline __attribute__((always_inline)) vi vi_dot_lanes(vi acc, int bits, c
 static inline __attribute__((always_inline)) vi vi_dot8_lanes(vi minus_sum, const vi *codes, const int8_t *x, int n)
 {
     return vi_dot_lanes(vi_shl32(minus_sum, 7), 8, codes, x, n);
+}
+static inline __attribute__((always_inline)) vi vi_dot8_book_lanes(vi minus_sum, const vi *values, const int8_t *x,
+                                                                   int n)
+{
+    return vi_dot8_lanes(minus_sum, values, x, n);
 }
 
 /* Lane j of v[i] becomes lane i of v[j]. */

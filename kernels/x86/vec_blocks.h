@@ -39,66 +39,54 @@ INLINE bool asks_for_blocks(struct layout l, const struct tokens *x)
     return x->n >= (l.low_bits == 8 ? 4 : 2) && x->first;
 }
 
-/* The codes of one block: quad q of all 16 rows. */
-INLINE void load_codes(struct layout l, const uint8_t *p, vi codes[8])
+INLINE void ask_for_block(struct layout l, const struct place *p, const struct tokens *x)
 {
-    const vi low4 = vi_set(0x0f0f0f0f), low2 = vi_set(0x03030303);
-    if (l.low_bits == 8) {
-        for (int q = 0; q < 8; q++)
-            codes[q] = vi_load_in_order(p + 64 * q);
-    } else if (l.low_bits == 4) {
-        for (int i = 0; i < 4; i++) {
-            vi v = vi_load_in_order(p + 64 * i);
-            codes[i] = vi_and(v, low4);
-            codes[i + 4] = vi_and(vi_shr16(v, 4), low4);
-        }
-    } else {
-        for (int h = 0; h < 2; h++) {
-            vi v = vi_load_in_order(p + 64 * h);
-            codes[h] = vi_and(v, low2);
-            codes[2 + h] = vi_and(vi_shr16(v, 2), low2);
-            codes[4 + h] = vi_and(vi_shr16(v, 4), low2);
-            codes[6 + h] = vi_and(vi_shr16(v, 6), low2);
-        }
-    }
+    if (asks_for_blocks(l, x))
+        prefetch_ahead(p->scales, layout_scale_bytes(l) + layout_code_bytes(l));
 }
 
-/* Adds the high bits of Q6_K (2 above 4 low ones), Q5 (1 above 4) and Q3_K (1 above 2). */
-INLINE void load_high_codes(struct layout l, const uint8_t *p, vi codes[8])
+/* The words of a block's codes, loaded as they lie; those of codes of 8 bits only when needed. */
+struct words {
+    const uint8_t *p;
+    vi low[4], high[2];
+};
+
+INLINE struct words load_words(struct layout l, const uint8_t *p)
 {
-    if (l.high_bits == 2) {
-        const vi mask = vi_set(0x30303030);
-        for (int h = 0; h < 2; h++) {
-            vi v = vi_load_in_order(p + 64 * h);
-            codes[h] = vi_or_and(codes[h], vi_shl16(v, 4), mask);
-            codes[2 + h] = vi_or_and(codes[2 + h], vi_shl16(v, 2), mask);
-            codes[4 + h] = vi_or_and(codes[4 + h], v, mask);
-            codes[6 + h] = vi_or_and(codes[6 + h], vi_shr16(v, 2), mask);
-        }
-    } else if (l.high_bits == 1) {
-        vi v = vi_load_in_order(p);
-        if (l.low_bits == 4) {
-            const vi mask = vi_set(0x10101010);
-            codes[0] = vi_or_and(codes[0], vi_shl16(v, 4), mask);
-            codes[1] = vi_or_and(codes[1], vi_shl16(v, 3), mask);
-            codes[2] = vi_or_and(codes[2], vi_shl16(v, 2), mask);
-            codes[3] = vi_or_and(codes[3], vi_shl16(v, 1), mask);
-            codes[4] = vi_or_and(codes[4], v, mask);
-            codes[5] = vi_or_and(codes[5], vi_shr16(v, 1), mask);
-            codes[6] = vi_or_and(codes[6], vi_shr16(v, 2), mask);
-            codes[7] = vi_or_and(codes[7], vi_shr16(v, 3), mask);
-        } else {
-            const vi mask = vi_set(0x04040404);
-            codes[0] = vi_or_and(codes[0], vi_shl16(v, 2), mask);
-            codes[1] = vi_or_and(codes[1], vi_shl16(v, 1), mask);
-            codes[2] = vi_or_and(codes[2], v, mask);
-            codes[3] = vi_or_and(codes[3], vi_shr16(v, 1), mask);
-            codes[4] = vi_or_and(codes[4], vi_shr16(v, 2), mask);
-            codes[5] = vi_or_and(codes[5], vi_shr16(v, 3), mask);
-            codes[6] = vi_or_and(codes[6], vi_shr16(v, 4), mask);
-            codes[7] = vi_or_and(codes[7], vi_shr16(v, 5), mask);
-        }
-    }
+    struct words w = {.p = p};
+    for (int i = 0; i < l.low_bits && l.low_bits < 8; i++)
+        w.low[i] = vi_load_in_order(p + 64 * i);
+    for (int i = 0; i < l.high_bits; i++)
+        w.high[i] = vi_load_in_order(p + 64 * (l.low_bits + i));
+    return w;
+}
+
+/* Right by so many bits, or left; those of its neighbours that a byte gets are masked afterwards. */
+INLINE vi shift_bytes(vi v, int right)
+{
+    return right > 0 ? vi_shr16(v, right) : right < 0 ? vi_shl16(v, -right) : v;
+}
+
+/* The codes of quad q of all 16 rows, as they are multiplied. */
+INLINE vi codes_of(struct layout l, const struct words *w, int q)
+{
+    const int bits = l.low_bits;
+    if (bits == 8)
+        return vi_load_in_order(w->p + 64 * q);
+    vi codes = vi_and(shift_bytes(w->low[bits == 4 ? q % 4 : q % 2], bits == 4 ? q / 4 * 4 : q / 2 * 2),
+                      vi_set(bits == 4 ? 0x0f0f0f0f : 0x03030303));
+    if (l.high_bits == 2)
+        codes = vi_or_and(codes, shift_bytes(w->high[q % 2], q / 2 * 2 - bits), vi_set(0x03030303 << bits));
+    else if (l.high_bits == 1)
+        codes = vi_or_and(codes, shift_bytes(w->high[0], q - bits), vi_set(0x01010101 << bits));
+    look_up(l, 1, &codes);
+    return codes;
+}
+
+/* Quads are taken by twos: the k-th of pair i, which have the same words. */
+INLINE int quad_of(struct layout l, int i, int k)
+{
+    return l.low_bits == 8 ? 2 * i + k : l.low_bits == 4 ? i + 4 * k : i % 2 + i / 2 * 4 + 2 * k;
 }
 
 /* d and dmin of a super-block, for the 16 rows. */
@@ -148,39 +136,57 @@ INLINE vi start_sum(struct layout l, int h, const struct act_block *s)
 
 INLINE vi dot_quad(struct layout l, vi acc, vi codes, const int8_t *x)
 {
-    return value_bits(l) == 8 ? vi_dot8(acc, codes, quad_load(x)) : vi_dot(acc, codes, quad_load(x));
+    return value_bits(l) < 8 ? vi_dot(acc, codes, quad_load(x))
+           : l.book          ? vi_dot8_book(acc, codes, quad_load(x))
+                             : vi_dot8(acc, codes, quad_load(x));
 }
 
-/* sum[t] = the integer sums of half h of a block, or of all 32 columns, for each token. */
-INLINE void dot_block(struct layout l, int h, const vi codes[8], struct tokens x, vi *sum)
+/* sum[h][t] += the products of a block's codes with each token's, those of half h if halves have sums of their own. scale:
+ * what codes of the halves are multiplied with before, which have one sum then; NULL: nothing. A few codes are made at a
+ * time and used for all tokens, for registers do not hold all. */
+INLINE void dot_codes(struct layout l, const struct place *p, struct tokens x, const vi *scale, vi sum[2][TILE_TOKENS])
 {
-    for (int t = 0; t < x.n; t++)
-        sum[t] = start_sum(l, h, x.blocks + t * x.block_stride);
-    for (int q = l.halves ? 4 * h : 0; q < (l.halves ? 4 * h + 4 : 8); q++)
-        for (int t = 0; t < x.n; t++)
-            sum[t] = dot_quad(l, sum[t], codes[q], x.codes + t * x.code_stride + 4 * q);
-}
-
-INLINE void load_block(struct layout l, const struct place *p, struct tokens x, vi codes[8])
-{
-    if (asks_for_blocks(l, &x))
-        prefetch_ahead(p->scales, layout_scale_bytes(l) + layout_code_bytes(l));
-    load_codes(l, p->codes, codes);
-    load_high_codes(l, p->codes + 64 * l.low_bits, codes);
-    look_up(l, 8, codes);
+    const bool halves = l.halves && !scale, parts = halves && l.low_bits == 4; /* a pair is of both halves */
+    const int pairs = dot_room(scale ? 6 : value_bits(l)) / 2, room = halves && pairs > 2 ? 2 : pairs;
+    const struct words w = load_words(l, p->codes);
+    vi narrow[TILE_TOKENS];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        const int q[2] = {quad_of(l, i, 0), quad_of(l, i, 1)}, half[2] = {halves && q[0] >= 4, halves && q[1] >= 4};
+        vi codes[2];
+        for (int k = 0; k < 2; k++) {
+            codes[k] = codes_of(l, &w, q[k]);
+            if (scale)
+                codes[k] = vi_mul16(codes[k], scale[q[k] >= 4]); /* no byte carries into the next */
+        }
+        for (int t = 0; t < x.n; t++) {
+            const int8_t *at = x.codes + t * x.code_stride;
+            if (room < 1 || parts) {
+                for (int k = 0; k < 2; k++)
+                    sum[half[k]][t] = dot_quad(l, sum[half[k]][t], codes[k], at + 4 * q[k]);
+                continue;
+            }
+            narrow[t] = vi_add_products(i % room ? narrow[t] : vi_zero(), codes[0], quad_load(at + 4 * q[0]));
+            narrow[t] = vi_add_products(narrow[t], codes[1], quad_load(at + 4 * q[1]));
+            if ((i + 1) % room == 0)
+                sum[half[0]][t] = vi_add_widened(sum[half[0]][t], narrow[t]);
+        }
+    }
 }
 
 /* acc[t] += the block at p times each token's. */
 INLINE void add_block(struct layout l, const struct place *p, struct tokens x, vf *acc)
 {
-    vi codes[8], sum[TILE_TOKENS];
-    load_block(l, p, x, codes);
-    dot_block(l, 0, codes, x, sum);
+    vi sum[2][TILE_TOKENS];
+    ask_for_block(l, p, &x);
+    for (int t = 0; t < x.n; t++)
+        sum[0][t] = start_sum(l, 0, x.blocks + t * x.block_stride);
+    dot_codes(l, p, x, NULL, sum);
     const vf d = load_d(l, p->scales);
     const vf m = l.minima ? vf_of_f16((const uint16_t *)p->scales + ROW_GROUP) : vf_zero();
     for (int t = 0; t < x.n; t++) {
         const struct act_block *s = x.blocks + t * x.block_stride;
-        acc[t] = vf_fma(vf_of_vi(sum[t]), vf_mul(d, vf_set(s->scale)), acc[t]);
+        acc[t] = vf_fma(vf_of_vi(sum[0][t]), vf_mul(d, vf_set(s->scale)), acc[t]);
         if (l.minima)
             acc[t] = vf_fma(m, vf_set(s->scaled_sum), acc[t]);
     }
@@ -198,33 +204,35 @@ INLINE float scaled_sum(struct layout l, int h, const struct act_block *s)
 INLINE bool scales_codes(struct layout l, int n) { return l.halves && l.low_bits + l.high_bits == 2 && n >= 4; }
 
 /* whole[t] = the integer sums of a K type's block, times its scales. */
-INLINE void dot_scaled_codes(struct layout l, const struct place *p, const vi codes[8], struct tokens x, vi *whole)
+INLINE void dot_scaled_codes(struct layout l, const struct place *p, struct tokens x, vi *whole)
 {
-    for (int t = 0; t < x.n; t++)
-        whole[t] = vi_zero();
+    vi sum[2][TILE_TOKENS], scale[2];
+    vf min;
     for (int h = 0; h < 2; h++) {
-        vi scale;
-        vf min;
-        load_k_scales(l, p, h, &scale, &min);
-        scale = vi_add(scale, vi_shl32(scale, 16));
-        for (int q = 4 * h; q < 4 * h + 4; q++) {
-            const vi scaled = vi_mul16(codes[q], scale); /* no byte carries into the next */
-            for (int t = 0; t < x.n; t++)
-                whole[t] = dot_quad(l, whole[t], scaled, x.codes + t * x.code_stride + 4 * q);
-        }
+        load_k_scales(l, p, h, &scale[h], &min);
+        scale[h] = vi_add(scale[h], vi_shl32(scale[h], 16));
     }
+    for (int t = 0; t < x.n; t++)
+        sum[0][t] = vi_zero();
+    dot_codes(l, p, x, scale, sum);
+    for (int t = 0; t < x.n; t++)
+        whole[t] = sum[0][t];
 }
 
 /* The same for any type and number of tokens. */
-INLINE void scale_dots(struct layout l, const struct place *p, const vi codes[8], struct tokens x, vi *whole)
+INLINE void scale_dots(struct layout l, const struct place *p, struct tokens x, vi *whole)
 {
+    vi sum[2][TILE_TOKENS];
+    for (int h = 0; h < (l.halves ? 2 : 1); h++)
+        for (int t = 0; t < x.n; t++)
+            sum[h][t] = start_sum(l, h, x.blocks + t * x.block_stride);
+    dot_codes(l, p, x, NULL, sum);
     for (int h = 0; h < (l.halves ? 2 : 1); h++) {
-        vi sum[TILE_TOKENS], scale;
+        vi scale;
         vf min;
-        dot_block(l, h, codes, x, sum);
         load_k_scales(l, p, h, &scale, &min);
         for (int t = 0; t < x.n; t++) {
-            const vi scaled = vi_mul(scale, sum[t]);
+            const vi scaled = vi_mul(scale, sum[h][t]);
             whole[t] = h == 0 ? scaled : vi_add(whole[t], scaled);
         }
     }
@@ -233,12 +241,12 @@ INLINE void scale_dots(struct layout l, const struct place *p, const vi codes[8]
 /* a[t] += a K type's block, before the super-block's scale. */
 INLINE void add_k_block(struct layout l, const struct place *p, struct tokens x, vf *a)
 {
-    vi codes[8], whole[TILE_TOKENS];
-    load_block(l, p, x, codes);
+    vi whole[TILE_TOKENS];
+    ask_for_block(l, p, &x);
     if (scales_codes(l, x.n))
-        dot_scaled_codes(l, p, codes, x, whole);
+        dot_scaled_codes(l, p, x, whole);
     else
-        scale_dots(l, p, codes, x, whole);
+        scale_dots(l, p, x, whole);
     for (int t = 0; t < x.n; t++)
         a[t] = vf_fma(vf_of_vi(whole[t]), vf_set(x.blocks[t * x.block_stride].scale), a[t]);
 }

@@ -8,7 +8,8 @@
 INLINE void look_up(struct layout l, int n, vi *codes)
 {
     for (int i = 0; i < n && l.book; i++)
-        codes[i] = vi_look_up(book_values[l.book], codes[i]);
+        codes[i] = value_bits(l) == 8 ? vi_look_up8(book_values[l.book], codes[i])
+                                      : vi_look_up(book_values[l.book], codes[i]);
 }
 
 /* f32_of_exponent in each lane. The number of twice that size has e as its exponent; e = 0, which would make it a zero,

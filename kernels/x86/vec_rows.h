@@ -150,7 +150,8 @@ INLINE vi dot_chunk(struct layout l, int h, const struct weights *w, const struc
     const int n = l.halves ? 4 : 8, first = 4 * h;
     const int8_t *codes = x->codes + 4 * LANE_BLOCKS * first;
     if (value_bits(l) == 8)
-        return vi_dot8_lanes(minus_sum_of(l, h, x), w->codes + first, codes, n);
+        return l.book ? vi_dot8_book_lanes(minus_sum_of(l, h, x), w->codes + first, codes, n)
+                      : vi_dot8_lanes(minus_sum_of(l, h, x), w->codes + first, codes, n);
     const vi start = l.offset ? vi_shl32(minus_sum_of(l, h, x), l.offset_shift) : vi_zero();
     return vi_dot_lanes(start, value_bits(l), w->codes + first, codes, n);
 }
