@@ -28,25 +28,22 @@ endif()
 foreach(part ${parts})
     add_test(NAME mpi_${part} COMMAND sh ${PROJECT_SOURCE_DIR}/tests/mpi/cluster.sh ${part} ${MPIEXEC_EXECUTABLE}
         $<TARGET_FILE:hearth> ${PROJECT_SOURCE_DIR}/tests/vectors $<TARGET_FILE:old_rank>)
-    set_tests_properties(mpi_${part} PROPERTIES
-        PROCESSORS 3 TIMEOUT 300 SKIP_RETURN_CODE 77 ENVIRONMENT "${mpi_environment}")
+    set_tests_properties(mpi_${part} PROPERTIES SKIP_RETURN_CODE 77)
 endforeach()
-
-add_test(NAME mpi_files COMMAND sh ${PROJECT_SOURCE_DIR}/tests/mpi/files.sh ${MPIEXEC_EXECUTABLE}
-    $<TARGET_FILE:hearth> ${PROJECT_SOURCE_DIR}/tests/vectors)
-set_tests_properties(mpi_files PROPERTIES PROCESSORS 3 TIMEOUT 300 ENVIRONMENT "${mpi_environment}")
-
-add_test(NAME mpi_prepare COMMAND sh ${PROJECT_SOURCE_DIR}/tests/mpi/prepare.sh ${MPIEXEC_EXECUTABLE}
-    $<TARGET_FILE:hearth> ${PROJECT_SOURCE_DIR}/tests/vectors)
-set_tests_properties(mpi_prepare PROPERTIES PROCESSORS 3 TIMEOUT 600 ENVIRONMENT "${mpi_environment}")
-
-add_test(NAME mpi_probe COMMAND sh ${PROJECT_SOURCE_DIR}/tests/mpi/probe.sh ${MPIEXEC_EXECUTABLE}
-    $<TARGET_FILE:hearth> ${PROJECT_SOURCE_DIR}/tests/vectors)
-set_tests_properties(mpi_probe PROPERTIES PROCESSORS 3 TIMEOUT 300 ENVIRONMENT "${mpi_environment}")
-
-add_test(NAME mpi_launch COMMAND sh ${PROJECT_SOURCE_DIR}/tests/mpi/launch.sh ${MPIEXEC_EXECUTABLE}
-    $<TARGET_FILE:hearth> ${PROJECT_SOURCE_DIR}/tests/vectors)
-set_tests_properties(mpi_launch PROPERTIES PROCESSORS 3 TIMEOUT 300 ENVIRONMENT "${mpi_environment}")
+foreach(name files prepare probe launch)
+    add_test(NAME mpi_${name} COMMAND sh ${PROJECT_SOURCE_DIR}/tests/mpi/${name}.sh ${MPIEXEC_EXECUTABLE}
+        $<TARGET_FILE:hearth> ${PROJECT_SOURCE_DIR}/tests/vectors)
+    list(APPEND parts ${name})
+endforeach()
+# Some start many short runs and wait for mpirun most of the time; others compute, or count on how long something takes.
+foreach(part ${parts})
+    set(processors 1)
+    if(NOT part MATCHES "text|refusals|launch")
+        set(processors 3)
+    endif()
+    set_tests_properties(mpi_${part} PROPERTIES
+        PROCESSORS ${processors} TIMEOUT 600 ENVIRONMENT "${mpi_environment}")
+endforeach()
 
 # The program without MPI, which is built for it: once, for its source is the same under every sanitizer.
 if(NOT HEARTH_SANITIZE)

@@ -4,7 +4,7 @@
 
 #include <math.h>
 
-enum { PROMPT = 45 };
+enum { PROMPT = SANITIZED ? 21 : 45 };
 
 /* Widths that are no multiple of 512 columns, so that rows end in a part of a chunk. */
 static const struct made_model made_types[] = {

@@ -84,7 +84,7 @@ for victim in 0 1; do
         while [ ! -s "$pid" ]; do
             sleep 0.02
         done
-        sleep "$(awk -v n=$tries -v whole="$whole" 'BEGIN { print whole * (.1 + .07 * n) }')"
+        sleep "$(awk -v n=$tries -v whole="$whole" 'BEGIN { print whole * (.1 + .1 * n) }')"
         kill -9 "$(cat "$pid")" 2>/dev/null
         wait $job
         status=$?
