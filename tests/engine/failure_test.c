@@ -164,10 +164,13 @@ static void flip_through(const char *path, off_t step, off_t data_step)
 static void test_flipped_bits(void **state)
 {
     (void)state;
-    static const int models[] = {3, 10, 13, 14, 15, 16}; /* q4_0, q4_k, llama3, mistral, qwen2, qwen3 */
-    for (size_t i = 0; i < sizeof models / sizeof *models; i++)
-        flip_through(tiny_model(models[i]), (i ? 11 : 2) * (SANITIZED ? 3 : 1), SANITIZED ? 4001 : 997);
-    flip_through(TEST_DATA "/model-glm4moe.gguf", 11 * (SANITIZED ? 3 : 1), SANITIZED ? 4001 : 997);
+    static const char *const models[] = {"tiny-q4_0", "tiny-q4_k", "tiny-mxfp4", "tiny-iq4_xs", "tiny-llama3",
+                                         "tiny-mistral", "tiny-qwen2", "tiny-qwen3", "model-glm4moe"};
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        char path[512];
+        snprintf(path, sizeof path, TEST_DATA "/%s.gguf", models[i]);
+        flip_through(path, (i ? 11 : 2) * (SANITIZED ? 3 : 1), SANITIZED ? 4001 : 997);
+    }
 }
 
 /* A file that ends anywhere. */
@@ -175,7 +178,7 @@ static void test_cut_file(void **state)
 {
     (void)state;
     size_t n;
-    uint8_t *bytes = read_model(tiny_model(3), &n);
+    uint8_t *bytes = read_model(TEST_DATA "/tiny-q4_0.gguf", &n);
     char copy[MADE_NAME];
     made_file_of(bytes, n, copy);
     struct cluster_options o = plain_options(copy);
