@@ -59,27 +59,31 @@ static void turn_keys(const struct hparams *hp, const struct matrix *both, int64
     }
 }
 
-/* Both ways of c, from one matrix. GPUs have no latent attention, so the host's memory is written. */
+/* Both ways of c, from one matrix. */
 static void load_both(struct loading *l, const struct matrix *both, const struct hparams *hp, struct heads *to)
 {
     const int64_t n = to->end - to->begin, plain = hp->head_dim - hp->n_rot, rank = hp->latent.rank;
     const int64_t rows = plain + hp->value_dim;
     if (l->failed || n == 0)
         return;
+    struct packed packed = to->q_in;
     float *keys = malloc((size_t)((n * plain + 1) * rank) * sizeof *keys);
     int32_t *values = malloc((size_t)(n * hp->value_dim) * sizeof *values);
-    if (keys && values) {
+    packed.data = malloc(packed_bytes(&packed));
+    if (keys && values && packed.data) {
         for (int64_t h = 0; h < n; h++)
             turn_keys(hp, both, to->begin + h, keys + n * plain * rank, keys + h * plain * rank);
         for (int64_t i = 0; i < n * hp->value_dim; i++)
             values[i] = (int32_t)((to->begin + i / hp->value_dim) * rows + plain + i % hp->value_dim);
         loading_reads(l, both, to->begin * rows, n * rows);
-        packed_fill(&to->q_in, 0, to->q_in.groups, (const uint8_t *)keys, (size_t)plain * sizeof *keys, NULL);
+        packed_fill(&packed, 0, packed.groups, (const uint8_t *)keys, (size_t)plain * sizeof *keys, NULL);
+        load_array(l, to->q_in.data, packed.data, packed_bytes(&packed));
         load_packed(l, &to->c_out, both, 0, 0, values);
     } else {
         log_error("out of memory for the keys of a layer");
         l->failed = ST_NOMEM;
     }
+    free(packed.data);
     free(keys);
     free(values);
 }

@@ -20,6 +20,13 @@ struct heads {
     float *sinks;                    /* [own query heads] */
 };
 
+/* Of the matrices, all of which a token reads. */
+static inline uint64_t heads_bytes(const struct heads *h)
+{
+    return packed_bytes(&h->q) + packed_bytes(&h->k) + packed_bytes(&h->v) + packed_bytes(&h->o) +
+           packed_bytes(&h->q_low) + packed_bytes(&h->q_in) + packed_bytes(&h->c_out);
+}
+
 void heads_lay(const struct laying *to, int layer, struct heads *h);
 void heads_load(struct loading *l, int layer, struct heads *to);
 

@@ -348,12 +348,6 @@ static void arrange(struct attending *a, int64_t own)
     a->token_pieces = part_runs(a->a, a->batch, a->tokens_per_piece);
 }
 
-static uint64_t bytes_of(const struct heads *h)
-{
-    return packed_bytes(&h->q) + packed_bytes(&h->k) + packed_bytes(&h->v) + packed_bytes(&h->o) +
-           packed_bytes(&h->q_low) + packed_bytes(&h->q_in) + packed_bytes(&h->c_out);
-}
-
 void attention_compute(struct attention *at, const struct work *w, const struct acts *x, double *sum)
 {
     struct cpu *c = at->c;
@@ -373,5 +367,5 @@ void attention_compute(struct attention *at, const struct work *w, const struct 
     if (readers_of(&c->o, MIXED, w->layer).q8)
         pool_for(c->o.pool, a.n, 4, quantise_mixed, at);
     pool_for(c->o.pool, h->o.groups, group_grain(c, h->o.groups), output_groups, &a);
-    c->counts.bytes += bytes_of(h);
+    c->counts.bytes += heads_bytes(h);
 }

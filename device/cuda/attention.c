@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "device/cuda/latent.h"
 #include "device/cuda/tables.h"
 #include "device/decisions.h"
 #include "device/heads.h"
@@ -16,7 +17,8 @@ struct attention {
     struct gpu_heads *of;            /* [n_layers] the same for kernels, and their pages */
     struct tables *tables;
     float *q, *k, *v;                /* [n, own heads of a layer * head_dim] */
-    struct acts mixed;               /* [n, own query heads of a layer * head_dim] what attention gives */
+    struct acts mixed;               /* [n, own query heads of a layer * value_dim] what attention gives */
+    struct latent_room latent;       /* where keys and values are that: then there are no k, v, and q is as long as keys */
     void *scratch;
 };
 
@@ -24,13 +26,17 @@ struct attention {
 
 static status check_runs(const struct model *m)
 {
-    const int64_t dim = m->hp.head_dim, whole = m->hp.whole_norms ? m->hp.n_heads * dim : 0;
-    if (dim > GPU_HEAD_DIM || dim % 8)
+    const int64_t dim = kept_key(&m->hp), value = kept_value(&m->hp);
+    const int64_t normed = m->hp.whole_norms ? m->hp.n_heads * dim : m->hp.latent.q_rank;
+    if (value > GPU_HEAD_DIM || value % 8)
         log_error("%s: heads have %lld values; a GPU takes multiples of 8, %d at most: --device cpu",
-                  gguf_path(m->file), (long long)dim, GPU_HEAD_DIM);
-    else if (whole > GPU_NORM_MOST)
+                  gguf_path(m->file), (long long)value, GPU_HEAD_DIM);
+    else if (dim > GPU_KEY_DIM || dim % 8)
+        log_error("%s: keys have %lld values; a GPU takes multiples of 8, %d at most: --device cpu",
+                  gguf_path(m->file), (long long)dim, GPU_KEY_DIM);
+    else if (normed > GPU_NORM_MOST)
         log_error("%s: %lld values of q are normed together; a GPU takes %d at most: --device cpu", gguf_path(m->file),
-                  (long long)whole, GPU_NORM_MOST);
+                  (long long)normed, GPU_NORM_MOST);
     else
         return ST_OK;
     return ST_UNSUPPORTED;
@@ -76,7 +82,9 @@ static int rope_of(const struct hparams *hp, int layer) { return hp->n_rot ? hp-
 /* The own heads of a layer for kernels. */
 static struct gpu_heads heads_of(const struct hparams *hp, int layer, const struct heads *h)
 {
-    struct gpu_heads of = {.n_kv = h->end - h->begin, .shared = queries(hp), .dim = hp->head_dim,
+    const int64_t n_kv = kept_heads(hp, h->end - h->begin);
+    struct gpu_heads of = {.n_kv = n_kv, .shared = n_kv ? (h->end - h->begin) * queries(hp) / n_kv : 0,
+                           .dim = kept_key(hp), .value = kept_value(hp), .by_head = hp->latent.rank > 0,
                            .half = rope_of(hp, layer) == NO_ROPE ? 0 : hp->n_rot / 2, .neox = hp->rope_neox,
                            .window = model_window(hp, layer), .eps = hp->norm_eps, .scale = hp->attn_scale,
                            .softcap = hp->attn_softcap, .sinks = h->sinks};
@@ -99,11 +107,10 @@ void cuda_attention_lay_weights(struct attention *a, int layer)
 
 static void lay_pages(struct cuda *c, struct gpu_heads *of)
 {
-    const size_t page = KV_PAGE * (size_t)of->dim * sizeof *of->k;
-    const size_t bytes = (size_t)of->n_kv * c->o.n_pages * page;
+    const size_t positions = (size_t)of->n_kv * c->o.n_pages * KV_PAGE;
     of->n_pages = c->o.n_pages;
-    of->k = arena_alloc(&c->arena, bytes);
-    of->v = arena_alloc(&c->arena, bytes);
+    of->k = arena_alloc(&c->arena, positions * (size_t)of->dim * sizeof *of->k);
+    of->v = arena_alloc(&c->arena, positions * (size_t)of->value * sizeof *of->v);
 }
 
 void cuda_attention_lay_pages(struct attention *a)
@@ -112,23 +119,33 @@ void cuda_attention_lay_pages(struct attention *a)
         lay_pages(a->c, &a->of[i]);
 }
 
+static int64_t query_heads(const struct gpu_heads *of) { return of->n_kv * of->shared; }
+
 void cuda_attention_lay_buffers(struct attention *a)
 {
     struct cuda *c = a->c;
     const struct hparams *hp = c->hp;
     const int64_t n = c->o.n_batch;
     struct gpu_heads widest = {0};
-    for (int i = 0; i < hp->n_layers; i++)
-        widest = a->of[i].n_kv > widest.n_kv ? a->of[i] : widest;
-    const int64_t heads = widest.n_kv;
+    uint64_t scratch = 0; /* of a layer that slides it takes less */
+    for (int i = 0; i < hp->n_layers; i++) {
+        const uint64_t bytes = gpu_attention_scratch(&a->of[i], n, c->o.n_ctx);
+        scratch = bytes > scratch ? bytes : scratch;
+        widest = query_heads(&a->of[i]) > query_heads(&widest) ? a->of[i] : widest;
+    }
+    const int64_t heads = query_heads(&widest);
     if (!heads)
         return;
     cuda_tables_lay(a->tables);
-    a->q = lay_floats(&c->arena, n * heads * queries(hp) * hp->head_dim);
-    a->k = lay_floats(&c->arena, n * heads * hp->head_dim);
-    a->v = lay_floats(&c->arena, n * heads * hp->head_dim);
-    lay_acts(&c->arena, &a->mixed, n, heads * queries(hp) * hp->head_dim);
-    a->scratch = arena_alloc(&c->arena, gpu_attention_scratch(&widest, n, c->o.n_ctx));
+    a->q = lay_floats(&c->arena, n * heads * widest.dim);
+    if (hp->latent.rank) {
+        cuda_latent_lay(c, &a->latent, n, heads);
+    } else {
+        a->k = lay_floats(&c->arena, n * widest.n_kv * hp->head_dim);
+        a->v = lay_floats(&c->arena, n * widest.n_kv * hp->head_dim);
+    }
+    lay_acts(&c->arena, &a->mixed, n, heads * hp->value_dim);
+    a->scratch = arena_alloc(&c->arena, scratch);
 }
 
 void cuda_attention_load(struct attention *a, struct loading *l, int layer)
@@ -158,9 +175,8 @@ static void norm_whole(const struct cuda *c, float *x, const float *norm, int64_
 
 /* q, k and v of the tokens; rotated, and kept. The sums begin. */
 static void project(const struct attention *a, const struct heads *h, const struct gpu_heads *of,
-                    const struct gpu_batch *b, const struct acts *x, const struct gpu_sums *sums)
+                    const struct gpu_batch *b, const struct acts *x, const struct gpu_clearing *clearing)
 {
-    const struct gpu_clearing clearing = {.sums = *sums, .n_broken = b->n};
     const bool whole = a->c->hp->whole_norms;
     const struct gpu_product p[] = {
         {.m = h->q, .y = a->q, .y_stride = h->q.rows, .bias = whole ? h->q_bias : NULL},
@@ -171,7 +187,18 @@ static void project(const struct attention *a, const struct heads *h, const stru
         norm_whole(a->c, a->q, h->q_norm, h->q.rows, b->n);
         norm_whole(a->c, a->k, h->k_norm, h->k.rows, b->n);
     }
-    gpu_rotate(&a->c->gpu, b, of, a->q, a->k, a->v, &clearing);
+    gpu_rotate(&a->c->gpu, b, of, a->q, a->k, a->v, clearing);
+}
+
+/* The same where a token's keys and values are c, and what attention gives of it. */
+static void attend_latent(struct attention *a, const struct heads *h, const struct gpu_heads *of,
+                          const struct gpu_batch *b, const struct acts *x, const struct gpu_clearing *clearing)
+{
+    struct cuda *c = a->c;
+    const struct latent_work w = {.c = c, .room = &a->latent, .h = h, .of = of, .batch = b, .x = x};
+    cuda_latent_project(&w, a->q, clearing);
+    gpu_attend(&c->gpu, b, of, a->q, a->scratch, c->o.n_ctx, &a->latent.mixed, cuda_latent_reads_codes(h));
+    cuda_latent_read(&w, a->mixed.f32);
 }
 
 static void launch(void *object, const struct operation *o)
@@ -184,9 +211,17 @@ static void launch(void *object, const struct operation *o)
     const struct sums *sums = o->sums;
     const struct gpu_batch b = cuda_tables_batch(a->tables, rope_of(c->hp, o->at.layer), (int64_t)o->n,
                                                  (uint32_t)o->most_positions);
-    project(a, h, of, &b, &in->acts, &sums->of);
-    a->mixed.cols = h->q.rows;
-    gpu_attend(&c->gpu, &b, of, a->q, a->scratch, c->o.n_ctx, &a->mixed, readers_of(&c->o, MIXED, o->at.layer).q8);
+    const struct gpu_clearing clearing = {.sums = sums->of, .n_broken = b.n};
+    const bool codes = readers_of(&c->o, MIXED, o->at.layer).q8;
+    a->mixed.cols = h->o.cols;
+    if (c->hp->latent.rank) {
+        attend_latent(a, h, of, &b, &in->acts, &clearing);
+        if (codes)
+            gpu_quantize(&c->gpu, &a->mixed, b.n);
+    } else {
+        project(a, h, of, &b, &in->acts, &clearing);
+        gpu_attend(&c->gpu, &b, of, a->q, a->scratch, c->o.n_ctx, &a->mixed, codes);
+    }
     gpu_matmul_partial(&c->gpu, &h->o, &a->mixed, b.n, &sums->of, false);
 }
 
@@ -211,7 +246,7 @@ void cuda_attention_compute(struct attention *a, const struct work *w, const str
     struct cuda *c = a->c;
     const struct heads *h = &a->heads[w->layer];
     const uint32_t most = cuda_tables_upload(a->tables, w->batch);
-    c->counts.bytes += packed_bytes(&h->q) + packed_bytes(&h->k) + packed_bytes(&h->v) + packed_bytes(&h->o);
+    c->counts.bytes += heads_bytes(h);
     if (!c->lost) /* tables that did not arrive may be any */
         queue_add(c, &(struct operation){.launch = launch, .object = a, .in = in, .sums = sums, .n = w->n,
                                          .most_positions = w->n > QUEUED_TOKENS ? most : round_up(most, c->o.n_ctx),

@@ -56,7 +56,6 @@ static const char *lacking(const struct model *m)
         bool has;
         const char *what;
     } parts[] = {
-        {hp->latent.rank > 0, "latent attention"},
         {norms_biases(m), "norms of what biases of experts are a part of"},
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)

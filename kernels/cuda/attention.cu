@@ -4,11 +4,15 @@
 enum { MOST_Z = 65535 };               /* of a grid */
 static const uint64_t most_scratch = 64 << 20; /* more tokens go one group after the other */
 
+/* What shared memory holds at once of keys or values: less of it where queries are long. */
+static int staged_values(int64_t dim) { return dim > GPU_HEAD_DIM ? STAGE_VALUES / 2 : STAGE_VALUES; }
+
 /* Rows that a piece may have. */
-static int rows_of_pieces(int64_t dim)
+static int rows_of_pieces(const struct gpu_heads *h)
 {
+    const int64_t most = h->dim > GPU_HEAD_DIM ? 2 * ROW_VALUES : ROW_VALUES;
     int64_t rows = MOST_ROWS;
-    while (rows * dim > ROW_VALUES || rows > MANY * mix_groups((int)dim))
+    while (rows * h->dim > most || rows > MANY * mix_groups((int)h->value))
         rows /= 2;
     return (int)rows;
 }
@@ -29,7 +33,7 @@ static uint64_t token_scores(const struct gpu_heads *h, int64_t slots)
 static uint64_t token_scratch(const struct gpu_heads *h, int64_t slots)
 {
     const uint64_t rows = (uint64_t)(h->n_kv * h->shared);
-    const uint64_t others = (uint64_t)(slots * (h->dim + SUM_LANES + 1)) * sizeof(float);
+    const uint64_t others = (uint64_t)(slots * (h->value + SUM_LANES + 1)) * sizeof(float);
     return token_scores(h, slots) + rows * (others + sizeof(unsigned));
 }
 
@@ -43,13 +47,14 @@ uint64_t gpu_attention_scratch(const struct gpu_heads *h, int64_t n, uint32_t n_
 /* The rows of pieces; shared memory of a thread block: the stage, then queries or weights. */
 static void lay_pieces(struct attending *a)
 {
-    const int values = a->dim < KEY_DIMS ? a->dim * ATTN_SEGMENT : STAGE_VALUES;
+    const int longer = larger(a->dim, a->value), stage = staged_values(a->dim);
     const int rows = (a->n < a->tokens ? a->n : a->tokens) * a->heads;
-    a->few = rows <= FEW * WARPS && rows <= FEW * mix_groups(a->dim);
+    a->few = rows <= FEW * WARPS && rows <= FEW * mix_groups(a->value);
     int padded = WARPS;
     while (padded < rows)
         padded *= 2;
-    a->staged = values * (int)sizeof(uint16_t);
+    a->stage = smaller(longer * ATTN_SEGMENT, stage);
+    a->staged = a->stage * (int)sizeof(uint16_t);
     a->room = a->staged + padded * (a->dim > ATTN_SEGMENT ? a->dim : ATTN_SEGMENT) * (int)sizeof(float);
 }
 
@@ -58,7 +63,7 @@ static void lay_scratch(struct attending *a, void *scratch)
     const int64_t slots = (int64_t)a->n * a->n_q * a->slots;
     a->scores = (float *)scratch;
     a->parts = a->scores + slots * ATTN_SEGMENT;
-    a->sums = a->parts + slots * a->dim;
+    a->sums = a->parts + slots * a->value;
     a->most = a->sums + slots * SUM_LANES;
     a->done = (unsigned *)(a->most + slots);
 }
@@ -67,7 +72,7 @@ static void lay_scratch(struct attending *a, void *scratch)
 static struct attending attending_of(const struct gpu_batch *b, const struct gpu_heads *h, const float *q,
                                      const struct acts *mixed, void *scratch, int64_t t0, int64_t n)
 {
-    const int64_t n_q = h->n_kv * h->shared, rows = rows_of_pieces(h->dim);
+    const int64_t n_q = h->n_kv * h->shared, rows = rows_of_pieces(h);
     struct attending a = {};
     a.position = b->position + t0;
     a.table = b->table + t0;
@@ -76,8 +81,9 @@ static struct attending attending_of(const struct gpu_batch *b, const struct gpu
     a.v = h->v;
     a.n_pages = h->n_pages;
     a.q = q + t0 * n_q * h->dim;
-    a.mixed.cols = n_q * h->dim;
-    a.mixed.f32 = mixed->f32 + t0 * a.mixed.cols;
+    a.of_head = h->by_head ? b->n * h->value : h->value;
+    a.of_token = h->by_head ? h->value : n_q * h->value;
+    a.mixed.f32 = mixed->f32 + t0 * a.of_token;
     a.scale = h->scale;
     a.softcap = h->softcap;
     a.inverse_cap = h->softcap > 0 ? 1.0f / h->softcap : 0.0f;
@@ -86,6 +92,7 @@ static struct attending attending_of(const struct gpu_batch *b, const struct gpu
     a.n_q = (int)n_q;
     a.shared = (int)h->shared;
     a.dim = (int)h->dim;
+    a.value = (int)h->value;
     a.window = h->window < b->most_positions ? (int)h->window : 0;
     a.heads = (int)(h->shared < rows ? h->shared : rows);
     a.tokens = 1;
@@ -95,7 +102,7 @@ static struct attending attending_of(const struct gpu_batch *b, const struct gpu
     a.pieces = (int)h->n_kv * a.cuts;
     a.divide_heads = reciprocal(a.heads);
     a.divide_last = reciprocal(a.shared - (a.cuts - 1) * a.heads);
-    a.divide_lanes = reciprocal(a.dim / FOUR);
+    a.divide_lanes = reciprocal(a.value / FOUR);
     a.slots = (int)most_segments(h, 1, b->most_positions);
     lay_pieces(&a);
     lay_scratch(&a, scratch);
@@ -127,10 +134,10 @@ void gpu_attend(const struct gpu *g, const struct gpu_batch *b, const struct gpu
     for (int64_t t = 0; t < b->n; t += at_once) {
         const int64_t n = b->n - t < at_once ? b->n - t : at_once;
         struct attending a = attending_of(b, h, q, mixed, scratch, t, n);
-        if (quantise && h->dim % ACT_BLOCK == 0) {
+        if (quantise && h->value % ACT_BLOCK == 0) {
             a.quantise = true;
-            a.mixed.codes = mixed->codes + t * a.mixed.cols;
-            a.mixed.blocks = mixed->blocks + t * (a.mixed.cols / ACT_BLOCK);
+            a.mixed.codes = mixed->codes + t * a.of_token;
+            a.mixed.blocks = mixed->blocks + t * (a.of_token / ACT_BLOCK);
         }
         if (rows)
             attend_rows(g, a);
@@ -139,6 +146,6 @@ void gpu_attend(const struct gpu *g, const struct gpu_batch *b, const struct gpu
         else
             attend_cut(g, a, (int)most_segments(h, a.tokens, b->most_positions));
     }
-    if (quantise && h->dim % ACT_BLOCK) /* heads share blocks */
+    if (quantise && h->value % ACT_BLOCK) /* heads share blocks */
         gpu_quantize(g, mixed, b->n);
 }

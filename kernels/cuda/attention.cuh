@@ -11,11 +11,10 @@ enum {
     ATTEND_THREADS = 256,
     WARPS = ATTEND_THREADS / LANES,
     MOST_ROWS = 32,                    /* of a piece */
-    ROW_VALUES = 4096,                 /* of all rows of a piece */
+    ROW_VALUES = 4096,                 /* of all rows of a piece; twice as many where the stage is half as large */
     FEW = 2, MANY = 4,                 /* rows of a thread, at most: kernels for few take fewer registers */
     SEGMENT_PAGES = ATTN_SEGMENT / KV_PAGE,
-    STAGE_VALUES = 16384,              /* f16 that shared memory holds at once */
-    KEY_DIMS = STAGE_VALUES / ATTN_SEGMENT,
+    STAGE_VALUES = 16384,              /* f16 that shared memory holds at once, at most */
     SHORT_SLOTS = 2,                   /* so few segments that one thread block soon goes through them */
     ROW_POSITIONS = 8 * ATTN_SEGMENT,  /* so many of a row a thread block soon goes through, */
     ROWS_OF_SM = 2,                    /* if there are no more of these for each multiprocessor */
@@ -30,21 +29,22 @@ struct attending {
     const uint16_t *k, *v;
     int64_t n_pages;
     const float *q;                    /* [n, n_q, dim] */
-    struct acts mixed;                 /* [n, n_q, dim] */
+    struct acts mixed;                 /* what is mixed: of head h and token t at h * of_head + t * of_token */
+    int64_t of_head, of_token;
     bool quantise;                     /* it, in whole blocks of heads */
     bool few;                          /* no thread has more than FEW rows */
     float scale, softcap, inverse_cap; /* of scores; 0: they are not capped */
     const float *sinks;                /* [n_q] or NULL */
-    int n, n_q, shared, dim, window;
+    int n, n_q, shared, dim, value, window;
     int tokens, heads;                 /* of a piece, at most */
     int cuts;                          /* of the query heads that share a KV head */
     int pieces;                        /* of a token: KV heads times cuts */
     int divide_heads, divide_last;     /* by the heads of a piece, and of the last part: reciprocal() */
-    int divide_lanes;                  /* by dim / FOUR */
+    int divide_lanes;                  /* by value / FOUR */
     int slots;                         /* of a row, at most */
-    int staged, room;                  /* bytes of shared memory: of the stage, in all */
+    int stage, staged, room;           /* f16 of the stage; bytes of shared memory: of the stage, in all */
     float *scores;                     /* [slot, ATTN_SEGMENT] */
-    float *parts;                      /* [slot, dim] what the segment's positions give */
+    float *parts;                      /* [slot, value] what the segment's positions give */
     float *sums;                       /* [slot, SUM_LANES] of their weights */
     float *most;                       /* [slot] the largest score */
     unsigned *done;                    /* [n, pieces] */
@@ -56,7 +56,7 @@ void attend_whole(const struct gpu *g, const struct attending &a);
 void attend_cut(const struct gpu *g, const struct attending &a, int segments /* of a piece, at most */);
 
 /* Rows that are mixed at once: each takes as many threads as it has fours of values. */
-static __host__ __device__ __forceinline__ int mix_groups(int dim) { return ATTEND_THREADS / (dim / FOUR); }
+static __host__ __device__ __forceinline__ int mix_groups(int value) { return ATTEND_THREADS / (value / FOUR); }
 
 struct piece {
     int token, tokens;                 /* the first of how many */
@@ -76,8 +76,8 @@ struct row {
 static inline int reciprocal(int d) { return ((1 << DIVIDE_BITS) + d - 1) / d; }
 static __device__ __forceinline__ int quotient(int i, int reciprocal) { return i * reciprocal >> DIVIDE_BITS; }
 
-static __device__ __forceinline__ int smaller(int a, int b) { return a < b ? a : b; }
-static __device__ __forceinline__ int larger(int a, int b) { return a > b ? a : b; }
+static __host__ __device__ __forceinline__ int smaller(int a, int b) { return a < b ? a : b; }
+static __host__ __device__ __forceinline__ int larger(int a, int b) { return a > b ? a : b; }
 
 /* The first position that a token looks at. */
 static __device__ __forceinline__ int first_seen(const struct attending &a, int position)
@@ -194,13 +194,14 @@ static __device__ __forceinline__ void await_stage(void)
     __syncthreads();
 }
 
-/* Where page i of the piece's sequence begins in k or v. A page that nobody looks at may be none. */
+/* Where page i of the piece's sequence begins in k or v, of so many values a position. A page that nobody looks at may
+ * be none. */
 static __device__ __forceinline__ const uint4 *page_of(const struct attending &a, const struct piece &p,
-                                                       const uint16_t *cache, int i)
+                                                       const uint16_t *cache, int dim, int i)
 {
     if (i * KV_PAGE >= p.end || (i + 1) * KV_PAGE <= p.begin)
         return NULL;
-    return (const uint4 *)(cache + ((int64_t)p.kv_head * a.n_pages + p.pages[i]) * KV_PAGE * a.dim);
+    return (const uint4 *)(cache + ((int64_t)p.kv_head * a.n_pages + p.pages[i]) * KV_PAGE * dim);
 }
 
 /* Values [d, d + dims) of a segment's keys: [SEGMENT_PAGES, dims / 2, KV_PAGE, 2]. */
@@ -208,8 +209,8 @@ static __device__ __forceinline__ void stage_keys(const struct attending &a, con
                                                   int dims, uint4 *stage)
 {
     const int of_page = dims * KV_PAGE / UNIT, of_pair = 2 * KV_PAGE / UNIT, first = d * KV_PAGE / UNIT;
-    const uint4 *page0 = page_of(a, p, a.k, SEGMENT_PAGES * segment);
-    const uint4 *page1 = page_of(a, p, a.k, SEGMENT_PAGES * segment + 1);
+    const uint4 *page0 = page_of(a, p, a.k, a.dim, SEGMENT_PAGES * segment);
+    const uint4 *page1 = page_of(a, p, a.k, a.dim, SEGMENT_PAGES * segment + 1);
     fill_stage(stage, 2 * of_page, [&](int u) {
         const bool second = u >= of_page;
         const int i = second ? u - of_page : u;
@@ -219,16 +220,16 @@ static __device__ __forceinline__ void stage_keys(const struct attending &a, con
     });
 }
 
-/* The values of a segment's positions [first, first + n): [n, dim]. */
+/* The values of a segment's positions [first, first + n): [n, value]. */
 static __device__ __forceinline__ void stage_values(const struct attending &a, const struct piece &p, int segment,
                                                     int first, int n, uint4 *stage)
 {
-    const int of_page = a.dim * KV_PAGE / UNIT, skipped = first * a.dim / UNIT;
-    const int begin = larger(p.begin - segment * ATTN_SEGMENT, 0) * a.dim;
-    const int end = smaller(p.end - segment * ATTN_SEGMENT, ATTN_SEGMENT) * a.dim;
-    const uint4 *page0 = page_of(a, p, a.v, SEGMENT_PAGES * segment);
-    const uint4 *page1 = page_of(a, p, a.v, SEGMENT_PAGES * segment + 1);
-    fill_stage(stage, n * a.dim / UNIT, [&](int u) {
+    const int of_page = a.value * KV_PAGE / UNIT, skipped = first * a.value / UNIT;
+    const int begin = larger(p.begin - segment * ATTN_SEGMENT, 0) * a.value;
+    const int end = smaller(p.end - segment * ATTN_SEGMENT, ATTN_SEGMENT) * a.value;
+    const uint4 *page0 = page_of(a, p, a.v, a.value, SEGMENT_PAGES * segment);
+    const uint4 *page1 = page_of(a, p, a.v, a.value, SEGMENT_PAGES * segment + 1);
+    fill_stage(stage, n * a.value / UNIT, [&](int u) {
         const int i = skipped + u;
         const bool seen = i * UNIT < end && (i + 1) * UNIT > begin;
         return seen ? (i >= of_page ? page1 + (i - of_page) : page0 + i) : NULL;

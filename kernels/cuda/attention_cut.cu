@@ -117,7 +117,7 @@ static __device__ __forceinline__ float inverse_of_row(const struct attending &a
 static __device__ __forceinline__ void add_slots(const struct attending &a, const struct row &row,
                                                  const struct mixing &x, float (&total)[FOUR])
 {
-    const float4 *part = (const float4 *)(a.parts + row.at * a.slots * a.dim) + x.lane;
+    const float4 *part = (const float4 *)(a.parts + row.at * a.slots * a.value) + x.lane;
     const int slots = slots_of(row);
 #pragma unroll 8
     for (int i = 0; i < slots; i++) {
@@ -129,7 +129,7 @@ static __device__ __forceinline__ void add_slots(const struct attending &a, cons
     }
 }
 
-/* Adds up the segments; inverse [rows] and out [rows, dim] are shared. */
+/* Adds up the segments; inverse [rows] and out [rows, value] are shared. */
 template <int M>
 static __device__ __forceinline__ void merge_segments(const struct attending &a, const struct piece &p, float *inverse,
                                                       float4 *out)
@@ -160,7 +160,7 @@ static __device__ __forceinline__ void mix_one(const struct attending &a, const 
     for (int m = 0; m < M; m++) {
         const int64_t slot = slot_of(a, row_of(a, p, x.row + m), segment);
         if (x.row + m < p.rows && slot >= 0)
-            ((float4 *)(a.parts + slot * a.dim))[x.lane] = make_float4(part[m][0], part[m][1], part[m][2], part[m][3]);
+            ((float4 *)(a.parts + slot * a.value))[x.lane] = make_float4(part[m][0], part[m][1], part[m][2], part[m][3]);
     }
     if (last_of(a, p, (int *)stage)) {
         __syncthreads();
@@ -181,7 +181,7 @@ static __global__ void __launch_bounds__(ATTEND_THREADS, MOST > FEW ? 2 : 3) mix
     const int segment = p.begin / ATTN_SEGMENT + blockIdx.x;
     if (segment * ATTN_SEGMENT >= p.end)
         return;
-    with_rows<MOST>(p.rows, mix_groups(a.dim), [&](auto each) { mix_one<each.rows>(a, p, segment, stage, w); });
+    with_rows<MOST>(p.rows, mix_groups(a.value), [&](auto each) { mix_one<each.rows>(a, p, segment, stage, w); });
 }
 
 template <int MOST> static void launch(const struct gpu *g, const struct attending &a, int segments)

@@ -48,8 +48,9 @@ static __device__ __forceinline__ void score_segment(const struct attending &a, 
 {
     const int first = threadIdx.x / LANES * R, place = threadIdx.x % LANES * FOUR;
     float acc[R][FOUR] = {};
-    for (int d = 0; d < a.dim; d += KEY_DIMS) {
-        const int dims = smaller(KEY_DIMS, a.dim - d);
+    const int at_once = a.stage / ATTN_SEGMENT;
+    for (int d = 0; d < a.dim; d += at_once) {
+        const int dims = smaller(at_once, a.dim - d);
         stage_keys(a, p, segment, d, dims, stage);
         await_stage();
         if (first < p.rows)
@@ -128,7 +129,7 @@ struct mixing {
 
 template <int M> static __device__ __forceinline__ struct mixing mixing_of(const struct attending &a)
 {
-    const int group = quotient(threadIdx.x, a.divide_lanes), lanes = a.dim / FOUR;
+    const int group = quotient(threadIdx.x, a.divide_lanes), lanes = a.value / FOUR;
     return {group * M, (int)threadIdx.x - group * lanes, lanes};
 }
 
@@ -210,7 +211,7 @@ static __device__ __forceinline__ void mix_segment(const struct attending &a, co
     const struct mixing x = mixing_of<M>(a);
     bool weighed = false;
     int n = ATTN_SEGMENT;
-    while (n * a.dim > STAGE_VALUES)
+    while (n * a.value > a.stage)
         n /= 2;
     for (int first = 0; first < ATTN_SEGMENT; first += n) {
         const int base = segment * ATTN_SEGMENT + first;
@@ -230,7 +231,14 @@ static __device__ __forceinline__ void mix_segment(const struct attending &a, co
 
 /* ---- the end ---- */
 
-/* Rows = their totals times inverse [rows], into a.mixed. inverse and out [rows, dim] are shared; all threads of the
+/* Where what a piece's row gives begins in a.mixed. */
+static __device__ __forceinline__ int64_t place_of(const struct attending &a, const struct piece &p, int i)
+{
+    const int t = quotient(i, p.divide);
+    return (p.token + t) * a.of_token + (p.head + i - t * p.heads) * a.of_head;
+}
+
+/* Rows = their totals times inverse [rows], into a.mixed. inverse and out [rows, value] are shared; all threads of the
  * block come here together. */
 template <int M>
 static __device__ __forceinline__ void finish_rows(const struct attending &a, const struct piece &p,
@@ -251,7 +259,7 @@ static __device__ __forceinline__ void finish_rows(const struct attending &a, co
         const float4 v = none ? make_float4(0, 0, 0, 0) : out[i];
         const float four[FOUR] = {v.x, v.y, v.z, v.w};
         const int row = none ? 0 : quotient(i, a.divide_lanes);
-        const int64_t at = row_of(a, p, row).at * a.dim + (i - row * x.lanes) * FOUR;
+        const int64_t at = place_of(a, p, row) + (i - row * x.lanes) * FOUR;
         if (!none)
             *(float4 *)(a.mixed.f32 + at) = v;
         if (a.quantise)

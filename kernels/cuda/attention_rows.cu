@@ -21,7 +21,6 @@ struct one_row {
     int base, segments;                /* the first of them and how many, from where weights lie */
     const uint32_t *pages;
     int64_t head;                      /* pages of the cache before those of the own KV head */
-    int page_words;
 };
 
 static __device__ __forceinline__ struct one_row find_row(const struct attending &a)
@@ -35,27 +34,28 @@ static __device__ __forceinline__ struct one_row find_row(const struct attending
     r.base = r.begin / ATTN_SEGMENT * ATTN_SEGMENT;
     r.segments = (r.end - r.base + ATTN_SEGMENT - 1) / ATTN_SEGMENT;
     r.head = blockIdx.y * a.n_pages;
-    r.page_words = KV_PAGE * a.dim / 2;
     return r;
 }
 
-/* The page of a position, in k or v. */
-static __device__ __forceinline__ const uint32_t *words_of(const struct one_row &r, const uint16_t *cache, int position)
+/* The page of a position, in k or v, of so many values a position. */
+static __device__ __forceinline__ const uint32_t *words_of(const struct one_row &r, const uint16_t *cache, int dim,
+                                                           int position)
 {
-    return (const uint32_t *)cache + (r.head + r.pages[position / KV_PAGE]) * r.page_words;
+    return (const uint32_t *)cache + (r.head + r.pages[position / KV_PAGE]) * (dim * (KV_PAGE / 2));
 }
 
 /* Asks for all pages that the row looks at, before what the launch before writes there may be read. A warp has a page; the
  * query heads that read the same ask for a share each. */
 static __device__ __forceinline__ void ask_for_pages(const struct attending &a, const struct one_row &r)
 {
-    const int lines = 4 * r.page_words / LINE, warps = blockDim.x / LANES, first = r.begin / KV_PAGE;
+    const int of_value = 2 * KV_PAGE / LINE, warps = blockDim.x / LANES, first = r.begin / KV_PAGE;
     for (int page = first + (int)threadIdx.x / LANES; page * KV_PAGE < r.end; page += warps) {
-        const uint8_t *k = (const uint8_t *)words_of(r, a.k, page * KV_PAGE);
-        const uint8_t *v = (const uint8_t *)words_of(r, a.v, page * KV_PAGE);
-        for (int i = blockIdx.x * LANES + threadIdx.x % LANES; i < lines; i += a.shared * LANES) {
+        const uint8_t *k = (const uint8_t *)words_of(r, a.k, a.dim, page * KV_PAGE);
+        const uint8_t *v = (const uint8_t *)words_of(r, a.v, a.value, page * KV_PAGE);
+        for (int i = blockIdx.x * LANES + threadIdx.x % LANES; i < a.dim * of_value; i += a.shared * LANES) {
             gpu_prefetch(k + i * LINE);
-            gpu_prefetch(v + i * LINE);
+            if (i < a.value * of_value)
+                gpu_prefetch(v + i * LINE);
         }
     }
 }
@@ -90,7 +90,7 @@ static __device__ __forceinline__ void go_over(struct ahead<HALF> &w, int begin,
 template <int HALF>
 static __device__ __forceinline__ auto keys_of(const struct attending &a, const struct one_row &r, int position)
 {
-    const uint32_t *k = words_of(r, a.k, position) + position % KV_PAGE;
+    const uint32_t *k = words_of(r, a.k, a.dim, position) + position % KV_PAGE;
     const int pairs = a.dim / 2;
     return [=](int i, uint32_t to[HALF]) {
 #pragma unroll
@@ -199,13 +199,13 @@ struct strip {
     int pair;
 };
 
-/* Strip i of the row's, [segments, dim / 2]. */
+/* Strip i of the row's, [segments, value / 2]. */
 static __device__ __forceinline__ struct strip strip_of(const struct attending &a, const struct one_row &r, int i,
                                                         const float *w)
 {
     const int segment = quotient(i / 2, a.divide_lanes), first = r.base + segment * ATTN_SEGMENT;
     const int begin = larger(first, r.begin) / MANY_WORDS * MANY_WORDS;
-    return {begin, smaller(first + ATTN_SEGMENT, r.end), w + begin - r.base, i - segment * (a.dim / 2)};
+    return {begin, smaller(first + ATTN_SEGMENT, r.end), w + begin - r.base, i - segment * (a.value / 2)};
 }
 
 /* What reads a strip's words of positions [i, i + HALF). */
@@ -214,8 +214,8 @@ static __device__ __forceinline__ auto values_of(const struct attending &a, cons
                                                  const struct strip &s)
 {
     return [&a, r, s](int i, uint32_t to[HALF]) {
-        const int row = a.dim / 2;
-        const uint32_t *v = i < s.end ? words_of(r, a.v, i) + i % KV_PAGE * row + s.pair : NULL;
+        const int row = a.value / 2;
+        const uint32_t *v = i < s.end ? words_of(r, a.v, a.value, i) + i % KV_PAGE * row + s.pair : NULL;
 #pragma unroll
         for (int j = 0; j < HALF; j++)
             to[j] = i + j >= r.begin && i + j < s.end ? __ldg(v + j * row) : 0;
@@ -250,16 +250,16 @@ static __device__ __forceinline__ void begin_mixing(const struct attending &a, c
                                                     struct ahead<HALF> &values)
 {
     const struct strip s = strip_of(a, r, threadIdx.x, NULL);
-    if ((int)threadIdx.x < r.segments * (a.dim / 2))
+    if ((int)threadIdx.x < r.segments * (a.value / 2))
         begin_words(values, s.begin, values_of<HALF>(a, r, s));
 }
 
-/* parts [segments, dim] */
+/* parts [segments, value] */
 template <int HALF>
 static __device__ __forceinline__ void mix_row(const struct attending &a, const struct one_row &r,
                                                struct ahead<HALF> &values, const float *w, float2 *parts)
 {
-    for (int i = threadIdx.x; i < r.segments * (a.dim / 2); i += blockDim.x) {
+    for (int i = threadIdx.x; i < r.segments * (a.value / 2); i += blockDim.x) {
         const struct strip s = strip_of(a, r, i, w);
         const auto load = values_of<HALF>(a, r, s);
         if (i >= (int)blockDim.x)
@@ -272,7 +272,7 @@ static __device__ __forceinline__ void mix_row(const struct attending &a, const 
 static __device__ __forceinline__ void finish_row(const struct attending &a, const struct one_row &r, float inverse,
                                                   const float4 *parts)
 {
-    const int lanes = a.dim / FOUR, i = threadIdx.x;
+    const int lanes = a.value / FOUR, i = threadIdx.x;
     const bool none = i >= lanes;
     float total[FOUR] = {};
     if (i / LANES * LANES >= lanes)
@@ -287,7 +287,7 @@ static __device__ __forceinline__ void finish_row(const struct attending &a, con
 #pragma unroll
     for (int k = 0; k < FOUR; k++)
         total[k] = __fmul_rn(inverse, total[k]);
-    const int64_t at = r.at * a.dim + FOUR * i;
+    const int64_t at = blockIdx.z * a.of_token + (blockIdx.y * a.shared + blockIdx.x) * a.of_head + FOUR * i;
     if (!none)
         *(float4 *)(a.mixed.f32 + at) = make_float4(total[0], total[1], total[2], total[3]);
     if (a.quantise)
@@ -331,7 +331,7 @@ static __global__ void __launch_bounds__(ROW_THREADS, HALF == FEW_WORDS ? ROWS_O
 void attend_rows(const struct gpu *g, const struct attending &a)
 {
     const int threads = a.slots * ATTN_SEGMENT < ROW_THREADS ? a.slots * ATTN_SEGMENT : ROW_THREADS;
-    const size_t shared = (size_t)(a.slots * ATTN_SEGMENT + (1 + a.slots) * a.dim) * sizeof(float);
+    const size_t shared = (size_t)(a.slots * ATTN_SEGMENT + a.dim + a.slots * a.value) * sizeof(float);
     auto *kernel = a.n * a.n_q <= g->n_sms ? attend_row<MANY_WORDS> : attend_row<FEW_WORDS>;
     LAUNCH(kernel, dim3(a.shared, a.n_q / a.shared, a.n), dim3(threads), shared, g, a);
 }

@@ -9,8 +9,8 @@ static __device__ __forceinline__ void ask_for_values(const struct attending &a,
     if (p.end - p.begin > SHORT_SLOTS * ATTN_SEGMENT)
         return;
     for (int i = p.begin / KV_PAGE; i * KV_PAGE < p.end; i++) {
-        const uint8_t *page = (const uint8_t *)page_of(a, p, a.v, i);
-        for (int line = threadIdx.x; line < a.dim * KV_PAGE * 2 / LINE; line += ATTEND_THREADS)
+        const uint8_t *page = (const uint8_t *)page_of(a, p, a.v, a.value, i);
+        for (int line = threadIdx.x; line < a.value * KV_PAGE * 2 / LINE; line += ATTEND_THREADS)
             gpu_prefetch(page + line * LINE);
     }
 }
@@ -113,7 +113,7 @@ static __global__ void __launch_bounds__(ATTEND_THREADS, 2) attend_pieces(struct
         mine.sum[i] = 0;
     }
     __syncthreads();
-    with_rows<MANY>(p.rows, mix_groups(a.dim), [&](auto each) { mix_all<each.rows>(a, p, stage, rows, mine); });
+    with_rows<MANY>(p.rows, mix_groups(a.value), [&](auto each) { mix_all<each.rows>(a, p, stage, rows, mine); });
 }
 
 void attend_whole(const struct gpu *g, const struct attending &a)

@@ -1,6 +1,6 @@
 /* Queries, keys and values on their way from the products to attention: bias, head norm, rotation, cache. */
 #include "kernels/cuda/attention.h"
-#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/rotate.cuh"
 
 enum {
     ROTATE_WARPS = 4,  /* of a thread block; a warp has a head of a token */
@@ -52,52 +52,9 @@ static __device__ __forceinline__ float4 added(float4 x, float4 y)
     return make_float4(__fadd_rn(x.x, y.x), __fadd_rn(x.y, y.y), __fadd_rn(x.z, y.z), __fadd_rn(x.w, y.w));
 }
 
-/* What RMS norm multiplies x [n] with. A lane has four of the 128 lanes of sums: its own and every 32nd from there. */
-static __device__ __forceinline__ float norm_scale(const float *x, int n, float eps)
-{
-    float sum[NORM_LANES / LANES] = {};
-#pragma unroll
-    for (int j = 0; j < NORM_LANES / LANES; j++)
-        for (int i = threadIdx.x % LANES + j * LANES; i < n; i += NORM_LANES)
-            sum[j] = __fmaf_rn(x[i], x[i], sum[j]);
-    float all = __fadd_rn(__fadd_rn(sum[0], sum[2]), __fadd_rn(sum[1], sum[3]));
-#pragma unroll
-    for (int i = LANES / 2; i > 0; i /= 2)
-        all = __fadd_rn(all, __shfl_xor_sync(FULL_MASK, all, i));
-    const float mean = __fdiv_rn(all, __int2float_rn(n));
-    return __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean, eps)));
-}
-
-/* Pair i; x is shared. */
-static __device__ __forceinline__ void rotate(float *x, int i, int half, bool neox, float c, float s)
-{
-    const int first = neox ? i : 2 * i, second = neox ? i + half : 2 * i + 1;
-    const float a = x[first], b = x[second];
-    x[first] = __fmaf_rn(a, c, -__fmul_rn(b, s));
-    x[second] = __fmaf_rn(a, s, __fmul_rn(b, c));
-}
-
 static __device__ __forceinline__ float4 multiplied(float4 x, float by)
 {
     return make_float4(__fmul_rn(x.x, by), __fmul_rn(x.y, by), __fmul_rn(x.z, by), __fmul_rn(x.w, by));
-}
-
-static __device__ __forceinline__ uint32_t two_halves(float low, float high)
-{
-    return half_bits_of_f32(low) | (uint32_t)half_bits_of_f32(high) << 16;
-}
-
-/* Four values, from `first` on, into place `place` of a page. */
-static __device__ __forceinline__ void keep(uint16_t *page, bool pairs, int dim, int first, int place, float4 x)
-{
-    const uint2 halves = make_uint2(two_halves(x.x, x.y), two_halves(x.z, x.w));
-    if (pairs) {
-        uint32_t *to = (uint32_t *)page + first / 2 * KV_PAGE + place;
-        to[0] = halves.x;
-        to[KV_PAGE] = halves.y;
-    } else {
-        *(uint2 *)(page + place * dim + first) = halves;
-    }
 }
 
 /* Thread block (heads, token). What does not depend on anything is read first: it takes long to come. */
@@ -177,9 +134,10 @@ void gpu_rotate(const struct gpu *g, const struct gpu_batch *b, const struct gpu
 
 /* Thread block (KV head, keys or values). */
 static __global__ void __launch_bounds__(COPY_THREADS) copy_page(uint4 *keys, uint4 *values, int64_t n_pages,
-                                                                 int vectors, uint32_t from, uint32_t to)
+                                                                 int key, int value, uint32_t from, uint32_t to)
 {
     gpu_begin();
+    const int vectors = blockIdx.y ? value : key; /* of a page */
     uint4 *head = (blockIdx.y ? values : keys) + (int64_t)blockIdx.x * n_pages * vectors;
     for (int i = threadIdx.x; i < vectors; i += COPY_THREADS)
         head[(int64_t)to * vectors + i] = head[(int64_t)from * vectors + i];
@@ -187,7 +145,7 @@ static __global__ void __launch_bounds__(COPY_THREADS) copy_page(uint4 *keys, ui
 
 void gpu_copy_page(const struct gpu *g, const struct gpu_heads *h, uint32_t from, uint32_t to)
 {
-    const int vectors = (int)(KV_PAGE * h->dim / VECTOR);
+    const int key = (int)(KV_PAGE * h->dim / VECTOR), value = (int)(KV_PAGE * h->value / VECTOR);
     LAUNCH(copy_page, dim3((unsigned)h->n_kv, 2), dim3(COPY_THREADS), 0, g, (uint4 *)h->k, (uint4 *)h->v,
-           h->n_pages, vectors, from, to);
+           h->n_pages, key, value, from, to);
 }

@@ -30,6 +30,7 @@ struct shape {
     const struct tokens *runs; /* a sequence each; n 0: past the last */
     float softcap;             /* 0: scores are not capped */
     bool sinks;
+    int64_t value;             /* values of what is mixed; 0: dim. Else what comes out lies by head */
 };
 
 /* A batch, what it looks at, and what comes out. Keys and values lie once for the GPU, and once for the CPU in pages
@@ -41,13 +42,17 @@ struct scene {
     uint32_t *position, *table, *tables, *sequence, *first; /* [n], [n], [n_pages], [n], [sequences] */
     uint16_t *k, *v;           /* the GPU's */
     uint16_t *keys, *values;   /* the CPU's */
-    float *q, *want;           /* [n, n_q, dim] */
+    int64_t value;             /* values of a head's values */
+    float *q, *want;           /* [n, n_q, dim], [n, n_q, value] or by head */
     float scale, *sinks;       /* [n_q] -INFINITY where there are none */
 };
 
 static bool same_bits(float a, float b) { return memcmp(&a, &b, sizeof a) == 0 || (isnan(a) && isnan(b)); }
 
-static size_t cache_size(const struct scene *c) { return (size_t)(c->s.n_kv * c->n_pages * KV_PAGE * c->s.dim); }
+static size_t positions_of(const struct scene *c) { return (size_t)(c->s.n_kv * c->n_pages * KV_PAGE); }
+static size_t keys_size(const struct scene *c) { return positions_of(c) * (size_t)c->s.dim * sizeof *c->k; }
+static size_t values_size(const struct scene *c) { return positions_of(c) * (size_t)c->value * sizeof *c->v; }
+static size_t mixed_values(const struct scene *c) { return (size_t)(c->n * c->n_q * c->value); }
 
 static void *filled(size_t bytes)
 {
@@ -62,24 +67,26 @@ static void put(struct scene *c, int64_t head, uint32_t page, uint32_t place, co
                 const uint16_t *value)
 {
     const int64_t dim = c->s.dim;
-    const size_t cpu = (size_t)((head * c->n_pages + page) * KV_PAGE * dim);
-    const size_t at = (size_t)((head * c->n_pages + c->tables[page]) * KV_PAGE * dim);
+    const size_t cpu = (size_t)((head * c->n_pages + page) * KV_PAGE);
+    const size_t at = (size_t)((head * c->n_pages + c->tables[page]) * KV_PAGE);
     for (int64_t d = 0; d < dim; d++) {
-        c->keys[cpu + (size_t)((place / KV_TILE * dim + d) * KV_TILE + place % KV_TILE)] = key[d];
-        c->k[at + (size_t)(d / 2 * 2 * KV_PAGE + 2 * place + d % 2)] = key[d];
-        c->values[cpu + (size_t)(place * dim + d)] = c->v[at + (size_t)(place * dim + d)] = value[d];
+        c->keys[cpu * (size_t)dim + (size_t)((place / KV_TILE * dim + d) * KV_TILE + place % KV_TILE)] = key[d];
+        c->k[at * (size_t)dim + (size_t)(d / 2 * 2 * KV_PAGE + 2 * place + d % 2)] = key[d];
     }
+    memcpy(c->values + (cpu + place) * (size_t)c->value, value, (size_t)c->value * sizeof *value);
+    memcpy(c->v + (at + place) * (size_t)c->value, value, (size_t)c->value * sizeof *value);
 }
 
 static void put_sequence(struct scene *c, struct rng *r, uint32_t first, uint32_t positions)
 {
-    float *x = malloc((size_t)(2 * c->s.dim) * sizeof *x);
-    uint16_t *half = malloc((size_t)(2 * c->s.dim) * sizeof *half);
+    const int64_t both = c->s.dim + c->value;
+    float *x = malloc((size_t)both * sizeof *x);
+    uint16_t *half = malloc((size_t)both * sizeof *half);
     for (int64_t h = 0; h < c->s.n_kv; h++) {
         for (uint32_t p = 0; p < positions; p++) {
-            for (int64_t d = 0; d < 2 * c->s.dim; d++)
+            for (int64_t d = 0; d < both; d++)
                 x[d] = rng_float(r);
-            kernels_scalar.to_f16(x, 2 * c->s.dim, half);
+            kernels_scalar.to_f16(x, both, half);
             put(c, h, first + p / KV_PAGE, p % KV_PAGE, half, half + c->s.dim);
         }
     }
@@ -101,7 +108,7 @@ static void shuffle(struct rng *r, uint32_t *x, int64_t n)
 
 static struct scene make_scene(const struct shape *s)
 {
-    struct scene c = {.s = *s, .n_q = s->n_kv * s->shared};
+    struct scene c = {.s = *s, .n_q = s->n_kv * s->shared, .value = s->value ? s->value : s->dim};
     struct rng r = {.state = (uint64_t)(s->dim * 1000 + s->n_kv * 100 + s->shared * 10 + s->window)};
     uint32_t runs = 0;
     for (; s->runs[runs].n; runs++) {
@@ -116,10 +123,10 @@ static struct scene make_scene(const struct shape *s)
     c.first = malloc(runs * sizeof *c.first);
     c.tables = malloc((size_t)c.n_pages * sizeof *c.tables);
     shuffle(&r, c.tables, c.n_pages);
-    c.k = filled(cache_size(&c) * sizeof *c.k);
-    c.v = filled(cache_size(&c) * sizeof *c.v);
-    c.keys = filled(cache_size(&c) * sizeof *c.keys);
-    c.values = filled(cache_size(&c) * sizeof *c.values);
+    c.k = filled(keys_size(&c));
+    c.v = filled(values_size(&c));
+    c.keys = filled(keys_size(&c));
+    c.values = filled(values_size(&c));
     for (uint32_t i = 0, t = 0, page = 0; i < runs; i++) {
         const uint32_t positions = s->runs[i].position + s->runs[i].n;
         c.first[i] = page;
@@ -132,7 +139,7 @@ static struct scene make_scene(const struct shape *s)
         page += (positions + KV_PAGE - 1) / KV_PAGE;
     }
     c.q = make_floats(&r, c.n * c.n_q * s->dim, FILL_RANDOM);
-    c.want = malloc((size_t)(c.n * c.n_q * s->dim) * sizeof *c.want);
+    c.want = malloc(mixed_values(&c) * sizeof *c.want);
     c.scale = (s->softcap > 0 ? 3.0f : 1.0f) / sqrtf((float)s->dim);
     c.sinks = make_floats(&r, c.n_q, FILL_RANDOM);
     for (int64_t h = 0; h < c.n_q; h++) /* some are above all scores, some below */
@@ -158,13 +165,14 @@ static void attend_row(struct scene *c, int64_t t, int64_t h, float *scores, con
     for (int64_t i = begin / KV_PAGE; i * KV_PAGE < end; i++) {
         const int64_t page = h / c->s.shared * c->n_pages + c->first[c->sequence[t]] + i;
         keys[i] = c->keys + page * KV_PAGE * dim;
-        values[i] = c->values + page * KV_PAGE * dim;
+        values[i] = c->values + page * KV_PAGE * c->value;
     }
     reference->attn_scores(c->q + at, dim, 1, keys, dim, origin, end, c->scale, scores, end - origin + KV_TILE);
     if (c->s.softcap > 0)
         reference->softcap(scores + begin - origin, end - begin, c->s.softcap);
     const float inverse = reference->attn_weights(scores + begin - origin, end - begin, begin, c->sinks[h]);
-    reference->attn_mix(scores, end - origin, origin, 1, &begin, &end, &inverse, values, dim, c->want + at, dim);
+    float *want = c->want + (c->s.value ? h * c->n + t : t * c->n_q + h) * c->value;
+    reference->attn_mix(scores, end - origin, origin, 1, &begin, &end, &inverse, values, c->value, want, c->value);
 }
 
 static void attend_on_cpu(struct scene *c)
@@ -192,22 +200,22 @@ struct on_gpu {
 
 static struct on_gpu copy_scene(const struct scene *c, uint32_t n_ctx)
 {
-    const size_t n = (size_t)c->n, values = n * (size_t)(c->n_q * c->s.dim);
-    struct on_gpu o = {.n_ctx = n_ctx, .quantised = c->n_q * c->s.dim % ACT_BLOCK == 0};
+    const size_t n = (size_t)c->n, values = mixed_values(c), queries = n * (size_t)(c->n_q * c->s.dim);
+    struct on_gpu o = {.n_ctx = n_ctx, .quantised = (c->s.value ? 1 : c->n_q) * c->value % ACT_BLOCK == 0};
     o.position = gpu_copy_of(c->position, n * sizeof *c->position);
     o.table = gpu_copy_of(c->table, n * sizeof *c->table);
     o.tables = gpu_copy_of(c->tables, (size_t)c->n_pages * sizeof *c->tables);
     o.b = (struct gpu_batch){.n = c->n, .position = o.position, .table = o.table, .tables = o.tables,
                              .most_positions = c->most};
     o.sinks = gpu_copy_of(c->sinks, (size_t)c->n_q * sizeof *c->sinks);
-    o.h = (struct gpu_heads){.n_kv = c->s.n_kv, .shared = c->s.shared, .dim = c->s.dim, .window = c->s.window,
-                             .n_pages = c->n_pages, .scale = c->scale, .softcap = c->s.softcap,
+    o.h = (struct gpu_heads){.n_kv = c->s.n_kv, .shared = c->s.shared, .dim = c->s.dim, .value = c->value,
+                             .by_head = c->s.value > 0, .window = c->s.window, .n_pages = c->n_pages, .scale = c->scale, .softcap = c->s.softcap,
                              .sinks = c->s.sinks ? o.sinks : NULL};
-    o.h.k = gpu_copy_of(c->k, cache_size(c) * sizeof *c->k);
-    o.h.v = gpu_copy_of(c->v, cache_size(c) * sizeof *c->v);
-    o.q = gpu_copy_of(c->q, values * sizeof *c->q);
+    o.h.k = gpu_copy_of(c->k, keys_size(c));
+    o.h.v = gpu_copy_of(c->v, values_size(c));
+    o.q = gpu_copy_of(c->q, queries * sizeof *c->q);
     o.scratch = gpu_copy_of(NULL, gpu_attention_scratch(&o.h, c->n, n_ctx));
-    o.mixed.cols = c->n_q * c->s.dim;
+    o.mixed.cols = c->n_q * c->value;
     o.mixed.f32 = gpu_copy_of(NULL, values * sizeof(float));
     o.mixed.codes = gpu_copy_of(NULL, values);
     o.mixed.blocks = gpu_copy_of(NULL, (values / ACT_BLOCK + 1) * sizeof *o.mixed.blocks);
@@ -231,26 +239,27 @@ static void release_scene(struct on_gpu *o)
 
 static void expect_mixed(const struct scene *c, const struct on_gpu *o, const char *way)
 {
-    const size_t values = (size_t)(c->n * c->n_q * c->s.dim);
+    const size_t values = mixed_values(c);
     float *got = malloc(values * sizeof *got);
     gpu_read(got, o->mixed.f32, values * sizeof *got);
     for (size_t i = 0; i < values; i++) {
         if (same_bits(got[i], c->want[i]))
             continue;
-        const int64_t row = (int64_t)i / c->s.dim;
+        const int64_t row = (int64_t)i / c->value, token = c->s.value ? row % c->n : row / c->n_q;
         fail_msg("%s, heads of %d, %d share, window %d: token %d at %d, head %d, value %d is %a, expected %a", way,
-                 (int)c->s.dim, (int)c->s.shared, (int)c->s.window, (int)(row / c->n_q), (int)c->position[row / c->n_q],
-                 (int)(row % c->n_q), (int)((int64_t)i % c->s.dim), (double)got[i], (double)c->want[i]);
+                 (int)c->s.dim, (int)c->s.shared, (int)c->s.window, (int)token, (int)c->position[token],
+                 (int)(c->s.value ? row / c->n : row % c->n_q), (int)((int64_t)i % c->value), (double)got[i],
+                 (double)c->want[i]);
     }
     free(got);
 }
 
 static void expect_codes(struct scene *c, const struct on_gpu *o)
 {
-    const size_t values = (size_t)(c->n * c->n_q * c->s.dim), blocks = values / ACT_BLOCK;
+    const size_t values = mixed_values(c), blocks = values / ACT_BLOCK;
     int8_t *codes[2] = {malloc(values), malloc(values)};
     struct act_block *sums[2] = {malloc(blocks * sizeof **sums), malloc(blocks * sizeof **sums)};
-    struct acts want = {.cols = c->n_q * c->s.dim, .f32 = c->want, .codes = codes[0], .blocks = sums[0]};
+    struct acts want = {.cols = c->n_q * c->value, .f32 = c->want, .codes = codes[0], .blocks = sums[0]};
     kernels_scalar.quantize(&want, 0, c->n);
     gpu_read(codes[1], o->mixed.codes, values);
     gpu_read(sums[1], o->mixed.blocks, blocks * sizeof **sums);
@@ -344,6 +353,18 @@ static void capped_scores_and_sinks(void **state)
     check_shape((struct shape){8, 2, 1, 128, far_off, .softcap = 30, .sinks = true});
 }
 
+/* Of latent attention: all heads share one of the cache, whose keys are longer than its values. */
+static void keys_longer_than_values(void **state)
+{
+    (void)state;
+    check_shape((struct shape){48, 1, 4, 0, chunks, .value = 32});
+    check_shape((struct shape){24, 1, 5, 0, decoding, .value = 16});
+    check_shape((struct shape){576, 1, 3, 0, chunks, .value = 512});
+    check_shape((struct shape){576, 1, 20, 0, decoding, .value = 512});
+    check_shape((struct shape){160, 1, 16, 30, chunks, .value = 128});
+    check_shape((struct shape){1024, 1, 2, 0, decoding, .value = 256});
+}
+
 static void short_contexts(void **state)
 {
     (void)state;
@@ -371,7 +392,7 @@ static void scratch_for_more_heads_is_enough_for_fewer(void **state)
     for (size_t i = 0; i < sizeof contexts / sizeof *contexts; i++) {
         uint64_t fewer = 0;
         for (int64_t heads = 1; heads <= 12; heads++) {
-            const struct gpu_heads h = {.n_kv = heads, .shared = 4, .dim = 128};
+            const struct gpu_heads h = {.n_kv = heads, .shared = 4, .dim = 128, .value = 128};
             const uint64_t bytes = gpu_attention_scratch(&h, 300, contexts[i]);
             assert_true(bytes >= fewer && bytes >= gpu_attention_scratch(&h, 299, contexts[i]));
             fewer = bytes;
@@ -427,6 +448,7 @@ int main(void)
         cmocka_unit_test(chunks_of_prompts),
         cmocka_unit_test(windows),
         cmocka_unit_test(capped_scores_and_sinks),
+        cmocka_unit_test(keys_longer_than_values),
         cmocka_unit_test(tokens_in_groups_where_scratch_is_scarce),
         cmocka_unit_test(scratch_for_more_heads_is_enough_for_fewer),
         cmocka_unit_test(no_numbers_stay_where_they_are),

@@ -357,24 +357,33 @@ static void test_refusals(void **state)
     whole_end(&w);
 }
 
+/* Layers have one scratch, and those that see all of a text need more of it than those that slide. */
+static void test_scratch(void **state)
+{
+    (void)state;
+    struct whole w;
+    struct device_memory all, first, none;
+    whole_begin(&w, "tiny-mistral");
+    w.o.n_ctx = 1 << 14;
+    assert_int_equal(device_cuda.need(&w.o, &all), ST_OK);
+    w.m->hp.layer[1].slides = false;
+    assert_int_equal(device_cuda.need(&w.o, &first), ST_OK);
+    w.m->hp.layer[0].slides = false;
+    assert_int_equal(device_cuda.need(&w.o, &none), ST_OK);
+    assert_true(all.buffers < first.buffers && first.buffers == none.buffers);
+    whole_end(&w);
+}
+
 /* What a GPU does not compute of a model it names, before anything else is done. */
 static void test_lacks(void **state)
 {
     (void)state;
-    static const struct {
-        const char *model, *what;
-    } some[] = {
-        {"model-llama-moe", "experts"},
-    };
-    for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
-        struct whole w;
-        char line[160];
-        whole_begin(&w, some[i].model);
-        snprintf(line, sizeof line, "a GPU does not compute %s, which this %s model has: --device cpu", some[i].what,
-                 w.m->hp.arch_name);
-        refused(&w, ST_UNSUPPORTED, line);
-        whole_end(&w);
-    }
+    struct whole w;
+    whole_begin(&w, "model-gpt-oss-f16");
+    w.m->layers[0].ffn_post_norm = w.m->layers[0].ffn_norm;
+    refused(&w, ST_UNSUPPORTED, "a GPU does not compute norms of what biases of experts are a part of, which this "
+                                "gpt-oss model has: --device cpu");
+    whole_end(&w);
 }
 
 /* ---- calls that fail ---- */
@@ -468,7 +477,8 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_numbers), cmocka_unit_test(test_goes_on),
                                        cmocka_unit_test(test_sums_begin),
                                        cmocka_unit_test(test_errors_of_others), cmocka_unit_test(test_counts),
-                                       cmocka_unit_test(test_refusals), cmocka_unit_test(test_lacks), cmocka_unit_test(test_measuring_calls),
+                                       cmocka_unit_test(test_refusals), cmocka_unit_test(test_scratch),
+                                       cmocka_unit_test(test_lacks), cmocka_unit_test(test_measuring_calls),
                                        cmocka_unit_test(test_calls)};
     return gpu_for_test() ? cmocka_run_group_tests(tests, NULL, NULL) : 77;
 }

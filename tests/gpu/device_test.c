@@ -90,6 +90,23 @@ static void test_experts(void **state)
     }
 }
 
+/* Of old files too, whose matrices of heads lie in one. */
+static void test_latent(void **state)
+{
+    (void)state;
+    static const char *const files[] = {"model-deepseek2-q8_0", "model-deepseek2-kv-b", "model-deepseek2-lite",
+                                        "model-deepseek2"};
+    for (size_t i = 0; i < (SANITIZED ? 2 : sizeof files / sizeof *files); i++) {
+        struct model *m = load_vector(files[i]);
+        m->hp.temper = i == 1 ? 0.5f : 0;
+        m->hp.temper_every = 4;
+        const struct device_trial t = trial_of(m, i > 0);
+        if (!device_conforms(&t))
+            fail_msg("%s", files[i]);
+        model_free(m);
+    }
+}
+
 /* ---- sparse ---- */
 
 /* A model's own activation and predictors. */
@@ -193,8 +210,9 @@ static void test_sparse_experts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_models), cmocka_unit_test(test_sinks),
-                                       cmocka_unit_test(test_experts), cmocka_unit_test(test_own_predictors),
-                                       cmocka_unit_test(test_exact), cmocka_unit_test(test_neuron_files),
+                                       cmocka_unit_test(test_experts), cmocka_unit_test(test_latent),
+                                       cmocka_unit_test(test_own_predictors), cmocka_unit_test(test_exact),
+                                       cmocka_unit_test(test_neuron_files),
                                        cmocka_unit_test(test_sparse_experts)};
     return gpu_for_test() ? cmocka_run_group_tests(tests, NULL, NULL) : 77;
 }

@@ -256,8 +256,12 @@ PLAN
 
 texts() {
     table "Texts: the GPU's like the CPU's"
-    for model in tests/vectors/tiny-*.gguf tests/vectors/family-*.gguf; do
+    for model in tests/vectors/tiny-*.gguf tests/vectors/family-*.gguf tests/vectors/model-*.gguf; do
+        [ -f "$model" ] || continue
         file=$(basename "$model" .gguf)
+        case $file in # what no GPU computes
+        model-qwen35* | model-qwen3next*) continue ;;
+        esac
         activation=''
         case $file in family-falcon*) activation="--activation relu" ;; esac
         # shellcheck disable=SC2086 # one option and its value, or none

@@ -66,14 +66,19 @@ moe_plan "$own"
 same model-qwen3moe-q4_0 --plan "$work/plan.json"
 moe_plan "$own" "$home"
 same model-qwen3moe-q4_0 --plan "$work/plan.json"
-# What no GPU computes the CPU does, and a line says so, unless a GPU was asked for.
-lacks="*a GPU does not compute latent attention, which this deepseek2 model has: --device cpu"
-expected=$(text model-deepseek2-lite --device cpu)
-found=$(text model-deepseek2-lite --plugin-dir "$folder")
-equal "text of a model that no GPU computes" "$expected" "$found"
-like "the line about it" "*everything runs on the CPU: $lacks" "$(cat "$work/err")"
-text model-deepseek2-lite --plugin-dir "$folder" --device cuda > "$work/out"
-like "the line of --device cuda" "$lacks" "$(cat "$work/err")"
+# Latent attention, whose query heads alone are cut.
+for model in deepseek2 deepseek2-kv-b deepseek2-q8_0; do
+    same model-$model -ngl 99
+done
+cat > "$work/plan.json" <<END
+{"hearth_plan": 2, "model": {"architecture": "deepseek2", "layers": 2}, "ranks": 1,
+ "holders": [{"rank": 0, "device": "cpu"}, {"rank": 0, "device": "cuda:0"}], "layers": [
+ {"from": 0, "to": 1, "stage": 0, "d_ff": 160, "kv_heads": 4, "heads": [0, 1, 4],
+  "sets": [{"holder": 0, "neurons": [[0, 160]]}]},
+ {"from": 1, "to": 2, "stage": 0, "d_ff": 32, "experts": 8, "experts_used": 2, "d_shared": 64, "kv_heads": 4,
+  "heads": [0, 3, 4], "sets": [{"holder": 1, "neurons": [[0, 320]]}]}]}
+END
+same model-deepseek2-lite --plan "$work/plan.json"
 cpu="--activation relu"
 same family-falcon -ngl 1
 cpu=

@@ -149,7 +149,7 @@ static void check_rotation(const struct rotation *s)
     const struct gpu_batch b = {.n = ROTATED, .position = position_gpu, .table = table_gpu, .tables = tables_gpu,
                                 .cos_sin = angles_gpu, .temper = s->temper ? temper_gpu : NULL,
                                 .most_positions = 192};
-    const struct gpu_heads h = {.n_kv = s->n_kv, .shared = s->shared, .dim = s->dim, .half = s->half, .neox = s->neox,
+    const struct gpu_heads h = {.n_kv = s->n_kv, .shared = s->shared, .dim = s->dim, .value = s->dim, .half = s->half, .neox = s->neox,
                                 .eps = 1e-5f, .q_bias = q.bias_gpu, .k_bias = k.bias_gpu, .v_bias = v.bias_gpu,
                                 .q_norm = q.norm_gpu, .k_norm = k.norm_gpu, .k = keys.on_gpu, .v = values.on_gpu,
                                 .n_pages = N_PAGES};
@@ -195,6 +195,126 @@ static void rotated_and_kept(void **state)
     }
 }
 
+/* ---- latent attention ---- */
+
+/* A query's values, those of c, those that are turned. */
+struct latent {
+    int64_t heads, dim, rank, n_rot;
+    bool neox, temper;
+};
+
+/* What gpu_turn_latent reads and writes, on the host. */
+struct latent_values {
+    int64_t key, plain;
+    float *query, *kept, *norm, *angles, *parts, *q;
+};
+
+static void *copy_floats(const float *x, int64_t n) { return gpu_copy_of(x, (size_t)n * sizeof *x); }
+
+static struct latent_values make_latent(const struct latent *l)
+{
+    struct rng r = {.state = (uint64_t)(l->dim * 8 + l->rank)};
+    struct latent_values v = {.key = l->rank + l->n_rot, .plain = l->dim - l->n_rot};
+    v.query = make_floats(&r, ROTATED * l->heads * l->dim, FILL_RANDOM);
+    v.kept = make_floats(&r, ROTATED * v.key, FILL_RANDOM);
+    v.norm = make_floats(&r, l->rank, FILL_RANDOM);
+    v.angles = make_floats(&r, ROTATED * l->n_rot, FILL_RANDOM);
+    v.parts = malloc((size_t)(ROTATED * l->heads * v.plain) * sizeof *v.parts);
+    v.q = make_floats(&r, ROTATED * l->heads * v.key, FILL_RANDOM); /* what is not turned stays as it was */
+    return v;
+}
+
+static void free_latent(struct latent_values *v)
+{
+    float *all[] = {v->query, v->kept, v->norm, v->angles, v->parts, v->q};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        free(all[i]);
+}
+
+static void turn_on_cpu(const struct latent *l, struct latent_values *v)
+{
+    for (int64_t t = 0; t < ROTATED; t++) {
+        float *c = v->kept + t * v->key, *angles = v->angles + t * l->n_rot;
+        kernels_scalar.rms_norm(c, v->norm, l->rank, 1e-5f, c);
+        kernels_scalar.rope(c + l->rank, angles, 1, l->n_rot, l->n_rot / 2, l->neox);
+        for (int64_t h = 0; h < l->heads; h++) {
+            float *from = v->query + (t * l->heads + h) * l->dim;
+            kernels_scalar.rope(from + v->plain, angles, 1, l->n_rot, l->n_rot / 2, l->neox);
+            for (int64_t i = 0; i < l->dim && l->temper; i++)
+                from[i] *= temper[t];
+            memcpy(v->parts + (h * ROTATED + t) * v->plain, from, (size_t)v->plain * sizeof *from);
+            memcpy(v->q + (t * l->heads + h) * v->key + l->rank, from + v->plain, (size_t)l->n_rot * sizeof *from);
+        }
+    }
+}
+
+static void expect_floats(const char *what, const float *want, const float *on_gpu, int64_t n)
+{
+    float *got = malloc((size_t)n * sizeof *got);
+    gpu_read(got, on_gpu, (size_t)n * sizeof *got);
+    for (int64_t i = 0; i < n; i++)
+        if (!same_bits(got[i], want[i]))
+            fail_msg("%s: value %d is %a, expected %a", what, (int)i, (double)got[i], (double)want[i]);
+    free(got);
+}
+
+/* c and the turned key of each token lie at its place, as keys and as values. */
+static void expect_kept(const struct latent *l, const struct latent_values *v, const uint16_t *k, const uint16_t *values)
+{
+    const size_t keys = (size_t)(N_PAGES * KV_PAGE * v->key), of_values = (size_t)(N_PAGES * KV_PAGE * l->rank);
+    uint16_t *got_k = malloc(keys * 2), *got_v = malloc(of_values * 2), *half = malloc((size_t)v->key * 2);
+    gpu_read(got_k, k, keys * 2);
+    gpu_read(got_v, values, of_values * 2);
+    for (int t = 0; t < ROTATED; t++) {
+        const int64_t page = tables[table[t] + position[t] / KV_PAGE], place = position[t] % KV_PAGE;
+        kernels_scalar.to_f16(v->kept + t * v->key, v->key, half);
+        for (int64_t d = 0; d < v->key; d++)
+            assert_int_equal(got_k[page * KV_PAGE * v->key + d / 2 * 2 * KV_PAGE + 2 * place + d % 2], half[d]);
+        assert_memory_equal(got_v + (page * KV_PAGE + place) * l->rank, half, (size_t)l->rank * 2);
+    }
+    free(got_k);
+    free(got_v);
+    free(half);
+}
+
+static void check_latent(const struct latent *l)
+{
+    struct latent_values v = make_latent(l);
+    const int64_t n = ROTATED, queries = n * l->heads;
+    void *positions = gpu_copy_of(position, sizeof position), *first = gpu_copy_of(table, sizeof table);
+    void *pages = gpu_copy_of(tables, sizeof tables), *factors = gpu_copy_of(temper, sizeof temper);
+    float *angles = copy_floats(v.angles, n * l->n_rot), *norm = copy_floats(v.norm, l->rank);
+    float *query = copy_floats(v.query, queries * l->dim), *kept = copy_floats(v.kept, n * v.key);
+    float *plain = copy_floats(NULL, queries * v.plain), *q = copy_floats(v.q, queries * v.key);
+    const struct gpu_batch b = {.n = n, .position = positions, .table = first, .tables = pages, .cos_sin = angles,
+                                .temper = l->temper ? factors : NULL, .most_positions = 192};
+    const struct gpu_heads h = {.n_kv = 1, .shared = l->heads, .dim = v.key, .value = l->rank, .neox = l->neox,
+                                .eps = 1e-5f, .n_pages = N_PAGES,
+                                .k = gpu_copy_of(NULL, (size_t)(N_PAGES * KV_PAGE * v.key) * 2),
+                                .v = gpu_copy_of(NULL, (size_t)(N_PAGES * KV_PAGE * l->rank) * 2)};
+    const struct gpu_latent of = {.dim = l->dim, .c_norm = norm, .query = query, .kept = kept, .plain = plain, .q = q};
+    struct gpu_clearing clearing = gpu_to_clear();
+    gpu_turn_latent(gpu, &b, &h, &of, &clearing);
+    gpu_expect_cleared(&clearing);
+    turn_on_cpu(l, &v);
+    expect_floats("what is not turned", v.parts, plain, queries * v.plain);
+    expect_floats("queries", v.q, q, queries * v.key);
+    expect_kept(l, &v, h.k, h.v);
+    void *all[] = {positions, first, pages, factors, angles, norm, query, kept, plain, q, h.k, h.v};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        gpu_release(all[i]);
+    free_latent(&v);
+}
+
+static void latent_vectors(void **state)
+{
+    (void)state;
+    static const struct latent some[] = {{4, 32, 32, 16, false, false}, {3, 24, 144, 8, true, true},
+                                         {7, 192, 512, 64, false, true}, {8, 18, 16, 16, true, false}};
+    for (size_t i = 0; i < sizeof some / sizeof *some; i++)
+        check_latent(&some[i]);
+}
+
 static void pages_are_copied(void **state)
 {
     (void)state;
@@ -203,7 +323,7 @@ static void pages_are_copied(void **state)
     uint16_t *cache[2] = {malloc(SIZE * 2), malloc(SIZE * 2)}, *got = malloc(SIZE * 2);
     for (int i = 0; i < 2 * SIZE; i++)
         cache[i / SIZE][i % SIZE] = (uint16_t)rng_next(&r);
-    struct gpu_heads h = {.n_kv = HEADS, .shared = 1, .dim = DIM, .n_pages = PAGES};
+    struct gpu_heads h = {.n_kv = HEADS, .shared = 1, .dim = DIM, .value = DIM, .n_pages = PAGES};
     h.k = gpu_copy_of(cache[0], SIZE * 2);
     h.v = gpu_copy_of(cache[1], SIZE * 2);
     gpu_copy_page(gpu, &h, 3, 1);
@@ -224,6 +344,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rotated_and_kept),
+        cmocka_unit_test(latent_vectors),
         cmocka_unit_test(pages_are_copied),
     };
     gpu = gpu_for_test();
