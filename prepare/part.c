@@ -13,7 +13,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-enum { PART_VERSION = 3, PAGE = 4096 };
+enum { PART_VERSION = 3 };
 static const char magic[8] = "HEARTHPT";
 
 struct part_header {
@@ -22,30 +22,7 @@ struct part_header {
     uint64_t worked; /* 1: a window was counted, which is worth keeping */
     struct part_shape shape;
 };
-_Static_assert(sizeof(struct part_header) <= PAGE, "the states begin at a page");
-
-/* In front of each of the two states. */
-struct state_header {
-    uint64_t generation; /* the higher one is the newer */
-    uint64_t hash;       /* of the state's bytes and the generation */
-};
-
-static uint64_t aligned(uint64_t n, uint64_t to) { return (n + to - 1) / to * to; }
-
-/* The arrays follow the fixed fields, the widest elements first. */
-static uint64_t array_bytes(const struct part_shape *s)
-{
-    uint64_t neurons = part_layers(s) * (uint64_t)s->d_ff;
-    return s->n_windows * sizeof(struct score) + part_layers(s) * (sizeof(struct part_fitted) + sizeof(float)) +
-           neurons * (sizeof(double) + sizeof(uint32_t)) + part_layers(s) * (uint64_t)s->n_experts * sizeof(uint32_t);
-}
-
-static uint64_t state_bytes(const struct part_shape *s) { return sizeof(struct part_state) + array_bytes(s); }
-static uint64_t slot_bytes(const struct part_shape *s)
-{
-    return aligned(sizeof(struct state_header) + state_bytes(s), PAGE);
-}
-uint64_t part_samples_at(const struct part_shape *s) { return PAGE + 2 * slot_bytes(s); }
+_Static_assert(sizeof(struct part_header) <= PART_PAGE, "the states begin at a page");
 
 /* Points the state's arrays into its bytes. */
 static void point_arrays(struct part *p)
@@ -67,7 +44,7 @@ static void point_arrays(struct part *p)
 
 static uint64_t state_hash(const struct part *p, uint64_t generation)
 {
-    return XXH3_64bits_withSeed(p->bytes, state_bytes(&p->shape), generation);
+    return XXH3_64bits_withSeed(p->bytes, part_state_bytes(&p->shape), generation);
 }
 
 /* Marks in the header, once, that there is work to lose. */
@@ -82,7 +59,7 @@ static status note_work(struct part *p)
 
 status part_save(struct part *p)
 {
-    uint64_t at = PAGE + (p->generation + 1) % 2 * slot_bytes(&p->shape);
+    uint64_t at = PART_PAGE + (p->generation + 1) % 2 * part_slot_bytes(&p->shape);
     memcpy(p->bytes, &p->state, sizeof p->state);
     struct state_header h = {.generation = p->generation + 1, .hash = state_hash(p, p->generation + 1)};
     double began_s = clock_s();
@@ -91,7 +68,7 @@ status part_save(struct part *p)
         return part_io_failed(p, "write");
     status st = note_work(p);
     if (!st)
-        st = part_write_at(p, p->bytes, state_bytes(&p->shape), at + sizeof h);
+        st = part_write_at(p, p->bytes, part_state_bytes(&p->shape), at + sizeof h);
     if (!st)
         st = part_write_at(p, &h, sizeof h, at);
     if (!st)
@@ -124,13 +101,13 @@ static bool plausible(const struct part *p, uint64_t file_bytes)
 /* Reads one of the two states into the bytes. *generation 0: it is not whole. */
 static status load_slot(struct part *p, uint64_t slot, uint64_t file_bytes, uint64_t *generation)
 {
-    uint64_t at = PAGE + slot * slot_bytes(&p->shape);
+    uint64_t at = PART_PAGE + slot * part_slot_bytes(&p->shape);
     struct state_header h;
     bool whole;
     *generation = 0;
     status st = part_read_at(p, &h, sizeof h, at, &whole);
     if (!st && whole)
-        st = part_read_at(p, p->bytes, state_bytes(&p->shape), at + sizeof h, &whole);
+        st = part_read_at(p, p->bytes, part_state_bytes(&p->shape), at + sizeof h, &whole);
     if (st || !whole || h.hash != state_hash(p, h.generation))
         return st;
     memcpy(&p->state, p->bytes, sizeof p->state);
@@ -210,7 +187,7 @@ static status create(struct part *p)
     struct part_header h = {.version = PART_VERSION, .shape = p->shape};
     uint64_t bytes = part_bytes(&p->shape);
     memcpy(h.magic, magic, sizeof magic);
-    memset(p->bytes, 0, state_bytes(&p->shape));
+    memset(p->bytes, 0, part_state_bytes(&p->shape));
     p->state = (struct part_state){.activation = -1};
     p->generation = p->worked = 0;
     p->end = bytes;
@@ -236,7 +213,7 @@ status part_open(const char *path, const struct part_shape *shape, const struct 
     if (!p)
         goto no_memory;
     *p = (struct part){.shape = *shape, .kernels = kernels, .path = strdup(path), .fd = -1,
-                       .bytes = calloc(1, state_bytes(shape))};
+                       .bytes = calloc(1, part_state_bytes(shape))};
     if (!p->path || !p->bytes)
         goto no_memory;
     p->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);

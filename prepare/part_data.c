@@ -2,100 +2,17 @@
  * layers. */
 #include "prepare/part_file.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include "base/log.h"
 #include "kernels/layout.h"
 
-/* ---- bytes ---- */
-
-status part_io_failed(const struct part *p, const char *what)
-{
-    log_error("cannot %s %s: %s", what, p->path, strerror(errno));
-    return ST_IO;
-}
-
-status part_write_at(const struct part *p, const void *bytes, size_t n, uint64_t at)
-{
-    for (const uint8_t *b = bytes; n > 0;) {
-        ssize_t done = pwrite(p->fd, b, n, (off_t)at);
-        if (done < 0 && errno == EINTR)
-            continue;
-        if (done <= 0)
-            return part_io_failed(p, "write");
-        b += done;
-        at += (uint64_t)done;
-        n -= (size_t)done;
-    }
-    return ST_OK;
-}
-
-status part_read_at(const struct part *p, void *bytes, size_t n, uint64_t at, bool *whole)
-{
-    uint8_t *b = bytes;
-    *whole = true;
-    while (n > 0) {
-        ssize_t done = pread(p->fd, b, n, (off_t)at);
-        if (done < 0 && errno == EINTR)
-            continue;
-        if (done < 0)
-            return part_io_failed(p, "read");
-        if (done == 0) {
-            *whole = false;
-            return ST_OK;
-        }
-        b += done;
-        at += (uint64_t)done;
-        n -= (size_t)done;
-    }
-    return ST_OK;
-}
-
-/* ---- where what lies ---- */
-
-/* Rows of a kind, of all layers' samples. */
-struct rows {
-    uint64_t at, bytes; /* the first row; of one */
-};
-
-static uint64_t n_rows(const struct part_shape *s) { return part_layers(s) * s->n_samples; }
-
-static struct rows x_rows(const struct part_shape *s)
-{
-    return (struct rows){part_samples_at(s), (uint64_t)s->d_model * sizeof(uint16_t)};
-}
-
-static struct rows expert_rows(const struct part_shape *s)
-{
-    const struct rows x = x_rows(s);
-    return (struct rows){x.at + n_rows(s) * x.bytes, (uint64_t)s->n_used * sizeof(uint32_t)};
-}
-
-static struct rows weight_rows(const struct part_shape *s)
-{
-    const struct rows experts = expert_rows(s);
-    return (struct rows){experts.at + n_rows(s) * experts.bytes, (uint64_t)s->n_weights * sizeof(float)};
-}
-
-uint64_t part_bytes(const struct part_shape *s)
-{
-    const struct rows weights = weight_rows(s);
-    return weights.at + n_rows(s) * weights.bytes;
-}
-
-static uint64_t row_at(const struct part_shape *s, struct rows r, int layer, uint64_t slot)
-{
-    return r.at + ((uint64_t)(layer - s->first) * s->n_samples + slot) * r.bytes;
-}
-
 /* Rows of a layer's first n samples. */
-static status read_rows(const struct part *p, struct rows r, int layer, uint64_t n, void *to)
+static status read_rows(const struct part *p, struct part_rows r, int layer, uint64_t n, void *to)
 {
     bool whole;
-    status st = part_read_at(p, to, (size_t)(n * r.bytes), row_at(&p->shape, r, layer, 0), &whole);
+    status st = part_read_at(p, to, (size_t)(n * r.bytes), part_row_at(&p->shape, r, layer, 0), &whole);
     if (!st && !whole) {
         log_error("%s ends within layer %d's samples", p->path, layer);
         st = ST_IO;
@@ -111,7 +28,7 @@ status part_put_sample(struct part *p, int layer, uint64_t slot, const float *x)
     const float most = 65504; /* of f16 */
     float held[PIECE];
     uint16_t halves[PIECE];
-    uint64_t at = row_at(&p->shape, x_rows(&p->shape), layer, slot);
+    uint64_t at = part_row_at(&p->shape, part_x_rows(&p->shape), layer, slot);
     status st = ST_OK;
     for (int64_t i = 0; i < p->shape.d_model && !st; i += PIECE) {
         int64_t n = p->shape.d_model - i < PIECE ? p->shape.d_model - i : PIECE;
@@ -128,7 +45,7 @@ status part_samples(struct part *p, int layer, uint64_t n, float *x)
     size_t values = (size_t)n * (size_t)p->shape.d_model;
     /* The halves lie in the back half of the room for the floats, which overtake them only at the end. */
     uint16_t *halves = (uint16_t *)x + values;
-    status st = read_rows(p, x_rows(&p->shape), layer, n, halves);
+    status st = read_rows(p, part_x_rows(&p->shape), layer, n, halves);
     for (size_t i = 0; i < values && !st; i++) {
         uint16_t half;
         memcpy(&half, halves + i, sizeof half);
@@ -139,9 +56,9 @@ status part_samples(struct part *p, int layer, uint64_t n, float *x)
 
 status part_put_routes(struct part *p, int layer, uint64_t slot, const uint32_t *expert, const float *weight)
 {
-    const struct rows experts = expert_rows(&p->shape), weights = weight_rows(&p->shape);
-    status st = part_write_at(p, expert, (size_t)experts.bytes, row_at(&p->shape, experts, layer, slot));
-    return st ? st : part_write_at(p, weight, (size_t)weights.bytes, row_at(&p->shape, weights, layer, slot));
+    const struct part_rows experts = part_expert_rows(&p->shape), weights = part_weight_rows(&p->shape);
+    status st = part_write_at(p, expert, (size_t)experts.bytes, part_row_at(&p->shape, experts, layer, slot));
+    return st ? st : part_write_at(p, weight, (size_t)weights.bytes, part_row_at(&p->shape, weights, layer, slot));
 }
 
 /* The file may have been changed by anyone. */
@@ -159,10 +76,10 @@ static status check_experts(const struct part *p, int layer, uint64_t n, const u
 
 status part_routes(struct part *p, int layer, uint64_t n, uint32_t *expert, float *weight)
 {
-    status st = read_rows(p, expert_rows(&p->shape), layer, n, expert);
+    status st = read_rows(p, part_expert_rows(&p->shape), layer, n, expert);
     if (!st)
         st = check_experts(p, layer, n, expert);
-    return st ? st : read_rows(p, weight_rows(&p->shape), layer, n, weight);
+    return st ? st : read_rows(p, part_weight_rows(&p->shape), layer, n, weight);
 }
 
 /* ---- fitted layers ---- */
