@@ -32,6 +32,10 @@ static inline int64_t group_grain(const struct cpu *c, int64_t groups)
     return grain < 1 ? 1 : grain > MOST_GROUPS ? MOST_GROUPS : grain;
 }
 
+/* Of so few tokens what is computed is small beside what is read: then long runs are best, for a run takes more than a
+ * microsecond until memory feeds it fast. */
+enum { FEW_TOKENS = 16 };
+
 static inline void multiply(float *x, int64_t n, float by)
 {
     for (int64_t i = 0; i < n; i++)

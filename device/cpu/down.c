@@ -108,6 +108,7 @@ void down_project(struct cpu *c, const struct down_room *r, const struct share *
         c->counts.bytes += bytes_of(&shares[i]);
     }
     const int64_t units = (c->hp->d_model + p.unit - 1) / p.unit;
-    const int64_t evenly = (units + c->o.n_threads - 1) / c->o.n_threads; /* long runs: a column is not read in order */
-    pool_for(c->o.pool, units, p.unit == COLUMN_TILE ? evenly : group_grain(c, units), project_rows, &p);
+    const int64_t evenly = (units + c->o.n_threads - 1) / c->o.n_threads;
+    const bool runs = p.unit == COLUMN_TILE || (n_shares > 1 && n <= FEW_TOKENS); /* a column is not read in order */
+    pool_for(c->o.pool, units, runs ? evenly : group_grain(c, units), project_rows, &p);
 }

@@ -182,6 +182,7 @@ static int64_t piece_blocks(const struct fire *f, const struct share *of, int64_
     const bool twice = s->decision != DECIDE_GATE && s->decision != DECIDE_MLP; /* rows are read again, from cache */
     int64_t most = s->decision == DECIDE_NOT ? MOST_PIECE : f->at->most_pairs / of->n;
     most = twice && most > MOST_PIECE ? MOST_PIECE : most; /* else long: the first rows of a piece come unannounced */
+    most = s->decision == DECIDE_NOT && of->n <= FEW_TOKENS ? blocks_of(of) * ACT_BLOCK : most;
     int64_t grain = all / (f->c->o.n_threads * PIECES_PER_THREAD) / of->n;
     grain = grain > most / ACT_BLOCK ? most / ACT_BLOCK : grain;
     return grain < 1 ? 1 : grain;
