@@ -212,6 +212,22 @@ struct kernels {
                      const int64_t *end, const float *inverse /* [n_q] */, const uint16_t *const *values,
                      int64_t head_dim, float *out, int64_t out_stride);
 
+    /* x_i = x_i / (1 + exp(-g_i)), with the exp of base/exactmath.h. */
+    void (*sigmoid_gate)(float *x /* [n] */, const float *g /* [n] */, int64_t n);
+
+    /* ---- gated delta nets (Yang et al., 2024; model/model.h); n and `size` are multiples of 16 ---- */
+
+    /* out[c] = silu, as in `activate`, of the sum over i ascending of acc = fma(x[i][c], w[i * w_stride + c], acc), acc from
+     * +0: a convolution over n_taps tokens, a lane being a channel. */
+    void (*convolve)(const float *const *x /* [n_taps] of [n] */, const float *w, int64_t w_stride, int n_taps, int64_t n,
+                     float *out /* [n] */);
+
+    /* A token of a head, whose state is s [size of key, size of value]. For each column c by itself, rows i ascending:
+     * d_i = decay * s[i][c]; u = the sum of acc = fma(k[i], d_i, acc), acc from +0; e = beta * (v[c] - u);
+     * s[i][c] = fma(k[i], e, d_i); out[c] = the sum of acc = fma(q[i], s[i][c], acc), acc from +0. out may be v. */
+    void (*delta_step)(float *s, int64_t size, const float *q, const float *k, const float *v, float decay, float beta,
+                       float *out /* [size] */);
+
     /* The sum of n 32-bit words, n a multiple of 64, modulo 2^32: reads memory as fast as this instruction set can, for
      * measuring it. */
     uint32_t (*read_words)(const uint32_t *p /* [n] */, int64_t n);

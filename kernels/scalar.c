@@ -336,5 +336,8 @@ const struct kernels kernels_scalar = {
     .softmax = scalar_softmax,
     .attn_weights = scalar_attn_weights,
     .attn_mix = scalar_attn_mix,
+    .sigmoid_gate = scalar_sigmoid_gate,
+    .convolve = scalar_convolve,
+    .delta_step = scalar_delta_step,
     .read_words = read_words,
 };

@@ -35,4 +35,10 @@ void scalar_estimate_rows(const struct neuron_rows *m, int64_t row_begin, int64_
 void scalar_mix_columns(const struct neuron_columns *m, int64_t row_begin, int64_t row_end, const struct acts *h,
                         int64_t n_tokens, double *y, int64_t y_stride);
 
+/* scalar_delta.c */
+void scalar_sigmoid_gate(float *x, const float *g, int64_t n);
+void scalar_convolve(const float *const *x, const float *w, int64_t w_stride, int n_taps, int64_t n, float *out);
+void scalar_delta_step(float *s, int64_t size, const float *q, const float *k, const float *v, float decay, float beta,
+                       float *out);
+
 #endif

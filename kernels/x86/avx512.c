@@ -6,6 +6,7 @@
 #include "kernels/tables.h"
 #include "kernels/x86/vec_attention.h"
 #include "kernels/x86/vec_columns.h"
+#include "kernels/x86/vec_delta.h"
 #include "kernels/x86/vec_matmul.h"
 #include "kernels/x86/vec_ops.h"
 #include "kernels/x86/vec_rows.h"
@@ -34,5 +35,8 @@ const struct kernels kernels_avx512 = {
     .softmax = softmax,
     .attn_weights = attn_weights,
     .attn_mix = attn_mix,
+    .sigmoid_gate = sigmoid_gate,
+    .convolve = convolve,
+    .delta_step = delta_step,
     .read_words = read_words,
 };
