@@ -79,13 +79,19 @@ static const char *activation_text(const struct model *m, const struct neurons *
     return n || m->hp.activation_known ? activation_name(m->hp.activation) : "unknown";
 }
 
-/* Experts, where the model has any: d_ff is the neurons of one then. */
-static json_t *add_experts(json_t *s, const struct hparams *h)
+/* What not all models have. Experts: d_ff is the neurons of one then. Delta nets: with the bytes of a text's state. */
+static json_t *add_kinds(json_t *s, const struct hparams *h)
 {
-    if (!s || !h->n_experts)
-        return s;
-    json_object_set_new(s, "d_shared", json_integer(h->d_shared));
-    json_object_set_new(s, "dense_layers", json_integer(h->n_dense_layers));
+    if (s && h->n_experts) {
+        json_object_set_new(s, "d_shared", json_integer(h->d_shared));
+        json_object_set_new(s, "dense_layers", json_integer(h->n_dense_layers));
+    }
+    if (s && h->delta.key_heads) {
+        json_object_set_new(s, "delta_layers", json_integer(model_n_nets(h)));
+        json_object_set_new(s, "key_heads", json_integer(h->delta.key_heads));
+        json_object_set_new(s, "value_heads", json_integer(h->delta.value_heads));
+        json_object_set_new(s, "state_bytes", json_integer(model_n_nets(h) * model_state_bytes(h)));
+    }
     return s;
 }
 
@@ -105,7 +111,7 @@ static json_t *summary(const struct model *m, const struct neurons *n)
         (json_int_t)h->n_vocab, "tensors", (json_int_t)gguf_n_tensors(m->file), "bytes",
         (json_int_t)gguf_file_bytes(m->file), "activation", activation_text(m, n), "activation_from",
         n ? "neuron file" : "model", "sparse_modes", modes, "context", (json_int_t)h->n_ctx_train);
-    return add_experts(s, h);
+    return add_kinds(s, h);
 }
 
 static void print_metadata(const struct gguf *g)

@@ -96,14 +96,14 @@ static int64_t count_experts(const struct plan_shape *shape, const struct neuron
 }
 
 /* Adds a layer's neurons to what a holder has. fired: of the layer's neurons; NULL if nobody has counted. */
-static void add_layer(const struct plan *p, int layer, int holder, int64_t n_kv_heads, const float *fired,
+static void add_layer(const struct plan *p, int layer, int holder, int64_t n_heads, const float *fired,
                       struct holding *h)
 {
     const struct neuron_range *ranges;
     struct heat *heat = p->layers[layer].stage == plan_holder_rank(p, holder) ? &h->stage : &h->shard;
     int n = plan_neurons(p, layer, holder, &ranges);
     int64_t first_head, end_head;
-    plan_heads(p, layer, holder, n_kv_heads, &first_head, &end_head);
+    plan_heads(p, layer, holder, n_heads, &first_head, &end_head);
     h->kv_heads += end_head - first_head;
     h->ranges += n;
     h->experts += count_experts(&p->layers[layer].shape, ranges, n);
@@ -127,7 +127,7 @@ static status holder_has(const struct worker_options *w, int holder, struct hold
     plan_rows(p, holder, w->model->hp.n_vocab, &begin, &end);
     h->rows = end - begin;
     for (int l = 0; l < p->model.n_layers; l++)
-        add_layer(p, l, holder, w->model->hp.n_kv_heads, w->neurons ? w->neurons->layers[l].fired : NULL, h);
+        add_layer(p, l, holder, model_heads(&w->model->hp, l), w->neurons ? w->neurons->layers[l].fired : NULL, h);
     return worker_memory(w, holder, &h->need);
 }
 
@@ -160,7 +160,8 @@ static void several_text(const struct worker_options *w, const struct holding *h
 /* For people who asked for the plan itself: on standard error. */
 static void print_line(int holder, const struct worker_options *w, const struct holding *h)
 {
-    char stage[48], heat[64] = "", busy[64] = "", experts[48] = "", several[96], name[HOLDER_NAME], kv[KV_TEXT];
+    char stage[48], heat[64] = "", busy[64] = "", experts[48] = "", states[48] = "", several[96], name[HOLDER_NAME];
+    char kv[KV_TEXT];
     holder_name(w->plan, holder, name);
     stage_text(h, "layers %d to %d", stage, sizeof stage);
     if (h->all_live > 0)
@@ -169,11 +170,13 @@ static void print_line(int holder, const struct worker_options *w, const struct 
         snprintf(busy, sizeof busy, ", computes %.2f ms a token (%.0f %% of its time)", h->ms, h->ms_percent);
     if (h->experts)
         snprintf(experts, sizeof experts, " of %lld experts", (long long)h->experts);
+    if (h->need.states)
+        snprintf(states, sizeof states, ", states of delta nets %.1f", mib(h->need.states));
     several_text(w, h, several, sizeof several);
     log_info("%s: stage of %s, %lld KV heads, %lld neurons%s%s, %.1f MiB (weights %.1f, of which a token reads %.1f%s, KV "
-             "cache of %s %.1f, buffers %.1f)%s", name, stage, (long long)h->kv_heads, (long long)h->neurons, experts,
+             "cache of %s %.1f%s, buffers %.1f)%s", name, stage, (long long)h->kv_heads, (long long)h->neurons, experts,
              heat, mib(h->need.total), mib(h->need.weights), h->read / (1 << 20), several, kv_text(w, kv),
-             mib(h->need.kv), mib(h->need.buffers), busy);
+             mib(h->need.kv), states, mib(h->need.buffers), busy);
 }
 
 static json_t *percent(double part, double whole)
@@ -199,15 +202,15 @@ static json_t *table_row(int holder, const struct plan *p, const struct holding 
     for (int l = 0; l < p->model.n_layers; l++)
         all += (double)plan_shape_neurons(&p->layers[l].shape);
     stage_text(h, "%d-%d", stage, sizeof stage);
-    return json_pack("{si ss ss sI sI sI so so so so si sI sf sf sf sf sf sf sf so so}", "rank", plan_holder_rank(p, holder),
+    return json_pack("{si ss ss sI sI sI so so so so si sI sf sf sf sf sf sf sf sf so so}", "rank", plan_holder_rank(p, holder),
                      "device", plan_holder_device(p, holder), "stage", stage, "kv_heads", (json_int_t)h->kv_heads,
                      "experts", (json_int_t)h->experts, "neurons", (json_int_t)h->neurons, "neurons_percent",
                      percent((double)h->neurons, all), "fired_percent", percent(h->stage.live + h->shard.live, h->all_live),
                      "stage_live_percent", live_percent(&h->stage, h), "shard_live_percent", live_percent(&h->shard, h),
                      "ranges", h->ranges, "rows", (json_int_t)h->rows, "weights_mib", mib(h->need.weights), "read_mib",
                      h->read / (1 << 20), "read_8_mib", h->read_some / (1 << 20), "read_batch_mib",
-                     h->read_batch / (1 << 20), "kv_mib", mib(h->need.kv), "buffers_mib", mib(h->need.buffers),
-                     "total_mib", mib(h->need.total), "ms_per_token", number(h->ms), "busy_percent",
+                     h->read_batch / (1 << 20), "kv_mib", mib(h->need.kv), "states_mib", mib(h->need.states),
+                     "buffers_mib", mib(h->need.buffers), "total_mib", mib(h->need.total), "ms_per_token", number(h->ms), "busy_percent",
                      number(h->ms_percent));
 }
 

@@ -18,8 +18,9 @@ struct messages {
 
 struct schedule_options messages_schedule(const struct wire_limits *lim, uint32_t n_groups, uint32_t n_steps)
 {
-    return (struct schedule_options){.n_sequences = lim->n_sequences, .n_pages = lim->n_pages, .n_ctx = lim->n_ctx,
-                                     .n_batch = lim->n_batch, .n_groups = n_groups, .n_steps = n_steps};
+    return (struct schedule_options){.n_sequences = lim->n_sequences, .n_pages = lim->n_pages,
+                                     .n_states = lim->n_states, .n_ctx = lim->n_ctx, .n_batch = lim->n_batch,
+                                     .n_groups = n_groups, .n_steps = n_steps};
 }
 
 static void lay(struct messages *m, struct arena *a)
@@ -103,7 +104,8 @@ static struct wire_run run_of(const struct step_run *r)
         [WISH_SCORES] = WANT_SCORES,   [WISH_LOGITS] = WANT_LOGITS, [WISH_TOP] = WANT_TOP, [WISH_STATES] = WANT_STATES};
     const bool places = r->wish.kind == WISH_SCORES || r->wish.kind == WISH_TOKENS;
     return (struct wire_run){.sequence = r->slot, .position = r->position, .n_tokens = r->n_tokens,
-                             .want = want[r->wish.kind], .from = places ? r->wish.from : 0,
+                             .begin_with = r->begin_with, .keep_as = r->keep_as, .want = want[r->wish.kind],
+                             .from = places ? r->wish.from : 0,
                              .n_top = r->wish.kind == WISH_TOP ? r->wish.n_top : 0,
                              .next_token = r->wish.kind == WISH_SCORES ? r->wish.successor : -1};
 }

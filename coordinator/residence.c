@@ -147,17 +147,38 @@ static bool find_slot(struct schedule *s, struct sequence *q)
     return q->slot != PAGE_NONE;
 }
 
-/* Positions of q that lie in its pages since before this step; what the step itself computes may not be read yet. */
-static uint32_t settled(const struct step *step, const struct sequence *q)
+/* NULL: the step has none of q. */
+static const struct step_run *run_of(const struct step *step, const struct sequence *q)
 {
     for (uint32_t i = 0; i < step->n_runs; i++)
         if (step->runs[i].sequence == q)
-            return step->runs[i].position;
-    return q->n_sent;
+            return &step->runs[i];
+    return NULL;
+}
+
+/* Positions of q that lie in its pages since before this step; what the step itself computes may not be read yet. */
+static uint32_t settled(const struct step *step, const struct sequence *q)
+{
+    const struct step_run *run = run_of(step, q);
+    return run ? run->position : q->n_sent;
 }
 
 /* Fewer positions are run again rather than copied. */
 enum { WORTH_A_COPY = 16 };
+
+/* Of the first n tokens of r, in which another agrees, those that it can begin with: all, or where there are states as
+ * many as one is of; r's own is if r has run that far and no further. */
+static uint32_t shareable(const struct step *step, const struct sequence *r, uint32_t n, uint32_t *state)
+{
+    *state = 0;
+    if (!r->states || n == 0)
+        return n;
+    if (n == r->n_sent && !run_of(step, r) && !r->begin_with)
+        *state = states_own(r->slot);
+    else
+        *state = states_find(r->states, r, n, &n);
+    return n;
+}
 
 /* Begins q, which has no pages, with those of whom it has the most in common with. False: the step has one that does
  * so already. */
@@ -165,22 +186,24 @@ static bool begin_with_others(struct schedule *s, struct step *step, struct sequ
 {
     const uint32_t limit = q->wish.kind == WISH_SCORES ? q->wish.from : q->n_tokens - 1; /* the others must run */
     const struct sequence *best = NULL;
-    uint32_t n = 0;
+    uint32_t n = 0, state = 0;
     for (uint32_t i = 0; i < s->o.n_sequences; i++) {
         const struct sequence *r = s->slots[i];
         const uint32_t common = r && r != q ? sequence_common(q, r, least(limit, settled(step, r))) : 0;
-        if (common > n) {
-            n = common;
+        uint32_t with, shared = common ? shareable(step, r, common, &with) : 0;
+        if (shared > n) {
+            n = shared;
+            state = with;
             best = r;
         }
     }
-    if (n % PAGE_POSITIONS < WORTH_A_COPY)
+    if (!s->states && n % PAGE_POSITIONS < WORTH_A_COPY)
         n -= n % PAGE_POSITIONS;
     if (n == 0)
         return true;
     if (step->shares)
         return false;
-    sequence_share(q, s->pages, best, n);
+    sequence_share(q, s->pages, best, n, state);
     return true;
 }
 

@@ -40,17 +40,29 @@ static void go_to_end(struct schedule *s, struct sequence *q)
     s->running[s->n_running - 1] = q;
 }
 
+/* Whether what q has to run is more than a token, of which nothing is wanted before the end. */
+static bool is_prompt(const struct sequence *q) { return q->n_tokens - q->n_sent > 1 && q->wish.kind != WISH_SCORES; }
+
+/* Of the next n tokens of q so many that a state can be kept at their end. */
+static uint32_t whole_pages(const struct sequence *q, uint32_t n)
+{
+    const uint32_t last = (q->n_sent + n) / PAGE_POSITIONS * PAGE_POSITIONS;
+    return q->states && is_prompt(q) && last > q->n_sent ? last - q->n_sent : n;
+}
+
 /* Puts q's next n tokens into the step, which have pages. */
 static void add_run(struct schedule *s, struct step *step, struct sequence *q, uint32_t n)
 {
     struct step_run r = {.sequence = q, .slot = q->slot, .position = q->n_sent, .first = step->n_tokens, .n_tokens = n,
-                         .wish = wish_of(q, n), .begins = !q->begun, .last = q->n_sent + n == q->n_tokens,
-                         .live = true};
+                         .begin_with = q->begin_with, .wish = wish_of(q, n), .begins = !q->begun,
+                         .last = q->n_sent + n == q->n_tokens, .live = true};
+    const bool keeps = q->states && is_prompt(q) && (q->n_sent + n) % PAGE_POSITIONS == 0;
     step->logits = step->logits || r.wish.kind == WISH_LOGITS;
     step->n_text += r.begins ? r.position : 0;
     memcpy(step->tokens + r.first, q->tokens + r.position, n * sizeof *step->tokens);
     step->n_tokens += n;
     step->n_changes += sequence_send(q, n, step->changes + step->n_changes);
+    r.keep_as = keeps ? states_keep(q->states, q, q->n_sent) : 0;
     step->runs[step->n_runs++] = r;
     q->begun = true;
     q->under_way++;
@@ -65,7 +77,7 @@ static void run_tokens(struct schedule *s, struct step *step, struct sequence *q
     if (q->wish.kind == WISH_LOGITS && step->logits && q->n_sent + n == q->n_tokens)
         n--;
     if (n > 0)
-        n = residence_cover(s, q, n);
+        n = whole_pages(q, residence_cover(s, q, n));
     if (n == 0)
         return;
     if (q->n_drafts)
@@ -219,8 +231,7 @@ status schedule_append(struct schedule *s, struct sequence *q, int32_t token)
 
 void schedule_propose(struct schedule *s, struct sequence *q, const int32_t *drafts, uint32_t n)
 {
-    (void)s;
-    if (q->wish.kind == WISH_TOKEN && q->n_tokens == q->n_sent + 1)
+    if (!s->states && q->wish.kind == WISH_TOKEN && q->n_tokens == q->n_sent + 1)
         sequence_propose(q, drafts, n);
 }
 

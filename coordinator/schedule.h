@@ -30,7 +30,10 @@
  * 5. So the oldest runs at least a token in N (S + 1) steps, is never sent away, and a turn with k before it is over
  *    after at most (k + 1) n_ctx N (S + 1) steps. Nobody starves.
  * 6. What a sequence reads is what it would read alone: a page that others have is never written to; whoever is about
- *    to copies it first. */
+ *    to copies it first.
+ *
+ * Delta nets have states beside pages (states.h), which cannot go back. A beginning is then shared, and a text cut back,
+ * as far as a state has been kept; the chunks of prompts end with pages, and there their states are. No drafts run. */
 #ifndef HEARTH_COORDINATOR_SCHEDULE_H
 #define HEARTH_COORDINATOR_SCHEDULE_H
 
@@ -49,6 +52,7 @@ struct schedule_options {
     uint32_t n_groups;    /* those that decode are parted into so many, a step for each, so that all stages have work */
     uint32_t n_steps;     /* under way at most, n_groups or more. More than n_groups are so only while nobody's token is
                            * on its way, who would have to wait for them: chunks of prompts, one close behind another */
+    uint32_t n_states;    /* of delta nets: n_sequences and those that are kept; 0: the model has no such nets */
 };
 
 /* Consecutive tokens of a sequence in a step. */
@@ -58,6 +62,8 @@ struct step_run {
     uint32_t position;   /* of the first token */
     uint32_t first;      /* the first token in step->tokens */
     uint32_t n_tokens;
+    uint32_t begin_with, keep_as; /* states (states.h), 0: none: it begins with a copy of the one, the other becomes a copy
+                                   * of the state at its end */
     struct wish wish;    /* `from` counted from `first`; successor: of the run's last token */
     bool begins;         /* the sampler of the slot is made anew, of sequence->sampling, behind sequence->tokens
                           * [position], which do not run */

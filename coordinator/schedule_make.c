@@ -12,7 +12,8 @@ uint32_t schedule_most_changes(const struct schedule_options *o)
 static status check_options(const struct schedule_options *o)
 {
     if (o->n_sequences >= 1 && o->n_sequences <= SCHEDULE_SEQUENCES && o->n_pages >= 1 && o->n_ctx >= 1 &&
-        o->n_batch >= 1 && o->n_groups >= 1 && o->n_steps >= o->n_groups)
+        o->n_batch >= 1 && o->n_groups >= 1 && o->n_steps >= o->n_groups &&
+        (o->n_states == 0 || o->n_states >= o->n_sequences))
         return ST_OK;
     log_error("a schedule of %u sequences (1 to %d), %u pages, contexts of %u, steps of %u, %u groups and %u steps "
               "under way: each must be at least 1, and the last no less than the one before", o->n_sequences,
@@ -44,7 +45,8 @@ status schedule_create(const struct schedule_options *o, struct schedule **out)
         made = make_step(o, &s->steps[i]);
     if (!made)
         log_error("no memory for a schedule");
-    if (!made || pages_create(o->n_pages, &s->pages)) {
+    if (!made || pages_create(o->n_pages, &s->pages) ||
+        (o->n_states && states_create(o->n_sequences, o->n_states - o->n_sequences, &s->states))) {
         schedule_free(s);
         return ST_NOMEM;
     }
@@ -63,9 +65,10 @@ void schedule_free(struct schedule *s)
     }
     if (s) {
         pages_free(s->pages);
+        states_free(s->states);
         free(s->steps);
     }
     free(s);
 }
 
-status schedule_open(struct schedule *s, struct sequence **out) { return sequence_create(s->o.n_ctx, out); }
+status schedule_open(struct schedule *s, struct sequence **out) { return sequence_create(s->o.n_ctx, s->states, out); }

@@ -8,6 +8,7 @@
 struct schedule {
     struct schedule_options o;
     struct pages *pages;
+    struct states *states; /* NULL: the model has no delta nets */
     struct sequence *slots[SCHEDULE_SEQUENCES];   /* [n_sequences] who has which slot; NULL: nobody */
     struct sequence *running[SCHEDULE_SEQUENCES]; /* [n_running] who was served longest ago comes first */
     uint32_t n_running;

@@ -6,11 +6,12 @@
 
 static uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
-status sequence_create(uint32_t n_ctx, struct sequence **out)
+status sequence_create(uint32_t n_ctx, struct states *states, struct sequence **out)
 {
     struct sequence *q = calloc(1, sizeof *q);
     if (q) {
-        *q = (struct sequence){.n_ctx = n_ctx, .copy_from = PAGE_NONE, .slot = PAGE_NONE, .sampling = sampler_greedy};
+        *q = (struct sequence){.n_ctx = n_ctx, .states = states, .copy_from = PAGE_NONE, .slot = PAGE_NONE,
+                               .sampling = sampler_greedy};
         q->tokens = malloc(n_ctx * sizeof *q->tokens);
         q->table = malloc(pages_of(n_ctx) * sizeof *q->table);
     }
@@ -44,10 +45,22 @@ status sequence_append(struct sequence *q, const int32_t *tokens, uint32_t n)
     return ST_OK;
 }
 
+/* The text's next run begins with this state; 0: with its own. */
+static void begin_with(struct sequence *q, uint32_t state)
+{
+    states_read(q->states, state);
+    states_was_read(q->states, q->begin_with);
+    q->begin_with = state;
+}
+
 void sequence_rewind(struct sequence *q, struct pages *p, uint32_t n)
 {
     if (n >= q->n_sent)
         return;
+    if (q->states) {
+        states_forget(q->states, q, n);
+        begin_with(q, states_find(q->states, q, n, &n));
+    }
     while (q->n_table > pages_of(n))
         pages_drop(p, q->table[--q->n_table]);
     q->n_told = least(q->n_told, q->n_table);
@@ -100,7 +113,7 @@ uint32_t sequence_common(const struct sequence *q, const struct sequence *other,
     return n;
 }
 
-void sequence_share(struct sequence *q, struct pages *p, const struct sequence *other, uint32_t n)
+void sequence_share(struct sequence *q, struct pages *p, const struct sequence *other, uint32_t n, uint32_t state)
 {
     const uint32_t n_full = n / PAGE_POSITIONS;
     for (q->n_table = 0; q->n_table < n_full; q->n_table++) {
@@ -114,6 +127,10 @@ void sequence_share(struct sequence *q, struct pages *p, const struct sequence *
         q->n_sent = n;
     }
     q->n_run = q->n_sent;
+    if (q->states && q->n_sent == n)
+        begin_with(q, state);
+    else if (q->states)
+        sequence_give_back(q, p);
 }
 
 /* Whether the next position lies in a page that others read too. */
@@ -156,6 +173,8 @@ uint32_t sequence_send(struct sequence *q, uint32_t n, struct change *out)
     q->copy_from = PAGE_NONE;
     q->n_told = q->n_table;
     q->n_sent += n;
+    if (q->states)
+        begin_with(q, 0);
     return n_changes;
 }
 

@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include "base/status.h"
 #include "coordinator/pages.h"
+#include "coordinator/states.h"
 #include "sampling/sampler.h"
 
 /* What is wanted of a text that runs, or of a run. */
@@ -56,6 +57,8 @@ struct sequence {
     uint32_t n_told;           /* of them, those that the ranks know */
     uint32_t copy_from;        /* the entry of position n_sent begins as a copy of this page; or PAGE_NONE */
     uint32_t n_sent, n_run;    /* positions */
+    struct states *states;     /* of delta nets, of all sequences; NULL: the model has no such nets */
+    uint32_t begin_with;       /* with this state position n_sent begins, read until then; 0: with its own, or at 0 */
     /* The schedule's. */
     struct wish wish;
     struct sampler_params sampling;
@@ -72,15 +75,16 @@ struct sequence {
     struct sequence *next;     /* in the queue */
 };
 
-/* An empty text of at most n_ctx tokens. ST_NOMEM (logged). */
-status sequence_create(uint32_t n_ctx, struct sequence **out);
+/* An empty text of at most n_ctx tokens; states (NULL: the model has none) are borrowed. ST_NOMEM (logged). */
+status sequence_create(uint32_t n_ctx, struct states *states, struct sequence **out);
 void sequence_free(struct sequence *q); /* without pages; NULL is fine */
 
 /* Appends tokens [n] behind the text, which has no drafts. ST_FULL (logged), and nothing is changed. */
 status sequence_append(struct sequence *q, const int32_t *tokens, uint32_t n);
 /* All but the first n tokens are gone, drafts too, with the pages that held nothing else. */
 void sequence_cut(struct sequence *q, struct pages *p, uint32_t n);
-/* The text stays, but positions from n on run again. */
+/* The text stays, but positions from n on run again; where there are states, which cannot go back, from where the longest
+ * beginning of these n ends that is kept. */
 void sequence_rewind(struct sequence *q, struct pages *p, uint32_t n);
 
 /* Puts drafts [n] behind the text, as many as it has room for, and says how many. */
@@ -96,8 +100,9 @@ uint32_t sequence_accept(struct sequence *q, struct pages *p, const int32_t *pic
 uint32_t sequence_common(const struct sequence *q, const struct sequence *other, uint32_t limit);
 /* Begins q, which has no pages, with the first n tokens' keys and values of `other`, whose text agrees in these: full
  * pages are shared, the rest is copied from a part of a page if a page is free for it. n <= other->n_sent, as of the
- * steps before the one that q is then first part of. */
-void sequence_share(struct sequence *q, struct pages *p, const struct sequence *other, uint32_t n);
+ * steps before the one that q is then first part of. Where there are states `state` is the one after n tokens, and all
+ * or nothing is shared. */
+void sequence_share(struct sequence *q, struct pages *p, const struct sequence *other, uint32_t n, uint32_t state);
 
 /* Positions that q can be run up to without another page. */
 uint32_t sequence_covered(const struct sequence *q, const struct pages *p);

@@ -29,9 +29,9 @@ float mlp_threshold(const struct device_options *o, int layer)
 }
 
 /* The longest of whole blocks, but no longer than those of neurons. */
-int64_t head_segment(const struct model *m)
+int64_t head_segment(const struct model *m, int layer)
 {
-    const int64_t columns = model_head_unit(m) * queries(&m->hp) * m->hp.value_dim;
+    const int64_t columns = model_head_unit(m, layer) * model_head_columns(&m->hp, layer);
     const int64_t block = columns % ACT_BLOCK ? 1 : ACT_BLOCK;
     int64_t segment = SUM_SEGMENT;
     while (columns % segment)

@@ -35,8 +35,8 @@ static inline int64_t kept_key(const struct hparams *hp)
 static inline int64_t kept_value(const struct hparams *hp) { return hp->latent.rank ? hp->latent.rank : hp->head_dim; }
 static inline int64_t kept_heads(const struct hparams *hp, int64_t n) { return hp->latent.rank && n ? 1 : n; }
 
-/* Columns of a segment of attention's output projection: it ends wherever the plan may cut heads. */
-int64_t head_segment(const struct model *m);
+/* Columns of a segment of the output projection of a layer's heads: it ends wherever the plan may cut these. */
+int64_t head_segment(const struct model *m, int layer);
 
 /* ST_USAGE (logged): the context is longer than the positions that the model has learned. */
 status context_check(const struct device_options *o);

@@ -53,9 +53,15 @@ enum device_part {
 
 enum { DEVICE_PAGE = 64 }; /* positions whose keys and values lie together */
 
+/* States of delta nets are numbered from 1: first each sequence's own, then those that are kept for later. */
+static inline uint32_t device_state_of(uint32_t sequence) { return sequence + 1; }
+
 /* Consecutive tokens of one sequence. */
 struct run {
     uint32_t sequence, position, n; /* n tokens, the first of them at `position` of the sequence */
+    uint32_t begin_with, keep_as;   /* of delta nets, states by number, 0: none. Before anything of the step runs, the
+                                     * sequence's own state becomes a copy of begin_with, in the order of runs (at position
+                                     * 0 without one: zero); when all of it has run, keep_as a copy of the own */
 };
 
 /* The runs of a step, their tokens one after the other; a sequence has one at most. */
@@ -165,6 +171,7 @@ struct device_options {
     float skip_share;              /* of neurons that `threshold` skips; 0: what the neuron file says */
     uint32_t n_ctx, n_batch;       /* positions of a sequence, tokens of a step, at most */
     uint32_t n_pages;              /* of the KV cache */
+    uint32_t n_states;             /* of delta nets (device_states) */
     uint32_t n_passing;            /* x of so many steps lies in a GPU's memory on its way from or to another (`passing`) */
     /* NULL, or called in a dense run after every FFN part of in[USE_OWN], of which the shard has one range of neurons a
      * bundle. What it is given is there until it returns. CPU only. */
@@ -178,7 +185,8 @@ struct device_options {
 
 /* Bytes that a device takes, known before anything is loaded. */
 struct device_memory {
-    uint64_t weights, kv, buffers; /* repacked matrices, norms, biases; the pages; activations, scratch */
+    uint64_t weights, kv, states, buffers; /* repacked matrices, norms, biases; the pages; states of delta nets;
+                                            * activations, scratch */
     uint64_t total;                /* alignment included */
 };
 
@@ -323,12 +331,17 @@ bool device_reads_residual(const struct device_options *o);
 
 /* Numbers of a model that cutting it and sending of it need. */
 struct device_shape {
+    const struct model *model; /* borrowed, for device_heads */
     int n_layers;
-    int64_t d_model, n_vocab, n_kv_heads;
+    int64_t d_model, n_vocab;
     int64_t n_experts, n_experts_used; /* of layers from n_dense_layers on; 0: none have any */
     int64_t n_weights; /* of a token there (model_route_weights) */
     int n_dense_layers;
 };
 struct device_shape device_shape(const struct model *m);
+/* Heads of a layer that are cut over holders (model_heads). */
+int64_t device_heads(const struct device_shape *s, int layer);
+/* States that n_sequences need: one for each, and as many in which beginnings are kept; 0: the model has no delta nets. */
+uint32_t device_states(const struct model *m, uint32_t n_sequences);
 
 #endif

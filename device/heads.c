@@ -25,12 +25,16 @@ void heads_lay(const struct laying *to, int layer, struct heads *h)
 {
     const struct hparams *hp = &to->o->model->hp;
     const struct layer_weights *f = &to->o->model->layers[layer];
+    if (hp->layer[layer].kind != LAYER_ATTENTION)
+        return;
     h->begin = to->o->shard->layers[layer].head_begin;
     h->end = to->o->shard->layers[layer].head_end;
     const int64_t n = h->end - h->begin, kv = hp->head_dim, q = queries(hp) * kv;
     if (!n)
         return;
     lay_matrix(to->arena, &h->q, &f->q, n * q, f->q.cols);
+    if (hp->gated)
+        lay_matrix(to->arena, &h->gate, &f->q, n * q, f->q.cols);
     if (hp->latent.rank) {
         lay_latent(to, f, hp, n, h);
     } else {
@@ -38,7 +42,7 @@ void heads_lay(const struct laying *to, int layer, struct heads *h)
         lay_matrix(to->arena, &h->v, &f->v, n * kv, f->v.cols);
     }
     lay_matrix(to->arena, &h->o, &f->o, f->o.rows, n * queries(hp) * hp->value_dim);
-    h->o.segment = head_segment(to->o->model);
+    h->o.segment = head_segment(to->o->model, layer);
     h->q_bias = lay_part(to->arena, &f->q_bias, n * q);
     h->k_bias = lay_part(to->arena, &f->k_bias, n * kv);
     h->v_bias = lay_part(to->arena, &f->v_bias, n * kv);
@@ -101,12 +105,32 @@ static void load_latent(struct loading *l, const struct layer_weights *from, con
     load_vector(l, to->c_norm, &from->c_norm);
 }
 
+/* Each head's queries, and its gates, which lie behind them. */
+static void load_gated(struct loading *l, const struct matrix *from, const struct hparams *hp, struct heads *to)
+{
+    const int64_t dim = hp->head_dim, rows = to->q.rows, first = to->begin * queries(hp);
+    int32_t *ids = malloc((size_t)(rows + 1) * sizeof *ids);
+    if (!ids && !l->failed) {
+        log_error("out of memory for the rows of a layer's queries");
+        l->failed = ST_NOMEM;
+    }
+    for (int gate = 0; gate < 2 && !l->failed && rows; gate++) {
+        for (int64_t i = 0; i < rows; i++)
+            ids[i] = (int32_t)((2 * (first + i / dim) + gate) * dim + i % dim);
+        load_packed(l, gate ? &to->gate : &to->q, from, 0, 0, ids);
+    }
+    free(ids);
+}
+
 void heads_load(struct loading *l, int layer, struct heads *to)
 {
     const struct layer_weights *from = &l->o->model->layers[layer];
     const struct hparams *hp = &l->o->model->hp;
     const int64_t kv = hp->head_dim, q = queries(hp) * kv, n = to->end - to->begin;
-    load_packed(l, &to->q, &from->q, to->begin * q, 0, NULL);
+    if (hp->gated)
+        load_gated(l, &from->q, hp, to);
+    else
+        load_packed(l, &to->q, &from->q, to->begin * q, 0, NULL);
     load_packed(l, &to->k, &from->k, hp->latent.rank ? 0 : to->begin * kv, 0, NULL);
     load_packed(l, &to->v, &from->v, to->begin * kv, 0, NULL);
     load_packed(l, &to->o, &from->o, 0, to->begin * queries(hp) * hp->value_dim, NULL);

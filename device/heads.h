@@ -9,6 +9,7 @@
 struct heads {
     int64_t begin, end;              /* of n_kv_heads; equal: none */
     struct packed q, k, v;           /* [own heads * head_dim, d] */
+    struct packed gate;              /* [own query heads * head_dim, d] of gated attention */
     struct packed o;                 /* [d, own query heads * head_dim], in segments that end where head units do */
     /* Of latent attention; v is none, k makes c and the turned key, q reads q_low's where there is that. */
     struct packed q_low;             /* [q_rank, d] */
@@ -24,7 +25,7 @@ struct heads {
 static inline uint64_t heads_bytes(const struct heads *h)
 {
     return packed_bytes(&h->q) + packed_bytes(&h->k) + packed_bytes(&h->v) + packed_bytes(&h->o) +
-           packed_bytes(&h->q_low) + packed_bytes(&h->q_in) + packed_bytes(&h->c_out);
+           packed_bytes(&h->gate) + packed_bytes(&h->q_low) + packed_bytes(&h->q_in) + packed_bytes(&h->c_out);
 }
 
 void heads_lay(const struct laying *to, int layer, struct heads *h);

@@ -48,6 +48,11 @@ struct readers readers_of(const struct device_options *o, enum operand what, int
         add_matrix(&r, f->q_low.data ? &f->q_low : &f->q);
         add_matrix(&r, &f->k);
         add_matrix(&r, &f->v);
+        add_matrix(&r, &f->qkv);
+        add_matrix(&r, &f->z);
+        add_matrix(&r, &f->beta);
+        add_matrix(&r, &f->alpha);
+        add_matrix(&r, &f->beta_alpha);
         break;
     case X_OF_FFN: /* estimates read what the rows read that they are a part of */
         for (int i = 0; i < 2; i++) {
@@ -89,9 +94,13 @@ bool device_reads_floats(const struct device_options *o, enum device_part part, 
 
 struct device_shape device_shape(const struct model *m)
 {
-    return (struct device_shape){.n_layers = m->hp.n_layers, .d_model = m->hp.d_model, .n_vocab = m->hp.n_vocab,
-                                 .n_kv_heads = m->hp.n_kv_heads, .n_experts = m->hp.n_experts,
+    return (struct device_shape){.model = m, .n_layers = m->hp.n_layers, .d_model = m->hp.d_model,
+                                 .n_vocab = m->hp.n_vocab, .n_experts = m->hp.n_experts,
                                  .n_experts_used = m->hp.n_experts_used,
                                  .n_weights = model_route_weights(&m->hp),
                                  .n_dense_layers = m->hp.n_dense_layers};
 }
+
+int64_t device_heads(const struct device_shape *s, int layer) { return model_heads(&s->model->hp, layer); }
+
+uint32_t device_states(const struct model *m, uint32_t n_sequences) { return m->hp.delta.key_heads ? 2 * n_sequences : 0; }

@@ -21,6 +21,8 @@ struct family {
     bool attn_norm_2;                 /* where there is one, it is attention's norm in place of attn_norm */
     const char *ffn_norm;             /* its name; NULL: "ffn_norm" */
     bool latent;                      /* struct latent */
+    bool gated;                       /* struct hparams */
+    bool beta_alpha;                  /* delta nets have both in one */
     bool fused_qkv;                   /* q, k and v are never apart */
     bool fused_gate;                  /* the gate's rows come first in ffn_up */
     enum presence qkv_bias, o_bias, ffn_bias;
@@ -37,8 +39,8 @@ struct family {
 };
 
 extern const struct family family_llama, family_mistral3, family_smollm3, family_granite, family_bamboo,
-                           family_qwen2, family_qwen3, family_qwen2moe, family_qwen3moe, family_gpt_oss,
-                           family_glm4moe, family_deepseek2, family_smallthinker, family_gemma2, family_gemma3,
+                           family_qwen2, family_qwen3, family_qwen2moe, family_qwen3moe, family_qwen3next,
+                           family_qwen35, family_qwen35moe, family_gpt_oss, family_glm4moe, family_deepseek2, family_smallthinker, family_gemma2, family_gemma3,
                            family_phi3, family_olmo2, family_falcon, family_opt;
 
 /* The file's family. ST_FORMAT, ST_UNSUPPORTED (logged). */

@@ -133,7 +133,7 @@ static struct hparams of_family(const struct family *f, bool powerinfer)
 {
     return (struct hparams){.family = f, .arch_name = f->name, .rope_neox = f->positions == HALVES, .norm = f->norm,
                             .embedding_scale = 1, .residual_scale = 1, .logit_scale = 1, .whole_norms = f->whole_norms,
-                            .has_gate = !f->no_gate, .parallel = f->parallel,
+                            .has_gate = !f->no_gate, .parallel = f->parallel, .gated = f->gated,
                             .activation = powerinfer ? f->sparse_activation : f->activation,
                             .activation_known = powerinfer || !f->other_activation};
 }

@@ -49,8 +49,26 @@ struct latent {
     int64_t q_rank;          /* queries come through a vector of so many values; 0: they do not */
 };
 
+/* Gated delta nets (Yang et al., 2024), which have a state in place of keys and values. Each value head has a matrix S of
+ * `size` times `size` values, which forgets, is corrected towards the token's value where its key points, and read where
+ * its query points; value heads share the queries and keys of a key head. What is cut over holders is key heads, each with
+ * its value heads. Queries, keys and values have gone through a convolution over the last `taps` tokens. */
+struct delta_net {
+    int64_t key_heads;       /* 0: no layer has such a net */
+    int64_t value_heads;     /* a multiple of key_heads */
+    int64_t size;            /* of a head's key, and of its value; a multiple of 16 */
+    int64_t taps;
+    bool in_turn;            /* value heads take the key heads in turn: j has key head j % key_heads; else those of a key
+                                head follow each other */
+};
+
+enum { MOST_TAPS = 8 };
+
+enum layer_kind { LAYER_ATTENTION, LAYER_DELTA };
+
 /* What layers differ in. */
 struct layer_shape {
+    enum layer_kind kind;
     bool slides;             /* its attention sees hp.window tokens; else all */
     int8_t rope;             /* which of hp.rope; NO_ROPE: nothing turns */
 };
@@ -82,6 +100,8 @@ struct hparams {
     int64_t head_dim;        /* of queries and keys; of latent ones the last n_rot are turned */
     int64_t value_dim;       /* of what a query head gives the output projection; head_dim, but of latent attention */
     struct latent latent;
+    struct delta_net delta;
+    bool gated;              /* what a query head gives is multiplied by the sigmoid of a gate, whose rows follow the head's */
     int64_t n_rot;           /* rotated values of a head, even, <= head_dim; 0: positions are learned (OPT) */
     bool rope_neox;          /* pairs (i, i + n_rot/2) instead of (2i, 2i+1) */
     struct rope rope[MODEL_ROPES]; /* the second of layers that slide, where these have one of their own */
@@ -124,12 +144,21 @@ struct bundle {
 struct layer_weights {
     struct matrix attn_norm, attn_norm_bias; /* [1, d_model]; absent: attention reads x itself; a bias only of NORM_LAYER */
     struct matrix q, k, v;           /* [n_heads * head_dim, d_model], [n_kv_heads * head_dim, d_model] twice; of one
-                                        tensor where the file has them fused */
+                                        tensor where the file has them fused; of gated attention q has for each head
+                                        its queries' rows, then its gates' */
     struct matrix q_bias, k_bias, v_bias; /* [1, rows of q, k, v]; qwen2, opt (and some llama) */
     struct matrix q_norm, k_norm;    /* [1, head_dim], or of whole_norms [1, rows of q, k]; may be absent */
     struct matrix sinks;             /* [1, n_heads] scores of no position, which take weight from all (Xiao et al.,
                                         2023; gpt-oss); may be absent */
-    struct matrix o;                 /* [d_model, n_heads * value_dim] */
+    struct matrix o;                 /* [d_model, n_heads * value_dim], of a delta net [d_model, value_heads * size] */
+    /* Of delta nets, which have none of the others but o. */
+    struct matrix qkv;               /* [(2 key_heads + value_heads) * size, d_model] */
+    struct matrix z;                 /* [value_heads * size, d_model] gates of what the heads give */
+    struct matrix beta, alpha;       /* [value_heads, d_model] how much a head learns, and forgets; */
+    struct matrix beta_alpha;        /* or [2 value_heads, d_model]: of each key head beta, then alpha, of its value heads */
+    struct matrix taps;              /* [rows of qkv, taps] of the convolution, the newest token's last */
+    struct matrix dt_bias, decay;    /* [1, value_heads] S is multiplied by exp(decay * softplus(alpha + dt_bias)) */
+    struct matrix head_norm;         /* [1, size] */
     /* Of latent attention; v is absent, k makes c and the turned key [rank + n_rot, d_model], q may read q_low's. */
     struct matrix q_low, q_low_norm; /* [q_rank, d_model], [1, q_rank]; absent: q [n_heads * head_dim, d_model] */
     struct matrix c_norm;            /* [1, rank] */
@@ -199,9 +228,30 @@ static inline int64_t model_window(const struct hparams *hp, int layer)
  * projection run across the neurons and do not count. */
 int64_t model_neuron_unit(const struct model *m);
 
-/* Boundaries of shards of KV heads lie on multiples of this: so many KV heads, with the query heads that share them,
- * that the columns of any layer's output projection which belong to them are whole blocks (32 columns as activations
- * are quantised, 256 of a K type). n_kv_heads is a multiple of it; if it is n_kv_heads, the heads cannot be cut. */
-int64_t model_head_unit(const struct model *m);
+/* The heads of a layer that are cut over holders: KV heads, each with the query heads that share it; of a delta net key
+ * heads, with their value heads. */
+static inline int64_t model_heads(const struct hparams *hp, int layer)
+{
+    return hp->layer[layer].kind == LAYER_DELTA ? hp->delta.key_heads : hp->n_kv_heads;
+}
+/* Columns of the layer's output projection that follow each other and are of one of those heads. */
+static inline int64_t model_head_columns(const struct hparams *hp, int layer)
+{
+    const struct delta_net *n = &hp->delta;
+    if (hp->layer[layer].kind == LAYER_DELTA)
+        return n->in_turn ? n->size : n->value_heads / n->key_heads * n->size;
+    return hp->n_heads / hp->n_kv_heads * hp->value_dim;
+}
+/* Layers that are delta nets, and bytes of a text's state in each of them, f32. */
+int model_n_nets(const struct hparams *hp);
+static inline int64_t model_state_bytes(const struct hparams *hp)
+{
+    const struct delta_net *n = &hp->delta;
+    return 4 * n->size * (n->value_heads * n->size + (n->taps - 1) * (2 * n->key_heads + n->value_heads));
+}
+/* Boundaries of shards of a layer's heads lie on multiples of this: so many that the columns of the output projection of
+ * any layer of its kind which belong to them are whole blocks (32 columns as activations are quantised, 256 of a K type).
+ * The number of heads is a multiple of it; if it is that, the heads cannot be cut. */
+int64_t model_head_unit(const struct model *m, int layer);
 
 #endif

@@ -55,9 +55,30 @@ static void part_biases(struct layer_weights *w, int64_t q_rows, int64_t kv_rows
     w->v_bias = columns_of(&all, q_rows + kv_rows, q_rows + 2 * kv_rows);
 }
 
+static status find_delta(struct finder *f, const struct hparams *hp, int layer, struct layer_weights *w)
+{
+    const struct delta_net *n = &hp->delta;
+    const int64_t d = hp->d_model, values = n->value_heads * n->size, channels = 2 * n->key_heads * n->size + values;
+    const enum presence one = hp->family->beta_alpha ? ALWAYS : NEVER, apart = hp->family->beta_alpha ? NEVER : ALWAYS;
+    const struct layer_tensor tensors[] = {
+        {"attn_qkv.weight", AT(qkv), ALWAYS, {ROLE_MATRIX, channels, d, 0}},
+        {"attn_gate.weight", AT(z), ALWAYS, {ROLE_MATRIX, values, d, 0}},
+        {"ssm_ba.weight", AT(beta_alpha), one, {ROLE_MATRIX, 2 * n->value_heads, d, 0}},
+        {"ssm_beta.weight", AT(beta), apart, {ROLE_MATRIX, n->value_heads, d, 0}},
+        {"ssm_alpha.weight", AT(alpha), apart, {ROLE_MATRIX, n->value_heads, d, 0}},
+        {"ssm_conv1d.weight", AT(taps), ALWAYS, {ROLE_FLOATS, channels, n->taps, 0}},
+        {"ssm_dt.bias", AT(dt_bias), ALWAYS, {ROLE_VECTOR, 1, n->value_heads, 0}},
+        {"ssm_a", AT(decay), ALWAYS, {ROLE_VECTOR, 1, n->value_heads, 0}},
+        {"ssm_norm.weight", AT(head_norm), ALWAYS, {ROLE_VECTOR, 1, n->size, 0}},
+        {"ssm_out.weight", AT(o), ALWAYS, {ROLE_MATRIX, d, values, 0}},
+    };
+    return find_table(f, layer, tensors, sizeof tensors / sizeof *tensors, w);
+}
+
 static status find_attention(struct finder *f, const struct hparams *hp, int layer, struct layer_weights *w)
 {
-    const int64_t d = hp->d_model, dim = hp->head_dim, q_rows = hp->n_heads * dim, kv_rows = hp->n_kv_heads * dim;
+    const int64_t d = hp->d_model, dim = hp->head_dim, mixed = hp->n_heads * dim, kv_rows = hp->n_kv_heads * dim;
+    const int64_t q_rows = hp->gated ? 2 * mixed : mixed;
     const struct family *is = hp->family;
     const bool fused = is->fused_qkv || layer_tensor(f, layer, "attn_qkv.weight");
     const enum presence split = fused ? NEVER : ALWAYS, all = fused ? ALWAYS : NEVER;
@@ -73,10 +94,10 @@ static status find_attention(struct finder *f, const struct hparams *hp, int lay
         {"attn_q.bias", AT(q_bias), bias, {ROLE_VECTOR, 1, q_rows, 0}},
         {"attn_k.bias", AT(k_bias), bias, {ROLE_VECTOR, 1, kv_rows, 0}},
         {"attn_v.bias", AT(v_bias), bias, {ROLE_VECTOR, 1, kv_rows, 0}},
-        {"attn_q_norm.weight", AT(q_norm), is->head_norms, {ROLE_VECTOR, 1, is->whole_norms ? q_rows : dim, 0}},
+        {"attn_q_norm.weight", AT(q_norm), is->head_norms, {ROLE_VECTOR, 1, is->whole_norms ? mixed : dim, 0}},
         {"attn_k_norm.weight", AT(k_norm), is->head_norms, {ROLE_VECTOR, 1, is->whole_norms ? kv_rows : dim, 0}},
         {"attn_sinks.weight", AT(sinks), is->sinks ? ALWAYS : NEVER, {ROLE_VECTOR, 1, hp->n_heads, 0}},
-        {"attn_output.weight", AT(o), ALWAYS, {ROLE_MATRIX, d, q_rows, 0}},
+        {"attn_output.weight", AT(o), ALWAYS, {ROLE_MATRIX, d, mixed, 0}},
         {"attn_output.bias", AT(o_bias), is->o_bias, {ROLE_VECTOR, 1, d, 0}},
     };
     status s = find_table(f, layer, tensors, sizeof tensors / sizeof *tensors, w);
@@ -155,7 +176,8 @@ static status find_layer(struct finder *f, const struct model *m, int layer, str
 {
     status s = find_norms(f, &m->hp, layer, w);
     if (s == ST_OK)
-        s = (m->hp.latent.rank ? find_latent : find_attention)(f, &m->hp, layer, w);
+        s = (m->hp.layer[layer].kind == LAYER_DELTA ? find_delta : m->hp.latent.rank ? find_latent : find_attention)
+            (f, &m->hp, layer, w);
     if (s != ST_OK)
         return s;
     return w->n_bundles > 1 ? find_experts(f, &m->hp, layer, w) : find_ffn(f, &m->hp, layer, w);
@@ -333,16 +355,17 @@ int64_t model_neuron_unit(const struct model *m)
     return unit;
 }
 
-int64_t model_head_unit(const struct model *m)
+int64_t model_head_unit(const struct model *m, int layer)
 {
-    /* Blocks are powers of two, and so are the units: the largest is a multiple of the others. */
-    const int64_t columns = m->hp.n_heads / m->hp.n_kv_heads * m->hp.value_dim;
+    /* Blocks are powers of two, and so are the units: the largest is a multiple of the others. Where value heads take key
+     * heads in turn, the columns of all these together may be no whole blocks. */
+    const int64_t columns = model_head_columns(&m->hp, layer);
     int64_t unit = 1;
     if (m->hp.whole_norms)
         return m->hp.n_kv_heads;
     for (int i = 0; i < m->hp.n_layers; i++) {
-        while (unit * columns % dtype_block(m->layers[i].o.type))
+        while (m->hp.layer[i].kind == m->hp.layer[layer].kind && unit * columns % dtype_block(m->layers[i].o.type))
             unit *= 2;
     }
-    return unit;
+    return unit < model_heads(&m->hp, layer) ? unit : model_heads(&m->hp, layer);
 }

@@ -61,6 +61,7 @@ static status add_up(const struct member *m, struct worker_memory *sum)
             break;
         sum->weights += need.weights;
         sum->kv += need.kv;
+        sum->states += need.states;
         sum->buffers += need.buffers;
         sum->total += need.total;
     }
@@ -83,11 +84,14 @@ static status check_memory(struct member *m)
     const uint64_t limit = budgeted ? m->o->ram_budget : host->limit_bytes;
     if (need.total <= limit)
         return ST_OK;
-    char kv[KV_TEXT];
-    log_error("%.2f GiB of memory needed (weights %.2f, KV cache of %s %.2f, buffers %.2f), %s %.2f: give the rank a "
+    char kv[KV_TEXT], states[48] = "";
+    if (need.states)
+        snprintf(states, sizeof states, ", states of delta nets %.2f", gib(need.states));
+    log_error("%.2f GiB of memory needed (weights %.2f, KV cache of %s %.2f%s, buffers %.2f), %s %.2f: give the rank a "
               "smaller share (--shares, --plan), more ranks, a shorter context (-c) or less KV memory (--kv-budget)",
-              gib(need.total), gib(need.weights), kv_text(&m->worker_options, kv), gib(need.kv), gib(need.buffers),
-              budgeted ? "the budget is" : host->limit_id ? "the cgroup's limit is" : "the machine has", gib(limit));
+              gib(need.total), gib(need.weights), kv_text(&m->worker_options, kv), gib(need.kv), states,
+              gib(need.buffers), budgeted ? "the budget is" : host->limit_id ? "the cgroup's limit is" : "the machine has",
+              gib(limit));
     return ST_BUDGET;
 }
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 #include "base/log.h"
+#include "device/device.h"
 #include "node/heat.h"
 
 void plan_model_of(const struct model *m, struct plan_model *out)
@@ -14,7 +15,7 @@ void plan_model_of(const struct model *m, struct plan_model *out)
     *out = (struct plan_model){
         .n_layers = m->hp.n_layers,
         .layer = {.d_ff = m->hp.n_experts ? m->hp.d_expert : m->hp.d_ff, .neuron_unit = model_neuron_unit(m),
-                  .n_kv_heads = m->hp.n_kv_heads, .head_unit = model_head_unit(m), .n_experts = m->hp.n_experts,
+                  .n_kv_heads = m->hp.n_kv_heads, .n_experts = m->hp.n_experts,
                   .n_experts_used = m->hp.n_experts_used, .d_shared = m->hp.d_shared},
         .n_dense_layers = m->hp.n_experts ? m->hp.n_dense_layers : 0,
         .d_dense = m->hp.d_dense,
@@ -22,6 +23,11 @@ void plan_model_of(const struct model *m, struct plan_model *out)
         .file_bytes = gguf_file_bytes(m->file),
         .file_hash = gguf_hash(m->file),
     };
+    for (int l = 0; l < m->hp.n_layers && l < PLAN_MAX_LAYERS; l++) {
+        out->is_net[l] = m->hp.layer[l].kind == LAYER_DELTA;
+        *(out->is_net[l] ? &out->key_head_unit : &out->layer.head_unit) = model_head_unit(m, l);
+    }
+    out->key_heads = m->hp.delta.key_heads;
     snprintf(out->architecture, sizeof out->architecture, "%s", m->hp.arch_name);
 }
 
@@ -236,6 +242,7 @@ static status describe_run(const struct cluster_options *o, const struct model *
         .model = m,
         .kv_read = n_ctx / 2.0,
         .kv_held = kv_held(o, m, n_ranks, n_ctx),
+        .states = device_states(m, o->n_sequences ? o->n_sequences : 1),
         .ram_budget = o->ram_budget,
         .gpus = plan_may_use_gpus(o),
         .vram_budget = o->vram_budget,

@@ -48,6 +48,7 @@ struct cost_model {
     const float *chosen;  /* [n_layers, n_experts] shares of tokens that choose each expert; NULL: all alike */
     double tokens;           /* of a step, of so many texts that decode together; 0: one */
     double kv_read, kv_held; /* tokens of the KV cache that a token reads, on average; that there is room for */
+    double states;       /* of delta nets, of which a token reads and writes one */
     uint64_t ram_budget; /* bytes that each rank may use, 0: what its host has */
     bool gpus;           /* choices give ranks' GPUs what gains most (gpu_benefit.h), */
     uint64_t vram_budget; /* of so many bytes at most, 0: what is free there */

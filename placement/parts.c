@@ -38,7 +38,17 @@ static double token_bytes(const struct hparams *hp)
 
 double cost_kv_bytes(const struct model *m)
 {
-    return m->hp.n_layers * token_bytes(&m->hp);
+    return (m->hp.n_layers - model_n_nets(&m->hp)) * token_bytes(&m->hp);
+}
+
+/* A state is read and written. */
+static struct weight weight_of_net(const struct cost_model *m, int layer, double share)
+{
+    const struct layer_weights *l = &m->model->layers[layer];
+    const double weights = matrix_bytes(&l->qkv) + matrix_bytes(&l->z) + matrix_bytes(&l->beta) + matrix_bytes(&l->alpha) +
+                           matrix_bytes(&l->beta_alpha) + matrix_bytes(&l->o);
+    const double state = (double)model_state_bytes(&m->model->hp);
+    return (struct weight){share * (weights + m->states * state), share * (weights + 2 * state)};
 }
 
 double step_tokens(const struct cost_model *m)
@@ -50,6 +60,8 @@ struct weight weight_of_heads(const struct cost_model *m, int layer, double shar
 {
     const struct layer_weights *l = &m->model->layers[layer];
     const struct hparams *hp = &m->model->hp;
+    if (hp->layer[layer].kind == LAYER_DELTA)
+        return weight_of_net(m, layer, share);
     const bool latent = hp->latent.rank > 0;
     const double shared = latent ? matrix_bytes(&l->q_low) + matrix_bytes(&l->k) : 0;
     const double cut = matrix_bytes(&l->q) + (latent ? 0 : matrix_bytes(&l->k)) + matrix_bytes(&l->v) +
@@ -178,7 +190,7 @@ struct weight weight_of_embedding(const struct cost_model *m)
 
 double heads_share(const struct cost_model *m, const struct plan *p, int layer, int holder)
 {
-    const int64_t n = m->model->hp.n_kv_heads;
+    const int64_t n = model_heads(&m->model->hp, layer);
     int64_t begin, end;
     plan_heads(p, layer, holder, n, &begin, &end);
     return n > 0 ? (double)(end - begin) / (double)n : plan_home(p, p->layers[layer].stage) == holder;

@@ -34,7 +34,7 @@ struct plan_shape {
     int64_t d_ff;        /* neurons of an expert; of the layer, if it has none */
     int64_t neuron_unit; /* sets are of whole units of so many (model_neuron_unit), counted within a bundle, whose last
                           * may be shorter; 0: not stated, of a plan written by hand */
-    int64_t n_kv_heads;  /* 0: not stated */
+    int64_t n_kv_heads;  /* of a delta net, key heads; 0: not stated */
     int64_t head_unit;   /* boundaries of heads are multiples of this (model_head_unit); 0: not stated */
     int64_t n_experts;   /* of d_ff neurons each; 0: it has none */
     int64_t n_experts_used; /* of them for one token */
@@ -64,6 +64,8 @@ struct plan_model {
     struct plan_shape layer; /* every layer's but those of the first; unused in a struct plan, whose layers have theirs */
     int n_dense_layers;  /* that have no experts, though others do, */
     int64_t d_dense;     /* but so many neurons */
+    bool is_net[PLAN_MAX_LAYERS]; /* layers that are delta nets, */
+    int64_t key_heads, key_head_unit; /* which have other heads, in units of their own */
     int64_t n_vocab;     /* rows of the output matrix; 0: not stated */
     uint64_t file_bytes; /* all parts of the model file; 0: not stated */
     uint64_t file_hash;  /* of header and sampled content; 0: not stated */

@@ -95,7 +95,7 @@ status plan_check(const struct plan *p, const struct plan_model *model, int n_ra
         if (st == ST_OK)
             st = check_units(p, l, model->layer.neuron_unit);
         if (st == ST_OK)
-            st = check_heads(p, l, model->layer.head_unit);
+            st = check_heads(p, l, shape.head_unit);
     }
     return st;
 }

@@ -83,7 +83,7 @@ static status check_makeable(const struct plan_model *m, int n_ranks)
         return ST_UNSUPPORTED;
     }
     if (m->layer.n_kv_heads < 0 || m->layer.n_kv_heads > INT32_MAX || m->layer.head_unit < 0 ||
-        m->layer.head_unit > INT32_MAX) {
+        m->layer.head_unit > INT32_MAX || m->key_heads < 0 || m->key_heads > INT32_MAX) {
         log_error("plan: a model of %lld KV heads in units of %lld", (long long)m->layer.n_kv_heads,
                   (long long)m->layer.head_unit);
         return ST_UNSUPPORTED;
@@ -134,19 +134,19 @@ static status cut_neurons(struct plan *p, const double *shares, struct plan_laye
     return st;
 }
 
-/* All layers' heads alike; a single unit is not given away. */
+/* Layers with the same heads alike; a single unit is not given away. */
 static void fill_heads(struct plan *p, enum plan_split split, const double *shares)
 {
-    const struct plan_shape *shape = &p->layers[0].shape;
-    const int64_t n_units = shape->head_unit ? shape->n_kv_heads / shape->head_unit : 0;
-    int64_t units[PLAN_MAX_RANKS + 1];
-    if (split == SPLIT_STAGES || p->n_ranks == 1 || n_units < 2)
-        return;
-    cut_by_shares(n_units, p->n_ranks, shares, units);
-    for (int l = 0; l < p->model.n_layers; l++) {
-        p->layers[l].heads_cut = true;
+    for (int l = 0; l < p->model.n_layers && split != SPLIT_STAGES && p->n_ranks > 1; l++) {
+        struct plan_layer *layer = &p->layers[l];
+        const int64_t unit = layer->shape.head_unit, n_units = unit ? layer->shape.n_kv_heads / unit : 0;
+        int64_t units[PLAN_MAX_RANKS + 1];
+        if (n_units < 2)
+            continue;
+        cut_by_shares(n_units, p->n_ranks, shares, units);
+        layer->heads_cut = true;
         for (int r = 0; r <= p->n_ranks; r++)
-            p->layers[l].heads[r] = (int32_t)(units[r] * shape->head_unit);
+            layer->heads[r] = (int32_t)(units[r] * unit);
     }
 }
 
@@ -209,6 +209,7 @@ status plan_make(const struct plan_model *model, enum plan_split split, int n_ra
     *p = (struct plan){.model = *model, .n_ranks = n_ranks, .n_holders = n_ranks, .layers = layers};
     p->model.layer = (struct plan_shape){0};
     p->model.n_dense_layers = 0;
+    memset(p->model.is_net, 0, sizeof p->model.is_net);
     for (int r = 0; r < n_ranks; r++)
         p->holders[r] = (struct plan_holder){r, "cpu"};
     for (int l = 0; l < model->n_layers; l++)

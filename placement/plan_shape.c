@@ -10,6 +10,10 @@ struct plan_shape plan_model_shape(const struct plan_model *m, int layer)
         s.d_ff = m->d_dense;
         s.n_experts = s.n_experts_used = s.d_shared = 0;
     }
+    if (layer < PLAN_MAX_LAYERS && m->is_net[layer]) {
+        s.n_kv_heads = m->key_heads;
+        s.head_unit = m->key_head_unit;
+    }
     return s;
 }
 

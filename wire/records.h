@@ -6,13 +6,13 @@
 #include "wire/parts.h"
 #include "wire/runs.h"
 
-enum { RUN_BYTES = 32, SPAN_BYTES = 12, CHANGE_BYTES = 16, BEGIN_BYTES = 8 + 40 };
+enum { RUN_BYTES = 40, SPAN_BYTES = 20, CHANGE_BYTES = 16, BEGIN_BYTES = 8 + 40 };
 
 /* Runs of n_tokens tokens together, of different sequences. */
 void write_runs(struct writer *w, const struct wire_run *runs, uint32_t n);
 status read_runs(int kind, struct reader *r, const struct wire_limits *lim, uint32_t n, uint32_t n_tokens,
                  struct wire_run *runs);
-/* The same as owners know them: sequence, position, n_tokens. */
+/* The same as owners know them: sequence, position, n_tokens, begin_with, keep_as. */
 void write_spans(struct writer *w, const struct wire_run *runs, uint32_t n);
 status read_spans(int kind, struct reader *r, const struct wire_limits *lim, uint32_t n, uint32_t n_tokens,
                   struct wire_run *runs);

@@ -51,6 +51,13 @@ static status check_span(int kind, const struct wire_run *q, const struct wire_l
     return wire_in_range(kind, "a run's position", q->position, 0, (int64_t)lim->n_ctx - q->n_tokens);
 }
 
+static status check_states(int kind, const struct wire_run *q, const struct wire_limits *lim)
+{
+    const int64_t first = q->keep_as ? (int64_t)lim->n_sequences + 1 : 0;
+    status st = wire_in_range(kind, "a run's begin_with", q->begin_with, 0, lim->n_states);
+    return st ? st : wire_in_range(kind, "a run's keep_as", q->keep_as, first, lim->n_states);
+}
+
 static status check_want(int kind, const struct wire_run *q, const struct wire_limits *lim)
 {
     const bool scores = q->want == WANT_SCORES;
@@ -89,6 +96,8 @@ void write_spans(struct writer *w, const struct wire_run *runs, uint32_t n)
         write_u32(w, runs[i].sequence);
         write_u32(w, runs[i].position);
         write_u32(w, runs[i].n_tokens);
+        write_u32(w, runs[i].begin_with);
+        write_u32(w, runs[i].keep_as);
     }
 }
 
@@ -98,6 +107,8 @@ static struct wire_run read_span(struct reader *r)
     q.sequence = read_u32(r);
     q.position = read_u32(r);
     q.n_tokens = read_u32(r);
+    q.begin_with = read_u32(r);
+    q.keep_as = read_u32(r);
     return q;
 }
 
@@ -107,7 +118,7 @@ status read_spans(int kind, struct reader *r, const struct wire_limits *lim, uin
     for (uint32_t i = 0; i < n; i++) {
         runs[i] = read_span(r);
         status st = check_span(kind, &runs[i], lim);
-        if (st != ST_OK)
+        if (st != ST_OK || (st = check_states(kind, &runs[i], lim)) != ST_OK)
             return st;
     }
     return check_runs(kind, runs, n, n_tokens);
@@ -137,7 +148,8 @@ status read_runs(int kind, struct reader *r, const struct wire_limits *lim, uint
         runs[i] = q;
         status st;
         if ((st = wire_in_range(kind, "a run's last word", read_u32(r), 0, 0)) != ST_OK ||
-            (st = check_span(kind, &q, lim)) != ST_OK || (st = check_want(kind, &q, lim)) != ST_OK)
+            (st = check_span(kind, &q, lim)) != ST_OK || (st = check_states(kind, &q, lim)) != ST_OK ||
+            (st = check_want(kind, &q, lim)) != ST_OK)
             return st;
     }
     return check_runs(kind, runs, n, n_tokens);

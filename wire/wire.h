@@ -52,7 +52,7 @@ enum wire_kind {
     WIRE_KINDS
 };
 
-enum { WIRE_VERSION = 11, WIRE_HEADER = 64 }; /* payloads that are read by kernels start WIRE_HEADER bytes in: aligned */
+enum { WIRE_VERSION = 12, WIRE_HEADER = 64 }; /* payloads that are read by kernels start WIRE_HEADER bytes in: aligned */
 
 /* "STEP". */
 const char *wire_name(int kind);
@@ -81,6 +81,7 @@ struct wire_limits {
     uint32_t n_weights; /* of a token there: of its experts, and perhaps of what is shared */
     uint32_t n_dense_layers;
     uint32_t n_sequences, n_pages, n_runs; /* n_sequences: WIRE_SEQUENCES at most; n_runs: of a step */
+    uint32_t n_states; /* of delta nets: one for each sequence, then those that are kept; 0: the model has no such net */
 };
 
 /* What several ranks hold parts of. */

@@ -4,12 +4,14 @@
 
 #include "base/log.h"
 #include "worker/page_tables.h"
+#include "worker/reached.h"
 
 _Static_assert((int)DEVICE_PAGE == WIRE_PAGE, "pages are the same everywhere");
 
 struct batches {
     struct rank *r;
     struct page_tables tables;
+    struct reached reached;
     struct run *runs[DEVICE_USES];   /* [limits.n_runs] */
 };
 
@@ -31,6 +33,7 @@ void batches_lay(struct batches *b)
 {
     struct rank *r = b->r;
     page_tables_lay(&b->tables, &r->limits, &r->arena);
+    reached_lay(&b->reached, &r->limits, &r->arena);
     for (int i = 0; i < DEVICE_USES; i++)
         b->runs[i] = arena_alloc(&r->arena, r->limits.n_runs * sizeof *b->runs[i]);
 }
@@ -40,10 +43,12 @@ status batches_take(struct batches *b, enum device_use use, const struct wire_st
     struct run *runs = b->runs[use];
     status st = page_tables_change(&b->tables, s->id, s->changes, s->n_changes);
     st = st ? st : page_tables_check(&b->tables, s->runs, s->n_runs);
+    st = st ? st : reached_run(&b->reached, s->id, s->runs, s->n_runs);
     if (st)
         return st;
     for (uint32_t i = 0; i < s->n_runs; i++)
-        runs[i] = (struct run){s->runs[i].sequence, s->runs[i].position, s->runs[i].n_tokens};
+        runs[i] = (struct run){s->runs[i].sequence, s->runs[i].position, s->runs[i].n_tokens, s->runs[i].begin_with,
+                               s->runs[i].keep_as};
     *out = (struct batch){.runs = runs, .n_runs = s->n_runs, .n_tokens = s->n_tokens, .tables = b->tables.pages,
                           .table_stride = b->tables.stride};
     return ST_OK;

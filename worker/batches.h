@@ -14,7 +14,7 @@ void batches_lay(struct batches *b);
 
 /* Carries out the step's changes of tables, unless that was done, and makes a batch of its runs, of n_tokens tokens
  * together. It points into the tables and into memory of its own, one for each use. ST_FORMAT (logged) if a change
- * leaves a gap in a table, or a run is beyond its sequence's pages. */
+ * leaves a gap in a table, or a run is beyond its sequence's pages or not where its state is. */
 status batches_take(struct batches *b, enum device_use use, const struct wire_step *s, struct batch *out);
 
 #endif

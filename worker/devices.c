@@ -25,7 +25,8 @@ static struct device_options describe(const struct worker_options *o, const char
     return (struct device_options){.index = index_of(device), .vram_budget = o->vram_budget, .model = o->model,
                                    .neurons = o->neurons, .shard = shard, .sparse = o->sparse,
                                    .predictor = o->predictor, .skip_share = o->skip_share, .n_ctx = o->n_ctx,
-                                   .n_batch = o->n_batch, .n_pages = o->n_pages, .observe = o->observe,
+                                   .n_batch = o->n_batch, .n_pages = o->n_pages,
+                                   .n_states = device_states(o->model, o->n_sequences), .observe = o->observe,
                                    .observe_arg = o->observe_arg, .kernels = o->kernels, .n_threads = o->n_threads};
 }
 

@@ -30,7 +30,7 @@ bool holder_owns(const struct plan *p, const struct device_shape *s, enum device
     const struct neuron_range *ranges;
     int64_t begin = 0, end = 0;
     switch (part) {
-    case DEVICE_ATTENTION: plan_heads(p, layer, holder, s->n_kv_heads, &begin, &end); break;
+    case DEVICE_ATTENTION: plan_heads(p, layer, holder, device_heads(s, layer), &begin, &end); break;
     case DEVICE_FFN: end = plan_neurons(p, layer, holder, &ranges); break; /* not counted: asked in every block */
     default: plan_rows(p, holder, s->n_vocab, &begin, &end);
     }
@@ -194,7 +194,7 @@ static void fill_layers(struct shard_memory *m, const struct plan *p, const stru
 {
     for (int i = 0; i < s->n_layers; i++) {
         struct shard_layer *l = &m->layers[i];
-        plan_heads(p, i, holder, s->n_kv_heads, &l->head_begin, &l->head_end);
+        plan_heads(p, i, holder, device_heads(s, i), &l->head_begin, &l->head_end);
         fill_layer(m, p, i, holder);
         l->down = !plan_down_at_stage(p, i) || p->layers[i].stage == rank;
     }

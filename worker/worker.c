@@ -28,6 +28,7 @@ struct wire_limits worker_limits(const struct worker_options *o)
                                 .n_sequences = o->n_sequences,
                                 .n_pages = o->n_pages,
                                 .n_runs = o->n_sequences,
+                                .n_states = device_states(o->model, o->n_sequences),
                                 .n_vocab = (uint32_t)s.n_vocab,
                                 .n_layers = (uint32_t)s.n_layers,
                                 .d_model = (uint32_t)s.d_model,
@@ -89,6 +90,7 @@ status worker_memory(const struct worker_options *o, int holder, struct worker_m
     if (!st)
         *out = (struct worker_memory){.weights = device.weights,
                                       .kv = device.kv,
+                                      .states = device.states,
                                       .buffers = device.buffers + w.r.arena.used,
                                       .total = device.total + w.r.arena.used};
     free_objects(&w);

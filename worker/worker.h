@@ -44,6 +44,7 @@ struct worker_options {
 struct worker_memory {
     uint64_t weights;  /* repacked matrices, norms and biases */
     uint64_t kv;       /* its pages of the KV cache */
+    uint64_t states;   /* of delta nets */
     uint64_t buffers;  /* activations, scores; on a rank's first CPU logits and messages too */
     uint64_t total;    /* alignment included */
 };

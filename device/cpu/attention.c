@@ -33,6 +33,7 @@ struct attention {
     struct kv *kv;                   /* [n_layers] */
     struct angles angles[MODEL_ROPES];
     float *q, *k, *v;                /* [n, own heads of a layer * head_dim] */
+    float *gate;                     /* as q; NULL: what heads give has no gate */
     struct acts mixed;               /* [n, own query heads of a layer * value_dim] what attention gives */
     struct latent_room latent;       /* where keys and values are that: then there are no k, v; q is as long as keys */
     struct stretch *stretches;       /* [n_batch] of the batch at hand */
@@ -113,6 +114,8 @@ void attention_lay_buffers(struct attention *a)
     angles_lay(c, a->angles);
     a->stretches = arena_alloc(&c->arena, (size_t)n * sizeof *a->stretches);
     a->q = lay_floats(&c->arena, n * heads * queries(hp) * kept_key(hp));
+    if (hp->gated)
+        a->gate = lay_floats(&c->arena, n * heads * queries(hp) * hp->head_dim);
     if (hp->latent.rank) {
         latent_lay(c, &a->latent, n, heads);
     } else {
@@ -162,15 +165,16 @@ struct attending {
     int64_t heads_per_piece, tokens_per_piece, head_pieces, token_pieces;
 };
 
-/* Groups of q, k and v, counted through. */
+/* Groups of q, k, v and gates, counted through. */
 static void project_groups(void *arg, int64_t begin, int64_t end, int thread)
 {
     const struct attending *a = arg;
     const struct heads *h = a->h;
     (void)thread;
-    const struct { const struct packed *m; float *y; } part[] = {{&h->q, a->a->q}, {&h->k, a->a->k}, {&h->v, a->a->v}};
+    const struct { const struct packed *m; float *y; } part[] = {{&h->q, a->a->q}, {&h->k, a->a->k}, {&h->v, a->a->v},
+                                                                 {&h->gate, a->a->gate}};
     int64_t first = 0;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         int64_t g0 = begin > first ? begin - first : 0;
         int64_t g1 = end - first < part[i].m->groups ? end - first : part[i].m->groups;
         if (g0 < g1)
@@ -290,6 +294,15 @@ static void attend_pieces(void *arg, int64_t begin, int64_t end, int thread)
     }
 }
 
+static void gate_mixed(void *arg, int64_t begin, int64_t end, int thread)
+{
+    struct attention *a = arg;
+    const int64_t cols = a->mixed.cols;
+    (void)thread;
+    for (int64_t t = begin; t < end; t++)
+        a->c->o.kernels->sigmoid_gate(a->mixed.f32 + t * cols, a->gate + t * cols, cols);
+}
+
 static void quantise_mixed(void *arg, int64_t begin, int64_t end, int thread)
 {
     struct attention *a = arg;
@@ -320,7 +333,7 @@ static void project(struct attending *a)
 {
     struct cpu *c = a->a->c;
     const struct heads *h = a->h;
-    const int64_t groups = h->q.groups + h->k.groups + h->v.groups;
+    const int64_t groups = h->q.groups + h->k.groups + h->v.groups + h->gate.groups;
     pool_for(c->o.pool, groups, group_grain(c, groups), project_groups, a);
     pool_for(c->o.pool, a->n, 4, rotate_tokens, a);
 }
@@ -364,6 +377,8 @@ void attention_compute(struct attention *at, const struct work *w, const struct 
     pool_for(c->o.pool, a.n_kv * a.head_pieces * a.token_pieces, 1, attend_pieces, &a);
     if (latent.n)
         latent_read(&latent);
+    if (at->gate)
+        pool_for(c->o.pool, a.n, 4, gate_mixed, at);
     if (readers_of(&c->o, MIXED, w->layer).q8)
         pool_for(c->o.pool, a.n, 4, quantise_mixed, at);
     pool_for(c->o.pool, h->o.groups, group_grain(c, h->o.groups), output_groups, &a);

@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "device/cpu/attention.h"
+#include "device/cpu/delta.h"
 #include "device/cpu/ffn.h"
 #include "device/cpu/output.h"
 #include "device/cpu/stream.h"
@@ -15,6 +16,7 @@ struct cpu_device {
     struct cpu cpu;
     struct stream *stream;
     struct attention *attention;
+    struct delta *delta;
     struct ffn *ffn;
     struct output output;
     struct input inputs[DEVICE_USES];
@@ -30,6 +32,7 @@ static void free_objects(struct cpu_device *d)
 {
     stream_free(d->stream);
     attention_free(d->attention);
+    delta_free(d->delta);
     ffn_free(d->ffn);
 }
 
@@ -38,6 +41,7 @@ static status make_objects(struct cpu_device *d, const struct device_options *o)
     d->cpu = (struct cpu){.o = *o, .hp = &o->model->hp};
     status st = stream_new(&d->cpu, &d->stream);
     st = st ? st : attention_new(&d->cpu, &d->attention);
+    st = st ? st : delta_new(&d->cpu, &d->delta);
     return st ? st : ffn_new(&d->cpu, &d->ffn);
 }
 
@@ -58,18 +62,23 @@ static void lay_out(struct cpu_device *d)
     struct arena *a = &d->cpu.arena;
     stream_lay_weights(d->stream);
     output_lay(&d->cpu, &d->output);
-    for (int i = 0; i < d->cpu.hp->n_layers; i++)
+    for (int i = 0; i < d->cpu.hp->n_layers; i++) {
         attention_lay_weights(d->attention, i);
+        delta_lay_weights(d->delta, i);
+    }
     for (int i = 0; i < d->cpu.hp->n_layers; i++)
         ffn_lay_weights(d->ffn, i);
     d->memory.weights = a->used;
     attention_lay_pages(d->attention);
     d->memory.kv = a->used - d->memory.weights;
+    delta_lay_states(d->delta);
+    d->memory.states = a->used - d->memory.weights - d->memory.kv;
     stream_lay_buffers(d->stream);
     lay_handles(d);
     attention_lay_buffers(d->attention);
+    delta_lay_buffers(d->delta);
     ffn_lay_buffers(d->ffn);
-    d->memory.buffers = a->used - d->memory.weights - d->memory.kv;
+    d->memory.buffers = a->used - d->memory.weights - d->memory.kv - d->memory.states;
     d->memory.total = a->used;
 }
 
@@ -141,6 +150,7 @@ static status cpu_load(struct device *device, const struct device_loading *l)
     stream_load(d->stream, &loading);
     for (int i = 0; i < d->cpu.hp->n_layers; i++) {
         attention_load(d->attention, &loading, i);
+        delta_load(d->delta, &loading, i);
         ffn_load(d->ffn, &loading, i);
     }
     output_load(&loading, &d->output);
@@ -204,6 +214,10 @@ static void cpu_part(struct device *device, const struct work *w, const struct i
 {
     struct cpu_device *d = of(device);
     const struct device_options *o = &d->cpu.o;
+    if (w->part == DEVICE_ATTENTION && d->cpu.hp->layer[w->layer].kind == LAYER_DELTA) {
+        delta_compute(d->delta, w, &in->acts, sums->sum);
+        return;
+    }
     if (w->part == DEVICE_ATTENTION) {
         attention_compute(d->attention, w, &in->acts, sums->sum);
         return;

@@ -56,6 +56,7 @@ static const char *lacking(const struct model *m)
         bool has;
         const char *what;
     } parts[] = {
+        {hp->delta.key_heads > 0, "gated delta nets"},
         {norms_biases(m), "norms of what biases of experts are a part of"},
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)

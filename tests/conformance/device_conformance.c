@@ -82,7 +82,6 @@ static void deal_neurons(struct bed *b, const struct model *m, int layer, int be
  * projections are. */
 static void deal(struct bed *b, const struct model *m, int begin, int end, bool home, bool at_home)
 {
-    const int64_t heads[] = {0, m->hp.n_kv_heads / model_head_unit(m) / 2 * model_head_unit(m), m->hp.n_kv_heads};
     const struct span others = share_of(m, m->hp.d_ff, end, 2);
     const int64_t rows[] = {0, m->hp.n_vocab / 2, m->hp.n_vocab};
     const size_t bundles = (size_t)m->hp.n_layers * (size_t)(m->hp.n_experts + 1);
@@ -90,6 +89,7 @@ static void deal(struct bed *b, const struct model *m, int begin, int end, bool 
     b->sets = calloc(bundles, sizeof *b->sets);
     b->spans = calloc(bundles, sizeof *b->spans);
     for (int i = 0; i < m->hp.n_layers; i++) {
+        const int64_t n = model_heads(&m->hp, i), unit = model_head_unit(m, i), heads[] = {0, n / unit / 2 * unit, n};
         b->layers[i] = (struct shard_layer){.head_begin = heads[begin], .head_end = heads[end], .down = home || !at_home};
         deal_neurons(b, m, i, begin, end);
     }
@@ -121,10 +121,11 @@ static bool bed_open(struct bed *b, const struct device_trial *t)
     b->ops = ops;
     b->o = (struct device_options){.model = t->m, .shard = &b->shard, .sparse = t->sparse, .predictor = t->predictor,
                                    .neurons = t->neurons, .n_ctx = context_of(t->m), .n_batch = t->n_batch,
-                                   .n_pages = ALL_PAGES, .n_passing = STATES_PASSING, .kernels = t->kernels,
+                                   .n_pages = ALL_PAGES, .n_states = device_states(t->m, SEQUENCES),
+                                   .n_passing = STATES_PASSING, .kernels = t->kernels,
                                    .n_threads = t->n_threads};
     CHECK(ops->need(&b->o, &need) == ST_OK && ops->need(&b->o, &again) == ST_OK, "%s: need fails\n", ops->name);
-    CHECK(memcmp(&need, &again, sizeof need) == 0 && need.total == need.weights + need.kv + need.buffers,
+    CHECK(memcmp(&need, &again, sizeof need) == 0 && need.total == need.weights + need.kv + need.states + need.buffers,
           "%s: need is not its parts, or is not the same twice\n", ops->name);
     CHECK(pool_create(t->n_threads, &b->pool) == ST_OK, "no threads\n");
     b->o.pool = b->pool;
@@ -285,6 +286,7 @@ static bool run_step(struct bed *home, struct bed *other, const struct batch *b,
 
 struct sequences {
     uint32_t length[SEQUENCES];
+    uint32_t kept[SEQUENCES];    /* where each has kept its state; 0: nowhere */
     int32_t tokens[SEQUENCES][N_CTX];
     uint32_t tables[ALL_PAGES];  /* under test: scattered */
     uint32_t in_order[ALL_PAGES]; /* of the reference */
@@ -302,7 +304,20 @@ static void shuffle(struct rng *r, uint32_t *of, uint32_t n)
     }
 }
 
-/* Runs of some of the sequences, in any order; some go back first. */
+/* The next run of q, which may go back first: anywhere, or with delta nets to its beginning or where its state was kept. */
+static struct run draw_run(struct rng *r, struct sequences *s, const struct device_options *o, uint32_t q)
+{
+    struct run run = {.sequence = q, .position = s->length[q]};
+    const uint32_t kept = SEQUENCES + 1 + q;
+    if (rng_next(r) % 6 == 0) {
+        run.position = o->n_states ? s->kept[q] : (uint32_t)(rng_next(r) % (s->length[q] + 1));
+        run.begin_with = o->n_states && run.position ? kept : 0;
+    }
+    run.keep_as = o->n_states && rng_next(r) % 4 == 0 ? kept : 0;
+    return run;
+}
+
+/* Runs of some of the sequences, in any order. */
 static uint32_t draw_runs(struct rng *r, struct sequences *s, const struct device_options *o, struct run *runs)
 {
     uint32_t order[SEQUENCES], n = 0, n_tokens = 0;
@@ -310,15 +325,16 @@ static uint32_t draw_runs(struct rng *r, struct sequences *s, const struct devic
     for (int i = 0; i < SEQUENCES; i++) {
         const uint32_t q = order[i];
         uint32_t length = rng_next(r) % 8 ? 1 + (uint32_t)(rng_next(r) % (o->n_batch * 5 / 12)) : 1;
-        if (rng_next(r) % 6 == 0)
-            s->length[q] = (uint32_t)(rng_next(r) % (s->length[q] + 1));
-        length = length > o->n_ctx - s->length[q] ? o->n_ctx - s->length[q] : length;
+        struct run run = draw_run(r, s, o, q);
+        length = length > o->n_ctx - run.position ? o->n_ctx - run.position : length;
         length = length > o->n_batch - n_tokens ? o->n_batch - n_tokens : length;
         if (!length || rng_next(r) % 4 == 0)
             continue;
-        runs[n++] = (struct run){q, s->length[q], length};
+        run.n = length;
+        runs[n++] = run;
         n_tokens += length;
-        s->length[q] += length;
+        s->length[q] = run.position + length;
+        s->kept[q] = run.keep_as ? s->length[q] : s->kept[q];
     }
     return n;
 }
@@ -369,6 +385,17 @@ static bool step_equals(struct bed *home, struct bed *other, struct bed *referen
     return runs_equal(home, other, reference, s, r, runs, n_runs);
 }
 
+/* Sequence 1 goes on with the state of sequence 0, whose pages it has. */
+static bool goes_on(struct bed *home, struct bed *other, struct bed *reference, struct sequences *s, struct rng *r)
+{
+    const struct run run = {.sequence = 1, .position = s->length[0], .n = 1, .begin_with = device_state_of(0)};
+    if (run.position == home->o.n_ctx)
+        return true;
+    s->length[1]++;
+    s->kept[1] = 0;
+    return runs_equal(home, other, reference, s, r, &run, 1) && step_equals(home, other, reference, s, r);
+}
+
 /* Sequence 0's keys and values are copied page by page to where sequence 1 has its own: it then is the same text. */
 static bool copies_pages(struct bed *home, struct bed *other, struct bed *reference, struct sequences *s, struct rng *r)
 {
@@ -383,9 +410,12 @@ static bool copies_pages(struct bed *home, struct bed *other, struct bed *refere
     }
     memcpy(s->tokens[1], s->tokens[0], sizeof *s->tokens);
     s->length[1] = from;
+    if (home->o.n_states)
+        return goes_on(home, other, reference, s, r);
     /* the reference's own copy is checked by sequence 0 */
     const uint32_t begin = from ? from - 1 : 0;
-    const struct run runs[] = {{0, begin, 1}, {1, begin, 1}};
+    const struct run runs[] = {{.sequence = 0, .position = begin, .n = 1},
+                               {.sequence = 1, .position = begin, .n = 1}};
     const int32_t same[] = {s->tokens[0][begin], s->tokens[0][begin]};
     const struct batch b = {runs, 2, 2, s->tables, PAGES};
     const size_t d = (size_t)home->o.model->hp.d_model;
@@ -399,7 +429,7 @@ static bool copies_pages(struct bed *home, struct bed *other, struct bed *refere
 static bool decodes(struct bed *home, struct bed *other, struct bed *reference, struct sequences *s, struct rng *r)
 {
     for (int i = 0; i < DECODED; i++) {
-        struct run runs[] = {{2, s->length[2], 1}, {3, s->length[3], 1}};
+        struct run runs[] = {{.sequence = 2, .n = 1}, {.sequence = 3, .n = 1}};
         for (int k = 0; k < 2; k++)
             runs[k].position = s->length[2 + k] %= home->o.n_ctx;
         if (!runs_equal(home, other, reference, s, r, runs, 2))
@@ -476,7 +506,7 @@ static bool compare(const struct device_trial *t, int cut, bool at_home)
 bool device_conforms(const struct device_trial *trial)
 {
     const struct model *m = trial->m;
-    const bool cuttable = m->hp.n_kv_heads / model_head_unit(m) > 1 && m->layers->bundles->n > model_neuron_unit(m);
+    const bool cuttable = m->hp.n_kv_heads / model_head_unit(m, m->hp.n_layers - 1) > 1 && m->layers->bundles->n > model_neuron_unit(m);
     const bool may_part = !m->hp.n_experts; /* down projections lie with their neurons */
     struct device_trial t = *trial;
     t.steps = t.steps ? t.steps : STEPS;

@@ -154,7 +154,7 @@ static void bed_end(struct bed *b)
 
 static status route_tokens(struct bed *b, uint32_t first, uint32_t n)
 {
-    static const struct run run = {0, 20, N};
+    static const struct run run = {.sequence = 0, .position = 20, .n = N};
     const struct batch batch = {&run, 1, N, NULL, 0};
     const struct work w = {.part = DEVICE_FFN, .layer = 3, .n = n, .batch = &batch};
     const struct routes out = {expert + first * b->model.hp.n_experts_used,

@@ -94,7 +94,7 @@ static void learn(int64_t window, const int32_t *text, struct truth *t)
     struct stand s;
     stand_open(&s, window);
     for (uint32_t i = 0; i < LENGTH; i++) {
-        attend(&s, &(struct run){0, i, 1}, 1, text + i);
+        attend(&s, &(struct run){.sequence = 0, .position = i, .n = 1}, 1, text + i);
         memcpy(t->sums[i], sums_of(&s, 0, &t->size[i]), MOST_SUMS);
     }
     stand_close(&s);
@@ -121,8 +121,9 @@ static void check_chunks(int64_t window, const int32_t text[2][LENGTH], const st
     int32_t tokens[LENGTH];
     stand_open(&s, window);
     while (done[0] < LENGTH) {
-        struct run runs[2] = {{2, done[0], n < LENGTH - done[0] ? n : LENGTH - done[0]},
-                              {1, done[1], other < LENGTH - done[1] ? other : LENGTH - done[1]}};
+        struct run runs[2] = {{.sequence = 2, .position = done[0], .n = n < LENGTH - done[0] ? n : LENGTH - done[0]},
+                              {.sequence = 1, .position = done[1],
+                               .n = other < LENGTH - done[1] ? other : LENGTH - done[1]}};
         const uint32_t n_runs = 1 + (runs[1].n > 0);
         memcpy(tokens, text[0] + done[0], runs[0].n * sizeof *tokens);
         memcpy(tokens + runs[0].n, text[1] + done[1], runs[1].n * sizeof *tokens);
@@ -160,7 +161,7 @@ static void run_changed(struct stand *s, const int32_t *text, uint32_t from, uin
     int32_t changed[LENGTH];
     for (uint32_t i = 0; i <= position; i++)
         changed[i] = i < from ? (text[i] + 1) % MADE_VOCABULARY : text[i];
-    attend(s, &(struct run){1, 0, position + 1}, 1, changed);
+    attend(s, &(struct run){.sequence = 1, .position = 0, .n = position + 1}, 1, changed);
 }
 
 static void test_windows(void **state)
@@ -200,14 +201,15 @@ static void test_copies(void **state)
         learn(0, text[0], &t[0]);
         learn(0, text[1], &t[1]);
         stand_open(&s, 0);
-        attend(&s, &(struct run){0, 0, shared}, 1, text[0]);
+        attend(&s, &(struct run){.sequence = 0, .position = 0, .n = shared}, 1, text[0]);
         memcpy(s.tables[1], s.tables[0], page * sizeof *s.tables[1]);
         if (shared % DEVICE_PAGE)
             device_cpu.copy_page(s.d, 0, s.tables[0][page], s.tables[1][page]);
         for (uint32_t i = 0; i < rest; i++) {
             tokens[0] = text[0][shared + i];
             tokens[1] = text[1][shared + i];
-            attend(&s, (struct run[]){{0, shared + i, 1}, {1, shared + i, 1}}, 2, tokens);
+            attend(&s, (struct run[]){{.sequence = 0, .position = shared + i, .n = 1},
+                                      {.sequence = 1, .position = shared + i, .n = 1}}, 2, tokens);
             assert_true(same(&s, 0, &t[0], shared + i) && same(&s, 1, &t[1], shared + i));
         }
         stand_close(&s);

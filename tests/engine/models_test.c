@@ -2,23 +2,6 @@
  * file's weights and agrees with llama.cpp: every way to run them. */
 #include "tests/engine/ways.h"
 
-#include "base/log.h"
-
-/* What hearth does not run yet, and says so. */
-static const char *const not_yet[] = {
-    "model-qwen3next.gguf",
-    "model-qwen35moe.gguf",
-    "model-qwen35.gguf",
-};
-
-static bool is_awaited(const char *file)
-{
-    for (size_t i = 0; i < sizeof not_yet / sizeof *not_yet; i++)
-        if (!strcmp(not_yet[i], file))
-            return true;
-    return false;
-}
-
 /* llama.cpp's logits of the last row, of F32 weights: of quantised ones it is as far off as exact arithmetic. */
 static void compare_with_llama(const struct family *f, const json_t *llama)
 {
@@ -48,36 +31,14 @@ static void test_models(void **state)
     json_t *entries = read_vectors("models.json"), *entry;
     size_t i;
     json_array_foreach(entries, i, entry)
-        if (!is_awaited(json_string_value(field(entry, "file"))))
-            run_entry(entry);
+        run_entry(entry);
     json_decref(entries);
-}
-
-/* Refused, for what is neither refused nor held against the reference could be wrong. */
-static void test_awaited(void **state)
-{
-    (void)state;
-    static struct log_catcher caught;
-    for (size_t i = 0; i < sizeof not_yet / sizeof *not_yet; i++) {
-        char path[512];
-        struct cluster *c = NULL;
-        snprintf(path, sizeof path, TEST_DATA "/%s", not_yet[i]);
-        struct cluster_options o = plain_options(path);
-        log_catch(&caught);
-        status st = cluster_start(&o, &c);
-        log_catch(NULL);
-        if (st == ST_OK)
-            fail_msg("%s is run: take it off the list", not_yet[i]);
-        print_message("SKIP %s\n", caught.first_error);
-    }
-    skip();
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_models),
-        cmocka_unit_test(test_awaited),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -45,6 +45,8 @@ static void use_spans(const struct wire_run *runs, uint32_t n, uint32_t n_tokens
     for (uint32_t i = 0; i < n; i++) {
         require(runs[i].sequence < lim->n_sequences && !(seen >> runs[i].sequence & 1));
         require(runs[i].n_tokens >= 1 && (uint64_t)runs[i].position + runs[i].n_tokens <= lim->n_ctx);
+        require(runs[i].begin_with <= lim->n_states && runs[i].keep_as <= lim->n_states);
+        require(!runs[i].keep_as || runs[i].keep_as > lim->n_sequences);
         seen |= UINT64_C(1) << runs[i].sequence;
         tokens += runs[i].n_tokens;
     }
@@ -183,7 +185,8 @@ static size_t runs_encode(int kind, uint32_t n_tokens, const struct wire_limits 
     const uint32_t two = n_tokens > 1 && lim->n_runs > 1 ? 2 : 1;
     const struct wire_run runs[2] = {
         {.sequence = lim->n_sequences - 1, .n_tokens = n_tokens - two + 1, .want = WANT_TOKENS, .next_token = -1},
-        {.position = 3, .n_tokens = 1, .want = WANT_TOP, .n_top = lim->n_vocab < 5 ? lim->n_vocab : 5, .next_token = -1}};
+        {.position = 3, .n_tokens = 1, .begin_with = lim->n_states, .keep_as = lim->n_states, .want = WANT_TOP,
+         .n_top = lim->n_vocab < 5 ? lim->n_vocab : 5, .next_token = -1}};
     const struct wire_change changes[2] = {{lim->n_sequences - 1, 0, 0, WIRE_NO_PAGE}, {0, 0, 1, 0}};
     const struct wire_begin begin = {.sequence = 0, .n_text = 3, .text = tokens};
     const struct wire_step step = {.id = 1, .n_runs = two, .n_tokens = n_tokens, .n_changes = two, .n_begins = two - 1,

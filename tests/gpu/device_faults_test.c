@@ -102,7 +102,7 @@ static status run_step(struct whole *w, struct device *d)
 {
     static const int32_t tokens[TOKENS] = {5, 9, 7};
     static const uint32_t tables[] = {0, 1, 1, 0}, wanted[] = {2, 1};
-    const struct run run = {SEQUENCE, FIRST, TOKENS};
+    const struct run run = {.sequence = SEQUENCE, .position = FIRST, .n = TOKENS};
     const struct batch b = {&run, 1, TOKENS, tables, 2};
     const struct work end = {.part = DEVICE_OUTPUT, .n = 2, .batch = &b, .tokens = wanted};
     status st = d->ops->embed(d, &b, tokens);
@@ -197,7 +197,7 @@ static void test_goes_on(void **state)
     struct whole w;
     struct device *d;
     struct log_catcher found;
-    const struct run run = {SEQUENCE, 2, 1};
+    const struct run run = {.sequence = SEQUENCE, .position = 2, .n = 1};
     const struct batch b = {&run, 1, 1, (const uint32_t[]){0, 1}, 1};
     whole_begin(&w, "family-llama-q4_0");
     float *hidden = calloc((size_t)w.m->hp.d_model, sizeof *hidden);
@@ -241,7 +241,7 @@ static void test_sums_begin(void **state)
     struct whole w;
     struct device *d;
     struct log_catcher found;
-    const struct run run = {SEQUENCE, FIRST, 1};
+    const struct run run = {.sequence = SEQUENCE, .position = FIRST, .n = 1};
     const struct batch b = {&run, 1, 1, (const uint32_t[]){0, 1}, 1};
     whole_begin(&w, "family-llama-q4_0");
     const int last = w.m->hp.n_layers - 1;
@@ -271,7 +271,7 @@ static void test_errors_of_others(void **state)
     static const int32_t tokens[] = {5};
     struct whole w;
     struct device *d;
-    const struct run run = {SEQUENCE, 0, 1};
+    const struct run run = {.sequence = SEQUENCE, .position = 0, .n = 1};
     const struct batch b = {&run, 1, 1, (const uint32_t[]){0, 1}, 1};
     const struct work work = {.n = 1, .batch = &b};
     int waited = 0;

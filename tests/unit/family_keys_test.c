@@ -167,7 +167,7 @@ static void how_layers_turn(void **state)
     assert_true(hp.rope[1].base == 500);
     hp = good((struct recipe){"olmo2", {WINDOW, YARN}});
     assert_true(hp.rope[0].yarn && !hp.rope[1].yarn && hp.rope[1].scale == 1 && hp.rope[1].magnitude == 1);
-    assert_true(hp.whole_norms && model_head_unit(&(struct model){.hp = hp}) == hp.n_kv_heads);
+    assert_true(hp.whole_norms && model_head_unit(&(struct model){.hp = hp}, 0) == hp.n_kv_heads);
     refused((struct recipe){"mistral3", {YARN, {"rope.scaling.yarn_beta_fast", FLOAT, 0, NULL}}}, ST_FORMAT,
             "key mistral3.rope.scaling.yarn_beta_fast: expected 1e-06 to 1e+06, found 0");
     refused((struct recipe){"llama", {{"rope.scaling.original_context_length", INTEGER, 0, NULL}}}, ST_FORMAT,

@@ -477,7 +477,7 @@ static void head_unit_makes_whole_blocks(void **state)
         struct layer_weights layers[2] = {{.o = {.type = some[i].first}}, {.o = {.type = some[i].second}}};
         struct model m = {.hp = {.n_layers = 2, .n_heads = some[i].heads, .n_kv_heads = some[i].kv_heads,
                                  .value_dim = some[i].head_dim}, .layers = layers};
-        assert_int_equal(model_head_unit(&m), some[i].unit);
+        assert_int_equal(model_head_unit(&m, 0), some[i].unit);
     }
 }
 
@@ -525,8 +525,8 @@ static void refuses_unknown_architectures(void **state)
 {
     (void)state;
     assert_refused(ST_UNSUPPORTED, "architecture: expected one of llama, mistral3, smollm3, granite, qwen2, qwen3, "
-                   "qwen2moe, qwen3moe, gpt-oss, glm4moe, deepseek2, smallthinker, gemma2, gemma3, phi3, olmo2, bamboo, "
-                   "falcon, opt, found 'gemma4'", .arch = "gemma4");
+                   "qwen2moe, qwen3moe, qwen3next, qwen35, qwen35moe, gpt-oss, glm4moe, deepseek2, smallthinker, gemma2, "
+                   "gemma3, phi3, olmo2, bamboo, falcon, opt, found 'gemma4'", .arch = "gemma4");
     assert_refused(ST_UNSUPPORTED, "found 'llam'", .arch = "llam");
     assert_refused(ST_UNSUPPORTED, "found 'llama4'", .arch = "llama4");
     assert_refused(ST_FORMAT, "key general.architecture: expected a string, found no such key",

@@ -20,7 +20,7 @@ static struct pages *some_pages(uint32_t n)
 static struct sequence *text_that_ran(struct pages *p, uint32_t n, struct change *changes, uint32_t *n_changes)
 {
     struct sequence *q = NULL;
-    assert_int_equal(sequence_create(512, &q), ST_OK);
+    assert_int_equal(sequence_create(512, NULL, &q), ST_OK);
     for (int32_t i = 0; i < (int32_t)n; i++)
         assert_int_equal(sequence_append(q, &i, 1), ST_OK);
     q->slot = 3;
@@ -123,12 +123,12 @@ static void a_common_beginning_is_shared_and_its_rest_copied(void **state)
     struct change c[8];
     uint32_t n;
     struct sequence *a = text_that_ran(p, 200, c, &n), *b = NULL;
-    assert_int_equal(sequence_create(512, &b), ST_OK);
+    assert_int_equal(sequence_create(512, NULL, &b), ST_OK);
     for (int32_t i = 0; i < 100; i++)
         assert_int_equal(sequence_append(b, &(int32_t){i < 84 ? i : -1}, 1), ST_OK);
     assert_int_equal(sequence_common(b, a, 512), 84);
     assert_int_equal(sequence_common(b, a, 70), 70);
-    sequence_share(b, p, a, 84);
+    sequence_share(b, p, a, 84, 0);
     assert_int_equal(b->n_sent, 84);
     assert_int_equal(b->table[0], a->table[0]);
     assert_int_not_equal(b->table[1], a->table[1]);
@@ -154,8 +154,8 @@ static void nothing_is_copied_to_no_page(void **state)
     struct change c[8];
     uint32_t n;
     struct sequence *a = text_that_ran(p, 100, c, &n), *b = NULL;
-    assert_int_equal(sequence_create(512, &b), ST_OK);
-    sequence_share(b, p, a, 84);
+    assert_int_equal(sequence_create(512, NULL, &b), ST_OK);
+    sequence_share(b, p, a, 84, 0);
     assert_int_equal(b->n_sent, 64);
     assert_int_equal(b->n_table, 1);
     drop(a, p);
@@ -171,8 +171,8 @@ static void who_writes_into_a_shared_page_copies_it(void **state)
     struct change c[8];
     uint32_t n;
     struct sequence *a = text_that_ran(p, 130, c, &n), *b = NULL;
-    assert_int_equal(sequence_create(512, &b), ST_OK);
-    sequence_share(b, p, a, 128);
+    assert_int_equal(sequence_create(512, NULL, &b), ST_OK);
+    sequence_share(b, p, a, 128, 0);
     const uint32_t shared = a->table[1];
     sequence_cut(a, p, 70);
     assert_int_equal(a->n_table, 2);
@@ -228,7 +228,7 @@ static void no_text_is_longer_than_the_context(void **state)
     struct sequence *q = NULL;
     struct log_catcher caught;
     const int32_t tokens[9] = {0};
-    assert_int_equal(sequence_create(8, &q), ST_OK);
+    assert_int_equal(sequence_create(8, NULL, &q), ST_OK);
     assert_int_equal(sequence_append(q, tokens, 6), ST_OK);
     log_catch(&caught);
     assert_int_equal(sequence_append(q, tokens, 3), ST_FULL);
@@ -253,7 +253,7 @@ static void without_memory_there_is_nothing(void **state)
     for (long n = 0; alloc_fail_at(n), st = pages_create(9, &p), alloc_failed(); n++)
         assert_int_equal(st, ST_NOMEM);
     assert_non_null(p);
-    for (long n = 0; alloc_fail_at(n), st = sequence_create(9, &q), alloc_failed(); n++)
+    for (long n = 0; alloc_fail_at(n), st = sequence_create(9, NULL, &q), alloc_failed(); n++)
         assert_int_equal(st, ST_NOMEM);
     log_catch(NULL);
     pages_free(p);

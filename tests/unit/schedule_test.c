@@ -14,7 +14,7 @@ static const struct wish token = {.kind = WISH_TOKEN, .successor = -1};
 static struct schedule *make(uint32_t sequences, uint32_t pages, uint32_t ctx, uint32_t batch, uint32_t stages)
 {
     struct schedule *s = NULL;
-    const struct schedule_options o = {sequences, pages, ctx, batch, stages, stages};
+    const struct schedule_options o = {sequences, pages, ctx, batch, stages, stages, 0};
     assert_int_equal(schedule_create(&o, &s), ST_OK);
     return s;
 }
@@ -176,7 +176,7 @@ static void every_stage_has_a_step(void **state)
 static void chunks_go_ahead_while_nobody_decodes(void **state)
 {
     (void)state;
-    const struct schedule_options o = {4, 32, 300, 20, 1, 3};
+    const struct schedule_options o = {4, 32, 300, 20, 1, 3, 0};
     struct schedule *s = NULL;
     assert_int_equal(schedule_create(&o, &s), ST_OK);
     struct sequence *a = submit(s, 1, 81), *b;
@@ -611,9 +611,9 @@ static void without_a_page_in_the_house_the_turn_ends(void **state)
 static void nonsense_is_refused(void **state)
 {
     (void)state;
-    static const struct schedule_options bad[] = {{0, 1, 1, 1, 1, 1}, {65, 1, 1, 1, 1, 1}, {1, 0, 1, 1, 1, 1},
-                                                  {1, 1, 0, 1, 1, 1}, {1, 1, 1, 0, 1, 1},  {1, 1, 1, 1, 0, 1},
-                                                  {1, 1, 1, 1, 2, 1}};
+    static const struct schedule_options bad[] = {
+        {0, 1, 1, 1, 1, 1, 0}, {65, 1, 1, 1, 1, 1, 0}, {1, 0, 1, 1, 1, 1, 0}, {1, 1, 0, 1, 1, 1, 0},
+        {1, 1, 1, 0, 1, 1, 0}, {1, 1, 1, 1, 0, 1, 0},  {1, 1, 1, 1, 2, 1, 0}, {2, 1, 1, 1, 1, 1, 1}};
     struct log_catcher caught;
     struct schedule *s = NULL;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -639,7 +639,7 @@ static void memory_is_taken_at_the_beginning_alone(void **state)
     (void)state;
     struct log_catcher caught;
     struct schedule *s = NULL;
-    const struct schedule_options o = {3, 6, 200, 32, 2, 3};
+    const struct schedule_options o = {3, 6, 200, 32, 2, 3, 4};
     status st;
     log_catch(&caught);
     for (long n = 0; alloc_fail_at(n), st = schedule_create(&o, &s), alloc_failed(); n++)

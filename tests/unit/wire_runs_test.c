@@ -25,7 +25,7 @@ static status decode_request(uint8_t *in, size_t n)
 }
 /* Where the parts of a_step lie. */
 enum {
-    RUN_AT = WIRE_HEADER, CHANGE_AT = RUN_AT + 3 * 32, BEGIN_AT = CHANGE_AT + 3 * 16, TEXT_AT = BEGIN_AT + 2 * 48,
+    RUN = 40, SPAN = 20, RUN_AT = WIRE_HEADER, CHANGE_AT = RUN_AT + 3 * RUN, BEGIN_AT = CHANGE_AT + 3 * 16, TEXT_AT = BEGIN_AT + 2 * 48,
     TOKEN_AT = TEXT_AT + 10 * 4, STEP_END = TOKEN_AT + 8 * 4
 };
 
@@ -34,6 +34,8 @@ static void assert_runs_equal(const struct wire_run *a, const struct wire_run *b
     assert_int_equal(a->sequence, b->sequence);
     assert_int_equal(a->position, b->position);
     assert_int_equal(a->n_tokens, b->n_tokens);
+    assert_int_equal(a->begin_with, b->begin_with);
+    assert_int_equal(a->keep_as, b->keep_as);
     assert_int_equal(a->want, b->want);
     assert_int_equal(a->from, b->from);
     assert_int_equal(a->n_top, b->n_top);
@@ -81,23 +83,27 @@ static void break_runs(decoder *decode, const uint8_t *message, size_t n)
 {
     assert_field_refused(decode, message, n, RUN_AT, 5, "a run's sequence is 5, expected 0 to 4");
     assert_field_refused(decode, message, n, RUN_AT, UINT32_MAX, "a run's sequence");
-    assert_field_refused(decode, message, n, RUN_AT + 32, 4, "sequence 4 has two runs");
+    assert_field_refused(decode, message, n, RUN_AT + RUN, 4, "sequence 4 has two runs");
     assert_field_refused(decode, message, n, RUN_AT + 4, 97, "a run's position is 97, expected 0 to 96");
     assert_field_refused(decode, message, n, RUN_AT + 4, UINT32_MAX, "a run's position");
     assert_field_refused(decode, message, n, RUN_AT + 8, 0, "a run's n_tokens is 0, expected 1 to 8");
     assert_field_refused(decode, message, n, RUN_AT + 8, 9, "a run's n_tokens is 9");
     assert_field_refused(decode, message, n, RUN_AT + 8, 3, "the runs' n_tokens together is 7, expected 8");
-    assert_field_refused(decode, message, n, RUN_AT + 32 + 8, 8, "the runs' n_tokens together is 13, expected 8");
-    assert_field_refused(decode, message, n, RUN_AT + 12, WANT_STATES + 1, "a run's want is 7, expected 0 to 6");
-    assert_field_refused(decode, message, n, RUN_AT + 12, WANT_TOKEN, "a run's from is 1, expected 0");
-    assert_field_refused(decode, message, n, RUN_AT + 16, 5, "a run's from is 5, expected 0 to 4");
-    assert_field_refused(decode, message, n, RUN_AT + 32 + 16, 3, "a run's from is 3, expected 0 to 2");
-    assert_field_refused(decode, message, n, RUN_AT + 20, 1, "a run's n_top is 1, expected 0");
-    assert_field_refused(decode, message, n, RUN_AT + 64 + 20, 21, "a run's n_top is 21, expected 0 to 20");
-    assert_field_refused(decode, message, n, RUN_AT + 24, 1000, "a run's next_token is 1000, expected -1 to 999");
-    assert_field_refused(decode, message, n, RUN_AT + 24, (uint32_t)-2, "a run's next_token is -2");
-    assert_field_refused(decode, message, n, RUN_AT + 32 + 24, 0, "a run's next_token is 0, expected -1");
-    assert_field_refused(decode, message, n, RUN_AT + 28, 1, "a run's last word is 1, expected 0");
+    assert_field_refused(decode, message, n, RUN_AT + RUN + 8, 8, "the runs' n_tokens together is 13, expected 8");
+    assert_field_refused(decode, message, n, RUN_AT + 12, 9, "a run's begin_with is 9, expected 0 to 8");
+    assert_field_refused(decode, message, n, RUN_AT + 12, UINT32_MAX, "a run's begin_with");
+    assert_field_refused(decode, message, n, RUN_AT + 16, 5, "a run's keep_as is 5, expected 6 to 8");
+    assert_field_refused(decode, message, n, RUN_AT + 16, 9, "a run's keep_as is 9, expected 6 to 8");
+    assert_field_refused(decode, message, n, RUN_AT + 20, WANT_STATES + 1, "a run's want is 7, expected 0 to 6");
+    assert_field_refused(decode, message, n, RUN_AT + 20, WANT_TOKEN, "a run's from is 1, expected 0");
+    assert_field_refused(decode, message, n, RUN_AT + 24, 5, "a run's from is 5, expected 0 to 4");
+    assert_field_refused(decode, message, n, RUN_AT + RUN + 24, 3, "a run's from is 3, expected 0 to 2");
+    assert_field_refused(decode, message, n, RUN_AT + 28, 1, "a run's n_top is 1, expected 0");
+    assert_field_refused(decode, message, n, RUN_AT + 2 * RUN + 28, 21, "a run's n_top is 21, expected 0 to 20");
+    assert_field_refused(decode, message, n, RUN_AT + 32, 1000, "a run's next_token is 1000, expected -1 to 999");
+    assert_field_refused(decode, message, n, RUN_AT + 32, (uint32_t)-2, "a run's next_token is -2");
+    assert_field_refused(decode, message, n, RUN_AT + RUN + 32, 0, "a run's next_token is 0, expected -1");
+    assert_field_refused(decode, message, n, RUN_AT + 36, 1, "a run's last word is 1, expected 0");
 }
 
 static void break_changes(decoder *decode, const uint8_t *message, size_t n, size_t at)
@@ -263,7 +269,7 @@ static size_t make_request(struct wire_request *q, uint8_t *message, size_t cap)
     return n;
 }
 
-enum { SPAN_AT = WIRE_HEADER, ASKED_CHANGE_AT = SPAN_AT + 3 * 12, X_AT = 192 };
+enum { SPAN_AT = WIRE_HEADER, ASKED_CHANGE_AT = SPAN_AT + 3 * SPAN, X_AT = 192 };
 
 static void request_round_trip_and_refusals(void **state)
 {
@@ -280,7 +286,9 @@ static void request_round_trip_and_refusals(void **state)
     assert_memory_equal(d.changes, changes, sizeof changes);
     for (int i = 0; i < 3; i++)
         assert_runs_equal(&d.runs[i], &(struct wire_run){.sequence = runs[i].sequence, .position = runs[i].position,
-                                                         .n_tokens = runs[i].n_tokens, .next_token = -1});
+                                                         .n_tokens = runs[i].n_tokens,
+                                                         .begin_with = runs[i].begin_with, .keep_as = runs[i].keep_as,
+                                                         .next_token = -1});
     assert_int_equal((uintptr_t)d.codes % 64, 0);
     assert_ptr_equal(d.codes, message + X_AT);
     assert_true(d.scale[23] == 23);
@@ -296,9 +304,11 @@ static void request_round_trip_and_refusals(void **state)
     assert_field_refused(decode_request, message, n, 24, 4, "n_runs is 4");
     assert_field_refused(decode_request, message, n, 28, 13, "n_changes is 13, expected 0 to 12");
     assert_field_refused(decode_request, message, n, SPAN_AT, 5, "a run's sequence is 5");
-    assert_field_refused(decode_request, message, n, SPAN_AT + 12, 4, "sequence 4 has two runs");
+    assert_field_refused(decode_request, message, n, SPAN_AT + SPAN, 4, "sequence 4 has two runs");
     assert_field_refused(decode_request, message, n, SPAN_AT + 4, 97, "a run's position is 97, expected 0 to 96");
     assert_field_refused(decode_request, message, n, SPAN_AT + 8, 0, "a run's n_tokens is 0");
+    assert_field_refused(decode_request, message, n, SPAN_AT + 12, 9, "a run's begin_with is 9");
+    assert_field_refused(decode_request, message, n, SPAN_AT + 16, 5, "a run's keep_as is 5");
     assert_field_refused(decode_request, message, n, SPAN_AT + 8, 2, "the runs' n_tokens together is 6, expected 8");
     for (size_t i = 0; i < 8 * 96; i++) { /* eight are looked at together */
         message[X_AT + i] = 0x80;
