@@ -1,7 +1,8 @@
 /* Ranks, as far as a schedule can see them, in virtual time: stages that run steps in order, each with its layers' KV
  * pages, and one sampler a slot at the last. A position of a page holds what depends on everything before it, so a run
  * that reads anything else than its own text's is found out. The tables are the ranks' own: of each only one, which is
- * changed as soon as a step is sent and again when a stage runs it, as the owners of several stages' heads have it. */
+ * changed as soon as a step is sent and again when a stage runs it, as the owners of several stages' heads have it.
+ * Stages may have states of delta nets too, which hold what the last position holds. */
 #ifndef HEARTH_TESTS_RANKS_MODEL_H
 #define HEARTH_TESTS_RANKS_MODEL_H
 
@@ -35,7 +36,7 @@ static inline int32_t drawn(uint64_t seed, uint64_t last) { return (int32_t)(mix
 static inline uint64_t score(uint64_t last, int32_t successor) { return mix(last + (uint64_t)(uint32_t)successor); }
 
 struct model_run {
-    uint32_t slot, position, n_tokens;
+    uint32_t slot, position, n_tokens, begin_with, keep_as;
     struct wish wish;
     bool begins;
     uint64_t seed;
@@ -54,7 +55,9 @@ struct model_step {
 
 struct ranks {
     uint32_t n_stages;
+    bool nets;                         /* there are states */
     uint64_t cost;                     /* of a token */
+    uint64_t state[MOST_STAGES][2 * MOST_SLOTS + 1]; /* by number */
     uint64_t content[MOST_STAGES][MOST_PAGES][PAGE_POSITIONS];
     uint32_t table[MOST_SLOTS][MOST_CTX / PAGE_POSITIONS];
     uint64_t sampler[MOST_SLOTS][MOST_CTX]; /* its text, as what positions hold */
@@ -73,6 +76,8 @@ static inline void ranks_reset(struct ranks *r, uint32_t n_stages, uint64_t cost
     memset(r->busy_until, 0, sizeof r->busy_until);
     r->n_stages = n_stages;
     r->cost = cost;
+    r->nets = false;
+    memset(r->state, 0xff, sizeof r->state);
     r->oldest = r->n_under_way = 0;
     r->wrong = 0;
 }
@@ -90,6 +95,8 @@ static inline void copy_run(struct model_run *to, const struct step_run *from, c
     to->slot = from->slot;
     to->position = from->position;
     to->n_tokens = from->n_tokens;
+    to->begin_with = from->begin_with;
+    to->keep_as = from->keep_as;
     to->wish = from->wish;
     to->begins = from->begins;
     to->seed = q->sampling.seed;
@@ -127,6 +134,25 @@ static inline void run_in_stage(struct ranks *r, const struct model_run *m, uint
     }
 }
 
+/* A state is what the run's text needs; all begin before any runs, and are kept when all have run. */
+static inline void run_states(struct ranks *r, const struct model_step *m)
+{
+    uint64_t *state = r->state[m->stage];
+    for (uint32_t i = 0; i < m->n_runs && r->nets; i++) {
+        const struct model_run *run = &m->runs[i];
+        uint64_t *own = &state[run->slot + 1];
+        *own = run->begin_with ? state[run->begin_with] : run->position ? *own : 0;
+        r->wrong += *own != (run->position ? run->expected[run->position - 1] : 0);
+    }
+    for (uint32_t i = 0; i < m->n_runs && r->nets; i++) {
+        const struct model_run *run = &m->runs[i];
+        state[run->slot + 1] = run->expected[run->position + run->n_tokens - 1];
+    }
+    for (uint32_t i = 0; i < m->n_runs && r->nets; i++)
+        if (m->runs[i].keep_as)
+            state[m->runs[i].keep_as] = state[m->runs[i].slot + 1];
+}
+
 /* The last stage draws and scores with what its samplers know. */
 static inline void finish_run(struct ranks *r, struct model_run *m)
 {
@@ -157,6 +183,7 @@ static inline void run_stage(struct ranks *r, struct model_step *m)
                    sizeof r->content[0][0]);
     for (uint32_t i = 0; i < m->n_runs; i++)
         run_in_stage(r, &m->runs[i], m->stage);
+    run_states(r, m);
     if (++m->stage == r->n_stages)
         for (uint32_t i = 0; i < m->n_runs; i++)
             finish_run(r, &m->runs[i]);

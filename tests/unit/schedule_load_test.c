@@ -41,7 +41,8 @@ static struct load {
 
 /* What the loads together have had, so that none of it is missing unseen. */
 static struct seen {
-    uint64_t steps, runs, sent_away, shared, copies, drafts, accepted, given_up, under_way, exhausted, texts, turns;
+    uint64_t steps, runs, sent_away, shared, copies, drafts, accepted, given_up, under_way, exhausted, texts, turns,
+        kept, from_kept, from_own; /* states: begun with one that was kept, or another's own */
 } seen;
 
 #define CHECK(what) \
@@ -306,6 +307,11 @@ static void check_step(const struct step *step)
         }
         c->ready_since = l.s->n_steps;
         seen.shared += r->begins && r->position > 0;
+        CHECK(r->begin_with <= l.o.n_states && r->keep_as <= l.o.n_states);
+        CHECK(r->begin_with != r->slot + 1 && (!r->keep_as || r->keep_as > l.o.n_sequences));
+        seen.kept += r->keep_as > 0;
+        seen.from_kept += r->begin_with > l.o.n_sequences;
+        seen.from_own += r->begin_with && r->begin_with <= l.o.n_sequences;
     }
     for (uint32_t i = 0; i < step->n_changes; i++) {
         CHECK(!(pages >> step->changes[i].page & 1));
@@ -385,6 +391,7 @@ static void draw_load(uint64_t number)
     l.n_clients = between(1, MOST_CLIENTS);
     l.drafts = draw(2);
     l.chats = draw(2);
+    l.o.n_states = draw(2) ? between(l.o.n_sequences, 2 * l.o.n_sequences) : 0;
     const uint64_t spread = draw(2) ? draw(1000) : 0;
     const uint32_t families = between(1, 3);
     for (uint32_t i = 0; i < l.n_clients; i++)
@@ -392,11 +399,22 @@ static void draw_load(uint64_t number)
                                        .family = (uint32_t)draw(families)};
 }
 
+/* Nobody will read a state any more: each can be had. */
+static void check_states(void)
+{
+    uint64_t had = 0;
+    for (uint32_t i = l.o.n_sequences; i < l.o.n_states; i++)
+        had |= UINT64_C(1) << states_keep(l.s->states, NULL, i);
+    for (uint32_t i = l.o.n_sequences; i < l.o.n_states; i++)
+        CHECK(had >> (i + 1) & 1);
+}
+
 static void play(uint64_t number)
 {
     draw_load(number);
     assert_int_equal(schedule_create(&l.o, &l.s), ST_OK);
     ranks_reset(&l.ranks, l.o.n_groups, between(1, 3));
+    l.ranks.nets = l.o.n_states > 0;
     do
         plan();
     while (happen());
@@ -404,6 +422,7 @@ static void play(uint64_t number)
         CHECK(!l.clients[i].q && l.clients[i].n_turns == 0); /* nobody waits for ever */
     CHECK(l.s->n_under_way == 0 && l.s->n_running == 0 && !l.s->queue);
     CHECK(pages_n_free(l.s->pages) == l.o.n_pages);
+    check_states();
     seen.sent_away += schedule_counts(l.s).sent_away;
     schedule_free(l.s);
 }
@@ -425,14 +444,17 @@ static void random_loads_are_served_as_if_alone(void **state)
     for (uint64_t i = 0; i < n; i++)
         play(i);
     print_message("%llu loads, %llu turns of %llu texts, %llu steps, %llu runs; %llu sent away, %llu begun with pages, "
-                  "%llu copies, %llu drafts (%llu right), %llu given up (%llu with a step under way), %llu exhausted\n",
+                  "%llu copies, %llu drafts (%llu right), %llu given up (%llu with a step under way), %llu exhausted; "
+                  "%llu states kept, %llu begun with one, %llu with another's own\n",
                   (unsigned long long)n, (unsigned long long)seen.turns, (unsigned long long)seen.texts,
                   (unsigned long long)seen.steps, (unsigned long long)seen.runs, (unsigned long long)seen.sent_away,
                   (unsigned long long)seen.shared, (unsigned long long)seen.copies, (unsigned long long)seen.drafts,
                   (unsigned long long)seen.accepted, (unsigned long long)seen.given_up,
-                  (unsigned long long)seen.under_way, (unsigned long long)seen.exhausted);
+                  (unsigned long long)seen.under_way, (unsigned long long)seen.exhausted, (unsigned long long)seen.kept,
+                  (unsigned long long)seen.from_kept, (unsigned long long)seen.from_own);
     if (n >= 600)
-        assert_true(seen.sent_away && seen.shared && seen.copies && seen.accepted && seen.under_way && seen.exhausted);
+        assert_true(seen.sent_away && seen.shared && seen.copies && seen.accepted && seen.under_way && seen.exhausted &&
+                    seen.kept && seen.from_kept && seen.from_own);
 }
 
 int main(void)
