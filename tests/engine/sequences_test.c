@@ -6,7 +6,13 @@
 
 enum { CONTEXT = 200, TEXTS = SANITIZED ? 20 : 65, MADE = 8, FAMILIES = 3 };
 
-static char model_path[MADE_NAME];
+static char made_path[MADE_NAME];
+
+/* What runs: a model with pages alone, or one with states of delta nets too. */
+static struct {
+    const char *path, *activation;
+    uint32_t vocabulary; /* MADE_VOCABULARY at most */
+} subject;
 
 /* A text, what is wanted of it, and what came of it. */
 struct text {
@@ -29,7 +35,7 @@ static void write_texts(void)
         uint64_t random = (uint64_t)i % FAMILIES, own = 1000 + (uint64_t)i;
         t->n = i % 2 ? 61 : 1 + (uint32_t)(made_draw(&own) % (CONTEXT - MADE));
         for (uint32_t j = 0; j < t->n; j++)
-            t->prompt[j] = (int32_t)(made_draw(j < common[i % FAMILIES] ? &random : &own) % MADE_VOCABULARY);
+            t->prompt[j] = (int32_t)(made_draw(j < common[i % FAMILIES] ? &random : &own) % subject.vocabulary);
         t->wish = (struct wish){.kind = i % 5 == 4 ? WISH_LOGITS : i % 5 == 3 ? WISH_TOP : WISH_TOKEN, .n_top = 4};
         t->sampling = sampler_greedy;
         if (t->wish.kind != WISH_LOGITS)
@@ -52,29 +58,54 @@ static void make_alone(struct dialogue *d, struct text *t)
     for (int i = 0; i < MADE; i++) {
         const int32_t *last = i ? &t->made[i - 1] : t->prompt;
         assert_int_equal(dialogue_logits(d, last, i ? 1 : t->n, t->logits), ST_OK);
-        t->made[i] = largest(t->logits, MADE_VOCABULARY);
+        t->made[i] = largest(t->logits, subject.vocabulary);
     }
 }
 
-static int make_all_alone(void **state)
+static struct cluster_options options(void)
 {
-    (void)state;
-    made_model_write(&made_quantised, model_path);
-    write_texts();
-    struct cluster_options o = plain_options(model_path);
+    struct cluster_options o = plain_options(subject.path);
     o.n_ctx = CONTEXT;
-    o.activation = "relu";
+    o.activation = subject.activation;
+    return o;
+}
+
+static void make_all_alone(void)
+{
+    memset(alone, 0, sizeof alone);
+    write_texts();
+    struct cluster_options o = options();
     struct cluster *c = start(&o);
     for (int i = 0; i < TEXTS; i++)
         make_alone(cluster_dialogue(c), &alone[i]);
     cluster_stop(c);
+}
+
+static int take_made(void **state)
+{
+    (void)state;
+    made_model_write(&made_quantised, made_path);
+    subject.path = made_path;
+    subject.activation = "relu";
+    subject.vocabulary = MADE_VOCABULARY;
+    make_all_alone();
     return 0;
 }
 
-static int remove_model(void **state)
+static int remove_made(void **state)
 {
     (void)state;
-    return unlink(model_path);
+    return unlink(made_path);
+}
+
+static int take_net(void **state)
+{
+    (void)state;
+    subject.path = TEST_DATA "/model-qwen35.gguf";
+    subject.activation = NULL;
+    subject.vocabulary = 284;
+    make_all_alone();
+    return 0;
 }
 
 /* ---- all in one session ---- */
@@ -119,15 +150,15 @@ static void take_event(struct crowd *c, uint32_t i, const struct session_event *
     }
     for (uint32_t j = 0; j < e->answer.n_tokens; j++)
         take_token(t, &c->n_made[i], e->answer.tokens[j]);
-    if (e->answer.n_values == MADE_VOCABULARY)
-        memcpy(t->logits, e->answer.values, sizeof t->logits);
+    if (e->answer.n_values == subject.vocabulary)
+        memcpy(t->logits, e->answer.values, subject.vocabulary * sizeof *t->logits);
     if (e->kind == WISH_TOP)
         assert_int_equal(e->answer.n_tops, 4);
     if (c->n_made[i] == MADE) {
         end_text(c, i);
         c->n_over++;
     } else if (e->answer.n_tokens) {
-        const int32_t guess[] = {alone[i].made[c->n_made[i]], (int32_t)(made_draw(&c->random) % MADE_VOCABULARY)};
+        const int32_t guess[] = {alone[i].made[c->n_made[i]], (int32_t)(made_draw(&c->random) % subject.vocabulary)};
         assert_int_equal(session_append(c->s, c->q[i], e->answer.tokens[e->answer.n_tokens - 1]), ST_OK);
         session_propose(c->s, c->q[i], guess, made_draw(&c->random) % 3); /* the first is right */
     }
@@ -180,13 +211,11 @@ static void a_text_is_what_it_is_alone(void **state)
     };
     uint64_t page_bytes = 0;
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
-        struct cluster_options o = plain_options(model_path);
-        o.n_ctx = CONTEXT;
-        o.activation = "relu";
+        struct cluster_options o = options();
         o.ranks = ways[i].ranks;
         o.split = ways[i].split;
         o.residual = ways[i].residual;
-        o.sparse = ways[i].sparse;
+        o.sparse = subject.activation ? ways[i].sparse : SPARSE_DENSE;
         o.n_sequences = ways[i].n_sequences;
         o.n_batch = ways[i].n_batch;
         o.kv_budget = ways[i].pages * page_bytes;
@@ -210,8 +239,8 @@ static void kv_memory_is_what_was_asked_for(void **state)
     const uint64_t page = (uint64_t)m->layers * m->kv_heads * m->head_dim * 64 * 2 * sizeof(uint16_t);
     struct log_catcher caught;
     for (int ranks = 1; ranks <= 3; ranks++) {
-        struct cluster_options o = plain_options(model_path);
-        o.n_ctx = CONTEXT;
+        struct cluster_options o = options();
+        o.activation = NULL;
         o.ranks = ranks;
         o.split = SPLIT_BOTH;
         o.n_sequences = 3;
@@ -232,11 +261,43 @@ static void kv_memory_is_what_was_asked_for(void **state)
     }
 }
 
+/* A text that is cut back and goes on as before is the same, wherever that is: its state is one that was kept, or all of it
+ * runs again. */
+static void a_text_that_is_cut_back_goes_on_as_it_went(void **state)
+{
+    (void)state;
+    static const uint32_t places[] = {179, 178, 129, 128, 127, 100, 64, 63, 1, 0};
+    static float first[MADE_VOCABULARY], again[MADE_VOCABULARY];
+    int32_t text[180];
+    uint64_t random = 17;
+    for (uint32_t i = 0; i < 180; i++)
+        text[i] = (int32_t)(made_draw(&random) % subject.vocabulary);
+    for (int ranks = 1; ranks <= 3; ranks++) {
+        struct cluster_options o = options();
+        o.ranks = ranks;
+        o.n_batch = ranks == 2 ? 50 : 256;
+        struct cluster *c = start(&o);
+        struct dialogue *d = cluster_dialogue(c);
+        assert_int_equal(dialogue_logits(d, text, 180, first), ST_OK);
+        for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+            dialogue_truncate(d, places[i]);
+            assert_int_equal(dialogue_logits(d, text + places[i], 180 - places[i], again), ST_OK);
+            assert_memory_equal(again, first, subject.vocabulary * sizeof *again);
+        }
+        cluster_stop(c);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_text_is_what_it_is_alone),
+        cmocka_unit_test(a_text_that_is_cut_back_goes_on_as_it_went),
         cmocka_unit_test(kv_memory_is_what_was_asked_for),
     };
-    return cmocka_run_group_tests(tests, make_all_alone, remove_model);
+    const struct CMUnitTest of_net[] = {
+        cmocka_unit_test(a_text_is_what_it_is_alone),
+        cmocka_unit_test(a_text_that_is_cut_back_goes_on_as_it_went),
+    };
+    return cmocka_run_group_tests(tests, take_made, remove_made) + cmocka_run_group_tests(of_net, take_net, NULL);
 }
