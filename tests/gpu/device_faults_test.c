@@ -384,6 +384,9 @@ static void test_lacks(void **state)
     refused(&w, ST_UNSUPPORTED, "a GPU does not compute norms of what biases of experts are a part of, which this "
                                 "gpt-oss model has: --device cpu");
     whole_end(&w);
+    whole_begin(&w, "model-qwen35");
+    refused(&w, ST_UNSUPPORTED, "a GPU does not compute gated delta nets, which this qwen35 model has: --device cpu");
+    whole_end(&w);
 }
 
 /* ---- calls that fail ---- */

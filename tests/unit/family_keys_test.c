@@ -13,7 +13,7 @@
 
 static struct log_catcher caught;
 
-enum { D = 64, HEADS = 4, HEAD = 16, LAYERS = 8, KEYS = 8 };
+enum { D = 64, HEADS = 4, HEAD = 16, LAYERS = 8, KEYS = 9 };
 
 /* A value of a key, by the first letter of its name here. */
 struct value {
@@ -229,6 +229,54 @@ static void what_latent_heads_are(void **state)
             "key deepseek2.rope.dimension_count: expected less than the key's 24, found 24");
 }
 
+#define NET {"ssm.group_count", INTEGER, 2, NULL}, {"ssm.time_step_rank", INTEGER, 6, NULL}, \
+            {"ssm.state_size", INTEGER, 32, NULL}, {"ssm.conv_kernel", INTEGER, 4, NULL}
+#define INNER {"ssm.inner_size", INTEGER, 192, NULL}
+
+static void assert_kinds(const struct hparams *hp, const char *kinds)
+{
+    for (int i = 0; i < hp->n_layers; i++)
+        assert_int_equal(hp->layer[i].kind, kinds[i] == 'n' ? LAYER_DELTA : LAYER_ATTENTION);
+}
+
+static void which_layers_are_delta_nets(void **state)
+{
+    (void)state;
+    struct hparams hp = good((struct recipe){"qwen35", {NET, INNER}});
+    assert_kinds(&hp, "nnn.nnn.");
+    assert_int_equal(model_n_nets(&hp), 6);
+    assert_true(hp.delta.key_heads == 2 && hp.delta.value_heads == 6 && hp.delta.size == 32 && hp.delta.taps == 4);
+    assert_true(hp.delta.in_turn && hp.gated);
+    assert_int_equal(model_heads(&hp, 0), 2);
+    assert_int_equal(model_heads(&hp, 3), HEADS);
+    assert_int_equal(model_head_columns(&hp, 0), 32);
+    assert_int_equal(model_head_columns(&hp, 3), HEAD);
+    assert_int_equal(model_state_bytes(&hp), 4 * (6 * 32 * 32 + 3 * (2 + 2 + 6) * 32));
+    hp.delta.in_turn = false;
+    assert_int_equal(model_head_columns(&hp, 0), 3 * 32);
+    hp = good((struct recipe){"qwen35", {NET, INNER, {"full_attention_interval", INTEGER, 3, NULL}}});
+    assert_kinds(&hp, "nn.nn.nn");
+    hp = good((struct recipe){"qwen35", {NET, INNER, {"attention.recurrent_layers", TRUTHS, LAYERS, NULL}}});
+    assert_kinds(&hp, "n.n.n.n.");
+    refused((struct recipe){"qwen35", {NET, INNER, {"attention.recurrent_layers", TRUTHS, LAYERS - 1, NULL}}}, ST_FORMAT,
+            "key qwen35.attention.recurrent_layers: expected 8 truths, found 7");
+    refused((struct recipe){"qwen35", {NET, INNER, {"full_attention_interval", INTEGER, 0, NULL}}}, ST_FORMAT,
+            "key qwen35.full_attention_interval: expected 1 to 1024, found 0");
+    refused((struct recipe){"qwen35", {NET}}, ST_FORMAT, "key qwen35.ssm.inner_size");
+    refused((struct recipe){"qwen35", {NET, {"ssm.inner_size", INTEGER, 191, NULL}}}, ST_FORMAT,
+            "key qwen35.ssm.inner_size: expected 6 heads of 32 values, found 191");
+    refused((struct recipe){"qwen35", {{"ssm.group_count", INTEGER, 4, NULL}, {"ssm.time_step_rank", INTEGER, 6, NULL},
+                                       {"ssm.state_size", INTEGER, 32, NULL}, {"ssm.conv_kernel", INTEGER, 4, NULL}, INNER}},
+            ST_FORMAT, "key qwen35.ssm.time_step_rank: expected a multiple of the 4 key heads, found 6");
+    refused((struct recipe){"qwen35", {{"ssm.group_count", INTEGER, 2, NULL}, {"ssm.time_step_rank", INTEGER, 6, NULL},
+                                       {"ssm.state_size", INTEGER, 24, NULL}, {"ssm.conv_kernel", INTEGER, 4, NULL},
+                                       {"ssm.inner_size", INTEGER, 144, NULL}}},
+            ST_UNSUPPORTED, "key qwen35.ssm.state_size: expected a multiple of 16, found 24");
+    refused((struct recipe){"qwen35", {{"ssm.group_count", INTEGER, 2, NULL}, {"ssm.time_step_rank", INTEGER, 6, NULL},
+                                       {"ssm.state_size", INTEGER, 32, NULL}, {"ssm.conv_kernel", INTEGER, 9, NULL}, INNER}},
+            ST_FORMAT, "key qwen35.ssm.conv_kernel: expected 2 to 8, found 9");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -236,6 +284,7 @@ int main(void)
         cmocka_unit_test(how_layers_turn),
         cmocka_unit_test(what_is_scaled),
         cmocka_unit_test(what_latent_heads_are),
+        cmocka_unit_test(which_layers_are_delta_nets),
     };
     return cmocka_run_group_tests_name("family_keys", tests, NULL, NULL);
 }
