@@ -21,7 +21,7 @@ static void test_conforms(void **state)
     (void)state;
     static const char *const models[] = {"family-llama-q4_0", "family-opt-q4_0", "family-falcon-two", "tiny-mistral",
                                          "tiny-qwen3", "tiny-q4_k", "model-qwen3moe-q4_0", "model-qwen2moe",
-                                         "model-gpt-oss-f16", "model-qwen3next", "model-qwen35"};
+                                         "model-gpt-oss-f16", "model-qwen3next", "model-qwen35-q8_0"};
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
         char path[512];
         struct model *m;

@@ -125,4 +125,7 @@ MODELS = {
                             "rope.dimension_sections": [2, 1, 1, 0]}),
     "qwen35": dict(arch="qwen35", **DELTA, layers=3,
                    keys={**DELTA_KEYS, "rope.dimension_sections": [2, 1, 1, 0]}),
+    "qwen35-q8_0": dict(arch="qwen35", **DELTA, type=T.Q8_0, layers=3, ff=96, key_heads=4, value_heads=8, state=32,
+                        keys={**DELTA_KEYS, "ssm.inner_size": 256, "ssm.state_size": 32, "ssm.time_step_rank": 8,
+                              "ssm.group_count": 4, "rope.dimension_sections": [2, 1, 1, 0]}),
 }
