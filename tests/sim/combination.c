@@ -38,6 +38,7 @@ static struct subject subjects[] = {
     {.file = "model-qwen2moe.gguf", .n_prompt = 29},
     {.file = "model-deepseek2-lite.gguf", .n_prompt = 29},
     {.file = "model-smallthinker.gguf", .n_prompt = 29, .sparse = SPARSE_EXACT},
+    {.file = "model-qwen35.gguf", .n_prompt = 130}, /* states beside pages */
 };
 enum { SUBJECTS = sizeof subjects / sizeof *subjects };
 
