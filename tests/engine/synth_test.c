@@ -26,6 +26,8 @@ static const struct shape small_opt = {"opt", OPT, LAYERS, 512, NEURONS, 8, 8, 6
 static const struct shape small_experts = {"experts", QWEN3MOE, LAYERS, 512, 256, 8, 2, 64, 600, 512, 10000, false, 0, 6, 2};
 static const struct shape small_oss = {"oss", GPT_OSS, LAYERS, 288, 160, 8, 2, 32, 600, 512, 10000, false, 0, 5, 2};
 
+static const struct shape small_net = {"net", QWEN3NEXT, LAYERS, 256, 256, 2, 1, 256, 600, 512, 10000, false, 0, 6, 2};
+
 static void make_path(char path[64])
 {
     snprintf(path, 64, "/tmp/hearth-synth-XXXXXX");
@@ -220,6 +222,23 @@ static void test_oss(void **state)
     }
 }
 
+/* Delta nets of the true size. */
+static void test_net(void **state)
+{
+    (void)state;
+    char paths[2][64];
+    write_both(&small_net, "q4_k", paths[0], paths[1]);
+    for (int k = 0; k < 2; k++) {
+        struct model *m;
+        assert_int_equal(model_load(paths[k], &m), ST_OK);
+        assert_int_equal(model_n_nets(&m->hp), LAYERS);
+        assert_true(m->hp.delta.key_heads == 16 && m->hp.delta.value_heads == 32 && m->hp.delta.size == 128);
+        assert_true(m->layers[2].o.type == DT_Q4_K && model_head_unit(m, 2) == 1 && m->hp.d_shared == 256);
+        model_free(m);
+        unlink(paths[k]);
+    }
+}
+
 /* Rows of 288 are no blocks of 256. */
 static void test_blocks_are_whole(void **state)
 {
@@ -279,6 +298,7 @@ int main(void)
         cmocka_unit_test(test_calibration),
         cmocka_unit_test(test_experts),
         cmocka_unit_test(test_oss),
+        cmocka_unit_test(test_net),
         cmocka_unit_test(test_blocks_are_whole),
         cmocka_unit_test(test_skew),
         cmocka_unit_test(test_halves),

@@ -38,7 +38,8 @@ static const char doc[] =
 enum { OPT_SHAPE = 256, OPT_TYPE, OPT_LAYERS, OPT_SEED, OPT_FFN, OPT_LIVE, OPT_SKEW, OPT_NO_MEASURE,
        OPT_HEADER_ONLY };
 
-#define SHAPES "1b, 7b, 70b, opt-6.7b, qwen3-30b-a3b, qwen3-235b-a22b, gpt-oss-20b or gpt-oss-120b"
+#define SHAPES "1b, 7b, 70b, opt-6.7b, qwen3-30b-a3b, qwen3-235b-a22b, qwen3-next-80b, gpt-oss-20b or " \
+               "gpt-oss-120b"
 #define TYPES "q4_0, q8_0, q4_k, q5_k, q6_k, iq4_nl, iq4_xs, mxfp4, iq3_s, iq3_xxs, iq2_s, iq2_xs, iq2_xxs, iq1_m, iq1_s, " \
               "tq1_0 or tq2_0"
 

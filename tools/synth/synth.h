@@ -32,8 +32,11 @@ enum architecture {
     LLAMA,
     OPT,      /* LayerNorm, biases, learned positions, no gate */
     QWEN3MOE, /* experts, norms of query and key heads */
-    GPT_OSS   /* experts, biases, sinks */
+    GPT_OSS,  /* experts, biases, sinks */
+    QWEN3NEXT /* experts and as many shared neurons as one has; gated attention, between it delta nets: */
 };
+
+enum { NET_INTERVAL = 4, NET_KEY_HEADS = 16, NET_VALUE_HEADS = 32, NET_SIZE = 128, NET_TAPS = 4, NET_TURNED = 64 };
 
 struct shape {
     const char *name;

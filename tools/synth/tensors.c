@@ -79,10 +79,28 @@ static void add_adder(struct list *l, const char *name, int64_t cols, double squ
  * constant columns not. */
 static void add_ffn_norm(struct list *l)
 {
-    const bool oss = l->o->shape->architecture == GPT_OSS; /* whose FFN reads a norm of another name */
-    struct tensor *t = add_norm(l, oss ? "post_attention_norm.weight" : "ffn_norm.weight", "ffn_norm.bias", 1);
+    const enum architecture a = l->o->shape->architecture;
+    const bool other = a == GPT_OSS || a == QWEN3NEXT; /* whose FFN reads a norm of another name */
+    struct tensor *t = add_norm(l, other ? "post_attention_norm.weight" : "ffn_norm.weight", "ffn_norm.bias", 1);
     t->ffn_norm = true;
     t->first = is_sparse(l->o) && l->o->shape->architecture != OPT ? sqrtf(1 + ADDED * ADDED * (float)(2 * l->layer + 1)) : 1;
+}
+
+/* A gated delta net, whose heads forget half in a token or so. */
+static void add_net(struct list *l)
+{
+    const int64_t d = l->o->shape->d_model, values = NET_VALUE_HEADS * NET_SIZE;
+    const int64_t channels = 2 * NET_KEY_HEADS * NET_SIZE + values;
+    add_norm(l, "attn_norm.weight", NULL, 1);
+    add_matrix(l, "attn_qkv.weight", d, channels);
+    add_matrix(l, "attn_gate.weight", d, values);
+    add_matrix(l, "ssm_ba.weight", d, 2 * NET_VALUE_HEADS);
+    add(l, "ssm_conv1d.weight", DT_F32, NET_TAPS, channels, ROUTER);
+    add(l, "ssm_dt.bias", DT_F32, NET_VALUE_HEADS, 1, NOISE);
+    struct tensor *decay = add(l, "ssm_a", DT_F32, NET_VALUE_HEADS, 1, LEVELS);
+    decay->first = decay->rest = -1;
+    add(l, "ssm_norm.weight", DT_F32, NET_SIZE, 1, LEVELS);
+    add_adder(l, "ssm_out.weight", values, 1);
 }
 
 static void add_attention(struct list *l)
@@ -90,14 +108,18 @@ static void add_attention(struct list *l)
     const struct shape *s = l->o->shape;
     const int64_t d = s->d_model, head_dim = s->head_dim;
     const int64_t q_rows = s->heads * head_dim, kv_rows = s->kv_heads * head_dim;
+    if (s->architecture == QWEN3NEXT && (l->layer + 1) % NET_INTERVAL) {
+        add_net(l);
+        return;
+    }
     add_norm(l, "attn_norm.weight", "attn_norm.bias", 1);
-    add_matrix(l, "attn_q.weight", d, q_rows);
+    add_matrix(l, "attn_q.weight", d, s->architecture == QWEN3NEXT ? 2 * q_rows : q_rows);
     add_bias(l, "attn_q.bias", q_rows, NOISE);
     add_matrix(l, "attn_k.weight", d, kv_rows);
     add_bias(l, "attn_k.bias", kv_rows, NOISE);
     add_matrix(l, "attn_v.weight", d, kv_rows);
     add_bias(l, "attn_v.bias", kv_rows, NOISE);
-    if (s->architecture == QWEN3MOE) {
+    if (s->architecture == QWEN3MOE || s->architecture == QWEN3NEXT) {
         add(l, "attn_q_norm.weight", DT_F32, head_dim, 1, LEVELS);
         add(l, "attn_k_norm.weight", DT_F32, head_dim, 1, LEVELS);
     }
@@ -141,6 +163,12 @@ static void add_experts(struct list *l)
     add_stacked(l, "gate", s->d_model, s->d_ff);
     add_stacked(l, "up", s->d_model, s->d_ff);
     add_stacked(l, "down", s->d_ff, s->d_model);
+    if (s->architecture != QWEN3NEXT)
+        return;
+    add(l, "ffn_gate_inp_shexp.weight", DT_F32, s->d_model, 1, ROUTER);
+    add_matrix(l, "ffn_gate_shexp.weight", s->d_model, s->d_ff);
+    add_matrix(l, "ffn_up_shexp.weight", s->d_model, s->d_ff);
+    add_adder(l, "ffn_down_shexp.weight", s->d_ff, 1);
 }
 
 static void add_layer(struct list *l, double ffn_square)

@@ -59,6 +59,17 @@ static void arch_f32(struct architecture_keys *k, const char *name, float v)
     key_f32(k->out, full_key(k, name, full), v);
 }
 
+static void put_net_keys(struct architecture_keys *k, const struct shape *s)
+{
+    arch_u32(k, "expert_shared_feed_forward_length", s->d_ff);
+    arch_u32(k, "full_attention_interval", NET_INTERVAL);
+    arch_u32(k, "ssm.conv_kernel", NET_TAPS);
+    arch_u32(k, "ssm.group_count", NET_KEY_HEADS);
+    arch_u32(k, "ssm.time_step_rank", NET_VALUE_HEADS);
+    arch_u32(k, "ssm.state_size", NET_SIZE);
+    arch_u32(k, "ssm.inner_size", NET_VALUE_HEADS * NET_SIZE);
+}
+
 /* Experts, and what gpt-oss has besides: windows, and rotations stretched by YaRN. */
 static void put_expert_keys(struct architecture_keys *k, const struct shape *s)
 {
@@ -68,6 +79,8 @@ static void put_expert_keys(struct architecture_keys *k, const struct shape *s)
     arch_u32(k, "expert_count", s->experts);
     arch_u32(k, "expert_used_count", s->experts_used);
     arch_u32(k, "expert_feed_forward_length", s->d_ff);
+    if (s->architecture == QWEN3NEXT)
+        put_net_keys(k, s);
     if (s->architecture != GPT_OSS)
         return;
     arch_u32(k, "attention.sliding_window", 128);
@@ -79,13 +92,15 @@ static void put_expert_keys(struct architecture_keys *k, const struct shape *s)
 static const char *architecture_of(const struct shape *s)
 {
     static const char *const names[] = {
-        [LLAMA] = "llama", [OPT] = "opt", [QWEN3MOE] = "qwen3moe", [GPT_OSS] = "gpt-oss"};
+        [LLAMA] = "llama", [OPT] = "opt", [QWEN3MOE] = "qwen3moe", [GPT_OSS] = "gpt-oss",
+        [QWEN3NEXT] = "qwen3next"};
     return names[s->architecture];
 }
 
 static void put_keys(struct output *o, const struct synth_options *opt)
 {
     const struct shape *s = opt->shape;
+    const bool qwen = s->architecture == QWEN3MOE || s->architecture == QWEN3NEXT;
     struct architecture_keys k = {.out = o, .architecture = architecture_of(s)};
     char name[128];
     describe(opt, name, sizeof name);
@@ -96,14 +111,14 @@ static void put_keys(struct output *o, const struct synth_options *opt)
     arch_u32(&k, "block_count", opt->layers);
     arch_u32(&k, "context_length", s->context);
     arch_u32(&k, "embedding_length", s->d_model);
-    arch_u32(&k, "feed_forward_length", s->architecture == QWEN3MOE ? s->experts_used * s->d_ff : s->d_ff);
+    arch_u32(&k, "feed_forward_length", qwen ? s->experts_used * s->d_ff : s->d_ff);
     arch_u32(&k, "attention.head_count", s->heads);
     if (s->architecture == OPT) {
         arch_f32(&k, "attention.layer_norm_epsilon", 1e-5f);
     } else {
         arch_u32(&k, "attention.head_count_kv", s->kv_heads);
         arch_f32(&k, "attention.layer_norm_rms_epsilon", 1e-5f);
-        arch_u32(&k, "rope.dimension_count", s->head_dim);
+        arch_u32(&k, "rope.dimension_count", s->architecture == QWEN3NEXT ? NET_TURNED : s->head_dim);
         arch_f32(&k, "rope.freq_base", s->rope_base);
     }
     if (s->experts)
