@@ -624,16 +624,15 @@ __global__ void __launch_bounds__(THREADS, is_float(T) ? 2 : 1) mix_weights(stru
     }
 }
 
-/* Puts a launch for each type into g's stream. */
-template <bool SHARES>
-void launch(const struct gpu *g, enum dtype type, bool transposed, const struct mixing &m, const dim3 &grid)
+template <bool SHARES> void launch(const struct gpu *g, enum dtype type, const struct mixing &m, const dim3 &grid)
 {
-    const auto weights = [&](auto t) { LAUNCH((mix_weights<decltype(t)::value, SHARES>), grid, THREADS, 0, g, m); };
-    with_float_type(type, weights);
-    if (transposed)
-        with_file_type(type, weights);
-    else
-        with_type(type, [&](auto t) { LAUNCH((mix_codes<decltype(t)::value, SHARES>), grid, THREADS, 0, g, m); });
+    with_float_type(type, [&](auto t) { LAUNCH((mix_weights<decltype(t)::value, SHARES>), grid, THREADS, 0, g, m); });
+    with_type(type, [&](auto t) { LAUNCH((mix_codes<decltype(t)::value, SHARES>), grid, THREADS, 0, g, m); });
+}
+
+void launch_transposed(const struct gpu *g, enum dtype type, const struct mixing &m, const dim3 &grid)
+{
+    with_weight_type(type, [&](auto t) { LAUNCH((mix_weights<decltype(t)::value, false>), grid, THREADS, 0, g, m); });
 }
 
 }
@@ -649,8 +648,12 @@ void gpu_mix_columns(const struct gpu *g, const struct neuron_columns *c, const 
     m.book = gpu_book_of(c->type);
     m.to = *to;
     const dim3 grid((unsigned)n, (unsigned)(m.tiles + 1) / 2, (unsigned)(n_ranges + WARPS - 1) / WARPS);
-    if (n && n_ranges && m.rows)
-        launch<false>(g, c->type, c->transposed, m, grid);
+    if (!n || !n_ranges || !m.rows)
+        return;
+    if (c->transposed)
+        launch_transposed(g, c->type, m, grid);
+    else
+        launch<false>(g, c->type, m, grid);
 }
 
 void gpu_mix_shares(const struct gpu *g, const struct gpu_shares *s, enum dtype type, const struct acts *h, int64_t n,
@@ -666,5 +669,5 @@ void gpu_mix_shares(const struct gpu *g, const struct gpu_shares *s, enum dtype 
     const dim3 grid((unsigned)(s->most * m.token_blocks), (unsigned)(tiles + 1) / 2,
                     (unsigned)(s->ranges + WARPS - 1) / WARPS);
     if (n && s->most && s->ranges)
-        launch<true>(g, type, false, m, grid);
+        launch<true>(g, type, m, grid);
 }
