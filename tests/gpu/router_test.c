@@ -31,6 +31,7 @@ static const struct trial trials[] = {
     {33, 20, {.score = ROUTER_CHOSEN, .scale = 1, .n_groups = 1, .n_groups_used = 1}, false, false},
     {160, 6, {.score = ROUTER_SIGMOID, .normed = true, .scale = 2.5f, .n_groups = 8, .n_groups_used = 3}, true, false},
     {48, 1, {.score = ROUTER_SOFTMAX, .scale = 16, .n_groups = 24, .n_groups_used = 2}, true, true},
+    {48, 6, {.score = ROUTER_SIGMOID, .scale = 1, .n_groups = 24, .n_groups_used = 3}, false, false},
     {5, 5, {.score = ROUTER_SIGMOID, .normed = true, .scale = 1, .n_groups = 1, .n_groups_used = 1}, false, false},
 };
 
