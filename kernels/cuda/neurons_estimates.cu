@@ -12,7 +12,8 @@ enum {
     STAGES = 2,       /* that a warp has in shared memory or on their way there */
     STAGE_CHUNKS = 4, /* of each row */
     PIECE = 16,       /* bytes that a lane brings at once */
-    RESIDENT = 6      /* thread blocks of a multiprocessor */
+    RESIDENT = 6,     /* thread blocks of a multiprocessor; of a launch for shares, which needs more registers: */
+    SHARES_RESIDENT = 4
 };
 
 /* How the rows of a thread block are shared out: a half-warp has `rows`. Nobody but the warp touches what it brings. */
@@ -194,7 +195,7 @@ __device__ __forceinline__ bool take_share(const struct share_estimates &w, stru
 
 /* Tokens by TOKENS, for each of which a warp goes over its rows from the start. */
 template <enum dtype T, int TOKENS, bool SHARES>
-__global__ void __launch_bounds__(estimate_t<planes_t<T>, TOKENS>::threads, RESIDENT)
+__global__ void __launch_bounds__(estimate_t<planes_t<T>, TOKENS>::threads, SHARES ? SHARES_RESIDENT : RESIDENT)
 estimate_rows(struct factors f, int rows, int n, float *y, int64_t stride, struct share_estimates shares)
 {
     using R = planes_t<T>;
