@@ -329,10 +329,7 @@ static void refused(struct whole *w, status expected, const char *says)
         fail_msg("it says: %s; expected: %s", c.first_error, says);
 }
 
-static void watch(void *arg, int layer, uint32_t n, const float *x, const float *h)
-{
-    (void)arg, (void)layer, (void)n, (void)x, (void)h;
-}
+static void watch(void *arg, const struct observed *o) { (void)arg, (void)o; }
 
 static void test_refusals(void **state)
 {
