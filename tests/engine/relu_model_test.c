@@ -49,13 +49,13 @@ struct live {
     size_t d_ff;
 };
 
-static void count_live(void *arg, int layer, uint32_t n, const float *x, const float *h)
+static void count_live(void *arg, const struct observed *o)
 {
     struct live *live = arg;
-    (void)x;
-    for (size_t i = 0; i < n * live->d_ff; i++)
-        live->fired[layer] += h[i] != 0;
-    live->seen[layer] += (double)(n * live->d_ff);
+    assert_int_equal(o->neurons->stride, live->d_ff);
+    for (size_t i = 0; i < o->n * live->d_ff; i++)
+        live->fired[o->layer] += o->neurons->h[i] != 0;
+    live->seen[o->layer] += (double)(o->n * live->d_ff);
 }
 
 /* Mean negative log probability of the second halves of `windows` windows. */
