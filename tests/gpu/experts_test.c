@@ -65,7 +65,7 @@ static status run(const struct whole *w, const struct device_ops *ops, uint32_t 
 {
     static const int32_t tokens[TOKENS] = {5, 9, 7, 5, 11};
     static const uint32_t table[] = {0};
-    const struct run of = {0, 0, n};
+    const struct run of = {.n = n};
     const struct batch b = {&of, 1, n, table, 1};
     struct work k = {.n = n, .batch = &b};
     struct device *d;
