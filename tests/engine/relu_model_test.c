@@ -4,6 +4,8 @@
 
 #include <math.h>
 
+#include "device/device.h"
+
 /* Share of the neurons that fire, by layer, over the first 32 windows of 512 tokens. */
 static const double live_reference[] = {.355, .131, .106, .093, .050, .042, .103, .096, .148, .181, .176, .038, .177, .156,
                                         .170, .172, .213, .245, .306, .313, .353, .237, .307, .209, .230, .210, .228, .330,
@@ -44,14 +46,14 @@ static char *licences(size_t *n)
     return text;
 }
 
-struct live {
+struct firing {
     double fired[LAYERS], seen[LAYERS];
     size_t d_ff;
 };
 
 static void count_live(void *arg, const struct observed *o)
 {
-    struct live *live = arg;
+    struct firing *live = arg;
     assert_int_equal(o->neurons->stride, live->d_ff);
     for (size_t i = 0; i < o->n * live->d_ff; i++)
         live->fired[o->layer] += o->neurons->h[i] != 0;
@@ -89,7 +91,7 @@ static void test_reference_figures(void **state)
     char *text = model ? licences(&n_bytes) : NULL;
     if (!text)
         skip();
-    struct live live = {.d_ff = 1536};
+    struct firing live = {.d_ff = 1536};
     struct cluster_options o = relu_options(model);
     o.observe = count_live;
     o.observe_arg = &live;
