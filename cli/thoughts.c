@@ -108,7 +108,7 @@ static status look_before(struct thoughts *h, struct utf8_stream *out, bool *mor
     return text_append(&h->plain, h->held.at, h->held.n);
 }
 
-/* Gives the thought, or the answer, as far as it cannot be its end. *more as above. */
+/* Gives the thought as far as it cannot be its end. *more as above. */
 static status look_within(struct thoughts *h, struct utf8_stream *out, bool *more)
 {
     const size_t length = strlen(h->close);
@@ -116,19 +116,45 @@ static status look_within(struct thoughts *h, struct utf8_stream *out, bool *mor
     size_t n = end ? (size_t)(end - h->held.at) : h->held.n < length ? 0 : h->held.n - length + 1;
     while (!end && n < h->held.n && memcmp(h->held.at + n, h->close, h->held.n - n) != 0)
         n++;
-    struct text *part = h->state == THOUGHTS_ANSWER ? &h->answer : &h->thought;
-    const size_t skip = part->n || !h->thinks ? 0 : spaces(h->held.at); /* of the line that the mark ends */
-    status st = n > skip ? give(h, part, h->held.at + skip, n - skip, out) : ST_OK;
+    const size_t skip = h->thought.n ? 0 : spaces(h->held.at); /* of the line that the mark ends */
+    status st = n > skip ? give(h, &h->thought, h->held.at + skip, n - skip, out) : ST_OK;
     drop(&h->held, n + (end ? length : 0));
     empty(&h->plain);
     if (st != ST_OK || !end)
         return st;
-    h->ended = h->state == THOUGHTS_ANSWER;
-    h->state = h->ended ? THOUGHTS_OVER : THOUGHTS_BEFORE;
+    h->state = THOUGHTS_BEFORE;
     *more = true;
     return text_append(&h->plain, h->held.at, h->held.n);
 }
 
+/* Of an answer that a mark has opened: behind a thought it begins with no white space. */
+static status give_answer(struct thoughts *h, const char *at, size_t n, struct utf8_stream *out)
+{
+    size_t skip = 0;
+    while (h->thinks && !h->answer.n && skip < n && spaces((char[]){at[skip], '\0'}))
+        skip++;
+    return give(h, &h->answer, at + skip, n - skip, out);
+}
+
+/* Looks at what is held for as long as there is news in it. */
+static status look(struct thoughts *h, struct utf8_stream *out)
+{
+    status st = ST_OK;
+    for (bool more = true; st == ST_OK && more;) {
+        more = false;
+        if (h->state == THOUGHTS_BEFORE)
+            st = look_before(h, out, &more);
+        else if (h->state == THOUGHTS_WITHIN)
+            st = look_within(h, out, &more);
+    }
+    if (st != ST_OK || h->state != THOUGHTS_ANSWER)
+        return st;
+    st = give_answer(h, h->held.at, h->held.n, out); /* what came with the mark */
+    empty(&h->held);
+    return st;
+}
+
+/* all, plain: a token's text, and the same without control tokens. */
 static status take_texts(struct thoughts *h, const char *all, size_t n_all, const char *plain, size_t n_plain,
                          struct utf8_stream *out)
 {
@@ -138,15 +164,14 @@ static status take_texts(struct thoughts *h, const char *all, size_t n_all, cons
         utf8_write(out, plain, n_plain);
     if (h->state == THOUGHTS_OVER)
         return give(h, &h->answer, plain, n_plain, out);
-    const bool answers = h->state == THOUGHTS_ANSWER;
-    status st = text_append(&h->held, answers ? plain : all, answers ? n_plain : n_all);
+    if (h->state == THOUGHTS_ANSWER) { /* the mark is a token: in letters it is what somebody talks about */
+        h->ended = n_all == strlen(h->close) && memcmp(all, h->close, n_all) == 0;
+        return h->ended ? ST_OK : give_answer(h, plain, n_plain, out);
+    }
+    status st = text_append(&h->held, all, n_all);
     if (st == ST_OK)
         st = text_append(&h->plain, plain, n_plain);
-    for (bool more = true; st == ST_OK && more && h->state != THOUGHTS_OVER;) {
-        more = false;
-        st = h->state == THOUGHTS_BEFORE ? look_before(h, out, &more) : look_within(h, out, &more);
-    }
-    return st;
+    return st == ST_OK ? look(h, out) : st;
 }
 
 status thoughts_take(struct thoughts *h, const struct tokenizer *t, int32_t token, struct utf8_stream *out)
@@ -161,8 +186,8 @@ status thoughts_end(struct thoughts *h, struct utf8_stream *out)
     status st = ST_OK;
     if (h->state == THOUGHTS_BEFORE)
         st = begin_answer(h, out);
-    else if (h->state != THOUGHTS_OVER)
-        st = give(h, h->state == THOUGHTS_ANSWER ? &h->answer : &h->thought, h->held.at, h->held.n, out);
+    else if (h->state == THOUGHTS_WITHIN)
+        st = give(h, &h->thought, h->held.at, h->held.n, out);
     set_faint(h, out, false);
     while (h->thought.n && spaces(h->thought.at + h->thought.n - 1))
         h->thought.at[--h->thought.n] = '\0';

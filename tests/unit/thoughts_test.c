@@ -100,8 +100,25 @@ static void thoughts_are_told_from_answers(void **state)
          "<|channel|>commentary<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>b", "a", "b",
          "\033[2ma\n\033[22mb"},
         {"<|start|>assistant", "<|channel|>final<|message|> b", "", " b", " b"},
-        {"<|start|>assistant", "<|channel|>final<|message|>b<|end|>", "", "b", "b"},
         {"<|start|>assistant", "<|channel|>final<|message|>b<|end", "", "b<|end", "b<|end"},
+        {"<|start|>assistant",
+         "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>\n b c", "a", "b c",
+         "\033[2ma\n\033[22mb c"},
+    };
+    struct made m;
+    make(&m);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int how = 0; how < 4; how++)
+            check(&m, &cases[i], how & 1, how & 2);
+    unmake(&m);
+}
+
+/* The token ends the final message; its letters are what a model says of the token. */
+static void a_token_ends_the_final_message(void **state)
+{
+    (void)state;
+    static const struct expected cases[] = {
+        {"<|start|>assistant", "<|channel|>final<|message|>b<|end|>", "", "b", "b"},
         {"<|start|>assistant<|channel|>final<|message|>", "b<|end|>", "", "b", "b"},
         {"<|start|>assistant",
          "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>\nb<|end|>", "a", "b",
@@ -110,8 +127,32 @@ static void thoughts_are_told_from_answers(void **state)
     struct made m;
     make(&m);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        for (int how = 0; how < 4; how++)
-            check(&m, &cases[i], how & 1, how & 2);
+        for (int dimmed = 0; dimmed < 2; dimmed++)
+            check(&m, &cases[i], true, dimmed);
+    unmake(&m);
+}
+
+static void letters_do_not_end_it(void **state)
+{
+    (void)state;
+    static const char opens[] = "<|channel|>final<|message|>", said[] = "It is <|end|>, I think.";
+    struct made m;
+    struct thoughts h = {.dimmed = true};
+    size_t n;
+    int32_t *ids;
+    make(&m);
+    FILE *out = fopen("/dev/null", "w");
+    struct utf8_stream stream = {.out = out};
+    assert_int_equal(tokenizer_encode(m.t, opens, strlen(opens), false, true, &ids, &n), ST_OK);
+    assert_int_equal(thoughts_begin(&h, m.t, ids, n), ST_OK);
+    for (size_t i = 0; i < strlen(said); i++)
+        assert_int_equal(thoughts_take(&h, m.t, (uint8_t)said[i], &stream), ST_OK);
+    assert_false(h.ended);
+    assert_int_equal(thoughts_end(&h, &stream), ST_OK);
+    assert_string_equal(h.answer.at, said);
+    fclose(out);
+    free(ids);
+    thoughts_free(&h);
     unmake(&m);
 }
 
@@ -161,6 +202,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(thoughts_are_told_from_answers),
+        cmocka_unit_test(a_token_ends_the_final_message),
+        cmocka_unit_test(letters_do_not_end_it),
         cmocka_unit_test(other_control_tokens_are_left_out),
         cmocka_unit_test(a_second_final_message_is_none),
     };
