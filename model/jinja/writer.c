@@ -11,7 +11,7 @@ struct chat_writer {
     const struct tokenizer *tokenizer;
     struct chat_template format;
     struct gguf_string tool_use; /* the file's template for conversations with tools; empty: there is but one */
-    bool tools_tried;
+    bool tried[2];     /* what conversations without tools and with them get */
     struct jinja_process helper;
 };
 
@@ -174,25 +174,19 @@ static status try_template(struct chat_writer *w, const char *conversation, cons
     return st;
 }
 
-static status try_all(struct chat_writer *w, const json_t *tools)
+/* With tools or without: a template may write other words then, or be another. */
+static status try_all(struct chat_writer *w, bool with_tools)
 {
     status st = ST_OK;
-    for (size_t i = 0; i < sizeof trials / sizeof *trials && st == ST_OK; i++)
-        st = try_template(w, trials[i], tools);
-    return st;
-}
-
-/* The template for tools, when it is first needed. */
-static status try_tools(struct chat_writer *w)
-{
-    json_t *tools = json_loads(trial_tools, 0, NULL);
-    if (!tools) {
+    json_t *tools = with_tools ? json_loads(trial_tools, 0, NULL) : NULL;
+    if (with_tools && !tools) {
         log_error("%s: no memory for a conversation", w->where);
         return ST_NOMEM;
     }
-    status st = try_all(w, tools);
+    for (size_t i = 0; i < sizeof trials / sizeof *trials && st == ST_OK; i++)
+        st = try_template(w, trials[i], tools);
     json_decref(tools);
-    w->tools_tried = st == ST_OK;
+    w->tried[with_tools] = st == ST_OK;
     return st;
 }
 
@@ -203,8 +197,8 @@ status chat_writer_text(struct chat_writer *w, const json_t *messages, const jso
 {
     bool done;
     status st = write_by_family(w, messages, tools, reply, out, &done);
-    if (st == ST_OK && !done && tools && w->tool_use.n && !w->tools_tried)
-        st = try_tools(w);
+    if (st == ST_OK && !done && !w->tried[tools != NULL])
+        st = try_all(w, tools != NULL);
     return st != ST_OK || done ? st : write_by_template(w, messages, tools, reply, out);
 }
 
@@ -234,7 +228,7 @@ status chat_writer_open(const struct gguf *g, const struct tokenizer *t, const c
     gguf_get_string(g, "tokenizer.chat_template.tool_use", &w->tool_use);
     status st = chat_template_of(g, t, name, &w->format);
     if (st == ST_OK && !w->format.family)
-        st = try_all(w, NULL);
+        st = try_all(w, false);
     if (st != ST_OK) {
         chat_writer_close(w);
         return st;

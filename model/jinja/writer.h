@@ -15,7 +15,8 @@ struct chat_writer;
 /* For the file's template, or (`name` not NULL) a family's format. `g` and `t`, its tokenizer, must outlive the writer.
  * A template that is no family's is tried on a few words: ST_UNSUPPORTED (logged) if Jinja is not there or if what it
  * writes becomes other tokens than it would if all of it were the template's words, ST_BUDGET if it takes too long.
- * (A template of its own for tools is tried when tools first come.) What chat_template_of returns; ST_NOMEM. */
+ * (With tools it is tried when tools first come, and beside a family when that first has no words.) What
+ * chat_template_of returns; ST_NOMEM. */
 status chat_writer_open(const struct gguf *g, const struct tokenizer *t, const char *name, struct chat_writer **out);
 void chat_writer_close(struct chat_writer *w); /* NULL is fine */
 

@@ -668,6 +668,35 @@ static void the_template_for_tools_is_tried(void **state)
     json_decref(controls);
 }
 
+/* So is what one template writes for tools alone, also where it is a family's without them. */
+static void what_a_template_writes_for_tools_is_tried(void **state)
+{
+    (void)state;
+#define FOR_TOOLS "{% if tools %}{{ ('<|' ~ tools[0].type ~ '|>') | title | lower }}{% endif %}"
+    static const char *const templates[] = {
+        FOR_TOOLS "{{ messages[0].content }}",
+        FOR_TOOLS "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}"
+        "{% endfor %}",
+    };
+    static const char question[] = "[{\"role\": \"user\", \"content\": \"a\"}]";
+    for (size_t i = 0; i < sizeof templates / sizeof *templates; i++) {
+        struct made m;
+        struct chat_writer *w;
+        struct chat_text text;
+        json_t *controls = json_pack("[s, s, s]", "<|function|>", "<|im_start|>", "<|im_end|>");
+        make_with_tools(&m, templates[i], "", controls);
+        assert_int_equal(open_writer(&m, NULL, &w), ST_OK);
+        assert_int_equal(write_text(w, question, &text), ST_OK);
+        chat_text_free(&text);
+        json_t *tools = json_pack("[{s:s}]", "type", "function");
+        assert_int_equal(write_with_tools(w, question, tools, &text), ST_UNSUPPORTED);
+        assert_non_null(strstr(caught.first_error, "--chat-template"));
+        chat_writer_close(w);
+        unmake(&m);
+        json_decref(controls);
+    }
+}
+
 static void tokens_that_are_no_text_are_refused(void **state)
 {
     (void)state;
@@ -774,6 +803,7 @@ int main(void)
         cmocka_unit_test(templates_that_hide_their_words_are_refused),
         cmocka_unit_test(every_kind_of_message_is_tried),
         cmocka_unit_test(the_template_for_tools_is_tried),
+        cmocka_unit_test(what_a_template_writes_for_tools_is_tried),
         cmocka_unit_test(tokens_that_are_no_text_are_refused),
         cmocka_unit_test(messages_are_checked),
         cmocka_unit_test(writers_write),
