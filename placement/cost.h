@@ -18,8 +18,8 @@
  *
  * Tokens that go through the ranks together read a matrix once for all of them, and of experts those that any of them
  * chooses: of E experts, of which each token chooses k as if they were all alike, E (1 - (1 - k / E)^n) on average. Their x,
- * sums, keys and values are n times those of one. A step is then at least so long, for of many tokens kernels compute
- * longer than they read.
+ * sums, keys, values and states are n times those of one. A step is then at least so long, for of many tokens kernels
+ * compute longer than they read.
  *
  * Hidden states travel once from stage to stage. Ranks of one host that compute together share its memory: their
  * bandwidth is then what they had when all of them read. */
@@ -48,7 +48,7 @@ struct cost_model {
     const float *chosen;  /* [n_layers, n_experts] shares of tokens that choose each expert; NULL: all alike */
     double tokens;           /* of a step, of so many texts that decode together; 0: one */
     double kv_read, kv_held; /* tokens of the KV cache that a token reads, on average; that there is room for */
-    double states;       /* of delta nets, of which a token reads and writes one */
+    double states;       /* of delta nets that there is room for; a token reads and writes one */
     uint64_t ram_budget; /* bytes that each rank may use, 0: what its host has */
     bool gpus;           /* choices give ranks' GPUs what gains most (gpu_benefit.h), */
     uint64_t vram_budget; /* of so many bytes at most, 0: what is free there */

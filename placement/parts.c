@@ -41,19 +41,19 @@ double cost_kv_bytes(const struct model *m)
     return (m->hp.n_layers - model_n_nets(&m->hp)) * token_bytes(&m->hp);
 }
 
-/* A state is read and written. */
+double step_tokens(const struct cost_model *m)
+{
+    return m->tokens > 1 ? m->tokens : 1;
+}
+
+/* Each token of a step reads and writes a state of its own, where there are any. */
 static struct weight weight_of_net(const struct cost_model *m, int layer, double share)
 {
     const struct layer_weights *l = &m->model->layers[layer];
     const double weights = matrix_bytes(&l->qkv) + matrix_bytes(&l->z) + matrix_bytes(&l->beta) + matrix_bytes(&l->alpha) +
                            matrix_bytes(&l->beta_alpha) + matrix_bytes(&l->o);
-    const double state = (double)model_state_bytes(&m->model->hp);
-    return (struct weight){share * (weights + m->states * state), share * (weights + 2 * state)};
-}
-
-double step_tokens(const struct cost_model *m)
-{
-    return m->tokens > 1 ? m->tokens : 1;
+    const double state = (double)model_state_bytes(&m->model->hp), moved = m->states > 0 ? 2 * step_tokens(m) : 0;
+    return (struct weight){share * (weights + m->states * state), share * (weights + moved * state)};
 }
 
 struct weight weight_of_heads(const struct cost_model *m, int layer, double share)

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "placement/parts.h"
 #include "placement/plan.h"
 
 /* Qwen3-Next in small: every fourth layer is attention of 2 KV heads, the others have 16 key heads, in pairs. */
@@ -90,10 +91,31 @@ static void others_are_refused(void **state)
     plan_free(p);
 }
 
+/* Weights are read once for all texts of a step, each text's state by itself; and states are no weights. */
+static void each_text_moves_its_own_state(void **state)
+{
+    (void)state;
+    enum { D = 64, WEIGHTS = 4 * 3 * D * D, STATE = 4 * 32 * (4 * 32 + 3 * (2 + 2 + 4)) };
+    const struct matrix square = {.type = DT_F32, .rows = D, .cols = D, .data = (const uint8_t *)""};
+    struct layer_weights layer = {.qkv = square, .z = square, .o = square};
+    const struct model of = {.layers = &layer, .hp = {.n_layers = 1, .d_model = D, .layer = {{.kind = LAYER_DELTA}},
+                             .delta = {.size = 32, .key_heads = 2, .value_heads = 4, .taps = 4}}};
+    struct cost_model m = {.model = &of, .states = 16, .tokens = 8};
+    assert_int_equal(model_state_bytes(&of.hp), STATE);
+    struct weight w = weight_of_heads(&m, 0, 1);
+    assert_int_equal((int64_t)w.held, WEIGHTS + 16 * STATE);
+    assert_int_equal((int64_t)w.read, WEIGHTS + 8 * 2 * STATE);
+    m.tokens = 0;
+    assert_int_equal((int64_t)weight_of_heads(&m, 0, 0.5).read, WEIGHTS / 2 + STATE);
+    m.states = 0;
+    assert_int_equal((int64_t)weight_of_heads(&m, 0, 1).read, WEIGHTS);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(each_kind_is_cut_in_its_own_units),
                                        cmocka_unit_test(what_is_written_is_read_back_and_fits),
+                                       cmocka_unit_test(each_text_moves_its_own_state),
                                        cmocka_unit_test(others_are_refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
