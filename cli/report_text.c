@@ -127,7 +127,7 @@ status report_text(FILE *out, const struct report *r)
     fprintf(out, "live: %.2f %% of the neurons%s fire for a token\n", report_live(n) * 100,
             n->experts.n ? " of its experts" : "");
     fprintf(out, "skew: %.2f %% of the neurons make 80 %% of all activations\n", share * 100);
-    if (!activation_is_exact(n->activation))
+    if (neurons_have_weights(n))
         fprintf(out, "threshold: skips %.0f %% unless told\n", (double)n->skip_share * 100);
     print_bytes(out, r, "neuron file", r->neurons_bytes);
     print_bytes(out, r, "predictor planes (its bounds)", report_planes_bytes(n));

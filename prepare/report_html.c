@@ -70,7 +70,7 @@ static status facts(FILE *out, const struct report *r, const float *busy, int64_
     fact(out, r->neurons->experts.n ? "of the neurons of its experts fire for a token" : "of the neurons fire for a token",
          "%.1f %%", report_live(r->neurons) * 100);
     fact(out, "of the neurons make 80 % of all activations", "%.1f %%", share * 100);
-    if (!activation_is_exact(r->neurons->activation))
+    if (neurons_have_weights(r->neurons))
         fact(out, "of the neurons are skipped by --sparse threshold unless told", "%.0f %%",
              (double)r->neurons->skip_share * 100);
     fact_bytes(out, r, "neuron file", r->neurons_bytes);

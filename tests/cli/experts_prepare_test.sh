@@ -32,6 +32,7 @@ set -- -m "$silu" -f "$work/text" -c 64 -t 1 --activation silu
 hearth prepare -q "$@"
 equal "status of prepare" 0 "$status"
 cp "$work/out" "$work/silu.report"
+like "the report" "*threshold: skips 50 % unless told*" "$out"
 like "the report" "*2 layers of 800 neurons, silu*experts: a token uses 2 of a layer's 5; of the 10 of all layers * were chosen \
 by fewer than 100 of * tokens*| expert chosen most | least |*" "$out"
 grep -q "How experts are chosen" "$work/silu.neurons.html" || fail "no plot of how experts are chosen"
@@ -93,11 +94,15 @@ for mode in dense exact; do
         fail "--split hot --sparse $mode: $(paste -d ' ' "$work/both" "$work/hot")"
 done
 
-# Activations that no option names are the model's own.
+# Activations that no option names are the model's own. Gates with biases have no thresholds, and nobody says so.
 cp "$vectors/model-gpt-oss.gguf" "$work/own.gguf"
 hearth prepare -q -m "$work/own.gguf" -f "$work/text" -c 64 -t 1
 equal "status of prepare with an activation of the model's own: $err" 0 "$status"
 like "the report" "*, swiglu_clamped*" "$out"
+case "$out" in
+*threshold*) fail "the report of a model without thresholds: $out" ;;
+esac
+! grep -q threshold "$work/own.neurons.html" || fail "the page of a model without thresholds speaks of them"
 hearth inspect "$work/own.gguf"
 like "inspect" "*activation_from *neuron file*" "$out"
 finish
