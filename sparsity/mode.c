@@ -52,6 +52,11 @@ status activation_settle(const struct model *m, const struct neurons *n, const c
         log_error("--activation: expected silu, relu, relu2 or drelu, found '%s'", option);
         return ST_USAGE;
     }
+    if (!option && !activation_is_choice(a) && a != m->hp.activation) {
+        log_error("%s: the neuron file was made with activation %s, which is another model's own: make a new one with "
+                  "`hearth prepare`", path, activation_name(a));
+        return ST_FORMAT;
+    }
     if (!option && !n && !m->hp.activation_known) {
         log_error("%s: a %s model does not say its activation, and the usual one is none that hearth has: if it is "
                   "ReLU-trained, say --activation relu", path, m->hp.arch_name);

@@ -28,7 +28,7 @@ bool predictor_of(const char *name, enum predictor *out);
 
 /* Which activation holds: the one that `option` names, else the neuron file's, else the model's. option and n may be
  * NULL. ST_USAGE (logged): no activation of that name, one that needs a gate where the model has none, or nobody says.
- */
+ * ST_FORMAT (logged): the file's is one that only models bring along, and not this model's. */
 status activation_settle(const struct model *m, const struct neurons *n, const char *option, enum activation *out);
 
 /* Checks that a model can run in a mode: its activation (m->hp.activation, settled), weight types, and what the neuron

@@ -87,7 +87,18 @@ static void the_option_comes_before_the_file_before_the_model(void **state)
     a = ACTIVATIONS;
     assert_int_equal(activation_settle(m, NULL, "gelu", &a), ST_USAGE);
     assert_logged("--activation: expected silu, relu, relu2 or drelu, found 'gelu'");
+    struct neurons own = f.full.n;
+    own.activation = ACT_GELU;
+    caught.first_error[0] = 0;
+    assert_int_equal(activation_settle(m, &own, NULL, &a), ST_FORMAT);
+    assert_logged("made with activation gelu");
+    assert_int_equal(a, ACTIVATIONS);
     struct model other = *m;
+    other.hp.activation = ACT_GELU;
+    assert_int_equal(activation_settle(&other, &own, NULL, &a), ST_OK);
+    assert_int_equal(a, ACT_GELU);
+    other = *m;
+    a = ACTIVATIONS;
     other.hp.activation_known = false;
     caught.first_error[0] = 0;
     assert_int_equal(activation_settle(&other, NULL, NULL, &a), ST_USAGE);
