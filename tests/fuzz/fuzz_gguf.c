@@ -37,7 +37,8 @@ static void touch_layer(const struct layer_weights *l)
           &l->k_norm, &l->sinks, &l->o, &l->o_bias, &l->q_low, &l->q_low_norm, &l->c_norm, &l->q_in, &l->c_out,
           &l->c_both, &l->ffn_norm, &l->ffn_norm_bias, &l->attn_post_norm, &l->ffn_post_norm, &l->router,
           &l->router_bias, &l->choice_bias, &l->shared_router, &l->expert_down_bias, &l->gate, &l->gate_bias, &l->up,
-          &l->up_bias, &l->down, &l->down_bias, &l->down_t, &l->fc1, &l->fc2);
+          &l->up_bias, &l->down, &l->down_bias, &l->down_t, &l->fc1, &l->fc2, &l->qkv, &l->z, &l->beta,
+          &l->alpha, &l->beta_alpha, &l->taps, &l->dt_bias, &l->decay, &l->head_norm);
     for (const struct bundle *b = l->bundles; b < l->bundles + l->n_bundles; b++)
         TOUCH(&b->gate, &b->up, &b->gate_bias, &b->up_bias, &b->down, &b->down_t);
 }
@@ -49,12 +50,12 @@ static void touch_model(const struct model *m)
           &m->rope_short);
     for (int i = 0; i < m->hp.n_layers; i++) {
         touch_layer(&m->layers[i]);
-        sink += (uint64_t)model_layer_neurons(m, i);
+        sink += (uint64_t)model_layer_neurons(m, i) + (uint64_t)model_head_unit(m, i);
     }
     for (int i = 0; i < MODEL_ROPES; i++)
         if (m->hp.rope[i].base != 0)
             model_rope_freqs(m, &m->hp.rope[i], m->hp.n_ctx_train, freq);
-    sink += (uint64_t)model_neuron_unit(m) + (uint64_t)model_head_unit(m) + model_has_biased_gates(m);
+    sink += (uint64_t)model_neuron_unit(m) + model_has_biased_gates(m);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
@@ -108,6 +109,15 @@ static const struct seed {
     {"qwen2moe", "qwen2moe", ATTENTION BIASES "ffn_norm.weight:v ffn_gate_inp_shexp.weight:v " EXPERTS SHARED,
      WIDTH "expert_shared_feed_forward_length=32 "},
     {"qwen3moe", "qwen3moe", ATTENTION HEAD_NORMS "ffn_norm.weight:v " EXPERTS, WIDTH},
+    {"qwen3next", "qwen3next", "attn_norm.weight:v attn_qkv.weight:q attn_gate.weight:m ssm_ba.weight:r "
+     "ssm_conv1d.weight:c ssm_dt.bias:1 ssm_a:1 ssm_norm.weight:v ssm_out.weight:m post_attention_norm.weight:v "
+     "ffn_gate_inp_shexp.weight:v " EXPERTS SHARED,
+     WIDTH "expert_shared_feed_forward_length=32 ssm.conv_kernel=4 ssm.inner_size=32 ssm.state_size=32 "
+     "ssm.time_step_rank=1 ssm.group_count=1 full_attention_interval=4 "},
+    {"qwen35", "qwen35", "attn_norm.weight:v attn_qkv.weight:q attn_gate.weight:m ssm_beta.weight:r ssm_alpha.weight:r "
+     "ssm_conv1d.weight:c ssm_dt.bias:2 ssm_a:2 ssm_norm.weight:n ssm_out.weight:m post_attention_norm.weight:v "
+     "ffn_gate.weight:m ffn_up.weight:m ffn_down.weight:m ", "ssm.conv_kernel=4 ssm.inner_size=32 ssm.state_size=16 "
+     "ssm.time_step_rank=2 ssm.group_count=2 "},
     {"gpt-oss", "gpt-oss", ATTENTION BIASES "attn_output.bias:v attn_sinks.weight:1 post_attention_norm.weight:v "
      "ffn_gate_inp.weight:r ffn_gate_inp.bias:2 ffn_gate_exps.weight:x ffn_up_exps.weight:x ffn_down_exps.weight:x "
      "ffn_gate_exps.bias:r ffn_up_exps.bias:r ffn_down_exps.bias:r ",
@@ -151,7 +161,7 @@ static void add_tensor(struct gguf_writer *w, const char *text, int n)
         {'m', DT_Q4_0, 2, {32, 32}},    {'r', DT_F32, 2, {32, 2}},       {'q', DT_Q4_0, 2, {32, 96}},
         {'g', DT_Q4_0, 2, {32, 64}},    {'k', DT_Q4_0, 2, {32, 48}},     {'p', DT_F16, 3, {16, 32, 1}},
         {'o', DT_F16, 3, {32, 32, 1}},  {'e', DT_Q4_0, 3, {32, 32, 2}},  {'x', DT_MXFP4, 3, {32, 32, 2}},
-        {'f', DT_Q4_0, 3, {32, 64, 2}},
+        {'f', DT_Q4_0, 3, {32, 64, 2}},  {'n', DT_F32, 1, {16}},         {'c', DT_F32, 2, {4, 96}},
     };
     char name[64];
     size_t i = 0;
