@@ -28,10 +28,13 @@ float mlp_threshold(const struct device_options *o, int layer)
     return device_reads_residual(o) ? o->model->hp.sparse_threshold : o->neurons->layers[layer].mlp_threshold;
 }
 
-/* The longest of whole blocks, but no longer than those of neurons. */
+/* The longest of whole blocks, but no longer than those of neurons. Of heads that are not cut the columns are all, which
+ * are whole blocks where those of a turn of them need not be. */
 int64_t head_segment(const struct model *m, int layer)
 {
-    const int64_t columns = model_head_unit(m, layer) * model_head_columns(&m->hp, layer);
+    const int64_t unit = model_head_unit(m, layer);
+    const int64_t columns = unit < model_heads(&m->hp, layer) ? unit * model_head_columns(&m->hp, layer)
+                                                              : m->layers[layer].o.cols;
     const int64_t block = columns % ACT_BLOCK ? 1 : ACT_BLOCK;
     int64_t segment = SUM_SEGMENT;
     while (columns % segment)

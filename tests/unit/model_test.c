@@ -481,6 +481,32 @@ static void head_unit_makes_whole_blocks(void **state)
     }
 }
 
+/* Of delta nets, whose value heads follow their key head or take key heads in turn. Where a turn of all key heads is no
+ * whole blocks, none of them goes without the others. */
+static void key_heads_are_cut_where_turns_are_whole(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t key_heads, value_heads, size;
+        bool in_turn;
+        enum dtype type;
+        int64_t unit;
+    } some[] = {
+        {16, 32, 128, false, DT_Q4_K, 1}, {16, 48, 128, true, DT_Q4_K, 2}, {16, 32, 128, true, DT_Q8_0, 1},
+        {3, 6, 16, false, DT_Q8_0, 1},    {3, 6, 16, true, DT_Q8_0, 3},    {5, 10, 16, true, DT_Q8_0, 5},
+        {6, 12, 16, true, DT_Q8_0, 2},    {1, 2, 16, true, DT_Q8_0, 1},    {5, 10, 16, true, DT_F16, 1},
+    };
+    for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
+        struct layer_weights layers[2] = {{.o = {.type = some[i].type}}, {.o = {.type = DT_F32}}};
+        struct model m = {.hp = {.n_layers = 2, .n_heads = 4, .n_kv_heads = 4, .value_dim = 64,
+                                 .layer[0].kind = LAYER_DELTA,
+                                 .delta = {.key_heads = some[i].key_heads, .value_heads = some[i].value_heads,
+                                           .size = some[i].size, .in_turn = some[i].in_turn}}, .layers = layers};
+        assert_int_equal(model_head_unit(&m, 0), some[i].unit);
+        assert_int_equal(model_head_unit(&m, 1), 1);
+    }
+}
+
 static void load_with_rope(const struct recipe *r, double scale, double base, int64_t n_rot, int64_t window)
 {
     struct gguf_writer w;
@@ -832,6 +858,7 @@ int main(void)
         cmocka_unit_test(loads_opt),
         cmocka_unit_test(neuron_unit_is_the_largest_block),
         cmocka_unit_test(head_unit_makes_whole_blocks),
+        cmocka_unit_test(key_heads_are_cut_where_turns_are_whole),
         cmocka_unit_test(reads_rope_and_window),
         cmocka_unit_test(refuses_unknown_architectures),
         cmocka_unit_test(refuses_missing_keys),

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "device/decisions.h"
 #include "placement/parts.h"
 #include "placement/plan.h"
 
@@ -111,11 +112,32 @@ static void each_text_moves_its_own_state(void **state)
     assert_int_equal((int64_t)weight_of_heads(&m, 0, 1).read, WEIGHTS);
 }
 
+/* Segments end where heads may be cut, and, of quantised weights, with blocks. */
+static void segments_are_whole_blocks(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t key_heads, size;
+        enum dtype type;
+        int64_t segment;
+    } some[] = {{16, 128, DT_Q4_K, 128}, {4, 32, DT_Q8_0, 32}, {1, 16, DT_Q8_0, 32}, {3, 16, DT_Q8_0, 96},
+                {1, 48, DT_Q8_0, 96},    {2, 16, DT_Q8_0, 64}, {1, 16, DT_F16, 32}};
+    for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
+        struct model m;
+        struct layer_weights layer = {.o = {.type = some[i].type, .cols = 2 * some[i].key_heads * some[i].size}};
+        m.layers = &layer;
+        m.hp = (struct hparams){.n_layers = 1, .layer[0].kind = LAYER_DELTA,
+                                .delta = {.key_heads = some[i].key_heads, .value_heads = 2 * some[i].key_heads,
+                                          .size = some[i].size, .in_turn = true}};
+        assert_int_equal(head_segment(&m, 0), some[i].segment);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(each_kind_is_cut_in_its_own_units),
-                                       cmocka_unit_test(what_is_written_is_read_back_and_fits),
-                                       cmocka_unit_test(each_text_moves_its_own_state),
-                                       cmocka_unit_test(others_are_refused)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_kind_is_cut_in_its_own_units), cmocka_unit_test(what_is_written_is_read_back_and_fits),
+        cmocka_unit_test(each_text_moves_its_own_state), cmocka_unit_test(others_are_refused),
+        cmocka_unit_test(segments_are_whole_blocks)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
