@@ -26,7 +26,7 @@ struct attention {
 
 static status check_runs(const struct model *m)
 {
-    const int64_t dim = kept_key(&m->hp), value = kept_value(&m->hp);
+    const int64_t dim = kept_key(&m->hp), value = kept_value(&m->hp), query = m->hp.head_dim;
     const int64_t normed = m->hp.whole_norms ? m->hp.n_heads * dim : m->hp.latent.q_rank;
     if (value > GPU_HEAD_DIM || value % 8)
         log_error("%s: heads have %lld values; a GPU takes multiples of 8, %d at most: --device cpu",
@@ -34,6 +34,9 @@ static status check_runs(const struct model *m)
     else if (dim > GPU_KEY_DIM || dim % 8)
         log_error("%s: keys have %lld values; a GPU takes multiples of 8, %d at most: --device cpu",
                   gguf_path(m->file), (long long)dim, GPU_KEY_DIM);
+    else if (query > GPU_KEY_DIM) /* of latent attention: other queries are as long as keys */
+        log_error("%s: queries have %lld values; a GPU takes %d at most: --device cpu", gguf_path(m->file),
+                  (long long)query, GPU_KEY_DIM);
     else if (normed > GPU_NORM_MOST)
         log_error("%s: %lld values of q are normed together; a GPU takes %d at most: --device cpu", gguf_path(m->file),
                   (long long)normed, GPU_NORM_MOST);

@@ -96,12 +96,18 @@ void cuda_experts_lay_buffers(struct cuda *c, struct experts *e, int64_t neurons
 
 /* ---- filling ---- */
 
+/* What is shared may have other types than experts, and only theirs have whole blocks. */
+static bool reads_codes(const struct cuda *c, const struct down *d, int layer)
+{
+    return cuda_down_reads_codes(c, d, layer) && dtype_is_quantised(d->matrix.type);
+}
+
 static struct gpu_set set_of(const struct cuda *c, const struct ffn_layer *s, const struct ranges *ranges, int layer)
 {
     const bool column = s->down.by_column;
     return (struct gpu_set){
         .expert = s->of->routed ? s->set.neurons->bundle : GPU_ALL_TOKENS, .n = (int32_t)s->set.n,
-        .slots = (int32_t)down_slots(&s->down, &s->set), .quantised = cuda_down_reads_codes(c, &s->down, layer),
+        .slots = (int32_t)down_slots(&s->down, &s->set), .quantised = reads_codes(c, &s->down, layer),
         .slot = s->set.at.slot, .column = column ? s->set.at.column : NULL, .gate = s->gate, .up = s->up,
         .gate_rows = s->gate_rows, .up_rows = s->up_rows, .bias = s->bias, .up_bias = s->up_bias, .bound = s->bound,
         .gate_slope = s->gate_slope, .gate_offset = s->gate_offset, .up_slope = s->up_slope, .up_offset = s->up_offset,

@@ -35,8 +35,9 @@ struct mixing {
     const float *h;
     struct gpu_book book;
     struct gpu_sums to;
-    /* Of a launch for shares: what they are, and how many thread blocks stride over the tokens of one. */
+    /* Of a launch for shares: what they are, of which columns, and how many thread blocks stride over the tokens of one. */
     struct gpu_shares shares;
+    enum dtype type;
     int token_blocks;
 };
 
@@ -454,13 +455,13 @@ __host__ __device__ __forceinline__ void take_columns(struct mixing &m, const st
 }
 
 /* The launch's columns become those of a share, its ranges and activations too. False: there is nothing to do. */
-template <enum dtype T> __device__ __forceinline__ bool take_share(struct mixing &m, struct taken *to)
+__device__ __forceinline__ bool take_share(struct mixing &m, struct taken *to)
 {
     struct gpu_share s;
     if (!share_at(m.shares.of, m.shares.n, (int)blockIdx.x / m.token_blocks, &s))
         return false;
     const struct gpu_set &set = m.shares.sets[s.set];
-    if (set.columns.type != T || (int)blockIdx.z * WARPS >= set.n_ranges)
+    if (set.columns.type != m.type || (int)blockIdx.z * WARPS >= set.n_ranges)
         return false;
     take_columns(m, set.columns);
     m.ranges = set.ranges;
@@ -489,7 +490,7 @@ template <enum dtype T, bool SHARES> __global__ void __launch_bounds__(THREADS, 
     struct taken taken = {1, 0, 1, NULL};
     if constexpr (SHARES) {
         gpu_begin();
-        if (!take_share<T>(m, &taken))
+        if (!take_share(m, &taken))
             return;
     }
     const bool is_segment = segment_of_warp(m, &r);
@@ -608,7 +609,7 @@ __global__ void __launch_bounds__(THREADS, is_float(T) ? 2 : 1) mix_weights(stru
     struct taken taken = {1, 0, 1, NULL};
     if constexpr (SHARES) {
         gpu_begin();
-        if (!take_share<T>(m, &taken))
+        if (!take_share(m, &taken))
             return;
     }
     const bool is_segment = segment_of_warp(m, &r);
@@ -664,6 +665,7 @@ void gpu_mix_shares(const struct gpu *g, const struct gpu_shares *s, enum dtype 
     m.book = gpu_book_of(type);
     m.to = *to;
     m.shares = *s;
+    m.type = type;
     m.token_blocks = (int)share_blocks(n);
     const int tiles = (s->outputs + COLUMN_TILE - 1) / COLUMN_TILE;
     const dim3 grid((unsigned)(s->most * m.token_blocks), (unsigned)(tiles + 1) / 2,

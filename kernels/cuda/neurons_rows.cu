@@ -195,6 +195,7 @@ struct share_rows {
     struct gpu_shares shares;
     struct acts x, gathered;
     bool ups;
+    enum dtype type;
 };
 
 __device__ __forceinline__ const struct neuron_rows &rows_of(const struct share_rows &w, const struct gpu_set &set)
@@ -203,14 +204,14 @@ __device__ __forceinline__ const struct neuron_rows &rows_of(const struct share_
 }
 
 /* Rows and tokens of share i. */
-__device__ __forceinline__ struct factors factors_of(const struct share_rows &w, int i)
+__device__ __forceinline__ struct factors factors_of(const struct share_rows &w, int i, const struct gpu_book &book)
 {
     const struct gpu_share s = w.shares.of[i];
     const struct neuron_rows &m = rows_of(w, w.shares.sets[s.set]);
     const struct acts &x = s.whole ? w.x : w.gathered;
     const int64_t first = s.whole ? 0 : s.first * x.cols;
     return {m.top, m.rest, (int64_t)m.top_bytes, (int64_t)m.rest_bytes, (int)x.cols, x.codes + first,
-            x.blocks + first / ACT_BLOCK, x.f32 + first};
+            x.blocks + first / ACT_BLOCK, x.f32 + first, book};
 }
 
 /* The products of the pairs that the lanes in `wanted` have; all lanes come. SHARES: each of its share's. */
@@ -227,7 +228,7 @@ __device__ __forceinline__ float products_of(const struct factors &all, const st
             const int i = __ffs((int)left) - 1;
             const int of_row = __shfl_sync(FULL_MASK, row, i), of_token = __shfl_sync(FULL_MASK, token, i);
             const int of_share = SHARES ? __shfl_sync(FULL_MASK, share, i) : 0;
-            const struct factors f = SHARES ? factors_of(shares, of_share) : all;
+            const struct factors f = SHARES ? factors_of(shares, of_share, all.book) : all;
             if constexpr (chain::columns == FLOAT_SEGMENT)
                 link_segments<T, WHOLE>(f, of_row, of_token, begin, n, links[i]);
             else
@@ -253,7 +254,6 @@ struct results {
 };
 
 /* The same of a pair of share i. *weight: of its token. False: the share's rows have another type. */
-template <enum dtype T>
 __device__ __forceinline__ bool take_results(const struct share_rows &w, int i, int token, struct results &to,
                                              float *weight)
 {
@@ -264,7 +264,7 @@ __device__ __forceinline__ bool take_results(const struct share_rows &w, int i, 
     to.h = to.h ? to.h + s.slots : NULL;
     to.h_stride = set.slots;
     *weight = w.shares.weight[s.first + (uint32_t)token];
-    return rows_of(w, set).type == T;
+    return rows_of(w, set).type == w.type;
 }
 
 /* Thread blocks stride over the pairs, of which only the GPU knows how many there are; neighbours, which may have one
@@ -293,7 +293,7 @@ multiply_pairs(struct factors f, struct gpu_pairs pairs, int64_t most, struct re
         float weight = 1;
         bool wanted = there && i < n && (!given.h || given.all || !(gate <= 0));
         if (SHARES && wanted)
-            wanted = take_results<T>(shares, share, token, to, &weight);
+            wanted = take_results(shares, share, token, to, &weight);
         const unsigned lanes = __ballot_sync(FULL_MASK, wanted);
         const int slot = wanted && to.h ? to.slot[row] : 0;
         const float bias = wanted && to.bias ? to.bias[row] : 0;
@@ -367,7 +367,7 @@ void multiply_share_rows(const struct gpu *g, const struct gpu_shares *s, enum d
     m.type = type;
     m.cols = x->cols;
     m.planes = ups ? s->up_planes : s->gate_planes;
-    multiply_rows<true>(g, &m, x, most, pairs, to, {*s, *x, *gathered, ups});
+    multiply_rows<true>(g, &m, x, most, pairs, to, {*s, *x, *gathered, ups, type});
 }
 
 }

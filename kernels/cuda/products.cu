@@ -17,6 +17,7 @@ static struct product_work work_of(enum dtype type, const struct acts *x, int64_
     w.f32 = x->f32;
     w.codes = x->codes;
     w.acts = x->blocks;
+    w.type = type;
     w.book = gpu_book_of(type);
     w.most_shares = 1;
     return w;

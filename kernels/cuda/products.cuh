@@ -45,6 +45,7 @@ struct product_work {
     int cols, blocks; /* of 32 columns */
     int segment;      /* columns of a segment of a partial product */
     int n;            /* tokens */
+    enum dtype type;  /* of the weights, which may not be the one that the kernels are named after (packed_like) */
     const float *f32;
     const int8_t *codes;
     const struct act_block *acts;

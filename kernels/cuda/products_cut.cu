@@ -51,7 +51,7 @@ __global__ void __launch_bounds__(READERS, 2) partial_dot(struct product_work w)
     const int token = (int)blockIdx.y * N, side = (int)threadIdx.x / ROW_GROUP, r = (int)threadIdx.x % ROW_GROUP;
     if constexpr (SHARES) {
         gpu_begin();
-        if (!take_share<T, true>(w, (int)blockIdx.x, token))
+        if (!take_share<true>(w, (int)blockIdx.x, token))
             return;
     }
     const uint8_t *group = group_data(w, (int)blockIdx.x);

@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(READERS + ring_t<T, N>::adders, N == 1 ? 2 : 1
     const int side = thread / ROW_GROUP, r = thread % ROW_GROUP, t = side - SIDES; /* t: the token of an adder */
     if constexpr (SHARES) {
         gpu_begin();
-        if (!take_share<T, false>(w, (int)blockIdx.x, token))
+        if (!take_share<false>(w, (int)blockIdx.x, token))
             return;
     }
     const uint8_t *group = group_data(w, (int)blockIdx.x);

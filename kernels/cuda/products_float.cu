@@ -88,7 +88,7 @@ __global__ void __launch_bounds__(READERS, N == 1 ? 3 : 2) whole_float(struct pr
     const int token = (int)blockIdx.y * N, side = (int)threadIdx.x / ROW_GROUP, r = (int)threadIdx.x % ROW_GROUP;
     gpu_begin();
     if constexpr (SHARES)
-        if (!take_share<T, false>(w, (int)blockIdx.x, token))
+        if (!take_share<false>(w, (int)blockIdx.x, token))
             return;
     const auto *weights = (const typename float_t<T>::stored *)group_data(w, (int)blockIdx.x) + r;
     const int all = (w.cols + FLOAT_SEGMENT - 1) / FLOAT_SEGMENT;
@@ -132,7 +132,7 @@ __global__ void __launch_bounds__(READERS, 2) partial_float(struct product_work 
     const int token = (int)blockIdx.y * N, side = (int)threadIdx.x / ROW_GROUP, r = (int)threadIdx.x % ROW_GROUP;
     gpu_begin();
     if constexpr (SHARES)
-        if (!take_share<T, true>(w, (int)blockIdx.x, token))
+        if (!take_share<true>(w, (int)blockIdx.x, token))
             return;
     const auto *weights = (const typename float_t<T>::stored *)group_data(w, (int)blockIdx.x) + r;
     struct lane_sums<N> sums = {};

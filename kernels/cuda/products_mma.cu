@@ -245,7 +245,7 @@ __global__ void __launch_bounds__(THREADS, 3) product_mma(struct product_work w)
     const int group = (int)blockIdx.x * WARPS + warp, token = (int)blockIdx.y * TILE * TILES;
     if constexpr (SHARES) {
         gpu_begin();
-        if (!take_share<T, PARTIAL>(w, (int)blockIdx.x * WARPS, token))
+        if (!take_share<PARTIAL>(w, (int)blockIdx.x * WARPS, token))
             return;
     }
     const int all = (w.blocks + STEP - 1) / STEP, parts = SHARES ? 1 : (int)gridDim.z, part = (all + parts - 1) / parts;

@@ -8,12 +8,11 @@
 namespace {
 
 /* A matrix of the share's, if it has the launch's type. */
-template <enum dtype T>
 DEVICE void take_part(struct product_work &w, struct product_part &p, const struct packed &m, float *y, int64_t stride,
                       const float *bias)
 {
     p = {m.data, (int64_t)m.group_bytes, w.groups, w.groups, (int)m.rows, y, stride, bias};
-    if (m.type == T)
+    if (m.type == w.type)
         w.groups = p.end += (int)m.groups;
 }
 
@@ -25,7 +24,7 @@ DEVICE void take_x(struct product_work &w, const struct acts &x, int64_t first)
 }
 
 /* The launch's work becomes that of share blockIdx.z. False: it has no such group and tokens. */
-template <enum dtype T, bool PARTIAL> DEVICE bool take_share(struct product_work &w, int group, int token)
+template <bool PARTIAL> DEVICE bool take_share(struct product_work &w, int group, int token)
 {
     struct gpu_share s;
     if (!share_at(w.shares.of, w.shares.n, (int)blockIdx.z, &s))
@@ -34,7 +33,7 @@ template <enum dtype T, bool PARTIAL> DEVICE bool take_share(struct product_work
     w.n = (int)s.n;
     w.groups = 0;
     if constexpr (PARTIAL) {
-        take_part<T>(w, w.part[0], set.down, NULL, 0, NULL);
+        take_part(w, w.part[0], set.down, NULL, 0, NULL);
         w.part[1].end = w.groups; /* there is no other */
         w.cols = set.slots;
         w.blocks = set.slots / ACT_BLOCK;
@@ -43,8 +42,8 @@ template <enum dtype T, bool PARTIAL> DEVICE bool take_share(struct product_work
         w.acts += s.slots / ACT_BLOCK;
         w.token = s.whole ? NULL : w.shares.token + s.first;
     } else {
-        take_part<T>(w, w.part[0], set.gate, w.shares.gate + s.neurons, set.n, set.bias);
-        take_part<T>(w, w.part[1], set.up, w.shares.up + s.neurons, set.n, set.up_bias);
+        take_part(w, w.part[0], set.gate, w.shares.gate + s.neurons, set.n, set.bias);
+        take_part(w, w.part[1], set.up, w.shares.up + s.neurons, set.n, set.up_bias);
         if (!s.whole)
             take_x(w, w.shares.gathered, (int64_t)s.first * w.cols);
     }

@@ -66,6 +66,9 @@ __device__ __forceinline__ void fill_lists(const struct sorting &p, uint32_t *en
     __syncthreads();
 }
 
+/* Room for so many activations: floats that are read by fours, and blocks, begin where those do. */
+__device__ __forceinline__ uint32_t whole_blocks(uint32_t slots) { return (slots + ACT_BLOCK - 1) / ACT_BLOCK * ACT_BLOCK; }
+
 /* The shares that there are, side by side; a thread has a set. */
 __device__ __forceinline__ void make_shares(const struct sorting &p, const uint32_t *count, const uint32_t *end)
 {
@@ -78,7 +81,7 @@ __device__ __forceinline__ void make_shares(const struct sorting &p, const uint3
         const uint32_t n = i >= p.s.n_sets ? 0 : routed ? count[expert] : (uint32_t)p.n;
         const uint32_t at = shares + sum_before(n > 0, &all_shares);
         const uint32_t neuron = neurons + sum_before(n * (uint32_t)set->n, &all_neurons);
-        const uint32_t slot = slots + sum_before(n * (uint32_t)set->slots, &all_slots);
+        const uint32_t slot = slots + sum_before(whole_blocks(n * (uint32_t)set->slots), &all_slots);
         shares += all_shares;
         neurons += all_neurons;
         slots += all_slots;
