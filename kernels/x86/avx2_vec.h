@@ -206,6 +206,7 @@ static inline vi vi_dot(vi acc, vi codes, quad_x x)
 {
     return VI(dot_ymm(acc.a, codes.a, x), dot_ymm(acc.b, codes.b, x));
 }
+enum { HOLDS_ALL_CODES = 0 };
 /* A 16-bit sum of products has room for those of 8 quads of codes below 16 (8 * 2 * 15 * 127), of 4 below 32, of 2
  * below 64; only then it is widened. */
 static inline __attribute__((always_inline)) int dot_room(int bits)

@@ -138,6 +138,8 @@ static inline vi vi_dot(vi acc, vi codes, quad_x x) { return _mm512_dpbusd_epi32
 static inline vi vi_dot8(vi acc, vi codes, quad_x x) { return vi_dot(acc, codes, x); }
 static inline vi vi_dot8_book(vi acc, vi values, quad_x x) { return vi_dot(acc, values, x); }
 static inline vi vi_dot8_start(int32_t minus_sum) { return _mm512_slli_epi32(_mm512_set1_epi32(minus_sum), 7); }
+/* Whether registers hold all codes of a block, beside the sums of a tile's tokens. */
+enum { HOLDS_ALL_CODES = 1 };
 /* How many quads of codes of `bits` bits are added up in narrower lanes before these are added to sums; 1: there is no
  * need. */
 static inline __attribute__((always_inline)) int dot_room(int bits) { return bits > 0; }

@@ -141,6 +141,25 @@ INLINE vi dot_quad(struct layout l, vi acc, vi codes, const int8_t *x)
                              : vi_dot8(acc, codes, quad_load(x));
 }
 
+/* As dot_codes, below, with all codes made first: where registers hold them. */
+INLINE void dot_all_codes(struct layout l, const struct words *w, struct tokens x, const vi *scale,
+                          vi sum[2][TILE_TOKENS])
+{
+    vi codes[8];
+#pragma GCC unroll 8
+    for (int q = 0; q < 8; q++) {
+        codes[q] = codes_of(l, w, q);
+        if (scale)
+            codes[q] = vi_mul16(codes[q], scale[q >= 4]);
+    }
+#pragma GCC unroll 8
+    for (int q = 0; q < 8; q++)
+        for (int t = 0; t < x.n; t++) {
+            vi *to = &sum[l.halves && !scale && q >= 4][t];
+            *to = dot_quad(l, *to, codes[q], x.codes + t * x.code_stride + 4 * q);
+        }
+}
+
 /* sum[h][t] += the products of a block's codes with each token's, those of half h if halves have sums of their own. scale:
  * what codes of the halves are multiplied with before, which have one sum then; NULL: nothing. A few codes are made at a
  * time and used for all tokens, for registers do not hold all. */
@@ -150,6 +169,10 @@ INLINE void dot_codes(struct layout l, const struct place *p, struct tokens x, c
     const int pairs = dot_room(scale ? 6 : value_bits(l)) / 2, room = halves && pairs > 2 ? 2 : pairs;
     const struct words w = load_words(l, p->codes);
     vi narrow[TILE_TOKENS];
+    if (HOLDS_ALL_CODES) {
+        dot_all_codes(l, &w, x, scale, sum);
+        return;
+    }
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++) {
         const int q[2] = {quad_of(l, i, 0), quad_of(l, i, 1)}, half[2] = {halves && q[0] >= 4, halves && q[1] >= 4};
