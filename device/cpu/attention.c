@@ -117,7 +117,7 @@ void attention_lay_buffers(struct attention *a)
     if (hp->gated)
         a->gate = lay_floats(&c->arena, n * heads * queries(hp) * hp->head_dim);
     if (hp->latent.rank) {
-        latent_lay(c, &a->latent, n, heads);
+        latent_room_lay(&c->arena, c->hp, n, heads, &a->latent);
     } else {
         a->k = lay_floats(&c->arena, n * heads * hp->head_dim);
         a->v = lay_floats(&c->arena, n * heads * hp->head_dim);

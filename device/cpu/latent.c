@@ -2,17 +2,6 @@
 
 #include <string.h>
 
-void latent_lay(struct cpu *c, struct latent_room *r, int64_t n, int64_t heads)
-{
-    const struct hparams *hp = c->hp;
-    const int64_t rank = hp->latent.rank;
-    lay_acts(&c->arena, &r->low, n, hp->latent.q_rank);
-    r->query = lay_floats(&c->arena, n * heads * hp->head_dim);
-    r->kept = lay_floats(&c->arena, n * (rank + hp->n_rot));
-    lay_acts(&c->arena, &r->plain, n * heads, hp->head_dim - hp->n_rot);
-    lay_acts(&c->arena, &r->mixed, n * heads, rank);
-}
-
 static bool comes_low(const struct latent_work *w) { return w->c->hp->latent.q_rank > 0; }
 
 /* ---- before ---- */

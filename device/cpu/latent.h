@@ -7,15 +7,7 @@
 #include "device/cpu/kv.h"
 #include "device/decisions.h"
 #include "device/heads.h"
-
-/* Buffers of n tokens and the own query heads of a layer. */
-struct latent_room {
-    struct acts low;                 /* [n, q_rank] what queries come through */
-    float *query;                    /* [n, heads * head_dim] */
-    float *kept;                     /* [n, rank + n_rot] c and the turned key */
-    struct acts plain;               /* [heads, n, head_dim - n_rot] what is not turned of queries */
-    struct acts mixed;               /* [heads, n, rank] what attention gives */
-};
+#include "device/latent_room.h"
 
 /* A batch in a layer. */
 struct latent_work {
@@ -31,7 +23,6 @@ struct latent_work {
     float *values;                   /* [n, heads * value_dim] what the output projection reads */
 };
 
-void latent_lay(struct cpu *c, struct latent_room *r, int64_t n, int64_t heads);
 /* Keeps c and the turned key of the tokens, and makes q. */
 void latent_project(struct latent_work *w);
 /* values, from room->mixed. */

@@ -10,12 +10,7 @@
 #define HEARTH_DEVICE_CPU_ROUTER_H
 
 #include "device/cpu/input.h"
-#include "device/loading.h"
-
-struct router_weights {
-    struct packed rows, shared;      /* [n_experts, d], [1, d]; empty: the layer has none */
-    float *bias, *choice_bias;       /* [n_experts] or NULL */
-};
+#include "device/router_weights.h"
 
 /* What all layers compute in. */
 struct routing {
@@ -23,8 +18,6 @@ struct routing {
     float *scores;                   /* [n, n_experts] */
 };
 
-void router_lay(struct cpu *c, int layer, struct router_weights *r);
-void router_load(struct loading *l, int layer, const struct router_weights *r);
 void routing_lay(struct cpu *c, struct routing *r);
 /* out = the experts of the work's tokens, from x [n, d]. ST_NAN: logits, or scores, are no numbers (logged). */
 status route(struct cpu *c, const struct routing *r, const struct router_weights *weights, const struct work *w,

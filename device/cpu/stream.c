@@ -76,7 +76,7 @@ static void lay_layer(struct cpu *c, struct stream_layer *l, int layer)
     l->o_bias = lay_vector(&c->arena, &f->o_bias);
     l->down_bias = lay_vector(&c->arena, &f->down_bias);
     l->expert_bias = lay_vector(&c->arena, &expert_bias);
-    router_lay(c, layer, &l->router);
+    router_lay(&c->arena, c->o.model, layer, &l->router);
 }
 
 /* Rows are the file's, so that nothing of it is read once it runs. */

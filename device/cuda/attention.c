@@ -142,7 +142,7 @@ void cuda_attention_lay_buffers(struct attention *a)
     cuda_tables_lay(a->tables);
     a->q = lay_floats(&c->arena, n * heads * widest.dim);
     if (hp->latent.rank) {
-        cuda_latent_lay(c, &a->latent, n, heads);
+        latent_room_lay(&c->arena, c->hp, n, heads, &a->latent);
     } else {
         a->k = lay_floats(&c->arena, n * widest.n_kv * hp->head_dim);
         a->v = lay_floats(&c->arena, n * widest.n_kv * hp->head_dim);

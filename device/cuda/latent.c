@@ -3,17 +3,6 @@
 #include "kernels/cuda/products.h"
 #include "kernels/cuda/stream.h"
 
-void cuda_latent_lay(struct cuda *c, struct latent_room *r, int64_t n, int64_t heads)
-{
-    const struct hparams *hp = c->hp;
-    const int64_t rank = hp->latent.rank;
-    lay_acts(&c->arena, &r->low, n, hp->latent.q_rank);
-    r->query = lay_floats(&c->arena, n * heads * hp->head_dim);
-    r->kept = lay_floats(&c->arena, n * (rank + hp->n_rot));
-    lay_acts(&c->arena, &r->plain, n * heads, hp->head_dim - hp->n_rot);
-    lay_acts(&c->arena, &r->mixed, n * heads, rank);
-}
-
 /* Queries, or what they come through, and c with its turned key. */
 static void project_x(const struct latent_work *w)
 {

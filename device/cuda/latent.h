@@ -5,16 +5,8 @@
 
 #include "device/cuda/cuda.h"
 #include "device/heads.h"
+#include "device/latent_room.h"
 #include "kernels/cuda/attention.h"
-
-/* Buffers of n tokens and the own query heads of a layer. */
-struct latent_room {
-    struct acts low;                 /* [n, q_rank] what queries come through */
-    float *query;                    /* [n, heads * head_dim] */
-    float *kept;                     /* [n, rank + n_rot] c and the turned key */
-    struct acts plain;               /* [heads, n, head_dim - n_rot] what is not turned of queries */
-    struct acts mixed;               /* [heads, n, rank] what attention gives */
-};
 
 /* A batch in a layer. */
 struct latent_work {
@@ -26,7 +18,6 @@ struct latent_work {
     const struct acts *x;
 };
 
-void cuda_latent_lay(struct cuda *c, struct latent_room *r, int64_t n, int64_t heads);
 /* Keeps c and the turned key of the tokens, and makes q [n, heads * (rank + n_rot)]. The sums begin. */
 void cuda_latent_project(const struct latent_work *w, float *q, const struct gpu_clearing *clearing);
 /* values [n, heads * value_dim], from room->mixed. */

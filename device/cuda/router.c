@@ -22,26 +22,6 @@ int64_t cuda_router_logits(const struct cuda *c, int layer)
 
 /* ---- memory ---- */
 
-void cuda_router_lay(struct cuda *c, int layer, struct router_weights *r)
-{
-    const struct layer_weights *f = &c->o.model->layers[layer];
-    if (f->router.data)
-        lay_matrix(&c->arena, &r->rows, &f->router, f->router.rows, f->router.cols);
-    if (f->shared_router.data)
-        lay_matrix(&c->arena, &r->shared, &f->shared_router, 1, f->shared_router.cols);
-    r->bias = lay_vector(&c->arena, &f->router_bias);
-    r->choice_bias = lay_vector(&c->arena, &f->choice_bias);
-}
-
-void cuda_router_load(struct loading *l, int layer, const struct router_weights *r)
-{
-    const struct layer_weights *f = &l->o->model->layers[layer];
-    load_packed(l, &r->rows, &f->router, 0, 0, NULL);
-    load_packed(l, &r->shared, &f->shared_router, 0, 0, NULL);
-    load_vector(l, r->bias, &f->router_bias);
-    load_vector(l, r->choice_bias, &f->choice_bias);
-}
-
 float *cuda_logits_lay(struct cuda *c)
 {
     return c->hp->n_experts ? lay_floats(&c->arena, c->o.n_batch * (c->hp->n_experts + 1)) : NULL;

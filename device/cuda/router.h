@@ -3,18 +3,11 @@
 #define HEARTH_DEVICE_CUDA_ROUTER_H
 
 #include "device/cuda/input.h"
-#include "device/loading.h"
+#include "device/router_weights.h"
 #include "kernels/cuda/router.h"
-
-struct router_weights {
-    struct packed rows, shared;      /* [n_experts, d], [1, d]; empty: the layer has none */
-    float *bias, *choice_bias;       /* [n_experts] or NULL */
-};
 
 /* What of a layer's router the kernels know, but for its weights. */
 struct gpu_router cuda_router_of(const struct cuda *c, int layer);
-void cuda_router_lay(struct cuda *c, int layer, struct router_weights *r);
-void cuda_router_load(struct loading *l, int layer, const struct router_weights *r);
 /* [n, n_experts + 1] logits, which all layers compute in; NULL: none has experts. */
 float *cuda_logits_lay(struct cuda *c);
 void cuda_routes_lay(struct cuda *c, struct gpu_routes *r);

@@ -92,7 +92,7 @@ static void lay_layer(struct cuda *c, struct stream_layer *l, int layer)
     l->o_bias = lay_vector(&c->arena, &f->o_bias);
     l->down_bias = lay_vector(&c->arena, &f->down_bias);
     l->expert_bias = lay_vector(&c->arena, &expert_bias);
-    cuda_router_lay(c, layer, &l->router);
+    router_lay(&c->arena, c->o.model, layer, &l->router);
 }
 
 static void lay_embedding(struct stream *s)
@@ -156,7 +156,7 @@ void cuda_stream_load(struct stream *s, struct loading *l)
         load_vector(l, to->o_bias, &from->o_bias);
         load_vector(l, to->down_bias, &from->down_bias);
         load_vector(l, to->expert_bias, &expert_bias);
-        cuda_router_load(l, i, &to->router);
+        router_load(l, i, &to->router);
     }
     load_norm(l, s->out_norm, &m->out_norm, &m->out_norm_bias);
 }
