@@ -94,7 +94,7 @@ static void check_maker(const struct block_maker *maker)
     double sum = 0, squares = 0, error = 0;
     block_scales(maker, 1 / SCALES_RMS, scales);
     for (int i = 0; i < BLOCKS; i++) {
-        maker->fill(&r, scales, blocks);
+        block_fill(maker, &r, scales, blocks);
         dequantize_row(maker->type, blocks, block, w);
         for (int j = 0; j < block; j++) {
             sum += (double)w[j] / (BLOCKS * block);

@@ -174,8 +174,9 @@ static void fill_iq4_xs(struct random *r, const uint16_t *scales, uint8_t *block
         put_u64(block + 8 + i, draw(r));
 }
 
-/* Types whose blocks have numbers of points of a grid, and signs: every bit is drawn, but for d in bytes `at`. Scales are
- * all that there are, and d has either sign, because of IQ1's shift, which a sign of its own says. */
+/* Types whose blocks have numbers of points of a grid, and signs; or, TQ1_0, digits to base 3, five to a byte, which is a
+ * fraction: every bit is drawn, but for d in bytes `at`. Scales are all that there are, and d has either sign, because of
+ * IQ1's shift, which a sign of its own says. */
 static void fill_points(struct random *r, const uint16_t *scales, enum dtype type, int at, uint8_t *block)
 {
     const int bytes = dtype_block_bytes(type);
@@ -187,31 +188,6 @@ static void fill_points(struct random *r, const uint16_t *scales, enum dtype typ
     put_u16(block + at, (uint16_t)(scales[bits >> 61] | (bits & 1) << 15));
 }
 
-static void fill_iq3_s(struct random *r, const uint16_t *scales, uint8_t *block)
-{
-    fill_points(r, scales, DT_IQ3_S, 0, block);
-}
-static void fill_iq3_xxs(struct random *r, const uint16_t *scales, uint8_t *block)
-{
-    fill_points(r, scales, DT_IQ3_XXS, 0, block);
-}
-static void fill_iq2_s(struct random *r, const uint16_t *scales, uint8_t *block)
-{
-    fill_points(r, scales, DT_IQ2_S, 0, block);
-}
-static void fill_iq2_xs(struct random *r, const uint16_t *scales, uint8_t *block)
-{
-    fill_points(r, scales, DT_IQ2_XS, 0, block);
-}
-static void fill_iq2_xxs(struct random *r, const uint16_t *scales, uint8_t *block)
-{
-    fill_points(r, scales, DT_IQ2_XXS, 0, block);
-}
-static void fill_iq1_s(struct random *r, const uint16_t *scales, uint8_t *block)
-{
-    fill_points(r, scales, DT_IQ1_S, 0, block);
-}
-
 /* The same with four bits of d in each of the last four words. */
 static void fill_iq1_m(struct random *r, const uint16_t *scales, uint8_t *block)
 {
@@ -220,12 +196,6 @@ static void fill_iq1_m(struct random *r, const uint16_t *scales, uint8_t *block)
     for (int i = 0; i < 4; i++)
         block[49 + 2 * i] = (uint8_t)((block[49 + 2 * i] & 15) | (d >> (4 * i) & 15) << 4);
     put_u16(block, (uint16_t)draw(r));
-}
-
-/* Digits to base 3, five to a byte: a byte is a fraction. */
-static void fill_tq1_0(struct random *r, const uint16_t *scales, uint8_t *block)
-{
-    fill_points(r, scales, DT_TQ1_0, 52, block);
 }
 
 /* Codes of 2 bits, 0 to 2: sums of two bits. */
@@ -402,23 +372,23 @@ static void encode_iq4_xs(float *weights, uint8_t *block)
 }
 
 static const struct block_maker block_makers[] = {
-    {DT_Q4_0, 3.24f, fill_q4_0, encode_q4_0},
-    {DT_Q8_0, 52.3f, fill_q8_0, encode_q8_0},
-    {DT_Q4_K, 3.24f * 24, fill_q4_k, encode_q4_k},
-    {DT_Q5_K, 8.63f * 24, fill_q5_k, encode_q5_k},
-    {DT_Q6_K, 18.5f * 24, fill_q6_k, encode_q6_k},
-    {DT_MXFP4, 5.85f, fill_mxfp4, encode_mxfp4},
-    {DT_IQ4_NL, 67.4f, fill_iq4_nl, encode_iq4_nl},
-    {DT_IQ4_XS, 67.4f * 24, fill_iq4_xs, encode_iq4_xs},
-    {DT_IQ3_S, 140.4f, fill_iq3_s, NULL},
-    {DT_IQ3_XXS, 142.2f, fill_iq3_xxs, NULL},
-    {DT_IQ2_S, 56.4f, fill_iq2_s, NULL},
-    {DT_IQ2_XS, 55.8f, fill_iq2_xs, NULL},
-    {DT_IQ2_XXS, 53.3f, fill_iq2_xxs, NULL},
-    {DT_IQ1_M, 7.2f, fill_iq1_m, NULL},
-    {DT_IQ1_S, 7.19f, fill_iq1_s, NULL},
-    {DT_TQ1_0, 0.817f, fill_tq1_0, NULL},
-    {DT_TQ2_0, 0.707f, fill_tq2_0, NULL},
+    {DT_Q4_0, 3.24f, fill_q4_0, encode_q4_0, 0},
+    {DT_Q8_0, 52.3f, fill_q8_0, encode_q8_0, 0},
+    {DT_Q4_K, 3.24f * 24, fill_q4_k, encode_q4_k, 0},
+    {DT_Q5_K, 8.63f * 24, fill_q5_k, encode_q5_k, 0},
+    {DT_Q6_K, 18.5f * 24, fill_q6_k, encode_q6_k, 0},
+    {DT_MXFP4, 5.85f, fill_mxfp4, encode_mxfp4, 0},
+    {DT_IQ4_NL, 67.4f, fill_iq4_nl, encode_iq4_nl, 0},
+    {DT_IQ4_XS, 67.4f * 24, fill_iq4_xs, encode_iq4_xs, 0},
+    {DT_IQ3_S, 140.4f, NULL, NULL, 0},
+    {DT_IQ3_XXS, 142.2f, NULL, NULL, 0},
+    {DT_IQ2_S, 56.4f, NULL, NULL, 0},
+    {DT_IQ2_XS, 55.8f, NULL, NULL, 0},
+    {DT_IQ2_XXS, 53.3f, NULL, NULL, 0},
+    {DT_IQ1_M, 7.2f, fill_iq1_m, NULL, 0},
+    {DT_IQ1_S, 7.19f, NULL, NULL, 0},
+    {DT_TQ1_0, 0.817f, NULL, NULL, 52},
+    {DT_TQ2_0, 0.707f, fill_tq2_0, NULL, 0},
 };
 
 const struct block_maker *block_maker_of(enum dtype type)
@@ -427,6 +397,14 @@ const struct block_maker *block_maker_of(enum dtype type)
         if (block_makers[i].type == type)
             return &block_makers[i];
     return NULL;
+}
+
+void block_fill(const struct block_maker *maker, struct random *r, const uint16_t *scales, uint8_t *block)
+{
+    if (maker->fill)
+        maker->fill(r, scales, block);
+    else
+        fill_points(r, scales, maker->type, maker->scale_at, block);
 }
 
 void block_scales(const struct block_maker *maker, float deviation, uint16_t scales[N_SCALES])

@@ -222,7 +222,7 @@ static void put_headed_rows(struct job *j, const struct tensor *t, uint64_t seed
             maker->encode(w, j->chunk);
         }
         for (size_t at = head_bytes; at < row_bytes; at += block_bytes)
-            maker->fill(&r, scales, j->chunk + at);
+            block_fill(maker, &r, scales, j->chunk + at);
         put(&j->out, j->chunk, row_bytes);
         show_progress(j, j->done + (uint64_t)(row + 1) * row_bytes);
     }
@@ -243,7 +243,7 @@ static void put_blocks(struct job *j, const struct tensor *t, uint64_t seed)
             if (at + i < zero_bytes)
                 memset(j->chunk + i, 0, block_bytes);
             else
-                maker->fill(&r, scales, j->chunk + i);
+                block_fill(maker, &r, scales, j->chunk + i);
         }
         put(&j->out, j->chunk, n);
         at += n;
