@@ -330,5 +330,3 @@ uint32_t cluster_context(const struct cluster *c) { return c->own.worker_options
 struct session *cluster_session(struct cluster *c) { return c->session; }
 struct dialogue *cluster_dialogue(struct cluster *c) { return c->dialogue; }
 uint64_t cluster_page_bytes(const struct cluster *c) { return c->own.page_bytes; }
-const struct neurons *cluster_neurons(const struct cluster *c) { return c->own.neurons; }
-enum predictor cluster_predictor(const struct cluster *c) { return c->own.worker_options.predictor; }

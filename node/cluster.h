@@ -86,8 +86,5 @@ uint32_t cluster_context(const struct cluster *c); /* tokens of a sequence */
 struct session *cluster_session(struct cluster *c);
 struct dialogue *cluster_dialogue(struct cluster *c);
 uint64_t cluster_page_bytes(const struct cluster *c); /* of a page of KV memory, on all ranks together */
-/* The neuron file that rank 0 loaded, NULL: none; the predictor that is used. */
-const struct neurons *cluster_neurons(const struct cluster *c);
-enum predictor cluster_predictor(const struct cluster *c);
 
 #endif
