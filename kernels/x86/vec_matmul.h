@@ -60,7 +60,7 @@ INLINE void quantised_tile(enum dtype type, int n, bool first, const struct pack
                            int64_t t0, struct product out)
 {
     const int64_t nb = m->cols / ACT_BLOCK, segment = m->segment / ACT_BLOCK;
-    const struct tokens x = {n, first, a->codes + t0 * m->cols, a->blocks + t0 * nb, m->cols, nb};
+    const struct tokens x = {n, first, few_tokens_ask(), a->codes + t0 * m->cols, a->blocks + t0 * nb, m->cols, nb};
     uint8_t *group = m->data + (size_t)g * m->group_bytes;
     vf acc[TILE_TOKENS];
     vd sum[TILE_TOKENS];
