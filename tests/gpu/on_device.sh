@@ -148,7 +148,7 @@ kernels() {
     table "Kernels and device, bit for bit"
     for program in bin/cuda_*_test; do
         [ -x "$program" ] || continue
-        run "${program#bin/}" 60 env HEARTH_GPU_LARGE=1 "$program"
+        run "${program#bin/}" 120 env HEARTH_GPU_LARGE=1 "$program" # products of all types take 80 s
         row "$(sed -n 's/^\[  PASSED  \] //p' "$work/output" | tail -n 1)"
         grep -E '^\[  FAILED  \]' "$work/output" | sort -u | head -n 12 | while read -r line; do
             say "|  | $line |  |"
