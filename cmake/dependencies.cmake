@@ -10,6 +10,8 @@ find_package(PkgConfig REQUIRED)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8>=10.40) # from there on scripts by name: \p{sc:Han}
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
 pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
+pkg_check_modules(MICROHTTPD REQUIRED IMPORTED_TARGET libmicrohttpd)
+set(http PkgConfig::MICROHTTPD)
 pkg_check_modules(OPENBLAS REQUIRED openblas) # its headers alone
 if(HEARTH_MPI)
     find_package(MPI REQUIRED COMPONENTS C)

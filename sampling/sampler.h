@@ -11,6 +11,11 @@
 #include <stdint.h>
 #include "base/arena.h"
 
+struct token_bias {
+    int32_t token; /* of the vocabulary */
+    float bias;    /* finite; -100 or less: never picked */
+};
+
 struct sampler_params {
     float temperature;    /* <= 0: greedy */
     int32_t top_k;        /* <= 0: off */
@@ -21,6 +26,11 @@ struct sampler_params {
     float frequency_penalty; /* 0: off; taken from it as often as the token is among those */
     int32_t repeat_last;  /* tokens; 0: none, < 0: all of the text */
     uint64_t seed;
+    /* Both borrowed until the sequence has no turn with them any more. */
+    uint32_t n_bias;                /* 0: none; WIRE_BIASES at most */
+    const struct token_bias *bias;  /* [n_bias] added to logits before anything else */
+    const struct grammar *grammar;  /* NULL: none; checked. What the text is from the position grammar_from on is of it */
+    uint32_t grammar_from;
 };
 
 /* Greedy, as an unset command line has it: temperature 0.8 etc. are the cli's defaults, not these. */

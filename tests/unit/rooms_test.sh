@@ -6,7 +6,7 @@
 #   rooms_test.sh --self-test ROOT  shows on a copy of the tree that the check finds what it is for
 set -eu
 
-rooms="base model sampling wire kernels transport sparsity placement device worker coordinator node prepare cli"
+rooms="base model sampling wire kernels transport sparsity placement device worker coordinator serve node prepare cli"
 
 check() { # ROOT; prints every violation
     # shellcheck disable=SC2086 # $rooms is a list
@@ -17,6 +17,7 @@ check() { # ROOT; prints every violation
             may["model"] = may["wire"] = may["kernels"] = may["transport"] = "base"
             may["model/jinja"] = "base model"
             may["sampling"] = "base model"
+            may["sampling/schema"] = "base sampling"
             may["sparsity"] = "base model kernels"
             may["sparsity/fit"] = "base model kernels sparsity"
             may["placement"] = "base model"
@@ -27,17 +28,19 @@ check() { # ROOT; prints every violation
             may["device/cuda"] = "base model sparsity kernels kernels/cuda device"
             may["worker"] = "base wire sampling transport device placement/plan.h model/chunks.h"
             may["coordinator"] = "base wire model sampling transport placement"
+            may["serve"] = "base wire model model/jinja sampling sampling/schema coordinator placement/plan.h"
             may["node"] = "base model sampling wire kernels transport sparsity placement device device/cpu worker coordinator"
             may["prepare"] = may["node"] " sparsity/fit placement/measure node"
-            may["cli"] = may["prepare"] " prepare model/jinja"
-            may["tests"] = may["tools"] = may["cli"] " kernels/cuda device/cuda cli tests tools"
+            may["cli"] = may["prepare"] " prepare model/jinja serve"
+            may["tests"] = may["tools"] = may["cli"] " sampling/schema kernels/cuda device/cuda cli tests tools"
             # Where a vendor header may be used, besides tests and tools.
             place["mpi.h"] = place["nccl.h"] = place["infiniband/"] = place["rdma/"] = "transport"
             place["cuda"] = "kernels/cuda device/cuda transport/nccl"
             place["immintrin.h"] = place["x86intrin.h"] = place["cpuid.h"] = place["arm_neon.h"] = "kernels"
-            place["pcre2.h"] = "model"
+            place["pcre2.h"] = "model sampling/schema"
             place["xxhash.h"] = "model sparsity node prepare"
-            place["jansson.h"] = "placement model/jinja cli"
+            place["jansson.h"] = "placement model/jinja sampling/schema serve cli"
+            place["microhttpd.h"] = "serve/http"
             place["hwloc"] = "node"
             place["argp.h"] = "cli"
             place["cmocka.h"] = "tests"
