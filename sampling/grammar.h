@@ -19,7 +19,7 @@ enum {
 };
 
 enum grammar_kind {
-    GRAMMAR_BYTE,   /* a byte from lo to hi; then the next op */
+    GRAMMAR_BYTE,   /* a byte from lo to hi (lo > hi: there is none); then the next op */
     GRAMMAR_SPLIT,  /* both at a and at b */
     GRAMMAR_JUMP,   /* at a */
     GRAMMAR_CALL,   /* at a; its RETURN goes on at the next op */
@@ -60,10 +60,11 @@ uint32_t grammar_return(struct grammar_maker *m);
 void grammar_patch(struct grammar_maker *m, uint32_t place, uint32_t to);
 /* The bytes [n] of a text, one after another. */
 void grammar_text(struct grammar_maker *m, const char *text, size_t n);
-/* One character of lo .. hi, Unicode scalar values (surrogates among them are left out), as UTF-8. */
+/* One character of lo .. hi, Unicode scalar values (surrogates among them are left out), as UTF-8; none if there are
+ * none. */
 void grammar_characters(struct grammar_maker *m, uint32_t lo, uint32_t hi);
-/* What was made, malloc'ed ops and all: *out, whose ops the caller frees, and the maker is empty. ST_NOMEM, ST_FULL: more
- * than GRAMMAR_OPS (logged). */
+/* What was made, checked: *out, whose malloc'ed ops the caller frees. ST_NOMEM, ST_FULL: more than GRAMMAR_OPS (logged);
+ * grammar_check's errors. The maker is empty in any case, so nothing is left to drop. */
 status grammar_made(struct grammar_maker *m, struct grammar *out);
 void grammar_drop(struct grammar_maker *m); /* frees what was made */
 
