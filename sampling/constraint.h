@@ -16,11 +16,13 @@
 struct constraint;
 
 /* A constraint without a grammar, for grammars of at most max_ops; the trie (borrowed) outlives it. A dry arena counts
- * (the trie's n_vocab alone is read then). */
+ * (the trie's n_vocab alone is read then). Until constraint_begin it is a text that has left its grammar. About 1.3 MB, and
+ * as many bytes as the vocabulary has tokens. */
 struct constraint *constraint_lay(const struct token_trie *t, uint32_t max_ops, struct arena *a);
 /* Begins a checked grammar, of which it keeps a copy: no byte has been written. */
 void constraint_begin(struct constraint *c, const struct grammar *g);
-/* The text has the token. Of a text that leaves the grammar nothing but its end is allowed from then on. */
+/* The text has the token; one that ends an answer changes nothing. Of a text that leaves the grammar nothing but its end is
+ * allowed from then on. */
 void constraint_accept(struct constraint *c, int32_t token);
 /* Whether the text as it is may end here. */
 bool constraint_complete(struct constraint *c);

@@ -15,7 +15,14 @@
 enum {
     GRAMMAR_CONTROL = 0xFF,
     GRAMMAR_OPS = 1 << 14,  /* of one grammar, at most */
-    GRAMMAR_DEPTH = 64      /* calls within calls that a text may need, at most: what goes deeper is not of the grammar */
+    /* Calls within calls that a text may need, at most: what goes deeper is not of the grammar. A call right before a
+     * RETURN counts as none, so rules that end with themselves are not bounded. */
+    GRAMMAR_DEPTH = 64,
+    /* A text may be read in several ways at once, as long as its grammar says so only with its next bytes. Of ops at
+     * which it then is, and of places to return to in all their stacks, these are the most; what is found beyond is not of
+     * the grammar. One that is not ambiguous by itself comes nowhere near. */
+    GRAMMAR_WAYS = 4096,
+    GRAMMAR_STACKS = 1024
 };
 
 enum grammar_kind {
