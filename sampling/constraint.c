@@ -1,5 +1,5 @@
-/* The mask of a state is a walk over the tree of all tokens, on which a byte that leads nowhere skips all tokens that go
- * on with it. What is written most is strings, where nearly nothing can be skipped: there all plain tokens
+/* The mask of a state is a walk over the tree of all tokens, on which a byte that leads nowhere skips all tokens that
+ * go on with it. What is written most is strings, where nearly nothing can be skipped: there all plain tokens
  * (token_tree.h) are allowed together if every character among theirs leads to one state, and so on from there, as many
  * times as they are long. Masks of the last states are kept, as a string comes back to its own with each token. */
 #include "sampling/constraint.h"
@@ -122,12 +122,13 @@ static uint16_t after_character(struct machine *m, uint16_t state)
         {4, {0xF1, 0xF3}, {0x80, 0xBF}}, {4, {0xF4, 0xF4}, {0x80, 0x8F}},
     };
     uint16_t all = STATE_UNKNOWN;
-    const uint32_t forgotten = m->forgotten;
     for (size_t i = 0; i < sizeof characters / sizeof *characters; i++) {
         uint16_t to = all_lead(m, state, characters[i].first[0], characters[i].first[1]);
-        for (uint8_t k = 1; k < characters[i].n && m->forgotten == forgotten; k++)
-            to = k == 1 ? all_lead(m, to, characters[i].second[0], characters[i].second[1]) : all_lead(m, to, 0x80, 0xBF);
-        if (m->forgotten != forgotten || to == STATE_DEAD || (all != STATE_UNKNOWN && to != all))
+        if (characters[i].n > 1)
+            to = all_lead(m, to, characters[i].second[0], characters[i].second[1]);
+        for (uint8_t k = 2; k < characters[i].n; k++)
+            to = all_lead(m, to, 0x80, 0xBF);
+        if (to == STATE_DEAD || (all != STATE_UNKNOWN && to != all))
             return STATE_DEAD;
         all = to;
     }

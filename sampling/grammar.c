@@ -112,8 +112,8 @@ void grammar_text(struct grammar_maker *m, const char *text, size_t n)
 
 /* --- characters --- */
 
-/* Characters whose UTF-8 is all sequences of a byte of the first's to last's first byte, a byte of their second ones, and
- * so on. */
+/* Characters whose UTF-8 is all sequences of a byte of the first's to last's first byte, a byte of their second ones,
+ * and so on. */
 struct span {
     uint32_t lo, hi;
 };

@@ -2,9 +2,9 @@
  * which may be at many places at once: a text is of the grammar if one of the ways to read it ends at a RETURN with an
  * empty stack. It begins at op 0.
  *
- * Texts are what tokens print. A control token is the byte GRAMMAR_CONTROL and its name ("\xFF<|python_tag|>"), which no
- * UTF-8 holds, so that no grammar allows one that does not name it; what ends an answer may come wherever the text is of
- * the grammar, and nowhere else. */
+ * Texts are what tokens print. A control token is the byte GRAMMAR_CONTROL and its name ("\xFF<|python_tag|>"), which
+ * no UTF-8 holds, so that no grammar allows one that does not name it; what ends an answer may come wherever the text
+ * is of the grammar, and nowhere else. */
 #ifndef HEARTH_SAMPLING_GRAMMAR_H
 #define HEARTH_SAMPLING_GRAMMAR_H
 
@@ -19,8 +19,8 @@ enum {
      * RETURN counts as none, so rules that end with themselves are not bounded. */
     GRAMMAR_DEPTH = 64,
     /* A text may be read in several ways at once, as long as its grammar says so only with its next bytes. Of ops at
-     * which it then is, and of places to return to in all their stacks, these are the most; what is found beyond is not of
-     * the grammar. One that is not ambiguous by itself comes nowhere near. */
+     * which it then is, and of places to return to in all their stacks, these are the most; what is found beyond is not
+     * of the grammar. One that is not ambiguous by itself comes nowhere near. */
     GRAMMAR_WAYS = 4096,
     GRAMMAR_STACKS = 1024
 };
@@ -70,8 +70,8 @@ void grammar_text(struct grammar_maker *m, const char *text, size_t n);
 /* One character of lo .. hi, Unicode scalar values (surrogates among them are left out), as UTF-8; none if there are
  * none. */
 void grammar_characters(struct grammar_maker *m, uint32_t lo, uint32_t hi);
-/* What was made, checked: *out, whose malloc'ed ops the caller frees. ST_NOMEM, ST_FULL: more than GRAMMAR_OPS (logged);
- * grammar_check's errors. The maker is empty in any case, so nothing is left to drop. */
+/* What was made, checked: *out, whose malloc'ed ops the caller frees. ST_NOMEM, ST_FULL: more than GRAMMAR_OPS
+ * (logged); grammar_check's errors. The maker is empty in any case, so nothing is left to drop. */
 status grammar_made(struct grammar_maker *m, struct grammar *out);
 void grammar_drop(struct grammar_maker *m); /* frees what was made */
 

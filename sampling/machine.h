@@ -1,6 +1,6 @@
 /* The machine of a grammar, made deterministic as far as texts need it. A state is the set of all ways to go on, each a
- * BYTE op with a stack, in the order in which they are found; what a byte makes of it is found out when first asked for,
- * for all bytes that make the same of it, and kept in a row of 256. When memory is full, all states but two are
+ * BYTE op with a stack, in the order in which they are found; what a byte makes of it is found out when first asked
+ * for, for all bytes that make the same of it, and kept in a row of 256. When memory is full, all states but two are
  * forgotten: the text's and the one that was asked about. What is of the grammar does not depend on that: what bounds a
  * state (GRAMMAR_DEPTH, GRAMMAR_WAYS, GRAMMAR_STACKS) is counted by the state alone.
  *

@@ -1,6 +1,6 @@
-/* Stacks of places to return to, as a tree that grows from the empty stack: a stack is a node, what was pushed before it
- * its parent. The same stack is always the same node, so stacks are compared by number. Memory comes from the caller's
- * arena. One thread at a time. */
+/* Stacks of places to return to, as a tree that grows from the empty stack: a stack is a node, what was pushed before
+ * it its parent. The same stack is always the same node, so stacks are compared by number. Memory comes from the
+ * caller's arena. One thread at a time. */
 #ifndef HEARTH_SAMPLING_STACKS_H
 #define HEARTH_SAMPLING_STACKS_H
 

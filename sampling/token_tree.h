@@ -13,9 +13,9 @@ enum {
     PLAIN_CHARACTERS = 16 /* of a plain token, at most */
 };
 
-/* A tree of bytes in depth-first order: what begins with a node's bytes is the node and those right behind it. A node, from
- * the lowest bit on: 8 bits its byte, 8 its depth (0: a first byte), 24 the token that ends here or, if there is none,
- * that of all trees that stands for none (token_trie.no_token), 24 how many nodes it and those below it are. */
+/* A tree of bytes in depth-first order: what begins with a node's bytes is the node and those right behind it. A node,
+ * from the lowest bit on: 8 bits its byte, 8 its depth (0: a first byte), 24 the token that ends here or, if there is
+ * none, that of all trees that stands for none (token_trie.no_token), 24 how many nodes it and those below it are. */
 struct token_tree {
     uint64_t *nodes; /* [n] */
     uint32_t n;

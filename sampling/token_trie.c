@@ -154,7 +154,8 @@ static status plant(const struct token_trie *t, const struct text *texts, size_t
     return ST_OK;
 }
 
-/* Texts into the lists of plain ones and others, each in order; returns how many are plain, which are the first ones. */
+/* Texts into the lists of plain ones and others, each in order; returns how many are plain, which are the first ones.
+ * */
 static size_t list_texts(const struct token_trie *t, struct text *plain, struct text *rest, size_t *n_rest)
 {
     size_t n_plain = 0;

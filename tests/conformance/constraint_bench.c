@@ -1,0 +1,114 @@
+/* How long one thread takes for the mask of a vocabulary: the first one of a state, and on average over a text.
+ *
+ * constraint_bench MODEL.gguf */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "sampling/constraint.h"
+#include "tests/unit/json_grammar.h"
+
+enum { RUNS = 20 };
+
+static double now_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3;
+}
+
+/* {"title": "...", "tags": [...]}, its string of at most 200 characters: states that never come again. */
+static struct grammar bounded_grammar(void)
+{
+    struct grammar_maker m = {0};
+    struct json_rules r;
+    struct grammar g = {0};
+    uint32_t ends[200];
+    const uint32_t begin = grammar_jump(&m, UINT32_MAX);
+    json_rules(&m, &r);
+    grammar_patch(&m, begin, grammar_here(&m));
+    json_text(&m, "{\"title\": \"");
+    for (int i = 0; i < 200; i++) {
+        ends[i] = json_perhaps(&m);
+        grammar_call(&m, r.character);
+    }
+    for (int i = 0; i < 200; i++)
+        grammar_patch(&m, ends[i], grammar_here(&m));
+    json_text(&m, "\",\"tags\": ");
+    grammar_call(&m, r.value);
+    json_text(&m, "}");
+    grammar_return(&m);
+    grammar_made(&m, &g);
+    return g;
+}
+
+/* The text by its own tokens, a mask before each, RUNS times from the very beginning; cold: nothing is known of the
+ * grammar when the last of the text's masks is made. */
+static void measure(const struct tokenizer *t, struct constraint *c, const struct grammar *g, const char *name,
+                    const char *text)
+{
+    int32_t *ids;
+    size_t n, n_masks = 0;
+    double first = 0, worst = 0, all = 0;
+    if (tokenizer_encode(t, text, strlen(text), false, false, &ids, &n) != ST_OK)
+        abort();
+    for (int run = 0; run < RUNS; run++) {
+        constraint_begin(c, g);
+        for (size_t i = 0; i < n; i++)
+            constraint_accept(c, ids[i]);
+        double start = now_us();
+        constraint_mask(c);
+        first += now_us() - start;
+        constraint_begin(c, g);
+        for (size_t i = 0; i <= n; i++) {
+            start = now_us();
+            const uint64_t *mask = constraint_mask(c);
+            const double took = now_us() - start;
+            all += took;
+            worst = took > worst ? took : worst;
+            n_masks++;
+            if (i < n && !(mask[ids[i] / 64] >> ids[i] % 64 & 1))
+                printf("%s: token %zu of the text is not allowed\n", name, i);
+            if (i < n)
+                constraint_accept(c, ids[i]);
+        }
+    }
+    printf("%-28s cold %7.1f us, over a text of %3zu tokens: mean %6.1f us, longest %7.1f us\n", name, first / RUNS, n,
+           all / (double)n_masks, worst);
+    free(ids);
+}
+
+int main(int argc, char **argv)
+{
+    struct gguf *file;
+    struct tokenizer *t;
+    struct token_trie *trie;
+    struct arena a;
+    if (argc != 2 || gguf_open(argv[1], &file) != ST_OK || tokenizer_create(file, &t) != ST_OK)
+        return 2;
+    double start = now_us();
+    if (token_trie_create(t, &trie) != ST_OK)
+        return 1;
+    printf("%d tokens, their trie in %.0f ms\n", token_trie_n_vocab(trie), (now_us() - start) * 1e-3);
+    arena_dry(&a);
+    constraint_lay(trie, GRAMMAR_OPS, &a);
+    if (arena_map(&a, a.used) != ST_OK)
+        return 1;
+    struct constraint *c = constraint_lay(trie, GRAMMAR_OPS, &a);
+    printf("a constraint: %.2f MB\n", (double)a.used * 1e-6);
+    const struct grammar json = json_grammar(), bounded = bounded_grammar();
+    measure(t, c, &json, "any JSON: beginning", "");
+    measure(t, c, &json, "any JSON: in a string", "\"The quick brown fox jumps over the lazy dog, and then it");
+    measure(t, c, &json, "any JSON: in an object", "{\"name\": \"Ada\",\"born\": 1815,\"wrote\": [\"Notes\", {\"on\": null}],");
+    measure(t, c, &json, "any JSON: in a number", "[12, 3.25, 4");
+    measure(t, c, &bounded, "bounded: in the string", "{\"title\": \"The quick brown fox jumps over the lazy");
+    measure(t, c, &bounded, "bounded: behind it", "{\"title\": \"The quick brown fox\",\"tags\": [\"fox\"");
+    free((void *)json.ops);
+    free((void *)bounded.ops);
+    arena_unmap(&a);
+    token_trie_free(trie);
+    tokenizer_free(t);
+    gguf_close(file);
+    return 0;
+}
