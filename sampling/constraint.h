@@ -19,7 +19,7 @@ struct constraint;
  * (the trie's n_vocab alone is read then). Until constraint_begin it is a text that has left its grammar. About 1.3 MB,
  * and as many bytes as the vocabulary has tokens. */
 struct constraint *constraint_lay(const struct token_trie *t, uint32_t max_ops, struct arena *a);
-/* Begins a checked grammar, of which it keeps a copy: no byte has been written. */
+/* Begins a checked grammar, of which it keeps a copy: no byte has been written. NULL: the one that it has. */
 void constraint_begin(struct constraint *c, const struct grammar *g);
 /* The text has the token; one that ends an answer changes nothing. Of a text that leaves the grammar nothing but its
  * end is allowed from then on. */

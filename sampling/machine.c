@@ -223,10 +223,14 @@ static bool full(const struct machine *m)
 
 void machine_begin(struct machine *m, const struct grammar *g)
 {
-    copy_ops(m, g);
-    stacks_clear(&m->stacks);
-    clear_states(m);
-    m->forgotten++;
+    if (g) {
+        copy_ops(m, g);
+        stacks_clear(&m->stacks);
+        clear_states(m);
+        m->forgotten++;
+    } else if (full(m)) {
+        forget(m, m->at);
+    }
     m->complete = false;
     come(m, follow(m->ops, 0), STACK_EMPTY);
     const uint32_t n = close_ways(m);

@@ -55,7 +55,7 @@ struct machine {
 
 /* Of at most MACHINE_STATES states, at least MACHINE_STATES_MIN. It is dead (no grammar). */
 void machine_lay(struct machine *m, uint32_t max_ops, uint32_t most_states, struct arena *a);
-/* A checked grammar of at most max_ops, which is copied; the text is empty. */
+/* A checked grammar of at most max_ops, which is copied; NULL: the one that it has. The text is empty. */
 void machine_begin(struct machine *m, const struct grammar *g);
 /* What a byte makes of a state, found out. `forgotten` may change: then the result and `at` are all that is valid. */
 uint16_t machine_find(struct machine *m, uint16_t state, uint8_t byte);
