@@ -74,6 +74,7 @@ static inline void write_uint(struct writer *w, uint64_t v, int n_bytes)
         p[i] = (uint8_t)(v >> (8 * i));
 }
 
+static inline void write_u16(struct writer *w, uint32_t v) { write_uint(w, v, 2); }
 static inline void write_u32(struct writer *w, uint32_t v) { write_uint(w, v, 4); }
 static inline void write_u64(struct writer *w, uint64_t v) { write_uint(w, v, 8); }
 

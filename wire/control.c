@@ -6,7 +6,7 @@
 enum {
     VERSION_SIZE = 4 + 16, /* version and release: readable in every version */
     HOST_SIZE = 64 + 4 * 8,
-    HELLO_SIZE = VERSION_SIZE + 5 * 8 + 5 * 4 + HOST_SIZE + 128 + 256
+    HELLO_SIZE = VERSION_SIZE + 5 * 8 + 6 * 4 + HOST_SIZE + 128 + 256
 };
 _Static_assert((int)HELLO_SIZE <= (int)WIRE_HELLO_MAX, "HELLO outgrew its buffer");
 
@@ -64,6 +64,7 @@ size_t wire_hello_encode(const struct wire_hello *h, uint8_t *out, size_t cap)
     write_u32(&w, h->n_batch);
     write_u32(&w, h->n_sequences);
     write_u32(&w, h->n_pages);
+    write_u32(&w, h->n_grammar_ops);
     write_u32(&w, h->failed);
     write_host(&w, &h->host);
     write_text(&w, h->settings, sizeof h->settings);
@@ -93,6 +94,7 @@ status wire_hello_decode(const uint8_t *in, size_t n, struct wire_hello *out)
         h.n_batch = read_u32(&r);
         h.n_sequences = read_u32(&r);
         h.n_pages = read_u32(&r);
+        h.n_grammar_ops = read_u32(&r);
         h.failed = read_u32(&r);
         if ((st = wire_in_range(WIRE_HELLO, "failed", h.failed, 0, 1)) != ST_OK)
             return st;

@@ -6,7 +6,7 @@
 #include "wire/parts.h"
 #include "wire/runs.h"
 
-enum { RUN_BYTES = 40, SPAN_BYTES = 20, CHANGE_BYTES = 16, BEGIN_BYTES = 8 + 40 };
+enum { RUN_BYTES = 40, SPAN_BYTES = 20, CHANGE_BYTES = 16, BEGIN_BYTES = 8 + 40 + 12, BIAS_BYTES = 8, OP_BYTES = 12 };
 
 /* Runs of n_tokens tokens together, of different sequences. */
 void write_runs(struct writer *w, const struct wire_run *runs, uint32_t n);
@@ -20,7 +20,7 @@ status read_spans(int kind, struct reader *r, const struct wire_limits *lim, uin
 void write_changes(struct writer *w, const struct wire_change *changes, uint32_t n);
 status read_changes(int kind, struct reader *r, const struct wire_limits *lim, uint32_t n, const struct wire_copy *c);
 
-/* Begins of n_runs runs; then their texts, n_text tokens together. */
+/* Begins of n_runs runs; then their texts, biases and ops, as many together as the step says. */
 void write_begins(struct writer *w, const struct wire_begin *begins, uint32_t n);
 status read_begins(int kind, struct reader *r, const struct wire_limits *lim, const struct wire_step *s,
                    const struct wire_copy *c);

@@ -14,6 +14,7 @@ struct wire_answer wire_answer_to(const struct wire_run *q, const struct wire_li
     case WANT_LOGITS: a.n_tokens = 1, a.n_values = lim->n_vocab; break;
     case WANT_TOP: a.n_tokens = 1, a.n_top = q->n_top, a.n_values = 1; break;
     case WANT_STATES: a.n_values = lim->d_model; break;
+    case WANT_SUM: a.n_values = 2 * lim->d_model; break;
     default: break;
     }
     return a;
@@ -21,7 +22,7 @@ struct wire_answer wire_answer_to(const struct wire_run *q, const struct wire_li
 
 uint32_t wire_most_values(const struct wire_limits *lim)
 {
-    return WIRE_LOGIT_RUNS * lim->n_vocab + lim->n_runs * lim->d_model + lim->n_batch;
+    return WIRE_LOGIT_RUNS * lim->n_vocab + lim->n_runs * 2 * lim->d_model + lim->n_batch;
 }
 
 static size_t size_of(const struct wire_result *p)

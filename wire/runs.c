@@ -22,6 +22,8 @@ void wire_lay_copy(struct wire_copy *c, const struct wire_limits *lim, struct ar
     c->pages = arena_alloc(a, ((size_t)lim->n_pages + 63) / 64 * sizeof *c->pages);
     c->experts = arena_alloc(a, (size_t)lim->n_batch * lim->n_experts_used * sizeof *c->experts);
     c->weights = arena_alloc(a, (size_t)lim->n_batch * lim->n_weights * sizeof *c->weights);
+    c->bias = arena_alloc(a, WIRE_BIASES * sizeof *c->bias);
+    c->ops = arena_alloc(a, lim->n_grammar_ops * sizeof *c->ops);
 }
 
 void write_tokens(struct writer *w, const int32_t *tokens, uint32_t n)
@@ -60,11 +62,11 @@ static status check_states(int kind, const struct wire_run *q, const struct wire
 
 static status check_want(int kind, const struct wire_run *q, const struct wire_limits *lim)
 {
-    const bool scores = q->want == WANT_SCORES;
-    const int64_t last_from = scores ? q->n_tokens : q->want == WANT_TOKENS ? (int64_t)q->n_tokens - 1 : 0;
+    const bool scores = q->want == WANT_SCORES, some = q->want == WANT_TOKENS || q->want == WANT_SUM;
+    const int64_t last_from = scores ? q->n_tokens : some ? (int64_t)q->n_tokens - 1 : 0;
     const int64_t last_top = q->want != WANT_TOP ? 0 : lim->n_vocab < WIRE_TOP ? lim->n_vocab : WIRE_TOP;
     status st;
-    if ((st = wire_in_range(kind, "a run's want", q->want, WANT_NOTHING, WANT_STATES)) != ST_OK ||
+    if ((st = wire_in_range(kind, "a run's want", q->want, WANT_NOTHING, WANT_SUM)) != ST_OK ||
         (st = wire_in_range(kind, "a run's from", q->from, 0, last_from)) != ST_OK ||
         (st = wire_in_range(kind, "a run's n_top", q->n_top, 0, last_top)) != ST_OK)
         return st;

@@ -1,7 +1,8 @@
 /* The messages of a step of many runs: STEP, HIDDEN, REQUEST and RESULT. What wire.h says of its functions holds here too.
  *
- * STEP: WIRE_HEADER bytes, then runs (40 bytes each), changes (16), begins (48), the texts of the begins i32 [n_text],
- * tokens i32 [n_tokens]. HIDDEN: the same, then, from a multiple of 64, hidden states f32 [n_tokens, d_model]. */
+ * STEP: WIRE_HEADER bytes, then runs (40 bytes each), changes (16), begins (60), the texts of the begins i32 [n_text],
+ * their biases (8), the ops of their grammars (12), tokens i32 [n_tokens]. HIDDEN: the same, then, from a multiple of
+ * 64, hidden states f32 [n_tokens, d_model]. */
 #ifndef HEARTH_WIRE_RUNS_H
 #define HEARTH_WIRE_RUNS_H
 
@@ -12,7 +13,8 @@ enum {
     WIRE_SEQUENCES = 64,  /* limits.n_sequences at most */
     WIRE_PAGE = 64,       /* positions of a page */
     WIRE_LOGIT_RUNS = 1,  /* runs of a step that may want logits: they are long */
-    WIRE_TOP = 20         /* of the best tokens of a run, at most */
+    WIRE_TOP = 20,        /* of the best tokens of a run, at most */
+    WIRE_BIASES = 512     /* of the samplers that begin in a step, together */
 };
 
 static const uint32_t WIRE_NO_PAGE = UINT32_MAX;
@@ -25,7 +27,8 @@ enum wire_want {
     WANT_LOGITS,  /* a token drawn, and the logits after the last one */
     WANT_TOKENS,  /* a token drawn after each from `from` on, which sees the run's tokens up to there */
     WANT_TOP,     /* a token drawn, and the best tokens with their log probabilities */
-    WANT_STATES   /* the final state of the last token, normed */
+    WANT_STATES,  /* the final state of the last token, normed */
+    WANT_SUM      /* the sum of the final states, normed, of the tokens from `from` on */
 };
 
 /* Consecutive tokens of one sequence; a sequence has one run of a step at most. */
@@ -39,7 +42,8 @@ struct wire_run {
     uint32_t begin_with;  /* limits.n_states at most */
     uint32_t keep_as;     /* above limits.n_sequences */
     uint32_t want;        /* enum wire_want */
-    uint32_t from;        /* WANT_SCORES, WANT_TOKENS: the first token of the run that something is wanted of; else 0 */
+    uint32_t from;        /* WANT_SCORES, WANT_TOKENS, WANT_SUM: the first token of the run that something is wanted of;
+                           * else 0 */
     uint32_t n_top;       /* WANT_TOP: best tokens wanted, WIRE_TOP at most; else 0 */
     int32_t next_token;   /* WANT_SCORES: the successor of the last token, -1: unknown; else -1 */
 };
@@ -60,12 +64,28 @@ struct wire_sampling {
 /* Whether its floats are finite; a step with others is refused. */
 bool wire_sampling_finite(const struct wire_sampling *s);
 
+/* As in sampling/sampler.h. */
+struct wire_bias {
+    int32_t token;
+    float bias; /* finite */
+};
+
+/* As in sampling/grammar.h, which alone knows what makes a grammar: any numbers come through. */
+struct wire_op {
+    uint8_t kind, lo, hi;
+    uint32_t a, b;
+};
+
 /* The sampler of a run's sequence is made anew. */
 struct wire_begin {
     uint32_t sequence;
     uint32_t n_text;      /* run.position at most */
     const int32_t *text;  /* [n_text] the last tokens before the run's position, which do not run: penalties look back */
     struct wire_sampling sampling;
+    uint32_t n_bias, n_ops;       /* n_ops 0: no grammar */
+    uint32_t grammar_from;        /* the text is of it from this position on, which is not before the text; else 0 */
+    const struct wire_bias *bias; /* [n_bias] */
+    const struct wire_op *ops;    /* [n_ops] */
 };
 
 struct wire_step {
@@ -74,6 +94,7 @@ struct wire_step {
     uint32_t n_changes;        /* wire_most_changes at most */
     uint32_t n_begins;         /* n_runs at most */
     uint32_t n_text;           /* of all begins together, limits.n_ctx at most */
+    uint32_t n_bias, n_ops;    /* likewise; WIRE_BIASES, limits.n_grammar_ops */
     struct wire_counts counts; /* of earlier stages; zero in STEP */
     const struct wire_run *runs;
     const struct wire_change *changes;
@@ -99,11 +120,13 @@ struct wire_copy {
     uint64_t *pages;             /* [limits.n_pages / 64, rounded up] of a decoder's own: bits, 0 between two calls */
     uint32_t *experts;           /* [limits.n_batch, limits.n_experts_used] */
     float *weights;              /* [limits.n_batch, limits.n_weights] */
+    struct wire_bias *bias;      /* [WIRE_BIASES] */
+    struct wire_op *ops;         /* [limits.n_grammar_ops] */
 };
 /* Takes its memory from an arena; a dry one counts it. */
 void wire_lay_copy(struct wire_copy *c, const struct wire_limits *lim, struct arena *a);
 
-/* STEP. n_text is the sum of the begins'. */
+/* STEP. n_text, n_bias and n_ops are the sums of the begins'. */
 size_t wire_step_encode(const struct wire_step *s, uint8_t *out, size_t cap);
 status wire_step_decode(const uint8_t *in, size_t n, const struct wire_limits *lim, const struct wire_copy *c,
                         struct wire_step *s);
@@ -150,7 +173,8 @@ struct wire_answer {
     uint32_t n_tokens; /* drawn: 1 for WANT_TOKEN, WANT_LOGITS and WANT_TOP; for WANT_TOKENS one for each place */
     uint32_t n_top;    /* best tokens, best first */
     uint32_t n_values; /* WANT_SCORES: a score for each token; WANT_LOGITS: n_vocab; WANT_TOP: 1, the log probability of
-                        * the token drawn; WANT_STATES: d_model */
+                        * the token drawn; WANT_STATES: d_model; WANT_SUM: two for each of
+                        * d_model */
 };
 
 struct wire_top {
@@ -168,6 +192,17 @@ struct wire_result {
     float *values;             /* into the message: where the caller puts them, and finds them */
 };
 
+/* The sum of states: each value of a state is rounded to a multiple of 2^-24 (to the nearest, of two the even one; what
+ * is beyond 2^18 on either side is that), and these integers are added, which is exact in any order: however a text is
+ * cut into runs, the sums of its runs add up to the same. An i64 travels as two values, bits of f32, the lower half
+ * first. */
+enum { WIRE_SUM_ONE = 1 << 24, WIRE_SUM_MOST = 1 << 18 };
+void wire_sum_state(int64_t *sum, const float *state, uint32_t n);    /* sum[n] += state[n] */
+void wire_sum_put(const int64_t *sum, uint32_t n, float *values);     /* values [2 n] */
+void wire_sum_add(int64_t *sum, const float *values, uint32_t n);     /* sum[n] += values [2 n]; wraps around */
+/* The mean of n_tokens >= 1 states. */
+void wire_sum_mean(const int64_t *sum, uint32_t n, uint32_t n_tokens, float *mean);
+
 /* What RESULT brings of a run. */
 struct wire_answer wire_answer_to(const struct wire_run *r, const struct wire_limits *lim);
 
@@ -182,7 +217,7 @@ size_t wire_result_encode(struct wire_result *r, uint8_t *out, size_t cap);
 status wire_result_decode(uint8_t *in, size_t n, const struct wire_limits *lim, const struct wire_result_copy *c,
                           struct wire_result *r);
 size_t wire_result_max(const struct wire_limits *lim);
-/* Of all answers together: one run's logits, every other run's final state, and a score for every token. */
+/* Of all answers together: one run's logits, every other run's sum of states, and a score for every token. */
 uint32_t wire_most_values(const struct wire_limits *lim);
 /* ST_FORMAT (logged) unless it has the step's id, and the answers to exactly its runs, in their order. */
 status wire_result_answers(const struct wire_result *r, const struct wire_step *s, const struct wire_limits *lim);

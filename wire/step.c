@@ -5,13 +5,15 @@
 static size_t step_size(const struct wire_step *s)
 {
     return WIRE_HEADER + (size_t)s->n_runs * RUN_BYTES + (size_t)s->n_changes * CHANGE_BYTES +
-           (size_t)s->n_begins * BEGIN_BYTES + ((size_t)s->n_text + s->n_tokens) * 4;
+           (size_t)s->n_begins * BEGIN_BYTES + (size_t)s->n_bias * BIAS_BYTES + (size_t)s->n_ops * OP_BYTES +
+           ((size_t)s->n_text + s->n_tokens) * 4;
 }
 
 static struct wire_step largest(const struct wire_limits *lim)
 {
     return (struct wire_step){.n_runs = lim->n_runs, .n_tokens = lim->n_batch, .n_changes = wire_most_changes(lim),
-                              .n_begins = lim->n_runs, .n_text = lim->n_ctx};
+                              .n_begins = lim->n_runs, .n_text = lim->n_ctx, .n_bias = WIRE_BIASES,
+                              .n_ops = lim->n_grammar_ops};
 }
 
 size_t wire_step_max(const struct wire_limits *lim)
@@ -29,6 +31,8 @@ static void write_step(struct writer *w, const struct wire_step *s)
     write_u32(w, s->n_changes);
     write_u32(w, s->n_begins);
     write_u32(w, s->n_text);
+    write_u16(w, s->n_bias);
+    write_u16(w, s->n_ops);
     write_counts(w, &s->counts);
     wire_pad_header(w, start);
     write_runs(w, s->runs, s->n_runs);
@@ -54,6 +58,8 @@ static status read_header(int kind, struct reader *r, size_t n, const struct wir
     s->n_changes = read_u32(r);
     s->n_begins = read_u32(r);
     s->n_text = read_u32(r);
+    s->n_bias = read_u16(r);
+    s->n_ops = read_u16(r);
     s->counts = read_counts(r);
     wire_skip_header(r, start);
     if (r->failed)
@@ -62,9 +68,11 @@ static status read_header(int kind, struct reader *r, size_t n, const struct wir
     if ((st = wire_in_range(kind, "n_runs", s->n_runs, 1, lim->n_runs)) != ST_OK ||
         (st = wire_in_range(kind, "n_tokens", s->n_tokens, 1, lim->n_batch)) != ST_OK ||
         (st = wire_in_range(kind, "n_changes", s->n_changes, 0, wire_most_changes(lim))) != ST_OK ||
-        (st = wire_in_range(kind, "n_begins", s->n_begins, 0, s->n_runs)) != ST_OK)
+        (st = wire_in_range(kind, "n_begins", s->n_begins, 0, s->n_runs)) != ST_OK ||
+        (st = wire_in_range(kind, "n_text", s->n_text, 0, lim->n_ctx)) != ST_OK ||
+        (st = wire_in_range(kind, "n_bias", s->n_bias, 0, WIRE_BIASES)) != ST_OK)
         return st;
-    return wire_in_range(kind, "n_text", s->n_text, 0, lim->n_ctx);
+    return wire_in_range(kind, "n_ops", s->n_ops, 0, lim->n_grammar_ops);
 }
 
 /* What STEP and HIDDEN have in common. `beside`: bytes of a token besides, from the next multiple of 64 on. */

@@ -52,7 +52,7 @@ enum wire_kind {
     WIRE_KINDS
 };
 
-enum { WIRE_VERSION = 12, WIRE_HEADER = 64 }; /* payloads that are read by kernels start WIRE_HEADER bytes in: aligned */
+enum { WIRE_VERSION = 13, WIRE_HEADER = 64 }; /* payloads that are read by kernels start WIRE_HEADER bytes in: aligned */
 
 /* "STEP". */
 const char *wire_name(int kind);
@@ -81,6 +81,7 @@ struct wire_limits {
     uint32_t n_weights; /* of a token there: of its experts, and perhaps of what is shared */
     uint32_t n_dense_layers;
     uint32_t n_sequences, n_pages, n_runs; /* n_sequences: WIRE_SEQUENCES at most; n_runs: of a step */
+    uint32_t n_grammar_ops; /* of the grammars that begin in a step, together; 0: there are none. UINT16_MAX at most */
     uint32_t n_states; /* of delta nets: one for each sequence, then those that are kept; 0: the model has no such net */
 };
 
@@ -180,7 +181,7 @@ struct wire_hello {
     uint64_t file_bytes, file_hash, plan_hash;
     uint64_t settings_hash; /* of everything else that changes results: */
     char settings[128];    /* the same for people, such as "sparse exact, activation relu"; as `reason` below */
-    uint32_t n_ctx, n_batch, n_sequences, n_pages;
+    uint32_t n_ctx, n_batch, n_sequences, n_pages, n_grammar_ops;
     uint64_t need_bytes;   /* memory that this rank computed for itself */
     struct wire_host host; /* where it is */
     uint32_t failed;       /* this rank already knows that it cannot go on: reason says why */

@@ -57,7 +57,7 @@ struct taken {
 static struct wire_copy copy_of(struct taken *t)
 {
     *t = (struct taken){0};
-    return (struct wire_copy){t->runs, t->changes, t->begins, t->tokens, t->text, t->pages, NULL, NULL};
+    return (struct wire_copy){t->runs, t->changes, t->begins, t->tokens, t->text, t->pages, NULL, NULL, NULL, NULL};
 }
 
 static void check_step(struct verbs_rank *r, const struct wire_step *s)

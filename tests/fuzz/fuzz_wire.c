@@ -203,7 +203,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     static const struct wire_limits limits[] = {
         {.n_batch = 4, .n_ctx = 64, .n_vocab = 300, .n_layers = 3, .d_model = 32,
-         .n_sequences = 4, .n_runs = 3, .n_pages = 5, .n_states = 8},
+         .n_sequences = 4, .n_runs = 3, .n_pages = 5, .n_states = 8, .n_grammar_ops = 7},
         {.n_batch = 256, .n_ctx = 4096, .n_vocab = 49152, .n_layers = 30, .d_model = 20,
          .n_sequences = 64, .n_runs = 64, .n_pages = 1000},
         {.n_batch = 3, .n_ctx = 64, .n_vocab = 8, .n_layers = 3, .d_model = 64, .residual = true,

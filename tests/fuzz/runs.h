@@ -72,14 +72,14 @@ static void use_changes(const struct wire_change *changes, uint32_t n, const str
 
 static void use_run_step(const struct wire_step *s, const struct wire_limits *lim)
 {
-    uint32_t text = 0;
+    uint32_t text = 0, bias = 0, ops = 0;
     use_spans(s->runs, s->n_runs, s->n_tokens, lim);
     use_changes(s->changes, s->n_changes, lim);
     use_tokens(s->tokens, s->n_tokens, lim);
     for (uint32_t i = 0; i < s->n_runs; i++) {
         const struct wire_run *q = &s->runs[i];
         const struct wire_answer a = wire_answer_to(q, lim);
-        require(q->want <= WANT_STATES && q->from <= q->n_tokens && q->n_top <= WIRE_TOP);
+        require(q->want <= WANT_SUM && q->from <= q->n_tokens && q->n_top <= WIRE_TOP);
         require(q->next_token >= -1 && (q->next_token == -1 || (uint32_t)q->next_token < lim->n_vocab));
         require(a.n_tokens <= q->n_tokens && a.n_top <= lim->n_vocab);
     }
@@ -87,8 +87,17 @@ static void use_run_step(const struct wire_step *s, const struct wire_limits *li
         use_tokens(s->begins[i].text, s->begins[i].n_text, lim);
         read_all(&s->begins[i].sampling, sizeof s->begins[i].sampling);
         text += s->begins[i].n_text;
+        bias += s->begins[i].n_bias;
+        ops += s->begins[i].n_ops;
+        for (uint32_t k = 0; k < s->begins[i].n_bias; k++) {
+            use_tokens(&s->begins[i].bias[k].token, 1, lim);
+            require(isfinite(s->begins[i].bias[k].bias));
+        }
+        read_all(s->begins[i].ops, s->begins[i].n_ops * sizeof *s->begins[i].ops);
+        require(s->begins[i].grammar_from <= lim->n_ctx);
     }
     require(text == s->n_text && text <= lim->n_ctx);
+    require(bias == s->n_bias && bias <= WIRE_BIASES && ops == s->n_ops && ops <= lim->n_grammar_ops);
 }
 
 static void use_run_request(const struct wire_request *q, const struct wire_limits *lim)
@@ -143,7 +152,8 @@ static void runs_decode(int kind, uint8_t *in, size_t n, const struct wire_limit
                           lend(lim->n_runs * sizeof *c.begins, 0xee), lend(lim->n_batch * 4, 0xee),
                           lend(lim->n_ctx * 4, 0xee), lend(words * 8, 0),
                           lend((size_t)lim->n_batch * lim->n_experts_used * 4, 0xee),
-                          lend((size_t)lim->n_batch * lim->n_weights * 4, 0xee)};
+                          lend((size_t)lim->n_batch * lim->n_weights * 4, 0xee),
+                          lend(WIRE_BIASES * sizeof *c.bias, 0xee), lend(lim->n_grammar_ops * sizeof *c.ops, 0xee)};
     struct wire_result_copy rc = {lend(lim->n_runs * sizeof *rc.answers, 0xee), lend(lim->n_batch * 4, 0xee),
                                   lend(lim->n_runs * WIRE_TOP * sizeof *rc.tops, 0xee)};
     struct wire_step step;
@@ -162,7 +172,7 @@ static void runs_decode(int kind, uint8_t *in, size_t n, const struct wire_limit
         use_run_result(&result, lim);
     for (size_t i = 0; i < words; i++)
         require(c.pages[i] == 0);
-    void *const all[] = {c.runs, c.changes, c.begins, c.tokens, c.text, c.pages, c.experts, c.weights,
+    void *const all[] = {c.runs, c.changes, c.begins, c.tokens, c.text, c.pages, c.experts, c.weights, c.bias, c.ops,
                          rc.answers, rc.tokens, rc.tops};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);
@@ -188,9 +198,14 @@ static size_t runs_encode(int kind, uint32_t n_tokens, const struct wire_limits 
         {.position = 3, .n_tokens = 1, .begin_with = lim->n_states, .keep_as = lim->n_states, .want = WANT_TOP,
          .n_top = lim->n_vocab < 5 ? lim->n_vocab : 5, .next_token = -1}};
     const struct wire_change changes[2] = {{lim->n_sequences - 1, 0, 0, WIRE_NO_PAGE}, {0, 0, 1, 0}};
-    const struct wire_begin begin = {.sequence = 0, .n_text = 3, .text = tokens};
+    static const struct wire_bias bias[2] = {{0, 1}, {1, -100}};
+    static const struct wire_op ops[2] = {{0, 'a', 'z', 0, 0}, {4, 0, 0, 0, 0}};
+    const uint32_t n_ops = lim->n_grammar_ops ? 2 : 0;
+    const struct wire_begin begin = {.sequence = 0, .n_text = 3, .text = tokens, .n_bias = 2, .bias = bias,
+                                     .n_ops = n_ops, .ops = ops, .grammar_from = n_ops ? 5 : 0};
     const struct wire_step step = {.id = 1, .n_runs = two, .n_tokens = n_tokens, .n_changes = two, .n_begins = two - 1,
-                                   .n_text = 3 * (two - 1), .runs = runs, .changes = changes, .begins = &begin,
+                                   .n_text = 3 * (two - 1), .n_bias = 2 * (two - 1), .n_ops = n_ops * (two - 1),
+                                   .runs = runs, .changes = changes, .begins = &begin,
                                    .tokens = tokens};
     struct wire_request request = {.id = 1, .part = n_tokens % WIRE_PARTS, .n_tokens = n_tokens,
                                    .form = lim->d_model % 32 ? FORM_F32 : FORM_Q8, .runs = runs, .changes = changes};

@@ -14,7 +14,8 @@
 #include "wire/wire.h"
 
 static const struct wire_limits limits = {.n_batch = 8, .n_ctx = 100, .n_vocab = 1000, .n_layers = 4, .d_model = 96,
-                                          .n_sequences = 5, .n_pages = 12, .n_runs = 3, .n_states = 8};
+                                          .n_sequences = 5, .n_pages = 12, .n_runs = 3, .n_states = 8,
+                                          .n_grammar_ops = 8};
 
 /* A copy of a message in a block of exactly its size, so that the address sanitizer sees every read past it. */
 static inline uint8_t *exact_copy(const uint8_t *message, size_t n)

@@ -25,6 +25,10 @@ static struct {
     uint8_t after_experts[32];
     float weights[8 * 4];
     uint8_t after_weights[32];
+    struct wire_bias bias[WIRE_BIASES];
+    uint8_t after_bias[32];
+    struct wire_op ops[8];
+    uint8_t after_ops[32];
     struct wire_answer answers[3];
     uint8_t after_answers[32];
     int32_t drawn[8];
@@ -34,7 +38,7 @@ static struct {
 } lent;
 
 static const struct wire_copy copy = {lent.runs, lent.changes, lent.begins, lent.tokens, lent.text, lent.pages,
-                                      lent.experts, lent.weights};
+                                      lent.experts, lent.weights, lent.bias, lent.ops};
 static const struct wire_result_copy result_copy = {lent.answers, lent.drawn, lent.tops};
 
 static inline void lend(void)
@@ -59,6 +63,8 @@ static inline status returned(status st)
     assert_guarded(lent.after_pages);
     assert_guarded(lent.after_experts);
     assert_guarded(lent.after_weights);
+    assert_guarded(lent.after_bias);
+    assert_guarded(lent.after_ops);
     assert_guarded(lent.after_answers);
     assert_guarded(lent.after_drawn);
     assert_guarded(lent.after_tops);
@@ -73,13 +79,17 @@ static const struct wire_run runs[3] = {
     {.sequence = 2, .position = 99, .n_tokens = 1, .begin_with = 8, .keep_as = 6, .want = WANT_TOP, .n_top = 20, .next_token = -1},
 };
 static const struct wire_change changes[3] = {{4, 1, 11, WIRE_NO_PAGE}, {0, 0, 0, 11}, {2, 1, 3, WIRE_NO_PAGE}};
+static const struct wire_bias biases[3] = {{0, -100}, {999, 0.5f}, {7, 1e30f}};
+static const struct wire_op ops[4] = {{0, 'a', 'z', 0, 0}, {1, 0, 0, 2, UINT32_MAX}, {255, 255, 255, 3, 4},
+                                      {4, 0, 0, 0, 0}};
 static const struct wire_begin begins[2] = {
-    {.sequence = 2, .n_text = 7, .text = text,
+    {.sequence = 2, .n_text = 7, .text = text, .n_bias = 2, .bias = biases, .n_ops = 4, .ops = ops, .grammar_from = 92,
      .sampling = {0.8f, 0.95f, 0.05f, 1.1f, 0.5f, -0.25f, 40, 64, 0xfedcba9876543210}},
-    {.sequence = 0, .n_text = 3, .text = text + 7, .sampling = {.seed = 1}},
+    {.sequence = 0, .n_text = 3, .text = text + 7, .sampling = {.seed = 1}, .n_bias = 1, .bias = biases + 2},
 };
 static const struct wire_step a_step = {.id = 0x0123456789abcdef, .n_runs = 3, .n_tokens = 8, .n_changes = 3,
-                                        .n_begins = 2, .n_text = 10, .counts = {1ull << 40, 2, 3, 4}, .runs = runs,
+                                        .n_begins = 2, .n_text = 10, .n_bias = 3, .n_ops = 4,
+                                        .counts = {1ull << 40, 2, 3, 4}, .runs = runs,
                                         .changes = changes, .begins = begins, .tokens = tokens};
 
 /* Decodes the message with a few bits changed. */

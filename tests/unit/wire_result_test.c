@@ -57,7 +57,7 @@ static void result_round_trip_and_refusals(void **state)
     assert_field_refused(decode_result, message, n, 8, 4, "n_runs is 4");
     assert_field_refused(decode_result, message, n, 12, 9, "n_tokens is 9, expected 0 to 8");
     assert_field_refused(decode_result, message, n, 16, 61, "n_tops is 61, expected 0 to 60");
-    assert_field_refused(decode_result, message, n, 20, 1000 + 3 * 96 + 8 + 1, "n_values is 1297, expected 0 to 1296");
+    assert_field_refused(decode_result, message, n, 20, 1000 + 3 * 192 + 8 + 1, "n_values is 1585, expected 0 to 1584");
     assert_field_refused(decode_result, message, n, ANSWER_AT, 5, "an answer's sequence is 5, expected 0 to 4");
     assert_field_refused(decode_result, message, n, ANSWER_AT, 2, "sequence 2 has two answers");
     assert_field_refused(decode_result, message, n, ANSWER_AT + 4, 1, "the answers' n_tokens together is 3, expected 2");
@@ -102,10 +102,10 @@ static void answers_are_as_long_as_what_is_wanted(void **state)
         uint32_t n_tokens, n_top, n_values;
     } cases[] = {
         {WANT_NOTHING, 0, 0, 0}, {WANT_TOKEN, 1, 0, 0}, {WANT_TOKENS, 4, 0, 0}, {WANT_SCORES, 0, 0, 4},
-        {WANT_LOGITS, 1, 0, 1000}, {WANT_TOP, 1, 3, 1}, {WANT_STATES, 0, 0, 96},
+        {WANT_LOGITS, 1, 0, 1000}, {WANT_TOP, 1, 3, 1}, {WANT_STATES, 0, 0, 96}, {WANT_SUM, 0, 0, 192},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        const bool many = cases[i].want == WANT_TOKENS || cases[i].want == WANT_SCORES;
+        const bool many = cases[i].want == WANT_TOKENS || cases[i].want == WANT_SCORES || cases[i].want == WANT_SUM;
         const struct wire_run q = {.sequence = 3, .n_tokens = 6, .want = cases[i].want, .from = many ? 2 : 0,
                                    .n_top = cases[i].n_top};
         const struct wire_answer a = wire_answer_to(&q, &limits);
@@ -130,12 +130,53 @@ static void changed_bytes_harm_nobody(void **state)
     assert_in_range(accepted, 1, 9999);
 }
 
+/* Sums are integers: exact in any order, and bounded whatever comes. */
+static void states_add_up(void **state)
+{
+    (void)state;
+    enum { N = 4, STATES = 1000 };
+    static float states[STATES][N];
+    float values[2 * N], mean[N];
+    int64_t all[N] = {0}, parts[N] = {0}, part[N] = {0};
+    uint32_t x = 1;
+    for (int i = 0; i < STATES; i++)
+        for (int k = 0; k < N; k++)
+            states[i][k] = (float)(int32_t)(x = x * 1664525 + 1013904223) / (float)(1u << (7 * k + 8));
+    for (int i = 0; i < STATES; i++)
+        wire_sum_state(all, states[i], N);
+    for (int i = STATES; i-- > 0;) {
+        wire_sum_state(part, states[i], N);
+        if (i % 37 == 0) {
+            wire_sum_put(part, N, values);
+            wire_sum_add(parts, values, N);
+            memset(part, 0, sizeof part);
+        }
+    }
+    assert_memory_equal(all, parts, sizeof all);
+    wire_sum_mean(all, N, STATES, mean);
+    for (int k = 1; k < N; k++) {
+        double plain = 0;
+        for (int i = 0; i < STATES; i++)
+            plain += (double)states[i][k] / STATES;
+        assert_true(fabs(mean[k] - plain) < 1e-7 + 1e-7 * fabs(plain));
+    }
+    /* Halves go to the even one; what is too large, or none, is the largest. */
+    const float strange[N] = {0x1p-25f, 0x3p-25f, INFINITY, NAN};
+    memset(part, 0, sizeof part);
+    wire_sum_state(part, strange, N);
+    assert_true(part[0] == 0 && part[1] == 2 && part[2] == INT64_C(1) << 42 && part[3] == -(INT64_C(1) << 42));
+    memset(values, 0xff, sizeof values); /* a peer's sum: -1 */
+    wire_sum_add(part, values, N);
+    assert_true(part[0] == -1 && part[2] == (INT64_C(1) << 42) - 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(result_round_trip_and_refusals),
         cmocka_unit_test(a_result_answers_its_step),
         cmocka_unit_test(answers_are_as_long_as_what_is_wanted),
+        cmocka_unit_test(states_add_up),
         cmocka_unit_test(changed_bytes_harm_nobody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -25,8 +25,9 @@ static status decode_request(uint8_t *in, size_t n)
 }
 /* Where the parts of a_step lie. */
 enum {
-    RUN = 40, SPAN = 20, RUN_AT = WIRE_HEADER, CHANGE_AT = RUN_AT + 3 * RUN, BEGIN_AT = CHANGE_AT + 3 * 16, TEXT_AT = BEGIN_AT + 2 * 48,
-    TOKEN_AT = TEXT_AT + 10 * 4, STEP_END = TOKEN_AT + 8 * 4
+    RUN = 40, SPAN = 20, BEGIN = 60, RUN_AT = WIRE_HEADER, CHANGE_AT = RUN_AT + 3 * RUN, BEGIN_AT = CHANGE_AT + 3 * 16,
+    TEXT_AT = BEGIN_AT + 2 * BEGIN, BIAS_AT = TEXT_AT + 10 * 4, OP_AT = BIAS_AT + 3 * 8, TOKEN_AT = OP_AT + 4 * 12,
+    STEP_END = TOKEN_AT + 8 * 4
 };
 
 static void assert_runs_equal(const struct wire_run *a, const struct wire_run *b)
@@ -42,6 +43,21 @@ static void assert_runs_equal(const struct wire_run *a, const struct wire_run *b
     assert_int_equal(a->next_token, b->next_token);
 }
 
+static void assert_sampler_equal(const struct wire_begin *a, const struct wire_begin *b)
+{
+    assert_int_equal(a->n_bias, b->n_bias);
+    assert_memory_equal(a->bias, b->bias, b->n_bias * sizeof *b->bias);
+    assert_int_equal(a->n_ops, b->n_ops);
+    assert_int_equal(a->grammar_from, b->grammar_from);
+    for (uint32_t i = 0; i < b->n_ops; i++) {
+        assert_int_equal(a->ops[i].kind, b->ops[i].kind);
+        assert_int_equal(a->ops[i].lo, b->ops[i].lo);
+        assert_int_equal(a->ops[i].hi, b->ops[i].hi);
+        assert_int_equal(a->ops[i].a, b->ops[i].a);
+        assert_int_equal(a->ops[i].b, b->ops[i].b);
+    }
+}
+
 static void assert_step_equal(const struct wire_step *s)
 {
     assert_true(s->id == a_step.id);
@@ -50,6 +66,8 @@ static void assert_step_equal(const struct wire_step *s)
     assert_int_equal(s->n_changes, 3);
     assert_int_equal(s->n_begins, 2);
     assert_int_equal(s->n_text, 10);
+    assert_int_equal(s->n_bias, 3);
+    assert_int_equal(s->n_ops, 4);
     assert_memory_equal(&s->counts, &a_step.counts, sizeof s->counts);
     for (int i = 0; i < 3; i++)
         assert_runs_equal(&s->runs[i], &runs[i]);
@@ -60,6 +78,7 @@ static void assert_step_equal(const struct wire_step *s)
         assert_int_equal(s->begins[i].n_text, begins[i].n_text);
         assert_memory_equal(s->begins[i].text, begins[i].text, begins[i].n_text * sizeof *text);
         assert_memory_equal(&s->begins[i].sampling, &begins[i].sampling, sizeof begins[i].sampling);
+        assert_sampler_equal(&s->begins[i], &begins[i]);
     }
 }
 
@@ -77,6 +96,11 @@ static void break_header(decoder *decode, const uint8_t *message, size_t n)
     assert_field_refused(decode, message, n, 24, 99, "size");
     assert_field_refused(decode, message, n, 24, 101, "n_text is 101, expected 0 to 100");
     assert_field_refused(decode, message, n, 24, UINT32_MAX, "n_text");
+    assert_field_refused(decode, message, n, 28, 4 << 16 | 4, "size"); /* n_ops, n_bias */
+    assert_field_refused(decode, message, n, 28, 3 << 16 | 3, "size");
+    assert_field_refused(decode, message, n, 28, 4 << 16 | (WIRE_BIASES + 1), "n_bias is 513, expected 0 to 512");
+    assert_field_refused(decode, message, n, 28, 9 << 16 | 3, "n_ops is 9, expected 0 to 8");
+    assert_field_refused(decode, message, n, 28, UINT32_MAX, "n_bias is 65535");
 }
 
 static void break_runs(decoder *decode, const uint8_t *message, size_t n)
@@ -94,8 +118,9 @@ static void break_runs(decoder *decode, const uint8_t *message, size_t n)
     assert_field_refused(decode, message, n, RUN_AT + 12, UINT32_MAX, "a run's begin_with");
     assert_field_refused(decode, message, n, RUN_AT + 16, 5, "a run's keep_as is 5, expected 6 to 8");
     assert_field_refused(decode, message, n, RUN_AT + 16, 9, "a run's keep_as is 9, expected 6 to 8");
-    assert_field_refused(decode, message, n, RUN_AT + 20, WANT_STATES + 1, "a run's want is 7, expected 0 to 6");
+    assert_field_refused(decode, message, n, RUN_AT + 20, WANT_SUM + 1, "a run's want is 8, expected 0 to 7");
     assert_field_refused(decode, message, n, RUN_AT + 20, WANT_TOKEN, "a run's from is 1, expected 0");
+    assert_field_refused(decode, message, n, RUN_AT + RUN + 20, WANT_STATES, "a run's from is 2, expected 0");
     assert_field_refused(decode, message, n, RUN_AT + 24, 5, "a run's from is 5, expected 0 to 4");
     assert_field_refused(decode, message, n, RUN_AT + RUN + 24, 3, "a run's from is 3, expected 0 to 2");
     assert_field_refused(decode, message, n, RUN_AT + 28, 1, "a run's n_top is 1, expected 0");
@@ -130,8 +155,22 @@ static void break_begins(decoder *decode, const uint8_t *message, size_t n)
     assert_field_refused(decode, message, n, BEGIN_AT + 4, 99, "the begins' n_text together is 102, expected 10");
     for (size_t at = 8; at < 8 + 6 * 4; at += 4) {
         assert_field_refused(decode, message, n, BEGIN_AT + at, 0x7f800000, "finite");
-        assert_field_refused(decode, message, n, BEGIN_AT + 48 + at, 0xffc00000, "finite");
+        assert_field_refused(decode, message, n, BEGIN_AT + BEGIN + at, 0xffc00000, "finite");
     }
+    assert_field_refused(decode, message, n, BEGIN_AT + 48, 1, "the begins' n_bias together is 2, expected 3");
+    assert_field_refused(decode, message, n, BEGIN_AT + 48, UINT32_MAX, "the begins' n_bias together is 4294967296");
+    assert_field_refused(decode, message, n, BEGIN_AT + 52, 3, "the begins' n_ops together is 3, expected 4");
+    assert_field_refused(decode, message, n, BEGIN_AT + 52, UINT32_MAX, "the begins' n_ops together is 4294967295");
+    assert_field_refused(decode, message, n, BEGIN_AT + 52, 0, "a begin's grammar_from is 92, expected 0");
+    assert_field_refused(decode, message, n, BEGIN_AT + BEGIN + 52, 1, "a begin's grammar_from is 0, expected 4 to 100");
+    assert_field_refused(decode, message, n, BEGIN_AT + 56, 91, "a begin's grammar_from is 91, expected 92 to 100");
+    assert_field_refused(decode, message, n, BEGIN_AT + 56, 101, "a begin's grammar_from is 101, expected 92 to 100");
+    assert_field_refused(decode, message, n, BIAS_AT, 1000, "a biased token is 1000, expected 0 to 999");
+    assert_field_refused(decode, message, n, BIAS_AT + 16, (uint32_t)-1, "a biased token is -1");
+    assert_field_refused(decode, message, n, BIAS_AT + 4, 0x7f800000, "the bias of token 0 is inf, expected a finite");
+    assert_field_refused(decode, message, n, BIAS_AT + 20, 0xffc00000, "the bias of token 7 is -nan, expected a finite");
+    assert_field_refused(decode, message, n, OP_AT, 0x01000000, "an op's fourth byte is 1, expected 0");
+    assert_field_refused(decode, message, n, OP_AT + 36, 0xff000004, "an op's fourth byte is 255, expected 0");
     assert_field_refused(decode, message, n, TEXT_AT, 1000, "a token of a text is 1000, expected 0 to 999");
     assert_field_refused(decode, message, n, TEXT_AT + 36, (uint32_t)-1, "a token of a text is -1");
     assert_field_refused(decode, message, n, TOKEN_AT, 1000, "a token is 1000, expected 0 to 999");
@@ -166,7 +205,7 @@ static void hidden_round_trip_and_refusals(void **state)
 {
     (void)state;
     const size_t cap = wire_hidden_max(&limits);
-    _Alignas(64) static uint8_t message[8192];
+    _Alignas(64) static uint8_t message[16384];
     struct wire_step s;
     const float *in;
     float *out;
@@ -185,7 +224,7 @@ static void hidden_round_trip_and_refusals(void **state)
     assert_memory_equal(in, out, 8 * 96 * 4);
 
     /* What was decoded can be passed on. */
-    _Alignas(64) static uint8_t passed[8192];
+    _Alignas(64) static uint8_t passed[16384];
     assert_int_equal(wire_hidden_encode(&s, &limits, passed, sizeof passed, &out), n);
     assert_memory_equal(passed, message, n - 8 * 96 * 4);
 
@@ -200,23 +239,27 @@ static void hidden_round_trip_and_refusals(void **state)
 static void every_want_and_the_largest_step(void **state)
 {
     (void)state;
-    static uint8_t message[4096];
+    static uint8_t message[16384];
     static int32_t whole[100];
+    static const struct wire_bias bias[WIRE_BIASES];
+    static const struct wire_op op[8];
     struct wire_run three[3] = {{.sequence = 0, .position = 0, .n_tokens = 6, .next_token = -1},
                                 {.sequence = 1, .position = 50, .n_tokens = 1, .next_token = -1},
                                 {.sequence = 4, .position = 50, .n_tokens = 1, .next_token = -1}};
     struct wire_change all[MOST_CHANGES];
-    const struct wire_begin each[3] = {{.sequence = 1, .n_text = 50, .text = whole}, {.sequence = 0, .text = whole},
-                                       {.sequence = 4, .n_text = 50, .text = whole + 50}};
+    const struct wire_begin each[3] = {{.sequence = 1, .n_text = 50, .text = whole}, {.sequence = 0, .text = whole,
+                                        .n_ops = 8, .ops = op}, {.sequence = 4, .n_text = 50, .text = whole + 50,
+                                                                 .n_bias = WIRE_BIASES, .bias = bias}};
     for (uint32_t i = 0; i < MOST_CHANGES; i++)
         all[i] = (struct wire_change){i % 5, i / 5 % 2, MOST_CHANGES - 1 - i, WIRE_NO_PAGE};
     struct wire_step s = {.n_runs = 3, .n_tokens = 8, .n_changes = MOST_CHANGES, .n_begins = 3, .n_text = 100,
+                          .n_bias = WIRE_BIASES, .n_ops = 8,
                           .runs = three, .changes = all, .begins = each, .tokens = tokens};
     size_t n = wire_step_encode(&s, message, sizeof message);
     assert_int_equal(n, wire_step_max(&limits));
     assert_int_equal(wire_most_changes(&limits), MOST_CHANGES);
     assert_int_equal(decode_step(message, n), ST_OK);
-    for (uint32_t want = WANT_NOTHING; want <= WANT_STATES; want++) {
+    for (uint32_t want = WANT_NOTHING; want <= WANT_SUM; want++) {
         three[0].want = want;
         n = wire_step_encode(&s, message, sizeof message);
         assert_int_equal(decode_step(message, n), ST_OK);

@@ -138,7 +138,7 @@ static void hello_round_trip_and_refusals(void **state)
     (void)state;
     uint8_t message[WIRE_HELLO_MAX];
     struct wire_hello h = {.version = WIRE_VERSION, .release = "1.2.3", .file_bytes = 1ull << 40, .file_hash = 2,
-                           .plan_hash = 3, .n_ctx = 4, .n_batch = 5, .need_bytes = 6, .failed = 1,
+                           .plan_hash = 3, .n_ctx = 4, .n_batch = 5, .need_bytes = 6, .n_grammar_ops = 12, .failed = 1,
                            .settings_hash = 1ull << 63 | 7, .settings = "sparse exact,\tactivation relu",
                            .host = {.name = "my\npc", .id = 8, .memory_bytes = 9, .limit_id = 10, .limit_bytes = 11},
                            .reason = "no \x1b[31mred\n text, but \xc3\xa4"}, d;
@@ -147,7 +147,7 @@ static void hello_round_trip_and_refusals(void **state)
     assert_int_equal(wire_hello_encode(&h, message, n - 1), 0);
     assert_int_equal(wire_hello_decode(message, n, &d), ST_OK);
     assert_true(d.version == WIRE_VERSION && d.file_bytes == 1ull << 40 && d.file_hash == 2 && d.plan_hash == 3);
-    assert_true(d.n_ctx == 4 && d.n_batch == 5 && d.need_bytes == 6 && d.failed == 1);
+    assert_true(d.n_ctx == 4 && d.n_batch == 5 && d.need_bytes == 6 && d.n_grammar_ops == 12 && d.failed == 1);
     assert_true(d.settings_hash == (1ull << 63 | 7));
     assert_string_equal(d.host.name, "my?pc");
     assert_true(d.host.id == 8 && d.host.memory_bytes == 9 && d.host.limit_id == 10 && d.host.limit_bytes == 11);
