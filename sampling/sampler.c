@@ -2,16 +2,23 @@
  * that a draw is the same on every machine. */
 #include "sampling/sampler.h"
 
-#include <stdbool.h>
+#include <math.h>
+#include <string.h>
 #include "sampling/choices.h"
+#include "sampling/constraint.h"
 #include "sampling/philox.h"
 
 const struct sampler_params sampler_greedy = {.temperature = 0, .top_p = 1, .repeat_penalty = 1};
 
-void sampler_lay(struct sampler *s, uint32_t most_text, struct arena *a)
+void sampler_lay(struct sampler *s, uint32_t most_text, const struct token_trie *trie, uint32_t max_ops,
+                 struct arena *a)
 {
     *s = (struct sampler){.params = sampler_greedy, .most_text = most_text};
     s->text = arena_alloc(a, most_text * sizeof *s->text);
+    if (trie) {
+        s->constraint = constraint_lay(trie, max_ops, a);
+        s->n_known = token_trie_n_vocab(trie);
+    }
 }
 
 void sampler_lay_scratch(struct sampler_scratch *s, int32_t n_vocab, struct arena *a)
@@ -20,6 +27,7 @@ void sampler_lay_scratch(struct sampler_scratch *s, int32_t n_vocab, struct aren
     *s = (struct sampler_scratch){.n_vocab = n_vocab};
     s->choices = arena_alloc(a, n * sizeof *s->choices);
     s->weights = arena_alloc(a, n * sizeof *s->weights);
+    s->adjusted = arena_alloc(a, n * sizeof *s->adjusted);
     s->seen = arena_alloc(a, n * sizeof *s->seen);
 }
 
@@ -27,19 +35,38 @@ void sampler_begin(struct sampler *s, uint32_t position)
 {
     s->begin = position;
     s->n_text = 0;
+    s->constrained = s->constraint && s->params.grammar;
+    if (s->constrained)
+        constraint_begin(s->constraint, s->params.grammar);
 }
 
 void sampler_accept(struct sampler *s, int32_t token)
 {
-    if (s->n_text < s->most_text)
-        s->text[s->n_text++] = token;
+    if (s->n_text == s->most_text)
+        return;
+    if (s->constrained && sampler_position(s) >= s->params.grammar_from)
+        constraint_accept(s->constraint, token);
+    s->text[s->n_text++] = token;
+}
+
+/* The grammar has read none of the text, and reads it again. */
+static void read_again(struct sampler *s)
+{
+    const uint32_t n = s->n_text;
+    constraint_begin(s->constraint, NULL);
+    for (s->n_text = 0; s->n_text < n;)
+        sampler_accept(s, s->text[s->n_text]);
 }
 
 void sampler_truncate(struct sampler *s, uint32_t position)
 {
     const uint32_t n = position > s->begin ? position - s->begin : 0;
-    if (n < s->n_text)
-        s->n_text = n;
+    if (n >= s->n_text)
+        return;
+    const bool was_read = sampler_position(s) > s->params.grammar_from;
+    s->n_text = n;
+    if (s->constrained && was_read)
+        read_again(s);
 }
 
 /* The tokens under penalty: the last n of the text. */
@@ -61,6 +88,28 @@ static void forget(const struct sampler *s, struct sampler_scratch *scratch)
 {
     for (uint32_t i = s->n_text - window(s); i < s->n_text; i++)
         scratch->seen[s->text[i]] = 0;
+}
+
+/* A bias of so much says: never. */
+static const float NEVER = -100;
+
+/* The logits that the rest of a pick goes by. */
+static const float *adjust(const struct sampler *s, struct sampler_scratch *scratch, const float *logits)
+{
+    const struct sampler_params *p = &s->params;
+    const size_t n = (size_t)scratch->n_vocab;
+    float *out = scratch->adjusted;
+    if (!p->n_bias && !s->constrained)
+        return logits;
+    memcpy(out, logits, n * sizeof *out);
+    for (uint32_t i = 0; i < p->n_bias; i++)
+        out[p->bias[i].token] += p->bias[i].bias > NEVER ? p->bias[i].bias : -INFINITY;
+    if (!s->constrained)
+        return out;
+    const uint64_t *mask = constraint_mask(s->constraint);
+    for (size_t i = 0; i < n; i++)
+        out[i] = i < (size_t)s->n_known && mask[i / 64] >> i % 64 & 1 ? out[i] : NAN;
+    return out;
 }
 
 static float penalised(const struct sampler_params *p, uint32_t seen, float logit)
@@ -145,6 +194,7 @@ static int32_t pick_random(const struct sampler_params *p, struct sampler_scratc
 int32_t sampler_pick(const struct sampler *s, struct sampler_scratch *scratch, const float *logits)
 {
     const struct sampler_params *p = &s->params;
+    logits = adjust(s, scratch, logits);
     count(s, scratch);
     const int32_t token = !(p->temperature > 0) || p->top_k == 1
                               ? pick_greedy(p, scratch, logits)

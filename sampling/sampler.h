@@ -8,12 +8,17 @@
 #ifndef HEARTH_SAMPLING_SAMPLER_H
 #define HEARTH_SAMPLING_SAMPLER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "base/arena.h"
 
+struct constraint;
+struct grammar;
+struct token_trie;
+
 struct token_bias {
     int32_t token; /* of the vocabulary */
-    float bias;    /* finite; -100 or less: never picked */
+    float bias;    /* finite; -100 or less: never picked while the grammar leaves anything else */
 };
 
 struct sampler_params {
@@ -42,6 +47,9 @@ struct sampler {
     uint32_t begin;    /* position of the first token of the text: penalties look no further back */
     uint32_t n_text, most_text;
     int32_t *text;     /* [n_text, of most_text] */
+    struct constraint *constraint; /* NULL: it can have no grammar */
+    int32_t n_known;   /* tokens of the trie: others are in no grammar */
+    bool constrained;  /* it has one */
 };
 
 /* What a pick needs, which leaves it as it was. */
@@ -49,26 +57,30 @@ struct sampler_scratch {
     int32_t n_vocab;
     struct choice *choices; /* [n_vocab] */
     double *weights;        /* [n_vocab] */
+    float *adjusted;        /* [n_vocab] logits with biases, NaN where the grammar does not allow the token */
     uint32_t *seen;         /* [n_vocab] how often a token is among those under penalty; 0 between picks */
 };
 
-/* Take their memory from an arena; a dry one counts it. The sampler is greedy, its text empty, from position 0 on. */
-void sampler_lay(struct sampler *s, uint32_t most_text, struct arena *a);
+/* Take their memory from an arena; a dry one counts it. The sampler is greedy, its text empty, from position 0 on. trie:
+ * of the vocabulary, borrowed, for grammars of max_ops at most; NULL: no grammars, and no memory for them. */
+void sampler_lay(struct sampler *s, uint32_t most_text, const struct token_trie *trie, uint32_t max_ops,
+                 struct arena *a);
 void sampler_lay_scratch(struct sampler_scratch *s, int32_t n_vocab, struct arena *a);
 
-/* An empty text, whose first token will be at a position. The parameters stay. */
+/* An empty text, whose first token will be at a position, params.grammar_from at most if there is a grammar. The
+ * parameters stay; the grammar, of which a copy is kept, is not looked at again. */
 void sampler_begin(struct sampler *s, uint32_t position);
 /* The text, which penalties look at: a token (in the vocabulary) comes behind it, prompt tokens too; one beyond
  * most_text is ignored. */
 void sampler_accept(struct sampler *s, int32_t token);
-/* The tokens from a position on are gone, if there are any. */
+/* The tokens from a position on are gone, if there are any. With a grammar it takes as long as the text that stays. */
 void sampler_truncate(struct sampler *s, uint32_t position);
 /* Where the text ends: the position of the token that is drawn next. */
 static inline uint32_t sampler_position(const struct sampler *s) { return s->begin + s->n_text; }
 
-/* Picks a token for that position, without accepting it; logits [n_vocab] are not changed. Order: penalties, top-k,
- * top-p, min-p, temperature, draw. Greedy takes the largest, the lowest id among equals. NaN logits are never picked
- * unless all are. */
+/* Picks a token for that position, without accepting it; logits [n_vocab] are not changed. Order: biases, the grammar,
+ * penalties, top-k, top-p, min-p, temperature, draw. Greedy takes the largest, the lowest id among equals. NaN logits,
+ * and tokens that the grammar does not allow, are never picked unless all are. */
 int32_t sampler_pick(const struct sampler *s, struct sampler_scratch *scratch, const float *logits /* [n_vocab] f32 */);
 
 #endif

@@ -9,7 +9,11 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
+#include "sampling/grammar.h"
+#include "sampling/philox.h"
+#include "sampling/token_trie.h"
 #include "tests/unit/drawing.h"
+#include "tests/unit/vocabulary.h"
 
 /* Which of n <= 64 tokens ever come up in many draws, as a bit set. */
 static uint64_t reachable(int32_t n, const float *logits, const struct sampler_params *p)
@@ -190,7 +194,8 @@ static void strange_logits_are_survived(void **state)
     const struct sampler_params *const all[] = {
         &sampler_greedy, P(1, 0, 1, 0, 0), P(1, 2, 1, 0, 0), P(1, 0, 0.9f, 0, 0),
         P(1, 0, 1, 0.1f, 0), P(1e-38f, 0, 1, 0, 0), P(INFINITY, 0, 1, 0, 0),
-        (&(struct sampler_params){1, 0, NAN, NAN, NAN, NAN, NAN, 4, 0}),
+        (&(struct sampler_params){.temperature = 1, .top_p = NAN, .min_p = NAN, .repeat_penalty = NAN,
+                                  .presence_penalty = NAN, .frequency_penalty = NAN, .repeat_last = 4}),
         P(1, 3, 0.5f, 0.5f, 0),
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
@@ -202,7 +207,8 @@ static void strange_logits_are_survived(void **state)
         assert_int_equal(reachable(1, (float[]){5}, all[i]), 1);
     }
     assert_int_equal(reachable(3, (float[]){INFINITY, 0, INFINITY}, P(1, 0, 1, 0, 0)), 5);
-    struct drawing *s = make(2, (&(struct sampler_params){1, 0, 1, 0, INFINITY, 0, 0, 4, 0}));
+    struct drawing *s = make(2, (&(struct sampler_params){.temperature = 1, .top_p = 1, .repeat_penalty = INFINITY,
+                                                          .repeat_last = 4}));
     append(s, 0);
     assert_int_equal(pick(s, (float[]){INFINITY, 1}), 1); /* inf / inf is no number */
     drop(s);
@@ -269,6 +275,152 @@ static void samplers_share_scratch(void **state)
     drop(b);
 }
 
+/* ---- biases and grammars, against logits that are adjusted beforehand ---- */
+
+static float random_logit(uint32_t *n) { return (float)(16 * random_at(77, (*n)++) - 8); }
+static uint32_t random_below(uint32_t *n, uint32_t end) { return (uint32_t)(end * random_at(78, (*n)++)); }
+
+static struct sampler_params some_params(uint32_t *n)
+{
+    static const int32_t ks[] = {0, 1, 3, 40};
+    struct sampler_params p = {.temperature = random_below(n, 3) ? 1.5f : 0, .top_k = ks[random_below(n, 4)],
+                               .top_p = 1, .repeat_penalty = 1, .repeat_last = -1, .seed = random_below(n, 100)};
+    if (random_below(n, 2))
+        p.top_p = 0.7f;
+    if (random_below(n, 2))
+        p.min_p = 0.1f;
+    if (random_below(n, 2)) {
+        p.repeat_penalty = 1.5f;
+        p.presence_penalty = 0.5f;
+        p.frequency_penalty = 0.25f;
+    }
+    return p;
+}
+
+static void biases_come_before_all_else(void **state)
+{
+    (void)state;
+    enum { N = 30, BIASES = 6, PICKS = 5 };
+    uint32_t n = 0;
+    for (int round = 0; round < 300; round++) {
+        const struct sampler_params plain = some_params(&n);
+        struct token_bias bias[BIASES];
+        struct sampler_params biased = plain;
+        float logits[N], sums[N];
+        for (int i = 0; i < BIASES; i++)
+            bias[i] = (struct token_bias){(int32_t)random_below(&n, N), random_below(&n, 3) ? random_logit(&n) : -100};
+        biased.bias = bias;
+        biased.n_bias = BIASES;
+        struct drawing *a = make(N, &biased), *b = make(N, &plain);
+        for (int k = 0; k < PICKS; k++) {
+            for (int i = 0; i < N; i++)
+                sums[i] = logits[i] = random_logit(&n);
+            for (int i = 0; i < BIASES; i++)
+                sums[bias[i].token] += bias[i].bias <= -100 ? -INFINITY : bias[i].bias;
+            const int32_t token = pick(a, logits);
+            assert_int_equal(token, pick(b, sums));
+            for (int i = 0; i < BIASES; i++)
+                assert_true(token != bias[i].token || bias[i].bias > -100);
+            append(a, token);
+            append(b, token);
+        }
+        drop(a);
+        drop(b);
+    }
+}
+
+/* Words of a's and b's, and a c at the end: ([ab]*)c. */
+static const struct word words[] = {
+    {"a", 1, WORD_NORMAL},  {"b", 1, WORD_NORMAL},  {"c", 1, WORD_NORMAL},      {"ab", 2, WORD_NORMAL},
+    {"bc", 2, WORD_NORMAL}, {"ca", 2, WORD_NORMAL}, {"</s>", 4, WORD_CONTROL}, {"x", 1, WORD_NORMAL},
+    {"cc", 2, WORD_NORMAL},
+};
+enum { WORDS = sizeof words / sizeof *words, END = 6, ROWS = WORDS + 3 /* of the model: some are no tokens */ };
+
+static struct grammar words_grammar(void)
+{
+    struct grammar_maker m = {0};
+    struct grammar g;
+    grammar_split(&m, 1, 3);
+    grammar_byte(&m, 'a', 'b');
+    grammar_jump(&m, 0);
+    grammar_byte(&m, 'c', 'c');
+    grammar_return(&m);
+    assert_int_equal(grammar_made(&m, &g), ST_OK);
+    return g;
+}
+
+/* After a text that goes on with a token: 'r' more may come, 'e' it is whole, 0 it is none. */
+static char read_word(char at, int32_t token)
+{
+    if (token >= WORDS || (token == END && at != 'e'))
+        return 0;
+    for (size_t i = 0; i < words[token].n && token != END; i++)
+        at = at != 'r' ? 0 : words[token].bytes[i] == 'c' ? 'e' : words[token].bytes[i] == 'x' ? 0 : 'r';
+    return at;
+}
+
+static void a_text_is_of_its_grammar(void **state)
+{
+    (void)state;
+    enum { PROMPT = 3, PICKS = 40 };
+    struct vocabulary v = {0};
+    struct token_trie *trie;
+    struct grammar g = words_grammar();
+    uint32_t n = 1000000, whole = 0, cut = 0;
+    vocabulary_make(&v, words, WORDS, END);
+    assert_int_equal(token_trie_create(v.t, &trie), ST_OK);
+    for (int round = 0; round < 300; round++) {
+        const struct sampler_params plain = some_params(&n);
+        const struct token_bias bias[2] = {{0, 2}, {2, -100}}; /* c alone is never said, but where it alone may be */
+        struct sampler_params p = plain;
+        p.grammar = &g;
+        p.grammar_from = 5 + PROMPT;
+        p.bias = bias;
+        p.n_bias = round % 2 ? 2 : 0;
+        struct drawing *a = make_with(trie, ROWS, &p), *b = make(ROWS, &plain);
+        sampler_begin(&a->s, 5);
+        sampler_begin(&b->s, 5);
+        for (int32_t i = 0; i < PROMPT; i++) { /* is of none */
+            append(a, 7 + i);
+            append(b, 7 + i);
+        }
+        for (int k = 0; k < PICKS; k++) {
+            float logits[ROWS], left[ROWS];
+            char at = 'r';
+            for (uint32_t i = PROMPT; i < b->s.n_text; i++)
+                at = read_word(at, b->s.text[i]);
+            for (int32_t i = 0; i < ROWS; i++) {
+                left[i] = logits[i] = random_logit(&n);
+                if (p.n_bias && i == 0)
+                    left[i] += 2;
+                if (p.n_bias && i == 2)
+                    left[i] = -INFINITY;
+                if (!read_word(at, i))
+                    left[i] = NAN;
+            }
+            const int32_t token = pick(a, logits);
+            assert_int_equal(token, pick(b, left));
+            assert_true(read_word(at, token));
+            whole += token == END;
+            append(a, token);
+            append(b, token);
+            if (random_below(&n, 4) == 0) { /* back, into the prompt too, and then on in another way */
+                const uint32_t to = 5 + PROMPT + random_below(&n, (uint32_t)k + 1);
+                sampler_truncate(&a->s, to);
+                sampler_truncate(&b->s, to);
+                cut++;
+            }
+        }
+        drop(a);
+        drop(b);
+    }
+    assert_true(whole > 100 && cut > 100);
+    free((void *)g.ops);
+    token_trie_free(trie);
+    vocabulary_free(&v);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -282,6 +434,8 @@ int main(void)
         cmocka_unit_test(strange_logits_are_survived),
         cmocka_unit_test(selection_equals_a_sort),
         cmocka_unit_test(samplers_share_scratch),
+        cmocka_unit_test(biases_come_before_all_else),
+        cmocka_unit_test(a_text_is_of_its_grammar),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
