@@ -184,7 +184,7 @@ static uint32_t shareable(const struct step *step, const struct sequence *r, uin
  * so already. */
 static bool begin_with_others(struct schedule *s, struct step *step, struct sequence *q)
 {
-    const uint32_t limit = q->wish.kind == WISH_SCORES ? q->wish.from : q->n_tokens - 1; /* the others must run */
+    const uint32_t limit = wants_each(&q->wish) ? q->wish.from : q->n_tokens - 1; /* the others must run */
     const struct sequence *best = NULL;
     uint32_t n = 0, state = 0;
     for (uint32_t i = 0; i < s->o.n_sequences; i++) {
@@ -228,8 +228,10 @@ static bool find_pages(struct schedule *s, struct sequence *q)
 /* Whoever is admitted has a run in the same step, or the ranks would learn of its pages in a later one. */
 static bool can_begin(const struct schedule *s, const struct step *step, const struct sequence *q)
 {
-    const bool text_fits = q->begun || q->n_sent <= s->o.n_ctx - step->n_text;
-    return text_fits && !(step->logits && q->wish.kind == WISH_LOGITS && q->n_tokens == q->n_sent + 1);
+    const bool begin_fits = q->begun || (q->n_sent <= s->o.n_ctx - step->n_text &&
+                                         q->sampling.n_bias <= s->o.n_bias - step->n_bias &&
+                                         grammar_ops(&q->sampling) <= s->o.n_ops - step->n_ops);
+    return begin_fits && !(step->logits && q->wish.kind == WISH_LOGITS && q->n_tokens == q->n_sent + 1);
 }
 
 struct sequence *residence_admit(struct schedule *s, struct step *step)

@@ -18,12 +18,12 @@ static struct wish wish_of(const struct sequence *q, uint32_t n)
 {
     const uint32_t end = q->n_sent + n;
     struct wish w = q->wish;
-    if (w.kind == WISH_SCORES && end > w.from) {
+    if (wants_each(&w) && end > w.from) {
         w.from = w.from > q->n_sent ? w.from - q->n_sent : 0;
         w.successor = end < q->n_tokens ? q->tokens[end] : w.successor;
         return w;
     }
-    if (w.kind == WISH_SCORES || end < q->n_tokens)
+    if (wants_each(&w) || end < q->n_tokens)
         return (struct wish){.kind = WISH_NOTHING, .successor = -1};
     if (q->n_drafts)
         return (struct wish){.kind = WISH_TOKENS, .from = n - 1 - q->n_drafts, .successor = -1};
@@ -41,7 +41,7 @@ static void go_to_end(struct schedule *s, struct sequence *q)
 }
 
 /* Whether what q has to run is more than a token, of which nothing is wanted before the end. */
-static bool is_prompt(const struct sequence *q) { return q->n_tokens - q->n_sent > 1 && q->wish.kind != WISH_SCORES; }
+static bool is_prompt(const struct sequence *q) { return q->n_tokens - q->n_sent > 1 && !wants_each(&q->wish); }
 
 /* Of the next n tokens of q so many that a state can be kept at their end. */
 static uint32_t whole_pages(const struct sequence *q, uint32_t n)
@@ -58,7 +58,11 @@ static void add_run(struct schedule *s, struct step *step, struct sequence *q, u
                          .last = q->n_sent + n == q->n_tokens, .live = true};
     const bool keeps = q->states && is_prompt(q) && (q->n_sent + n) % PAGE_POSITIONS == 0;
     step->logits = step->logits || r.wish.kind == WISH_LOGITS;
-    step->n_text += r.begins ? r.position : 0;
+    if (r.begins) {
+        step->n_text += r.position;
+        step->n_bias += q->sampling.n_bias;
+        step->n_ops += grammar_ops(&q->sampling);
+    }
     memcpy(step->tokens + r.first, q->tokens + r.position, n * sizeof *step->tokens);
     step->n_tokens += n;
     step->n_changes += sequence_send(q, n, step->changes + step->n_changes);
@@ -193,10 +197,16 @@ void schedule_returned(struct schedule *s)
 
 /* ---- Turns ---- */
 
-static status refuse(const struct schedule *s, const struct sequence *q, const struct wish *w)
+static status refuse(const struct schedule *s, const struct sequence *q, const struct wish *w,
+                     const struct sampler_params *p)
 {
-    if (q->n_tokens == 0 || (w->kind == WISH_SCORES && w->from >= q->n_tokens)) {
-        log_error("a text of %u tokens, scores from %u on: nothing to run", q->n_tokens, w->from);
+    if (q->n_tokens == 0 || (wants_each(w) && w->from >= q->n_tokens)) {
+        log_error("a text of %u tokens, wanted from %u on: nothing to run", q->n_tokens, wants_each(w) ? w->from : 0);
+        return ST_USAGE;
+    }
+    if (p->n_bias > s->o.n_bias || grammar_ops(p) > s->o.n_ops) {
+        log_error("%u biases and a grammar of %u ops: at most %u and %u", p->n_bias, grammar_ops(p), s->o.n_bias,
+                  s->o.n_ops);
         return ST_USAGE;
     }
     if (pages_of(q->n_tokens) > s->o.n_pages) {
@@ -209,7 +219,7 @@ static status refuse(const struct schedule *s, const struct sequence *q, const s
 
 status schedule_submit(struct schedule *s, struct sequence *q, const struct wish *w, const struct sampler_params *p)
 {
-    status st = refuse(s, q, w);
+    status st = refuse(s, q, w, p ? p : &q->sampling);
     if (st)
         return st;
     q->wish = *w;
@@ -217,7 +227,7 @@ status schedule_submit(struct schedule *s, struct sequence *q, const struct wish
         q->sampling = *p;
         q->begun = false;
     }
-    sequence_rewind(q, s->pages, w->kind == WISH_SCORES ? w->from : q->n_tokens - 1);
+    sequence_rewind(q, s->pages, wants_each(w) ? w->from : q->n_tokens - 1);
     q->ticket = ++s->n_tickets;
     residence_queue(s, q);
     return ST_OK;

@@ -53,6 +53,7 @@ struct schedule_options {
     uint32_t n_steps;     /* under way at most, n_groups or more. More than n_groups are so only while nobody's token is
                            * on its way, who would have to wait for them: chunks of prompts, one close behind another */
     uint32_t n_states;    /* of delta nets: n_sequences and those that are kept; 0: the model has no such nets */
+    uint32_t n_bias, n_ops; /* of the samplers that begin in a step, together: biases, and ops of grammars */
 };
 
 /* Consecutive tokens of a sequence in a step. */
@@ -75,6 +76,7 @@ struct step {
     uint64_t id;            /* ascending from 1 */
     uint32_t n_runs, n_tokens, n_changes;
     uint32_t n_text;        /* tokens of all texts of begins; n_ctx at most */
+    uint32_t n_bias, n_ops; /* likewise; those of the options at most */
     bool logits;            /* a run wants them; one at most */
     bool shares;            /* a run begins with another's pages; one at most: no page is twice among the changes */
     struct step_run *runs;       /* [n_runs] of different sequences */
@@ -104,8 +106,9 @@ status schedule_open(struct schedule *s, struct sequence **out);
 void schedule_release(struct schedule *s, struct sequence *q);
 
 /* A turn begins, of a sequence that has none: what has not run of its text shall run. If nothing is left, the last
- * token runs again; of scores, all from w->from on. `p` NULL: the sampler as it was. Errors are logged and change
- * nothing: ST_USAGE: no text, or scores from beyond it; ST_FULL: all KV memory is too small for the text. */
+ * token runs again; of scores and sums, all from w->from on. `p` NULL: the sampler as it was. Errors are logged and
+ * change nothing: ST_USAGE: no text, or w->from is beyond it, or a sampler that fits into no step; ST_FULL: all KV
+ * memory is too small for the text. */
 status schedule_submit(struct schedule *s, struct sequence *q, const struct wish *w, const struct sampler_params *p);
 /* The text goes on with a token, of which the same is wanted. ST_FULL as sequence_append. */
 status schedule_append(struct schedule *s, struct sequence *q, int32_t token);

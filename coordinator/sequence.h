@@ -14,6 +14,7 @@
 #include "base/status.h"
 #include "coordinator/pages.h"
 #include "coordinator/states.h"
+#include "sampling/grammar.h"
 #include "sampling/sampler.h"
 
 /* What is wanted of a text that runs, or of a run. */
@@ -24,15 +25,19 @@ enum wish_kind {
     WISH_SCORES, /* minus log probability of each token's successor, for the tokens from `from` on */
     WISH_LOGITS, /* the token, and the logits it was drawn from */
     WISH_TOP,    /* the token, and the n_top best with their log probabilities */
-    WISH_STATES  /* the final state of the last token */
+    WISH_STATES, /* the final state of the last token */
+    WISH_SUM     /* the sum of the final states of all tokens from `from` on (wire/runs.h), which all run for it */
 };
 
 struct wish {
     enum wish_kind kind;
-    uint32_t from;     /* WISH_SCORES: a position of the text */
+    uint32_t from;     /* WISH_SCORES, WISH_SUM: a position of the text */
     int32_t successor; /* WISH_SCORES: of the last token */
     uint32_t n_top;    /* WISH_TOP */
 };
+
+/* Whether something is wanted of every token from w->from on: they all run, and each run brings its part. */
+static inline bool wants_each(const struct wish *w) { return w->kind == WISH_SCORES || w->kind == WISH_SUM; }
 
 /* A change of a rank's table: entry `index` of the sequence in `slot` is `page` from now on; first all that lies in
  * page `from` is copied there, unless it is PAGE_NONE. Changes are carried out in their order, each layer's copies
@@ -78,6 +83,9 @@ struct sequence {
 /* An empty text of at most n_ctx tokens; states (NULL: the model has none) are borrowed. ST_NOMEM (logged). */
 status sequence_create(uint32_t n_ctx, struct states *states, struct sequence **out);
 void sequence_free(struct sequence *q); /* without pages; NULL is fine */
+
+/* Of the grammar; 0: there is none. */
+static inline uint32_t grammar_ops(const struct sampler_params *p) { return p->grammar ? p->grammar->n_ops : 0; }
 
 /* Appends tokens [n] behind the text, which has no drafts. ST_FULL (logged), and nothing is changed. */
 status sequence_append(struct sequence *q, const int32_t *tokens, uint32_t n);

@@ -250,7 +250,7 @@ static void tell_run(struct session *s, const struct step_run *r, const struct s
                      struct session_event *e)
 {
     struct sequence *q = r->sequence;
-    const bool draws = r->wish.kind != WISH_NOTHING && r->wish.kind != WISH_SCORES && r->wish.kind != WISH_STATES;
+    const bool draws = r->wish.kind != WISH_NOTHING && !wants_each(&r->wish) && r->wish.kind != WISH_STATES;
     *e = (struct session_event){.sequence = q, .kind = r->wish.kind, .n_run = r->position + r->n_tokens, .answer = *a,
                                 .over = r->last && !draws};
     if (r->wish.kind == WISH_TOKENS) {

@@ -65,7 +65,8 @@ status session_check_tokens(const struct session *s, const int32_t *tokens, size
 status session_text(struct session *s, struct sequence *q, const int32_t *tokens, uint32_t n);
 void session_cut(struct session *s, struct sequence *q, uint32_t n);
 /* A turn, as schedule_submit. ST_USAGE, too: more best tokens than WIRE_TOP, WISH_TOKENS (which drafts alone bring), a
- * successor that is no token of the vocabulary, sampling parameters that are not finite. */
+ * successor that is no token of the vocabulary, sampling parameters that are not finite, biases of tokens that there
+ * are not, a grammar that is none or too large, or any where the session has none. */
 status session_submit(struct session *s, struct sequence *q, const struct wish *w, const struct sampler_params *p);
 /* Gives a turn up, or ends it where a token has come. No event of it comes any more. */
 void session_end(struct session *s, struct sequence *q);

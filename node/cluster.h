@@ -40,6 +40,7 @@ struct cluster_options {
     struct number_list *thread_list; /* the command line's own, where -t may be several; NULL: it goes to `threads` */
     uint32_t n_ctx;       /* tokens of a sequence, 0: what the model was trained for, at most 4096 */
     uint32_t n_batch;     /* tokens that run together */
+    bool grammars;        /* texts may have a grammar (sampling/grammar.h): memory for one of each sequence */
     uint32_t n_sequences; /* at once, WIRE_SEQUENCES at most; 0: 1 */
     uint64_t kv_budget;   /* bytes of KV memory that each rank may use; 0: enough for all sequences to be full */
     const char *kernels;  /* "scalar", "avx2", "avx512", NULL: the fastest that this machine has */

@@ -11,11 +11,14 @@
 #include "device/cpu/table.h"
 #include "kernels/kernels.h"
 #include "model/chunks.h"
+#include "model/tokenizer.h"
 #include "node/cache.h"
 #include "node/kv.h"
 #include "node/links.h"
 #include "node/offers.h"
 #include "node/offload.h"
+#include "sampling/grammar.h"
+#include "sampling/token_trie.h"
 
 const struct device_ops *const member_devices[1] = {&device_cpu};
 
@@ -191,6 +194,7 @@ static status prepare_alone(struct member *m)
     w->n_threads = o->threads ? o->threads : threads_available();
     w->sparse = o->sparse;
     w->sums_f16 = o->sums_f16;
+    w->n_grammar_ops = o->grammars ? GRAMMAR_OPS : 0;
     w->skip_share = o->skip;
     w->neurons = m->neurons;
     w->observe = o->observe;
@@ -210,10 +214,26 @@ status member_prepare(struct member *m)
     m->hello.n_batch = w->n_batch;
     m->hello.n_sequences = w->n_sequences;
     m->hello.n_pages = w->n_pages;
+    m->hello.n_grammar_ops = w->n_grammar_ops;
     describe_settings(m);
     describe_host(&m->hello.host);
     st = hash_plan(m->plan, &m->hello.plan_hash);
     return st ? st : offer_gpus(m);
+}
+
+/* Whoever samples knows what tokens print, where texts may have grammars. */
+static status make_trie(struct member *m)
+{
+    struct tokenizer *t;
+    if (!m->o->grammars || m->transport->rank != plan_last_stage(m->plan))
+        return ST_OK;
+    status st = tokenizer_create(m->model->file, &t);
+    if (st)
+        return st;
+    st = token_trie_create(t, &m->trie);
+    tokenizer_free(t);
+    m->worker_options.trie = m->trie;
+    return st;
 }
 
 status member_settle(struct member *m)
@@ -224,6 +244,8 @@ status member_settle(struct member *m)
         return st;
     plan_reasons_settle(&m->reasons, m->plan);
     st = hash_plan(m->plan, &m->hello.plan_hash);
+    if (!st)
+        st = make_trie(m);
     if (!st)
         st = check_memory(m);
     return st ? st : know_chunks(m);
@@ -243,6 +265,7 @@ void member_release(struct member *m)
 {
     transport_close(m->transport);
     worker_free(m->worker);
+    token_trie_free(m->trie);
     plan_free(m->plan);
     plan_reasons_free(&m->reasons);
     chunks_free(m->chunks);
@@ -253,6 +276,7 @@ void member_release(struct member *m)
     m->cache = NULL;
     m->neurons = NULL;
     m->worker = NULL;
+    m->trie = NULL;
     m->plan = NULL;
     m->model = NULL;
     m->transport = NULL;

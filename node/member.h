@@ -25,6 +25,7 @@ struct member {
     bool linked;              /* some ranks' GPUs are joined (node/links.h) */
     const struct device_ops *devices[2]; /* kinds: the CPU, and that of the GPUs */
     const struct kernels *kernels;
+    struct token_trie *trie;  /* at the last stage, where there are grammars; or NULL */
     struct worker_options worker_options;
     uint64_t page_bytes;      /* of a page of KV memory, on all ranks together */
     struct worker *worker;

@@ -40,6 +40,9 @@ static status compare(int rank, const struct wire_hello *own, const struct wire_
     else if (h->n_sequences != own->n_sequences || h->n_pages != own->n_pages)
         log_error("rank %d was started for %u sequences and %u pages of KV memory (--kv-budget), rank 0 for %u and %u",
                   rank, h->n_sequences, h->n_pages, own->n_sequences, own->n_pages);
+    else if (h->n_grammar_ops != own->n_grammar_ops)
+        log_error("rank %d was started for grammars of %u ops, rank 0 for %u", rank, h->n_grammar_ops,
+                  own->n_grammar_ops);
     else
         return ST_OK;
     return ST_MISMATCH;

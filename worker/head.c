@@ -19,6 +19,8 @@ struct head {
     struct wire_result found;
     struct wire_result_copy lists;   /* its answers, tokens, tops */
     float *values;                   /* [wire_most_values] */
+    float *states;                   /* [CHOSEN_MOST, d_model] */
+    int64_t *sum;                    /* [d_model] of states */
     uint32_t value_at[WIRE_SEQUENCES]; /* where a run's are */
     struct outbox result;
 };
@@ -45,9 +47,11 @@ void head_lay(struct head *h)
     if (!h->is_last)
         return;
     h->logits = arena_alloc(&r->arena, (size_t)CHOSEN_MOST * r->limits.n_vocab * sizeof *h->logits);
-    samplers_lay(&h->samplers, &r->limits, &r->arena);
+    samplers_lay(&h->samplers, &r->limits, r->o->trie, &r->arena);
     wire_lay_result_copy(&h->lists, &r->limits, &r->arena);
     h->values = arena_alloc(&r->arena, (size_t)wire_most_values(&r->limits) * sizeof *h->values);
+    h->states = arena_alloc(&r->arena, (size_t)CHOSEN_MOST * r->limits.d_model * sizeof *h->states);
+    h->sum = arena_alloc(&r->arena, r->limits.d_model * sizeof *h->sum);
     outbox_lay(&r->arena, &h->result, wire_result_max(&r->limits));
 }
 
@@ -191,16 +195,36 @@ static status score_tokens(struct head *h, const struct wire_step *s, const stru
     return ST_OK;
 }
 
-/* The normed state of the run's last token, which is the batch's `last`. */
-static status put_state(struct head *h, const struct batch *b, uint32_t last, float *state)
+/* The normed states [n, d_model] of the batch's tokens from `first` on. */
+static status put_states(struct head *h, const struct batch *b, uint32_t first, uint32_t n, float *states)
 {
     struct device *home = h->r->home;
-    const struct work w = {.part = DEVICE_OUTPUT, .n = 1, .batch = b, .tokens = &last};
+    uint32_t tokens[CHOSEN_MOST];
+    const struct work w = {.part = DEVICE_OUTPUT, .n = n, .batch = b, .tokens = tokens};
+    for (uint32_t i = 0; i < n; i++)
+        tokens[i] = first + i;
     status st = home->ops->norm(home, &w);
     if (st)
         return st;
-    home->ops->export_input(home, &w, home->in[USE_OWN], &(struct input_bytes){.f32 = state});
+    home->ops->export_input(home, &w, home->in[USE_OWN], &(struct input_bytes){.f32 = states});
     return devices_found(h->r->devices);
+}
+
+/* The sum of those from `first` to `end`. */
+static status put_sum(struct head *h, const struct batch *b, uint32_t first, uint32_t end, float *values)
+{
+    const uint32_t d = h->r->limits.d_model;
+    status st = ST_OK;
+    memset(h->sum, 0, d * sizeof *h->sum);
+    while (first < end && !st) {
+        const uint32_t n = end - first < CHOSEN_MOST ? end - first : CHOSEN_MOST;
+        st = put_states(h, b, first, n, h->states);
+        for (uint32_t i = 0; i < n && !st; i++)
+            wire_sum_state(h->sum, h->states + (size_t)i * d, d);
+        first += n;
+    }
+    wire_sum_put(h->sum, d, values);
+    return st;
 }
 
 /* All texts have all of their runs' tokens; the states of those who want them. */
@@ -209,9 +233,13 @@ static status end_runs(struct head *h, const struct wire_step *s, const struct b
     status st = ST_OK;
     for (uint32_t i = 0, first = 0; i < s->n_runs && !st; first += s->runs[i++].n_tokens) {
         const struct wire_run *r = &s->runs[i];
+        float *values = h->values + h->value_at[i];
+        const uint32_t end = first + r->n_tokens;
         samplers_accept(&h->samplers, r, s->tokens + first, r->n_tokens - 1);
         if (r->want == WANT_STATES)
-            st = put_state(h, b, first + r->n_tokens - 1, h->values + h->value_at[i]);
+            st = put_states(h, b, end - 1, 1, values);
+        if (r->want == WANT_SUM)
+            st = put_sum(h, b, first + r->from, end, values);
     }
     return st;
 }
@@ -242,15 +270,17 @@ static status lend_hand(struct head *h, const struct wire_step *s, const struct 
     return st;
 }
 
+status head_begin(struct head *h, const struct wire_step *s)
+{
+    return h->is_last ? samplers_begin(&h->samplers, s) : ST_OK;
+}
+
 status head_run(struct head *h, const struct wire_step *s, const struct batch *b)
 {
     if (!h->is_last)
         return lend_hand(h, s, b);
-    status st = samplers_begin(&h->samplers, s);
-    if (st)
-        return st;
     begin_result(h, s);
-    st = draw_tokens(h, s, b);
+    status st = draw_tokens(h, s, b);
     st = st ? st : score_tokens(h, s, b);
     st = st ? st : end_runs(h, s, b);
     return st ? st : send_result(h);

@@ -128,6 +128,7 @@ static status take_step(struct stage *s, struct arrival *a, struct wire_step *st
     status st = is_hidden ? wire_hidden_decode(a->data, a->size, &r->limits, &s->copy, step, &hidden)
                           : wire_step_decode(a->data, a->size, &r->limits, &s->copy, step);
     st = st ? st : batches_take(s->batches, USE_OWN, step, b);
+    st = st ? st : head_begin(s->head, step);
     log_sender(-1);
     if (st || (st = begin_states(s, step, b, hidden)) != ST_OK || (st = share_step(s, step)) != ST_OK)
         return st;

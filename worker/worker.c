@@ -28,6 +28,7 @@ struct wire_limits worker_limits(const struct worker_options *o)
                                 .n_sequences = o->n_sequences,
                                 .n_pages = o->n_pages,
                                 .n_runs = o->n_sequences,
+                                .n_grammar_ops = o->n_grammar_ops,
                                 .n_states = device_states(o->model, o->n_sequences),
                                 .n_vocab = (uint32_t)s.n_vocab,
                                 .n_layers = (uint32_t)s.n_layers,

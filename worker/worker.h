@@ -31,6 +31,8 @@ struct worker_options {
     bool sums_f16;                 /* partial sums travel as f16 where they fit: lossy */
     float skip_share;              /* of neurons that `threshold` skips; 0: what the neuron file says */
     const struct neurons *neurons; /* NULL: none; borrowed */
+    uint32_t n_grammar_ops;        /* of grammars that begin in a step, together; 0: no text has one */
+    const struct token_trie *trie; /* of the model's vocabulary, where the last stage has grammars; borrowed */
     struct chunks *chunks;         /* NULL, or told while loading what of the model's file is loaded; borrowed until then */
     /* NULL, or called in a dense run after every FFN part that this rank computes, by its own thread (device.h). */
     void (*observe)(void *arg, const struct observed *o);

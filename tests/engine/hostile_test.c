@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "node/roll_call.h"
 #include "placement/measure/ping.h"
+#include "sampling/token_trie.h"
 #include "wire/channels.h"
 #include "node/member.h"
 #include "worker/worker.h"
@@ -23,17 +24,24 @@ static status open_transports(int n_ranks, struct transport **t)
 
 static char model_path[MADE_NAME];
 static struct model *model;
+static struct token_trie *trie;
 
 static int open_model(void **state)
 {
     (void)state;
+    struct tokenizer *t;
     made_model_write(&made_quantised, model_path);
-    return model_load(model_path, &model);
+    if (model_load(model_path, &model) || tokenizer_create(model->file, &t))
+        return -1;
+    status st = token_trie_create(t, &trie);
+    tokenizer_free(t);
+    return st;
 }
 
 static int close_model(void **state)
 {
     (void)state;
+    token_trie_free(trie);
     model_free(model);
     return unlink(model_path);
 }
@@ -105,7 +113,7 @@ static void stand_open(struct stand *s, enum role role)
     assert_int_equal(open_transports(2, s->t), ST_OK);
     s->o = (struct worker_options){.model = model, .plan = s->plan, .transport = s->t[1],
                                    .devices = member_devices, .n_devices = 1, .n_threads = 1,
-                                   .n_ctx = N_CTX, .n_batch = N_BATCH,
+                                   .n_ctx = N_CTX, .n_batch = N_BATCH, .n_grammar_ops = 8, .trie = trie,
                                    .n_sequences = MADE_SEQUENCES, .n_pages = MADE_PAGES};
     assert_int_equal(kernels_select(NULL, &s->o.kernels), ST_OK);
     s->limits = worker_limits(&s->o);
@@ -386,6 +394,37 @@ static void refuses_step(struct made_step *m, const char *says)
     assert_int_equal(stand_close(&s), ST_FORMAT);
     if (!strstr(s.line, says))
         fail_msg("expected '%s', got '%s'", says, s.line);
+}
+
+/* A grammar that is none ends the step before it begins, with one line. */
+static void test_wrong_grammars(void **state)
+{
+    (void)state;
+    static const struct {
+        struct wire_op ops[2];
+        const char *says;
+    } cases[] = {
+        {{{9, 0, 0, 0, 0}, {4, 0, 0, 0, 0}}, "from rank 0: grammar: op 0 is of kind 9"},
+        {{{0, 'a', 'z', 0, 0}, {0, 'a', 'z', 0, 0}}, "from rank 0: grammar: its last op, 1, goes on at the next"},
+        {{{3, 0, 0, 2, 0}, {4, 0, 0, 0, 0}}, "from rank 0: grammar: op 0 goes on at op 2, expected one of 2"},
+    };
+    struct made_step m;
+    struct wire_begin begin;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        made_step(&m, 0, WANT_TOKEN);
+        begin = (struct wire_begin){.n_ops = 2, .ops = cases[i].ops};
+        m.step.n_begins = 1;
+        m.step.n_ops = 2;
+        m.step.begins = &begin;
+        refuses_step(&m, cases[i].says);
+    }
+    made_step(&m, 0, WANT_TOKEN); /* longer than any there is */
+    struct wire_op many[9] = {{4, 0, 0, 0, 0}};
+    begin = (struct wire_begin){.n_ops = 9, .ops = many};
+    m.step.n_begins = 1;
+    m.step.n_ops = 9;
+    m.step.begins = &begin;
+    refuses_step(&m, "n_ops is 9, expected 0 to 8");
 }
 
 static void test_wrong_runs(void **state)
@@ -769,6 +808,9 @@ static void test_disagreements(void **state)
     h.n_sequences = 2;
     assert_disagrees(h, "rank 2 was started for 2 sequences and 0 pages");
     h = own;
+    h.n_grammar_ops = 7;
+    assert_disagrees(h, "rank 2 was started for grammars of 7 ops, rank 0 for 0");
+    h = own;
     h.failed = 1;
     strcpy(h.reason, "no such file");
     assert_disagrees(h, "rank 2: no such file");
@@ -1119,6 +1161,7 @@ int main(void)
         cmocka_unit_test(test_unforeseen),
         cmocka_unit_test(test_wrong_fields),
         cmocka_unit_test(test_wrong_runs),
+        cmocka_unit_test(test_wrong_grammars),
         cmocka_unit_test(test_wrong_partials),
         cmocka_unit_test(test_sums_that_are_no_numbers),
         cmocka_unit_test(test_wrong_activations),

@@ -269,15 +269,26 @@ static void learn(void)
 
 static void draw_want(struct wire_run *r, const struct party *p, bool *logits, uint64_t *random)
 {
-    r->want = (uint32_t)(made_draw(random) % (WANT_STATES + 1));
+    r->want = (uint32_t)(made_draw(random) % (WANT_SUM + 1));
     if (r->want == WANT_LOGITS && *logits)
         r->want = WANT_TOKEN;
     *logits |= r->want == WANT_LOGITS;
-    if (r->want == WANT_SCORES || r->want == WANT_TOKENS)
+    if (r->want == WANT_SCORES || r->want == WANT_TOKENS || r->want == WANT_SUM)
         r->from = (uint32_t)(made_draw(random) % r->n_tokens);
     if (r->want == WANT_SCORES && p->n_run[r->sequence] < LENGTH)
         r->next_token = texts[p->text[r->sequence]][p->n_run[r->sequence]];
     r->n_top = r->want == WANT_TOP ? TOPS : 0;
+}
+
+/* The states of a run's tokens, added up. */
+static void check_sum(const struct wire_run *r, int text, const float *value)
+{
+    const uint32_t d = (uint32_t)model->hp.d_model;
+    int64_t expected[192] = {0}, found[192] = {0};
+    for (uint32_t i = r->from; i < r->n_tokens; i++)
+        wire_sum_state(expected, truth[text][r->position + i].state, d);
+    wire_sum_add(found, value, d);
+    assert_memory_equal(found, expected, d * sizeof *found);
 }
 
 /* What a run brought, from *token, *top and *value on. */
@@ -292,6 +303,7 @@ static void check_run(const struct party *p, const struct wire_run *r, const str
     switch (r->want) {
     case WANT_LOGITS: assert_memory_equal(value, truth[text][last].logits, a->n_values * sizeof *value); break;
     case WANT_STATES: assert_memory_equal(value, truth[text][last].state, a->n_values * sizeof *value); break;
+    case WANT_SUM: check_sum(r, text, value); break;
     case WANT_TOP:
         assert_memory_equal(top, truth[text][last].tops, sizeof truth[text][last].tops);
         assert_memory_equal(value, &truth[text][last].log_p, sizeof *value);

@@ -167,7 +167,7 @@ static inline void finish_run(struct ranks *r, struct model_run *m)
         const uint32_t i = m->position + t;
         const bool end = t + 1 == m->n_tokens;
         text[i] = held(i ? text[i - 1] : 0, m->text[i], i);
-        if (m->wish.kind == WISH_SCORES && t >= m->wish.from)
+        if (wants_each(&m->wish) && t >= m->wish.from) /* of a sum, its terms */
             m->values[m->n_values++] = score(text[i], end ? m->wish.successor : m->text[i + 1]);
         else if (m->wish.kind == WISH_TOKENS ? t >= m->wish.from : m->wish.kind >= WISH_TOKEN && end)
             m->values[m->n_values++] = (uint64_t)drawn(r->seed[m->slot], text[i]);

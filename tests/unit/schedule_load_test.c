@@ -25,6 +25,7 @@ struct client {
     uint32_t from;                  /* of scores, the next that must come */
     bool in_turn, ran;
     struct wish wish;
+    struct grammar grammar;
     uint64_t ready_since;           /* step before which its next token was known */
 };
 
@@ -81,9 +82,9 @@ static void write_prompt(struct client *c, uint32_t most)
 static struct wish some_wish(const struct client *c)
 {
     static const enum wish_kind kinds[] = {WISH_TOKEN,  WISH_TOKEN,  WISH_TOKEN, WISH_TOKEN,   WISH_NOTHING,
-                                           WISH_SCORES, WISH_LOGITS, WISH_TOP,   WISH_STATES};
+                                           WISH_SCORES, WISH_LOGITS, WISH_TOP,   WISH_STATES, WISH_SUM};
     struct wish w = {.kind = kinds[draw(sizeof kinds / sizeof *kinds)], .successor = -1, .n_top = 3};
-    if (w.kind == WISH_SCORES) {
+    if (wants_each(&w)) {
         w.from = (uint32_t)draw(c->n);
         w.successor = (int32_t)draw(VOCABULARY);
     }
@@ -108,7 +109,9 @@ static void begin_turn(struct client *c)
     c->seed = draw(5);
     c->in_turn = true;
     c->ran = false;
-    const struct sampler_params p = {.temperature = 1, .seed = c->seed};
+    c->grammar = (struct grammar){NULL, (uint32_t)draw(l.o.n_ops + 1)}; /* nobody looks into it */
+    const struct sampler_params p = {.temperature = 1, .seed = c->seed, .n_bias = (uint32_t)draw(l.o.n_bias + 1),
+                                     .grammar = draw(2) ? &c->grammar : NULL};
     CHECK(schedule_submit(l.s, c->q, &c->wish, &p) == ST_OK);
     c->at = draw(4) ? UINT64_MAX : l.now + draw(800);
     c->n_turns--;
@@ -216,13 +219,13 @@ static void take_run(const struct step_run *r, const struct model_run *m)
         return;
     struct client *c = client_of(r->sequence);
     CHECK(c && c->in_turn);
-    if (c->wish.kind == WISH_SCORES)
+    if (wants_each(&c->wish))
         take_scores(c, m, r->last);
     if (!r->last)
         return;
     if (m->wish.kind == WISH_TOKENS) {
         take_tokens(c, m);
-    } else if (c->wish.kind >= WISH_TOKEN && c->wish.kind != WISH_SCORES) {
+    } else if (c->wish.kind >= WISH_TOKEN && !wants_each(&c->wish)) {
         CHECK(m->n_values == 1);
         take_token(c, (int32_t)m->values[0]);
     } else {
@@ -292,7 +295,7 @@ static void check_step(const struct step *step)
     CHECK(step->n_tokens <= l.o.n_batch && step->n_changes <= schedule_most_changes(&l.o));
     CHECK(step->n_changes <= wire_most_changes(&lim)); /* and so it can be sent */
     CHECK(step->n_text <= l.o.n_ctx);
-    uint32_t n_logits = 0;
+    uint32_t n_logits = 0, n_bias = 0, n_ops = 0;
     uint64_t slots = 0, pages = 0;
     for (uint32_t i = 0; i < step->n_runs; i++) {
         const struct step_run *r = &step->runs[i];
@@ -300,6 +303,8 @@ static void check_step(const struct step *step)
         CHECK(c && r->n_tokens > 0 && r->position + r->n_tokens <= l.o.n_ctx && !(slots >> r->slot & 1));
         slots |= UINT64_C(1) << r->slot;
         n_logits += r->wish.kind == WISH_LOGITS;
+        n_bias += r->begins ? r->sequence->sampling.n_bias : 0;
+        n_ops += r->begins ? grammar_ops(&r->sequence->sampling) : 0;
         if (!c->ran) { /* turns begin in the order of their submission */
             CHECK(r->sequence->ticket > l.last_begun);
             l.last_begun = r->sequence->ticket;
@@ -319,6 +324,7 @@ static void check_step(const struct step *step)
         seen.copies += step->changes[i].from != PAGE_NONE;
     }
     CHECK(n_logits <= 1);
+    CHECK(n_bias == step->n_bias && n_bias <= l.o.n_bias && n_ops == step->n_ops && n_ops <= l.o.n_ops);
     seen.steps++;
     seen.runs += step->n_runs;
 }
@@ -391,6 +397,8 @@ static void draw_load(uint64_t number)
     l.n_clients = between(1, MOST_CLIENTS);
     l.drafts = draw(2);
     l.chats = draw(2);
+    l.o.n_bias = (uint32_t)draw(20);
+    l.o.n_ops = draw(2) ? (uint32_t)draw(100) : 0;
     l.o.n_states = draw(2) ? between(l.o.n_sequences, 2 * l.o.n_sequences) : 0;
     const uint64_t spread = draw(2) ? draw(1000) : 0;
     const uint32_t families = between(1, 3);

@@ -14,7 +14,7 @@ static const struct wish token = {.kind = WISH_TOKEN, .successor = -1};
 static struct schedule *make(uint32_t sequences, uint32_t pages, uint32_t ctx, uint32_t batch, uint32_t stages)
 {
     struct schedule *s = NULL;
-    const struct schedule_options o = {sequences, pages, ctx, batch, stages, stages, 0};
+    const struct schedule_options o = {sequences, pages, ctx, batch, stages, stages, 0, 10, 20};
     assert_int_equal(schedule_create(&o, &s), ST_OK);
     return s;
 }
@@ -176,7 +176,7 @@ static void every_stage_has_a_step(void **state)
 static void chunks_go_ahead_while_nobody_decodes(void **state)
 {
     (void)state;
-    const struct schedule_options o = {4, 32, 300, 20, 1, 3, 0};
+    const struct schedule_options o = {4, 32, 300, 20, 1, 3, 0, 0, 0};
     struct schedule *s = NULL;
     assert_int_equal(schedule_create(&o, &s), ST_OK);
     struct sequence *a = submit(s, 1, 81), *b;
@@ -255,6 +255,68 @@ static void one_run_of_a_step_brings_logits(void **state)
     for (int i = 0; i < 3; i++)
         schedule_release(s, q[i]);
     come_back(s);
+    finish(s);
+}
+
+/* Samplers that begin in a step are no more than a message holds. */
+static void what_begins_in_a_step_is_bounded(void **state)
+{
+    (void)state;
+    static const struct token_bias bias[11];
+    static const struct grammar_op op[21] = {{.kind = GRAMMAR_RETURN}};
+    static const struct grammar small = {op, 6}, medium = {op, 15}, large = {op, 21};
+    const struct sampler_params p[] = {{.n_bias = 6, .bias = bias},      {.n_bias = 4, .bias = bias, .grammar = &medium},
+                                       {.n_bias = 1, .bias = bias},      {.grammar = &small},
+                                       {.grammar = &medium},             {.n_bias = 11, .bias = bias},
+                                       {.grammar = &large}};
+    struct schedule *s = make(7, 32, 200, 100, 1);
+    struct sequence *q[7];
+    struct log_catcher caught;
+    for (int i = 0; i < 7; i++)
+        q[i] = open_text(s, i, 2);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(schedule_submit(s, q[i], &token, &p[i]), ST_OK);
+    log_catch(&caught);
+    assert_int_equal(schedule_submit(s, q[5], &token, &p[5]), ST_USAGE);
+    assert_int_equal(schedule_submit(s, q[6], &token, &p[6]), ST_USAGE);
+    log_catch(NULL);
+    const struct step *step = ASSERT_STEP(s, {q[0], 0, 2, WISH_TOKEN}, {q[1], 0, 2, WISH_TOKEN});
+    assert_int_equal(step->n_bias, 10);
+    assert_int_equal(step->n_ops, 15);
+    come_back(s);
+    step = ASSERT_STEP(s, {q[0], 2, 1, WISH_TOKEN}, {q[1], 2, 1, WISH_TOKEN}, {q[2], 0, 2, WISH_TOKEN},
+                       {q[3], 0, 2, WISH_TOKEN});
+    assert_int_equal(step->n_bias, 1);
+    assert_int_equal(step->n_ops, 6);
+    come_back(s);
+    step = ASSERT_STEP(s, {q[0], 3, 1, WISH_TOKEN}, {q[1], 3, 1, WISH_TOKEN}, {q[2], 2, 1, WISH_TOKEN},
+                       {q[3], 2, 1, WISH_TOKEN}, {q[4], 0, 2, WISH_TOKEN});
+    assert_int_equal(step->n_ops, 15);
+    come_back(s);
+    for (int i = 0; i < 7; i++)
+        schedule_release(s, q[i]);
+    finish(s);
+}
+
+/* All tokens run for a sum, whoever has begun alike. */
+static void a_sum_is_of_all_tokens(void **state)
+{
+    (void)state;
+    struct schedule *s = make(4, 8, 200, 100, 1);
+    struct sequence *a = submit(s, 1, 90);
+    go_on(s, 1);
+    struct sequence *b = open_text(s, 1, 90);
+    assert_int_equal(schedule_submit(s, b, &(struct wish){.kind = WISH_SUM}, NULL), ST_OK);
+    const struct step *step = ASSERT_STEP(s, {a, 90, 1, WISH_TOKEN}, {b, 0, 90, WISH_SUM});
+    assert_int_equal(step->runs[1].wish.from, 0);
+    assert_true(step->runs[1].last);
+    come_back(s);
+    schedule_end(s, b);
+    assert_int_equal(schedule_submit(s, b, &(struct wish){.kind = WISH_SUM, .from = 70}, NULL), ST_OK);
+    ASSERT_STEP(s, {a, 91, 1, WISH_TOKEN}, {b, 70, 20, WISH_SUM});
+    come_back(s);
+    schedule_release(s, a);
+    schedule_release(s, b);
     finish(s);
 }
 
@@ -612,8 +674,9 @@ static void nonsense_is_refused(void **state)
 {
     (void)state;
     static const struct schedule_options bad[] = {
-        {0, 1, 1, 1, 1, 1, 0}, {65, 1, 1, 1, 1, 1, 0}, {1, 0, 1, 1, 1, 1, 0}, {1, 1, 0, 1, 1, 1, 0},
-        {1, 1, 1, 0, 1, 1, 0}, {1, 1, 1, 1, 0, 1, 0},  {1, 1, 1, 1, 2, 1, 0}, {2, 1, 1, 1, 1, 1, 1}};
+        {0, 1, 1, 1, 1, 1, 0, 0, 0}, {65, 1, 1, 1, 1, 1, 0, 0, 0}, {1, 0, 1, 1, 1, 1, 0, 0, 0},
+        {1, 1, 0, 1, 1, 1, 0, 0, 0}, {1, 1, 1, 0, 1, 1, 0, 0, 0},  {1, 1, 1, 1, 0, 1, 0, 0, 0},
+        {1, 1, 1, 1, 2, 1, 0, 0, 0}, {2, 1, 1, 1, 1, 1, 1, 0, 0}};
     struct log_catcher caught;
     struct schedule *s = NULL;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -639,7 +702,7 @@ static void memory_is_taken_at_the_beginning_alone(void **state)
     (void)state;
     struct log_catcher caught;
     struct schedule *s = NULL;
-    const struct schedule_options o = {3, 6, 200, 32, 2, 3, 4};
+    const struct schedule_options o = {3, 6, 200, 32, 2, 3, 4, 0, 0};
     status st;
     log_catch(&caught);
     for (long n = 0; alloc_fail_at(n), st = schedule_create(&o, &s), alloc_failed(); n++)
@@ -664,6 +727,8 @@ int main(void)
         cmocka_unit_test(chunks_go_ahead_while_nobody_decodes),
         cmocka_unit_test(scores_come_from_every_chunk_behind_a_place),
         cmocka_unit_test(one_run_of_a_step_brings_logits),
+        cmocka_unit_test(what_begins_in_a_step_is_bounded),
+        cmocka_unit_test(a_sum_is_of_all_tokens),
         cmocka_unit_test(drafts_run_with_their_token),
         cmocka_unit_test(who_comes_later_begins_with_the_pages_of_a_common_beginning),
         cmocka_unit_test(a_short_common_beginning_runs_again),

@@ -43,7 +43,8 @@ static struct step_run hear_run(const struct wire_run *r, const int32_t *tokens,
 {
     static const enum wish_kind kind[] = {
         [WANT_NOTHING] = WISH_NOTHING, [WANT_TOKEN] = WISH_TOKEN,   [WANT_TOKENS] = WISH_TOKENS,
-        [WANT_SCORES] = WISH_SCORES,   [WANT_LOGITS] = WISH_LOGITS, [WANT_TOP] = WISH_TOP, [WANT_STATES] = WISH_STATES};
+        [WANT_SCORES] = WISH_SCORES,   [WANT_LOGITS] = WISH_LOGITS, [WANT_TOP] = WISH_TOP, [WANT_STATES] = WISH_STATES,
+        [WANT_SUM] = WISH_SUM};
     memcpy(h.text[r->sequence] + r->position, tokens + first, r->n_tokens * sizeof *tokens);
     return (struct step_run){.sequence = &h.heard[r->sequence], .slot = r->sequence, .position = r->position,
                              .first = first, .n_tokens = r->n_tokens,
@@ -416,9 +417,10 @@ static void all_that_can_be_wanted_comes(void **state)
 {
     (void)state;
     static const struct wish wishes[] = {{.kind = WISH_TOP, .n_top = 3}, {.kind = WISH_STATES}, {.kind = WISH_LOGITS},
-                                         {.kind = WISH_LOGITS}, {.kind = WISH_SCORES, .from = 7, .successor = 5}};
+                                         {.kind = WISH_LOGITS}, {.kind = WISH_SCORES, .from = 7, .successor = 5},
+                                         {.kind = WISH_SUM, .from = 3}};
     enum { N = sizeof wishes / sizeof *wishes };
-    static const uint32_t values[N] = {1, WIDTH, VOCABULARY, VOCABULARY, 5};
+    static const uint32_t values[N] = {1, WIDTH, VOCABULARY, VOCABULARY, 5, 2 * WIDTH};
     struct session *s = begin(N, 8, 100, 96, 1);
     struct sequence *q[N];
     struct text t[N];
@@ -438,7 +440,7 @@ static void all_that_can_be_wanted_comes(void **state)
             continue;
         }
         assert_int_equal(e.kind, wishes[i].kind);
-        assert_int_equal(e.over, e.kind == WISH_STATES || e.kind == WISH_SCORES);
+        assert_int_equal(e.over, e.kind == WISH_STATES || wants_each(&wishes[i]));
         assert_int_equal(e.answer.n_tokens, !e.over);
         assert_int_equal(e.answer.n_tops, wishes[i].n_top);
         assert_int_equal(e.answer.n_values, values[i]);
