@@ -10,17 +10,18 @@ find_package(PkgConfig REQUIRED)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8>=10.40) # from there on scripts by name: \p{sc:Han}
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
 pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
-pkg_check_modules(MICROHTTPD REQUIRED IMPORTED_TARGET libmicrohttpd)
-set(http PkgConfig::MICROHTTPD)
 pkg_check_modules(OPENBLAS REQUIRED openblas) # its headers alone
 if(HEARTH_MPI)
     find_package(MPI REQUIRED COMPONENTS C)
     pkg_check_modules(IBVERBS REQUIRED IMPORTED_TARGET libibverbs)
     pkg_check_modules(HWLOC REQUIRED IMPORTED_TARGET hwloc)
+    pkg_check_modules(MICROHTTPD REQUIRED IMPORTED_TARGET libmicrohttpd)
     pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
     set(network MPI::MPI_C PkgConfig::IBVERBS)
     set(cores PkgConfig::HWLOC)
-    set(other_way "/(no_mpi|cores_linux)\\.c$") # the files that stand in the place of ours in the other kind of build
+    set(http PkgConfig::MICROHTTPD)
+    set(other_way "/(no_mpi|no_http|cores_linux)\\.c$") # the files that stand in the place of ours in the other build
 else()
-    set(other_way "/(mpi|network|verbs[a-z_]*|cores_hwloc)\\.c$")
+    # No HTTP either: its library needs GnuTLS, and that libraries of which Debian has no archives.
+    set(other_way "/(mpi|network|verbs[a-z_]*|cores_hwloc|http[a-z_]*|serve/serve|cli/serve|chat_url)\\.c$")
 endif()
