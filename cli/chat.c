@@ -7,30 +7,24 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/log.h"
+#include "cli/chat_local.h"
+#include "cli/chat_url.h"
 #include "cli/command.h"
-#include "cli/conversation.h"
-#include "cli/generate.h"
 #include "cli/options.h"
-#include "cli/output.h"
-#include "coordinator/dialogue.h"
 #include "model/chat.h"
-#include "model/jinja/writer.h"
 #include "model/model.h"
 #include "node/planning.h"
 
-enum { KEY_TEMPLATE = 256, KEY_SYSTEM };
+enum { KEY_TEMPLATE = 256, KEY_SYSTEM, KEY_URL, KEY_API_KEY };
 
 struct chat {
     struct cluster_options cluster;
     struct sampler_params sampling;
-    const char *template_name, *system;
+    const char *template_name, *system, *url, *api_key;
     int64_t n_predict;
     /* while it runs */
-    struct chat_writer *writer;
+    struct chat_answers answers;
     struct conversation conversation;
-    struct token_list held; /* what the dialogue holds */
-    struct thoughts thoughts; /* of the answer at hand */
-    struct meter meter;
     bool terminal;
     bool begun; /* the first line was read */
 };
@@ -39,6 +33,10 @@ static const struct argp_option options[] = {
     {"system", KEY_SYSTEM, "TEXT", 0, "system message: what the model is told before the first message", 0},
     {"n-predict", 'n', "N", 0, "end each answer after N tokens (default -1: when the model ends it)", 0},
     {"chat-template", KEY_TEMPLATE, "NAME", 0, "the model's chat format (default: as the model file says)", 0},
+    {"url", KEY_URL, "URL", 0,
+     "talk to a server, e.g. http://pc:8080, instead of loading a model; -m says then which of its models, if it has "
+     "several", 0},
+    {"api-key", KEY_API_KEY, "KEY", 0, "the key that the server asks for", 0},
     {0},
 };
 
@@ -68,6 +66,17 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_SYSTEM:
         c->system = arg;
         return 0;
+    case KEY_URL:
+        c->url = arg;
+        c->cluster.elsewhere = true;
+        return 0;
+    case KEY_API_KEY:
+        c->api_key = arg;
+        return 0;
+    case ARGP_KEY_END:
+        if (c->url && c->template_name)
+            return option_wrong(state, "--chat-template is the server's matter where --url names one");
+        return !c->url && c->api_key ? option_wrong(state, "--api-key belongs to --url") : 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -119,87 +128,6 @@ static status read_message(struct chat *c, struct text *message, bool *end)
     return st;
 }
 
-static size_t common_prefix(const struct token_list *held, const int32_t *tokens, size_t n)
-{
-    size_t i = 0;
-    while (i < held->n && i < n && held->at[i] == tokens[i])
-        i++;
-    return i;
-}
-
-/* ST_FULL (logged) if the last message, with the system message alone before it, fills the context. */
-static status check_last_message(const struct chat *c, const struct cluster *cl)
-{
-    json_t *alone;
-    int32_t *tokens;
-    size_t n;
-    status st = conversation_last(&c->conversation, &alone);
-    if (st != ST_OK)
-        return st;
-    st = chat_writer_encode(c->writer, alone, NULL, true, &tokens, &n);
-    json_decref(alone);
-    if (st != ST_OK)
-        return st;
-    free(tokens);
-    if (n < cluster_context(cl))
-        return ST_OK;
-    log_error("the message makes %zu tokens, the context has %u (-c sets it)", n, cluster_context(cl));
-    return ST_FULL;
-}
-
-/* The tokens of the conversation with room left for an answer: the oldest turns are forgotten until there is. A quarter
- * of the context is room enough, so that not every turn from then on reads everything anew. */
-static status encode_fitting(struct chat *c, const struct cluster *cl, int32_t **tokens, size_t *n)
-{
-    size_t context = cluster_context(cl), forgotten = 0;
-    size_t room = c->n_predict >= 0 && (size_t)c->n_predict < context / 4 ? (size_t)c->n_predict : context / 4;
-    status st = check_last_message(c, cl);
-    while (st == ST_OK) {
-        st = chat_writer_encode(c->writer, c->conversation.messages, NULL, true, tokens, n);
-        if (st != ST_OK || *n + room <= context || !conversation_drop_oldest(&c->conversation))
-            break;
-        free(*tokens);
-        forgotten++;
-    }
-    if (forgotten)
-        log_warn("the context of %zu tokens is full: the oldest %s forgotten", context,
-                 forgotten == 1 ? "turn is" : "turns are");
-    return st;
-}
-
-/* Only what the dialogue does not hold yet is fed: normally the new message. */
-static status answer_message(struct chat *c, struct cluster *cl)
-{
-    struct generation g = {
-        .cluster = cl, .max_tokens = c->n_predict, .stop = &interrupted, .progress = c->cluster.progress,
-        .progress_arg = c->cluster.progress_arg, .meter = &c->meter, .thoughts = &c->thoughts,
-    };
-    int32_t *tokens;
-    size_t n, made;
-    enum end_reason why;
-    status st = encode_fitting(c, cl, &tokens, &n);
-    if (st != ST_OK)
-        return st;
-    size_t same = common_prefix(&c->held, tokens, n);
-    same -= same == n; /* something must be fed to get an answer */
-    c->held.n = same;
-    dialogue_truncate(cluster_dialogue(cl), same);
-    st = thoughts_begin(&c->thoughts, cluster_tokenizer(cl), tokens, n);
-    if (st == ST_OK)
-        st = generate(&g, tokens + same, n - same, stdout, &c->held, NULL, &made, &why);
-    if (st == ST_OK) {
-        putchar('\n');
-        st = output_flush(stdout);
-    }
-    if (st == ST_OK) {
-        if (why == END_FULL)
-            log_warn("the context of %u tokens is full: the answer is cut short", cluster_context(cl));
-        st = conversation_add(&c->conversation, "assistant", c->thoughts.answer.at, c->thoughts.thought.at);
-    }
-    free(tokens);
-    return st;
-}
-
 /* What the user wants of this program, not of the model. */
 enum order { ORDER_NONE, ORDER_EXIT, ORDER_CLEAR, ORDER_HELP };
 
@@ -217,11 +145,11 @@ static enum order order_of(const struct text *message)
 }
 
 /* Begins anew with the system message alone: what follows is as if the program had just started. */
-static void clear(struct chat *c, struct cluster *cl)
+static void clear(struct chat *c)
 {
     conversation_clear(&c->conversation);
-    c->held.n = 0;
-    dialogue_truncate(cluster_dialogue(cl), 0);
+    if (c->answers.clear)
+        c->answers.clear(c->answers.source);
     if (!c->cluster.quiet)
         log_info("a new conversation begins");
 }
@@ -234,11 +162,11 @@ static void help(void)
 
 /* A message that does not fit, or that the chat template has no words for, is refused, and the conversation goes on
  * without it. *refused then has its status, for a script that feeds messages. */
-static status take_message(struct chat *c, struct cluster *cl, const char *message, status *refused)
+static status take_message(struct chat *c, const char *message, status *refused)
 {
     status st = conversation_add(&c->conversation, "user", message, "");
     if (st == ST_OK)
-        st = answer_message(c, cl);
+        st = c->answers.answer(c->answers.source, &c->conversation);
     if (st != ST_FULL && st != ST_USAGE && st != ST_BUDGET)
         return st;
     conversation_drop_last(&c->conversation);
@@ -246,7 +174,7 @@ static status take_message(struct chat *c, struct cluster *cl, const char *messa
     return ST_OK;
 }
 
-static status converse(struct chat *c, struct cluster *cl)
+static status converse(struct chat *c)
 {
     struct text message = {0};
     status refused = ST_OK, st = ST_OK;
@@ -258,11 +186,11 @@ static status converse(struct chat *c, struct cluster *cl)
         enum order order = order_of(&message);
         end = order == ORDER_EXIT;
         if (order == ORDER_CLEAR)
-            clear(c, cl);
+            clear(c);
         else if (order == ORDER_HELP)
             help();
         else if (order == ORDER_NONE)
-            st = take_message(c, cl, message.at, &refused);
+            st = take_message(c, message.at, &refused);
     }
     if (c->terminal)
         fputc('\n', stderr);
@@ -279,25 +207,65 @@ static status catch_interrupts(void)
     return ST_INTERNAL;
 }
 
-static status run_chat(struct chat *c, struct cluster *cl)
+static status run_chat(struct chat *c, struct chat_answers answers)
 {
-    status st = chat_writer_open(cluster_model(cl)->file, cluster_tokenizer(cl), c->template_name, &c->writer);
-    plan_context_warn(cluster_model(cl), cluster_context(cl));
-    if (st == ST_OK)
-        st = sampling_begin(cl, &c->sampling, c->cluster.quiet);
-    if (st == ST_OK && c->system)
-        st = conversation_add(&c->conversation, "system", c->system, "");
+    status st = c->system ? conversation_add(&c->conversation, "system", c->system, "") : ST_OK;
     if (st == ST_OK)
         st = catch_interrupts();
     if (st != ST_OK)
         return st;
+    c->answers = answers;
     c->terminal = isatty(STDIN_FILENO);
-    c->thoughts.dimmed = isatty(STDOUT_FILENO);
     if (c->terminal && !c->cluster.quiet)
         log_info("a line is a message; \\ at its end continues it; Ctrl-C stops an answer, Ctrl-D ends, /help helps");
-    st = converse(c, cl);
+    st = converse(c);
     if (st == ST_OK && !c->cluster.quiet)
-        meter_print(&c->meter);
+        answers.report(answers.source);
+    return st;
+}
+
+static status chat_with_server(struct chat *c)
+{
+    const struct chat_url_options o = {
+        .url = c->url, .api_key = c->api_key, .model = c->cluster.model, .sampling = &c->sampling,
+        .unset = &sampling_defaults, .n_predict = c->n_predict, .dimmed = isatty(STDOUT_FILENO), .stop = &interrupted,
+    };
+    struct chat_url *u;
+    status st = chat_url_open(&o, &u);
+    if (st != ST_OK)
+        return st;
+    st = run_chat(c, chat_url_answers(u));
+    chat_url_close(u);
+    return st;
+}
+
+static status chat_with_cluster(struct chat *c, struct cluster *cl)
+{
+    struct chat_local l = {
+        .cluster = cl, .n_predict = c->n_predict, .stop = &interrupted, .progress = c->cluster.progress,
+        .progress_arg = c->cluster.progress_arg, .meter = {.first_token_s = -1},
+        .thoughts.dimmed = isatty(STDOUT_FILENO),
+    };
+    status st = chat_writer_open(cluster_model(cl)->file, cluster_tokenizer(cl), c->template_name, &l.writer);
+    plan_context_warn(cluster_model(cl), cluster_context(cl));
+    if (st == ST_OK)
+        st = sampling_begin(cl, &c->sampling, c->cluster.quiet);
+    if (st == ST_OK)
+        st = run_chat(c, chat_local_answers(&l));
+    chat_local_free(&l);
+    return st;
+}
+
+static status run_here(struct chat *c, const struct launch *launch)
+{
+    struct progress progress;
+    struct cluster *cl = NULL;
+    status st = options_settle(&c->cluster, launch, &progress);
+    if (st == ST_OK)
+        st = cluster_start(&c->cluster, &cl);
+    if (st == ST_OK && cl)
+        st = chat_with_cluster(c, cl);
+    cluster_stop(cl);
     return st;
 }
 
@@ -311,25 +279,15 @@ status command_chat(const struct launch *launch, int argc, char **argv)
                "The line /clear begins a new conversation, /exit ends, /help says so. Ctrl-C stops an answer (at the "
                "prompt it ends, as Ctrl-D does). When the context is full, the oldest turns are forgotten."
                "\vUnder mpirun Ctrl-C reaches mpirun first, which ends everything."};
-    struct chat c = {.cluster = cluster_defaults, .sampling = sampling_defaults, .n_predict = -1,
-                     .meter = {.first_token_s = -1}};
-    struct progress progress;
-    struct cluster *cl = NULL;
+    struct chat c = {.cluster = cluster_defaults, .sampling = sampling_defaults, .n_predict = -1};
     status st = options_parse(&argp, launch, argc, argv, &c);
     /* A wrong name is known before anything is loaded; rank 0 says it. */
     if (st == ST_OK && c.template_name && launch->rank == 0)
         st = chat_family_check(c.template_name);
-    if (st != ST_OK)
-        return st;
-    st = options_settle(&c.cluster, launch, &progress);
-    if (st == ST_OK)
-        st = cluster_start(&c.cluster, &cl);
-    if (st == ST_OK && cl)
-        st = run_chat(&c, cl);
-    thoughts_free(&c.thoughts);
-    chat_writer_close(c.writer);
-    cluster_stop(cl);
+    if (st == ST_OK && !c.url)
+        st = run_here(&c, launch);
+    else if (st == ST_OK && launch->rank == 0)
+        st = chat_with_server(&c);
     conversation_free(&c.conversation);
-    token_list_free(&c.held);
     return st;
 }

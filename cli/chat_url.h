@@ -20,7 +20,8 @@ struct chat_url_options {
 
 struct chat_url;
 
-/* ST_USAGE (logged): the URL is none, or this hearth was built without HTTP; ST_NOMEM. What `o` points to is borrowed. */
+/* ST_USAGE (logged): the URL is none, or this hearth was built without HTTP; ST_NOMEM. What `o` points to is
+ * borrowed. */
 status chat_url_open(const struct chat_url_options *o, struct chat_url **out);
 /* To be called with out's `source`. Oldest turns are forgotten where the server says that the context is too short. */
 struct chat_answers chat_url_answers(struct chat_url *u);

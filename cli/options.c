@@ -154,7 +154,7 @@ static error_t parse_device(struct argp_state *state, const char *arg, enum devi
 
 static error_t check_cluster(struct argp_state *state, const struct cluster_options *o)
 {
-    if (!o->model)
+    if (!o->model && !o->elsewhere)
         return option_wrong(state, "no model given (-m FILE)");
     if (o->plan && (o->split >= 0 || o->shares || o->down_at_stage || o->residual >= 0))
         return option_wrong(state, "--plan stands instead of --split, --shares, --down and --residual: give one or the "

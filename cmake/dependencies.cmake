@@ -16,12 +16,14 @@ if(HEARTH_MPI)
     pkg_check_modules(IBVERBS REQUIRED IMPORTED_TARGET libibverbs)
     pkg_check_modules(HWLOC REQUIRED IMPORTED_TARGET hwloc)
     pkg_check_modules(MICROHTTPD REQUIRED IMPORTED_TARGET libmicrohttpd)
+    pkg_check_modules(CURL REQUIRED IMPORTED_TARGET libcurl>=7.85)
     pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
     set(network MPI::MPI_C PkgConfig::IBVERBS)
     set(cores PkgConfig::HWLOC)
     set(http PkgConfig::MICROHTTPD)
+    set(http_client PkgConfig::CURL)
     set(other_way "/(no_mpi|no_http|cores_linux)\\.c$") # the files that stand in the place of ours in the other build
 else()
-    # No HTTP either: its library needs GnuTLS, and that libraries of which Debian has no archives.
+    # No HTTP either: its libraries need GnuTLS, and that others of which Debian has no archives.
     set(other_way "/(mpi|network|verbs[a-z_]*|cores_hwloc|http[a-z_]*|serve/serve|cli/serve|chat_url)\\.c$")
 endif()

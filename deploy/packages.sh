@@ -4,7 +4,8 @@
 set -eu
 
 packages="gcc g++ libc6-dev cmake ninja-build pkg-config
-    openmpi-bin libopenmpi-dev libibverbs-dev ibverbs-providers libhwloc-dev libpcre2-dev libxxhash-dev libjansson-dev libmicrohttpd-dev libopenblas-pthread-dev
+    openmpi-bin libopenmpi-dev libibverbs-dev ibverbs-providers libhwloc-dev libpcre2-dev libxxhash-dev libjansson-dev
+    libmicrohttpd-dev libcurl4-gnutls-dev libopenblas-pthread-dev
     libcmocka-dev
     iproute2 strace
     help2man python3 python3-jinja2 python3-pip"

@@ -38,6 +38,7 @@ struct cluster_options {
     struct network_options network; /* between processes */
     int threads;          /* per rank, 0: all that this rank may use */
     struct number_list *thread_list; /* the command line's own, where -t may be several; NULL: it goes to `threads` */
+    bool elsewhere;       /* the command line names a server instead of a model, which may be missing then */
     uint32_t n_ctx;       /* tokens of a sequence, 0: what the model was trained for, at most 4096 */
     uint32_t n_batch;     /* tokens that run together */
     bool grammars;        /* texts may have a grammar (sampling/grammar.h): memory for one of each sequence */
