@@ -1,11 +1,11 @@
-/* What the server has done, for /metrics and the page. The engine's thread alone adds; others copy. */
+/* What the server has done, for /metrics and the page. The engine adds; others copy. */
 #ifndef HEARTH_SERVE_COUNTS_H
 #define HEARTH_SERVE_COUNTS_H
 
 #include <pthread.h>
 #include <stdint.h>
 
-enum { COUNTS_BUCKETS = 16 };
+enum { COUNTS_BUCKETS = 22 };
 
 /* Seconds (or tokens) by upper bound of bucket. */
 struct histogram {
@@ -17,10 +17,10 @@ struct histogram {
 
 struct counts {
     pthread_mutex_t lock;
-    uint64_t prompt_tokens, cached_tokens, made_tokens;
-    double prompt_s, decode_s;       /* in which a step with such tokens was under way */
+    uint64_t prompt_tokens, cached_tokens, made_tokens; /* of prompts that have run, those that did not run for them, too */
+    double prompt_s, decode_s;       /* in which a text was at its prompt; in which one was at its answer */
     uint64_t steps, busy;            /* steps; runs of all steps */
-    uint64_t drafts, accepted, draft_rounds;
+    uint64_t drafts, accepted, draft_rounds; /* tokens; steps of a text that had some */
     uint64_t ended[4];               /* by enum job_end */
     uint64_t refused;                /* queue full */
     uint32_t running, waiting;       /* jobs, now */
@@ -29,7 +29,7 @@ struct counts {
         made_length;
 };
 
-/* Zero, with the bounds that vLLM's dashboards know. */
+/* Zero, with the bounds that vLLM's dashboards know. Nothing needs to be freed. */
 void counts_init(struct counts *c);
 /* Another copy. */
 void counts_copy(struct counts *c, struct counts *out);

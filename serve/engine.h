@@ -7,13 +7,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "coordinator/session.h"
+#include "placement/plan.h"
 #include "serve/counts.h"
 
 struct engine;
 
 struct engine_options {
     struct session *session;      /* borrowed, as is all else */
-    uint32_t n_ctx, n_sequences;  /* tokens of a text; that run at once */
+    uint32_t n_ctx, n_sequences;  /* tokens of a text; that run at once, those of the session at most. What the session has
+                                   * room for beyond that keeps beginnings */
     uint32_t max_queue;           /* jobs that wait, at most */
     bool lookup;                  /* drafts from the text itself, where they pay */
     bool (*is_end)(const void *arg, int32_t token); /* ends an answer */
@@ -26,15 +28,16 @@ enum job_pool { POOL_LAST, POOL_MEAN };
 /* Why a job is over. */
 enum job_end {
     JOB_ANSWERED, /* a token that ends the answer came, or the job's owner said so */
-    JOB_LIMIT,    /* max_tokens are out, or the context is full */
+    JOB_LIMIT,    /* max_tokens are out; or the context, or all KV memory, is full and some tokens were made */
     JOB_CANCELLED,
-    JOB_FAILED    /* the session is broken, or the server stops; `why` says it */
+    JOB_FAILED    /* `why` says it: the session is broken, the server stops, the prompt does not fit into the context or
+                   * into KV memory, or what is wanted cannot be had */
 };
 
 struct job_usage {
     uint32_t prompt_tokens, cached_tokens; /* of the prompt, those that did not run for it */
     uint32_t made_tokens;                  /* told to the owner, the end not counted */
-    uint32_t drafts, accepted;
+    uint32_t drafts, accepted;             /* tokens that were guessed, and guessed right */
     double queued_s, prompt_s, decode_s, first_token_s; /* first_token_s: from submission */
 };
 
@@ -47,12 +50,12 @@ struct job {
     uint32_t n_prompt;
     struct sampler_params sampling; /* grammar_from is the engine's: n_prompt */
     uint32_t n_top;               /* best tokens and log probabilities wanted; UINT32_MAX: none, 0: the token's alone */
-    uint32_t max_tokens;          /* UINT32_MAX: as many as there is room for */
+    uint32_t max_tokens;          /* UINT32_MAX: as many as there is room for: prompt and answer are n_ctx at most */
     bool ignore_end;
-    uint32_t key;                 /* whose it is: turns are fair between keys */
+    uint32_t key;                 /* whose it is: keys have the same number of tokens, prompts too, as far as they want */
     atomic_bool cancelled;        /* by any thread: over as soon as the engine sees it */
     /* All by the engine's thread; they may not wait. */
-    /* Chunks of the prompt: `done` of n_prompt. May be NULL. */
+    /* A chunk of the prompt has run: `done` of n_prompt are. May be NULL. */
     void (*progress)(struct job *j, uint32_t done);
     /* A token that is part of the answer. False: the answer is over with it. tops [n_tops]: best first; log_p: its own (0
      * unless n_top says so). */
@@ -64,31 +67,33 @@ struct job {
     void *owner;
     /* the engine's */
     struct job *next;
-    struct sequence *sequence;
+    uint64_t ticket, behind;      /* order of arrival; ticket of the one whose beginning it waits for, 0: of none */
+    uint32_t behind_n;            /* that beginning, in tokens */
     struct job_usage usage;
     double submitted_s, began_s, first_s;
-    uint32_t n_run;
 };
 
-/* ST_NOMEM (logged). */
+/* ST_NOMEM, ST_INTERNAL: no eventfd (logged). */
 status engine_create(const struct engine_options *o, struct engine **out);
 void engine_free(struct engine *e); /* after engine_run; NULL is fine */
 
-/* Any thread. All n jobs or none. ST_FULL (not logged): too many wait; ST_PEER: the session is broken, or the engine
- * stops. */
+/* Any thread, callbacks too. All n jobs or none. ST_FULL (not logged): too many wait; ST_PEER: the session is broken, or
+ * the engine stops. */
 status engine_submit(struct engine *e, struct job *const *jobs, uint32_t n);
-/* Until engine_stop, and then until all jobs are over; jobs that are not over drain_s seconds after it fail. ST_PEER
- * (logged): a rank died; all jobs have failed. */
+/* Until engine_stop, and then until all jobs are over; jobs that are not over drain_s seconds after it fail. Errors
+ * (logged) are the session's, which is broken: a rank died (ST_PEER), its answer is none (ST_FORMAT); all jobs, those that
+ * waited too, have failed. No sequence is left in the session. */
 status engine_run(struct engine *e);
-/* Any thread, signal handlers too. New jobs are refused. */
+/* Any thread, signal handlers too. New jobs are refused. Of several the earliest end counts. */
 void engine_stop(struct engine *e, double drain_s);
 
-/* For pages and reports; any thread. Asks the ranks between steps at most once a second, so it may be as old as that. */
+/* For pages and reports; any thread; may not wait. The ranks are asked once a second while there are steps and once more
+ * behind the last, without a step waiting for it: so it is about a second old. */
 struct house {
     uint32_t n_ranks;
-    struct wire_usage ranks[64];  /* since the start */
+    struct wire_usage ranks[PLAN_MAX_RANKS]; /* since the start */
     struct schedule_counts schedule;
-    double at_s;                  /* clock_s() when it was asked */
+    double at_s;                  /* clock_s() when the ranks had all answered; 0: they have not yet */
 };
 void engine_house(struct engine *e, struct house *out);
 
