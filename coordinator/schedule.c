@@ -168,6 +168,7 @@ const struct step *schedule_next(struct schedule *s)
     if (step->n_runs == 0)
         return NULL;
     step->id = ++s->n_steps;
+    s->n_runs += step->n_runs;
     s->n_under_way++;
     return step;
 }
@@ -287,7 +288,8 @@ uint64_t schedule_n_steps(const struct schedule *s) { return s->n_steps; }
 struct schedule_counts schedule_counts(const struct schedule *s)
 {
     struct schedule_counts c = {.running = s->n_running, .pages = pages_count(s->pages),
-                                .free_pages = pages_n_free(s->pages), .sent_away = s->n_sent_away};
+                                .free_pages = pages_n_free(s->pages), .sent_away = s->n_sent_away,
+                                .steps = s->n_steps, .runs = s->n_runs};
     for (const struct sequence *q = s->queue; q; q = q->next)
         c.waiting++;
     for (uint32_t i = 0; i < s->o.n_sequences; i++)

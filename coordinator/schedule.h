@@ -88,7 +88,8 @@ struct step {
 struct schedule_counts {
     uint32_t running, waiting, idle; /* sequences; idle: kept with their pages */
     uint32_t pages, free_pages;
-    uint64_t sent_away; /* times that a running sequence gave its pages back, since the beginning */
+    /* Since the beginning: times that a running sequence gave its pages back; steps, and the runs of all of them. */
+    uint64_t sent_away, steps, runs;
 };
 
 struct schedule;

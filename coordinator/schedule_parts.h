@@ -16,7 +16,7 @@ struct schedule {
     struct sequence *exhausted; /* its turn was ended by the last plan; or NULL */
     struct step *steps;       /* [n_steps of the options], a ring */
     uint32_t oldest, n_under_way;
-    uint64_t n_steps, n_plans, n_tickets, n_sent_away;
+    uint64_t n_steps, n_runs, n_plans, n_tickets, n_sent_away;
 };
 
 /* q waits, at the place that its ticket gives it. */

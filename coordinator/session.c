@@ -220,15 +220,17 @@ static status send_steps(struct session *s, struct session_event *e, bool *found
     }
 }
 
-/* Takes the result of the oldest step if it has come. */
+/* Takes the result of the oldest step if it has come, or what a rank says of its time. */
 static status take_result(struct session *s)
 {
     struct arrival *a = &s->result;
     struct wire_counts counts;
     bool found;
-    status st = transport_poll(s->o.transport, 1u << WIRE_RESULT, a, &found);
+    status st = transport_poll(s->o.transport, 1u << WIRE_RESULT | 1u << WIRE_USAGE, a, &found);
     if (st || !found)
         return st;
+    if (a->kind == WIRE_USAGE)
+        return session_take_usage(s, a);
     const struct step *step = schedule_oldest(s->schedule);
     if (!step || a->from != s->o.last_stage) {
         log_error("RESULT from rank %d, expected %s of rank %d", a->from, step ? "that" : "none", s->o.last_stage);
@@ -252,7 +254,7 @@ static void tell_run(struct session *s, const struct step_run *r, const struct s
     struct sequence *q = r->sequence;
     const bool draws = r->wish.kind != WISH_NOTHING && !wants_each(&r->wish) && r->wish.kind != WISH_STATES;
     *e = (struct session_event){.sequence = q, .kind = r->wish.kind, .n_run = r->position + r->n_tokens, .answer = *a,
-                                .over = r->last && !draws};
+                                .over = r->last && !draws, .step = s->told->id, .step_tokens = s->told->n_tokens};
     if (r->wish.kind == WISH_TOKENS) {
         e->answer.n_tokens = schedule_accept(s->schedule, q, a->tokens) + 1;
         e->n_run = q->n_sent;
@@ -335,10 +337,12 @@ status session_wait(struct session *s, struct session_event *e)
     }
 }
 
+bool session_busy(const struct session *s) { return schedule_oldest(s->schedule) || s->awaited; }
+
 status session_drain(struct session *s)
 {
     status st = s->told ? end_told(s) : ST_OK;
-    while (!st && schedule_oldest(s->schedule)) {
+    while (!st && session_busy(s)) {
         st = take_result(s);
         if (!st)
             st = s->told ? end_told(s) : session_pump(s);

@@ -38,6 +38,8 @@ struct session_event {
     enum wish_kind kind;    /* what was wanted of the run; WISH_NOTHING: a chunk of a prompt */
     uint32_t n_run;         /* positions of the text that have run so far */
     bool over;              /* the turn is over, as is all that was wanted */
+    uint64_t step;          /* the step that it was part of, ascending from 1; 0: none */
+    uint32_t step_tokens;   /* of all texts in that step */
     /* Until the next poll. With drafts, tokens are those of them that were right, which are text now, and the one after
      * them, which is not yet: that is answered. */
     struct session_answer answer;
@@ -93,5 +95,13 @@ status session_wait(struct session *s, struct session_event *e);
  * messages of asking are not among it. ranks: NULL, or [n_ranks], what each said; devices are only there. No turn may be
  * under way; it waits for steps of turns that were given up. Errors as of a step. */
 status session_usage(struct session *s, struct wire_usage *sum, struct wire_usage *ranks);
+
+/* The same without waiting, and while turns are under way: session_poll takes what the ranks say, and no step waits for
+ * it. Nothing happens if they have been asked already and not all have answered. Errors as of a step. */
+status session_ask_usage(struct session *s);
+/* What each rank said, and how many there are. 0, and nothing else: they were not asked, or not all have answered yet. */
+uint32_t session_told_usage(const struct session *s, struct wire_usage *ranks);
+/* Whether steps are under way, be it for nobody, or ranks have still to answer: then session_poll is to be called. */
+bool session_busy(const struct session *s);
 
 #endif

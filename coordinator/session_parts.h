@@ -1,4 +1,5 @@
-/* What the files of a session share: session.c runs turns, session_ranks.c talks to the ranks besides. */
+/* What the files of a session share: session_usage.c takes what ranks say of themselves, session.c runs turns,
+ * session_ranks.c talks to the ranks besides. */
 #ifndef HEARTH_COORDINATOR_SESSION_PARTS_H
 #define HEARTH_COORDINATOR_SESSION_PARTS_H
 
@@ -10,6 +11,12 @@ struct parcel {
     uint8_t *buffer;
     struct send send;
     bool on_its_way; /* the transport has not yet said that it is sent */
+};
+
+/* What a rank said of its time, and the size of the message. */
+struct said {
+    struct wire_usage usage;
+    size_t bytes;
 };
 
 struct session {
@@ -29,12 +36,17 @@ struct session {
     struct wire_counts counts;      /* since the last reset */
     uint8_t *long_result;           /* lent to the transport; NULL: a slot holds every result */
     struct send queries[PLAN_MAX_RANKS]; /* one to each rank */
-    uint64_t n_queries;             /* of usage, asked of every rank, so far */
+    struct said said[PLAN_MAX_RANKS];    /* in answer to the last query */
+    uint64_t awaited;               /* ranks that have not answered it, a bit each */
+    uint64_t n_queries;             /* asked of every rank, and answered by all, so far */
 };
+
+/* Takes a rank's USAGE and releases it. ST_FORMAT (logged): it is none, or nobody has asked. */
+status session_take_usage(struct session *s, struct arrival *a);
 
 /* Lets the own worker run; gives the processor away when it had nothing to do for long. */
 status session_pump(struct session *s);
-/* Waits for the steps that are under way for nobody. */
+/* Waits for the steps that are under way for nobody, and for what ranks were asked. */
 status session_drain(struct session *s);
 
 #endif

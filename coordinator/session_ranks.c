@@ -15,77 +15,75 @@ static status wait_sent(struct session *s, struct send *send)
     }
 }
 
-static status wait_for(struct session *s, enum wire_kind kind, struct arrival *a)
-{
-    bool found = false;
-    for (;;) {
-        status st = transport_poll(s->o.transport, 1u << kind, a, &found);
-        if (st || found)
-            return st;
-        if ((st = session_pump(s)))
-            return st;
-    }
-}
-
-/* Waits for one rank's USAGE and adds it, without this rank's answers of the times before: it counted before it
- * answered, and they were as long. */
-static status take_usage(struct session *s, uint64_t *answered, struct wire_usage *sum, struct wire_usage *ranks)
-{
-    struct wire_usage u;
-    struct arrival a;
-    status st = wait_for(s, WIRE_USAGE, &a);
-    if (st)
-        return st;
-    if (*answered >> a.from & 1) {
-        log_error("rank %d: a second USAGE", a.from);
-        return ST_FORMAT;
-    }
-    *answered |= UINT64_C(1) << a.from;
-    log_sender(a.from);
-    st = wire_usage_decode(a.data, a.size, &u);
-    log_sender(-1);
-    if (st)
-        return st;
-    sum->messages += u.messages;
-    sum->bytes += u.bytes - (a.from ? s->n_queries * a.size : 0);
-    sum->run_ns += u.run_ns;
-    sum->wire_ns += u.wire_ns;
-    sum->wait_ns += u.wait_ns;
-    if (ranks)
-        ranks[a.from] = u;
-    return transport_release(s->o.transport, &a);
-}
-
-static status ask_usage(struct session *s, struct wire_usage *sum, struct wire_usage *ranks)
+status session_ask_usage(struct session *s)
 {
     struct transport *t = s->o.transport;
-    uint64_t answered = 0; /* ranks, a bit each */
-    status st = session_drain(s);
-    for (int r = 0; r < t->n_ranks && !st; r++)
+    status st = session_check(s);
+    bool sent = !s->awaited;
+    for (int r = 0; r < t->n_ranks && !st && sent; r++) { /* the last query lies where the next will */
+        if (s->n_queries)
+            st = transport_sent(t, &s->queries[r], &sent);
+    }
+    if (st || !sent)
+        return st;
+    for (int r = 0; r < t->n_ranks && !st; r++) {
+        s->awaited |= UINT64_C(1) << r;
         st = transport_post(t, r, WIRE_QUERY, NULL, 0, &s->queries[r]);
-    for (int r = 0; r < t->n_ranks && !st; r++)
-        st = take_usage(s, &answered, sum, ranks);
-    for (int r = 0; r < t->n_ranks && !st; r++)
-        st = wait_sent(s, &s->queries[r]);
+    }
+    s->broken = st;
     return st;
+}
+
+uint32_t session_told_usage(const struct session *s, struct wire_usage *ranks)
+{
+    if (s->awaited || !s->n_queries)
+        return 0;
+    for (int r = 0; r < s->o.transport->n_ranks; r++)
+        ranks[r] = s->said[r].usage;
+    return (uint32_t)s->o.transport->n_ranks;
+}
+
+/* All that ranks sent, without what asking takes: the queries so far, and the answers to those before the last; a rank
+ * counted before it answered, and they were as long. */
+static struct wire_usage sum_up(const struct session *s, struct wire_usage *ranks)
+{
+    struct wire_usage sum = {0};
+    const uint64_t others = (uint64_t)s->o.transport->n_ranks - 1, before = s->n_queries - 1;
+    for (int r = 0; r < s->o.transport->n_ranks; r++) {
+        const struct wire_usage *u = &s->said[r].usage;
+        sum.messages += u->messages;
+        sum.bytes += u->bytes - (r ? before * s->said[r].bytes : 0);
+        sum.run_ns += u->run_ns;
+        sum.wire_ns += u->wire_ns;
+        sum.wait_ns += u->wait_ns;
+        if (ranks)
+            ranks[r] = *u;
+    }
+    sum.messages -= (2 * before + 1) * others;
+    return sum;
+}
+
+/* All that is under way has come first; what was asked before that too. */
+static status ask_and_wait(struct session *s)
+{
+    status st = session_drain(s);
+    const uint64_t before = s->n_queries;
+    for (int r = 0; r < s->o.transport->n_ranks && !st && before; r++)
+        st = wait_sent(s, &s->queries[r]);
+    st = st ? st : session_ask_usage(s);
+    return st ? st : session_drain(s);
 }
 
 status session_usage(struct session *s, struct wire_usage *out, struct wire_usage *ranks)
 {
-    struct wire_usage sum = {0};
     status st = session_check(s);
     if (st)
         return st;
-    st = ask_usage(s, &sum, ranks);
+    st = ask_and_wait(s);
     s->broken = st;
-    if (st)
-        return st;
-    /* This time's queries and, of the times before, answers too. */
-    const uint64_t others = (uint64_t)s->o.transport->n_ranks - 1;
-    sum.messages -= (2 * s->n_queries + 1) * others;
-    s->n_queries++;
-    *out = sum;
-    return ST_OK;
+    if (!st)
+        *out = sum_up(s, ranks);
+    return st;
 }
 
 status session_stop(struct session *s)
