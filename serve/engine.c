@@ -166,18 +166,25 @@ static void end_waiting(struct engine *e, bool (*is)(const struct job *j), enum 
         job_over(e, j, true, end, why);
 }
 
-/* Asks the ranks now and then, and shows what they said. */
+/* Shows what the ranks said, when all have. */
+static void hear_ranks(struct engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    const uint32_t n_ranks = session_told_usage(e->o.session, e->house.ranks);
+    if (n_ranks) {
+        e->house.n_ranks = n_ranks;
+        e->house.at_s = clock_s();
+        e->asking = false;
+    }
+    pthread_mutex_unlock(&e->lock);
+}
+
+/* Asks the ranks now and then. */
 static status look_at_house(struct engine *e, double now)
 {
     const struct schedule_counts counts = session_schedule(e->o.session);
     pthread_mutex_lock(&e->lock);
     e->house.schedule = counts;
-    const uint32_t n_ranks = e->asking ? session_told_usage(e->o.session, e->house.ranks) : 0;
-    if (n_ranks) {
-        e->house.n_ranks = n_ranks;
-        e->house.at_s = now;
-        e->asking = false;
-    }
     pthread_mutex_unlock(&e->lock);
     if (e->asking || now - e->asked_s < ask_s || counts.steps == e->asked_step)
         return ST_OK;
@@ -187,18 +194,20 @@ static status look_at_house(struct engine *e, double now)
     return session_ask_usage(e->o.session);
 }
 
-/* What need not be done at every poll. */
 static status look_around(struct engine *e)
 {
     const double now = clock_s();
-    if (now - e->looked_s < look_s)
-        return ST_OK;
-    e->looked_s = now;
-    end_waiting(e, is_cancelled, JOB_CANCELLED, NULL);
-    if ((int64_t)clock_ns() >= atomic_load(&e->stop_ns)) {
+    end_turns(e, is_cancelled, JOB_CANCELLED, NULL);
+    if (now * 1e9 >= (double)atomic_load(&e->stop_ns)) {
         end_turns(e, is_any, JOB_FAILED, stopped);
         end_waiting(e, is_any, JOB_FAILED, stopped);
     }
+    if (e->asking)
+        hear_ranks(e);
+    if (now - e->looked_s < look_s)
+        return ST_OK;
+    e->looked_s = now; /* what need not be done at every poll */
+    end_waiting(e, is_cancelled, JOB_CANCELLED, NULL);
     engine_show(e);
     return look_at_house(e, now);
 }
@@ -246,7 +255,6 @@ status engine_run(struct engine *e)
     status st = session_check(e->o.session);
     while (!is_done(e, st)) {
         take_inbox(e);
-        end_turns(e, is_cancelled, JOB_CANCELLED, NULL);
         st = look_around(e);
         begin_turns(e);
         st = st ? st : run_session(e);
