@@ -6,25 +6,6 @@
 #include "base/log.h"
 #include "cli/escapes.h"
 
-status text_append(struct text *t, const char *bytes, size_t n)
-{
-    if (t->cap - t->n < n + 1) {
-        size_t cap = 2 * t->cap + n + 1;
-        char *at = realloc(t->at, cap);
-        if (!at) {
-            log_error("no memory for a text of %zu bytes", cap);
-            return ST_NOMEM;
-        }
-        t->at = at;
-        t->cap = cap;
-    }
-    if (n)
-        memcpy(t->at + t->n, bytes, n);
-    t->n += n;
-    t->at[t->n] = '\0';
-    return ST_OK;
-}
-
 static status read_all(FILE *f, const char *name, struct text *t)
 {
     char buffer[1 << 16];
@@ -108,34 +89,6 @@ status text_read(const struct text_option *o, bool trim_newline, char **text, si
     *text = t.at;
     *n = t.n;
     return ST_OK;
-}
-
-/* Bytes of the character that starts with `lead`; 1 for what starts none. */
-static size_t sequence_length(unsigned char lead)
-{
-    return lead >= 0xf0 && lead < 0xf5 ? 4 : lead >= 0xe0 ? (lead < 0xf0 ? 3 : 1) : lead >= 0xc2 ? 2 : 1;
-}
-
-size_t utf8_character(const char *bytes, size_t n)
-{
-    size_t length = n ? sequence_length((unsigned char)bytes[0]) : 0;
-    if (length > n || (length == 1 && (unsigned char)bytes[0] >= 0x80))
-        return 0;
-    for (size_t i = 1; i < length; i++)
-        if (((unsigned char)bytes[i] & 0xc0) != 0x80)
-            return 0;
-    return length;
-}
-
-size_t utf8_whole(const char *bytes, size_t n)
-{
-    for (size_t back = 1; back <= 3 && back <= n; back++) {
-        unsigned char c = (unsigned char)bytes[n - back];
-        if ((c & 0xc0) == 0x80)
-            continue; /* inside a character: look for its start */
-        return sequence_length(c) > back ? n - back : n;
-    }
-    return n;
 }
 
 static void put(struct utf8_stream *s, const char *bytes, size_t n)

@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <stdio.h>
 #include "base/status.h"
+#include "base/text.h"
+#include "base/utf8.h"
 #include "model/tokenizer.h"
 
 struct text_option {
@@ -35,21 +37,6 @@ struct utf8_stream {
 void utf8_write(struct utf8_stream *s, const char *bytes, size_t n);
 /* Writes what is held although the character is not complete. */
 void utf8_end(struct utf8_stream *s);
-
-/* How many of the first n bytes to write now: all but an unfinished character at the end. */
-size_t utf8_whole(const char *bytes, size_t n);
-
-/* Bytes of the character that the n bytes begin with; 0 if they begin with none. */
-size_t utf8_character(const char *bytes, size_t n);
-
-/* A growing string, NUL-terminated once it holds something. */
-struct text {
-    char *at; /* malloc'ed, caller frees */
-    size_t n, cap;
-};
-
-/* ST_NOMEM leaves it as it was. */
-status text_append(struct text *t, const char *bytes, size_t n);
 
 /* The bytes of a token in `piece` (a longer one counts as empty: no vocabulary has any). */
 enum { PIECE_MAX = 1024 };

@@ -1,6 +1,4 @@
-/* An answer as it comes, token by token, in two parts: what the model thinks, between marks that it was trained to
- * write (<think>...</think> and others), and what it says. Thoughts come first; a mark within what it says is a text like
- * any other. */
+/* An answer as it comes, token by token, in two parts: what the model thinks (model/thoughts.h), and what it says. */
 #ifndef HEARTH_CLI_THOUGHTS_H
 #define HEARTH_CLI_THOUGHTS_H
 
@@ -9,20 +7,16 @@
 #include <stdint.h>
 #include "base/status.h"
 #include "cli/text.h"
+#include "model/thoughts.h"
 #include "model/tokenizer.h"
-
-/* Before an answer; within a thought; within an answer that a mark ends; within one that none ends, or behind it. */
-enum thoughts_state { THOUGHTS_BEFORE, THOUGHTS_WITHIN, THOUGHTS_ANSWER, THOUGHTS_OVER };
 
 struct thoughts {
     bool dimmed; /* thoughts are written in a terminal's faint letters, their marks not at all; else all as it comes */
     struct text thought, answer; /* so far, without marks */
     bool ended;              /* a mark has ended the answer: nothing that comes is of it */
     /* its own */
-    enum thoughts_state state;
-    const char *close;       /* ends the thought, or the answer */
-    bool thinks;             /* there was a thought */
-    struct text held, plain; /* what may become a mark; the same without control tokens */
+    struct thoughts_reader reader;
+    struct utf8_stream *out;
     bool faint, line_begins; /* what the terminal was told; the last thing written was a line's end */
 };
 
