@@ -22,7 +22,8 @@ struct piece {
     const char *at; /* [n] UTF-8, no character in two pieces; bytes that are none are U+FFFD */
     size_t n;
     uint32_t call;  /* number of the call, from 0 */
-    const char *id; /* of a CALL: "call_" and letters, a function of the answer's id and the number alone */
+    const char *id; /* of a CALL: a function of the answer's id and the number alone: "call_" and 24 letters, or where a
+                     * family's template takes no other nine letters */
 };
 typedef void piece_fn(void *arg, const struct piece *p);
 
