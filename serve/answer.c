@@ -24,6 +24,7 @@ struct answer {
     struct stops stops;
     char *id;
     uint32_t n_calls;
+    json_t *called;
 };
 
 /* "call_" and 24 letters, or where a template wants it so nine letters alone. */
@@ -110,7 +111,8 @@ status answer_create(const struct answer_options *o, piece_fn *tell, void *arg, 
     *a = (struct answer){
         .tokenizer = o->tokenizer, .tell = tell, .arg = arg, .thoughts = o->thoughts, .special = o->special, .id = id,
         .reader = {.tell = take_part, .arg = a},
-        .calls = {.format = o->tools, .tell = take_piece, .arg = a, .special = o->special},
+        .calls = {.format = o->tools, .tell = take_piece, .arg = a, .special = o->special, .tools = o->called},
+        .called = json_incref((json_t *)o->called),
     };
     thoughts_reader_begin(&a->reader, o->tokenizer, o->prompt, o->n_prompt);
     status st = stops_init(&a->stops, o->stops, o->n_stops);
@@ -129,6 +131,7 @@ void answer_free(struct answer *a)
     thoughts_reader_free(&a->reader);
     tool_reader_free(&a->calls);
     stops_free(&a->stops);
+    json_decref(a->called);
     free(a->id);
     free(a);
 }

@@ -32,6 +32,7 @@ struct answer_options {
     const char *const *stops;        /* [n_stops], none empty; copied. They are looked for in text, not in thoughts */
     size_t n_stops;
     const struct tool_format *tools; /* NULL: what looks like a call is text */
+    const json_t *called;            /* the request's tools, kept as long as the answer; NULL: not known */
     bool thoughts;                   /* false: thoughts are text, marks and all */
     bool special;                    /* control tokens print */
     const int32_t *prompt;           /* [n_prompt] may have opened a thought; read by answer_create alone */

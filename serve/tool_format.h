@@ -4,6 +4,7 @@
 #define HEARTH_SERVE_TOOL_FORMAT_H
 
 #include <stdbool.h>
+#include "serve/tool_tags.h"
 
 /* In words of grammars. A mark may be a control token or letters. */
 #define TOOL_NAME "\001"
@@ -20,6 +21,7 @@ struct tool_format {
     const char *inner;     /* the one of them that stands before each call, behind another; NULL: none */
     const char *first;     /* begins one where the answer begins; "{": and is `begin` itself */
     bool named;            /* calls may be a name, and then arguments; else an object with both */
+    const struct tool_tags *tags; /* of arguments behind a name, which are then no JSON; NULL: they are */
     const char *skipped;   /* before such a name, perhaps; NULL: nothing */
     const char *closes[4]; /* stand behind calls and mean nothing more */
     /* Writing, behind one of `opens` that begins calls, or `first`. */

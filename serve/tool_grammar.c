@@ -7,7 +7,7 @@
 #include "serve/tool_format.h"
 #include "serve/tools.h"
 
-enum { MOST_CALLED = 256 };
+enum { MOST_CALLED = 256, MOST_ARGUMENTS = 128 };
 
 /* The tools that may be called. */
 struct called {
@@ -142,31 +142,102 @@ static void put_required(struct grammar_maker *m, const struct text_mark *marks,
     grammar_jump(m, first->to);
 }
 
-/* The rule of a tool's arguments. What is not asked to be strict may have a schema of which no grammar is made: any
- * object is right then. loose: all of them are. */
-static status put_arguments(struct grammar_maker *m, const json_t *function, bool loose, uint32_t *rule)
+/* The rule of a schema. What is not asked to be strict may have one of which no grammar is made: *none then, and nothing
+ * was appended. */
+static status put_schema(struct grammar_maker *m, const json_t *schema, bool strict, const char *whose, uint32_t *rule,
+                         bool *none)
 {
-    const json_t *schema = json_object_get(function, "parameters");
-    const bool strict = json_is_true(json_object_get(function, "strict"));
     const uint32_t before = grammar_here(m);
     struct log_catcher caught;
-    if (!json_object_size(schema) || (loose && !strict))
-        return schema_any_object(m, rule);
     if (strict)
         return schema_rule(schema, m, rule);
     log_catch(&caught);
     status st = schema_rule(schema, m, rule);
     log_catch(NULL);
-    if (st != ST_USAGE)
+    *none = st == ST_USAGE;
+    if (!*none)
         return st;
-    log_warn("tool '%s': its arguments may be any object: %s",
-             json_string_value(json_object_get(function, "name")), caught.first_error);
+    log_warn("tool '%s': its arguments may be any: %s", whose, caught.first_error);
     m->n = before;
-    return schema_any_object(m, rule);
+    return ST_OK;
+}
+
+/* An argument between tags: a text up to the tag behind it, or JSON of a rule (0: a text). The text goes on at `next`. */
+static void put_argument(struct grammar_maker *m, const struct tool_tags *t, const char *key, uint32_t rule, uint32_t next)
+{
+    const char *line = t->lines ? "\n" : "";
+    put(m, t->key);
+    grammar_text(m, key, strlen(key));
+    put(m, t->key_end);
+    put(m, *t->value ? TOOL_GAP : line);
+    put(m, t->value);
+    if (rule) {
+        grammar_call(m, rule);
+        put(m, line);
+        put(m, t->value_end);
+        put(m, TOOL_GAP);
+        grammar_jump(m, next);
+    } else {
+        const uint32_t behind = text_label(m);
+        text_rule(m, &(struct text_mark){t->value_end, behind}, 1, NULL, false);
+        grammar_patch(m, behind, grammar_here(m));
+        put(m, TOOL_GAP);
+        grammar_jump(m, next);
+    }
+}
+
+/* Any of the arguments that a schema has, in any order. */
+static status put_tagged(struct grammar_maker *m, const struct tool_tags *t, const json_t *function, bool loose,
+                         uint32_t *rule)
+{
+    const json_t *parameters = json_object_get(function, "parameters");
+    json_t *properties = json_object_get(parameters, "properties"), *schema;
+    const char *key, *name = json_string_value(json_object_get(function, "name"));
+    uint32_t rules[MOST_ARGUMENTS] = {0};
+    size_t n = 0;
+    status st = ST_OK;
+    json_object_foreach(properties, key, schema) {
+        bool known, none = false;
+        if (n == MOST_ARGUMENTS)
+            break;
+        if (!loose && !tags_is_string(parameters, key, &known) && known)
+            st = put_schema(m, schema, false, name, &rules[n], &none);
+        if (st != ST_OK)
+            return st;
+        rules[n] = none ? 0 : rules[n];
+        n++;
+    }
+    *rule = grammar_here(m);
+    const uint32_t next = *rule;
+    size_t i = 0;
+    json_object_foreach(properties, key, schema) {
+        if (i == n)
+            break;
+        const uint32_t split = grammar_split(m, grammar_here(m) + 1, UINT32_MAX);
+        put_argument(m, t, key, rules[i++], next);
+        grammar_patch(m, split, grammar_here(m));
+    }
+    grammar_return(m);
+    return st;
+}
+
+/* The rule of a tool's arguments. loose: what is not strict may be any object. */
+static status put_arguments(struct grammar_maker *m, const struct tool_format *f, const json_t *function, bool loose,
+                            uint32_t *rule)
+{
+    const json_t *schema = json_object_get(function, "parameters");
+    const bool strict = json_is_true(json_object_get(function, "strict"));
+    bool none = !json_object_size(schema) || (loose && !strict);
+    if (f->tags)
+        return put_tagged(m, f->tags, function, loose, rule);
+    status st = none ? ST_OK
+                     : put_schema(m, schema, strict, json_string_value(json_object_get(function, "name")), rule, &none);
+    return st == ST_OK && none ? schema_any_object(m, rule) : st;
 }
 
 /* Rules for all tools, or the one of a name. */
-static status put_tools(struct grammar_maker *m, const json_t *tools, const char *name, bool loose, struct called *c)
+static status put_tools(struct grammar_maker *m, const struct tool_format *f, const json_t *tools, const char *name,
+                        bool loose, struct called *c)
 {
     json_t *tool;
     size_t i;
@@ -177,7 +248,7 @@ static status put_tools(struct grammar_maker *m, const json_t *tools, const char
         if (name && strcmp(own, name) != 0)
             continue;
         c->name[c->n] = own;
-        st = put_arguments(m, function, loose, &c->rule[c->n]);
+        st = put_arguments(m, f, function, loose, &c->rule[c->n]);
         if (st != ST_OK || ++c->n == MOST_CALLED)
             break;
     }
@@ -195,7 +266,7 @@ static status make(const struct tool_format *f, const json_t *tools, enum tool_c
     struct called c = {.n = 0};
     struct text_mark marks[TEXT_MARKS], first;
     const uint32_t start = grammar_jump(&m, UINT32_MAX);
-    status st = put_tools(&m, tools, choice == TOOLS_NAMED ? name : NULL, loose, &c);
+    status st = put_tools(&m, f, tools, choice == TOOLS_NAMED ? name : NULL, loose, &c);
     if (st != ST_OK) {
         grammar_drop(&m);
         return st;

@@ -170,6 +170,39 @@ static status look_text(struct tool_reader *r, bool *more)
     return st;
 }
 
+/* A name, then tags. */
+static status look_tagged(struct tool_reader *r, bool *more)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:/";
+    const char *at = r->held.at + r->at, *end = r->format->tags->behind_name;
+    const size_t n = strspn(at, letters); /* a NUL stands behind what is held */
+    if (n == r->held.n - r->at && n <= NAME_MAX_LETTERS)
+        return ST_OK;
+    *more = true;
+    if (n == 0 || n > NAME_MAX_LETTERS || !strchr(end, at[n]))
+        return no_call(r);
+    r->parameters = tools_parameters(r->tools, at, n);
+    r->n_members = 0;
+    status st = tell_name(r, at, n, r->at + n + (at[n] == '>'));
+    r->state = READ_TAGS;
+    return st;
+}
+
+static status look_tags(struct tool_reader *r, bool *more)
+{
+    status st;
+    r->arguments.n = 0;
+    const enum tags_found found = tags_take(r->format->tags, r->parameters, &r->n_members, &r->held, &r->arguments, &st);
+    if (st == ST_OK && found == TAGS_BROKEN)
+        st = text_append(&r->arguments, "{}" + (r->n_members > 0), r->n_members ? 1 : 2);
+    if (st == ST_OK && r->arguments.n)
+        st = r->tell(r->arg, PIECE_ARGUMENTS, r->arguments.at, r->arguments.n);
+    if (found == TAGS_END || found == TAGS_BROKEN)
+        r->state = READ_TAIL;
+    *more = found != TAGS_MORE;
+    return st;
+}
+
 /* A name, then arguments. */
 static status look_named(struct tool_reader *r, bool *more)
 {
@@ -213,7 +246,7 @@ static status look_head(struct tool_reader *r, bool *more)
         return no_call(r);
     } else {
         *more = false;
-        return look_named(r, more);
+        return r->format->tags ? look_tagged(r, more) : look_named(r, more);
     }
     return ST_OK;
 }
@@ -370,6 +403,7 @@ static status look(struct tool_reader *r)
         case READ_HEAD: st = look_head(r, &more); break;
         case READ_OBJECT: st = look_object(r, &more); break;
         case READ_ARGUMENTS: st = look_arguments(r, &more); break;
+        case READ_TAGS: st = look_tags(r, &more); break;
         case READ_TAIL: st = look_tail(r, &more); break;
         }
     }
@@ -403,7 +437,7 @@ status tool_reader_end(struct tool_reader *r)
     size_t skip = 0;
     if (r->state == READ_TAIL)
         skip = thoughts_spaces(r->held.at, r->held.n);
-    else if (r->told && r->state == READ_OBJECT)
+    else if (r->told && (r->state == READ_OBJECT || r->state == READ_TAGS))
         skip = r->held.n;
     status st = tell(r, PIECE_TEXT, skip, r->held.n - skip);
     text_drop(&r->held, r->held.n);

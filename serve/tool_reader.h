@@ -3,6 +3,7 @@
 #ifndef HEARTH_SERVE_TOOL_READER_H
 #define HEARTH_SERVE_TOOL_READER_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include "base/status.h"
@@ -18,12 +19,13 @@ struct json_walk {
     bool string, escaped;
 };
 
-/* Zero, with the first four, is one that may begin. */
+/* Zero, with the first five, is one that may begin. */
 struct tool_reader {
     const struct tool_format *format;
     tool_reader_fn *tell;
     void *arg;
     bool special; /* control tokens that are no marks are text; else nothing */
+    const json_t *tools; /* the request's, borrowed, whose schemas say which values are strings; NULL: nobody does */
     /* its own */
     enum {
         READ_START,     /* nothing but white space has come */
@@ -31,6 +33,7 @@ struct tool_reader {
         READ_HEAD,      /* behind a mark that opens a call, or between two calls */
         READ_OBJECT,    /* in an object that has the name and the arguments */
         READ_ARGUMENTS,
+        READ_TAGS,      /* in arguments that are no JSON */
         READ_TAIL       /* behind a call */
     } state;
     struct text held;        /* what is not told yet: of a call all of it, from its mark on, until its name is told */
@@ -39,6 +42,8 @@ struct tool_reader {
     bool object, told;       /* the call is an object; its name was told */
     struct text name, arguments; /* of the object, if they came before they could be told */
     struct json_walk walk;   /* of the arguments */
+    const json_t *parameters; /* between tags: the tool's */
+    size_t n_members;
 };
 
 /* Takes text [n] in UTF-8, characters whole, or (control) one control token. ST_NOMEM; what tell returns. */

@@ -10,6 +10,15 @@ enum { NAME_MAX_BYTES = 128, MOST_TOOLS = 256 };
 #define MEMBERS(arguments) "\"name\":" TOOL_GAP "\"" TOOL_NAME "\"," TOOL_GAP "\"" arguments "\":" TOOL_GAP TOOL_ARGUMENTS
 #define OBJECT(arguments) "{" MEMBERS(arguments)
 
+static const struct tool_tags function_tags = {
+    .behind_name = ">", .key = "<parameter=", .key_end = ">", .value = "", .value_end = "</parameter>", .end = "</function>",
+    .lines = true,
+};
+static const struct tool_tags arg_tags = {
+    .behind_name = "\n<", .key = "<arg_key>", .key_end = "</arg_key>", .value = "<arg_value>", .value_end = "</arg_value>",
+    .end = "</tool_call>",
+};
+
 /* The first whose marks a template has is its format. */
 static const struct tool_format formats[] = {
     {
@@ -57,6 +66,20 @@ static const struct tool_format formats[] = {
         .begin = "", .calls = {TOOL_MARK("<｜tool▁call▁begin｜>") TOOL_NAME TOOL_MARK("<｜tool▁sep｜>") TOOL_ARGUMENTS
                                TOOL_MARK("<｜tool▁call▁end｜>")},
         .between = "", .end = TOOL_MARK("<｜tool▁calls▁end｜>"),
+    },
+    {
+        .name = "qwen3-coder", /* <tool_call>\n<function=f>\n<parameter=a>\n1\n</parameter>\n</function>\n</tool_call> */
+        .known = {"<function=", "<parameter="}, .opens = {"<tool_call>", "<function="}, .inner = "<function=",
+        .named = true, .tags = &function_tags, .closes = {"</tool_call>"},
+        .begin = TOOL_GAP, .calls = {"<function=" TOOL_NAME ">\n" TOOL_ARGUMENTS "</function>" TOOL_GAP
+                                     TOOL_MARK("</tool_call>")},
+        .between = TOOL_GAP TOOL_MARK("<tool_call>") TOOL_GAP, .end = "",
+    },
+    {
+        .name = "glm", /* <tool_call>f\n<arg_key>a</arg_key>\n<arg_value>1</arg_value>\n</tool_call> */
+        .known = {"<arg_key>"}, .opens = {"<tool_call>"}, .named = true, .tags = &arg_tags, .closes = {"</tool_call>"},
+        .begin = "", .calls = {TOOL_NAME TOOL_GAP TOOL_ARGUMENTS TOOL_MARK("</tool_call>")},
+        .between = TOOL_GAP TOOL_MARK("<tool_call>"), .end = "",
     },
     {
         .name = "hermes", /* ChatML, Qwen: <tool_call>\n{...}\n</tool_call> */

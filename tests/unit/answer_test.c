@@ -128,6 +128,8 @@ static const struct tool_format *format(const char *marks)
 #define LIST "[TOOL_CALLS]"
 #define LLAMA "\"parameters\": dictionary"
 #define GPT_OSS "<|channel|> functions."
+#define CODER "<function= <parameter="
+#define GLM "<arg_key>"
 #define DEEPSEEK "<｜tool▁calls▁begin｜> ```json"
 #define DEEPSEEK_31 "<｜tool▁calls▁begin｜>"
 
@@ -288,6 +290,13 @@ static void calls_are_read(void **state)
         {GPT_OSS, {0}, "<|start|>assistant", " to=functions.f<|channel|>commentary json<|message|>{\"a\":1}", "<f|{\"a\":1}>"},
         {GPT_OSS, {0}, "<|start|>assistant", "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant to=functions.f"
          "<|channel|>commentary json<|message|>{\"a\":1}", "(Hm.)<f|{\"a\":1}>"},
+        {CODER, {0}, "", "So:\n\n<tool_call>\n<function=f>\n<parameter=a>\nx\"\ny\n</parameter>\n<parameter=b>\n[1, 2]\n"
+         "</parameter>\n</function>\n</tool_call>\n<tool_call>\n<function=g>\n</function>\n</tool_call>",
+         "So:<f|{\"a\":\"x\\\"\\ny\",\"b\":[1,2]}><g|{}>"},
+        {CODER, {0}, "", "<function=f>\n<parameter=a>\n1\n</parameter>\n</function>", "<f|{\"a\":1}>"},
+        {GLM, {0}, "", "<tool_call>f\n<arg_key>a</arg_key>\n<arg_value>x y</arg_value>\n<arg_key>b</arg_key>\n<arg_value>true"
+         "</arg_value>\n</tool_call>", "<f|{\"a\":\"x y\",\"b\":true}>"},
+        {GLM, {0}, "", "<tool_call>f</tool_call>", "<f|{}>"},
         {DEEPSEEK, {0}, "<think>\n", "Hm.\n</think>\n\n<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n"
          "```json\n{\"a\": 1}\n```<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>g\n```json\n{}\n```"
          "<｜tool▁call▁end｜><｜tool▁calls▁end｜>", "(Hm.)<f|{\"a\": 1}><g|{}>"},
@@ -317,6 +326,9 @@ static void other_things_are_text(void **state)
         {LIST, {0}, "", "[TOOL_CALLS][{\"name\": \"f\", \"arguments\": {}}, no", "<f|{}>, no"},
         {LLAMA, {0}, "", "{\"a\": 1}", "{\"a\": 1}"},
         {LLAMA, {0}, "", "See: {\"name\": \"f\", \"parameters\": {}}", "See: {\"name\": \"f\", \"parameters\": {}}"},
+        {CODER, {0}, "", "<tool_call>no way", "<tool_call>no way"},
+        {CODER, {0}, "", "<function=f>no", "<f|{}>no"},
+        {GLM, {0}, "", "<tool_call>a b", "<tool_call>a b"},
         {GPT_OSS, {0}, "<|start|>assistant", "<|channel|>final<|message|>Go to=functions.f", "Go to=functions.f"},
         {NULL, {0}, "", "<tool_call>{\"name\": \"f\", \"arguments\": {}}", "<tool_call>{\"name\": \"f\", \"arguments\": {}}"},
     };
