@@ -15,6 +15,7 @@
 struct api {
     const struct serve_options *o;
     atomic_bool ready;               /* the model is loaded: what follows may be read */
+    atomic_bool stopping;            /* nothing new is begun */
     struct serve_house house;
     const char *name;                /* the model's, for clients */
     time_t created;
@@ -22,9 +23,11 @@ struct api {
     struct desk *desk;
     struct chat_writer *writer;      /* the desk's thread alone */
     struct counts *counts;
+    struct watch *watch;
+    uint64_t n_asked;                /* requests that named no seed; the desk's */
 };
 
-extern const struct http_route api_routes[]; /* of struct api */
+extern const struct http_route api_routes[]; /* of struct api: serve/routes.c */
 extern const size_t api_n_routes;
 
 /* What went wrong, as a status and a body in the form that the path's API has (OpenAI's, or Anthropic's of /v1/messages).
@@ -33,7 +36,9 @@ void api_refuse(struct http_exchange *x, int status, const char *code, const cha
     __attribute__((format(printf, 5, 6)));
 /* http_options.error_body. */
 char *api_error_body(void *arg, const char *path, int status, const char *message, size_t *n);
-/* A JSON value as the whole answer, which takes the reference. */
+/* A JSON value as the whole answer, which takes the reference. NULL: no memory for it. */
 void api_answer(struct http_exchange *x, int status, json_t *body);
+/* False while the model is loading: then the client has been told (503). */
+bool api_is_ready(struct api *api, struct http_exchange *x);
 
 #endif
