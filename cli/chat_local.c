@@ -22,7 +22,7 @@ static status check_last_message(const struct chat_local *l, const struct conver
     status st = conversation_last(c, &alone);
     if (st != ST_OK)
         return st;
-    st = chat_writer_encode(l->writer, alone, NULL, true, &tokens, &n);
+    st = chat_writer_encode(l->writer, alone, NULL, NULL, true, &tokens, &n);
     json_decref(alone);
     if (st != ST_OK)
         return st;
@@ -41,7 +41,7 @@ static status encode_fitting(const struct chat_local *l, struct conversation *c,
     size_t room = l->n_predict >= 0 && (size_t)l->n_predict < context / 4 ? (size_t)l->n_predict : context / 4;
     status st = check_last_message(l, c);
     while (st == ST_OK) {
-        st = chat_writer_encode(l->writer, c->messages, NULL, true, tokens, n);
+        st = chat_writer_encode(l->writer, c->messages, NULL, NULL, true, tokens, n);
         if (st != ST_OK || *n + room <= context || !conversation_drop_oldest(c))
             break;
         free(*tokens);

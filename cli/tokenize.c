@@ -158,7 +158,7 @@ static status print_chat(const struct tokenize *o, const struct tokenizer *t, st
     struct chat_text text;
     int32_t *ids = NULL;
     size_t n;
-    status st = chat_writer_text(w, chat->messages, chat->tools, chat->reply, &text);
+    status st = chat_writer_text(w, chat->messages, chat->tools, NULL, chat->reply, &text);
     if (st != ST_OK)
         return st;
     if (!o->ids && !o->listed && o->format != TABLE_JSON) {

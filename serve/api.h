@@ -10,6 +10,7 @@
 #include "serve/engine.h"
 #include "serve/http.h"
 #include "serve/serve.h"
+#include "serve/tools.h"
 
 /* All that handlers share; immutable once `ready`, but for what locks itself. */
 struct api {
@@ -21,7 +22,9 @@ struct api {
     time_t created;
     struct engine *engine;
     struct desk *desk;
-    struct chat_writer *writer;      /* the desk's thread alone */
+    struct chat_writer *writer;      /* the desk's thread alone; NULL: the file has no template */
+    struct chat_template chat;       /* the file's, or that of --chat-template */
+    const struct tool_format *tools; /* of its calls */
     struct counts *counts;
     struct watch *watch;
     uint64_t n_asked;                /* requests that named no seed; the desk's */
@@ -34,6 +37,8 @@ extern const size_t api_n_routes;
  * `code` and `param` may be NULL. Ends the exchange. */
 void api_refuse(struct http_exchange *x, int status, const char *code, const char *param, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
+struct refusal; /* serve/fields.h */
+void api_refuse_as(struct http_exchange *x, const struct refusal *r);
 /* http_options.error_body. */
 char *api_error_body(void *arg, const char *path, int status, const char *message, size_t *n);
 /* A JSON value as the whole answer, which takes the reference. NULL: no memory for it. */

@@ -1,8 +1,8 @@
 /* An answer on its way: a job for each of its choices, what they have said so far, and the client who reads it, at once or
  * as it comes. How it is written is a form of an API's own; all forms stand on the same jobs.
  *
- * A reply is made on the desk's thread, and from reply_submit on it is the engine's thread's; the watch (serve/watch.h) looks at
- * it meanwhile: cancels the jobs of a client that has left, and keeps a stream alive on which nothing moves. */
+ * A reply is made on the desk's thread, and from reply_submit on it is the engine's thread's; the watch (serve/watch.h)
+ * looks at it meanwhile: cancels the jobs of a client that has left, and keeps a stream alive on which nothing moves. */
 #ifndef HEARTH_SERVE_REPLY_H
 #define HEARTH_SERVE_REPLY_H
 
@@ -41,7 +41,7 @@ struct token_mark {
     float log_p;
     uint32_t n_tops;
     struct wire_top tops[WIRE_TOP];
-    uint64_t offset;             /* characters of the text (not of thoughts) told before it */
+    uint64_t offset;             /* characters of the text before it */
 };
 
 struct choice {
@@ -53,14 +53,13 @@ struct choice {
     struct json_text text, thought; /* plain */
     struct said_call *calls;     /* [n_calls] */
     uint32_t n_calls;
-    uint64_t characters;         /* of text so far */
+    uint64_t characters;         /* of the tokens in marks, so far */
     struct token_mark *marks;    /* [n_marks, of cap_marks] where log probabilities are wanted; a form that has written them sets
                                   * n_marks to 0 */
     uint32_t n_marks, cap_marks;
     /* When it is over. */
     enum job_end end;
     struct job_usage usage;
-    bool failed;
 };
 
 struct reply {
@@ -79,14 +78,15 @@ struct reply {
     struct json_text out;        /* what is to be written now */
     void *form_state;            /* the form's own, malloc'ed; NULL at first */
     /* Its own. */
+    bool opened;                 /* the form has written its beginning */
     struct watched watched;
     pthread_mutex_t lock;        /* of what follows: the watch writes too */
     bool begun;                  /* the head of HTTP's answer was written */
     double wrote_s;              /* clock_s() of the last thing written */
 };
 
-/* Takes the exchange, the ask and the prompts [n_prompts] (malloc'ed), all of which it frees or ends, also if it fails:
- * then NULL, and the client has been told. */
+/* Takes the exchange, the ask and the prompts [n_prompts] (malloc'ed; n_prompts * ask->n is ASK_TEXTS at most), all of
+ * which it frees or ends, also if it fails: then NULL, and the client has been told. */
 struct reply *reply_create(struct api *api, struct http_exchange *x, const struct reply_form *form, struct ask *ask,
                            struct prompt *prompts, uint32_t n_prompts);
 /* Brings the jobs to the engine. Too many wait: 429. The reply is no longer the caller's. */

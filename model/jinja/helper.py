@@ -3,7 +3,8 @@
   python3 -I -c TEXT CPU_SECONDS MEMORY_BYTES OUTPUT_BYTES
 
 Requests come on standard input, answers go to standard output; both begin with their length (u32, little-endian).
-A request is JSON: template, bos_token, eos_token, messages, tools (or null), reply, now (year to second). An answer is
+A request is JSON: template, bos_token, eos_token, messages, tools (or null), variables (others, by their names), reply, now
+(year to second). An answer is
 a byte that says what it is, then for TEXT pieces: a u32, twice the piece's bytes and 1 if the template wrote it, and
 the bytes; for the others a line of text.
 
@@ -310,8 +311,9 @@ def render(environment, request, mark):
         if mark and message.get("role") in ROLES:
             message["role"] = ROLES[message["role"]]
     environment.now = datetime.datetime(*request["now"])
+    names = {"messages": messages, "tools": request["tools"], "documents": None, "add_generation_prompt": request["reply"]}
     return compiled(environment, request["template"]).render(
-        messages=messages, tools=request["tools"], documents=None, add_generation_prompt=request["reply"],
+        {**request.get("variables", {}), **names},
         **{key: literal(request[key]) if mark else request[key]
            for key in ("bos_token", "eos_token") if request[key] is not None})
 

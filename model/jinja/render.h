@@ -13,6 +13,7 @@
 struct jinja_chat {
     const json_t *messages; /* an array of objects, in the words of OpenAI's API; strings may hold broken UTF-8 */
     const json_t *tools;    /* an array of objects; NULL: none */
+    const json_t *variables; /* an object: what else the template may read; NULL: nothing */
     bool reply;             /* the text ends with the opening of the assistant's turn */
     struct tm now;          /* for templates that write the date */
 };

@@ -102,10 +102,10 @@ static status write_by_family(const struct chat_writer *w, const json_t *message
 
 /* --- by the template --- */
 
-static status write_by_template(struct chat_writer *w, const json_t *messages, const json_t *tools, bool reply,
-                                struct chat_text *out)
+static status write_by_template(struct chat_writer *w, const json_t *messages, const json_t *tools,
+                                const json_t *variables, bool reply, struct chat_text *out)
 {
-    struct jinja_chat chat = {.messages = messages, .tools = tools, .reply = reply};
+    struct jinja_chat chat = {.messages = messages, .tools = tools, .variables = variables, .reply = reply};
     struct chat_template t = w->format;
     const time_t now = time(NULL);
     localtime_r(&now, &chat.now);
@@ -160,7 +160,7 @@ static status try_template(struct chat_writer *w, const char *conversation, cons
         return ST_NOMEM;
     }
     log_catch(&caught);
-    status st = write_by_template(w, messages, tools, true, &text);
+    status st = write_by_template(w, messages, tools, NULL, true, &text);
     log_catch(NULL);
     json_decref(messages);
     if (st == ST_USAGE)
@@ -192,21 +192,34 @@ static status try_all(struct chat_writer *w, bool with_tools)
 
 /* --- writing --- */
 
-status chat_writer_text(struct chat_writer *w, const json_t *messages, const json_t *tools, bool reply,
-                        struct chat_text *out)
+/* Whether the file's template may read one of the variables: a family knows none. */
+static bool reads_any(const struct chat_writer *w, const json_t *variables)
 {
-    bool done;
-    status st = write_by_family(w, messages, tools, reply, out, &done);
-    if (st == ST_OK && !done && !w->tried[tools != NULL])
-        st = try_all(w, tools != NULL);
-    return st != ST_OK || done ? st : write_by_template(w, messages, tools, reply, out);
+    const char *name;
+    json_t *value;
+    json_object_foreach((json_t *)variables, name, value)
+        if (memmem(w->format.text.at, w->format.text.n, name, strlen(name)))
+            return !w->format.named;
+    return false;
 }
 
-status chat_writer_encode(struct chat_writer *w, const json_t *messages, const json_t *tools, bool reply, int32_t **ids,
-                          size_t *n_ids)
+status chat_writer_text(struct chat_writer *w, const json_t *messages, const json_t *tools, const json_t *variables,
+                        bool reply, struct chat_text *out)
+{
+    bool done = false;
+    status st = ST_OK;
+    if (!reads_any(w, variables))
+        st = write_by_family(w, messages, tools, reply, out, &done);
+    if (st == ST_OK && !done && !w->tried[tools != NULL])
+        st = try_all(w, tools != NULL);
+    return st != ST_OK || done ? st : write_by_template(w, messages, tools, variables, reply, out);
+}
+
+status chat_writer_encode(struct chat_writer *w, const json_t *messages, const json_t *tools, const json_t *variables,
+                          bool reply, int32_t **ids, size_t *n_ids)
 {
     struct chat_text text;
-    status st = chat_writer_text(w, messages, tools, reply, &text);
+    status st = chat_writer_text(w, messages, tools, variables, reply, &text);
     if (st != ST_OK)
         return st;
     st = tokenizer_encode_chat(w->tokenizer, text.at, text.n, text.contents, text.n_contents, ids, n_ids);

@@ -593,7 +593,7 @@ static status write_with_tools(struct chat_writer *w, const char *json, json_t *
     log_catch(&caught);
     status st = chat_messages_check(messages, "test.json");
     if (st == ST_OK)
-        st = chat_writer_text(w, messages, tools, true, text);
+        st = chat_writer_text(w, messages, tools, NULL, true, text);
     log_catch(NULL);
     json_decref(messages);
     json_decref(tools);
@@ -752,7 +752,7 @@ static void writers_write(void **state)
     chat_text_free(&text);
     json_t *broken = json_pack("[{s:s, s:o}]", "role", "user", "content",
                                json_string_nocheck("a\xff\xc3\xa9\xe2\x82z\xed\xa0\x80"));
-    assert_int_equal(chat_writer_text(w, broken, NULL, true, &text), ST_OK);
+    assert_int_equal(chat_writer_text(w, broken, NULL, NULL, true, &text), ST_OK);
     assert_string_equal(text.at, "u:a\uFFFDé\uFFFD\uFFFDz\uFFFD\uFFFD\uFFFD|");
     chat_text_free(&text);
     json_decref(broken);
@@ -773,7 +773,7 @@ static void failed_allocations_are_reported(void **state)
     make(&m, "{{ messages[0].content }}!", NULL);
     assert_int_equal(open_writer(&m, NULL, &w), ST_OK);
     log_catch(&caught);
-    for (n = 0; alloc_fail_at(n), st = chat_writer_encode(w, messages, NULL, true, &ids, &n_ids), alloc_failed(); n++) {
+    for (n = 0; alloc_fail_at(n), st = chat_writer_encode(w, messages, NULL, NULL, true, &ids, &n_ids), alloc_failed(); n++) {
         assert_int_equal(st, ST_NOMEM);
         assert_null(ids);
         assert_non_null(strstr(caught.first_error, "memory"));

@@ -1,0 +1,175 @@
+#include "serve/ask.h"
+
+#include <limits.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/log.h"
+
+enum { MOST_BIASES = 512, STOP_BYTES = 1024 };
+
+/* A new number for every request, spread over all 64 bits: choices count on from it. */
+static uint64_t seed_of(uint64_t server, uint64_t request)
+{
+    uint64_t x = server + request * UINT64_C(0x9E3779B97F4A7C15); /* splitmix64 */
+    x = (x ^ (x >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+    x = (x ^ (x >> 27)) * UINT64_C(0x94D049BB133111EB);
+    return x ^ (x >> 31);
+}
+
+static bool read_seed(const struct api *api, const json_t *root, struct ask *a, struct refusal *r)
+{
+    int64_t seed = -1; /* as llama.cpp has it: any */
+    if (!field_integer(root, "seed", INT64_MIN, INT64_MAX, &seed, r))
+        return false;
+    a->sampling.seed = seed == -1 ? seed_of(a->sampling.seed, api->n_asked) : (uint64_t)seed;
+    return true;
+}
+
+static bool read_sampling(const struct api *api, const json_t *root, struct ask *a, struct refusal *r)
+{
+    struct sampler_params *s = &a->sampling;
+    int64_t top_k = s->top_k, last = s->repeat_last;
+    if (!field_number(root, "temperature", 0, 100, &s->temperature, r) ||
+        !field_number(root, "top_p", 0, 1, &s->top_p, r) || !field_number(root, "min_p", 0, 1, &s->min_p, r) ||
+        !field_integer(root, "top_k", -1, INT32_MAX, &top_k, r) ||
+        !field_number(root, "presence_penalty", -100, 100, &s->presence_penalty, r) ||
+        !field_number(root, "frequency_penalty", -100, 100, &s->frequency_penalty, r) ||
+        !field_number(root, "repeat_penalty", 0.01, 100, &s->repeat_penalty, r) ||
+        !field_number(root, "repetition_penalty", 0.01, 100, &s->repeat_penalty, r) || /* vLLM's name of it */
+        !field_integer(root, "repeat_last_n", -1, INT32_MAX, &last, r))
+        return false;
+    s->top_k = (int32_t)top_k;
+    s->repeat_last = (int32_t)last;
+    return read_seed(api, root, a, r);
+}
+
+/* A token's number as it is written in a key. */
+static bool token_of(const struct api *api, const char *key, int32_t *out)
+{
+    char *end;
+    const long long v = strtoll(key, &end, 10);
+    if (end == key || *end || v < 0 || v >= tokenizer_n_vocab(api->house.tokenizer))
+        return false;
+    *out = (int32_t)v;
+    return true;
+}
+
+static bool read_bias(const struct api *api, const json_t *root, struct ask *a, struct refusal *r)
+{
+    const json_t *biases = NULL;
+    const char *key;
+    json_t *v;
+    if (!field_object(root, "logit_bias", &biases, r) || json_object_size(biases) == 0)
+        return r->status == 0;
+    if (json_object_size(biases) > MOST_BIASES)
+        return refuse(r, "invalid_value", "logit_bias", "'logit_bias': at most %d tokens", MOST_BIASES);
+    a->bias = malloc(json_object_size(biases) * sizeof *a->bias);
+    if (!a->bias)
+        return refuse_status(r, ST_NOMEM, NULL, "");
+    json_object_foreach((json_t *)biases, key, v) {
+        struct token_bias *b = &a->bias[a->sampling.n_bias];
+        const double bias = json_number_value(v);
+        if (!token_of(api, key, &b->token))
+            return refuse(r, "invalid_value", "logit_bias", "'logit_bias': there is no token '%.40s'", key);
+        if (!json_is_number(v) || !(bias >= -100 && bias <= 100))
+            return refuse(r, "invalid_value", "logit_bias", "'logit_bias': expected a number of -100 to 100 for token %s",
+                          key);
+        b->bias = (float)bias;
+        a->sampling.n_bias++;
+    }
+    return true;
+}
+
+static bool read_stream(const json_t *root, struct ask *a, struct refusal *r)
+{
+    const json_t *options = NULL;
+    return field_flag(root, "stream", &a->stream, r) && field_object(root, "stream_options", &options, r) &&
+           (!options || field_flag(options, "include_usage", &a->include_usage, r));
+}
+
+bool ask_read(const struct api *api, const json_t *root, struct ask *a, struct refusal *r)
+{
+    int64_t n = 1;
+    *a = (struct ask){.sampling = api->o->sampling, .n_top = UINT32_MAX, .max_tokens = UINT32_MAX};
+    *r = (struct refusal){0};
+    if (read_sampling(api, root, a, r) && read_bias(api, root, a, r) && read_stream(root, a, r) &&
+        field_integer(root, "n", 1, ASK_CHOICES, &n, r) && field_flag(root, "ignore_eos", &a->ignore_end, r)) {
+        a->n = (uint32_t)n;
+        return true;
+    }
+    ask_free(a);
+    return false;
+}
+
+static bool add_stop(const json_t *v, const char *name, struct ask *a, struct refusal *r)
+{
+    if (!json_is_string(v))
+        return refuse(r, "invalid_type", name, "'%s': expected a string or an array of strings", name);
+    if (json_string_length(v) == 0 || json_string_length(v) > STOP_BYTES)
+        return refuse(r, "invalid_value", name, "'%s': a stop string has 1 to %d bytes", name, STOP_BYTES);
+    if (a->n_stops == ASK_STOPS)
+        return refuse(r, "invalid_value", name, "'%s': at most %d strings", name, ASK_STOPS);
+    a->stops[a->n_stops++] = json_string_value(v);
+    return true;
+}
+
+bool ask_stops(const json_t *root, const char *name, struct ask *a, struct refusal *r)
+{
+    const json_t *stop = json_object_get(root, name);
+    json_t *v;
+    size_t i;
+    if (!stop || json_is_null(stop))
+        return true;
+    if (!json_is_array(stop))
+        return add_stop(stop, name, a, r);
+    json_array_foreach(stop, i, v)
+        if (!add_stop(v, name, a, r))
+            return false;
+    return true;
+}
+
+bool ask_max_tokens(const json_t *root, const char *name, struct ask *a, struct refusal *r)
+{
+    int64_t most = -1;
+    if (!field_integer(root, name, -1, INT64_MAX, &most, r))
+        return false;
+    if (most == 0)
+        return refuse(r, "invalid_value", name, "'%s': expected 1 or more, or -1 for as many as there is room for", name);
+    if (most > 0)
+        a->max_tokens = most < UINT32_MAX ? (uint32_t)most : UINT32_MAX;
+    return true;
+}
+
+bool ask_tools(const struct api *api, const json_t *tools, enum tool_choice choice, const char *name, bool parallel,
+               struct ask *a, struct refusal *r)
+{
+    struct log_catcher caught;
+    if (!tools || choice == TOOLS_NONE)
+        return true;
+    log_catch(&caught);
+    status st = tools_check(tools);
+    if (st == ST_OK)
+        st = tool_grammar(api->tools, tools, choice, name, parallel, &a->grammar);
+    log_catch(NULL);
+    if (st != ST_OK)
+        return refuse_status(r, st, "tools", caught.first_error);
+    a->tools = api->tools;
+    return true;
+}
+
+bool ask_fits(const struct api *api, size_t n, struct refusal *r)
+{
+    if (n < api->house.n_ctx)
+        return true;
+    return refuse(r, "context_length_exceeded", "messages",
+                  "This model's maximum context length is %u tokens. However, the request has %zu tokens.",
+                  api->house.n_ctx, n);
+}
+
+void ask_free(struct ask *a)
+{
+    free(a->bias);
+    free((void *)a->grammar.ops);
+    *a = (struct ask){0};
+}
