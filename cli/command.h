@@ -10,6 +10,6 @@
 typedef status command_fn(const struct launch *launch, int argc, char **argv);
 
 command_fn command_run, command_chat, command_bench, command_perplexity, command_tokenize, command_inspect,
-    command_plan, command_prepare, command_probe;
+    command_plan, command_prepare, command_probe, command_serve;
 
 #endif

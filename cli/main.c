@@ -15,10 +15,9 @@ static const struct {
     const char *name;
     command_fn *run;
 } commands[] = {
-    {"run", command_run},           {"chat", command_chat},       {"bench", command_bench},
-    {"perplexity", command_perplexity}, {"tokenize", command_tokenize}, {"inspect", command_inspect},
-    {"plan", command_plan},         {"prepare", command_prepare},
-    {"probe", command_probe},
+    {"run", command_run},           {"chat", command_chat},       {"serve", command_serve},
+    {"bench", command_bench},       {"tokenize", command_tokenize}, {"inspect", command_inspect}, {"plan", command_plan},
+    {"prepare", command_prepare},   {"probe", command_probe},
 };
 
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
@@ -32,6 +31,7 @@ static const char doc[] =
     "Commands:\n"
     "  run         continue a text\n"
     "  chat        hold a conversation\n"
+    "  serve       serve a model to many, by OpenAI's and Anthropic's APIs\n"
     "  bench       measure tokens per second and memory bandwidth\n"
     "  perplexity  measure how well the model predicts a text\n"
     "  tokenize    show the tokens of a text\n"

@@ -325,6 +325,7 @@ const char *cluster_device(const struct cluster *c, int rank, int i)
     return holder < 0 ? NULL : plan_holder_device(c->own.plan, holder);
 }
 
+const struct plan *cluster_plan(const struct cluster *c) { return c->own.plan; }
 int cluster_ranks(const struct cluster *c) { return c->own.transport->n_ranks; }
 uint32_t cluster_context(const struct cluster *c) { return c->own.worker_options.n_ctx; }
 struct session *cluster_session(struct cluster *c) { return c->session; }

@@ -15,6 +15,7 @@ struct model;
 struct number_list;
 struct dialogue;
 struct observed;
+struct plan;
 struct session;
 struct tokenizer;
 
@@ -43,7 +44,8 @@ struct cluster_options {
     uint32_t n_batch;     /* tokens that run together */
     bool grammars;        /* texts may have a grammar (sampling/grammar.h): memory for one of each sequence */
     uint32_t n_sequences; /* at once, WIRE_SEQUENCES at most; 0: 1 */
-    uint64_t kv_budget;   /* bytes of KV memory that each rank may use; 0: enough for all sequences to be full */
+    uint64_t kv_budget;   /* bytes of KV memory that each rank may use; 0: enough for kv_sequences to be full */
+    uint32_t kv_sequences; /* n_sequences at most; 0: all of them */
     const char *kernels;  /* "scalar", "avx2", "avx512", NULL: the fastest that this machine has */
     const char *activation; /* "silu", "relu", ...; NULL: what the neuron file or the model says */
     enum sparse_mode sparse;
@@ -82,6 +84,7 @@ struct tokenizer const *cluster_tokenizer(const struct cluster *c);
 int cluster_ranks(const struct cluster *c);
 const char *cluster_transport(const struct cluster *c); /* "mpi", "verbs + nccl": how its ranks talk */
 const char *cluster_devices(const struct cluster *c); /* "cuda:0 (NVIDIA H100 PCIe) + cpu": what rank 0 computes with */
+const struct plan *cluster_plan(const struct cluster *c);
 const char *cluster_device(const struct cluster *c, int rank, int i); /* "cuda:0"; 0 is the CPU; NULL: it has no i-th */
 uint32_t cluster_context(const struct cluster *c); /* tokens of a sequence */
 /* Owned by the cluster: coordinator/session.h, and a dialogue of its own, which takes nothing while it is empty. */

@@ -40,12 +40,13 @@ status kv_settle(const struct cluster_options *o, struct worker_options *w, uint
     int rank;
     w->n_ctx = plan_context(o, w->model);
     w->n_sequences = o->n_sequences ? o->n_sequences : 1;
+    const uint32_t full = o->kv_sequences && o->kv_sequences < w->n_sequences ? o->kv_sequences : w->n_sequences;
     const uint64_t most = pages_of_one(w) * w->n_sequences, tokens = (uint64_t)w->n_ctx * w->n_sequences;
     w->n_batch = o->n_batch < tokens ? o->n_batch : (uint32_t)tokens;
     status st = count_page(w, &largest, &rank, &all);
     if (st)
         return st;
-    const uint64_t fit = o->kv_budget && largest ? o->kv_budget / largest : most;
+    const uint64_t fit = o->kv_budget && largest ? o->kv_budget / largest : pages_of_one(w) * full;
     w->n_pages = (uint32_t)(fit < most ? fit : most);
     if (w->n_pages < pages_of_one(w)) {
         log_error("a context of %u tokens (-c) takes %.1f MiB of KV memory on rank %d, --kv-budget is %.1f", w->n_ctx,

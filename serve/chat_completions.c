@@ -233,6 +233,7 @@ static bool read_schema(const json_t *schema, struct ask *a, struct refusal *r)
     log_catch(&caught);
     const status st = schema_grammar(schema, &a->grammar);
     log_catch(NULL);
+    a->thoughts = false; /* it begins at once */
     return st == ST_OK || refuse_status(r, st, "response_format", caught.first_error);
 }
 
@@ -269,10 +270,10 @@ static json_t *variables_of(const json_t *root, const struct ask *a, struct refu
     if (!field_object(root, "chat_template_kwargs", &given, r) || !field_string(root, "reasoning_effort", &effort, r))
         return NULL;
     json_t *v = given ? json_copy((json_t *)given) : json_object();
-    const bool thinks = !(effort && strcmp(effort, "none") == 0) && !a->grammar.ops;
+    const bool thinks = a->thoughts && !(effort && strcmp(effort, "none") == 0);
     if (effort && !json_object_get(v, "reasoning_effort"))
         json_object_set_new(v, "reasoning_effort", json_string(effort));
-    if (!thinks && !json_object_get(v, "enable_thinking")) /* JSON is what is wanted, at once */
+    if (!thinks && !json_object_get(v, "enable_thinking"))
         json_object_set_new(v, "enable_thinking", json_false());
     if (!v)
         refuse_status(r, ST_NOMEM, NULL, "");

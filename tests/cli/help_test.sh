@@ -1,7 +1,7 @@
 #!/bin/sh
 # Help: every option stands in its group.
 . "$(dirname "$0")/library.sh"
-commands="run chat bench perplexity tokenize inspect probe plan prepare"
+commands="run chat serve bench perplexity tokenize inspect probe plan prepare"
 
 # "OPTION HEADER" of every option that stands under a header in the help of a command; a header that no option follows
 # is "(none) HEADER".
