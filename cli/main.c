@@ -15,9 +15,10 @@ static const struct {
     const char *name;
     command_fn *run;
 } commands[] = {
-    {"run", command_run},           {"chat", command_chat},       {"serve", command_serve},
-    {"bench", command_bench},       {"tokenize", command_tokenize}, {"inspect", command_inspect}, {"plan", command_plan},
-    {"prepare", command_prepare},   {"probe", command_probe},
+    {"run", command_run},           {"chat", command_chat},             {"serve", command_serve},
+    {"bench", command_bench},       {"perplexity", command_perplexity}, {"tokenize", command_tokenize},
+    {"inspect", command_inspect},   {"plan", command_plan},             {"prepare", command_prepare},
+    {"probe", command_probe},
 };
 
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
