@@ -158,11 +158,11 @@ bool ask_tools(const struct api *api, const json_t *tools, enum tool_choice choi
     return true;
 }
 
-bool ask_fits(const struct api *api, size_t n, const char *param, struct refusal *r)
+bool ask_fits(const struct api *api, size_t n, struct refusal *r)
 {
     if (n < api->house.n_ctx)
         return true;
-    return refuse(r, "context_length_exceeded", param,
+    return refuse(r, "context_length_exceeded", NULL,
                   "This model's maximum context length is %u tokens. However, the request has %zu tokens.",
                   api->house.n_ctx, n);
 }

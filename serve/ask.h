@@ -53,7 +53,7 @@ void ask_free(struct ask *a);
  * into the context. ids: caller frees. */
 bool ask_conversation(struct api *api, const json_t *messages, const json_t *tools, const json_t *kwargs,
                       struct prompt *out, struct refusal *r);
-/* context_length_exceeded (`param`: the field) unless a prompt of n tokens leaves room for one more. */
-bool ask_fits(const struct api *api, size_t n, const char *param, struct refusal *r);
+/* context_length_exceeded unless a prompt of n tokens leaves room for one more. */
+bool ask_fits(const struct api *api, size_t n, struct refusal *r);
 
 #endif

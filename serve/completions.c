@@ -148,7 +148,7 @@ static bool add_prompt(const struct api *api, struct texts *t, int32_t *ids, siz
 {
     if (n == 0)
         refuse(r, "invalid_value", "prompt", "'prompt': a text is empty, and this model has no token to begin with");
-    else if (ask_fits(api, n, "prompt", r)) {
+    else if (ask_fits(api, n, r)) {
         t->prompts[t->n++] = (struct prompt){ids, (uint32_t)n};
         return true;
     }

@@ -209,7 +209,7 @@ bool ask_conversation(struct api *api, const json_t *messages, const json_t *too
     json_decref(plain);
     if (st != ST_OK)
         return refuse_status(r, st, "messages", caught.first_error);
-    if (!ask_fits(api, n, "messages", r)) {
+    if (!ask_fits(api, n, r)) {
         free(ids);
         return false;
     }
