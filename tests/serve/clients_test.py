@@ -1,0 +1,110 @@
+"""clients_test.py URL KEY: what people's clients make of the server."""
+import asyncio
+import json
+import sys
+
+import openai
+from langchain_openai import ChatOpenAI, OpenAIEmbeddings
+
+url, key = sys.argv[1:]
+client = openai.OpenAI(base_url=url, api_key=key, max_retries=0)
+ask = dict(model="house", messages=[{"role": "user", "content": "What is the capital of France?"}], max_tokens=24,
+           temperature=0)
+
+
+def whole():
+    answer = client.chat.completions.create(**ask)
+    assert "Paris" in answer.choices[0].message.content, answer
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens, answer
+    return answer.choices[0].message.content
+
+
+def test_models():
+    assert [m.id for m in client.models.list()] == ["house"]
+
+
+def test_chat():
+    text = whole()
+    stream = client.chat.completions.create(**ask, stream=True, stream_options={"include_usage": True})
+    chunks = list(stream)
+    assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == text
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert chunks[-1].usage.completion_tokens > 0 and chunks[-1].usage.prompt_tokens_details.cached_tokens > 0, chunks[-1]
+
+
+def test_async():
+    async def both():
+        other = openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=0)
+        text = whole()
+        answers = await asyncio.gather(*(other.chat.completions.create(**ask) for _ in range(4)))
+        assert all(a.choices[0].message.content == text for a in answers)
+        parts = []
+        async for chunk in await other.chat.completions.create(**ask, stream=True):
+            parts.append(chunk.choices[0].delta.content or "")
+        assert "".join(parts) == text
+    asyncio.run(both())
+
+
+def test_leaving():
+    stream = client.chat.completions.create(**dict(ask, max_tokens=1000), stream=True)
+    next(iter(stream))
+    stream.close()
+    whole()
+
+
+def test_log_probs():
+    answer = client.chat.completions.create(**ask, logprobs=True, top_logprobs=2, n=2)
+    assert len(answer.choices) == 2
+    assert all(len(t.top_logprobs) == 2 for t in answer.choices[0].logprobs.content)
+
+
+def test_texts():
+    answer = client.completions.create(model="house", prompt=["The capital of France is", "One two"], max_tokens=6,
+                                       temperature=0)
+    assert "Paris" in answer.choices[0].text and answer.choices[1].index == 1, answer
+
+
+def test_errors():
+    for wrong, kind in ((dict(temperature=-5), openai.BadRequestError), (dict(messages=[]), openai.BadRequestError),
+                        (dict(messages=[{"role": "user", "content": "word " * 9000}]), openai.BadRequestError)):
+        try:
+            client.chat.completions.create(**dict(ask, **wrong))
+        except kind as error:
+            assert error.body["message"], error
+        else:
+            raise AssertionError(f"{wrong} was taken")
+    try:
+        openai.OpenAI(base_url=url, api_key="wrong", max_retries=0).models.list()
+    except openai.AuthenticationError:
+        pass
+    else:
+        raise AssertionError("a wrong key was taken")
+
+
+def test_structured():
+    schema = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 20},
+                                               "people": {"type": "integer", "minimum": 0, "maximum": 99999999}},
+              "required": ["city", "people"], "additionalProperties": False}
+    answer = client.chat.completions.create(**dict(ask, max_tokens=120), response_format={
+        "type": "json_schema", "json_schema": {"name": "city", "strict": True, "schema": schema}})
+    made = json.loads(answer.choices[0].message.content)
+    assert set(made) == {"city", "people"} and isinstance(made["people"], int), made
+
+
+def test_langchain():
+    model = ChatOpenAI(model="house", base_url=url, api_key=key, temperature=0, max_tokens=24, max_retries=0)
+    assert "Paris" in model.invoke("What is the capital of France?").content
+    assert "Paris" in "".join(c.content for c in model.stream("What is the capital of France?"))
+    near = OpenAIEmbeddings(model="house", base_url=url, api_key=key)
+    a, b = near.embed_documents(["a cat", "a dog"])
+    assert len(a) == len(b) and a != b
+
+
+failures = 0
+for name, test in [(n, t) for n, t in globals().items() if n.startswith("test_")]:
+    try:
+        test()
+    except Exception as error:
+        failures += 1
+        print(f"FAILED: {name}: {error!r}")
+sys.exit(failures > 0)
