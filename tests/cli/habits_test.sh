@@ -17,6 +17,7 @@ try() {
     run:-m | run:--model) hearth run -p x "$1" "$none" ;;
     run:-p | run:--prompt) hearth run -m "$none" "$@" ;;
     run:* | perplexity:* | tokenize:*) hearth "$command" -m "$none" -f "$work/text" "$@" ;;
+    serve:*) hearth serve -q --port 0 -m "$none" "$@" ;; # it listens before it looks for the model
     *) hearth "$command" -m "$none" "$@" ;;
     esac
 }

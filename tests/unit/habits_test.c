@@ -33,6 +33,13 @@ static const struct argp_option bench_options[] = {{"repetitions", 'r', "N", 0, 
                                                    {0}};
 static const struct argp_child bench_children[] = {{&everything, 0, NULL, 0}, {0}};
 static const struct argp bench = {.options = bench_options, .children = bench_children};
+/* What the server alone has. */
+static const struct argp_option serve_options[] = {
+    {"host", 909, "ADDRESS", 0, NULL, 0}, {"port", 910, "N", 0, NULL, 0},        {"api-key", 911, "KEY", 0, NULL, 0},
+    {"parallel", 912, "N", 0, NULL, 0},   {"tls-cert", 913, "FILE", 0, NULL, 0}, {"tls-key", 914, "FILE", 0, NULL, 0},
+    {0},
+};
+static const struct argp serve = {.options = serve_options, .children = bench_children};
 
 /* A command line as one text, and what became of it: "" if it was refused. malloc'ed. */
 static char *applied(const char *program, const char *line)
@@ -41,9 +48,10 @@ static char *applied(const char *program, const char *line)
     int argc = 1, n_own = 0;
     for (char *word = strtok(words, " "); word; word = strtok(NULL, " "))
         argv[argc++] = word;
-    const struct argp *argp = strcmp(program, "hearth bench") == 0  ? &bench
-                              : strcmp(program, "hearth chat") == 0 ? &chat
-                                                                    : &everything;
+    const struct argp *argp = strcmp(program, "hearth bench") == 0   ? &bench
+                              : strcmp(program, "hearth chat") == 0  ? &chat
+                              : strcmp(program, "hearth serve") == 0 ? &serve
+                                                                     : &everything;
     if (habits_apply(argp, argc, argv, true, &n_own, &own) == ST_OK) {
         assert_null(own[n_own]);
         assert_ptr_equal(own[0], argv[0]);
