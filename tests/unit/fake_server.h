@@ -1,0 +1,111 @@
+/* What stands around the API in its tests: an exchange of HTTP whose answer is kept, an engine whose jobs the test plays,
+ * a watch that looks when it is told to. Programs that include it have these in place of serve's own. */
+#ifndef HEARTH_TESTS_FAKE_SERVER_H
+#define HEARTH_TESTS_FAKE_SERVER_H
+
+#include <stdlib.h>
+#include <string.h>
+#include "serve/paths.h"
+#include "serve/reply.h"
+
+struct http_exchange {
+    const char *path, *body;
+    size_t n_body;
+    bool gone, begun, ended;
+    int status;
+    int retry_after;
+    struct json_text out; /* all that was written */
+};
+
+static struct {
+    status submit;               /* what engine_submit says */
+    struct job *jobs[ASK_TEXTS]; /* [n_jobs] that it was given */
+    uint32_t n_jobs;
+    struct watched *watched;
+} fake;
+
+const char *http_path(const struct http_exchange *x) { return x->path; }
+const char *http_body(const struct http_exchange *x, size_t *n)
+{
+    *n = x->n_body;
+    return x->body;
+}
+uint32_t http_key(const struct http_exchange *x)
+{
+    (void)x;
+    return 0;
+}
+bool http_gone(struct http_exchange *x) { return x->gone; }
+
+void http_begin(struct http_exchange *x, int code, const char *type, const struct http_field *fields, size_t n_fields)
+{
+    (void)type, (void)fields, (void)n_fields;
+    if (x->begun || x->ended)
+        abort();
+    x->begun = true;
+    x->status = code;
+}
+
+void http_write(struct http_exchange *x, const char *bytes, size_t n)
+{
+    if (!x->begun || x->ended)
+        abort();
+    json_raw(&x->out, bytes, n);
+}
+
+void http_end(struct http_exchange *x)
+{
+    if (!x->begun || x->ended)
+        abort();
+    x->ended = true;
+}
+
+void http_answer(struct http_exchange *x, int code, const char *type, const char *body, size_t n,
+                 const struct http_field *fields, size_t n_fields)
+{
+    (void)type;
+    if (x->begun || x->ended)
+        abort();
+    for (size_t i = 0; i < n_fields; i++)
+        if (strcmp(fields[i].name, "Retry-After") == 0)
+            x->retry_after = atoi(fields[i].value);
+    x->status = code;
+    x->ended = true;
+    json_raw(&x->out, body, n);
+}
+
+status engine_submit(struct engine *e, struct job *const *jobs, uint32_t n)
+{
+    (void)e;
+    if (fake.submit != ST_OK)
+        return fake.submit;
+    memcpy(fake.jobs, jobs, n * sizeof *jobs);
+    fake.n_jobs = n;
+    return ST_OK;
+}
+
+void watch_add(struct watch *w, struct watched *what)
+{
+    (void)w;
+    fake.watched = what;
+}
+
+void watch_remove(struct watch *w, struct watched *what)
+{
+    (void)w;
+    if (fake.watched == what)
+        fake.watched = NULL;
+}
+
+/* All jobs end, in their order. */
+static inline void end_jobs(enum job_end end, const char *why)
+{
+    const uint32_t n = fake.n_jobs;
+    fake.n_jobs = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct job_usage u = {.prompt_tokens = fake.jobs[i]->n_prompt};
+        fake.jobs[i]->over(fake.jobs[i], end, &u, why);
+    }
+}
+
+#endif
