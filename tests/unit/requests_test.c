@@ -7,10 +7,11 @@
 #include <cmocka.h>
 #include "base/clock.h"
 #include "base/log.h"
-#include "model/tokenizer_internal.h"
 #include "tests/unit/alloc_fail.h"
 #include "tests/unit/fake_server.h"
 #include "tests/unit/made_file.h"
+
+int byte_character(uint8_t byte, char out[2]); /* model/tokenizer_internal.h has a struct piece of its own */
 
 static struct made model;
 static struct serve_options options;
