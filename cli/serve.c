@@ -29,8 +29,9 @@ static const struct argp_option options[] = {
     {"tls-cert", KEY_TLS_CERT, "FILE", 0, "HTTPS: the certificate (PEM)", 0},
     {"tls-key", KEY_TLS_KEY, "FILE", 0, "HTTPS: its key (PEM)", 0},
     {"cors-origin", KEY_CORS, "ORIGIN", 0, "let pages of this origin ask, *: of any (default: none)", 0},
-    {"parallel", KEY_PARALLEL, "N", 0, "texts that run at once (default 16); unless --kv-budget is given, a quarter of them, four at least, can be as long "
-     "as -c lets them be", 0},
+    {"parallel", KEY_PARALLEL, "N", 0,
+     "texts that run at once (default 16); unless --kv-budget is given there is memory for a quarter of them, four at "
+     "least, to be as long as -c lets them be", 0},
     {"max-queue", KEY_MAX_QUEUE, "N", 0, "texts that wait; who comes then is told to come again (default 256)", 0},
     {"drain", KEY_DRAIN, "SECONDS", 0,
      "time for what runs at SIGTERM or Ctrl-C (default 30; under mpirun, which kills after a second, 0)", 0},
@@ -167,9 +168,10 @@ status command_serve(const struct launch *launch, int argc, char **argv)
         {&argp_cluster, 0, NULL, 0}, {&argp_context, 0, NULL, 0}, {&argp_sampling, 0, NULL, 0}, {0}};
     static const struct argp argp = {
         .options = options, .parser = parse, .children = children,
-        .doc = "Serve a model to many at once, by the APIs that OpenAI's and Anthropic's clients speak, and a page at / "
-               "for people. -c is the context of each text. Sampling options are for requests that say nothing."
-               "\vSIGTERM and Ctrl-C end it when what runs is done, a second one at once. SIGHUP reads the keys again.\n"
+        .doc = "Serve a model to many at once, by the APIs that OpenAI's and Anthropic's clients speak, and a page at "
+               "/ for people. -c is the context of each text. Sampling options are for requests that say nothing."
+               "\vSIGTERM and Ctrl-C end it when what runs is done, a second one at once. SIGHUP reads the keys "
+               "again.\n"
                "Under mpirun rank 0 listens, and mpirun keeps SIGHUP to itself.\n\n"
                "Example: hearth serve -m model.gguf --port 8080"};
     struct serve s = {.cluster = cluster_defaults, .drain_s = -1,

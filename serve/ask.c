@@ -73,8 +73,8 @@ static bool read_bias(const struct api *api, const json_t *root, struct ask *a, 
         if (!token_of(api, key, &b->token))
             return refuse(r, "invalid_value", "logit_bias", "'logit_bias': there is no token '%.40s'", key);
         if (!json_is_number(v) || !(bias >= -100 && bias <= 100))
-            return refuse(r, "invalid_value", "logit_bias", "'logit_bias': expected a number of -100 to 100 for token %s",
-                          key);
+            return refuse(r, "invalid_value", "logit_bias",
+                          "'logit_bias': expected a number of -100 to 100 for token %s", key);
         b->bias = (float)bias;
         a->sampling.n_bias++;
     }
@@ -135,7 +135,8 @@ bool ask_max_tokens(const json_t *root, const char *name, struct ask *a, struct 
     if (!field_integer(root, name, -1, INT64_MAX, &most, r))
         return false;
     if (most == 0)
-        return refuse(r, "invalid_value", name, "'%s': expected 1 or more, or -1 for as many as there is room for", name);
+        return refuse(r, "invalid_value", name, "'%s': expected 1 or more, or -1 for as many as there is room for",
+                      name);
     if (most > 0)
         a->max_tokens = most < UINT32_MAX ? (uint32_t)most : UINT32_MAX;
     return true;

@@ -36,8 +36,8 @@ struct prompt {
     uint32_t n;
 };
 
-/* Reads what has the same name everywhere: temperature, top_p, top_k, min_p, the penalties, seed, logit_bias, n, stream,
- * stream_options, ignore_eos. Sets all of *a; after a refusal there is nothing to free. */
+/* Reads what has the same name everywhere: temperature, top_p, top_k, min_p, the penalties, seed, logit_bias, n,
+ * stream, stream_options, ignore_eos. Sets all of *a; after a refusal there is nothing to free. */
 bool ask_read(const struct api *api, const json_t *root, struct ask *a, struct refusal *r);
 /* A string or an array of them, none of them longer than 1 KiB; empty ones are refused. `name`: "stop". */
 bool ask_stops(const json_t *root, const char *name, struct ask *a, struct refusal *r);
@@ -48,9 +48,9 @@ bool ask_tools(const struct api *api, const json_t *tools, enum tool_choice choi
                struct ask *a, struct refusal *r);
 void ask_free(struct ask *a);
 
-/* OpenAI's messages as tokens: checked (roles, kinds of parts), parts of text joined, arguments of calls as objects; then
- * by the desk's writer, with an answer due. kwargs: chat_template_kwargs, an object or NULL. Refuses what does not fit
- * into the context. ids: caller frees. */
+/* OpenAI's messages as tokens: checked (roles, kinds of parts), parts of text joined, arguments of calls as objects;
+ * then by the desk's writer, with an answer due. kwargs: chat_template_kwargs, an object or NULL. Refuses what does not
+ * fit into the context. ids: caller frees. */
 bool ask_conversation(struct api *api, const json_t *messages, const json_t *tools, const json_t *kwargs,
                       struct prompt *out, struct refusal *r);
 /* context_length_exceeded unless a prompt of n tokens leaves room for one more. */

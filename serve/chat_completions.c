@@ -76,8 +76,8 @@ static void put_delta(struct json_text *t, const struct piece *p)
         json_string_of(t, p->at, p->n);
         break;
     case PIECE_CALL:
-        json_print(t, "\"tool_calls\":[{\"index\":%u,\"id\":\"%s\",\"type\":\"function\",\"function\":{\"name\":", p->call,
-                   p->id);
+        json_print(t, "\"tool_calls\":[{\"index\":%u,\"id\":\"%s\",\"type\":\"function\",\"function\":{\"name\":",
+                   p->call, p->id);
         json_string_of(t, p->at, p->n);
         json_put(t, ",\"arguments\":\"\"}}]");
         break;
@@ -211,7 +211,8 @@ static bool read_tool_choice(const json_t *root, const json_t *tools, enum tool_
 }
 
 /* *tools: those that the template gets. */
-static bool read_tools(const struct api *api, const json_t *root, const json_t **tools, struct ask *a, struct refusal *r)
+static bool read_tools(const struct api *api, const json_t *root, const json_t **tools, struct ask *a,
+                       struct refusal *r)
 {
     enum tool_choice choice = TOOLS_AUTO;
     const char *name = NULL;
@@ -229,7 +230,8 @@ static bool read_schema(const json_t *schema, struct ask *a, struct refusal *r)
 {
     struct log_catcher caught;
     if (a->grammar.ops)
-        return refuse(r, "unsupported_value", "response_format", "'response_format' together with 'tools' is not there yet");
+        return refuse(r, "unsupported_value", "response_format",
+                      "'response_format' together with 'tools' is not there yet");
     log_catch(&caught);
     const status st = schema_grammar(schema, &a->grammar);
     log_catch(NULL);

@@ -160,8 +160,8 @@ static bool add_text(const struct api *api, struct texts *t, const json_t *text,
 {
     int32_t *ids;
     size_t n;
-    const status st = tokenizer_encode(api->house.tokenizer, json_string_value(text), json_string_length(text), true, true,
-                                       &ids, &n);
+    const status st = tokenizer_encode(api->house.tokenizer, json_string_value(text), json_string_length(text), true,
+                                       true, &ids, &n);
     return st == ST_OK ? add_prompt(api, t, ids, n, r) : refuse_status(r, st, "prompt", "");
 }
 
@@ -191,7 +191,7 @@ static bool read_prompts(const struct api *api, const json_t *root, struct texts
     const json_t *prompt = json_object_get(root, "prompt");
     json_t *v;
     size_t i;
-    const bool several = json_is_array(prompt) && json_array_size(prompt) && !json_is_integer(json_array_get(prompt, 0));
+    const bool several = json_array_size(prompt) && !json_is_integer(json_array_get(prompt, 0));
     const size_t n = several ? json_array_size(prompt) : 1;
     if (!prompt || json_is_null(prompt))
         return refuse(r, "missing_required_parameter", "prompt", "there is no 'prompt'");
@@ -206,7 +206,8 @@ static bool read_prompts(const struct api *api, const json_t *root, struct texts
         return json_is_string(prompt) ? add_text(api, t, prompt, r) : add_ids(api, t, prompt, r);
     json_array_foreach(prompt, i, v) {
         if (!json_is_string(v) && !json_is_array(v))
-            return refuse(r, "invalid_type", "prompt", "'prompt': text %zu is neither a string nor an array of tokens", i);
+            return refuse(r, "invalid_type", "prompt", "'prompt': text %zu is neither a string nor an array of tokens",
+                          i);
         if (!(json_is_string(v) ? add_text(api, t, v, r) : add_ids(api, t, v, r)))
             return false;
     }
@@ -256,7 +257,8 @@ static bool read_suffix(const struct api *api, const json_t *root, struct texts 
     t->prompts = calloc(1, sizeof *t->prompts);
     status st = t->prompts ? ST_OK : ST_NOMEM;
     if (st == ST_OK)
-        st = tokenizer_encode(tk, json_string_value(prompt), json_string_length(prompt), false, false, &before, &n_before);
+        st = tokenizer_encode(tk, json_string_value(prompt), json_string_length(prompt), false, false, &before,
+                              &n_before);
     if (st == ST_OK)
         st = tokenizer_encode(tk, suffix, strlen(suffix), false, false, &after, &n_after);
     if (st == ST_OK && !(ids = malloc((n_before + n_after + 4) * sizeof *ids)))
@@ -284,8 +286,8 @@ static bool read_options(const json_t *root, struct texts *t, struct refusal *r)
         !field_integer(root, "best_of", 1, ASK_CHOICES, &best, r))
         return false;
     if (best != t->ask.n)
-        return refuse(r, "unsupported_value", "best_of", "'best_of': all choices are given back, so expected %u, as 'n' has it",
-                      t->ask.n);
+        return refuse(r, "unsupported_value", "best_of",
+                      "'best_of': all choices are given back, so expected %u, as 'n' has it", t->ask.n);
     if (t->echo && tops >= 0)
         return refuse(r, "unsupported_value", "echo", "'echo' together with 'logprobs' is not there yet");
     if (tops >= 0)
@@ -311,7 +313,8 @@ static bool read_request(const struct api *api, const json_t *root, struct texts
 /* --- what goes back in front of the answers --- */
 
 /* Prompt i as it was sent: a text, or what its tokens print. Appended. */
-static void put_prompt(struct json_text *out, const struct api *api, const json_t *root, const struct prompt *p, size_t i)
+static void put_prompt(struct json_text *out, const struct api *api, const json_t *root, const struct prompt *p,
+                       size_t i)
 {
     const json_t *v = json_object_get(root, "prompt");
     char bytes[TOKEN_BYTES];

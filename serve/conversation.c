@@ -22,7 +22,8 @@ static bool check_role(const json_t *m, size_t i, struct refusal *r)
         if (strcmp(role, roles[k]) == 0)
             return true;
     return refuse(r, "invalid_value", "messages",
-                  "'messages': message %zu: there is no role '%.40s' (system, developer, user, assistant, tool)", i, role);
+                  "'messages': message %zu: there is no role '%.40s' (system, developer, user, assistant, tool)", i,
+                  role);
 }
 
 /* Appends a part of a content to the text. */
@@ -36,8 +37,8 @@ static bool add_part(const json_t *part, size_t i, char *text, size_t *n, struct
         v = json_object_get(part, "refusal");
     else if (strcmp(type, "text") != 0)
         return refuse(r, "unsupported_value", "messages",
-                      "'messages': message %zu: parts of type '%.40s' are not for this model, which reads text alone", i,
-                      type);
+                      "'messages': message %zu: parts of type '%.40s' are not for this model, which reads text alone",
+                      i, type);
     if (!json_is_string(v))
         return wrong(r, i, "a part of its content has no text, or one that is no string");
     memcpy(text + *n, json_string_value(v), json_string_length(v));

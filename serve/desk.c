@@ -22,8 +22,8 @@ struct desk {
     bool over;
 };
 
-/* The body as JSON; NULL: the client has been told. jansson takes neither NUL, broken UTF-8 nor lone surrogates, nor what
- * is nested deeper than 2048. */
+/* The body as JSON; NULL: the client has been told. jansson takes neither NUL, broken UTF-8 nor lone surrogates, nor
+ * what is nested deeper than 2048. */
 static json_t *read_body(struct http_exchange *x)
 {
     json_error_t e;
@@ -33,7 +33,8 @@ static json_t *read_body(struct http_exchange *x)
     if (!root && n == 0)
         api_refuse(x, 400, "invalid_json", NULL, "the body is empty: expected a JSON object");
     else if (!root)
-        api_refuse(x, 400, "invalid_json", NULL, "the body is no JSON: line %d, column %d: %s", e.line, e.column, e.text);
+        api_refuse(x, 400, "invalid_json", NULL, "the body is no JSON: line %d, column %d: %s", e.line, e.column,
+                   e.text);
     if (!root)
         return NULL;
     if (!json_is_object(root)) {

@@ -15,10 +15,11 @@ typedef void desk_work(struct api *api, struct http_exchange *x, const json_t *r
 
 /* At most `most` requests wait. ST_NOMEM, ST_INTERNAL (logged). */
 status desk_create(struct api *api, size_t most, struct desk **out);
-/* From HTTP's thread: takes the exchange. 503 while the model is loading or the server stops, 429 if too many wait, 400 if
- * the body is no JSON object. */
+/* From HTTP's thread: takes the exchange. 503 while the model is loading or the server stops, 429 if too many wait, 400
+ * if the body is no JSON object. */
 void desk_take(struct api *api, struct http_exchange *x, desk_work *work);
-/* Those that wait are refused, as is whoever comes now (503); the request in work is done. Then the thread is gone. Once. */
+/* Those that wait are refused, as is whoever comes now (503); the request in work is done. Then the thread is gone.
+ * Once. */
 void desk_stop(struct desk *d);
 void desk_free(struct desk *d); /* after desk_stop; NULL is fine */
 

@@ -1,6 +1,6 @@
-/* The fields of a request, checked as they are read. The first that is wrong becomes a refusal, which says to the client
- * what was expected where; nothing is logged, for it is no error of the server's. A field that is missing, or null,
- * leaves its output as it was. All return false after a refusal. Stateless and thread-safe. */
+/* The fields of a request, checked as they are read. The first that is wrong becomes a refusal, which says to the
+ * client what was expected where; nothing is logged, for it is no error of the server's. A field that is missing, or
+ * null, leaves its output as it was. All return false after a refusal. Stateless and thread-safe. */
 #ifndef HEARTH_SERVE_FIELDS_H
 #define HEARTH_SERVE_FIELDS_H
 

@@ -66,7 +66,7 @@ void json_print(struct json_text *t, const char *format, ...)
 static size_t character(const unsigned char *at, size_t n)
 {
     const unsigned c = at[0];
-    const size_t length = c < 0x80 ? 1 : c >= 0xC2 && c < 0xE0 ? 2 : c >= 0xE0 && c < 0xF0 ? 3 : c >= 0xF0 && c < 0xF5 ? 4 : 0;
+    const size_t length = c < 0x80 ? 1 : c < 0xC2 ? 0 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : c < 0xF5 ? 4 : 0;
     if (length == 0 || length > n)
         return 0;
     for (size_t i = 1; i < length; i++)

@@ -1,8 +1,9 @@
-/* An answer on its way: a job for each of its choices, what they have said so far, and the client who reads it, at once or
- * as it comes. How it is written is a form of an API's own; all forms stand on the same jobs.
+/* An answer on its way: a job for each of its choices, what they have said so far, and the client who reads it, at once
+ * or as it comes. How it is written is a form of an API's own; all forms stand on the same jobs.
  *
  * A reply is made on the desk's thread, and from reply_submit on it is the engine's thread's; the watch (serve/watch.h)
- * looks at it meanwhile: cancels the jobs of a client that has left, and keeps a stream alive on which nothing moves. */
+ * looks at it meanwhile: cancels the jobs of a client that has left, and keeps a stream alive on which nothing moves.
+ * */
 #ifndef HEARTH_SERVE_REPLY_H
 #define HEARTH_SERVE_REPLY_H
 
@@ -54,8 +55,8 @@ struct choice {
     struct said_call *calls;     /* [n_calls] */
     uint32_t n_calls;
     uint64_t characters;         /* of the tokens in marks, so far */
-    struct token_mark *marks;    /* [n_marks, of cap_marks] where log probabilities are wanted; a form that has written them sets
-                                  * n_marks to 0 */
+    struct token_mark *marks;    /* [n_marks, of cap_marks] where log probabilities are wanted; a form that has written
+                                  * them sets n_marks to 0 */
     uint32_t n_marks, cap_marks;
     /* When it is over. */
     enum job_end end;

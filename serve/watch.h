@@ -1,5 +1,5 @@
-/* A thread that looks at what is under way ten times a second: clients that have left are noticed although nobody writes
- * to them, streams are kept alive, and orders of signal handlers are carried out. */
+/* A thread that looks at what is under way ten times a second: clients that have left are noticed although nobody
+ * writes to them, streams are kept alive, and orders of signal handlers are carried out. */
 #ifndef HEARTH_SERVE_WATCH_H
 #define HEARTH_SERVE_WATCH_H
 

@@ -29,7 +29,8 @@ def test_chat():
     chunks = list(stream)
     assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == text
     assert chunks[0].choices[0].delta.role == "assistant"
-    assert chunks[-1].usage.completion_tokens > 0 and chunks[-1].usage.prompt_tokens_details.cached_tokens > 0, chunks[-1]
+    usage = chunks[-1].usage
+    assert usage.completion_tokens > 0 and usage.prompt_tokens_details.cached_tokens > 0, usage
 
 
 def test_async():

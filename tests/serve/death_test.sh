@@ -13,7 +13,8 @@ begun, ends = threading.Barrier(9), []
 
 def ask(stream):
     c = http.client.HTTPConnection(host, timeout=60)
-    body = {"messages": [{"role": "user", "content": "Count."}], "ignore_eos": True, "max_tokens": 1500, "stream": stream}
+    body = {"messages": [{"role": "user", "content": "Count."}], "ignore_eos": True, "max_tokens": 1500,
+            "stream": stream}
     c.request("POST", "/v1/chat/completions", json.dumps(body))
     if stream:
         answer = c.getresponse()

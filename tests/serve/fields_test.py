@@ -52,7 +52,8 @@ def test_sampling():
     several = chat(n=3, **hot)
     texts = [said(several, i) for i in range(3)]
     check("n", [c["index"] for c in several["choices"]] == [0, 1, 2] and len(set(texts)) == 3, texts)
-    check("n: each is as with its own seed", texts == [said(chat(temperature=1.2, seed=7 + i)) for i in range(3)], texts)
+    check("n: each is as with its own seed", texts == [said(chat(temperature=1.2, seed=7 + i)) for i in range(3)],
+          texts)
     one = chat(**hot)["usage"]
     check("n: usage counts all", several["usage"]["prompt_tokens"] == one["prompt_tokens"], several["usage"])
 
@@ -60,7 +61,7 @@ def test_sampling():
 def test_bias():
     first = chat(max_tokens=1, logprobs=True, top_logprobs=2)["choices"][0]["logprobs"]["content"][0]
     text = first["token"]
-    ids = json.loads(client.request("POST", "/tokenize", {"content": text})[2])["tokens"]
+    ids = client.post("/tokenize", {"content": text})[1]["tokens"]
     if len(ids) != 1:
         return
     away = chat(max_tokens=1, logit_bias={str(ids[0]): -100})
@@ -114,8 +115,8 @@ def test_messages():
                         {"role": "user", "content": "Well?"}]
     status, answer = client.post(CHAT, body)
     check("a conversation in all words", status == 200, answer)
-    status, answer = client.post(CHAT, user("Hi", max_tokens=2, user="ann", metadata={"a": "b"}, store=False, unknown=[1],
-                                            model="gpt-4o", service_tier="auto", parallel_tool_calls=True,
+    status, answer = client.post(CHAT, user("Hi", max_tokens=2, user="ann", metadata={"a": "b"}, store=False,
+                                            unknown=[1], model="gpt-4o", service_tier="auto", parallel_tool_calls=True,
                                             reasoning_effort="low", chat_template_kwargs={"enable_thinking": False}))
     check("fields that mean nothing here", status == 200, answer)
 
@@ -126,7 +127,7 @@ def test_texts():
         check(f"text {prompt}", status == 200, body)
         return [c["text"] for c in body["choices"]]
     alone = text("One two three")
-    ids = json.loads(client.request("POST", "/tokenize", {"content": "One two three", "add_special": True})[2])["tokens"]
+    ids = client.post("/tokenize", {"content": "One two three", "add_special": True})[1]["tokens"]
     check("tokens in place of a text", text(ids) == alone, text(ids))
     check("several", text(["One two three", "The sea is"]) == alone + text("The sea is"))
     check("several, of tokens", text([ids, ids]) == alone + alone)
@@ -151,12 +152,14 @@ def test_wrong():
     refused("a role that is none", {"messages": [{"role": "king", "content": "Hi"}]}, param="messages")
     refused("no content", {"messages": [{"role": "user"}]}, param="messages")
     refused("content that is none", {"messages": [{"role": "user", "content": 5}]}, param="messages")
-    refused("a picture", user([{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}]), param="messages")
+    refused("a picture", user([{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}]),
+            param="messages")
     refused("a part without a type", user([{"text": "x"}]), param="messages")
     refused("too long", user(long), code="context_length_exceeded")
     refused("calls that are none", {"messages": [{"role": "assistant", "tool_calls": [{"function": 1}]}]})
     for name, value in (("temperature", "warm"), ("temperature", -1), ("top_p", 2), ("top_k", "x"), ("min_p", -0.5),
-                        ("n", 0), ("n", 100), ("n", True), ("max_tokens", 0), ("max_tokens", "many"), ("max_tokens", 1.5),
+                        ("n", 0), ("n", 100), ("n", True), ("max_tokens", 0), ("max_tokens", "many"),
+                        ("max_tokens", 1.5),
                         ("seed", "x"), ("stream", "yes"), ("stream_options", []), ("stop", 5), ("stop", [""]),
                         ("stop", ["a"] * 17), ("logit_bias", {"x": 1}), ("logit_bias", {"1": 1000}), ("logit_bias", []),
                         ("logit_bias", {"99999999": 1}), ("presence_penalty", "x"), ("logprobs", 5),
@@ -164,8 +167,8 @@ def test_wrong():
                         ("tool_choice", "required"), ("response_format", "json"), ("response_format", {"type": "xml"}),
                         ("response_format", {"type": "json_schema"}), ("chat_template_kwargs", [])):
         refused(f"{name} {value!r}", user("Hi", **{name: value}), param=name)
-    refused("a number beyond all bounds", b"{\"messages\": [{\"role\": \"user\", \"content\": \"\"}], \"seed\": 1" + b"0" * 400
-            + b"}")
+    refused("a number beyond all bounds",
+            b"{\"messages\": [{\"role\": \"user\", \"content\": \"\"}], \"seed\": 1" + b"0" * 400 + b"}")
     for body in ({}, {"prompt": 5}, {"prompt": []}, {"prompt": [[]]}, {"prompt": ["a", 5]}, {"prompt": [1, "a"]},
                  {"prompt": [-1]}, {"prompt": [1 << 40]}, {"prompt": [True]}, {"prompt": ["a"] * 200},
                  {"prompt": {"a": 1}}):

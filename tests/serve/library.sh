@@ -60,8 +60,8 @@ code() {
 post() {
     path=$1 body=$2
     shift 2
-    status=$(printf '%s' "$body" | curl -sk --max-time 120 -o "$work/out" -w '%{http_code}' -H 'Content-Type: application/json' \
-        --data-binary @- "$@" "$url$path")
+    status=$(printf '%s' "$body" | curl -sk --max-time 120 -o "$work/out" -w '%{http_code}' \
+        -H 'Content-Type: application/json' --data-binary @- "$@" "$url$path")
     out=$(cat "$work/out")
 }
 

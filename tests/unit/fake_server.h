@@ -1,5 +1,5 @@
-/* What stands around the API in its tests: an exchange of HTTP whose answer is kept, an engine whose jobs the test plays,
- * a watch that looks when it is told to. Programs that include it have these in place of serve's own. */
+/* What stands around the API in its tests: an exchange of HTTP whose answer is kept, an engine whose jobs the test
+ * plays, a watch that looks when it is told to. Programs that include it have these in place of serve's own. */
 #ifndef HEARTH_TESTS_FAKE_SERVER_H
 #define HEARTH_TESTS_FAKE_SERVER_H
 

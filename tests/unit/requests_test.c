@@ -142,7 +142,8 @@ static void a_chat_becomes_a_job_and_its_tokens_an_answer(void **state)
     assert_int_equal(x.status, 200);
     json_t *o = body_of(&x), *choice = json_array_get(json_object_get(o, "choices"), 0);
     assert_string_equal(json_string_value(json_object_get(o, "object")), "chat.completion");
-    assert_string_equal(json_string_value(json_object_get(json_object_get(choice, "message"), "content")), "Well \"said\"\n");
+    assert_string_equal(json_string_value(json_object_get(json_object_get(choice, "message"), "content")),
+                        "Well \"said\"\n");
     assert_string_equal(json_string_value(json_object_get(choice, "finish_reason")), "stop");
     assert_non_null(json_object_get(json_object_get(o, "usage"), "prompt_tokens_details"));
     json_decref(o);
@@ -153,7 +154,8 @@ static void fields_reach_the_jobs(void **state)
 {
     (void)state;
     struct http_exchange x;
-    chat(&x, "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": \"Hi\"}]}], \"n\": 3, \"seed\": 40,"
+    chat(&x, "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": \"Hi\"}]}],"
+             " \"n\": 3, \"seed\": 40,"
              " \"temperature\": 0.25, \"top_k\": 7, \"top_p\": 0.5, \"min_p\": 0.125, \"presence_penalty\": 1.5,"
              " \"frequency_penalty\": -0.5, \"max_completion_tokens\": 9, \"logprobs\": true, \"top_logprobs\": 4,"
              " \"logit_bias\": {\"5\": -100, \"6\": 2.5}, \"unknown\": {}}");
@@ -181,7 +183,8 @@ static void json_is_asked_for_by_a_grammar(void **state)
 {
     (void)state;
     struct http_exchange x;
-    chat(&x, "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}], \"response_format\": {\"type\": \"json_object\"}}");
+    chat(&x, "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}],"
+             " \"response_format\": {\"type\": \"json_object\"}}");
     assert_int_equal(fake.n_jobs, 1);
     assert_non_null(fake.jobs[0]->sampling.grammar);
     end_jobs(JOB_ANSWERED, NULL);
@@ -399,7 +402,8 @@ static void no_memory_costs_one_request(void **state)
 {
     (void)state;
     static const struct { desk_work *work; const char *body; } cases[] = {
-        {chat_completions_work, "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": \"Hi\"}]}],"
+        {chat_completions_work,
+         "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": \"Hi\"}]}],"
          " \"logit_bias\": {\"5\": 1}, \"n\": 2, \"logprobs\": true, \"top_logprobs\": 1}"},
         {chat_completions_work, "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}], \"stream\": true,"
          " \"response_format\": {\"type\": \"json_object\"}}"},
