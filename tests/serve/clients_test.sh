@@ -6,7 +6,8 @@ need_model
 need_command curl python3
 clients=${HEARTH_TEST_CLIENTS:-${XDG_CACHE_HOME:-$HOME/.cache}/hearth/test-clients}
 if ! "$clients/bin/python" -c 'import openai, langchain_openai' 2>/dev/null; then
-    python3 -m venv "$clients" >"$work/pip" 2>&1 && "$clients/bin/pip" install -q openai langchain-openai >"$work/pip" 2>&1
+    python3 -m venv "$clients" >"$work/pip" 2>&1
+    "$clients/bin/pip" install -q openai langchain-openai >"$work/pip" 2>&1
     if ! "$clients/bin/python" -c 'import openai, langchain_openai' 2>/dev/null; then
         echo "skipped: no openai and langchain-openai from PyPI: $(tail -n 1 "$work/pip")"
         exit 77
