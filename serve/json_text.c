@@ -140,6 +140,7 @@ void json_number(struct json_text *t, double value, int digits)
 void json_text_clear(struct json_text *t)
 {
     t->n = 0;
+    t->failed = false;
 }
 
 void json_text_free(struct json_text *t)

@@ -23,7 +23,7 @@ void json_string_of(struct json_text *t, const char *bytes, size_t n);
 void json_inside(struct json_text *t, const char *bytes, size_t n);
 /* A number with so many digits behind the point; what is no number, or infinite, is null. */
 void json_number(struct json_text *t, double value, int digits);
-/* Empty; the memory stays. */
+/* Empty, and as if nothing had failed; the memory stays. */
 void json_text_clear(struct json_text *t);
 void json_text_free(struct json_text *t);
 

@@ -9,9 +9,8 @@
 
 enum { KEEP_ALIVE_S = 5 };
 
-/* --- writing to the client --- */
+/* --- writing to the client; the lock is held, for the watch writes too --- */
 
-/* What is in r->out; holds the lock. */
 static void begin_stream(struct reply *r)
 {
     static const struct http_field fields[] = {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}};
@@ -20,16 +19,58 @@ static void begin_stream(struct reply *r)
     r->begun = true;
 }
 
+/* What is in r->out. */
 static void flush(struct reply *r)
 {
     if (r->out.n == 0)
         return;
-    pthread_mutex_lock(&r->lock);
     begin_stream(r);
     http_write(r->x, r->out.at, r->out.n);
     r->wrote_s = clock_s();
-    pthread_mutex_unlock(&r->lock);
     json_text_clear(&r->out);
+}
+
+static void open_stream(struct reply *r)
+{
+    if (!r->opened)
+        r->form->open(r);
+    r->opened = true;
+}
+
+static void end_stream(struct reply *r)
+{
+    if (*r->failure) {
+        json_text_clear(&r->out);
+        r->form->fail(r, r->failure);
+    } else {
+        open_stream(r);
+        r->form->done(r);
+    }
+    flush(r);
+    http_end(r->x);
+}
+
+static void end_whole(struct reply *r)
+{
+    r->form->whole(r);
+    if (r->out.failed)
+        api_refuse(r->x, 503, NULL, NULL, "the server has no memory for the answer");
+    else
+        http_answer(r->x, 200, "application/json", r->out.at, r->out.n, NULL, 0);
+}
+
+/* The client gets what there is, or why there is nothing. */
+static void end_exchange(struct reply *r)
+{
+    if (r->ended)
+        return;
+    r->ended = true;
+    if (r->ask.stream && (r->begun || !*r->failure))
+        end_stream(r);
+    else if (*r->failure)
+        api_refuse(r->x, 503, NULL, NULL, "%s", r->failure);
+    else
+        end_whole(r);
 }
 
 static void cancel_all(struct reply *r)
@@ -37,27 +78,6 @@ static void cancel_all(struct reply *r)
     for (uint32_t i = 0; i < r->n_choices; i++)
         atomic_store(&r->choices[i].job.cancelled, true);
 }
-
-/* On the watch's thread. */
-static void look(struct watched *w, double now_s)
-{
-    struct reply *r = (struct reply *)((char *)w - offsetof(struct reply, watched));
-    if (http_gone(r->x)) {
-        cancel_all(r);
-        return;
-    }
-    if (!r->ask.stream)
-        return;
-    pthread_mutex_lock(&r->lock);
-    if (now_s - r->wrote_s > KEEP_ALIVE_S) {
-        begin_stream(r);
-        http_write(r->x, r->form->keep_alive, strlen(r->form->keep_alive));
-        r->wrote_s = now_s;
-    }
-    pthread_mutex_unlock(&r->lock);
-}
-
-/* --- what a job tells, on the engine's thread --- */
 
 /* The first reason counts; the other choices end too. */
 static void fail(struct reply *r, const char *why)
@@ -67,16 +87,36 @@ static void fail(struct reply *r, const char *why)
     cancel_all(r);
 }
 
+static void keep_alive(struct reply *r, double now_s)
+{
+    if (!r->ask.stream || now_s - r->wrote_s <= KEEP_ALIVE_S)
+        return;
+    begin_stream(r);
+    http_write(r->x, r->form->keep_alive, strlen(r->form->keep_alive));
+    r->wrote_s = now_s;
+}
+
+/* On the watch's thread. */
+static void look(struct watched *w, double now_s)
+{
+    struct reply *r = (struct reply *)((char *)w - offsetof(struct reply, watched));
+    pthread_mutex_lock(&r->lock);
+    if (r->ended || http_gone(r->x)) {
+        cancel_all(r);
+    } else if (atomic_load(&r->api->abandoned)) {
+        fail(r, "the server stops");
+        end_exchange(r);
+    } else {
+        keep_alive(r, now_s);
+    }
+    pthread_mutex_unlock(&r->lock);
+}
+
+/* --- what a job tells, on the engine's thread --- */
+
 static void fail_memory(struct reply *r)
 {
     fail(r, "the server has no memory for the answer");
-}
-
-static void open_stream(struct reply *r)
-{
-    if (!r->opened)
-        r->form->open(r);
-    r->opened = true;
 }
 
 static bool keep_call(struct choice *c, const struct piece *p)
@@ -145,29 +185,35 @@ static bool add_mark(struct choice *c, int32_t token, float log_p, const struct 
     return true;
 }
 
-static bool take_token(struct job *j, int32_t token, float log_p, const struct wire_top *tops, uint32_t n_tops)
+/* Whether the choice goes on. */
+static bool hear_token(struct choice *c, int32_t token, float log_p, const struct wire_top *tops, uint32_t n_tops)
 {
-    struct choice *c = j->owner;
     struct reply *r = c->reply;
     bool over = false;
-    if (*r->failure || http_gone(r->x))
+    if (r->ended || *r->failure || http_gone(r->x))
         return false;
-    if (j->n_top != UINT32_MAX && !add_mark(c, token, log_p, tops, n_tops))
+    if (c->job.n_top != UINT32_MAX && !add_mark(c, token, log_p, tops, n_tops))
         fail_memory(r);
-    if (answer_take(c->answer, token, &over) != ST_OK)
+    if (answer_take(c->answer, token, &over) != ST_OK || r->out.failed)
         fail_memory(r);
     flush(r);
     return !over && !*r->failure;
 }
 
-static void finish(struct reply *r);
-
-static void end_job(struct job *j, enum job_end end, const struct job_usage *u, const char *why)
+static bool take_token(struct job *j, int32_t token, float log_p, const struct wire_top *tops, uint32_t n_tops)
 {
     struct choice *c = j->owner;
+    pthread_mutex_lock(&c->reply->lock);
+    const bool more = hear_token(c, token, log_p, tops, n_tops);
+    pthread_mutex_unlock(&c->reply->lock);
+    return more;
+}
+
+static void end_choice(struct choice *c, enum job_end end, const char *why)
+{
     struct reply *r = c->reply;
-    c->end = end;
-    c->usage = *u;
+    if (r->ended)
+        return;
     if (end == JOB_FAILED)
         fail(r, why);
     else if (answer_finish(c->answer) != ST_OK)
@@ -177,11 +223,27 @@ static void end_job(struct job *j, enum job_end end, const struct job_usage *u, 
         r->form->close(c);
         flush(r);
     }
-    if (++r->n_over == r->n_choices)
-        finish(r);
 }
 
-/* --- its end --- */
+static void free_reply(struct reply *r);
+
+static void end_job(struct job *j, enum job_end end, const struct job_usage *u, const char *why)
+{
+    struct choice *c = j->owner;
+    struct reply *r = c->reply;
+    pthread_mutex_lock(&r->lock);
+    c->end = end;
+    c->usage = *u;
+    end_choice(c, end, why);
+    const bool last = ++r->n_over == r->n_choices;
+    if (last)
+        end_exchange(r);
+    pthread_mutex_unlock(&r->lock);
+    if (!last)
+        return;
+    watch_remove(r->api->watch, &r->watched);
+    free_reply(r);
+}
 
 static void free_choice(struct choice *c)
 {
@@ -214,39 +276,6 @@ static void free_reply(struct reply *r)
     free(r);
 }
 
-static void finish_stream(struct reply *r)
-{
-    if (*r->failure) {
-        json_text_clear(&r->out);
-        r->form->fail(r, r->failure);
-    } else {
-        open_stream(r);
-        r->form->done(r);
-    }
-    flush(r);
-    http_end(r->x);
-}
-
-static void finish_whole(struct reply *r)
-{
-    r->form->whole(r);
-    if (r->out.failed)
-        api_refuse(r->x, 503, NULL, NULL, "the server has no memory for the answer");
-    else
-        http_answer(r->x, 200, "application/json", r->out.at, r->out.n, NULL, 0);
-}
-
-static void finish(struct reply *r)
-{
-    watch_remove(r->api->watch, &r->watched);
-    if (r->ask.stream && (r->begun || !*r->failure))
-        finish_stream(r);
-    else if (*r->failure)
-        api_refuse(r->x, 503, NULL, NULL, "%s", r->failure);
-    else
-        finish_whole(r);
-    free_reply(r);
-}
 
 /* --- its beginning --- */
 

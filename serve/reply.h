@@ -18,7 +18,7 @@
 struct reply;
 struct choice;
 
-/* How an API writes. All append to r->out, on the engine's thread. `open` to `keep_alive` are of streams alone. */
+/* How an API writes. All append to r->out, one at a time, mostly on the engine's thread. `open` to `keep_alive` are of streams alone. */
 struct reply_form {
     const char *prefix;     /* of ids: "chatcmpl-" */
     void (*open)(struct reply *r);                           /* before all else */
@@ -81,8 +81,8 @@ struct reply {
     /* Its own. */
     bool opened;                 /* the form has written its beginning */
     struct watched watched;
-    pthread_mutex_t lock;        /* of what follows: the watch writes too */
-    bool begun;                  /* the head of HTTP's answer was written */
+    pthread_mutex_t lock;        /* of all that changes after reply_submit: the watch writes too */
+    bool begun, ended;           /* HTTP's answer */
     double wrote_s;              /* clock_s() of the last thing written */
 };
 

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/whole_file.h"
 #include "model/gguf.h"
@@ -12,6 +13,8 @@
 
 enum { MOST_BODY = 16 << 20, MOST_CONNECTIONS = 1024, IDLE_S = 60, DESK_MOST = 256 };
 
+static const double PATIENCE_S = 0.25;
+
 struct server {
     struct serve_options o;
     struct api api;
@@ -20,6 +23,7 @@ struct server {
     char *name;
     atomic_uint stops;   /* orders to stop that came, */
     unsigned obeyed;     /* and how many of them the watch has carried out */
+    double patience_s;   /* clock_s() until which the engine has time; 0: for ever */
     atomic_bool reload;
 };
 
@@ -80,14 +84,24 @@ static void obey_stop(struct server *s)
                  s->o.drain_s);
     atomic_store(&s->api.stopping, true);
     http_drain(s->http);
-    engine_stop(s->api.engine, stops > 1 ? 0 : s->o.drain_s);
+    const double drain_s = stops > 1 ? 0 : s->o.drain_s;
+    engine_stop(s->api.engine, drain_s);
+    s->patience_s = clock_s() + drain_s + PATIENCE_S;
     s->obeyed = stops;
+}
+
+/* It may wait for a rank that is gone, of which nobody tells it: mpirun ends the others, and only their signal is heard. */
+static void abandon(struct server *s)
+{
+    if (s->patience_s > 0 && clock_s() > s->patience_s)
+        atomic_store(&s->api.abandoned, true);
 }
 
 static void obey(void *arg)
 {
     struct server *s = arg;
     obey_stop(s);
+    abandon(s);
     if (!atomic_exchange(&s->reload, false))
         return;
     if (set_keys(s) == ST_OK)
