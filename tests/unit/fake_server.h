@@ -5,8 +5,12 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include "model/jinja/writer.h"
 #include "serve/paths.h"
 #include "serve/reply.h"
+#include "tests/unit/made_file.h"
+
+int byte_character(uint8_t byte, char out[2]); /* model/tokenizer_internal.h has a struct piece of its own */
 
 struct http_exchange {
     const char *path, *body;
@@ -95,6 +99,48 @@ void watch_remove(struct watch *w, struct watched *what)
     (void)w;
     if (fake.watched == what)
         fake.watched = NULL;
+}
+
+/* --- a model without weights: a token for each byte, and the marks of ChatML; a context of 1000 tokens --- */
+
+static struct serve_options fake_options;
+
+static inline void fake_vocabulary(struct gguf_writer *w)
+{
+    static const char *const controls[] = {"<unk>", "<|im_start|>", "<|im_end|>"};
+    gguf_key_array(w, "tokenizer.ggml.tokens", GGUF_STRING, 3 + 256);
+    for (int i = 0; i < 3; i++)
+        gguf_put_string(w, controls[i]);
+    for (int i = 0; i < 256; i++) {
+        char name[8] = "";
+        byte_character((uint8_t)i, name);
+        gguf_put_string(w, name);
+    }
+    gguf_key_array(w, "tokenizer.ggml.token_type", GGUF_I32, 3 + 256);
+    for (int i = 0; i < 3 + 256; i++)
+        gguf_put_uint(w, i < 3 ? 3 : 1, 4);
+}
+
+static inline void fake_api_open(struct api *api, struct made *m)
+{
+    gguf_writer_begin(&m->w, "GGUF", 3);
+    gguf_key_string(&m->w, "tokenizer.ggml.model", "gpt2");
+    gguf_key_string(&m->w, "tokenizer.ggml.pre", "default");
+    fake_vocabulary(&m->w);
+    gguf_key_strings(&m->w, "tokenizer.ggml.merges", (const char *const[]){"a b"}, 1);
+    gguf_key_u32(&m->w, "tokenizer.ggml.eos_token_id", 2);
+    made_open(m);
+    fake_options.sampling = sampler_greedy;
+    *api = (struct api){.o = &fake_options, .name = "house", .house = {.tokenizer = m->t, .n_ctx = 1000}, .ready = true};
+    assert_int_equal(chat_template_of(m->g, m->t, "chatml", &api->chat), ST_OK);
+    assert_int_equal(chat_writer_open(m->g, m->t, "chatml", &api->writer), ST_OK);
+    api->tools = tool_format_of(&api->chat);
+}
+
+static inline void fake_api_close(struct api *api, struct made *m)
+{
+    chat_writer_close(api->writer);
+    unmake(m);
 }
 
 /* All jobs end, in their order. */

@@ -9,58 +9,21 @@
 #include "base/log.h"
 #include "tests/unit/alloc_fail.h"
 #include "tests/unit/fake_server.h"
-#include "tests/unit/made_file.h"
-
-int byte_character(uint8_t byte, char out[2]); /* model/tokenizer_internal.h has a struct piece of its own */
 
 static struct made model;
-static struct serve_options options;
 static struct api api;
-
-/* A token for each byte, and the marks of ChatML. */
-static void put_vocabulary(struct gguf_writer *w)
-{
-    static const char *const controls[] = {"<unk>", "<|im_start|>", "<|im_end|>"};
-    gguf_key_array(w, "tokenizer.ggml.tokens", GGUF_STRING, 3 + 256);
-    for (int i = 0; i < 3; i++)
-        gguf_put_string(w, controls[i]);
-    for (int i = 0; i < 256; i++) {
-        char name[8] = "";
-        byte_character((uint8_t)i, name);
-        gguf_put_string(w, name);
-    }
-    gguf_key_array(w, "tokenizer.ggml.token_type", GGUF_I32, 3 + 256);
-    for (int i = 0; i < 3 + 256; i++)
-        gguf_put_uint(w, i < 3 ? 3 : 1, 4);
-}
 
 static int set_up(void **state)
 {
     (void)state;
-    gguf_writer_begin(&model.w, "GGUF", 3);
-    gguf_key_string(&model.w, "tokenizer.ggml.model", "gpt2");
-    gguf_key_string(&model.w, "tokenizer.ggml.pre", "default");
-    put_vocabulary(&model.w);
-    gguf_key_strings(&model.w, "tokenizer.ggml.merges", (const char *const[]){"a b"}, 1);
-    gguf_key_u32(&model.w, "tokenizer.ggml.eos_token_id", 2);
-    made_open(&model);
-    options.sampling = sampler_greedy;
-    api.o = &options;
-    api.name = "house";
-    api.house.tokenizer = model.t;
-    api.house.n_ctx = 1000;
-    api.ready = true;
-    assert_int_equal(chat_template_of(model.g, model.t, "chatml", &api.chat), ST_OK);
-    assert_int_equal(chat_writer_open(model.g, model.t, "chatml", &api.writer), ST_OK);
-    api.tools = tool_format_of(&api.chat);
+    fake_api_open(&api, &model);
     return 0;
 }
 
 static int tear_down(void **state)
 {
     (void)state;
-    chat_writer_close(api.writer);
-    unmake(&model);
+    fake_api_close(&api, &model);
     return 0;
 }
 
