@@ -156,6 +156,7 @@ bool ask_tools(const struct api *api, const json_t *tools, enum tool_choice choi
     if (st != ST_OK)
         return refuse_status(r, st, "tools", caught.first_error);
     a->tools = api->tools;
+    a->called = tools;
     return true;
 }
 

@@ -27,6 +27,7 @@ struct ask {
     uint32_t max_tokens;            /* UINT32_MAX: as many as there is room for */
     bool stream, include_usage, ignore_end;
     const struct tool_format *tools; /* calls are read; NULL: they are text */
+    const json_t *called;           /* the request's tools, in its JSON; NULL: none */
     bool thoughts;                  /* are told apart from the answer */
 };
 

@@ -305,8 +305,8 @@ static status make_choice(struct reply *r, uint32_t i)
                           .key = http_key(r->x), .token = take_token, .over = end_job, .owner = c};
     c->job.sampling.seed += i % r->ask.n;
     const struct answer_options o = {.tokenizer = r->api->house.tokenizer, .stops = r->ask.stops,
-                                     .n_stops = r->ask.n_stops, .tools = r->ask.tools, .thoughts = r->ask.thoughts,
-                                     .prompt = p->ids, .n_prompt = p->n, .id = id};
+                                     .n_stops = r->ask.n_stops, .tools = r->ask.tools, .called = r->ask.called,
+                                     .thoughts = r->ask.thoughts, .prompt = p->ids, .n_prompt = p->n, .id = id};
     return answer_create(&o, hear_piece, c, &c->answer);
 }
 

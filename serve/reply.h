@@ -69,7 +69,7 @@ struct reply {
     const struct reply_form *form;
     char id[48];
     time_t created;
-    struct ask ask;              /* its stops are gone by then */
+    struct ask ask;              /* what points into the request's JSON is gone by then */
     struct prompt *prompts;      /* [n_prompts] */
     uint32_t n_prompts;
     struct choice *choices;      /* [n_prompts * ask.n] those of a prompt side by side */
