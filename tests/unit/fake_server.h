@@ -16,6 +16,7 @@ struct http_exchange {
     const char *path, *body;
     size_t n_body;
     bool gone, begun, ended;
+    atomic_bool done; /* the last thing that is set */
     int status;
     int retry_after;
     struct json_text out; /* all that was written */
@@ -62,6 +63,7 @@ void http_end(struct http_exchange *x)
     if (!x->begun || x->ended)
         abort();
     x->ended = true;
+    atomic_store(&x->done, true);
 }
 
 void http_answer(struct http_exchange *x, int code, const char *type, const char *body, size_t n,
@@ -76,6 +78,7 @@ void http_answer(struct http_exchange *x, int code, const char *type, const char
     x->status = code;
     x->ended = true;
     json_raw(&x->out, body, n);
+    atomic_store(&x->done, true);
 }
 
 status engine_submit(struct engine *e, struct job *const *jobs, uint32_t n)

@@ -3,7 +3,9 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <semaphore.h>
 #include <stdio.h>
+#include <unistd.h>
 #include <cmocka.h>
 #include "base/clock.h"
 #include "base/log.h"
@@ -360,6 +362,82 @@ static void what_is_longer_than_the_context_is_refused(void **state)
     json_text_free(&x.out);
 }
 
+/* --- the desk --- */
+
+static sem_t begun, go;
+
+static void work_on_order(struct api *a, struct http_exchange *x, const json_t *root)
+{
+    (void)a, (void)root;
+    sem_post(&begun);
+    sem_wait(&go);
+    http_answer(x, 200, "text/plain", "", 0, NULL, 0);
+}
+
+/* Brings bodies to the desk's thread and ends it: what it was given by then it has done. */
+static void bodies_that_are_no_json_are_refused(void **state)
+{
+    (void)state;
+    static const char *const bodies[] = {
+        "", "{", "[]", "1", "{\"a\": \"\xff\"}", "{\"a\": \"\\ud800\"}", "{\"a\": \"\\u0000\"}", "{\"a\": 1e999}", "{} {}", "{\"a\"}",
+    };
+    enum { N = sizeof bodies / sizeof *bodies };
+    struct http_exchange x[N + 1];
+    static char deep[100000];
+    memset(deep, '[', sizeof deep - 1);
+    assert_int_equal(desk_create(&api, N + 1, &api.desk), ST_OK);
+    for (size_t i = 0; i <= N; i++) {
+        const char *body = i < N ? bodies[i] : deep;
+        x[i] = (struct http_exchange){.path = "/v1/completions", .body = body, .n_body = strlen(body)};
+        desk_take(&api, &x[i], completions_work);
+    }
+    while (!atomic_load(&x[N].done))
+        usleep(1000);
+    desk_stop(api.desk);
+    desk_free(api.desk);
+    api.stopping = false;
+    for (size_t i = 0; i <= N; i++) {
+        json_t *o = body_of(&x[i]);
+        assert_int_equal(x[i].status, 400);
+        json_decref(o);
+        json_text_free(&x[i].out);
+    }
+}
+
+static void a_full_desk_and_one_that_stops_refuse(void **state)
+{
+    (void)state;
+    static const int expected[] = {200, 503, 503, 429, 503};
+    struct http_exchange x[5];
+    sem_init(&begun, 0, 0);
+    sem_init(&go, 0, 0);
+    for (size_t i = 0; i < 5; i++)
+        x[i] = (struct http_exchange){.path = "/", .body = "{}", .n_body = 2};
+    assert_int_equal(desk_create(&api, 2, &api.desk), ST_OK);
+    desk_take(&api, &x[0], work_on_order);
+    sem_wait(&begun); /* the first is in work: two may wait */
+    for (size_t i = 1; i < 4; i++)
+        desk_take(&api, &x[i], work_on_order);
+    api.stopping = true;
+    sem_post(&go);
+    desk_stop(api.desk);
+    desk_take(&api, &x[4], work_on_order);
+    for (size_t i = 0; i < 5; i++) {
+        assert_int_equal(x[i].status, expected[i]);
+        json_text_free(&x[i].out);
+    }
+    desk_free(api.desk);
+    api.stopping = api.ready = false;
+    x[0] = (struct http_exchange){.path = "/v1/completions"};
+    desk_take(&api, &x[0], completions_work);
+    json_raw(&x[0].out, "", 1);
+    assert_int_equal(x[0].status, 503);
+    assert_string_equal(x[0].out.at, "{\"error\":{\"message\":\"Loading model\",\"type\":\"unavailable_error\",\"param\":null,"
+                                     "\"code\":503}}");
+    json_text_free(&x[0].out);
+    api.ready = true;
+}
+
 /* Every request ends, with an answer or an error, whichever allocation fails. */
 static void no_memory_costs_one_request(void **state)
 {
@@ -412,6 +490,8 @@ int main(void)
         cmocka_unit_test(a_stream_on_which_nothing_moves_is_kept_alive),
         cmocka_unit_test(wrong_requests_name_their_field),
         cmocka_unit_test(what_is_longer_than_the_context_is_refused),
+        cmocka_unit_test(bodies_that_are_no_json_are_refused),
+        cmocka_unit_test(a_full_desk_and_one_that_stops_refuse),
         cmocka_unit_test(no_memory_costs_one_request),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
