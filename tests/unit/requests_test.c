@@ -379,7 +379,8 @@ static void bodies_that_are_no_json_are_refused(void **state)
 {
     (void)state;
     static const char *const bodies[] = {
-        "", "{", "[]", "1", "{\"a\": \"\xff\"}", "{\"a\": \"\\ud800\"}", "{\"a\": \"\\u0000\"}", "{\"a\": 1e999}", "{} {}", "{\"a\"}",
+        "", "{", "[]", "1", "{\"a\": \"\xff\"}", "{\"a\": \"\\ud800\"}", "{\"a\": \"\\u0000\"}",
+        "{\"a\": 1e999}", "{} {}", "{\"a\"}",
     };
     enum { N = sizeof bodies / sizeof *bodies };
     struct http_exchange x[N + 1];
@@ -432,8 +433,8 @@ static void a_full_desk_and_one_that_stops_refuse(void **state)
     desk_take(&api, &x[0], completions_work);
     json_raw(&x[0].out, "", 1);
     assert_int_equal(x[0].status, 503);
-    assert_string_equal(x[0].out.at, "{\"error\":{\"message\":\"Loading model\",\"type\":\"unavailable_error\",\"param\":null,"
-                                     "\"code\":503}}");
+    assert_string_equal(x[0].out.at, "{\"error\":{\"message\":\"Loading model\",\"type\":\"unavailable_error\","
+                                     "\"param\":null,\"code\":503}}");
     json_text_free(&x[0].out);
     api.ready = true;
 }
