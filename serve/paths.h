@@ -10,7 +10,7 @@ desk_work chat_completions_work, completions_work, embeddings_work, tokenize_wor
     messages_count_work;
 
 /* Open, and there while the model loads. */
-http_handler page_get, page_style_get, page_script_get, health_get;
+http_handler page_get, health_get;
 /* Only called when the model is there. */
 http_handler models_get, props_get, metrics_get, house_get;
 

@@ -1,0 +1,108 @@
+/* /tokenize and /detokenize, as llama.cpp has them. */
+#include <stdlib.h>
+#include <string.h>
+#include "base/log.h"
+#include "serve/fields.h"
+#include "serve/json_text.h"
+#include "serve/paths.h"
+
+enum { PIECE_MOST = 1024 };
+
+static void send_refusal(struct http_exchange *x, const struct refusal *r)
+{
+    api_refuse(x, r->status, r->code, *r->param ? r->param : NULL, "%s", r->message);
+}
+
+/* A token's bytes, as a string or, where they are no UTF-8 alone, as an array of numbers. */
+static json_t *piece_json(const struct tokenizer *t, int32_t id)
+{
+    char piece[PIECE_MOST];
+    size_t n = tokenizer_piece(t, id, true, piece, sizeof piece);
+    n = n <= sizeof piece ? n : 0;
+    json_t *text = json_stringn(piece, n);
+    if (text)
+        return text;
+    json_t *bytes = json_array();
+    for (size_t i = 0; i < n; i++)
+        json_array_append_new(bytes, json_integer((unsigned char)piece[i]));
+    return bytes;
+}
+
+static json_t *tokens_json(const struct tokenizer *t, const int32_t *ids, size_t n, bool pieces)
+{
+    json_t *tokens = json_array();
+    for (size_t i = 0; i < n; i++) {
+        json_t *id = json_integer(ids[i]);
+        json_array_append_new(tokens, pieces ? json_pack("{so so}", "id", id, "piece", piece_json(t, ids[i])) : id);
+    }
+    return tokens;
+}
+
+void tokenize_work(struct api *api, struct http_exchange *x, const json_t *root)
+{
+    const struct tokenizer *t = api->house.tokenizer;
+    const json_t *content = json_object_get(root, "content");
+    bool add_special = false, parse_special = true, with_pieces = false;
+    struct refusal r;
+    int32_t *ids;
+    size_t n;
+    if (!field_flag(root, "add_special", &add_special, &r) || !field_flag(root, "parse_special", &parse_special, &r) ||
+        !field_flag(root, "with_pieces", &with_pieces, &r)) {
+        send_refusal(x, &r);
+        return;
+    }
+    if (!json_is_string(content)) {
+        api_refuse(x, 400, "invalid_type", "content", "'content': expected a string");
+        return;
+    }
+    if (tokenizer_encode(t, json_string_value(content), json_string_length(content), add_special, parse_special, &ids, &n) !=
+        ST_OK) {
+        api_refuse(x, 500, NULL, NULL, "the server has no memory for the tokens");
+        return;
+    }
+    api_answer(x, 200, json_pack("{so}", "tokens", tokens_json(t, ids, n, with_pieces)));
+    free(ids);
+}
+
+/* The text of tokens, which are checked; what is no UTF-8 in it is U+FFFD. False: no memory. */
+static bool text_of(const struct tokenizer *t, const json_t *tokens, struct json_text *out)
+{
+    struct json_text bytes = {0};
+    size_t i;
+    json_t *id;
+    json_array_foreach(tokens, i, id) {
+        char piece[PIECE_MOST];
+        const size_t n = tokenizer_piece(t, (int32_t)json_integer_value(id), true, piece, sizeof piece);
+        json_raw(&bytes, piece, n <= sizeof piece ? n : 0);
+    }
+    json_put(out, "{\"content\":");
+    json_string_of(out, bytes.at, bytes.n);
+    json_put(out, "}");
+    const bool failed = bytes.failed || out->failed;
+    json_text_free(&bytes);
+    return !failed;
+}
+
+void detokenize_work(struct api *api, struct http_exchange *x, const json_t *root)
+{
+    const struct tokenizer *t = api->house.tokenizer;
+    const json_t *tokens = json_object_get(root, "tokens");
+    struct json_text out = {0};
+    size_t i;
+    json_t *id;
+    if (!json_is_array(tokens)) {
+        api_refuse(x, 400, "invalid_type", "tokens", "'tokens': expected an array of tokens");
+        return;
+    }
+    json_array_foreach(tokens, i, id) {
+        if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) >= tokenizer_n_vocab(t)) {
+            api_refuse(x, 400, "invalid_value", "tokens", "tokens[%zu]: expected a token from 0 to %d", i, tokenizer_n_vocab(t) - 1);
+            return;
+        }
+    }
+    if (text_of(t, tokens, &out))
+        http_answer(x, 200, "application/json", out.at, out.n, NULL, 0);
+    else
+        api_refuse(x, 500, NULL, NULL, "the server has no memory for the text");
+    json_text_free(&out);
+}
