@@ -1,11 +1,13 @@
-# The files of serve/page become part of the program, as bytes: the server serves what it was built with, from no folder.
+# The files of serve/page become part of the program, as bytes: the server serves what it was built with, from no
+# folder.
 set(page ${PROJECT_SOURCE_DIR}/serve/page)
 set(page_type_html "text/html; charset=utf-8")
 set(page_type_css "text/css; charset=utf-8")
 set(page_type_js "text/javascript; charset=utf-8")
 set(page_bytes)
 set(page_rows)
-foreach(file index.html style.css app.js house.js markdown.js server.js talks.js)
+foreach(file index.html style.css app.js dom.js house.js markdown.js picture.js server.js settings.js
+        talks.js)
     set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${page}/${file})
     file(READ ${page}/${file} bytes HEX)
     string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${bytes}")

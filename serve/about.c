@@ -11,11 +11,13 @@ void models_get(void *arg, struct http_exchange *x)
 {
     const struct api *a = arg;
     const struct model *m = a->house.model;
-    json_t *meta = json_pack("{sI sI sI sI sI}", "n_vocab", (json_int_t)m->hp.n_vocab, "n_ctx", (json_int_t)a->house.n_ctx,
-                             "n_ctx_train", (json_int_t)m->hp.n_ctx_train, "n_embd", (json_int_t)m->hp.d_model, "size",
-                             (json_int_t)gguf_file_bytes(m->file));
-    json_t *model = json_pack("{ss ss sI ss sI so}", "id", a->name, "object", "model", "created", (json_int_t)a->created,
-                              "owned_by", "hearth", "max_model_len", (json_int_t)a->house.n_ctx, "meta", meta);
+    const json_int_t n_ctx = a->house.n_ctx;
+    json_t *meta = json_pack("{sI sI sI sI sI}", "n_vocab", (json_int_t)m->hp.n_vocab, "n_ctx", n_ctx,
+                             "n_ctx_train", (json_int_t)m->hp.n_ctx_train, "n_embd", (json_int_t)m->hp.d_model,
+                             "size", (json_int_t)gguf_file_bytes(m->file));
+    json_t *model = json_pack("{ss ss sI ss sI so}", "id", a->name, "object", "model",
+                              "created", (json_int_t)a->created, "owned_by", "hearth", "max_model_len", n_ctx,
+                              "meta", meta);
     api_answer(x, 200, json_pack("{ss s[o]}", "object", "list", "data", model));
 }
 
@@ -31,10 +33,11 @@ static json_t *token_json(const struct tokenizer *t, int32_t id)
 /* The parameters that a request has which names none. */
 static json_t *params_json(const struct sampler_params *p)
 {
-    return json_pack("{sf si sf sf sf si sf sf si sI}", "temperature", (double)p->temperature, "top_k", (int)p->top_k, "top_p",
-                     (double)p->top_p, "min_p", (double)p->min_p, "repeat_penalty", (double)p->repeat_penalty, "repeat_last_n",
-                     (int)p->repeat_last, "presence_penalty", (double)p->presence_penalty, "frequency_penalty",
-                     (double)p->frequency_penalty, "n_predict", -1, "seed", (json_int_t)p->seed);
+    return json_pack("{sf si sf sf sf si sf sf si sI}", "temperature", (double)p->temperature, "top_k", (int)p->top_k,
+                     "top_p", (double)p->top_p, "min_p", (double)p->min_p,
+                     "repeat_penalty", (double)p->repeat_penalty, "repeat_last_n", (int)p->repeat_last,
+                     "presence_penalty", (double)p->presence_penalty,
+                     "frequency_penalty", (double)p->frequency_penalty, "n_predict", -1, "seed", (json_int_t)p->seed);
 }
 
 void props_get(void *arg, struct http_exchange *x)
@@ -47,8 +50,10 @@ void props_get(void *arg, struct http_exchange *x)
     json_t *settings = json_pack("{sI sb so}", "n_ctx", (json_int_t)a->house.n_ctx, "is_processing", 0, "params",
                                  params_json(&a->o->sampling));
     api_answer(x, 200, json_pack("{so sI ss ss so so so s{sb sb} ss sb}", "default_generation_settings", settings,
-                                 "total_slots", (json_int_t)a->house.n_sequences, "model_path", a->name, "model_alias", a->name,
-                                 "chat_template", template ? template : json_string(""), "bos_token",
-                                 token_json(t, tokenizer_bos(t)), "eos_token", token_json(t, tokenizer_eos(t)), "modalities",
-                                 "vision", 0, "audio", 0, "build_info", "hearth " HEARTH_VERSION, "is_sleeping", 0));
+                                 "total_slots", (json_int_t)a->house.n_sequences,
+                                 "model_path", a->name, "model_alias", a->name, /* not where it lies */
+                                 "chat_template", template ? template : json_string(""),
+                                 "bos_token", token_json(t, tokenizer_bos(t)),
+                                 "eos_token", token_json(t, tokenizer_eos(t)), "modalities", "vision", 0, "audio", 0,
+                                 "build_info", "hearth " HEARTH_VERSION, "is_sleeping", 0));
 }

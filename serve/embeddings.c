@@ -1,8 +1,8 @@
-/* /v1/embeddings: the model's own states of a text, pooled, as a vector of length 1. Texts of a request run together, so
- * many as run at once; the next is submitted when one is over, so that a long list takes no more of the queue than that.
+/* /v1/embeddings: the model's own states of a text, pooled, as a vector of length 1. Of a request's texts as many are
+ * submitted as run at once, and the next when one is over: a long list takes no more of the queue than that.
  *
- * The desk's thread reads the request and submits the first; from then on all is the engine's thread's, but for the watch,
- * which cancels what nobody waits for any more. */
+ * The desk's thread reads the request and submits the first; from then on all is the engine's thread's, but for the
+ * watch, which cancels what nobody waits for any more. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -229,7 +229,7 @@ static bool read_tokens(const struct api *api, const json_t *array, struct job *
     size_t i;
     json_t *id;
     if (n > api->house.n_ctx)
-        return ask_fits(api, n, r);
+        return ask_fits(api, n, "input", r);
     if (!(j->prompt = malloc((n ? n : 1) * sizeof *j->prompt)))
         return no_memory(r);
     json_array_foreach(array, i, id) {
@@ -249,15 +249,15 @@ static bool read_text(const struct api *api, const json_t *text, struct job *j, 
             return false;
     } else if (!json_is_string(text)) {
         return refuse(r, "invalid_type", "input", "'input': expected a string, tokens, or an array of those");
-    } else if (tokenizer_encode(api->house.tokenizer, json_string_value(text), json_string_length(text), true, false, &j->prompt,
-                                &n)) {
+    } else if (tokenizer_encode(api->house.tokenizer, json_string_value(text), json_string_length(text), true, false,
+                                &j->prompt, &n)) {
         return no_memory(r);
     } else {
         j->n_prompt = n > UINT32_MAX ? UINT32_MAX : (uint32_t)n;
     }
     if (j->n_prompt == 0)
         return refuse(r, "invalid_value", "input", "'input': a text is empty");
-    return ask_fits(api, j->n_prompt, r);
+    return ask_fits(api, j->n_prompt, "input", r);
 }
 
 /* One text: a string, or tokens; or an array of such. */
@@ -281,7 +281,8 @@ static bool read_input(struct embeddings *e, const json_t *input, struct refusal
 }
 
 /* Which of two words a field is; `out` stays if it is not there. */
-static bool read_choice(const json_t *root, const char *name, const char *no, const char *yes, bool *out, struct refusal *r)
+static bool read_choice(const json_t *root, const char *name, const char *no, const char *yes, bool *out,
+                        struct refusal *r)
 {
     const char *word = NULL;
     if (!field_string(root, name, &word, r))

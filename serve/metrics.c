@@ -60,9 +60,11 @@ static void llama_metrics(FILE *out, const struct counts *c)
     plain(out, "llamacpp:n_tokens_max", COUNTER, c->most_tokens, "Tokens of the longest text so far.");
     plain(out, "llamacpp:requests_processing", GAUGE, c->running, "Requests that run.");
     plain(out, "llamacpp:requests_deferred", GAUGE, c->waiting, "Requests that wait.");
-    plain(out, "llamacpp:spec_decode_num_drafts_total", COUNTER, (double)c->draft_rounds, "Times that tokens were drafted.");
+    plain(out, "llamacpp:spec_decode_num_drafts_total", COUNTER, (double)c->draft_rounds,
+          "Steps of texts with drafts.");
     plain(out, "llamacpp:spec_decode_num_draft_tokens_total", COUNTER, (double)c->drafts, "Tokens drafted.");
-    plain(out, "llamacpp:spec_decode_num_accepted_tokens_total", COUNTER, (double)c->accepted, "Drafted tokens that were right.");
+    plain(out, "llamacpp:spec_decode_num_accepted_tokens_total", COUNTER, (double)c->accepted,
+          "Drafted tokens that were right.");
 }
 
 static void histogram(const struct page *p, const char *name, const struct histogram *h, const char *help)
@@ -95,7 +97,7 @@ static void vllm_metrics(const struct page *p, const struct schedule_counts *k, 
     of_model(p, "vllm:num_requests_waiting", GAUGE, c->waiting, "Requests that wait.");
     of_model(p, "vllm:kv_cache_usage_perc", GAUGE, ratio(k->pages - k->free_pages, k->pages),
              "Share of the pages of the KV cache that are in use, 1: all.");
-    of_model(p, "vllm:prefix_cache_queries_total", COUNTER, (double)c->prompt_tokens, "Prompt tokens that were looked up.");
+    of_model(p, "vllm:prefix_cache_queries_total", COUNTER, (double)c->prompt_tokens, "Prompt tokens looked up.");
     of_model(p, "vllm:prefix_cache_hits_total", COUNTER, (double)c->cached_tokens, "Of them, those that need not run.");
     of_model(p, "vllm:prompt_tokens_total", COUNTER, (double)c->prompt_tokens, "Prompt tokens.");
     of_model(p, "vllm:generation_tokens_total", COUNTER, (double)c->made_tokens, "Tokens of answers.");
@@ -112,7 +114,8 @@ static void vllm_metrics(const struct page *p, const struct schedule_counts *k, 
 }
 
 /* A counter of each rank. */
-static void ranks(FILE *out, const char *name, const char *help, const struct house *h, double (*value)(const struct wire_usage *u))
+static void ranks(FILE *out, const char *name, const char *help, const struct house *h,
+                  double (*value)(const struct wire_usage *u))
 {
     head(out, name, COUNTER, help);
     for (uint32_t r = 0; r < h->n_ranks; r++)
@@ -134,8 +137,9 @@ static void devices(FILE *out, const char *name, const char *help, const struct 
     head(out, name, COUNTER, help);
     for (uint32_t r = 0; r < h->n_ranks; r++) {
         for (uint32_t i = 0; i < h->ranks[r].n_devices; i++) {
-            const char *device = s->device ? s->device(s->device_arg, (int)r, (int)i) : NULL;
-            fprintf(out, "%s{rank=\"%u\",device=\"%s\"} %.15g\n", name, r, device ? device : "cpu", value(&h->ranks[r].devices[i]));
+            const char *device = s->device(s->device_arg, (int)r, (int)i);
+            fprintf(out, "%s{rank=\"%u\",device=\"%s\"} %.15g\n", name, r, device ? device : "?",
+                    value(&h->ranks[r].devices[i]));
         }
     }
 }
@@ -143,7 +147,8 @@ static void devices(FILE *out, const char *name, const char *help, const struct 
 static void own_metrics(FILE *out, const struct serve_house *s, const struct house *h, const struct counts *c)
 {
     devices(out, "hearth:read_bytes_total", "Bytes of weights that a device has read.", s, h, device_bytes);
-    devices(out, "hearth:device_busy_seconds_total", "In which a device computed, for whichever rank.", s, h, device_busy_s);
+    devices(out, "hearth:device_busy_seconds_total", "In which a device computed, for whichever rank.", s, h,
+            device_busy_s);
     ranks(out, "hearth:compute_seconds_total", "In which a rank computed.", h, compute_s);
     ranks(out, "hearth:wait_seconds_total", "In which a rank waited for others, which computed.", h, wait_s);
     ranks(out, "hearth:wire_seconds_total", "In which a rank waited for messages.", h, wire_s);
@@ -151,11 +156,13 @@ static void own_metrics(FILE *out, const struct serve_house *s, const struct hou
     ranks(out, "hearth:sent_messages_total", "Messages sent to other ranks.", h, sent_messages);
     plain(out, "hearth:neurons_total", COUNTER, (double)h->work.neurons, "Held neurons times tokens.");
     plain(out, "hearth:live_neurons_total", COUNTER, (double)h->work.live, "Of them, those that fired.");
-    plain(out, "hearth:live_share", GAUGE, ratio((double)h->work.live, (double)h->work.neurons), "Share of the neurons that fired.");
+    plain(out, "hearth:live_share", GAUGE, ratio((double)h->work.live, (double)h->work.neurons),
+          "Share of the neurons that fired.");
     plain(out, "hearth:kv_pages", GAUGE, h->schedule.pages, "Pages of the KV cache.");
     plain(out, "hearth:kv_pages_free", GAUGE, h->schedule.free_pages, "Of them, those that hold nothing.");
     plain(out, "hearth:idle_texts", GAUGE, h->schedule.idle, "Texts that are kept for whoever goes on with them.");
-    plain(out, "hearth:requests_refused_total", COUNTER, (double)c->refused, "Requests for which there was no room to wait.");
+    plain(out, "hearth:requests_refused_total", COUNTER, (double)c->refused,
+          "Requests for which there was no room to wait.");
 }
 
 /* model_name="...", as a label is quoted. NULL: no memory. */
@@ -181,7 +188,8 @@ static char *model_label(const char *model)
     return NULL;
 }
 
-char *metrics_text(const struct serve_house *s, const char *model, const struct house *h, const struct counts *c, size_t *n)
+char *metrics_text(const struct serve_house *s, const char *model, const struct house *h, const struct counts *c,
+                   size_t *n)
 {
     char *text = NULL;
     struct page p = {.model = model_label(model)};

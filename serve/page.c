@@ -3,8 +3,8 @@
 #include <string.h>
 #include "serve/paths.h"
 
-/* Nothing from elsewhere, no script but the page's files, in nobody's frame: what a model writes can do nothing, even if it
- * were ever taken for markup. */
+/* Nothing from elsewhere, no script but the page's files, in nobody's frame: what a model writes can do nothing, even
+ * if it were ever taken for markup. */
 static const struct http_field fields[] = {
     {"Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
      "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"},

@@ -24,8 +24,15 @@ WHEN_READY(house)
 
 const struct http_route api_routes[] = {
     {"GET", "/", page_get, true},
-    {"GET", "/style.css", page_style_get, true},
-    {"GET", "/app.js", page_script_get, true},
+    {"GET", "/page/style.css", page_get, true},
+    {"GET", "/page/app.js", page_get, true},
+    {"GET", "/page/dom.js", page_get, true},
+    {"GET", "/page/house.js", page_get, true},
+    {"GET", "/page/markdown.js", page_get, true},
+    {"GET", "/page/picture.js", page_get, true},
+    {"GET", "/page/server.js", page_get, true},
+    {"GET", "/page/settings.js", page_get, true},
+    {"GET", "/page/talks.js", page_get, true},
     {"GET", "/health", health_get, true},
     {"GET", "/v1/health", health_get, true},
     {"GET", "/v1/models", models_ready, false},

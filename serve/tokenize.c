@@ -55,8 +55,8 @@ void tokenize_work(struct api *api, struct http_exchange *x, const json_t *root)
         api_refuse(x, 400, "invalid_type", "content", "'content': expected a string");
         return;
     }
-    if (tokenizer_encode(t, json_string_value(content), json_string_length(content), add_special, parse_special, &ids, &n) !=
-        ST_OK) {
+    if (tokenizer_encode(t, json_string_value(content), json_string_length(content), add_special, parse_special, &ids,
+                         &n)) {
         api_refuse(x, 500, NULL, NULL, "the server has no memory for the tokens");
         return;
     }
@@ -96,7 +96,8 @@ void detokenize_work(struct api *api, struct http_exchange *x, const json_t *roo
     }
     json_array_foreach(tokens, i, id) {
         if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) >= tokenizer_n_vocab(t)) {
-            api_refuse(x, 400, "invalid_value", "tokens", "tokens[%zu]: expected a token from 0 to %d", i, tokenizer_n_vocab(t) - 1);
+            api_refuse(x, 400, "invalid_value", "tokens", "tokens[%zu]: expected a token from 0 to %d", i,
+                       tokenizer_n_vocab(t) - 1);
             return;
         }
     }

@@ -1,59 +1,13 @@
 // The page: which view, which conversation, and an answer as it comes.
 
 import * as talks from "./talks.js";
+import {$, answerOf, button, copy, element} from "./dom.js";
 import {chat, get, ServerError} from "./server.js";
 import {house} from "./house.js";
 import {markdown} from "./markdown.js";
-
-const $ = (id) => document.getElementById(id);
-
-function element(name, className, ...children) {
-    const e = document.createElement(name);
-    if (className)
-        e.className = className;
-    e.append(...children);
-    return e;
-}
-
-function button(text, act, label) {
-    const b = element("button", "", text);
-    b.type = "button";
-    if (label)
-        b.setAttribute("aria-label", label);
-    b.addEventListener("click", act);
-    return b;
-}
+import {askKey, beginSettings} from "./settings.js";
 
 const say = (text) => { $("status").textContent = text; };
-
-// Resolves to what a dialog was closed with; Escape: "".
-function answerOf(dialog, field, value) {
-    dialog.returnValue = "";
-    if (field)
-        field.value = value;
-    dialog.showModal();
-    if (field)
-        field.select();
-    return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue), {once: true}));
-}
-
-/* ---- light and dark ---- */
-
-const THEMES = ["system", "light", "dark"];
-
-function showTheme() {
-    const {theme} = talks.settings.get();
-    const dark = theme === "dark" || (theme !== "light" && matchMedia("(prefers-color-scheme: dark)").matches);
-    document.documentElement.dataset.theme = dark ? "dark" : "light";
-    $("theme").textContent = dark ? "☀" : "☾";
-    $("theme").setAttribute("aria-label", dark ? "Switch to light" : "Switch to dark");
-    $("appearance").value = THEMES.includes(theme) ? theme : "system";
-}
-
-function setTheme(theme) {
-    talks.settings.set({theme});
-    showTheme();
-}
 
 /* ---- the conversation that is shown ---- */
 
@@ -111,16 +65,6 @@ function actsOf(message, index, acts) {
         acts.append(button("Answer", () => answer(), "Answer the question"));
 }
 
-async function copy(text, b) {
-    try {
-        await navigator.clipboard.writeText(text);
-        b.textContent = "Copied";
-    } catch {
-        b.textContent = "Not allowed";
-    }
-    setTimeout(() => { b.textContent = "Copy"; }, 1500);
-}
-
 function showTalk() {
     const log = $("log"), busy = running?.id === talk.id;
     log.replaceChildren(...talk.messages.map((message, index) => {
@@ -131,7 +75,8 @@ function showTalk() {
         return view.view;
     }));
     if (!talk.messages.length)
-        log.append(element("p", "empty", "Nothing leaves this house: the model runs on its PCs, and what you write is kept in this browser."));
+        log.append(element("p", "empty",
+            "Nothing leaves this house: the model runs on its PCs, and what you write is kept in this browser."));
     log.setAttribute("aria-busy", String(busy));
     $("send").hidden = busy;
     $("stop").hidden = !busy;
@@ -196,6 +141,12 @@ function said() {
         else
             messages.pop();
     return messages;
+}
+
+function forgetEdit() {
+    endEdit();
+    $("question").value = "";
+    grow();
 }
 
 function request() {
@@ -267,9 +218,10 @@ async function readAnswer(mine, question, paint) {
 }
 
 async function answer() {
-    const mine = {id: talk.id, of: talk, stop: new AbortController(), message: {role: "assistant", content: "", thought: "", note: ""}};
+    const message = {role: "assistant", content: "", thought: "", note: ""};
+    const mine = {id: talk.id, of: talk, stop: new AbortController(), message};
     const question = request();
-    talk.messages.push(mine.message);
+    talk.messages.push(message);
     keep();
     running = mine;
     showTalk();
@@ -306,13 +258,6 @@ function ended(mine, failed) {
 function stop() {
     running?.stop.abort();
     $("question").focus();
-}
-
-async function askKey() {
-    const given = await answerOf($("ask-key"), $("asked-key"), talks.key.get());
-    if (given === "use")
-        talks.key.set($("asked-key").value.trim());
-    return given === "use";
 }
 
 /* ---- the list of conversations ---- */
@@ -380,7 +325,7 @@ function drawer(open) {
 
 /* ---- views ---- */
 
-const picture = house($("house"), (status) => status === 401 && askKey());
+const picture = house($("house"), askKey);
 
 function view(name) {
     for (const v of ["chat", "house"]) {
@@ -410,24 +355,13 @@ async function showModel() {
     }
 }
 
-async function openSettings() {
-    const s = talks.settings.get();
-    [$("system").value, $("temperature").value, $("max-tokens").value, $("server-key").value] =
-        [s.system, s.temperature, s.maxTokens, talks.key.get()];
-    await answerOf($("settings"));
-    talks.settings.set({system: $("system").value, temperature: $("temperature").value, maxTokens: $("max-tokens").value});
-    talks.key.set($("server-key").value.trim());
-}
-
 function onKey(e) {
     if (e.key !== "Escape" || document.querySelector("dialog[open]"))
         return;
     if (running?.id === talk.id)
         stop();
     else if (editing >= 0) {
-        endEdit();
-        $("question").value = "";
-        grow();
+        forgetEdit();
     } else if ($("menu").getAttribute("aria-expanded") === "true") {
         drawer(false);
         $("menu").focus();
@@ -444,20 +378,16 @@ function begin() {
     });
     $("question").addEventListener("input", grow);
     $("stop").addEventListener("click", stop);
-    $("cancel-edit").addEventListener("click", () => { endEdit(); $("question").value = ""; grow(); $("question").focus(); });
+    $("cancel-edit").addEventListener("click", () => { forgetEdit(); $("question").focus(); });
     $("new-talk").addEventListener("click", () => change(talks.create()));
     $("menu").addEventListener("click", () => drawer($("menu").getAttribute("aria-expanded") !== "true"));
     $("shade").addEventListener("click", () => drawer(false));
     $("show-chat").addEventListener("click", () => view("chat"));
     $("show-house").addEventListener("click", () => view("house"));
-    $("open-settings").addEventListener("click", openSettings);
-    $("appearance").addEventListener("change", (e) => setTheme(e.target.value));
-    $("theme").addEventListener("click", () => setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showTheme);
     document.addEventListener("keydown", onKey);
     addEventListener("storage", showList); // another tab has changed it
     addEventListener("hashchange", () => view(location.hash === "#house" ? "house" : "chat"));
-    showTheme();
+    beginSettings();
     const newest = talks.all()[0];
     talk = (newest && talks.load(newest.id)) || talk;
     view(location.hash === "#house" ? "house" : "chat");

@@ -1,5 +1,8 @@
-// Markdown as models write it, as DOM nodes. Text only ever becomes text nodes, so nothing that a model writes is markup:
-// no innerHTML, no attribute but links' href, which are http, https or mailto. Pictures are links: nothing comes from outside.
+// Markdown as models write it, as DOM nodes. Text only ever becomes text nodes, so nothing that a model writes is
+// markup: no innerHTML, no attribute but links' href, which are http, https or mailto. Pictures are links: nothing
+// comes from outside.
+
+import {button, copy, element} from "./dom.js";
 
 const FENCE = /^ {0,3}(`{3,}|~{3,})\s*([^\s`]*)[^`]*$/;
 const HEADING = /^ {0,3}(#{1,6})\s+(.*?)\s*#*\s*$/;
@@ -7,30 +10,13 @@ const RULE = /^ {0,3}([-*_])[ \t]*(?:\1[ \t]*){2,}$/;
 const ITEM = /^(\s*)([-*+]|\d{1,9}[.)])(?:\s+(.*)|\s*)$/;
 const QUOTE = /^ {0,3}> ?(.*)$/;
 const ALIGNMENTS = /^\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$/;
+const LINK = /^!?\[([^[\]\n]{0,1000})\]\(\s*<?([^\s<>()]{1,2000}(?:\([^\s<>()]*\)[^\s<>()]*)?)>?(?:\s+"[^"\n]*")?\s*\)/;
 const DEEPEST = 16; // lists and quotes in each other
-
-function element(name, className, ...children) {
-    const e = document.createElement(name);
-    if (className)
-        e.className = className;
-    e.append(...children);
-    return e;
-}
 
 // A block of code with a button that copies it.
 function codeBlock(code, language) {
-    const button = element("button", "copy", "Copy");
-    button.type = "button";
-    button.addEventListener("click", async () => {
-        try {
-            await navigator.clipboard.writeText(code);
-            button.textContent = "Copied";
-        } catch {
-            button.textContent = "Not allowed";
-        }
-        setTimeout(() => { button.textContent = "Copy"; }, 1500);
-    });
-    const head = element("div", "code-head", element("span", "", language || "code"), button);
+    const act = button("Copy", () => copy(code, act));
+    const head = element("div", "code-head", element("span", "", language || "code"), act);
     const pre = element("pre", "", element("code", "", code));
     pre.tabIndex = 0; // to be scrolled by keyboard
     return element("div", "code", head, pre);
@@ -81,13 +67,14 @@ function special(text, i, depth) {
         const ticks = /^`+/.exec(rest())[0];
         const end = text.indexOf(ticks, i + ticks.length);
         return end < 0 ? [ticks, i + ticks.length]
-            : [element("code", "", text.slice(i + ticks.length, end).replace(/^ (.+) $/, "$1")), end + ticks.length];
+            : [element("code", "", text.slice(i + ticks.length, end).replace(/^ (.+) $/, "$1")),
+                end + ticks.length];
     }
     case "\n":
         return [element("br"), i + 1];
     case "!":
     case "[":
-        m = /^!?\[([^[\]\n]{0,1000})\]\(\s*<?([^\s<>()]{1,2000}(?:\([^\s<>()]*\)[^\s<>()]*)?)>?(?:\s+"[^"\n]*")?\s*\)/.exec(rest());
+        m = LINK.exec(rest());
         return m ? [link(m[2], inline(m[1], depth + 1)), i + m[0].length] : null;
     case "<":
     case "h":
@@ -104,7 +91,8 @@ function special(text, i, depth) {
                 continue;
             const end = closing(text, mark, i + mark.length);
             if (end > 0)
-                return [element(name, "", ...inline(text.slice(i + mark.length, end), depth + 1)), end + mark.length];
+                return [element(name, "", ...inline(text.slice(i + mark.length, end), depth + 1)),
+                    end + mark.length];
         }
         return null;
     }
@@ -120,7 +108,8 @@ function inline(text, depth = 0) {
     for (let m; (m = marks.exec(text));) {
         const found = special(text, m.index, depth);
         if (!found) { // a run of marks that are none is one piece of text
-            marks.lastIndex = m.index + (/^[*_~]+/.exec(text.slice(m.index, m.index + 64)) || ["1"])[0].length;
+            const run = /^[*_~]+/.exec(text.slice(m.index, m.index + 64));
+            marks.lastIndex = m.index + (run ? run[0].length : 1);
             continue;
         }
         if (m.index > plain)
@@ -134,13 +123,15 @@ function inline(text, depth = 0) {
 }
 
 function cells(line) {
-    return line.trim().replace(/^\|/, "").replace(/(^|[^\\])\|$/, "$1").split(/(?<!\\)\|/).map((c) => c.trim().replace(/\\\|/g, "|"));
+    return line.trim().replace(/^\|/, "").replace(/(^|[^\\])\|$/, "$1").split(/(?<!\\)\|/)
+        .map((c) => c.trim().replace(/\\\|/g, "|"));
 }
 
 function table(lines) {
     const head = cells(lines[0]);
     const align = cells(lines[1]).map((c) => (/^:-+:$/.test(c) ? "center" : /-:$/.test(c) ? "right" : ""));
-    const row = (texts, name) => element("tr", "", ...head.map((_, i) => element(name, align[i] || "", ...inline(texts[i] || ""))));
+    const row = (texts, name) =>
+        element("tr", "", ...head.map((_, i) => element(name, align[i] || "", ...inline(texts[i] || ""))));
     const box = element("div", "table", element("table", "", element("thead", "", row(head, "th")),
         element("tbody", "", ...lines.slice(2).map((l) => row(cells(l), "td")))));
     box.tabIndex = 0;
@@ -190,7 +181,9 @@ function list(lines, depth) {
     return out;
 }
 
-const begins = (line) => FENCE.test(line) || HEADING.test(line) || RULE.test(line) || QUOTE.test(line);
+// What ends a paragraph without an empty line before it.
+const begins = (line) => FENCE.test(line) || HEADING.test(line) || RULE.test(line) || QUOTE.test(line) ||
+    /^\s{0,3}([-*+]|1[.)])\s/.test(line);
 
 // One block that begins at lines[i], as [node, the line behind it].
 function block(lines, i, depth, tight) {
@@ -220,7 +213,7 @@ function block(lines, i, depth, tight) {
             end++;
         return [table(lines.slice(i, end)), end];
     }
-    while (end < lines.length && lines[end].trim() && !begins(lines[end]) && !/^\s{0,3}([-*+]|1[.)])\s/.test(lines[end]))
+    while (end < lines.length && lines[end].trim() && !begins(lines[end]))
         end++;
     const nodes = inline(lines.slice(i, end).map((l) => l.trim()).join("\n"));
     return [tight && i === 0 ? element("span", "", ...nodes) : element("p", "", ...nodes), end];

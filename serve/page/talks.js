@@ -41,7 +41,8 @@ const heads = () => {
 export const all = () => heads().sort((a, b) => b.changed - a.changed);
 
 export function create() {
-    return {id: `${Date.now().toString(36)}${Math.random().toString(36).slice(2, 8)}`, title: "", named: false, changed: 0, messages: []};
+    const id = `${Date.now().toString(36)}${Math.random().toString(36).slice(2, 8)}`;
+    return {id, title: "", named: false, changed: 0, messages: []};
 }
 
 export function load(id) {

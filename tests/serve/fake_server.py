@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""A server that speaks as much of hearth's API as its page uses, with answers that a test knows: the page alone is tested.
+"""A server that speaks as much of hearth's API as its page uses, with answers that a test knows.
 
     fake_server.py FOLDER       serves the page's files from FOLDER; prints its port and serves until its input ends
 
-What it answers follows from the last question: "markdown", "think", "long" (without an end), "fail" (in the middle), else
-"Answer N to: QUESTION", where N counts. GET /fake tells what it saw; GET /fake?key=KEY wants that key from then on.
+What it answers follows from the last question: "markdown", "think", "long" (without an end), "fail" (in the middle),
+else "Answer N to: QUESTION", where N counts. GET /fake tells what it saw; GET /fake?key=KEY wants that key from then on.
 """
 import http.server
 import json
@@ -49,13 +49,14 @@ def house():
     turn = t + 0.3 * math.sin(t)
 
     def rank(number, stage, parts, compute, wait, wire, devices):
-        return {"rank": number, "stage": stage, "compute_s": compute * turn, "wait_s": wait * turn, "wire_s": wire * turn,
-                "sent_bytes": int(3.1e6 * turn), "sent_messages": int(900 * turn),
+        return {"rank": number, "stage": stage,
+                "compute_s": compute * turn, "wait_s": wait * turn, "wire_s": wire * turn, "sent_bytes": int(3.1e6 * turn), "sent_messages": int(900 * turn),
                 "devices": [{"name": name, "read_bytes": int(rate * 1e9 * turn), "busy_s": 0.8 * compute * turn,
                              "parts": part, "rows": 0} for name, rate, part in zip(devices, (21.5, 182.0), parts)]}
 
     return {
-        "model": "fake-7B-Q4_0", "layers": 32, "context": 4096, "sequences": 8, "transport": "mpi", "at_s": t,
+        "model": "fake-7B-Q4_0", "layers": 32, "context": 4096, "sequences": 8, "transport": "mpi",
+        "now_s": t, "at_s": t,
         "tokens": {"prompt": int(200 * t), "cached": int(100 * t), "made": int(24 * turn)},
         "requests": {"running": 3, "waiting": 1, "refused": 0, "ended": int(t)},
         "kv": {"pages": 512, "free": 322, "sent_away": 0},
@@ -66,7 +67,8 @@ def house():
             rank(1, [20, 32], [[[20, 32, 1, 0.75]]], 0.48, 0.3, 0.17, ["cpu"]),
             rank(2, None, [[[0, 32, 0, 0.25]]], 0.37, 0, 0, ["cpu"]),
         ],
-        "links": [{"from": 0, "to": 1, "layers": 0}, {"from": 0, "to": 2, "layers": 20}, {"from": 1, "to": 2, "layers": 12}],
+        "links": [{"from": 0, "to": 1, "layers": 0}, {"from": 0, "to": 2, "layers": 20},
+                  {"from": 1, "to": 2, "layers": 12}],
     }
 
 
@@ -75,7 +77,8 @@ def pieces(question):
     if question == "markdown":
         return [("content", line + "\n") for line in MARKDOWN.split("\n")], 0.005
     if question == "think":
-        return [("reasoning_content", "I weigh *this*. "), ("reasoning_content", "Then that."), ("content", "Forty-two.")], 0.02
+        return [("reasoning_content", "I weigh *this*. "), ("reasoning_content", "Then that."),
+                ("content", "Forty-two.")], 0.02
     if question == "long":
         return (("content", f"word{i} ") for i in range(100000)), 0.02
     saw["answers"] += 1

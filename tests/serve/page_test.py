@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The page in a browser without a screen, driven as a person would: by mouse and by keyboard alone, on a wide and on a narrow
-screen, in both themes.
+"""The page in a browser without a screen, driven as a person would: by mouse and by keyboard alone, on a wide and on a
+narrow screen, in both themes.
 
     page_test.py fake URL [FOLDER]    against tests/serve/fake_server.py; FOLDER gets pictures of what it saw
     page_test.py real URL [FOLDER]    against a hearth that runs: what needs no particular answer
@@ -251,7 +251,8 @@ class Fake(PageCase):
         self.driver.get(URL)
         self.until(lambda: self.find("#ask-key").is_displayed())
         self.find("#asked-key").send_keys("wrong", Keys.ENTER)
-        self.until(lambda: self.find("#ask-key").is_displayed() and self.find("#asked-key").get_attribute("value") == "wrong")
+        asked = lambda: self.find("#ask-key").is_displayed() and self.find("#asked-key").get_attribute("value")
+        self.until(lambda: asked() == "wrong")
         self.find("#asked-key").send_keys(Keys.CONTROL + "a")
         self.find("#asked-key").send_keys("secret", Keys.ENTER)
         self.until(lambda: self.find("#model").text == "fake-7B-Q4_0")

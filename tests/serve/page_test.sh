@@ -3,13 +3,13 @@
 #
 #   page_test.sh HEARTH [FOLDER]    FOLDER gets pictures
 #
-# Exit status 77: there is no chromium, or (after the first part) no model. deploy/packages-serve.sh installs what it needs.
+# Exit status 77: there is no chromium (deploy/packages-serve.sh installs what it needs), or no model for the second.
 hearth=$1
 pictures=${2:-}
 here=$(dirname "$0")
 model=${HEARTH_TEST_MODEL:-}
 python=/usr/bin/python3 # Debian's, which has Debian's selenium
-if ! command -v chromium >/dev/null || ! command -v chromedriver >/dev/null || ! $python -c "import selenium" 2>/dev/null; then
+if ! command -v chromium >/dev/null || ! command -v chromedriver >/dev/null || ! $python -c 'import selenium'; then
     echo "skipped: chromium, chromium-driver or python3-selenium is not there (deploy/packages-serve.sh)"
     exit 77
 fi
