@@ -173,6 +173,7 @@ static void hear_ranks(struct engine *e)
     const uint32_t n_ranks = session_told_usage(e->o.session, e->house.ranks);
     if (n_ranks) {
         e->house.n_ranks = n_ranks;
+        e->house.work = session_counts(e->o.session);
         e->house.at_s = clock_s();
         e->asking = false;
     }

@@ -93,6 +93,7 @@ struct house {
     uint32_t n_ranks;
     struct wire_usage ranks[PLAN_MAX_RANKS]; /* since the start */
     struct schedule_counts schedule;
+    struct wire_counts work;      /* of all ranks together, since the start (session_counts) */
     double at_s;                  /* clock_s() when the ranks had all answered; 0: they have not yet */
 };
 void engine_house(struct engine *e, struct house *out);
