@@ -9,8 +9,8 @@ cd "$(dirname "$0")/.." || exit 1
 [ $# -gt 0 ] || set -- release asan tsan
 
 sh deploy/packages.sh || exit 1
-# Set in CI: what runs on hosts made out of this machine may not be skipped.
-[ "${HEARTH_REQUIRE_LABS:-0}" != 1 ] || sh deploy/packages-rdma.sh || exit 1
+# Set in CI: what runs on hosts made out of this machine, and in a browser, may not be skipped.
+[ "${HEARTH_REQUIRE_LABS:-0}" != 1 ] || { sh deploy/packages-rdma.sh && sh deploy/packages-serve.sh; } || exit 1
 HEARTH_TEST_MODEL=${HEARTH_TEST_MODEL:-$(sh deploy/model.sh)} || exit 1
 export HEARTH_TEST_MODEL
 # A real ReLU model is no package: what needs it runs where it is at hand, and says so where not.

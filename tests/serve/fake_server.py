@@ -4,7 +4,7 @@
     fake_server.py FOLDER       serves the page's files from FOLDER; prints its port and serves until its input ends
 
 What it answers follows from the last question: "markdown", "think", "long" (without an end), "fail" (in the middle),
-else "Answer N to: QUESTION", where N counts. GET /fake tells what it saw; GET /fake?key=KEY wants that key from then on.
+else "Answer N to: QUESTION", where N counts. GET /fake tells what it saw; after GET /fake?key=KEY it wants that key.
 """
 import http.server
 import json
@@ -50,7 +50,8 @@ def house():
 
     def rank(number, stage, parts, compute, wait, wire, devices):
         return {"rank": number, "stage": stage,
-                "compute_s": compute * turn, "wait_s": wait * turn, "wire_s": wire * turn, "sent_bytes": int(3.1e6 * turn), "sent_messages": int(900 * turn),
+                "compute_s": compute * turn, "wait_s": wait * turn, "wire_s": wire * turn,
+                "sent_bytes": int(3.1e6 * turn), "sent_messages": int(900 * turn),
                 "devices": [{"name": name, "read_bytes": int(rate * 1e9 * turn), "busy_s": 0.8 * compute * turn,
                              "parts": part, "rows": 0} for name, rate, part in zip(devices, (21.5, 182.0), parts)]}
 
