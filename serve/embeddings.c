@@ -229,7 +229,7 @@ static bool read_tokens(const struct api *api, const json_t *array, struct job *
     size_t i;
     json_t *id;
     if (n > api->house.n_ctx)
-        return ask_fits(api, n, "input", r);
+        return ask_fits(api, n, r);
     if (!(j->prompt = malloc((n ? n : 1) * sizeof *j->prompt)))
         return no_memory(r);
     json_array_foreach(array, i, id) {
@@ -257,7 +257,7 @@ static bool read_text(const struct api *api, const json_t *text, struct job *j, 
     }
     if (j->n_prompt == 0)
         return refuse(r, "invalid_value", "input", "'input': a text is empty");
-    return ask_fits(api, j->n_prompt, "input", r);
+    return ask_fits(api, j->n_prompt, r);
 }
 
 /* One text: a string, or tokens; or an array of such. */
