@@ -54,10 +54,28 @@ function closing(text, mark, from) {
     return -1;
 }
 
-const EMPHASES = [["**", "strong"], ["__", "strong"], ["~~", "del"], ["*", "em"], ["_", "em"]];
+const EMPHASES = [["***", "strong", "em"], ["**", "strong"], ["__", "strong"], ["~~", "del"], ["*", "em"], ["_", "em"]];
+
+// Emphasis at text[i], like special. `lonely`: marks that nothing closes from some place on, so that they are looked
+// for once.
+function emphasis(text, i, depth, lonely) {
+    for (const [mark, ...names] of EMPHASES) {
+        if (!text.startsWith(mark, i) || lonely.has(mark) || /\s/.test(text[i + mark.length] || " ") ||
+            (mark[0] === "_" && /\w/.test(text[i - 1] || "")))
+            continue;
+        const end = closing(text, mark, i + mark.length);
+        if (end < 0) {
+            lonely.add(mark);
+            continue;
+        }
+        const inner = inline(text.slice(i + mark.length, end), depth + 1);
+        return [names.reduceRight((nodes, name) => [element(name, "", ...nodes)], inner)[0], end + mark.length];
+    }
+    return null;
+}
 
 // What begins at text[i], as [node, the index behind it]; null: it is plain text.
-function special(text, i, depth) {
+function special(text, i, depth, lonely) {
     const rest = () => text.slice(i);
     let m;
     switch (text[i]) {
@@ -85,16 +103,7 @@ function special(text, i, depth) {
             m[0] = m[1] = m[1].replace(/[.,;:!?)\]*_'"]+$/, "");
         return [link(m[1], [m[1]]), i + m[0].length];
     default:
-        for (const [mark, name] of EMPHASES) {
-            if (!text.startsWith(mark, i) || /\s/.test(text[i + mark.length] || " ") ||
-                (mark[0] === "_" && /\w/.test(text[i - 1] || "")))
-                continue;
-            const end = closing(text, mark, i + mark.length);
-            if (end > 0)
-                return [element(name, "", ...inline(text.slice(i + mark.length, end), depth + 1)),
-                    end + mark.length];
-        }
-        return null;
+        return emphasis(text, i, depth, lonely);
     }
 }
 
@@ -104,9 +113,9 @@ function inline(text, depth = 0) {
     let plain = 0;
     if (depth > DEEPEST)
         return [text];
-    const marks = /[\\`\n![<h*_~]/g;
+    const marks = /[\\`\n![<h*_~]/g, lonely = new Set();
     for (let m; (m = marks.exec(text));) {
-        const found = special(text, m.index, depth);
+        const found = special(text, m.index, depth, lonely);
         if (!found) { // a run of marks that are none is one piece of text
             const run = /^[*_~]+/.exec(text.slice(m.index, m.index + 64));
             marks.lastIndex = m.index + (run ? run[0].length : 1);
