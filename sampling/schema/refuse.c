@@ -1,0 +1,49 @@
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "sampling/schema/making.h"
+
+/* Appends what has room; lines stay lines whatever a client's names hold. */
+static size_t put(char *out, size_t n, size_t cap, const char *text)
+{
+    for (; *text && n + 1 < cap; text++)
+        out[n++] = (unsigned char)*text < 0x20 || *text == 0x7F ? '?' : *text;
+    out[n] = '\0';
+    return n;
+}
+
+static size_t put_where(char *out, size_t cap, const struct where *at)
+{
+    char index[24];
+    if (!at)
+        return put(out, 0, cap, "#");
+    size_t n = put_where(out, cap, at->up);
+    if (!at->up && at->key && at->key[0] == '#') /* where a $ref led */
+        return put(out, 0, cap, at->key);
+    snprintf(index, sizeof index, "%zu", at->index);
+    n = put(out, n, cap, "/");
+    return put(out, n, cap, at->key ? at->key : index);
+}
+
+status refuse(const struct where *at, status st, const char *format, ...)
+{
+    char place[256], raw[256], why[256];
+    va_list args;
+    put_where(place, sizeof place, at);
+    va_start(args, format);
+    vsnprintf(raw, sizeof raw, format, args);
+    va_end(args);
+    put(why, 0, sizeof why, raw);
+    log_error("schema: %s: %s", place, why);
+    return st;
+}
+
+status spend(struct making *k, size_t work, const struct where *at)
+{
+    if (k->nested > MOST_NESTED)
+        return refuse(at, ST_FULL, "more than %d schemas within each other, or one that refers to itself", MOST_NESTED);
+    k->work += work < MOST_WORK ? work : MOST_WORK;
+    return k->work <= MOST_WORK ? ST_OK : refuse(at, ST_FULL, "the schema is too large");
+}
