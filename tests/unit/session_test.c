@@ -585,14 +585,21 @@ static void a_token_of_no_vocabulary_is_refused(void **state)
 static void what_ranks_would_refuse_is_not_sent(void **state)
 {
     (void)state;
+    static const struct token_bias biases[2] = {{31, -1}, {32, 1}};
+    static const struct grammar_op op = {.kind = GRAMMAR_RETURN};
+    static const struct grammar grammar = {&op, 1};
     static const struct {
         struct wish w;
         struct sampler_params p;
         const char *line;
     } bad[] = {
+        {{.kind = WISH_TOKEN}, {.n_bias = 2, .bias = biases}, "token 32 has a bias of 1: the vocabulary has 32, and "
+         "biases are finite"},
+        {{.kind = WISH_TOKEN}, {.n_bias = WIRE_BIASES + 1, .bias = biases}, "513 tokens have a bias: at most 512"},
+        {{.kind = WISH_TOKEN}, {.grammar = &grammar}, "a grammar of 1 ops where there are none"},
         {{.kind = WISH_TOP, .n_top = WIRE_TOP + 1}, {.seed = 1}, "the 21 best tokens are wanted: at most 20"},
         {{.kind = WISH_TOKENS}, {.seed = 1}, "wish 2 is none that a turn can have"},
-        {{.kind = 7}, {.seed = 1}, "wish 7 is none that a turn can have"},
+        {{.kind = 8}, {.seed = 1}, "wish 8 is none that a turn can have"},
         {{.kind = WISH_SCORES, .successor = -1}, {.seed = 1},
          "the last token's successor is -1, the vocabulary has 32"},
         {{.kind = WISH_SCORES, .successor = 32}, {.seed = 1},

@@ -83,7 +83,7 @@ static const struct wire_bias biases[3] = {{0, -100}, {999, 0.5f}, {7, 1e30f}};
 static const struct wire_op ops[4] = {{0, 'a', 'z', 0, 0}, {1, 0, 0, 2, UINT32_MAX}, {255, 255, 255, 3, 4},
                                       {4, 0, 0, 0, 0}};
 static const struct wire_begin begins[2] = {
-    {.sequence = 2, .n_text = 7, .text = text, .n_bias = 2, .bias = biases, .n_ops = 4, .ops = ops, .grammar_from = 92,
+    {.sequence = 2, .n_text = 7, .text = text, .n_bias = 2, .bias = biases, .n_ops = 4, .ops = ops, .grammar_from = 95,
      .sampling = {0.8f, 0.95f, 0.05f, 1.1f, 0.5f, -0.25f, 40, 64, 0xfedcba9876543210}},
     {.sequence = 0, .n_text = 3, .text = text + 7, .sampling = {.seed = 1}, .n_bias = 1, .bias = biases + 2},
 };

@@ -96,8 +96,8 @@ static void break_header(decoder *decode, const uint8_t *message, size_t n)
     assert_field_refused(decode, message, n, 24, 99, "size");
     assert_field_refused(decode, message, n, 24, 101, "n_text is 101, expected 0 to 100");
     assert_field_refused(decode, message, n, 24, UINT32_MAX, "n_text");
-    assert_field_refused(decode, message, n, 28, 4 << 16 | 4, "size"); /* n_ops, n_bias */
-    assert_field_refused(decode, message, n, 28, 3 << 16 | 3, "size");
+    assert_field_refused(decode, message, n, 28, 8 << 16 | 3, "size"); /* n_ops, n_bias */
+    assert_field_refused(decode, message, n, 28, 4 << 16 | 500, "size");
     assert_field_refused(decode, message, n, 28, 4 << 16 | (WIRE_BIASES + 1), "n_bias is 513, expected 0 to 512");
     assert_field_refused(decode, message, n, 28, 9 << 16 | 3, "n_ops is 9, expected 0 to 8");
     assert_field_refused(decode, message, n, 28, UINT32_MAX, "n_bias is 65535");
@@ -161,7 +161,7 @@ static void break_begins(decoder *decode, const uint8_t *message, size_t n)
     assert_field_refused(decode, message, n, BEGIN_AT + 48, UINT32_MAX, "the begins' n_bias together is 4294967296");
     assert_field_refused(decode, message, n, BEGIN_AT + 52, 3, "the begins' n_ops together is 3, expected 4");
     assert_field_refused(decode, message, n, BEGIN_AT + 52, UINT32_MAX, "the begins' n_ops together is 4294967295");
-    assert_field_refused(decode, message, n, BEGIN_AT + 52, 0, "a begin's grammar_from is 92, expected 0");
+    assert_field_refused(decode, message, n, BEGIN_AT + 52, 0, "a begin's grammar_from is 95, expected 0");
     assert_field_refused(decode, message, n, BEGIN_AT + BEGIN + 52, 1, "a begin's grammar_from is 0, expected 4 to 100");
     assert_field_refused(decode, message, n, BEGIN_AT + 56, 91, "a begin's grammar_from is 91, expected 92 to 100");
     assert_field_refused(decode, message, n, BEGIN_AT + 56, 101, "a begin's grammar_from is 101, expected 92 to 100");
