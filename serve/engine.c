@@ -146,7 +146,7 @@ static void take_inbox(struct engine *e)
     for (struct job *next; j; j = next) {
         next = j->next;
         if (queue_push(&e->queue, j))
-            job_over(e, j, false, JOB_FAILED, "out of memory");
+            job_over(e, j, JOB_FAILED, "out of memory");
     }
 }
 
@@ -163,7 +163,7 @@ static void end_turns(struct engine *e, bool (*is)(const struct job *j), enum jo
 static void end_waiting(struct engine *e, bool (*is)(const struct job *j), enum job_end end, const char *why)
 {
     for (struct job *j; (j = queue_take(&e->queue, is));)
-        job_over(e, j, true, end, why);
+        job_over(e, j, end, why);
 }
 
 /* Shows what the ranks said, when all have. */
@@ -264,5 +264,6 @@ status engine_run(struct engine *e)
     end_turns(e, is_any, JOB_FAILED, "a rank of the cluster is gone");
     end_waiting(e, is_any, JOB_FAILED, "a rank of the cluster is gone");
     kept_drop(&e->kept, e->o.session);
+    engine_show(e);
     return st;
 }

@@ -19,8 +19,8 @@ void pace_begin(struct pace *p, uint32_t n)
     p->made = n;
 }
 
-/* Seconds of a step of so many tokens: measured, or on the line between the nearest that are. Beyond these it is taken for
- * as long as they are, until it is tried. */
+/* Seconds of a step of so many tokens: measured, or on the line between the nearest that are. Beyond these it is the least
+ * that it can be, so that it is tried: as long as a shorter one, or a part of a longer one. */
 static double step_s(const struct pace *p, uint32_t tokens)
 {
     uint32_t low = tokens < PACE_TOKENS ? tokens : PACE_TOKENS, high = low;
@@ -31,7 +31,7 @@ static double step_s(const struct pace *p, uint32_t tokens)
     if (low == 0 && high > PACE_TOKENS)
         return 1;
     if (low == 0)
-        return p->step_s[high];
+        return p->step_s[high] * tokens / high;
     if (high > PACE_TOKENS)
         return p->step_s[low];
     if (low == high)

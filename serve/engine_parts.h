@@ -55,8 +55,8 @@ void turn_begin(struct engine *e, struct job *j);
 void turn_event(struct engine *e, const struct session_event *event);
 /* The turn is over, and so is its job; its text is kept unless the job failed. */
 void turn_over(struct engine *e, struct turn *t, enum job_end end, const char *why);
-/* A job that was taken out of the queue, or (queued false) never came there, is over. */
-void job_over(struct engine *e, struct job *j, bool queued, enum job_end end, const char *why);
+/* A job that was taken out of the queue, or (j->ticket 0) never came there, is over. */
+void job_over(struct engine *e, struct job *j, enum job_end end, const char *why);
 /* Says how many jobs run and wait. */
 void engine_show(struct engine *e);
 

@@ -73,9 +73,12 @@ static struct job *first_of(const struct account *a, bool (*may_begin)(void *arg
     return NULL;
 }
 
-static bool comes_before(const struct account *a, const struct job *j, const struct account *b, const struct job *other)
+/* Among equals first who has fewer jobs that run, then who waits longer. */
+static bool comes_before(const struct account *a, const struct account *b)
 {
-    return !b || a->tokens < b->tokens || (a->tokens == b->tokens && j->ticket < other->ticket);
+    if (!b || a->tokens != b->tokens)
+        return !b || a->tokens < b->tokens;
+    return a->n_begun != b->n_begun ? a->n_begun < b->n_begun : a->first->ticket < b->first->ticket;
 }
 
 struct job *queue_next(struct job_queue *q, bool (*may_begin)(void *arg, struct job *j), void *arg)
@@ -85,7 +88,7 @@ struct job *queue_next(struct job_queue *q, bool (*may_begin)(void *arg, struct 
     for (uint32_t i = 0; i < q->n; i++) {
         struct account *a = &q->accounts[i];
         struct job *p, *first;
-        if (!a->first || !comes_before(a, a->first, next, j) || !(first = first_of(a, may_begin, arg, &p)))
+        if (!a->first || !comes_before(a, next) || !(first = first_of(a, may_begin, arg, &p)))
             continue;
         next = a;
         j = first;
@@ -95,6 +98,7 @@ struct job *queue_next(struct job_queue *q, bool (*may_begin)(void *arg, struct 
         return NULL;
     q->now = next->tokens > q->now ? next->tokens : q->now;
     next->tokens += j->n_prompt;
+    next->n_begun++;
     return unlink_job(q, next, before, j);
 }
 
@@ -116,24 +120,42 @@ void queue_charge(struct job_queue *q, uint32_t key, int64_t tokens)
         a->tokens += (uint64_t)tokens;
 }
 
-/* Accounts without jobs that have had no more than others are as good as new ones; and so are all if nobody has jobs. */
-static void close_accounts(struct job_queue *q)
+/* The account with the fewest tokens among those with jobs, or without; how many these are. NULL: none. */
+static struct account *poorest(const struct job_queue *q, bool with_jobs, uint32_t *n)
 {
-    bool any = false;
-    for (uint32_t i = 0; i < q->n; i++)
-        any = any || q->accounts[i].n_jobs;
-    for (uint32_t i = 0; i < q->n;) {
-        const struct account *a = &q->accounts[i];
-        if (!a->n_jobs && (!any || a->tokens <= q->now))
-            q->accounts[i] = q->accounts[--q->n];
-        else
-            i++;
+    struct account *found = NULL;
+    *n = 0;
+    for (uint32_t i = 0; i < q->n; i++) {
+        struct account *a = &q->accounts[i];
+        if ((a->n_jobs > 0) != with_jobs)
+            continue;
+        ++*n;
+        found = found && found->tokens <= a->tokens ? found : a;
     }
+    return found;
 }
 
-void queue_over(struct job_queue *q, uint32_t key)
+/* Accounts without jobs that have had no more than any with jobs are as good as new ones; and however many keys there are,
+ * no more than some are remembered. */
+static void close_accounts(struct job_queue *q)
+{
+    enum { REMEMBERED = 64 };
+    uint32_t n_active, n_idle;
+    const struct account *active = poorest(q, true, &n_active);
+    const uint64_t fewest = active ? active->tokens : UINT64_MAX;
+    struct account *idle;
+    while ((idle = poorest(q, false, &n_idle)) && (idle->tokens <= fewest || n_idle > REMEMBERED))
+        *idle = q->accounts[--q->n];
+    if (active && fewest > q->now)
+        q->now = fewest;
+}
+
+void queue_over(struct job_queue *q, uint32_t key, bool begun)
 {
     struct account *a = account_of(q, key);
-    if (a && --a->n_jobs == 0)
-        close_accounts(q);
+    if (!a)
+        return;
+    a->n_jobs--;
+    a->n_begun -= begun;
+    close_accounts(q);
 }

@@ -1,6 +1,6 @@
-/* Jobs that wait, each behind those of its key, and whose turn it is: that of the key with the fewest tokens so far, as
- * start-time fair queueing counts them (Goyal, Vin and Cheng 1996). A key that comes, or comes back, begins where the job
- * begun last began: it is owed nothing for the time in which it wanted nothing. One thread. */
+/* Jobs that wait, each behind those of its key, and whose turn it is: that of the key with the fewest tokens so far, as in
+ * start-time fair queueing (Goyal, Vin and Cheng 1996). A key that comes, or comes back, begins with as many as the least
+ * of the others: it is owed nothing for the time in which it wanted nothing. One thread. */
 #ifndef HEARTH_SERVE_ENGINE_QUEUE_H
 #define HEARTH_SERVE_ENGINE_QUEUE_H
 
@@ -10,7 +10,7 @@
 
 /* A key that has jobs, or has had more than its part. */
 struct account {
-    uint32_t key, n_jobs;   /* that wait or run */
+    uint32_t key, n_jobs, n_begun; /* jobs that wait or run; of them, those that run */
     uint64_t tokens;        /* it has had, on the scale of queue->now */
     struct job *first, *last; /* that wait, in order of arrival */
 };
@@ -18,7 +18,7 @@ struct account {
 struct job_queue {
     struct account *accounts; /* [n, of most] malloc'ed; {0} is an empty queue */
     uint32_t n, most, n_waiting;
-    uint64_t now;           /* tokens of the key whose job was begun last, before it was */
+    uint64_t now;           /* tokens of the key that was due last, or of that which has fewest of all that have jobs */
     uint64_t n_tickets;
 };
 
@@ -32,7 +32,7 @@ struct job *queue_next(struct job_queue *q, bool (*may_begin)(void *arg, struct 
 struct job *queue_take(struct job_queue *q, bool (*is)(const struct job *j));
 /* A job that was begun had so many tokens more, or fewer, than its key was charged with. */
 void queue_charge(struct job_queue *q, uint32_t key, int64_t tokens);
-/* A job that was taken out is over. */
-void queue_over(struct job_queue *q, uint32_t key);
+/* A job that was taken out is over; `begun`: by queue_next. */
+void queue_over(struct job_queue *q, uint32_t key, bool begun);
 
 #endif

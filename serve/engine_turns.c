@@ -35,7 +35,7 @@ static void count_job(struct counts *c, const struct job *j, enum job_end end)
     pthread_mutex_unlock(&c->lock);
 }
 
-void job_over(struct engine *e, struct job *j, bool queued, enum job_end end, const char *why)
+void job_over(struct engine *e, struct job *j, enum job_end end, const char *why)
 {
     struct job_usage *u = &j->usage;
     const double now = clock_s(), began = j->began_s > 0 ? j->began_s : now, first = j->first_s > 0 ? j->first_s : now;
@@ -44,8 +44,8 @@ void job_over(struct engine *e, struct job *j, bool queued, enum job_end end, co
     u->decode_s = now - first;
     u->first_token_s = j->first_s > 0 ? j->first_s - j->submitted_s : 0;
     count_job(e->o.counts, j, end);
-    if (queued)
-        queue_over(&e->queue, j->key);
+    if (j->ticket)
+        queue_over(&e->queue, j->key, j->began_s > 0);
     pthread_mutex_lock(&e->lock); /* before the owner knows: there is room for the next */
     e->n_jobs--;
     pthread_mutex_unlock(&e->lock);
@@ -71,7 +71,7 @@ void turn_over(struct engine *e, struct turn *t, enum job_end end, const char *w
     t->sequence = NULL;
     e->n_turns--;
     engine_show(e);
-    job_over(e, j, true, end, why);
+    job_over(e, j, end, why);
 }
 
 /* ---- Its beginning ---- */
@@ -188,14 +188,14 @@ void turn_begin(struct engine *e, struct job *j)
     j->usage.prompt_tokens = j->n_prompt;
     const char *why = why_not(e, j, line, sizeof line);
     if (why || (j->kind == JOB_TEXT && j->max_tokens == 0)) {
-        job_over(e, j, true, why ? JOB_FAILED : JOB_LIMIT, why);
+        job_over(e, j, why ? JOB_FAILED : JOB_LIMIT, why);
         return;
     }
     log_catch(&said);
     const status st = submit(e, j, &q);
     log_catch(NULL);
     if (st)
-        job_over(e, j, true, JOB_FAILED, said.first_error);
+        job_over(e, j, JOB_FAILED, said.first_error);
     else
         start(e, j, q);
 }

@@ -72,6 +72,27 @@ static void who_comes_is_next_but_is_owed_nothing(void **state)
     queue_free(&q);
 }
 
+/* However many keys come, each once, while others have jobs all the time. */
+static void keys_that_are_gone_leave_nothing(void **state)
+{
+    (void)state;
+    struct job_queue q = {0};
+    struct job jobs[8];
+    for (uint32_t i = 0; i < 4000; i++) {
+        struct job *j = &jobs[i % 8];
+        *j = job_of(i, 10 + i * 7 % 90);
+        assert_int_equal(queue_push(&q, j), ST_OK);
+        if (i < 4) /* as many always wait */
+            continue;
+        j = queue_next(&q, any, NULL);
+        assert_ptr_equal(j, &jobs[(i - 4) % 8]);
+        queue_charge(&q, j->key, 5);
+        queue_over(&q, j->key, true);
+        assert_true(q.n < 100);
+    }
+    queue_free(&q);
+}
+
 static void who_may_not_begin_is_passed_over(void **state)
 {
     (void)state;
@@ -105,10 +126,10 @@ static void jobs_are_taken_out(void **state)
         }
     }
     const struct job *j;
-    for (int n = 0; (j = queue_take(&q, is_cancelled)); n++, queue_over(&q, j->key))
+    for (int n = 0; (j = queue_take(&q, is_cancelled)); n++, queue_over(&q, j->key, false))
         assert_true(n < KEYS && j->cancelled);
     assert_int_equal(q.n_waiting, 2 * KEYS);
-    for (int n = 0; (j = queue_next(&q, any, NULL)); n++, queue_over(&q, j->key))
+    for (int n = 0; (j = queue_next(&q, any, NULL)); n++, queue_over(&q, j->key, true))
         assert_true(n < 2 * KEYS && !j->cancelled);
     assert_int_equal(q.n_waiting, 0);
     assert_int_equal(q.n, 0);
@@ -168,7 +189,7 @@ static void drafts_are_as_many_as_pay(void **state)
     assert_int_equal(settled_drafts(10e-3, 0, true, 0), DRAFTS_MOST);    /* free */
     assert_int_equal(settled_drafts(10e-3, 1e-3, true, 0), DRAFTS_MOST);
     assert_int_equal(settled_drafts(10e-3, 1e-3, false, 0), 0);          /* never right */
-    assert_int_equal(settled_drafts(0, 10e-3, true, 0), 0);              /* a token costs a step */
+    assert_int_equal(settled_drafts(-5e-3, 15e-3, true, 0), 0);          /* a token costs more than a step of its own */
     assert_int_equal(settled_drafts(10e-3, 1e-3, true, 4), DRAFTS_MOST);
 }
 
@@ -218,6 +239,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(keys_have_the_same_number_of_tokens),
         cmocka_unit_test(who_comes_is_next_but_is_owed_nothing),
+        cmocka_unit_test(keys_that_are_gone_leave_nothing),
         cmocka_unit_test(who_may_not_begin_is_passed_over),
         cmocka_unit_test(jobs_are_taken_out),
         cmocka_unit_test(no_memory_for_keys),
