@@ -17,9 +17,9 @@ static bool is_messages(const char *path)
 }
 
 /* What the APIs call a status; OpenAI's is first. */
-static const char *type_of(int status, bool messages)
+static const char *type_of(int http, bool messages)
 {
-    switch (status) {
+    switch (http) {
     case 401:
         return "authentication_error";
     case 403:
@@ -33,7 +33,7 @@ static const char *type_of(int status, bool messages)
     case 503:
         return messages ? "overloaded_error" : "unavailable_error";
     default:
-        return status < 500 ? "invalid_request_error" : messages ? "api_error" : "server_error";
+        return http < 500 ? "invalid_request_error" : messages ? "api_error" : "server_error";
     }
 }
 
@@ -45,30 +45,30 @@ static void put_string_or_null(struct json_text *t, const char *text)
         json_put(t, "null");
 }
 
-static void put_error(struct json_text *t, const char *path, int status, const char *code, const char *param,
+static void put_error(struct json_text *t, const char *path, int http, const char *code, const char *param,
                       const char *message)
 {
     const bool messages = is_messages(path);
     json_put(t, messages ? "{\"type\":\"error\",\"error\":{\"message\":" : "{\"error\":{\"message\":");
     json_string_of(t, message, strlen(message));
-    json_print(t, ",\"type\":\"%s\"", type_of(status, messages));
+    json_print(t, ",\"type\":\"%s\"", type_of(http, messages));
     if (!messages) {
         json_put(t, ",\"param\":");
         put_string_or_null(t, param);
         json_put(t, ",\"code\":");
-        if (status == 503 && !code) /* as llama.cpp has it, whose clients wait for the model */
-            json_print(t, "%d", status);
+        if (http == 503 && !code) /* as llama.cpp has it, whose clients wait for the model */
+            json_print(t, "%d", http);
         else
             put_string_or_null(t, code);
     }
     json_put(t, "}}");
 }
 
-char *api_error_body(void *arg, const char *path, int status, const char *message, size_t *n)
+char *api_error_body(void *arg, const char *path, int http, const char *message, size_t *n)
 {
     struct json_text t = {0};
     (void)arg;
-    put_error(&t, path, status, status == 401 ? "invalid_api_key" : NULL, NULL, message);
+    put_error(&t, path, http, http == 401 ? "invalid_api_key" : NULL, NULL, message);
     if (t.failed) {
         json_text_free(&t);
         return NULL;
@@ -77,7 +77,7 @@ char *api_error_body(void *arg, const char *path, int status, const char *messag
     return t.at;
 }
 
-void api_refuse(struct http_exchange *x, int status, const char *code, const char *param, const char *format, ...)
+void api_refuse(struct http_exchange *x, int http, const char *code, const char *param, const char *format, ...)
 {
     static const struct http_field retry = {"Retry-After", "1"};
     char message[LOG_LINE_MAX];
@@ -86,8 +86,8 @@ void api_refuse(struct http_exchange *x, int status, const char *code, const cha
     va_start(ap, format);
     vsnprintf(message, sizeof message, format, ap);
     va_end(ap);
-    put_error(&t, http_path(x), status, code, param, message);
-    http_answer(x, status, body_type, t.at, t.failed ? 0 : t.n, &retry, status == 429 || status == 503);
+    put_error(&t, http_path(x), http, code, param, message);
+    http_answer(x, http, body_type, t.at, t.failed ? 0 : t.n, &retry, http == 429 || http == 503);
     json_text_free(&t);
 }
 
@@ -96,12 +96,12 @@ void api_refuse_as(struct http_exchange *x, const struct refusal *r)
     api_refuse(x, r->status, r->code, r->param, "%s", r->message);
 }
 
-void api_answer(struct http_exchange *x, int status, json_t *body)
+void api_answer(struct http_exchange *x, int http, json_t *body)
 {
     char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
     json_decref(body);
     if (text)
-        http_answer(x, status, body_type, text, strlen(text), NULL, 0);
+        http_answer(x, http, body_type, text, strlen(text), NULL, 0);
     else
         api_refuse(x, 500, NULL, NULL, "the server has no memory for the answer");
     free(text);
