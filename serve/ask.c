@@ -17,16 +17,16 @@ static uint64_t seed_of(uint64_t server, uint64_t request)
     return x ^ (x >> 31);
 }
 
-static bool read_seed(const struct api *api, const json_t *root, struct ask *a, struct refusal *r)
+static bool read_seed(struct api *api, const json_t *root, struct ask *a, struct refusal *r)
 {
     int64_t seed = -1; /* as llama.cpp has it: any */
     if (!field_integer(root, "seed", INT64_MIN, INT64_MAX, &seed, r))
         return false;
-    a->sampling.seed = seed == -1 ? seed_of(a->sampling.seed, api->n_asked) : (uint64_t)seed;
+    a->sampling.seed = seed == -1 ? seed_of(a->sampling.seed, api->n_asked++) : (uint64_t)seed;
     return true;
 }
 
-static bool read_sampling(const struct api *api, const json_t *root, struct ask *a, struct refusal *r)
+static bool read_sampling(struct api *api, const json_t *root, struct ask *a, struct refusal *r)
 {
     struct sampler_params *s = &a->sampling;
     int64_t top_k = s->top_k, last = s->repeat_last;
@@ -88,7 +88,7 @@ static bool read_stream(const json_t *root, struct ask *a, struct refusal *r)
            (!options || field_flag(options, "include_usage", &a->include_usage, r));
 }
 
-bool ask_read(const struct api *api, const json_t *root, struct ask *a, struct refusal *r)
+bool ask_read(struct api *api, const json_t *root, struct ask *a, struct refusal *r)
 {
     int64_t n = 1;
     *a = (struct ask){.sampling = api->o->sampling, .n_top = UINT32_MAX, .max_tokens = UINT32_MAX};

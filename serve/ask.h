@@ -39,7 +39,7 @@ struct prompt {
 
 /* Reads what has the same name everywhere: temperature, top_p, top_k, min_p, the penalties, seed, logit_bias, n,
  * stream, stream_options, ignore_eos. Sets all of *a; after a refusal there is nothing to free. */
-bool ask_read(const struct api *api, const json_t *root, struct ask *a, struct refusal *r);
+bool ask_read(struct api *api, const json_t *root, struct ask *a, struct refusal *r);
 /* A string or an array of them, none of them longer than 1 KiB; empty ones are refused. `name`: "stop". */
 bool ask_stops(const json_t *root, const char *name, struct ask *a, struct refusal *r);
 /* A number of tokens, 1 or more; -1: no limit. */

@@ -296,7 +296,7 @@ static bool read_options(const json_t *root, struct texts *t, struct refusal *r)
 }
 
 /* After a refusal there is nothing to free. */
-static bool read_request(const struct api *api, const json_t *root, struct texts *t, struct refusal *r)
+static bool read_request(struct api *api, const json_t *root, struct texts *t, struct refusal *r)
 {
     const json_t *suffix = json_object_get(root, "suffix");
     *t = (struct texts){0};

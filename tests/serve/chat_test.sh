@@ -5,7 +5,8 @@ need_model
 need_command curl python3
 serve --temp 0 --alias house
 
-ask='{"messages": [{"role": "user", "content": "What is the capital of France?"}], "max_tokens": 24'
+ask='{"messages": [{"role": "system", "content": "You answer in few words."},
+    {"role": "user", "content": "What is the capital of France?"}], "max_tokens": 24'
 post /v1/chat/completions "$ask}"
 equal "status of a chat" 200 "$status"
 like "an answer" "*Paris*" "$(json 'o["choices"][0]["message"]["content"]')"

@@ -8,8 +8,9 @@ from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 
 url, key = sys.argv[1:]
 client = openai.OpenAI(base_url=url, api_key=key, max_retries=0)
-ask = dict(model="house", messages=[{"role": "user", "content": "What is the capital of France?"}], max_tokens=24,
-           temperature=0)
+messages = [{"role": "system", "content": "You answer in few words."},
+            {"role": "user", "content": "What is the capital of France?"}]
+ask = dict(model="house", messages=messages, max_tokens=24, temperature=0)
 
 
 def whole():
@@ -94,8 +95,8 @@ def test_structured():
 
 def test_langchain():
     model = ChatOpenAI(model="house", base_url=url, api_key=key, temperature=0, max_tokens=24, max_retries=0)
-    assert "Paris" in model.invoke("What is the capital of France?").content
-    assert "Paris" in "".join(c.content for c in model.stream("What is the capital of France?"))
+    assert "Paris" in model.invoke(messages).content
+    assert "Paris" in "".join(c.content for c in model.stream(messages))
     near = OpenAIEmbeddings(model="house", base_url=url, api_key=key)
     a, b = near.embed_documents(["a cat", "a dog"])
     assert len(a) == len(b) and a != b

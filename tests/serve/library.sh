@@ -18,6 +18,7 @@ need_command() {
 # OPTION...: starts a server of the model on a port that is free, and waits until it answers: $url, $server (process).
 # $work/log has what it says. $launcher, if set, comes before.
 serve() {
+    : > "$work/log"
     # shellcheck disable=SC2086 # the launcher is words
     $launcher "$hearth" serve -m "$model" -t 1 --port 0 "$@" 2>"$work/log" >/dev/null &
     server=$!
