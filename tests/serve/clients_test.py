@@ -66,6 +66,13 @@ def test_texts():
     assert "Paris" in answer.choices[0].text and answer.choices[1].index == 1, answer
 
 
+def test_embeddings():
+    texts = client.embeddings.create(model="house", input=["a cat", "a dog"])
+    tokens = client.embeddings.create(model="house", input=[[5, 6, 7], [8]])
+    assert len(texts.data) == len(tokens.data) == 2 and len(texts.data[0].embedding) == len(tokens.data[1].embedding)
+    assert abs(sum(x * x for x in texts.data[0].embedding) - 1) < 1e-3
+
+
 def test_errors():
     for wrong, kind in ((dict(temperature=-5), openai.BadRequestError), (dict(messages=[]), openai.BadRequestError),
                         (dict(messages=[{"role": "user", "content": "word " * 9000}]), openai.BadRequestError)):
@@ -97,7 +104,8 @@ def test_langchain():
     model = ChatOpenAI(model="house", base_url=url, api_key=key, temperature=0, max_tokens=24, max_retries=0)
     assert "Paris" in model.invoke(messages).content
     assert "Paris" in "".join(c.content for c in model.stream(messages))
-    near = OpenAIEmbeddings(model="house", base_url=url, api_key=key)
+    # LangChain's own way is tokens of OpenAI's, for which it would ask OpenAI.
+    near = OpenAIEmbeddings(model="house", base_url=url, api_key=key, check_embedding_ctx_length=False)
     a, b = near.embed_documents(["a cat", "a dog"])
     assert len(a) == len(b) and a != b
 
