@@ -181,6 +181,7 @@ status command_serve(const struct launch *launch, int argc, char **argv)
     struct cluster *cl = NULL;
     struct server *server = NULL;
     s.cluster.n_sequences = PARALLEL;
+    s.cluster.grammars = true;
     status st = options_parse(&argp, launch, argc, argv, &s);
     if (st == ST_OK && s.options.chat_template && launch->rank == 0)
         st = chat_family_check(s.options.chat_template);
