@@ -204,6 +204,7 @@ static void begin(struct embeddings *e)
         t->job.over = on_over;
         t->job.owner = t;
     }
+    e->watched.look = look;
     watch_add(e->api->watch, &e->watched);
     const status st = submit(e, e->n < at_once ? e->n : at_once);
     if (st) {
