@@ -89,7 +89,7 @@ function tiles(f, moments) {
         tile("Prompts", digits(f.prompt), "tokens/s"),
         tile("Weights read", digits(f.reads / 1e9), "GB/s"),
         tile("Live neurons", f.live === null ? "–" : percent(f.live), ""),
-        tile("Pages of the KV cache", `${used}`, `of ${kv.pages}`, meter(kv.pages ? used / kv.pages : 0)),
+        tile("KV cache, pages", `${used}`, `of ${kv.pages}`, meter(kv.pages ? used / kv.pages : 0)),
         tile("Requests", `${requests.running}`, `running, ${requests.waiting} waiting`));
 }
 
