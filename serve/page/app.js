@@ -327,14 +327,17 @@ function drawer(open) {
 
 const picture = house($("house"), askKey);
 
+// The address of the house's view. No element has that name: the browser would take the focus there.
+const HOUSE = "#/house";
+const wantedView = () => (location.hash === HOUSE ? "house" : "chat");
+
 function view(name) {
     for (const v of ["chat", "house"]) {
         $(v).hidden = v !== name;
         $(`show-${v}`).setAttribute("aria-pressed", String(v === name));
     }
     picture.show(name === "house");
-    if (location.hash.slice(1) !== name)
-        history.replaceState(null, "", `#${name}`);
+    history.replaceState(null, "", name === "house" ? HOUSE : location.pathname);
 }
 
 function grow() {
@@ -386,13 +389,13 @@ function begin() {
     $("show-house").addEventListener("click", () => view("house"));
     document.addEventListener("keydown", onKey);
     addEventListener("storage", showList); // another tab has changed it
-    addEventListener("hashchange", () => view(location.hash === "#house" ? "house" : "chat"));
+    addEventListener("hashchange", () => view(wantedView()));
     beginSettings();
     const newest = talks.all()[0];
     talk = (newest && talks.load(newest.id)) || talk;
-    view(location.hash === "#house" ? "house" : "chat");
+    view(wantedView());
     showTalk();
-    if (location.hash !== "#house")
+    if (wantedView() === "chat")
         $("question").focus();
     showModel();
 }
