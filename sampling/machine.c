@@ -27,6 +27,7 @@ void machine_lay(struct machine *m, uint32_t max_ops, uint32_t most_states, stru
     m->heads = arena_alloc(a, MACHINE_STATES * sizeof *m->heads);
     m->ways = arena_alloc(a, MACHINE_WAYS * sizeof *m->ways);
     m->found = arena_alloc(a, GRAMMAR_WAYS * sizeof *m->found);
+    m->todo = arena_alloc(a, GRAMMAR_WAYS * sizeof *m->todo);
     m->seen = arena_alloc(a, SEEN * sizeof *m->seen);
     m->slots = arena_alloc(a, GRAMMAR_WAYS * sizeof *m->slots);
     stacks_lay(&m->stacks, a);
@@ -90,6 +91,7 @@ static void come(struct machine *m, uint32_t place, uint32_t stack)
     m->seen[slot] = way;
     m->slots[m->n_found] = (uint16_t)slot;
     m->found[m->n_found++] = way;
+    m->todo[m->n_todo++] = way;
 }
 
 static void go_on(struct machine *m, uint32_t place, uint32_t stack)
@@ -98,8 +100,8 @@ static void go_on(struct machine *m, uint32_t place, uint32_t stack)
     uint32_t called;
     switch (op->kind) {
     case GRAMMAR_SPLIT:
-        come(m, op->a, stack);
         come(m, op->b, stack);
+        come(m, op->a, stack);
         break;
     case GRAMMAR_CALL: /* what only returns need not be returned to */
         called = m->ops[op->b].kind == GRAMMAR_RETURN ? stack : stacks_push(&m->stacks, stack, op->b);
@@ -117,13 +119,21 @@ static void go_on(struct machine *m, uint32_t place, uint32_t stack)
     }
 }
 
-/* From what has been found to all that it leads to without a byte; of that, the bytes. They come behind the ways of all
- * states; returns their number. */
-static uint32_t close_ways(struct machine *m)
+/* Finds a place with a stack, and all that it leads to without a byte, before anything else: where there is too much to
+ * find, what is found first can be read to its end. */
+static void find(struct machine *m, uint32_t place, uint32_t stack)
+{
+    come(m, place, stack);
+    while (m->n_todo > 0) {
+        const uint32_t way = m->todo[--m->n_todo];
+        go_on(m, place_of(way), stack_of(way));
+    }
+}
+
+/* Of all that has been found, the bytes: behind the ways of all states. Returns their number. */
+static uint32_t found_ways(struct machine *m)
 {
     uint32_t n = 0, n_stacks = 0;
-    for (uint32_t i = 0; i < m->n_found; i++)
-        go_on(m, place_of(m->found[i]), stack_of(m->found[i]));
     stacks_new_round(&m->stacks);
     for (uint32_t i = 0; i < m->n_found; i++) {
         const struct machine_op *op = &m->ops[place_of(m->found[i])];
@@ -232,8 +242,8 @@ void machine_begin(struct machine *m, const struct grammar *g)
         forget(m, m->at);
     }
     m->complete = false;
-    come(m, follow(m->ops, 0), STACK_EMPTY);
-    const uint32_t n = close_ways(m);
+    find(m, follow(m->ops, 0), STACK_EMPTY);
+    const uint32_t n = found_ways(m);
     m->at = state_of(m, n, m->complete);
 }
 
@@ -254,10 +264,10 @@ uint16_t machine_find(struct machine *m, uint16_t state, uint8_t byte)
         } else {
             lo = op->lo > lo ? op->lo : lo;
             hi = op->hi < hi ? op->hi : hi;
-            come(m, op->a, stack_of(way));
+            find(m, op->a, stack_of(way));
         }
     }
-    const uint32_t n = close_ways(m);
+    const uint32_t n = found_ways(m);
     const uint16_t next = state_of(m, n, m->complete);
     for (uint32_t i = lo; i <= hi; i++)
         m->rows[state][i] = next;

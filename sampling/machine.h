@@ -44,10 +44,11 @@ struct machine {
     uint16_t *heads;        /* [MACHINE_STATES] by hash; 0: none */
     uint32_t *ways;         /* [MACHINE_WAYS] stack and place (machine.c) of all states, one behind another */
     uint32_t *found;        /* [GRAMMAR_WAYS] what has been come to while a state is made */
+    uint32_t *todo;         /* [GRAMMAR_WAYS] of that, what has not been followed */
     uint32_t *seen;         /* [2 GRAMMAR_WAYS] the same by hash; 0: none */
     uint16_t *slots;        /* [GRAMMAR_WAYS] of seen, that are not 0 */
     struct stacks stacks;
-    uint32_t max_ops, most_states, n_states, n_ways, n_found;
+    uint32_t max_ops, most_states, n_states, n_ways, n_found, n_todo;
     bool complete;       /* of the state that is made */
     uint16_t at;         /* the text's state */
     uint32_t forgotten;  /* times: when it changes, all other numbers of states mean nothing any more */

@@ -329,7 +329,7 @@ static void test_random_programs(void **state)
         struct house h;
         make_words(&h);
         house_begin(&h, h.v.t);
-        for (int i = 0; i < 250; i++) {
+        for (int i = 0; i < 150; i++) {
             const struct grammar g = draw_program(ops);
             assert_int_equal(grammar_check(&g), ST_OK);
             const int n = write_text(&h, &g, 5);
@@ -339,7 +339,8 @@ static void test_random_programs(void **state)
         house_end(&h);
         vocabulary_free(&h.v);
     }
-    assert_true(n_masks > 3000 && n_long > 500); /* most programs lead somewhere */
+    print_message("%d masks, %d texts of three or more\n", n_masks, n_long);
+    assert_true(n_masks > 2000 && n_long > 300); /* most programs lead somewhere */
 }
 
 /* Strings of at most so many characters: masks where all plain tokens are allowed, and near the end where not all are.
