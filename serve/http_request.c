@@ -266,6 +266,8 @@ static enum MHD_Result send_answer(struct http_exchange *x, struct MHD_Connectio
     if (!r)
         return MHD_NO;
     x->stage = HTTP_ANSWER;
+    /* To HEAD libmicrohttpd writes the end of chunks of which there are none. */
+    x->last |= x->length == MHD_SIZE_UNKNOWN && strcmp(x->method, "HEAD") == 0;
     enum MHD_Result queued = MHD_NO;
     if (add_fields(x, r))
         queued = MHD_queue_response(handle, (unsigned)x->status, r);

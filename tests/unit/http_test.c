@@ -72,17 +72,16 @@ static void head_has_no_body(void **state)
     a = hear(fd); /* nothing lies between */
     assert_string_equal(a.body, "GET /open: ");
     forget(&a);
-    /* A stream too. */
-    say(fd, "HEAD /mail HTTP/1.1\r\nHost: x\r\n\r\nGET /open HTTP/1.1\r\nHost: x\r\n\r\n");
+    /* A stream too, whose connection ends, as libmicrohttpd writes an end of the chunks that there are none of. */
+    say(fd, "HEAD /mail HTTP/1.1\r\nHost: x\r\n\r\n");
     struct http_exchange *x = fetch();
     http_begin(x, 200, "text/event-stream", NULL, 0);
     hear_head(fd, &a);
     assert_int_equal(a.code, 200);
+    assert_string_equal(value_of(&a, "Connection"), "close");
+    assert_true(closes(fd));
     http_write(x, "data", 4);
     http_end(x);
-    a = hear(fd);
-    assert_string_equal(a.body, "GET /open: ");
-    forget(&a);
     close(fd);
     http_free(s);
 }
