@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
+#include "model/thoughts.h"
+#include "serve/text_rule.h"
 
 enum { MOST_BIASES = 512, STOP_BYTES = 1024 };
 
@@ -167,6 +169,19 @@ bool ask_fits(const struct api *api, size_t n, struct refusal *r)
     return refuse(r, "context_length_exceeded", NULL,
                   "This model's maximum context length is %u tokens. However, the request has %zu tokens.",
                   api->house.n_ctx, n);
+}
+
+bool ask_behind_thoughts(const struct api *api, const struct prompt *p, struct ask *a, struct refusal *r)
+{
+    const char *close = thoughts_opened(api->house.tokenizer, p->ids, p->n);
+    struct log_catcher caught;
+    if (!a->grammar.ops || (!close && !a->thoughts))
+        return true;
+    log_catch(&caught);
+    const status st = grammar_behind_thoughts(&a->grammar, close);
+    log_catch(NULL);
+    a->thoughts = true;
+    return st == ST_OK || refuse_status(r, st, NULL, caught.first_error);
 }
 
 void ask_free(struct ask *a)

@@ -47,6 +47,8 @@ bool ask_max_tokens(const json_t *root, const char *name, struct ask *a, struct 
 /* Calls of tools: the grammar, and that they are read. `tools`: OpenAI's, checked here; NULL: none. */
 bool ask_tools(const struct api *api, const json_t *tools, enum tool_choice choice, const char *name, bool parallel,
                struct ask *a, struct refusal *r);
+/* What a grammar is of comes behind thoughts: those that a prompt has opened, and (a->thoughts) that the model opens. */
+bool ask_behind_thoughts(const struct api *api, const struct prompt *p, struct ask *a, struct refusal *r);
 void ask_free(struct ask *a);
 
 /* OpenAI's messages as tokens: checked (roles, kinds of parts), parts of text joined, arguments of calls as objects;

@@ -282,14 +282,17 @@ static json_t *variables_of(const json_t *root, const struct ask *a, struct refu
     return v;
 }
 
-static bool read_prompt(struct api *api, const json_t *root, const json_t *tools, const struct ask *a,
+static bool read_prompt(struct api *api, const json_t *root, const json_t *tools, struct ask *a,
                         struct prompt *prompt, struct refusal *r)
 {
     json_t *variables = variables_of(root, a, r);
     const bool right = variables &&
                        ask_conversation(api, json_object_get(root, "messages"), tools, variables, prompt, r);
     json_decref(variables);
-    return right;
+    if (!right || ask_behind_thoughts(api, prompt, a, r))
+        return right;
+    free(prompt->ids);
+    return false;
 }
 
 /* After a refusal there is nothing to free. */

@@ -34,33 +34,60 @@ static void put_bytes(struct gguf_writer *w, const char *at, size_t n)
     free(name);
 }
 
-/* All bytes, control tokens, and of a text all parts of up to CHUNK bytes, all its beginnings, and all its ends; parts that
- * are there already have names that nobody asks for. */
-static void make(struct made *m, const char *text, bool parts)
+/* What is put into a vocabulary: words, and those that are parts of a text. */
+struct words {
+    const char *at[1 << 15];
+    size_t length[1 << 15], n;
+    int32_t part[1 << 15]; /* token of a part; -1: an empty one */
+};
+
+static int32_t word_of(struct words *w, const char *at, size_t length)
 {
-    const size_t length = strlen(text), n = 256 + N_CONTROLS + (parts ? (CHUNK + 2) * length : 0);
+    for (size_t i = 0; i < w->n; i++)
+        if (w->length[i] == length && memcmp(w->at[i], at, length) == 0)
+            return (int32_t)i;
+    assert_true(w->n < sizeof w->at / sizeof *w->at);
+    w->at[w->n] = at;
+    w->length[w->n] = length;
+    return length ? (int32_t)w->n++ : -1;
+}
+
+/* All bytes, and control tokens or (text not NULL) of a text all parts of up to CHUNK bytes, all its beginnings and all its
+ * ends. */
+static struct words words;
+
+static void make(struct made *m, const char *text)
+{
+    static char bytes[256];
+    const size_t length = text ? strlen(text) : 0, n_controls = text ? 0 : N_CONTROLS;
+    words.n = 0;
+    for (int i = 0; i < 256; i++) {
+        bytes[i] = (char)i;
+        word_of(&words, &bytes[i], 1);
+    }
+    for (size_t at = 0; at < length; at++) {
+        int32_t *part = &words.part[at * (CHUNK + 2)];
+        for (size_t chunk = 1; chunk <= CHUNK; chunk++)
+            *part++ = word_of(&words, text + at, chunk < length - at ? chunk : length - at);
+        *part++ = word_of(&words, text, at);
+        *part = word_of(&words, text + at, length - at);
+    }
     gguf_writer_begin(&m->w, "GGUF", 3);
     gguf_key_string(&m->w, "tokenizer.ggml.model", "gpt2");
     gguf_key_string(&m->w, "tokenizer.ggml.pre", "default");
-    gguf_key_array(&m->w, "tokenizer.ggml.tokens", GGUF_STRING, n);
-    for (int i = 0; i < 256; i++)
-        put_bytes(&m->w, &(char){(char)i}, 1);
-    for (int i = 0; i < N_CONTROLS; i++)
+    gguf_key_array(&m->w, "tokenizer.ggml.tokens", GGUF_STRING, words.n + n_controls);
+    for (size_t i = 0; i < words.n; i++)
+        put_bytes(&m->w, words.at[i], words.length[i]);
+    for (size_t i = 0; i < n_controls; i++)
         gguf_put_string(&m->w, controls[i]);
-    for (size_t at = 0; parts && at < length; at++) {
-        for (size_t chunk = 1; chunk <= CHUNK; chunk++)
-            put_bytes(&m->w, text + at, chunk < length - at ? chunk : length - at);
-        put_bytes(&m->w, text, at);
-        put_bytes(&m->w, text + at, length - at);
-    }
-    gguf_key_array(&m->w, "tokenizer.ggml.token_type", GGUF_I32, n);
-    for (size_t i = 0; i < n; i++)
-        gguf_put_uint(&m->w, i < 256 || i >= 256 + N_CONTROLS ? 1 : 3, 4);
+    gguf_key_array(&m->w, "tokenizer.ggml.token_type", GGUF_I32, words.n + n_controls);
+    for (size_t i = 0; i < words.n + n_controls; i++)
+        gguf_put_uint(&m->w, i < words.n ? 1 : 3, 4);
     gguf_key_strings(&m->w, "tokenizer.ggml.merges", (const char *const[]){"a b"}, 1);
     made_open(m);
 }
 
-static int32_t part_token(size_t at, size_t which) { return (int32_t)(256 + N_CONTROLS + at * (CHUNK + 2) + which); }
+static int32_t part_token(size_t at, size_t which) { return words.part[at * (CHUNK + 2) + which]; }
 
 /* --- what was told --- */
 
@@ -135,7 +162,7 @@ static const struct tool_format *format(const char *marks)
 
 struct expected {
     const char *tools; /* marks of a template; NULL: none are read */
-    const char *stops[3];
+    const char *stops[4];
     const char *prompt, *said, *told;
 };
 
@@ -172,7 +199,7 @@ static void check_tokens(const struct expected *e)
     struct made m;
     int32_t *ids;
     size_t n;
-    make(&m, "", false);
+    make(&m, NULL);
     assert_int_equal(tokenizer_encode(m.t, e->said, strlen(e->said), false, true, &ids, &n), ST_OK);
     check(&m, e, ids, n);
     free(ids);
@@ -186,7 +213,7 @@ static void check_cuts(const struct expected *e)
     int32_t *tokens = malloc((length + 1) * sizeof *tokens);
     struct made m;
     assert_non_null(tokens);
-    make(&m, e->said, true);
+    make(&m, e->said);
     for (size_t cut = 0; cut < length; cut++) {
         tokens[0] = part_token(cut, CHUNK);
         tokens[1] = part_token(cut, CHUNK + 1);
@@ -206,10 +233,21 @@ static void check_cuts(const struct expected *e)
     unmake(&m);
 }
 
+/* Encoding a text makes characters of it, so broken ones are only cut. */
+static bool is_utf8(const char *text)
+{
+    size_t length;
+    for (size_t n = strlen(text); n; text += length, n -= length)
+        if (utf8_next(text, n, &length) != UTF8_CHARACTER)
+            return false;
+    return true;
+}
+
 static void check_all(const struct expected *cases, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        check_tokens(&cases[i]);
+        if (is_utf8(cases[i].said))
+            check_tokens(&cases[i]);
         check_cuts(&cases[i]);
     }
 }
@@ -279,8 +317,8 @@ static void calls_are_read(void **state)
         {LIST, {0}, "", "[TOOL_CALLS][{\"name\": \"f\", \"arguments\": {\"a\": 1}, \"id\": \"abcdefghi\"}, {\"name\": \"g\", "
          "\"arguments\": {}}]", "<f|{\"a\": 1}><g|{}>"},
         {LIST, {0}, "", "Yes. [TOOL_CALLS] [{\"name\": \"f\", \"arguments\": {}}]", "Yes.<f|{}>"},
-        {MISTRAL, {0}, "", "[TOOL_CALLS]f[ARGS]{\"a\": \"[TOOL_CALLS]\"}[TOOL_CALLS]g[CALL_ID]abcdefghi[ARGS]{}",
-         "<f|{\"a\": \"[TOOL_CALLS]\"}><g|{}>"},
+        {MISTRAL, {0}, "", "[TOOL_CALLS]f[ARGS]{\"a\": \"[ARG]\"}[TOOL_CALLS]g[CALL_ID]abcdefghi[ARGS]{}",
+         "<f|{\"a\": \"[ARG]\"}><g|{}>"},
         {LLAMA, {0}, "", "{\"name\": \"f\", \"parameters\": {\"a\": 1}}", "<f|{\"a\": 1}>"},
         {LLAMA, {0}, "", "<|python_tag|>{\"name\": \"f\", \"parameters\": {}}; {\"name\": \"g\", \"parameters\": {}}",
          "<f|{}><g|{}>"},
@@ -340,7 +378,7 @@ static void control_tokens_are_left_out(void **state)
 {
     (void)state;
     struct made m;
-    make(&m, "", false);
+    make(&m, NULL);
     const int32_t eom = tokenizer_find(m.t, "<|eom|>");
     for (int tools = 0; tools < 2; tools++) {
         for (int special = 0; special < 2; special++) {
@@ -380,7 +418,7 @@ static void ids_are_of_the_answer_and_the_number(void **state)
     static const char two[] = "<tool_call>{\"name\": \"f\"}</tool_call><tool_call>{\"name\": \"f\"}</tool_call>";
     struct told a, again, other;
     struct made m;
-    make(&m, "", false);
+    make(&m, NULL);
     ask_ids(&m, "chatcmpl-1", HERMES, two, &a);
     ask_ids(&m, "chatcmpl-1", HERMES, two, &again);
     ask_ids(&m, "chatcmpl-2", HERMES, two, &other);
@@ -426,7 +464,7 @@ static void memory_may_be_out(void **state)
     int32_t *ids;
     size_t n;
     status st;
-    make(&m, "", false);
+    make(&m, NULL);
     assert_int_equal(tokenizer_encode(m.t, said, strlen(said), false, true, &ids, &n), ST_OK);
     long fails = 0;
     for (long i = 0; told = (struct told){.kind = -1}, alloc_fail_at(i), st = play(&m, ids, n, &told), alloc_failed(); i++) {
