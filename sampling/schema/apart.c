@@ -119,7 +119,7 @@ status keep_apart(struct making *k, json_t *flats, const struct where *at)
             bool apart = false;
             status st = are_apart(k, json_array_get(flats, j), json_array_get(flats, i), at, &apart);
             if (st == ST_OK && !apart)
-                st = refuse(at, ST_USAGE, "oneOf is not supported where two may hold, as %zu and %zu may (anyOf is)", j, i);
+                st = schema_refuse(at, ST_USAGE, "oneOf is not supported where two may hold, as %zu and %zu may (anyOf is)", j, i);
             if (st != ST_OK)
                 return st;
         }

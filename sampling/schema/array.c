@@ -80,7 +80,7 @@ status make_array(struct making *k, const json_t *flat, const struct where *at)
     t.least = count_of(flat, "minItems", 0);
     t.most = count_of(flat, "maxItems", ANY_COUNT);
     if (t.least > MOST_COUNT)
-        return refuse(at, ST_FULL, "minItems is more than %d", MOST_COUNT);
+        return schema_refuse(at, ST_FULL, "minItems is more than %d", MOST_COUNT);
     if (t.least > t.most) {
         dead_end(k->m);
         return ST_OK;

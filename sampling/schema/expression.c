@@ -20,7 +20,7 @@ struct reader {
 static void fail(struct reader *r, const char *what)
 {
     if (r->st == ST_OK)
-        r->st = refuse(r->where, ST_USAGE, "pattern: %s at byte %zu", what, (size_t)(r->at - r->text));
+        r->st = schema_refuse(r->where, ST_USAGE, "pattern: %s at byte %zu", what, (size_t)(r->at - r->text));
 }
 
 /* Room for one more of n, doubled; NULL: r->st says why. */
@@ -29,7 +29,7 @@ static void *room(struct reader *r, void *all, uint32_t n, uint32_t *cap, size_t
     if (n < *cap || r->st != ST_OK)
         return r->st == ST_OK ? all : NULL;
     if (n >= MOST_NODES) {
-        r->st = refuse(r->where, ST_FULL, "the pattern is too large");
+        r->st = schema_refuse(r->where, ST_FULL, "the pattern is too large");
         return NULL;
     }
     void *more = realloc(all, (*cap ? 2 * *cap : 32) * size);

@@ -206,14 +206,14 @@ status finish(struct making *k, uint32_t start, uint32_t root)
     }
     find_out(m, start, ends, leads_on);
     if (!ends[root]) {
-        st = refuse(NULL, ST_USAGE, "no JSON is valid by it");
+        st = schema_refuse(NULL, ST_USAGE, "no JSON is valid by it");
         goto out;
     }
     take_out(m, start, ends);
     find_out(m, start, moves, moves_on);
     for (size_t i = 0; i < k->n_rules && st == ST_OK; i++)
         if (ends[k->rules[i].place] && !moves[k->rules[i].place])
-            st = refuse(&(struct where){NULL, k->rules[i].path, 0}, ST_USAGE, "refers to itself");
+            st = schema_refuse(&(struct where){NULL, k->rules[i].path, 0}, ST_USAGE, "refers to itself");
 out:
     free(ends);
     free(moves);

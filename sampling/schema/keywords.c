@@ -145,13 +145,13 @@ status check_keywords(const json_t *schema, const struct where *at)
     json_object_foreach((json_t *)schema, key, v) {
         const struct keyword *one = find(key);
         if (one && !one->fits(v))
-            return refuse(at, ST_USAGE, "%s must be %s", key, one->form);
+            return schema_refuse(at, ST_USAGE, "%s must be %s", key, one->form);
         if (is_refused(schema, key, v))
-            return refuse(at, ST_USAGE, "%s is not supported", key);
+            return schema_refuse(at, ST_USAGE, "%s is not supported", key);
         if (at && strcmp(key, "$id") == 0)
-            return refuse(at, ST_USAGE, "$id is not supported but at the root");
+            return schema_refuse(at, ST_USAGE, "$id is not supported but at the root");
         if (strcmp(key, "multipleOf") == 0 && json_number_value(v) != 1)
-            return refuse(at, ST_USAGE, "multipleOf is not supported but for 1");
+            return schema_refuse(at, ST_USAGE, "multipleOf is not supported but for 1");
     }
     return ST_OK;
 }

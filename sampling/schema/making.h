@@ -69,7 +69,7 @@ struct making {
 };
 
 /* refuse.c. Logs "schema: #/properties/a: ..." and returns st. */
-status refuse(const struct where *at, status st, const char *format, ...) __attribute__((format(printf, 3, 4)));
+status schema_refuse(const struct where *at, status st, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* Counts work and depth: ST_FULL (logged) when there is too much of either. */
 status spend(struct making *k, size_t work, const struct where *at);
 

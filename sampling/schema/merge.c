@@ -73,7 +73,7 @@ status resolve(struct making *k, const char *ref, const struct where *at, const 
     }
     free(name);
     if (*rest || !(json_is_object(found) || json_is_boolean(found)))
-        return refuse(at, ST_USAGE, "$ref %s is no schema within this one", ref);
+        return schema_refuse(at, ST_USAGE, "$ref %s is no schema within this one", ref);
     *schema = found;
     return ST_OK;
 }
@@ -207,7 +207,7 @@ static status merge_keyword(json_t *into, const char *key, json_t *a, json_t *b,
     if (strcmp(key, "anyOf") == 0 || strcmp(key, "oneOf") == 0)
         return set(into, key, merge_ways(key, a, b));
     if (strcmp(key, "pattern") == 0 || strcmp(key, "format") == 0)
-        return json_equal(a, b) ? ST_OK : refuse(at, ST_USAGE, "two of %s at once are not supported", key);
+        return json_equal(a, b) ? ST_OK : schema_refuse(at, ST_USAGE, "two of %s at once are not supported", key);
     const bool is_least = strncmp(key, "min", 3) == 0 || strcmp(key, "exclusiveMinimum") == 0;
     const bool keeps = strcmp(key, "multipleOf") == 0 || is_less(a, b) != is_least;
     return keeps ? ST_OK : set(into, key, json_incref(b));

@@ -146,7 +146,7 @@ static status read_bound(const json_t *v, bool open, const struct where *at, str
         snprintf(text, sizeof text, "%.*f", digits, size);
     } while (strtod(text, NULL) != size && ++digits <= DIGITS_APART);
     if (digits > DIGITS_APART)
-        return refuse(at, ST_USAGE, "a bound with more than %d digits is not supported", DIGITS_APART);
+        return schema_refuse(at, ST_USAGE, "a bound with more than %d digits is not supported", DIGITS_APART);
     b->whole = strtoull(text, NULL, 10);
     if (digits > 0)
         strcpy(b->fraction, strchr(text, '.') + 1);
@@ -238,7 +238,7 @@ static status make_sizes(struct making *k, const struct bound *lo, const struct 
         longest = digits_of(hi->whole, digits);
     const int most = DIGITS_APART - longest;
     if (most < 1 || strlen(lo->fraction) > (size_t)most || (bounded && strlen(hi->fraction) > (size_t)most))
-        return refuse(at, ST_USAGE, "bounds with more than %d digits are not supported", DIGITS_APART);
+        return schema_refuse(at, ST_USAGE, "bounds with more than %d digits are not supported", DIGITS_APART);
     const int order = bounded ? compare_sizes(lo, hi) : -1;
     ways_begin(k->m, &w);
     const uint64_t from = lo->whole + !whole_lo, end = bounded ? hi->whole : WHOLES; /* all between */

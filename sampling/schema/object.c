@@ -284,9 +284,9 @@ static status check_counts(const json_t *flat, const struct properties *p, const
         required += p->all[i].required;
     *not_empty = least == 1;
     if (least > 1 && least > required)
-        return refuse(at, ST_USAGE, "minProperties is not supported beyond 1 and what is required");
+        return schema_refuse(at, ST_USAGE, "minProperties is not supported beyond 1 and what is required");
     if (most != ANY_COUNT && (p->others || most < p->n))
-        return refuse(at, ST_USAGE, "maxProperties is not supported below what there may be");
+        return schema_refuse(at, ST_USAGE, "maxProperties is not supported below what there may be");
     return ST_OK;
 }
 

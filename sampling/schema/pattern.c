@@ -106,7 +106,7 @@ static status make_repeat(struct pattern *p, const struct node *n)
     status st = ST_OK;
     uint32_t again;
     if (n->most == ANY_COUNT && lengths_of(&p->e, n->child).least == 0)
-        return refuse(p->at, ST_USAGE, "pattern: any number of what may be empty is not supported");
+        return schema_refuse(p->at, ST_USAGE, "pattern: any number of what may be empty is not supported");
     if (n->least > 1 || (n->most > 1 && n->most != ANY_COUNT))
         return make_counted(p, n);
     if (n->most == 0)
@@ -154,7 +154,7 @@ static status make_node(struct pattern *p, uint32_t at)
         for (uint32_t i = n->child; i && st == ST_OK; i = p->e.nodes[i].next)
             st = make_node(p, i);
         return st;
-    default: return refuse(p->at, ST_USAGE, "pattern: ^ and $ are supported at its ends only");
+    default: return schema_refuse(p->at, ST_USAGE, "pattern: ^ and $ are supported at its ends only");
     }
     return p->k->m->st;
 }
@@ -197,13 +197,13 @@ static status cut_to(struct pattern *p, const struct branch *b, uint64_t least, 
         one = l;
     }
     if (all.least > MOST_COUNT)
-        return refuse(p->at, ST_FULL, "pattern: its shortest string has more than %d characters", MOST_COUNT);
+        return schema_refuse(p->at, ST_FULL, "pattern: its shortest string has more than %d characters", MOST_COUNT);
     if (all.least >= least && all.most <= most)
         return ST_OK;
     struct node *n = &p->e.nodes[varies];
     const struct lengths child = n->kind == NODE_REPEAT ? lengths_of(&p->e, n->child) : (struct lengths){0, 0};
     if (!b->begins || !b->ends || n_vary != 1 || child.least != 1 || child.most != 1)
-        return refuse(p->at, ST_USAGE, "pattern or format: minLength or maxLength beside it is not supported here");
+        return schema_refuse(p->at, ST_USAGE, "pattern or format: minLength or maxLength beside it is not supported here");
     const uint64_t others = all.least - one.least;
     const uint64_t up_to = most == ANY_COUNT ? n->most : most < others ? 0 : most - others;
     n->least = least > others && least - others > n->least ? least - others : n->least;

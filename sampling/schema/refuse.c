@@ -27,7 +27,7 @@ static size_t put_where(char *out, size_t cap, const struct where *at)
     return put(out, n, cap, at->key ? at->key : index);
 }
 
-status refuse(const struct where *at, status st, const char *format, ...)
+status schema_refuse(const struct where *at, status st, const char *format, ...)
 {
     char place[256], raw[256], why[256];
     va_list args;
@@ -43,7 +43,7 @@ status refuse(const struct where *at, status st, const char *format, ...)
 status spend(struct making *k, size_t work, const struct where *at)
 {
     if (k->nested > MOST_NESTED)
-        return refuse(at, ST_FULL, "more than %d schemas within each other, or one that refers to itself", MOST_NESTED);
+        return schema_refuse(at, ST_FULL, "more than %d schemas within each other, or one that refers to itself", MOST_NESTED);
     k->work += work < MOST_WORK ? work : MOST_WORK;
-    return k->work <= MOST_WORK ? ST_OK : refuse(at, ST_FULL, "the schema is too large");
+    return k->work <= MOST_WORK ? ST_OK : schema_refuse(at, ST_FULL, "the schema is too large");
 }

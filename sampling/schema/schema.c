@@ -163,7 +163,7 @@ static status check_beside(const json_t *flat, unsigned types, const struct wher
     json_t *v;
     json_object_foreach((json_t *)flat, key, v) {
         if (speaks_of(key) & types && strcmp(key, "format") != 0)
-            return refuse(at, ST_USAGE, "%s beside enum or const is not supported", key);
+            return schema_refuse(at, ST_USAGE, "%s beside enum or const is not supported", key);
     }
     return ST_OK;
 }
@@ -298,7 +298,7 @@ status schema_rule(const json_t *schema, struct grammar_maker *m, uint32_t *rule
     struct making k;
     begin(&k, schema, m);
     status st = json_is_object(schema) || json_is_boolean(schema) ? m->st
-                                                                   : refuse(NULL, ST_USAGE, "a schema is an object or a boolean");
+                                                                   : schema_refuse(NULL, ST_USAGE, "a schema is an object or a boolean");
     if (st == ST_OK)
         st = make_value(&k, schema, NULL);
     grammar_return(m);

@@ -75,9 +75,9 @@ status make_string(struct making *k, const json_t *flat, const struct where *at)
     const char *pattern = json_string_value(json_object_get(flat, "pattern"));
     const int format = find_format(json_object_get(flat, "format"));
     if (least > MOST_COUNT)
-        return refuse(at, ST_FULL, "minLength is more than %d", MOST_COUNT);
+        return schema_refuse(at, ST_FULL, "minLength is more than %d", MOST_COUNT);
     if (pattern && format >= 0)
-        return refuse(at, ST_USAGE, "pattern beside format is not supported");
+        return schema_refuse(at, ST_USAGE, "pattern beside format is not supported");
     if (least > most)
         dead_end(k->m);
     else if (pattern)
