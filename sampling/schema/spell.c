@@ -54,6 +54,8 @@ static char *spelled_real(double value)
         if (strtod(out, NULL) == value)
             break;
     }
+    if (!strpbrk(out, ".e"))
+        strcat(out, ".0");
     return strdup(out);
 }
 

@@ -11,7 +11,7 @@
 
 /* --- whether a text is of a grammar --- */
 
-enum { WALK_SLOTS = 1 << 16, WALK_WAYS = 1 << 15 };
+enum { WALK_SLOTS = 1 << 16, WALK_WAYS = 1 << 15 /* at once; one with more is accepted by nobody */ };
 
 struct walk_stack {
     uint32_t place, parent; /* to return to; what is below */
@@ -53,6 +53,8 @@ static inline void walk_come(struct walk *w, uint32_t place, uint32_t stack)
     const uint64_t key = ((uint64_t)stack << 32 | place) + 1;
     const struct grammar_op *op = &w->g->ops[place];
     uint32_t slot = walk_hash(key);
+    if (w->n_seen == WALK_WAYS || w->n_used > WALK_SLOTS / 2)
+        return;
     for (; w->seen[slot]; slot = (slot + 1) & (WALK_SLOTS - 1))
         if (w->seen[slot] == key)
             return;
