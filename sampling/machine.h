@@ -19,7 +19,7 @@ enum {
     STATE_UNKNOWN = 0,    /* of a row: to be found out. Its own row is unknown throughout */
     STATE_DEAD = 1,       /* no way goes on, and the text may not end */
     STATES_FIRST = 2,
-    MACHINE_STATES = 1024, /* as many as are worth while */
+    MACHINE_STATES = 2048, /* as many as are worth while */
     MACHINE_STATES_MIN = STATES_FIRST + 3
 };
 

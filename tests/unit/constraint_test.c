@@ -24,7 +24,7 @@ enum { MOST_WAYS = 200 };
 
 struct way {
     uint32_t place, depth;
-    uint32_t stack[GRAMMAR_DEPTH];
+    uint16_t stack[GRAMMAR_DEPTH];
 };
 
 struct reading {
@@ -74,7 +74,7 @@ static void settle(const struct grammar *g, struct reading *r)
             if (!returns_next(g, w.place + 1)) {
                 if (w.depth == GRAMMAR_DEPTH)
                     break;
-                w.stack[w.depth++] = w.place + 1;
+                w.stack[w.depth++] = (uint16_t)(w.place + 1);
             }
             w.place = op->a;
             add(r, &w);
@@ -339,7 +339,6 @@ static void test_random_programs(void **state)
         house_end(&h);
         vocabulary_free(&h.v);
     }
-    print_message("%d masks, %d texts of three or more\n", n_masks, n_long);
     assert_true(n_masks > 2000 && n_long > 300); /* most programs lead somewhere */
 }
 
