@@ -9,7 +9,7 @@
 #include "sampling/constraint.h"
 #include "tests/unit/json_grammar.h"
 
-enum { RUNS = 20 };
+enum { RUNS = 5 };
 
 static double now_us(void)
 {
@@ -61,6 +61,47 @@ static struct grammar lipogram(void)
     grammar_jump(&m, end);
     grammar_patch(&m, end, grammar_here(&m));
     json_text(&m, "\"");
+    grammar_return(&m);
+    grammar_made(&m, &g);
+    return g;
+}
+
+/* s = [s] | [s] | a string: twice as many ways to read it with each bracket. */
+static struct grammar ambiguous(void)
+{
+    struct grammar_maker m = {0};
+    struct json_rules r;
+    struct grammar g = {0};
+    const uint32_t begin = grammar_jump(&m, UINT32_MAX);
+    json_rules(&m, &r);
+    const uint32_t rule = grammar_here(&m);
+    grammar_patch(&m, begin, rule);
+    for (int i = 0; i < 2; i++) {
+        const uint32_t other = json_perhaps(&m);
+        json_text(&m, "[");
+        grammar_call(&m, rule);
+        json_text(&m, "]");
+        grammar_return(&m);
+        grammar_patch(&m, other, grammar_here(&m));
+    }
+    grammar_call(&m, r.string);
+    grammar_return(&m);
+    grammar_made(&m, &g);
+    return g;
+}
+
+/* An e somewhere, and 40 letters behind it: where it may have been is a state of its own for every text. */
+static struct grammar counted(void)
+{
+    struct grammar_maker m = {0};
+    struct grammar g = {0};
+    const uint32_t end = json_perhaps(&m);
+    grammar_byte(&m, ' ', '~');
+    grammar_jump(&m, end);
+    grammar_patch(&m, end, grammar_here(&m));
+    json_text(&m, "e");
+    for (int i = 0; i < 40; i++)
+        grammar_byte(&m, ' ', '~');
     grammar_return(&m);
     grammar_made(&m, &g);
     return g;
@@ -120,7 +161,8 @@ int main(int argc, char **argv)
         return 1;
     struct constraint *c = constraint_lay(trie, GRAMMAR_OPS, &a);
     printf("a constraint: %.2f MB\n", (double)a.used * 1e-6);
-    const struct grammar json = json_grammar(), bounded = bounded_grammar(), letters = lipogram();
+    const struct grammar json = json_grammar(), bounded = bounded_grammar(), letters = lipogram(),
+                         twice = ambiguous(), places = counted();
     measure(t, c, &json, "any JSON: beginning", "");
     measure(t, c, &json, "any JSON: in a string", "\"The quick brown fox jumps over the lazy dog, and then it");
     measure(t, c, &json, "any JSON: in an object", "{\"name\": \"Ada\",\"born\": 1815,\"wrote\": [\"Notes\", {\"on\": null}],");
@@ -129,6 +171,10 @@ int main(int argc, char **argv)
     measure(t, c, &bounded, "bounded: behind it", "{\"title\": \"The quick brown fox\",\"tags\": [\"fox\"");
     free((void *)json.ops);
     measure(t, c, &letters, "all letters but one", "\"A void of solid words");
+    measure(t, c, &twice, "hostile: ambiguous", "[[[[[[[[[[[[[[[[[[[[\"The quick");
+    measure(t, c, &places, "hostile: counted", "There are seven bees here, we see them");
+    free((void *)twice.ops);
+    free((void *)places.ops);
     free((void *)bounded.ops);
     free((void *)letters.ops);
     arena_unmap(&a);
