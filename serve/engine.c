@@ -19,9 +19,12 @@ void engine_free(struct engine *e)
 {
     if (!e)
         return;
-    for (uint32_t i = 0; e->turns && i < e->o.n_sequences; i++)
+    for (uint32_t i = 0; e->turns && i < e->o.n_sequences; i++) {
         drafter_free(&e->turns[i].drafter);
+        free(e->turns[i].sum);
+    }
     free(e->turns);
+    free(e->mean);
     queue_free(&e->queue);
     pthread_mutex_destroy(&e->lock);
     if (e->wake >= 0)
@@ -29,16 +32,25 @@ void engine_free(struct engine *e)
     free(e);
 }
 
-static status make(struct engine *e)
+static status make_turns(struct engine *e)
 {
     status st = ST_OK;
     e->turns = calloc(e->o.n_sequences, sizeof *e->turns);
-    if (!e->turns) {
+    bool made = e->turns && (e->mean = malloc(e->limits.d_model * sizeof *e->mean));
+    for (uint32_t i = 0; made && i < e->o.n_sequences; i++)
+        made = (e->turns[i].sum = malloc(e->limits.d_model * sizeof *e->turns[i].sum));
+    if (!made) {
         log_error("out of memory for %u texts", e->o.n_sequences);
         return ST_NOMEM;
     }
     for (uint32_t i = 0; i < e->o.n_sequences && e->o.lookup && !e->limits.n_states && !st; i++)
         st = drafter_create(&e->turns[i].drafter, e->o.n_ctx);
+    return st;
+}
+
+static status make(struct engine *e)
+{
+    status st = make_turns(e);
     if (st)
         return st;
     e->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -120,7 +132,7 @@ void engine_stop(struct engine *e, double drain_s)
 {
     static const double longest_s = 1e9;
     const double s = drain_s < 0 ? 0 : drain_s < longest_s ? drain_s : longest_s;
-    const int64_t at = (int64_t)clock_ns() + (int64_t)(s * 1e9);
+    const int64_t at = (int64_t)((clock_s() + s) * 1e9);
     int64_t before = atomic_load(&e->stop_ns);
     while (at < before && !atomic_compare_exchange_weak(&e->stop_ns, &before, at))
         ;

@@ -18,13 +18,14 @@ struct turn {
     bool drafts;              /* may have some */
     double token_s;           /* when its last token came */
     struct drafter drafter;
+    int64_t *sum;             /* [d_model] of the states so far, for POOL_MEAN */
 };
 
 struct engine {
     struct engine_options o;
     struct wire_limits limits;
     int wake;                 /* an eventfd: there is something to do */
-    _Atomic int64_t stop_ns;  /* when jobs fail (clock_ns); INT64_MAX: go on */
+    _Atomic int64_t stop_ns;  /* when jobs fail (clock_s, in ns); INT64_MAX: go on */
 
     pthread_mutex_t lock;
     struct job *inbox, *inbox_last; /* not in the queue yet */
@@ -36,6 +37,7 @@ struct engine {
     struct kept kept;
     struct pace pace;
     struct turn *turns;       /* [n_sequences] */
+    float *mean;              /* [d_model] of states, when it is told */
     uint32_t n_turns;
     /* The step of which something came last. */
     uint64_t step;

@@ -1,6 +1,7 @@
 #include "serve/engine_parts.h"
 
 #include <stdio.h>
+#include <string.h>
 #include "base/clock.h"
 #include "base/log.h"
 
@@ -84,6 +85,9 @@ static struct turn *turn_of_ticket(struct engine *e, uint64_t ticket)
     return NULL;
 }
 
+/* Whether a beginning that others have need not run for it. */
+static bool shares(const struct job *j) { return j->kind == JOB_TEXT || j->pool != POOL_MEAN; }
+
 bool turn_may_begin(void *engine, struct job *j)
 {
     struct engine *e = engine;
@@ -91,7 +95,7 @@ bool turn_may_begin(void *engine, struct job *j)
     if (before && before->sequence->n_sent < j->behind_n)
         return false;
     j->behind = 0;
-    for (uint32_t i = 0; i < e->o.n_sequences && !j->behind; i++) {
+    for (uint32_t i = 0; i < e->o.n_sequences && !j->behind && shares(j); i++) {
         const struct turn *t = &e->turns[i];
         if (!t->job || t->sequence->n_sent >= t->job->n_prompt)
             continue;
@@ -117,8 +121,6 @@ static uint32_t common_with_running(const struct engine *e, const struct job *j)
 static const char *why_not(const struct engine *e, const struct job *j, char *why, size_t n)
 {
     const uint32_t room = e->o.n_ctx - (j->kind == JOB_TEXT); /* for the prompt: a token must be able to follow it */
-    if (j->kind == JOB_STATES && j->pool == POOL_MEAN)
-        return "the mean of states cannot be had";
     if (j->n_prompt > room)
         snprintf(why, n, "the prompt has %u tokens, the context room for %u", j->n_prompt, room);
     else if (pages_of(j->n_prompt) > e->limits.n_pages)
@@ -132,7 +134,7 @@ static const char *why_not(const struct engine *e, const struct job *j, char *wh
 static struct wish wish_of(const struct job *j)
 {
     if (j->kind == JOB_STATES)
-        return (struct wish){.kind = WISH_STATES};
+        return (struct wish){.kind = j->pool == POOL_MEAN ? WISH_SUM : WISH_STATES};
     if (j->n_top == UINT32_MAX)
         return (struct wish){.kind = WISH_TOKEN};
     return (struct wish){.kind = WISH_TOP, .n_top = j->n_top};
@@ -143,7 +145,9 @@ static status submit(struct engine *e, struct job *j, struct sequence **out)
 {
     struct session *s = e->o.session;
     const struct wish w = wish_of(j);
-    struct sequence *q = kept_take(&e->kept, s, j->prompt, j->n_prompt, common_with_running(e, j));
+    struct sequence *q = NULL;
+    if (j->kind == JOB_TEXT) /* it is kept again when it is over */
+        q = kept_take(&e->kept, s, j->prompt, j->n_prompt, common_with_running(e, j));
     status st = q ? ST_OK : session_open(s, &q);
     if (st)
         return st;
@@ -172,9 +176,9 @@ static void start(struct engine *e, struct job *j, struct sequence *q)
     t->sequence = q;
     t->admitted = false;
     t->most = least(j->max_tokens, e->o.n_ctx - j->n_prompt);
-    t->drafts = e->o.lookup && !e->limits.n_states && j->kind == JOB_TEXT && j->n_top == UINT32_MAX &&
-                !j->sampling.grammar;
+    t->drafts = e->o.lookup && !e->limits.n_states && j->kind == JOB_TEXT && j->n_top == UINT32_MAX;
     drafter_begin(&t->drafter);
+    memset(t->sum, 0, e->limits.d_model * sizeof *t->sum);
     if (e->n_turns++ == 0)
         e->step_s = j->began_s;
 }
@@ -333,9 +337,13 @@ static void take_tokens(struct engine *e, struct turn *t, const struct session_a
 static void take_states(struct engine *e, struct turn *t, const struct session_answer *a)
 {
     struct job *j = t->job;
+    const float *states = a->values;
     count_prompt(e, j);
-    queue_charge(&e->queue, j->key, 1);
-    j->states(j, a->values, a->n_values);
+    if (j->pool == POOL_MEAN) {
+        wire_sum_mean(t->sum, e->limits.d_model, j->n_prompt, e->mean);
+        states = e->mean;
+    }
+    j->states(j, states, e->limits.d_model);
     turn_over(e, t, JOB_ANSWERED, NULL);
 }
 
@@ -352,6 +360,8 @@ void turn_event(struct engine *e, const struct session_event *event)
         count_step(e, event);
     if (!t->admitted)
         count_shared(e, t);
+    if (event->kind == WISH_SUM)
+        wire_sum_add(t->sum, event->answer.values, e->limits.d_model);
     if (event->answer.n_tokens)
         take_tokens(e, t, &event->answer);
     else if (event->over)

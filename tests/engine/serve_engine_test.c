@@ -111,6 +111,16 @@ status __wrap_transport_inproc_open(const struct transport_config *c, int n_rank
     return ST_OK;
 }
 
+/* ---- a clock that ticks when it is looked at: steps take as long however many drafts they have ---- */
+
+static _Atomic bool still;
+static _Atomic long n_looks;
+
+double __real_clock_s(void);
+double __wrap_clock_s(void);
+
+double __wrap_clock_s(void) { return still ? 1 + 1e-6 * (double)++n_looks : __real_clock_s(); }
+
 /* ---- jobs ---- */
 
 struct text {
@@ -299,6 +309,7 @@ static void jobs_are_what_they_are_alone(void **state)
     };
     make_crowd(alone, N);
     run_alone(alone, N);
+    still = true;
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
         const struct cluster_options o = options(ways[i].ranks, ways[i].split, ways[i].slots, ways[i].n_batch);
         uint64_t drafts = 0, accepted = 0, made = 0, prompts = 0;
@@ -319,13 +330,18 @@ static void jobs_are_what_they_are_alone(void **state)
             made += u->made_tokens;
             prompts += u->prompt_tokens;
         }
-        assert_true(ways[i].lookup && !subject.nets ? accepted > 0 && accepted < drafts : drafts == 0);
+        if (!ways[i].lookup || subject.nets)
+            assert_int_equal(drafts, 0);
+        else if (ways[i].ranks == 1) /* else it looks at the clock while it waits */
+            assert_true(accepted > 0 && accepted < drafts);
+        print_message("%d ranks: %lu drafts, %lu of them right, %lu tokens\n", ways[i].ranks, drafts, accepted, made);
         assert_true(w.counts.drafts == drafts && w.counts.accepted == accepted);
         assert_true(w.counts.made_tokens == made && w.counts.prompt_tokens == prompts);
         assert_int_equal(w.counts.ended[JOB_ANSWERED] + w.counts.ended[JOB_LIMIT], N);
         assert_true(w.counts.steps > 0 && w.counts.busy > w.counts.steps);
         close_world();
     }
+    still = false;
 }
 
 /* Where the answer ends: with the context, with the owner's word, at once. */
@@ -409,14 +425,33 @@ static void best_tokens_come_with_their_probabilities(void **state)
     close_world();
 }
 
+/* What the session alone says of a text's states. */
+static void states_alone(struct session *s, const struct text *t, float expected[64])
+{
+    const struct wish wish = {.kind = t->job.pool == POOL_MEAN ? WISH_SUM : WISH_STATES};
+    int64_t sum[64] = {0};
+    struct session_event event;
+    struct sequence *q;
+    assert_int_equal(session_open(s, &q), ST_OK);
+    assert_int_equal(session_text(s, q, t->prompt, t->job.n_prompt), ST_OK);
+    assert_int_equal(session_submit(s, q, &wish, NULL), ST_OK);
+    do {
+        assert_int_equal(session_wait(s, &event), ST_OK);
+        if (event.kind == WISH_SUM)
+            wire_sum_add(sum, event.answer.values, 64);
+    } while (!event.over);
+    if (event.kind == WISH_SUM)
+        wire_sum_mean(sum, 64, t->job.n_prompt, expected);
+    else
+        memcpy(expected, event.answer.values, 64 * sizeof *expected);
+    session_close(s, q);
+}
+
 static void states_of_a_text(void **state)
 {
     (void)state;
     struct cluster_options o = options(2, SPLIT_STAGES, 8, 16);
-    struct session_event event;
-    const struct wish wish = {.kind = WISH_STATES};
     float expected[64];
-    struct sequence *q;
     open_world(&o, 8, 8, true);
     struct session *s = cluster_session(w.c);
     for (uint32_t i = 0; i < 4; i++) {
@@ -430,16 +465,8 @@ static void states_of_a_text(void **state)
     for (int i = 5; i < 8; i++)
         submit(&texts[i]);
     run();
-    assert_int_equal(texts[4].end, JOB_FAILED);
-    for (uint32_t i = 0; i < 4; i++) {
-        assert_int_equal(session_open(s, &q), ST_OK);
-        assert_int_equal(session_text(s, q, texts[i].prompt, texts[i].job.n_prompt), ST_OK);
-        assert_int_equal(session_submit(s, q, &wish, NULL), ST_OK);
-        do
-            assert_int_equal(session_wait(s, &event), ST_OK);
-        while (!event.over);
-        memcpy(expected, event.answer.values, sizeof expected);
-        session_close(s, q);
+    for (uint32_t i = 0; i < 5; i++) {
+        states_alone(s, &texts[i], expected);
         assert_int_equal(texts[i].end, JOB_ANSWERED);
         assert_int_equal(texts[i].n_states, 64);
         assert_memory_equal(texts[i].states, expected, sizeof expected);
