@@ -45,7 +45,7 @@ static const struct tool_format formats[] = {
                                TOOL_NAME TOOL_MARK("<|channel|>") "commentary " TOOL_MARK("<|constrain|>") "json"
                                TOOL_MARK("<|message|>") TOOL_ARGUMENTS,
                                TOOL_NAME TOOL_MARK("<|channel|>") "commentary json" TOOL_MARK("<|message|>") TOOL_ARGUMENTS},
-        .single = true,
+        .between = "", .end = "", .single = true,
     },
     {
         .name = "deepseek", /* R1: <calls begin><call begin>function<sep>f\n```json\n{...}\n```<call end><calls end> */

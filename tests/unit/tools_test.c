@@ -112,8 +112,8 @@ static const char weather[] =
 struct written {
     const char *marks; /* of a template */
     const char *name;
-    const char *right[6], *wrong[6]; /* calls, alone */
-    const char *text[4];             /* what may be said with AUTO, and is no call */
+    const char *right[8], *wrong[8]; /* calls, alone */
+    const char *text[6];             /* what may be said with AUTO, and is no call */
 };
 
 static const struct written formats[] = {
