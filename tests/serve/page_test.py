@@ -20,7 +20,7 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 
 URL = sys.argv[2].rstrip("/") + "/"
 FOLDER = pathlib.Path(sys.argv[3]) if len(sys.argv) > 3 else None
-WAIT_S = 60  # a loaded machine is slow; nothing here asserts how long it takes
+WAIT_S = 120  # a loaded machine is slow; nothing here asserts how long it takes
 
 
 def fake(query=""):
@@ -337,6 +337,7 @@ class Real(PageCase):
     def test_chat_and_house(self):
         self.button("Settings").click()
         self.find("#temperature").send_keys("0")
+        self.find("#max-tokens").send_keys("250")
         self.button("Done").click()
         answer = self.asked("Name three rivers of Europe, in a numbered list with one sentence on each.")
         self.assertGreater(len(answer.find_element(By.CSS_SELECTOR, ".content").text), 20)
@@ -347,6 +348,9 @@ class Real(PageCase):
         self.until(self.idle)
         self.assertEqual(self.all("article.assistant .content")[-1].text, said) # temperature 0
         self.picture("serving-chat.png")
+        self.button("Settings").click()
+        self.find("#max-tokens").clear()
+        self.button("Done").click()
         self.ask("Count from one to one thousand, and write every number as a word.")
         self.button("House").click()
         self.until(lambda: self.all("#house svg.picture .card"))

@@ -29,6 +29,6 @@ exec 8>&-
 stop_server
 
 need_model
-serve -c 2048
+serve -c 2048 --ranks 2
 $python "$here/page_test.py" real "$url" ${pictures:+"$pictures"} || exit 1
 finish
