@@ -62,6 +62,9 @@ static const char *device_of(void *arg, int rank, int i)
 
 enum { LAYERS = 6 };
 
+static const struct plan_model shape = {.architecture = "llama", .n_layers = LAYERS, .n_vocab = 96,
+                                        .layer = {.d_ff = 512, .neuron_unit = 32, .n_kv_heads = 4, .head_unit = 1}};
+
 struct stand {
     struct model model;
     struct plan *plan;
@@ -71,9 +74,6 @@ struct stand {
 
 static int set_up(void **state)
 {
-    static const struct plan_model shape = {
-        .architecture = "llama", .n_layers = LAYERS, .n_vocab = 96,
-        .layer = {.d_ff = 512, .neuron_unit = 32, .n_kv_heads = 4, .head_unit = 1}};
     static const double shares[] = {2, 1, 1};
     struct stand *s = calloc(1, sizeof *s);
     const bool yes[LAYERS] = {true, true};
@@ -305,7 +305,7 @@ static void stages_are_a_chain(void **state)
 {
     struct stand *s = *state;
     struct plan *p;
-    assert_int_equal(plan_make(&s->plan->model, SPLIT_STAGES, 3, NULL, &p), ST_OK);
+    assert_int_equal(plan_make(&shape, SPLIT_STAGES, 3, NULL, &p), ST_OK);
     s->api.house.plan = p;
     json_t *root = house_now(s);
     const json_t *links = json_object_get(root, "links");
