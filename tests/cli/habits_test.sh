@@ -17,7 +17,10 @@ try() {
     run:-m | run:--model) hearth run -p x "$1" "$none" ;;
     run:-p | run:--prompt) hearth run -m "$none" "$@" ;;
     run:* | perplexity:* | tokenize:*) hearth "$command" -m "$none" -f "$work/text" "$@" ;;
-    serve:*) hearth serve -q --port 0 -m "$none" "$@" ;; # it listens before it looks for the model
+    # It listens before it looks for the model, and for that it opens a certificate and its key.
+    serve:--ssl-cert-file) hearth serve -q --port 0 -m x --tls-key x "$1" "$none" ;;
+    serve:--ssl-key-file) hearth serve -q --port 0 -m x --tls-cert "$work/text" "$1" "$none" ;;
+    serve:*) hearth serve -q --port 0 -m "$none" "$@" ;;
     *) hearth "$command" -m "$none" "$@" ;;
     esac
 }

@@ -41,7 +41,7 @@ if ! command -v cpack >/dev/null || ! command -v dpkg-shlibdeps >/dev/null; then
     echo "SKIP: cpack or dpkg-dev is not there: no package is made"
     exit $((failures > 0))
 fi
-if ! (cd "$build" && cpack -G DEB -B "$work/package" -D CPACK_CMAKE_GENERATOR=) >"$work/log" 2>&1; then
+if ! (cd "$build" && cpack -G DEB -B "$work/package") >"$work/log" 2>&1; then
     fail "cpack: $(tail -n 20 "$work/log")"
     exit 1
 fi
