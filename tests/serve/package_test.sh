@@ -85,7 +85,7 @@ if ! chroot "$root" sh -c 'apt-get update -q && DEBIAN_FRONTEND=noninteractive a
 fi
 chroot "$root" hearth run -q -m /tmp/tiny.gguf -n 4 --temp 0 -p "An old clock" >"$work/out" 2>"$work/log" ||
     fail "hearth run in a bare Debian: $(cat "$work/log")"
-chroot "$root" hearth serve -m /tmp/tiny.gguf --port 0 >"$work/out" 2>"$work/log" &
+chroot "$root" hearth serve -m /tmp/tiny.gguf --port 0 --chat-template chatml >"$work/out" 2>"$work/log" &
 server=$!
 tries=0
 until url=$(sed -n 's,.*\(http://[0-9.:]*\).*,\1,p' "$work/log" | head -n 1) && [ -n "$url" ] &&
