@@ -194,7 +194,7 @@ static status look_tags(struct tool_reader *r, bool *more)
     r->arguments.n = 0;
     const enum tags_found found = tags_take(r->format->tags, r->parameters, &r->n_members, &r->held, &r->arguments, &st);
     if (st == ST_OK && found == TAGS_BROKEN)
-        st = text_append(&r->arguments, "{}" + (r->n_members > 0), r->n_members ? 1 : 2);
+        st = text_append(&r->arguments, r->n_members ? "}" : "{}", r->n_members ? 1 : 2);
     if (st == ST_OK && r->arguments.n)
         st = r->tell(r->arg, PIECE_ARGUMENTS, r->arguments.at, r->arguments.n);
     if (found == TAGS_END || found == TAGS_BROKEN)

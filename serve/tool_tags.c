@@ -81,7 +81,7 @@ enum tags_found tags_take(const struct tool_tags *t, const json_t *parameters, s
     bool part = false;
     *st = ST_OK;
     if (begins(at, n, t->end, &part)) {
-        *st = text_append(json, "{}" + (*n_members > 0), *n_members ? 1 : 2);
+        *st = text_append(json, *n_members ? "}" : "{}", *n_members ? 1 : 2);
         text_drop(held, skip + strlen(t->end));
         return TAGS_END;
     }
