@@ -134,6 +134,57 @@ def test_texts():
     check("echo", text("One two three", echo=True) == ["One two three" + alone[0]])
 
 
+WEATHER = {"type": "function", "function": {"name": "weather", "description": "Tells the weather.", "parameters": {
+    "type": "object", "properties": {"city": {"type": "string", "maxLength": 16}, "days": {"enum": [1, 2, 3]}},
+    "required": ["city", "days"], "additionalProperties": False}}}
+
+
+def test_json():
+    schema = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 12}, "age": {"enum": [1, 22, 333]},
+                                               "tags": {"type": "array", "maxItems": 2, "items": {"enum": ["a", "b"]}}},
+              "required": ["name", "age", "tags"], "additionalProperties": False}
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": schema}}
+    for more in (dict(temperature=0), dict(temperature=1.5, seed=1), dict(temperature=1.5, seed=2, n=2)):
+        body = chat("Describe a cat.", max_tokens=120, response_format=wanted, **more)
+        for i, choice in enumerate(body["choices"]):
+            made = json.loads(said(body, i))
+            check("a schema", set(made) == {"name", "age", "tags"} and made["age"] in (1, 22, 333) and
+                  isinstance(made["name"], str) and len(made["name"]) <= 12 and set(made["tags"]) <= {"a", "b"} and
+                  choice["finish_reason"] == "stop", made)
+    body = chat("Describe a cat in JSON.", max_tokens=200, response_format={"type": "json_object"})
+    if body["choices"][0]["finish_reason"] == "stop":
+        check("an object", isinstance(json.loads(said(body)), dict), body)
+    else:
+        check("the beginning of one", said(body).lstrip().startswith("{"), body)
+    _, chunks = client.stream(CHAT, user("Describe a cat.", max_tokens=120, response_format=wanted))
+    text = "".join(c["choices"][0]["delta"].get("content") or "" for c in chunks)
+    check("a schema as it comes", set(json.loads(text)) == {"name", "age", "tags"}, text)
+    refused("a schema that cannot be kept", user("Hi", response_format={"type": "json_schema", "json_schema": {
+        "name": "x", "schema": {"type": "object", "patternProperties": {"a": {}}}}}), param="response_format")
+
+
+def test_tools():
+    ask = dict(tools=[WEATHER], max_tokens=100)
+    for choice in ("required", {"type": "function", "function": {"name": "weather"}}):
+        body = chat("How is the weather in Rome?", tool_choice=choice, **ask)
+        call = body["choices"][0]["message"]["tool_calls"][0]
+        made = json.loads(call["function"]["arguments"])
+        check("a call", call["type"] == "function" and call["id"] and call["function"]["name"] == "weather" and
+              set(made) == {"city", "days"} and body["choices"][0]["finish_reason"] == "tool_calls", body)
+    _, chunks = client.stream(CHAT, user("How is the weather in Rome?", tool_choice="required", **ask))
+    parts = [call for c in chunks for call in c["choices"][0]["delta"].get("tool_calls", [])]
+    check("a call as it comes", parts[0]["function"]["name"] == "weather" and parts[0]["id"] and
+          not any("id" in p for p in parts[1:]) and
+          set(json.loads("".join(p["function"]["arguments"] for p in parts))) == {"city", "days"}, parts)
+    again = user("How is the weather in Rome?", **ask)
+    again["messages"] += [{"role": "assistant", "content": None, "tool_calls": [call]},
+                          {"role": "tool", "tool_call_id": call["id"], "content": "Sunny."}]
+    status, body = client.post(CHAT, dict(again, tool_choice="none"))
+    check("what a tool has said", status == 200 and "tool_calls" not in body["choices"][0]["message"], body)
+    refused("a tool that is not there", user("Hi", tools=[WEATHER], tool_choice={
+        "type": "function", "function": {"name": "time"}}), param="tool_choice")
+
+
 def test_wrong():
     long = "word " * 3000
     refused("an empty body", b"", code="invalid_json")
@@ -178,7 +229,8 @@ def test_wrong():
     refused("a text that is too long", {"prompt": long}, path=TEXT, code="context_length_exceeded")
 
 
-for test in (test_sampling, test_bias, test_ends, test_log_probs, test_messages, test_texts, test_wrong):
+for test in (test_sampling, test_bias, test_ends, test_log_probs, test_messages, test_json, test_tools, test_texts,
+             test_wrong):
     try:
         test()
     except Exception as error:
