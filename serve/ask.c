@@ -171,11 +171,23 @@ bool ask_fits(const struct api *api, size_t n, struct refusal *r)
                   api->house.n_ctx, n);
 }
 
+/* Whether the model was trained to think: its template names a mark. Of a format that was asked for nothing is known. */
+static bool may_think(const struct api *api)
+{
+    const struct gguf_string *text = &api->chat.text;
+    size_t n;
+    const struct thoughts_mark *marks = thoughts_marks(&n);
+    for (size_t i = 0; i < n; i++)
+        if (!marks[i].answers && marks[i].close && memmem(text->at, text->n, marks[i].open, strlen(marks[i].open)))
+            return true;
+    return text->n == 0;
+}
+
 bool ask_behind_thoughts(const struct api *api, const struct prompt *p, struct ask *a, struct refusal *r)
 {
     const char *close = thoughts_opened(api->house.tokenizer, p->ids, p->n);
     struct log_catcher caught;
-    if (!a->grammar.ops || (!close && !a->thoughts))
+    if (!a->grammar.ops || (!close && !(a->thoughts && may_think(api))))
         return true;
     log_catch(&caught);
     const status st = grammar_behind_thoughts(&a->grammar, close);
