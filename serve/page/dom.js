@@ -53,7 +53,7 @@ export async function copy(text, b) {
 }
 
 // Figures as people read them.
-export const digits = (x) => (x >= 100 ? x.toFixed(0) : x >= 10 ? x.toFixed(1) : x.toFixed(2));
+export const digits = (x) => x.toFixed(x >= 100 || x === 0 ? 0 : x >= 10 ? 1 : 2);
 export const percent = (x) => `${(100 * x).toFixed(x > 0 && x < 0.1 ? 1 : 0)} %`;
 
 export function bytes(x) {

@@ -85,8 +85,7 @@ const meter = (share) =>
 function tiles(f, moments) {
     const {kv, requests} = f.now, used = kv.pages - kv.free;
     return element("div", "tiles",
-        tile("Answers, last minute", digits(f.tokens), `tokens/s, and ${digits(f.prompt)} of prompts`,
-            sparkline(moments)),
+        tile("Answers, last minute", digits(f.tokens), `tokens/s · prompts ${digits(f.prompt)}`, sparkline(moments)),
         tile("Weights read", digits(f.reads / 1e9), "GB/s"),
         tile("Live neurons", f.live === null ? "–" : percent(f.live), ""),
         tile("KV cache, pages", `${used}`, `of ${kv.pages}`, meter(kv.pages ? used / kv.pages : 0)),
