@@ -42,7 +42,7 @@ static status make_counted_items(struct making *k, const struct items *t, const 
     if (t->least == 0)
         none = maybe(k->m);
     grammar_call(k->m, first);
-    repeat(k->m, behind, t->least ? t->least - 1 : 0, t->most == ANY_COUNT ? ANY_COUNT : t->most - 1);
+    repeat(k->m, behind, t->least ? t->least - 1 : 0, t->most == ANY_COUNT ? ANY_COUNT : t->most - 1, NULL);
     grammar_patch(k->m, none, grammar_here(k->m));
     return st;
 }
@@ -66,7 +66,7 @@ static status make_first_items(struct making *k, const struct items *t, const st
     if (st == ST_OK && t->most > t->n_first && (t->others || t->least > t->n_first)) {
         if ((st = make_item_rules(k, t, at, &first, &behind)) == ST_OK)
             repeat(m, behind, t->least > t->n_first ? t->least - t->n_first : 0,
-                   t->most == ANY_COUNT ? ANY_COUNT : t->most - t->n_first);
+                   t->most == ANY_COUNT ? ANY_COUNT : t->most - t->n_first, NULL);
     }
     grammar_patch(m, end, grammar_here(m));
     return st;

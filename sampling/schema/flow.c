@@ -58,54 +58,58 @@ uint32_t maybe(struct grammar_maker *m)
 
 /* --- counts --- */
 
-enum { PLAIN_COUNT = 64 }; /* so many are written one after another; more as powers of two */
-
-struct powers {
-    uint32_t exactly[COUNT_BITS + 1]; /* 2^k times */
-    uint32_t below[COUNT_BITS + 1];   /* up to 2^k - 1 times, each number in one way only */
+enum {
+    PLAIN_COUNT = 64, /* so many are written one after another */
+    BASE = 16         /* more as digits of this base: few ops, and few ways to be at once */
 };
+
+static uint64_t size_of(int level) { return UINT64_C(1) << 4 * level; }
+_Static_assert(BASE == 1 << 4 && MOST_COUNT == 1 << 4 * COUNT_LEVELS, "size_of");
+
+static void exactly(struct grammar_maker *m, const struct powers *p, uint64_t n)
+{
+    for (int level = COUNT_LEVELS; level >= 0; level--)
+        for (; n >= size_of(level); n -= size_of(level))
+            grammar_call(m, p->exactly[level]);
+}
+
+/* Fewer than a power, and that is all (end); or that power, and on. */
+static void step(struct grammar_maker *m, const struct powers *p, int level, uint32_t end)
+{
+    grammar_split(m, grammar_here(m) + 1, grammar_here(m) + 3);
+    grammar_call(m, p->below[level]);
+    grammar_jump(m, end);
+    grammar_call(m, p->exactly[level]);
+}
+
+static void up_to(struct grammar_maker *m, const struct powers *p, uint64_t n)
+{
+    grammar_jump(m, grammar_here(m) + 2);
+    const uint32_t end = grammar_jump(m, NOWHERE);
+    for (int level = COUNT_LEVELS; level >= 0; level--)
+        for (; n >= size_of(level); n -= size_of(level))
+            step(m, p, level, end);
+    grammar_patch(m, end, grammar_here(m));
+}
 
 static void make_powers(struct grammar_maker *m, uint32_t rule, struct powers *p)
 {
     const uint32_t over = grammar_jump(m, NOWHERE);
     p->exactly[0] = rule;
     p->below[0] = grammar_return(m);
-    for (int i = 1; i <= COUNT_BITS; i++) {
-        p->exactly[i] = grammar_call(m, p->exactly[i - 1]);
-        grammar_call(m, p->exactly[i - 1]);
+    for (int level = 1; level <= COUNT_LEVELS; level++) {
+        p->exactly[level] = grammar_here(m);
+        for (int i = 0; i < BASE; i++)
+            grammar_call(m, p->exactly[level - 1]);
         grammar_return(m);
-        p->below[i] = grammar_split(m, grammar_here(m) + 1, grammar_here(m) + 3);
-        grammar_call(m, p->below[i - 1]);
-        grammar_return(m);
-        grammar_call(m, p->exactly[i - 1]);
-        grammar_call(m, p->below[i - 1]);
+        p->below[level] = grammar_here(m);
+        for (int i = 1; i < BASE; i++)
+            step(m, p, level - 1, p->below[0]);
+        grammar_call(m, p->below[level - 1]);
         grammar_return(m);
     }
     grammar_patch(m, over, grammar_here(m));
-}
-
-static void exactly(struct grammar_maker *m, const struct powers *p, uint64_t n)
-{
-    for (int i = COUNT_BITS; i >= 0; i--)
-        if (n >> i & 1)
-            grammar_call(m, p->exactly[i]);
-}
-
-/* Fewer than the highest power of two within n, or that power and what is left. */
-static void up_to(struct grammar_maker *m, const struct powers *p, uint64_t n)
-{
-    struct ways w;
-    ways_begin(m, &w);
-    for (int i = COUNT_BITS; i >= 0; i--) {
-        if (!(n >> i & 1))
-            continue;
-        ways_next(m, &w);
-        exactly(m, p, n >> (i + 1) << (i + 1));
-        grammar_call(m, p->below[i]);
-    }
-    ways_next(m, &w);
-    exactly(m, p, n);
-    ways_end(m, &w);
+    p->made = true;
 }
 
 static void up_to_plain(struct grammar_maker *m, uint32_t rule, uint64_t n)
@@ -127,21 +131,21 @@ static void any_number(struct grammar_maker *m, uint32_t rule)
     grammar_patch(m, again, grammar_here(m));
 }
 
-void repeat(struct grammar_maker *m, uint32_t rule, uint64_t least, uint64_t most)
+void repeat(struct grammar_maker *m, uint32_t rule, uint64_t least, uint64_t most, struct powers *kept)
 {
     const uint64_t more = most == ANY_COUNT ? 0 : most - least;
-    struct powers p;
-    if (least > PLAIN_COUNT || more > PLAIN_COUNT)
-        make_powers(m, rule, &p);
+    struct powers own = {0}, *p = kept ? kept : &own;
+    if ((least > PLAIN_COUNT || more > PLAIN_COUNT) && !p->made)
+        make_powers(m, rule, p);
     if (least > PLAIN_COUNT)
-        exactly(m, &p, least);
+        exactly(m, p, least);
     else
         for (uint64_t i = 0; i < least; i++)
             grammar_call(m, rule);
     if (most == ANY_COUNT)
         any_number(m, rule);
     else if (more > PLAIN_COUNT)
-        up_to(m, &p, more);
+        up_to(m, p, more);
     else
         up_to_plain(m, rule, more);
 }

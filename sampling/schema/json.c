@@ -181,7 +181,7 @@ static void make_any_string(struct making *k)
 {
     const uint32_t character = json_part(k, PART_CHARACTER);
     byte_of(k->m, "\"\"");
-    repeat(k->m, character, 0, ANY_COUNT);
+    repeat(k->m, character, 0, ANY_COUNT, NULL);
     byte_of(k->m, "\"\"");
 }
 

@@ -23,7 +23,7 @@ enum {
     MOST_NESTED = 100,    /* schemas within schemas */
     MOST_WORK = 1 << 20,  /* keywords read, copied and compared */
     MOST_COUNT = 1 << 20, /* minLength and minItems; a larger maximum is none: no text is as long */
-    COUNT_BITS = 20,
+    COUNT_LEVELS = 5,     /* powers of 16 up to that */
     MOST_DIGITS = 18      /* of a number before its point: what all readers have room for */
 };
 
@@ -56,10 +56,17 @@ struct rule {
     uint32_t place;       /* a JUMP to it */
 };
 
+/* Rules that repeat another one 16^i times, and fewer times than that. */
+struct powers {
+    uint32_t exactly[COUNT_LEVELS + 1], below[COUNT_LEVELS + 1];
+    bool made;
+};
+
 struct making {
     struct grammar_maker *m;
     const json_t *root;
     uint32_t parts[PARTS]; /* NOWHERE: not made */
+    struct powers characters; /* of PART_CHARACTER */
     struct rule *rules;    /* [n_rules] what $ref names, in the order it came up */
     size_t n_rules, cap_rules;
     size_t work;
@@ -90,8 +97,9 @@ struct aside aside_begin(struct grammar_maker *m);
 uint32_t aside_end(struct grammar_maker *m, const struct aside *a); /* the rule's place */
 /* Takes up what follows, or goes on where grammar_patch says. */
 uint32_t maybe(struct grammar_maker *m);
-/* A rule from `least` to `most` times (ANY_COUNT: any number); it is not empty then. */
-void repeat(struct grammar_maker *m, uint32_t rule, uint64_t least, uint64_t most);
+/* A rule from `least` to `most` times (ANY_COUNT: any number, and it is not empty). Counts that are large need powers of the
+ * rule: `kept` ones, made if they are not yet, or with NULL its own. */
+void repeat(struct grammar_maker *m, uint32_t rule, uint64_t least, uint64_t most, struct powers *kept);
 /* Takes out what leads nowhere from `start` on. ST_USAGE (logged): a rule begins with itself, or `root` allows nothing. */
 status finish(struct making *k, uint32_t start, uint32_t root);
 

@@ -143,7 +143,7 @@ static status make_name_of_others(struct making *k, const struct properties *p)
         t.but_for[i] = NOWHERE;
     const uint32_t plain = json_part(k, PART_PLAIN);
     const struct aside a = aside_begin(k->m);
-    repeat(k->m, plain, 0, ANY_COUNT);
+    repeat(k->m, plain, 0, ANY_COUNT, NULL);
     grammar_byte(k->m, '"', '"');
     t.rest = aside_end(k->m, &a);
     grammar_byte(k->m, '"', '"');

@@ -96,7 +96,7 @@ static status make_counted(struct pattern *p, const struct node *n)
 {
     const struct aside a = aside_begin(p->k->m);
     status st = make_node(p, n->child);
-    repeat(p->k->m, aside_end(p->k->m, &a), n->least, n->most);
+    repeat(p->k->m, aside_end(p->k->m, &a), n->least, n->most, NULL);
     return st;
 }
 
@@ -228,11 +228,11 @@ static status make_branch(struct pattern *p, const struct branch *b)
     const uint32_t any = b->begins && b->ends ? NOWHERE : json_part(p->k, PART_CHARACTER);
     status st = ST_OK;
     if (!b->begins)
-        repeat(p->k->m, any, 0, ANY_COUNT);
+        repeat(p->k->m, any, 0, ANY_COUNT, NULL);
     for (uint32_t i = b->first; i != b->end && st == ST_OK; i = p->e.nodes[i].next)
         st = make_node(p, i);
     if (!b->ends)
-        repeat(p->k->m, any, 0, ANY_COUNT);
+        repeat(p->k->m, any, 0, ANY_COUNT, NULL);
     return st;
 }
 

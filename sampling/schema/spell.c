@@ -1,4 +1,5 @@
 /* How one value is written, in one way but for the spaces: what models write. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,16 +47,19 @@ static char *spelled_string(const char *text, size_t n)
     return out;
 }
 
+/* With no more digits than it takes, but a point: as most programs write it. */
 static char *spelled_real(double value)
 {
     char out[40];
+    if (fabs(value) < 1e15 && value == floor(value)) {
+        snprintf(out, sizeof out, "%.1f", value);
+        return strdup(out);
+    }
     for (int digits = 1; digits <= 17; digits++) {
         snprintf(out, sizeof out, "%.*g", digits, value);
         if (strtod(out, NULL) == value)
             break;
     }
-    if (!strpbrk(out, ".e"))
-        strcat(out, ".0");
     return strdup(out);
 }
 

@@ -64,7 +64,7 @@ static void make_counted(struct making *k, uint64_t least, uint64_t most)
 {
     const uint32_t character = json_part(k, PART_CHARACTER);
     grammar_byte(k->m, '"', '"');
-    repeat(k->m, character, least, most);
+    repeat(k->m, character, least, most, &k->characters);
     grammar_byte(k->m, '"', '"');
 }
 

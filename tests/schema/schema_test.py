@@ -119,9 +119,6 @@ class Maker:
         schema = {"type": "number"}
         # In thousandths, so that what is made can be compared exactly.
         least, most = self.bounds(schema, lo / scale, (lo + self.r.randint(2, 300)) / scale, 0.001)
-        if self.r.random() < 0.1:
-            schema["multipleOf"] = 1
-            del schema["multipleOf"]
 
         def make():
             v = self.r.choice([least, most, self.r.uniform(least, most)])
@@ -365,7 +362,8 @@ def check(grammar, n, seed):
                 print("refused:", answer, json.dumps(schema))
             continue
         counts["ops"] += int(answer.split()[1])
-        validator = jsonschema.Draft202012Validator(schema, format_checker=formats())
+        # A format beside enum says nothing: only the plain ones are held to formats.
+        validator = jsonschema.Draft202012Validator(schema, format_checker=None if is_wild else formats())
         for text in grammar.texts(i * TEXTS, TEXTS):
             counts["texts"] += 1
             try:
