@@ -1,4 +1,6 @@
-# A Debian package: cpack -G DEB in the build folder. What it depends on is what the program links (dpkg-shlibdeps).
+# A Debian package: cpack -G DEB in the folder of a build that is complete. What it depends on is what the program links
+# (dpkg-shlibdeps).
+set(CMAKE_SKIP_INSTALL_ALL_DEPENDENCY ON) # nothing is built for it, tests least of all
 install(FILES README.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(DIRECTORY docs DESTINATION ${CMAKE_INSTALL_DOCDIR} FILES_MATCHING PATTERN "*.md" PATTERN "*.svg")
 install(FILES deploy/hearth.service DESTINATION lib/systemd/system)

@@ -18,6 +18,13 @@ fail() {
     failures=$((failures + 1))
 }
 
+# WHY: nothing behind this can be tried.
+skip() {
+    echo "SKIP: $*"
+    [ $failures -eq 0 ] || exit 1
+    exit 77
+}
+
 # The unit, as systemd reads it; the program is this build's, as one must be there.
 if command -v systemd-analyze >/dev/null; then
     sed "s,/usr/bin/hearth,$build/hearth," "$source/deploy/hearth.service" >"$work/hearth.service"
@@ -32,14 +39,10 @@ fi
 
 case $(sed -n 's/^HEARTH_SANITIZE:STRING=//p;s/^CMAKE_BUILD_TYPE:STRING=//p' "$build/CMakeCache.txt" | tr -d '\n') in
 Release) ;;
-*)
-    echo "SKIP: no package is made of a build for tests"
-    exit $((failures > 0))
-    ;;
+*) skip "no package is made of a build for tests" ;;
 esac
 if ! command -v cpack >/dev/null || ! command -v dpkg-shlibdeps >/dev/null; then
-    echo "SKIP: cpack or dpkg-dev is not there: no package is made"
-    exit $((failures > 0))
+    skip "cpack or dpkg-dev is not there: no package is made"
 fi
 if ! (cd "$build" && cpack -G DEB -B "$work/package") >"$work/log" 2>&1; then
     fail "cpack: $(tail -n 20 "$work/log")"
@@ -65,14 +68,12 @@ done
 # A Debian with nothing in it, kept for the next time.
 root=$build/debian-root
 if [ "$(id -u)" -ne 0 ] || ! command -v debootstrap >/dev/null; then
-    echo "SKIP: debootstrap as root is not to be had: the package is not installed"
-    exit $((failures > 0))
+    skip "debootstrap as root is not to be had: the package is not installed"
 fi
 if [ ! -e "$root/complete" ]; then
     rm -rf "$root"
     if ! debootstrap --variant=minbase bookworm "$root" >"$work/log" 2>&1; then
-        echo "SKIP: debootstrap found no Debian: $(tail -n 1 "$work/log")"
-        exit $((failures > 0))
+        skip "debootstrap found no Debian: $(tail -n 1 "$work/log")"
     fi
     touch "$root/complete"
 fi
@@ -85,7 +86,7 @@ if ! chroot "$root" sh -c 'apt-get update -q && DEBIAN_FRONTEND=noninteractive a
 fi
 chroot "$root" hearth run -q -m /tmp/tiny.gguf -n 4 --temp 0 -p "An old clock" >"$work/out" 2>"$work/log" ||
     fail "hearth run in a bare Debian: $(cat "$work/log")"
-chroot "$root" hearth serve -m /tmp/tiny.gguf --port 0 --chat-template chatml >"$work/out" 2>"$work/log" &
+chroot "$root" hearth serve -m /tmp/tiny.gguf --chat-template chatml --port 0 >"$work/out" 2>"$work/log" &
 server=$!
 tries=0
 until url=$(sed -n 's,.*\(http://[0-9.:]*\).*,\1,p' "$work/log" | head -n 1) && [ -n "$url" ] &&
