@@ -69,7 +69,8 @@ if(BUILD_TESTING)
     # Grammars of random JSON schemas, held against Python's jsonschema: skipped without it.
     add_executable(schema_texts tests/schema/schema_texts.c)
     target_link_libraries(schema_texts PRIVATE sampling_schema)
-    add_test(NAME schema_python COMMAND python3 ${PROJECT_SOURCE_DIR}/tests/schema/schema_test.py $<TARGET_FILE:schema_texts>)
+    add_test(NAME schema_python
+        COMMAND python3 ${PROJECT_SOURCE_DIR}/tests/schema/schema_test.py $<TARGET_FILE:schema_texts>)
     set_tests_properties(schema_python PROPERTIES SKIP_RETURN_CODE 77)
 
     file(GLOB sources CONFIGURE_DEPENDS tests/conformance/*_bench.c)

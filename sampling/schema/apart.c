@@ -57,8 +57,8 @@ static status require(json_t *flat, const char *name)
 static status are_apart(struct making *k, json_t *a, json_t *b, const struct where *at, bool *apart);
 
 /* Whether the schemas of a property of both are apart. */
-static status property_apart(struct making *k, const char *name, const json_t *a, const json_t *b, const struct where *at,
-                             bool *apart)
+static status property_apart(struct making *k, const char *name, const json_t *a, const json_t *b,
+                             const struct where *at, bool *apart)
 {
     json_t *flat_a = NULL, *flat_b = NULL;
     const struct where properties = {at, "properties", 0}, here = {&properties, name, 0};
@@ -119,7 +119,7 @@ status keep_apart(struct making *k, json_t *flats, const struct where *at)
             bool apart = false;
             status st = are_apart(k, json_array_get(flats, j), json_array_get(flats, i), at, &apart);
             if (st == ST_OK && !apart)
-                st = schema_refuse(at, ST_USAGE, "oneOf is not supported where two may hold, as %zu and %zu may (anyOf is)", j, i);
+                st = schema_refuse(at, ST_USAGE, "oneOf is not supported where two may hold, as %zu and %zu may", j, i);
             if (st != ST_OK)
                 return st;
         }

@@ -32,8 +32,8 @@ struct expression {
     uint32_t n_nodes, cap_nodes, n_spans, cap_spans;
 };
 
-/* The text outlives the call only. ST_USAGE (logged): it is none, or has what is not regular, by name; ST_FULL: too large;
- * ST_NOMEM. The caller frees it in any case. */
+/* The text is not needed afterwards. ST_USAGE (logged): it is no expression, or has what is not regular, by name;
+ * ST_FULL: too large; ST_NOMEM. The caller frees it in any case. */
 status expression_parse(struct expression *e, const char *text, const struct where *at);
 void expression_free(struct expression *e);
 

@@ -1,5 +1,5 @@
-/* The keywords of JSON Schema, draft 2020-12: what is understood, what form it must have, and what is refused. All others
- * are annotations, which say nothing about what is valid. */
+/* The keywords of JSON Schema, draft 2020-12: what is understood, what form it must have, and what is refused. All
+ * others are annotations, which say nothing about what is valid. */
 #include <math.h>
 #include <string.h>
 

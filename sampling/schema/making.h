@@ -80,8 +80,8 @@ status schema_refuse(const struct where *at, status st, const char *format, ...)
 /* Counts work and depth: ST_FULL (logged) when there is too much of either. */
 status spend(struct making *k, size_t work, const struct where *at);
 
-/* flow.c. Alternatives: ways_next before each, ways_end behind the last; none at all is a dead end, and a way that leads
- * to one is taken out when the grammar is done. */
+/* flow.c. Alternatives: ways_next before each, ways_end behind the last; none at all is a dead end, and a way that
+ * leads to one is taken out when the grammar is done. */
 struct ways {
     uint32_t end, split;
 };
@@ -97,10 +97,11 @@ struct aside aside_begin(struct grammar_maker *m);
 uint32_t aside_end(struct grammar_maker *m, const struct aside *a); /* the rule's place */
 /* Takes up what follows, or goes on where grammar_patch says. */
 uint32_t maybe(struct grammar_maker *m);
-/* A rule from `least` to `most` times (ANY_COUNT: any number, and it is not empty). Counts that are large need powers of the
+/* A rule from `least` to `most` times (ANY_COUNT: any number, and it is not empty). Large counts need powers of the
  * rule: `kept` ones, made if they are not yet, or with NULL its own. */
 void repeat(struct grammar_maker *m, uint32_t rule, uint64_t least, uint64_t most, struct powers *kept);
-/* Takes out what leads nowhere from `start` on. ST_USAGE (logged): a rule begins with itself, or `root` allows nothing. */
+/* Takes out what leads nowhere from `start` on. ST_USAGE (logged): a rule begins with itself, or `root` allows
+ * nothing. */
 status finish(struct making *k, uint32_t start, uint32_t root);
 
 /* json.c */
@@ -121,8 +122,8 @@ const char *escape_of(uint32_t c);
 
 /* keywords.c */
 enum type {
-    TYPE_NULL = 1, TYPE_BOOLEAN = 2, TYPE_INTEGER = 4, TYPE_FRACTION = 8, TYPE_STRING = 16, TYPE_ARRAY = 32, TYPE_OBJECT = 64,
-    TYPE_NUMBER = TYPE_INTEGER | TYPE_FRACTION, TYPE_ALL = 127
+    TYPE_NULL = 1, TYPE_BOOLEAN = 2, TYPE_INTEGER = 4, TYPE_FRACTION = 8, TYPE_STRING = 16, TYPE_ARRAY = 32,
+    TYPE_OBJECT = 64, TYPE_NUMBER = TYPE_INTEGER | TYPE_FRACTION, TYPE_ALL = 127
 };
 status check_keywords(const json_t *schema, const struct where *at);
 bool is_assertion(const char *keyword);

@@ -175,7 +175,8 @@ struct ways_on {
 };
 
 /* Appends a property. Behind a member there comes a comma first; both ways lead to the one text of it. */
-static status make_property(struct making *k, const struct property *p, size_t i, struct ways_on *on, const struct where *at)
+static status make_property(struct making *k, const struct property *p, size_t i, struct ways_on *on,
+                            const struct where *at)
 {
     struct grammar_maker *m = k->m;
     uint32_t over = NOWHERE;

@@ -1,4 +1,5 @@
-/* The strings in which an expression finds something. Controls that JSON has no short escape for are in none of them. */
+/* The strings in which an expression finds something. Controls for which JSON has no short escape are in none of
+ * them. */
 #include <string.h>
 
 #include "sampling/schema/expression.h"
@@ -18,7 +19,7 @@ struct lengths {
 
 static uint64_t add(uint64_t a, uint64_t b) { return a == ANY_COUNT || b == ANY_COUNT ? ANY_COUNT : a + b; }
 
-/* Neither is beyond what 64 bits hold: counts are at most MOST_COUNT, and what is beyond its square is as good as all. */
+/* As far as 64 bits hold it: counts are at most MOST_COUNT, and what is beyond its square is as good as any. */
 static uint64_t multiply(uint64_t a, uint64_t b)
 {
     const uint64_t high = (uint64_t)MOST_COUNT * MOST_COUNT;

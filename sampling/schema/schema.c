@@ -122,7 +122,8 @@ static status make_any_of(struct making *k, const json_t *flat, const struct whe
     return st;
 }
 
-static status flatten_ways(struct making *k, const json_t *flat, const json_t *all, const struct where *list, json_t *flats)
+static status flatten_ways(struct making *k, const json_t *flat, const json_t *all, const struct where *list,
+                           json_t *flats)
 {
     json_t *beside = copy_without(flat, "oneOf"), *one;
     status st = beside ? ST_OK : no_memory();
@@ -297,8 +298,9 @@ status schema_rule(const json_t *schema, struct grammar_maker *m, uint32_t *rule
     const uint32_t start = grammar_here(m);
     struct making k;
     begin(&k, schema, m);
-    status st = json_is_object(schema) || json_is_boolean(schema) ? m->st
-                                                                   : schema_refuse(NULL, ST_USAGE, "a schema is an object or a boolean");
+    status st = m->st;
+    if (!json_is_object(schema) && !json_is_boolean(schema))
+        st = schema_refuse(NULL, ST_USAGE, "a schema is an object or a boolean");
     if (st == ST_OK)
         st = make_value(&k, schema, NULL);
     grammar_return(m);

@@ -5,9 +5,9 @@
 /* Formats, as patterns. They are narrower than their standards where those have more than anybody writes. */
 #define YEAR "[12][0-9]{3}"
 #define LEAP_YEAR "([12][0-9](0[48]|[2468][048]|[13579][26])|(1[26]|2[048])00)"
-#define DATE                                                                                                        \
-    "(" YEAR "-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))" \
-    "|" LEAP_YEAR "-02-29)"
+#define DATE                                                                                        \
+    "(" YEAR "-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)"         \
+    "|02-(0[1-9]|1[0-9]|2[0-8]))|" LEAP_YEAR "-02-29)"
 #define HOUR_MINUTE "([01][0-9]|2[0-3]):[0-5][0-9]"
 #define TIME HOUR_MINUTE ":[0-5][0-9](\\.[0-9]{1,9})?(Z|[+-]" HOUR_MINUTE ")"
 #define LABEL "[A-Za-z0-9]([A-Za-z0-9-]{0,38}[A-Za-z0-9])?"

@@ -29,7 +29,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     if (st == ST_OK)
         require(grammar_check(&g) == ST_OK);
     else
-        require((st == ST_USAGE || st == ST_FULL) && quiet.first_error[0] && !strpbrk(quiet.first_error, "\n\033") && !g.ops);
+        require((st == ST_USAGE || st == ST_FULL) && !g.ops && quiet.first_error[0] &&
+                !strpbrk(quiet.first_error, "\n\033"));
     log_catch(NULL);
     free((void *)g.ops);
     json_decref(schema);

@@ -73,11 +73,14 @@ static void test_anything(void **state)
     (void)state;
     ALLOWS("{}", "1", "-0.5e+10", "\"a\"", "true", "false", "null", "[]", "{}", "[1,2, 3]", "{\"a\":1, \"b\": [null]}",
            "\"\\u00e9\\uD83D\\uDE00\\n\\/\"", "\"\xc3\xa9\xf0\x9f\x98\x80\"", "[[[[]]],{\"\":{}}]", "\"\x7f\"");
-    FORBIDS("{}", "", "01", "+1", ".5", "1.", "1e", "\"", "\"\n\"", "\"\\x\"", "\"\\ud800\"", "\"\\udc00\"", "\"\\u0000\"",
-            "\"\\ud83d\\u0041\"", "\"\xc3\"", "\"\xed\xa0\x80\"", "\"\xff\"", "[1,]", "{\"a\"}", "{\"a\":1,}", "tru", "nul",
+    FORBIDS("{}", "", "01", "+1", ".5", "1.", "1e", "\"", "\"\n\"", "\"\\x\"", "\"\\ud800\"", "\"\\udc00\"",
+            "\"\\u0000\"",
+            "\"\\ud83d\\u0041\"", "\"\xc3\"", "\"\xed\xa0\x80\"", "\"\xff\"", "[1,]", "{\"a\"}", "{\"a\":1,}", "tr"
+        "u", "nul",
             " 1", "1 ", "[1 ,2]", "{\"a\":  1}", "[ ]", "\xff<|end|>", "1e999");
     ALLOWS("true", "1", "{}");
-    ALLOWS("{\"title\":\"t\",\"description\":\"d\",\"default\":1,\"examples\":[],\"$comment\":\"\",\"x-mine\":1}", "1", "{}");
+    ALLOWS("{\"title\":\"t\",\"description\":\"d\",\"default\":1,\"examples\":[],\"$comment\":\"\",\"x-mine\":1}", "1",
+           "{}");
 }
 
 static void test_any_object(void **state)
@@ -156,21 +159,25 @@ static void test_enum(void **state)
 static void test_objects(void **state)
 {
     (void)state;
-    const char *abc = "{\"type\":\"object\",\"properties\":{\"a\":{\"const\":1},\"b\":{\"const\":2},\"c\":{\"const\":3}},"
+    const char *abc = "{\"type\":\"object\",\"properties\":{\"a\":{\"const\":1},\"b\":{\"const\":2},\"c\":{\"const\":"
+        "3}},"
                       "\"required\":[\"b\"],\"additionalProperties\":false}";
     ALLOWS(abc, "{\"b\":2}", "{\"a\":1,\"b\":2}", "{\"b\":2,\"c\":3}", "{\"a\":1, \"b\": 2,\"c\":3}");
-    FORBIDS(abc, "{}", "{\"a\":1}", "{\"b\":2,\"a\":1}", "{,\"b\":2}", "{\"b\":2,}", "{\"b\":2,\"d\":4}", "{\"b\":2,\"b\":2}",
+    FORBIDS(abc, "{}", "{\"a\":1}", "{\"b\":2,\"a\":1}", "{,\"b\":2}", "{\"b\":2,}", "{\"b\":2,\"d\":4}",
+            "{\"b\":2,\"b\":2}",
             "{\"a\":1\"b\":2}", "{\"a\":1,,\"b\":2}");
     const char *none = "{\"properties\":{\"a\":{\"const\":1},\"b\":{\"const\":2}}}";
     ALLOWS(none, "{}", "{\"a\":1}", "{\"b\":2}", "{\"a\":1,\"b\":2}");
     FORBIDS(none, "{\"x\":1}", "{,}", "{\"a\":1,}", "1");
-    ALLOWS("{\"type\":\"object\",\"additionalProperties\":{\"type\":\"integer\"}}", "{}", "{\"a\":1,\"b\":2, \"\\n\":3}");
+    ALLOWS("{\"type\":\"object\",\"additionalProperties\":{\"type\":\"integer\"}}", "{}",
+           "{\"a\":1,\"b\":2, \"\\n\":3}");
     FORBIDS("{\"type\":\"object\",\"additionalProperties\":{\"type\":\"integer\"}}", "{\"a\":\"\"}");
     ALLOWS("{\"type\":\"object\",\"properties\":{},\"additionalProperties\":false}", "{}");
     FORBIDS("{\"type\":\"object\",\"properties\":{},\"additionalProperties\":false}", "{\"a\":1}");
     ALLOWS("{\"required\":[\"z\"]}", "{\"z\":[1]}");
     FORBIDS("{\"required\":[\"z\"]}", "{}", "{\"y\":1}");
-    ALLOWS("{\"properties\":{\"a\\\"\\u00e9\\\\\":true},\"required\":[\"a\\\"\\u00e9\\\\\"]}", "{\"a\\\"\xc3\xa9\\\\\":1}");
+    ALLOWS("{\"properties\":{\"a\\\"\\u00e9\\\\\":true},\"required\":[\"a\\\"\\u00e9\\\\\"]}",
+           "{\"a\\\"\xc3\xa9\\\\\":1}");
     ALLOWS("{\"properties\":{\"a\":false,\"b\":true}}", "{\"b\":1}", "{}");
     FORBIDS("{\"properties\":{\"a\":false,\"b\":true}}", "{\"a\":1}");
     REFUSES("{\"properties\":{\"a\":false},\"required\":[\"a\"]}", "no JSON is valid");
@@ -182,12 +189,16 @@ static void test_objects(void **state)
 static void test_other_names(void **state)
 {
     (void)state;
-    const char *some = "{\"properties\":{\"name\":{\"const\":0},\"nam\":{\"const\":0},\"\\u00e9t\":{\"const\":0},\"\\u00e9u\":"
+    const char *some = "{\"properties\":{\"name\":{\"const\":0},\"nam\":{\"const\":0},\"\\u00e9t\":{\"const\":0},\"\\"
+        "u00e9u\":"
                        "{\"const\":0},\"q\\\"r\":{\"const\":0}},\"additionalProperties\":{\"const\":1}}";
-    ALLOWS(some, "{\"name\":0}", "{\"names\":1}", "{\"na\":1}", "{\"\":1}", "{\"x\":1,\"y\":1}", "{\"nam\":0,\"namf\":1}",
-           "{\"\xc3\xa9\":1}", "{\"\xc3\xa9v\":1}", "{\"\xc3\xa8t\":1}", "{\"\xf0\x9f\x98\x80\":1}", "{\"q\":1}", "{\"qr\":1}", "{\"Name\":1}",
+    ALLOWS(some, "{\"name\":0}", "{\"names\":1}", "{\"na\":1}", "{\"\":1}", "{\"x\":1,\"y\":1}",
+           "{\"nam\":0,\"namf\":1}",
+           "{\"\xc3\xa9\":1}", "{\"\xc3\xa9v\":1}", "{\"\xc3\xa8t\":1}", "{\"\xf0\x9f\x98\x80\":1}", "{\"q\":1}", ""
+        "{\"qr\":1}", "{\"Name\":1}",
            "{\"name\":0,\"namea\":1}");
-    FORBIDS(some, "{\"name\":1}", "{\"nam\":1}", "{\"\xc3\xa9t\":1}", "{\"q\\\"r\":1}", "{\"n\\u0061me\":1}", "{\"x\":0}",
+    FORBIDS(some, "{\"name\":1}", "{\"nam\":1}", "{\"\xc3\xa9t\":1}", "{\"q\\\"r\":1}", "{\"n\\u0061me\":1}",
+            "{\"x\":0}",
             "{\"x\":1,\"name\":0}", "{\"\xc3\":1}", "{\"x\":1,}");
     ALLOWS("{\"properties\":{\"\":{\"const\":0}},\"additionalProperties\":{\"const\":1}}", "{\"\":0}", "{\"a\":1}");
     FORBIDS("{\"properties\":{\"\":{\"const\":0}},\"additionalProperties\":{\"const\":1}}", "{\"\":1}");
@@ -236,7 +247,8 @@ static void test_arrays(void **state)
 }
 
 /* Large counts are made of powers: every number within is allowed, and none beyond. */
-static void check_counts(const char *format, uint64_t least, uint64_t most, const char *open, const char *one, char close)
+static void check_counts(const char *format, uint64_t least, uint64_t most, const char *open, const char *one,
+                         char close)
 {
     char schema[128], text[20000];
     snprintf(schema, sizeof schema, format, (unsigned long long)least, (unsigned long long)most);
@@ -253,7 +265,8 @@ static void check_counts(const char *format, uint64_t least, uint64_t most, cons
 
 static void test_large_counts(void **state)
 {
-    static const uint64_t all[][2] = {{0, 65}, {0, 100}, {3, 130}, {70, 70}, {70, 71}, {65, 200}, {0, 128}, {0, 127}, {0, 256},
+    static const uint64_t all[][2] = {{0, 65}, {0, 100}, {3, 130}, {70, 70}, {70, 71}, {65, 200}, {0, 128}, {0, 127},
+                                      {0, 256},
                                       {0, 255}, {17, 303}, {300, 1000}, {0, 4097}};
     (void)state;
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
@@ -270,7 +283,8 @@ static void test_large_counts(void **state)
 static void test_strings(void **state)
 {
     (void)state;
-    ALLOWS("{\"minLength\":2,\"maxLength\":3}", "\"ab\"", "\"abc\"", "\"\\n\xc3\xa9\"", "\"\\ud83d\\ude00b\"", "\"\xf0\x9f\x98\x80xx\"");
+    ALLOWS("{\"minLength\":2,\"maxLength\":3}", "\"ab\"", "\"abc\"", "\"\\n\xc3\xa9\"", "\"\\ud83d\\ude00b\"",
+           "\"\xf0\x9f\x98\x80xx\"");
     FORBIDS("{\"minLength\":2,\"maxLength\":3}", "\"a\"", "\"abcd\"", "\"\\n\"", "\"\xf0\x9f\x98\x80\"");
     ALLOWS("{\"type\":\"string\",\"minLength\":1}", "\"a\"", "\"aaaaaaaaa\"");
     FORBIDS("{\"type\":\"string\",\"minLength\":1}", "\"\"");
@@ -281,7 +295,8 @@ static void test_formats(void **state)
 {
     (void)state;
     ALLOWS("{\"format\":\"date\"}", "\"2024-02-29\"", "\"2000-02-29\"", "\"1999-12-31\"", "\"2023-04-30\"");
-    FORBIDS("{\"format\":\"date\"}", "\"2023-02-29\"", "\"1900-02-29\"", "\"2023-04-31\"", "\"2023-13-01\"", "\"2023-00-01\"",
+    FORBIDS("{\"format\":\"date\"}", "\"2023-02-29\"", "\"1900-02-29\"", "\"2023-04-31\"", "\"2023-13-01\"",
+            "\"2023-00-01\"",
             "\"2023-1-1\"", "2023");
     ALLOWS("{\"format\":\"time\"}", "\"23:59:59Z\"", "\"00:00:00.123+02:00\"");
     FORBIDS("{\"format\":\"time\"}", "\"24:00:00Z\"", "\"10:00Z\"", "\"10:00:00\"");
@@ -314,16 +329,20 @@ static void test_patterns(void **state)
     ALLOWS("{\"pattern\":\"^a|b$\"}", "\"ax\"", "\"xb\"");
     FORBIDS("{\"pattern\":\"^a|b$\"}", "\"xa\"", "\"bx\"");
     ALLOWS("{\"pattern\":\"^(?:a|bc)?d{2,3}(?<n>e)*f{2}g{1,}$\"}", "\"ddffg\"", "\"bcdddeeffggg\"", "\"addffg\"");
-    FORBIDS("{\"pattern\":\"^(?:a|bc)?d{2,3}(?<n>e)*f{2}g{1,}$\"}", "\"dffg\"", "\"ddddffg\"", "\"ddfg\"", "\"ddff\"", "\"abcddffg\"");
-    ALLOWS("{\"pattern\":\"^\\\\d\\\\w\\\\s\\\\D\\\\W\\\\S$\"}", "\"1_ a-b\"", "\"1a\\nx\\\"\xc3\xa9\"", "\"0Z\\tb b\"");
-    FORBIDS("{\"pattern\":\"^\\\\d\\\\w\\\\s\\\\D\\\\W\\\\S$\"}", "\"a_ a-b\"", "\"1- a-b\"", "\"1__a-b\"", "\"1_ 1-b\"", "\"1_ aab\"",
+    FORBIDS("{\"pattern\":\"^(?:a|bc)?d{2,3}(?<n>e)*f{2}g{1,}$\"}", "\"dffg\"", "\"ddddffg\"", "\"ddfg\"", "\"ddff\"",
+            "\"abcddffg\"");
+    ALLOWS("{\"pattern\":\"^\\\\d\\\\w\\\\s\\\\D\\\\W\\\\S$\"}", "\"1_ a-b\"", "\"1a\\nx\\\"\xc3\xa9\"",
+           "\"0Z\\tb b\"");
+    FORBIDS("{\"pattern\":\"^\\\\d\\\\w\\\\s\\\\D\\\\W\\\\S$\"}", "\"a_ a-b\"", "\"1- a-b\"", "\"1__a-b\"",
+            "\"1_ 1-b\"", "\"1_ aab\"",
             "\"1_ a- \"");
     ALLOWS("{\"pattern\":\"^[^a-z\\\\d\\\\]]$\"}", "\"A\"", "\"\\\"\"", "\"\xf0\x9f\x98\x80\"", "\"\\\\\"", "\"\\n\"");
     FORBIDS("{\"pattern\":\"^[^a-z\\\\d\\\\]]$\"}", "\"a\"", "\"5\"", "\"]\"", "\"\"", "\"\\\"");
     ALLOWS("{\"pattern\":\"^.\\\\.\\\\u0041\\\\x42[-a][\\\\b]?$\"}", "\"x.AB-\"", "\"\xe2\x82\xac.ABa\\b\"");
     FORBIDS("{\"pattern\":\"^.\\\\.\\\\u0041\\\\x42[-a][\\\\b]?$\"}", "\"\\n.AB-\"", "\"xxAB-\"");
     ALLOWS("{\"pattern\":\"^\\\\ud83d\\\\ude00[\\u00e9-\\u00eb]$\"}", "\"\xf0\x9f\x98\x80\xc3\xaa\"");
-    ALLOWS("{\"pattern\":\"^a{70,90}$\",\"maxLength\":71}", "\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"");
+    ALLOWS("{\"pattern\":\"^a{70,90}$\",\"maxLength\":71}", "\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+           "aaaaaaaaaaaaaaaa\"");
     ALLOWS("{\"pattern\":\"\"}", "\"\"", "\"a\"");
     ALLOWS("{\"pattern\":\"^x{,2}{$\"}", "\"x{,2}{\"");
     ALLOWS("{\"pattern\":\"^a+?b*?$\"}", "\"aab\"");
@@ -351,8 +370,11 @@ static void test_refused_patterns(void **state)
     static const char *const all[][2] = {
         {"(?=a)", "looks around"}, {"(?!a)", "looks around"}, {"(?<=a)b", "looks around"}, {"(?<!a)b", "looks around"},
         {"(?i)a", "options"}, {"(a)\\\\1", "a reference to a group"}, {"\\\\bword", "an escape that is not"},
-        {"\\\\p{L}", "an escape that is not"}, {"(a", "no )"}, {"a)", "a ) too many"}, {"[a", "no ]"}, {"*a", "nothing to repeat"},
-        {"a**", "nothing to repeat"}, {"[z-a]", "a range that ends"}, {"a{3,2}", "a count"}, {"a{99999999}", "too large a count"},
+        {"\\\\p{L}", "an escape that is not"}, {"(a", "no )"}, {"a)", "a ) too many"}, {"[a", "no ]"}, {"*a",
+                                                                                                        "nothing to r"
+        "epeat"},
+        {"a**", "nothing to repeat"}, {"[z-a]", "a range that ends"}, {"a{3,2}", "a count"}, {"a{99999999}",
+                                                                                              "too large a count"},
         {"(a*)*", "any number of what may be empty"}, {"(^a)", "at its ends only"}, {"a$b", "at its ends only"},
         {"\\\\", "a backslash"}, {"\\\\ud800", "half a character"}, {"\\\\x4", "hexadecimal"}, {"(?<a", "no )"}};
     (void)state;
@@ -452,7 +474,8 @@ static void test_any_of(void **state)
                          "\"anyOf\":[{\"required\":[\"a\"]},{\"required\":[\"b\"]}]}";
     ALLOWS(beside, "{\"a\":1}", "{\"b\":2}", "{\"a\":1,\"b\":2}");
     FORBIDS(beside, "{}");
-    const char *two = "{\"allOf\":[{\"anyOf\":[{\"const\":1},{\"const\":2}]},{\"anyOf\":[{\"const\":2},{\"const\":3}]}]}";
+    const char *two = "{\"allOf\":[{\"anyOf\":[{\"const\":1},{\"const\":2}]},{\"anyOf\":[{\"const\":2},{\"const\":3}]"
+        "}]}";
     ALLOWS(two, "2");
     FORBIDS(two, "1", "3");
     REFUSES("{\"anyOf\":[]}", "anyOf must be a list of schemas");
@@ -464,14 +487,18 @@ static void test_one_of(void **state)
     (void)state;
     ALLOWS("{\"oneOf\":[{\"type\":\"string\"},{\"type\":\"integer\"},{\"enum\":[null,true]}]}", "\"\"", "1", "true");
     const char *kinds = "{\"oneOf\":[{\"$ref\":\"#/$defs/a\"},{\"$ref\":\"#/$defs/b\"}],\"$defs\":{"
-                        "\"a\":{\"type\":\"object\",\"properties\":{\"kind\":{\"const\":\"a\"},\"x\":{\"const\":1}},\"required\":[\"x\"]},"
-                        "\"b\":{\"type\":\"object\",\"properties\":{\"kind\":{\"const\":\"b\"},\"x\":{\"const\":1}},\"required\":[\"kind\"]}}}";
+                        "\"a\":{\"type\":\"object\",\"properties\":{\"kind\":{\"const\":\"a\"},\"x\":{\"const\":1}}"
+        ",\"required\":[\"x\"]},"
+                        "\"b\":{\"type\":\"object\",\"properties\":{\"kind\":{\"const\":\"b\"},\"x\":{\"const\":1}}"
+        ",\"required\":[\"kind\"]}}}";
     ALLOWS(kinds, "{\"kind\":\"a\",\"x\":1}", "{\"kind\":\"b\"}", "{\"kind\":\"b\",\"x\":1}");
     FORBIDS(kinds, "{\"x\":1}", "{\"kind\":\"c\"}", "{\"kind\":\"a\"}");
-    const char *either = "{\"oneOf\":[{\"type\":\"object\",\"properties\":{\"a\":true},\"required\":[\"a\"],\"additionalProperties\":false},"
+    const char *either = "{\"oneOf\":[{\"type\":\"object\",\"properties\":{\"a\":true},\"required\":[\"a\"],\"additio"
+        "nalProperties\":false},"
                          "{\"type\":\"object\",\"properties\":{\"b\":true},\"additionalProperties\":false}]}";
     ALLOWS(either, "{\"a\":1}", "{\"b\":1}", "{}");
-    REFUSES("{\"oneOf\":[{\"type\":\"integer\"},{\"type\":\"number\"}]}", "oneOf is not supported where two may hold, as 0 and 1");
+    REFUSES("{\"oneOf\":[{\"type\":\"integer\"},{\"type\":\"number\"}]}",
+            "oneOf is not supported where two may hold, as 0 and 1");
     REFUSES("{\"oneOf\":[{\"type\":\"string\"},{\"properties\":{}}]}", "oneOf is not supported where");
     REFUSES("{\"oneOf\":[{\"type\":\"array\"},{\"type\":\"array\"}]}", "oneOf is not supported where");
 }
@@ -480,7 +507,8 @@ static void test_all_of(void **state)
 {
     (void)state;
     const char *both = "{\"allOf\":[{\"type\":\"object\",\"properties\":{\"a\":{\"minimum\":3}},\"required\":[\"a\"]},"
-                       "{\"properties\":{\"a\":{\"type\":\"integer\",\"maximum\":4},\"b\":{\"const\":0}},\"required\":[\"b\"]}]}";
+                       "{\"properties\":{\"a\":{\"type\":\"integer\",\"maximum\":4},\"b\":{\"const\":0}},\"required\""
+        ":[\"b\"]}]}";
     ALLOWS(both, "{\"a\":3,\"b\":0}", "{\"a\":4,\"b\":0}");
     FORBIDS(both, "{\"a\":2,\"b\":0}", "{\"a\":5,\"b\":0}", "{\"a\":3}", "{\"a\":3.5,\"b\":0}");
     const char *closed = "{\"allOf\":[{\"properties\":{\"a\":true},\"additionalProperties\":false},"
@@ -488,9 +516,12 @@ static void test_all_of(void **state)
     ALLOWS(closed, "{}", "{\"a\":1}");
     FORBIDS(closed, "{\"b\":2}", "{\"a\":2}");
     ALLOWS("{\"allOf\":[{\"type\":[\"integer\",\"string\"]},{\"type\":[\"number\",\"null\"]}]}", "1");
-    FORBIDS("{\"allOf\":[{\"type\":[\"integer\",\"string\"]},{\"type\":[\"number\",\"null\"]}]}", "1.5", "null", "\"\"");
-    ALLOWS("{\"allOf\":[{\"minItems\":1,\"prefixItems\":[{\"minimum\":1}]},{\"maxItems\":2,\"items\":{\"type\":\"integer\"}}]}", "[1]", "[1,0]");
-    FORBIDS("{\"allOf\":[{\"minItems\":1,\"prefixItems\":[{\"minimum\":1}]},{\"maxItems\":2,\"items\":{\"type\":\"integer\"}}]}", "[]",
+    FORBIDS("{\"allOf\":[{\"type\":[\"integer\",\"string\"]},{\"type\":[\"number\",\"null\"]}]}", "1.5", "null",
+            "\"\"");
+    ALLOWS("{\"allOf\":[{\"minItems\":1,\"prefixItems\":[{\"minimum\":1}]},{\"maxItems\":2,\"items\":{\"type\":\"inte"
+           "ger\"}}]}", "[1]", "[1,0]");
+    FORBIDS("{\"allOf\":[{\"minItems\":1,\"prefixItems\":[{\"minimum\":1}]},{\"maxItems\":2,\"items\":{\"type\":\"int"
+            "eger\"}}]}", "[]",
             "[0]", "[1,1,1]");
     ALLOWS("{\"allOf\":[{\"minLength\":1},{\"minLength\":3},{\"maxLength\":4}]}", "\"abc\"");
     FORBIDS("{\"allOf\":[{\"minLength\":1},{\"minLength\":3},{\"maxLength\":4}]}", "\"ab\"", "\"abcde\"");
@@ -503,20 +534,25 @@ static void test_all_of(void **state)
 static void test_references(void **state)
 {
     (void)state;
-    const char *list = "{\"$ref\":\"#/$defs/list\",\"$defs\":{\"list\":{\"type\":\"object\",\"properties\":{\"v\":{\"type\":\"integer\"},"
-                       "\"next\":{\"anyOf\":[{\"$ref\":\"#/$defs/list\"},{\"type\":\"null\"}]}},\"required\":[\"v\",\"next\"]}}}";
+    const char *list = "{\"$ref\":\"#/$defs/list\",\"$defs\":{\"list\":{\"type\":\"object\",\"properties\":{\"v\":{\""
+        "type\":\"integer\"},"
+                       "\"next\":{\"anyOf\":[{\"$ref\":\"#/$defs/list\"},{\"type\":\"null\"}]}},\"required\":[\"v\""
+        ",\"next\"]}}}";
     ALLOWS(list, "{\"v\":1,\"next\":null}", "{\"v\":1,\"next\":{\"v\":2,\"next\":null}}");
     FORBIDS(list, "null", "{\"v\":1,\"next\":{}}");
     ALLOWS("{\"items\":{\"$ref\":\"#\"}}", "[]", "[[],[[]]]");
     FORBIDS("{\"items\":{\"$ref\":\"#\"}}", "[1]");
     ALLOWS("{\"$ref\":\"#/definitions/a~1b%20~0c\",\"definitions\":{\"a/b ~c\":{\"const\":1}}}", "1");
-    ALLOWS("{\"properties\":{\"a\":{\"$ref\":\"#/$defs/l/prefixItems/1\"}},\"$defs\":{\"l\":{\"prefixItems\":[true,{\"const\":7}]}}}", "{\"a\":7}");
+    ALLOWS("{\"properties\":{\"a\":{\"$ref\":\"#/$defs/l/prefixItems/1\"}},\"$defs\":{\"l\":{\"prefixItems\":[true,"
+           "{\"const\":7}]}}}", "{\"a\":7}");
     /* The one that could hold itself without end is left out. */
-    ALLOWS("{\"anyOf\":[{\"const\":1},{\"$ref\":\"#/$defs/e\"}],\"$defs\":{\"e\":{\"properties\":{\"e\":{\"$ref\":\"#/$defs/e\"}},"
+    ALLOWS("{\"anyOf\":[{\"const\":1},{\"$ref\":\"#/$defs/e\"}],\"$defs\":{\"e\":{\"properties\":{\"e\":{\"$ref\":\"#"
+           "/$defs/e\"}},"
            "\"required\":[\"e\"]}}}", "1");
     REFUSES("{\"$ref\":\"#\"}", "no JSON is valid");
     REFUSES("{\"anyOf\":[{\"$ref\":\"#\"},{\"type\":\"null\"}]}", "#: refers to itself");
-    REFUSES("{\"properties\":{\"a\":{\"$ref\":\"#/$defs/a\"}},\"$defs\":{\"a\":{\"anyOf\":[{\"$ref\":\"#/$defs/b\"},{}]},"
+    REFUSES("{\"properties\":{\"a\":{\"$ref\":\"#/$defs/a\"}},\"$defs\":{\"a\":{\"anyOf\":[{\"$ref\":\"#/$defs/b\"},{"
+            "}]},"
             "\"b\":{\"anyOf\":[{\"$ref\":\"#/$defs/a\"},{}]}}}", "#/$defs/a: refers to itself");
     REFUSES("{\"properties\":{\"a\":{\"$ref\":\"#\"}},\"required\":[\"a\"]}", "no JSON is valid");
     check_refused("{\"allOf\":[{\"$ref\":\"#\"}]}", ST_FULL, "refers to itself");
@@ -529,8 +565,10 @@ static void test_references(void **state)
 static void test_refused_keywords(void **state)
 {
     static const char *const all[] = {
-        "\"not\":{}", "\"if\":{},\"then\":{\"const\":1}", "\"patternProperties\":{\"a\":{}}", "\"propertyNames\":{\"pattern\":\"a\"}",
-        "\"dependentRequired\":{\"a\":[\"b\"]}", "\"dependentSchemas\":{\"a\":{\"const\":1}}", "\"dependencies\":{\"a\":[]}",
+        "\"not\":{}", "\"if\":{},\"then\":{\"const\":1}", "\"patternProperties\":{\"a\":{}}", "\"propertyNames\":{\"p"
+        "attern\":\"a\"}",
+        "\"dependentRequired\":{\"a\":[\"b\"]}", "\"dependentSchemas\":{\"a\":{\"const\":1}}", "\"dependencies\":{\""
+        "a\":[]}",
         "\"contains\":{}", "\"uniqueItems\":true", "\"unevaluatedProperties\":false", "\"unevaluatedItems\":false",
         "\"$dynamicRef\":\"#\"", "\"$recursiveRef\":\"#\"", "\"$id\":\"x\""};
     char schema[160];
@@ -540,8 +578,10 @@ static void test_refused_keywords(void **state)
         check_refused(schema, ST_USAGE, "#/properties/a?: ");
         check_refused(schema, ST_USAGE, "is not supported");
     }
-    ALLOWS("{\"const\":1,\"uniqueItems\":false,\"patternProperties\":{},\"propertyNames\":true,\"unevaluatedProperties\":true,"
-           "\"if\":{},\"minContains\":3,\"$id\":\"x\",\"$schema\":\"y\",\"$defs\":{\"z\":{\"not\":{}}},\"not\":false}", "1");
+    ALLOWS("{\"const\":1,\"uniqueItems\":false,\"patternProperties\":{},\"propertyNames\":true,\"unevaluatedPropertie"
+           "s\":true,"
+           "\"if\":{},\"minContains\":3,\"$id\":\"x\",\"$schema\":\"y\",\"$defs\":{\"z\":{\"not\":{}}},\"not\":false"
+        "}", "1");
 }
 
 /* --- hostile schemas: a line and an end, soon --- */
@@ -580,8 +620,10 @@ static void test_hostile(void **state)
         at += sprintf(at, ",\"%x\"", i * 2654435761u);
     strcpy(at, "]}");
     check_hostile(more, "more than 16384 ops");
-    check_hostile(nested("", "{\"pattern\":\"^((((a{1000}b){1000}c){1000}d){1000}e){1000}$\",\"minLength\":1}", "", 1), "pattern: its shortest");
-    check_refused("{\"pattern\":\"^(((((((((((((((((((((((((((((((((((((((((((((((((((((a)))))))))))))))))))))))))))))))))))))))))))))))))))))$\"}",
+    check_hostile(nested("", "{\"pattern\":\"^((((a{1000}b){1000}c){1000}d){1000}e){1000}$\",\"minLength\":1}", "", 1),
+                  "pattern: its shortest");
+    check_refused("{\"pattern\":\"^(((((((((((((((((((((((((((((((((((((((((((((((((((((a))))))))))))))))))))))))))))"
+                  ")))))))))))))))))))))))))$\"}",
                   ST_USAGE, "too many groups");
     /* A chain of references is no depth. */
     char *chain = malloc(1 << 16), *end = stpcpy(chain, "{\"$ref\":\"#/$defs/r0\",\"$defs\":{");
@@ -595,8 +637,10 @@ static void test_hostile(void **state)
 static void test_memory(void **state)
 {
     const char *schema =
-        "{\"type\":\"object\",\"properties\":{\"a\":{\"$ref\":\"#/$defs/a\",\"minLength\":1},\"b\":{\"$ref\":\"#/$defs/b\"},"
-        "\"c\":{\"enum\":[\"x\",1.5,[2]]},\"d\":{\"type\":\"string\",\"pattern\":\"^[^a-z]{2,}(b|c)$\"}},\"required\":[\"a\"],"
+        "{\"type\":\"object\",\"properties\":{\"a\":{\"$ref\":\"#/$defs/a\",\"minLength\":1},\"b\":{\"$ref\":\"#/$def"
+        "s/b\"},"
+        "\"c\":{\"enum\":[\"x\",1.5,[2]]},\"d\":{\"type\":\"string\",\"pattern\":\"^[^a-z]{2,}(b|c)$\"}},\"required\""
+        ":[\"a\"],"
         "\"additionalProperties\":{\"oneOf\":[{\"type\":\"null\"},{\"type\":\"number\",\"minimum\":0}]},"
         "\"$defs\":{\"a\":{\"type\":\"string\"},\"b\":{\"items\":{\"$ref\":\"#/$defs/b\"},\"maxItems\":100}}}";
     json_t *j = read_json(schema);
@@ -621,7 +665,8 @@ int main(void)
         cmocka_unit_test(test_types), cmocka_unit_test(test_enum), cmocka_unit_test(test_objects),
         cmocka_unit_test(test_other_names), cmocka_unit_test(test_property_counts), cmocka_unit_test(test_arrays),
         cmocka_unit_test(test_large_counts), cmocka_unit_test(test_strings), cmocka_unit_test(test_formats),
-        cmocka_unit_test(test_patterns), cmocka_unit_test(test_pattern_lengths), cmocka_unit_test(test_refused_patterns),
+        cmocka_unit_test(test_patterns), cmocka_unit_test(test_pattern_lengths),
+        cmocka_unit_test(test_refused_patterns),
         cmocka_unit_test(test_integers), cmocka_unit_test(test_numbers), cmocka_unit_test(test_any_of),
         cmocka_unit_test(test_one_of), cmocka_unit_test(test_all_of), cmocka_unit_test(test_references),
         cmocka_unit_test(test_refused_keywords), cmocka_unit_test(test_hostile), cmocka_unit_test(test_memory),
