@@ -204,7 +204,8 @@ static status cut_to(struct pattern *p, const struct branch *b, uint64_t least, 
     struct node *n = &p->e.nodes[varies];
     const struct lengths child = n->kind == NODE_REPEAT ? lengths_of(&p->e, n->child) : (struct lengths){0, 0};
     if (!b->begins || !b->ends || n_vary != 1 || child.least != 1 || child.most != 1)
-        return schema_refuse(p->at, ST_USAGE, "pattern or format: minLength or maxLength beside it is not supported here");
+        return schema_refuse(p->at, ST_USAGE,
+                             "pattern or format: minLength or maxLength beside it is not supported here");
     const uint64_t others = all.least - one.least;
     const uint64_t up_to = most == ANY_COUNT ? n->most : most < others ? 0 : most - others;
     n->least = least > others && least - others > n->least ? least - others : n->least;

@@ -43,7 +43,8 @@ status schema_refuse(const struct where *at, status st, const char *format, ...)
 status spend(struct making *k, size_t work, const struct where *at)
 {
     if (k->nested > MOST_NESTED)
-        return schema_refuse(at, ST_FULL, "more than %d schemas within each other, or one that refers to itself", MOST_NESTED);
+        return schema_refuse(at, ST_FULL, "more than %d schemas within each other, or one that refers to itself",
+                             MOST_NESTED);
     k->work += work < MOST_WORK ? work : MOST_WORK;
     return k->work <= MOST_WORK ? ST_OK : schema_refuse(at, ST_FULL, "the schema is too large");
 }
