@@ -5,9 +5,9 @@
 #include <string.h>
 #include "base/log.h"
 
-/* A table for each length: open addressing, at most half full, of places in the text. A place is that of the token behind
- * the tokens that were found; 0 is none, as nothing is before it. Who comes to more than PROBES places in vain, which
- * only a text made for it brings about, is not kept. */
+/* A table for each length: open addressing, at most half full, of places in the text. A place is that of the token
+ * behind the tokens that were found; 0 is none, as nothing is before it. Who comes to more than PROBES places in vain,
+ * which only a text made for it brings about, is not kept. */
 enum { CAPACITY_LEAST = 256, PROBES = 64 };
 
 struct lookup {

@@ -92,14 +92,15 @@ void session_reset_counts(struct session *s);
 status session_wait(struct session *s, struct session_event *e);
 
 /* Asks every rank, rank 0's own worker too, what it has sent and how its time went since its start, and sums that up;
- * messages of asking are not among it. ranks: NULL, or [n_ranks], what each said; devices are only there. No turn may be
- * under way; it waits for steps of turns that were given up. Errors as of a step. */
+ * messages of asking are not among it. ranks: NULL, or [n_ranks], what each said; devices are only there. No turn may
+ * be under way; it waits for steps of turns that were given up. Errors as of a step. */
 status session_usage(struct session *s, struct wire_usage *sum, struct wire_usage *ranks);
 
 /* The same without waiting, and while turns are under way: session_poll takes what the ranks say, and no step waits for
  * it. Nothing happens if they have been asked already and not all have answered. Errors as of a step. */
 status session_ask_usage(struct session *s);
-/* What each rank said, and how many there are. 0, and nothing else: they were not asked, or not all have answered yet. */
+/* What each rank said, and how many there are. 0, and nothing else: they were not asked, or not all have answered
+ * yet. */
 uint32_t session_told_usage(const struct session *s, struct wire_usage *ranks);
 /* Whether steps are under way, be it for nobody, or ranks have still to answer: then session_poll is to be called. */
 bool session_busy(const struct session *s);

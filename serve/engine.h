@@ -14,8 +14,8 @@ struct engine;
 
 struct engine_options {
     struct session *session;      /* borrowed, as is all else */
-    uint32_t n_ctx, n_sequences;  /* tokens of a text; that run at once, those of the session at most. What the session has
-                                   * room for beyond that keeps beginnings */
+    uint32_t n_ctx, n_sequences;  /* tokens of a text; that run at once, those of the session at most. What the session
+                                   * has room for beyond that keeps beginnings */
     uint32_t max_queue;           /* jobs that wait, at most */
     bool lookup;                  /* drafts from the text itself, where they pay */
     bool (*is_end)(const void *arg, int32_t token); /* ends an answer */
@@ -41,8 +41,8 @@ struct job_usage {
     double queued_s, prompt_s, decode_s, first_token_s; /* first_token_s: from submission */
 };
 
-/* One text that is to be continued, or whose states are wanted. Its owner fills it in, submits it, and does not touch it
- * until `over` has been called, but for `cancelled`. */
+/* One text that is to be continued, or whose states are wanted. Its owner fills it in, submits it, and does not touch
+ * it until `over` has been called, but for `cancelled`. */
 struct job {
     enum job_kind kind;
     enum job_pool pool;
@@ -52,13 +52,14 @@ struct job {
     uint32_t n_top;               /* best tokens and log probabilities wanted; UINT32_MAX: none, 0: the token's alone */
     uint32_t max_tokens;          /* UINT32_MAX: as many as there is room for: prompt and answer are n_ctx at most */
     bool ignore_end;
-    uint32_t key;                 /* whose it is: keys have the same number of tokens, prompts too, as far as they want */
+    uint32_t key;                 /* whose it is: keys have the same number of tokens, prompts too, as far as they
+                                   * want */
     atomic_bool cancelled;        /* by any thread: over as soon as the engine sees it */
     /* All by the engine's thread; they may not wait. */
     /* A chunk of the prompt has run: `done` of n_prompt are. May be NULL. */
     void (*progress)(struct job *j, uint32_t done);
-    /* A token that is part of the answer. False: the answer is over with it. tops [n_tops]: best first; log_p: its own (0
-     * unless n_top says so). */
+    /* A token that is part of the answer. False: the answer is over with it. tops [n_tops]: best first; log_p: its own
+     * (0 unless n_top says so). */
     bool (*token)(struct job *j, int32_t token, float log_p, const struct wire_top *tops, uint32_t n_tops);
     /* JOB_STATES: [n] f32, before over. */
     void (*states)(struct job *j, const float *values, uint32_t n);
@@ -77,18 +78,18 @@ struct job {
 status engine_create(const struct engine_options *o, struct engine **out);
 void engine_free(struct engine *e); /* after engine_run; NULL is fine */
 
-/* Any thread, callbacks too. All n jobs or none. ST_FULL (not logged): too many wait; ST_PEER: the session is broken, or
- * the engine stops. */
+/* Any thread, callbacks too. All n jobs or none. ST_FULL (not logged): too many wait; ST_PEER: the session is broken,
+ * or the engine stops. */
 status engine_submit(struct engine *e, struct job *const *jobs, uint32_t n);
 /* Until engine_stop, and then until all jobs are over; jobs that are not over drain_s seconds after it fail. Errors
- * (logged) are the session's, which is broken: a rank died (ST_PEER), its answer is none (ST_FORMAT); all jobs, those that
- * waited too, have failed. No sequence is left in the session. */
+ * (logged) are the session's, which is broken: a rank died (ST_PEER), its answer is none (ST_FORMAT); all jobs, those
+ * that waited too, have failed. No sequence is left in the session. */
 status engine_run(struct engine *e);
 /* Any thread, signal handlers too. New jobs are refused. Of several the earliest end counts. */
 void engine_stop(struct engine *e, double drain_s);
 
-/* For pages and reports; any thread; may not wait. The ranks are asked once a second while there are steps and once more
- * behind the last, without a step waiting for it: so it is about a second old. */
+/* For pages and reports; any thread; may not wait. The ranks are asked once a second while there are steps and once
+ * more behind the last, without a step waiting for it: so it is about a second old. */
 struct house {
     uint32_t n_ranks;
     struct wire_usage ranks[PLAN_MAX_RANKS]; /* since the start */

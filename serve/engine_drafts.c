@@ -19,8 +19,8 @@ void pace_begin(struct pace *p, uint32_t n)
     p->made = n;
 }
 
-/* Seconds of a step of so many tokens: measured, or on the line between the nearest that are. Beyond these it is the least
- * that it can be, so that it is tried: as long as a shorter one, or a part of a longer one. */
+/* Seconds of a step of so many tokens: measured, or on the line between the nearest that are. Beyond these it is the
+ * least that it can be, so that it is tried: as long as a shorter one, or a part of a longer one. */
 static double step_s(const struct pace *p, uint32_t tokens)
 {
     uint32_t low = tokens < PACE_TOKENS ? tokens : PACE_TOKENS, high = low;
@@ -76,8 +76,8 @@ void drafter_judge(struct drafter *d, const int32_t *tokens, uint32_t n)
     d->n_guess = d->n_proposed = 0;
 }
 
-/* The number of drafts with which the next step brings most tokens in a second. `bold`: as if they cost nothing, so that
- * what they cost is known. */
+/* The number of drafts with which the next step brings most tokens in a second. `bold`: as if they cost nothing, so
+ * that what they cost is known. */
 static uint32_t worth(const struct drafter *d, struct pace *p, bool bold)
 {
     const double chance = d->right[d->length];

@@ -1,6 +1,6 @@
-/* Drafts: guesses at what comes next in a text, which run with its last token in one step. How many pay is decided by what
- * was measured: how often guesses were right, those too that did not run, and what steps of so many tokens take. The text
- * does not depend on any of it. One thread. */
+/* Drafts: guesses at what comes next in a text, which run with its last token in one step. How many pay is decided by
+ * what was measured: how often guesses were right, those too that did not run, and what steps of so many tokens take.
+ * The text does not depend on any of it. One thread. */
 #ifndef HEARTH_SERVE_ENGINE_DRAFTS_H
 #define HEARTH_SERVE_ENGINE_DRAFTS_H
 
@@ -24,7 +24,8 @@ void pace_begin(struct pace *p, uint32_t n);
 /* Of one text. */
 struct drafter {
     struct lookup *lookup;           /* its own; NULL: no drafts */
-    double right[LOOKUP_LONGEST + 1]; /* chance of a guess, if those before it were right, by length of what was found */
+    double right[LOOKUP_LONGEST + 1]; /* chance of a guess, if those before it were right, by length of what was
+                                       * found */
     int32_t guess[DRAFTS_MOST];
     uint32_t n_guess, length;        /* of the guess; of what was found for it */
     uint32_t n_proposed;             /* of the guess */

@@ -1,7 +1,7 @@
 #include "serve/engine_kept.h"
 
-/* Of a text that goes on itself no more tokens are lost: one of which more is lost may be gone on with in another way, and
- * another sequence shares its pages. */
+/* Of a text that goes on itself no more tokens are lost: one of which more is lost may be gone on with in another way,
+ * and another sequence shares its pages. */
 enum { LOST_MOST = 16 };
 
 /* Closes those whose pages the schedule has taken back. */

@@ -1,5 +1,5 @@
-/* What the files of the engine share: engine_turns.c carries jobs out, engine.c brings them and runs the session. All but
- * what is under the lock is the engine's thread's. */
+/* What the files of the engine share: engine_turns.c carries jobs out, engine.c brings them and runs the session. All
+ * but what is under the lock is the engine's thread's. */
 #ifndef HEARTH_SERVE_ENGINE_PARTS_H
 #define HEARTH_SERVE_ENGINE_PARTS_H
 

@@ -135,8 +135,8 @@ static struct account *poorest(const struct job_queue *q, bool with_jobs, uint32
     return found;
 }
 
-/* Accounts without jobs that have had no more than any with jobs are as good as new ones; and however many keys there are,
- * no more than some are remembered. */
+/* Accounts without jobs that have had no more than any with jobs are as good as new ones; and however many keys there
+ * are, no more than some are remembered. */
 static void close_accounts(struct job_queue *q)
 {
     enum { REMEMBERED = 64 };

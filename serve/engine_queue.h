@@ -1,6 +1,6 @@
-/* Jobs that wait, each behind those of its key, and whose turn it is: that of the key with the fewest tokens so far, as in
- * start-time fair queueing (Goyal, Vin and Cheng 1996). A key that comes, or comes back, begins with as many as the least
- * of the others: it is owed nothing for the time in which it wanted nothing. One thread. */
+/* Jobs that wait, each behind those of its key, and whose turn it is: that of the key with the fewest tokens so far, as
+ * in start-time fair queueing (Goyal, Vin and Cheng 1996). A key that comes, or comes back, begins with as many as the
+ * least of the others: it is owed nothing for the time in which it wanted nothing. One thread. */
 #ifndef HEARTH_SERVE_ENGINE_QUEUE_H
 #define HEARTH_SERVE_ENGINE_QUEUE_H
 
@@ -25,8 +25,8 @@ struct job_queue {
 void queue_free(struct job_queue *q); /* whatever waits is forgotten */
 /* A job comes. ST_NOMEM (logged). */
 status queue_push(struct job_queue *q, struct job *j);
-/* Takes out the job that is to be begun, and charges its key with its prompt. Jobs that may not begin now are passed over.
- * NULL: none. */
+/* Takes out the job that is to be begun, and charges its key with its prompt. Jobs that may not begin now are passed
+ * over. NULL: none. */
 struct job *queue_next(struct job_queue *q, bool (*may_begin)(void *arg, struct job *j), void *arg);
 /* Takes out a job of which `is` says so. NULL: there is none. */
 struct job *queue_take(struct job_queue *q, bool (*is)(const struct job *j));

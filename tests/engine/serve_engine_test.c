@@ -1,5 +1,5 @@
-/* The engine of a server on a real session: many jobs at once are what each is alone, keys are treated alike, beginnings
- * are kept, and whoever leaves, whatever fails, every job is over once and nothing is left behind. */
+/* The engine of a server on a real session: many jobs at once are what each is alone, keys are treated alike,
+ * beginnings are kept, and whoever leaves, whatever fails, every job is over once and nothing is left behind. */
 #include "tests/engine/made_model.h"
 
 #include <malloc.h>
@@ -379,7 +379,8 @@ static void answers_end_where_they_are_told_to(void **state)
     close_world();
 }
 
-/* Texts that must give their pages back to others, and run again, are the same; and no chunk of a prompt is told twice. */
+/* Texts that must give their pages back to others, and run again, are the same; and no chunk of a prompt is told
+ * twice. */
 static void kv_memory_may_be_short(void **state)
 {
     (void)state;
@@ -525,7 +526,8 @@ static void a_key_with_one_job_does_not_wait_for_one_with_forty(void **state)
     make(&texts[40], 1, 0, 40, 30)->job.key = 2;
     submit(&texts[40]);
     run();
-    assert_in_range(texts[40].order, 1, 12); /* of 41 ends: it is begun within 4 turns, which end, and 4 run beside it */
+    assert_in_range(texts[40].order, 1, 12); /* of 41 ends: it is begun within 4 turns, which end, and 4 run beside
+                                              * it */
     close_world();
 }
 
