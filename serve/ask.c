@@ -190,7 +190,7 @@ bool ask_behind_thoughts(const struct api *api, const struct prompt *p, struct a
     if (!a->grammar.ops || (!close && !(a->thoughts && may_think(api))))
         return true;
     log_catch(&caught);
-    const status st = grammar_behind_thoughts(&a->grammar, close);
+    const status st = grammar_behind_thoughts(&a->grammar, api->house.tokenizer, close);
     log_catch(NULL);
     a->thoughts = true;
     return st == ST_OK || refuse_status(r, st, NULL, caught.first_error);

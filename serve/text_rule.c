@@ -169,9 +169,21 @@ static void put_mark(struct grammar_maker *m, const char *mark)
     grammar_text(m, mark, strlen(mark));
 }
 
+/* Whether a vocabulary has a token with which the mark begins. */
+static bool has_mark(const struct tokenizer *t, const char *mark)
+{
+    char token[64];
+    const size_t n = strcspn(mark, ">]") + 1;
+    if (!t || n >= sizeof token)
+        return !t;
+    memcpy(token, mark, n);
+    token[n] = '\0';
+    return tokenizer_find(t, token) >= 0;
+}
+
 /* Thoughts that a model opens itself, and what stands between them; then the text goes on. `close`: it begins within
  * one. */
-static void put_thoughts(struct grammar_maker *m, const char *close)
+static void put_thoughts(struct grammar_maker *m, const struct tokenizer *t, const char *close)
 {
     const struct thoughts_mark *marks;
     size_t n;
@@ -182,7 +194,7 @@ static void put_thoughts(struct grammar_maker *m, const char *close)
     put_spaces(m);
     marks = thoughts_marks(&n);
     for (size_t i = 0; i < n; i++) {
-        if (marks[i].answers)
+        if (marks[i].answers || !has_mark(t, marks[i].open))
             continue;
         const uint32_t split = grammar_split(m, grammar_here(m) + 1, UINT32_MAX);
         put_mark(m, marks[i].open);
@@ -194,11 +206,11 @@ static void put_thoughts(struct grammar_maker *m, const char *close)
     }
 }
 
-status grammar_behind_thoughts(struct grammar *g, const char *close)
+status grammar_behind_thoughts(struct grammar *g, const struct tokenizer *t, const char *close)
 {
     struct grammar_maker m = {0};
     struct grammar out;
-    put_thoughts(&m, close);
+    put_thoughts(&m, t, close);
     const uint32_t from = grammar_here(&m);
     for (uint32_t i = 0; i < g->n_ops; i++) {
         const struct grammar_op *op = &g->ops[i];

@@ -15,6 +15,9 @@
 #include "serve/tool_reader.h"
 #include "serve/tools.h"
 #include "tests/unit/alloc_fail.h"
+#include "tests/unit/made_file.h"
+
+int byte_character(uint8_t byte, char out[2]); /* model/tokenizer_internal.h has a struct piece of its own */
 
 /* --- whether a text is of a grammar: by sets of places with whole stacks --- */
 
@@ -330,7 +333,7 @@ static void thoughts_may_come_before(void **state)
     static const char call[] = "<tool_call>\n{\"name\": \"get\", \"arguments\": {}}\n</tool_call>";
     struct grammar g;
     make(&formats[0], weather, TOOLS_REQUIRED, NULL, true, &g);
-    assert_int_equal(grammar_behind_thoughts(&g, NULL), ST_OK);
+    assert_int_equal(grammar_behind_thoughts(&g, NULL, NULL), ST_OK);
     expect(&g, "own", "", call, true);
     expect(&g, "own", "\n<think>\nHm: <tool_call> </thin\n</think>\n\n", call, true);
     expect(&g, "own", C "[THINK]so" C "[/THINK]", call, true);
@@ -339,12 +342,40 @@ static void thoughts_may_come_before(void **state)
     expect(&g, "own", "so ", call, false);
     free((void *)g.ops);
     make(&formats[0], weather, TOOLS_REQUIRED, NULL, true, &g);
-    assert_int_equal(grammar_behind_thoughts(&g, "</think>"), ST_OK);
+    assert_int_equal(grammar_behind_thoughts(&g, NULL, "</think>"), ST_OK);
     expect(&g, "the prompt's", "", call, false);
     expect(&g, "the prompt's", "so </think>\n\n", call, true);
     expect(&g, "the prompt's", C "</think>", call, true);
     expect(&g, "the prompt's", "so </think>x", call, false);
     free((void *)g.ops);
+}
+
+/* Whose vocabulary has no mark for it. */
+static void not_every_model_thinks(void **state)
+{
+    (void)state;
+    static const char call[] = "<tool_call>\n{\"name\": \"get\", \"arguments\": {}}\n</tool_call>";
+    struct grammar g;
+    struct made m;
+    gguf_writer_begin(&m.w, "GGUF", 3);
+    gguf_key_string(&m.w, "tokenizer.ggml.model", "gpt2");
+    gguf_key_string(&m.w, "tokenizer.ggml.pre", "default");
+    gguf_key_array(&m.w, "tokenizer.ggml.tokens", GGUF_STRING, 257);
+    for (int i = 0; i < 256; i++) {
+        char name[8] = "";
+        byte_character((uint8_t)i, name);
+        gguf_put_string(&m.w, name);
+    }
+    gguf_put_string(&m.w, "[THINK]");
+    gguf_key_strings(&m.w, "tokenizer.ggml.merges", (const char *const[]){"a b"}, 1);
+    made_open(&m);
+    make(&formats[0], weather, TOOLS_REQUIRED, NULL, true, &g);
+    assert_int_equal(grammar_behind_thoughts(&g, m.t, NULL), ST_OK);
+    expect(&g, "thinks", "", call, true);
+    expect(&g, "thinks", "[THINK]so[/THINK]", call, true);
+    expect(&g, "thinks", "<think>so</think>", call, false);
+    free((void *)g.ops);
+    unmake(&m);
 }
 
 static void schemas_without_a_grammar_are_any_object(void **state)
@@ -403,7 +434,7 @@ static void memory_may_be_out(void **state)
         assert_int_equal(st, ST_NOMEM);
     assert_int_equal(st, ST_OK);
     assert_true(i > 2);
-    for (i = 0; alloc_fail_at(i), st = grammar_behind_thoughts(&g, "</think>"), alloc_failed(); i++)
+    for (i = 0; alloc_fail_at(i), st = grammar_behind_thoughts(&g, NULL, "</think>"), alloc_failed(); i++)
         assert_int_equal(st, ST_NOMEM);
     assert_int_equal(st, ST_OK);
     log_catch(NULL);
@@ -420,6 +451,7 @@ int main(void)
         cmocka_unit_test(what_is_right_is_read),
         cmocka_unit_test(one_call_unless_parallel),
         cmocka_unit_test(thoughts_may_come_before),
+        cmocka_unit_test(not_every_model_thinks),
         cmocka_unit_test(schemas_without_a_grammar_are_any_object),
         cmocka_unit_test(wrong_tools_are_refused),
         cmocka_unit_test(memory_may_be_out),
