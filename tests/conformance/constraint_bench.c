@@ -165,7 +165,8 @@ int main(int argc, char **argv)
                          twice = ambiguous(), places = counted();
     measure(t, c, &json, "any JSON: beginning", "");
     measure(t, c, &json, "any JSON: in a string", "\"The quick brown fox jumps over the lazy dog, and then it");
-    measure(t, c, &json, "any JSON: in an object", "{\"name\": \"Ada\",\"born\": 1815,\"wrote\": [\"Notes\", {\"on\": null}],");
+    measure(t, c, &json, "any JSON: in an object",
+            "{\"name\": \"Ada\",\"born\": 1815,\"wrote\": [\"Notes\", {\"on\": null}],");
     measure(t, c, &json, "any JSON: in a number", "[12, 3.25, 4");
     measure(t, c, &bounded, "bounded: in the string", "{\"title\": \"The quick brown fox jumps over the lazy");
     measure(t, c, &bounded, "bounded: behind it", "{\"title\": \"The quick brown fox\",\"tags\": [\"fox\"");
