@@ -164,7 +164,7 @@ def test_json():
 
 
 def test_tools():
-    ask = dict(tools=[WEATHER], max_tokens=100)
+    ask = dict(tools=[WEATHER], max_tokens=100, parallel_tool_calls=False)
     for choice in ("required", {"type": "function", "function": {"name": "weather"}}):
         body = chat("How is the weather in Rome?", tool_choice=choice, **ask)
         call = body["choices"][0]["message"]["tool_calls"][0]
