@@ -124,18 +124,21 @@ static void on_signal(int signal_number)
         serve_stop(serving);
 }
 
-static status catch_signals(struct server *s)
+static status catch_signal(int signal_number)
 {
-    static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
-    serving = s;
-    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
-        if (sigaction(signals[i], &action, NULL) == 0)
-            continue;
-        log_error("cannot catch signal %d: %s", signals[i], strerror(errno));
-        return ST_INTERNAL;
-    }
-    return ST_OK;
+    if (sigaction(signal_number, &action, NULL) == 0)
+        return ST_OK;
+    log_error("cannot catch signal %d: %s", signal_number, strerror(errno));
+    return ST_INTERNAL;
+}
+
+/* The server is about to go. mpirun's SIGTERM does not change with what status this ends. */
+static void forget_signals(bool mpi)
+{
+    signal(SIGTERM, mpi ? SIG_IGN : SIG_DFL);
+    signal(SIGINT, SIG_DFL);
+    signal(SIGHUP, SIG_IGN);
 }
 
 /* mpirun sends SIGTERM to all ranks: those above 0 go on until rank 0 says that it is over. */
@@ -158,7 +161,9 @@ static status run_server(const struct serve *s, struct server *server, struct cl
         .transport = cluster_transport(cl), .device = device_of, .device_arg = cl, .plan = cluster_plan(cl),
     };
     plan_context_warn(cluster_model(cl), cluster_context(cl));
-    status st = catch_signals(server);
+    status st = catch_signal(SIGTERM);
+    if (st == ST_OK)
+        st = catch_signal(SIGINT);
     return st == ST_OK ? serve_run(server, &h) : st;
 }
 
@@ -194,12 +199,17 @@ status command_serve(const struct launch *launch, int argc, char **argv)
         leave_signals_to_rank_0();
     else
         st = serve_open(&s.options, &server);
+    serving = server;
+    if (st == ST_OK && server)
+        st = catch_signal(SIGHUP); /* the keys may be read again while the model is still loading */
     if (st == ST_OK)
         st = options_settle(&s.cluster, launch, &progress);
     if (st == ST_OK)
         st = cluster_start(&s.cluster, &cl);
     if (st == ST_OK && cl)
         st = run_server(&s, server, cl);
+    if (server)
+        forget_signals(launch->mpi);
     serve_close(server);
     cluster_stop(cl);
     return st;

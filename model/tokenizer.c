@@ -112,6 +112,7 @@ void tokenizer_free(struct tokenizer *t)
     free(t);
 }
 
+size_t tokenizer_longest(const struct tokenizer *t) { return t->max_piece; }
 int32_t tokenizer_n_vocab(const struct tokenizer *t)
 {
     return t->n_vocab;

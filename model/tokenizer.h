@@ -29,6 +29,8 @@ int32_t tokenizer_eos(const struct tokenizer *t);
 bool tokenizer_is_end(const struct tokenizer *t, int32_t id);
 /* Whether the file asks for BOS (EOS) around a text. */
 bool tokenizer_adds_bos(const struct tokenizer *t);
+/* Bytes of the longest token: a text of more than n times as many has more than n tokens. */
+size_t tokenizer_longest(const struct tokenizer *t);
 /* The id of the token whose text is exactly `text`, or -1. */
 int32_t tokenizer_find(const struct tokenizer *t, const char *text);
 

@@ -171,6 +171,15 @@ bool ask_fits(const struct api *api, size_t n, struct refusal *r)
                   api->house.n_ctx, n);
 }
 
+bool ask_text_fits(const struct api *api, size_t n, struct refusal *r)
+{
+    if (n / api->house.n_ctx <= tokenizer_longest(api->house.tokenizer))
+        return true;
+    return refuse(r, "context_length_exceeded", NULL,
+                  "This model's maximum context length is %u tokens. However, the request has %zu bytes of text.",
+                  api->house.n_ctx, n);
+}
+
 /* Whether the model was trained to think: its template names a mark. Of a format that was asked for nothing is known. */
 static bool may_think(const struct api *api)
 {

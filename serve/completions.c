@@ -160,6 +160,8 @@ static bool add_text(const struct api *api, struct texts *t, const json_t *text,
 {
     int32_t *ids;
     size_t n;
+    if (!ask_text_fits(api, json_string_length(text), r))
+        return false;
     const status st = tokenizer_encode(api->house.tokenizer, json_string_value(text), json_string_length(text), true,
                                        true, &ids, &n);
     return st == ST_OK ? add_prompt(api, t, ids, n, r) : refuse_status(r, st, "prompt", "");

@@ -197,6 +197,7 @@ bool ask_conversation(struct api *api, const json_t *messages, const json_t *too
                       struct prompt *out, struct refusal *r)
 {
     struct log_catcher caught;
+    struct chat_text text;
     int32_t *ids;
     size_t n;
     if (!api->writer)
@@ -205,11 +206,19 @@ bool ask_conversation(struct api *api, const json_t *messages, const json_t *too
     if (!plain)
         return false;
     log_catch(&caught);
-    const status st = chat_writer_encode(api->writer, plain, tools, kwargs, true, &ids, &n);
+    status st = chat_writer_text(api->writer, plain, tools, kwargs, true, &text);
     log_catch(NULL);
     json_decref(plain);
     if (st != ST_OK)
         return refuse_status(r, st, "messages", caught.first_error);
+    const bool fits = ask_text_fits(api, text.n, r);
+    if (fits)
+        st = tokenizer_encode_chat(api->house.tokenizer, text.at, text.n, text.contents, text.n_contents, &ids, &n);
+    chat_text_free(&text);
+    if (!fits)
+        return false;
+    if (st != ST_OK)
+        return refuse_status(r, st, "messages", "");
     if (!ask_fits(api, n, r)) {
         free(ids);
         return false;

@@ -52,6 +52,10 @@ static void do_work(struct desk *d, const struct paper *p)
         api_refuse(p->x, 503, NULL, NULL, "the server is stopping");
         return;
     }
+    if (http_gone(p->x)) {
+        api_refuse(p->x, 503, NULL, NULL, "the client has left");
+        return;
+    }
     root = read_body(p->x);
     if (root)
         p->work(d->api, p->x, root);

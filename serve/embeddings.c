@@ -35,6 +35,7 @@ struct embeddings {
     int64_t dimensions;       /* values of a vector */
     uint64_t n_tokens;
     atomic_bool gone;         /* nobody reads the answer */
+    atomic_bool answered;     /* by the watch, while the engine is stuck, or at the end: who sets it ends the exchange */
     int failed;               /* HTTP's status; 0: it did not */
     char why[160];
 };
@@ -128,7 +129,9 @@ static void send_answer(struct embeddings *e)
 static void finish(struct embeddings *e)
 {
     watch_remove(e->api->watch, &e->watched);
-    if (e->failed)
+    if (atomic_exchange(&e->answered, true))
+        ; /* the watch has told the client */
+    else if (e->failed)
         api_refuse(e->x, e->failed, e->failed == 429 ? "queue_full" : NULL, NULL, "%s", e->why);
     else
         send_answer(e);
@@ -182,7 +185,11 @@ static void look(struct watched *w, double now_s)
 {
     struct embeddings *e = (struct embeddings *)((char *)w - offsetof(struct embeddings, watched));
     (void)now_s;
-    if (atomic_load(&e->gone) || !http_gone(e->x))
+    if (atomic_load(&e->gone))
+        return;
+    if (atomic_load(&e->api->abandoned) && !atomic_exchange(&e->answered, true))
+        api_refuse(e->x, 503, NULL, NULL, "the server stops");
+    else if (!http_gone(e->x))
         return;
     atomic_store(&e->gone, true);
     for (uint32_t i = 0; i < e->n; i++)
@@ -250,6 +257,8 @@ static bool read_text(const struct api *api, const json_t *text, struct job *j, 
             return false;
     } else if (!json_is_string(text)) {
         return refuse(r, "invalid_type", "input", "'input': expected a string, tokens, or an array of those");
+    } else if (!ask_text_fits(api, json_string_length(text), r)) {
+        return false;
     } else if (tokenizer_encode(api->house.tokenizer, json_string_value(text), json_string_length(text), true, false,
                                 &j->prompt, &n)) {
         return no_memory(r);

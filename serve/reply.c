@@ -19,9 +19,32 @@ static void begin_stream(struct reply *r)
     r->begun = true;
 }
 
-/* What is in r->out. */
+static void cancel_all(struct reply *r)
+{
+    for (uint32_t i = 0; i < r->n_choices; i++)
+        atomic_store(&r->choices[i].job.cancelled, true);
+}
+
+/* The first reason counts; the other choices end too. */
+static void fail(struct reply *r, const char *why)
+{
+    if (!*r->failure)
+        snprintf(r->failure, sizeof r->failure, "%s", why ? why : "the model stopped");
+    cancel_all(r);
+}
+
+static void fail_memory(struct reply *r)
+{
+    fail(r, "the server has no memory for the answer");
+}
+
+/* What is in r->out; a part of a chunk is none. */
 static void flush(struct reply *r)
 {
+    if (r->out.failed) {
+        json_text_clear(&r->out);
+        fail_memory(r);
+    }
     if (r->out.n == 0)
         return;
     begin_stream(r);
@@ -39,14 +62,16 @@ static void open_stream(struct reply *r)
 
 static void end_stream(struct reply *r)
 {
+    if (!*r->failure) {
+        open_stream(r);
+        r->form->done(r);
+        flush(r);
+    }
     if (*r->failure) {
         json_text_clear(&r->out);
         r->form->fail(r, r->failure);
-    } else {
-        open_stream(r);
-        r->form->done(r);
+        flush(r);
     }
-    flush(r);
     http_end(r->x);
 }
 
@@ -71,20 +96,6 @@ static void end_exchange(struct reply *r)
         api_refuse(r->x, 503, NULL, NULL, "%s", r->failure);
     else
         end_whole(r);
-}
-
-static void cancel_all(struct reply *r)
-{
-    for (uint32_t i = 0; i < r->n_choices; i++)
-        atomic_store(&r->choices[i].job.cancelled, true);
-}
-
-/* The first reason counts; the other choices end too. */
-static void fail(struct reply *r, const char *why)
-{
-    if (!*r->failure)
-        snprintf(r->failure, sizeof r->failure, "%s", why ? why : "the model stopped");
-    cancel_all(r);
 }
 
 static void keep_alive(struct reply *r, double now_s)
@@ -113,11 +124,6 @@ static void look(struct watched *w, double now_s)
 }
 
 /* --- what a job tells, on the engine's thread --- */
-
-static void fail_memory(struct reply *r)
-{
-    fail(r, "the server has no memory for the answer");
-}
 
 static bool keep_call(struct choice *c, const struct piece *p)
 {
@@ -365,7 +371,9 @@ void reply_submit(struct reply *r)
     if (st == ST_OK)
         return;
     watch_remove(r->api->watch, &r->watched);
-    if (st == ST_FULL)
+    if (r->ended)
+        ; /* the watch has told the client */
+    else if (st == ST_FULL)
         api_refuse(r->x, 429, "queue_full", NULL, "too many requests wait");
     else
         api_refuse(r->x, 503, NULL, NULL, "the server is stopping");
