@@ -111,7 +111,8 @@ status answer_create(const struct answer_options *o, piece_fn *tell, void *arg, 
     *a = (struct answer){
         .tokenizer = o->tokenizer, .tell = tell, .arg = arg, .thoughts = o->thoughts, .special = o->special, .id = id,
         .reader = {.tell = take_part, .arg = a},
-        .calls = {.format = o->tools, .tell = take_piece, .arg = a, .special = o->special, .tools = o->called},
+        .calls = {.format = o->tools, .tell = take_piece, .arg = a, .special = o->special,
+                  .keep_spaces = o->n_stops > 0, .tools = o->called},
         .called = json_incref((json_t *)o->called),
     };
     thoughts_reader_begin(&a->reader, o->tokenizer, o->prompt, o->n_prompt);

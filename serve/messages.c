@@ -30,14 +30,14 @@ static void put_usage(struct json_text *t, const struct job_usage *u, uint32_t n
 static void put_reason(struct json_text *t, const struct choice *c)
 {
     const char *stop = answer_stop(c->answer), *reason = "end_turn";
-    if (c->end == JOB_LIMIT)
+    if (c->end == JOB_LIMIT && !stop)
         reason = "max_tokens";
     else if (stop)
         reason = "stop_sequence";
     else if (answer_calls(c->answer))
         reason = "tool_use";
     json_print(t, "\"stop_reason\":\"%s\",\"stop_sequence\":", reason);
-    if (stop && c->end != JOB_LIMIT)
+    if (stop)
         put_string(t, stop);
     else
         json_put(t, "null");

@@ -384,7 +384,7 @@ void reply_submit(struct reply *r)
 
 const char *choice_finish(const struct choice *c)
 {
-    if (c->end == JOB_LIMIT)
+    if (c->end == JOB_LIMIT && !answer_stop(c->answer)) /* it may be found in what was held back */
         return "length";
     return answer_calls(c->answer) ? "tool_calls" : "stop";
 }

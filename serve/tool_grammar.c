@@ -198,8 +198,10 @@ static status put_tagged(struct grammar_maker *m, const struct tool_tags *t, con
     status st = ST_OK;
     json_object_foreach(properties, key, schema) {
         bool known, none = false;
-        if (n == MOST_ARGUMENTS)
+        if (n == MOST_ARGUMENTS) {
+            log_warn("tool '%s': of its arguments the first %d can be given", name, MOST_ARGUMENTS);
             break;
+        }
         if (!loose && !tags_is_string(parameters, key, &known) && known)
             st = put_schema(m, schema, false, name, &rules[n], &none);
         if (st != ST_OK)
@@ -213,6 +215,11 @@ static status put_tagged(struct grammar_maker *m, const struct tool_tags *t, con
     json_object_foreach(properties, key, schema) {
         if (i == n)
             break;
+        if (strstr(key, t->key_end)) { /* it would be read as another */
+            log_warn("tool '%s': the argument '%s' cannot be written in this model's format", name, key);
+            i++;
+            continue;
+        }
         const uint32_t split = grammar_split(m, grammar_here(m) + 1, UINT32_MAX);
         put_argument(m, t, key, rules[i++], next);
         grammar_patch(m, split, grammar_here(m));

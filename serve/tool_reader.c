@@ -160,7 +160,7 @@ static status look_text(struct tool_reader *r, bool *more)
         if (length || part)
             break;
     }
-    for (told = i; told && thoughts_spaces(r->held.at + told - 1, 1);)
+    for (told = i; told && !r->keep_spaces && thoughts_spaces(r->held.at + told - 1, 1);)
         told--; /* white space before a call is nothing */
     status st = tell(r, PIECE_TEXT, 0, told);
     text_drop(&r->held, told);
@@ -179,7 +179,7 @@ static status look_tagged(struct tool_reader *r, bool *more)
     if (n == r->held.n - r->at && n <= NAME_MAX_LETTERS)
         return ST_OK;
     *more = true;
-    if (n == 0 || n > NAME_MAX_LETTERS || !strchr(end, at[n]))
+    if (n == 0 || n > NAME_MAX_LETTERS || !at[n] || !strchr(end, at[n]))
         return no_call(r);
     r->parameters = tools_parameters(r->tools, at, n);
     r->n_members = 0;

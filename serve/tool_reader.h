@@ -19,12 +19,13 @@ struct json_walk {
     bool string, escaped;
 };
 
-/* Zero, with the first five, is one that may begin. */
+/* Zero, with the first six, is one that may begin. */
 struct tool_reader {
     const struct tool_format *format;
     tool_reader_fn *tell;
     void *arg;
     bool special; /* control tokens that are no marks are text; else nothing */
+    bool keep_spaces; /* white space is told as it comes, though a call may follow: a stop string may be of it */
     const json_t *tools; /* the request's, borrowed, whose schemas say which values are strings; NULL: nobody does */
     /* its own */
     enum {

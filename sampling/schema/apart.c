@@ -78,7 +78,9 @@ static status objects_apart(struct making *k, json_t *a, json_t *b, const struct
 {
     json_t *of_a = json_object_get(a, "properties"), *of_b = json_object_get(b, "properties"), *schema;
     const char *name;
-    status st = ST_OK;
+    const size_t n_required = json_array_size(json_object_get(a, "required")) +
+                              json_array_size(json_object_get(b, "required"));
+    status st = spend(k, (json_object_size(of_a) + json_object_size(of_b)) * (1 + n_required), at);
     json_object_foreach(of_a, name, schema) {
         json_t *other = json_object_get(of_b, name);
         if (st != ST_OK || *apart)
@@ -100,7 +102,7 @@ static status are_apart(struct making *k, json_t *a, json_t *b, const struct whe
 {
     const json_t *values_a = json_object_get(a, "enum"), *values_b = json_object_get(b, "enum");
     const unsigned shared = types_of_flat(a) & types_of_flat(b);
-    status st = spend(k, 1 + json_array_size(values_a) * json_array_size(values_b), at);
+    status st = spend(k, work_to_compare(values_a, values_b), at);
     if (st != ST_OK)
         return st;
     *apart = !shared || (values_a && values_b && !share_values(values_a, values_b));

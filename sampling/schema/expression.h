@@ -36,5 +36,7 @@ struct expression {
  * ST_FULL: too large; ST_NOMEM. The caller frees it in any case. */
 status expression_parse(struct expression *e, const char *text, const struct where *at);
 void expression_free(struct expression *e);
+/* ST_USAGE (logged) if it counts from where a text does not tell (window.c). */
+status expression_check_counts(const struct expression *e, const struct where *at);
 
 #endif

@@ -3,7 +3,7 @@
  *   flow.c                        alternatives, counts
  *   json.c, spell.c               what any JSON is, and how one value is written
  *   keywords.c, merge.c, apart.c  what a schema says: its keywords, all that hold at once, two that cannot
- *   expression.c, pattern.c       regular expressions
+ *   expression.c, window.c, pattern.c  regular expressions
  *   string.c, number.c, object.c, array.c, schema.c
  * Functions that return no status leave it in the grammar's maker; those that do return that one too. Ops that are
  * appended are inline, one behind the other, unless they are said to be a rule. */
@@ -21,7 +21,7 @@
 
 enum {
     MOST_NESTED = 100,    /* schemas within schemas */
-    MOST_WORK = 1 << 20,  /* keywords read, copied and compared */
+    MOST_WORK = 1 << 18,  /* keywords read, copied and compared */
     MOST_COUNT = 1 << 20, /* minLength and minItems; a larger maximum is none: no text is as long */
     COUNT_LEVELS = 5,     /* powers of 16 up to that */
     MOST_DIGITS = 18      /* of a number before its point: what all readers have room for */
@@ -79,6 +79,8 @@ struct making {
 status schema_refuse(const struct where *at, status st, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* Counts work and depth: ST_FULL (logged) when there is too much of either. */
 status spend(struct making *k, size_t work, const struct where *at);
+/* What it takes to compare each value of an array with each of another one, either of which may be NULL. */
+size_t work_to_compare(const json_t *a, const json_t *b);
 
 /* flow.c. Alternatives: ways_next before each, ways_end behind the last; none at all is a dead end, and a way that
  * leads to one is taken out when the grammar is done. */
@@ -145,7 +147,8 @@ json_t *copy_without(const json_t *flat, const char *keyword); /* NULL: no memor
 status keep_apart(struct making *k, json_t *flats, const struct where *at);
 
 /* pattern.c. A string of least to most characters that an expression finds, with its quotes. */
-status make_pattern(struct making *k, const char *pattern, uint64_t least, uint64_t most, const struct where *at);
+status make_pattern(struct making *k, const char *pattern, bool known, uint64_t least, uint64_t most,
+                    const struct where *at);
 
 /* What a flat schema says of one type. */
 status make_string(struct making *k, const json_t *flat, const struct where *at);

@@ -80,6 +80,9 @@ status resolve(struct making *k, const char *ref, const struct where *at, const 
 
 /* --- two keywords --- */
 
+enum { MERGE_WORK = 64 };
+
+
 static bool says_nothing(const json_t *schema)
 {
     return !schema || json_is_true(schema) || (json_is_object(schema) && json_object_size(schema) == 0);
@@ -223,10 +226,14 @@ status merge(struct making *k, json_t *into, const json_t *flat, const struct wh
 {
     const char *key;
     json_t *v;
-    status st = spend(k, 1 + json_object_size(json_object_get(into, "properties")) +
-                             json_object_size(json_object_get(flat, "properties")) +
-                             (1 + json_array_size(json_object_get(into, "enum"))) *
-                                 (1 + json_array_size(json_object_get(flat, "enum"))), at);
+    /* A merge wraps what both have once more: its price keeps that from going deep. */
+    static const char *const lists[] = {"prefixItems", "required", "anyOf", "oneOf"};
+    size_t work = MERGE_WORK + json_object_size(json_object_get(into, "properties")) +
+                  json_object_size(json_object_get(flat, "properties")) +
+                  work_to_compare(json_object_get(into, "enum"), json_object_get(flat, "enum"));
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
+        work += json_array_size(json_object_get(into, lists[i])) + json_array_size(json_object_get(flat, lists[i]));
+    status st = spend(k, work, at);
     if (st == ST_OK)
         st = merge_objects(into, flat);
     if (st == ST_OK)

@@ -238,7 +238,8 @@ static status make_branch(struct pattern *p, const struct branch *b)
     return st;
 }
 
-status make_pattern(struct making *k, const char *text, uint64_t least, uint64_t most, const struct where *at)
+status make_pattern(struct making *k, const char *text, bool known, uint64_t least, uint64_t most,
+                    const struct where *at)
 {
     struct pattern p = {.k = k, .at = at};
     struct ways w;
@@ -246,6 +247,8 @@ status make_pattern(struct making *k, const char *text, uint64_t least, uint64_t
     if (st != ST_OK)
         return st;
     st = expression_parse(&p.e, text, at);
+    if (st == ST_OK && !known)
+        st = expression_check_counts(&p.e, at);
     grammar_byte(k->m, '"', '"');
     ways_begin(k->m, &w);
     for (uint32_t i = st == ST_OK ? p.e.nodes[0].child : 0; i && st == ST_OK; i = p.e.nodes[i].next) {

@@ -40,6 +40,25 @@ status schema_refuse(const struct where *at, status st, const char *format, ...)
     return st;
 }
 
+/* Values within a value, itself too; as deep as jansson reads. */
+static size_t values_in(const json_t *v)
+{
+    size_t n = 1, i;
+    const char *key;
+    json_t *within;
+    json_array_foreach((json_t *)v, i, within)
+        n += values_in(within);
+    json_object_foreach((json_t *)v, key, within)
+        n += values_in(within);
+    return n;
+}
+
+size_t work_to_compare(const json_t *a, const json_t *b)
+{
+    const size_t in_a = values_in(a), in_b = values_in(b), n_a = json_array_size(a), n_b = json_array_size(b);
+    return 1 + in_a + in_b + (in_a < in_b ? in_a : in_b) * (in_a < in_b ? n_b : n_a);
+}
+
 status spend(struct making *k, size_t work, const struct where *at)
 {
     if (k->nested > MOST_NESTED)

@@ -53,7 +53,7 @@ static status make_format(struct making *k, int format, const struct where *at)
     status st = ST_OK;
     if (*part == NOWHERE) {
         const struct aside a = aside_begin(k->m);
-        st = make_pattern(k, formats[format].pattern, 0, ANY_COUNT, at);
+        st = make_pattern(k, formats[format].pattern, true, 0, ANY_COUNT, at);
         *part = aside_end(k->m, &a);
     }
     grammar_call(k->m, *part);
@@ -81,10 +81,10 @@ status make_string(struct making *k, const json_t *flat, const struct where *at)
     if (least > most)
         dead_end(k->m);
     else if (pattern)
-        return make_pattern(k, pattern, least, most, at);
+        return make_pattern(k, pattern, false, least, most, at);
     else if (format >= 0)
         return least == 0 && most == ANY_COUNT ? make_format(k, format, at)
-                                               : make_pattern(k, formats[format].pattern, least, most, at);
+                                               : make_pattern(k, formats[format].pattern, true, least, most, at);
     else if (least == 0 && most == ANY_COUNT)
         call_part(k, PART_STRING);
     else

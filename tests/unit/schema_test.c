@@ -386,6 +386,30 @@ static void test_refused_patterns(void **state)
     }
 }
 
+/* Counts must begin where the text says it. */
+static void test_counts_that_slide(void **state)
+{
+    static const char *const refused[] = {"[aeiou ].{900}$", "^.*[aeiou].{30}$", "^[a-z ]{0,500}[aeiou ][a-z ]{500}$",
+                                          "a{20}", "^(a*b)*[ab]{12}$", "^(.*x.{9})$"};
+    static const char *const fine[] = {"^[^@]+@[a-z]{2,63}$", "^.{1,500}$", "^[A-Z]{2}[0-9]{10,20}$", "^(https?://)?[a-z]{1,40}$",
+                                       "^([0-9]+-)?[a-z]{20}$", "[0-9]{8}", "^([a-z]+ ){20}$"};
+    (void)state;
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        char schema[128];
+        snprintf(schema, sizeof schema, "{\"pattern\":\"%s\"}", refused[i]);
+        REFUSES(schema, "a count of more than 8");
+    }
+    for (size_t i = 0; i < sizeof fine / sizeof *fine; i++) {
+        char schema[128];
+        struct grammar g;
+        snprintf(schema, sizeof schema, "{\"pattern\":\"%s\"}", fine[i]);
+        json_t *j = read_json(schema);
+        assert_int_equal(schema_grammar(j, &g), ST_OK);
+        json_decref(j);
+        free((void *)g.ops);
+    }
+}
+
 /* Every integer between, and none beyond. */
 static void check_integers(const char *schema, long least, long most)
 {
@@ -612,8 +636,17 @@ static void test_hostile(void **state)
     check_hostile(nested("{\"anyOf\":[{},", "{}", "]}", 300), "schemas within each other");
     check_hostile(nested("{\"enum\":[1,", "1", "]}", 300), "schemas within each other");
     char *pairs = nested("{\"anyOf\":[{\"minimum\":1},{\"maximum\":2}]},", "{\"type\":\"integer\"}", "", 40);
-    check_hostile(nested("{\"allOf\":[", pairs, "]}", 1), "more than 16384 ops");
+    check_hostile(nested("{\"allOf\":[", pairs, "]}", 1), "the schema is too large");
     free(pairs);
+    /* Each merge would go a level deeper, or copy all that came before. */
+    char *deep = nested("{\"items\":{\"a\":1}},", "{}", "", 150000), *wide = nested("true,", "true", "", 20000);
+    char *merges = nested("{},", "{}", "", 20000), *copied = malloc(strlen(wide) + strlen(merges) + 64);
+    sprintf(copied, "{\"allOf\":[{\"prefixItems\":[%s]},%s]}", wide, merges);
+    check_hostile(nested("{\"allOf\":[", deep, "]}", 1), "the schema is too large");
+    check_hostile(copied, "the schema is too large");
+    free(deep);
+    free(wide);
+    free(merges);
     char *values = nested("", "{\"enum\":[0", "", 1), *more = malloc(1 << 20), *at = stpcpy(more, values);
     free(values);
     for (int i = 1; i < 60000; i++)
@@ -669,7 +702,7 @@ int main(void)
         cmocka_unit_test(test_refused_patterns),
         cmocka_unit_test(test_integers), cmocka_unit_test(test_numbers), cmocka_unit_test(test_any_of),
         cmocka_unit_test(test_one_of), cmocka_unit_test(test_all_of), cmocka_unit_test(test_references),
-        cmocka_unit_test(test_refused_keywords), cmocka_unit_test(test_hostile), cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_counts_that_slide), cmocka_unit_test(test_refused_keywords), cmocka_unit_test(test_hostile), cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
