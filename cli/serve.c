@@ -13,11 +13,12 @@
 enum key { KEY_HOST = 256, KEY_PORT, KEY_API_KEY, KEY_API_KEY_FILE, KEY_TLS_CERT, KEY_TLS_KEY, KEY_CORS, KEY_PARALLEL,
            KEY_MAX_QUEUE, KEY_DRAIN, KEY_NO_LOOKUP, KEY_TEMPLATE };
 
-enum { PARALLEL = 16, FULL = 4, MAX_QUEUE = 256, DRAIN_S = 30 };
+enum { PARALLEL = 16, FULL = 4, KEPT = 16, MAX_QUEUE = 256, DRAIN_S = 30 };
 
 struct serve {
     struct cluster_options cluster;
     struct serve_options options;
+    uint32_t parallel; /* texts that run at once; the cluster has room for more sequences, to keep beginnings */
     int64_t drain_s; /* -1: unset */
 };
 
@@ -52,7 +53,7 @@ static error_t parse_number(int key, char *arg, struct argp_state *state, struct
         break;
     case KEY_PARALLEL:
         e = option_int(state, "--parallel", arg, 1, WIRE_SEQUENCES, &v);
-        s->cluster.n_sequences = (uint32_t)v;
+        s->parallel = (uint32_t)v;
         break;
     case KEY_MAX_QUEUE:
         e = option_int(state, "--max-queue", arg, 0, 1 << 20, &v);
@@ -157,7 +158,7 @@ static status run_server(const struct serve *s, struct server *server, struct cl
 {
     const struct serve_house h = {
         .model = cluster_model(cl), .tokenizer = cluster_tokenizer(cl), .session = cluster_session(cl),
-        .n_ctx = cluster_context(cl), .n_sequences = s->cluster.n_sequences, .n_ranks = cluster_ranks(cl),
+        .n_ctx = cluster_context(cl), .n_sequences = s->parallel, .n_ranks = cluster_ranks(cl),
         .transport = cluster_transport(cl), .device = device_of, .device_arg = cl, .plan = cluster_plan(cl),
     };
     plan_context_warn(cluster_model(cl), cluster_context(cl));
@@ -165,6 +166,15 @@ static status run_server(const struct serve *s, struct server *server, struct cl
     if (st == ST_OK)
         st = catch_signal(SIGINT);
     return st == ST_OK ? serve_run(server, &h) : st;
+}
+
+/* Beside the texts that run there are places for beginnings: else every new text would send the oldest away, maybe the
+ * very one that it begins with. KV memory is as if there were none. */
+static void size_cluster(struct serve *s)
+{
+    const uint32_t quarter = s->parallel / 4, with_kept = s->parallel + KEPT;
+    s->cluster.n_sequences = with_kept < WIRE_SEQUENCES ? with_kept : WIRE_SEQUENCES;
+    s->cluster.kv_sequences = quarter > FULL ? quarter : s->parallel < FULL ? s->parallel : FULL;
 }
 
 status command_serve(const struct launch *launch, int argc, char **argv)
@@ -179,20 +189,19 @@ status command_serve(const struct launch *launch, int argc, char **argv)
                "again.\n"
                "Under mpirun rank 0 listens, and mpirun keeps SIGHUP to itself.\n\n"
                "Example: hearth serve -m model.gguf --port 8080"};
-    struct serve s = {.cluster = cluster_defaults, .drain_s = -1,
+    struct serve s = {.cluster = cluster_defaults, .parallel = PARALLEL, .drain_s = -1,
                       .options = {.host = "127.0.0.1", .port = 8080, .max_queue = MAX_QUEUE, .lookup = true,
                                   .sampling = sampling_defaults}};
     struct progress progress;
     struct cluster *cl = NULL;
     struct server *server = NULL;
-    s.cluster.n_sequences = PARALLEL;
     s.cluster.grammars = true;
     status st = options_parse(&argp, launch, argc, argv, &s);
     if (st == ST_OK && s.options.chat_template && launch->rank == 0)
         st = chat_family_check(s.options.chat_template);
     if (st != ST_OK)
         return st;
-    s.cluster.kv_sequences = s.cluster.n_sequences > 4 * FULL ? s.cluster.n_sequences / 4 : FULL;
+    size_cluster(&s);
     s.options.drain_s = s.drain_s >= 0 ? (double)s.drain_s : launch->mpi ? 0 : DRAIN_S;
     s.options.quiet = s.cluster.quiet;
     if (launch->rank > 0)

@@ -222,13 +222,14 @@ static status consult_probe(const struct cluster_options *o, const struct plan_m
     return st == ST_OK ? cost_choose(r->probe, &r->model, model, o->shares ? shares : NULL, &r->choice) : st;
 }
 
-/* Tokens of the KV cache that there is room for: all that the texts could fill, or what the budgets of all ranks hold
- * where these have equal parts of it; of one text, at least. */
+/* Tokens of the KV cache that there is room for: what kv_sequences could fill, or what the budgets of all ranks hold
+ * where these have equal parts of it, of all that the texts could fill; of one text, at least. */
 static double kv_held(const struct cluster_options *o, const struct model *m, int n_ranks, double n_ctx)
 {
-    const double most = n_ctx * (o->n_sequences ? o->n_sequences : 1);
+    const uint32_t n = o->n_sequences ? o->n_sequences : 1;
+    const uint32_t full = o->kv_sequences && o->kv_sequences < n ? o->kv_sequences : n;
     const double budget = (double)o->kv_budget * n_ranks / cost_kv_bytes(m);
-    return o->kv_budget ? fmax(fmin(most, budget), n_ctx) : most;
+    return o->kv_budget ? fmax(fmin(n_ctx * n, budget), n_ctx) : n_ctx * full;
 }
 
 /* What is to be run. Neurons differ where only those that fire are computed, experts there or where a plan is asked for that
