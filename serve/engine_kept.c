@@ -26,7 +26,17 @@ void kept_put(struct kept *k, struct session *s, struct sequence *q)
         k->at[k->n++] = q;
 }
 
-struct sequence *kept_take(struct kept *k, struct session *s, const int32_t *tokens, uint32_t n, uint32_t others)
+/* Whether q is among those who have to leave for a new one: who ended longest ago does first. */
+static bool leaves(const struct kept *k, const struct sequence *q, uint32_t room)
+{
+    uint32_t older = 0;
+    for (uint32_t i = 0; i < k->n; i++)
+        older += k->at[i]->ticket < q->ticket;
+    return older + room < k->n + 1;
+}
+
+struct sequence *kept_take(struct kept *k, struct session *s, const int32_t *tokens, uint32_t n, uint32_t others,
+                           uint32_t room)
 {
     sweep(k, s);
     uint32_t most = others, best = k->n;
@@ -36,11 +46,11 @@ struct sequence *kept_take(struct kept *k, struct session *s, const int32_t *tok
         if (common <= most)
             continue;
         most = common;
-        best = q->n_tokens - common <= LOST_MOST ? i : k->n;
+        best = i;
     }
-    if (best >= k->n)
+    struct sequence *q = best < k->n ? k->at[best] : NULL;
+    if (!q || (q->n_tokens - most > LOST_MOST && !leaves(k, q, room)))
         return NULL;
-    struct sequence *q = k->at[best];
     k->at[best] = k->at[--k->n];
     session_cut(s, q, most);
     return q;

@@ -147,7 +147,8 @@ static status submit(struct engine *e, struct job *j, struct sequence **out)
     const struct wish w = wish_of(j);
     struct sequence *q = NULL;
     if (j->kind == JOB_TEXT) /* it is kept again when it is over */
-        q = kept_take(&e->kept, s, j->prompt, j->n_prompt, common_with_running(e, j));
+        q = kept_take(&e->kept, s, j->prompt, j->n_prompt, common_with_running(e, j),
+                      e->limits.n_sequences - e->n_turns);
     status st = q ? ST_OK : session_open(s, &q);
     if (st)
         return st;

@@ -703,6 +703,24 @@ static void what_all_begin_with_stays(void **state)
     close_world();
 }
 
+/* Where there is no slot but for those that run, a new text sends the oldest away: not the one that it begins with. */
+static void the_oldest_is_gone_on_with_before_it_leaves(void **state)
+{
+    (void)state;
+    const struct cluster_options o = options(1, -1, 4, 64);
+    open_world(&o, 4, 8, false);
+    w.on_over = submit_next;
+    for (uint32_t i = 0; i < 20; i++) {
+        make(&texts[i], 1, 0, i % 4, 100 + i % 4)->job.max_tokens = 30;
+        texts[i].job.ignore_end = true;
+    }
+    submit(&texts[0]);
+    run();
+    for (uint32_t i = 4; i < 20; i++)
+        assert_int_equal(texts[i].usage.cached_tokens, texts[i].job.n_prompt - 1);
+    close_world();
+}
+
 /* ---- others' time ---- */
 
 static uint32_t tokens_between, chunks_seen;
@@ -916,6 +934,7 @@ int main(void)
         cmocka_unit_test(a_chat_goes_on_where_it_was),
         cmocka_unit_test(a_beginning_runs_once),
         cmocka_unit_test(what_all_begin_with_stays),
+        cmocka_unit_test(the_oldest_is_gone_on_with_before_it_leaves),
         cmocka_unit_test(a_long_prompt_lets_a_running_text_have_a_token_a_chunk),
         cmocka_unit_test(the_house_is_asked_while_texts_run),
         cmocka_unit_test(jobs_come_from_many_threads),
