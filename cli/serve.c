@@ -33,7 +33,9 @@ static const struct argp_option options[] = {
     {"parallel", KEY_PARALLEL, "N", 0,
      "texts that run at once (default 16); unless --kv-budget is given there is memory for a quarter of them, four at "
      "least, to be as long as -c lets them be", 0},
-    {"max-queue", KEY_MAX_QUEUE, "N", 0, "texts that wait; who comes then is told to come again (default 256)", 0},
+    {"max-queue", KEY_MAX_QUEUE, "N", 0,
+     "texts that wait (default 256); who comes then is told to come again, but for keys with no more texts than run at "
+     "once: as many of theirs may wait besides", 0},
     {"drain", KEY_DRAIN, "SECONDS", 0,
      "time for what runs at SIGTERM or Ctrl-C (default 30; under mpirun, which kills after a second, 0)", 0},
     {"no-lookup", KEY_NO_LOOKUP, NULL, 0, "no drafts from the text itself", 0},

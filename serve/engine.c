@@ -26,6 +26,7 @@ void engine_free(struct engine *e)
     free(e->turns);
     free(e->mean);
     queue_free(&e->queue);
+    room_free(&e->room);
     pthread_mutex_destroy(&e->lock);
     if (e->wake >= 0)
         close(e->wake);
@@ -51,6 +52,7 @@ static status make_turns(struct engine *e)
 static status make(struct engine *e)
 {
     status st = make_turns(e);
+    st = st ? st : room_create(&e->room, e->o.n_sequences, e->o.max_queue);
     if (st)
         return st;
     e->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -96,7 +98,7 @@ static status take_in(struct engine *e, struct job *const *jobs, uint32_t n, dou
 {
     if (e->closed || atomic_load(&e->stop_ns) != INT64_MAX)
         return ST_PEER;
-    if (e->n_jobs + n > (uint64_t)e->o.n_sequences + e->o.max_queue)
+    if (n && room_take(&e->room, jobs[0]->key, n))
         return ST_FULL;
     for (uint32_t i = 0; i < n; i++) {
         struct job *j = jobs[i];
@@ -108,7 +110,6 @@ static status take_in(struct engine *e, struct job *const *jobs, uint32_t n, dou
         *(e->inbox ? &e->inbox_last->next : &e->inbox) = j;
         e->inbox_last = j;
     }
-    e->n_jobs += n;
     return ST_OK;
 }
 
@@ -257,7 +258,7 @@ static status run_session(struct engine *e)
 static bool is_done(struct engine *e, status st)
 {
     pthread_mutex_lock(&e->lock);
-    e->closed = st || (atomic_load(&e->stop_ns) != INT64_MAX && e->n_jobs == 0);
+    e->closed = st || (atomic_load(&e->stop_ns) != INT64_MAX && e->room.n_jobs == 0);
     const bool closed = e->closed;
     pthread_mutex_unlock(&e->lock);
     return closed;

@@ -16,7 +16,7 @@ struct engine_options {
     struct session *session;      /* borrowed, as is all else */
     uint32_t n_ctx, n_sequences;  /* tokens of a text; that run at once, those of the session at most. What the session
                                    * has room for beyond that keeps beginnings */
-    uint32_t max_queue;           /* jobs that wait, at most */
+    uint32_t max_queue;           /* jobs that wait, at most; as many more of keys with n_sequences jobs or fewer */
     bool lookup;                  /* drafts from the text itself, where they pay */
     bool (*is_end)(const void *arg, int32_t token); /* ends an answer */
     const void *is_end_arg;
@@ -78,8 +78,8 @@ struct job {
 status engine_create(const struct engine_options *o, struct engine **out);
 void engine_free(struct engine *e); /* after engine_run; NULL is fine */
 
-/* Any thread, callbacks too. All n jobs or none. ST_FULL (not logged): too many wait; ST_PEER: the session is broken,
- * or the engine stops. */
+/* Any thread, callbacks too. All n jobs, of one key, or none. ST_FULL (not logged): too many wait; ST_PEER: the session
+ * is broken, or the engine stops. */
 status engine_submit(struct engine *e, struct job *const *jobs, uint32_t n);
 /* Until engine_stop, and then until all jobs are over; jobs that are not over drain_s seconds after it fail. Errors
  * (logged) are the session's, which is broken: a rank died (ST_PEER), its answer is none (ST_FORMAT); all jobs, those

@@ -8,6 +8,7 @@
 #include "serve/engine_drafts.h"
 #include "serve/engine_kept.h"
 #include "serve/engine_queue.h"
+#include "serve/engine_room.h"
 
 /* A job that runs. */
 struct turn {
@@ -29,7 +30,7 @@ struct engine {
 
     pthread_mutex_t lock;
     struct job *inbox, *inbox_last; /* not in the queue yet */
-    uint64_t n_jobs;          /* in the inbox, in the queue and running */
+    struct room room;         /* for jobs: in the inbox, in the queue and running */
     bool closed;              /* nobody looks into the inbox any more */
     struct house house;
 

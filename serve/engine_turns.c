@@ -48,7 +48,7 @@ void job_over(struct engine *e, struct job *j, enum job_end end, const char *why
     if (j->ticket)
         queue_over(&e->queue, j->key, j->began_s > 0);
     pthread_mutex_lock(&e->lock); /* before the owner knows: there is room for the next */
-    e->n_jobs--;
+    room_give(&e->room, j->key);
     pthread_mutex_unlock(&e->lock);
     j->over(j, end, u, end == JOB_FAILED ? why : NULL);
 }

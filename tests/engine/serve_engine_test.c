@@ -576,6 +576,26 @@ static void a_full_queue_takes_nobody(void **state)
     close_world();
 }
 
+/* As many as can run find room beside another's crowd, until there are twice as many as may wait. */
+static void a_crowd_of_one_key_shuts_no_other_out(void **state)
+{
+    (void)state;
+    static const uint32_t key[] = {1, 1, 1, 1, 1, 1, /* all that there is room for */ 1, 2, 2, 2, 3, 3, 4};
+    static const bool fits[] = {true, true, true, true, true, true, false, true, true, false, true, true, false};
+    const struct cluster_options o = options(1, -1, 4, 64);
+    open_world(&o, 2, 4, false);
+    for (uint32_t i = 0; i < sizeof key / sizeof *key; i++) {
+        struct job *j = &make(&texts[i], 1, 0, i, 20)->job;
+        j->key = key[i];
+        j->max_tokens = 3;
+        assert_int_equal(engine_submit(w.e, &j, 1), fits[i] ? ST_OK : ST_FULL);
+        w.n_open += fits[i];
+    }
+    run();
+    assert_int_equal(w.n_over, 10);
+    close_world();
+}
+
 static double drain_s;
 static void stop_now(struct text *t)
 {
@@ -930,6 +950,7 @@ int main(void)
         cmocka_unit_test(a_key_with_one_job_does_not_wait_for_one_with_forty),
         cmocka_unit_test(a_key_that_comes_late_is_next),
         cmocka_unit_test(a_full_queue_takes_nobody),
+        cmocka_unit_test(a_crowd_of_one_key_shuts_no_other_out),
         cmocka_unit_test(a_server_that_stops_ends_its_jobs),
         cmocka_unit_test(a_chat_goes_on_where_it_was),
         cmocka_unit_test(a_beginning_runs_once),

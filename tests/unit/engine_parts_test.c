@@ -8,6 +8,7 @@
 
 #include "serve/engine_drafts.h"
 #include "serve/engine_queue.h"
+#include "serve/engine_room.h"
 #include "tests/unit/alloc_fail.h"
 
 static bool any(void *arg, struct job *j)
@@ -153,6 +154,36 @@ static void no_memory_for_keys(void **state)
     queue_free(&q);
 }
 
+/* Who has left makes room, of the key's own and of all. */
+static void room_is_given_back(void **state)
+{
+    (void)state;
+    struct room r;
+    alloc_fail_at(0);
+    assert_int_equal(room_create(&r, 2, 3), ST_NOMEM);
+    assert_true(alloc_failed());
+    assert_int_equal(room_create(&r, 2, 3), ST_OK);
+    assert_int_equal(room_take(&r, 7, 6), ST_FULL);
+    assert_int_equal(room_take(&r, 7, 5), ST_OK);
+    assert_int_equal(room_take(&r, 7, 1), ST_FULL);
+    for (uint32_t key = 8; key < 11; key++)
+        assert_int_equal(room_take(&r, key, 1), ST_OK);
+    assert_int_equal(room_take(&r, 11, 1), ST_FULL);
+    room_give(&r, 8);
+    assert_int_equal(room_take(&r, 7, 1), ST_FULL);
+    assert_int_equal(room_take(&r, 9, 1), ST_OK);
+    assert_int_equal(r.n_keys, 3);
+    for (int i = 0; i < 5; i++)
+        room_give(&r, 7);
+    assert_int_equal(r.n_jobs, 3);
+    assert_int_equal(room_take(&r, 9, 2), ST_OK);
+    for (int i = 0; i < 4; i++)
+        room_give(&r, 9);
+    room_give(&r, 10);
+    assert_int_equal(r.n_jobs + r.n_keys, 0);
+    room_free(&r);
+}
+
 /* ---- drafts ---- */
 
 enum { TEXT = 400 };
@@ -243,6 +274,7 @@ int main(void)
         cmocka_unit_test(who_may_not_begin_is_passed_over),
         cmocka_unit_test(jobs_are_taken_out),
         cmocka_unit_test(no_memory_for_keys),
+        cmocka_unit_test(room_is_given_back),
         cmocka_unit_test(drafts_are_as_many_as_pay),
         cmocka_unit_test(chances_are_learnt_without_drafts),
         cmocka_unit_test(histograms_have_bounds),
