@@ -60,9 +60,22 @@ static void keep(struct engine *e, struct sequence *q, uint32_t n)
     kept_put(&e->kept, e->o.session, q);
 }
 
+/* Of a prompt that has not run all, its key pays for what did. */
+static void pay_back(struct engine *e, const struct turn *t)
+{
+    const struct job *j = t->job;
+    const struct sequence *q = t->sequence;
+    const uint32_t cached = j->usage.cached_tokens, charged = j->n_prompt - cached; /* cached 0 until it is admitted */
+    const uint32_t from = t->admitted ? cached : q->state == SEQUENCE_RUNNING ? q->n_shared : q->n_sent;
+    const uint32_t ran = q->n_sent > from ? q->n_sent - from : 0;
+    if (j->first_s == 0 && ran < charged)
+        queue_charge(&e->queue, j->key, -(int64_t)(charged - ran));
+}
+
 void turn_over(struct engine *e, struct turn *t, enum job_end end, const char *why)
 {
     struct job *j = t->job;
+    pay_back(e, t);
     session_end(e->o.session, t->sequence);
     if (j->kind == JOB_TEXT && end != JOB_FAILED)
         keep(e, t->sequence, j->n_prompt + j->usage.made_tokens);
@@ -184,6 +197,13 @@ static void start(struct engine *e, struct job *j, struct sequence *q)
         e->step_s = j->began_s;
 }
 
+/* A job of the queue that never had a turn. */
+static void over_unrun(struct engine *e, struct job *j, enum job_end end, const char *why)
+{
+    queue_charge(&e->queue, j->key, -(int64_t)j->n_prompt);
+    job_over(e, j, end, why);
+}
+
 void turn_begin(struct engine *e, struct job *j)
 {
     struct log_catcher said;
@@ -193,14 +213,14 @@ void turn_begin(struct engine *e, struct job *j)
     j->usage.prompt_tokens = j->n_prompt;
     const char *why = why_not(e, j, line, sizeof line);
     if (why || (j->kind == JOB_TEXT && j->max_tokens == 0)) {
-        job_over(e, j, why ? JOB_FAILED : JOB_LIMIT, why);
+        over_unrun(e, j, why ? JOB_FAILED : JOB_LIMIT, why);
         return;
     }
     log_catch(&said);
     const status st = submit(e, j, &q);
     log_catch(NULL);
     if (st)
-        job_over(e, j, JOB_FAILED, said.first_error);
+        over_unrun(e, j, JOB_FAILED, said.first_error);
     else
         start(e, j, q);
 }

@@ -555,6 +555,34 @@ static void a_key_that_comes_late_is_next(void **state)
     close_world();
 }
 
+static void leave_at_first_chunk(struct job *j, uint32_t done)
+{
+    (void)done;
+    j->cancelled = true;
+}
+
+/* A long prompt of which a chunk has run, and one that is too long, cost what ran: who sent them has not had his turn
+ * for long. */
+static void what_never_ran_is_not_paid(void **state)
+{
+    (void)state;
+    const struct cluster_options o = options(1, -1, 4, 16);
+    open_world(&o, 1, 100, false);
+    make(&texts[0], 1, 0, 0, 400)->job.progress = leave_at_first_chunk;
+    make(&texts[1], 1, 0, 1, 20)->job.n_prompt = CONTEXT + 1; /* of which no token is read */
+    for (uint32_t i = 2; i < 20; i++)
+        make(&texts[i], 1, 0, i, 20)->job.max_tokens = 6;
+    for (uint32_t i = 0; i < 20; i++) {
+        texts[i].job.key = i < 3 ? 1 : 2;
+        submit(&texts[i]);
+    }
+    run();
+    assert_int_equal(texts[0].end, JOB_CANCELLED);
+    assert_int_equal(texts[1].end, JOB_FAILED);
+    assert_in_range(texts[2].order, 3, 8); /* of 20 */
+    close_world();
+}
+
 static void a_full_queue_takes_nobody(void **state)
 {
     (void)state;
@@ -949,6 +977,7 @@ int main(void)
         cmocka_unit_test(fifty_leave_and_nobody_notices),
         cmocka_unit_test(a_key_with_one_job_does_not_wait_for_one_with_forty),
         cmocka_unit_test(a_key_that_comes_late_is_next),
+        cmocka_unit_test(what_never_ran_is_not_paid),
         cmocka_unit_test(a_full_queue_takes_nobody),
         cmocka_unit_test(a_crowd_of_one_key_shuts_no_other_out),
         cmocka_unit_test(a_server_that_stops_ends_its_jobs),
