@@ -361,9 +361,22 @@ struct reply *reply_create(struct api *api, struct http_exchange *x, const struc
     return r;
 }
 
+/* False: however long the client waited, there would not be room for all its choices at once. */
+static bool can_fit(const struct reply *r)
+{
+    return r->n_choices <= (uint64_t)r->api->house.n_sequences + r->api->o->max_queue;
+}
+
 void reply_submit(struct reply *r)
 {
     struct job *jobs[ASK_TEXTS];
+    if (!can_fit(r)) {
+        api_refuse(r->x, 400, "invalid_value", "n",
+                   "%u answers are wanted, of which the server can take %u at once (--parallel, --max-queue)",
+                   r->n_choices, r->api->house.n_sequences + r->api->o->max_queue);
+        free_reply(r);
+        return;
+    }
     for (uint32_t i = 0; i < r->n_choices; i++)
         jobs[i] = &r->choices[i].job;
     watch_add(r->api->watch, &r->watched);

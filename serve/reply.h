@@ -90,7 +90,8 @@ struct reply {
  * which it frees or ends, also if it fails: then NULL, and the client has been told. */
 struct reply *reply_create(struct api *api, struct http_exchange *x, const struct reply_form *form, struct ask *ask,
                            struct prompt *prompts, uint32_t n_prompts);
-/* Brings the jobs to the engine. Too many wait: 429. The reply is no longer the caller's. */
+/* Brings the jobs to the engine. Too many wait: 429; there are more than could ever wait: 400. The reply is no longer
+ * the caller's. */
 void reply_submit(struct reply *r);
 
 /* For forms. "stop", "length" or "tool_calls". */

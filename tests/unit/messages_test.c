@@ -55,6 +55,7 @@ static int set_up(void **state)
     gguf_key_strings(&model.w, "tokenizer.ggml.merges", (const char *const[]){"a b"}, 1);
     made_open(&model);
     options.sampling = sampler_greedy;
+    options.max_queue = ASK_TEXTS;
     api.o = &options;
     api.name = "house";
     api.house.tokenizer = model.t;

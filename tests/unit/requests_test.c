@@ -281,6 +281,28 @@ static void a_full_queue_is_told(void **state)
     json_decref(root);
 }
 
+/* Who is told to come again can be served then. */
+static void more_choices_than_can_wait_are_refused(void **state)
+{
+    (void)state;
+    struct http_exchange x;
+    const uint32_t before = fake_options.max_queue;
+    api.house.n_sequences = 1;
+    fake_options.max_queue = 2;
+    chat(&x, "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}], \"n\": 4, \"stream\": true}");
+    assert_int_equal(x.status, 400);
+    assert_int_equal(fake.n_jobs, 0);
+    assert_non_null(strstr(x.out.at, "\"param\":\"n\""));
+    json_text_free(&x.out);
+    chat(&x, "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}], \"n\": 3}");
+    assert_int_equal(fake.n_jobs, 3);
+    end_jobs(JOB_ANSWERED, NULL);
+    assert_int_equal(x.status, 200);
+    json_text_free(&x.out);
+    api.house.n_sequences = 0;
+    fake_options.max_queue = before;
+}
+
 static void who_has_left_is_not_written_to(void **state)
 {
     (void)state;
@@ -487,6 +509,7 @@ int main(void)
         cmocka_unit_test(usage_comes_when_it_is_asked_for),
         cmocka_unit_test(a_failure_is_told_in_the_place_where_the_client_is),
         cmocka_unit_test(a_full_queue_is_told),
+        cmocka_unit_test(more_choices_than_can_wait_are_refused),
         cmocka_unit_test(who_has_left_is_not_written_to),
         cmocka_unit_test(a_stream_on_which_nothing_moves_is_kept_alive),
         cmocka_unit_test(wrong_requests_name_their_field),
