@@ -207,7 +207,7 @@ static uint32_t settled_drafts(double fixed, double each, bool right, uint32_t o
         int32_t came[DRAFTS_MOST + 1];
         const uint32_t n_came = right ? n_drafts + 1 : 1;
         for (uint32_t i = 0; i < n_came; i++)
-            came[i] = right ? text[n + i < TEXT ? n + i : n + i - 7] : -1;
+            came[i] = right ? (int32_t)((n + i) % 7) : -1;
         drafter_judge(&d, came, n_came);
     }
     drafter_free(&d);
