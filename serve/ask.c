@@ -186,10 +186,12 @@ static bool may_think(const struct api *api)
     const struct gguf_string *text = &api->chat.text;
     size_t n;
     const struct thoughts_mark *marks = thoughts_marks(&n);
+    if (text->n == 0)
+        return true;
     for (size_t i = 0; i < n; i++)
         if (!marks[i].answers && marks[i].close && memmem(text->at, text->n, marks[i].open, strlen(marks[i].open)))
             return true;
-    return text->n == 0;
+    return false;
 }
 
 bool ask_behind_thoughts(const struct api *api, const struct prompt *p, struct ask *a, struct refusal *r)

@@ -18,7 +18,8 @@
 struct reply;
 struct choice;
 
-/* How an API writes. All append to r->out, one at a time, mostly on the engine's thread. `open` to `keep_alive` are of streams alone. */
+/* How an API writes. All append to r->out, one at a time, mostly on the engine's thread. `open` to `keep_alive` are of
+ * streams alone. */
 struct reply_form {
     const char *prefix;     /* of ids: "chatcmpl-" */
     void (*open)(struct reply *r);                           /* before all else */
