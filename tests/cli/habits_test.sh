@@ -17,10 +17,7 @@ try() {
     run:-m | run:--model) hearth run -p x "$1" "$none" ;;
     run:-p | run:--prompt) hearth run -m "$none" "$@" ;;
     run:* | perplexity:* | tokenize:*) hearth "$command" -m "$none" -f "$work/text" "$@" ;;
-    # It listens before it looks for the model, and for that it opens a certificate and its key.
-    serve:--ssl-cert-file) hearth serve -q --port 0 -m x --tls-key x "$1" "$none" ;;
-    serve:--ssl-key-file) hearth serve -q --port 0 -m x --tls-cert "$document" "$1" "$none" ;;
-    serve:*) hearth serve -q --port 0 -m "$none" "$@" ;;
+    serve:*) hearth serve -q --port 0 -m "$none" "$@" ;; # it listens before it looks for the model
     *) hearth "$command" -m "$none" "$@" ;;
     esac
 }
@@ -30,9 +27,6 @@ row() {
     word=${2%% *}
     # shellcheck disable=SC2086 # an option and its value
     try "$1" $2
-    case $1:$word in
-    serve:--ssl-*) like "hearth $1 $2" "hearth: error: cannot read $none: *" "$err" && return ;;
-    esac
     case $3 in
     '`--help`') like "hearth $1 $2" "Usage: hearth $1 *" "$out" ;;
     '`--version`') like "$1 $2" "hearth [0-9]*" "$out" ;;

@@ -14,6 +14,7 @@ import unittest
 import urllib.request
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -81,7 +82,7 @@ class PageCase(unittest.TestCase):
         return self.driver.find_elements(By.CSS_SELECTOR, css)
 
     def until(self, condition):
-        return WebDriverWait(self.driver, WAIT_S, 0.05).until(lambda _: condition())
+        return WebDriverWait(self.driver, WAIT_S, 0.05, [StaleElementReferenceException]).until(lambda _: condition())
 
     def button(self, text, within=""):
         for b in self.all(f"{within} button"):
