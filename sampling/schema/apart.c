@@ -23,15 +23,6 @@ static bool share_values(const json_t *a, const json_t *b)
     return false;
 }
 
-static bool requires(const json_t *flat, const char *name)
-{
-    const json_t *all = json_object_get(flat, "required");
-    for (size_t i = 0; i < json_array_size(all); i++)
-        if (strcmp(json_string_value(json_array_get(all, i)), name) == 0)
-            return true;
-    return false;
-}
-
 static bool forbids(const json_t *flat, const char *name)
 {
     return json_is_false(json_object_get(flat, "additionalProperties")) &&
@@ -41,7 +32,7 @@ static bool forbids(const json_t *flat, const char *name)
 static status require(json_t *flat, const char *name)
 {
     json_t *old = json_object_get(flat, "required"), *all = old ? json_copy(old) : json_array();
-    if (requires(flat, name)) {
+    if (is_required(flat, name)) {
         json_decref(all);
         return ST_OK;
     }
@@ -85,14 +76,14 @@ static status objects_apart(struct making *k, json_t *a, json_t *b, const struct
         json_t *other = json_object_get(of_b, name);
         if (st != ST_OK || *apart)
             break;
-        if (!other && requires(a, name) && forbids(b, name))
+        if (!other && is_required(a, name) && forbids(b, name))
             *apart = true;
         else if (other && (st = property_apart(k, name, schema, other, at, apart)) == ST_OK && *apart)
             if ((st = require(a, name)) == ST_OK)
                 st = require(b, name);
     }
     json_object_foreach(of_b, name, schema) {
-        if (requires(b, name) && forbids(a, name))
+        if (is_required(b, name) && forbids(a, name))
             *apart = true;
     }
     return st;

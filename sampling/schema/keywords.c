@@ -198,3 +198,12 @@ uint64_t count_of(const json_t *flat, const char *keyword, uint64_t otherwise)
         return otherwise;
     return json_number_value(v) < 1e15 ? (uint64_t)json_number_value(v) : (uint64_t)1e15;
 }
+
+bool is_required(const json_t *flat, const char *name)
+{
+    const json_t *all = json_object_get(flat, "required");
+    for (size_t i = 0; i < json_array_size(all); i++)
+        if (strcmp(json_string_value(json_array_get(all, i)), name) == 0)
+            return true;
+    return false;
+}

@@ -129,6 +129,7 @@ enum type {
 };
 status check_keywords(const json_t *schema, const struct where *at);
 bool is_assertion(const char *keyword);
+bool is_required(const json_t *flat, const char *name); /* flat: its "required" is an array of strings */
 unsigned speaks_of(const char *keyword);     /* types that a keyword says something about; 0: all */
 unsigned types_in(const json_t *type);       /* of a value of "type"; NULL: TYPE_ALL */
 unsigned type_of(const json_t *value);

@@ -243,15 +243,6 @@ static status make_members(struct making *k, const struct properties *p, bool no
 
 /* --- what the schema says --- */
 
-static bool is_required(const json_t *flat, const char *name)
-{
-    const json_t *all = json_object_get(flat, "required");
-    for (size_t i = 0; i < json_array_size(all); i++)
-        if (strcmp(json_string_value(json_array_get(all, i)), name) == 0)
-            return true;
-    return false;
-}
-
 static bool is_listed(const struct properties *p, const char *name)
 {
     for (size_t i = 0; i < p->n; i++)
