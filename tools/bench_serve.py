@@ -225,7 +225,8 @@ def main():
         return
     write_section(args.output, "Serving", [
         "Written by `tools/bench_serve.py`, whose head says what it measures:",
-        "```\npython3 tools/bench_serve.py --llama-server LLAMA_CPP_BUILD/bin/llama-server\n```", facts(args.repeat), *parts])
+        "```\npython3 tools/bench_serve.py --llama-server LLAMA_CPP_BUILD/bin/llama-server\n```",
+        facts(args.repeat, each="the servers run on between them, and are warm"), *parts])
 
 
 if __name__ == "__main__":

@@ -67,15 +67,15 @@ def machine():
     return f"{model} ({family}), {os.cpu_count()} processors, Linux {platform.release()}"
 
 
-def facts(repeats, *more):
-    """The table that says where, when and of what the figures are. more: rows."""
+def facts(repeats, *more, each="each is a process that warms up first"):
+    """The table that says where, when and of what the figures are. more: rows; each: what every measurement is."""
     commit = output_of("git", "rev-parse", "--short=12", "HEAD")
     if output_of("git", "status", "--porcelain", "--untracked-files=no"):
         commit += " with local changes"
     today = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")
     return table(["", ""], [
         ["machine", machine()], ["date", today], ["commit", commit], *more,
-        ["runs", f"medians of {repeats} of each, taking turns; each is a process that warms up first"],
+        ["runs", f"medians of {repeats} of each, taking turns; {each}"],
         ["load average at the end", f"{os.getloadavg()[0]:.1f}"],
     ])
 
