@@ -124,6 +124,10 @@ struct place {
 INLINE struct place layout_place(struct layout l, uint8_t *group, int64_t b)
 {
     const size_t block = layout_scale_bytes(l) + layout_code_bytes(l);
+    if (layout_super_bytes(l) == 0) { /* the same, in less arithmetic */
+        uint8_t *const at = group + (size_t)b * block;
+        return (struct place){at, at, at + layout_scale_bytes(l)};
+    }
     struct place p = {.supers = group + (size_t)(b / SUPER_BLOCKS) * (layout_super_bytes(l) + SUPER_BLOCKS * block)};
     p.scales = p.supers + layout_super_bytes(l) + (size_t)(b % SUPER_BLOCKS) * block;
     p.codes = p.scales + layout_scale_bytes(l);

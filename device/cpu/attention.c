@@ -334,7 +334,7 @@ static void project(struct attending *a)
     struct cpu *c = a->a->c;
     const struct heads *h = a->h;
     const int64_t groups = h->q.groups + h->k.groups + h->v.groups + h->gate.groups;
-    pool_for(c->o.pool, groups, group_grain(c, groups), project_groups, a);
+    pool_for(c->o.pool, groups, group_grain(c, groups, a->n), project_groups, a);
     pool_for(c->o.pool, a->n, 4, rotate_tokens, a);
 }
 
@@ -381,6 +381,6 @@ void attention_compute(struct attention *at, const struct work *w, const struct 
         pool_for(c->o.pool, a.n, 4, gate_mixed, at);
     if (readers_of(&c->o, MIXED, w->layer).q8)
         pool_for(c->o.pool, a.n, 4, quantise_mixed, at);
-    pool_for(c->o.pool, h->o.groups, group_grain(c, h->o.groups), output_groups, &a);
+    pool_for(c->o.pool, h->o.groups, group_grain(c, h->o.groups, a.n), output_groups, &a);
     c->counts.bytes += heads_bytes(h);
 }

@@ -24,17 +24,19 @@ static inline struct laying cpu_laying(struct cpu *c)
 
 /* ---- computing ---- */
 
-/* How many of n groups a thread takes at a time: small enough to share evenly, large enough to stay in cache. */
-static inline int64_t group_grain(const struct cpu *c, int64_t groups)
-{
-    enum { PIECES_PER_THREAD = 4, MOST_GROUPS = 16 };
-    int64_t grain = groups / (c->o.n_threads * PIECES_PER_THREAD);
-    return grain < 1 ? 1 : grain > MOST_GROUPS ? MOST_GROUPS : grain;
-}
-
 /* Of so few tokens what is computed is small beside what is read: then long runs are best, for a run takes more than a
  * microsecond until memory feeds it fast. */
 enum { FEW_TOKENS = 16 };
+
+/* How many groups a thread takes at a time for n tokens: few enough to share evenly, and to stay in cache where many
+ * tokens read them. */
+static inline int64_t group_grain(const struct cpu *c, int64_t groups, int64_t n)
+{
+    enum { PIECES_PER_THREAD = 4, MOST_GROUPS = 16, MOST_OF_FEW = 128 };
+    const int64_t most = n <= FEW_TOKENS ? MOST_OF_FEW : MOST_GROUPS;
+    const int64_t grain = groups / (c->o.n_threads * PIECES_PER_THREAD);
+    return grain < 1 ? 1 : grain > most ? most : grain;
+}
 
 static inline void multiply(float *x, int64_t n, float by)
 {

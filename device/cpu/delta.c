@@ -293,11 +293,11 @@ void delta_compute(struct delta *n, const struct work *work, const struct acts *
                         .x = x, .sum = sum, .channels = delta_channels(c->hp, h), .values = delta_values(c->hp, h)};
     const int64_t groups = h->qkv.groups + h->z.groups + h->beta.groups + h->alpha.groups;
     n->mixed.cols = w.values * c->hp->delta.size;
-    pool_for(c->o.pool, groups, group_grain(c, groups), project_groups, &w);
+    pool_for(c->o.pool, groups, group_grain(c, groups, work->n), project_groups, &w);
     pool_for(c->o.pool, h->end - h->begin, 1, run_heads, &w);
     if (readers_of(&c->o, MIXED, work->layer).q8)
         pool_for(c->o.pool, work->n, 4, quantise_mixed, &w);
-    pool_for(c->o.pool, h->o.groups, group_grain(c, h->o.groups), output_groups, &w);
+    pool_for(c->o.pool, h->o.groups, group_grain(c, h->o.groups, work->n), output_groups, &w);
     c->counts.bytes += packed_bytes(&h->qkv) + packed_bytes(&h->z) + packed_bytes(&h->beta) + packed_bytes(&h->alpha) +
                        packed_bytes(&h->o);
 }

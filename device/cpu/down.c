@@ -110,5 +110,5 @@ void down_project(struct cpu *c, const struct down_room *r, const struct share *
     const int64_t units = (c->hp->d_model + p.unit - 1) / p.unit;
     const int64_t evenly = (units + c->o.n_threads - 1) / c->o.n_threads;
     const bool runs = p.unit == COLUMN_TILE || (n_shares > 1 && n <= FEW_TOKENS); /* a column is not read in order */
-    pool_for(c->o.pool, units, runs ? evenly : group_grain(c, units), project_rows, &p);
+    pool_for(c->o.pool, units, runs ? evenly : group_grain(c, units, n), project_rows, &p);
 }

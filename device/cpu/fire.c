@@ -125,7 +125,7 @@ static void compute_hidden(struct fire *f, int layer)
     struct acts *hidden = &f->at->of.hidden;
     const struct packed *fc1 = &f->at->shares.of->s->fc1;
     hidden->cols = fc1->rows;
-    pool_for(c->o.pool, fc1->groups, group_grain(c, fc1->groups), hidden_groups, f);
+    pool_for(c->o.pool, fc1->groups, group_grain(c, fc1->groups, f->n), hidden_groups, f);
     if (readers_of(&c->o, HIDDEN, layer).q8)
         c->o.kernels->quantize(hidden, 0, f->n);
 }

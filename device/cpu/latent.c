@@ -101,10 +101,10 @@ void latent_project(struct latent_work *w)
 {
     struct pool *pool = w->c->o.pool;
     const int64_t groups = (comes_low(w) ? w->h->q_low.groups : w->h->q.groups) + w->h->k.groups;
-    pool_for(pool, groups, group_grain(w->c, groups), project_groups, w);
+    pool_for(pool, groups, group_grain(w->c, groups, w->n), project_groups, w);
     if (comes_low(w)) {
         pool_for(pool, w->n, 4, norm_low, w);
-        pool_for(pool, w->h->q.groups, group_grain(w->c, w->h->q.groups), query_groups, w);
+        pool_for(pool, w->h->q.groups, group_grain(w->c, w->h->q.groups, w->n), query_groups, w);
     }
     pool_for(pool, w->n, 4, turn_tokens, w);
     pool_for(pool, w->heads, 1, bring_in, w);

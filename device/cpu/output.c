@@ -45,6 +45,6 @@ void output_compute(struct cpu *c, const struct output *o, const struct acts *x,
                     int64_t stride)
 {
     struct product p = {c, &o->rows, x, n, logits, stride};
-    pool_for(c->o.pool, o->rows.groups, group_grain(c, o->rows.groups), multiply_rows, &p);
+    pool_for(c->o.pool, o->rows.groups, group_grain(c, o->rows.groups, n), multiply_rows, &p);
     c->counts.bytes += packed_bytes(&o->rows);
 }

@@ -9,7 +9,7 @@
  * an Intel core's stops at the end of each page, and reads 1.35 times as much if it is asked for what lies ahead. When
  * several tokens share what is read, the hardware sees the weights among many runs of activations and loses them: eight
  * tokens take 1.5 to 2 times as long on a Zen 4 core if they do not ask for what lies this far ahead. */
-enum { AHEAD = 4096 };
+enum { AHEAD = 3072 };
 
 /* Asks for n bytes to be brought into the second level. */
 INLINE void prefetch_ahead(const uint8_t *p, size_t n)
@@ -20,9 +20,8 @@ INLINE void prefetch_ahead(const uint8_t *p, size_t n)
 
 /* The tokens of a tile, from a block on: each token's codes and blocks so many behind those of the one before. */
 struct tokens {
-    int n;      /* a constant wherever this is inlined */
-    bool first; /* of those that read the group: it comes from memory */
-    bool few_ask; /* for what lies ahead */
+    int n;    /* a constant wherever this is inlined */
+    bool ask; /* for what lies ahead */
     const int8_t *codes;
     const struct act_block *blocks;
     int64_t code_stride, block_stride;
@@ -35,19 +34,16 @@ INLINE struct tokens tokens_at(struct tokens x, int64_t b)
     return x;
 }
 
-/* Whether one token, or few, ask ahead on the processor that this runs on. */
-INLINE bool few_tokens_ask(void) { return __builtin_cpu_is("intel"); }
-
-/* Whether they ask ahead. Where they are so few that memory is the bound all the same, it takes more than it gives where
- * the hardware does it. */
-INLINE bool asks_for_blocks(struct layout l, const struct tokens *x)
+/* Whether n tokens that read what lies in memory ask ahead. Where they are so few that memory is the bound all the same,
+ * it takes more than it gives if the hardware does it. */
+INLINE bool asks_ahead(struct layout l, int n)
 {
-    return x->first && (x->n >= (l.low_bits == 8 ? 4 : 2) || x->few_ask);
+    return n >= (l.low_bits == 8 ? 4 : 2) || __builtin_cpu_is("intel");
 }
 
 INLINE void ask_for_block(struct layout l, const struct place *p, const struct tokens *x)
 {
-    if (asks_for_blocks(l, x))
+    if (x->ask)
         prefetch_ahead(p->scales, layout_scale_bytes(l) + layout_code_bytes(l));
 }
 
@@ -309,7 +305,7 @@ INLINE void add_halves(struct layout l, uint8_t *group, int64_t b, int64_t end, 
         struct place p = layout_place(l, group, b);
         vf a[TILE_TOKENS], least[TILE_TOKENS];
         struct supers supers;
-        if (asks_for_blocks(l, &x))
+        if (x.ask)
             prefetch_ahead(p.supers, layout_super_bytes(l));
         load_supers(l, &p, &supers);
         for (int t = 0; t < x.n; t++)

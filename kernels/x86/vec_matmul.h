@@ -55,12 +55,12 @@ INLINE void clear_sums(int n, vf *acc, vd *sum)
     }
 }
 
-/* One group times tokens [t0, t0 + n). */
-INLINE void quantised_tile(enum dtype type, int n, bool first, const struct packed *m, int64_t g, const struct acts *a,
-                           int64_t t0, struct product out)
+/* One group times tokens [t0, t0 + n), which ask for what lies ahead or do not. */
+INLINE void sum_tile(enum dtype type, int n, bool ask, const struct packed *m, int64_t g, const struct acts *a,
+                     int64_t t0, struct product out)
 {
     const int64_t nb = m->cols / ACT_BLOCK, segment = m->segment / ACT_BLOCK;
-    const struct tokens x = {n, first, few_tokens_ask(), a->codes + t0 * m->cols, a->blocks + t0 * nb, m->cols, nb};
+    const struct tokens x = {n, ask, a->codes + t0 * m->cols, a->blocks + t0 * nb, m->cols, nb};
     uint8_t *group = m->data + (size_t)g * m->group_bytes;
     vf acc[TILE_TOKENS];
     vd sum[TILE_TOKENS];
@@ -76,6 +76,18 @@ INLINE void quantised_tile(enum dtype type, int n, bool first, const struct pack
             close_segment(n, acc, sum);
     }
     store_rows(m, g, t0, n, acc, sum, out);
+}
+
+/* The first of a group's tiles is the one that waits for memory. A token alone has a loop of its own if it asks: the
+ * fewer its instructions, the more of what it reads is under way at once. */
+INLINE void quantised_tile(enum dtype type, int n, bool first, const struct packed *m, int64_t g, const struct acts *a,
+                           int64_t t0, struct product out)
+{
+    const bool ask = first && asks_ahead(layout_of(type), n);
+    if (n == 1 && ask)
+        sum_tile(type, 1, true, m, g, a, t0, out);
+    else
+        sum_tile(type, n, n > 1 && ask, m, g, a, t0, out);
 }
 
 /* f16 and bf16 take longer to convert than to arrive. */
