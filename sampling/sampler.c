@@ -133,15 +133,31 @@ static size_t gather(const struct sampler_params *p, struct sampler_scratch *scr
     return n;
 }
 
-/* The best of them, best first. */
-static size_t gather_top_k(const struct sampler_params *p, struct sampler_scratch *scratch, const float *logits)
+enum { AT_ONCE = 16 }; /* logits: so that compilers take vectors */
+
+static bool any_above(const float *logits, float least)
+{
+    int any = 0;
+    for (int i = 0; i < AT_ONCE; i++)
+        any |= logits[i] > least;
+    return any;
+}
+
+/* The best of them, best first. `plain`: none is under penalty, so that most need not be looked at one by one. */
+static size_t gather_top_k(const struct sampler_params *p, struct sampler_scratch *scratch, const float *logits,
+                           bool plain)
 {
     const size_t k = (size_t)p->top_k;
     size_t n = 0;
-    for (int32_t i = 0; i < scratch->n_vocab; i++) {
-        float logit = penalised(p, scratch->seen[i], logits[i]);
-        if (logit == logit)
-            n = top_k_offer(scratch->choices, n, k, (struct choice){logit, i});
+    for (int32_t at = 0; at < scratch->n_vocab; at += AT_ONCE) {
+        const int32_t end = at + AT_ONCE < scratch->n_vocab ? at + AT_ONCE : scratch->n_vocab;
+        if (plain && n == k && end == at + AT_ONCE && !any_above(logits + at, scratch->choices[0].logit))
+            continue; /* of equals the lower ids stay */
+        for (int32_t i = at; i < end; i++) {
+            const float logit = penalised(p, scratch->seen[i], logits[i]);
+            if (logit == logit)
+                n = top_k_offer(scratch->choices, n, k, (struct choice){logit, i});
+        }
     }
     return top_k_sort(scratch->choices, n, k);
 }
@@ -164,7 +180,27 @@ static int32_t draw(const struct choice *c, size_t n, float best, float temperat
     return c[picked].id;
 }
 
-static int32_t pick_greedy(const struct sampler_params *p, const struct sampler_scratch *scratch, const float *logits)
+/* The lowest id of those with the largest logit; 0: none is a number. */
+static int32_t largest(const float *logits, int32_t n)
+{
+    float most[AT_ONCE], best = -INFINITY;
+    int32_t i = 0;
+    for (int k = 0; k < AT_ONCE; k++)
+        most[k] = -INFINITY;
+    for (; i + AT_ONCE <= n; i += AT_ONCE)
+        for (int k = 0; k < AT_ONCE; k++)
+            most[k] = logits[i + k] > most[k] ? logits[i + k] : most[k];
+    for (; i < n; i++)
+        best = logits[i] > best ? logits[i] : best;
+    for (int k = 0; k < AT_ONCE; k++)
+        best = most[k] > best ? most[k] : best;
+    for (i = 0; i < n && logits[i] != best;)
+        i++;
+    return i < n ? i : 0;
+}
+
+static int32_t largest_penalised(const struct sampler_params *p, const struct sampler_scratch *scratch,
+                                 const float *logits)
 {
     struct choice best = {0, -1};
     for (int32_t i = 0; i < scratch->n_vocab; i++) {
@@ -176,11 +212,11 @@ static int32_t pick_greedy(const struct sampler_params *p, const struct sampler_
 }
 
 static int32_t pick_random(const struct sampler_params *p, struct sampler_scratch *scratch, const float *logits,
-                           double random)
+                           bool plain, double random)
 {
     struct choice *c = scratch->choices;
     const bool sorted = p->top_k > 0;
-    size_t n = sorted ? gather_top_k(p, scratch, logits) : gather(p, scratch, logits);
+    size_t n = sorted ? gather_top_k(p, scratch, logits, plain) : gather(p, scratch, logits);
     if (n == 0)
         return 0;
     if (p->top_p < 1)
@@ -196,9 +232,11 @@ int32_t sampler_pick(const struct sampler *s, struct sampler_scratch *scratch, c
     const struct sampler_params *p = &s->params;
     logits = adjust(s, scratch, logits);
     count(s, scratch);
-    const int32_t token = !(p->temperature > 0) || p->top_k == 1
-                              ? pick_greedy(p, scratch, logits)
-                              : pick_random(p, scratch, logits, random_at(p->seed, sampler_position(s)));
+    const bool plain = window(s) == 0;
+    const int32_t token =
+        p->temperature > 0 && p->top_k != 1
+            ? pick_random(p, scratch, logits, plain, random_at(p->seed, sampler_position(s)))
+            : plain ? largest(logits, scratch->n_vocab) : largest_penalised(p, scratch, logits);
     forget(s, scratch);
     return token;
 }

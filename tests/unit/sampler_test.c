@@ -111,6 +111,38 @@ static void the_penalty_divides_gains_and_multiplies_losses(void **state)
     drop(s);
 }
 
+/* A text whose only token is never picked, under a penalty that changes nothing: the way that looks at logits one by one
+ * finds what the way that looks at many at once does. */
+static void many_at_once_are_picked_as_one_by_one(void **state)
+{
+    (void)state;
+    enum { N = 1003, WORST = 5 };
+    const struct sampler_params *ways[] = {&sampler_greedy, P(0.8f, 1, 1, 0, 3), P(0.8f, 40, 1, 0, 3),
+                                           P(0.8f, 40, 0.9f, 0.05f, 3), P(2, 1000, 1, 0, 3), P(2, 2000, 1, 0, 3)};
+    float logits[N];
+    for (uint32_t round = 0; round < 300; round++) {
+        const struct sampler_params *p = ways[round % 6];
+        struct drawing *d = make(N, p);
+        for (int32_t i = 0; i < N; i++) { /* few values, so that there are equals, and some that are no numbers */
+            const double random = random_at(round, (uint32_t)i);
+            logits[i] = random < 0.02 ? NAN : random < 0.04 ? -INFINITY : (float)(int)(random * 60 - 40);
+        }
+        logits[WORST] = -INFINITY;
+        append(d, WORST);
+        const int32_t at_once = pick(d, logits);
+        d->s.params.presence_penalty = 1;
+        d->s.params.repeat_last = -1;
+        assert_int_equal(pick(d, logits), at_once);
+        drop(d);
+    }
+    for (int32_t i = 0; i < N; i++)
+        logits[i] = NAN;
+    assert_int_equal(pick_once(N, logits, &sampler_greedy), 0);
+    logits[700] = -INFINITY;
+    assert_int_equal(pick_once(N, logits, &sampler_greedy), 700);
+    assert_int_equal(pick_once(N, logits, P(1, 40, 1, 0, 0)), 700);
+}
+
 /* The logit that token 0 has under penalty: greedy takes it against token 1, the highest rung of a ladder of 1/64 that
  * does not beat it. -INFINITY: below the ladder. */
 static float penalised_logit(struct drawing *s, float logit)
@@ -426,6 +458,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(greedy_takes_the_largest_and_the_lowest_id_of_equals),
         cmocka_unit_test(top_k_keeps_the_k_best),
+        cmocka_unit_test(many_at_once_are_picked_as_one_by_one),
         cmocka_unit_test(top_p_keeps_the_fewest_that_reach_p),
         cmocka_unit_test(min_p_is_relative_to_the_best),
         cmocka_unit_test(the_penalty_divides_gains_and_multiplies_losses),
