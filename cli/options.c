@@ -170,114 +170,126 @@ static error_t check_cluster(struct argp_state *state, const struct cluster_opti
     return 0;
 }
 
-static error_t parse_cluster(int key, char *arg, struct argp_state *state)
+/* Where an option that is a text belongs; NULL: it is none. */
+static const char **text_of(struct cluster_options *o, int key)
 {
-    struct cluster_options *o = state->input;
+    switch (key) {
+    case 'm': return &o->model;
+    case KEY_KERNELS: return &o->kernels;
+    case KEY_ACTIVATION: return &o->activation;
+    case KEY_NEURONS: return &o->neurons;
+    case KEY_SHARES: return &o->shares;
+    case KEY_PLAN: return &o->plan;
+    case KEY_PROBE: return &o->probe;
+    case KEY_GPU_INDEX: return &o->gpu_index;
+    case KEY_PLUGIN_DIR: return &o->plugin_dir;
+    default: return NULL;
+    }
+}
+
+/* One of two words: *second tells which. */
+static error_t parse_either(struct argp_state *state, const char *name, const char *arg, const char *const words[2],
+                            bool *second)
+{
+    *second = strcmp(arg, words[1]) == 0;
+    if (*second || strcmp(arg, words[0]) == 0)
+        return 0;
+    return option_wrong(state, "%s takes %s or %s, not '%s'", name, words[0], words[1], arg);
+}
+
+static error_t parse_choice(int key, const char *arg, struct argp_state *state, struct cluster_options *o)
+{
+    bool all;
+    error_t e = 0;
+    switch (key) {
+    case KEY_SPARSE:
+        if (!sparse_mode_of(arg, &o->sparse))
+            e = option_wrong(state, "--sparse takes dense, exact, threshold or predicted, not '%s'", arg);
+        return e;
+    case KEY_PREDICTOR:
+        if (!predictor_of(arg, &o->predictor))
+            e = option_wrong(state, "--predictor takes mlp, planes or auto, not '%s'", arg);
+        return e;
+    case KEY_SPLIT:
+        return parse_split(state, arg, &o->split);
+    case KEY_DEVICE:
+        return parse_device(state, arg, &o->device);
+    case KEY_DOWN:
+        return parse_either(state, "--down", arg, (const char *const[]){"owners", "stage"}, &o->down_at_stage);
+    case KEY_SUMS:
+        return parse_either(state, "--sums", arg, (const char *const[]){"exact", "f16"}, &o->sums_f16);
+    case KEY_RESIDUAL:
+        e = parse_either(state, "--residual", arg, (const char *const[]){"home", "all"}, &all);
+        o->residual = all;
+        return e;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static error_t parse_number(int key, const char *arg, struct argp_state *state, struct cluster_options *o)
+{
     int64_t v = 0;
     error_t e = 0;
     switch (key) {
-    case ARGP_KEY_INIT:
-        state->child_inputs[0] = &o->network;
-        break;
-    case 'm':
-        o->model = arg;
-        break;
-    case ARGP_KEY_ARG:
-        return option_model(state, arg, &o->model);
     case 't':
         if (o->thread_list)
             return option_list(state, "-t", arg, 1, 1024, o->thread_list);
         e = option_int(state, "-t", arg, 1, 1024, &v);
         o->threads = (int)v;
-        break;
+        return e;
     case 'b':
         e = option_int(state, "-b", arg, 1, 4096, &v);
         o->n_batch = (uint32_t)v;
-        break;
-    case 'q':
-        o->quiet = true;
-        break;
-    case KEY_KERNELS:
-        o->kernels = arg;
-        break;
-    case KEY_SPARSE:
-        if (!sparse_mode_of(arg, &o->sparse))
-            e = option_wrong(state, "--sparse takes dense, exact, threshold or predicted, not '%s'", arg);
-        break;
-    case KEY_PREDICTOR:
-        if (!predictor_of(arg, &o->predictor))
-            e = option_wrong(state, "--predictor takes mlp, planes or auto, not '%s'", arg);
-        break;
-    case KEY_SKIP:
-        e = option_float(state, "--skip", arg, 0.1, 0.9, &o->skip);
-        break;
-    case KEY_ACTIVATION:
-        o->activation = arg;
-        break;
-    case KEY_NEURONS:
-        o->neurons = arg;
-        break;
+        return e;
     case KEY_RANKS:
         e = option_int(state, "--ranks", arg, 1, PLAN_MAX_RANKS, &v);
         o->ranks = (int)v;
-        break;
-    case KEY_SPLIT:
-        e = parse_split(state, arg, &o->split);
-        break;
-    case KEY_DOWN:
-        o->down_at_stage = strcmp(arg, "stage") == 0;
-        if (!o->down_at_stage && strcmp(arg, "owners") != 0)
-            e = option_wrong(state, "--down takes owners or stage, not '%s'", arg);
-        break;
-    case KEY_RESIDUAL:
-        o->residual = strcmp(arg, "all") == 0;
-        if (!o->residual && strcmp(arg, "home") != 0)
-            e = option_wrong(state, "--residual takes home or all, not '%s'", arg);
-        break;
-    case KEY_SUMS:
-        o->sums_f16 = strcmp(arg, "f16") == 0;
-        if (!o->sums_f16 && strcmp(arg, "exact") != 0)
-            e = option_wrong(state, "--sums takes exact or f16, not '%s'", arg);
-        break;
-    case KEY_SHARES:
-        o->shares = arg;
-        break;
-    case KEY_PLAN:
-        o->plan = arg;
-        break;
-    case KEY_PROBE:
-        o->probe = arg;
-        break;
-    case KEY_NO_VERIFY:
-        o->no_verify = true;
-        break;
-    case KEY_DEVICE:
-        return parse_device(state, arg, &o->device);
+        return e;
     case KEY_GPU_LAYERS:
         e = option_int(state, "--gpu-layers", arg, 0, 100000, &v);
         o->gpu_layers = (int)v;
-        break;
-    case KEY_GPU_INDEX:
-        o->gpu_index = arg;
-        break;
+        return e;
+    case KEY_SKIP:
+        return option_float(state, "--skip", arg, 0.1, 0.9, &o->skip);
     case KEY_VRAM_BUDGET:
-        e = option_bytes(state, "--vram-budget", arg, &o->vram_budget);
-        break;
-    case KEY_PLUGIN_DIR:
-        o->plugin_dir = arg;
-        break;
+        return option_bytes(state, "--vram-budget", arg, &o->vram_budget);
     case KEY_RAM_BUDGET:
-        e = option_bytes(state, "--ram-budget", arg, &o->ram_budget);
-        break;
+        return option_bytes(state, "--ram-budget", arg, &o->ram_budget);
     case KEY_KV_BUDGET:
-        e = option_bytes(state, "--kv-budget", arg, &o->kv_budget);
-        break;
-    case ARGP_KEY_END:
-        return check_cluster(state, o);
+        return option_bytes(state, "--kv-budget", arg, &o->kv_budget);
     default:
         return ARGP_ERR_UNKNOWN;
     }
-    return e;
+}
+
+static error_t parse_cluster(int key, char *arg, struct argp_state *state)
+{
+    struct cluster_options *o = state->input;
+    const char **text = text_of(o, key);
+    if (text) {
+        *text = arg;
+        return 0;
+    }
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &o->network;
+        return 0;
+    case ARGP_KEY_ARG:
+        return option_model(state, arg, &o->model);
+    case 'q':
+        o->quiet = true;
+        return 0;
+    case KEY_NO_VERIFY:
+        o->no_verify = true;
+        return 0;
+    case ARGP_KEY_END:
+        return check_cluster(state, o);
+    default:
+        break;
+    }
+    const error_t e = parse_choice(key, arg, state, o);
+    return e == ARGP_ERR_UNKNOWN ? parse_number(key, arg, state, o) : e;
 }
 
 static const struct argp_child cluster_children[] = {{&argp_network, 0, NULL, 4}, {0}};

@@ -44,7 +44,23 @@ static const struct argp_option options[] = {
     {0},
 };
 
-static error_t parse_number(int key, char *arg, struct argp_state *state, struct serve *s)
+/* Where an option that is a text belongs; NULL: it is none. */
+static const char **text_of(struct serve_options *o, int key)
+{
+    switch (key) {
+    case KEY_HOST: return &o->host;
+    case KEY_API_KEY: return &o->key;
+    case KEY_API_KEY_FILE: return &o->key_file;
+    case KEY_TLS_CERT: return &o->tls_cert;
+    case KEY_TLS_KEY: return &o->tls_key;
+    case KEY_CORS: return &o->cors_origin;
+    case KEY_TEMPLATE: return &o->chat_template;
+    case 'a': return &o->alias;
+    default: return NULL;
+    }
+}
+
+static error_t parse_number(int key, const char *arg, struct argp_state *state, struct serve *s)
 {
     int64_t v = 0;
     error_t e = 0;
@@ -73,38 +89,19 @@ static error_t parse_number(int key, char *arg, struct argp_state *state, struct
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     struct serve *s = state->input;
+    const char **text = text_of(&s->options, key);
+    if (text) {
+        *text = arg;
+        return 0;
+    }
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &s->cluster;
         state->child_inputs[1] = &s->cluster;
         state->child_inputs[2] = &s->options.sampling;
         return 0;
-    case KEY_HOST:
-        s->options.host = arg;
-        return 0;
-    case KEY_API_KEY:
-        s->options.key = arg;
-        return 0;
-    case KEY_API_KEY_FILE:
-        s->options.key_file = arg;
-        return 0;
-    case KEY_TLS_CERT:
-        s->options.tls_cert = arg;
-        return 0;
-    case KEY_TLS_KEY:
-        s->options.tls_key = arg;
-        return 0;
-    case KEY_CORS:
-        s->options.cors_origin = arg;
-        return 0;
     case KEY_NO_LOOKUP:
         s->options.lookup = false;
-        return 0;
-    case 'a':
-        s->options.alias = arg;
-        return 0;
-    case KEY_TEMPLATE:
-        s->options.chat_template = arg;
         return 0;
     case ARGP_KEY_END:
         if (!s->options.tls_cert != !s->options.tls_key)
@@ -113,6 +110,18 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     default:
         return parse_number(key, arg, state, s);
     }
+}
+
+/* What follows from the options. Beside the texts that run there are places for beginnings: else every new text would
+ * send the oldest away, maybe the very one that it begins with. KV memory is as if there were none. */
+static void settle(struct serve *s, const struct launch *launch)
+{
+    const uint32_t quarter = s->parallel / 4, with_kept = s->parallel + KEPT;
+    s->cluster.n_sequences = with_kept < WIRE_SEQUENCES ? with_kept : WIRE_SEQUENCES;
+    s->cluster.kv_sequences = quarter > FULL ? quarter : s->parallel < FULL ? s->parallel : FULL;
+    s->cluster.grammars = true;
+    s->options.drain_s = s->drain_s >= 0 ? (double)s->drain_s : launch->mpi ? 0 : DRAIN_S;
+    s->options.quiet = s->cluster.quiet;
 }
 
 /* ---- signals ---- */
@@ -170,13 +179,31 @@ static status run_server(const struct serve *s, struct server *server, struct cl
     return st == ST_OK ? serve_run(server, &h) : st;
 }
 
-/* Beside the texts that run there are places for beginnings: else every new text would send the oldest away, maybe the
- * very one that it begins with. KV memory is as if there were none. */
-static void size_cluster(struct serve *s)
+/* Rank 0 listens before the model is loaded; the others only compute. */
+static status start_and_run(struct serve *s, const struct launch *launch)
 {
-    const uint32_t quarter = s->parallel / 4, with_kept = s->parallel + KEPT;
-    s->cluster.n_sequences = with_kept < WIRE_SEQUENCES ? with_kept : WIRE_SEQUENCES;
-    s->cluster.kv_sequences = quarter > FULL ? quarter : s->parallel < FULL ? s->parallel : FULL;
+    struct progress progress;
+    struct cluster *cl = NULL;
+    struct server *server = NULL;
+    status st = ST_OK;
+    if (launch->rank > 0)
+        leave_signals_to_rank_0();
+    else
+        st = serve_open(&s->options, &server);
+    serving = server;
+    if (st == ST_OK && server)
+        st = catch_signal(SIGHUP); /* the keys may be read again while the model is still loading */
+    if (st == ST_OK)
+        st = options_settle(&s->cluster, launch, &progress);
+    if (st == ST_OK)
+        st = cluster_start(&s->cluster, &cl);
+    if (st == ST_OK && cl)
+        st = run_server(s, server, cl);
+    if (server)
+        forget_signals(launch->mpi);
+    serve_close(server);
+    cluster_stop(cl);
+    return st;
 }
 
 status command_serve(const struct launch *launch, int argc, char **argv)
@@ -194,34 +221,11 @@ status command_serve(const struct launch *launch, int argc, char **argv)
     struct serve s = {.cluster = cluster_defaults, .parallel = PARALLEL, .drain_s = -1,
                       .options = {.host = "127.0.0.1", .port = 8080, .max_queue = MAX_QUEUE, .lookup = true,
                                   .sampling = sampling_defaults}};
-    struct progress progress;
-    struct cluster *cl = NULL;
-    struct server *server = NULL;
-    s.cluster.grammars = true;
     status st = options_parse(&argp, launch, argc, argv, &s);
     if (st == ST_OK && s.options.chat_template && launch->rank == 0)
         st = chat_family_check(s.options.chat_template);
     if (st != ST_OK)
         return st;
-    size_cluster(&s);
-    s.options.drain_s = s.drain_s >= 0 ? (double)s.drain_s : launch->mpi ? 0 : DRAIN_S;
-    s.options.quiet = s.cluster.quiet;
-    if (launch->rank > 0)
-        leave_signals_to_rank_0();
-    else
-        st = serve_open(&s.options, &server);
-    serving = server;
-    if (st == ST_OK && server)
-        st = catch_signal(SIGHUP); /* the keys may be read again while the model is still loading */
-    if (st == ST_OK)
-        st = options_settle(&s.cluster, launch, &progress);
-    if (st == ST_OK)
-        st = cluster_start(&s.cluster, &cl);
-    if (st == ST_OK && cl)
-        st = run_server(&s, server, cl);
-    if (server)
-        forget_signals(launch->mpi);
-    serve_close(server);
-    cluster_stop(cl);
-    return st;
+    settle(&s, launch);
+    return start_and_run(&s, launch);
 }
