@@ -1,6 +1,7 @@
-"""A client of the server in the standard library alone, for tests."""
+"""A client of the server in the standard library alone, and checks, for tests."""
 import http.client
 import json
+import sys
 import urllib.parse
 
 
@@ -56,3 +57,23 @@ class Client:
 
 def user(text, **more):
     return dict({"messages": [{"role": "user", "content": text}], "temperature": 0}, **more)
+
+
+failures = []
+
+
+def check(what, right, found=""):
+    """A check that failed is told; the test goes on."""
+    if not right:
+        failures.append(what)
+        print(f"FAILED: {what}: {found}")
+
+
+def run(*tests):
+    """All of them, whatever becomes of one; ends the program, with status 1 where a check failed."""
+    for test in tests:
+        try:
+            test()
+        except Exception as error:
+            check(test.__name__, False, repr(error))
+    sys.exit(bool(failures))

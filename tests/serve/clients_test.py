@@ -6,6 +6,8 @@ import sys
 import openai
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 
+from client import run
+
 url, key = sys.argv[1:]
 client = openai.OpenAI(base_url=url, api_key=key, max_retries=0)
 messages = [{"role": "system", "content": "You answer in few words."},
@@ -110,11 +112,4 @@ def test_langchain():
     assert len(a) == len(b) and a != b
 
 
-failures = 0
-for name, test in [(n, t) for n, t in globals().items() if n.startswith("test_")]:
-    try:
-        test()
-    except Exception as error:
-        failures += 1
-        print(f"FAILED: {name}: {error!r}")
-sys.exit(failures > 0)
+run(*[test for name, test in globals().items() if name.startswith("test_")])

@@ -2,18 +2,10 @@
 import json
 import sys
 
-from client import Client, user
+from client import Client, check, run, user
 
 client = Client(sys.argv[1])
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
-failures = 0
-
-
-def check(what, right, found=""):
-    global failures
-    if not right:
-        failures += 1
-        print(f"FAILED: {what}: {found}")
 
 
 def chat(text="Tell me of the sea.", **more):
@@ -229,11 +221,5 @@ def test_wrong():
     refused("a text that is too long", {"prompt": long}, path=TEXT, code="context_length_exceeded")
 
 
-for test in (test_sampling, test_bias, test_ends, test_log_probs, test_messages, test_json, test_tools, test_texts,
-             test_wrong):
-    try:
-        test()
-    except Exception as error:
-        failures += 1
-        print(f"FAILED: {test.__name__}: {error!r}")
-sys.exit(failures > 0)
+run(test_sampling, test_bias, test_ends, test_log_probs, test_messages, test_json, test_tools, test_texts,
+    test_wrong)

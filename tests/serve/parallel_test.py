@@ -3,18 +3,10 @@ import sys
 import threading
 import time
 
-from client import Client, user
+from client import Client, check, run, user
 
 client = Client(sys.argv[1])
 CHAT = "/v1/chat/completions"
-failures = 0
-
-
-def check(what, right, found=""):
-    global failures
-    if not right:
-        failures += 1
-        print(f"FAILED: {what}: {found}")
 
 
 def read(body):
@@ -93,10 +85,4 @@ def test_queue():
     check("the server goes on", status == 200, body)
 
 
-for test in (test_same_texts, test_leaving, test_queue):
-    try:
-        test()
-    except Exception as error:
-        failures += 1
-        print(f"FAILED: {test.__name__}: {error!r}")
-sys.exit(failures > 0)
+run(test_same_texts, test_leaving, test_queue)
