@@ -1,6 +1,6 @@
-/* Texts of a grammar, and biased ones: whatever the plan, and whoever runs beside them, they are what they are alone, and
- * of their grammar, however they were drafted, and after they had to give their pages back. */
-#include "tests/engine/made_model.h"
+/* Texts of a grammar, and biased ones: whatever the plan, and whoever runs beside them, they are what they are alone,
+ * and of their grammar, however they were drafted, and after they had to give their pages back. */
+#include "tests/engine/crowd.h"
 
 #include "base/log.h"
 #include "sampling/grammar.h"
@@ -118,8 +118,10 @@ static struct cluster_options options(void)
     return o;
 }
 
-static void make_alone(struct dialogue *d, struct text *t)
+static void make_alone(struct cluster *c, int i)
 {
+    struct dialogue *d = cluster_dialogue(c);
+    struct text *t = &alone[i];
     dialogue_truncate(d, 0);
     assert_int_equal(dialogue_sampling(d, &t->sampling), ST_OK);
     assert_int_equal(dialogue_prompt(d, t->prompt, t->n, &t->made[0], NULL, NULL), ST_OK);
@@ -135,11 +137,8 @@ static int take_made(void **state)
     largest_one = make_record(GRAMMAR_OPS);
     made_model_write(&made_quantised, path);
     write_texts();
-    struct cluster_options o = options();
-    struct cluster *c = start(&o);
-    for (int i = 0; i < TEXTS; i++)
-        make_alone(cluster_dialogue(c), &alone[i]);
-    cluster_stop(c);
+    const struct cluster_options o = options();
+    run_alone(&o, TEXTS, make_alone);
     return 0;
 }
 
@@ -162,10 +161,8 @@ struct crowd {
 
 static void begin_text(struct crowd *c, uint32_t i)
 {
-    struct text *t = &found[i];
-    assert_int_equal(session_open(c->s, &c->q[i]), ST_OK);
-    assert_int_equal(session_text(c->s, c->q[i], t->prompt, t->n), ST_OK);
-    assert_int_equal(session_submit(c->s, c->q[i], &(struct wish){.kind = WISH_TOKEN}, &t->sampling), ST_OK);
+    const struct text *t = &found[i];
+    c->q[i] = begin(c->s, t->prompt, t->n, &(struct wish){.kind = WISH_TOKEN}, &t->sampling);
 }
 
 /* Drafts are right for a while, and then leave the grammar. */
@@ -211,11 +208,8 @@ static void run_crowd(struct cluster *cluster)
         while (c.n_begun < TEXTS && made_draw(&c.random) % 8 < 3)
             begin_text(&c, c.n_begun++);
         assert_int_equal(session_poll(c.s, &e, &happened), ST_OK);
-        uint32_t i = 0;
-        while (happened && c.q[i] != e.sequence)
-            i++;
         if (happened)
-            take_event(&c, i, &e);
+            take_event(&c, whose(c.q, &e), &e);
     }
     for (int i = 0; i < TEXTS; i++) {
         if (found[i].n_made != alone[i].n_made ||
@@ -227,27 +221,16 @@ static void run_crowd(struct cluster *cluster)
 static void a_text_of_a_grammar_is_what_it_is_alone(void **state)
 {
     (void)state;
-    static const struct {
-        int ranks, split, residual;
-        uint32_t n_sequences, n_batch, pages; /* pages: of all KV memory; 0: enough */
-    } ways[] = {
-        {1, -1, -1, 16, 96, 0},
-        {1, -1, -1, 8, 16, 4}, /* too few for those who come */
-        {2, SPLIT_STAGES, 0, 24, 30, 0},
-        {3, SPLIT_SHARDS, 1, 12, 40, 0},
-        {3, SPLIT_BOTH, 0, 5, 33, 12},
+    static const struct crowd_way ways[] = {
+        {1, -1, -1, SPARSE_DENSE, 16, 96, 0},
+        {1, -1, -1, SPARSE_DENSE, 8, 16, 4}, /* too few for those who come */
+        {2, SPLIT_STAGES, 0, SPARSE_DENSE, 24, 30, 0},
+        {3, SPLIT_SHARDS, 1, SPARSE_DENSE, 12, 40, 0},
+        {3, SPLIT_BOTH, 0, SPARSE_DENSE, 5, 33, 12},
     };
     uint64_t page_bytes = 0;
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
-        struct cluster_options o = options();
-        o.ranks = ways[i].ranks;
-        o.split = ways[i].split;
-        o.residual = ways[i].residual;
-        o.n_sequences = ways[i].n_sequences;
-        o.n_batch = ways[i].n_batch;
-        o.kv_budget = ways[i].pages * page_bytes;
-        struct cluster *c = start(&o);
-        page_bytes = cluster_page_bytes(c);
+        struct cluster *c = start_way(options(), &ways[i], &page_bytes);
         run_crowd(c);
         if (i == 1)
             assert_true(session_schedule(cluster_session(c)).sent_away > 0);

@@ -1,6 +1,6 @@
 /* The sum of a text's final states is the same bits however the text is cut into steps, whatever the plan, and whoever
  * runs beside it or has begun alike. */
-#include "tests/engine/made_model.h"
+#include "tests/engine/crowd.h"
 
 #include "wire/runs.h"
 
@@ -27,30 +27,20 @@ static void write_texts(void)
     }
 }
 
-static void submit(struct session *s, struct sequence **q, const struct text *t)
-{
-    assert_int_equal(session_open(s, q), ST_OK);
-    assert_int_equal(session_text(s, *q, t->tokens, t->n), ST_OK);
-    assert_int_equal(session_submit(s, *q, &(struct wish){.kind = WISH_SUM, .from = t->from}, NULL), ST_OK);
-}
-
 /* Several texts at once; what each adds up to. */
 static void take_sums(struct session *s, const struct text *t, uint32_t n, int64_t (*sums)[ROW])
 {
     struct sequence *q[TEXTS];
     memset(sums, 0, n * sizeof *sums);
     for (uint32_t i = 0; i < n; i++)
-        submit(s, &q[i], &t[i]);
+        q[i] = begin(s, t[i].tokens, t[i].n, &(struct wish){.kind = WISH_SUM, .from = t[i].from}, NULL);
     for (uint32_t over = 0; over < n;) {
         struct session_event e;
-        uint32_t i = 0;
         assert_int_equal(session_wait(s, &e), ST_OK);
         assert_int_equal(e.st, ST_OK);
-        while (q[i] != e.sequence)
-            i++;
         assert_int_equal(e.answer.n_values, e.kind == WISH_SUM ? 2 * ROW : 0);
         if (e.kind == WISH_SUM)
-            wire_sum_add(sums[i], e.answer.values, ROW);
+            wire_sum_add(sums[whose(q, &e)], e.answer.values, ROW);
         over += e.over;
     }
     for (uint32_t i = 0; i < n; i++)
@@ -58,8 +48,10 @@ static void take_sums(struct session *s, const struct text *t, uint32_t n, int64
 }
 
 /* The states one after another, as WISH_STATES brings them. */
-static void add_states(struct session *s, struct text *t)
+static void add_states(struct cluster *c, int which)
 {
+    struct session *s = cluster_session(c);
+    struct text *t = &texts[which];
     struct sequence *q;
     struct session_event e;
     assert_int_equal(session_open(s, &q), ST_OK);
@@ -86,11 +78,8 @@ static int take_made(void **state)
     (void)state;
     made_model_write(&made_quantised, path);
     write_texts();
-    struct cluster_options o = options();
-    struct cluster *c = start(&o);
-    for (int i = 0; i < TEXTS; i++)
-        add_states(cluster_session(c), &texts[i]);
-    cluster_stop(c);
+    const struct cluster_options o = options();
+    run_alone(&o, TEXTS, add_states);
     return 0;
 }
 
@@ -103,25 +92,17 @@ static int remove_made(void **state)
 static void sums_do_not_depend_on_how_a_text_runs(void **state)
 {
     (void)state;
-    static const struct {
-        int ranks, split, residual;
-        uint32_t n_sequences, n_batch, pages;
-    } ways[] = {
-        {1, -1, -1, 1, 256, 0},           {1, -1, -1, 5, 7, 4}, /* too few: they run again from where they were */
-        {2, SPLIT_STAGES, 0, 5, 50, 0},   {3, SPLIT_SHARDS, 1, 3, 96, 0}, {3, SPLIT_BOTH, 0, 5, 33, 0},
+    static const struct crowd_way ways[] = {
+        {1, -1, -1, SPARSE_DENSE, 1, 256, 0},
+        {1, -1, -1, SPARSE_DENSE, 5, 7, 4}, /* too few: they run again from where they were */
+        {2, SPLIT_STAGES, 0, SPARSE_DENSE, 5, 50, 0},
+        {3, SPLIT_SHARDS, 1, SPARSE_DENSE, 3, 96, 0},
+        {3, SPLIT_BOTH, 0, SPARSE_DENSE, 5, 33, 0},
     };
     uint64_t page_bytes = 0;
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
-        struct cluster_options o = options();
         int64_t sums[TEXTS][ROW];
-        o.ranks = ways[i].ranks;
-        o.split = ways[i].split;
-        o.residual = ways[i].residual;
-        o.n_sequences = ways[i].n_sequences;
-        o.n_batch = ways[i].n_batch;
-        o.kv_budget = ways[i].pages * page_bytes;
-        struct cluster *c = start(&o);
-        page_bytes = cluster_page_bytes(c);
+        struct cluster *c = start_way(options(), &ways[i], &page_bytes);
         for (int again = 0; again < 2; again++) { /* then the beginnings of before are kept */
             take_sums(cluster_session(c), texts, TEXTS, sums);
             for (int t = 0; t < TEXTS; t++)

@@ -1,6 +1,6 @@
 /* Many texts in one session, as anybody who submits and polls has them: however many run at once, whoever begins or
  * ends beside it, and whether it has to give its pages back, a text is what it is alone. */
-#include "tests/engine/made_model.h"
+#include "tests/engine/crowd.h"
 
 #include "base/log.h"
 
@@ -44,21 +44,22 @@ static void write_texts(void)
     }
 }
 
-/* The first cluster's dialogue, one after the other. */
-static void make_alone(struct dialogue *d, struct text *t)
+static void make_alone(struct cluster *c, int i)
 {
+    struct dialogue *d = cluster_dialogue(c);
+    struct text *t = &alone[i];
     dialogue_truncate(d, 0);
     assert_int_equal(dialogue_sampling(d, &t->sampling), ST_OK);
     if (t->wish.kind != WISH_LOGITS) {
         assert_int_equal(dialogue_prompt(d, t->prompt, t->n, &t->made[0], NULL, NULL), ST_OK);
-        for (int i = 1; i < MADE; i++)
-            assert_int_equal(dialogue_next(d, t->made[i - 1], &t->made[i]), ST_OK);
+        for (int j = 1; j < MADE; j++)
+            assert_int_equal(dialogue_next(d, t->made[j - 1], &t->made[j]), ST_OK);
         return;
     }
-    for (int i = 0; i < MADE; i++) {
-        const int32_t *last = i ? &t->made[i - 1] : t->prompt;
-        assert_int_equal(dialogue_logits(d, last, i ? 1 : t->n, t->logits), ST_OK);
-        t->made[i] = largest(t->logits, subject.vocabulary);
+    for (int j = 0; j < MADE; j++) {
+        const int32_t *last = j ? &t->made[j - 1] : t->prompt;
+        assert_int_equal(dialogue_logits(d, last, j ? 1 : t->n, t->logits), ST_OK);
+        t->made[j] = largest(t->logits, subject.vocabulary);
     }
 }
 
@@ -74,11 +75,8 @@ static void make_all_alone(void)
 {
     memset(alone, 0, sizeof alone);
     write_texts();
-    struct cluster_options o = options();
-    struct cluster *c = start(&o);
-    for (int i = 0; i < TEXTS; i++)
-        make_alone(cluster_dialogue(c), &alone[i]);
-    cluster_stop(c);
+    const struct cluster_options o = options();
+    run_alone(&o, TEXTS, make_alone);
 }
 
 static int take_made(void **state)
@@ -119,10 +117,8 @@ struct crowd {
 
 static void begin_text(struct crowd *c, uint32_t i)
 {
-    struct text *t = &found[i];
-    assert_int_equal(session_open(c->s, &c->q[i]), ST_OK);
-    assert_int_equal(session_text(c->s, c->q[i], t->prompt, t->n), ST_OK);
-    assert_int_equal(session_submit(c->s, c->q[i], &t->wish, &t->sampling), ST_OK);
+    const struct text *t = &found[i];
+    c->q[i] = begin(c->s, t->prompt, t->n, &t->wish, &t->sampling);
     c->n_made[i] = 0;
 }
 
@@ -180,12 +176,8 @@ static void run_crowd(struct cluster *cluster)
         while (c.n_begun < TEXTS && made_draw(&c.random) % 16 < 7)
             begin_text(&c, c.n_begun++);
         assert_int_equal(session_poll(c.s, &e, &happened), ST_OK);
-        if (!happened)
-            continue;
-        uint32_t i = 0;
-        while (c.q[i] != e.sequence)
-            i++;
-        take_event(&c, i, &e);
+        if (happened)
+            take_event(&c, whose(c.q, &e), &e);
     }
     for (int i = 0; i < TEXTS; i++) {
         if (memcmp(found[i].made, alone[i].made, sizeof found[i].made) != 0 ||
@@ -197,11 +189,7 @@ static void run_crowd(struct cluster *cluster)
 static void a_text_is_what_it_is_alone(void **state)
 {
     (void)state;
-    static const struct {
-        int ranks, split, residual;
-        enum sparse_mode sparse;
-        uint32_t n_sequences, n_batch, pages; /* pages: of all KV memory, as far as a rank has it all; 0: enough */
-    } ways[] = {
+    static const struct crowd_way ways[] = {
         {1, -1, -1, SPARSE_DENSE, 64, 96, 0},
         {1, -1, -1, SPARSE_EXACT, 8, 16, 4}, /* too few for those who come: they give theirs back */
         {3, SPLIT_SHARDS, 1, SPARSE_DENSE, 24, 40, 0},
@@ -211,16 +199,10 @@ static void a_text_is_what_it_is_alone(void **state)
     };
     uint64_t page_bytes = 0;
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
-        struct cluster_options o = options();
-        o.ranks = ways[i].ranks;
-        o.split = ways[i].split;
-        o.residual = ways[i].residual;
-        o.sparse = subject.activation ? ways[i].sparse : SPARSE_DENSE;
-        o.n_sequences = ways[i].n_sequences;
-        o.n_batch = ways[i].n_batch;
-        o.kv_budget = ways[i].pages * page_bytes;
-        struct cluster *c = start(&o);
-        page_bytes = cluster_page_bytes(c);
+        struct crowd_way way = ways[i];
+        if (!subject.activation)
+            way.sparse = SPARSE_DENSE;
+        struct cluster *c = start_way(options(), &way, &page_bytes);
         run_crowd(c);
         if (i == 1) {
             const struct schedule_counts counts = session_schedule(cluster_session(c));
@@ -261,8 +243,8 @@ static void kv_memory_is_what_was_asked_for(void **state)
     }
 }
 
-/* A text that is cut back and goes on as before is the same, wherever that is: its state is one that was kept, or all of it
- * runs again. */
+/* A text that is cut back and goes on as before is the same, wherever that is: its state is one that was kept, or all of
+ * it runs again. */
 static void a_text_that_is_cut_back_goes_on_as_it_went(void **state)
 {
     (void)state;
