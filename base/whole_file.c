@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -14,10 +15,15 @@ status whole_file_map(const char *path, struct whole_file *out)
     struct stat info;
     void *bytes = NULL;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd >= 0 && fstat(fd, &info) == 0 && info.st_size > 0)
+    const bool known = fd >= 0 && fstat(fd, &info) == 0;
+    if (known && S_ISREG(info.st_mode) && info.st_size > 0)
         bytes = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (fd < 0 || !bytes || bytes == MAP_FAILED) {
-        log_error("cannot read %s: %s", path, fd >= 0 && !bytes ? "it is empty" : strerror(errno));
+    if (!bytes || bytes == MAP_FAILED) {
+        const char *why = !known || bytes         ? strerror(errno)
+                          : S_ISREG(info.st_mode) ? "it is empty"
+                          : S_ISDIR(info.st_mode) ? "it is a folder"
+                                                  : "it is no regular file";
+        log_error("cannot read %s: %s", path, why);
         if (fd >= 0)
             close(fd);
         return ST_IO;
