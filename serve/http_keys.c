@@ -27,6 +27,14 @@ static const char *next_key(const char **lines, size_t *n)
     return NULL;
 }
 
+size_t http_keys_count(const char *lines)
+{
+    size_t n, n_keys = 0;
+    while (next_key(&lines, &n))
+        n_keys++;
+    return n_keys;
+}
+
 status http_keys_read(const char *lines, struct http_keys **out)
 {
     size_t n, n_keys = 0;

@@ -2,12 +2,14 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/whole_file.h"
 #include "model/gguf.h"
 #include "serve/api.h"
 #include "serve/desk.h"
+#include "serve/http_keys.h"
 #include "serve/json_text.h"
 #include "serve/watch.h"
 
@@ -29,10 +31,31 @@ struct server {
 
 /* --- keys --- */
 
+/* What is secret should be so on this machine too. */
+static void warn_of_readers(const char *path)
+{
+    struct stat info;
+    if (stat(path, &info) == 0 && S_ISREG(info.st_mode) && (info.st_mode & S_IROTH))
+        log_warn("%s: whoever has an account here can read it (chmod o-r %s)", path, path);
+}
+
+static status add_key_file(const char *path, struct json_text *all)
+{
+    struct whole_file file;
+    status st = whole_file_map(path, &file);
+    if (st != ST_OK)
+        return st;
+    warn_of_readers(path);
+    json_raw(all, (const char *)file.bytes, file.n);
+    whole_file_unmap(&file);
+    return ST_OK;
+}
+
 /* The key of the command line and those of the file, as lines; *lines NULL: nobody needs one. */
 static status read_keys(const struct serve_options *o, char **lines)
 {
     struct json_text all = {0};
+    status st = ST_OK;
     *lines = NULL;
     if (!o->key && !o->key_file)
         return ST_OK;
@@ -40,24 +63,22 @@ static status read_keys(const struct serve_options *o, char **lines)
         json_put(&all, o->key);
         json_put(&all, "\n");
     }
-    if (o->key_file) {
-        struct whole_file file;
-        status st = whole_file_map(o->key_file, &file);
-        if (st != ST_OK) {
-            json_text_free(&all);
-            return st;
-        }
-        json_raw(&all, (const char *)file.bytes, file.n);
-        whole_file_unmap(&file);
-    }
+    if (o->key_file)
+        st = add_key_file(o->key_file, &all);
     json_raw(&all, "", 1);
-    if (all.failed) {
-        json_text_free(&all);
+    if (st == ST_OK && all.failed) {
         log_error("no memory for the keys");
-        return ST_NOMEM;
+        st = ST_NOMEM;
+    } else if (st == ST_OK && http_keys_count(all.at) == 0) {
+        log_error("%s: expected a key, a line each, found none: nobody could ask",
+                  o->key_file ? o->key_file : "--api-key");
+        st = ST_USAGE;
     }
-    *lines = all.at;
-    return ST_OK;
+    if (st == ST_OK)
+        *lines = all.at;
+    else
+        json_text_free(&all);
+    return st;
 }
 
 static status set_keys(struct server *s)
@@ -130,6 +151,8 @@ static status listen_on(struct server *s)
         .max_body = MOST_BODY, .max_connections = MOST_CONNECTIONS, .idle_s = IDLE_S, .error_body = api_error_body,
     };
     status st = http_open(&o, &s->http);
+    if (st == ST_OK && o.tls_key)
+        warn_of_readers(o.tls_key);
     if (st == ST_OK)
         st = set_keys(s);
     if (st == ST_OK && !s->o.quiet)
