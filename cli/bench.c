@@ -11,6 +11,7 @@
 #include "node/gpus_measure.h"
 #include "node/planning.h"
 #include "placement/measure/bandwidth.h"
+#include "wire/runs.h"
 
 enum { RUNS_MAX = 1000, KEY_SEQUENCES = 256 };
 

@@ -10,7 +10,6 @@
 #include "cli/progress.h"
 #include "cli/time_split.h"
 #include "node/cluster.h"
-#include "wire/runs.h"
 
 /* One test: `n` tokens, as a prompt or one by one; then of several sequences at once. */
 struct test {

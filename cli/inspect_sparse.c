@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "cli/text.h"
+#include "base/utf8.h"
 #include "sparsity/gpuidx.h"
 #include "sparsity/neurons.h"
 

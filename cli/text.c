@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
+#include "base/utf8.h"
 #include "cli/escapes.h"
 
 static status read_all(FILE *f, const char *name, struct text *t)

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include "base/status.h"
 #include "base/text.h"
-#include "base/utf8.h"
 #include "model/tokenizer.h"
 
 struct text_option {

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 #include "base/log.h"
+#include "base/utf8.h"
 #include "cli/chat_file.h"
 #include "cli/command.h"
 #include "cli/options.h"

@@ -121,11 +121,6 @@ void plot_mark_y(const struct plot *p, double y)
     fprintf(p->out, "<line class=mark x1=%d x2=%d y1=%.1f y2=%.1f />\n", LEFT, WIDTH - RIGHT, at_y(p, y), at_y(p, y));
 }
 
-void plot_mark_x(const struct plot *p, double x)
-{
-    fprintf(p->out, "<line class=mark x1=%.1f x2=%.1f y1=%d y2=%d />\n", at_x(p, x), at_x(p, x), TOP, HEIGHT - BOTTOM);
-}
-
 void plot_legend(struct plot *p, const char *kind, const char *text)
 {
     enum { ENTRY = 130 };

@@ -24,7 +24,6 @@ void plot_dot(const struct plot *p, const char *kind, double x, double y, const 
 void plot_bar(const struct plot *p, const char *kind, double x, double y, const char *remark);
 /* Dashed, across the plot. */
 void plot_mark_y(const struct plot *p, double y);
-void plot_mark_x(const struct plot *p, double x);
 void plot_legend(struct plot *p, const char *kind, const char *text);
 void plot_end(struct plot *p);
 

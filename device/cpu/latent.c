@@ -1,6 +1,7 @@
 #include "device/cpu/latent.h"
 
 #include <string.h>
+#include "device/decisions.h"
 
 static bool comes_low(const struct latent_work *w) { return w->c->hp->latent.q_rank > 0; }
 

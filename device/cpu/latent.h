@@ -5,7 +5,6 @@
 
 #include "device/cpu/cpu.h"
 #include "device/cpu/kv.h"
-#include "device/decisions.h"
 #include "device/heads.h"
 #include "device/latent_room.h"
 

@@ -6,7 +6,6 @@
 #include <unistd.h>
 #include "base/arena.h"
 #include "base/clock.h"
-#include "base/log.h"
 #include "base/machine.h"
 #include "base/threads.h"
 #include "kernels/kernels.h"

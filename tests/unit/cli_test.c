@@ -8,6 +8,7 @@
 #include <string.h>
 #include <cmocka.h>
 #include "base/log.h"
+#include "base/utf8.h"
 #include "cli/conversation.h"
 #include "cli/options.h"
 #include "cli/table.h"
