@@ -23,8 +23,8 @@ void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
  * before it returns. A catcher that is at work is emptied, and those inside it, which were forgotten, are at an end. */
 void log_catch(struct log_catcher *c);
 
-/* Ends all catchers of the calling thread and writes what the innermost of them that has a line has caught to stderr: for
- * who ends the process, where nobody comes to say it. */
+/* Ends all catchers of the calling thread and writes what the innermost of them that has a line has caught to stderr:
+ * for who ends the process, where nobody comes to say it. */
 void log_let_out(void);
 
 /* A line of this kind, made by another copy of this file: one that a library has to itself (device/plugin.h). */

@@ -21,8 +21,8 @@ void pool_destroy(struct pool *p);
 typedef void pool_fn(void *arg, int64_t begin, int64_t end, int thread);
 void pool_for(struct pool *p, int64_t n, int64_t grain, pool_fn *fn, void *arg);
 
-/* From now on the caller of pool_for() calls fn(arg) after each piece of its own: for what must go on while all compute.
- * NULL: nothing. */
+/* From now on the caller of pool_for() calls fn(arg) after each piece of its own: for what must go on while all
+ * compute. NULL: nothing. */
 void pool_between(struct pool *p, void (*fn)(void *arg), void *arg);
 
 /* Processors that this process's affinity mask holds, cpusets included, or as many as a cgroup's quota of CPU time

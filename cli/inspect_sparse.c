@@ -43,8 +43,8 @@ static uint64_t mlp_bytes(const struct neuron_layer *l)
            (uint64_t)l->fc2.rows * dtype_row_bytes(l->fc2.type, l->fc2.cols);
 }
 
-/* The share of a layer's neurons that never fired, and of those that fired for more than half of the tokens that look at
- * them. */
+/* The share of a layer's neurons that never fired, and of those that fired for more than half of the tokens that look
+ * at them. */
 static void count_extremes(const struct neurons *n, int layer, double *never, double *often)
 {
     const int64_t all = neurons_of_layer(n, layer);

@@ -92,8 +92,8 @@ target_link_options(hearth_cuda PRIVATE
     LINKER:--no-undefined,--as-needed,--exclude-libs,ALL -static-libgcc -static-libstdc++)
 install(TARGETS hearth_cuda LIBRARY DESTINATION lib/hearth)
 
-# tests/gpu with the real runtime, for a machine with a GPU; `cmake --build ... --target cuda_tests`. Over a stand-in for
-# the GPU the same tests are run everywhere (cmake/gpu_tests.cmake).
+# tests/gpu with the real runtime, for a machine with a GPU; `cmake --build ... --target cuda_tests`. Over a stand-in
+# for the GPU the same tests are run everywhere (cmake/gpu_tests.cmake).
 include(CTest)
 if(BUILD_TESTING)
     add_test(NAME cuda_no_driver COMMAND sh ${PROJECT_SOURCE_DIR}/tests/gpu/no_driver_test.sh $<TARGET_FILE:hearth>

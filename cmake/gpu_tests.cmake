@@ -1,5 +1,6 @@
-# tests/gpu/NAME_test.c over the shim, which stands in for CUDA and a GPU (tests/gpu/shim/README.md): ctest gpu_NAME_test.
-# The kernels are compiled as C++ for the CPU; with nvcc the same tests are programs for a machine with a GPU.
+# tests/gpu/NAME_test.c over the shim, which stands in for CUDA and a GPU (tests/gpu/shim/README.md): ctest
+# gpu_NAME_test. The kernels are compiled as C++ for the CPU; with nvcc the same tests are programs for a machine with a
+# GPU.
 include(CTest)
 if(NOT BUILD_TESTING OR HEARTH_FUZZ OR HEARTH_SANITIZE STREQUAL "thread" # which knows nothing of fibers
    OR NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")                # whose stacks the shim switches
@@ -23,9 +24,10 @@ target_compile_options(simt PRIVATE ${optimise})
 target_link_libraries(simt PUBLIC hearth_settings Threads::Threads m)
 target_link_options(simt INTERFACE LINKER:-T,${PROJECT_SOURCE_DIR}/tests/gpu/shim/shared.ld)
 
-# FOLDER/NAME.cu as C++, each through a file that includes it: to nvcc the same files are CUDA. Fused products and sums, and
-# f16, are instructions here: libm's fmaf would take most of the time. Elsewhere in hearth only kernels for x86 may use them.
-# Integers wrap, as a GPU's do: after a call that failed kernels may compute with any numbers, and nobody reads the result.
+# FOLDER/NAME.cu as C++, each through a file that includes it: to nvcc the same files are CUDA. Fused products and sums,
+# and f16, are instructions here: libm's fmaf would take most of the time. Elsewhere in hearth only kernels for x86 may
+# use them. Integers wrap, as a GPU's do: after a call that failed kernels may compute with any numbers, and nobody
+# reads the result.
 function(simt_library name)
     set(wrapped)
     foreach(source ${ARGN})

@@ -1,5 +1,6 @@
 # NCCL and the CUDA runtime are opened at run time (transport/nccl_library.c); nothing is linked with them. Their
-# interface is NVIDIA's own headers' where the CUDA toolkit has them, and the few lines of transport/nccl_abi/ elsewhere.
+# interface is NVIDIA's own headers' where the CUDA toolkit has them, and the few lines of transport/nccl_abi/
+# elsewhere.
 find_package(CUDAToolkit QUIET)
 find_path(NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
 find_library(NCCL_LIBRARY nccl HINTS ${CUDAToolkit_LIBRARY_DIR})

@@ -49,7 +49,8 @@ if(BUILD_TESTING)
         list(APPEND libraries $<TARGET_FILE:device_cuda>)
     endif()
     add_test(NAME circles_test COMMAND sh ${PROJECT_SOURCE_DIR}/tests/unit/circles_test.sh ${libraries})
-    # tests/cli/NAME_test.sh HEARTH, tests/serve likewise: exit status 77 says that it was skipped (it needs a model: HEARTH_TEST_MODEL).
+    # tests/cli/NAME_test.sh HEARTH, tests/serve likewise: exit status 77 says that it was skipped (it needs a model:
+    # HEARTH_TEST_MODEL).
     file(GLOB scripts CONFIGURE_DEPENDS tests/cli/*_test.sh tests/serve/*_test.sh)
     if(HEARTH_SANITIZE) # the page is no C, and what it asks for others ask for too
         list(FILTER scripts EXCLUDE REGEX "/page_test\\.sh$")

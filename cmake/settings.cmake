@@ -34,7 +34,8 @@ if(HEARTH_FUZZ)
     list(APPEND sanitize -fsanitize=fuzzer-no-link,address,undefined)
 endif()
 if(HEARTH_SANITIZE)
-    # Where each variable is at each instruction takes a compiler a tenth to a third of its time, and helps a debugger alone.
+    # Where each variable is at each instruction takes a compiler a tenth to a third of its time, and helps a debugger
+    # alone.
     list(APPEND sanitize $<$<C_COMPILER_ID:GNU>:-fno-var-tracking-assignments>)
 endif()
 target_compile_options(hearth_settings INTERFACE ${sanitize})

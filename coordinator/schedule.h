@@ -32,8 +32,9 @@
  * 6. What a sequence reads is what it would read alone: a page that others have is never written to; whoever is about
  *    to copies it first.
  *
- * Delta nets have states beside pages (states.h), which cannot go back. A beginning is then shared, and a text cut back,
- * as far as a state has been kept; the chunks of prompts end with pages, and there their states are. No drafts run. */
+ * Delta nets have states beside pages (states.h), which cannot go back. A beginning is then shared, and a text cut
+ * back, as far as a state has been kept; the chunks of prompts end with pages, and there their states are. No drafts
+ * run. */
 #ifndef HEARTH_COORDINATOR_SCHEDULE_H
 #define HEARTH_COORDINATOR_SCHEDULE_H
 

@@ -91,8 +91,8 @@ static inline uint32_t grammar_ops(const struct sampler_params *p) { return p->g
 status sequence_append(struct sequence *q, const int32_t *tokens, uint32_t n);
 /* All but the first n tokens are gone, drafts too, with the pages that held nothing else. */
 void sequence_cut(struct sequence *q, struct pages *p, uint32_t n);
-/* The text stays, but positions from n on run again; where there are states, which cannot go back, from where the longest
- * beginning of these n ends that is kept. */
+/* The text stays, but positions from n on run again; where there are states, which cannot go back, from where the
+ * longest beginning of these n ends that is kept. */
 void sequence_rewind(struct sequence *q, struct pages *p, uint32_t n);
 
 /* Puts drafts [n] behind the text, as many as it has room for, and says how many. */

@@ -28,8 +28,8 @@ float mlp_threshold(const struct device_options *o, int layer)
     return device_reads_residual(o) ? o->model->hp.sparse_threshold : o->neurons->layers[layer].mlp_threshold;
 }
 
-/* The longest of whole blocks, but no longer than those of neurons. Of heads that are not cut the columns are all, which
- * are whole blocks where those of a turn of them need not be. */
+/* The longest of whole blocks, but no longer than those of neurons. Of heads that are not cut the columns are all,
+ * which are whole blocks where those of a turn of them need not be. */
 int64_t head_segment(const struct model *m, int layer)
 {
     const int64_t unit = model_head_unit(m, layer);

@@ -97,8 +97,8 @@ static void load_taps(struct loading *l, const struct hparams *hp, const struct 
     free(all);
 }
 
-/* The own columns of each value head of key heads in turn, side by side. GPUs have no delta nets, so the host's memory is
- * written. */
+/* The own columns of each value head of key heads in turn, side by side. GPUs have no delta nets, so the host's memory
+ * is written. */
 static void load_in_turn(struct loading *l, const struct hparams *hp, const struct matrix *from, struct delta_heads *to)
 {
     const int64_t size = hp->delta.size, ratio = delta_ratio(hp);

@@ -15,14 +15,14 @@
  * import_input there), compute theirs, and their sums are added to the own ones (export_sums, import_sums).
  *
  * A device belongs to the thread that opened it; only `need` may be called by any. Operations are begun in the order of
- * the calls and each sees what those before it have done. One that gives nothing back to the host may return before it is
- * done (`done`); one that does, returns when that is there. What a work and its batch point to is read before an operation
- * returns. None but need, open and load allocates.
+ * the calls and each sees what those before it have done. One that gives nothing back to the host may return before it
+ * is done (`done`); one that does, returns when that is there. What a work and its batch point to is read before an
+ * operation returns. None but need, open and load allocates.
  *
  * Errors: a failure is logged by the device, one line that says what and where. ST_NAN says that numbers are none (NaN,
- * infinities): a weight or a peer's message is damaged. A device that computes by itself may find it late: it is logged by
- * the next operation that waits (export_*, fire, logits), with what it was and where, and returned by the next one that
- * returns a status. What such an operation then gives is no numbers either. The same holds for a device that fails
+ * infinities): a weight or a peer's message is damaged. A device that computes by itself may find it late: it is logged
+ * by the next operation that waits (export_*, fire, logits), with what it was and where, and returned by the next one
+ * that returns a status. What such an operation then gives is no numbers either. The same holds for a device that fails
  * (ST_INTERNAL): from then on it computes nothing, and all that it gives is NaN.
  *
  * Tokens of a step are written n, d_model d. */
@@ -267,13 +267,14 @@ struct device_ops {
     /* to [n, d] = x. */
     void (*export_states)(struct device *d, uint32_t n, float *to);
     /* The same from GPU to GPU, on what is one (else all three are NULL). passing(i) is memory of the device's own for
-     * [n_batch, d], i below n_passing: give_states writes such memory, take_states reads any that it can read. Either is
-     * done when it returns; a GPU that fails gives nothing, and `found` says so. */
+     * [n_batch, d], i below n_passing: give_states writes such memory, take_states reads any that it can read. Either
+     * is done when it returns; a GPU that fails gives nothing, and `found` says so. */
     float *(*passing)(struct device *d, uint32_t i);
     void (*give_states)(struct device *d, uint32_t n, float *to);
     status (*take_states)(struct device *d, const struct batch *b, const float *from, const char *what);
-    /* Says that messages lie in this memory of the host's, for as long as the device is open: what a GPU reads and writes
-     * there it needs no copy for. Once at most. It need not be possible, which is said. NULL: a CPU needs none. */
+    /* Says that messages lie in this memory of the host's, for as long as the device is open: what a GPU reads and
+     * writes there it needs no copy for. Once at most. It need not be possible, which is said. NULL: a CPU needs
+     * none. */
     void (*pin)(struct device *d, void *memory, size_t bytes);
     /* in[USE_OWN] = norm of x before this part, for the work's tokens. ST_NAN. */
     status (*norm)(struct device *d, const struct work *w);
@@ -341,7 +342,8 @@ struct device_shape {
 struct device_shape device_shape(const struct model *m);
 /* Heads of a layer that are cut over holders (model_heads). */
 int64_t device_heads(const struct device_shape *s, int layer);
-/* States that n_sequences need: one for each, and as many in which beginnings are kept; 0: the model has no delta nets. */
+/* States that n_sequences need: one for each, and as many in which beginnings are kept; 0: the model has no delta
+ * nets. */
 uint32_t device_states(const struct model *m, uint32_t n_sequences);
 
 #endif

@@ -1,8 +1,8 @@
 /* Devices of a library that is opened at run time: the GPUs of this machine, if it has any and the plug-in for them is
  * installed. The program is the same without.
  *
- * The plug-in has copies of its own of what it needs of the program (base, model, sparsity, kernels, device), so both must
- * be built from the same files of those: struct device_plugin says so. */
+ * The plug-in has copies of its own of what it needs of the program (base, model, sparsity, kernels, device), so both
+ * must be built from the same files of those: struct device_plugin says so. */
 #ifndef HEARTH_DEVICE_PLUGIN_H
 #define HEARTH_DEVICE_PLUGIN_H
 
@@ -53,9 +53,9 @@ typedef const struct device_plugin *device_plugin_entry(log_line *log);
 #define DEVICE_PLUGIN_ENTRY "hearth_device_plugin"
 #define DEVICE_PLUGIN_FILE "libhearth_cuda.so"
 
-/* The plug-in of `folder`; NULL: of the program's own folder, else of ../lib/hearth beside that. It stays open until the
- * process ends: *out. ST_UNSUPPORTED, and `why` says in a line what is in the way, nothing being logged: there is none, or
- * it is of another build. Thread-safe. */
+/* The plug-in of `folder`; NULL: of the program's own folder, else of ../lib/hearth beside that. It stays open until
+ * the process ends: *out. ST_UNSUPPORTED, and `why` says in a line what is in the way, nothing being logged: there is
+ * none, or it is of another build. Thread-safe. */
 status plugin_open(const char *folder, const struct device_plugin **out, char why[LOG_LINE_MAX]);
 
 #endif

@@ -8,12 +8,12 @@
  * interleave bytes within 16-byte lanes only, so 4 outputs of each group of ROW_GROUP share a lane, and parts narrower
  * than a register are meant to be loaded into it several times over.
  *
- * Scales lie by segments, of a segment tile by tile, of a tile block by block: TILE_GROUPS records as a packed group has
- * them (kernels/layout.h). So a kernel that goes through the tiles of a segment reads on and on. Behind all scales are
- * the supers, of each super-block tile by tile.
+ * Scales lie by segments, of a segment tile by tile, of a tile block by block: TILE_GROUPS records as a packed group
+ * has them (kernels/layout.h). So a kernel that goes through the tiles of a segment reads on and on. Behind all scales
+ * are the supers, of each super-block tile by tile.
  *
- * Float weights are parts of 16 or 32 bits, in the order of outputs. A transposed column of codes is the neuron's row of
- * the file as it is. */
+ * Float weights are parts of 16 or 32 bits, in the order of outputs. A transposed column of codes is the neuron's row
+ * of the file as it is. */
 #ifndef HEARTH_KERNELS_COLUMN_LAYOUT_H
 #define HEARTH_KERNELS_COLUMN_LAYOUT_H
 

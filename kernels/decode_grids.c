@@ -104,8 +104,8 @@ static void decode_iq1_s(const uint8_t *p, int j, struct block *b)
         put_codes(b, i, grid[p[2 + 4 * j + i] | (high >> 3 * i & 7) << 8], high >> 15 ? 255 : 0, 2);
 }
 
-/* numbers [32], qh [16]: 3 more bits of each number and the sign of its shift; 4 x 16 bits: four scales of 3 for 16 columns
- * and 4 bits of d. */
+/* numbers [32], qh [16]: 3 more bits of each number and the sign of its shift; 4 x 16 bits: four scales of 3 for 16
+ * columns and 4 bits of d. */
 static void decode_iq1_m(const uint8_t *p, int j, struct block *b)
 {
     const uint64_t *grid = grid_points(GRID_IQ1);

@@ -1,7 +1,7 @@
 /* The grids, by enum grid: an initialiser of uint32_t [GRIDS][GRID_WORDS], which a GPU has in its memory too.
  *
- * A grid's points are numbered in ascending order, the last of their numbers being the most significant digit: so a grid
- * is the set of those, of all there could be, that it has. 3^8 or 8^4 bits. */
+ * A grid's points are numbered in ascending order, the last of their numbers being the most significant digit: so a
+ * grid is the set of those, of all there could be, that it has. 3^8 or 8^4 bits. */
 {
     { /* IQ2_XXS */
         0x55141555, 0x41414410, 0x44140400, 0x00001000, 0x00400400, 0x00400014, 0x04000000, 0x10500000, 0x00114140,

@@ -1,6 +1,6 @@
-/* Grids: what IQ1, IQ2 and IQ3 types have instead of codes for single weights. A number in a block stands for a point of a
- * grid, the magnitudes of 8 or of 4 neighbouring weights, as numbers of a book's values (kernels/book.h) to which signs are
- * added. Thread-safe. */
+/* Grids: what IQ1, IQ2 and IQ3 types have instead of codes for single weights. A number in a block stands for a point
+ * of a grid, the magnitudes of 8 or of 4 neighbouring weights, as numbers of a book's values (kernels/book.h) to which
+ * signs are added. Thread-safe. */
 #ifndef HEARTH_KERNELS_GRIDS_H
 #define HEARTH_KERNELS_GRIDS_H
 

@@ -2,8 +2,8 @@
  *
  * One table per instruction set: the scalar one is the reference, every other equals it BIT FOR BIT, at any thread
  * count and batch size. So each operation below states its order of accumulation. `fma(a,b,c)` is one rounding; no
- * compiler contraction, no fast-math. What is computed of a NaN is a NaN (of any bits), so that whoever looks at the end
- * of a block sees it; with infinities the results are unspecified. Neither makes anything be read or written out of
+ * compiler contraction, no fast-math. What is computed of a NaN is a NaN (of any bits), so that whoever looks at the
+ * end of a block sees it; with infinities the results are unspecified. Neither makes anything be read or written out of
  * bounds.
  *
  * No function here allocates, locks or fails; arguments are the caller's responsibility. All are thread-safe as long
@@ -102,8 +102,8 @@ struct kernels {
     /* y[t * y_stride + r] = sum over columns of w[r, c] * a[t, c], for the rows of groups [group_begin, group_end)
      * (rows past m->rows are not written) and tokens [0, n_tokens).
      * Quantised: the blocks of 32 columns in ascending order, per block as kernels/layout.h spells out.
-     * Float: segments of FLOAT_SEGMENT columns, within one in ascending order acc = fma(w, a, acc), acc from +0; they are
-     * added in ascending order, from +0. */
+     * Float: segments of FLOAT_SEGMENT columns, within one in ascending order acc = fma(w, a, acc), acc from +0; they
+     * are added in ascending order, from +0. */
     void (*matmul)(const struct packed *m, int64_t group_begin, int64_t group_end, const struct acts *a,
                    int64_t n_tokens, float *y /* [n_tokens, y_stride] f32 */, int64_t y_stride);
 
@@ -130,15 +130,15 @@ struct kernels {
     /* Puts the quantised half of tokens [token_begin, token_end) into lanes, and lends `out` their f32. */
     void (*spread)(const struct acts *a, int64_t token_begin, int64_t token_end, struct lane_acts *out);
 
-    /* y[i] = row[i] of m times token[i] of x, i < n, the same bits that matmul gives for them. Pairs of a row follow each
-     * other, so that a row is read once. */
+    /* y[i] = row[i] of m times token[i] of x, i < n, the same bits that matmul gives for them. Pairs of a row follow
+     * each other, so that a row is read once. */
     void (*dot_rows)(const struct neuron_rows *m, const struct lane_acts *x, const int32_t *row, const int32_t *token,
                      int64_t n, float *y /* [n] */);
 
     /* y[t * y_stride + r - row_begin] = an estimate of row r times token t from the top parts alone (m->planes), each
      * code taken as the middle of those that share its top bits. Lane i sums the blocks i, i + 16, ... in f32 (fma, as
-     * a block's contribution of a type without super-blocks in kernels/layout.h, with D = d * scale and M = -(dmin * min)
-     * of K types, the two halves of a block one after the other); lanes are added pairwise as in softmax. */
+     * a block's contribution of a type without super-blocks in kernels/layout.h, with D = d * scale and M = -(dmin *
+     * min) of K types, the two halves of a block one after the other); lanes are added pairwise as in softmax. */
     void (*estimate_rows)(const struct neuron_rows *m, int64_t row_begin, int64_t row_end, const struct lane_acts *x,
                           int64_t n_tokens, float *y, int64_t y_stride);
 
@@ -155,9 +155,9 @@ struct kernels {
      * s = 1 / sqrtf(mean + eps); out = (x * s) * w. out may be x. */
     void (*rms_norm)(const float *x /* [n] */, const float *w /* [n] */, int64_t n, float eps, float *out /* [n] */);
 
-    /* out = (x - mean) * s * w + b, for one vector (Ba et al., Layer Normalization, 2016). mean: the sum of x in lanes as
-     * above, / n; then the sum of (x - mean)^2 in lanes (fma); s = 1 / sqrtf(sum / n + eps); out = fma((x - mean) * s, w,
-     * b), b NULL: no bias, ((x - mean) * s) * w. out may be x. */
+    /* out = (x - mean) * s * w + b, for one vector (Ba et al., Layer Normalization, 2016). mean: the sum of x in lanes
+     * as above, / n; then the sum of (x - mean)^2 in lanes (fma); s = 1 / sqrtf(sum / n + eps); out = fma((x - mean) *
+     * s, w, b), b NULL: no bias, ((x - mean) * s) * w. out may be x. */
     void (*layer_norm)(const float *x /* [n] */, const float *w /* [n] */, const float *b /* [n] or NULL */, int64_t n,
                        float eps, float *out /* [n] */);
 
@@ -167,10 +167,10 @@ struct kernels {
     void (*rope)(float *x /* [n_heads, head_dim] */, const float *cos_sin /* [half cos, half sin] */, int64_t n_heads,
                  int64_t head_dim, int64_t half, bool neox);
 
-    /* out[i] = the value of a neuron (base/activation.h); gate NULL: a layer without one. silu(g) = g / (1 + exp(-g)) with
-     * the exp of base/exactmath.h; relu(g) = 0 > g ? 0 : g; gelu(g) = (0.5 g) * (1 + tanh((GELU_SCALE g) * fma(GELU_CUBE g,
-     * g, 1))) with its tanh; then times up (relu2: (r * r) * up). swiglu_clamped: g = 7 < g ? 7 : g, up within -7 and 7 likewise;
-     * (g / (1 + exp(-(1.702 g)))) * (up + 1). out may be gate or up. */
+    /* out[i] = the value of a neuron (base/activation.h); gate NULL: a layer without one. silu(g) = g / (1 + exp(-g))
+     * with the exp of base/exactmath.h; relu(g) = 0 > g ? 0 : g; gelu(g) = (0.5 g) * (1 + tanh((GELU_SCALE g) *
+     * fma(GELU_CUBE g, g, 1))) with its tanh; then times up (relu2: (r * r) * up). swiglu_clamped: g = 7 < g ? 7 : g,
+     * up within -7 and 7 likewise; (g / (1 + exp(-(1.702 g)))) * (up + 1). out may be gate or up. */
     void (*activate)(enum activation a, const float *gate, const float *up, int64_t n, float *out /* [n] */);
 
     /* x_i = cap * tanh(x_i * (1 / cap)), 1 / cap rounded once, with the tanh of base/exactmath.h. */
@@ -188,8 +188,8 @@ struct kernels {
     void (*softmax)(float *x /* [n] */, int64_t n);
 
     /* ---- attention (Vaswani et al., 2017) over one KV head, whose keys and values lie in pages, f16 ----
-     * Position p is in pages[p / KV_PAGE]; only pages of the positions asked for are looked at. Within a page position i
-     * has its values at [i][head_dim], and value d of its key at [i / KV_TILE][d][i % KV_TILE]. */
+     * Position p is in pages[p / KV_PAGE]; only pages of the positions asked for are looked at. Within a page position
+     * i has its values at [i][head_dim], and value d of its key at [i / KV_TILE][d][i % KV_TILE]. */
 
     /* The scores of n_q query vectors against positions [pos_begin, pos_end):
      * s[q * s_stride + (p - pos_begin)] = scale * (sum over d ascending of fma(q[q][d], k[p][d], acc)), acc from +0.
@@ -201,13 +201,13 @@ struct kernels {
     /* What attention weighs positions with, but for the division by their sum: x[i] is the score of position first + i;
      * in place e_i = exp(x_i - max). Returns 1 / l. l: in SUM_LANES lanes (position % 16), in segments of ATTN_SEGMENT
      * absolute positions, each from +0, which are added in ascending order, from +0; then lanes pairwise. n >= 1.
-     * sink: a score of no position, the last that max looks at, whose exp(sink - max) is added to l at the end; -INFINITY:
-     * there is none, and then nothing changes (l is 1 at least). */
+     * sink: a score of no position, the last that max looks at, whose exp(sink - max) is added to l at the end;
+     * -INFINITY: there is none, and then nothing changes (l is 1 at least). */
     float (*attn_weights)(float *x /* [n] */, int64_t n, int64_t first, float sink);
 
-    /* out[q][d] = inverse[q] * the sum of its segments of ATTN_SEGMENT absolute positions, added in ascending order from
-     * +0; a segment: over p ascending acc = fma(w[q][p], v[p][d], acc), acc from +0; for each query its own positions
-     * [begin[q], end[q]) only; w[q][p] lies at w[q * w_stride + p - w_origin]. */
+    /* out[q][d] = inverse[q] * the sum of its segments of ATTN_SEGMENT absolute positions, added in ascending order
+     * from +0; a segment: over p ascending acc = fma(w[q][p], v[p][d], acc), acc from +0; for each query its own
+     * positions [begin[q], end[q]) only; w[q][p] lies at w[q * w_stride + p - w_origin]. */
     void (*attn_mix)(const float *w, int64_t w_stride, int64_t w_origin, int64_t n_q, const int64_t *begin,
                      const int64_t *end, const float *inverse /* [n_q] */, const uint16_t *const *values,
                      int64_t head_dim, float *out, int64_t out_stride);
@@ -217,8 +217,8 @@ struct kernels {
 
     /* ---- gated delta nets (Yang et al., 2024; model/model.h); n and `size` are multiples of 16 ---- */
 
-    /* out[c] = silu, as in `activate`, of the sum over i ascending of acc = fma(x[i][c], w[i * w_stride + c], acc), acc from
-     * +0: a convolution over n_taps tokens, a lane being a channel. */
+    /* out[c] = silu, as in `activate`, of the sum over i ascending of acc = fma(x[i][c], w[i * w_stride + c], acc), acc
+     * from +0: a convolution over n_taps tokens, a lane being a channel. */
     void (*convolve)(const float *const *x /* [n_taps] of [n] */, const float *w, int64_t w_stride, int n_taps, int64_t n,
                      float *out /* [n] */);
 

@@ -96,7 +96,8 @@ static void decode_q6_k(const uint8_t *p, int j, struct block *b)
     }
 }
 
-/* d f16, the high 2 bits of eight scales in 16, their low 4 in 4 bytes (biased by 32), qs [128], 16 bytes for a block. */
+/* d f16, the high 2 bits of eight scales in 16, their low 4 in 4 bytes (biased by 32), qs [128], 16 bytes for a
+ * block. */
 static void decode_iq4_xs(const uint8_t *p, int j, struct block *b)
 {
     const int low = p[4 + j / 2] >> (4 * (j % 2)) & 15, high = load16(p + 2) >> (2 * j) & 3;

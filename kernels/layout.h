@@ -24,7 +24,7 @@
  * What columns contribute to a row, in this order (s = the activation block of 32 columns):
  *   no K:  every block: isum = sum of (code - offset) * activation code, exact in i32
  *          acc = fma((float)isum, d * s.scale, acc);  with minima then acc = fma(m, s.scaled_sum, acc)
- *   K:     every half of a super-block (4 blocks, or those of them that a segment has): t = sum over a block's one or two
+ * K:     every half of a super-block (4 blocks, or those of them that a segment has): t = sum over a block's one or two
  *          scales of scale * isum, exact in i32 and in f32; from +0, over its blocks,
  *          a = fma((float)t, s.scale, a);  with minima also n = fma((float)min, s.scaled_sum, n), of two minima the one
  *          of columns 0..15 first, whose scaled sums are s.scale * (float)(sum of the 16 codes), rounded once

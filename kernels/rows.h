@@ -34,8 +34,8 @@ struct neuron_rows {
  * model in Q4_1 skipping half of the neurons by 2 bits costs 7 % of perplexity, by 3 bits 2 %. The types without minima
  * keep 2, being read least: the third bit is a quarter of a code of 4 bits, whose top part is half of it already. */
 int dtype_top_bits(enum dtype type);
-/* Whether a type's codes can be parted: quantised, with more bits than its top part has, and numbers themselves: the top
- * bits of numbers of a book's values say little. */
+/* Whether a type's codes can be parted: quantised, with more bits than its top part has, and numbers themselves: the
+ * top bits of numbers of a book's values say little. */
 bool dtype_has_planes(enum dtype type);
 /* Fills in everything but top and rest. `planes` only where the type has them. */
 void neuron_rows_shape(struct neuron_rows *m, enum dtype type, int64_t rows, int64_t cols, bool planes);

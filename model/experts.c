@@ -39,8 +39,9 @@ static status find_router(struct finder *f, const struct hparams *hp, int layer,
 
 /* ---- one after the other ---- */
 
-/* The file's tensors: gate and up [n_experts * d_expert, d], down [n_experts * d, d_expert], biases [n_experts, d_expert];
- * where gate and up are one, gate is [n_experts * 2 d_expert, d], of each expert its gates and then its ups. */
+/* The file's tensors: gate and up [n_experts * d_expert, d], down [n_experts * d, d_expert], biases [n_experts,
+ * d_expert]; where gate and up are one, gate is [n_experts * 2 d_expert, d], of each expert its gates and then its
+ * ups. */
 static status find_stacked(struct finder *f, const struct hparams *hp, int layer, struct layer_weights *w)
 {
     const int64_t d = hp->d_model, n = hp->d_expert, experts = hp->n_experts;

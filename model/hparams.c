@@ -40,7 +40,8 @@ static status read_heads(const struct keys *k, struct hparams *hp)
     return ST_OK;
 }
 
-/* Every query head can be cut from the others. In files of before 2025-04 lengths are of heads as all models have them. */
+/* Every query head can be cut from the others. In files of before 2025-04 lengths are of heads as all models have
+ * them. */
 static status read_latent_heads(const struct keys *k, struct hparams *hp)
 {
     const bool mla = has_key(k, "attention.key_length_mla");

@@ -12,8 +12,8 @@ struct keys {
 
 bool has_key(const struct keys *k, const char *name);
 
-/* Numbers within [min, max]. Absent keys leave *out as it is. An integer may be given once or once a layer, where all are
- * equal. */
+/* Numbers within [min, max]. Absent keys leave *out as it is. An integer may be given once or once a layer, where all
+ * are equal. */
 status optional_int(const struct keys *k, const char *name, int64_t min, int64_t max, int64_t *out);
 status required_int(const struct keys *k, const char *name, int64_t min, int64_t max, int64_t *out);
 status optional_float(const struct keys *k, const char *name, double min, double max, double *out);

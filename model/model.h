@@ -49,10 +49,10 @@ struct latent {
     int64_t q_rank;          /* queries come through a vector of so many values; 0: they do not */
 };
 
-/* Gated delta nets (Yang et al., 2024), which have a state in place of keys and values. Each value head has a matrix S of
- * `size` times `size` values, which forgets, is corrected towards the token's value where its key points, and read where
- * its query points; value heads share the queries and keys of a key head. What is cut over holders is key heads, each with
- * its value heads. Queries, keys and values have gone through a convolution over the last `taps` tokens. */
+/* Gated delta nets (Yang et al., 2024), which have a state in place of keys and values. Each value head has a matrix S
+ * of `size` times `size` values, which forgets, is corrected towards the token's value where its key points, and read
+ * where its query points; value heads share the queries and keys of a key head. What is cut over holders is key heads,
+ * each with its value heads. Queries, keys and values have gone through a convolution over the last `taps` tokens. */
 struct delta_net {
     int64_t key_heads;       /* 0: no layer has such a net */
     int64_t value_heads;     /* a multiple of key_heads */
@@ -249,9 +249,9 @@ static inline int64_t model_state_bytes(const struct hparams *hp)
     const struct delta_net *n = &hp->delta;
     return 4 * n->size * (n->value_heads * n->size + (n->taps - 1) * (2 * n->key_heads + n->value_heads));
 }
-/* Boundaries of shards of a layer's heads lie on multiples of this: so many that the columns of the output projection of
- * any layer of its kind which belong to them are whole blocks (32 columns as activations are quantised, 256 of a K type).
- * The number of heads is a multiple of it; if it is that, the heads cannot be cut. */
+/* Boundaries of shards of a layer's heads lie on multiples of this: so many that the columns of the output projection
+ * of any layer of its kind which belong to them are whole blocks (32 columns as activations are quantised, 256 of a K
+ * type). The number of heads is a multiple of it; if it is that, the heads cannot be cut. */
 int64_t model_head_unit(const struct model *m, int layer);
 
 #endif

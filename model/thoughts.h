@@ -1,6 +1,6 @@
 /* Reads what a model writes as two parts: what it thinks, between marks that it was trained to write
- * (<think>...</think> and others), and what it answers. Thoughts come first; a mark within the answer is a text like any
- * other. One thread at a time. */
+ * (<think>...</think> and others), and what it answers. Thoughts come first; a mark within the answer is a text like
+ * any other. One thread at a time. */
 #ifndef HEARTH_MODEL_THOUGHTS_H
 #define HEARTH_MODEL_THOUGHTS_H
 
@@ -11,7 +11,8 @@
 #include "base/text.h"
 #include "model/tokenizer.h"
 
-/* What stands around thoughts or (answers) around the answer; close NULL: what stands before either and is none of it. */
+/* What stands around thoughts or (answers) around the answer; close NULL: what stands before either and is none of
+ * it. */
 struct thoughts_mark {
     const char *open, *close;
     bool answers;

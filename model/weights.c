@@ -357,8 +357,8 @@ int64_t model_neuron_unit(const struct model *m)
 
 int64_t model_head_unit(const struct model *m, int layer)
 {
-    /* Blocks are powers of two, and so are the units: the largest is a multiple of the others. Where value heads take key
-     * heads in turn, the columns of a turn may be no whole blocks, and what is cut out of each would be none. */
+    /* Blocks are powers of two, and so are the units: the largest is a multiple of the others. Where value heads take
+     * key heads in turn, the columns of a turn may be no whole blocks, and what is cut out of each would be none. */
     const int64_t columns = model_head_columns(&m->hp, layer), heads = model_heads(&m->hp, layer);
     int64_t unit = 1;
     if (m->hp.whole_norms)

@@ -31,9 +31,9 @@
 /* Words that end where a capital follows a small letter. Of U = [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}] and
  * W = [\p{Ll}\p{Lm}\p{Lo}\p{M}]:
  *     [^\r\n\p{L}\p{N}]?U*W+SUFFIX|[^\r\n\p{L}\p{N}]?U+W*SUFFIX|DIGITS| ?[^\s\p{L}\p{N}]+ENDS|BLANKS
- * What U and W share makes U*W+ give back, so here it is written as where it ends: behind the small letters after all of
- * U or, without such, behind the last shared one. The second form is then left with capitals alone. BUT is a look-ahead
- * that every caseless letter must pass. */
+ * What U and W share makes U*W+ give back, so here it is written as where it ends: behind the small letters after all
+ * of U or, without such, behind the last shared one. The second form is then left with capitals alone. BUT is a
+ * look-ahead that every caseless letter must pass. */
 #define CAPITALS "\\p{Lu}\\p{Lt}"
 #define CASELESS "\\p{Lm}\\p{Lo}\\p{M}"
 #define CASED(but, suffix, digits, ends) \

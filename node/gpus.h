@@ -14,8 +14,8 @@ struct gpus {
     char why[LOG_LINE_MAX];             /* none can be used: what is in the way */
 };
 
-/* Looks for them; the plug-in is that of `folder` (plugin_open). Logs nothing, but warns of a GPU that cannot be used beside
- * others that can. */
+/* Looks for them; the plug-in is that of `folder` (plugin_open). Logs nothing, but warns of a GPU that cannot be used
+ * beside others that can. */
 void gpus_find(const char *folder, struct gpus *out);
 
 /* The GPU that a holder is; NULL: it is none of them, or no GPU. */

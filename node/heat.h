@@ -1,5 +1,5 @@
-/* What a neuron file says of how often a model's neurons are read, in the forms that plans and their costs want. What is
- * returned is the caller's to free; errors are ST_NOMEM or NULL, logged. */
+/* What a neuron file says of how often a model's neurons are read, in the forms that plans and their costs want. What
+ * is returned is the caller's to free; errors are ST_NOMEM or NULL, logged. */
 #ifndef HEARTH_NODE_HEAT_H
 #define HEARTH_NODE_HEAT_H
 

@@ -24,9 +24,9 @@ struct launch launch_read(void);
  * launcher that saw another rank end before would end rank 0 without a word. */
 void launch_wait_for_rank_0(const struct launch *l);
 
-/* Starts MPI where it is to connect the ranks. ST_USAGE if the launcher has started more of them than MPI connects, which
- * is none where hearth is built without: each would run the whole model alone. Rank 0 logs it, with the way out; the
- * others return a moment later. Errors of transport_mpi_world. */
+/* Starts MPI where it is to connect the ranks. ST_USAGE if the launcher has started more of them than MPI connects,
+ * which is none where hearth is built without: each would run the whole model alone. Rank 0 logs it, with the way out;
+ * the others return a moment later. Errors of transport_mpi_world. */
 status launch_meet(const struct launch *l);
 
 #endif

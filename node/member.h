@@ -38,8 +38,8 @@ struct member {
 /* What every rank computes with, GPUs apart. */
 extern const struct device_ops *const member_devices[1];
 
-/* There are two roll calls, each of which every rank comes to, whatever it finds: at the first all learn that they are of
- * one release and have one model, so that they understand each other; then they tell each other of their GPUs
+/* There are two roll calls, each of which every rank comes to, whatever it finds: at the first all learn that they are
+ * of one release and have one model, so that they understand each other; then they tell each other of their GPUs
  * (node/offers.h), and with those all make the same plan; at the second they agree in it and know what it needs. */
 /* Everything up to the first: opens the files, makes the plan without what GPUs get, looks for them. Errors of
  * cluster_start. */

@@ -7,8 +7,8 @@
 #include "wire/wire.h"
 
 /* Every rank calls it: offers [n_ranks] has its own, and receives those of all others. ST_PEER (logged) if a rank fails
- * or dies, ST_FORMAT (logged) if its message is broken: the caller then tells the others (worker_fail), who wait. By the
- * thread that owns the transport. */
+ * or dies, ST_FORMAT (logged) if its message is broken: the caller then tells the others (worker_fail), who wait. By
+ * the thread that owns the transport. */
 status offers_exchange(struct transport *t, struct wire_gpus *offers);
 
 #endif

@@ -145,9 +145,9 @@ static status offer_marked(const struct cluster_options *o, const struct fitting
     return st ? st : refuse(o, f, gpu, &marked, fits);
 }
 
-/* The layers asked for. Else of a GPU that the probe has measured, what gains most; of another all of the rank's part, or
- * where not all fits what gains most as GPUs usually are, or nothing does, the layers that fit. The output rows count as one
- * layer more. */
+/* The layers asked for. Else of a GPU that the probe has measured, what gains most; of another all of the rank's part,
+ * or where not all fits what gains most as GPUs usually are, or nothing does, the layers that fit. The output rows
+ * count as one layer more. */
 static status offer(const struct cluster_options *o, const struct fitting *f, const struct gpu_info *gpu,
                     struct wire_gpu *out)
 {

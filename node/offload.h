@@ -9,18 +9,18 @@
 #include "node/planning.h"
 #include "worker/worker.h"
 
-/* What a rank could give to each of its GPUs: the layers that o->gpu_layers asks for or, unset, as many as fit into what
- * is free, or into o->vram_budget; where not all fit, or the probe has measured the GPU, what gains most; with
+/* What a rank could give to each of its GPUs: the layers that o->gpu_layers asks for or, unset, as many as fit into
+ * what is free, or into o->vram_budget; where not all fit, or the probe has measured the GPU, what gains most; with
  * o->gpu_index instead all but neurons, and those that it marks. w: with a plan for CPUs alone, and with the GPUs' kind
- * of device; why: of that plan. ST_BUDGET (logged, saying what would fit) if what is asked for does
- * not, ST_USAGE (logged) if o->device asks for GPUs and there are none; errors of worker_memory. */
+ * of device; why: of that plan. ST_BUDGET (logged, saying what would fit) if what is asked for does not, ST_USAGE
+ * (logged) if o->device asks for GPUs and there are none; errors of worker_memory. */
 status offload_offer(const struct cluster_options *o, const struct worker_options *w, int rank, const struct gpus *g,
                      const struct plan_reasons *why, struct wire_gpus *out);
 
 /* Gives each rank's part to its first GPU that no rank before it has: ranks of one host have one each. `all`: ST_USAGE
  * (logged) if one that has offered something gets none. ST_MISMATCH (logged) if one has chosen more than it has,
- * or by a split file that is not here. What ranks have chosen for themselves is not given where it is slower by the probe
- * for all of them together, unless `all`; what people have asked for on any rank is. Errors of plan_offload. */
+ * or by a split file that is not here. What ranks have chosen for themselves is not given where it is slower by the
+ * probe for all of them together, unless `all`; what people have asked for on any rank is. Errors of plan_offload. */
 status offload_apply(struct plan *p, const struct wire_gpus *offers, const struct plan_reasons *why, bool all);
 
 /* What a plan that names GPUs needs of those of this rank, for the exchange. A GPU that is not there is none of them.

@@ -232,8 +232,8 @@ static double kv_held(const struct cluster_options *o, const struct model *m, in
     return o->kv_budget ? fmax(fmin(n_ctx * n, budget), n_ctx) : n_ctx * full;
 }
 
-/* What is to be run. Neurons differ where only those that fire are computed, experts there or where a plan is asked for that
- * knows which are chosen; keys and values are read up to where a text is, on average half of the context. */
+/* What is to be run. Neurons differ where only those that fire are computed, experts there or where a plan is asked for
+ * that knows which are chosen; keys and values are read up to where a text is, on average half of the context. */
 static status describe_run(const struct cluster_options *o, const struct model *m, const struct neurons *n,
                            int n_ranks, struct plan_reasons *r)
 {

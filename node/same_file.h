@@ -16,9 +16,9 @@ struct same_file {
     void *progress_arg;
 };
 
-/* Compares what a CHUNKS message of `rank` says with rank 0's own file, which is hashed where it was not yet. *next, 0 at
- * first, is the first chunk that the rank's next message may be about. ST_MISMATCH if a chunk differs, ST_FORMAT if the
- * message is broken (both logged). */
+/* Compares what a CHUNKS message of `rank` says with rank 0's own file, which is hashed where it was not yet. *next, 0
+ * at first, is the first chunk that the rank's next message may be about. ST_MISMATCH if a chunk differs, ST_FORMAT if
+ * the message is broken (both logged). */
 status same_file_check(const struct same_file *f, int rank, const uint8_t *message, size_t n, uint32_t *next);
 
 #endif

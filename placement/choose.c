@@ -108,7 +108,8 @@ static status add(struct chooser *c, enum plan_split split, const double *shares
     return st;
 }
 
-/* The rank not yet in use that makes shards fastest, the lower one among equals: *rank, -1 if all are; and those shards. */
+/* The rank not yet in use that makes shards fastest, the lower one among equals: *rank, -1 if all are; and those
+ * shards. */
 static status next_rank(const struct chooser *c, const bool *used, int *rank, struct candidate *best)
 {
     *rank = -1;

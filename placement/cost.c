@@ -219,8 +219,8 @@ static void add_guests(struct estimate *e, struct block *b, int rank)
         e->cost.compute_ms += e->times * down / (home ? home->read_gb_per_s * 1e6 : e->bandwidth[b->home]);
 }
 
-/* Layers that follow each other, whose neurons are alike and lie alike, are estimated at once: a model may have a hundred
- * layers of hundreds of experts, and many plans are compared. */
+/* Layers that follow each other, whose neurons are alike and lie alike, are estimated at once: a model may have a
+ * hundred layers of hundreds of experts, and many plans are compared. */
 static void find_alike(struct estimate *e)
 {
     const int n = e->plan->model.n_layers;

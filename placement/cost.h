@@ -17,9 +17,9 @@
  * A rank with a GPU reads both memories at the same time (gpu_benefit.h): the time of its part is the longer of both.
  *
  * Tokens that go through the ranks together read a matrix once for all of them, and of experts those that any of them
- * chooses: of E experts, of which each token chooses k as if they were all alike, E (1 - (1 - k / E)^n) on average. Their x,
- * sums, keys, values and states are n times those of one. A step is then at least so long, for of many tokens kernels
- * compute longer than they read.
+ * chooses: of E experts, of which each token chooses k as if they were all alike, E (1 - (1 - k / E)^n) on average.
+ * Their x, sums, keys, values and states are n times those of one. A step is then at least so long, for of many tokens
+ * kernels compute longer than they read.
  *
  * Hidden states travel once from stage to stage. Ranks of one host that compute together share its memory: their
  * bandwidth is then what they had when all of them read. */
@@ -84,8 +84,8 @@ struct choice {
 /* Estimates what is worth considering: shards over rank 0 alone, over rank 0 and the rank that then makes it fastest,
  * and so on up to all; stages and both over all. Of each it takes what is faster, heads cut or not, and the residual
  * stream at home or on all ranks. Shares are the bandwidths of the ranks' CPUs, or where GPUs take part the best of
- * enum cost_filling. `shares` (NULL: none) are the user's: then they stand, and only the splits over all ranks are compared.
- * Errors of plan_make. */
+ * enum cost_filling. `shares` (NULL: none) are the user's: then they stand, and only the splits over all ranks are
+ * compared. Errors of plan_make. */
 status cost_choose(const struct probe *p, const struct cost_model *m, const struct plan_model *shape,
                    const double *shares, struct choice *out);
 
@@ -105,8 +105,8 @@ bool cost_shares(const struct probe *p, const struct cost_model *m, const bool *
 status candidate_plan(const struct candidate *c, const struct plan_model *shape, int n_ranks, struct plan **out);
 
 double cost_ms(const struct cost *c); /* of a step */
-/* Bytes of weights that a step of so many tokens reads of a holder's part of a plan, if these compute all neurons that they
- * look at. */
+/* Bytes of weights that a step of so many tokens reads of a holder's part of a plan, if these compute all neurons that
+ * they look at. */
 double cost_read_bytes(const struct model *m, const struct plan *p, int holder, double tokens);
 
 /* Bytes of x and of a partial sum of one token, as they travel. */

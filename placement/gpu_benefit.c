@@ -263,7 +263,8 @@ static void fill(struct benefit *b, struct gpu_block *block, bool home, double *
     }
 }
 
-/* Takes the steps in their order, and of one that has no room what has; those of its block after it are not its next. */
+/* Takes the steps in their order, and of one that has no room what has; those of its block after it are not its
+ * next. */
 static void try_order(struct benefit *b, enum gpu_order order, bool home)
 {
     double left = b->bytes - (home ? b->base : 0);

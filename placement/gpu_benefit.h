@@ -8,16 +8,15 @@
  *
  * Of attention all or nothing goes to the GPU, with keys and values, which are held for the whole context and read for
  * half of it; of an FFN the units of neurons that fire most often, as many as pay: bytes of the gate are always read,
- * of the rest those of neurons that fire. So a block has a curve of time over bytes that lie on the GPU, and the steps of
- * its lower hull are what can be bought. They are taken in the order of their gain per byte, as long as there is room;
- * a step that has no room ends its block, not the others, with as many of its units as have. So the bytes end where GPU
- * and CPU take equally long, and a block of which the last neurons save the way over PCIe is given whole.
+ * of the rest those of neurons that fire. So a block has a curve of time over bytes that lie on the GPU, and the steps
+ * of its lower hull are what can be bought. They are taken in the order of their gain per byte, as long as there is
+ * room; a step that has no room ends its block, not the others, with as many of its units as have. So the bytes end
+ * where GPU and CPU take equally long, and a block of which the last neurons save the way over PCIe is given whole.
  *
  * Of experts that is so too where all their neurons are computed: some are chosen more often than others.
  *
- * Where no one knows how often neurons fire or experts are chosen, or all neurons are computed, or sets are not of whole
- * units, layers are given whole;
- * what is then left of the room, attention or units of one more.
+ * Where no one knows how often neurons fire or experts are chosen, or all neurons are computed, or sets are not of
+ * whole units, layers are given whole; what is then left of the room, attention or units of one more.
  *
  * That is done for both homes of x, and compared with two plainer orders, the first layers whole, and attention of all
  * layers before the neurons that fire most often, and with giving nothing: what is fastest is taken. */

@@ -72,7 +72,8 @@ struct weight weight_of_heads(const struct cost_model *m, int layer, double shar
     return (struct weight){weights + kept * m->kv_held * token_bytes(hp), weights + kept * read * token_bytes(hp)};
 }
 
-/* The share of tokens that look at a bundle's neurons: of an expert those that choose it, as far as that was counted. */
+/* The share of tokens that look at a bundle's neurons: of an expert those that choose it, as far as that was
+ * counted. */
 static double looked_at(const struct cost_model *m, int layer, const struct bundle *b)
 {
     const struct hparams *hp = &m->model->hp;

@@ -10,8 +10,8 @@ struct weight {
 };
 
 /* A share of a layer's attention, with its keys and values; neurons of a layer, without their down projections unless
- * `down`, of which a step reads those of the experts that its tokens choose; a share of the output matrix; what lies on the
- * home of the first stage and is looked up. */
+ * `down`, of which a step reads those of the experts that its tokens choose; a share of the output matrix; what lies on
+ * the home of the first stage and is looked up. */
 struct weight weight_of_heads(const struct cost_model *m, int layer, double share);
 struct weight weight_of_neurons(const struct cost_model *m, int layer, struct neuron_range neurons, bool down);
 struct weight weight_of_rows(const struct cost_model *m, double share);

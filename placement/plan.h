@@ -28,8 +28,9 @@
 
 enum { PLAN_MAX_RANKS = 64, PLAN_MAX_HOLDERS = 128, PLAN_MAX_LAYERS = 1024, PLAN_DEVICE_BYTES = 12 };
 
-/* What a layer is made of; layers of one model may differ. Its neurons are in bundles: one for each expert, then one for
- * what all tokens share besides, if there is any; or one for all, if there are no experts. They are numbered through. */
+/* What a layer is made of; layers of one model may differ. Its neurons are in bundles: one for each expert, then one
+ * for what all tokens share besides, if there is any; or one for all, if there are no experts. They are numbered
+ * through. */
 struct plan_shape {
     int64_t d_ff;        /* neurons of an expert; of the layer, if it has none */
     int64_t neuron_unit; /* sets are of whole units of so many (model_neuron_unit), counted within a bundle, whose last
@@ -122,13 +123,13 @@ enum plan_split { SPLIT_STAGES, SPLIT_SHARDS, SPLIT_BOTH, SPLIT_HOT };
 
 /* Makes a plan from options, whose holders are the ranks' CPUs. stages: rank r holds a contiguous layer range and its
  * whole FFN, in proportion to its share. shards: rank 0 is every layer's stage; heads, neurons and output rows are cut
- * in proportion to the shares. both: layers, heads, neurons and rows cut. Layers, units of heads and neurons and groups of
- * 16 rows are whole: the method of the largest remainder (Hamilton) cuts them, the lower rank first among equals, so a
- * rank with a tiny share may get none. Heads that are a single unit stay with the stage. Each expert is cut so: what a
- * rank got too little of the experts before counts, so that odd units go to the ranks in turn.
- * `shares`: n_ranks weights, not all zero, NULL for equal ones; a rank whose share is zero gets nothing but, for
- * shards, its stage. ST_USAGE (logged) if a share is negative or not finite, n_ranks is out of [1, PLAN_MAX_RANKS] or
- * the split is SPLIT_HOT, ST_UNSUPPORTED if the model has more than PLAN_MAX_LAYERS layers, ST_NOMEM. */
+ * in proportion to the shares. both: layers, heads, neurons and rows cut. Layers, units of heads and neurons and groups
+ * of 16 rows are whole: the method of the largest remainder (Hamilton) cuts them, the lower rank first among equals, so
+ * a rank with a tiny share may get none. Heads that are a single unit stay with the stage. Each expert is cut so: what
+ * a rank got too little of the experts before counts, so that odd units go to the ranks in turn. `shares`: n_ranks
+ * weights, not all zero, NULL for equal ones; a rank whose share is zero gets nothing but, for shards, its stage.
+ * ST_USAGE (logged) if a share is negative or not finite, n_ranks is out of [1, PLAN_MAX_RANKS] or the split is
+ * SPLIT_HOT, ST_UNSUPPORTED if the model has more than PLAN_MAX_LAYERS layers, ST_NOMEM. */
 status plan_make(const struct plan_model *model, enum plan_split split, int n_ranks, const double *shares,
                  struct plan **out);
 
@@ -158,29 +159,32 @@ struct plan_gift {
                                   * the neurons that are given, in the order of layers and neurons */
     bool rows, home;             /* rows of the output matrix; the residual stream */
 };
-/* Adds a device to a rank and gives it that. ST_USAGE (logged) if there are too many holders, ST_NOMEM; the plan is then
- * fit to be freed only. */
+/* Adds a device to a rank and gives it that. ST_USAGE (logged) if there are too many holders, ST_NOMEM; the plan is
+ * then fit to be freed only. */
 status plan_give(struct plan *p, int rank, const char *device, const struct plan_gift *g);
-/* The first n of these layers whole, and the home; the rows too if n is more than there are. n > 0. Errors of plan_give. */
+/* The first n of these layers whole, and the home; the rows too if n is more than there are. n > 0. Errors of
+ * plan_give. */
 status plan_offload(struct plan *p, int rank, const char *device, int n);
-/* How many neuron units a holder has, of all layers; 0: sets of some layer split units, or nobody has said what one is. */
+/* How many neuron units a holder has, of all layers; 0: sets of some layer split units, or nobody has said what one
+ * is. */
 int64_t plan_count_units(const struct plan *p, int holder);
-/* Of these units, in the order of layers and neurons, those for which a flag is set stay on the holder, the others go to its
- * rank's CPU, which has no neurons. There are units. ST_NOMEM (logged): the plan is then fit to be freed only. */
+/* Of these units, in the order of layers and neurons, those for which a flag is set stay on the holder, the others go
+ * to its rank's CPU, which has no neurons. There are units. ST_NOMEM (logged): the plan is then fit to be freed
+ * only. */
 status plan_keep_units(struct plan *p, int holder, const bool *stay);
-/* The same: of each layer's units as many stay as its marked neurons would fill (rounded), those with most of them first.
- * marks[l] [its neurons]: 1 or 0. */
+/* The same: of each layer's units as many stay as its marked neurons would fill (rounded), those with most of them
+ * first. marks[l] [its neurons]: 1 or 0. */
 status plan_keep_marked(struct plan *p, int holder, const int32_t *const *marks);
 /* NULL (logged) if out of memory. */
 struct plan *plan_copy(const struct plan *p);
 
 /* Reads a plan from JSON text (n bytes, not NUL-terminated; this version of the format or an older one) and checks it
- * completely: holders are known kinds of devices, each there once, and homes are some of them; every layer has one stage,
- * stages are contiguous in ascending layers; every head and neuron of a layer and every row belongs to one holder; sets
- * are of whole units (if those are stated) unless the layer says that they split them; the residual stream is on all
- * ranks only where that is possible. Whether a rank has the device is for the rank to say. `where` names the text in error lines, which say
- * where in the JSON: "layers[3].sets[1].holder". ST_FORMAT, ST_NOMEM; plan_load also ST_IO. Bytes are hostile: no input
- * crashes. The format: docs/plans.md. */
+ * completely: holders are known kinds of devices, each there once, and homes are some of them; every layer has one
+ * stage, stages are contiguous in ascending layers; every head and neuron of a layer and every row belongs to one
+ * holder; sets are of whole units (if those are stated) unless the layer says that they split them; the residual stream
+ * is on all ranks only where that is possible. Whether a rank has the device is for the rank to say. `where` names the
+ * text in error lines, which say where in the JSON: "layers[3].sets[1].holder". ST_FORMAT, ST_NOMEM; plan_load also
+ * ST_IO. Bytes are hostile: no input crashes. The format: docs/plans.md. */
 status plan_parse(const char *text, size_t n, const char *where, struct plan **out);
 status plan_load(const char *path, struct plan **out);
 

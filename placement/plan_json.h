@@ -60,8 +60,8 @@ status plan_read_sets(const struct plan_reader *r, const struct place *at, const
  * (0: any) or equal to it. */
 status plan_read_bounds(const struct plan_reader *r, const struct place *at, const char *key, const json_t *v,
                         int64_t unit, int64_t least, int64_t most, int64_t bound[PLAN_MAX_HOLDERS + 1]);
-/* The ranges of neurons of a set, called `name` after the prefix: ascending, of the layer's neurons, each with at least one
- * and beginning on a unit if they are to and it is stated. They are appended to the plan's. */
+/* The ranges of neurons of a set, called `name` after the prefix: ascending, of the layer's neurons, each with at least
+ * one and beginning on a unit if they are to and it is stated. They are appended to the plan's. */
 status plan_read_ranges(const struct plan_reader *r, const struct place *at, const char *name, const json_t *v,
                         const struct plan_shape *shape, bool on_units);
 /* A field that is one of two words, the first of them unless it is there. */

@@ -20,8 +20,8 @@ status sets_end(struct plan *p, struct plan_layer *layer);
 /* Gives all of a layer's sets that one holder has to another, which has none. ST_NOMEM (logged). */
 status sets_move(struct plan *p, struct plan_layer *layer, int from, int to);
 
-/* Deals a layer with experts out anew, by whole units: those whose neurons fire most to its stage, up to about part[stage]
- * neurons, the others to the ranks in turn, so that each has about part[rank]. ST_NOMEM (logged). */
+/* Deals a layer with experts out anew, by whole units: those whose neurons fire most to its stage, up to about
+ * part[stage] neurons, the others to the ranks in turn, so that each has about part[rank]. ST_NOMEM (logged). */
 status hot_deal_experts(struct plan *p, struct plan_layer *layer, const float *fired /* [its neurons] */,
                         const int64_t *part /* [n_ranks] */);
 

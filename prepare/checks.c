@@ -1,5 +1,5 @@
-/* What prepare looks at before it works for hours, so that nothing is refused at the end; and what a checkpoint must agree
- * in. */
+/* What prepare looks at before it works for hours, so that nothing is refused at the end; and what a checkpoint must
+ * agree in. */
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>

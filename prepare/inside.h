@@ -48,8 +48,8 @@ char *prepare_report_path(const struct prepare *p);
 status prepare_check_place(const char *path);
 /* The same for the report. */
 status prepare_check_report(const struct prepare *p);
-/* Whether MLPs are to be made; the activation is known. Experts get none: their router has said already which of a layer's
- * neurons may fire at all. */
+/* Whether MLPs are to be made; the activation is known. Experts get none: their router has said already which of a
+ * layer's neurons may fire at all. */
 bool prepare_makes_mlps(const struct prepare *p);
 /* Whether they can be. ST_UNSUPPORTED, logged. */
 status prepare_check_mlps(const struct prepare *p);

@@ -65,9 +65,10 @@ void part_difference(const struct part_shape *there, const struct part_shape *no
 
 struct part;
 
-/* Opens the checkpoint, or makes a new one where there is none, or one that holds no work yet, or a damaged one (which is
- * said). *resumed: it held something. `kernels` is borrowed. ST_MISMATCH: it holds the work of another shape, which a line
- * names, or is no checkpoint; it stays as it is. ST_IO (also if another process is at work on it), ST_NOMEM; logged. */
+/* Opens the checkpoint, or makes a new one where there is none, or one that holds no work yet, or a damaged one (which
+ * is said). *resumed: it held something. `kernels` is borrowed. ST_MISMATCH: it holds the work of another shape, which
+ * a line names, or is no checkpoint; it stays as it is. ST_IO (also if another process is at work on it), ST_NOMEM;
+ * logged. */
 status part_open(const char *path, const struct part_shape *shape, const struct kernels *kernels, bool *resumed,
                  struct part **out);
 /* Closes it; what was not saved is lost. NULL is fine. */

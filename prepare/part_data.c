@@ -1,5 +1,5 @@
-/* What lies behind the states of a checkpoint: samples, the experts that they have chosen with their weights, and fitted
- * layers. */
+/* What lies behind the states of a checkpoint: samples, the experts that they have chosen with their weights, and
+ * fitted layers. */
 #include "prepare/part_file.h"
 
 #include <math.h>

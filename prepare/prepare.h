@@ -1,5 +1,5 @@
-/* Measuring a model's neurons on a text and fitting what the sparse modes need. The model runs several times: to find out
- * its activation, to count its neurons, and in every mode to measure what the mode costs. */
+/* Measuring a model's neurons on a text and fitting what the sparse modes need. The model runs several times: to find
+ * out its activation, to count its neurons, and in every mode to measure what the mode costs. */
 #ifndef HEARTH_PREPARE_PREPARE_H
 #define HEARTH_PREPARE_PREPARE_H
 

@@ -29,10 +29,11 @@ struct predictor_quality {
     float flagged;   /* of all, the share it flags */
 };
 
-/* A layer. Arrays are [the layer's neurons] f32 unless said otherwise, into the file or whoever made them; NULL: not there
- * (`fired` and `strength` always are). Numbers are finite and not negative, but for bound and mlp_threshold: these may be
- * negative, or infinite where nothing (or all) is to be flagged. Shares and means are over all tokens; an expert's neuron
- * is zero for those that have not chosen the expert, and fired for fired / chosen of those that have. */
+/* A layer. Arrays are [the layer's neurons] f32 unless said otherwise, into the file or whoever made them; NULL: not
+ * there (`fired` and `strength` always are). Numbers are finite and not negative, but for bound and mlp_threshold:
+ * these may be negative, or infinite where nothing (or all) is to be flagged. Shares and means are over all tokens; an
+ * expert's neuron is zero for those that have not chosen the expert, and fired for fired / chosen of those that
+ * have. */
 struct neuron_layer {
     const float *fired;      /* share of tokens for which the neuron fired (its activation is not zero; SiLU:
                               * |activation| above a tenth of the layer's mean) */

@@ -1,8 +1,8 @@
 /* What a rank keeps of one bulk channel and one other rank: messages on their way out and in, each with its link.
  *
  * Over the control a message is announced; the receiver, as soon as it has a place for it, begins to receive and grants
- * it; only then does the sender begin. So no GPU spins for a rank that is not ready, and a message for which there is no
- * place is refused before it has gone anywhere. The next one is announced when this one has been received. */
+ * it; only then does the sender begin. So no GPU spins for a rank that is not ready, and a message for which there is
+ * no place is refused before it has gone anywhere. The next one is announced when this one has been received. */
 #ifndef HEARTH_TRANSPORT_NCCL_BOXES_H
 #define HEARTH_TRANSPORT_NCCL_BOXES_H
 

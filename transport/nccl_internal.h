@@ -30,7 +30,8 @@ static inline struct boxes *boxes_of(const struct nccl_transport *e, int kind, i
     return &e->boxes[e->bulk[e->channel[kind]] * e->base.n_ranks + rank];
 }
 
-/* Everything that can go on without a wait. A message of the control's own, if one of `kinds` is there, is found in `a`. */
+/* Everything that can go on without a wait. A message of the control's own, if one of `kinds` is there, is found in
+ * `a`. */
 status nccl_progress(struct nccl_transport *e, uint32_t kinds, struct arrival *a, bool *found);
 /* Meets the other ranks on the control, and all that have a GPU on all links. ST_PEER (logged) if one has not joined in
  * e->join_ms. */

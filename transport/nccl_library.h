@@ -22,8 +22,8 @@ struct nccl_library {
 };
 #undef LIBRARY_FIELD
 
-/* Opens both (the files' names as in struct nccl_options) and finds out whether `device` exists. ST_UNSUPPORTED, with the
- * reason logged, if anything is not there. */
+/* Opens both (the files' names as in struct nccl_options) and finds out whether `device` exists. ST_UNSUPPORTED, with
+ * the reason logged, if anything is not there. */
 status nccl_library_open(struct nccl_library *lib, const char *nccl, const char *cuda, int device);
 /* Gives them back; a library never opened (all zero) is fine. */
 void nccl_library_close(struct nccl_library *lib);

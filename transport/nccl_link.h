@@ -1,6 +1,6 @@
 /* One direction of one bulk channel between two ranks: a communicator of the two, the sender being NCCL's rank 0, and a
- * stream. One transfer at a time, which is started, and asked about until it is done. Nothing blocks: the communicator is
- * a non-blocking one. A rank's link to itself has no communicator and copies. */
+ * stream. One transfer at a time, which is started, and asked about until it is done. Nothing blocks: the communicator
+ * is a non-blocking one. A rank's link to itself has no communicator and copies. */
 #ifndef HEARTH_TRANSPORT_NCCL_LINK_H
 #define HEARTH_TRANSPORT_NCCL_LINK_H
 

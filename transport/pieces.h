@@ -1,6 +1,6 @@
 /* Messages longer than a slot: how they are cut, and put together again in memory that the receiver lent. For
- * transports that have slots; the pieces of a message follow each other in their channel. Not thread-safe: an endpoint's
- * own. */
+ * transports that have slots; the pieces of a message follow each other in their channel. Not thread-safe: an
+ * endpoint's own. */
 #ifndef HEARTH_TRANSPORT_PIECES_H
 #define HEARTH_TRANSPORT_PIECES_H
 

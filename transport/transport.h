@@ -41,8 +41,8 @@ struct transport_config {
 };
 
 /* A send under way; the caller's memory, as is the message: both stay untouched until transport_sent() says true or an
- * operation ST_PEER. So both lie in what is freed after close, unless their function waits for that and does nothing else
- * (transport/deliver.h). */
+ * operation ST_PEER. So both lie in what is freed after close, unless their function waits for that and does nothing
+ * else (transport/deliver.h). */
 struct send {
     _Atomic bool done;
     /* the rest belongs to the transport */
@@ -59,8 +59,8 @@ struct arrival {
     int from, kind;
     size_t size;
     void *data;      /* where it lies, until it is released; only to be read: it may be the sender's own memory */
-    /* verbs and inproc: its sender, if it is broken or hostile, can write to it until then; never to size or kind, nor to
-     * lent memory. So whoever checks what lies there checks a copy of its own (wire/wire.h does). */
+    /* verbs and inproc: its sender, if it is broken or hostile, can write to it until then; never to size or kind, nor
+     * to lent memory. So whoever checks what lies there checks a copy of its own (wire/wire.h does). */
     void *handle[2]; /* the transport's */
 };
 
@@ -99,8 +99,8 @@ struct transport_ops {
      * long. NULL: there is nothing to sleep on. */
     void (*idle)(struct transport *t);
     /* Says that this rank is going for good: peers get ST_PEER, with `why` logged on their side where the transport
-     * can carry it; mpi, which cannot, calls config.end_job. Sends under way are cancelled: their memory is the caller's
-     * again; what it holds is released. Used on errors only. */
+     * can carry it; mpi, which cannot, calls config.end_job. Sends under way are cancelled: their memory is the
+     * caller's again; what it holds is released. Used on errors only. */
     void (*abandon)(struct transport *t, const char *why);
     /* Frees the endpoint and releases what it holds; sends still under way are completed or cancelled (a message that
      * matters is waited for with sent), and messages that reach it from now on are thrown away: their sends are done.
@@ -162,10 +162,11 @@ static inline void transport_close(struct transport *t)
 status transport_inproc_open(const struct transport_config *c, int n_ranks, struct transport **out /* [n_ranks] */);
 
 /* mpi: the endpoint of this process. Every rank calls it, as often as every other; the first call starts MPI
- * (MPI_Init_thread, FUNNELED: the calling thread makes every later call). ST_INTERNAL if MPI fails; ST_UNSUPPORTED where
- * hearth is built without it (no_mpi.c). */
+ * (MPI_Init_thread, FUNNELED: the calling thread makes every later call). ST_INTERNAL if MPI fails; ST_UNSUPPORTED
+ * where hearth is built without it (no_mpi.c). */
 status transport_mpi_open(const struct transport_config *c, struct transport **out);
-/* Starts MPI as well; this process's place among those that mpirun started, 0 of 0 where hearth is built without MPI. */
+/* Starts MPI as well; this process's place among those that mpirun started, 0 of 0 where hearth is built without
+ * MPI. */
 status transport_mpi_world(int *rank, int *n_ranks);
 /* Every process gives `bytes`, the same number, and gets those of all in the order of their ranks. Blocks. ST_PEER. */
 status transport_mpi_gather(void *unused, const void *mine, size_t bytes, void *all);

@@ -100,8 +100,8 @@ void verbs_break(struct verbs_transport *v);      /* no connection moves another
 /* ---- verbs_alive.c: heartbeats, and the end ---- */
 
 status verbs_beat(struct verbs_transport *v);
-/* Ends this endpoint for good: tells every peer why, waits a moment for what is under way, and cancels the rest. Nothing
- * if it has ended. */
+/* Ends this endpoint for good: tells every peer why, waits a moment for what is under way, and cancels the rest.
+ * Nothing if it has ended. */
 void verbs_quit(struct verbs_transport *v, const char *why);
 /* The short name of a work completion's error. */
 const char *verbs_what_failed(const struct ibv_wc *wc);

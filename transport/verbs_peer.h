@@ -1,4 +1,5 @@
-/* A peer as the verbs transport sees it: its ring of slots and ours, and what is under way; only for transport/verbs*. */
+/* A peer as the verbs transport sees it: its ring of slots and ours, and what is under way; only for
+ * transport/verbs*. */
 #ifndef HEARTH_TRANSPORT_VERBS_PEER_H
 #define HEARTH_TRANSPORT_VERBS_PEER_H
 

@@ -105,8 +105,8 @@ static status read_ops(int kind, struct reader *r, uint32_t n, struct wire_op *o
     return st;
 }
 
-/* Gives each begin its part of what follows them all: n_text tokens and so on, as the step says. What is beyond that gets
- * NULL, and is refused. */
+/* Gives each begin its part of what follows them all: n_text tokens and so on, as the step says. What is beyond that
+ * gets NULL, and is refused. */
 static status part(int kind, const struct wire_step *s, const struct wire_copy *c)
 {
     uint64_t n_text = 0, n_bias = 0, n_ops = 0;

@@ -1,5 +1,6 @@
 /* What a step consists of, as it lies in messages. Writers and readers go on where they are; the message is as long as
- * its header says, which the caller has checked. Readers copy before they check; ST_FORMAT (logged). Private to wire/. */
+ * its header says, which the caller has checked. Readers copy before they check; ST_FORMAT (logged). Private to
+ * wire/. */
 #ifndef HEARTH_WIRE_RECORDS_H
 #define HEARTH_WIRE_RECORDS_H
 

@@ -1,4 +1,5 @@
-/* The messages of a step of many runs: STEP, HIDDEN, REQUEST and RESULT. What wire.h says of its functions holds here too.
+/* The messages of a step of many runs: STEP, HIDDEN, REQUEST and RESULT. What wire.h says of its functions holds here
+ * too.
  *
  * STEP: WIRE_HEADER bytes, then runs (40 bytes each), changes (16), begins (60), the texts of the begins i32 [n_text],
  * their biases (8), the ops of their grammars (12), tokens i32 [n_tokens]. HIDDEN: the same, then, from a multiple of
@@ -36,9 +37,9 @@ struct wire_run {
     uint32_t sequence;    /* below limits.n_sequences */
     uint32_t position;    /* of the first token: the KV cache is valid below it */
     uint32_t n_tokens;    /* 1 or more; of all runs together: the step's */
-    /* States of delta nets by number, 0: none. Sequence i's own is i + 1, those that are kept follow. Before anything of
-     * the step runs in a layer, the own state becomes a copy of begin_with, in the order of runs, or at position 0 zero;
-     * when all of it has run there, keep_as becomes a copy of the own. */
+    /* States of delta nets by number, 0: none. Sequence i's own is i + 1, those that are kept follow. Before anything
+     * of the step runs in a layer, the own state becomes a copy of begin_with, in the order of runs, or at position 0
+     * zero; when all of it has run there, keep_as becomes a copy of the own. */
     uint32_t begin_with;  /* limits.n_states at most */
     uint32_t keep_as;     /* above limits.n_sequences */
     uint32_t want;        /* enum wire_want */
@@ -140,9 +141,10 @@ status wire_hidden_decode(const uint8_t *in, size_t n, const struct wire_limits 
 size_t wire_hidden_max(const struct wire_limits *lim);
 
 /* REQUEST: WIRE_HEADER bytes; for PART_ATTENTION runs (20 bytes each: sequence, position, n_tokens, begin_with,
- * keep_as) and changes (16); then the parts of x in the order of its form; for PART_FFN of a layer with experts those that each token has chosen, u32
- * [n_tokens, n_experts_used], and weights f32 [n_tokens, n_weights]; and what predictors read where limits.residual says so: the
- * un-normalised residual stream, f32 [n_tokens, d_model]. Each part starts on a multiple of 64. */
+ * keep_as) and changes (16); then the parts of x in the order of its form; for PART_FFN of a layer with experts those
+ * that each token has chosen, u32 [n_tokens, n_experts_used], and weights f32 [n_tokens, n_weights]; and what
+ * predictors read where limits.residual says so: the un-normalised residual stream, f32 [n_tokens, d_model]. Each part
+ * starts on a multiple of 64. */
 struct wire_request {
     uint64_t id;        /* of the step */
     uint32_t part;      /* enum wire_part */

@@ -12,9 +12,9 @@
  * message: where the caller puts a payload after encoding, and finds it after decoding (or into the copy). _max: the
  * largest size.
  *
- *   coordinator -> first stage   STEP      runs of tokens of some sequences, on which pages of the KV cache they lie, and
+ * coordinator -> first stage   STEP      runs of tokens of some sequences, on which pages of the KV cache they lie, and
  *                                          what is wanted of each run
- *   stage -> next stage          HIDDEN    the same step with its hidden states; or STEP, where they go from GPU to GPU:
+ * stage -> next stage          HIDDEN    the same step with its hidden states; or STEP, where they go from GPU to GPU:
  *                                STATES    f32 [n_tokens, d_model] of the STEP before, which lies in GPU memory
  *   stage -> owners              REQUEST   x of a layer's attention or FFN, or of the output matrix; the owners answer
  *   owner -> stage               PARTIAL   its partial sum; or ACTIVE, its live activations, where the stage holds the
@@ -28,7 +28,7 @@
  *   coordinator -> all           QUERY     what has this rank sent, and where did its time go? Each answers USAGE
  *   start-up                     HELLO     who I am, first of all in every release; the coordinator answers WELCOME or
  *                                          FAILED
- *                                GPUS      which GPUs I have; the coordinator answers with those of every rank, in their
+ * GPUS      which GPUs I have; the coordinator answers with those of every rank, in their
  *                                          order
  *                                HELLO     again, with the plan that follows; then CHUNKS, what of the file was loaded
  *                                          from, and READY
@@ -116,9 +116,9 @@ status wire_logits_decode(uint8_t *in, size_t n, const struct wire_limits *lim, 
 size_t wire_logits_max(uint32_t n_rows);
 
 /* PARTIAL: WIRE_HEADER bytes, then a width u8 for every WIRE_SUMS values of a token [n_tokens, ceil(d_model /
- * WIRE_SUMS)], then from a multiple of 64 on the sums themselves, WIRE_SUMS times the width in bytes each (kernels/sums.h
- * says how they lie). Widths of 3 and more are exact: with less the result would depend on where heads and neurons are
- * cut. Width 2 is f16, sent where the ranks have agreed to that (HELLO's settings). */
+ * WIRE_SUMS)], then from a multiple of 64 on the sums themselves, WIRE_SUMS times the width in bytes each
+ * (kernels/sums.h says how they lie). Widths of 3 and more are exact: with less the result would depend on where heads
+ * and neurons are cut. Width 2 is f16, sent where the ranks have agreed to that (HELLO's settings). */
 enum { WIRE_SUMS = 32 };
 struct wire_partial {
     uint64_t id;
@@ -217,8 +217,8 @@ struct wire_link {
 size_t wire_link_encode(const struct wire_link *l, uint8_t *out, size_t cap);
 status wire_link_decode(const uint8_t *in, size_t n, struct wire_link *out);
 
-/* CHUNKS: hashes of chunks of the model file, n of them (1 or more), in ascending order of chunks; several messages where
- * one cannot hold them. A header of 8 bytes, then u32 chunk, u64 hash, n times. */
+/* CHUNKS: hashes of chunks of the model file, n of them (1 or more), in ascending order of chunks; several messages
+ * where one cannot hold them. A header of 8 bytes, then u32 chunk, u64 hash, n times. */
 enum { WIRE_CHUNKS_MOST = 1024, WIRE_CHUNKS_MAX = 8 + 12 * WIRE_CHUNKS_MOST };
 struct wire_chunk {
     uint32_t chunk;

@@ -1,5 +1,5 @@
-/* From a message's runs to what devices run: they lie on the pages that the step's changes, and those before, have given
- * their sequences. One table of pages serves all layers and stages of a rank (worker/page_tables.h). */
+/* From a message's runs to what devices run: they lie on the pages that the step's changes, and those before, have
+ * given their sequences. One table of pages serves all layers and stages of a rank (worker/page_tables.h). */
 #ifndef HEARTH_WORKER_BATCHES_H
 #define HEARTH_WORKER_BATCHES_H
 

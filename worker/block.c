@@ -59,7 +59,8 @@ static status compute_own(struct blocks *b, const struct task *t)
     return devices_part(b->r->devices, &t->work, USE_OWN, exchange_serve, b->r->exchange);
 }
 
-/* x goes to the other owners; while they compute this rank does its own part, to which theirs are added as they come. */
+/* x goes to the other owners; while they compute this rank does its own part, to which theirs are added as they
+ * come. */
 static status gather(struct blocks *b, const struct task *t)
 {
     const bool active = t->work.part == DEVICE_FFN && plan_down_at_stage(b->r->o->plan, t->work.layer);
@@ -90,8 +91,8 @@ static size_t write_own(struct blocks *b, const struct task *t, const struct wir
     return size;
 }
 
-/* This rank's part to all others that take part, and theirs from them. Two messages take turns, so that this rank may be
- * a block ahead of who has not taken the one before. */
+/* This rank's part to all others that take part, and theirs from them. Two messages take turns, so that this rank may
+ * be a block ahead of who has not taken the one before. */
 static status share(struct blocks *b, const struct task *t)
 {
     struct rank *r = b->r;

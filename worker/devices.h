@@ -1,5 +1,5 @@
-/* The devices of a rank, seen as one. One of them, the CPU unless the plan says otherwise, is the home of x; any other gets
- * x as the bytes of a message and gives its sums so, exactly as another rank would. */
+/* The devices of a rank, seen as one. One of them, the CPU unless the plan says otherwise, is the home of x; any other
+ * gets x as the bytes of a message and gives its sums so, exactly as another rank would. */
 #ifndef HEARTH_WORKER_DEVICES_H
 #define HEARTH_WORKER_DEVICES_H
 
@@ -48,8 +48,8 @@ void devices_logits(struct devices *d, const struct work *w, enum device_use use
 status devices_found(struct devices *d);
 /* Since the last call, all together. */
 struct wire_counts devices_counts(struct devices *d);
-/* Since the start, device by device, the CPU first; returns how many there are. Of a plan that gives a rank more than can
- * be told, the first. */
+/* Since the start, device by device, the CPU first; returns how many there are. Of a plan that gives a rank more than
+ * can be told, the first. */
 uint32_t devices_spent(const struct devices *d, struct wire_device spent[WIRE_DEVICES_MOST]);
 /* Until now the rank waited for others: it waits for no device since before that. */
 void devices_idle_until(struct devices *d, uint64_t now_ns);

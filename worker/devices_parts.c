@@ -1,5 +1,5 @@
-/* Computing with a rank's devices. Of each is watched what it reads and how long the rank waits for it: two looks at the
- * clock for a part of the CPU's, three for a GPU's. */
+/* Computing with a rank's devices. Of each is watched what it reads and how long the rank waits for it: two looks at
+ * the clock for a part of the CPU's, three for a GPU's. */
 #include "worker/devices_inside.h"
 
 #include <sched.h>

@@ -66,8 +66,8 @@ void exchange_idle(struct exchange *e);
 /* The same for who has no exchange yet. */
 void be_idle(struct transport *t, unsigned *polls);
 
-/* What follows has messages of so many bytes. Long ones move on while this rank computes: their sender, or whom they are
- * for, must lend a hand for every few slots of them (move_messages, with the exchange). */
+/* What follows has messages of so many bytes. Long ones move on while this rank computes: their sender, or whom they
+ * are for, must lend a hand for every few slots of them (move_messages, with the exchange). */
 void keep_moving(struct exchange *e, size_t bytes);
 void move_messages(void *exchange);
 

@@ -98,8 +98,8 @@ static status take_logits(void *arg, struct arrival *a, const struct task *t)
     return exchange_release(r->exchange, a);
 }
 
-/* logits[i] of the i-th chosen token. Where all ranks have the residual stream they know after which tokens one is drawn;
- * when a text is scored they are asked, so that nobody computes more than is taken. */
+/* logits[i] of the i-th chosen token. Where all ranks have the residual stream they know after which tokens one is
+ * drawn; when a text is scored they are asked, so that nobody computes more than is taken. */
 static status compute_logits(struct head *h, const struct task *t, bool scored)
 {
     struct rank *r = h->r;

@@ -21,8 +21,8 @@ int64_t rank_rows(const struct plan *p, const struct device_shape *s, int rank);
 /* Whether anybody asks a rank for a part. */
 bool rank_is_asked(const struct plan *p, int rank);
 
-/* The layers whose residual stream a rank has. Where the plan has it on all ranks, each that takes part runs all layers;
- * the first and last stage is then the home, which gets the steps and passes them on. */
+/* The layers whose residual stream a rank has. Where the plan has it on all ranks, each that takes part runs all
+ * layers; the first and last stage is then the home, which gets the steps and passes them on. */
 struct stage_place {
     int first, last;      /* layers [first, last); equal: none */
     bool embeds, is_last; /* its steps are tokens, not hidden states; it samples */
@@ -36,8 +36,8 @@ enum { STAGE_BUFFERS = 2 }; /* hidden states on their way to the next stage; par
  * STAGE_BUFFERS out, then one in. What other ranks have does not matter: a plan for one of them alone is made first. */
 uint32_t states_passing(const struct plan *p, int rank);
 
-/* What a rank's device keeps, made from the plan: the arrays are the heap's. ST_NOMEM; ST_UNSUPPORTED for a plan that no
- * rank runs; logged. */
+/* What a rank's device keeps, made from the plan: the arrays are the heap's. ST_NOMEM; ST_UNSUPPORTED for a plan that
+ * no rank runs; logged. */
 status shard_new(const struct plan *p, const struct device_shape *s, int rank, int device, struct shard **out);
 void shard_free(struct shard *s); /* NULL is fine */
 /* The guest that a rank's neurons of a layer are on its stage (struct shard). */

@@ -8,8 +8,8 @@
 
 _Static_assert(PLAN_MAX_RANKS <= 64, "ranks are the bits of a word");
 
-/* PARTIALs of one rank that came before their block began, or LOGITS of the next tokens, the oldest first. They lie where
- * they arrived; the transport lets nobody hold more, nor more than one that is longer than a slot. */
+/* PARTIALs of one rank that came before their block began, or LOGITS of the next tokens, the oldest first. They lie
+ * where they arrived; the transport lets nobody hold more, nor more than one that is longer than a slot. */
 struct ahead {
     struct arrival held[TRANSPORT_SLOTS];
     unsigned first, n, most;         /* most 0: that rank sends none unasked */

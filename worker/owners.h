@@ -17,8 +17,8 @@ void owners_begin(struct owners *o);
 uint64_t owners_begun(const struct owners *o);
 /* Starts sending the task's tokens of home's in[USE_OWN] to every other owner. */
 status owners_ask(struct owners *o, const struct task *t);
-/* Waits for their answers, messages of one kind, one from each other owner, and hands each to `take`, which releases it;
- * serves requests of other stages meanwhile. */
+/* Waits for their answers, messages of one kind, one from each other owner, and hands each to `take`, which releases
+ * it; serves requests of other stages meanwhile. */
 typedef status take_answer(void *arg, struct arrival *a, const struct task *t);
 status owners_await(struct owners *o, const struct task *t, int kind, take_answer *take, void *arg);
 /* What an owner has counted, and how long it took. */

@@ -1,7 +1,7 @@
-/* Which page holds which positions of which sequence, as the coordinator says: one table of each sequence for all stages
- * and layers of a rank. Messages of a step bring its changes as often as they come (STEP or HIDDEN to a stage, a REQUEST
- * of every layer's attention to an owner); they are carried out once. Copies of pages are not of tables: each layer makes
- * its own. Pure logic, one thread.
+/* Which page holds which positions of which sequence, as the coordinator says: one table of each sequence for all
+ * stages and layers of a rank. Messages of a step bring its changes as often as they come (STEP or HIDDEN to a stage, a
+ * REQUEST of every layer's attention to an owner); they are carried out once. Copies of pages are not of tables: each
+ * layer makes its own. Pure logic, one thread.
  *
  * The coordinator promises that a table only grows while steps of its sequence are under way. So what a later step has
  * changed serves the earlier one too, which may still be asked for by stages further on. A rank sees each step first at

@@ -1,6 +1,7 @@
-/* x of a step on its way from stage to stage. It goes with its step in HIDDEN, through memory of the host's that a GPU and
- * the network may both have pinned; or, where both stages have x on GPUs and the transport reaches from one to the other
- * (transport/nccl.h), the step goes in STEP and x in STATES from GPU to GPU. Either way in the order of the steps. */
+/* x of a step on its way from stage to stage. It goes with its step in HIDDEN, through memory of the host's that a GPU
+ * and the network may both have pinned; or, where both stages have x on GPUs and the transport reaches from one to the
+ * other (transport/nccl.h), the step goes in STEP and x in STATES from GPU to GPU. Either way in the order of the
+ * steps. */
 #ifndef HEARTH_WORKER_PASSAGE_H
 #define HEARTH_WORKER_PASSAGE_H
 

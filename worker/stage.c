@@ -112,8 +112,8 @@ static status begin_states(struct stage *s, const struct wire_step *step, const 
     return s->at.embeds ? home->ops->embed(home, b, step->tokens) : passage_take(s->passage, b, hidden);
 }
 
-/* Reads the step that `a` brings into *step, its runs into *b, and its tokens' states into x. The message is released: the
- * next one may come while this step runs. */
+/* Reads the step that `a` brings into *step, its runs into *b, and its tokens' states into x. The message is released:
+ * the next one may come while this step runs. */
 static status take_step(struct stage *s, struct arrival *a, struct wire_step *step, struct batch *b)
 {
     struct rank *r = s->r;

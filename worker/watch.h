@@ -15,8 +15,8 @@ static inline void watch_begin(struct watch *w, uint64_t now_ns)
     w->begun_ns = w->begun_ns ? w->begun_ns : now_ns;
 }
 
-/* It is seen done; the rank had nothing but that to wait for since since_ns. Others may have been served meanwhile, by the
- * same device: no time counts twice. */
+/* It is seen done; the rank had nothing but that to wait for since since_ns. Others may have been served meanwhile, by
+ * the same device: no time counts twice. */
 static inline void watch_end(struct watch *w, uint64_t since_ns, uint64_t now_ns)
 {
     const uint64_t since = since_ns > w->seen_ns ? since_ns : w->seen_ns;

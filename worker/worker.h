@@ -58,8 +58,8 @@ status worker_memory(const struct worker_options *o, int holder, struct worker_m
 status worker_check_devices(const struct worker_options *o, int rank);
 /* The limits of messages that follow from model and options. */
 struct wire_limits worker_limits(const struct worker_options *o);
-/* Allocates everything and repacks this rank's weights, on all its threads. From then on the worker reads no byte of the
- * model's file and the neuron file. ST_NOMEM, ST_UNSUPPORTED as above. */
+/* Allocates everything and repacks this rank's weights, on all its threads. From then on the worker reads no byte of
+ * the model's file and the neuron file. ST_NOMEM, ST_UNSUPPORTED as above. */
 status worker_create(const struct worker_options *o, struct worker **out);
 /* Its threads, for work between its own. */
 struct pool *worker_pool(const struct worker *w);
@@ -75,8 +75,8 @@ status worker_run(struct worker *w);
  * residual stream, one may be done while another waits for its part. STOP does so by itself; rank 0 gets none. */
 status worker_settle(struct worker *w);
 
-/* Tells every other rank why this one cannot go on (deliver_last), who then says "rank N: reason": it need not name this
- * rank. Needs no worker: it may be loading that failed. */
+/* Tells every other rank why this one cannot go on (deliver_last), who then says "rank N: reason": it need not name
+ * this rank. Needs no worker: it may be loading that failed. */
 void worker_fail(struct transport *t, const char *reason);
 
 /* Start-up, on every rank but 0: sends HELLO, waits for WELCOME. ST_MISMATCH if rank 0 refused (it logs why, not we),

@@ -61,8 +61,8 @@ for program in ip tc mpirun unshare; do
     command -v $program >/dev/null || unable "needs $program: install iproute2, openmpi-bin and util-linux"
 done
 
-# Everything lives in namespaces of this lab's own (the bridge too), so that no address or interface of this machine or of
-# another lab can be in the way, and removing the namespaces removes all.
+# Everything lives in namespaces of this lab's own (the bridge too), so that no address or interface of this machine or
+# of another lab can be in the way, and removing the namespaces removes all.
 lab=hearthlab$$
 work=$(mktemp -d)
 job=
@@ -95,8 +95,8 @@ trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# A message up to the bucket's size leaves at once, so it is small: what the wire carries in 0.1 ms, and no less than the
-# longest packet that a veth passes on.
+# A message up to the bucket's size leaves at once, so it is small: what the wire carries in 0.1 ms, and no less than
+# the longest packet that a veth passes on.
 burst=$((kbit / 80))
 [ "$burst" -ge 66000 ] || burst=66000
 

@@ -1,6 +1,6 @@
 /* A holder's part of the attention block: o(attention(rope(qkv(x)))) of its KV heads and the query heads that share
- * them (Vaswani et al., 2017; one KV head: Shazeer, 2019; grouped queries: Ainslie et al., 2023; sliding window: Jiang et
- * al., Mistral 7B, 2023). The output projection is summed in segments that end with head units (kernels.h,
+ * them (Vaswani et al., 2017; one KV head: Shazeer, 2019; grouped queries: Ainslie et al., 2023; sliding window: Jiang
+ * et al., Mistral 7B, 2023). The output projection is summed in segments that end with head units (kernels.h,
  * SEGMENT_GRID), so the parts of all holders add up to the same bits wherever the heads are cut. */
 #ifndef HEARTH_DEVICE_CPU_ATTENTION_H
 #define HEARTH_DEVICE_CPU_ATTENTION_H

@@ -47,8 +47,8 @@ static void add_part(const struct project *p, const struct share *of, int64_t be
     }
 }
 
-/* All parts of some rows: the first is written if it has all tokens, the others are added. Adding is exact, so their order
- * is no matter. */
+/* All parts of some rows: the first is written if it has all tokens, the others are added. Adding is exact, so their
+ * order is no matter. */
 static void project_rows(void *arg, int64_t first, int64_t last, int thread)
 {
     const struct project *p = arg;

@@ -59,7 +59,8 @@ void ffn_lay_weights(struct ffn *f, int layer)
     held_neurons_lay(&to, &f->held, layer);
 }
 
-/* Whether parts are added: those of guests, of a layer's further sets, and of experts that not all tokens have chosen. */
+/* Whether parts are added: those of guests, of a layer's further sets, and of experts that not all tokens have
+ * chosen. */
 static bool adds_parts(const struct ffn *f)
 {
     for (int i = 0; i < f->c->hp->n_layers; i++)

@@ -1,8 +1,8 @@
-/* Which of the own neurons of a layer fire, and what they then are: f(gate x, up x) (base/activation.h), times the weight
- * of the expert that they are of.
+/* Which of the own neurons of a layer fire, and what they then are: f(gate x, up x) (base/activation.h), times the
+ * weight of the expert that they are of.
  *
- * A layer decides in one of five ways (enum decision). A piece of neurons passes through all of its steps on one thread,
- * while its activations are in cache. */
+ * A layer decides in one of five ways (enum decision). A piece of neurons passes through all of its steps on one
+ * thread, while its activations are in cache. */
 #ifndef HEARTH_DEVICE_CPU_FIRE_H
 #define HEARTH_DEVICE_CPU_FIRE_H
 

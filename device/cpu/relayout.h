@@ -1,9 +1,9 @@
 /* A layer of which nearly all neurons fire is laid out anew, once, as a dense one.
  *
  * Single rows and columns are read and multiplied more slowly than packed matrices, so `exact` gains nothing where most
- * of them are needed. A neuron file says so before the layer is laid out; without one it shows at the first tokens. Both
- * layouts hold the same numbers and give the same bits, so no result tells when a layer has changed over, and every
- * device decides for its own neurons alone.
+ * of them are needed. A neuron file says so before the layer is laid out; without one it shows at the first tokens.
+ * Both layouts hold the same numbers and give the same bits, so no result tells when a layer has changed over, and
+ * every device decides for its own neurons alone.
  *
  * The packed form takes the place of the rows and columns: each was given the room of the larger form when the arena
  * was laid out (struct laying), so nothing is allocated here and memory stays what was computed beforehand. The

@@ -4,8 +4,9 @@
  * In this order, all in f32: logits = rows times x (matmul's order, kernels.h), + bias. Scores p: softmax over all
  * (kernels.h), or 1 / (1 + exp(-logit)) with the exp of base/exactmath.h, or the logits. s = p + choice bias. Of groups
  * those count whose largest s + second largest is largest. Chosen: the largest s; of equal ones, experts or groups, the
- * first. Weights: p of the chosen; or the softmax over their logits, the best first. Where normed: divided by their sum, the
- * best first, 2^-14 at least. Times the scale where it is not 1. What is shared weighs the sigmoid of its own row's logit. */
+ * first. Weights: p of the chosen; or the softmax over their logits, the best first. Where normed: divided by their
+ * sum, the best first, 2^-14 at least. Times the scale where it is not 1. What is shared weighs the sigmoid of its own
+ * row's logit. */
 #ifndef HEARTH_DEVICE_CPU_ROUTER_H
 #define HEARTH_DEVICE_CPU_ROUTER_H
 

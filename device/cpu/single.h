@@ -1,5 +1,5 @@
-/* Layers of which single neurons are computed: pairs of a neuron and a token are narrowed down (enum decision), and what
- * is left is computed row by row. */
+/* Layers of which single neurons are computed: pairs of a neuron and a token are narrowed down (enum decision), and
+ * what is left is computed row by row. */
 #ifndef HEARTH_DEVICE_CPU_SINGLE_H
 #define HEARTH_DEVICE_CPU_SINGLE_H
 

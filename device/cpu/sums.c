@@ -1,5 +1,5 @@
-/* Partial sums, f64 on a grid (kernels.h, SEGMENT_GRID), into messages and out of them (kernels/sums.h): whole tokens to
- * a thread. */
+/* Partial sums, f64 on a grid (kernels.h, SEGMENT_GRID), into messages and out of them (kernels/sums.h): whole tokens
+ * to a thread. */
 #include <string.h>
 
 #include "device/cpu/sums.h"

@@ -1,5 +1,5 @@
-/* Own neurons of layers with experts: which of their sets a step's tokens need only the GPU knows, so every launch covers
- * all that these may have chosen (kernels/cuda/shares.h). */
+/* Own neurons of layers with experts: which of their sets a step's tokens need only the GPU knows, so every launch
+ * covers all that these may have chosen (kernels/cuda/shares.h). */
 #ifndef HEARTH_DEVICE_CUDA_EXPERTS_H
 #define HEARTH_DEVICE_CUDA_EXPERTS_H
 

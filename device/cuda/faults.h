@@ -27,7 +27,8 @@ void faults_close(struct faults *f);
 bool faults_full(const struct faults *f, bool chosen, uint32_t n);
 /* A step begins, all before it being known to be right. what: copied. */
 void faults_begin(struct faults *f, const struct batch *b, const char *what);
-/* An operation that makes [w->n, values]; `what` is a constant, or faults.from. Returns its number, which is its order. */
+/* An operation that makes [w->n, values]; `what` is a constant, or faults.from. Returns its number, which is its
+ * order. */
 uint32_t faults_add(struct faults *f, const struct work *w, const char *what, int64_t values);
 /* ST_NAN, logged: what was noted. */
 status faults_report(const struct faults *f, const struct model *m, unsigned long long noted);

@@ -15,8 +15,8 @@ struct firing {
 void cuda_firing_lay(struct cuda *c, struct firing *f, const struct widths *widest);
 /* f->activated[n, cols] = zeros. */
 void cuda_fire_begin(struct cuda *c, struct firing *f, int64_t cols, uint32_t n);
-/* f->activated[n, slots] = what the neurons of a layer make of n tokens. counts: the set's. begin: the sums of which the
- * set's are the first are cleared for cuda_down_project; NULL: there are none. */
+/* f->activated[n, slots] = what the neurons of a layer make of n tokens. counts: the set's. begin: the sums of which
+ * the set's are the first are cleared for cuda_down_project; NULL: there are none. */
 void cuda_fire(struct cuda *c, struct firing *f, int layer, const struct ffn_layer *s, struct gpu_counts *counts,
                const struct input *in, uint32_t n, const struct gpu_sums *begin);
 /* Counts that, as far as the host knows. */

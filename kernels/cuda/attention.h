@@ -41,8 +41,8 @@ struct gpu_heads {
     int64_t n_pages;
 };
 
-/* Where value is dim: bias, head norm and rotation of q [n, n_kv * shared * dim] and k [n, n_kv * dim] in place; bias of v likewise; k and
- * v, as f16, into the cache. */
+/* Where value is dim: bias, head norm and rotation of q [n, n_kv * shared * dim] and k [n, n_kv * dim] in place; bias
+ * of v likewise; k and v, as f16, into the cache. */
 void gpu_rotate(const struct gpu *g, const struct gpu_batch *b, const struct gpu_heads *h, float *q, float *k, float *v,
                 const struct gpu_clearing *clearing);
 
@@ -58,11 +58,11 @@ struct gpu_latent {
 void gpu_turn_latent(const struct gpu *g, const struct gpu_batch *b, const struct gpu_heads *h,
                      const struct gpu_latent *l, const struct gpu_clearing *clearing);
 
-/* Bytes of scratch that attention of up to n tokens over up to n_ctx positions takes; few: it may go token by token. What
- * is enough for some KV heads is for fewer. */
+/* Bytes of scratch that attention of up to n tokens over up to n_ctx positions takes; few: it may go token by token.
+ * What is enough for some KV heads is for fewer. */
 uint64_t gpu_attention_scratch(const struct gpu_heads *h, int64_t n, uint32_t n_ctx);
-/* mixed->f32 = attention of q, as h has it lie; then quantised where asked (by_head: value is a multiple of 32). scratch as above, for h or one
- * with more KV heads, n or more, and n_ctx; it begins on a multiple of 256. */
+/* mixed->f32 = attention of q, as h has it lie; then quantised where asked (by_head: value is a multiple of 32).
+ * scratch as above, for h or one with more KV heads, n or more, and n_ctx; it begins on a multiple of 256. */
 void gpu_attend(const struct gpu *g, const struct gpu_batch *b, const struct gpu_heads *h, const float *q,
                 void *scratch, uint32_t n_ctx, const struct acts *mixed, bool quantise);
 

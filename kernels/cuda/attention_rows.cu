@@ -44,8 +44,8 @@ static __device__ __forceinline__ const uint32_t *words_of(const struct one_row 
     return (const uint32_t *)cache + (r.head + r.pages[position / KV_PAGE]) * (dim * (KV_PAGE / 2));
 }
 
-/* Asks for all pages that the row looks at, before what the launch before writes there may be read. A warp has a page; the
- * query heads that read the same ask for a share each. */
+/* Asks for all pages that the row looks at, before what the launch before writes there may be read. A warp has a page;
+ * the query heads that read the same ask for a share each. */
 static __device__ __forceinline__ void ask_for_pages(const struct attending &a, const struct one_row &r)
 {
     const int of_value = 2 * KV_PAGE / LINE, warps = blockDim.x / LANES, first = r.begin / KV_PAGE;
@@ -175,7 +175,8 @@ static __device__ __forceinline__ void weigh(const struct one_row &r, float most
     }
 }
 
-/* 1 / the sum of the weights and the rest, found by a warp: those of a segment in SUM_LANES lanes, then the segments. */
+/* 1 / the sum of the weights and the rest, found by a warp: those of a segment in SUM_LANES lanes, then the
+ * segments. */
 static __device__ __forceinline__ float inverse_sum(const struct one_row &r, const float *w, float rest)
 {
     float sum = 0;
@@ -222,8 +223,8 @@ static __device__ __forceinline__ auto values_of(const struct attending &a, cons
     };
 }
 
-/* What a strip gives, whose first words have begun. Where the row does not look nothing is read: 0 times 0 changes no sum
- * but -0, and that is lost when the segments are added. */
+/* What a strip gives, whose first words have begun. Where the row does not look nothing is read: 0 times 0 changes no
+ * sum but -0, and that is lost when the segments are added. */
 template <int HALF, class Load>
 static __device__ __forceinline__ float2 mix_strip(const struct strip &s, struct ahead<HALF> &values, const Load &load)
 {

@@ -1,5 +1,5 @@
-/* What codes stand for whose values are looked up (layout_t's looked_up): a book of kernels/book.h as bytes with a sign. A
- * launch brings it, so that types which differ in nothing else share their kernels. */
+/* What codes stand for whose values are looked up (layout_t's looked_up): a book of kernels/book.h as bytes with a
+ * sign. A launch brings it, so that types which differ in nothing else share their kernels. */
 #ifndef HEARTH_KERNELS_CUDA_BOOK_CUH
 #define HEARTH_KERNELS_CUDA_BOOK_CUH
 

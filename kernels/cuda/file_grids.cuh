@@ -1,6 +1,6 @@
-/* Single weights of the types whose blocks have numbers of points of grids in place of codes (kernels/grids.h), and of the
- * ternary ones: where they have what is told in kernels/decode_grids.c. To look for a point takes a while, and few are
- * looked for: of the embedding's rows those of a step's tokens. */
+/* Single weights of the types whose blocks have numbers of points of grids in place of codes (kernels/grids.h), and of
+ * the ternary ones: where they have what is told in kernels/decode_grids.c. To look for a point takes a while, and few
+ * are looked for: of the embedding's rows those of a step's tokens. */
 #ifndef HEARTH_KERNELS_CUDA_FILE_GRIDS_CUH
 #define HEARTH_KERNELS_CUDA_FILE_GRIDS_CUH
 
@@ -56,7 +56,8 @@ __device__ __forceinline__ struct parts of_eight(int number, int sign, int scale
     return {number | sign << 3, 2 * scale + 1, 0, d, 0};
 }
 
-/* Column c of a block lies in block j of 32 columns, there among the i-th eight or the i-th four columns, h-th sixteen. */
+/* Column c of a block lies in block j of 32 columns, there among the i-th eight or the i-th four columns, h-th
+ * sixteen. */
 
 __device__ __forceinline__ struct parts parts_of_iq2_xxs(const uint8_t *p, int c)
 {

@@ -1,5 +1,6 @@
 /* Single weights of a row that lies as the file has it: the values of dequantize_row (kernels/kernels.h), and where
- * ggml's blocks have them is told in kernels/layout.c. Blocks of quantised types but MXFP4 lie on multiples of 2 bytes. */
+ * ggml's blocks have them is told in kernels/layout.c. Blocks of quantised types but MXFP4 lie on multiples of 2
+ * bytes. */
 #ifndef HEARTH_KERNELS_CUDA_FILE_WEIGHTS_CUH
 #define HEARTH_KERNELS_CUDA_FILE_WEIGHTS_CUH
 

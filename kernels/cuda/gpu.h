@@ -1,8 +1,8 @@
-/* What all launches of kernels share. Each header of this folder lists the launches of one family of kernels; a launch is
- * put into the GPU's stream and returns at once. The arrays that they take lie in the GPU's memory, unless the comment
- * says "host". A launch reads its arguments before it returns, allocates nothing and waits for nothing, so that it can
- * be recorded as a part of a CUDA graph: what changes from step to step (positions, tables, how many neurons fire) is
- * read from the GPU's memory. What goes wrong shows in cudaGetLastError.
+/* What all launches of kernels share. Each header of this folder lists the launches of one family of kernels; a launch
+ * is put into the GPU's stream and returns at once. The arrays that they take lie in the GPU's memory, unless the
+ * comment says "host". A launch reads its arguments before it returns, allocates nothing and waits for nothing, so that
+ * it can be recorded as a part of a CUDA graph: what changes from step to step (positions, tables, how many neurons
+ * fire) is read from the GPU's memory. What goes wrong shows in cudaGetLastError.
  *
  * Every kernel gives the bits of the scalar table (kernels/kernels.h says what each operation computes). Weights lie as
  * they do for the CPU (kernels/layout.h, row_layout.h, column_layout.h): 16 rows side by side are what a half-warp

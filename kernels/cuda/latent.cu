@@ -1,5 +1,5 @@
-/* Latent attention, on the way from the products to attention: of a token c and the turned key into the cache, queries in
- * their two parts. A warp has a query head of a token, or its c. */
+/* Latent attention, on the way from the products to attention: of a token c and the turned key into the cache, queries
+ * in their two parts. A warp has a query head of a token, or its c. */
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/rotate.cuh"
 

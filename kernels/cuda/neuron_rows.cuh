@@ -1,5 +1,5 @@
-/* What a lane reads of a neuron's row (kernels/row_layout.h): a block of 32 columns. A half-warp reads a chunk, each word
- * of a field 64 bytes side by side. */
+/* What a lane reads of a neuron's row (kernels/row_layout.h): a block of 32 columns. A half-warp reads a chunk, each
+ * word of a field 64 bytes side by side. */
 #ifndef HEARTH_KERNELS_CUDA_NEURON_ROWS_CUH
 #define HEARTH_KERNELS_CUDA_NEURON_ROWS_CUH
 

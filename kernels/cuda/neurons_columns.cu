@@ -1,10 +1,10 @@
 /* Columns of live neurons times their activations: the sums of mix_columns, in units.
  *
  * A warp takes a segment of one token and two tiles of outputs. It quantises the segment's activations and lists its
- * live neurons by itself, which takes less than to wait for a launch that has done so for all; then half of its lanes go
- * over them for each tile. A thread block adds up its warps' segments, so that an output costs one atomic addition for
- * several of them. Thread blocks of different tokens and the same columns follow each other: those that one of them has
- * read are in the cache for the next. */
+ * live neurons by itself, which takes less than to wait for a launch that has done so for all; then half of its lanes
+ * go over them for each tile. A thread block adds up its warps' segments, so that an output costs one atomic addition
+ * for several of them. Thread blocks of different tokens and the same columns follow each other: those that one of them
+ * has read are in the cache for the next. */
 #include "kernels/columns.h"
 #include "kernels/cuda/book.cuh"
 #include "kernels/cuda/file_weights.cuh"
@@ -35,7 +35,8 @@ struct mixing {
     const float *h;
     struct gpu_book book;
     struct gpu_sums to;
-    /* Of a launch for shares: what they are, of which columns, and how many thread blocks stride over the tokens of one. */
+    /* Of a launch for shares: what they are, of which columns, and how many thread blocks stride over the tokens of
+     * one. */
     struct gpu_shares shares;
     enum dtype type;
     int token_blocks;
@@ -534,8 +535,8 @@ __device__ __forceinline__ int list_floats(const struct mixing &m, const struct 
     return all;
 }
 
-/* Which outputs a lane has, and what it reads of a neuron for them: of floats 8 side by side, in words of 16 bytes; of the
- * file's rows those that are 32 apart, each by itself. at_once neurons are read together. */
+/* Which outputs a lane has, and what it reads of a neuron for them: of floats 8 side by side, in words of 16 bytes; of
+ * the file's rows those that are 32 apart, each by itself. at_once neurons are read together. */
 template <enum dtype T, bool FLOAT> struct weights_t {
     static constexpr int at_once = layout_t<T>::k || layout_t<T>::looked_up ? 1 : 4, first = 1, step = LANES;
     float w[LANE_OUTPUTS];
@@ -576,8 +577,8 @@ template <enum dtype T> struct weights_t<T, true> {
     }
 };
 
-/* The sums of a token and a segment: to[LANE_OUTPUTS]. The neurons come in ascending order. What is read of none that there is, the last ones, counts for nothing: whether
- * there is one must not be asked between a read and the next. */
+/* The sums of a token and a segment: to[LANE_OUTPUTS]. The neurons come in ascending order. What is read of none that
+ * there is, the last ones, counts for nothing: whether there is one must not be asked between a read and the next. */
 template <enum dtype T>
 __device__ __forceinline__ void mix_listed(const struct mixing &m, const struct live_list<float> *list, int n, int first,
                                            float sum[LANE_OUTPUTS])

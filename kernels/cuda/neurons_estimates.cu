@@ -1,6 +1,6 @@
-/* The estimates of all rows (kernels.h, estimate_rows). A half-warp takes a few rows: its lanes are the sum's lanes, and
- * what a lane reads of x serves all of them, what it reads of a row serves several tokens. Rows are brought into shared
- * memory, of most models the whole of a warp's at once: they are on their way while the launch before ends. */
+/* The estimates of all rows (kernels.h, estimate_rows). A half-warp takes a few rows: its lanes are the sum's lanes,
+ * and what a lane reads of x serves all of them, what it reads of a row serves several tokens. Rows are brought into
+ * shared memory, of most models the whole of a warp's at once: they are on their way while the launch before ends. */
 #include "kernels/cuda/neuron_rows.cuh"
 #include "kernels/cuda/neurons.h"
 #include "kernels/cuda/shares.cuh"

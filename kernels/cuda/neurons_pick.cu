@@ -103,8 +103,8 @@ template <bool SHARES> __global__ void __launch_bounds__(THREADS) pick(struct pi
     }
 }
 
-/* One token's, by one thread block: no other must have counted before. Those beside it clear. A warp has rows that follow
- * each other, 32 at a time, and what it finds of them goes side by side into the lists. */
+/* One token's, by one thread block: no other must have counted before. Those beside it clear. A warp has rows that
+ * follow each other, 32 at a time, and what it finds of them goes side by side into the lists. */
 __global__ void __launch_bounds__(ONE_THREADS) pick_for_one(struct picking p)
 {
     __shared__ int of_warp[ONE_THREADS / LANES];

@@ -123,8 +123,8 @@ template <enum dtype T> __device__ __forceinline__ float float_of(const uint32_t
     }
 }
 
-/* A whole segment, where rows of x lie on 16 bytes. Of the row 32 values are under way before the first is used: more of
- * the shorter types would need more registers than there are. */
+/* A whole segment, where rows of x lie on 16 bytes. Of the row 32 values are under way before the first is used: more
+ * of the shorter types would need more registers than there are. */
 template <enum dtype T> __device__ __forceinline__ float sum_segment(const uint8_t *w, const float *x)
 {
     constexpr int batch = T == DT_F32 ? 8 : 4, values = T == DT_F32 ? 4 : 8; /* of 16 bytes */

@@ -1,5 +1,6 @@
-/* Norms, alone, of what sums have just been added to, or of sums that are then added. A thread block has a token: its threads keep the token's
- * values, and lay them into shared memory for the 128 lanes of the sums, which have an order. */
+/* Norms, alone, of what sums have just been added to, or of sums that are then added. A thread block has a token: its
+ * threads keep the token's values, and lay them into shared memory for the 128 lanes of the sums, which have an
+ * order. */
 #include "kernels/cuda/stream.cuh"
 
 namespace {

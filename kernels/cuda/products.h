@@ -33,8 +33,8 @@ void gpu_matmul(const struct gpu *g, const struct gpu_product *p /* host */, int
 void gpu_matmul_partial(const struct gpu *g, const struct packed *m, const struct acts *x, int64_t n,
                         const struct gpu_sums *to, bool add);
 
-/* Gates and ups of all shares, as far as their matrices have this type, biases added: gate[share.neurons + t * set.n + r].
- * gathered: x as gpu_gather has it. */
+/* Gates and ups of all shares, as far as their matrices have this type, biases added: gate[share.neurons + t * set.n +
+ * r]. gathered: x as gpu_gather has it. */
 void gpu_matmul_shares(const struct gpu *g, const struct gpu_shares *s, enum dtype type, const struct acts *x,
                        const struct acts *gathered, int64_t n, float *gate, float *up);
 /* to->units += the down projections of all shares, of activations h, as far as their matrices have this type. */

@@ -1,5 +1,5 @@
-/* A router's choices: a warp has a token. Sums over its experts run in the lanes of softmax (kernels.h), everything that
- * has an order in one lane or, alike, in all. */
+/* A router's choices: a warp has a token. Sums over its experts run in the lanes of softmax (kernels.h), everything
+ * that has an order in one lane or, alike, in all. */
 #include <float.h>
 
 #include "kernels/cuda/common.cuh"

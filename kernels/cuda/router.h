@@ -26,8 +26,8 @@ struct gpu_router {
     const float *choice_bias;/* [n_experts] or NULL */
 };
 
-/* to = the choices of n tokens. logits [n, n_experts + weighs_shared], their biases added. What is no number is noted: a
- * logit, or else a score; what its token then has are experts that there are, and weights that are no numbers. */
+/* to = the choices of n tokens. logits [n, n_experts + weighs_shared], their biases added. What is no number is noted:
+ * a logit, or else a score; what its token then has are experts that there are, and weights that are no numbers. */
 void gpu_choose(const struct gpu *g, const struct gpu_router *r, const float *logits, int64_t n,
                 const struct gpu_routes *to, struct gpu_fault of_logits, struct gpu_fault of_scores);
 

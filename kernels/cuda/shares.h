@@ -1,5 +1,5 @@
-/* Layers with experts: sets of neurons, of which each token needs but some. A launch covers all sets that the tokens of a
- * step have chosen, whichever these are: only the GPU knows. */
+/* Layers with experts: sets of neurons, of which each token needs but some. A launch covers all sets that the tokens of
+ * a step have chosen, whichever these are: only the GPU knows. */
 #ifndef HEARTH_KERNELS_CUDA_SHARES_H
 #define HEARTH_KERNELS_CUDA_SHARES_H
 
@@ -69,8 +69,8 @@ void gpu_share_tokens(const struct gpu *g, const struct gpu_shares *s, const str
 void gpu_gather(const struct gpu *g, const struct gpu_shares *s, const struct acts *x, int64_t n, bool codes, bool floats,
                 const struct acts *to);
 
-/* Activations of all neurons of the shares: h = activate(gate, up) times the token's weight, as gpu_activate. gate and up
- * NULL where the layer has none. */
+/* Activations of all neurons of the shares: h = activate(gate, up) times the token's weight, as gpu_activate. gate and
+ * up NULL where the layer has none. */
 void gpu_activate_shares(const struct gpu *g, const struct gpu_shares *s, enum activation a, const float *gate,
                          const float *up, int64_t n, const struct acts *h, const struct gpu_clearing *clearing);
 

@@ -10,8 +10,8 @@
 extern "C" {
 #endif
 
-/* x[t] = row tokens[t] of the embedding, as dequantize_row has it, times scale; positions not NULL: plus row position[t]
- * of them, one f32 addition. Rows lie as in the file. */
+/* x[t] = row tokens[t] of the embedding, as dequantize_row has it, times scale; positions not NULL: plus row
+ * position[t] of them, one f32 addition. Rows lie as in the file. */
 struct gpu_embedding {
     enum dtype type, positions_type;
     const uint8_t *rows, *positions;
@@ -41,19 +41,19 @@ void gpu_quantize(const struct gpu *g, const struct acts *a, int64_t n);
 void gpu_sum_blocks(const struct gpu *g, const struct acts *a, int64_t n);
 
 /* Biases of experts' down projections, of which a token has those of its experts, each times its weight: they are added
- * to its sum one after the other, each product and each addition rounded. Only where there is no other bias, and neither
- * a norm of the sum nor one in the same launch. */
+ * to its sum one after the other, each product and each addition rounded. Only where there is no other bias, and
+ * neither a norm of the sum nor one in the same launch. */
 struct gpu_expert_bias {
     const float *bias;   /* [n_experts, d] or NULL */
     struct gpu_routes routes;
     int used, n_weights;
 };
 
-/* x += ((float)sum + bias) * scale, as device/cpu/stream.c adds: the sum rounded to f32 (bias NULL: as it is; else the f32
- * addition), the product, then one f32 addition to x. norm not NULL: the RMS norm of sum + bias with these weights in
- * place of the product; d is GPU_NORM_MOST at most. waits: y = that instead of x += . y not NULL and not waits: then x +=
- * y too. What is no number is noted: of x before y is added, of y where it waits; a broken token is as if its first value were
- * none. The bits of (float)(f64): units * 2^-30 rounded once, to nearest even. */
+/* x += ((float)sum + bias) * scale, as device/cpu/stream.c adds: the sum rounded to f32 (bias NULL: as it is; else the
+ * f32 addition), the product, then one f32 addition to x. norm not NULL: the RMS norm of sum + bias with these weights
+ * in place of the product; d is GPU_NORM_MOST at most. waits: y = that instead of x += . y not NULL and not waits: then
+ * x += y too. What is no number is noted: of x before y is added, of y where it waits; a broken token is as if its
+ * first value were none. The bits of (float)(f64): units * 2^-30 rounded once, to nearest even. */
 struct gpu_addition {
     const float *bias;   /* [d] or NULL */
     struct gpu_expert_bias experts;

@@ -7,13 +7,15 @@
 
 /* ---- layouts ---- */
 
-/* kernels/layout.h's layout_of, layout_scale_bytes, layout_code_bytes, layout_super_bytes and super_unit as constants. */
+/* kernels/layout.h's layout_of, layout_scale_bytes, layout_code_bytes, layout_super_bytes and super_unit as
+ * constants. */
 template <int LOW, int HIGH, int OFFSET, int SHIFT, bool K, bool HALVES, bool MINIMA, enum book BOOK = NO_BOOK>
 struct layout_numbers {
     static constexpr int low_bits = LOW, high_bits = HIGH, value_offset = OFFSET, offset_shift = SHIFT;
     static constexpr bool k = K, halves = HALVES, minima = MINIMA;
     static constexpr enum book book = BOOK;
-    /* Codes become bytes with a sign by a look-up (book.cuh): a book's, and TQ's, whose offset no shift makes a sign. */
+    /* Codes become bytes with a sign by a look-up (book.cuh): a book's, and TQ's, whose offset no shift makes a
+     * sign. */
     static constexpr bool looked_up = BOOK != NO_BOOK || OFFSET == 1;
     static constexpr int offset = looked_up ? 0 : OFFSET; /* of what is multiplied */
     static constexpr bool exponents = BOOK == BOOK_MXFP4; /* for scales; */
@@ -50,7 +52,8 @@ template <> struct layout_t<DT_TQ2_0> : layout_t<DT_TQ1_0> {};
 
 /* ---- which kernels ---- */
 
-/* The type whose kernels take packed weights of `type`: types that differ in their books alone have one between them. */
+/* The type whose kernels take packed weights of `type`: types that differ in their books alone have one between
+ * them. */
 constexpr enum dtype packed_like(enum dtype type)
 {
     switch (type) {
@@ -68,7 +71,8 @@ template <enum dtype T> struct dtype_t {
     static constexpr enum dtype value = T;
 };
 
-/* Calls f(dtype_t<T>()) for the T whose kernels take packed weights of `type`, which is quantised; nothing for others. */
+/* Calls f(dtype_t<T>()) for the T whose kernels take packed weights of `type`, which is quantised; nothing for
+ * others. */
 template <typename F> static inline void with_type(enum dtype type, F &&f)
 {
     switch (packed_like(type)) {

@@ -5,8 +5,8 @@
 #include "model/family.h"
 #include "model/rope.h"
 
-/* Scores grow with the scale of positions; cosines and sines do not where the file says how much. Converters write a tenth
- * of that. */
+/* Scores grow with the scale of positions; cosines and sines do not where the file says how much. Converters write a
+ * tenth of that. */
 static status read_scale(const struct keys *k, struct hparams *hp)
 {
     struct rope *r = &hp->rope[0];

@@ -1,5 +1,5 @@
-/* Falcon (Almazrouei et al., 2023): attention and FFN read the same norm of the layer's input, or, from 40B on, each its
- * own: then attn_norm is the FFN's and attn_norm_2 attention's. */
+/* Falcon (Almazrouei et al., 2023): attention and FFN read the same norm of the layer's input, or, from 40B on, each
+ * its own: then attn_norm is the FFN's and attn_norm_2 attention's. */
 #include "model/family.h"
 
 const struct family family_falcon = {

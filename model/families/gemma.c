@@ -1,5 +1,5 @@
-/* Gemma 2 and 3 (Gemma Team, 2024, 2025): norms before and after every block, GeGLU, layers that slide between such that
- * see all. Norms in files hold 1 + w. */
+/* Gemma 2 and 3 (Gemma Team, 2024, 2025): norms before and after every block, GeGLU, layers that slide between such
+ * that see all. Norms in files hold 1 + w. */
 #include <math.h>
 
 #include "model/family.h"

@@ -25,9 +25,10 @@ void chat_writer_close(struct chat_writer *w); /* NULL is fine */
 status chat_messages_check(const json_t *messages, const char *where);
 
 /* A conversation as text. `messages` are checked ones, `tools` an array or NULL; `reply`: it ends with the opening of
- * the assistant's turn. `variables`: more that the template may read ({"enable_thinking": false}), an object or NULL; what
- * it does not name changes nothing, as none does where the family was named. ST_USAGE (logged): the template refuses it,
- * or a family has no words for it. Else as chat_writer_open. After a failure the writer may be used again. */
+ * the assistant's turn. `variables`: more that the template may read ({"enable_thinking": false}), an object or NULL;
+ * what it does not name changes nothing, as none does where the family was named. ST_USAGE (logged): the template
+ * refuses it, or a family has no words for it. Else as chat_writer_open. After a failure the writer may be used
+ * again. */
 status chat_writer_text(struct chat_writer *w, const json_t *messages, const json_t *tools, const json_t *variables,
                         bool reply, struct chat_text *out);
 /* The same as tokens: *ids [*n_ids], malloc'ed, caller frees. */

@@ -7,8 +7,8 @@
 #include "sparsity/fit/fit.h"
 
 /* Some samples stand for the layer: evenly spread over those that fit and those that validate, as many as make about so
- * many pairs of a neuron and a token. A bundle that all tokens need looks at these; an expert at those of them that have
- * chosen it, and beside them at others that have, which are few enough. */
+ * many pairs of a neuron and a token. A bundle that all tokens need looks at these; an expert at those of them that
+ * have chosen it, and beside them at others that have, which are few enough. */
 struct choice {
     int64_t n, n_fit;     /* the first n_fit fit, the others validate */
     int64_t *token;       /* [n] which samples */

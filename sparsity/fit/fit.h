@@ -86,7 +86,8 @@ void fit_mlp_bytes(const uint32_t *const *fired, int n_layers, int64_t d_ff, uin
                    uint64_t *bytes);
 
 /* A fitted layer as bytes, for a checkpoint or a message, guarded by a hash. encode: malloc'ed, ST_NOMEM (logged).
- * decode: ST_FORMAT (logged, naming `where`) unless the bytes are whole, unchanged, and of the dimensions that *out has. */
+ * decode: ST_FORMAT (logged, naming `where`) unless the bytes are whole, unchanged, and of the dimensions that *out
+ * has. */
 status fitted_layer_encode(const struct fitted_layer *f, uint8_t **bytes, size_t *n);
 status fitted_layer_decode(const uint8_t *bytes, size_t n, const char *where, struct fitted_layer *out);
 

@@ -28,7 +28,8 @@ static inline bool report(const struct fit_options *o, float done)
     return !o->progress || o->progress(o->progress_arg, done);
 }
 
-/* Sets what planes need, or a threshold: of all bundles, whose matrices have planes. ST_NOMEM (logged), ST_CANCELLED. */
+/* Sets what planes need, or a threshold: of all bundles, whose matrices have planes. ST_NOMEM (logged),
+ * ST_CANCELLED. */
 status fit_bounds(struct fit *f);
 status fit_thresholds(struct fit *f);
 

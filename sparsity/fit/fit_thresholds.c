@@ -1,4 +1,5 @@
-/* What `threshold` needs of a layer: what estimates stand for, what neurons weigh, and the curve of what skipping costs. */
+/* What `threshold` needs of a layer: what estimates stand for, what neurons weigh, and the curve of what skipping
+ * costs. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,8 +1,8 @@
 /* Fitted layers in memory and as bytes.
  *
- * The bytes, little-endian: magic, version, d_model, neurons, experts, parts (a bit each: weight and curve, bound, MLP);
- * live; fired, strength, chosen; weight, slopes and offsets of the estimates, skip, curve; bound and quality of planes; types, r, threshold, quality, fc1 and fc2 of the MLP; XXH3
- * of all before it. */
+ * The bytes, little-endian: magic, version, d_model, neurons, experts, parts (a bit each: weight and curve, bound,
+ * MLP); live; fired, strength, chosen; weight, slopes and offsets of the estimates, skip, curve; bound and quality of
+ * planes; types, r, threshold, quality, fc1 and fc2 of the MLP; XXH3 of all before it. */
 #include "sparsity/fit/fitted.h"
 
 #include <math.h>

@@ -19,8 +19,8 @@ struct plane_samples {
     const bool *stands;    /* [n] samples that stand for the layer */
 };
 
-/* The line of each neuron over the fitting samples; `live` and `stands` are not looked at. With fewer than FIT_MIN_CHOSEN
- * samples the value is the estimate. ST_NOMEM (logged). */
+/* The line of each neuron over the fitting samples; `live` and `stands` are not looked at. With fewer than
+ * FIT_MIN_CHOSEN samples the value is the estimate. ST_NOMEM (logged). */
 status fit_lines(const struct plane_samples *s, struct line *lines /* [width] */);
 
 /* How many spreads above zero a value is thought to be, of the validating samples that stand for the layer; infinite

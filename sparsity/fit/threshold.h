@@ -25,9 +25,9 @@ void scored_close(struct scored_rows *s); /* of zeroed memory is fine */
 void scored_add(struct scored_rows *s, const float *activation, const float *estimate, const float *weight, int64_t n,
                 float of_token);
 
-/* The curve of a layer over all its rows, of so many tokens; they are used up. The columns of the down projection count as orthogonal,
- * which is right to a percent. Rows whose output is far larger than the median's do not count: some models keep a bias
- * in the first token so, and the others would vanish beside it. ST_NOMEM (logged). */
+/* The curve of a layer over all its rows, of so many tokens; they are used up. The columns of the down projection count
+ * as orthogonal, which is right to a percent. Rows whose output is far larger than the median's do not count: some
+ * models keep a bias in the first token so, and the others would vanish beside it. ST_NOMEM (logged). */
 status fit_curve(struct scored_rows *s, int64_t n_tokens, struct skip_curve *out);
 
 #endif

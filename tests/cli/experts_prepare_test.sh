@@ -79,8 +79,8 @@ refuses 2 "*--sparse predicted --predictor mlp has no MLPs for experts; it can r
     perplexity -q -m "$relu" -f "$work/text" -c 64 --sparse predicted --predictor mlp
 like "a dense layer's row" "*|     0 | * |                    |  *" "$(cat "$work/relu.report")"
 
-# Whether all of an expert is computed or some: of what a rank has of its own stage's layers more fires than if they were cut
-# as they lie, and less of what it has of the others'.
+# Whether all of an expert is computed or some: of what a rank has of its own stage's layers more fires than if they
+# were cut as they lie, and less of what it has of the others'.
 heat() { # MODE SPLIT; a line for each rank: the two shares
     "$hearth" plan -q -m "$relu" --sparse "$1" --ranks 2 --split "$2" --device cpu -o csv 2>"$work/err" |
         awk -F, 'NR == 1 { for (i = 1; i <= NF; i++) column[$i] = i }

@@ -1,5 +1,5 @@
-/* How fast one thread mixes live neurons' columns, from layers larger than the caches together: against reading the same
- * bytes in sequence, and against the packed product of all neurons.
+/* How fast one thread mixes live neurons' columns, from layers larger than the caches together: against reading the
+ * same bytes in sequence, and against the packed product of all neurons.
  *
  * columns_bench [TYPE [TRANSPOSED]] */
 #include <stdio.h>

@@ -1,5 +1,5 @@
-/* The kernels of gated delta nets: the scalar step against the formula in f64, every table against the scalar one bit for
- * bit, and nothing written beside what is given. */
+/* The kernels of gated delta nets: the scalar step against the formula in f64, every table against the scalar one bit
+ * for bit, and nothing written beside what is given. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

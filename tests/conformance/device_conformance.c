@@ -183,7 +183,8 @@ static bool add_live(struct bed *home, struct bed *other, const struct work *w)
     return true;
 }
 
-/* Passes the home's input to another device and adds the other's part, in memory that shows what is written beside it. */
+/* Passes the home's input to another device and adds the other's part, in memory that shows what is written beside
+ * it. */
 static bool add_other(struct bed *home, struct bed *other, const struct work *w)
 {
     const size_t d = (size_t)home->o.model->hp.d_model, values = w->n * d, widths = w->n * ((d + 31) / 32);
@@ -304,7 +305,8 @@ static void shuffle(struct rng *r, uint32_t *of, uint32_t n)
     }
 }
 
-/* The next run of q, which may go back first: anywhere, or with delta nets to its beginning or where its state was kept. */
+/* The next run of q, which may go back first: anywhere, or with delta nets to its beginning or where its state was
+ * kept. */
 static struct run draw_run(struct rng *r, struct sequences *s, const struct device_options *o, uint32_t q)
 {
     struct run run = {.sequence = q, .position = s->length[q]};

@@ -1,4 +1,5 @@
-/* What every device must do (device/device.h), against the CPU with scalar kernels that runs each sequence by itself. */
+/* What every device must do (device/device.h), against the CPU with scalar kernels that runs each sequence by
+ * itself. */
 #ifndef HEARTH_TESTS_DEVICE_CONFORMANCE_H
 #define HEARTH_TESTS_DEVICE_CONFORMANCE_H
 
@@ -25,8 +26,8 @@ struct device_trial {
  * within their bounds. What does not hold is printed. */
 bool device_conforms(const struct device_trial *trial);
 
-/* What a neuron file may say of a model; any numbers do. Differs from neuron to neuron of a layer. Ends the program where
- * there is no memory. */
+/* What a neuron file may say of a model; any numbers do. Differs from neuron to neuron of a layer. Ends the program
+ * where there is no memory. */
 struct neurons device_measures(const struct model *m, enum activation a);
 void device_measures_free(struct neurons *n);
 

@@ -1,7 +1,7 @@
 /* A network of RDMA cards within the test process, in place of libibverbs: reliable connections, registered memory with
  * its keys, writes with immediate data, inline data, receives that may run out, completions, events. A write takes
- * place some polls after it was posted, whoever polls, as a card works beside its host. Time is the network's own: every
- * poll takes a little.
+ * place some polls after it was posted, whoever polls, as a card works beside its host. Time is the network's own:
+ * every poll takes a little.
  *
  * One network per process, under one lock. What goes wrong is chosen by the functions below. */
 #ifndef HEARTH_TESTS_FAKE_VERBS_H

@@ -1,5 +1,5 @@
-/* The speed of each operation on one thread: matrix-vector over weights larger than the caches in GB/s, matrix-matrix in
- * GFLOP/s, the others in millions of values per second. */
+/* The speed of each operation on one thread: matrix-vector over weights larger than the caches in GB/s, matrix-matrix
+ * in GFLOP/s, the others in millions of values per second. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -44,8 +44,8 @@ struct lane_acts make_lanes(const struct kernels *k, const struct acts *a, int64
 bool lanes_intact(const struct lane_acts *x, int64_t n_tokens);
 void free_lanes(struct lane_acts *x);
 
-/* The codes of the first PLAIN_TYPES are numbers, not numbers of values; the first OWN_TYPES have kernels of their own on
- * GPUs, which those behind them share. */
+/* The codes of the first PLAIN_TYPES are numbers, not numbers of values; the first OWN_TYPES have kernels of their own
+ * on GPUs, which those behind them share. */
 enum { WEIGHT_TYPES = 25, PLAIN_TYPES = 13, OWN_TYPES = 19 };
 extern const enum dtype weight_types[WEIGHT_TYPES];
 

@@ -1,5 +1,5 @@
-/* What is no number stays none, by every table: a block that is quantised, a product with it, an activation, a score. So
- * whoever looks at the end of a layer's block sees it. */
+/* What is no number stays none, by every table: a block that is quantised, a product with it, an activation, a score.
+ * So whoever looks at the end of a layer's block sees it. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -154,8 +154,8 @@ static void rows_equal_matmul(void **state)
     each_table(check_all);
 }
 
-/* Bytes that a row takes for 256 columns: of the types with grids and the ternary ones more than in the file, whose points
- * become codes. */
+/* Bytes that a row takes for 256 columns: of the types with grids and the ternary ones more than in the file, whose
+ * points become codes. */
 static size_t bytes_of_256(enum dtype type)
 {
     switch (type) {

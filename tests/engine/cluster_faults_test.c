@@ -1,7 +1,7 @@
-/* A cluster in which one thing goes wrong, at every place where it may: a message is broken, a rank's transport ends, rank
- * 0 hears of a failure. Whatever it is, every rank comes to its end (ctest's time limit), rank 0 says why in a line,
- * nothing that the transport still touches is gone (AddressSanitizer, with detect_stack_use_after_return), and a session
- * that failed refuses everything. */
+/* A cluster in which one thing goes wrong, at every place where it may: a message is broken, a rank's transport ends,
+ * rank 0 hears of a failure. Whatever it is, every rank comes to its end (ctest's time limit), rank 0 says why in a
+ * line, nothing that the transport still touches is gone (AddressSanitizer, with detect_stack_use_after_return), and a
+ * session that failed refuses everything. */
 #include "tests/engine/made_model.h"
 
 #include "base/log.h"
@@ -11,8 +11,8 @@
 enum fault { FAULT_BROKEN, FAULT_END, FAULT_FAILED, FAULTS };
 static const char *const fault_names[] = {"a broken message", "the end of a transport", "a FAILED"};
 
-/* What goes wrong: at the `at`-th event of rank `rank`, from 0. Events are its messages that come, and for the end of the
- * transport those that go. Set before the ranks start; the rest is the rank's own thread's. */
+/* What goes wrong: at the `at`-th event of rank `rank`, from 0. Events are its messages that come, and for the end of
+ * the transport those that go. Set before the ranks start; the rest is the rank's own thread's. */
 static struct {
     enum fault fault;
     int rank, at;

@@ -1,5 +1,5 @@
-/* What a dialogue promises, on one rank and on several: truncation, chunks, a full context, wrong tokens, scores, seeds;
- * and what cluster_start refuses. */
+/* What a dialogue promises, on one rank and on several: truncation, chunks, a full context, wrong tokens, scores,
+ * seeds; and what cluster_start refuses. */
 #include "tests/engine/made_model.h"
 
 #include "base/log.h"

@@ -1,6 +1,6 @@
-/* Sparse modes within experts: exact has the bits of dense, the lossy ones have the same bits for every cut, and whoever
- * counts what was computed finds less. And from a skewed router to a plan: prepare counts which experts are chosen, and the
- * stage gets those. */
+/* Sparse modes within experts: exact has the bits of dense, the lossy ones have the same bits for every cut, and
+ * whoever counts what was computed finds less. And from a skewed router to a plan: prepare counts which experts are
+ * chosen, and the stage gets those. */
 #include "tests/engine/trace.h"
 
 #include "base/log.h"
@@ -339,8 +339,8 @@ static int64_t held_of_expert(const struct plan *p, int layer, int rank, const s
     return sum;
 }
 
-/* Every token chooses experts 1 and 2 of the three: the stage has 1 and what there is room for of 2, the other rank all of
- * 0, and the text is that of one rank. */
+/* Every token chooses experts 1 and 2 of the three: the stage has 1 and what there is room for of 2, the other rank all
+ * of 0, and the text is that of one rank. */
 static void test_hot(void **state)
 {
     (void)state;

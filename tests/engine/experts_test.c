@@ -1,5 +1,5 @@
-/* Layers with experts over ranks and their devices: whoever has whichever of an expert's neurons, the logits are the bits
- * of one rank with one device. */
+/* Layers with experts over ranks and their devices: whoever has whichever of an expert's neurons, the logits are the
+ * bits of one rank with one device. */
 #include "tests/engine/trace.h"
 #include "tests/engine/stand_in.h"
 

@@ -1,5 +1,6 @@
-/* Nothing of the model's file is read once a cluster has started: it may be cut off or written over, and what is made of
- * the next tokens stays the same, learned positions, texts of tokens and layers that change their layout included. */
+/* Nothing of the model's file is read once a cluster has started: it may be cut off or written over, and what is made
+ * of the next tokens stays the same, learned positions, texts of tokens and layers that change their layout
+ * included. */
 #include "tests/engine/trace.h"
 #include "tests/engine/small_shapes.h"
 

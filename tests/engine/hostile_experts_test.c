@@ -1,5 +1,5 @@
-/* Layers with experts among what should not be: requests whose experts or weights are wrong, routers that give no numbers,
- * experts that do not. One line, and nothing else is disturbed. */
+/* Layers with experts among what should not be: requests whose experts or weights are wrong, routers that give no
+ * numbers, experts that do not. One line, and nothing else is disturbed. */
 #include "tests/engine/hostile_stand.h"
 #include "tests/engine/trace.h"
 

@@ -1,5 +1,6 @@
 /* A worker whose heads others ask for, or that has the residual stream like the others, among ranks that send what they
- * should not: an error that names the rank, never a crash or a hang. The test plays ranks 0 and 2; rank 1 is the worker. */
+ * should not: an error that names the rank, never a crash or a hang. The test plays ranks 0 and 2; rank 1 is the
+ * worker. */
 #include "tests/engine/hostile_stand.h"
 
 static char model_path[MADE_NAME];

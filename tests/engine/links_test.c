@@ -1,6 +1,6 @@
-/* Stages on GPUs, for which the CPU stands in, and NCCL, for which a library does: x goes from GPU to GPU and the text is
- * the same; where it cannot all ranks go without, and it is said why; what fails on the way ends the run. STAND_IN_GPU is
- * the folder of the plug-in, STAND_IN_NCCL the library's file. */
+/* Stages on GPUs, for which the CPU stands in, and NCCL, for which a library does: x goes from GPU to GPU and the text
+ * is the same; where it cannot all ranks go without, and it is said why; what fails on the way ends the run.
+ * STAND_IN_GPU is the folder of the plug-in, STAND_IN_NCCL the library's file. */
 #include "tests/engine/trace.h"
 
 #include <dlfcn.h>

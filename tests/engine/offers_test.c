@@ -1,5 +1,5 @@
-/* Ranks that tell each other of their GPUs, and what becomes of it where one is of another release, says something wrong,
- * fails or dies: all come to their end (ctest's time limit), and it is said why. */
+/* Ranks that tell each other of their GPUs, and what becomes of it where one is of another release, says something
+ * wrong, fails or dies: all come to their end (ctest's time limit), and it is said why. */
 #include "tests/engine/engine.h"
 
 #include <pthread.h>

@@ -568,7 +568,8 @@ static void test_planned(void **state)
     trace_free(&expected);
 }
 
-/* What the devices of all ranks have read for some tokens, in turn; checked: each was busy, and waited for no longer. */
+/* What the devices of all ranks have read for some tokens, in turn; checked: each was busy, and waited for no
+ * longer. */
 static uint64_t spent_bytes(struct cluster *c, uint64_t bytes[2][2])
 {
     struct wire_usage sum, before[2], after[2];

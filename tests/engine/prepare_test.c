@@ -314,8 +314,8 @@ static void test_counts(void **state)
     model_free(m);
 }
 
-/* The same of experts: every token chooses so many, no neuron fires but for those that have chosen its expert, and samples
- * keep what they have chosen. */
+/* The same of experts: every token chooses so many, no neuron fires but for those that have chosen its expert, and
+ * samples keep what they have chosen. */
 static void test_counts_of_experts(void **state)
 {
     (void)state;

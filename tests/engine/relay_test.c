@@ -1,5 +1,5 @@
-/* A layer that proves to be dense changes its layout: with the bits of dense before, at and after that, and then with its
- * work. A layer of which few neurons fire stays as it is. */
+/* A layer that proves to be dense changes its layout: with the bits of dense before, at and after that, and then with
+ * its work. A layer of which few neurons fire stays as it is. */
 #include "tests/engine/trace.h"
 #include "tests/engine/small_shapes.h"
 

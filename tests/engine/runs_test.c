@@ -348,7 +348,8 @@ static bool begin_slot(struct party *p, struct mix *m, uint32_t slot, uint32_t n
     return true;
 }
 
-/* Sends a step; `under_way` of them at most have no result then. A table only grows while its text has steps under way. */
+/* Sends a step; `under_way` of them at most have no result then. A table only grows while its text has steps under
+ * way. */
 static void play_step(struct party *p, uint32_t n_slots, uint32_t under_way, uint64_t *random)
 {
     struct mix *m = next_mix(p);

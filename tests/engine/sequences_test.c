@@ -243,8 +243,8 @@ static void kv_memory_is_what_was_asked_for(void **state)
     }
 }
 
-/* A text that is cut back and goes on as before is the same, wherever that is: its state is one that was kept, or all of
- * it runs again. */
+/* A text that is cut back and goes on as before is the same, wherever that is: its state is one that was kept, or all
+ * of it runs again. */
 static void a_text_that_is_cut_back_goes_on_as_it_went(void **state)
 {
     (void)state;

@@ -1,4 +1,5 @@
-/* Whoever leaves, and from whatever thread jobs come: the others are what they are alone, and nothing is left behind. */
+/* Whoever leaves, and from whatever thread jobs come: the others are what they are alone, and nothing is left
+ * behind. */
 #include "tests/engine/serve_engine.h"
 
 #include <malloc.h>

@@ -1,7 +1,8 @@
-/* A plug-in whose GPUs are the CPU under another name: what surrounds a GPU is tested without one. Environment variables
- * say what it has: STAND_IN_GPUS how many, STAND_IN_FREE bytes of each, STAND_IN_CAPABILITY, STAND_IN_BROKEN which one, from
- * 1 on, cannot be measured; STAND_IN_LACKS, that they do not compute the model; STAND_IN_OTHER, of which build it is. All its GPUs together count the parts that they compute,
- * the times that x has gone from one's own memory, and pieces of memory that were pinned. */
+/* A plug-in whose GPUs are the CPU under another name: what surrounds a GPU is tested without one. Environment
+ * variables say what it has: STAND_IN_GPUS how many, STAND_IN_FREE bytes of each, STAND_IN_CAPABILITY, STAND_IN_BROKEN
+ * which one, from 1 on, cannot be measured; STAND_IN_LACKS, that they do not compute the model; STAND_IN_OTHER, of
+ * which build it is. All its GPUs together count the parts that they compute, the times that x has gone from one's own
+ * memory, and pieces of memory that were pinned. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>

@@ -181,7 +181,8 @@ static inline void compare_roughly(const struct family *f)
     compare_rows(f, f->rows, f->rounded ? 2 * f->error : 1e-4 * f->range);
 }
 
-/* Whether a way makes sense for the family: a stage needs a layer, and experts have their down projections beside them. */
+/* Whether a way makes sense for the family: a stage needs a layer, and experts have their down projections beside
+ * them. */
 static inline bool can_run(const struct model *m, const struct way *way)
 {
     return (way->split != SPLIT_STAGES || way->ranks <= m->hp.n_layers) && !(way->down && m->hp.n_experts);

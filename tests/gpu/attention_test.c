@@ -275,8 +275,9 @@ static void expect_codes(struct scene *c, const struct on_gpu *o)
     }
 }
 
-/* Many multiprocessors: a row is a thread block's, also of two that share one; few: a piece is; many, and positions that
- * may be far off: pieces are cut into segments. n_ctx below the positions that there are makes scratch scarce, so that tokens go in groups. */
+/* Many multiprocessors: a row is a thread block's, also of two that share one; few: a piece is; many, and positions
+ * that may be far off: pieces are cut into segments. n_ctx below the positions that there are makes scratch scarce, so
+ * that tokens go in groups. */
 static void check_ways(struct scene *c, uint32_t n_ctx)
 {
     enum { SOME_ROWS = 600, FAR = 1025 };

@@ -73,7 +73,8 @@ static void test_sinks(void **state)
     model_free(m);
 }
 
-/* Layers with experts: all kinds of routers, experts beside such as all tokens share, layers without any before them. */
+/* Layers with experts: all kinds of routers, experts beside such as all tokens share, layers without any before
+ * them. */
 static void test_experts(void **state)
 {
     (void)state;

@@ -1,5 +1,5 @@
-/* What a GPU with experts counts is what the CPU counts; experts of types that share their kernels, and of floats in any
- * number, have the CPU's bits; and a router whose logits are no numbers is named. */
+/* What a GPU with experts counts is what the CPU counts; experts of types that share their kernels, and of floats in
+ * any number, have the CPU's bits; and a router whose logits are no numbers is named. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

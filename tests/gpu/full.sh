@@ -1,8 +1,8 @@
 #!/bin/sh
-# Runs everything that proves kernels, the device of GPUs and the program with it where there is no GPU: over tests/gpu/shim
-# with eight seeds, plain, sanitised, and checked for races; the program's texts; mistakes that must be found; what compilers
-# make of the kernels. Takes hours on two cores; ctest runs one seed, plain and sanitised. Prints a row for each, and fails
-# if one does.
+# Runs everything that proves kernels, the device of GPUs and the program with it where there is no GPU: over
+# tests/gpu/shim with eight seeds, plain, sanitised, and checked for races; the program's texts; mistakes that must be
+# found; what compilers make of the kernels. Takes hours on two cores; ctest runs one seed, plain and sanitised. Prints
+# a row for each, and fails if one does.
 #
 #   sh tests/gpu/full.sh [PART...]    tests program planted compilers; all
 #

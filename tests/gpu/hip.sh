@@ -1,6 +1,6 @@
 #!/bin/sh
-# Compiles kernels and the device for GPUs of AMD, with Debian's hipcc and the headers of kernels/hip. No GPU is needed, and
-# nothing is run. It fails where
+# Compiles kernels and the device for GPUs of AMD, with Debian's hipcc and the headers of kernels/hip. No GPU is needed,
+# and nothing is run. It fails where
 #   - a file does not compile, or one compiles for a GPU whose wavefronts have 64 lanes;
 #   - the code depends on whether hipcc may contract, or flushes subnormal numbers, or has an approximate operation.
 #

@@ -1,4 +1,5 @@
-/* Rows of single neurons on a GPU: products of pairs, what becomes of them, and estimates have the scalar table's bits. */
+/* Rows of single neurons on a GPU: products of pairs, what becomes of them, and estimates have the scalar table's
+ * bits. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

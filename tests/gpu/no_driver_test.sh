@@ -1,6 +1,6 @@
 #!/bin/sh
-# The plug-in as nvcc builds it, on a machine without a driver: it says so, and by default all goes on with the CPU. Skipped
-# (status 77) where there is a driver.
+# The plug-in as nvcc builds it, on a machine without a driver: it says so, and by default all goes on with the CPU.
+# Skipped (status 77) where there is a driver.
 #   no_driver_test.sh HEARTH FOLDER_OF_THE_PLUGIN VECTORS
 folder=$2 vectors=$3
 . "$(dirname "$0")/../cli/library.sh"

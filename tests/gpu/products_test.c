@@ -345,8 +345,8 @@ static void broken_tokens_are_known(void **state)
     each_type(check_broken);
 }
 
-/* Each kernel that quantised matrices have, with fewer and with more tokens than it is chosen for. Types that share theirs
- * bring their own books. */
+/* Each kernel that quantised matrices have, with fewer and with more tokens than it is chosen for. Types that share
+ * theirs bring their own books. */
 static void equals_scalar_by_each_kernel(void **state)
 {
     static const int64_t some_tokens[] = {1, 3, 10};

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The whole program with a plug-in over the shim: whatever a GPU gets, the text is the CPU's; and what is said of GPUs that
-# are none, too old or too small.
+# The whole program with a plug-in over the shim: whatever a GPU gets, the text is the CPU's; and what is said of GPUs
+# that are none, too old or too small.
 #   program_test.sh HEARTH FOLDER_OF_THE_PLUGIN VECTORS [MPIRUN]
 folder=$2 vectors=$3 mpirun=${4:-}
 . "$(dirname "$0")/../cli/library.sh"

@@ -78,8 +78,8 @@ for file in kernels/cuda/*.cu; do
     done
 done
 
-# One row a kernel, the worst of its variants (types, tokens): what its registers and static shared memory leave room for
-# on a multiprocessor. Kernels that do not say how large their blocks are count as 256 threads.
+# One row a kernel, the worst of its variants (types, tokens): what its registers and static shared memory leave room
+# for on a multiprocessor. Kernels that do not say how large their blocks are count as 256 threads.
 sort "$work/kernels" 2>/dev/null | while read -r file sm name registers shared threads; do
     plain=$(c++filt "$name" | sed 's/(anonymous namespace):://g; s/^void //; s/[<(].*$//')
     echo "$file|$sm|$plain|$registers|$shared|$threads"

@@ -1,5 +1,5 @@
-/* Routers on a GPU give the choices and the bits of the CPU's, for all kinds of them, equal scores among them; what is no
- * number is noted where it is. */
+/* Routers on a GPU give the choices and the bits of the CPU's, for all kinds of them, equal scores among them; what is
+ * no number is noted where it is. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

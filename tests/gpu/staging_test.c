@@ -1,5 +1,5 @@
-/* What goes to the GPU and back through pinned memory, which is used again and again: it arrives as it was given, though
- * nobody waits for each piece. */
+/* What goes to the GPU and back through pinned memory, which is used again and again: it arrives as it was given,
+ * though nobody waits for each piece. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

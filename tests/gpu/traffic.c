@@ -1,7 +1,7 @@
-/* gpu_traffic: what kernels move of the GPU's memory, over the shim (shim/traffic.c). The launches that the speed program
- * measures are made once each, and counted instead. Lengths of the model of 7 billion are divided by 16, tokens and contexts
- * above 32 too; a row's lengths are of all that its kernel was launched for. Standard output is the table of
- * docs/gpu-kernels.md. */
+/* gpu_traffic: what kernels move of the GPU's memory, over the shim (shim/traffic.c). The launches that the speed
+ * program measures are made once each, and counted instead. Lengths of the model of 7 billion are divided by 16, tokens
+ * and contexts above 32 too; a row's lengths are of all that its kernel was launched for. Standard output is the table
+ * of docs/gpu-kernels.md. */
 #include "tests/gpu/speed/speed.h"
 
 #include <simt.h>

@@ -1,6 +1,6 @@
 #!/bin/sh
-# deploy/lab/lab.sh: the hosts reach each other over the bandwidth that was asked for and no more, hearth's text over them
-# is one process's, and nothing is left however it ends. Skipped (status 77) where namespaces cannot be made, which
+# deploy/lab/lab.sh: the hosts reach each other over the bandwidth that was asked for and no more, hearth's text over
+# them is one process's, and nothing is left however it ends. Skipped (status 77) where namespaces cannot be made, which
 # HEARTH_REQUIRE_LABS=1 forbids.
 #   lab_test.sh HEARTH VECTORS
 set -u

@@ -11,7 +11,8 @@ old_rank=$5
 model=${HEARTH_TEST_MODEL:-}
 . "$(dirname "$0")/library.sh"
 
-# WHAT STATUS PATTERN: ranks() must have ended with the status, no output, and one error line like the (shell's) pattern.
+# WHAT STATUS PATTERN: ranks() must have ended with the status, no output, and one error line like the (shell's)
+# pattern.
 refused() {
     errors=$(grep -c "error: " "$work/err")
     line=$(grep "error: " "$work/err")

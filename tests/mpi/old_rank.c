@@ -1,5 +1,6 @@
-/* A rank of an older release, as far as others see it before they send it home: it says who it is, or as rank 0 hears who
- * they are; with an argument it is rank 0 of a build that told of its GPUs first. Ends with status 2, as hearth does. */
+/* A rank of an older release, as far as others see it before they send it home: it says who it is, or as rank 0 hears
+ * who they are; with an argument it is rank 0 of a build that told of its GPUs first. Ends with status 2, as hearth
+ * does. */
 #include <stdlib.h>
 
 #include "node/roll_call.h"

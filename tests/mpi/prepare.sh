@@ -72,7 +72,8 @@ ranks 2 -q --probe "$work/probe.json" "$@"
 [ $status -eq 0 ] || fail "a probe with a GPU: status $status: $(cat "$work/err")"
 everywhere "a probe with a GPU" 2
 
-# A rank is killed, later each time; at least once when all was counted and not all fitted. The others are killed with it.
+# A rank is killed, later each time; at least once when all was counted and not all fitted. The others are killed with
+# it.
 for victim in 0 1; do
     tries=0
     status=1

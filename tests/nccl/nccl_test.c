@@ -1,5 +1,5 @@
-/* The nccl transport over the in-process one and a library that stands in for NCCL and CUDA: the conformance cases, what
- * is not there, what fails, and messages that lie. STAND_IN is the library's file. */
+/* The nccl transport over the in-process one and a library that stands in for NCCL and CUDA: the conformance cases,
+ * what is not there, what fails, and messages that lie. STAND_IN is the library's file. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -74,8 +74,8 @@ static void *end_rank(struct rank_run *run)
     return NULL;
 }
 
-/* Runs `body` on every rank, which closes its endpoint. Peers: of each rank, one without has the control alone; NULL: all
- * are. */
+/* Runs `body` on every rank, which closes its endpoint. Peers: of each rank, one without has the control alone; NULL:
+ * all are. */
 static void run_cluster(int n_ranks, const struct transport_config *c, uint32_t kinds, const uint64_t *peers,
                         void *(*body)(void *), struct rank_run *runs)
 {

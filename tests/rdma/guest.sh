@@ -1,6 +1,6 @@
 # shellcheck shell=sh
-# What a guest runs (guests.sh fills in the first two lines): makes the RDMA device, and then the command in guest 1, and
-# what agent.sh asks for in guest 2.
+# What a guest runs (guests.sh fills in the first two lines): makes the RDMA device, and then the command in guest 1,
+# and what agent.sh asks for in guest 2.
 guests=
 work=
 guest=$1

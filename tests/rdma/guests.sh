@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs a command in one or two virtual machines that have an RDMA device, rxe0: the kernel's soft RoCE over a dummy
-# interface of one guest, or over the wire between two. Guests see this machine's files (what they write outside the work
-# folder is lost with them), so programs built here run there. README.md says more.
+# interface of one guest, or over the wire between two. Guests see this machine's files (what they write outside the
+# work folder is lost with them), so programs built here run there. README.md says more.
 #
 #   guests.sh [-n 1|2] [-t SECONDS] KERNEL_FOLDER WORK_FOLDER COMMAND [ARGUMENT...]
 #

@@ -33,7 +33,8 @@ wait_for() {
     done
 }
 
-# WHERE ARGUMENT...: libibverbs' own ping-pong between this guest and one that `where` starts a program on ("" for here).
+# WHERE ARGUMENT...: libibverbs' own ping-pong between this guest and one that `where` starts a program on ("" for
+# here).
 pingpong() {
     where=$1
     shift
@@ -51,8 +52,8 @@ pingpong() {
     wait $server || fail "the server ended with $?: $(cat /tmp/server)"
 }
 
-# GUESTS RANKS MODE...: starts ranks of the verbs transport, by turns in this guest and the other; leaves the process ids
-# in $ranks and what rank r printed in $meeting.r.
+# GUESTS RANKS MODE...: starts ranks of the verbs transport, by turns in this guest and the other; leaves the process
+# ids in $ranks and what rank r printed in $meeting.r.
 meetings=0
 start_verbs() {
     guests=$1 n=$2
@@ -77,8 +78,8 @@ end_verbs() {
     done
 }
 
-# Peers whose processor stands still for half a second count as gone, and an emulated one does where this machine is busy
-# otherwise: who fails for that alone is asked again, twice at most.
+# Peers whose processor stands still for half a second count as gone, and an emulated one does where this machine is
+# busy otherwise: who fails for that alone is asked again, twice at most.
 verbs() {
     for last in no no yes; do
         start_verbs "$@"

@@ -1,5 +1,5 @@
-/* One rank of the verbs transport on a real device. Ranks are processes, in one guest or two, that tell each other their
- * addresses through files in a folder which they share.
+/* One rank of the verbs transport on a real device. Ranks are processes, in one guest or two, that tell each other
+ * their addresses through files in a folder which they share.
  *   transport_verbs FOLDER RANK RANKS MODE
  *     cases           the conformance cases
  *     polled N        N exchanges between neighbours, of random sizes, checked byte for byte; who waits polls

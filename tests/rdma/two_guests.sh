@@ -16,7 +16,8 @@ ranks() { # PROGRAM ARGUMENT...; one rank in each guest
 
 text="run -q -m $vectors/tiny-q5_1.gguf -t 1 -n 24 --temp 0 --ignore-eos -p clock"
 
-# TRANSPORT ARGUMENT...: hearth's text over two guests, with these arguments of mpirun's before its name, is that of one process.
+# TRANSPORT ARGUMENT...: hearth's text over two guests, with these arguments of mpirun's before its name, is that of one
+# process.
 same_text() {
     transport=$1
     shift
@@ -79,8 +80,8 @@ killed() {
     done
 }
 
-# The link goes down: both ranks notice. It comes up again when rank 0 has ended, because a virtual card whose peer takes
-# nothing keeps its packets, and with them the connection of rank 1, for ever.
+# The link goes down: both ranks notice. It comes up again when rank 0 has ended, because a virtual card whose peer
+# takes nothing keeps its packets, and with them the connection of rank 1, for ever.
 link_down() {
     start_verbs 2 2 until_failure
     wait_for "$meeting.0" ready || fail "no rank 0: $(cat "$meeting.0")"

@@ -30,8 +30,8 @@ static struct subject subjects[] = {
     {.file = "family-llama-sparse-q4_0.gguf", .n_prompt = 29, .sparse = SPARSE_PREDICTED},
     {.file = "family-opt-sparse.gguf", .n_prompt = 29, .sparse = SPARSE_PREDICTED},
     {.file = "family-falcon.gguf", .n_prompt = 29, .activation = "relu"}, /* attention beside the FFN */
-    /* Experts: alone; with biases; beside shared neurons, behind a dense layer; shared ones with a router; latent heads;
-     * chosen before attention. */
+    /* Experts: alone; with biases; beside shared neurons, behind a dense layer; shared ones with a router; latent
+     * heads; chosen before attention. */
     {.file = "model-qwen3moe-q4_0.gguf", .n_prompt = 29},
     {.file = "model-gpt-oss.gguf", .n_prompt = 29},
     {.file = "model-glm4moe.gguf", .n_prompt = 29},

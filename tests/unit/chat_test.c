@@ -433,7 +433,8 @@ static void contents_merge_with_what_stands_beside(void **state)
     /* "\n" and "W" make one token; "</s>" is plain text, though its halves would merge to it. */
     expect_tokens(&m, "chatml", &(struct chat_message){"user", "W</s>"}, 1, false,
                   (const int32_t[]){IM_START, USER, LINE_W, LESS_SLASH, S_GREATER, IM_END, BYTES + '\n'}, 7);
-    /* A user-defined token is no control token: it is cut out of contents too. One that divides turns is, all the same. */
+    /* A user-defined token is no control token: it is cut out of contents too. One that divides turns is, all the
+     * same. */
     expect_tokens(&m, "mistral-v3-tekken", &(struct chat_message){"user", "<table>"}, 1, false,
                   (const int32_t[]){FIRST, INST, TABLE, INST_END}, 4);
     expect_tokens(&m, "mistral-v3-tekken", &(struct chat_message){"user", "[INST]"}, 1, false,
@@ -539,8 +540,8 @@ static size_t count_said(const char *template, const char *said, int32_t token, 
     return found;
 }
 
-/* Of user-defined tokens those are a template's own that it writes: nobody opens a turn by saying them. White space is no
- * mark, though it be a token. */
+/* Of user-defined tokens those are a template's own that it writes: nobody opens a turn by saying them. White space is
+ * no mark, though it be a token. */
 static void marks_of_the_template_are_its_own(void **state)
 {
     (void)state;

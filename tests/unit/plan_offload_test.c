@@ -1,5 +1,5 @@
-/* A rank's layers on a device beside its CPU: what went there, that nothing is lost, and that the plan is as good as one
- * that was written so. */
+/* A rank's layers on a device beside its CPU: what went there, that nothing is lost, and that the plan is as good as
+ * one that was written so. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
-/* Probes: the round trip through JSON, every way a text can be wrong, memory that runs out; and what plans cost by them:
- * figures by hand, and that a slow network is never chosen. */
+/* Probes: the round trip through JSON, every way a text can be wrong, memory that runs out; and what plans cost by
+ * them: figures by hand, and that a slow network is never chosen. */
 #include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>

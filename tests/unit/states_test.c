@@ -1,5 +1,5 @@
-/* States of delta nets in the schedule, case by case: where chunks of prompts end, what is kept, and what is begun with it.
- * Whatever random loads bring out: schedule_load_test. */
+/* States of delta nets in the schedule, case by case: where chunks of prompts end, what is kept, and what is begun with
+ * it. Whatever random loads bring out: schedule_load_test. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

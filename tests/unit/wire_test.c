@@ -1,5 +1,5 @@
-/* Every message but those of runs: what is encoded comes back, sizes are exact, and each broken field is refused with one
- * line. */
+/* Every message but those of runs: what is encoded comes back, sizes are exact, and each broken field is refused with
+ * one line. */
 #include <math.h>
 #include <stdio.h>
 

@@ -17,8 +17,8 @@ from gguf import GGMLQuantizationType as T
 
 HERE = Path(__file__).resolve().parent
 
-# What a model is unless its entry says otherwise. `window`, `factors` and `seed` (where some other leaves make_vectors.py
-# no prompt with clear choices) are optional.
+# What a model is unless its entry says otherwise. `window`, `factors` and `seed` (where some other leaves
+# make_vectors.py no prompt with clear choices) are optional.
 BASE = dict(arch="llama", vocab="spm", type=T.Q8_0, layers=2, d=64, ff=128, heads=4, kv=2, head_dim=16, tied=False,
             base=10000.0, eps=1e-5, n_vocab=309)
 NARROW = dict(d=96, ff=160, heads=3, kv=1, head_dim=32)         # rows of 96, 160 and 32

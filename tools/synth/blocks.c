@@ -98,8 +98,8 @@ static void fill_q4_k(struct random *r, const uint16_t *scales, uint8_t *block)
         put_u64(block + 16 + i, draw_nibbles(r));
 }
 
-/* The same with a fifth bit of each code in 32 bytes behind the scales, a bit for each run of 32: w = d * scale * (code -
- * 16), dmin being 16 d. */
+/* The same with a fifth bit of each code in 32 bytes behind the scales, a bit for each run of 32: w = d * scale * (code
+ * - 16), dmin being 16 d. */
 static void fill_q5_k(struct random *r, const uint16_t *scales, uint8_t *block)
 {
     uint8_t like[144]; /* a block of Q4_K */
@@ -125,8 +125,8 @@ static void fill_q6_k(struct random *r, const uint16_t *scales, uint8_t *block)
     put_u16(block + 208, scales[signs >> 61]);
 }
 
-/* e, 16 bytes of nibbles: w = 2^(e - 128) * twice the number that 4 bits say. Scales lie between powers of two: the upper
- * one is taken as often as keeps the mean of squares. */
+/* e, 16 bytes of nibbles: w = 2^(e - 128) * twice the number that 4 bits say. Scales lie between powers of two: the
+ * upper one is taken as often as keeps the mean of squares. */
 static void fill_mxfp4(struct random *r, const uint16_t *scales, uint8_t *block)
 {
     const uint64_t bits = draw(r);
@@ -174,9 +174,9 @@ static void fill_iq4_xs(struct random *r, const uint16_t *scales, uint8_t *block
         put_u64(block + 8 + i, draw(r));
 }
 
-/* Types whose blocks have numbers of points of a grid, and signs; or, TQ1_0, digits to base 3, five to a byte, which is a
- * fraction: every bit is drawn, but for d in bytes `at`. Scales are all that there are, and d has either sign, because of
- * IQ1's shift, which a sign of its own says. */
+/* Types whose blocks have numbers of points of a grid, and signs; or, TQ1_0, digits to base 3, five to a byte, which is
+ * a fraction: every bit is drawn, but for d in bytes `at`. Scales are all that there are, and d has either sign,
+ * because of IQ1's shift, which a sign of its own says. */
 static void fill_points(struct random *r, const uint16_t *scales, enum dtype type, int at, uint8_t *block)
 {
     const int bytes = dtype_block_bytes(type);
@@ -316,8 +316,8 @@ static void encode_q6_k(float *weights, uint8_t *block)
     }
 }
 
-/* The same as encode_group where codes are numbers of the type's values, into nibbles: of the first half of a group, then
- * of the other. */
+/* The same as encode_group where codes are numbers of the type's values, into nibbles: of the first half of a group,
+ * then of the other. */
 static void encode_values(float *w, float scale, enum dtype type, uint8_t *nibbles)
 {
     float error = 0;

@@ -1,5 +1,5 @@
-/* Asynchronous copies into shared memory (cp.async). One is carried out when its thread waits for it, or by chance as soon
- * as it begins. Until then its bytes are no number, and nobody may touch them. */
+/* Asynchronous copies into shared memory (cp.async). One is carried out when its thread waits for it, or by chance as
+ * soon as it begins. Until then its bytes are no number, and nobody may touch them. */
 #include <stdlib.h>
 #include <string.h>
 

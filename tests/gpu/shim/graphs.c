@@ -1,5 +1,6 @@
 /* Graphs: entries that a stream was given while it was captured. A launch queues them again, in the order of the calls,
- * be they of one stream or of several that wait for each other: that a wait between streams is missing does not show here. */
+ * be they of one stream or of several that wait for each other: that a wait between streams is missing does not show
+ * here. */
 #include <stdlib.h>
 
 #include "tests/gpu/shim/shim.h"

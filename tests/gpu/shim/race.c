@@ -1,9 +1,9 @@
-/* Races, and steps beyond what a kernel may touch. Kernels that were compiled with -fsanitize=thread, but are not linked
- * with its runtime, call these functions before each access. Two accesses of a byte of which one writes, and not both are
- * atomic, must be ordered: those of a thread are; those of a block, by a barrier between them; those of a warp, by
- * __syncwarp. Those of different blocks are not, but for a block that counts others done: each has a fence in all its threads,
- * then an atomic operation; who does the same atomic operation later, and then has a fence, sees what they wrote before
- * theirs. Values that lanes exchange order nothing. */
+/* Races, and steps beyond what a kernel may touch. Kernels that were compiled with -fsanitize=thread, but are not
+ * linked with its runtime, call these functions before each access. Two accesses of a byte of which one writes, and not
+ * both are atomic, must be ordered: those of a thread are; those of a block, by a barrier between them; those of a
+ * warp, by __syncwarp. Those of different blocks are not, but for a block that counts others done: each has a fence in
+ * all its threads, then an atomic operation; who does the same atomic operation later, and then has a fence, sees what
+ * they wrote before theirs. Values that lanes exchange order nothing. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>

@@ -1,5 +1,5 @@
-/* Shared memory. What kernels declare lies in the section that shared.ld makes; what a launch asks for ends at a page that
- * nobody may touch. Both are filled anew before every block. */
+/* Shared memory. What kernels declare lies in the section that shared.ld makes; what a launch asks for ends at a page
+ * that nobody may touch. Both are filled anew before every block. */
 #include <stdint.h>
 #include <sys/mman.h>
 

@@ -112,8 +112,8 @@ void race_copy_ends(void *to, size_t n);
 
 /* ---- traffic.c ---- */
 
-/* The running thread touches n bytes of the GPU's memory, from `place` in the program; so many bytes are touched for the
- * first time in the launch; a block ends; a launch does. */
+/* The running thread touches n bytes of the GPU's memory, from `place` in the program; so many bytes are touched for
+ * the first time in the launch; a block ends; a launch does. */
 void traffic_touch(const void *place, uintptr_t at, size_t n);
 void traffic_needs(int bytes);
 void traffic_block(void);

@@ -1,5 +1,5 @@
-/* Streams: queues whose entries run at points where the host waits, as late as can be or earlier, by chance; and events.
- * An entry that was queued is all that the GPU knows: what it reads in pinned memory is read when it runs. */
+/* Streams: queues whose entries run at points where the host waits, as late as can be or earlier, by chance; and
+ * events. An entry that was queued is all that the GPU knows: what it reads in pinned memory is read when it runs. */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>

@@ -1,6 +1,7 @@
-/* What kernels move of the GPU's memory, in the race build. What the lanes of a warp do at one place in the program, for the
- * n-th time each, counts as one access, which moves each sector of 32 bytes that it touches, as if there were no cache.
- * What a lane touches next to what it just touched, in the same 16 bytes, is one wide access, which a compiler has cut. */
+/* What kernels move of the GPU's memory, in the race build. What the lanes of a warp do at one place in the program,
+ * for the n-th time each, counts as one access, which moves each sector of 32 bytes that it touches, as if there were
+ * no cache. What a lane touches next to what it just touched, in the same 16 bytes, is one wide access, which a
+ * compiler has cut. */
 #include <stdlib.h>
 #include <string.h>
 

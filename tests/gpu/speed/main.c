@@ -1,4 +1,5 @@
-/* cuda_speed [-o FILE] [-s N] [-k KERNEL] [FAMILY...]: a table, and a line of JSON that is appended to FILE. See speed.h. */
+/* cuda_speed [-o FILE] [-s N] [-k KERNEL] [FAMILY...]: a table, and a line of JSON that is appended to FILE. See
+ * speed.h. */
 #include "tests/gpu/speed/speed.h"
 
 #include <stdio.h>

@@ -162,8 +162,8 @@ static void number_columns(struct neuron_columns *m)
     m->column = column;
 }
 
-/* A super-block's columns, over and over, as the codes and the scales of all. Of scales the segments of all super-blocks
- * come first, then their supers. */
+/* A super-block's columns, over and over, as the codes and the scales of all. Of scales the segments of all
+ * super-blocks come first, then their supers. */
 static void repeat_columns(struct speed *s, struct neurons *x, const struct neuron_columns *some)
 {
     struct neuron_columns *m = &x->columns;

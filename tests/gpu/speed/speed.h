@@ -50,7 +50,8 @@ typedef void speed_launch(const struct speed *s, void *of, int turn);
 /* Microseconds that one takes. */
 double speed_time(struct speed *s, speed_launch *launch, void *of);
 
-/* A line of the table. bytes: that must be read and written, operations: additions and multiplications; 0: it has none. */
+/* A line of the table. bytes: that must be read and written, operations: additions and multiplications; 0: it has
+ * none. */
 struct speed_row {
     const char *family, *what, *type;
     int64_t tokens;

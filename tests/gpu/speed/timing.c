@@ -44,8 +44,8 @@ static float stop(const struct speed *s, const struct stopwatch *w)
     return ms;
 }
 
-/* The first one loads code and wakes the GPU up; how long the next takes says how many make a graph. Of smaller shapes it
- * is a few, as no time is meant. */
+/* The first one loads code and wakes the GPU up; how long the next takes says how many make a graph. Of smaller shapes
+ * it is a few, as no time is meant. */
 static int turns_for(struct speed *s, const struct stopwatch *w, speed_launch *launch, void *of)
 {
     launch_turns(s, launch, of, 2);

@@ -17,15 +17,15 @@ extern "C" {
 void simt_seed(uint64_t seed);
 /* The memory of each device from now on. HEARTH_SIMT_MEMORY, 2 GiB. */
 void simt_memory(size_t bytes);
-/* The n-th call from now, or launch, fails (1: the next; 0: none) with `error`; stays: and so do all after it, as after a
- * fault on a real GPU. HEARTH_SIMT_FAIL=n: with cudaErrorLaunchFailure, which stays. */
+/* The n-th call from now, or launch, fails (1: the next; 0: none) with `error`; stays: and so do all after it, as after
+ * a fault on a real GPU. HEARTH_SIMT_FAIL=n: with cudaErrorLaunchFailure, which stays. */
 void simt_fail(long n, cudaError_t error, bool stays);
 /* Calls and launches until now. */
 long simt_calls(void);
 
-/* In the race build: calls `tell` after each kernel, as file and name, with the bytes of the GPU's memory that its warps
- * moved in sectors of 32, as if there were no cache, and with how many they read, and wrote, at least once. NULL: no
- * longer. */
+/* In the race build: calls `tell` after each kernel, as file and name, with the bytes of the GPU's memory that its
+ * warps moved in sectors of 32, as if there were no cache, and with how many they read, and wrote, at least once. NULL:
+ * no longer. */
 typedef void simt_tell(const char *kernel, uint64_t moved, uint64_t needed);
 void simt_traffic(simt_tell *tell);
 
@@ -53,8 +53,8 @@ void simt_launch(const struct simt_task *l, cudaStream_t stream);
 
 /* Operations of a warp: all lanes of the mask come to the same place with the same mask. */
 enum simt_operation { SIMT_SYNCWARP, SIMT_SHUFFLE, SIMT_BALLOT, SIMT_MMA };
-/* value: what the lane brings. SHUFFLE: gives the value of lane `from`; BALLOT: a bit of each lane whose value is not 0;
- * MMA: value is a struct simt_tile's address. name: as the source has it, for messages. */
+/* value: what the lane brings. SHUFFLE: gives the value of lane `from`; BALLOT: a bit of each lane whose value is not
+ * 0; MMA: value is a struct simt_tile's address. name: as the source has it, for messages. */
 uint64_t simt_meet(enum simt_operation op, const char *name, unsigned mask, uint64_t value, int from, const char *file,
                    int line);
 /* __syncthreads; gives for how many threads of the block `value` is not 0. */
@@ -68,8 +68,8 @@ struct simt_tile {
     bool a_signed;
 };
 
-/* cp.async of 4, 8 or 16 bytes from the GPU's memory into shared memory: begins a copy, which belongs to the thread's open
- * group; closes the group; waits for all closed groups of the thread but the last `but`. */
+/* cp.async of 4, 8 or 16 bytes from the GPU's memory into shared memory: begins a copy, which belongs to the thread's
+ * open group; closes the group; waits for all closed groups of the thread but the last `but`. */
 void simt_copy_begin(void *to, const void *from, size_t n);
 void simt_copy_group(void);
 void simt_copy_wait(int but);

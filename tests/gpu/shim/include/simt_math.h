@@ -1,5 +1,5 @@
-/* What a GPU computes in one instruction, as the CPU gives the same bits: each operation of floats rounds once, to nearest
- * even. What is only approximate on a GPU is not here, so that a kernel that uses it does not compile. */
+/* What a GPU computes in one instruction, as the CPU gives the same bits: each operation of floats rounds once, to
+ * nearest even. What is only approximate on a GPU is not here, so that a kernel that uses it does not compile. */
 #ifndef SIMT_MATH_H
 #define SIMT_MATH_H
 

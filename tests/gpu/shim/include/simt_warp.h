@@ -1,5 +1,5 @@
-/* Where threads meet, and what they do at once. A meeting is known by its place in the source; that the place is a call's,
- * not a copy of it which the compiler has made, is why all of these take it as a default argument. */
+/* Where threads meet, and what they do at once. A meeting is known by its place in the source; that the place is a
+ * call's, not a copy of it which the compiler has made, is why all of these take it as a default argument. */
 #ifndef SIMT_WARP_H
 #define SIMT_WARP_H
 
