@@ -117,8 +117,8 @@ static json_t *layer_json(const struct neurons *n, int i)
     const struct neuron_layer *l = &n->layers[i];
     double never, often;
     count_extremes(n, i, &never, &often);
-    json_t *o = json_pack("{s:i, s:f, s:f, s:f, s:o, s:o, s:o}", "layer", i, "live", (double)l->live, "never_fired", never,
-                          "often_fired", often, "skip", skip_json(l), "planes",
+    json_t *o = json_pack("{s:i, s:f, s:f, s:f, s:o, s:o, s:o}", "layer", i, "live", (double)l->live, "never_fired",
+                          never, "often_fired", often, "skip", skip_json(l), "planes",
                           l->bound ? quality_json(&l->planes) : json_null(), "mlp", mlp_json(l));
     if (n->experts.n)
         json_object_set_new(o, "experts", experts_json(n, i));

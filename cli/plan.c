@@ -78,7 +78,8 @@ struct holding {
     struct heat stage, shard; /* of its neurons in layers of its stage, and in others' */
     double all_live;          /* of all neurons */
     struct worker_memory need;
-    double read, read_some, read_batch; /* bytes of weights that a token reads, one each of SOME_TEXTS, -b of a prompt */
+    double read, read_some, read_batch; /* bytes of weights that a token reads, one each of SOME_TEXTS, -b of a
+                                         * prompt */
     double ms, ms_percent;    /* that it computes for a token by the probe, and of the token's time; 0: no probe */
 };
 

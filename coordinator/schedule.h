@@ -64,8 +64,8 @@ struct step_run {
     uint32_t position;   /* of the first token */
     uint32_t first;      /* the first token in step->tokens */
     uint32_t n_tokens;
-    uint32_t begin_with, keep_as; /* states (states.h), 0: none: it begins with a copy of the one, the other becomes a copy
-                                   * of the state at its end */
+    uint32_t begin_with, keep_as; /* states (states.h), 0: none: it begins with a copy of the one, the other becomes a
+                                   * copy of the state at its end */
     struct wish wish;    /* `from` counted from `first`; successor: of the run's last token */
     bool begins;         /* the sampler of the slot is made anew, of sequence->sampling, behind sequence->tokens
                           * [position], which do not run */

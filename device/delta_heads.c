@@ -14,7 +14,8 @@ void delta_heads_lay(const struct laying *to, int layer, struct delta_heads *h)
         return;
     h->begin = to->o->shard->layers[layer].head_begin;
     h->end = to->o->shard->layers[layer].head_end;
-    const int64_t d = hp->d_model, size = hp->delta.size, values = delta_values(hp, h), channels = delta_channels(hp, h);
+    const int64_t d = hp->d_model, size = hp->delta.size, values = delta_values(hp, h),
+                  channels = delta_channels(hp, h);
     const struct matrix *both = f->beta_alpha.data ? &f->beta_alpha : NULL;
     if (h->begin == h->end)
         return;
@@ -50,7 +51,8 @@ static int64_t value_head(const struct hparams *hp, const struct delta_heads *to
 }
 
 /* Rows, or values, of own value heads, each of `size`: behind those of so many heads. */
-static void value_rows(const struct hparams *hp, const struct delta_heads *to, int64_t behind, int64_t size, int32_t *ids)
+static void value_rows(const struct hparams *hp, const struct delta_heads *to, int64_t behind, int64_t size,
+                       int32_t *ids)
 {
     for (int64_t i = 0; i < delta_values(hp, to) * size; i++)
         ids[i] = (int32_t)((behind + value_head(hp, to, i / size)) * size + i % size);

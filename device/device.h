@@ -146,7 +146,8 @@ struct observed_neurons {
     int64_t first, n;
     uint32_t n_tokens;
     const uint32_t *token;         /* [n_tokens] which of the step's, ascending; NULL: all of them */
-    const float *h;                /* [n_tokens, stride], n of each count: activations, times the weight of their expert */
+    const float *h;                /* [n_tokens, stride], n of each count: activations, times the weight of their
+                                    * expert */
     int64_t stride;
 };
 
@@ -172,7 +173,8 @@ struct device_options {
     uint32_t n_ctx, n_batch;       /* positions of a sequence, tokens of a step, at most */
     uint32_t n_pages;              /* of the KV cache */
     uint32_t n_states;             /* of delta nets (device_states) */
-    uint32_t n_passing;            /* x of so many steps lies in a GPU's memory on its way from or to another (`passing`) */
+    uint32_t n_passing;            /* x of so many steps lies in a GPU's memory on its way from or to another
+                                    * (`passing`) */
     /* NULL, or called in a dense run after every FFN part of in[USE_OWN], of which the shard has one range of neurons a
      * bundle. What it is given is there until it returns. CPU only. */
     void (*observe)(void *arg, const struct observed *o);

@@ -1,6 +1,7 @@
 #include "device/down.h"
 
-void down_lay(const struct laying *to, const struct bundle *of, const struct neuron_set *set, bool dense, struct down *d)
+void down_lay(const struct laying *to, const struct bundle *of, const struct neuron_set *set, bool dense,
+              struct down *d)
 {
     const bool transposed = of->down_t.data != NULL;
     const struct matrix *from = transposed ? &of->down_t : &of->down;

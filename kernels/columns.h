@@ -19,7 +19,8 @@ enum { COLUMN_TILE = 128 }; /* outputs are computed in tiles of this many */
 
 struct neuron_columns {
     enum dtype type;
-    bool transposed;         /* PowerInfer's ffn_down_t: quantisation blocks run along the outputs, activations are f32 */
+    bool transposed;         /* PowerInfer's ffn_down_t: quantisation blocks run along the outputs, activations are
+                              * f32 */
     int64_t rows;            /* outputs, d_model */
     int64_t n_columns;       /* neurons held */
     int64_t n_blocks;        /* blocks of 32 slots */

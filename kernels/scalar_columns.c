@@ -115,7 +115,8 @@ static void add_weights(const struct neuron_columns *m, int64_t tile, int64_t n,
 }
 
 /* n outputs of a tile for token t. */
-static void mix_tile(const struct neuron_columns *m, int64_t tile, int64_t n, const struct acts *a, int64_t t, double *y)
+static void mix_tile(const struct neuron_columns *m, int64_t tile, int64_t n, const struct acts *a, int64_t t,
+                     double *y)
 {
     double sum[COLUMN_TILE] = {0};
     for (struct column_range range = {.super = -1}; next_range(m, &range);) {

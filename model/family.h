@@ -31,17 +31,18 @@ struct family {
     bool post_norms;                  /* post_attention_norm and post_ffw_norm, of what is added to x */
     bool no_norms;                    /* attention and FFN read x itself */
     bool sinks;
-    bool predictors;                  /* blocks behind the layers that predict further tokens, which nothing here runs */
+    bool predictors;                  /* blocks behind the layers that predict further tokens, which nothing here
+                                       * runs */
     bool rope_factors;                /* the model may have rope_freqs, or rope_factors_long and _short */
     bool tied;                        /* the output matrix is always the embedding */
 
     status (*read)(const struct keys *k, struct hparams *hp); /* what keys of its own say; NULL: it has none */
 };
 
-extern const struct family family_llama, family_mistral3, family_smollm3, family_granite, family_bamboo,
-                           family_qwen2, family_qwen3, family_qwen2moe, family_qwen3moe, family_qwen3next,
-                           family_qwen35, family_qwen35moe, family_gpt_oss, family_glm4moe, family_deepseek2, family_smallthinker, family_gemma2, family_gemma3,
-                           family_phi3, family_olmo2, family_falcon, family_opt;
+extern const struct family family_llama, family_mistral3, family_smollm3, family_granite, family_bamboo, family_qwen2,
+    family_qwen3, family_qwen2moe, family_qwen3moe, family_qwen3next, family_qwen35, family_qwen35moe, family_gpt_oss,
+    family_glm4moe, family_deepseek2, family_smallthinker, family_gemma2, family_gemma3, family_phi3, family_olmo2,
+    family_falcon, family_opt;
 
 /* The file's family. ST_FORMAT, ST_UNSUPPORTED (logged). */
 status family_of(const struct gguf *g, const struct family **out);

@@ -16,7 +16,8 @@ struct gguf_tensor {
     const char *name;       /* NUL-terminated, owned by the gguf */
     uint32_t type;          /* enum dtype, checked to be known */
     int n_dims;
-    int64_t dims[GGUF_MAX_DIMS]; /* fastest first, unused ones are 1; of a PWRI file's one-dimensional tensor may be 0 */
+    int64_t dims[GGUF_MAX_DIMS]; /* fastest first, unused ones are 1; of a PWRI file's one-dimensional tensor may be
+                                  * 0 */
     const uint8_t *data;    /* into the mapping, `bytes` readable */
     uint64_t bytes;
     int part;               /* which file of a split model, from 0 */

@@ -57,8 +57,9 @@ static status read_latent_heads(const struct keys *k, struct hparams *hp)
         s = required_int(k, mla ? "attention.value_length_mla" : "attention.value_length", 1, MAX_HEAD_DIM,
                          &hp->value_dim);
     if (s == ST_OK && (hp->latent.rank % 16 || hp->value_dim % 16))
-        return bad_key(k, ST_UNSUPPORTED, "attention.kv_lora_rank", "expected a multiple of 16, of values too, found %" PRId64
-                       " and %" PRId64, hp->latent.rank, hp->value_dim);
+        return bad_key(k, ST_UNSUPPORTED, "attention.kv_lora_rank",
+                       "expected a multiple of 16, of values too, found %" PRId64 " and %" PRId64, hp->latent.rank,
+                       hp->value_dim);
     return s;
 }
 

@@ -74,8 +74,9 @@ static status read_groups(const struct keys *k, struct hparams *hp)
         return bad_key(k, ST_FORMAT, "expert_group_count", "expected groups of at least 2 of the %" PRId64
                        " experts, found %" PRId64, hp->n_experts, r->n_groups);
     if (r->n_groups_used * of_group < hp->n_experts_used)
-        return bad_key(k, ST_FORMAT, "expert_group_used_count", "expected groups with %" PRId64 " experts or more, found %"
-                       PRId64 " of %" PRId64, hp->n_experts_used, r->n_groups_used, of_group);
+        return bad_key(k, ST_FORMAT, "expert_group_used_count",
+                       "expected groups with %" PRId64 " experts or more, found %" PRId64 " of %" PRId64,
+                       hp->n_experts_used, r->n_groups_used, of_group);
     return ST_OK;
 }
 

@@ -28,7 +28,8 @@ struct router {
     bool normed;            /* weights are divided by their sum */
     bool early;             /* it reads x as it is before the layer's attention, not normed (SmallThinker) */
     float scale;            /* then multiplied by this; 1: not */
-    int64_t n_groups;       /* consecutive experts, as many each: only those of the n_groups_used groups count whose two */
+    int64_t n_groups;       /* consecutive experts, as many each: only those of the n_groups_used groups count whose
+                             * two */
     int64_t n_groups_used;  /* best scores have the largest sums; 1 and 1: not grouped */
 };
 
@@ -36,7 +37,8 @@ struct router {
 struct rope {
     double base;             /* pair i turns by base^(-2i / n_rot) a position; 0: there is no such rope */
     double scale;            /* times this (linear scaling: Chen et al., 2023); 1: not */
-    bool yarn;               /* fully so only what turns at most beta_slow times within the original context, and not at */
+    bool yarn;               /* fully so only what turns at most beta_slow times within the original context, and not
+                              * at */
     double beta_fast, beta_slow; /* all what turns beta_fast times (Peng et al., YaRN, 2023) */
     double magnitude;        /* of cosines and sines; 1 normally */
 };
@@ -101,13 +103,15 @@ struct hparams {
     int64_t value_dim;       /* of what a query head gives the output projection; head_dim, but of latent attention */
     struct latent latent;
     struct delta_net delta;
-    bool gated;              /* what a query head gives is multiplied by the sigmoid of a gate, whose rows follow the head's */
+    bool gated;              /* what a query head gives is multiplied by the sigmoid of a gate, whose rows follow the
+                              * head's */
     int64_t n_rot;           /* rotated values of a head, even, <= head_dim; 0: positions are learned (OPT) */
     bool rope_neox;          /* pairs (i, i + n_rot/2) instead of (2i, 2i+1) */
     struct rope rope[MODEL_ROPES]; /* the second of layers that slide, where these have one of their own */
     float attn_scale;        /* of scores; 1 / sqrt(head_dim) normally */
     float attn_softcap, logit_softcap; /* a score, a logit s becomes softcap * tanh(s / softcap); 0: stays */
-    float embedding_scale, residual_scale, logit_scale; /* of embeddings, of what blocks add to x, of logits; 1 normally */
+    float embedding_scale, residual_scale, logit_scale; /* of embeddings, of what blocks add to x, of logits; 1
+                                                         * normally */
     float temper;            /* a query at p is multiplied by 1 + temper * ln(1 + floor(p / temper_every)); 0: not */
     int64_t temper_every;
     bool whole_norms;        /* q and k are normed before they are heads: then these cannot be cut */
@@ -142,7 +146,8 @@ struct bundle {
 
 /* attn_norm is what attention reads, ffn_norm what the FFN reads, whatever the file calls them. */
 struct layer_weights {
-    struct matrix attn_norm, attn_norm_bias; /* [1, d_model]; absent: attention reads x itself; a bias only of NORM_LAYER */
+    struct matrix attn_norm, attn_norm_bias; /* [1, d_model]; absent: attention reads x itself; a bias only of
+                                              * NORM_LAYER */
     struct matrix q, k, v;           /* [n_heads * head_dim, d_model], [n_kv_heads * head_dim, d_model] twice; of one
                                         tensor where the file has them fused; of gated attention q has for each head
                                         its queries' rows, then its gates' */
@@ -155,7 +160,8 @@ struct layer_weights {
     struct matrix qkv;               /* [(2 key_heads + value_heads) * size, d_model] */
     struct matrix z;                 /* [value_heads * size, d_model] gates of what the heads give */
     struct matrix beta, alpha;       /* [value_heads, d_model] how much a head learns, and forgets; */
-    struct matrix beta_alpha;        /* or [2 value_heads, d_model]: of each key head beta, then alpha, of its value heads */
+    struct matrix beta_alpha;        /* or [2 value_heads, d_model]: of each key head beta, then alpha, of its value
+                                      * heads */
     struct matrix taps;              /* [rows of qkv, taps] of the convolution, the newest token's last */
     struct matrix dt_bias, decay;    /* [1, value_heads] S is multiplied by exp(decay * softplus(alpha + dt_bias)) */
     struct matrix head_norm;         /* [1, size] */
@@ -190,7 +196,8 @@ struct model {
     struct matrix out_norm, out_norm_bias; /* [1, d_model] */
     struct matrix output;            /* [n_vocab, d_model]; a view of embedding where the file ties them */
     struct matrix rope_factors;      /* [1, n_rot/2] f32 that pairs turn more slowly by; Llama 3 */
-    struct matrix rope_long, rope_short; /* the same (LongRoPE): where more than the original context is asked for; or not */
+    struct matrix rope_long, rope_short; /* the same (LongRoPE): where more than the original context is asked for; or
+                                          * not */
     struct layer_weights *layers;    /* [n_layers] */
     struct bundle *bundles;          /* owned: of all layers */
 };

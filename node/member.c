@@ -321,7 +321,8 @@ status member_serve(struct member *m)
         st = worker_run(m->worker);
     if (m->joined == ST_FORMAT) /* rank 0 may be of another release, and not listen */
         transport_abandon(m->transport, m->errors.first_error);
-    else if (st && m->joined != ST_MISMATCH && st != ST_PEER) /* who was refused, or heard of a failure, tells nothing new */
+    else if (st && m->joined != ST_MISMATCH && st != ST_PEER) /* who was refused, or heard of a failure, tells nothing
+                                                               * new */
         worker_fail(m->transport, m->errors.first_error);
     log_catch(NULL);
     member_release(m);

@@ -226,8 +226,9 @@ static void find_alike(struct estimate *e)
     const int n = e->plan->model.n_layers;
     for (int l = n - 1; l >= 0; l--) {
         const struct plan_layer *a = &e->plan->layers[l], *b = a + 1;
-        const bool alike = l + 1 < n && a->stage == b->stage && a->first_set == b->first_set && a->n_sets == b->n_sets &&
-                           a->down_at_stage == b->down_at_stage && neurons_weigh_alike(e->m, l, l + 1);
+        const bool alike = l + 1 < n && a->stage == b->stage && a->first_set == b->first_set &&
+                           a->n_sets == b->n_sets && a->down_at_stage == b->down_at_stage &&
+                           neurons_weigh_alike(e->m, l, l + 1);
         e->ffns_end[l] = alike ? e->ffns_end[l + 1] : l + 1;
     }
 }

@@ -43,8 +43,8 @@ struct cost {
 /* What is being run. */
 struct cost_model {
     const struct model *model;
-    const int64_t *fires; /* [n_layers, d_ff + 1]: how many neurons before each of a layer fire at a token, on average, in units
-                           * of COST_FIRES; NULL: all are read, of experts those of the chosen ones */
+    const int64_t *fires; /* [n_layers, d_ff + 1]: how many neurons before each of a layer fire at a token, on average,
+                           * in units of COST_FIRES; NULL: all are read, of experts those of the chosen ones */
     const float *chosen;  /* [n_layers, n_experts] shares of tokens that choose each expert; NULL: all alike */
     double tokens;           /* of a step, of so many texts that decode together; 0: one */
     double kv_read, kv_held; /* tokens of the KV cache that a token reads, on average; that there is room for */

@@ -333,8 +333,8 @@ static double cpu_speed(const struct probe *p, const struct plan *plan, int rank
     return gb_per_s[rank] * 1e6;
 }
 
-status gpu_benefit_give(const struct probe *p, const struct cost_model *m, struct plan *plan, int rank, const char *device,
-                        double bytes)
+status gpu_benefit_give(const struct probe *p, const struct cost_model *m, struct plan *plan, int rank,
+                        const char *device, double bytes)
 {
     const size_t n_layers = (size_t)plan->model.n_layers, units = (size_t)plan_count_units(plan, rank);
     const bool cut = units && !plan_down_at_stage(plan, 0);

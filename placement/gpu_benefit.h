@@ -30,8 +30,8 @@
  * nothing gains on a GPU that was measured, the plan stays as it is; else the device is its last holder and perhaps the
  * rank's home. The same on every machine that is given the same. Errors of plan_give; the plan is then fit to be freed
  * only. */
-status gpu_benefit_give(const struct probe *p, const struct cost_model *m, struct plan *plan, int rank, const char *device,
-                        double bytes);
+status gpu_benefit_give(const struct probe *p, const struct cost_model *m, struct plan *plan, int rank,
+                        const char *device, double bytes);
 
 /* The same for every rank that has a GPU, its first that no rank before it on its host has, and as much as the probe
  * and m->vram_budget let it hold, less what work will take. */

@@ -50,8 +50,8 @@ double step_tokens(const struct cost_model *m)
 static struct weight weight_of_net(const struct cost_model *m, int layer, double share)
 {
     const struct layer_weights *l = &m->model->layers[layer];
-    const double weights = matrix_bytes(&l->qkv) + matrix_bytes(&l->z) + matrix_bytes(&l->beta) + matrix_bytes(&l->alpha) +
-                           matrix_bytes(&l->beta_alpha) + matrix_bytes(&l->o);
+    const double weights = matrix_bytes(&l->qkv) + matrix_bytes(&l->z) + matrix_bytes(&l->beta) +
+                           matrix_bytes(&l->alpha) + matrix_bytes(&l->beta_alpha) + matrix_bytes(&l->o);
     const double state = (double)model_state_bytes(&m->model->hp), moved = m->states > 0 ? 2 * step_tokens(m) : 0;
     return (struct weight){share * (weights + m->states * state), share * (weights + moved * state)};
 }
@@ -65,7 +65,8 @@ struct weight weight_of_heads(const struct cost_model *m, int layer, double shar
     const bool latent = hp->latent.rank > 0;
     const double shared = latent ? matrix_bytes(&l->q_low) + matrix_bytes(&l->k) : 0;
     const double cut = matrix_bytes(&l->q) + (latent ? 0 : matrix_bytes(&l->k)) + matrix_bytes(&l->v) +
-                       matrix_bytes(&l->o) + matrix_bytes(&l->q_in) + matrix_bytes(&l->c_out) + matrix_bytes(&l->c_both);
+                       matrix_bytes(&l->o) + matrix_bytes(&l->q_in) + matrix_bytes(&l->c_out) +
+                       matrix_bytes(&l->c_both);
     const double weights = share * cut + (share > 0 ? shared : 0), kept = latent ? share > 0 : share;
     const int64_t window = model_window(hp, layer);
     const double read = step_tokens(m) * (window ? fmin(m->kv_read, (double)window) : m->kv_read);
@@ -137,8 +138,8 @@ double weight_of_down(const struct cost_model *m, int layer, struct neuron_range
 }
 
 /* All of the gate is read that a token looks at, and what fires of the rest; without a gate, all of up. */
-static struct weight weight_of_part(const struct cost_model *m, int layer, struct neuron_range n, const struct bundle *b,
-                                    bool down)
+static struct weight weight_of_part(const struct cost_model *m, int layer, struct neuron_range n,
+                                    const struct bundle *b, bool down)
 {
     const bool gate = m->model->hp.has_gate;
     const double count = (double)(n.end - n.begin), size = (double)b->n;

@@ -62,7 +62,8 @@ bool plan_on_unit(const struct plan_shape *s, int32_t neuron, int64_t unit);
 struct plan_model {
     char architecture[32];
     int n_layers;
-    struct plan_shape layer; /* every layer's but those of the first; unused in a struct plan, whose layers have theirs */
+    struct plan_shape layer; /* every layer's but those of the first; unused in a struct plan, whose layers have
+                              * theirs */
     int n_dense_layers;  /* that have no experts, though others do, */
     int64_t d_dense;     /* but so many neurons */
     bool is_net[PLAN_MAX_LAYERS]; /* layers that are delta nets, */

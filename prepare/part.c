@@ -142,7 +142,8 @@ static status refuse_other(const struct part *p, const struct part_header *h)
         snprintf(difference, sizeof difference, "is a checkpoint of another hearth (version %llu, this one's are %d)",
                  (unsigned long long)h->version, PART_VERSION);
     else {
-        const int n = snprintf(difference, sizeof difference, "is the checkpoint of a prepare that was given otherwise: ");
+        const int n = snprintf(difference, sizeof difference,
+                               "is the checkpoint of a prepare that was given otherwise: ");
         part_difference(&h->shape, &p->shape, difference + n, sizeof difference - (size_t)n);
     }
     log_error("%s %s; the same again goes on from it, --neurons FILE makes another neuron file beside it, and whoever "

@@ -29,7 +29,8 @@
 
 struct nccl_options {
     uint32_t kinds;      /* bit k: messages of kind k are bulk; the same on every rank */
-    uint64_t peers;      /* bit r: they go to or come from rank r, whose options name this rank; its own bit: to itself */
+    uint64_t peers;      /* bit r: they go to or come from rank r, whose options name this rank; its own bit: to
+                          * itself */
     int device;          /* CUDA's number of this rank's GPU */
     unsigned join_ms;    /* that peers may take to join, all come to it at the same time; 0: a minute */
     const char *nccl;    /* file to open; NULL: libnccl.so.2 */

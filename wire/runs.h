@@ -81,7 +81,8 @@ struct wire_op {
 struct wire_begin {
     uint32_t sequence;
     uint32_t n_text;      /* run.position at most */
-    const int32_t *text;  /* [n_text] the last tokens before the run's position, which do not run: penalties look back */
+    const int32_t *text;  /* [n_text] the last tokens before the run's position, which do not run: penalties look
+                           * back */
     struct wire_sampling sampling;
     uint32_t n_bias, n_ops;       /* n_ops 0: no grammar */
     uint32_t grammar_from;        /* the text is of it from this position on, which is not before the text; else 0 */
@@ -159,7 +160,8 @@ struct wire_request {
     float *f32;         /* into the message (NULL unless FORM_F32) */
     uint32_t n_used;    /* set by both functions: experts of a token, where the layer has any, for PART_FFN */
     uint32_t n_weights; /* likewise */
-    uint32_t *expert;   /* into the message or the copy (NULL unless n_used) [n_tokens, n_used] a token's are different */
+    uint32_t *expert;   /* into the message or the copy (NULL unless n_used) [n_tokens, n_used] a token's are
+                         * different */
     float *weight;      /* as `expert` (NULL unless n_used) [n_tokens, n_weights] finite */
     bool with_residual; /* set by both functions: limits.residual, for PART_FFN */
     float *residual;    /* into the message (NULL unless with_residual) */

@@ -52,7 +52,8 @@ enum wire_kind {
     WIRE_KINDS
 };
 
-enum { WIRE_VERSION = 13, WIRE_HEADER = 64 }; /* payloads that are read by kernels start WIRE_HEADER bytes in: aligned */
+enum { WIRE_VERSION = 13, WIRE_HEADER = 64 }; /* payloads that are read by kernels start WIRE_HEADER bytes in:
+                                               * aligned */
 
 /* "STEP". */
 const char *wire_name(int kind);
@@ -82,7 +83,8 @@ struct wire_limits {
     uint32_t n_dense_layers;
     uint32_t n_sequences, n_pages, n_runs; /* n_sequences: WIRE_SEQUENCES at most; n_runs: of a step */
     uint32_t n_grammar_ops; /* of the grammars that begin in a step, together; 0: there are none. UINT16_MAX at most */
-    uint32_t n_states; /* of delta nets: one for each sequence, then those that are kept; 0: the model has no such net */
+    uint32_t n_states; /* of delta nets: one for each sequence, then those that are kept; 0: the model has no such
+                        * net */
 };
 
 /* What several ranks hold parts of. */
@@ -244,8 +246,10 @@ struct wire_usage {
     uint32_t n_devices;       /* of this rank, WIRE_DEVICES_MOST at most, in the plan's order; the CPU is the first */
     struct wire_device {
         uint64_t bytes;       /* of weights that it has read */
-        uint64_t busy_ns;     /* from when it was given parts until the rank saw them done, for whichever rank they are */
-        uint64_t wait_ns;     /* of it, while the rank could do nothing else; all of it where the rank itself computes */
+        uint64_t busy_ns;     /* from when it was given parts until the rank saw them done, for whichever rank they
+                               * are */
+        uint64_t wait_ns;     /* of it, while the rank could do nothing else; all of it where the rank itself
+                               * computes */
     } devices[WIRE_DEVICES_MOST];
 };
 size_t wire_usage_encode(const struct wire_usage *u, uint8_t *out, size_t cap);

@@ -141,8 +141,8 @@ static status reply_layer(struct answers *s, struct arrival *a, const struct wir
     if (st)
         return st;
     if (!owns(s->r, w->part, w->layer, s->r->rank) || plan->layers[q->layer].stage != a->from) {
-        log_error("request of layer %u from rank %d, which is not its stage or of which this rank holds no %s", q->layer,
-                  a->from, attention ? "head" : "neuron");
+        log_error("request of layer %u from rank %d, which is not its stage or of which this rank holds no %s",
+                  q->layer, a->from, attention ? "head" : "neuron");
         return ST_FORMAT;
     }
     if (attention && (st = take_batch(s, q, &batch)) != ST_OK)

@@ -190,7 +190,8 @@ static void fill_layer(struct shard_memory *m, const struct plan *p, int layer, 
     l->n_sets = (int)(m->n_sets - first);
 }
 
-static void fill_layers(struct shard_memory *m, const struct plan *p, const struct device_shape *s, int rank, int holder)
+static void fill_layers(struct shard_memory *m, const struct plan *p, const struct device_shape *s, int rank,
+                        int holder)
 {
     for (int i = 0; i < s->n_layers; i++) {
         struct shard_layer *l = &m->layers[i];
@@ -261,7 +262,8 @@ static void fill_home(struct shard *s, const struct plan *p, const struct stage_
 }
 
 /* Counts what there is of sets and spans, then fills them in. */
-static status fill_shard(struct shard_memory *m, const struct plan *p, const struct device_shape *s, int rank, int holder)
+static status fill_shard(struct shard_memory *m, const struct plan *p, const struct device_shape *s, int rank,
+                         int holder)
 {
     for (int pass = 0; pass < 2; pass++) {
         if (pass) {

@@ -15,8 +15,8 @@ static status read_answer(const struct arrival *a)
     if (a->kind == WIRE_WELCOME)
         log_error("WELCOME of %zu bytes from rank %d, expected none from rank 0", a->size, a->from);
     else
-        log_error("%s from rank %d where a WELCOME was expected: install the same version everywhere", wire_name(a->kind),
-                  a->from);
+        log_error("%s from rank %d where a WELCOME was expected: install the same version everywhere",
+                  wire_name(a->kind), a->from);
     return ST_FORMAT;
 }
 

@@ -193,7 +193,8 @@ status worker_poll(struct worker *w, bool *handled, bool *stopped)
     bool ready;
     *handled = *stopped = false;
     status st = stage_ready(w->stage, &ready);
-    st = st ? st : serve_or_find(w->r.exchange, control | (ready ? 1u << WIRE_STEP | 1u << WIRE_HIDDEN : 0), &a, handled);
+    st = st ? st
+            : serve_or_find(w->r.exchange, control | (ready ? 1u << WIRE_STEP | 1u << WIRE_HIDDEN : 0), &a, handled);
     if (st || !*handled)
         return st;
     switch (a.kind) {

@@ -33,7 +33,8 @@ struct worker_options {
     const struct neurons *neurons; /* NULL: none; borrowed */
     uint32_t n_grammar_ops;        /* of grammars that begin in a step, together; 0: no text has one */
     const struct token_trie *trie; /* of the model's vocabulary, where the last stage has grammars; borrowed */
-    struct chunks *chunks;         /* NULL, or told while loading what of the model's file is loaded; borrowed until then */
+    struct chunks *chunks;         /* NULL, or told while loading what of the model's file is loaded; borrowed until
+                                    * then */
     /* NULL, or called in a dense run after every FFN part that this rank computes, by its own thread (device.h). */
     void (*observe)(void *arg, const struct observed *o);
     void *observe_arg;

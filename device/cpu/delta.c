@@ -206,7 +206,8 @@ static void step_value(const struct netting *w, const struct run *run, int64_t t
 }
 
 /* Token t of a run that begins with the batch's token `first`, in key head h. */
-static void step_token(const struct netting *w, const struct run *run, int64_t first, int64_t t, int64_t h, float *scratch)
+static void step_token(const struct netting *w, const struct run *run, int64_t first, int64_t t, int64_t h,
+                       float *scratch)
 {
     const struct kernels *kernels = w->c->o.kernels;
     const int64_t size = w->hp->delta.size, ratio = delta_ratio(w->hp);

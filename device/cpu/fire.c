@@ -5,7 +5,8 @@
 #include "device/readers.h"
 
 enum {
-    PIECE_PAIRS = 32768, /* pairs of a neuron and a token that a thread takes together, if a piece has more neurons than: */
+    PIECE_PAIRS = 32768, /* pairs of a neuron and a token that a thread takes together, if a piece has more neurons
+                          * than: */
     PIECE_NEURONS = 32,
     MOST_PIECE = 512     /* neurons of a piece: the top bits of their rows stay in the second-level cache */
 };

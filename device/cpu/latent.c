@@ -17,8 +17,8 @@ static void project_groups(void *arg, int64_t begin, int64_t end, int thread)
     if (begin < q->groups)
         w->c->o.kernels->matmul(q, begin, end < q->groups ? end : q->groups, w->x, w->n, y, q->rows);
     if (end > q->groups)
-        w->c->o.kernels->matmul(k, begin > q->groups ? begin - q->groups : 0, end - q->groups, w->x, w->n, w->room->kept,
-                                k->rows);
+        w->c->o.kernels->matmul(k, begin > q->groups ? begin - q->groups : 0, end - q->groups, w->x, w->n,
+                                w->room->kept, k->rows);
 }
 
 static void norm_low(void *arg, int64_t begin, int64_t end, int thread)
@@ -58,7 +58,8 @@ static void part_queries(const struct latent_work *w, int64_t t)
     const int64_t plain = hp->head_dim - hp->n_rot, key = kept_key(hp);
     float *from = w->room->query + t * w->heads * hp->head_dim, *q = w->q + t * w->heads * key;
     const uint32_t position = batch_position(w->batch, (uint32_t)t);
-    w->c->o.kernels->rope(from + plain, w->cos_sin + t * hp->n_rot, w->heads, hp->head_dim, hp->n_rot / 2, hp->rope_neox);
+    w->c->o.kernels->rope(from + plain, w->cos_sin + t * hp->n_rot, w->heads, hp->head_dim, hp->n_rot / 2,
+                          hp->rope_neox);
     if (hp->temper != 0)
         multiply(from, w->heads * hp->head_dim, model_temper(hp, position));
     for (int64_t h = 0; h < w->heads; h++, from += hp->head_dim, q += key) {
@@ -95,7 +96,8 @@ static void bring_in(void *arg, int64_t begin, int64_t end, int thread)
     const struct hparams *hp = w->c->hp;
     (void)thread;
     for (int64_t h = begin; h < end; h++)
-        multiply_head(w, &w->h->q_in, &w->room->plain, h, hp->latent.rank, w->q + h * hp->n_rot, w->heads * kept_key(hp));
+        multiply_head(w, &w->h->q_in, &w->room->plain, h, hp->latent.rank, w->q + h * hp->n_rot,
+                      w->heads * kept_key(hp));
 }
 
 void latent_project(struct latent_work *w)

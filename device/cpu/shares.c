@@ -158,7 +158,8 @@ static struct share whole_share(const struct shares *s, struct ffn_layer *of, co
 }
 
 /* An expert's. */
-static struct share routed_share(const struct shares *s, struct ffn_layer *of, int bundle, const struct acts *x, uint32_t n)
+static struct share routed_share(const struct shares *s, struct ffn_layer *of, int bundle, const struct acts *x,
+                                 uint32_t n)
 {
     const uint32_t first = s->first[bundle];
     struct share share = whole_share(s, of, x, s->first[bundle + 1] - first);

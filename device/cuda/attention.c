@@ -18,7 +18,8 @@ struct attention {
     struct tables *tables;
     float *q, *k, *v;                /* [n, own heads of a layer * head_dim] */
     struct acts mixed;               /* [n, own query heads of a layer * value_dim] what attention gives */
-    struct latent_room latent;       /* where keys and values are that: then there are no k, v, and q is as long as keys */
+    struct latent_room latent;       /* where keys and values are that: then there are no k, v, and q is as long as
+                                      * keys */
     void *scratch;
 };
 

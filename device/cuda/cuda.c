@@ -45,7 +45,8 @@ static status check_room(struct cuda *c, uint64_t bytes)
     size_t left = 0, all = 0;
     if (c->o.vram_budget && bytes > c->o.vram_budget) {
         log_error("cuda:%d is to hold %.2f GB, and --vram-budget allows %.2f GB: raise it, or give the GPU fewer "
-                  "layers (-ngl) or a shorter context (-c)", c->o.index, (double)bytes / gb, (double)c->o.vram_budget / gb);
+                  "layers (-ngl) or a shorter context (-c)",
+                  c->o.index, (double)bytes / gb, (double)c->o.vram_budget / gb);
         return ST_BUDGET;
     }
     if (!cuda_ok(c, cudaMemGetInfo(&left, &all), "cudaMemGetInfo"))

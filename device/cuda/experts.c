@@ -168,8 +168,8 @@ static void multiply(const struct computing *w)
 static void fire_all(const struct computing *w)
 {
     multiply(w);
-    gpu_activate_shares(&w->c->gpu, &w->shares, w->c->hp->activation, w->f->of.gate, w->c->hp->has_gate ? w->f->of.up : NULL,
-                        w->n, &w->f->of.activated, &w->clearing);
+    gpu_activate_shares(&w->c->gpu, &w->shares, w->c->hp->activation, w->f->of.gate,
+                        w->c->hp->has_gate ? w->f->of.up : NULL, w->n, &w->f->of.activated, &w->clearing);
 }
 
 static void estimate(const struct computing *w, bool ups, float *to)

@@ -161,8 +161,8 @@ status measure_gpu(int i, struct gpu_speed *out, char why[LOG_LINE_MAX])
     close_meter(&m);
     cudaSetDevice(before);
     if (m.call) {
-        snprintf(why, LOG_LINE_MAX, "cuda:%d cannot be measured: %s fails: %s (%d)", i, m.call, cudaGetErrorString(m.failed),
-                 (int)m.failed);
+        snprintf(why, LOG_LINE_MAX, "cuda:%d cannot be measured: %s fails: %s (%d)", i, m.call,
+                 cudaGetErrorString(m.failed), (int)m.failed);
         return ST_UNSUPPORTED;
     }
     *out = s;

@@ -24,9 +24,10 @@ static void say_driver(char why[LOG_LINE_MAX])
     if (driver == 0)
         snprintf(why, LOG_LINE_MAX, "there is no NVIDIA driver on this machine");
     else
-        snprintf(why, LOG_LINE_MAX, "the NVIDIA driver is too old: it knows CUDA %d.%d, the plug-in needs %d.%d; install a "
-                 "newer driver", version_major(driver), version_minor(driver), version_major(runtime),
-                 version_minor(runtime));
+        snprintf(why, LOG_LINE_MAX,
+                 "the NVIDIA driver is too old: it knows CUDA %d.%d, the plug-in needs %d.%d; install a "
+                 "newer driver",
+                 version_major(driver), version_minor(driver), version_major(runtime), version_minor(runtime));
 }
 
 static int count_gpus(char why[LOG_LINE_MAX])
@@ -43,8 +44,8 @@ static int count_gpus(char why[LOG_LINE_MAX])
     else if (e == cudaSuccess || e == cudaErrorNoDevice)
         snprintf(why, LOG_LINE_MAX, "there is no NVIDIA GPU on this machine");
     else
-        snprintf(why, LOG_LINE_MAX, "the NVIDIA driver finds no GPU: %s (cudaGetDeviceCount: %d)", cudaGetErrorString(e),
-                 (int)e);
+        snprintf(why, LOG_LINE_MAX, "the NVIDIA driver finds no GPU: %s (cudaGetDeviceCount: %d)",
+                 cudaGetErrorString(e), (int)e);
     return 0;
 }
 
@@ -68,8 +69,8 @@ static status describe_gpu(int i, struct gpu_info *out, char why[LOG_LINE_MAX])
     uint64_t left = 0, all = 0;
     cudaError_t e = cudaGetDeviceProperties(&p, i);
     if (e == cudaSuccess && 10 * p.major + p.minor < LEAST_CAPABILITY) {
-        snprintf(why, LOG_LINE_MAX, "cuda:%d, %.64s, has compute capability %d.%d, hearth needs %d.%d", i, p.name, p.major,
-                 p.minor, LEAST_CAPABILITY / 10, LEAST_CAPABILITY % 10);
+        snprintf(why, LOG_LINE_MAX, "cuda:%d, %.64s, has compute capability %d.%d, hearth needs %d.%d", i, p.name,
+                 p.major, p.minor, LEAST_CAPABILITY / 10, LEAST_CAPABILITY % 10);
         return ST_UNSUPPORTED;
     }
     e = e ? e : read_memory(i, &left, &all);

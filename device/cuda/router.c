@@ -37,8 +37,8 @@ void cuda_routes_lay(struct cuda *c, struct gpu_routes *r)
 
 /* ---- a step ---- */
 
-void cuda_route(const struct cuda *c, float *logits, const struct router_weights *r, int layer, const float *x, int64_t n,
-                uint32_t order, const struct gpu_routes *out)
+void cuda_route(const struct cuda *c, float *logits, const struct router_weights *r, int layer, const float *x,
+                int64_t n, uint32_t order, const struct gpu_routes *out)
 {
     const struct acts read = {.cols = c->hp->d_model, .f32 = (float *)x}; /* only read */
     const int64_t stride = cuda_router_logits(c, layer);

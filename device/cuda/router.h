@@ -15,7 +15,7 @@ void cuda_routes_lay(struct cuda *c, struct gpu_routes *r);
 int64_t cuda_router_logits(const struct cuda *c, int layer);
 /* out = the experts of n tokens, from x [n, d]. order: where logits that are no numbers are noted (struct gpu_fault);
  * of scores it is the next. */
-void cuda_route(const struct cuda *c, float *logits, const struct router_weights *r, int layer, const float *x, int64_t n,
-                uint32_t order, const struct gpu_routes *out);
+void cuda_route(const struct cuda *c, float *logits, const struct router_weights *r, int layer, const float *x,
+                int64_t n, uint32_t order, const struct gpu_routes *out);
 
 #endif

@@ -36,7 +36,8 @@ struct gpu_heads {
     float scale, softcap;             /* of scores; 0: they are not capped */
     const float *q_bias, *k_bias, *v_bias, *q_norm, *k_norm; /* or NULL */
     const float *sinks;               /* [n_kv * shared] or NULL */
-    bool by_head;                     /* what attention gives lies [n_kv * shared, n, value]; else [n, n_kv * shared, value] */
+    bool by_head;                     /* what attention gives lies [n_kv * shared, n, value]; else [n, n_kv * shared,
+                                       * value] */
     uint16_t *k, *v;
     int64_t n_pages;
 };

@@ -21,7 +21,8 @@ static inline struct gpu_book gpu_book_of(enum dtype type)
 }
 
 /* Two words of four codes each, a byte a code, become the values. FEW: codes are below 8. */
-template <bool FEW> __device__ __forceinline__ void gpu_look_up(const struct gpu_book &book, uint32_t *one, uint32_t *two)
+template <bool FEW>
+__device__ __forceinline__ void gpu_look_up(const struct gpu_book &book, uint32_t *one, uint32_t *two)
 {
     const uint32_t codes = *one | *two << 4; /* a byte permutation takes four of them, side by side, */
     const uint32_t number = codes & 0x77777777; /* of three bits without the fourth */

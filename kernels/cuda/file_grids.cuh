@@ -97,7 +97,8 @@ __device__ __forceinline__ struct parts parts_of_iq3_s(const uint8_t *p, int c)
 
 __device__ __forceinline__ struct parts parts_of_iq1_s(const uint8_t *p, int c)
 {
-    const int high = half_at(p + 34 + 2 * (c / 32)), point = byte_at(p + 2 + c / 8) | (high >> 3 * (c % 32 / 8) & 7) << 8;
+    const int high = half_at(p + 34 + 2 * (c / 32)), point = byte_at(p + 2 + c / 8) | (high >> 3 * (c % 32 / 8) & 7)
+                                                                                          << 8;
     return of_three(of_point<GRID_IQ1>(point, c % 8), high >> 15, high >> 12 & 7, half_at(p));
 }
 

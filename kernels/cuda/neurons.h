@@ -23,8 +23,8 @@ struct gpu_pairs {
 /* Counters of struct device_counts, on the GPU; added to. */
 struct gpu_counts {
     unsigned long long flagged, live;
-    unsigned long long rows_read;    /* of up, a row for each pair: one that several tokens read counts several times. Of
-                                      * the gate's rows, gpu_gate_pairs reads as many as were flagged. */
+    unsigned long long rows_read;    /* of up, a row for each pair: one that several tokens read counts several times.
+                                      * Of the gate's rows, gpu_gate_pairs reads as many as were flagged. */
     /* Of a layer with experts, whose sets only the GPU knows (shares.h): neurons looked at, bytes of weights read
      * whatever fires, sets that were computed. */
     unsigned long long neurons, bytes, uses;
@@ -58,8 +58,8 @@ void gpu_gate_pairs(const struct gpu *g, const struct neuron_rows *m, const stru
  * gate). counts->live grows by the pairs that are computed, and rows_read where there is up (NULL: nothing does). h's
  * other slots are not touched. */
 void gpu_activate_pairs(const struct gpu *g, enum activation a, const struct neuron_rows *up, const float *up_bias,
-                        const struct acts *x, bool all, int64_t most, const struct gpu_pairs *pairs, const int32_t *slot, float *h,
-                        int64_t h_stride, struct gpu_counts *counts);
+                        const struct acts *x, bool all, int64_t most, const struct gpu_pairs *pairs,
+                        const int32_t *slot, float *h, int64_t h_stride, struct gpu_counts *counts);
 
 /* Dense: h[t][slot[r]] = activate(gate[t][r], up[t][r]) for all rows (slot NULL: r itself); gate NULL: up alone. Then
  * all of h is quantised where asked: in the same launch, if it has no other columns than these. n is not 0. */

@@ -315,8 +315,8 @@ __device__ __forceinline__ void add_part(const typename block_scales_t<C>::type 
 }
 
 template <class C>
-__device__ __forceinline__ void end_k_segment(const struct mixing &m, const struct gpu_range &r, const struct outputs &o,
-                                              struct segment_sums *s)
+__device__ __forceinline__ void end_k_segment(const struct mixing &m, const struct gpu_range &r,
+                                              const struct outputs &o, struct segment_sums *s)
 {
     struct lane_scales<2, C::minima ? 2 : 1> supers;
     load_scales(m.scales + m.supers + r.super * m.super_bytes + o.tile * TILE_GROUPS * C::super_bytes, C::super_bytes,
@@ -580,8 +580,8 @@ template <enum dtype T> struct weights_t<T, true> {
 /* The sums of a token and a segment: to[LANE_OUTPUTS]. The neurons come in ascending order. What is read of none that
  * there is, the last ones, counts for nothing: whether there is one must not be asked between a read and the next. */
 template <enum dtype T>
-__device__ __forceinline__ void mix_listed(const struct mixing &m, const struct live_list<float> *list, int n, int first,
-                                           float sum[LANE_OUTPUTS])
+__device__ __forceinline__ void mix_listed(const struct mixing &m, const struct live_list<float> *list, int n,
+                                           int first, float sum[LANE_OUTPUTS])
 {
     using weights = weights_t<T, is_float(T)>;
     for (int i = 0; i < n; i += weights::at_once) {

@@ -172,8 +172,8 @@ struct share_estimates {
 
 /* What the launch reads and makes becomes that of share blockIdx.y. False: it has no such rows of this type. */
 template <enum dtype T>
-__device__ __forceinline__ bool take_share(const struct share_estimates &w, struct factors &f, int &rows, int &n, float *&y,
-                                           int64_t &stride)
+__device__ __forceinline__ bool take_share(const struct share_estimates &w, struct factors &f, int &rows, int &n,
+                                           float *&y, int64_t &stride)
 {
     struct gpu_share s;
     if (!share_at(w.shares.of, w.shares.n, (int)blockIdx.y, &s))
@@ -245,8 +245,8 @@ void launch(const struct gpu *g, const struct neuron_rows *m, const struct acts 
 }
 
 template <bool SHARES>
-void estimate(const struct gpu *g, const struct neuron_rows *m, const struct acts *x, int64_t n, float *y, int64_t stride,
-              const struct share_estimates &shares)
+void estimate(const struct gpu *g, const struct neuron_rows *m, const struct acts *x, int64_t n, float *y,
+              int64_t stride, const struct share_estimates &shares)
 {
     with_type(m->type, [&](auto t) {
         constexpr enum dtype T = decltype(t)::value;
@@ -268,8 +268,8 @@ void gpu_estimate_rows(const struct gpu *g, const struct neuron_rows *m, const s
         estimate<false>(g, m, x, n, y, y_stride, {});
 }
 
-void gpu_estimate_shares(const struct gpu *g, const struct gpu_shares *s, enum dtype type, bool ups, const struct acts *x,
-                         const struct acts *gathered, int64_t n, float *to)
+void gpu_estimate_shares(const struct gpu *g, const struct gpu_shares *s, enum dtype type, bool ups,
+                         const struct acts *x, const struct acts *gathered, int64_t n, float *to)
 {
     struct neuron_rows m = {};
     m.type = type;

@@ -88,7 +88,8 @@ __device__ __forceinline__ void link_half(const struct gpu_book &book, bool ther
 
 /* The links of a strip, whose first unit is `begin` of n. All lanes come. */
 template <class R, bool WHOLE>
-__device__ __forceinline__ void link_strip(const struct factors &f, int row, int token, int begin, int n, struct link *to)
+__device__ __forceinline__ void link_strip(const struct factors &f, int row, int token, int begin, int n,
+                                           struct link *to)
 {
     const int lane = threadIdx.x % LANES;
     struct row_block<R> w[R::of_lane];
@@ -217,8 +218,9 @@ __device__ __forceinline__ struct factors factors_of(const struct share_rows &w,
 
 /* The products of the pairs that the lanes in `wanted` have; all lanes come. SHARES: each of its share's. */
 template <enum dtype T, bool PLANES, bool WHOLE, bool SHARES>
-__device__ __forceinline__ float products_of(const struct factors &all, const struct share_rows &shares, unsigned wanted,
-                                             int row, int token, int share, struct link (*links)[LINKS_STRIDE])
+__device__ __forceinline__ float products_of(const struct factors &all, const struct share_rows &shares,
+                                             unsigned wanted, int row, int token, int share,
+                                             struct link (*links)[LINKS_STRIDE])
 {
     using chain = decltype(chain_of<T, PLANES>());
     constexpr int strip = LANES * chain::of_lane;
@@ -336,7 +338,8 @@ void launch(const struct gpu *g, const struct neuron_rows *m, const struct acts 
             const struct gpu_pairs *pairs, const struct results &to, const struct share_rows &shares)
 {
     const int64_t blocks = (most + WARPS - 1) / WARPS, fit = (int64_t)g->n_sms * BLOCKS_OF_SM;
-    auto *kernel = in_whole_chunks(m) ? multiply_pairs<T, PLANES, true, SHARES> : multiply_pairs<T, PLANES, false, SHARES>;
+    auto *kernel = in_whole_chunks(m) ? multiply_pairs<T, PLANES, true, SHARES>
+                                      : multiply_pairs<T, PLANES, false, SHARES>;
     LAUNCH(kernel, (unsigned)(blocks < fit ? blocks : fit), WARPS * LANES, 0, g,
            factors_of(m, x), *pairs, most, to, shares);
 }
@@ -360,8 +363,8 @@ void multiply_rows(const struct gpu *g, const struct neuron_rows *m, const struc
 }
 
 /* The pairs of shares, whose rows of this type have planes or not. */
-void multiply_share_rows(const struct gpu *g, const struct gpu_shares *s, enum dtype type, bool ups, const struct acts *x,
-                         const struct acts *gathered, int64_t most, const struct gpu_pairs *pairs,
+void multiply_share_rows(const struct gpu *g, const struct gpu_shares *s, enum dtype type, bool ups,
+                         const struct acts *x, const struct acts *gathered, int64_t most, const struct gpu_pairs *pairs,
                          const struct results &to)
 {
     struct neuron_rows m = {};
@@ -382,8 +385,8 @@ void gpu_gate_pairs(const struct gpu *g, const struct neuron_rows *m, const stru
 }
 
 void gpu_activate_pairs(const struct gpu *g, enum activation a, const struct neuron_rows *up, const float *up_bias,
-                        const struct acts *x, bool all, int64_t most, const struct gpu_pairs *pairs, const int32_t *slot, float *h,
-                        int64_t h_stride, struct gpu_counts *counts)
+                        const struct acts *x, bool all, int64_t most, const struct gpu_pairs *pairs,
+                        const int32_t *slot, float *h, int64_t h_stride, struct gpu_counts *counts)
 {
     const struct results to = {up_bias, a, all, slot, h, h_stride, counts};
     const int64_t blocks = (most + LANES * WARPS - 1) / (LANES * WARPS);

@@ -83,8 +83,8 @@ __global__ void __launch_bounds__(READERS, 2) partial_dot(struct product_work w)
 
 /* One token's blocks [b, end) of a row, whatever halves of super-blocks they begin and end in. */
 template <enum dtype T>
-DEVICE float sum_blocks_of(const struct gpu_book &book, const struct x_rows<1> &rows, const uint8_t *group, int r, int b,
-                           int end)
+DEVICE float sum_blocks_of(const struct gpu_book &book, const struct x_rows<1> &rows, const uint8_t *group, int r,
+                           int b, int end)
 {
     using l = layout_t<T>;
     float acc = 0, a = 0, minima = 0;

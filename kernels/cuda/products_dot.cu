@@ -22,8 +22,8 @@ template <enum dtype T, int N> struct ring_t {
 /* A reader's entries from its slots [j, j + R::slots). */
 template <enum dtype T, int N>
 DEVICE void put_blocks(const struct gpu_book &book, const struct x_rows<N> &rows,
-                       const struct reading<T, SIDES, ROUND_BLOCKS> &from, struct slot<T> *slots, int j, int side, int r,
-                       typename ring_t<T, N>::ring &to)
+                       const struct reading<T, SIDES, ROUND_BLOCKS> &from, struct slot<T> *slots, int j, int side,
+                       int r, typename ring_t<T, N>::ring &to)
 {
     using R = ring_t<T, N>;
 #pragma unroll

@@ -69,8 +69,8 @@ DEVICE void refill(struct fragment<T> *slots, const READING &from, int g, int t)
 /* A warp's entries from its slots [j, j + few_t::slots). */
 template <enum dtype T, int LEAP>
 DEVICE void put_blocks(const struct gpu_book &book, const struct lane_x &rows,
-                       const struct reading<T, LEAP, ROUND_BLOCKS> &from, struct fragment<T> *slots, int j, int g, int t,
-                       typename few_t<T>::ring &to)
+                       const struct reading<T, LEAP, ROUND_BLOCKS> &from, struct fragment<T> *slots, int j, int g,
+                       int t, typename few_t<T>::ring &to)
 {
 #pragma unroll
     for (int i = j; i < j + few_t<T>::slots; i++) {
@@ -110,8 +110,8 @@ DEVICE void add_slots(const struct gpu_book &book, const struct lane_x &rows,
 /* A warp's entry of a K type. */
 template <enum dtype T>
 DEVICE void put_half(const struct gpu_book &book, const struct lane_x &rows,
-                     const struct reading<T, 1, ROUND_BLOCKS> &from, struct fragment<T> *slots, const uint32_t supers[2],
-                     int g, int t, typename few_t<T>::ring &to)
+                     const struct reading<T, 1, ROUND_BLOCKS> &from, struct fragment<T> *slots,
+                     const uint32_t supers[2], int g, int t, typename few_t<T>::ring &to)
 {
     const int entry = (int)threadIdx.x / LANES;
     float a[HELD] = {}, minima[HELD] = {};

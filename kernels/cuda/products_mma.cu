@@ -58,7 +58,8 @@ template <enum dtype T> DEVICE struct source source_of(const struct product_work
     const uint8_t *weights = group_data(w, group);
     struct source from = {weights + block_offset<T>(b) + at};
     from.supers = weights + (int64_t)(b / SUPER_BLOCKS) * block_t<T>::eight + at;
-    from.code = w.codes + (int64_t)(first + thread / CODE_PIECES) * w.cols + b * ACT_BLOCK + thread % CODE_PIECES * PIECE;
+    from.code = w.codes + (int64_t)(first + thread / CODE_PIECES) * w.cols + b * ACT_BLOCK +
+                thread % CODE_PIECES * PIECE;
     from.act = w.acts + (int64_t)(first + thread / STEP) * w.blocks + b + thread % STEP;
     from.tokens = w.n - first;
     from.left = w.blocks - b;

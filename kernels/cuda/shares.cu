@@ -221,8 +221,8 @@ void gpu_share_tokens(const struct gpu *g, const struct gpu_shares *s, const str
         LAUNCH(sort_tokens, 1u, SORTERS, (size_t)(2 * r->n_experts) * sizeof(uint32_t), g, p);
 }
 
-void gpu_gather(const struct gpu *g, const struct gpu_shares *s, const struct acts *x, int64_t n, bool codes, bool floats,
-                const struct acts *to)
+void gpu_gather(const struct gpu *g, const struct gpu_shares *s, const struct acts *x, int64_t n, bool codes,
+                bool floats, const struct acts *to)
 {
     const struct gathering w = {*s, *x, *to, codes, floats};
     if (n > 1 && s->most > 0)

@@ -42,7 +42,8 @@ struct gpu_share {
     int32_t set;
     uint32_t n;              /* tokens */
     uint32_t first;          /* of them in the lists */
-    bool whole;              /* x is read where it lies, and sums belong to tokens as they come: all of them, or the only one */
+    bool whole;              /* x is read where it lies, and sums belong to tokens as they come: all of them, or the
+                              * only one */
     uint32_t neurons, slots; /* where gates and ups begin, and activations: [n, set.n], [n, set.slots] */
 };
 
@@ -53,7 +54,8 @@ struct gpu_shares {
     struct gpu_share *of;    /* [n_sets] of which *n are set */
     uint32_t *n;
     uint32_t *token;         /* [n used] tokens by the expert that they have chosen */
-    float *weight;           /* [n used + n] what the activations of each are multiplied with; last those of what is shared */
+    float *weight;           /* [n used + n] what the activations of each are multiplied with; last those of what is
+                              * shared */
     /* Of the host, bounds of what launches cover. */
     int most;                /* shares */
     int rows, slots, ranges; /* of a set */
@@ -66,8 +68,8 @@ void gpu_share_tokens(const struct gpu *g, const struct gpu_shares *s, const str
                       const struct gpu_routes *routes, int64_t n, bool dense, struct gpu_counts *counts);
 
 /* to [n used] = x of the tokens in the lists, but of sets that read x where it lies. */
-void gpu_gather(const struct gpu *g, const struct gpu_shares *s, const struct acts *x, int64_t n, bool codes, bool floats,
-                const struct acts *to);
+void gpu_gather(const struct gpu *g, const struct gpu_shares *s, const struct acts *x, int64_t n, bool codes,
+                bool floats, const struct acts *to);
 
 /* Activations of all neurons of the shares: h = activate(gate, up) times the token's weight, as gpu_activate. gate and
  * up NULL where the layer has none. */
@@ -75,8 +77,8 @@ void gpu_activate_shares(const struct gpu *g, const struct gpu_shares *s, enum a
                          const float *up, int64_t n, const struct acts *h, const struct gpu_clearing *clearing);
 
 /* Of sets that decide which neurons fire. ups: those of the up rows, into `to` as gates. */
-void gpu_estimate_shares(const struct gpu *g, const struct gpu_shares *s, enum dtype type, bool ups, const struct acts *x,
-                         const struct acts *gathered, int64_t n, float *to);
+void gpu_estimate_shares(const struct gpu *g, const struct gpu_shares *s, enum dtype type, bool ups,
+                         const struct acts *x, const struct acts *gathered, int64_t n, float *to);
 /* gpu_estimate_products of all shares, times the token's weight, in place in gate. */
 void gpu_estimate_share_products(const struct gpu *g, const struct gpu_shares *s, enum activation a, float *gate,
                                  const float *up, int64_t n);

@@ -107,7 +107,8 @@ __global__ void __launch_bounds__(FEW_THREADS) add(struct adding w, int d)
     if (i >= d)
         return;
     const int64_t at = (int64_t)blockIdx.x * d + i;
-    const float sum = with_expert_biases(w, blockIdx.x, i, d, sum_of_units(w.units[at], i == 0 && w.broken[blockIdx.x]));
+    const float sum = with_expert_biases(w, blockIdx.x, i, d,
+                                         sum_of_units(w.units[at], i == 0 && w.broken[blockIdx.x]));
     const float x = w.a.waits ? 0 : w.x[at], bias = w.a.bias ? w.a.bias[i] : 0;
     const float y = w.a.y && !w.a.waits ? w.a.y[at] : 0;
     (w.a.waits ? w.a.y : w.x)[at] = added(w, at, x, sum, bias, y);
@@ -115,7 +116,8 @@ __global__ void __launch_bounds__(FEW_THREADS) add(struct adding w, int d)
 
 /* ---- how it ends ---- */
 
-__global__ void __launch_bounds__(THREADS) finish_logits(float *logits, int64_t n, float scale, float cap, float inverse)
+__global__ void __launch_bounds__(THREADS)
+    finish_logits(float *logits, int64_t n, float scale, float cap, float inverse)
 {
     gpu_begin();
     const int64_t i = thread_index();

@@ -18,7 +18,8 @@ const struct family family_qwen3 = {
 };
 
 /* Weights as the softmax over all experts gives them. */
-static const struct expert_family qwen2moe_experts = {.router = {.score = ROUTER_SOFTMAX, .scale = 1}, .shared_routed = true};
+static const struct expert_family qwen2moe_experts = {.router = {.score = ROUTER_SOFTMAX, .scale = 1},
+                                                      .shared_routed = true};
 
 const struct family family_qwen2moe = {
     .name = "qwen2moe",

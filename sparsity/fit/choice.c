@@ -58,7 +58,8 @@ struct stretch {
 };
 
 /* How many of a stretch need the bundle, standing ones and others. */
-static void count(const struct layer_sample *s, int bundle, const struct stretch *of, int64_t *standing, int64_t *others)
+static void count(const struct layer_sample *s, int bundle, const struct stretch *of, int64_t *standing,
+                  int64_t *others)
 {
     *standing = *others = 0;
     for (int64_t t = of->begin; t < of->end; t++) {

@@ -47,7 +47,8 @@ status fit_lines(const struct plane_samples *s, struct line *lines)
     if (enough)
         take_moments(s, m);
     for (int64_t j = 0; j < s->width; j++)
-        lines[j] = enough ? fit_line(&m[j], (double)s->n_fit, s->bias ? (double)s->bias[j] : 0) : (struct line){.slope = 1};
+        lines[j] = enough ? fit_line(&m[j], (double)s->n_fit, s->bias ? (double)s->bias[j] : 0)
+                          : (struct line){.slope = 1};
     free(m);
     return ST_OK;
 }
@@ -73,5 +74,6 @@ void plane_bounds(const struct line *lines, int64_t n, float limit, float *bound
 {
     const double below = (double)nextafterf(limit, -INFINITY);
     for (int64_t j = 0; j < n; j++)
-        bound[j] = lines[j].spread > 0 ? (float)((below * lines[j].spread - lines[j].offset) / lines[j].slope) : -INFINITY;
+        bound[j] = lines[j].spread > 0 ? (float)((below * lines[j].spread - lines[j].offset) / lines[j].slope)
+                                       : -INFINITY;
 }

@@ -211,7 +211,8 @@ static void check_against_doubles(const struct mixing *x, const double *got, int
 {
     float *w = malloc((size_t)(x->rows * x->d_ff) * sizeof *w);
     for (int64_t j = 0; j < x->d_ff; j++)
-        dequantize_row(x->m.type, x->weights + (size_t)j * dtype_row_bytes(x->m.type, x->rows), x->rows, w + j * x->rows);
+        dequantize_row(x->m.type, x->weights + (size_t)j * dtype_row_bytes(x->m.type, x->rows), x->rows,
+                       w + j * x->rows);
     for (int64_t t = 0; t < x->n_tokens; t++) {
         for (int64_t row = 0; row < x->rows; row++) {
             double sum = 0, size = 0;
@@ -229,8 +230,8 @@ static void check_against_doubles(const struct mixing *x, const double *got, int
     free(w);
 }
 
-static void check_transposed(struct rng *r, enum dtype type, int64_t rows, int64_t n_tokens, enum holding h, int percent,
-                             enum filling f)
+static void check_transposed(struct rng *r, enum dtype type, int64_t rows, int64_t n_tokens, enum holding h,
+                             int percent, enum filling f)
 {
     struct mixing x = make_mixing(r, type, true, rows, 300, n_tokens, h, percent, f);
     const int64_t stride = rows + 5;
@@ -258,7 +259,8 @@ static void transposed_is_right(void **state)
         for (int f = 0; f < FILLINGS; f++) {
             for (int h = 0; h < HOLDINGS; h++)
                 for (size_t p = 0; p < COUNT(percents); p++)
-                    check_transposed(&r, type, block == 256 ? 256 : 96, 2, (enum holding)h, percents[p], (enum filling)f);
+                    check_transposed(&r, type, block == 256 ? 256 : 96, 2, (enum holding)h, percents[p],
+                                     (enum filling)f);
             for (size_t j = 0; j < COUNT(some_tokens); j++)
                 check_transposed(&r, type, block == 256 ? 512 : 160, some_tokens[j], HOLD_ALL, 20, (enum filling)f);
         }

@@ -125,7 +125,8 @@ static void check_gates(const struct kernels *k, int64_t n)
     k->sigmoid_gate(got, g, n);
     assert_memory_equal(got, want, bytes);
     assert_true(guarded_intact(got, bytes));
-    assert_float_equal(want[n - 1], (double)x[n - 1] / (1 + exp(-(double)g[n - 1])), 1e-6 * fabs((double)x[n - 1]) + 1e-9);
+    assert_float_equal(want[n - 1], (double)x[n - 1] / (1 + exp(-(double)g[n - 1])),
+                       1e-6 * fabs((double)x[n - 1]) + 1e-9);
     guarded_free(want);
     guarded_free(got);
     free(x);

@@ -342,7 +342,8 @@ static uint32_t draw_runs(struct rng *r, struct sequences *s, const struct devic
 }
 
 /* What the reference makes of the runs, each by itself. Logits come in the order of run_output. */
-static bool expect(struct bed *reference, struct sequences *s, const struct run *runs, uint32_t n_runs, uint32_t n_tokens)
+static bool expect(struct bed *reference, struct sequences *s, const struct run *runs, uint32_t n_runs,
+                   uint32_t n_tokens)
 {
     const int64_t d = reference->o.model->hp.d_model, n_vocab = reference->o.model->hp.n_vocab;
     uint32_t at = 0;
@@ -508,7 +509,8 @@ static bool compare(const struct device_trial *t, int cut, bool at_home)
 bool device_conforms(const struct device_trial *trial)
 {
     const struct model *m = trial->m;
-    const bool cuttable = m->hp.n_kv_heads / model_head_unit(m, m->hp.n_layers - 1) > 1 && m->layers->bundles->n > model_neuron_unit(m);
+    const bool cuttable = m->hp.n_kv_heads / model_head_unit(m, m->hp.n_layers - 1) > 1 &&
+                          m->layers->bundles->n > model_neuron_unit(m);
     const bool may_part = !m->hp.n_experts; /* down projections lie with their neurons */
     struct device_trial t = *trial;
     t.steps = t.steps ? t.steps : STEPS;

@@ -30,7 +30,8 @@ static void expect_same(const char *what, const char *name, const float *want, c
 {
     for (int64_t i = 0; i < n; i++)
         if (memcmp(&want[i], &got[i], sizeof *want) && !(isnan(want[i]) && isnan(got[i])))
-            fail_msg("%s, %s: value %lld is %a, expected %a", name, what, (long long)i, (double)got[i], (double)want[i]);
+            fail_msg("%s, %s: value %lld is %a, expected %a", name, what, (long long)i, (double)got[i],
+                     (double)want[i]);
 }
 
 /* A few sizes around the group, the tile and the block. */
@@ -46,8 +47,8 @@ static void check_segments(const struct kernels *k, const struct packed *m, cons
     k->matmul_partial(m, 0, m->groups, a, n_tokens, got, stride);
     for (int64_t i = 0; i < n_tokens * stride; i++)
         if (memcmp(&want[i], &got[i], sizeof *want) && !(isnan(want[i]) && isnan(got[i])))
-            fail_msg("%s, partial %s: value %lld is %a, expected %a", k->name, dtype_name(m->type), (long long)i, got[i],
-                     want[i]);
+            fail_msg("%s, partial %s: value %lld is %a, expected %a", k->name, dtype_name(m->type), (long long)i,
+                     got[i], want[i]);
     assert_true(guarded_intact(got, bytes));
     guarded_free(want);
     guarded_free(got);

@@ -255,7 +255,8 @@ static void test_no_numbers(void **state)
     (void)state;
     fill();
     x[4 * D + 3] = NAN;
-    expect_broken(&trials[0], "layer 3: the router: value 0 of the token at position 24 of sequence 0 is nan, no number");
+    expect_broken(&trials[0],
+                  "layer 3: the router: value 0 of the token at position 24 of sequence 0 is nan, no number");
     fill();
     rows[5 * D + 9] = INFINITY;
     expect_broken(&trials[2], "layer 3: the router: value 5 of the token at position 20");

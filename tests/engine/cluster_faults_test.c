@@ -180,7 +180,8 @@ static status live(void)
     for (; i < OPERATIONS && !st; i++)
         st = operation(c, i);
     if (st && (!caught.first_error[0] || !plot.struck))
-        fail_msg("operation %d: %s, '%s'%s", i, status_name(st), caught.first_error, plot.struck ? "" : " without a fault");
+        fail_msg("operation %d: %s, '%s'%s", i, status_name(st), caught.first_error,
+                 plot.struck ? "" : " without a fault");
     for (int j = 0; c && st && j < OPERATIONS; j++) {
         log_catch(&caught);
         if (operation(c, j) != ST_PEER || !caught.first_error[0])
@@ -222,7 +223,8 @@ static void strike_everywhere(enum fault fault)
                 status st = live();
                 struck = plot.struck;
                 if (fault == FAULT_BROKEN && struck && !st && !may_be_lost(plot.kind))
-                    fail_msg("%d ranks, rank %d: a broken %s and all is well", options.ranks, rank, wire_name(plot.kind));
+                    fail_msg("%d ranks, rank %d: a broken %s and all is well", options.ranks, rank,
+                             wire_name(plot.kind));
             }
         }
     }

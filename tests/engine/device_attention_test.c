@@ -114,7 +114,8 @@ static void draw_text(int32_t *text, uint64_t random)
 }
 
 /* Two texts in chunks of n and `other` tokens, on scattered pages. */
-static void check_chunks(int64_t window, const int32_t text[2][LENGTH], const struct truth *t, uint32_t n, uint32_t other)
+static void check_chunks(int64_t window, const int32_t text[2][LENGTH], const struct truth *t, uint32_t n,
+                         uint32_t other)
 {
     struct stand s;
     uint32_t done[2] = {0};

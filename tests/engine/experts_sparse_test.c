@@ -137,7 +137,8 @@ static void write_neurons(const char *model, const struct recipe *r, char path[M
     assert_int_equal(model_load(model, &m), ST_OK);
     struct neurons n = {.activation = r->activation, .model_hash = gguf_hash(m->file), .n_tokens = 1000, .skip_share = 0.5f};
     neurons_shape_of(m, &n);
-    float *share = values(n.d_ff, 0.02f, 0.01f), *bound = values(n.d_ff, r->bound, 0), *weight = values(n.d_ff, 0.5f, 0.1f);
+    float *share = values(n.d_ff, 0.02f, 0.01f), *bound = values(n.d_ff, r->bound, 0),
+          *weight = values(n.d_ff, 0.5f, 0.1f);
     float *chosen = values(n.experts.n, 0.5f, 0.05f);
     n.layers = calloc((size_t)n.n_layers, sizeof *n.layers);
     assert_non_null(n.layers);

@@ -97,7 +97,8 @@ static void test_wrong_routes(void **state)
         uint32_t value;
         const char *says;
     } wrong[] = {
-        {0, EXPERTS, "from rank 0: REQUEST message of layer 1: token 0 has chosen expert 7, expected different ones of 0 to 6"},
+        {0, EXPERTS,
+         "from rank 0: REQUEST message of layer 1: token 0 has chosen expert 7, expected different ones of 0 to 6"},
         {5, UINT32_MAX, "token 1 has chosen expert 4294967295,"},
         {3, 0x80000001, "token 1 has chosen expert 2147483649,"},
         {1, 6, "token 0 has chosen expert 6 twice"},
@@ -107,7 +108,8 @@ static void test_wrong_routes(void **state)
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         const size_t size = make_request(&s, &q);
-        set_word(wrong[i].at < N * USED ? (void *)(q.expert + wrong[i].at) : (void *)(q.weight + wrong[i].at - N * USED),
+        set_word(wrong[i].at < N * USED ? (void *)(q.expert + wrong[i].at)
+                                        : (void *)(q.weight + wrong[i].at - N * USED),
                  wrong[i].value);
         throw(&s, 0, WIRE_REQUEST, message, size);
         expect_refusal(&s, 0, wrong[i].says);
@@ -276,7 +278,8 @@ static void test_counts(void **state)
         {"qwen3moe.expert_used_count", 4, 0, "key qwen3moe.expert_used_count: expected 1 to 5, found 0"},
         {"qwen3moe.expert_used_count", 4, 6, "key qwen3moe.expert_used_count: expected 1 to 5, found 6"},
         {"blk.0.ffn_gate_inp.weight", 12, 4, "tensor blk.0.ffn_gate_inp.weight: expected [32, 5], found [32, 4]"},
-        {"blk.1.ffn_gate_exps.weight", 20, 3, "tensor blk.1.ffn_gate_exps.weight: expected [32, 160, 5], found [32, 160, 3]"},
+        {"blk.1.ffn_gate_exps.weight", 20, 3,
+         "tensor blk.1.ffn_gate_exps.weight: expected [32, 160, 5], found [32, 160, 3]"},
         {"blk.1.ffn_down_exps.weight", 20, 0, "blk.1.ffn_down_exps.weight"},
     };
     float logits[MADE_VOCABULARY];
@@ -306,7 +309,8 @@ static void test_routers_that_give_no_numbers(void **state)
         {"model-smallthinker.gguf", "blk.0.ffn_gate_inp.weight", "layer 0: the router: value "},
         {"model-gpt-oss.gguf", "blk.1.ffn_gate_inp.bias", "layer 1: the router: value "},
         {"model-glm4moe.gguf", "blk.1.ffn_gate_inp.weight", "layer 1: the router: value "},
-        {"model-glm4moe.gguf", "blk.1.exp_probs_b.bias", "layer 1: the router's scores: value 2 of the token at position "},
+        {"model-glm4moe.gguf", "blk.1.exp_probs_b.bias",
+         "layer 1: the router's scores: value 2 of the token at position "},
         {"model-qwen2moe.gguf", "blk.0.ffn_gate_inp_shexp.weight", "layer 0: the router: value "},
         {"model-deepseek2.gguf", "blk.2.exp_probs_b.bias", "layer 2: the router's scores: value 2 "},
     };

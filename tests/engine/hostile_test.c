@@ -803,7 +803,8 @@ static void test_disagreements(void **state)
     assert_disagrees(h, "rank 2 was started with a context of 9");
     h = own;
     h.n_pages = 5;
-    assert_disagrees(h, "rank 2 was started for 0 sequences and 5 pages of KV memory (--kv-budget), rank 0 for 0 and 0");
+    assert_disagrees(h,
+                     "rank 2 was started for 0 sequences and 5 pages of KV memory (--kv-budget), rank 0 for 0 and 0");
     h = own;
     h.n_sequences = 2;
     assert_disagrees(h, "rank 2 was started for 2 sequences and 0 pages");

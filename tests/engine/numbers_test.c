@@ -44,7 +44,8 @@ static const struct { int ranks, split, residual; bool down_at_stage; } cuts[] =
     {1, -1, -1, false},          {2, SPLIT_SHARDS, 1, false}, {2, SPLIT_SHARDS, 0, false},
     {2, SPLIT_STAGES, 0, false}, {3, SPLIT_BOTH, 0, true},    {3, SPLIT_SHARDS, 1, false}};
 
-static const char *plugin; /* folder of one whose GPUs get one layer, two or all, which find such numbers late; or NULL */
+static const char *plugin; /* folder of one whose GPUs get one layer, two or all, which find such numbers late; or
+                            * NULL */
 
 /* Puts bytes into a tensor of the file. */
 static void damage(const char *path, const struct place *where, size_t value)

@@ -554,7 +554,8 @@ static void test_planned(void **state)
     unlink(plan);
     write_plan(plan, "{\"rank\": 0, \"device\": \"cuda:0\"}, {\"rank\": 1, \"device\": \"cuda:1\"}");
     have(1, PLENTY, 75);
-    refused(&o, ST_MISMATCH, "rank 1: the plan's holders[3] is cuda:1 of rank 1, which has no such device: it has other GPUs");
+    refused(&o, ST_MISMATCH,
+            "rank 1: the plan's holders[3] is cuda:1 of rank 1, which has no such device: it has other GPUs");
     have(2, PLENTY, 75);
     must_equal(&expected, &o, &job);
     o.device = DEVICES_CPU;

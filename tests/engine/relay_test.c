@@ -124,7 +124,8 @@ static void test_odd_sets(void **state)
     (void)state;
     static const char plan_text[] =
         "{\"hearth_plan\": 1, \"model\": {\"architecture\": \"llama\", \"layers\": 2, \"d_ff\": 1024}, \"ranks\": 3, "
-        "\"layers\": [{\"from\": 0, \"to\": 2, \"stage\": 1, \"neurons\": [[[5, 6]], [[0, 5], [6, 300]], [[300, 1024]]]}]}";
+        "\"layers\": [{\"from\": 0, \"to\": 2, \"stage\": 1, \"neurons\": [[[5, 6]], [[0, 5], [6, 300]], [[300, "
+        "1024]]]}]}";
     char model[MADE_NAME], plan[MADE_NAME];
     struct cluster_options o = write_model(0, 1, model);
     made_file_of(plan_text, sizeof plan_text - 1, plan);

@@ -7,9 +7,9 @@
 #include "device/device.h"
 
 /* Share of the neurons that fire, by layer, over the first 32 windows of 512 tokens. */
-static const double live_reference[] = {.355, .131, .106, .093, .050, .042, .103, .096, .148, .181, .176, .038, .177, .156,
-                                        .170, .172, .213, .245, .306, .313, .353, .237, .307, .209, .230, .210, .228, .330,
-                                        .212, .353};
+static const double live_reference[] = {.355, .131, .106, .093, .050, .042, .103, .096, .148, .181,
+                                        .176, .038, .177, .156, .170, .172, .213, .245, .306, .313,
+                                        .353, .237, .307, .209, .230, .210, .228, .330, .212, .353};
 enum { LAYERS = 30, WINDOW = 512, LIVE_WINDOWS = 32, ALL_WINDOWS = 47 };
 static const double perplexity_reference = 25.90;
 

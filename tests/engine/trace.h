@@ -49,7 +49,8 @@ static inline struct trace run(const struct cluster_options *o, const struct job
 static inline void describe(const struct cluster_options *o)
 {
     print_error("%s: activation %s, sparse %s, predictor %s, plan %s, split %d, residual %d, shares %s, %d ranks, %d "
-                "threads, batch %u, kernels %s\n", o->model, o->activation ? o->activation : "-", sparse_mode_name(o->sparse),
+                "threads, batch %u, kernels %s\n",
+                o->model, o->activation ? o->activation : "-", sparse_mode_name(o->sparse),
                 predictor_name(o->predictor), o->plan ? o->plan : "-", o->split, o->residual,
                 o->shares ? o->shares : "-", o->ranks, o->threads, o->n_batch, o->kernels ? o->kernels : "-");
 }

@@ -423,7 +423,8 @@ static void test_calls(void **state)
     (void)state;
     struct whole w;
     whole_begin(&w, "family-llama-q4_0");
-    const long once = calls_of(&w, 1), thrice = calls_of(&w, 3); /* the second step makes graphs, the third launches them */
+    const long once = calls_of(&w, 1), thrice = calls_of(&w, 3); /* the second step makes graphs, the third launches
+                                                                  * them */
     assert_true(once > 100 && thrice > once);
     for (long n = 1; n <= thrice; n++)
         fails(&w, n, n % 2 ? cudaErrorLaunchFailure : cudaErrorMemoryAllocation, n % 3 == 0);

@@ -69,7 +69,8 @@ static void whole_end(struct whole *w)
 }
 
 /* A step of n tokens, to its end. *counts: what it took; x [n, d]: what it gives. */
-static status run(const struct whole *w, const struct device_ops *ops, uint32_t n, struct device_counts *counts, float *x)
+static status run(const struct whole *w, const struct device_ops *ops, uint32_t n, struct device_counts *counts,
+                  float *x)
 {
     static const int32_t tokens[TOKENS] = {5, 9, 7, 5, 11};
     static const uint32_t table[] = {0};

@@ -193,8 +193,9 @@ static void check(const struct mixing *x, const char *what)
         gpu_read(found, to.broken, flags);
         for (int64_t i = 0; i < values; i++) {
             if (!found[i / rows] != !broken[i / rows])
-                fail_msg("%s %s [%d, %d blocks], token %d of %d: broken is %u, expected %u", dtype_name(x->m.type), what,
-                         (int)rows, (int)x->m.n_blocks, (int)(i / rows), (int)x->n, found[i / rows], broken[i / rows]);
+                fail_msg("%s %s [%d, %d blocks], token %d of %d: broken is %u, expected %u", dtype_name(x->m.type),
+                         what, (int)rows, (int)x->m.n_blocks, (int)(i / rows), (int)x->n, found[i / rows],
+                         broken[i / rows]);
             if (!broken[i / rows] && got[i] != want[i] * (add + 1))
                 fail_msg("%s %s [%d, %d blocks], %d tokens, %d neurons: value %d is %lld, expected %lld",
                          dtype_name(x->m.type), what, (int)rows, (int)x->m.n_blocks, (int)x->n, (int)x->m.n_columns,

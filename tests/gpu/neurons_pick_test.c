@@ -117,7 +117,8 @@ static void pairs_are_picked(void **state)
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         for (size_t j = 0; j < sizeof tokens / sizeof *tokens; j++)
             check_pick(rows[i], tokens[j], (i + j) % 2, (i + j) % 3 == 0);
-    for (int64_t many = 16383; many <= 16385; many++) /* to where one thread block does not pick for one token any more */
+    for (int64_t many = 16383; many <= 16385; many++) /* to where one thread block does not pick for one token any
+                                                       * more */
         check_pick(many, 1, many % 2, true);
 }
 
@@ -234,7 +235,8 @@ static void guests_activations_find_their_slots(void **state)
     memset(want, 0xa5, h_bytes);
     for (int t = 0; t < TOKENS; t++) {
         uint32_t n = first[t];
-        for (uint32_t i = 0; i < ROWS && t % 5 && t != TOKENS - 1; i++) { /* some have none, among them first and last */
+        for (uint32_t i = 0; i < ROWS && t % 5 && t != TOKENS - 1; i++) { /* some have none, among them first and
+                                                                           * last */
             if (rng_next(&r) % 10)
                 continue;
             index[n] = i;
@@ -244,7 +246,8 @@ static void guests_activations_find_their_slots(void **state)
     }
     const uint32_t n_pairs = first[TOKENS];
     float *h = gpu_copy_of(NULL, h_bytes), *value_on_gpu = gpu_copy_of(value, n_pairs * sizeof *value);
-    uint32_t *first_on_gpu = gpu_copy_of(first, sizeof first), *index_on_gpu = gpu_copy_of(index, n_pairs * sizeof *index);
+    uint32_t *first_on_gpu = gpu_copy_of(first, sizeof first),
+             *index_on_gpu = gpu_copy_of(index, n_pairs * sizeof *index);
     int32_t *slot_on_gpu = gpu_copy_of(slot, ROWS * sizeof *slot);
     gpu_place_live(gpu, first_on_gpu, index_on_gpu, value_on_gpu, TOKENS, n_pairs, slot_on_gpu, h, STRIDE);
     gpu_place_live(gpu, first_on_gpu, index_on_gpu, value_on_gpu, TOKENS, 0, slot_on_gpu, h, STRIDE);

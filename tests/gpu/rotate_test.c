@@ -259,7 +259,8 @@ static void expect_floats(const char *what, const float *want, const float *on_g
 }
 
 /* c and the turned key of each token lie at its place, as keys and as values. */
-static void expect_kept(const struct latent *l, const struct latent_values *v, const uint16_t *k, const uint16_t *values)
+static void expect_kept(const struct latent *l, const struct latent_values *v, const uint16_t *k,
+                        const uint16_t *values)
 {
     const size_t keys = (size_t)(N_PAGES * KV_PAGE * v->key), of_values = (size_t)(N_PAGES * KV_PAGE * l->rank);
     uint16_t *got_k = malloc(keys * 2), *got_v = malloc(of_values * 2), *half = malloc((size_t)v->key * 2);

@@ -172,27 +172,30 @@ static void test_wrong_keys(void **state)
     REFUSED(ST_FORMAT, "key glm4moe.expert_count: expected 1 to 4096, found 0", .key = "expert_count", .value = 0);
     REFUSED(ST_FORMAT, "key glm4moe.expert_count: expected an integer, found no such key", .key = "expert_count",
             .value = LEFT_OUT);
-    REFUSED(ST_FORMAT, "key glm4moe.expert_count: expected 1 to 4096, found 4097", .key = "expert_count", .value = 4097);
+    REFUSED(ST_FORMAT, "key glm4moe.expert_count: expected 1 to 4096, found 4097", .key = "expert_count",
+            .value = 4097);
     REFUSED(ST_UNSUPPORTED, "key glm4moe.expert_count: expected several experts, found 1", .key = "expert_count",
             .value = 1);
     REFUSED(ST_UNSUPPORTED, "key glm4moe.expert_count: expected the same value for every layer, found 6 and 7",
             .key = "expert_count", .value = 6, .by_layer = true);
-    REFUSED(ST_FORMAT, "key glm4moe.expert_used_count: expected 1 to 6, found 0", .key = "expert_used_count", .value = 0);
-    REFUSED(ST_FORMAT, "key glm4moe.expert_used_count: expected 1 to 6, found 7", .key = "expert_used_count", .value = 7);
+    REFUSED(ST_FORMAT, "key glm4moe.expert_used_count: expected 1 to 6, found 0", .key = "expert_used_count",
+            .value = 0);
+    REFUSED(ST_FORMAT, "key glm4moe.expert_used_count: expected 1 to 6, found 7", .key = "expert_used_count",
+            .value = 7);
     REFUSED(ST_UNSUPPORTED, "key glm4moe.expert_used_count: expected the same value for every layer, found 1 and 2",
             .key = "expert_used_count", .value = 1, .by_layer = true);
     REFUSED(ST_FORMAT, "key glm4moe.expert_feed_forward_length: expected 1 to 4194304, found 0",
             .key = "expert_feed_forward_length", .value = 0);
     REFUSED(ST_UNSUPPORTED, "key glm4moe.expert_feed_forward_length: expected the same value for every layer, found 96 "
             "and 97", .key = "expert_feed_forward_length", .value = 96, .by_layer = true);
-    REFUSED(ST_FORMAT, "key glm4moe.leading_dense_block_count: expected 0 to 1, found 2", .key = "leading_dense_block_count",
-            .value = 2);
+    REFUSED(ST_FORMAT, "key glm4moe.leading_dense_block_count: expected 0 to 1, found 2",
+            .key = "leading_dense_block_count", .value = 2);
     REFUSED(ST_FORMAT, "key glm4moe.expert_group_count: expected groups of at least 2 of the 6 experts, found 4",
             .key = "expert_group_count", .value = 4);
     REFUSED(ST_FORMAT, "key glm4moe.expert_group_count: expected groups of at least 2 of the 6 experts, found 6",
             .key = "expert_group_count", .value = 6);
-    REFUSED(ST_FORMAT, "key glm4moe.expert_group_used_count: expected 0 to 3, found 4", .key = "expert_group_used_count",
-            .value = 4);
+    REFUSED(ST_FORMAT, "key glm4moe.expert_group_used_count: expected 0 to 3, found 4",
+            .key = "expert_group_used_count", .value = 4);
     REFUSED(ST_FORMAT, "key glm4moe.expert_group_used_count: expected groups with 5 experts or more, found 2 of 2",
             .key = "expert_used_count", .value = 5);
     REFUSED(ST_UNSUPPORTED, "key glm4moe.expert_gating_func: expected 1 (softmax), 2 (sigmoid) or 3 (softmax over the "
@@ -207,8 +210,8 @@ static void test_wrong_tensors(void **state)
             .tensor = "ffn_gate_inp.weight", .type = LEFT_OUT);
     REFUSED(ST_UNSUPPORTED, "tensor blk.1.ffn_gate_inp.weight: expected F32, F16 or BF16, found type Q8_0",
             .tensor = "ffn_gate_inp.weight", .type = DT_Q8_0);
-    REFUSED(ST_FORMAT, "tensor blk.1.exp_probs_b.bias: expected [6], found no such tensor", .tensor = "exp_probs_b.bias",
-            .type = LEFT_OUT);
+    REFUSED(ST_FORMAT, "tensor blk.1.exp_probs_b.bias: expected [6], found no such tensor",
+            .tensor = "exp_probs_b.bias", .type = LEFT_OUT);
     REFUSED(ST_FORMAT, "tensor blk.1.ffn_up_exps.weight: expected [64, 96, 6], found no such tensor",
             .tensor = "ffn_up_exps.weight", .type = LEFT_OUT);
     REFUSED(ST_FORMAT, "tensor blk.1.ffn_down_shexp.weight: expected [192, 64], found no such tensor",
@@ -217,7 +220,8 @@ static void test_wrong_tensors(void **state)
             .key = "expert_feed_forward_length", .value = 80);
     REFUSED(ST_FORMAT, "tensor blk.1.ffn_up.5.weight: expected [64, 96], found no such tensor", .each = true,
             .tensor = "ffn_up.5.weight", .type = LEFT_OUT);
-    REFUSED(ST_UNSUPPORTED, "tensor blk.1.ffn_down.3.weight: expected type Q8_0 as of the layer's other experts, found F16",
+    REFUSED(ST_UNSUPPORTED,
+            "tensor blk.1.ffn_down.3.weight: expected type Q8_0 as of the layer's other experts, found F16",
             .each = true, .tensor = "ffn_down.3.weight", .type = DT_F16);
 }
 

@@ -131,8 +131,8 @@ static void which_layers_slide(void **state)
     assert_layers(&hp, "ssssssss", "00000000");
     hp = good((struct recipe){"granite", {{"logit_scale", FLOAT, 8, NULL}, {"rope.scaling.finetuned", TRUTH, 0, NULL}}});
     assert_layers(&hp, "........", "--------");
-    refused((struct recipe){"gemma3", {WINDOW, {"attention.sliding_window_pattern", TRUTHS, LAYERS - 1, NULL}}}, ST_FORMAT,
-            "key gemma3.attention.sliding_window_pattern: expected a number or 8 truths, found 7");
+    refused((struct recipe){"gemma3", {WINDOW, {"attention.sliding_window_pattern", TRUTHS, LAYERS - 1, NULL}}},
+            ST_FORMAT, "key gemma3.attention.sliding_window_pattern: expected a number or 8 truths, found 7");
     refused((struct recipe){"gemma3", {WINDOW, {"attention.sliding_window_pattern", TEXT, 0, "all"}}}, ST_FORMAT,
             "key gemma3.attention.sliding_window_pattern: expected an integer, found another value");
     refused((struct recipe){"gemma2", {{"attention.sliding_window", FLOAT, 1, NULL}}}, ST_FORMAT,
@@ -145,12 +145,14 @@ static void how_layers_turn(void **state)
 {
     (void)state;
     struct hparams hp = good((struct recipe){"llama", {YARN, {"rope.scaling.attn_factor", FLOAT, 2, NULL}}});
-    assert_true(hp.rope[0].yarn && hp.rope[0].scale == 0.125 && hp.rope[0].beta_fast == 32 && hp.rope[0].beta_slow == 1);
+    assert_true(hp.rope[0].yarn && hp.rope[0].scale == 0.125 && hp.rope[0].beta_fast == 32 &&
+                hp.rope[0].beta_slow == 1);
     assert_float_equal(hp.rope[0].magnitude, 2 * (1 + 0.1 * log(8)), 1e-6);
     assert_int_equal(hp.rope_original, 512);
     assert_true(hp.rope[1].base == 0);
     /* Others ignore what Ministral reads. */
-    const struct value own[] = {{"rope.scaling.yarn_beta_fast", FLOAT, 4, NULL}, {"rope.scaling.yarn_beta_slow", FLOAT, 0.5, NULL},
+    const struct value own[] = {{"rope.scaling.yarn_beta_fast", FLOAT, 4, NULL},
+                                {"rope.scaling.yarn_beta_slow", FLOAT, 0.5, NULL},
                                 {"rope.scaling.yarn_log_multiplier", FLOAT, 1, NULL}};
     hp = good((struct recipe){"llama", {YARN, own[0], own[1], own[2]}});
     assert_true(hp.rope[0].beta_fast == 32 && hp.rope[0].beta_slow == 1);
@@ -161,7 +163,8 @@ static void how_layers_turn(void **state)
     assert_true(model_temper(&hp, 15) == 1);
     assert_float_equal(model_temper(&hp, 48), 1 + 0.5 * log(4), 1e-6);
     /* Gemma's layers that slide turn without the scaling, by a base of their own. */
-    hp = good((struct recipe){"gemma3", {WINDOW, {"rope.freq_base", FLOAT, 1e6, NULL}, {"rope.scaling.factor", FLOAT, 8, NULL}}});
+    hp = good((struct recipe){"gemma3",
+                              {WINDOW, {"rope.freq_base", FLOAT, 1e6, NULL}, {"rope.scaling.factor", FLOAT, 8, NULL}}});
     assert_true(hp.rope[0].base == 1e6 && hp.rope[0].scale == 0.125 && hp.rope[1].base == 1e4 && hp.rope[1].scale == 1);
     hp = good((struct recipe){"gemma3", {WINDOW, {"rope.freq_base_swa", FLOAT, 500, NULL}}});
     assert_true(hp.rope[1].base == 500);
@@ -172,7 +175,8 @@ static void how_layers_turn(void **state)
             "key mistral3.rope.scaling.yarn_beta_fast: expected 1e-06 to 1e+06, found 0");
     refused((struct recipe){"llama", {{"rope.scaling.original_context_length", INTEGER, 0, NULL}}}, ST_FORMAT,
             "key llama.rope.scaling.original_context_length");
-    refused((struct recipe){"gemma2", {{"rope.freq_base_swa", FLOAT, 0, NULL}}}, ST_FORMAT, "key gemma2.rope.freq_base_swa");
+    refused((struct recipe){"gemma2", {{"rope.freq_base_swa", FLOAT, 0, NULL}}}, ST_FORMAT,
+            "key gemma2.rope.freq_base_swa");
 }
 
 static void what_is_scaled(void **state)
@@ -183,9 +187,11 @@ static void what_is_scaled(void **state)
     assert_true(hp.attn_softcap == 0 && hp.logit_softcap == 0 && hp.temper == 0 && model_temper(&hp, 1000) == 1);
     hp = good((struct recipe){"granite", {{"embedding_scale", FLOAT, 12, NULL}, {"residual_scale", FLOAT, 0.5, NULL},
                                           {"attention.scale", FLOAT, 0.125, NULL}, {"logit_scale", FLOAT, 8, NULL}}});
-    assert_true(hp.attn_scale == 0.125f && hp.embedding_scale == 12 && hp.residual_scale == 0.5f && hp.logit_scale == 0.125f);
+    assert_true(hp.attn_scale == 0.125f && hp.embedding_scale == 12 && hp.residual_scale == 0.5f &&
+                hp.logit_scale == 0.125f);
     hp = good((struct recipe){"gemma2", {{0}}});
-    assert_true(hp.embedding_scale == 8 && hp.attn_softcap == 50 && hp.logit_softcap == 30 && hp.activation == ACT_GELU);
+    assert_true(hp.embedding_scale == 8 && hp.attn_softcap == 50 && hp.logit_softcap == 30 &&
+                hp.activation == ACT_GELU);
     hp = good((struct recipe){"gemma2", {{"block_count", INTEGER, 46, NULL}, {"attention.head_count", INTEGER, 256, NULL},
                                          {"attention.key_length", INTEGER, HEAD, NULL}}});
     assert_true(hp.attn_scale == 2); /* more heads than values */
@@ -195,8 +201,8 @@ static void what_is_scaled(void **state)
             "key granite.logit_scale: expected what logits are divided by, found no such key");
     refused((struct recipe){"granite", {{"logit_scale", FLOAT, 0, NULL}}}, ST_FORMAT, "1e-06 at least, found 0");
     refused((struct recipe){"granite", {{"logit_scale", FLOAT, -1e-40, NULL}}}, ST_FORMAT, "1e-06 at least, found -");
-    refused((struct recipe){"granite", {{"logit_scale", FLOAT, 8, NULL}, {"residual_scale", FLOAT, NAN, NULL}}}, ST_FORMAT,
-            "key granite.residual_scale: expected -1e+06 to 1e+06, found nan");
+    refused((struct recipe){"granite", {{"logit_scale", FLOAT, 8, NULL}, {"residual_scale", FLOAT, NAN, NULL}}},
+            ST_FORMAT, "key granite.residual_scale: expected -1e+06 to 1e+06, found nan");
     refused((struct recipe){"granite", {{"logit_scale", FLOAT, 8, NULL}, {"rope.scaling.finetuned", INTEGER, 0, NULL}}},
             ST_FORMAT, "key granite.rope.scaling.finetuned: expected true or false, found another value");
     refused((struct recipe){"gemma2", {{"attn_logit_softcapping", FLOAT, -1, NULL}}}, ST_FORMAT,
@@ -210,7 +216,8 @@ static void what_latent_heads_are(void **state)
 {
     (void)state;
     struct hparams hp = good((struct recipe){"deepseek2", {LATENT, {"attention.q_lora_rank", INTEGER, 48, NULL}}});
-    assert_true(hp.latent.rank == 32 && hp.latent.q_rank == 48 && hp.head_dim == 24 && hp.value_dim == 16 && hp.n_rot == 8);
+    assert_true(hp.latent.rank == 32 && hp.latent.q_rank == 48 && hp.head_dim == 24 && hp.value_dim == 16 &&
+                hp.n_rot == 8);
     assert_int_equal(hp.n_kv_heads, HEADS);
     assert_float_equal(hp.attn_scale, 1 / sqrt(24), 1e-6);
     hp = good((struct recipe){"deepseek2", {LATENT, YARN, {"rope.scaling.yarn_log_multiplier", FLOAT, 0.1, NULL}}});
@@ -220,7 +227,8 @@ static void what_latent_heads_are(void **state)
     hp = good((struct recipe){"deepseek2", {LATENT, YARN}});
     assert_float_equal(hp.attn_scale, m * m / sqrt(24), 1e-6);
     assert_float_equal(hp.rope[0].magnitude, m, 1e-6);
-    refused((struct recipe){"deepseek2", {{0}}}, ST_FORMAT, "key deepseek2.attention.kv_lora_rank: expected an integer");
+    refused((struct recipe){"deepseek2", {{0}}}, ST_FORMAT,
+            "key deepseek2.attention.kv_lora_rank: expected an integer");
     refused((struct recipe){"deepseek2", {{"attention.kv_lora_rank", INTEGER, 8, NULL}, {"attention.key_length_mla", INTEGER, 24, NULL},
                                           {"attention.value_length_mla", INTEGER, 16, NULL}}}, ST_UNSUPPORTED,
             "key deepseek2.attention.kv_lora_rank: expected a multiple of 16");
@@ -258,8 +266,8 @@ static void which_layers_are_delta_nets(void **state)
     assert_kinds(&hp, "nn.nn.nn");
     hp = good((struct recipe){"qwen35", {NET, INNER, {"attention.recurrent_layers", TRUTHS, LAYERS, NULL}}});
     assert_kinds(&hp, "n.n.n.n.");
-    refused((struct recipe){"qwen35", {NET, INNER, {"attention.recurrent_layers", TRUTHS, LAYERS - 1, NULL}}}, ST_FORMAT,
-            "key qwen35.attention.recurrent_layers: expected 8 truths, found 7");
+    refused((struct recipe){"qwen35", {NET, INNER, {"attention.recurrent_layers", TRUTHS, LAYERS - 1, NULL}}},
+            ST_FORMAT, "key qwen35.attention.recurrent_layers: expected 8 truths, found 7");
     refused((struct recipe){"qwen35", {NET, INNER, {"full_attention_interval", INTEGER, 0, NULL}}}, ST_FORMAT,
             "key qwen35.full_attention_interval: expected 1 to 1024, found 0");
     refused((struct recipe){"qwen35", {NET}}, ST_FORMAT, "key qwen35.ssm.inner_size");

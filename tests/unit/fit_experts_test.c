@@ -210,7 +210,8 @@ static void a_threshold_skips_the_wanted_share(void **state)
         for (int64_t i = 0; i < FRESH * of->n; i++) {
             const int64_t j = of->first + i % of->n;
             const float weight = weight_for(l, b, (int)(i / of->n));
-            const float g = gate[i] * n->gate_slope[j] + n->gate_offset[j], u = up[i] * n->up_slope[j] + n->up_offset[j];
+            const float g = gate[i] * n->gate_slope[j] + n->gate_offset[j],
+                        u = up[i] * n->up_slope[j] + n->up_offset[j];
             const float score = fabsf(g / (1 + expf(-g)) * u) * n->weight[j] * weight;
             for (int step = 0; weight > 0 && step < SKIP_STEPS; step++)
                 below[step] += score < n->skip[step];

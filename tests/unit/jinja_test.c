@@ -292,8 +292,8 @@ static void known_templates_equal_jinja(void **state)
     json_t *templates = json_loadf(in, 0, NULL);
     assert_int_equal(pclose(in), 0);
     check_templates(templates, &written, &refused, &families);
-    printf("%zu templates: %d conversations equal, %d refused by both; of families too %d\n", json_array_size(templates),
-           written, refused, families);
+    printf("%zu templates: %d conversations equal, %d refused by both; of families too %d\n",
+           json_array_size(templates), written, refused, families);
     assert_true(json_array_size(templates) > 0);
     json_decref(templates);
 }
@@ -660,7 +660,8 @@ static void the_template_for_tools_is_tried(void **state)
     for (int i = 0; i < 2; i++) {
         assert_int_equal(write_text(w, question, &text), ST_OK);
         chat_text_free(&text);
-        assert_int_equal(write_with_tools(w, question, json_pack("[{s:s}]", "type", "function"), &text), ST_UNSUPPORTED);
+        assert_int_equal(write_with_tools(w, question, json_pack("[{s:s}]", "type", "function"), &text),
+                         ST_UNSUPPORTED);
         assert_non_null(strstr(caught.first_error, "--chat-template"));
     }
     chat_writer_close(w);

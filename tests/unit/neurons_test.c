@@ -114,7 +114,8 @@ static void experts_are_saved_and_loaded(void **state)
     assert_int_equal(neurons_expert_of(n, 0, 0), -1);
     assert_int_equal(neurons_expert_of(n, 1, 24), 1);
     assert_int_equal(neurons_expert_of(n, 1, 72), -1); /* shared */
-    assert_true(neurons_looked_at(n, 1, 47) == 0.5f && neurons_looked_at(n, 1, 95) == 1 && neurons_looked_at(n, 0, 9) == 1);
+    assert_true(neurons_looked_at(n, 1, 47) == 0.5f && neurons_looked_at(n, 1, 95) == 1 &&
+                neurons_looked_at(n, 0, 9) == 1);
     const struct expert_use use = neurons_expert_use(n, 1), none = neurons_expert_use(n, 0);
     assert_int_equal(use.most, 9259); /* of 12345 */
     assert_int_equal(use.least, 3086);

@@ -80,7 +80,8 @@ static void assert_cut_by_shares(const struct plan *p, int layer, const double *
             sum += n;
         }
         assert_int_equal(sum, plan_n_neurons(p, layer, r));
-        assert_true(fabs((double)sum - (double)plan_shape_neurons(shape) * shares[r] / all) < (double)shape->neuron_unit);
+        assert_true(fabs((double)sum - (double)plan_shape_neurons(shape) * shares[r] / all) <
+                    (double)shape->neuron_unit);
     }
 }
 
@@ -243,7 +244,8 @@ static void refuses(const char *shape, const char *sets, const char *says)
 static void wrong_plans_are_refused(void **state)
 {
     (void)state;
-    const char *const four = "\"d_ff\": 200, \"neuron_unit\": 128, \"experts\": 4, \"experts_used\": 2, \"d_shared\": 100";
+    const char *const four =
+        "\"d_ff\": 200, \"neuron_unit\": 128, \"experts\": 4, \"experts_used\": 2, \"d_shared\": 100";
     refuses(four, "{\"holder\": 0, \"neurons\": [[0, 800]]}", "sets: neuron 800 is in none of them");
     refuses(four, "{\"holder\": 0, \"neurons\": [[0, 901]]}", "neurons[0][1] is 901, expected 1 to 900");
     refuses(four, "{\"holder\": 0, \"neurons\": [[0, 256]]}, {\"holder\": 0, \"neurons\": [[256, 900]]}",

@@ -249,7 +249,8 @@ static void a_stage_is_on_the_device_that_is_named(void **state)
 {
     (void)state;
     int64_t begin, end;
-    struct plan *p = parse(THREE ",\"stages\":[{\"rank\":1,\"device\":\"cpu:1\"},{\"rank\":0,\"device\":\"cpu\"}]," REST);
+    struct plan *p = parse(THREE
+                           ",\"stages\":[{\"rank\":1,\"device\":\"cpu:1\"},{\"rank\":0,\"device\":\"cpu\"}]," REST);
     assert_int_equal(plan_home(p, 0), 0);
     assert_int_equal(plan_home(p, 1), 2);
     plan_heads(p, 1, 2, 3, &begin, &end); /* what is not cut is there */

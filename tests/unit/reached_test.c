@@ -23,8 +23,8 @@ static struct reached lay(uint32_t n_states)
 }
 
 /* A step of one run. */
-static status run(struct reached *r, uint64_t step, uint32_t sequence, uint32_t position, uint32_t n, uint32_t begin_with,
-                  uint32_t keep_as)
+static status run(struct reached *r, uint64_t step, uint32_t sequence, uint32_t position, uint32_t n,
+                  uint32_t begin_with, uint32_t keep_as)
 {
     const struct wire_run w = {.sequence = sequence, .position = position, .n_tokens = n, .begin_with = begin_with,
                                .keep_as = keep_as};

@@ -265,9 +265,9 @@ static void what_begins_in_a_step_is_bounded(void **state)
     static const struct token_bias bias[11];
     static const struct grammar_op op[21] = {{.kind = GRAMMAR_RETURN}};
     static const struct grammar small = {op, 6}, medium = {op, 15}, large = {op, 21};
-    const struct sampler_params p[] = {{.n_bias = 6, .bias = bias},      {.n_bias = 4, .bias = bias, .grammar = &medium},
-                                       {.n_bias = 1, .bias = bias},      {.grammar = &small},
-                                       {.grammar = &medium},             {.n_bias = 11, .bias = bias},
+    const struct sampler_params p[] = {{.n_bias = 6, .bias = bias}, {.n_bias = 4, .bias = bias, .grammar = &medium},
+                                       {.n_bias = 1, .bias = bias}, {.grammar = &small},
+                                       {.grammar = &medium},        {.n_bias = 11, .bias = bias},
                                        {.grammar = &large}};
     struct schedule *s = make(7, 32, 200, 100, 1);
     struct sequence *q[7];

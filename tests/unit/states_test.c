@@ -36,7 +36,8 @@ static struct sequence *submit(struct schedule *s, int32_t first, uint32_t n)
 }
 
 /* The next step has this run alone, and comes back; who waited for a token gets one. */
-static void runs(struct schedule *s, struct sequence *q, uint32_t position, uint32_t n, uint32_t begin_with, uint32_t keep_as)
+static void runs(struct schedule *s, struct sequence *q, uint32_t position, uint32_t n, uint32_t begin_with,
+                 uint32_t keep_as)
 {
     const struct step *step = schedule_next(s);
     assert_non_null(step);

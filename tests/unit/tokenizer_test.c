@@ -591,7 +591,8 @@ static void failed_allocations_are_reported(void **state)
     assert_int_equal(s, ST_OK);
     assert_true(n > 5);
     made = t;
-    for (n = 0; alloc_fail_at(n), s = tokenizer_encode(made, text, strlen(text), true, true, &ids, &n_ids), alloc_failed();
+    for (n = 0;
+         alloc_fail_at(n), s = tokenizer_encode(made, text, strlen(text), true, true, &ids, &n_ids), alloc_failed();
          n++) {
         assert_int_equal(s, ST_NOMEM);
         assert_null(ids);

@@ -108,7 +108,8 @@ static void wrong_experts_are_refused(void **state)
     const size_t n = make(2, FORM_Q8, &with_experts, message, sizeof message, &q);
     const size_t at = (size_t)((uint8_t *)q.expert - message), weight_at = (size_t)((uint8_t *)q.weight - message);
     assert_size_is_exact(decode, message, n);
-    assert_field_refused(decode, message, n, at, 7, "layer 2: token 0 has chosen expert 7, expected different ones of 0 to 6");
+    assert_field_refused(decode, message, n, at, 7,
+                         "layer 2: token 0 has chosen expert 7, expected different ones of 0 to 6");
     assert_field_refused(decode, message, n, at + 11 * 4, UINT32_MAX, "token 3 has chosen expert 4294967295,");
     assert_field_refused(decode, message, n, at + 2 * 4, 0, "token 0 has chosen expert 0 twice");
     assert_field_refused(decode, message, n, at + 3 * 4, 2, "token 1 has chosen expert 2 twice");

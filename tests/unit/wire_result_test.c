@@ -60,10 +60,12 @@ static void result_round_trip_and_refusals(void **state)
     assert_field_refused(decode_result, message, n, 20, 1000 + 3 * 192 + 8 + 1, "n_values is 1585, expected 0 to 1584");
     assert_field_refused(decode_result, message, n, ANSWER_AT, 5, "an answer's sequence is 5, expected 0 to 4");
     assert_field_refused(decode_result, message, n, ANSWER_AT, 2, "sequence 2 has two answers");
-    assert_field_refused(decode_result, message, n, ANSWER_AT + 4, 1, "the answers' n_tokens together is 3, expected 2");
+    assert_field_refused(decode_result, message, n, ANSWER_AT + 4, 1,
+                         "the answers' n_tokens together is 3, expected 2");
     assert_field_refused(decode_result, message, n, ANSWER_AT + 4, UINT32_MAX, "the answers' n_tokens together");
     assert_field_refused(decode_result, message, n, ANSWER_AT + 8, 1, "the answers' n_top together is 21, expected 20");
-    assert_field_refused(decode_result, message, n, ANSWER_AT + 12, 2, "the answers' n_values together is 3, expected 4");
+    assert_field_refused(decode_result, message, n, ANSWER_AT + 12, 2,
+                         "the answers' n_values together is 3, expected 4");
     assert_field_refused(decode_result, message, n, DRAWN_AT + 4, 1000, "a token is 1000, expected 0 to 999");
     assert_field_refused(decode_result, message, n, TOP_AT, (uint32_t)-1, "one of the best tokens is -1");
 }

@@ -162,13 +162,15 @@ static void break_begins(decoder *decode, const uint8_t *message, size_t n)
     assert_field_refused(decode, message, n, BEGIN_AT + 52, 3, "the begins' n_ops together is 3, expected 4");
     assert_field_refused(decode, message, n, BEGIN_AT + 52, UINT32_MAX, "the begins' n_ops together is 4294967295");
     assert_field_refused(decode, message, n, BEGIN_AT + 52, 0, "a begin's grammar_from is 95, expected 0");
-    assert_field_refused(decode, message, n, BEGIN_AT + BEGIN + 52, 1, "a begin's grammar_from is 0, expected 4 to 100");
+    assert_field_refused(decode, message, n, BEGIN_AT + BEGIN + 52, 1,
+                         "a begin's grammar_from is 0, expected 4 to 100");
     assert_field_refused(decode, message, n, BEGIN_AT + 56, 91, "a begin's grammar_from is 91, expected 92 to 100");
     assert_field_refused(decode, message, n, BEGIN_AT + 56, 101, "a begin's grammar_from is 101, expected 92 to 100");
     assert_field_refused(decode, message, n, BIAS_AT, 1000, "a biased token is 1000, expected 0 to 999");
     assert_field_refused(decode, message, n, BIAS_AT + 16, (uint32_t)-1, "a biased token is -1");
     assert_field_refused(decode, message, n, BIAS_AT + 4, 0x7f800000, "the bias of token 0 is inf, expected a finite");
-    assert_field_refused(decode, message, n, BIAS_AT + 20, 0xffc00000, "the bias of token 7 is -nan, expected a finite");
+    assert_field_refused(decode, message, n, BIAS_AT + 20, 0xffc00000,
+                         "the bias of token 7 is -nan, expected a finite");
     assert_field_refused(decode, message, n, OP_AT, 0x01000000, "an op's fourth byte is 1, expected 0");
     assert_field_refused(decode, message, n, OP_AT + 36, 0xff000004, "an op's fourth byte is 255, expected 0");
     assert_field_refused(decode, message, n, TEXT_AT, 1000, "a token of a text is 1000, expected 0 to 999");

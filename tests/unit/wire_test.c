@@ -127,7 +127,8 @@ static void usage_round_trip_and_refusals(void **state)
     assert_field_refused(decode_usage, message, SIZE, 40, WIRE_DEVICES_MOST + 1, "n_devices is 18");
     assert_field_refused(decode_usage, message, SIZE, 40, UINT32_MAX, "n_devices is");
     assert_field_refused(decode_usage, message, SIZE, HEAD + 16, 10, "waiting for device 0, expected at most 9");
-    assert_field_refused(decode_usage, message, SIZE, HEAD + DEVICE + 20, 1, "waiting for device 1, expected at most 500");
+    assert_field_refused(decode_usage, message, SIZE, HEAD + DEVICE + 20, 1,
+                         "waiting for device 1, expected at most 500");
     u.n_devices = WIRE_DEVICES_MOST;
     assert_int_equal(wire_usage_encode(&u, message, sizeof message), WIRE_USAGE_MAX);
     assert_int_equal(wire_usage_decode(message, sizeof message, &d), ST_OK);

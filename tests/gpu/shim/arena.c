@@ -226,8 +226,8 @@ bool arena_explain(const void *p, char *text, size_t size)
     else if (!a->live)
         snprintf(text, size, "%p lies in %zu bytes that were freed", p, a->bytes);
     else if ((const char *)p < a->at)
-        snprintf(text, size, "%p lies %zu bytes before an allocation of %zu bytes", p, (size_t)(a->at - (const char *)p),
-                 a->bytes);
+        snprintf(text, size, "%p lies %zu bytes before an allocation of %zu bytes", p,
+                 (size_t)(a->at - (const char *)p), a->bytes);
     else if ((size_t)((const char *)p - a->at) >= a->bytes)
         snprintf(text, size, "%p lies %zu bytes behind the end of an allocation of %zu bytes", p,
                  (size_t)((const char *)p - a->at) - a->bytes, a->bytes);

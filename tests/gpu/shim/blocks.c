@@ -203,8 +203,8 @@ int simt_barrier(bool value, const char *file, int line)
     for (int i = 0; block.n_at_barrier && i < block.n; i++) {
         const struct thread *o = &block.threads[i];
         if (o->state == AT_BARRIER && !same_place(&o->place, &t->place))
-            die("comes to the barrier at %s:%d, but thread (%u, %u, %u) waits at the one at %s:%d", file, line, o->index.x,
-                o->index.y, o->index.z, o->place.file, o->place.line);
+            die("comes to the barrier at %s:%d, but thread (%u, %u, %u) waits at the one at %s:%d", file, line,
+                o->index.x, o->index.y, o->index.z, o->place.file, o->place.line);
         if (o->state == AT_BARRIER)
             break; /* those who wait agree */
     }
@@ -229,11 +229,11 @@ static bool meets(const struct thread *t, const struct thread *lanes, int other)
     if (o->state != IN_WARP || !(o->mask >> t->lane & 1))
         return false; /* it may come yet */
     if (o->op != t->op || !same_place(&o->place, &t->place))
-        die("comes to %s at %s:%d with lane %d in its mask %08x, who waits in %s at %s:%d", t->place.name, t->place.file,
-            t->place.line, other, t->mask, o->place.name, o->place.file, o->place.line);
+        die("comes to %s at %s:%d with lane %d in its mask %08x, who waits in %s at %s:%d", t->place.name,
+            t->place.file, t->place.line, other, t->mask, o->place.name, o->place.file, o->place.line);
     if (o->mask != t->mask)
-        die("%s at %s:%d: the mask is %08x here and %08x of lane %d", t->place.name, t->place.file, t->place.line, t->mask,
-            o->mask, other);
+        die("%s at %s:%d: the mask is %08x here and %08x of lane %d", t->place.name, t->place.file, t->place.line,
+            t->mask, o->mask, other);
     return true;
 }
 

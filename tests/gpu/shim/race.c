@@ -217,13 +217,15 @@ static void check_granule(uintptr_t at, uint8_t bytes, struct cell now)
     if (in_shared) {
         if (now.kind != WRITE && (bytes & ~g->set))
             die("a %s of shared memory at %p %s", name_of[now.kind], (const void *)at,
-                copy_is_under_way((const void *)at) ? "to which a copy is under way" : "that nobody in the block has set");
+                copy_is_under_way((const void *)at) ? "to which a copy is under way"
+                                                    : "that nobody in the block has set");
         g->set |= bytes;
     } else {
         if (now.kind != READ)
             g->written |= bytes;
         else if ((g->written & bytes) && !running_has_begun())
-            die("a read of the GPU's memory at %p, which launches write, before the one before is done", (const void *)at);
+            die("a read of the GPU's memory at %p, which launches write, before the one before is done",
+                (const void *)at);
         const uint8_t touched = (uint8_t)(now.kind == READ ? bytes << 4 : bytes);
         traffic_needs(__builtin_popcount(touched & ~g->set));
         g->set |= touched;

@@ -61,7 +61,8 @@ size_t shared_bytes(void) { return ROOM + section_bytes(); }
 
 size_t shared_offset(const void *at)
 {
-    const uintptr_t in_section = (uintptr_t)at - (uintptr_t)simt_shared_begin, in_room = (uintptr_t)at - (uintptr_t)room;
+    const uintptr_t in_section = (uintptr_t)at - (uintptr_t)simt_shared_begin,
+                    in_room = (uintptr_t)at - (uintptr_t)room;
     if (in_section < section_bytes())
         return ROOM + in_section;
     return room && (uintptr_t)at >= (uintptr_t)dynamic && in_room < ROOM ? in_room : SIZE_MAX;

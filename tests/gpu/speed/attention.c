@@ -118,13 +118,14 @@ static void report_attention(struct speed *s, struct attention *a, int64_t run, 
     const double n = (double)a->b.n, looked_at = n * ((double)context - (double)(run - 1) / 2);
     struct speed_row row = {.family = "attention", .what = what, .type = "F16", .tokens = a->b.n};
     if (context == speed_tokens(s, PROMPT)) {
-        snprintf(what, sizeof what, "rotate, %lld heads of %lld", (long long)(a->h.n_kv * a->h.shared), (long long)a->h.n_kv);
+        snprintf(what, sizeof what, "rotate, %lld heads of %lld", (long long)(a->h.n_kv * a->h.shared),
+                 (long long)a->h.n_kv);
         row.us = speed_time(s, launch_rotate, a);
         row.bytes = n * (8 * values + 8 * own + 4 * own + 4 * own);
         speed_report(s, &row);
     }
-    snprintf(what, sizeof what, "%s, context %lld, %lld heads of %lld", run > 1 ? "prompt" : "decode", (long long)context,
-             (long long)(a->h.n_kv * a->h.shared), (long long)a->h.n_kv);
+    snprintf(what, sizeof what, "%s, context %lld, %lld heads of %lld", run > 1 ? "prompt" : "decode",
+             (long long)context, (long long)(a->h.n_kv * a->h.shared), (long long)a->h.n_kv);
     row.us = speed_time(s, launch_attend, a);
     row.bytes = 4 * own * n / (double)run * (double)context + n * 9.5 * values;
     row.operations = 4 * looked_at * values;

@@ -106,8 +106,8 @@ void speed_report(struct speed *s, const struct speed_row *row)
         printf(" %8.2f", tops);
     printf("\n");
     fflush(stdout);
-    json_array_append_new(s->rows, json_pack("{s:s, s:s, s:s, s:I, s:f, s:f, s:f, s:f}", "family", row->family, "what",
-                                             row->what, "type", row->type, "tokens", (json_int_t)row->tokens, "us",
-                                             row->us, "gb_per_s", gb, "percent_of_reading", share, "tera_operations_per_s",
-                                             tops));
+    json_array_append_new(s->rows,
+                          json_pack("{s:s, s:s, s:s, s:I, s:f, s:f, s:f, s:f}", "family", row->family, "what",
+                                    row->what, "type", row->type, "tokens", (json_int_t)row->tokens, "us", row->us,
+                                    "gb_per_s", gb, "percent_of_reading", share, "tera_operations_per_s", tops));
 }

@@ -22,7 +22,8 @@ template <class... P> struct simt_kernel {
         const call *c = (const call *)p;
         std::apply(c->kernel, c->arguments);
     }
-    void launch(bool overlaps, const char *name, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream, P... arguments) const
+    void launch(bool overlaps, const char *name, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
+                P... arguments) const
     {
         static_assert(((std::is_trivially_copyable<P>::value && !std::is_reference<P>::value) && ...),
                       "a kernel's parameters are copied byte by byte");

@@ -599,8 +599,8 @@ __global__ void exchange(int *p)
 bool traffic_is_counted(void)
 {
 #ifdef __SANITIZE_THREAD__
-    return moves(1, 1, 128 + 128, 128 + 128) && moves(1, 2, 256 + 128, 256 + 128) && moves(8, 1, 1024 + 128, 128 + 128) &&
-           moves(0, 2, 64 + 128, 8 + 128);
+    return moves(1, 1, 128 + 128, 128 + 128) && moves(1, 2, 256 + 128, 256 + 128) &&
+           moves(8, 1, 1024 + 128, 128 + 128) && moves(0, 2, 64 + 128, 8 + 128);
 #else
     return true;
 #endif
