@@ -199,8 +199,8 @@ static json_t *neurons_summary(const struct neurons *n)
         live += (double)n->layers[i].live / n->n_layers;
     }
     snprintf(hash, sizeof hash, "%016" PRIx64, n->model_hash);
-    json_t *o = json_pack("{s:s, s:i, s:i, s:I, s:I, s:s, s:I, s:I, s:o, s:f, s:f, s:b, s:b, s:b, s:I, s:s, s:I, s:o, s:o, "
-                     "s:o, s:o, s:o}", "architecture", "hearth-neurons", "version", NEURONS_VERSION, "layers",
+    json_t *o = json_pack("{s:s, s:i, s:i, s:I, s:I, s:s, s:I, s:I, s:o, s:f, s:f, s:b, s:b, s:b, s:I, s:s, s:I, s:o, "
+                     "s:o, s:o, s:o, s:o}", "architecture", "hearth-neurons", "version", NEURONS_VERSION, "layers",
                      n->n_layers, "d_model", (json_int_t)n->d_model, "d_ff", (json_int_t)n->d_ff, "activation",
                      activation_name(n->activation), "bytes", (json_int_t)gguf_file_bytes(n->file), "tokens",
                      (json_int_t)n->n_tokens, "text", text_json(n->text), "live", live, "skip_share",

@@ -174,10 +174,11 @@ static void print_line(int holder, const struct worker_options *w, const struct 
     if (h->need.states)
         snprintf(states, sizeof states, ", states of delta nets %.1f", mib(h->need.states));
     several_text(w, h, several, sizeof several);
-    log_info("%s: stage of %s, %lld KV heads, %lld neurons%s%s, %.1f MiB (weights %.1f, of which a token reads %.1f%s, KV "
-             "cache of %s %.1f%s, buffers %.1f)%s", name, stage, (long long)h->kv_heads, (long long)h->neurons, experts,
-             heat, mib(h->need.total), mib(h->need.weights), h->read / (1 << 20), several, kv_text(w, kv),
-             mib(h->need.kv), states, mib(h->need.buffers), busy);
+    log_info("%s: stage of %s, %lld KV heads, %lld neurons%s%s, %.1f MiB (weights %.1f, of which a token reads %.1f%s, "
+             "KV cache of %s %.1f%s, buffers %.1f)%s",
+             name, stage, (long long)h->kv_heads, (long long)h->neurons, experts, heat, mib(h->need.total),
+             mib(h->need.weights), h->read / (1 << 20), several, kv_text(w, kv), mib(h->need.kv), states,
+             mib(h->need.buffers), busy);
 }
 
 static json_t *percent(double part, double whole)
@@ -203,16 +204,18 @@ static json_t *table_row(int holder, const struct plan *p, const struct holding 
     for (int l = 0; l < p->model.n_layers; l++)
         all += (double)plan_shape_neurons(&p->layers[l].shape);
     stage_text(h, "%d-%d", stage, sizeof stage);
-    return json_pack("{si ss ss sI sI sI so so so so si sI sf sf sf sf sf sf sf sf so so}", "rank", plan_holder_rank(p, holder),
+    return json_pack("{si ss ss sI sI sI so so so so si sI sf sf sf sf sf sf sf sf so so}", "rank",
+                     plan_holder_rank(p, holder),
                      "device", plan_holder_device(p, holder), "stage", stage, "kv_heads", (json_int_t)h->kv_heads,
                      "experts", (json_int_t)h->experts, "neurons", (json_int_t)h->neurons, "neurons_percent",
-                     percent((double)h->neurons, all), "fired_percent", percent(h->stage.live + h->shard.live, h->all_live),
+                     percent((double)h->neurons, all), "fired_percent",
+                     percent(h->stage.live + h->shard.live, h->all_live),
                      "stage_live_percent", live_percent(&h->stage, h), "shard_live_percent", live_percent(&h->shard, h),
                      "ranges", h->ranges, "rows", (json_int_t)h->rows, "weights_mib", mib(h->need.weights), "read_mib",
                      h->read / (1 << 20), "read_8_mib", h->read_some / (1 << 20), "read_batch_mib",
                      h->read_batch / (1 << 20), "kv_mib", mib(h->need.kv), "states_mib", mib(h->need.states),
-                     "buffers_mib", mib(h->need.buffers), "total_mib", mib(h->need.total), "ms_per_token", number(h->ms), "busy_percent",
-                     number(h->ms_percent));
+                     "buffers_mib", mib(h->need.buffers), "total_mib", mib(h->need.total), "ms_per_token",
+                     number(h->ms), "busy_percent", number(h->ms_percent));
 }
 
 /* Adds a holder's memory to what its rank's CPUs need, which have one budget: used [n_ranks] bytes. */
@@ -314,8 +317,8 @@ static void print_several(const struct plan_reasons *r, const struct plan *p)
     struct cost_model m = r->model;
     m.tokens = SOME_TEXTS;
     const struct cost cost = cost_of_plan(r->probe, &m, p);
-    log_info("%d texts that decode at once: a step of one token each is estimated at %.2f ms or more, %.1f tok/s of all "
-             "(of one text %.1f)", SOME_TEXTS, cost_ms(&cost), SOME_TEXTS * 1e3 / cost_ms(&cost),
+    log_info("%d texts that decode at once: a step of one token each is estimated at %.2f ms or more, %.1f tok/s of "
+             "all (of one text %.1f)", SOME_TEXTS, cost_ms(&cost), SOME_TEXTS * 1e3 / cost_ms(&cost),
              1e3 / cost_ms(&r->cost));
 }
 

@@ -101,9 +101,10 @@ static void print_experts(FILE *out, const struct neurons *n)
         all += neurons_experts(n, i);
         rare += neurons_expert_use(n, i).rare;
     }
-    fprintf(out, "experts: a token uses %lld of a layer's %lld; of the %lld of all layers %lld were chosen by fewer than %d "
-            "of %llu tokens\n", (long long)n->experts.used, (long long)n->experts.n, (long long)all, (long long)rare,
-            EXPERT_RARE, (unsigned long long)n->n_tokens);
+    fprintf(out, "experts: a token uses %lld of a layer's %lld; of the %lld of all layers %lld were chosen by fewer "
+            "than %d of %llu tokens\n",
+            (long long)n->experts.used, (long long)n->experts.n, (long long)all, (long long)rare, EXPERT_RARE,
+            (unsigned long long)n->n_tokens);
 }
 
 status report_text(FILE *out, const struct report *r)

@@ -72,10 +72,13 @@ add_library(kernels_cuda STATIC ${sources})
 set_target_properties(kernels_cuda PROPERTIES
     POSITION_INDEPENDENT_CODE ON CUDA_VISIBILITY_PRESET hidden CUDA_EXTENSIONS OFF)
 target_include_directories(kernels_cuda PRIVATE ${PROJECT_SOURCE_DIR})
+set(host_options -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -ffp-contract=off
+    -fno-strict-aliasing)
+list(JOIN host_options "," host_options)
 target_compile_options(kernels_cuda PRIVATE
     -fmad=false -ftz=false -prec-div=true -prec-sqrt=true
     $<$<BOOL:${HEARTH_WERROR}>:-Werror=all-warnings>
-    "SHELL:-Xcompiler=-Wall,-Wextra,-Wno-unused-parameter,-Wno-missing-field-initializers,-ffp-contract=off,-fno-strict-aliasing")
+    "SHELL:-Xcompiler=${host_options}")
 
 # The device.
 file(GLOB sources CONFIGURE_DEPENDS device/cuda/*.c)

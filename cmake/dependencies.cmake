@@ -1,5 +1,6 @@
 # Debian packages; docs/dependencies.md says why each.
-option(HEARTH_MPI "Ranks on several PCs, by MPI and RDMA; OFF: one PC, and a program that needs little more than libc" ON)
+option(HEARTH_MPI "Ranks on several PCs, by MPI and RDMA; OFF: one PC, and a program that needs little more than libc"
+    ON)
 if(NOT HEARTH_MPI)
     set(CMAKE_FIND_LIBRARY_SUFFIXES .a) # what is linked becomes part of the program
     set(BUILD_TESTING OFF)              # tests are of all that hearth can do

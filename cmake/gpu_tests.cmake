@@ -151,7 +151,10 @@ endif()
 add_test(NAME gpu_on_device COMMAND sh ${PROJECT_SOURCE_DIR}/tests/gpu/on_device_test.sh)
 set_tests_properties(gpu_on_device PROPERTIES LABELS gpu TIMEOUT 120)
 if(NOT HEARTH_SANITIZE)
-    add_test(NAME gpu_ptx COMMAND sh -c "[ \"$HEARTH_TEST_PTX\" = 1 ] || { echo 'skipped: HEARTH_TEST_PTX=1 runs it, for minutes'; exit 77; }
+    add_test(NAME gpu_ptx COMMAND sh -c "[ \"$HEARTH_TEST_PTX\" = 1 ] || {
+            echo 'skipped: HEARTH_TEST_PTX=1 runs it, for minutes'
+            exit 77
+        }
         exec sh ${PROJECT_SOURCE_DIR}/tests/gpu/ptx.sh 80")
     set_tests_properties(gpu_ptx PROPERTIES LABELS gpu SKIP_RETURN_CODE 77 TIMEOUT 1800)
     # A file of each kind; without arguments it compiles all of them, for three minutes.

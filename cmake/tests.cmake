@@ -47,7 +47,8 @@ if(BUILD_TESTING)
     set_tests_properties(machine_test threads_test PROPERTIES RUN_SERIAL TRUE)
 
     if(NOT HEARTH_SANITIZE) # a sanitizer calls the system itself
-        add_test(NAME verbs_quiet COMMAND sh ${PROJECT_SOURCE_DIR}/tests/conformance/verbs_quiet.sh $<TARGET_FILE:verbs_test>)
+        add_test(NAME verbs_quiet
+            COMMAND sh ${PROJECT_SOURCE_DIR}/tests/conformance/verbs_quiet.sh $<TARGET_FILE:verbs_test>)
         set_tests_properties(verbs_quiet PROPERTIES PROCESSORS 2 SKIP_RETURN_CODE 77)
     endif()
 

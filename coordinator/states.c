@@ -31,7 +31,10 @@ status states_create(uint32_t n_sequences, uint32_t n_kept, struct states **out)
 
 void states_free(struct states *s) { free(s); }
 
-static uint32_t number_of(const struct states *s, const struct kept *k) { return s->n_own + 1 + (uint32_t)(k - s->kept); }
+static uint32_t number_of(const struct states *s, const struct kept *k)
+{
+    return s->n_own + 1 + (uint32_t)(k - s->kept);
+}
 
 /* NULL: it is a sequence's own, or none. */
 static struct kept *kept_at(struct states *s, uint32_t state)

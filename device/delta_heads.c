@@ -110,7 +110,8 @@ static void load_in_turn(struct loading *l, const struct hparams *hp, const stru
     uint8_t *all = room(l, from->rows * ratio, own);
     loading_reads(l, from, 0, from->rows);
     for (int64_t i = 0; i < from->rows * ratio && !l->failed; i++)
-        memcpy(all + (size_t)i * own, from->data + (size_t)(i / ratio) * stride + (size_t)(i % ratio) * every + first, own);
+        memcpy(all + (size_t)i * own, from->data + (size_t)(i / ratio) * stride + (size_t)(i % ratio) * every + first,
+               own);
     if (!l->failed)
         packed_fill(&to->o, 0, to->o.groups, all, (size_t)ratio * own, NULL);
     free(all);

@@ -60,8 +60,9 @@ static inline uint32_t device_state_of(uint32_t sequence) { return sequence + 1;
 struct run {
     uint32_t sequence, position, n; /* n tokens, the first of them at `position` of the sequence */
     uint32_t begin_with, keep_as;   /* of delta nets, states by number, 0: none. Before anything of the step runs, the
-                                     * sequence's own state becomes a copy of begin_with, in the order of runs (at position
-                                     * 0 without one: zero); when all of it has run, keep_as a copy of the own */
+                                     * sequence's own state becomes a copy of begin_with, in the order of runs (at
+                                     * position 0 without one: zero); when all of it has run, keep_as a copy of the
+                                     * own */
 };
 
 /* The runs of a step, their tokens one after the other; a sequence has one at most. */
@@ -226,8 +227,8 @@ struct input_bytes {
     float *scale;    /* [n, d / 32], finite; or */
     float *f32;      /* [n, d]; NULL: the codes count */
     float *residual; /* [n, d] x itself, or NULL */
-    uint32_t *expert; /* [n, n_experts_used] those that tokens have chosen, the best first, each below n_experts and once;
-                         NULL: the part or layer has none */
+    uint32_t *expert; /* [n, n_experts_used] those that tokens have chosen, the best first, each below n_experts and
+                       * once; NULL: the part or layer has none */
     float *weight;   /* [n, model_route_weights] theirs, finite */
 };
 

@@ -37,14 +37,16 @@ static status find_file(const char *folder, char path[PATH_MAX], char why[LOG_LI
 static status check(const struct device_plugin *p, const char *path, char why[LOG_LINE_MAX])
 {
     if (p->layout != DEVICE_PLUGIN_LAYOUT)
-        snprintf(why, LOG_LINE_MAX, "%.400s is of another hearth than this program (layout %u, expected %u): install both of "
+        snprintf(why, LOG_LINE_MAX,
+                 "%.400s is of another hearth than this program (layout %u, expected %u): install both of "
                  "one build", path, p->layout, DEVICE_PLUGIN_LAYOUT);
     else if (strcmp(p->release, HEARTH_VERSION) != 0)
         snprintf(why, LOG_LINE_MAX, "%.400s is of hearth %.32s, this is %s: install both of one release", path,
                  p->release, HEARTH_VERSION);
     else if (strcmp(p->shared, device_shared) != 0)
-        snprintf(why, LOG_LINE_MAX, "%.400s was built from other files than this program (%.32s, expected %s): install both "
-                 "of one build", path, p->shared, device_shared);
+        snprintf(why, LOG_LINE_MAX,
+                 "%.400s was built from other files than this program (%.32s, expected %s): install both of one "
+                 "build", path, p->shared, device_shared);
     else
         return ST_OK;
     return ST_UNSUPPORTED;

@@ -103,4 +103,7 @@ struct device_shape device_shape(const struct model *m)
 
 int64_t device_heads(const struct device_shape *s, int layer) { return model_heads(&s->model->hp, layer); }
 
-uint32_t device_states(const struct model *m, uint32_t n_sequences) { return m->hp.delta.key_heads ? 2 * n_sequences : 0; }
+uint32_t device_states(const struct model *m, uint32_t n_sequences)
+{
+    return m->hp.delta.key_heads ? 2 * n_sequences : 0;
+}

@@ -219,8 +219,8 @@ struct kernels {
 
     /* out[c] = silu, as in `activate`, of the sum over i ascending of acc = fma(x[i][c], w[i * w_stride + c], acc), acc
      * from +0: a convolution over n_taps tokens, a lane being a channel. */
-    void (*convolve)(const float *const *x /* [n_taps] of [n] */, const float *w, int64_t w_stride, int n_taps, int64_t n,
-                     float *out /* [n] */);
+    void (*convolve)(const float *const *x /* [n_taps] of [n] */, const float *w, int64_t w_stride, int n_taps,
+                     int64_t n, float *out /* [n] */);
 
     /* A token of a head, whose state is s [size of key, size of value]. For each column c by itself, rows i ascending:
      * d_i = decay * s[i][c]; u = the sum of acc = fma(k[i], d_i, acc), acc from +0; e = beta * (v[c] - u);

@@ -9,8 +9,8 @@
 static const struct family *const families[] = {
     &family_llama, &family_mistral3, &family_smollm3, &family_granite, &family_qwen2, &family_qwen3,
     &family_qwen2moe, &family_qwen3moe, &family_qwen3next, &family_qwen35, &family_qwen35moe, &family_gpt_oss,
-    &family_glm4moe, &family_deepseek2, &family_smallthinker, &family_gemma2, &family_gemma3, &family_phi3, &family_olmo2, &family_bamboo,
-    &family_falcon, &family_opt,
+    &family_glm4moe, &family_deepseek2, &family_smallthinker, &family_gemma2, &family_gemma3, &family_phi3,
+    &family_olmo2, &family_bamboo, &family_falcon, &family_opt,
 };
 
 enum { FAMILIES = sizeof families / sizeof *families, NAME_SIZE = 24 };

@@ -40,8 +40,8 @@ static status read_score(const struct keys *k, struct router *r)
     if (s != ST_OK || number == 0)
         return s;
     if (number > 3)
-        return bad_key(k, ST_UNSUPPORTED, "expert_gating_func", "expected 1 (softmax), 2 (sigmoid) or 3 (softmax over the "
-                       "chosen), found %" PRId64, number);
+        return bad_key(k, ST_UNSUPPORTED, "expert_gating_func",
+                       "expected 1 (softmax), 2 (sigmoid) or 3 (softmax over the chosen), found %" PRId64, number);
     r->score = scores[number - 1];
     return ST_OK;
 }

@@ -41,8 +41,9 @@ static status check_sizes(const struct keys *k, const struct delta_net *n, int64
         return bad_key(k, ST_FORMAT, "ssm.time_step_rank", "expected a multiple of the %" PRId64 " key heads, found %"
                        PRId64, n->key_heads, n->value_heads);
     if (inner != n->value_heads * n->size)
-        return bad_key(k, ST_FORMAT, "ssm.inner_size", "expected %" PRId64 " heads of %" PRId64 " values, found %" PRId64,
-                       n->value_heads, n->size, inner);
+        return bad_key(k, ST_FORMAT, "ssm.inner_size",
+                       "expected %" PRId64 " heads of %" PRId64 " values, found %" PRId64, n->value_heads, n->size,
+                       inner);
     if (n->size % 16)
         return bad_key(k, ST_UNSUPPORTED, "ssm.state_size", "expected a multiple of 16, found %" PRId64, n->size);
     return ST_OK;

@@ -60,8 +60,8 @@ struct delta_net {
     int64_t value_heads;     /* a multiple of key_heads */
     int64_t size;            /* of a head's key, and of its value; a multiple of 16 */
     int64_t taps;
-    bool in_turn;            /* value heads take the key heads in turn: j has key head j % key_heads; else those of a key
-                                head follow each other */
+    bool in_turn;            /* value heads take the key heads in turn: j has key head j % key_heads; else those of a
+                              * key head follow each other */
 };
 
 enum { MOST_TAPS = 8 };
@@ -170,8 +170,9 @@ struct layer_weights {
     struct matrix c_norm;            /* [1, rank] */
     struct matrix q_in;              /* [n_heads * rank, head_dim - n_rot] each head's queries into the space of c */
     struct matrix c_out;             /* [n_heads * value_dim, rank] what each mixes of c into values */
-    struct matrix c_both;            /* [n_heads * (head_dim - n_rot + value_dim), rank] in place of both (files of before
-                                        2025-04): of each head what turns c into its plain keys, then into its values */
+    struct matrix c_both;            /* [n_heads * (head_dim - n_rot + value_dim), rank] in place of both (files of
+                                      * before 2025-04): of each head what turns c into its plain keys, then into its
+                                      * values */
     struct matrix o_bias;            /* [1, d_model]; may be absent */
     struct matrix ffn_norm, ffn_norm_bias; /* [1, d_model]; as attn_norm */
     struct matrix attn_post_norm, ffn_post_norm; /* [1, d_model] of what is added to x; may be absent */

@@ -34,7 +34,8 @@ static status read_kind(const struct keys *k, bool *none, bool *yarn)
         return ST_OK;
     char found[64];
     gguf_printable(type.at, type.n, found, sizeof found);
-    return bad_key(k, ST_UNSUPPORTED, "rope.scaling.type", "expected none, linear, yarn or longrope, found '%s'", found);
+    return bad_key(k, ST_UNSUPPORTED, "rope.scaling.type", "expected none, linear, yarn or longrope, found '%s'",
+                   found);
 }
 
 /* Positions are divided by a factor; 0 and absence mean 1. */

@@ -44,8 +44,9 @@ static status check(const struct wire_hello *hellos, int n, int of, same_fn *sam
     if (sum <= has)
         return ST_OK;
     list_needs(hellos, n, of, same, needs, sizeof needs);
-    log_error("the ranks of host %s need %.2f GiB of memory together (%s), %s %.2f: give them smaller shares (--shares, "
-              "--plan), more hosts, or a shorter context (-c)", hellos[of].host.name, gib(sum), needs, whose, gib(has));
+    log_error("the ranks of host %s need %.2f GiB of memory together (%s), %s %.2f: give them smaller shares "
+              "(--shares, --plan), more hosts, or a shorter context (-c)",
+              hellos[of].host.name, gib(sum), needs, whose, gib(has));
     return ST_BUDGET;
 }
 

@@ -93,8 +93,8 @@ static status check_memory(struct member *m)
     log_error("%.2f GiB of memory needed (weights %.2f, KV cache of %s %.2f%s, buffers %.2f), %s %.2f: give the rank a "
               "smaller share (--shares, --plan), more ranks, a shorter context (-c) or less KV memory (--kv-budget)",
               gib(need.total), gib(need.weights), kv_text(&m->worker_options, kv), gib(need.kv), states,
-              gib(need.buffers), budgeted ? "the budget is" : host->limit_id ? "the cgroup's limit is" : "the machine has",
-              gib(limit));
+              gib(need.buffers),
+              budgeted ? "the budget is" : host->limit_id ? "the cgroup's limit is" : "the machine has", gib(limit));
     return ST_BUDGET;
 }
 

@@ -234,8 +234,8 @@ status offload_needs(const struct worker_options *w, int rank, const struct gpus
             continue;
         status st = worker_memory(w, h, &need);
         if (!st && need.total > gpu->free_bytes) {
-            log_error("%s of rank %d (%s) needs %.1f MiB by the plan, %.1f are free: give it fewer layers or neurons, or a "
-                      "shorter context (-c)", plan_holder_device(w->plan, h), rank, gpu->name, mib(need.total),
+            log_error("%s of rank %d (%s) needs %.1f MiB by the plan, %.1f are free: give it fewer layers or neurons, "
+                      "or a shorter context (-c)", plan_holder_device(w->plan, h), rank, gpu->name, mib(need.total),
                       mib(gpu->free_bytes));
             st = ST_BUDGET;
         }
@@ -272,8 +272,8 @@ static uint32_t choose(const struct wire_gpus *offers, const uint32_t *chosen, i
 
 static status all_taken(int rank)
 {
-    log_error("--device cuda: every GPU of rank %d is another rank's on the same host, or has no room: start fewer ranks "
-              "there, or name GPUs in a plan (--plan)", rank);
+    log_error("--device cuda: every GPU of rank %d is another rank's on the same host, or has no room: start fewer "
+              "ranks there, or name GPUs in a plan (--plan)", rank);
     return ST_USAGE;
 }
 
@@ -286,8 +286,8 @@ static status check_chosen(const struct plan *p, int rank, const struct wire_gpu
         log_error("rank %d gives its GPU %u layers, expected %d at most: start all ranks with the same options", rank,
                   gpu->layers, most);
     else if (marked && gpu->marks != why->marks_hash)
-        log_error("rank %d gives its GPU what a split file marks, and here is another or none: name the same file on every "
-                  "host (--gpu-index)", rank);
+        log_error("rank %d gives its GPU what a split file marks, and here is another or none: name the same file on "
+                  "every host (--gpu-index)", rank);
     else
         return ST_OK;
     return ST_MISMATCH;
@@ -362,8 +362,8 @@ status offload_check(const struct wire_gpus *offers, int n_ranks)
             const uint64_t need = need_of_all(offers, n_ranks, r, i);
             if (need <= offers[r].at[i].free_bytes)
                 continue;
-            log_error("a GPU of rank %d needs %.1f MiB for all ranks that the plan gives it to, %.1f are free: give each "
-                      "rank a GPU of its own", r, mib(need), mib(offers[r].at[i].free_bytes));
+            log_error("a GPU of rank %d needs %.1f MiB for all ranks that the plan gives it to, %.1f are free: give "
+                      "each rank a GPU of its own", r, mib(need), mib(offers[r].at[i].free_bytes));
             return ST_BUDGET;
         }
     }

@@ -321,8 +321,8 @@ static status check_device(const struct cluster_options *o, const struct plan *p
         gpu++;
     const bool named = gpu < plan_n_holders(p);
     if (named && o->device == DEVICES_CPU)
-        log_error("--device cpu: the plan's holders[%d] is %s of rank %d: leave out --device, or take a plan without GPUs", gpu,
-                  plan_holder_device(p, gpu), plan_holder_rank(p, gpu));
+        log_error("--device cpu: the plan's holders[%d] is %s of rank %d: leave out --device, or take a plan without "
+                  "GPUs", gpu, plan_holder_device(p, gpu), plan_holder_rank(p, gpu));
     else if (!named && o->device == DEVICES_CUDA)
         log_error("--device cuda: the plan gives no GPU anything: leave out --device, or take a plan that names GPUs");
     else

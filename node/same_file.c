@@ -11,8 +11,8 @@ static status check_chunk(const struct same_file *f, int rank, struct wire_chunk
     if (chunks_hash(f->chunks, f->pool, theirs.chunk) == theirs.hash)
         return ST_OK;
     const char *path = chunks_place(f->chunks, theirs.chunk, &begin, &end);
-    log_error("%s: rank %d's copy differs from rank 0's between bytes %" PRIu64 " and %" PRIu64 ": one of them is damaged, "
-              "copy the file again (--no-verify starts without looking)", path, rank, begin, end);
+    log_error("%s: rank %d's copy differs from rank 0's between bytes %" PRIu64 " and %" PRIu64 ": one of them is "
+              "damaged, copy the file again (--no-verify starts without looking)", path, rank, begin, end);
     return ST_MISMATCH;
 }
 

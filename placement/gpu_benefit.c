@@ -340,8 +340,8 @@ status gpu_benefit_give(const struct probe *p, const struct cost_model *m, struc
     const bool cut = units && !plan_down_at_stage(plan, 0);
     const struct probe_gpu *g = p ? cost_gpu(p, rank, device) : NULL;
     struct benefit b = {.m = m, .plan = plan, .g = g ? g : &usual_gpu, .rank = rank, .bytes = bytes,
-                        .cpu = cpu_speed(p, plan, rank), .whole = (!m->fires && !m->chosen) || !cut, .cut = cut, .may_have_none = g,
-                        .n_blocks = 2 * (int)n_layers + 1};
+                        .cpu = cpu_speed(p, plan, rank), .whole = (!m->fires && !m->chosen) || !cut, .cut = cut,
+                        .may_have_none = g, .n_blocks = 2 * (int)n_layers + 1};
     const size_t most = units + (size_t)b.n_blocks;
     b.blocks = calloc((size_t)b.n_blocks, sizeof *b.blocks);
     b.best = calloc((size_t)b.n_blocks, sizeof *b.best);

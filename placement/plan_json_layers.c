@@ -23,7 +23,8 @@ status plan_read_shape(const struct place *at, const json_t *object, struct plan
         (st = field_get_optional_int(at, object, "head_unit", 1, INT32_MAX, &out->head_unit)) != ST_OK ||
         (st = field_get_optional_int(at, object, "experts", 0, INT32_MAX, &out->n_experts)) != ST_OK ||
         (st = field_get_optional_int(at, object, "experts_used", 0, out->n_experts, &out->n_experts_used)) != ST_OK ||
-        (st = field_get_optional_int(at, object, "d_shared", 0, out->n_experts ? INT32_MAX : 0, &out->d_shared)) != ST_OK)
+        (st = field_get_optional_int(at, object, "d_shared", 0, out->n_experts ? INT32_MAX : 0,
+                                     &out->d_shared)) != ST_OK)
         return st;
     if (plan_shape_neurons(out) > INT32_MAX)
         return field_refuse(at->where, "%sexperts is %" PRId64 ", of %" PRId64 " neurons each and %" PRId64

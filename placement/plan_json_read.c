@@ -85,8 +85,8 @@ static status read_residual(const struct place *at, const json_t *v, struct plan
 static status read_header(struct plan_reader *r, const struct place *at, json_t *root)
 {
     static const char *const old[] = {"hearth_plan", "model", "ranks", "layers", "rows", "residual", NULL};
-    static const char *const keys[] = {"hearth_plan", "model", "ranks", "holders", "stages", "layers", "rows", "residual",
-                                       NULL};
+    static const char *const keys[] = {"hearth_plan", "model", "ranks", "holders", "stages", "layers", "rows",
+                                       "residual", NULL};
     int64_t version = 0, n_ranks = 0;
     status st = field_get_int(at, root, "hearth_plan", 1, PLAN_VERSION, &version);
     r->version = (int)version;

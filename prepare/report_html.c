@@ -67,7 +67,8 @@ static status facts(FILE *out, const struct report *r, const float *busy, int64_
     if (st)
         return st;
     fputs("<div class=facts>\n", out);
-    fact(out, r->neurons->experts.n ? "of the neurons of its experts fire for a token" : "of the neurons fire for a token",
+    fact(out,
+         r->neurons->experts.n ? "of the neurons of its experts fire for a token" : "of the neurons fire for a token",
          "%.1f %%", report_live(r->neurons) * 100);
     fact(out, "of the neurons make 80 % of all activations", "%.1f %%", share * 100);
     if (neurons_have_weights(r->neurons))

@@ -188,7 +188,8 @@ static status check_model(const struct neurons *n, const char *where, const stru
     for (const struct neurons_count *c = neurons_counts; c < neurons_counts + NEURONS_COUNTS; c++) {
         const int64_t expected = count_of(&of, c), found = count_of(n, c);
         if (expected != found) {
-            log_error("%s: key %s: expected %" PRId64 " as the model has, found %" PRId64, where, c->key, expected, found);
+            log_error("%s: key %s: expected %" PRId64 " as the model has, found %" PRId64, where, c->key, expected,
+                      found);
             return ST_FORMAT;
         }
     }

@@ -77,8 +77,8 @@ def against_llama(args, models):
 
 
 def turns_of_ranks(args, model):
-    """Runs of both sides in turn, and of these the ones between two moments at which memory fed both cores: twice as many
-    turns as asked for, at most, until there are as many of those."""
+    """Runs of both sides in turn, and of these the ones between two moments at which memory fed both cores: twice as
+    many turns as asked for, at most, until there are as many of those."""
     path = find_model(args, model)
     sides = {"1 rank": lambda: bench(args, path, 1, [1, SEQUENCES]), "2 ranks": lambda: bench(args, path, 2, [1])}
     runs, fed = {side: [] for side in sides}, {side: [] for side in sides}

@@ -3,13 +3,13 @@
 
     python3 tools/bench_ranks.py --build build/release
 
-A dense model of the 7B shape is made by hearth-synth where it is missing (2 GB in --model-dir). Ranks meet through shared
-memory, and through network namespaces of 10 Gbit/s (deploy/lab; root only, else left out). Every measurement is a
-mpirun of its own that warms up first, and the contestants take turns. Two ranks of one thread each on two cores stand for
-two hosts with a core each as far as memory feeds both cores at a time. A virtual machine's often does not: while its two
-processors are on one chiplet, both together read little more than one alone. So there are two tables of decoding: of
-plain turns, and of runs before and after which both cores read at least FED times what one does: those wait for such
-moments.
+A dense model of the 7B shape is made by hearth-synth where it is missing (2 GB in --model-dir). Ranks meet through
+shared memory, and through network namespaces of 10 Gbit/s (deploy/lab; root only, else left out). Every measurement is
+a mpirun of its own that warms up first, and the contestants take turns. Two ranks of one thread each on two cores stand
+for two hosts with a core each as far as memory feeds both cores at a time. A virtual machine's often does not: while
+its two processors are on one chiplet, both together read little more than one alone. So there are two tables of
+decoding: of plain turns, and of runs before and after which both cores read at least FED times what one does: those
+wait for such moments.
 """
 import argparse
 import json
@@ -79,8 +79,8 @@ GOALS = {"2 ranks, shared memory": ("1 rank", 1.7), f"2 ranks, {BANDWIDTH} names
 
 def cores_read(args):
     """GB/s of all cores together, now."""
-    printed = subprocess.run([args.build / "hearth", "bench", "-m", ROOT / "tests/vectors/tiny-q5_1.gguf", "-p", "1", "-n",
-                              "1", "-r", "1", "-t", str(os.cpu_count()), "-q", "-o", "json"], check=True,
+    printed = subprocess.run([args.build / "hearth", "bench", "-m", ROOT / "tests/vectors/tiny-q5_1.gguf", "-p", "1",
+                              "-n", "1", "-r", "1", "-t", str(os.cpu_count()), "-q", "-o", "json"], check=True,
                              stdout=subprocess.PIPE).stdout
     return json.loads(printed)[0]["peak_read_gb_per_s"]
 
@@ -145,14 +145,14 @@ def write_report(args, one, rows, fed_rows, exchange_rows):
         f" ranks together; prompts have {PROMPT} tokens. Namespaces are hosts of their own to TCP, each behind"
         " a token bucket (`deploy/lab`). Nothing here was measured on two machines or on an RDMA card.",
         "### While memory feeds both cores",
-        f"One thread reads {one:.1f} GB/s here, both cores together sometimes nearly twice of that and mostly hardly more: two"
-        " processors of a virtual machine on one chiplet share its way to memory. Two hosts do not. Every run of this"
-        f" table lies between two moments at which both cores together read at least {FED} times what one thread does"
-        " (`hearth bench` of a tiny model measures it); the contestants take turns.",
+        f"One thread reads {one:.1f} GB/s here, both cores together sometimes nearly twice of that and mostly hardly"
+        " more: two processors of a virtual machine on one chiplet share its way to memory. Two hosts do not. Every run"
+        f" of this table lies between two moments at which both cores together read at least {FED} times what one"
+        " thread does (`hearth bench` of a tiny model measures it); the contestants take turns.",
         table(HEAD, fed_rows),
         "### At any time",
-        "The same in plain turns, whatever memory gives. Where both cores together read no more than one, two ranks can decode"
-        " no faster than one.",
+        "The same in plain turns, whatever memory gives. Where both cores together read no more than one, two ranks can"
+        " decode no faster than one.",
         table(HEAD, rows),
         "### An exchange against bare MPI",
         "A message there and one of the same size back, through hearth's `mpi` transport and through `MPI_Send` and"

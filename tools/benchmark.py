@@ -27,7 +27,8 @@ def say_run(label, name, i, repeats, run):
 
 
 def take_turns(repeats, sides, label):
-    """sides: {name: function}. Returns {name: [what it returned]}, the functions called in turn, `repeats` times each."""
+    """sides: {name: function}. Returns {name: [what it returned]}, the functions called in turn, `repeats` times
+    each."""
     runs = {name: [] for name in sides}
     for i in range(repeats):
         for name, measure in sides.items():

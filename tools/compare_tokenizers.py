@@ -154,8 +154,8 @@ def main():
             expected = [list(ids) for ids in map(write_vocabulary(source, str(model)), texts)]
             hearth = differing("hearth", texts, expected, by_hearth(args, model, texts))
             llama = differing("llama.cpp", texts, expected, by_llama_cpp(model, texts))
-        print(f"{write_vocabulary.__name__}: {len(texts)} texts, {sum(map(len, expected))} tokens; hearth takes {hearth} "
-              f"otherwise than the model's own tokenizer, llama.cpp {llama}", flush=True)
+        print(f"{write_vocabulary.__name__}: {len(texts)} texts, {sum(map(len, expected))} tokens; hearth takes "
+              f"{hearth} otherwise than the model's own tokenizer, llama.cpp {llama}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Measures what each sparse mode costs and gains on two real models, and writes the two tables of docs/sparsity.md.
 
-    tools/measure_modes.py --build build/release --relu smollm2-135m-relu.Q8_0.gguf --silu SmolLM2-135M-Instruct.Q4_1.gguf
+    tools/measure_modes.py --build build/release --relu smollm2-135m-relu.Q8_0.gguf \\
+        --silu SmolLM2-135M-Instruct.Q4_1.gguf
 
-Neuron files are made by hearth prepare on the text that comes with hearth, in --work, where they are missing (this takes
-most of the time). Perplexities are of that text too, of its first --relu-windows or --silu-windows of 512 tokens, the
-second half of each scored; those of the ReLU model are prepare's own. Speeds are medians of --repeat processes that take
-turns, one token at a time, one thread.
+Neuron files are made by hearth prepare on the text that comes with hearth, in --work, where they are missing (this
+takes most of the time). Perplexities are of that text too, of its first --relu-windows or --silu-windows of 512 tokens,
+the second half of each scored; those of the ReLU model are prepare's own. Speeds are medians of --repeat processes that
+take turns, one token at a time, one thread.
 """
 import argparse
 import json
@@ -33,7 +34,8 @@ def prepared(args, model, *more):
     if not neurons.exists():
         args.work.mkdir(parents=True, exist_ok=True)
         say(f"preparing {neurons}")
-        subprocess.run([args.build / "hearth", "prepare", "-m", model, "-f", TEXT, "--neurons", neurons, *more], check=True)
+        subprocess.run([args.build / "hearth", "prepare", "-m", model, "-f", TEXT, "--neurons", neurons, *more],
+                       check=True)
     return neurons, hearth(args, "inspect", neurons)
 
 
@@ -98,7 +100,8 @@ def silu_table(args):
     found = {name: perplexity(args, args.silu, neurons, mode) for name, mode in modes.items()}
     dense = found["0 (dense)"]
     return table(["skipped", "perplexity", "against dense", "MB a token", "tok/s"],
-                 [[name, f"{value:.3f}", against(value, dense), *measured(runs[name])] for name, value in found.items()])
+                 [[name, f"{value:.3f}", against(value, dense), *measured(runs[name])]
+                  for name, value in found.items()])
 
 
 # ---- the page ----

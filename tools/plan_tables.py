@@ -4,7 +4,8 @@
     python3 tools/plan_tables.py --build build/release
 
 Nothing is measured and nothing is loaded: hearth-synth writes files that have a model's header and size and no weights,
-and `hearth plan` computes what each PC needs, and what a token takes by a probe that says what the PCs are supposed to be.
+and `hearth plan` computes what each PC needs, and what a token takes by a probe that says what the PCs are supposed to
+be.
 """
 import argparse
 import csv
@@ -43,7 +44,8 @@ def probe_of(n, link):
 
 
 def plan_of(args, model, n, link):
-    """What hearth plan says of all PCs in equal shares: GiB that the fullest needs and that a token reads there, and tok/s."""
+    """What hearth plan says of all PCs in equal shares: GiB that the fullest needs and that a token reads there, and
+    tok/s."""
     probe = args.folder / "probe.json"
     probe.write_text(json.dumps(probe_of(n, link)))
     done = subprocess.run([args.build / "hearth", "plan", "-m", model, "--probe", probe, "--device", "cpu", "-t", "8",
@@ -95,8 +97,8 @@ def main():
         "Written by `tools/plan_tables.py`, by files that have headers alone. Nothing of it is measured:",
         f"PCs that are alike, each of {READ} GB/s of memory bandwidth (two channels of DDR5), without GPUs, the context"
         f" the usual one. What a PC needs is the most that any of them does; of its memory {SYSTEM} GiB are left to the"
-        f" system. Decoding is estimated in tok/s as above, for three networks ({links}), by shards on all PCs where nothing"
-        " else is said; the last column is of 8 texts together. Experts are taken to be chosen alike.",
+        f" system. Decoding is estimated in tok/s as above, for three networks ({links}), by shards on all PCs where"
+        " nothing else is said; the last column is of 8 texts together. Experts are taken to be chosen alike.",
         table(head, rows)])
 
 

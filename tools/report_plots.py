@@ -20,8 +20,9 @@ def main():
     style = plain("\n".join(line for line in style.splitlines() if "plot" in line))
     for number, svg in enumerate(re.findall(r"<svg(.*?)</svg>", page, re.S), 1):
         head, body = svg.split(">", 1)
-        body = re.sub(r"<([^/>][^>]*?)(/?)>", lambda tag: "<" + re.sub(r'([\w-]+)=([^"\s/>][^\s>]*)', r'\1="\2"', tag[1])
-                      + tag[2] + ">", body) # a page may leave quotes out, a file may not
+        body = re.sub(r"<([^/>][^>]*?)(/?)>",
+                      lambda tag: "<" + re.sub(r'([\w-]+)=([^"\s/>][^\s>]*)', r'\1="\2"', tag[1])
+                      + tag[2] + ">", body)  # a page may leave quotes out, a file may not
         width, height = re.search(r'viewBox="0 0 (\S+) (\S+)"', head).groups()
         Path(f"{sys.argv[2]}{number}.svg").write_text(
             f'<svg xmlns="http://www.w3.org/2000/svg" class="plot" viewBox="0 0 {width} {height}" role="img">\n'

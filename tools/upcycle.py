@@ -4,10 +4,10 @@
     tools/upcycle.py dense.gguf experts.gguf --experts 8 --used 6
 
 Each layer's neurons are parted into experts of equal size whose gate rows point the same way (balanced k-means, as in
-MoEfication, Zhang et al., 2022). An expert's router row is the mean of its gate rows, each weighed by how much its neuron
-can give, and so small that all chosen experts weigh 1 / used, to a hundredth; down projections are multiplied by `used`.
-So with all experts chosen the model is the dense one, to rounding, and with fewer the neurons of the others are left out.
-Rows of gate and up keep their bytes; down projections become Q8_0. Nothing is trained.
+MoEfication, Zhang et al., 2022). An expert's router row is the mean of its gate rows, each weighed by how much its
+neuron can give, and so small that all chosen experts weigh 1 / used, to a hundredth; down projections are multiplied by
+`used`. So with all experts chosen the model is the dense one, to rounding, and with fewer the neurons of the others are
+left out. Rows of gate and up keep their bytes; down projections become Q8_0. Nothing is trained.
 
 Needs numpy and gguf. The dense model is a `llama` of gates, ups and downs.
 """
@@ -56,7 +56,8 @@ def copy_keys(reader, writer, changed):
         if field.name.startswith("GGUF.") or field.name == "general.architecture" or field.name in changed:
             continue
         kind = field.types[0]
-        writer.add_key_value(field.name, field.contents(), kind, field.types[-1] if kind == GGUFValueType.ARRAY else None)
+        writer.add_key_value(field.name, field.contents(), kind,
+                             field.types[-1] if kind == GGUFValueType.ARRAY else None)
 
 
 def add_layer(writer, tensors, layer, args):
@@ -66,7 +67,8 @@ def add_layer(writer, tensors, layer, args):
     order = np.argsort(expert, kind="stable")
     gives = np.linalg.norm(columns, axis=1) * np.linalg.norm(floats(up), axis=1)
     router = np.stack([(rows * gives[:, None])[expert == e].mean(axis=0) for e in range(args.experts)])
-    router *= LOGIT / np.linalg.norm(router - router.mean(axis=0), axis=1).mean()  # what is normed has a square mean of one
+    # What is normed has a square mean of one.
+    router *= LOGIT / np.linalg.norm(router - router.mean(axis=0), axis=1).mean()
     shape = (args.experts, len(rows) // args.experts)
     for name, tensor in (("gate", gate), ("up", up)):
         writer.add_tensor(f"blk.{layer}.ffn_{name}_exps.weight", tensor.data[order].reshape(*shape, -1),
@@ -88,7 +90,8 @@ def main():
     arch = reader.fields["general.architecture"].contents()
     d_ff = reader.fields[f"{arch}.feed_forward_length"].contents()
     if arch != "llama" or d_ff % args.experts or d_ff // args.experts % 32:
-        parser.error(f"{args.dense}: expected a llama of neurons for {args.experts} experts of 32 each, or more blocks of 32")
+        parser.error(f"{args.dense}: expected a llama of neurons for {args.experts} experts of 32 each, or more blocks"
+                     " of 32")
     writer = GGUFWriter(args.out, arch)
     changed = {"llama.feed_forward_length": d_ff // args.experts, "llama.expert_count": args.experts,
                "llama.expert_used_count": args.used}

@@ -62,8 +62,8 @@ static status check_time(const struct nccl_transport *e, uint64_t since_ns, int 
     const int peer = late % e->base.n_ranks;
     if (clock_ns() - since_ns < e->join_ms * UINT64_C(1000000))
         return ST_OK;
-    log_error("rank %d: its GPU and that of rank %d are not joined after %.1f s, %s; with --transport mpi or verbs hearth "
-              "goes without NCCL", peer, e->base.rank, e->join_ms / 1e3,
+    log_error("rank %d: its GPU and that of rank %d are not joined after %.1f s, %s; with --transport mpi or verbs "
+              "hearth goes without NCCL", peer, e->base.rank, e->join_ms / 1e3,
               e->boxes[late].in.greeted ? "NCCL does not reach it" : "it does not come");
     return ST_PEER;
 }

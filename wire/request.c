@@ -94,8 +94,8 @@ static status own_choice(struct wire_request *q, const struct wire_limits *lim, 
                 k++;
             if (of[i] < lim->n_experts && k == i)
                 continue;
-            log_error("REQUEST message of layer %u: token %u has chosen expert %u%s, expected different ones of 0 to %u",
-                      q->layer, t, of[i], k < i ? " twice" : "", lim->n_experts - 1);
+            log_error("REQUEST message of layer %u: token %u has chosen expert %u%s, expected different ones of 0 to "
+                      "%u", q->layer, t, of[i], k < i ? " twice" : "", lim->n_experts - 1);
             return ST_FORMAT;
         }
     }

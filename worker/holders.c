@@ -233,8 +233,8 @@ static status check_active(const struct plan *p)
 {
     for (int l = 0; l < p->model.n_layers; l++) {
         if (plan_down_at_stage(p, l) && p->layers[l].shape.n_experts) {
-            log_error("layer %d: its stage has the down projections of experts, which stay with their neurons (\"down\": "
-                      "\"owners\", --down owners)", l);
+            log_error("layer %d: its stage has the down projections of experts, which stay with their neurons "
+                      "(\"down\": \"owners\", --down owners)", l);
             return ST_UNSUPPORTED;
         }
         for (int r = 0; r < p->n_ranks; r++) {

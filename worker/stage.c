@@ -121,7 +121,8 @@ static status take_step(struct stage *s, struct arrival *a, struct wire_step *st
     const bool is_hidden = passage_is_hidden(s->passage);
     bool expected = s->at.first < s->at.last && (a->kind == WIRE_HIDDEN) == is_hidden && a->from == s->at.before;
     if (!expected) {
-        log_error("%s of %zu bytes from rank %d, which the plan does not foresee", wire_name(a->kind), a->size, a->from);
+        log_error("%s of %zu bytes from rank %d, which the plan does not foresee", wire_name(a->kind), a->size,
+                  a->from);
         return ST_FORMAT;
     }
     log_sender(a->from);

@@ -47,7 +47,8 @@ esac
 [ "$hosts" -le 250 ] || wrong "the number of hosts is '$hosts', expected 1 to 250"
 number=${rate%[kmg]bit}
 case $number in
-'' | 0* | *[!0-9]* | "$rate" | ???????*) wrong "the bandwidth is '$rate', expected one like 10gbit, 100mbit or 500kbit" ;;
+'' | 0* | *[!0-9]* | "$rate" | ???????*)
+    wrong "the bandwidth is '$rate', expected one like 10gbit, 100mbit or 500kbit" ;;
 esac
 case $rate in
 *kbit) kbit=$number ;;

@@ -30,7 +30,8 @@ static void activate_token(const struct piece *p, uint32_t t, float *out)
     const struct share *of = p->of;
     const float *gate = of->gate + t * of->s->set.n + p->begin, *up = of->up + t * of->s->set.n + p->begin;
     const bool has_gate = of->s->has_gate;
-    p->c->o.kernels->activate(p->c->hp->activation, has_gate ? gate : NULL, has_gate ? up : gate, p->end - p->begin, out);
+    p->c->o.kernels->activate(p->c->hp->activation, has_gate ? gate : NULL, has_gate ? up : gate, p->end - p->begin,
+                              out);
     for (int64_t i = 0; of->weight && i < p->end - p->begin; i++)
         out[i] *= of->weight[t];
 }

@@ -140,7 +140,8 @@ static struct gpu_shares shares_of(const struct cuda *c, const struct experts *e
     const struct expert_layer *l = &e->layers[layer];
     const int64_t chosen = n * c->hp->n_experts_used * l->of_expert;
     return (struct gpu_shares){.sets = l->sets, .n_sets = l->n_sets, .of = e->of, .n = e->n, .token = e->token,
-                               .weight = e->weight, .most = l->shared + (int)(chosen < l->experts ? chosen : l->experts),
+                               .weight = e->weight,
+                               .most = l->shared + (int)(chosen < l->experts ? chosen : l->experts),
                                .rows = l->rows, .slots = l->slots, .ranges = l->ranges, .gate_planes = l->gate_planes,
                                .up_planes = l->up_planes, .outputs = (int)c->hp->d_model};
 }
@@ -250,7 +251,8 @@ void cuda_experts_compute(struct cuda *c, const struct experts *e, struct firing
     const struct readers reads = readers_of(&c->o, X_OF_FFN, layer);
     const struct gpu_router router = cuda_router_of(c, layer);
     const enum decision decision = decide(&c->o, layer);
-    const struct computing w = {c, e, f, &e->layers[layer], shares_of(c, e, layer, n), &in->acts, n, n * e->neurons, counts,
+    const struct computing w = {c, e, f, &e->layers[layer], shares_of(c, e, layer, n), &in->acts, n, n * e->neurons,
+                                counts,
                                 {.sums = *sums, .n_units = n * c->hp->d_model, .n_broken = n}};
     gpu_share_tokens(&c->gpu, &w.shares, &router, &in->routes, n, decision == DECIDE_NOT, counts);
     gpu_gather(&c->gpu, &w.shares, w.x, n, reads.q8, reads.f32, &e->gathered);

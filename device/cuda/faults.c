@@ -36,7 +36,10 @@ void faults_close(struct faults *f)
     free(f->tokens);
 }
 
-bool faults_full(const struct faults *f, bool chosen, uint32_t n) { return f->n + n > f->most || (chosen && f->chosen); }
+bool faults_full(const struct faults *f, bool chosen, uint32_t n)
+{
+    return f->n + n > f->most || (chosen && f->chosen);
+}
 
 void faults_begin(struct faults *f, const struct batch *b, const char *what)
 {

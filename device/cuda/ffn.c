@@ -159,7 +159,10 @@ void cuda_ffn_load(struct ffn *f, struct loading *l, int layer)
 /* ---- computing ---- */
 
 /* Of a layer without experts. */
-static int counter_of(const struct ffn *f, int layer, int set) { return f->counters[layer] + set - f->held.first[layer]; }
+static int counter_of(const struct ffn *f, int layer, int set)
+{
+    return f->counters[layer] + set - f->held.first[layer];
+}
 
 static void fire_set(struct ffn *f, int layer, int set, const struct input *in, uint32_t n,
                      const struct gpu_sums *begin)
@@ -199,8 +202,8 @@ void cuda_ffn_compute(struct ffn *f, const struct work *w, const struct input *i
     const bool experts = cuda_experts_has(&f->experts, w->layer);
     for (int i = f->held.first[w->layer]; i < f->held.first[w->layer + 1] && !experts; i++)
         count_fixed(f, w->layer, i, w->n);
-    queue_add(f->c, &(struct operation){.launch = experts ? launch_experts : launch, .object = f, .in = in, .sums = sums, .n = w->n,
-                                        .at.layer = w->layer});
+    queue_add(f->c, &(struct operation){.launch = experts ? launch_experts : launch, .object = f, .in = in,
+                                        .sums = sums, .n = w->n, .at.layer = w->layer});
 }
 
 /* Own neurons that fired last; without arrays they are counted. */
@@ -278,7 +281,8 @@ static void count_of(struct ffn *f, int counter, const struct ffn_layer *s, stru
     struct counted *b = &f->counted[counter];
     const struct gpu_counts now = f->c->staging.notes->counts[counter], *before = &b->reported;
     const struct gpu_counts of = {.flagged = now.flagged - before->flagged, .live = now.live - before->live,
-                                  .rows_read = now.rows_read - before->rows_read, .neurons = now.neurons - before->neurons,
+                                  .rows_read = now.rows_read - before->rows_read,
+                                  .neurons = now.neurons - before->neurons,
                                   .bytes = now.bytes - before->bytes, .uses = now.uses - before->uses};
     counts->bytes += bytes_of(s, b->calls, &of);
     counts->neurons += of.neurons;

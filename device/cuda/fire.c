@@ -64,7 +64,8 @@ static void activate_pairs(const struct fire *f, bool all)
     const struct ffn_layer *s = f->s;
     if (!cuda_launched(f->c)) /* then there may be no list of pairs */
         return;
-    gpu_activate_pairs(&f->c->gpu, f->c->hp->activation, s->has_gate ? &s->up_rows : NULL, s->up_bias, f->x, all, f->own * f->n,
+    gpu_activate_pairs(&f->c->gpu, f->c->hp->activation, s->has_gate ? &s->up_rows : NULL, s->up_bias, f->x, all,
+                       f->own * f->n,
                        &f->at->pairs, s->set.at.slot, f->at->of.activated.f32, f->at->of.activated.cols, f->counts);
 }
 

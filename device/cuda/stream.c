@@ -398,6 +398,6 @@ void cuda_stream_add(struct stream *s, const struct work *w, const struct input 
 {
     static const char *const parts[] = {[DEVICE_ATTENTION] = "attention", [DEVICE_FFN] = "the FFN"};
     const bool routed = s->layers[w->layer - s->c->o.shard->first].expert_bias && w->part == DEVICE_FFN;
-    queue_add(s->c, &(struct operation){.launch = launch_add, .object = s, .in = routed ? in : NULL, .sums = sums, .n = w->n,
-                                        .at = place_of(w, note(s->c, w, parts[w->part]))});
+    queue_add(s->c, &(struct operation){.launch = launch_add, .object = s, .in = routed ? in : NULL, .sums = sums,
+                                        .n = w->n, .at = place_of(w, note(s->c, w, parts[w->part]))});
 }

@@ -57,7 +57,10 @@ static void spoil_input(const struct input_bytes *to, size_t values)
 }
 
 /* Bytes of n tokens' numbers of experts, and of their weights. */
-static size_t expert_bytes(const struct cuda *c, uint32_t n) { return n * (size_t)c->hp->n_experts_used * sizeof(uint32_t); }
+static size_t expert_bytes(const struct cuda *c, uint32_t n)
+{
+    return n * (size_t)c->hp->n_experts_used * sizeof(uint32_t);
+}
 static size_t weight_bytes(const struct cuda *c, uint32_t n)
 {
     return n * (size_t)model_route_weights(c->hp) * sizeof(float);

@@ -160,7 +160,8 @@ static __device__ __forceinline__ void mix_one(const struct attending &a, const 
     for (int m = 0; m < M; m++) {
         const int64_t slot = slot_of(a, row_of(a, p, x.row + m), segment);
         if (x.row + m < p.rows && slot >= 0)
-            ((float4 *)(a.parts + slot * a.value))[x.lane] = make_float4(part[m][0], part[m][1], part[m][2], part[m][3]);
+            ((float4 *)(a.parts + slot * a.value))[x.lane] = make_float4(part[m][0], part[m][1], part[m][2],
+                                                                         part[m][3]);
     }
     if (last_of(a, p, (int *)stage)) {
         __syncthreads();

@@ -79,7 +79,8 @@ __device__ __forceinline__ float gpu_swish(float g, float slope)
     return __fdiv_rn(g, __fadd_rn(1.0f, gpu_exp(-__fmul_rn(slope, g))));
 }
 
-__device__ __forceinline__ float gpu_below_limit(float x) { return SWIGLU_LIMIT < x ? SWIGLU_LIMIT : x; } /* NaN stays */
+/* NaN stays. */
+__device__ __forceinline__ float gpu_below_limit(float x) { return SWIGLU_LIMIT < x ? SWIGLU_LIMIT : x; }
 
 /* What the gate, or up where there is none, becomes. */
 __device__ __forceinline__ float gpu_activation_of(enum activation a, float g)

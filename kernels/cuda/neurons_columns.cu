@@ -500,7 +500,8 @@ template <enum dtype T, bool SHARES> __global__ void __launch_bounds__(THREADS, 
     if constexpr (!SHARES)
         gpu_begin();
     const int first = 128 * (threadIdx.x % LANES / 16) + 4 * (4 * (threadIdx.x % 4) + threadIdx.x % 16 / 4);
-    for (int t = SHARES ? taken.begin : (int)blockIdx.x; t < (SHARES ? taken.n : (int)blockIdx.x + 1); t += taken.step) {
+    for (int t = SHARES ? taken.begin : (int)blockIdx.x; t < (SHARES ? taken.n : (int)blockIdx.x + 1);
+         t += taken.step) {
         struct segment_sums s = {};
         if (is_segment)
             mix_segment<C>(m, r, t, begun, &lists[threadIdx.x / LANES], &s);
@@ -617,7 +618,8 @@ __global__ void __launch_bounds__(THREADS, is_float(T) ? 2 : 1) mix_weights(stru
     const struct slots slots = slots_of_lane(m, r);
     if constexpr (!SHARES)
         gpu_begin();
-    for (int t = SHARES ? taken.begin : (int)blockIdx.x; t < (SHARES ? taken.n : (int)blockIdx.x + 1); t += taken.step) {
+    for (int t = SHARES ? taken.begin : (int)blockIdx.x; t < (SHARES ? taken.n : (int)blockIdx.x + 1);
+         t += taken.step) {
         float sum[LANE_OUTPUTS] = {};
         mix_listed<T>(m, list, is_segment ? list_floats(m, slots, t, list) : 0, first, sum);
         add_segments(m, taken.token ? taken.token[t] : t, sum, [=](int i) { return first + i * weights::step; });

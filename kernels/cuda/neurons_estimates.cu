@@ -37,7 +37,8 @@ template <class R> struct estimate_block {
 };
 
 template <class R>
-__device__ __forceinline__ struct estimate_block<R> estimate_of(const struct gpu_book &book, const struct row_block<R> &w)
+__device__ __forceinline__ struct estimate_block<R> estimate_of(const struct gpu_book &book,
+                                                                const struct row_block<R> &w)
 {
     struct estimate_block<R> e;
     codes_of<R, false>(book, w, e.quad);

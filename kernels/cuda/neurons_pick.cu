@@ -243,8 +243,8 @@ void gpu_pick(const struct gpu *g, const float *value, int64_t stride, int64_t r
               const float *bound_of, bool keep, const struct gpu_pairs *to, struct gpu_counts *counts,
               const struct gpu_clearing *clearing)
 {
-    const struct picking p = {value, stride, (int)rows, (int)n, bound, bound_of, keep, *to, counts, *clearing, {}, false,
-                              NULL};
+    const struct picking p = {value, stride, (int)rows, (int)n, bound, bound_of, keep, *to, counts, *clearing, {},
+                              false, NULL};
     if (n == 1 && rows > 0 && rows <= ONE_THREADS * ONE_ROWS) {
         const int64_t cleared = clearing->n_units + clearing->n_broken + clearing->n_h;
         LAUNCH(pick_for_one, 1 + (unsigned)((cleared + ONE_THREADS - 1) / ONE_THREADS), ONE_THREADS, 0, g, p);

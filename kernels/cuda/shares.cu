@@ -67,7 +67,10 @@ __device__ __forceinline__ void fill_lists(const struct sorting &p, uint32_t *en
 }
 
 /* Room for so many activations: floats that are read by fours, and blocks, begin where those do. */
-__device__ __forceinline__ uint32_t whole_blocks(uint32_t slots) { return (slots + ACT_BLOCK - 1) / ACT_BLOCK * ACT_BLOCK; }
+__device__ __forceinline__ uint32_t whole_blocks(uint32_t slots)
+{
+    return (slots + ACT_BLOCK - 1) / ACT_BLOCK * ACT_BLOCK;
+}
 
 /* The shares that there are, side by side; a thread has a set. */
 __device__ __forceinline__ void make_shares(const struct sorting &p, const uint32_t *count, const uint32_t *end)
@@ -216,7 +219,8 @@ __global__ void __launch_bounds__(THREADS) estimate_products(struct gpu_shares s
 void gpu_share_tokens(const struct gpu *g, const struct gpu_shares *s, const struct gpu_router *r,
                       const struct gpu_routes *routes, int64_t n, bool dense, struct gpu_counts *counts)
 {
-    const struct sorting p = {*s, *routes, (int)n, r->used, r->n_weights, r->n_experts, r->weighs_shared, dense, counts};
+    const struct sorting p = {*s, *routes, (int)n, r->used, r->n_weights, r->n_experts, r->weighs_shared, dense,
+                              counts};
     if (n > 0)
         LAUNCH(sort_tokens, 1u, SORTERS, (size_t)(2 * r->n_experts) * sizeof(uint32_t), g, p);
 }

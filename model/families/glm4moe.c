@@ -2,8 +2,8 @@
  * sigmoid with a bias, and shared ones. */
 #include "model/family.h"
 
-static const struct expert_family glm4moe_experts = {.router = {.score = ROUTER_SIGMOID, .scale = 1}, .reads_router = true,
-                                                     .shared_count = true, .choice_bias = ALWAYS};
+static const struct expert_family glm4moe_experts = {.router = {.score = ROUTER_SIGMOID, .scale = 1},
+                                                     .reads_router = true, .shared_count = true, .choice_bias = ALWAYS};
 
 const struct family family_glm4moe = {
     .name = "glm4moe",

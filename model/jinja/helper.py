@@ -3,10 +3,9 @@
   python3 -I -c TEXT CPU_SECONDS MEMORY_BYTES OUTPUT_BYTES
 
 Requests come on standard input, answers go to standard output; both begin with their length (u32, little-endian).
-A request is JSON: template, bos_token, eos_token, messages, tools (or null), variables (others, by their names), reply, now
-(year to second). An answer is
-a byte that says what it is, then for TEXT pieces: a u32, twice the piece's bytes and 1 if the template wrote it, and
-the bytes; for the others a line of text.
+A request is JSON: template, bos_token, eos_token, messages, tools (or null), variables (others, by their names), reply,
+now (year to second). An answer is a byte that says what it is, then for TEXT pieces: a u32, twice the piece's bytes and
+1 if the template wrote it, and the bytes; for the others a line of text.
 
 A template comes out of a model file, so nobody knows what it is up to: it runs in Jinja's sandbox, and the process
 gives up all it does not need before it reads the first one.
@@ -311,7 +310,8 @@ def render(environment, request, mark):
         if mark and message.get("role") in ROLES:
             message["role"] = ROLES[message["role"]]
     environment.now = datetime.datetime(*request["now"])
-    names = {"messages": messages, "tools": request["tools"], "documents": None, "add_generation_prompt": request["reply"]}
+    names = {"messages": messages, "tools": request["tools"], "documents": None,
+             "add_generation_prompt": request["reply"]}
     return compiled(environment, request["template"]).render(
         {**request.get("variables", {}), **names},
         **{key: literal(request[key]) if mark else request[key]

@@ -87,11 +87,13 @@ static char *request_of(const struct chat_template *t, const struct jinja_chat *
 {
     const struct tm *now = &chat->now;
     char *text = NULL;
-    json_t *o = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:[iiiiii]}", "template", json_stringn(t->text.at, t->text.n),
+    json_t *o = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:[iiiiii]}", "template",
+                          json_stringn(t->text.at, t->text.n),
                           "bos_token", string_or_null(t->bos), "eos_token", string_or_null(t->eos),
                           "messages", repaired(chat->messages),
                           "tools", chat->tools ? repaired(chat->tools) : json_null(),
-                          "variables", chat->variables ? repaired(chat->variables) : json_object(), "reply", chat->reply,
+                          "variables", chat->variables ? repaired(chat->variables) : json_object(), "reply",
+                          chat->reply,
                           "now", now->tm_year + 1900, now->tm_mon + 1, now->tm_mday, now->tm_hour, now->tm_min,
                           now->tm_sec < 60 ? now->tm_sec : 59);
     if (o)

@@ -183,7 +183,8 @@ static status judge(struct trial *t, const struct mlp_data *d, const struct mlp_
     }
     products_close(&hidden);
     const struct margin_rows rows = {t->x.n, d->d_ff};
-    const struct margins m = {.parts = &rows, .n_parts = 1, .n = rows.n * rows.width, .margin = t->logits, .live = t->live};
+    const struct margins m = {.parts = &rows, .n_parts = 1, .n = rows.n * rows.width, .margin = t->logits,
+                              .live = t->live};
     return st ? st : fit_limit(&m, t->o, &found->threshold, &found->quality);
 }
 

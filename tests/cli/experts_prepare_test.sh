@@ -33,8 +33,8 @@ hearth prepare -q "$@"
 equal "status of prepare" 0 "$status"
 cp "$work/out" "$work/silu.report"
 like "the report" "*threshold: skips 50 % unless told*" "$out"
-like "the report" "*2 layers of 800 neurons, silu*experts: a token uses 2 of a layer's 5; of the 10 of all layers * were chosen \
-by fewer than 100 of * tokens*| expert chosen most | least |*" "$out"
+like "the report" "*2 layers of 800 neurons, silu*experts: a token uses 2 of a layer's 5; of the 10 of all layers * \
+were chosen by fewer than 100 of * tokens*| expert chosen most | least |*" "$out"
 grep -q "How experts are chosen" "$work/silu.neurons.html" || fail "no plot of how experts are chosen"
 grep -q "The expert that is chosen most" "$work/silu.neurons.html" || fail "no plot of the busiest experts"
 measured "$work/silu.report" dense -m "$silu"
@@ -43,7 +43,8 @@ measured "$work/silu.report" "threshold, 50 % skipped" -m "$silu" --sparse thres
     fail "a threshold cost nothing: $(cat "$work/silu.report")"
 measured "$work/silu.report" "threshold, 50 % skipped" -m "$silu" --sparse threshold --ranks 3
 hearth inspect "$work/silu.neurons.gguf" -o json
-for field in '"experts": 5' '"experts_used": 2' '"d_expert": 160' '"thresholds": true' '"planes": false' '"tokens": *'; do
+for field in '"experts": 5' '"experts_used": 2' '"d_expert": 160' '"thresholds": true' '"planes": false' \
+    '"tokens": *'; do
     like "inspect" "*$field,*" "$out"
 done
 hearth inspect "$work/silu.neurons.gguf" -o csv
@@ -59,7 +60,8 @@ status=1
 while [ "$status" -ne 0 ] && [ "$starts" -lt 30 ]; do
     "$hearth" prepare "$@" >"$work/out" 2>"$work/err" &
     pid=$!
-    sleep "$(awk -v n="$starts" 'BEGIN { print .1 + .1 * n * n }')" # at first it should not get far, in the end it must finish
+    # At first it should not get far, in the end it must finish.
+    sleep "$(awk -v n="$starts" 'BEGIN { print .1 + .1 * n * n }')"
     kill -s KILL $pid 2>/dev/null
     wait $pid
     status=$?

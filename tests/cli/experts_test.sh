@@ -37,8 +37,8 @@ printf '%s\n' "$out" > "$work/plan.json"
 hearth plan -q -m "$work/qwen3-30b-a3b.gguf" --ranks 4 --device cpu --plan "$work/plan.json"
 equal "a plan that is read" "$(cat "$work/plan.json")" "$out"
 sed 's/\[0, 256\]/[0, 200], [200, 256]/' "$work/plan.json" > "$work/cut.json"
-refuses 2 "*neurons*is 200, expected a multiple of 256 of an expert's neurons*" plan -m "$work/qwen3-30b-a3b.gguf" --ranks 4 \
-    --plan "$work/cut.json"
+refuses 2 "*neurons*is 200, expected a multiple of 256 of an expert's neurons*" plan -m "$work/qwen3-30b-a3b.gguf" \
+    --ranks 4 --plan "$work/cut.json"
 
 # What is known before anything is loaded: 235B at 4 bits is too much for three PCs of 32 GiB.
 header qwen3-235b-a22b q4_k

@@ -115,7 +115,8 @@ if make_group memory memory.limit_in_bytes memory.max; then
     inside run -q -m "$tiny" -t 1 -c 800000 --ranks 2 --split stages -n 1 -p hi
     equal "status of two ranks that need more than their cgroup may" 2 "$status"
     like "two ranks that need more than their cgroup may" \
-        "*error: the ranks of host * need *together (rank 0 *, rank 1 *), its cgroup's limit is 0.37*" "$(cat "$work/err")"
+        "*error: the ranks of host * need *together (rank 0 *, rank 1 *), its cgroup's limit is 0.37*" \
+        "$(cat "$work/err")"
     remove_group
 else
     echo "no cgroup can be made: its limit of memory is left out"

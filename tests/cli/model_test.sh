@@ -142,7 +142,8 @@ echo "$out" > "$work/plan.json"
 hearth plan -q -m "$model" --plan "$work/plan.json"
 equal "plan --plan prints it back" "$(cat "$work/plan.json")" "$out"
 hearth plan -q -m "$model" --ranks 2 -o csv
-like "plan -o csv" "rank,device,stage,kv_heads,experts,neurons,neurons_percent,fired_percent,*0,cpu,0-29,*1,cpu,none,*" "$out"
+like "plan -o csv" \
+    "rank,device,stage,kv_heads,experts,neurons,neurons_percent,fired_percent,*0,cpu,0-29,*1,cpu,none,*" "$out"
 hearth plan -q -m "$model" --ranks 2 --down stage
 like "plan --down stage" '*"down": "stage"*' "$out"
 refuses 2 "*--split hot*hearth prepare*" plan -q -m "$model" --neurons "" --ranks 2 --split hot

@@ -139,6 +139,7 @@ refuses 2 "*--samples takes*'5'*" prepare -m x --samples 5
 refuses 2 "*-p and -f*" prepare -m x -p x -f x
 refuses 2 "*$work/none*No such file*" prepare -m "$work/none"
 refuses 2 "*$work/none*No such file*" prepare -m "$model" -f "$work/none"
-refuses 2 "*$work/no/place.gguf: cannot write*" prepare -q -m "$model" -f "$work/text" -c 64 --neurons "$work/no/place.gguf"
+refuses 2 "*$work/no/place.gguf: cannot write*" prepare -q -m "$model" -f "$work/text" -c 64 \
+    --neurons "$work/no/place.gguf"
 ls "$work"/tiny.neurons.* >/dev/null 2>&1 && fail "a refusal left files behind"
 finish

@@ -13,7 +13,8 @@ like "probe" "*| rank | host *| read_gb_per_s |*" "$out"
 for batch in 1 2; do # of one token the sizes are the same twice over
     timeout 60 "$hearth" probe -q -t 1 -m "$tiny" -b $batch -f "$work/batch.json" >/dev/null
     equal "status of probe -b $batch (124: it never ends)" 0 $?
-    equal "sizes of probe -b $batch" $((2 * batch)) "$(sed -n 's/.*"sizes": \[\(.*\)\].*/\1/p' "$work/batch.json" | tr , '\n' | wc -l)"
+    equal "sizes of probe -b $batch" $((2 * batch)) \
+        "$(sed -n 's/.*"sizes": \[\(.*\)\].*/\1/p' "$work/batch.json" | tr , '\n' | wc -l)"
 done
 hearth plan -q -m "$tiny" --probe "$work/own.json" --residual all
 equal "status of plan by an own probe, residual stream on all ranks" 0 "$status"

@@ -90,7 +90,8 @@ static void deal(struct bed *b, const struct model *m, int begin, int end, bool 
     b->spans = calloc(bundles, sizeof *b->spans);
     for (int i = 0; i < m->hp.n_layers; i++) {
         const int64_t n = model_heads(&m->hp, i), unit = model_head_unit(m, i), heads[] = {0, n / unit / 2 * unit, n};
-        b->layers[i] = (struct shard_layer){.head_begin = heads[begin], .head_end = heads[end], .down = home || !at_home};
+        b->layers[i] = (struct shard_layer){.head_begin = heads[begin], .head_end = heads[end],
+                                            .down = home || !at_home};
         deal_neurons(b, m, i, begin, end);
     }
     b->shard = (struct shard){.layers = b->layers, .row_begin = rows[begin], .row_end = rows[end],

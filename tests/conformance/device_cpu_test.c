@@ -47,8 +47,10 @@ static void test_sparse_experts(void **state)
         enum sparse_mode mode;
         bool measured;
     } ways[] = {
-        {"model-qwen3moe-q4_0", ACT_SILU, SPARSE_THRESHOLD, true}, {"model-qwen3moe-q4_0", ACT_RELU, SPARSE_PREDICTED, true},
-        {"model-llama-moe", ACT_DRELU, SPARSE_EXACT, false},       {"model-smallthinker", ACT_RELU, SPARSE_EXACT, true},
+        {"model-qwen3moe-q4_0", ACT_SILU, SPARSE_THRESHOLD, true},
+        {"model-qwen3moe-q4_0", ACT_RELU, SPARSE_PREDICTED, true},
+        {"model-llama-moe", ACT_DRELU, SPARSE_EXACT, false},
+        {"model-smallthinker", ACT_RELU, SPARSE_EXACT, true},
     };
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
         char path[512];

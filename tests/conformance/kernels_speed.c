@@ -97,7 +97,11 @@ static void run_scores(void *arg)
 }
 static void run_widths(void *arg) { struct vectors *v = arg; v->k->sum_widths(v->sum, v->n, false, v->width); }
 static void run_pack(void *arg) { struct vectors *v = arg; v->k->pack_sums(v->sum, v->n, v->width, v->packed); }
-static void run_add_packed(void *arg) { struct vectors *v = arg; v->k->add_packed(v->packed, v->width, v->n, v->total); }
+static void run_add_packed(void *arg)
+{
+    struct vectors *v = arg;
+    v->k->add_packed(v->packed, v->width, v->n, v->total);
+}
 static void run_mix(void *arg)
 {
     struct vectors *v = arg;

@@ -146,7 +146,8 @@ static void reference_is_right(void **state)
                     size += fabs((double)w[c] * x);
                 }
                 if (fabs(sum - (double)y[t * rows + row]) > 1e-5 * size)
-                    fail_msg("%s: row %d is %g, expected %g", dtype_name(type), (int)row, (double)y[t * rows + row], sum);
+                    fail_msg("%s: row %d is %g, expected %g", dtype_name(type), (int)row, (double)y[t * rows + row],
+                             sum);
             }
         }
         guarded_free(m.data);

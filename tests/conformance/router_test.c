@@ -26,12 +26,15 @@ struct trial {
 };
 
 static const struct trial trials[] = {
-    {8, 2, {.score = ROUTER_SOFTMAX, .normed = true, .scale = 1, .n_groups = 1, .n_groups_used = 1}, false, false, false},
+    {8, 2, {.score = ROUTER_SOFTMAX, .normed = true, .scale = 1, .n_groups = 1, .n_groups_used = 1}, false, false,
+     false},
     {48, 8, {.score = ROUTER_SOFTMAX, .scale = 1, .n_groups = 1, .n_groups_used = 1}, false, false, true},
     {33, 4, {.score = ROUTER_CHOSEN, .scale = 1, .n_groups = 1, .n_groups_used = 1}, true, false, false},
-    {48, 6, {.score = ROUTER_SIGMOID, .normed = true, .scale = 2.5f, .n_groups = 8, .n_groups_used = 3}, false, true, false},
+    {48, 6, {.score = ROUTER_SIGMOID, .normed = true, .scale = 2.5f, .n_groups = 8, .n_groups_used = 3}, false, true,
+     false},
     {48, 1, {.score = ROUTER_SOFTMAX, .scale = 16, .n_groups = 6, .n_groups_used = 2}, true, true, true},
-    {5, 5, {.score = ROUTER_SIGMOID, .normed = true, .scale = 1, .n_groups = 1, .n_groups_used = 1}, false, false, false},
+    {5, 5, {.score = ROUTER_SIGMOID, .normed = true, .scale = 1, .n_groups = 1, .n_groups_used = 1}, false, false,
+     false},
 };
 
 /* ---- the same in double precision ---- */
@@ -127,8 +130,8 @@ static void pack(struct packed *p, const float *of, int64_t n)
 
 static void bed_begin(struct bed *b, const struct trial *t, const struct kernels *k, int threads)
 {
-    *b = (struct bed){.model.hp = {.d_model = D, .n_experts = t->n, .n_experts_used = t->used, .shared_routed = t->shared,
-                                   .router = t->router}};
+    *b = (struct bed){.model.hp = {.d_model = D, .n_experts = t->n, .n_experts_used = t->used,
+                                   .shared_routed = t->shared, .router = t->router}};
     b->model.layers = &b->layer;
     b->model.file = any->file;
     b->cpu.o = (struct device_options){.model = &b->model, .kernels = k, .n_threads = threads, .n_batch = N};
@@ -204,8 +207,9 @@ static void test_choice(void **state)
 static void test_ties(void **state)
 {
     (void)state;
-    const struct trial t = {12, 4, {.score = ROUTER_SOFTMAX, .normed = true, .scale = 1, .n_groups = 3, .n_groups_used = 2},
-                            false, false, false};
+    const struct trial t = {
+        12, 4, {.score = ROUTER_SOFTMAX, .normed = true, .scale = 1, .n_groups = 3, .n_groups_used = 2},
+        false, false, false};
     struct bed b;
     fill();
     memset(rows, 0, sizeof rows);
@@ -222,8 +226,9 @@ static void test_ties(void **state)
 static void test_small_sum(void **state)
 {
     (void)state;
-    const struct trial t = {8, 2, {.score = ROUTER_SIGMOID, .normed = true, .scale = 1, .n_groups = 1, .n_groups_used = 1},
-                            true, false, false};
+    const struct trial t = {
+        8, 2, {.score = ROUTER_SIGMOID, .normed = true, .scale = 1, .n_groups = 1, .n_groups_used = 1},
+        true, false, false};
     struct bed b;
     fill();
     memset(rows, 0, sizeof rows);

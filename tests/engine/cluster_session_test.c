@@ -321,7 +321,8 @@ static void test_progress(void **state)
     struct cluster *c = start(&o);
     int32_t next;
     progress_done = progress_calls = 0;
-    assert_int_equal(dialogue_prompt(cluster_dialogue(c), prompt, PROMPT, &next, note_progress, &progress_calls), ST_OK);
+    assert_int_equal(dialogue_prompt(cluster_dialogue(c), prompt, PROMPT, &next, note_progress, &progress_calls),
+                     ST_OK);
     assert_int_equal(progress_calls, (PROMPT + 6) / 7);
     assert_int_equal(progress_done, PROMPT);
     assert_int_equal(progress_total, PROMPT);

@@ -49,8 +49,8 @@ static void stand_open(struct stand *s, int64_t window)
     for (int i = 0; i < model->hp.n_layers; i++)
         s->layers[i] = (struct shard_layer){.head_end = model->hp.n_kv_heads};
     s->shard = (struct shard){.layers = s->layers, .last = model->hp.n_layers, .embeds = true, .uses = {true, false}};
-    s->o = (struct device_options){.model = model, .shard = &s->shard, .n_ctx = LENGTH, .n_batch = LENGTH, .n_pages = PAGES,
-                                   .kernels = kernels, .pool = pool, .n_threads = 2};
+    s->o = (struct device_options){.model = model, .shard = &s->shard, .n_ctx = LENGTH, .n_batch = LENGTH,
+                                   .n_pages = PAGES, .kernels = kernels, .pool = pool, .n_threads = 2};
     assert_int_equal(device_cpu.open(&s->o, &s->d), ST_OK);
     assert_int_equal(device_cpu.load(s->d, &(struct device_loading){.chunks = NULL}), ST_OK);
 }

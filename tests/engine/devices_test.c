@@ -76,8 +76,8 @@ static void write_plan(const struct cut *c, char path[MADE_NAME])
 {
     char text[2048];
     const int n = snprintf(text, sizeof text,
-                           "{\"hearth_plan\": 2, \"model\": {\"architecture\": \"llama\", \"layers\": 4}, \"ranks\": %d, "
-                           "\"holders\": [%s], \"layers\": [%s]%s}", c->ranks, c->holders, c->layers, c->more);
+                           "{\"hearth_plan\": 2, \"model\": {\"architecture\": \"llama\", \"layers\": 4}, \"ranks\": "
+                           "%d, \"holders\": [%s], \"layers\": [%s]%s}", c->ranks, c->holders, c->layers, c->more);
     assert_true(n < (int)sizeof text);
     made_file_of(text, (size_t)n, path);
 }

@@ -100,7 +100,8 @@ static inline int32_t largest(const float *logits, size_t n)
 static inline const char *tiny_model(int i)
 {
     static const char *const names[] = {"f32", "f16", "bf16", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k",
-                                        "q4_k", "q5_k", "q6_k", "mxfp4", "iq4_xs", "llama3", "mistral", "qwen2", "qwen3"};
+                                        "q4_k", "q5_k", "q6_k", "mxfp4", "iq4_xs", "llama3", "mistral", "qwen2",
+                                        "qwen3"};
     static char path[512];
     if (i < 0 || i >= (int)(sizeof names / sizeof *names))
         return NULL;

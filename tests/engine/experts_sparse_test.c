@@ -135,7 +135,8 @@ static void write_neurons(const char *model, const struct recipe *r, char path[M
 {
     struct model *m;
     assert_int_equal(model_load(model, &m), ST_OK);
-    struct neurons n = {.activation = r->activation, .model_hash = gguf_hash(m->file), .n_tokens = 1000, .skip_share = 0.5f};
+    struct neurons n = {.activation = r->activation, .model_hash = gguf_hash(m->file), .n_tokens = 1000,
+                        .skip_share = 0.5f};
     neurons_shape_of(m, &n);
     float *share = values(n.d_ff, 0.02f, 0.01f), *bound = values(n.d_ff, r->bound, 0),
           *weight = values(n.d_ff, 0.5f, 0.1f);
@@ -143,8 +144,8 @@ static void write_neurons(const char *model, const struct recipe *r, char path[M
     n.layers = calloc((size_t)n.n_layers, sizeof *n.layers);
     assert_non_null(n.layers);
     for (int l = 0; l < n.n_layers; l++) {
-        n.layers[l] = (struct neuron_layer){.fired = share, .strength = share, .live = 0.1f, .weight = weight, .bound = bound,
-                                            .chosen = neurons_experts(&n, l) ? chosen : NULL};
+        n.layers[l] = (struct neuron_layer){.fired = share, .strength = share, .live = 0.1f, .weight = weight,
+                                            .bound = bound, .chosen = neurons_experts(&n, l) ? chosen : NULL};
         for (int i = 0; i < SKIP_STEPS; i++)
             n.layers[l].skip[i] = r->skip;
     }

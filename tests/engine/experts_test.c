@@ -12,14 +12,15 @@
 enum { LAYERS = 3, PROMPT = 37 };
 
 /* Seven experts of 352 neurons, units of 128, 128 and 96; a token uses three. */
-static const struct shape shape = {"experts", QWEN3MOE, LAYERS, 256, 352, 4, 2, 64, MADE_VOCABULARY, 512, 10000, false, 0,
-                                   7, 3};
+static const struct shape shape = {"experts", QWEN3MOE, LAYERS, 256, 352, 4, 2, 64, MADE_VOCABULARY, 512, 10000, false,
+                                   0, 7, 3};
 
 static void write_model(const char *type, char path[MADE_NAME])
 {
     struct synth_file file;
     made_file_of("", 0, path);
-    const struct synth_options o = {.shape = &shape, .type = weight_type_of(type), .layers = LAYERS, .seed = 3, .path = path};
+    const struct synth_options o = {.shape = &shape, .type = weight_type_of(type), .layers = LAYERS, .seed = 3,
+                                    .path = path};
     assert_int_equal(synth_write(&o, &file), ST_OK);
 }
 
@@ -73,8 +74,8 @@ static void write_plan(const struct cut *c, char path[MADE_NAME])
 {
     char text[2048];
     const int n = snprintf(text, sizeof text,
-                           "{\"hearth_plan\": 2, \"model\": {\"architecture\": \"qwen3moe\", \"layers\": 3}, \"ranks\": %d, "
-                           "\"holders\": [%s], \"layers\": [%s]}", c->ranks, c->holders, c->layers);
+                           "{\"hearth_plan\": 2, \"model\": {\"architecture\": \"qwen3moe\", \"layers\": 3}, "
+                           "\"ranks\": %d, \"holders\": [%s], \"layers\": [%s]}", c->ranks, c->holders, c->layers);
     assert_true(n < (int)sizeof text);
     made_file_of(text, (size_t)n, path);
 }
@@ -90,7 +91,8 @@ static void test_cuts(void **state)
         {2, CPU(0) ", " CPU(1), RUN(0, 1) "\"sets\": [" SET(0, "[0, 352], [704, 1056], [1408, 2464]") ", "
             SET(1, "[352, 704], [1056, 1408]") "]}, " RUN(1, 3) "\"sets\": [" SET(1, "[0, 2464]") "]}"},
         /* two devices of each of two ranks; a holder has two sets */
-        {2, CPU(0) ", " CPU(1) SECOND(0) SECOND(1), RUN(0, 3) "\"sets\": [" SET(2, "[0, 480]") ", " SET(1, "[480, 832]") ", "
+        {2, CPU(0) ", " CPU(1) SECOND(0) SECOND(1), RUN(0, 3) "\"sets\": [" SET(2, "[0, 480]") ", "
+         SET(1, "[480, 832]") ", "
             SET(3, "[832, 1184]") ", " SET(0, "[1184, 2368]") ", " SET(2, "[2368, 2464]") "]}"},
     };
     int32_t prompt[PROMPT];

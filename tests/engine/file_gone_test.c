@@ -61,9 +61,11 @@ static void run_steps(const struct cluster_options *o, const struct shape *shape
         harm(path, how);
     fill_prompt(tokens, TOKENS);
     for (size_t i = 1; i < TOKENS; i++) /* the first two together */
-        assert_int_equal(dialogue_logits(cluster_dialogue(c), tokens + (i == 1 ? 0 : i), i == 1 ? 2 : 1, out->logits[i]),
+        assert_int_equal(dialogue_logits(cluster_dialogue(c), tokens + (i == 1 ? 0 : i), i == 1 ? 2 : 1,
+                                         out->logits[i]),
                          ST_OK);
-    assert_int_equal(tokenizer_encode(cluster_tokenizer(c), "w1 w2 w3", 8, false, false, &text, &out->n_encoded), ST_OK);
+    assert_int_equal(tokenizer_encode(cluster_tokenizer(c), "w1 w2 w3", 8, false, false, &text, &out->n_encoded),
+                     ST_OK);
     assert_in_range(out->n_encoded, 1, 16);
     memcpy(out->encoded, text, out->n_encoded * sizeof *text);
     free(text);

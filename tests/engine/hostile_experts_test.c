@@ -10,8 +10,8 @@
 /* ---- requests ---- */
 
 enum { LAYERS = 2, EXPERTS = 7, USED = 3, N = 2 /* tokens of a request */ };
-static const struct shape shape = {"experts", QWEN3MOE, LAYERS, 256, 352, 4, 2, 64, MADE_VOCABULARY, 512, 10000, false, 0,
-                                   EXPERTS, USED};
+static const struct shape shape = {"experts", QWEN3MOE, LAYERS, 256, 352, 4, 2, 64, MADE_VOCABULARY, 512, 10000, false,
+                                   0, EXPERTS, USED};
 
 static char model_path[MADE_NAME];
 static struct model *model;

@@ -158,7 +158,8 @@ static const char stages_plan[] =
     "{\"rank\": 1, \"device\": \"%s\"}], \"layers\": [{\"from\": 0, \"to\": 2, \"stage\": 0, \"d_ff\": 672, "
     "\"kv_heads\": 2, \"heads\": [0, 0, 0, 2, 2], \"sets\": [{\"holder\": 2, \"neurons\": [[0, 672]]}]}, {\"from\": 2, "
     "\"to\": 4, \"stage\": 1, \"d_ff\": 672, \"kv_heads\": 2, \"heads\": [0, 0, 0, 0, 2], \"sets\": [{\"holder\": 3, "
-    "\"neurons\": [[0, 672]]}]}], \"stages\": [{\"rank\": 0, \"device\": \"cuda:0\"}, {\"rank\": 1, \"device\": \"%s\"}]}";
+    "\"neurons\": [[0, 672]]}]}], \"stages\": [{\"rank\": 0, \"device\": \"cuda:0\"}, {\"rank\": 1, \"device\": "
+    "\"%s\"}]}";
 
 /* Of ranks that have a GPU each, by a plan. What fails is told to the others. */
 static status open_links(struct transport **t, const struct cluster_options *o)

@@ -530,8 +530,8 @@ static void write_plan(char path[MADE_NAME], const char *holders)
     const int n = snprintf(text, sizeof text,
         "{\"hearth_plan\": 2, \"model\": {\"architecture\": \"llama\", \"layers\": 4}, \"ranks\": 2, \"holders\": "
         "[{\"rank\": 0, \"device\": \"cpu\"}, {\"rank\": 1, \"device\": \"cpu\"}, %s], \"layers\": [{\"from\": 0, "
-        "\"to\": 4, \"stage\": 0, \"d_ff\": 672, \"kv_heads\": 2, \"heads\": [0, 0, 0, 1, 2], \"sets\": [{\"holder\": 2, "
-        "\"neurons\": [[0, 256]]}, {\"holder\": 3, \"neurons\": [[256, 672]]}]}]}", holders);
+        "\"to\": 4, \"stage\": 0, \"d_ff\": 672, \"kv_heads\": 2, \"heads\": [0, 0, 0, 1, 2], \"sets\": [{\"holder\": "
+        "2, \"neurons\": [[0, 256]]}, {\"holder\": 3, \"neurons\": [[256, 672]]}]}]}", holders);
     made_file_of(text, (size_t)n, path);
 }
 

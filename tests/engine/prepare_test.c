@@ -14,7 +14,8 @@
 
 enum { D_MODEL = 40, D_FF = 24, FIRST = 2, LAST = 5, WINDOWS = 7, SAMPLES = 9 };
 
-static const struct part_shape shape = {.settings = {{"the model", "77"}, {"--miss", "0.02"}}, .first = FIRST, .last = LAST, .d_model = D_MODEL, .d_ff = D_FF,
+static const struct part_shape shape = {.settings = {{"the model", "77"}, {"--miss", "0.02"}}, .first = FIRST,
+                                        .last = LAST, .d_model = D_MODEL, .d_ff = D_FF,
                                         .n_windows = WINDOWS, .n_samples = SAMPLES};
 
 /* A new name for a checkpoint; the file is not there. */

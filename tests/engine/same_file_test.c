@@ -84,7 +84,8 @@ static void test_compare(void **state)
 
     say((const struct wire_chunk[]){{1, hash[1] + 1}}, 1, &m[1]);
     assert_int_equal(hear(&mine, m, 2, &caught), ST_MISMATCH);
-    assert_non_null(strstr(caught.first_error, "rank 1's copy differs from rank 0's between bytes 67108864 and 134217728"));
+    assert_non_null(strstr(caught.first_error,
+                           "rank 1's copy differs from rank 0's between bytes 67108864 and 134217728"));
     assert_non_null(strstr(caught.first_error, path));
     assert_int_equal(hear(&none, m, 2, &caught), ST_OK); /* nobody compares */
 }

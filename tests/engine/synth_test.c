@@ -19,11 +19,13 @@
 
 enum { LAYERS = 3, NEURONS = 2048 };
 
-static const struct shape small_llama = {"small", LLAMA, LAYERS, 512, NEURONS, 8, 2, 64, 600, 512, 10000, false, 0, 0, 0};
+static const struct shape small_llama = {"small", LLAMA, LAYERS, 512, NEURONS, 8, 2, 64, 600, 512, 10000, false, 0, 0,
+                                         0};
 static const struct shape small_tied = {"tied", LLAMA, LAYERS, 256, NEURONS, 4, 4, 64, 600, 512, 10000, true, 32, 0, 0};
 static const struct shape small_opt = {"opt", OPT, LAYERS, 512, NEURONS, 8, 8, 64, 600, 512, 0, true, 0, 0, 0};
 
-static const struct shape small_experts = {"experts", QWEN3MOE, LAYERS, 512, 256, 8, 2, 64, 600, 512, 10000, false, 0, 6, 2};
+static const struct shape small_experts = {"experts", QWEN3MOE, LAYERS, 512, 256, 8, 2, 64, 600, 512, 10000, false, 0,
+                                           6, 2};
 static const struct shape small_oss = {"oss", GPT_OSS, LAYERS, 288, 160, 8, 2, 32, 600, 512, 10000, false, 0, 5, 2};
 
 static const struct shape small_net = {"net", QWEN3NEXT, LAYERS, 256, 256, 2, 1, 256, 600, 512, 10000, false, 0, 6, 2};

@@ -209,8 +209,8 @@ static struct on_gpu copy_scene(const struct scene *c, uint32_t n_ctx)
                              .most_positions = c->most};
     o.sinks = gpu_copy_of(c->sinks, (size_t)c->n_q * sizeof *c->sinks);
     o.h = (struct gpu_heads){.n_kv = c->s.n_kv, .shared = c->s.shared, .dim = c->s.dim, .value = c->value,
-                             .by_head = c->s.value > 0, .window = c->s.window, .n_pages = c->n_pages, .scale = c->scale, .softcap = c->s.softcap,
-                             .sinks = c->s.sinks ? o.sinks : NULL};
+                             .by_head = c->s.value > 0, .window = c->s.window, .n_pages = c->n_pages,
+                             .scale = c->scale, .softcap = c->s.softcap, .sinks = c->s.sinks ? o.sinks : NULL};
     o.h.k = gpu_copy_of(c->k, keys_size(c));
     o.h.v = gpu_copy_of(c->v, values_size(c));
     o.q = gpu_copy_of(c->q, queries * sizeof *c->q);

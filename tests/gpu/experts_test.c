@@ -265,7 +265,8 @@ static void names_a_router_without_numbers(void **state)
     log_catch(&caught);
     assert_int_equal(run(&w, &device_cuda, TOKENS, &counts, x), ST_NAN);
     log_catch(NULL);
-    assert_non_null(strstr(caught.first_error, "layer 1: the router: value 3 of the token at position 0 of sequence 0"));
+    assert_non_null(strstr(caught.first_error,
+                           "layer 1: the router: value 3 of the token at position 0 of sequence 0"));
     whole_end(&w);
 }
 

@@ -76,7 +76,8 @@ fi
 if wanted program; then
     build release hearth simt_plugin
     export HEARTH_TEST_GPU_FULL=1
-    row program sh tests/gpu/program_test.sh build/release/hearth build/release/simt tests/vectors "$(command -v mpirun)"
+    row program sh tests/gpu/program_test.sh build/release/hearth build/release/simt tests/vectors \
+        "$(command -v mpirun)"
 fi
 if wanted planted; then
     # shellcheck disable=SC2086

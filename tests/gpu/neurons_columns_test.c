@@ -241,7 +241,8 @@ static void columns_of_codes(void **state)
         for (size_t j = 0; j < COUNT(some_tokens); j++)
             check_shape(&r, type, false, j % 2 ? 130 : 96, k ? 512 : 320, some_tokens[j], HOLD_SOME, 20, FILL_RANDOM,
                         j == 3);
-        check_shape(&r, type, false, 300, k ? 1280 : 1248, 1, HOLD_ALL, 10, FILL_RANDOM, true); /* several thread blocks */
+        /* Several thread blocks. */
+        check_shape(&r, type, false, 300, k ? 1280 : 1248, 1, HOLD_ALL, 10, FILL_RANDOM, true);
     }
 }
 

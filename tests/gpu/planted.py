@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
-"""Plants the mistakes of planted.list into kernels and the device of GPUs, one at a time, and sees that tests find them.
+"""Plants the mistakes of planted.list into kernels and the device of GPUs, one at a time, and sees that tests find
+them.
 
     planted.py [--build DIR] [-j N] [NUMBER...]   those with the numbers; all
     planted.py --check                            only that each can still be planted
 
-DIR (build/release) has been built with its race programs: cmake --build DIR --target gpu_races. The sources stay as they
-are: a mistake is made in a copy, of which the objects that have it are compiled, and linked before the libraries. Prints
-a table; fails if a mistake is not found, cannot be planted, or a test fails without one.
+DIR (build/release) has been built with its race programs: cmake --build DIR --target gpu_races. The sources stay as
+they are: a mistake is made in a copy, of which the objects that have it are compiled, and linked before the libraries.
+Prints a table; fails if a mistake is not found, cannot be planted, or a test fails without one.
 
-An entry of the list is a line KIND FILE TEST[,TEST...] [SOURCE...], then lines that begin with "-", which together occur
-in the file once, and those with "+" that replace them. A test is NAME (gpu_NAME_test), NAME/race (gpu_NAME_race) or
-NAME/asan (DIR/../asan), and runs with up to eight seeds. Of a header the SOURCEs are those that are compiled anew.
+An entry of the list is a line KIND FILE TEST[,TEST...] [SOURCE...], then lines that begin with "-", which together
+occur in the file once, and those with "+" that replace them. A test is NAME (gpu_NAME_test), NAME/race (gpu_NAME_race)
+or NAME/asan (DIR/../asan), and runs with up to eight seeds. Of a header the SOURCEs are those that are compiled anew.
 """
 import argparse
 import concurrent.futures
@@ -81,8 +82,8 @@ class Build:
         return output
 
     def link(self, program, objects, to):
-        command = subprocess.run(["ninja", "-C", self.folder, "-t", "commands", program], capture_output=True, text=True,
-                                 check=True).stdout.splitlines()[-1]
+        command = subprocess.run(["ninja", "-C", self.folder, "-t", "commands", program], capture_output=True,
+                                 text=True, check=True).stdout.splitlines()[-1]
         output = to / program
         run_tool(["sh", "-c", command.replace(f" -o {program} ", f" {' '.join(map(str, objects))} -o {output} ")],
                  self.folder)
@@ -191,7 +192,8 @@ def main():
     if args.check:
         missing = [m for m in mistakes if m.planted() is None]
         for m in missing:
-            print(f"mistake {m.number} cannot be planted into {m.path}: what it replaces is not there, or more than once")
+            print(f"mistake {m.number} cannot be planted into {m.path}: what it replaces is not there, or more"
+                  " than once")
         print(f"{len(mistakes)} mistakes, {len(missing)} cannot be planted")
         return bool(missing)
     planter, scratch = Planter(args.build.resolve()), args.build.resolve() / "planted"

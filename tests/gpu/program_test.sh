@@ -237,8 +237,8 @@ export HEARTH_SIMT_CAPABILITY=61
 refuse "*--device cuda: cuda:0, SIMT shim 0, has compute capability 6.1, hearth needs 7.5*" --device cuda
 unset HEARTH_SIMT_CAPABILITY
 export HEARTH_SIMT_DRIVER=11040
-refuse "*--device cuda: the NVIDIA driver is too old: it knows CUDA 11.4, the plug-in needs 12.*; install a newer driver" \
-    --device cuda
+too_old="the NVIDIA driver is too old: it knows CUDA 11.4, the plug-in needs 12.*; install a newer driver"
+refuse "*--device cuda: $too_old" --device cuda
 cpu=
 same tiny-q5_1
 export HEARTH_SIMT_DRIVER=0

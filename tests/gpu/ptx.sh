@@ -3,7 +3,8 @@
 # multiprocessor: registers, bytes of static shared memory, how many blocks and warps (of the most) one holds. No GPU is
 # needed. It fails where
 #   - nvcc or ptxas warns, registers are spilled, or local memory is used (an array that is indexed at run time);
-#   - the PTX has an approximate operation, one that flushes subnormal numbers, or one in f64, of which most GPUs compute
+#   - the PTX has an approximate operation, one that flushes subnormal numbers, or one in f64, of which most GPUs
+#     compute
 #     few at a time, but where messages have f64: in sums.cu;
 #   - the PTX depends on whether nvcc may contract: a product and a sum that are not written as intrinsics.
 #

@@ -14,14 +14,17 @@ kernel contracted 'x[0] = x[1] * x[2] + x[3];'
 kernel approximate 'x[0] = __fdividef(x[1], x[2]);'
 kernel wide 'x[0] = (float)__dadd_rn(x[1], x[2]);'
 kernel sums 'x[0] = (float)__dadd_rn(x[1], x[2]);'
-kernel local 'float a[64] = {x[0]}; for (int i = 0; i < 64; i++) a[at[i]] = __fadd_rn(a[at[i + 64]], x[i]); x[0] = a[at[0]];'
+kernel local 'float a[64] = {x[0]};
+    for (int i = 0; i < 64; i++) a[at[i]] = __fadd_rn(a[at[i + 64]], x[i]);
+    x[0] = a[at[0]];'
 
 sh "$work/tests/gpu/ptx.sh" 80 >"$work/out" 2>&1
 status=$?
 [ $status -ne 77 ] || { cat "$work/out" && exit 77; }
 failures=0
 expect() { # HOW OFTEN, PATTERN
-    [ "$(grep -c "$2" "$work/out")" -eq "$1" ] || { echo "FAILED: not $1 times '$2':" && cat "$work/out" && failures=1; }
+    [ "$(grep -c "$2" "$work/out")" -eq "$1" ] ||
+        { echo "FAILED: not $1 times '$2':" && cat "$work/out" && failures=1; }
 }
 [ $status -eq 1 ] || { echo "FAILED: status $status" && failures=1; }
 expect 1 "^FAILED: kernels/cuda/contracted.cu for sm_80: arithmetic that is not intrinsics"

@@ -149,7 +149,8 @@ static void check_rotation(const struct rotation *s)
     const struct gpu_batch b = {.n = ROTATED, .position = position_gpu, .table = table_gpu, .tables = tables_gpu,
                                 .cos_sin = angles_gpu, .temper = s->temper ? temper_gpu : NULL,
                                 .most_positions = 192};
-    const struct gpu_heads h = {.n_kv = s->n_kv, .shared = s->shared, .dim = s->dim, .value = s->dim, .half = s->half, .neox = s->neox,
+    const struct gpu_heads h = {.n_kv = s->n_kv, .shared = s->shared, .dim = s->dim, .value = s->dim, .half = s->half,
+                                .neox = s->neox,
                                 .eps = 1e-5f, .q_bias = q.bias_gpu, .k_bias = k.bias_gpu, .v_bias = v.bias_gpu,
                                 .q_norm = q.norm_gpu, .k_norm = k.norm_gpu, .k = keys.on_gpu, .v = values.on_gpu,
                                 .n_pages = N_PAGES};

@@ -95,7 +95,8 @@ static void choose(const struct trial *t, const float *logits, const float *bias
     unsigned long long *first = gpu_copy_of(&(unsigned long long){~0ull}, sizeof *first);
     float *on_gpu = gpu_copy_of(logits, (size_t)(N * (t->n + t->shared)) * sizeof *logits);
     float *biases = bias ? gpu_copy_of(bias, (size_t)t->n * sizeof *bias) : NULL;
-    const struct gpu_router r = {.score = scores[t->router.score], .normed = t->router.normed, .weighs_shared = t->shared,
+    const struct gpu_router r = {.score = scores[t->router.score], .normed = t->router.normed,
+                                 .weighs_shared = t->shared,
                                  .scale = t->router.scale, .n_experts = t->n, .used = t->used, .n_weights = n_weights,
                                  .n_groups = (int)t->router.n_groups, .groups_used = (int)t->router.n_groups_used,
                                  .choice_bias = biases};

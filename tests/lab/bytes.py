@@ -1,5 +1,6 @@
 """Sends BYTES from the first host of a lab to the second (and waits for the answer), and then the other way round;
-prints `bytes_per_s up` and `bytes_per_s down` as the first host saw it. Run as the command of deploy/lab/lab.sh -n 2."""
+prints `bytes_per_s up` and `bytes_per_s down` as the first host saw it. Run as the command of deploy/lab/lab.sh -n
+2."""
 import os
 import socket
 import sys

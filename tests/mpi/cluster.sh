@@ -65,11 +65,13 @@ disagree() {
 # Ranks of other releases, and ranks that look for GPUs beside others that do not: none waits for what will not come.
 releases() {
     ranks 1 "$hearth" run -q -m "$tiny" -p x : -np 1 "$old_rank" : -np 1 "$hearth" run -q -m "$tiny" -p x
-    refused "an older rank 1" 2 "*rank 1 runs hearth 0.0.9 (protocol 7), rank 0 runs *: install the same version everywhere"
+    refused "an older rank 1" 2 \
+        "*rank 1 runs hearth 0.0.9 (protocol 7), rank 0 runs *: install the same version everywhere"
     ranks 1 "$old_rank" : -np 2 "$hearth" run -q -m "$tiny" -p x
     refused "an older rank 0" 2 "*rank [12] runs hearth *, rank 0 runs 0.0.9 (protocol 7): install the same version*"
     ranks 1 "$old_rank" gpus : -np 1 "$hearth" run -q -m "$tiny" -p x
-    refused "a rank 0 that tells of GPUs first" 1 "*GPUS from rank 0 where a WELCOME was expected: install the same version*"
+    refused "a rank 0 that tells of GPUs first" 1 \
+        "*GPUS from rank 0 where a WELCOME was expected: install the same version*"
     export odd_rank=1 odd="--device cpu" even="--device auto"
     ranks 3 "$work/rank" -q -t 1 -n 8 --temp 0 -p x -m "$tiny"
     [ $status -eq 0 ] || fail "a rank without GPUs: status $status (124: it hangs): $(cat "$work/err")"

@@ -39,7 +39,8 @@ damaged() {
         hole "$work/$rank.gguf"
         ranks 3 "$work/rank" -q -n 8 --temp 0 -p x
         refused "a hole in rank $rank's copy"
-        grep -q "error: $work/0.gguf: rank [12]'s copy differs from rank 0's between bytes 0 and 67108864" "$work/err" ||
+        grep -q "error: $work/0.gguf: rank [12]'s copy differs from rank 0's between bytes 0 and 67108864" \
+            "$work/err" ||
             fail "a hole in rank $rank's copy: $(cat "$work/err")"
     done
     ranks 2 "$work/rank" -q -n 8 --temp 0 -p x --split stages

@@ -49,8 +49,8 @@ refuses "*--chat-template*'nonsense'*" chat -m x --chat-template nonsense
 # Where mpirun takes a command line for each rank, a wrong one of another rank is not waited for.
 for wrong in --bogus "-t 0"; do
     # shellcheck disable=SC2086 # an option and its value
-    timeout 60 "$mpirun" --allow-run-as-root --oversubscribe --bind-to none -np 1 "$hearth" run -q -m "$tiny" -n 1 -p x : \
-        -np 1 "$hearth" run -q -m "$tiny" -n 1 -p x $wrong >"$work/out" 2>"$work/err" </dev/null
+    timeout 60 "$mpirun" --allow-run-as-root --oversubscribe --bind-to none -np 1 "$hearth" run -q -m "$tiny" -n 1 \
+        -p x : -np 1 "$hearth" run -q -m "$tiny" -n 1 -p x $wrong >"$work/out" 2>"$work/err" </dev/null
     status=$?
     [ $status -eq 2 ] || fail "$wrong on rank 1 alone: status $status"
     [ "$(grep -c "^hearth: error: the options of rank 1 are wrong" "$work/err")" -eq 1 ] ||
@@ -66,7 +66,8 @@ threads() { # ARGUMENT...
 without=$(threads)
 with=$(threads --ranks 4)
 [ "$without" = "$with" ] || fail "bench on 2 ranks: '$without', with --ranks 4: '$with'"
-grep -q "warning: --ranks 4 has no effect: mpirun has started 2" "$work/err" || fail "--ranks 4 under mpirun: no warning"
+grep -q "warning: --ranks 4 has no effect: mpirun has started 2" "$work/err" ||
+    fail "--ranks 4 under mpirun: no warning"
 
 # A launcher in variables, of one of the processes that it starts: what becomes of a run.
 alone() { # STATUS PATTERN VARIABLE=VALUE...

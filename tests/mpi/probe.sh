@@ -24,7 +24,8 @@ for n in 2 3; do
     [ $status -eq 0 ] || fail "probe on $n ranks: status $status: $(cat "$work/err")"
     links=$(grep -c '^| mpi ' "$work/out")
     [ "$links" -eq $((n * (n - 1))) ] || fail "probe on $n ranks: $links links, expected every two ranks both ways"
-    "$hearth" plan -q -m "$tiny" --probe "$work/$n.json" >"$work/plan" || fail "plan by the probe of $n ranks: status $?"
+    "$hearth" plan -q -m "$tiny" --probe "$work/$n.json" >"$work/plan" ||
+        fail "plan by the probe of $n ranks: status $?"
     grep -q "\"ranks\": $n," "$work/plan" || fail "plan by the probe of $n ranks: another number of ranks"
     ranks "$n" "$hearth" run -q -t 1 -m "$tiny" --probe "$work/$n.json" -n 16 --temp 0 -p "An old clock"
     [ $status -eq 0 ] || fail "run by the probe of $n ranks: status $status: $(cat "$work/err")"
@@ -52,7 +53,8 @@ ranks 2 "$hearth" bench -q -t 1 -m "$tiny" --split shards --residual home -p 0 -
 [ $status -eq 0 ] || fail "bench on 2 ranks: status $status: $(cat "$work/err")"
 [ "$(field transport)" = mpi ] || fail "bench on 2 ranks: transport $(field transport), expected mpi"
 # Two layers' FFNs, and attention where its heads are cut, and the output: a request and an answer each.
-awk "BEGIN { n = $(field messages_per_token); exit !((n == 6 || n == 10) && $(field sent_bytes_per_token) > 6 * 64) }" ||
+awk "BEGIN { n = $(field messages_per_token)
+    exit !((n == 6 || n == 10) && $(field sent_bytes_per_token) > 6 * 64) }" ||
     fail "bench on 2 ranks: $(field messages_per_token) messages of $(field sent_bytes_per_token) bytes a token"
 awk "BEGIN { ms = 1000 / $(field tokens_per_s); sum = $(field compute_ms) + $(field wire_ms) + $(field wait_ms)
              exit !($(field compute_ms) >= 0 && $(field wire_ms) > 0 && $(field wait_ms) >= 0 && sum > 0.2 * ms) }" ||

@@ -477,7 +477,8 @@ static void a_peer_that_never_joins_ends_the_start(void **state)
         join_ms = 0;
         const int first = strstr(runs[0].error, "are not joined after") == NULL; /* the other hears of it */
         assert_non_null(strstr(runs[first].error, "are not joined after 0.1 s, "));
-        assert_non_null(strstr(runs[first].error, comes ? "NCCL does not reach it" : "rank 1: its GPU and that of rank 0"));
+        assert_non_null(strstr(runs[first].error,
+                               comes ? "NCCL does not reach it" : "rank 1: its GPU and that of rank 0"));
         assert_true(comes || strstr(runs[1].error, "rank 0: NCCL fails there"));
     }
     stand_in_reset();

@@ -49,8 +49,8 @@ cp /bin/busybox "$root/bin/"
 cp "$here/init" "$root/init"
 chmod +x "$root/init"
 # crc32_generic is what rdma_rxe asks for by another name, which no list of dependencies says.
-for module in virtio_pci virtio_net 9pnet_virtio 9p overlay dummy crc32_generic crc32_pclmul sch_netem rdma_rxe ib_uverbs \
-    rdma_ucm; do
+for module in virtio_pci virtio_net 9pnet_virtio 9p overlay dummy crc32_generic crc32_pclmul sch_netem rdma_rxe \
+    ib_uverbs rdma_ucm; do
     modprobe -d "$work" -S "$version" --show-depends $module | sed -n 's/^insmod \([^ ]*\).*/\1/p'
 done | awk '!seen[$0]++' | while read -r file; do
     cp "$file" "$root/modules/"

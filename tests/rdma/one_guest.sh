@@ -57,5 +57,6 @@ killed() {
     done
 }
 
-[ $# -gt 0 ] || set -- device_polled device_asleep conformance_2 conformance_3 polled asleep wrong_key memory_limit killed
+[ $# -gt 0 ] || set -- device_polled device_asleep conformance_2 conformance_3 polled asleep wrong_key memory_limit \
+    killed
 run_cases "$@"

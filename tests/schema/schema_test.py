@@ -146,7 +146,8 @@ class Maker:
             return f"{r.randint(1000, 2999):04}-{r.randint(1, 12):02}-{r.randint(1, 28):02}"
 
         def time():
-            return f"{r.randint(0, 23):02}:{r.randint(0, 59):02}:{r.randint(0, 59):02}" + r.choice(["Z", "+01:30", ".25Z"])
+            return (f"{r.randint(0, 23):02}:{r.randint(0, 59):02}:{r.randint(0, 59):02}" +
+                    r.choice(["Z", "+01:30", ".25Z"]))
 
         def uuid():
             return "-".join(digits(n, "0123456789abcdef") for n in (8, 4, 4, 4, 12))
@@ -156,7 +157,8 @@ class Maker:
             ("ipv4", lambda: ".".join(str(r.randint(0, 255)) for _ in range(4))),
             ("ipv6", lambda: ":".join(digits(r.randint(1, 4), "0123456789abcdef") for _ in range(8))),
             ("email", lambda: f"{digits(3, 'abc')}.{digits(3, 'xyz')}@g{digits(4, 'hi-')}x.org"),
-            ("hostname", lambda: f"{digits(4, 'abc')}.example"), ("uri", lambda: f"https://a.org/{digits(3)}?q={digits(2)}"),
+            ("hostname", lambda: f"{digits(4, 'abc')}.example"),
+            ("uri", lambda: f"https://a.org/{digits(3)}?q={digits(2)}"),
             ("duration", lambda: f"P{r.randint(1, 9)}DT{r.randint(1, 9)}H"), ("unheard-of", self.word)])
         return {"type": "string", "format": name}, make
 
@@ -169,7 +171,8 @@ class Maker:
             return c, lambda: c
         if kind == 1:
             text, alphabet = self.r.choice([
-                ("[a-c]", "abc"), (r"\d", "0189"), (r"\w", "aZ_7"), (r"\s", " \t\n"), (".", "a \"\\é😀"), (r"[^a-z\"]", "A0\\ é"),
+                ("[a-c]", "abc"), (r"\d", "0189"), (r"\w", "aZ_7"), (r"\s", " \t\n"), (".", "a \"\\é😀"),
+                (r"[^a-z\"]", "A0\\ é"),
                 (r"[\w.-]", "a.-9"), (r"\.", "."), (r"\\", "\\"), ('"', '"'), (r"[^\d\s]", "ab\"é"), (r"\S", "a\\😀"),
                 (r"[\u00e9\-x]", "é-x"), (r"\x41", "A"), (r"\n", "\n"), (r"\/", "/")])
             return text, lambda: self.r.choice(alphabet)
@@ -184,7 +187,8 @@ class Maker:
         text, make = self.expression(depth - 1)
         counts = [(0, 1), (0, 5), (1, 5), (2, 2), (1, 3), (2, 5)]
         least, most = self.r.choice(counts + [(0, 90)] if "{" not in text else counts)
-        times = {(0, 1): "?", (0, 5): "*", (1, 5): "+", (2, 2): "{2}", (2, 5): "{2,}"}.get((least, most), f"{{{least},{most}}}")
+        times = {(0, 1): "?", (0, 5): "*", (1, 5): "+", (2, 2): "{2}", (2, 5): "{2,}"}.get(
+            (least, most), f"{{{least},{most}}}")
         if "*" in times or "+" in times or times == "{2,}":
             text, make = f"(?:{text}q)", lambda make=make: make() + "q"  # never empty
         else:
@@ -269,7 +273,8 @@ class Maker:
         for kind in kinds:
             schema, make = self.any(depth - 1)
             required = self.r.choice([["kind", "v"], ["v"]])
-            parts.append(({"type": "object", "properties": {"kind": {"const": kind}, "v": schema}, "required": required},
+            parts.append(({"type": "object", "properties": {"kind": {"const": kind}, "v": schema},
+                           "required": required},
                           lambda make=make, kind=kind: {"kind": kind, "v": make()}))
         parts.append(({"type": "null"}, lambda: None))
         return {"oneOf": [p[0] for p in parts]}, lambda: self.r.choice(parts)[1]()
@@ -277,7 +282,8 @@ class Maker:
     def all_of(self, depth):
         """An object's schema in two, with a property that both speak of."""
         a, b = self.any(depth - 1), self.any(depth - 1)
-        return ({"allOf": [{"type": "object", "properties": {"a": a[0], "n": {"type": "number", "minimum": 2}}, "required": ["a"]},
+        return ({"allOf": [{"type": "object", "properties": {"a": a[0], "n": {"type": "number", "minimum": 2}},
+                            "required": ["a"]},
                            {"properties": {"n": {"type": "integer", "maximum": 40}, "b": b[0]}, "required": ["n"]}]},
                 lambda: {"a": a[1](), "n": self.r.randint(2, 40), **({"b": b[1]()} if self.r.random() < 0.5 else {})})
 
@@ -289,7 +295,8 @@ class Maker:
         if self.r.random() < 0.5:
             self.defs[name] = schema
             return self.r.choice([{"$ref": path}, {"$ref": path, "title": "t"}]), make
-        self.defs[name] = {"type": "object", "properties": {"v": schema, "next": {"anyOf": [{"type": "null"}, {"$ref": path}]}},
+        self.defs[name] = {"type": "object",
+                           "properties": {"v": schema, "next": {"anyOf": [{"type": "null"}, {"$ref": path}]}},
                            "required": ["v", "next"]}
 
         def nested(n):
@@ -298,8 +305,8 @@ class Maker:
         return {"$ref": path}, lambda: nested(self.r.randint(0, 3))
 
     def any(self, depth):
-        leaves = [self.simple, self.const, self.enum, self.integer, self.number, self.counted, self.format, self.pattern,
-                  self.cut_pattern]
+        leaves = [self.simple, self.const, self.enum, self.integer, self.number, self.counted, self.format,
+                  self.pattern, self.cut_pattern]
         if depth <= 0 or self.r.random() < 0.25:
             return self.r.choice(leaves)()
         return self.r.choice([self.array, self.tuple, self.object, self.object, self.any_of, self.one_of, self.all_of,

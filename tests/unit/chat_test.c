@@ -42,7 +42,8 @@ static const char *const controls[] = {
 };
 enum { N_CONTROLS = sizeof controls / sizeof *controls, N_MEANT = 3 + N_CONTROLS }; /* ids below N_MEANT are meant */
 /* User-defined ones, and words that merge over the end of a content. */
-static const char *const words[] = {"[INST]", "[/INST]", "<table>", "<role>", "\n\n", "ĠW", "user", "\nW", "</", "s>", "us", "er"};
+static const char *const words[] = {"[INST]", "[/INST]", "<table>", "<role>", "\n\n", "ĠW", "user", "\nW", "</", "s>",
+                                    "us", "er"};
 enum { N_USER_DEFINED = 5, SAID_TABLE = N_MEANT + 2, SAID_ROLE, SAID_LINES,  N_WORDS = sizeof words / sizeof *words };
 
 struct flags {

@@ -341,7 +341,8 @@ static void test_launchers(void **state)
         const struct launch *says = &cases[i].says;
         char name[64];
         for (int v = 0; v < 8 && cases[i].variables[v]; v++)
-            assert_int_equal(setenv(name_of(cases[i].variables[v], name), strchr(cases[i].variables[v], '=') + 1, 1), 0);
+            assert_int_equal(setenv(name_of(cases[i].variables[v], name), strchr(cases[i].variables[v], '=') + 1, 1),
+                             0);
         const struct launch l = launch_read();
         for (int v = 0; v < 8 && cases[i].variables[v]; v++)
             unsetenv(name_of(cases[i].variables[v], name));

@@ -97,7 +97,8 @@ static status load(const struct recipe *r, struct model **m)
 {
     const char *arch = r->arch ? r->arch : r->each ? "llama" : "glm4moe";
     const struct { const char *name; uint32_t value; } keys[] = {
-        {"block_count", LAYERS + (r->further != NULL)}, {"embedding_length", D}, {"feed_forward_length", r->each ? WIDTH : 5 * WIDTH},
+        {"block_count", LAYERS + (r->further != NULL)}, {"embedding_length", D},
+        {"feed_forward_length", r->each ? WIDTH : 5 * WIDTH},
         {"context_length", 512}, {"attention.head_count", 4}, {"expert_count", EXPERTS}, {"expert_used_count", 2},
         {"expert_feed_forward_length", WIDTH}, {"expert_shared_count", 2}, {"leading_dense_block_count", 1},
         {"expert_group_count", 3}, {"expert_group_used_count", 2}, {"expert_gating_func", 2}};

@@ -135,7 +135,8 @@ static inline void fake_api_open(struct api *api, struct made *m)
     made_open(m);
     fake_options.sampling = sampler_greedy;
     fake_options.max_queue = ASK_TEXTS;
-    *api = (struct api){.o = &fake_options, .name = "house", .house = {.tokenizer = m->t, .n_ctx = 1000}, .ready = true};
+    *api = (struct api){.o = &fake_options, .name = "house", .house = {.tokenizer = m->t, .n_ctx = 1000},
+                        .ready = true};
     assert_int_equal(chat_template_of(m->g, m->t, "chatml", &api->chat), ST_OK);
     assert_int_equal(chat_writer_open(m->g, m->t, "chatml", &api->writer), ST_OK);
     api->tools = tool_format_of(&api->chat);

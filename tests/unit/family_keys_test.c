@@ -129,7 +129,8 @@ static void which_layers_slide(void **state)
     assert_layers(&hp, "........", "00000000");
     hp = good((struct recipe){"llama", {WINDOW}});
     assert_layers(&hp, "ssssssss", "00000000");
-    hp = good((struct recipe){"granite", {{"logit_scale", FLOAT, 8, NULL}, {"rope.scaling.finetuned", TRUTH, 0, NULL}}});
+    hp = good((struct recipe){"granite", {{"logit_scale", FLOAT, 8, NULL},
+                                          {"rope.scaling.finetuned", TRUTH, 0, NULL}}});
     assert_layers(&hp, "........", "--------");
     refused((struct recipe){"gemma3", {WINDOW, {"attention.sliding_window_pattern", TRUTHS, LAYERS - 1, NULL}}},
             ST_FORMAT, "key gemma3.attention.sliding_window_pattern: expected a number or 8 truths, found 7");
@@ -156,7 +157,8 @@ static void how_layers_turn(void **state)
                                 {"rope.scaling.yarn_log_multiplier", FLOAT, 1, NULL}};
     hp = good((struct recipe){"llama", {YARN, own[0], own[1], own[2]}});
     assert_true(hp.rope[0].beta_fast == 32 && hp.rope[0].beta_slow == 1);
-    hp = good((struct recipe){"mistral3", {YARN, own[0], own[1], own[2], {"attention.temperature_scale", FLOAT, 0.5, NULL},
+    hp = good((struct recipe){"mistral3", {YARN, own[0], own[1], own[2],
+                                           {"attention.temperature_scale", FLOAT, 0.5, NULL},
                                            {"rope.scaling.original_context_length", INTEGER, 16, NULL}}});
     assert_true(hp.rope[0].beta_fast == 4 && hp.rope[0].beta_slow == 0.5);
     assert_float_equal(hp.rope[0].magnitude, 1, 1e-9);
@@ -192,7 +194,8 @@ static void what_is_scaled(void **state)
     hp = good((struct recipe){"gemma2", {{0}}});
     assert_true(hp.embedding_scale == 8 && hp.attn_softcap == 50 && hp.logit_softcap == 30 &&
                 hp.activation == ACT_GELU);
-    hp = good((struct recipe){"gemma2", {{"block_count", INTEGER, 46, NULL}, {"attention.head_count", INTEGER, 256, NULL},
+    hp = good((struct recipe){"gemma2", {{"block_count", INTEGER, 46, NULL},
+                                         {"attention.head_count", INTEGER, 256, NULL},
                                          {"attention.key_length", INTEGER, HEAD, NULL}}});
     assert_true(hp.attn_scale == 2); /* more heads than values */
     hp = good((struct recipe){"gemma3", {{"final_logit_softcapping", FLOAT, 20, NULL}}});
@@ -229,10 +232,12 @@ static void what_latent_heads_are(void **state)
     assert_float_equal(hp.rope[0].magnitude, m, 1e-6);
     refused((struct recipe){"deepseek2", {{0}}}, ST_FORMAT,
             "key deepseek2.attention.kv_lora_rank: expected an integer");
-    refused((struct recipe){"deepseek2", {{"attention.kv_lora_rank", INTEGER, 8, NULL}, {"attention.key_length_mla", INTEGER, 24, NULL},
+    refused((struct recipe){"deepseek2", {{"attention.kv_lora_rank", INTEGER, 8, NULL},
+                                          {"attention.key_length_mla", INTEGER, 24, NULL},
                                           {"attention.value_length_mla", INTEGER, 16, NULL}}}, ST_UNSUPPORTED,
             "key deepseek2.attention.kv_lora_rank: expected a multiple of 16");
-    refused((struct recipe){"deepseek2", {{"attention.kv_lora_rank", INTEGER, 32, NULL}, {"attention.key_length", INTEGER, 24, NULL},
+    refused((struct recipe){"deepseek2", {{"attention.kv_lora_rank", INTEGER, 32, NULL},
+                                          {"attention.key_length", INTEGER, 24, NULL},
                                           {"attention.value_length", INTEGER, 16, NULL}}}, ST_UNSUPPORTED,
             "key deepseek2.rope.dimension_count: expected less than the key's 24, found 24");
 }
@@ -274,14 +279,16 @@ static void which_layers_are_delta_nets(void **state)
     refused((struct recipe){"qwen35", {NET, {"ssm.inner_size", INTEGER, 191, NULL}}}, ST_FORMAT,
             "key qwen35.ssm.inner_size: expected 6 heads of 32 values, found 191");
     refused((struct recipe){"qwen35", {{"ssm.group_count", INTEGER, 4, NULL}, {"ssm.time_step_rank", INTEGER, 6, NULL},
-                                       {"ssm.state_size", INTEGER, 32, NULL}, {"ssm.conv_kernel", INTEGER, 4, NULL}, INNER}},
+                                       {"ssm.state_size", INTEGER, 32, NULL}, {"ssm.conv_kernel", INTEGER, 4, NULL},
+                                       INNER}},
             ST_FORMAT, "key qwen35.ssm.time_step_rank: expected a multiple of the 4 key heads, found 6");
     refused((struct recipe){"qwen35", {{"ssm.group_count", INTEGER, 2, NULL}, {"ssm.time_step_rank", INTEGER, 6, NULL},
                                        {"ssm.state_size", INTEGER, 24, NULL}, {"ssm.conv_kernel", INTEGER, 4, NULL},
                                        {"ssm.inner_size", INTEGER, 144, NULL}}},
             ST_UNSUPPORTED, "key qwen35.ssm.state_size: expected a multiple of 16, found 24");
     refused((struct recipe){"qwen35", {{"ssm.group_count", INTEGER, 2, NULL}, {"ssm.time_step_rank", INTEGER, 6, NULL},
-                                       {"ssm.state_size", INTEGER, 32, NULL}, {"ssm.conv_kernel", INTEGER, 9, NULL}, INNER}},
+                                       {"ssm.state_size", INTEGER, 32, NULL}, {"ssm.conv_kernel", INTEGER, 9, NULL},
+                                       INNER}},
             ST_FORMAT, "key qwen35.ssm.conv_kernel: expected 2 to 8, found 9");
 }
 

@@ -102,7 +102,8 @@ static struct layer *make_layer(enum activation a)
         l->fired[j] = most / 2;
         l->sum[j] = most;
     }
-    l->sample = (struct layer_sample){.model = &l->model, .activation = a, .n = SAMPLES, .n_fit = SAMPLES * 3 / 4, .x = l->x,
+    l->sample = (struct layer_sample){.model = &l->model, .activation = a, .n = SAMPLES, .n_fit = SAMPLES * 3 / 4,
+                                      .x = l->x,
                                       .expert = l->expert, .weight = l->weight, .fired = l->fired, .sum = l->sum,
                                       .chosen = l->chosen, .n_tokens = SAMPLES};
     return l;

@@ -315,7 +315,8 @@ static void nothing_plainer_is_faster(void **state)
 static void no_probe_is_nearly_as_good(void **state)
 {
     (void)state;
-    static const double machines[][3] = {{20, 200, 10}, {50, 450, 12}, {60, 1000, 25}, {127, 3030, 55}}; /* CPU, GPU, PCIe */
+    static const double machines[][3] = {/* CPU, GPU, PCIe */
+                                         {20, 200, 10}, {50, 450, 12}, {60, 1000, 25}, {127, 3030, 55}};
     for (size_t i = 0; i < sizeof machines / sizeof *machines; i++) {
         for (int alike = 0; alike < 2; alike++) {
             struct simulation s;

@@ -631,8 +631,8 @@ static void every_kind_of_message_is_tried(void **state)
     struct made m;
     struct chat_writer *w = NULL;
     json_t *controls = json_pack("[s, s, s]", "<|user|>", "<|tool|>", "<|assistant|>");
-    make(&m, "{% for m in messages %}{% if m.role == 'tool' %}{{ '<|%s|>' % m.role }}{% else %}{{ '<|' ~ m.role ~ '|>' }}"
-         "{% endif %}{{ m.content }}{% endfor %}", controls);
+    make(&m, "{% for m in messages %}{% if m.role == 'tool' %}{{ '<|%s|>' % m.role }}{% else %}{{ '<|' ~ m.role ~ '|>' "
+         "}}{% endif %}{{ m.content }}{% endfor %}", controls);
     assert_int_equal(open_writer(&m, NULL, &w), ST_UNSUPPORTED);
     assert_null(w);
     unmake(&m);
@@ -739,7 +739,8 @@ static void writers_write(void **state)
     chat_text_free(&text);
     assert_int_equal(write_text(w, "[{\"role\":\"assistant\",\"content\":\"a\",\"reasoning_content\":\"b\"}]", &text),
                      ST_OK);
-    assert_string_equal(text.at, "<|im_start|>assistant\na<|im_end|>\n<|im_start|>assistant\n"); /* thoughts stay here */
+    /* Thoughts stay here. */
+    assert_string_equal(text.at, "<|im_start|>assistant\na<|im_end|>\n<|im_start|>assistant\n");
     chat_text_free(&text);
     assert_int_equal(write_text(w, "[{\"role\":\"user\",\"tool_calls\":[1]}]", &text), ST_USAGE);
     assert_non_null(strstr(caught.first_error, "chatml"));
@@ -774,7 +775,8 @@ static void failed_allocations_are_reported(void **state)
     make(&m, "{{ messages[0].content }}!", NULL);
     assert_int_equal(open_writer(&m, NULL, &w), ST_OK);
     log_catch(&caught);
-    for (n = 0; alloc_fail_at(n), st = chat_writer_encode(w, messages, NULL, NULL, true, &ids, &n_ids), alloc_failed(); n++) {
+    for (n = 0; alloc_fail_at(n), st = chat_writer_encode(w, messages, NULL, NULL, true, &ids, &n_ids), alloc_failed();
+         n++) {
         assert_int_equal(st, ST_NOMEM);
         assert_null(ids);
         assert_non_null(strstr(caught.first_error, "memory"));

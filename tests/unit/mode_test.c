@@ -202,8 +202,8 @@ static void what_cannot_run_is_told_what_can(void **state)
     /* Made for relu, run as drelu: its numbers do not hold. */
     refused(quantised, ACT_DRELU, &f.full.n, SPARSE_PREDICTED, PREDICTOR_PLANES,
             "tiny.gguf: --sparse predicted --predictor planes needs bounds for every neuron, and the neuron file was "
-            "made with activation relu, not drelu: run `hearth prepare` again; it can run dense, exact, predicted (after "
-            "`hearth prepare`)");
+            "made with activation relu, not drelu: run `hearth prepare` again; it can run dense, exact, predicted "
+            "(after `hearth prepare`)");
 }
 
 /* What neurons with gates have biases in any layer: what estimates and MLPs are made of knows nothing of them. */
@@ -222,8 +222,9 @@ static void biases_beside_gates_are_for_whole_products(void **state)
         check(m, ACT_RELU, &f.full.n, SPARSE_EXACT, PREDICTOR_AUTO, PREDICTOR_AUTO);
         assert_false(neurons_mlp_holds(m, &f.full.n));
         for (int p = PREDICTOR_AUTO; p <= PREDICTOR_PLANES; p++) {
-            snprintf(line, sizeof line, "tiny.gguf: --sparse predicted%s is for FFNs whose gates have no biases; it can run "
-                     "dense, exact", wanted[p]);
+            snprintf(line, sizeof line,
+                     "tiny.gguf: --sparse predicted%s is for FFNs whose gates have no biases; it can run dense, "
+                     "exact", wanted[p]);
             refused(m, ACT_RELU, &f.full.n, SPARSE_PREDICTED, (enum predictor)p, line);
         }
         f.full.n.activation = ACT_SILU;

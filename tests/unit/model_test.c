@@ -551,8 +551,8 @@ static void refuses_unknown_architectures(void **state)
 {
     (void)state;
     assert_refused(ST_UNSUPPORTED, "architecture: expected one of llama, mistral3, smollm3, granite, qwen2, qwen3, "
-                   "qwen2moe, qwen3moe, qwen3next, qwen35, qwen35moe, gpt-oss, glm4moe, deepseek2, smallthinker, gemma2, "
-                   "gemma3, phi3, olmo2, bamboo, falcon, opt, found 'gemma4'", .arch = "gemma4");
+                   "qwen2moe, qwen3moe, qwen3next, qwen35, qwen35moe, gpt-oss, glm4moe, deepseek2, smallthinker, "
+                   "gemma2, gemma3, phi3, olmo2, bamboo, falcon, opt, found 'gemma4'", .arch = "gemma4");
     assert_refused(ST_UNSUPPORTED, "found 'llam'", .arch = "llam");
     assert_refused(ST_UNSUPPORTED, "found 'llama4'", .arch = "llama4");
     assert_refused(ST_FORMAT, "key general.architecture: expected a string, found no such key",
@@ -739,8 +739,9 @@ static void per_layer_arrays_must_agree(void **state)
     assert_int_equal(load(&r, &w, &m), ST_OK);
     assert_int_equal(m->hp.n_kv_heads, KV);
     free_model(m, &w);
-    assert_refused(ST_UNSUPPORTED, "key llama.attention.head_count_kv: expected the same value for every layer, found 2 "
-                   "and 1", .without = "attention.head_count_kv", .kv_of_layers = {KV, 1});
+    assert_refused(ST_UNSUPPORTED,
+                   "key llama.attention.head_count_kv: expected the same value for every layer, found 2 and 1",
+                   .without = "attention.head_count_kv", .kv_of_layers = {KV, 1});
 }
 
 static void survive_flipped_bits(const struct recipe *r)

@@ -230,9 +230,10 @@ static void refuses(const char *shape, const char *sets, const char *says)
     struct log_catcher caught;
     struct plan *p = NULL;
     char text[1024];
-    snprintf(text, sizeof text, "{\"hearth_plan\": 2, \"model\": {\"architecture\": \"a\", \"layers\": 1}, \"ranks\": 1, "
-             "\"holders\": [{\"rank\": 0, \"device\": \"cpu\"}], \"layers\": [{\"from\": 0, \"to\": 1, \"stage\": 0, %s, "
-             "\"sets\": [%s]}]}", shape, sets);
+    snprintf(text, sizeof text,
+             "{\"hearth_plan\": 2, \"model\": {\"architecture\": \"a\", \"layers\": 1}, \"ranks\": 1, \"holders\": "
+             "[{\"rank\": 0, \"device\": \"cpu\"}], \"layers\": [{\"from\": 0, \"to\": 1, \"stage\": 0, %s, \"sets\": "
+             "[%s]}]}", shape, sets);
     log_catch(&caught);
     assert_int_equal(plan_parse(text, strlen(text), "test", &p), ST_FORMAT);
     log_catch(NULL);
@@ -299,7 +300,8 @@ static void units_are_counted_within_experts(void **state)
     memset(neurons, true, sizeof neurons);
     for (size_t i = 0; i < sizeof stay; i++)
         stay[i] = i % 2; /* the second of each expert's two */
-    assert_int_equal(plan_give(p, 0, "cuda:0", &(struct plan_gift){.heads = heads, .neurons = neurons, .units = stay}), ST_OK);
+    assert_int_equal(plan_give(p, 0, "cuda:0", &(struct plan_gift){.heads = heads, .neurons = neurons, .units = stay}),
+                     ST_OK);
     assert_int_equal(plan_n_neurons(p, 0, 1), 5 * 128 + 92);
     assert_int_equal(plan_n_neurons(p, 3, 0) + plan_n_neurons(p, 3, 1), 3500);
     assert_int_equal(plan_n_neurons(p, 2, 1), 16 * 72 + 128);

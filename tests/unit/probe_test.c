@@ -163,7 +163,8 @@ static void wrong_texts_are_refused(void **state)
          "ranks[0].boot_id is no name of 1 to 36 characters"},
         {HEAD "\"ranks\":[{\"host\":\"a\",\"cores\":-2}],\"transports\":[]}", "ranks[0].cores is -2"},
         {HEAD "\"ranks\":[{\"host\":\"a\",\"cores\":2,\"threads\":6,\"memory_bytes\":8,\"gb_per_s\":[1],"
-              "\"shared_gb_per_s\":1}],\"transports\":[]}", "ranks[0].gb_per_s is an array of 1, expected an array of 4"},
+              "\"shared_gb_per_s\":1}],\"transports\":[]}",
+              "ranks[0].gb_per_s is an array of 1, expected an array of 4"},
         {HEAD "\"ranks\":[{\"host\":\"a\",\"cores\":2,\"threads\":1,\"memory_bytes\":8,\"gb_per_s\":[-1],"
               "\"shared_gb_per_s\":1}],\"transports\":[]}", "ranks[0].gb_per_s[0] is -1, expected more than 0"},
         {HEAD "\"ranks\":[{\"host\":\"a\",\"cores\":2,\"threads\":1,\"memory_bytes\":8,\"gb_per_s\":[1],"
@@ -229,8 +230,8 @@ static void another_rank_count_is_a_mismatch(void **state)
 static void a_transport_is_found_by_name_or_speed(void **state)
 {
     (void)state;
-    struct probe *p = parse(HEAD "\"ranks\":[" RANK "," RANK_B "],\"transports\":[{\"name\":\"mpi\",\"links\":[" LINKS "]},"
-                            "{\"name\":\"verbs\",\"links\":[{\"from\":0,\"to\":1,\"us\":[1,4],\"gb_per_s\":9},"
+    struct probe *p = parse(HEAD "\"ranks\":[" RANK "," RANK_B "],\"transports\":[{\"name\":\"mpi\",\"links\":["
+                            LINKS "]},{\"name\":\"verbs\",\"links\":[{\"from\":0,\"to\":1,\"us\":[1,4],\"gb_per_s\":9},"
                             "{\"from\":1,\"to\":0,\"us\":[1,4],\"gb_per_s\":9}]}]}");
     assert_int_equal(probe_transport(p, NULL), 1);
     assert_int_equal(probe_transport(p, "mpi"), 0);

@@ -391,7 +391,8 @@ static void test_counts_that_slide(void **state)
 {
     static const char *const refused[] = {"[aeiou ].{900}$", "^.*[aeiou].{30}$", "^[a-z ]{0,500}[aeiou ][a-z ]{500}$",
                                           "a{20}", "^(a*b)*[ab]{12}$", "^(.*x.{9})$"};
-    static const char *const fine[] = {"^[^@]+@[a-z]{2,63}$", "^.{1,500}$", "^[A-Z]{2}[0-9]{10,20}$", "^(https?://)?[a-z]{1,40}$",
+    static const char *const fine[] = {"^[^@]+@[a-z]{2,63}$", "^.{1,500}$", "^[A-Z]{2}[0-9]{10,20}$",
+                                       "^(https?://)?[a-z]{1,40}$",
                                        "^([0-9]+-)?[a-z]{20}$", "[0-9]{8}", "^([a-z]+ ){20}$"};
     (void)state;
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
@@ -702,7 +703,8 @@ int main(void)
         cmocka_unit_test(test_refused_patterns),
         cmocka_unit_test(test_integers), cmocka_unit_test(test_numbers), cmocka_unit_test(test_any_of),
         cmocka_unit_test(test_one_of), cmocka_unit_test(test_all_of), cmocka_unit_test(test_references),
-        cmocka_unit_test(test_counts_that_slide), cmocka_unit_test(test_refused_keywords), cmocka_unit_test(test_hostile), cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_counts_that_slide), cmocka_unit_test(test_refused_keywords),
+        cmocka_unit_test(test_hostile), cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -610,8 +610,8 @@ static void failed_allocations_are_reported(void **state)
 
 int main(void)
 {
-    static char *const models[] = {"gpt-2", "llama-bpe", "qwen2", "falcon", "smollm", "default", "spm", "gemma", "gemma4",
-                                   "phi3", "spm-noprefix"};
+    static char *const models[] = {"gpt-2", "llama-bpe", "qwen2", "falcon", "smollm", "default", "spm", "gemma",
+                                   "gemma4", "phi3", "spm-noprefix"};
     const struct CMUnitTest tests[] = {
 #define EACH(test) \
     cmocka_unit_test_prestate(test, models[0]), cmocka_unit_test_prestate(test, models[1]), \

@@ -7,7 +7,8 @@ enum { USED = 3, N = 4, ROW = 96 };
 
 /* Layers 1 to 3 have experts. */
 static const struct wire_limits with_experts = {.n_batch = 8, .n_ctx = 100, .n_vocab = 1000, .n_layers = 4,
-                                                .d_model = ROW, .n_experts = 7, .n_experts_used = USED, .n_weights = USED,
+                                                .d_model = ROW, .n_experts = 7, .n_experts_used = USED,
+                                                .n_weights = USED,
                                                 .n_dense_layers = 1, .n_sequences = 5, .n_pages = 12, .n_runs = 3};
 
 static const uint32_t chosen[N * USED] = {6, 0, 3, 0, 1, 2, 5, 6, 4, 2, 0, 1};
@@ -88,7 +89,8 @@ static void other_layers_and_parts_have_none(void **state)
     assert_field_refused(decode, message, n, 12, 0, "size");
     assert_size_is_exact(decode, message, n);
     for (uint32_t part = 0; part < WIRE_PARTS; part++) {
-        q = (struct wire_request){.part = part, .layer = part == PART_ATTENTION ? 2 : 0, .n_tokens = 8, .form = FORM_F32};
+        q = (struct wire_request){.part = part, .layer = part == PART_ATTENTION ? 2 : 0, .n_tokens = 8,
+                                  .form = FORM_F32};
         if (part == PART_FFN)
             continue;
         assert_int_equal(wire_request_encode(&q, &with_experts, message, sizeof message), 64 + 8 * ROW * 4);

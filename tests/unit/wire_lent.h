@@ -76,7 +76,8 @@ static const int32_t tokens[8] = {0, 1, 999, 500, 7, 8, 9, 10}, text[10] = {0, 9
 static const struct wire_run runs[3] = {
     {.sequence = 4, .position = 96, .n_tokens = 4, .want = WANT_SCORES, .from = 1, .next_token = 999},
     {.sequence = 0, .position = 7, .n_tokens = 3, .begin_with = 2, .want = WANT_TOKENS, .from = 2, .next_token = -1},
-    {.sequence = 2, .position = 99, .n_tokens = 1, .begin_with = 8, .keep_as = 6, .want = WANT_TOP, .n_top = 20, .next_token = -1},
+    {.sequence = 2, .position = 99, .n_tokens = 1, .begin_with = 8, .keep_as = 6, .want = WANT_TOP, .n_top = 20,
+     .next_token = -1},
 };
 static const struct wire_change changes[3] = {{4, 1, 11, WIRE_NO_PAGE}, {0, 0, 0, 11}, {2, 1, 3, WIRE_NO_PAGE}};
 static const struct wire_bias biases[3] = {{0, -100}, {999, 0.5f}, {7, 1e30f}};

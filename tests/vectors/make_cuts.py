@@ -72,14 +72,16 @@ KINDS = [
 ]
 WHOLE = {"llama-bpe", "glm4", "minicpm5", "tekken", "youtu"}  # a word that is a token stays whole
 
-CHARACTERS = list("abestmABSTEéßÉЖжǅʰª中国のカ한ㄱ〇々⺀豈𠀀ᄀ가ㄅक กაᲐաԱⲁᎠꭰ𐐀𝐀ʔ12340٣½²Ⅷ \u00a0\u3000\n\r\t\u2028.,!?/'\"$+<=`_-(@#~，。‘’“…！～"
+CHARACTERS = list("abestmABSTEéßÉЖжǅʰª中国のカ한ㄱ〇々⺀豈𠀀ᄀ가ㄅक กაᲐաԱⲁᎠꭰ𐐀𝐀ʔ12340٣½²Ⅷ "
+                  " \u00a0\u3000\n\r\t\u2028.,!?/'\"$+<=`_-(@#~，。‘’“…！～"
                   "€😀\x01\u200d\u0301\u093f\u0e31\u20e3\ue000️") + ["'s", "'S", "'ll", "'LL", "'Re", "'ſ", "  ", "\n\n"]
 
 
 def texts():
     rng = random.Random(13)
     made = {"".join(rng.choice(CHARACTERS) for _ in range(rng.randint(2, 9))) for _ in range(500)}
-    words = ["camelCase", "HTTPServer", "iPhone's", "ÉCOLEs", "naïveÉcole", "ABCdefGHI", "Ünïcödé", "हिंदी में", "x=1234567",
+    words = ["camelCase", "HTTPServer", "iPhone's", "ÉCOLEs", "naïveÉcole", "ABCdefGHI", "Ünïcödé", "हिंदी में",
+             "x=1234567",
              "don'T", "we'LLgo", "/usr//local/\n/", ".\n/", "!\r\n/", "~\n/\n/a", "(\n//", "?\r/", "+\n/s", "a/b\r\n",
              "中文abcABC中", "ÀÉ中ÀÉ", "中ÀÉé", "ᲐᲑaა", "1२३४५"]
     return sorted(made) + words + [t for t in WRITING if 0 < len(t) < 30]

@@ -74,7 +74,8 @@ PARTS = {
 def quarters(d, rng):
     """f16 numbers in the upper 4 bits of four words each, the lowest bits first."""
     bits = np.asarray(d, np.float16).reshape(-1, 1).view(np.uint16)
-    return (rng.integers(0, 4096, (len(bits), 4), np.uint16) | (bits >> [0, 4, 8, 12] << 12).astype(np.uint16)).view(np.uint8)
+    scales = (bits >> [0, 4, 8, 12] << 12).astype(np.uint16)
+    return (rng.integers(0, 4096, (len(bits), 4), np.uint16) | scales).view(np.uint8)
 
 
 def random_blocks(kind, n, rng, d, dmin):

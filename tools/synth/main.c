@@ -19,10 +19,10 @@ static const char doc[] =
     "layers), opt-6.7b is OPT 6.7B (32 layers, tied embedding, no gate). With experts: qwen3-30b-a3b (48 layers, 8 of "
     "128 experts), qwen3-235b-a22b (94 layers, 8 of 128), gpt-oss-20b (24 layers, 4 of 32), gpt-oss-120b (36 layers, 4 "
     "of 128); their routers are random, so that all experts are chosen alike.\n\n"
-    "Types: q4_0, q8_0, q6_k and iq4_nl are used for every matrix. q4_k, q5_k, iq4_xs, iq3_s and tq have Q6_K, the other iq "
-    "types Q5_K, mxfp4 has Q8_0 for the matrix that makes the logits, as in llama.cpp's files of these: a tied embedding "
-    "or the output matrix. Beside experts of MXFP4 all matrices are Q8_0. Norms, biases and routers are F32. From iq3_s on "
-    "types are for silu alone, and for shapes with experts.\n\n"
+    "Types: q4_0, q8_0, q6_k and iq4_nl are used for every matrix. q4_k, q5_k, iq4_xs, iq3_s and tq have Q6_K, the "
+    "other iq types Q5_K, mxfp4 has Q8_0 for the matrix that makes the logits, as in llama.cpp's files of these: a "
+    "tied embedding or the output matrix. Beside experts of MXFP4 all matrices are Q8_0. Norms, biases and routers are "
+    "F32. From iq3_s on types are for silu alone, and for shapes with experts.\n\n"
     "FFNs: silu computes silu(gate) * up, and every neuron counts. In the others most neurons of a token are exactly "
     "zero: reglu is relu(gate) * up, drelu relu(gate) * relu(up), relu (opt's) relu(up). Nothing in the file says so "
     "but its name: give hearth --activation relu or drelu.\n\n"
@@ -40,8 +40,8 @@ enum { OPT_SHAPE = 256, OPT_TYPE, OPT_LAYERS, OPT_SEED, OPT_FFN, OPT_LIVE, OPT_S
 
 #define SHAPES "1b, 7b, 70b, opt-6.7b, qwen3-30b-a3b, qwen3-235b-a22b, qwen3-next-80b, gpt-oss-20b or " \
                "gpt-oss-120b"
-#define TYPES "q4_0, q8_0, q4_k, q5_k, q6_k, iq4_nl, iq4_xs, mxfp4, iq3_s, iq3_xxs, iq2_s, iq2_xs, iq2_xxs, iq1_m, iq1_s, " \
-              "tq1_0 or tq2_0"
+#define TYPES "q4_0, q8_0, q4_k, q5_k, q6_k, iq4_nl, iq4_xs, mxfp4, iq3_s, iq3_xxs, iq2_s, iq2_xs, iq2_xxs, iq1_m, " \
+              "iq1_s, tq1_0 or tq2_0"
 
 static const struct argp_option argp_options[] = {
     {"shape", OPT_SHAPE, "SHAPE", 0, SHAPES, 0},

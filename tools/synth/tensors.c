@@ -83,7 +83,8 @@ static void add_ffn_norm(struct list *l)
     const bool other = a == GPT_OSS || a == QWEN3NEXT; /* whose FFN reads a norm of another name */
     struct tensor *t = add_norm(l, other ? "post_attention_norm.weight" : "ffn_norm.weight", "ffn_norm.bias", 1);
     t->ffn_norm = true;
-    t->first = is_sparse(l->o) && l->o->shape->architecture != OPT ? sqrtf(1 + ADDED * ADDED * (float)(2 * l->layer + 1)) : 1;
+    const bool adds = is_sparse(l->o) && l->o->shape->architecture != OPT;
+    t->first = adds ? sqrtf(1 + ADDED * ADDED * (float)(2 * l->layer + 1)) : 1;
 }
 
 /* A gated delta net, whose heads forget half in a token or so. */

@@ -134,9 +134,10 @@ static struct cudaDeviceProp properties_of(int i)
         .sharedMemPerBlockOptin = SHARED_MOST, .sharedMemPerMultiprocessor = 228 << 10, .totalConstMem = 64 << 10,
         .major = capability / 10, .minor = capability % 10, .multiProcessorCount = 4, .warpSize = WARP,
         .regsPerBlock = 65536, .regsPerMultiprocessor = 65536, .maxThreadsPerBlock = MOST_THREADS,
-        .maxThreadsPerMultiProcessor = 2048, .maxThreadsDim = {1024, 1024, 64}, .maxGridSize = {0x7fffffff, 65535, 65535},
-        .l2CacheSize = 1 << 20, .memoryBusWidth = 64, .asyncEngineCount = 2, .canMapHostMemory = 1, .concurrentKernels = 1,
-        .unifiedAddressing = 1, .pciBusID = i + 1};
+        .maxThreadsPerMultiProcessor = 2048, .maxThreadsDim = {1024, 1024, 64},
+        .maxGridSize = {0x7fffffff, 65535, 65535},
+        .l2CacheSize = 1 << 20, .memoryBusWidth = 64, .asyncEngineCount = 2, .canMapHostMemory = 1,
+        .concurrentKernels = 1, .unifiedAddressing = 1, .pciBusID = i + 1};
     snprintf(p.name, sizeof p.name, "SIMT shim %d", i);
     return p;
 }

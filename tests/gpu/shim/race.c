@@ -210,7 +210,8 @@ static void check_granule(uintptr_t at, uint8_t bytes, struct cell now)
         if (c->when == now.when && (c->bytes & bytes) && (c->kind != now.kind || now.kind == WRITE) &&
             !comes_before(c, &now))
             die("a %s of %s at %p has no order with a %s by thread %d of block %u", name_of[now.kind],
-                in_shared ? "shared memory" : "the GPU's memory", (const void *)at, name_of[c->kind], c->thread, c->block);
+                in_shared ? "shared memory" : "the GPU's memory", (const void *)at, name_of[c->kind], c->thread,
+                c->block);
     }
     g->set = g->when == now.when ? g->set : 0;
     g->when = now.when;
@@ -249,7 +250,8 @@ static void touch(const void *place, const void *at, size_t n, enum kind kind)
         return;
     }
     const int thread = running_thread();
-    const struct cell now = {.block = blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z), .barrier = barriers,
+    const struct cell now = {.block = blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z),
+                             .barrier = barriers,
                              .thread = (uint16_t)thread, .clock = clocks[thread][thread % WARP], .kind = kind};
     if (kind == ATOMIC)
         release((uintptr_t)at, now.block);
@@ -318,7 +320,8 @@ SIZE(16)
         return builtin(p, v, __ATOMIC_SEQ_CST); \
     }
 #define ATOMIC_SWAP(bits, type, strength) \
-    int __tsan_atomic##bits##_compare_exchange_##strength(volatile type *p, type *old, type v, int order, int failing); \
+    int __tsan_atomic##bits##_compare_exchange_##strength(volatile type *p, type *old, type v, int order, \
+                                                          int failing); \
     int __tsan_atomic##bits##_compare_exchange_##strength(volatile type *p, type *old, type v, int order, int failing) \
     { \
         (void)order; \

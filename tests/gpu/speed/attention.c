@@ -57,7 +57,8 @@ static void make_heads(struct speed *s, struct attention *a, int64_t n_kv, int64
     const int64_t pages = MOST_CONTEXT / KV_PAGE / s->smaller;
     a->h = (struct gpu_heads){.n_kv = n_kv, .shared = shared, .dim = HEAD_DIM, .value = HEAD_DIM,
                               .half = HEAD_DIM / 2, .eps = 1e-6f,
-                              .scale = 1.0f / sqrtf((float)HEAD_DIM), .n_pages = MOST_SEQUENCES * (pages > 1 ? pages : 1) * (32 / n_kv)};
+                              .scale = 1.0f / sqrtf((float)HEAD_DIM),
+                              .n_pages = MOST_SEQUENCES * (pages > 1 ? pages : 1) * (32 / n_kv)};
     a->h.k = make_cache(s, &a->h);
     a->h.v = make_cache(s, &a->h);
 }

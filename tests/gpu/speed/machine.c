@@ -37,7 +37,8 @@ void speed_memory(struct speed *s)
     x.from = speed_copy(NULL, x.bytes);
     x.to = speed_copy(NULL, x.bytes);
     x.sink = speed_copy(NULL, sizeof *x.sink);
-    struct speed_row row = {"memory", "read, a GiB after another", "", 0, speed_time(s, launch_read, &x), (double)x.bytes, 0};
+    struct speed_row row = {"memory", "read, a GiB after another", "", 0, speed_time(s, launch_read, &x),
+                            (double)x.bytes, 0};
     s->read_gb_per_s = row.bytes / row.us * 1e-3;
     speed_report(s, &row);
     row.what = "copied, bytes read and written";
@@ -160,7 +161,8 @@ static double wait_us(struct speed *s, struct way *w)
 void speed_bus(struct speed *s)
 {
     static const char *const names[2][2] = {{"to the GPU, pinned, 64 MiB", "from the GPU, pinned, 64 MiB"},
-                                            {"to the GPU, 16 KiB, and waited for", "from the GPU, 16 KiB, and waited for"}};
+                                            {"to the GPU, 16 KiB, and waited for",
+                                             "from the GPU, 16 KiB, and waited for"}};
     struct way w = {.bytes = 64 << 20};
     CUDA(cudaHostAlloc(&w.pinned, w.bytes, 0));
     w.on_gpu = speed_copy(NULL, w.bytes);

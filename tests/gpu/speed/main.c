@@ -44,7 +44,8 @@ static void open_gpu(struct speed *s, struct cudaDeviceProp *p)
     s->cache_bytes = p->l2CacheSize > 0 ? (uint64_t)p->l2CacheSize : 1 << 20;
     printf("%s, sm_%d, %d multiprocessors, %.0f MB of cache\n\n", p->name, s->gpu.capability, s->gpu.n_sms,
            (double)s->cache_bytes * 1e-6);
-    printf("%-9s %-40s %-5s %6s %10s %8s %7s %8s\n", "family", "what", "type", "tokens", "us", "GB/s", "of read", "Top/s");
+    printf("%-9s %-40s %-5s %6s %10s %8s %7s %8s\n", "family", "what", "type", "tokens", "us", "GB/s", "of read",
+           "Top/s");
 }
 
 static bool wanted(int n, char **names, const char *name)

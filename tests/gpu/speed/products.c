@@ -59,7 +59,8 @@ static void make_matrices(struct speed *s, struct products *p, enum dtype type)
 static void report_product(struct speed *s, struct products *p)
 {
     const double tokens = (double)p->n, rows = (double)p->m.rows * p->shape->n_products, cols = (double)p->m.cols;
-    struct speed_row row = {"products", p->shape->name, dtype_name(p->m.type), p->n, speed_time(s, launch_product, p), 0, 0};
+    struct speed_row row = {"products", p->shape->name, dtype_name(p->m.type), p->n, speed_time(s, launch_product, p),
+                            0, 0};
     const double x = dtype_is_quantised(p->m.type) ? 1 + (double)sizeof(struct act_block) / ACT_BLOCK : sizeof(float);
     row.bytes = (double)packed_bytes(&p->m) * p->shape->n_products + tokens * cols * x +
                 tokens * rows * (p->shape->partial ? (double)sizeof(long long) : (double)sizeof(float));

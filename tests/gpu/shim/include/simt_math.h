@@ -112,7 +112,10 @@ template <class To> static inline To simt_whole(double rounded, double least, do
 #define SIMT_TO_WHOLE(from, type, suffix, round) \
     static inline int __##from##2int_##suffix(type v) { return simt_whole<int>(round(v), -0x1p31, 0x1p31); } \
     static inline unsigned __##from##2uint_##suffix(type v) { return simt_whole<unsigned>(round(v), 0, 0x1p32); } \
-    static inline long long __##from##2ll_##suffix(type v) { return simt_whole<long long>(round(v), -0x1p63, 0x1p63); } \
+    static inline long long __##from##2ll_##suffix(type v) \
+    { \
+        return simt_whole<long long>(round(v), -0x1p63, 0x1p63); \
+    } \
     static inline unsigned long long __##from##2ull_##suffix(type v) \
     { \
         return simt_whole<unsigned long long>(round(v), 0, 0x1p64); \
