@@ -120,7 +120,7 @@ static const struct argp_option cluster_options[] = {
     {"ram-budget", KEY_RAM_BUDGET, "SIZE", 0, "refuse to start if a rank needs more memory, e.g. 8G", 4},
     {"kv-budget", KEY_KV_BUDGET, "SIZE", 0,
      "memory for keys and values of all texts on each rank, e.g. 2G (default: what they take when all are as long as "
-     "-c lets them be)", 4},
+     "-c lets them be; of serve's, --parallel says how many)", 4},
     {"no-verify", KEY_NO_VERIFY, NULL, 0,
      "under mpirun: do not compare all that the ranks load of their copies of the model (the first time that reads the "
      "whole file; hashes are then remembered in ~/.cache/hearth)", 4},

@@ -25,8 +25,11 @@ struct serve {
 static const struct argp_option options[] = {
     {"host", KEY_HOST, "ADDRESS", 0, "address to listen on, 0.0.0.0 for all (default 127.0.0.1)", 0},
     {"port", KEY_PORT, "N", 0, "port to listen on, 0: one that is free (default 8080)", 0},
-    {"api-key", KEY_API_KEY, "KEY", 0, "only who sends this key may ask (Bearer, or x-api-key)", 0},
-    {"api-key-file", KEY_API_KEY_FILE, "FILE", 0, "more keys, a line each; read again at SIGHUP", 0},
+    {"api-key", KEY_API_KEY, "KEY", 0,
+     "only who sends this key may ask (Bearer, or x-api-key); the list of processes shows it to others on this machine",
+     0},
+    {"api-key-file", KEY_API_KEY_FILE, "FILE", 0,
+     "more keys, a line each, # begins a comment; read again at SIGHUP", 0},
     {"tls-cert", KEY_TLS_CERT, "FILE", 0, "HTTPS: the certificate (PEM)", 0},
     {"tls-key", KEY_TLS_KEY, "FILE", 0, "HTTPS: its key (PEM)", 0},
     {"cors-origin", KEY_CORS, "ORIGIN", 0, "let pages of this origin ask, *: of any (default: none)", 0},

@@ -7,7 +7,7 @@ packages="gcc g++ libc6-dev cmake ninja-build pkg-config
     openmpi-bin libopenmpi-dev libibverbs-dev ibverbs-providers libhwloc-dev libpcre2-dev libxxhash-dev libjansson-dev
     libmicrohttpd-dev libcurl4-gnutls-dev libopenblas-pthread-dev
     libcmocka-dev
-    iproute2 strace curl python3-venv
+    iproute2 strace curl openssl python3-venv
     help2man python3 python3-jinja2 python3-jsonschema python3-pip"
 [ $# -eq 0 ] || packages=$*
 

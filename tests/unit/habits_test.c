@@ -37,6 +37,7 @@ static const struct argp bench = {.options = bench_options, .children = bench_ch
 static const struct argp_option serve_options[] = {
     {"host", 909, "ADDRESS", 0, NULL, 0}, {"port", 910, "N", 0, NULL, 0},        {"api-key", 911, "KEY", 0, NULL, 0},
     {"parallel", 912, "N", 0, NULL, 0},   {"tls-cert", 913, "FILE", 0, NULL, 0}, {"tls-key", 914, "FILE", 0, NULL, 0},
+    {"alias", 'a', "NAME", 0, NULL, 0},
     {0},
 };
 static const struct argp serve = {.options = serve_options, .children = bench_children};
