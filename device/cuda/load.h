@@ -24,7 +24,7 @@ struct loader {
     int n_begun;
 };
 
-/* ST_NOMEM, ST_INTERNAL; logged. loader_close belongs to it in any case. */
+/* ST_NOMEM, ST_INTERNAL; logged. cuda_loader_close belongs to it in any case. */
 status cuda_loader_open(struct loader *l, struct cuda *c, const struct device_loading *loading);
 /* All is in place: ST_OK, or what has failed. */
 status cuda_loader_close(struct loader *l);

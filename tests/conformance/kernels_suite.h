@@ -29,7 +29,7 @@ uint8_t *make_weights(struct rng *r, enum dtype type, int64_t rows, int64_t cols
 /* n floats; free() them. */
 float *make_floats(struct rng *r, int64_t n, enum filling f);
 
-/* size bytes with canaries around; check_canaries is false if any changed. */
+/* size bytes with canaries around; guarded_intact is false if any changed. */
 void *guarded(size_t size);
 bool guarded_intact(const void *p, size_t size);
 void guarded_free(void *p);
