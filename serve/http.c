@@ -30,21 +30,24 @@ static void __attribute__((format(printf, 2, 0))) hear(void *arg, const char *fo
     pthread_mutex_unlock(&s->lock);
 }
 
-static status read_file(const char *path, char **out)
+/* A file of TLS, as text. To be freed, also where that is no PEM. */
+static status read_pem(const char *path, char **out)
 {
     struct whole_file f;
     status st = whole_file_map(path, &f);
     if (st != ST_OK)
         return ST_USAGE;
-    char *text = calloc(1, f.n + 1);
-    if (text) {
+    char *text = *out = calloc(1, f.n + 1);
+    if (text)
         memcpy(text, f.bytes, f.n);
-    } else {
+    if (!text) {
         log_error("%s: no memory for %zu bytes", path, f.n);
         st = ST_NOMEM;
+    } else if (!strstr(text, "-----BEGIN ")) {
+        log_error("%s: expected PEM, found no line that begins with -----BEGIN", path);
+        st = ST_USAGE;
     }
     whole_file_unmap(&f);
-    *out = text;
     return st;
 }
 
@@ -63,8 +66,8 @@ static void tls_free(struct tls *t)
 
 static status tls_read(const struct http_options *o, struct tls *t)
 {
-    status st = o->tls_cert ? read_file(o->tls_cert, &t->cert) : ST_OK;
-    return st == ST_OK && o->tls_cert ? read_file(o->tls_key, &t->key) : st;
+    status st = o->tls_cert ? read_pem(o->tls_cert, &t->cert) : ST_OK;
+    return st == ST_OK && o->tls_cert ? read_pem(o->tls_key, &t->key) : st;
 }
 
 /* libmicrohttpd has `socket` from then on. */
@@ -89,7 +92,11 @@ static status start_daemon(struct http_server *s, int socket, const struct tls *
                                  MHD_OPTION_ARRAY, secure + (t->cert ? 0 : 3), MHD_OPTION_END);
     if (s->daemon)
         return ST_OK;
-    log_error("libmicrohttpd does not start: %s", s->said);
+    if (t->cert)
+        log_error("no HTTPS with the certificate %s and the key %s: expected those that belong together "
+                  "(libmicrohttpd: %s)", s->o.tls_cert, s->o.tls_key, s->said);
+    else
+        log_error("libmicrohttpd does not start: %s", s->said);
     return t->cert ? ST_USAGE : ST_INTERNAL;
 }
 

@@ -48,14 +48,14 @@ status http_listen(const char *host, uint16_t port, int *out, uint16_t *bound)
     snprintf(service, sizeof service, "%u", port);
     const int failed = getaddrinfo(host, service, &wanted, &found);
     if (failed) {
-        log_error("cannot listen on '%s': %s", host, gai_strerror(failed));
+        log_error("cannot listen on '%s' (--host): %s", host, gai_strerror(failed));
         return ST_USAGE;
     }
     int fd = -1;
     for (const struct addrinfo *a = found; a && fd < 0; a = a->ai_next)
         fd = listen_on(a);
     if (fd < 0)
-        log_error("cannot listen on %s port %u: %s", host, port, strerror(errno));
+        log_error("cannot listen on %s port %u: %s (--host and --port say where)", host, port, strerror(errno));
     freeaddrinfo(found);
     if (fd < 0)
         return ST_USAGE;
