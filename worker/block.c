@@ -101,8 +101,8 @@ static status share(struct blocks *b, const struct task *t)
     if (st)
         return st;
     const struct wire_counts counts = count_own(r);
-    if (m->buffer && owns(r, t->work.part, t->work.layer, r->rank)) { /* else nobody to send it to, or nothing to
-                                                                       * send */
+    /* If not, there is nobody to send it to, or nothing to send. */
+    if (m->buffer && owns(r, t->work.part, t->work.layer, r->rank)) {
         b->turn = (b->turn + 1) % STAGE_BUFFERS;
         if ((st = multicast_wait(r->exchange, m)) != ST_OK)
             return st;

@@ -144,8 +144,8 @@ static void a_failing_rank_waits_for_readers(void **state)
         assert_false(l.left);
         sched_yield();
     }
-    assert_int_equal(transport_poll(t[0], 0, &a, &found), ST_OK); /* in the middle of reading, as worker/exchange.c
-                                                                   * does */
+    /* In the middle of reading, as worker/exchange.c does. */
+    assert_int_equal(transport_poll(t[0], 0, &a, &found), ST_OK);
     assert_false(atomic_load(&s.done));
     while (transport_poll(t[0], 1u << 4, &a, &found) != ST_PEER) /* which gives back what it holds */
         sched_yield();

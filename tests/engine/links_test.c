@@ -425,8 +425,8 @@ int main(void)
     assert_true(260 * D_MODEL * sizeof(float) > SLOT); /* some go into a slot, some do not */
     setenv("STAND_IN_FREE", "1073741824", 1);
     setenv("STAND_IN_CAPABILITY", "90", 1);
-    assert_non_null(dlopen(STAND_IN_GPU "/" DEVICE_PLUGIN_FILE, RTLD_NOW)); /* its ranks find it open, and itself
-                                                                             * made */
+    /* Its ranks find it open, and itself made. */
+    assert_non_null(dlopen(STAND_IN_GPU "/" DEVICE_PLUGIN_FILE, RTLD_NOW));
     made_model_write(&made_quantised, model);
     fill_prompt(prompt, PROMPT);
     struct cluster_options o = plain_options(model);

@@ -117,8 +117,8 @@ static void pairs_are_picked(void **state)
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         for (size_t j = 0; j < sizeof tokens / sizeof *tokens; j++)
             check_pick(rows[i], tokens[j], (i + j) % 2, (i + j) % 3 == 0);
-    for (int64_t many = 16383; many <= 16385; many++) /* to where one thread block does not pick for one token any
-                                                       * more */
+    /* To where one thread block does not pick for one token any more. */
+    for (int64_t many = 16383; many <= 16385; many++)
         check_pick(many, 1, many % 2, true);
 }
 
@@ -235,8 +235,8 @@ static void guests_activations_find_their_slots(void **state)
     memset(want, 0xa5, h_bytes);
     for (int t = 0; t < TOKENS; t++) {
         uint32_t n = first[t];
-        for (uint32_t i = 0; i < ROWS && t % 5 && t != TOKENS - 1; i++) { /* some have none, among them first and
-                                                                           * last */
+        /* Some have none, among them first and last. */
+        for (uint32_t i = 0; i < ROWS && t % 5 && t != TOKENS - 1; i++) {
             if (rng_next(&r) % 10)
                 continue;
             index[n] = i;

@@ -254,8 +254,8 @@ static void products_of_pairs(void **state)
     for (int i = OWN_TYPES; i < WEIGHT_TYPES; i++)
         for (int f = 0; f < FILLINGS; f++)
             check_pairs(weight_types[i], false, 19, 768, 2, (enum filling)f, 2, false);
-    check_pairs(DT_Q4_0, false, 19, 4096, 1, FILL_RANDOM, 1, false); /* a warp has several pairs of as many links as
-                                                                      * go */
+    /* A warp has several pairs of as many links as go. */
+    check_pairs(DT_Q4_0, false, 19, 4096, 1, FILL_RANDOM, 1, false);
     check_pairs(DT_F16, false, 5, 45, 2, FILL_RANDOM, 1, true); /* rows of x that do not lie on 16 bytes */
     check_pairs(DT_F32, false, 5, 301, 2, FILL_RANDOM, 1, false);
     check_pairs(DT_BF16, false, 5, 130, 3, FILL_RANDOM, 1, false);
