@@ -14,7 +14,7 @@
 static void free_reply(struct reply *r)
 {
     for (uint32_t i = 0; r->choices && i < r->n_choices; i++)
-        choice_free(&r->choices[i]);
+        reply_choice_free(&r->choices[i]);
     for (uint32_t i = 0; i < r->n_prompts; i++)
         free(r->prompts[i].ids);
     free(r->prompts);
@@ -31,7 +31,7 @@ static bool take_token(struct job *j, int32_t token, float log_p, const struct w
 {
     struct choice *c = j->owner;
     pthread_mutex_lock(&c->reply->lock);
-    const bool more = choice_hear(c, token, log_p, tops, n_tops);
+    const bool more = reply_choice_hear(c, token, log_p, tops, n_tops);
     pthread_mutex_unlock(&c->reply->lock);
     return more;
 }
@@ -43,7 +43,7 @@ static void end_job(struct job *j, enum job_end end, const struct job_usage *u, 
     pthread_mutex_lock(&r->lock);
     c->end = end;
     c->usage = *u;
-    choice_end(c, end, why);
+    reply_choice_end(c, end, why);
     const bool last = ++r->n_over == r->n_choices;
     if (last)
         reply_end(r);
@@ -79,7 +79,7 @@ static status make_choice(struct reply *r, uint32_t i)
                           .n_top = r->ask.n_top, .max_tokens = r->ask.max_tokens, .ignore_end = r->ask.ignore_end,
                           .key = http_key(r->x), .token = take_token, .over = end_job, .owner = c};
     c->job.sampling.seed += i % r->ask.n;
-    return choice_create(c);
+    return reply_choice_create(c);
 }
 
 /* Frees what came to reply_create. */

@@ -45,7 +45,7 @@ static void hear_piece(void *arg, const struct piece *p)
     }
 }
 
-status choice_create(struct choice *c)
+status reply_choice_create(struct choice *c)
 {
     const struct reply *r = c->reply;
     const struct prompt *p = &r->prompts[c->prompt];
@@ -87,7 +87,7 @@ static bool add_mark(struct choice *c, int32_t token, float log_p, const struct 
     return true;
 }
 
-bool choice_hear(struct choice *c, int32_t token, float log_p, const struct wire_top *tops, uint32_t n_tops)
+bool reply_choice_hear(struct choice *c, int32_t token, float log_p, const struct wire_top *tops, uint32_t n_tops)
 {
     struct reply *r = c->reply;
     bool over = false;
@@ -101,7 +101,7 @@ bool choice_hear(struct choice *c, int32_t token, float log_p, const struct wire
     return !over && !*r->failure;
 }
 
-void choice_end(struct choice *c, enum job_end end, const char *why)
+void reply_choice_end(struct choice *c, enum job_end end, const char *why)
 {
     struct reply *r = c->reply;
     if (r->ended)
@@ -117,7 +117,7 @@ void choice_end(struct choice *c, enum job_end end, const char *why)
     }
 }
 
-void choice_free(struct choice *c)
+void reply_choice_free(struct choice *c)
 {
     for (uint32_t i = 0; i < c->n_calls; i++) {
         free(c->calls[i].name);

@@ -6,12 +6,12 @@
 #include "serve/reply.h"
 
 /* Makes its answer; its reply, index and prompt are set. ST_NOMEM: it holds nothing. */
-status choice_create(struct choice *c);
+status reply_choice_create(struct choice *c);
 /* A token of its job. False: the choice does not go on. */
-bool choice_hear(struct choice *c, int32_t token, float log_p, const struct wire_top *tops, uint32_t n_tops);
+bool reply_choice_hear(struct choice *c, int32_t token, float log_p, const struct wire_top *tops, uint32_t n_tops);
 /* Its job is over; `why` of JOB_FAILED. */
-void choice_end(struct choice *c, enum job_end end, const char *why);
+void reply_choice_end(struct choice *c, enum job_end end, const char *why);
 /* What it holds, not itself. */
-void choice_free(struct choice *c);
+void reply_choice_free(struct choice *c);
 
 #endif
