@@ -1,5 +1,5 @@
-/* What a choice says: tokens come from its job, pieces of text from them; those of a stream go to the form at once, others
- * are kept until the end. Of serve/reply*.c alone; the reply's lock is held. */
+/* What a choice says: tokens come from its job, pieces of text from them; those of a stream go to the form at once,
+ * others are kept until the end. Of serve/reply*.c alone; the reply's lock is held. */
 #ifndef HEARTH_SERVE_REPLY_CHOICE_H
 #define HEARTH_SERVE_REPLY_CHOICE_H
 
