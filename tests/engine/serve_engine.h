@@ -70,7 +70,7 @@ static struct world {
     void (*on_over)(struct text *t);
 } w;
 
-static struct text texts[MANY], alone[MANY];
+static struct text texts[MANY];
 
 static inline bool is_end(const void *arg, int32_t token) { return token == *(const int32_t *)arg; }
 

@@ -1,6 +1,8 @@
 /* What the engine keeps of texts that are over: whoever begins as they did goes on where they were. */
 #include "tests/engine/serve_engine.h"
 
+static struct text alone[MANY]; /* what they are alone */
+
 /* The next turn of a chat: what was said, and more. */
 static void follow_up(struct text *t)
 {

@@ -6,6 +6,8 @@
 #include <pthread.h>
 #include <sched.h>
 
+static struct text alone[MANY]; /* what they are alone */
+
 /* Whenever somebody has a fifth token another leaves. */
 static uint32_t n_cancelled;
 static void cancel_one(struct text *t)

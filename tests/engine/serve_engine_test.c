@@ -2,6 +2,8 @@
  * besides is true. */
 #include "tests/engine/serve_engine.h"
 
+static struct text alone[MANY]; /* what they are alone */
+
 /* ---- a clock that ticks when it is looked at: steps take as long however many drafts they have ---- */
 
 static _Atomic bool still;
