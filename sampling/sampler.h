@@ -34,7 +34,8 @@ struct sampler_params {
     /* Both borrowed until the sequence has no turn with them any more. */
     uint32_t n_bias;                /* 0: none; WIRE_BIASES at most */
     const struct token_bias *bias;  /* [n_bias] added to logits before anything else */
-    const struct grammar *grammar;  /* NULL: none; checked. What the text is from the position grammar_from on is of it */
+    const struct grammar *grammar;  /* NULL: none; checked. What the text is from the position grammar_from on is of
+                                     * it */
     uint32_t grammar_from;
 };
 
@@ -61,8 +62,8 @@ struct sampler_scratch {
     uint32_t *seen;         /* [n_vocab] how often a token is among those under penalty; 0 between picks */
 };
 
-/* Take their memory from an arena; a dry one counts it. The sampler is greedy, its text empty, from position 0 on. trie:
- * of the vocabulary, borrowed, for grammars of max_ops at most; NULL: no grammars, and no memory for them. */
+/* Take their memory from an arena; a dry one counts it. The sampler is greedy, its text empty, from position 0 on.
+ * trie: of the vocabulary, borrowed, for grammars of max_ops at most; NULL: no grammars, and no memory for them. */
 void sampler_lay(struct sampler *s, uint32_t most_text, const struct token_trie *trie, uint32_t max_ops,
                  struct arena *a);
 void sampler_lay_scratch(struct sampler_scratch *s, int32_t n_vocab, struct arena *a);

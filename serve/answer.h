@@ -1,5 +1,5 @@
-/* From the tokens of an answer to what a client reads: characters that are whole, thoughts apart from text, calls of tools
- * apart from both, and nothing of or behind a stop string. One thread at a time. */
+/* From the tokens of an answer to what a client reads: characters that are whole, thoughts apart from text, calls of
+ * tools apart from both, and nothing of or behind a stop string. One thread at a time. */
 #ifndef HEARTH_SERVE_ANSWER_H
 #define HEARTH_SERVE_ANSWER_H
 

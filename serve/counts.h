@@ -17,7 +17,8 @@ struct histogram {
 
 struct counts {
     pthread_mutex_t lock;
-    uint64_t prompt_tokens, cached_tokens, made_tokens; /* of prompts that have run, those that did not run for them, too */
+    uint64_t prompt_tokens, cached_tokens, made_tokens; /* of prompts that have run, those that did not run for them,
+                                                         * too */
     double prompt_s, decode_s;       /* in which a text was at its prompt; in which one was at its answer */
     uint64_t steps, busy;            /* steps; runs of all steps */
     uint64_t drafts, accepted, draft_rounds; /* tokens; steps of a text that had some */

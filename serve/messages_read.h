@@ -15,8 +15,8 @@ struct messages_asked {
     bool parallel;
 };
 
-/* Reads "system", "messages", "tools", "tool_choice" and "thinking" of a request. After a refusal (false) there is nothing
- * to free. */
+/* Reads "system", "messages", "tools", "tool_choice" and "thinking" of a request. After a refusal (false) there is
+ * nothing to free. */
 bool messages_read(const json_t *root, struct messages_asked *out, struct refusal *r);
 void messages_asked_free(struct messages_asked *a);
 

@@ -1,5 +1,5 @@
-/* Calls of tools out of an answer, as it comes. Names and arguments are told as soon as they are there; what began like a
- * call and is none is text. One thread at a time. */
+/* Calls of tools out of an answer, as it comes. Names and arguments are told as soon as they are there; what began like
+ * a call and is none is text. One thread at a time. */
 #ifndef HEARTH_SERVE_TOOL_READER_H
 #define HEARTH_SERVE_TOOL_READER_H
 

@@ -96,7 +96,8 @@ enum tags_found tags_take(const struct tool_tags *t, const json_t *parameters, s
     const char *value_end = memmem(value, (size_t)(end - value), t->value_end, strlen(t->value_end));
     if (!value_end)
         return TAGS_MORE;
-    *st = put_member(t, parameters, *n_members == 0, key, (size_t)(key_end - key), value, (size_t)(value_end - value), json);
+    *st = put_member(t, parameters, *n_members == 0, key, (size_t)(key_end - key), value,
+                     (size_t)(value_end - value), json);
     ++*n_members;
     text_drop(held, (size_t)(value_end - held->at) + strlen(t->value_end));
     return TAGS_MEMBER;

@@ -1,5 +1,5 @@
-/* Arguments between tags, of which a JSON object is made: <parameter=NAME>VALUE</parameter>, or a name and a value in tags of
- * their own. Values of strings are the strings themselves. */
+/* Arguments between tags, of which a JSON object is made: <parameter=NAME>VALUE</parameter>, or a name and a value in
+ * tags of their own. Values of strings are the strings themselves. */
 #ifndef HEARTH_SERVE_TOOL_TAGS_H
 #define HEARTH_SERVE_TOOL_TAGS_H
 

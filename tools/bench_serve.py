@@ -3,11 +3,12 @@
 
     python3 tools/bench_serve.py --build build/release --llama-server LLAMA_CPP_BUILD/bin/llama-server
 
-Both servers have the same file and two threads, and answer the same requests in turns; the one that is not asked sleeps.
-Prompts are random tokens, so that every text is as long as it should be and none begins like another. Models: SmolLM2, and
-a dense one of the 1B shape, which hearth-synth makes where it is missing. Nobody drafts: what models say of random tokens
-repeats itself, and drafts by look-up would make hearth twice as fast as it is with people's texts. The client reads raw events and counts them,
-with less than a twentieth of a core. Then two ranks of one thread each against one (bench_ranks.py says what that means).
+Both servers have the same file and two threads, and answer the same requests in turns; the one that is not asked
+sleeps. Prompts are random tokens, so that every text is as long as it should be and none begins like another. Models:
+SmolLM2, and a dense one of the 1B shape, which hearth-synth makes where it is missing. Nobody drafts: what models say
+of random tokens repeats itself, and drafts by look-up would make hearth twice as fast as it is with people's texts. The
+client reads raw events and counts them, with less than a twentieth of a core. Then two ranks of one thread each against
+one (bench_ranks.py says what that means).
 """
 import argparse
 import asyncio
@@ -54,8 +55,8 @@ class Server:
 
 def hearth(args, model, port, threads=2, launcher=()):
     return Server([*launcher, str(args.build / "hearth"), "serve", "-m", str(model), "--port", str(port), "-t",
-                   str(threads), "-c", str(CONTEXT), "--parallel", str(max(STREAMS)), "--device", "cpu", "-q", "--no-lookup",
-                   *(["--no-verify"] if launcher else [])], port)
+                   str(threads), "-c", str(CONTEXT), "--parallel", str(max(STREAMS)), "--device", "cpu", "-q",
+                   "--no-lookup", *(["--no-verify"] if launcher else [])], port)
 
 
 def llama(args, model, port):
@@ -148,8 +149,8 @@ def measure(servers, repeats, label):
 
 def bench(args, model):
     """hearth bench on the same file: the engine without a server."""
-    command = [str(args.build / "hearth"), "bench", "-m", str(model), "-p", "8", "-n", str(TOKENS), "--sequences", "1,8",
-               "-r", "3", "-t", "2", "-q", "-o", "json", "--device", "cpu"]
+    command = [str(args.build / "hearth"), "bench", "-m", str(model), "-p", "8", "-n", str(TOKENS), "--sequences",
+               "1,8", "-r", "3", "-t", "2", "-q", "-o", "json", "--device", "cpu"]
     printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL).stdout
     rows = {row["sequences"]: row for row in json.loads(printed) if row["test"].startswith("tg")}
     return {"decode 1": rows[1]["tokens_per_s"], "decode 8": rows[8]["tokens_per_s"],
@@ -227,7 +228,8 @@ def main():
             found, ours = against_llama(args, name, model)
             parts.append(found)
             memory.append(of_memory(args, name, model, ours))
-    parts.append(table(["", "1 stream reads between its tokens, GB/s", "peak", "of peak", "8 texts, `hearth bench`, tok/s", "8 streams"], memory))
+    parts.append(table(["", "1 stream reads between its tokens, GB/s", "peak", "of peak",
+                        "8 texts, `hearth bench`, tok/s", "8 streams"], memory))
     parts.append(table(["1b: 1 rank of 1 thread, 8 streams, tok/s", "2 ranks", "ratio"], [ranks(args, models["1b"])]))
     if args.print_only:
         print(*parts, sep="\n\n")

@@ -1,7 +1,7 @@
-/* Counts whose beginning is anybody's guess. In ".*[aeiou].{900}" each vowel may be the one from which 900 characters are
- * counted, so where a text is are all the vowels of its last 900: another state for nearly every text, none of which
- * can be looked up. Such an expression is refused; one whose count begins at a character that the run before it cannot
- * hold ("[^@]+@[a-z]{2,63}") is fine. */
+/* Counts whose beginning is anybody's guess. In ".*[aeiou].{900}" each vowel may be the one from which 900 characters
+ * are counted, so where a text is are all the vowels of its last 900: another state for nearly every text, none of
+ * which can be looked up. Such an expression is refused; one whose count begins at a character that the run before it
+ * cannot hold ("[^@]+@[a-z]{2,63}") is fine. */
 #include "sampling/schema/expression.h"
 
 enum { FEW = 8 }; /* beginnings, or characters, that are few enough */

@@ -1,5 +1,5 @@
-/* Rank 0 in the middle of its work, among ranks that answer what they should not or fail: an error, and what was sent is
- * taken safely by whoever takes it when its sender has given up. */
+/* Rank 0 in the middle of its work, among ranks that answer what they should not or fail: an error, and what was sent
+ * is taken safely by whoever takes it when its sender has given up. */
 #include "tests/engine/played_ranks.h"
 
 #include "placement/measure/ping.h"

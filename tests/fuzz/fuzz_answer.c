@@ -1,5 +1,5 @@
-/* Answers: whatever a model writes and however its tokens cut it, pieces are whole UTF-8, names are short, and no character
- * is told twice. The first bytes choose the format, the stop string and how the rest is cut. */
+/* Answers: whatever a model writes and however its tokens cut it, pieces are whole UTF-8, names are short, and no
+ * character is told twice. The first bytes choose the format, the stop string and how the rest is cut. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

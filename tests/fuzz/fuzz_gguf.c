@@ -2,8 +2,8 @@
  *
  *     mkdir corpus && fuzz_gguf -runs=1000000 -max_len=16384 -dict=tests/fuzz/gguf.dict corpus
  *
- * An empty corpus folder is filled with a small model of each family first, which must all load, so that mutations start
- * behind the header's checks. */
+ * An empty corpus folder is filled with a small model of each family first, which must all load, so that mutations
+ * start behind the header's checks. */
 #include <dirent.h>
 #include <stdio.h>
 
@@ -103,7 +103,8 @@ static const struct seed {
     {"mistral3", "mistral3", ATTENTION FFN, "rope.scaling.type=yarn rope.scaling.factor=f4 "
      "rope.scaling.original_context_length=8 attention.temperature_scale=f0.1 "},
     {"smollm3", "smollm3", ATTENTION FFN, ""},
-    {"granite", "granite", ATTENTION FFN, "logit_scale=f8 embedding_scale=f12 residual_scale=f0.2 attention.scale=f0.1 "},
+    {"granite", "granite", ATTENTION FFN,
+     "logit_scale=f8 embedding_scale=f12 residual_scale=f0.2 attention.scale=f0.1 "},
     {"qwen2", "qwen2", ATTENTION BIASES FFN, ""},
     {"qwen3", "qwen3", ATTENTION HEAD_NORMS FFN, ""},
     {"qwen2moe", "qwen2moe", ATTENTION BIASES "ffn_norm.weight:v ffn_gate_inp_shexp.weight:v " EXPERTS SHARED,

@@ -1,5 +1,5 @@
-/* Answers of the helper that renders chat templates: any bytes are refused with one line or give a text whose contents lie
- * in it, in order, none empty. */
+/* Answers of the helper that renders chat templates: any bytes are refused with one line or give a text whose contents
+ * lie in it, in order, none empty. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

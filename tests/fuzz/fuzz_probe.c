@@ -1,4 +1,5 @@
-/* The probe reader: any text is refused in a line, or gives a probe that reads back the same and whose times are finite.
+/* The probe reader: any text is refused in a line, or gives a probe that reads back the same and whose times are
+ * finite.
  *
  * Start it with CORPUS tests/fuzz/corpus/probe. */
 #include <math.h>

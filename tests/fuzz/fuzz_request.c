@@ -1,5 +1,5 @@
-/* Bodies of requests: any bytes are answered once, with a 4xx, or become jobs that are right for the engine, whose tokens
- * (the body's own bytes) become an answer that is JSON. The first byte picks the path. */
+/* Bodies of requests: any bytes are answered once, with a 4xx, or become jobs that are right for the engine, whose
+ * tokens (the body's own bytes) become an answer that is JSON. The first byte picks the path. */
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>

@@ -132,7 +132,8 @@ WEATHER = {"type": "function", "function": {"name": "weather", "description": "T
 
 
 def test_json():
-    schema = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 12}, "age": {"enum": [1, 22, 333]},
+    schema = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 12},
+                                               "age": {"enum": [1, 22, 333]},
                                                "tags": {"type": "array", "maxItems": 2, "items": {"enum": ["a", "b"]}}},
               "required": ["name", "age", "tags"], "additionalProperties": False}
     wanted = {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": schema}}

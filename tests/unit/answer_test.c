@@ -52,8 +52,8 @@ static int32_t word_of(struct words *w, const char *at, size_t length)
     return length ? (int32_t)w->n++ : -1;
 }
 
-/* All bytes, and control tokens or (text not NULL) of a text all parts of up to CHUNK bytes, all its beginnings and all its
- * ends. */
+/* All bytes, and control tokens or (text not NULL) of a text all parts of up to CHUNK bytes, all its beginnings and all
+ * its ends. */
 static struct words words;
 
 static void make(struct made *m, const char *text)
@@ -276,8 +276,8 @@ static void thoughts_are_apart(void **state)
         {NULL, {0}, "", " \n<thing> is", " \n<thing> is"},
         {NULL, {"Well"}, "", "<think>Well</think>Oh Well", "(Well)Oh "}, /* in thoughts nothing stops */
         {NULL, {0}, "<|start|>assistant",
-         "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>analysis<|message|> b<|end|><|start|>assistant"
-         "<|channel|>final<|message|>c", "(a\nb)c"},
+         "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>analysis<|message|> "
+         "b<|end|><|start|>assistant<|channel|>final<|message|>c", "(a\nb)c"},
         {HERMES, {0}, "", "<think>a <tool_call> b</think>c", "(a <tool_call> b)c"},
     };
     CHECK_ALL(cases);
@@ -305,17 +305,21 @@ static void calls_are_read(void **state)
 {
     (void)state;
     static const struct expected cases[] = {
-        {HERMES, {0}, "", "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": \"}{\\\"\", \"b\": [1, {}]}}\n</tool_call>",
-         "<f|{\"a\": \"}{\\\"\", \"b\": [1, {}]}>"},
-        {HERMES, {0}, "", "Let me see.\n\n<tool_call>\n{\"name\": \"f\", \"arguments\": {}}\n</tool_call>\n<tool_call>\n"
-         "{\"name\": \"g_2\", \"arguments\": {\"é\": \"日\"}}\n</tool_call>", "Let me see.<f|{}><g_2|{\"é\": \"日\"}>"},
-        {HERMES, {0}, "", "<think>so</think>\n\n<tool_call>{\"name\":\"f\",\"arguments\":{\"a\":1}}</tool_call>\nThere.",
+        {HERMES, {0}, "", "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": \"}{\\\"\", \"b\": [1, "
+         "{}]}}\n</tool_call>", "<f|{\"a\": \"}{\\\"\", \"b\": [1, {}]}>"},
+        {HERMES, {0}, "", "Let me see.\n\n<tool_call>\n{\"name\": \"f\", \"arguments\": "
+         "{}}\n</tool_call>\n<tool_call>\n{\"name\": \"g_2\", \"arguments\": {\"é\": \"日\"}}\n</tool_call>",
+         "Let me see.<f|{}><g_2|{\"é\": \"日\"}>"},
+        {HERMES, {0}, "", "<think>so</think>\n\n<tool_call>{\"name\":\"f\","
+                          "\"arguments\":{\"a\":1}}</tool_call>\nThere.",
          "(so)<f|{\"a\":1}>There."},
-        {HERMES, {0}, "", "<tool_call>{\"arguments\": {\"a\": 1}, \"id\": 7, \"name\": \"f\"}</tool_call>", "<f|{\"a\": 1}>"},
-        {HERMES, {0}, "", "<tool_call>{\"name\": \"f\", \"arguments\": \"{\\\"a\\\": 1}\"}</tool_call>", "<f|{\"a\": 1}>"},
+        {HERMES, {0}, "", "<tool_call>{\"arguments\": {\"a\": 1}, \"id\": 7, \"name\": \"f\"}</tool_call>",
+         "<f|{\"a\": 1}>"},
+        {HERMES, {0}, "", "<tool_call>{\"name\": \"f\", \"arguments\": \"{\\\"a\\\": 1}\"}</tool_call>",
+         "<f|{\"a\": 1}>"},
         {HERMES, {0}, "", "<tool_call>{\"name\": \"f\"}</tool_call>", "<f|{}>"},
-        {LIST, {0}, "", "[TOOL_CALLS][{\"name\": \"f\", \"arguments\": {\"a\": 1}, \"id\": \"abcdefghi\"}, {\"name\": \"g\", "
-         "\"arguments\": {}}]", "<f|{\"a\": 1}><g|{}>"},
+        {LIST, {0}, "", "[TOOL_CALLS][{\"name\": \"f\", \"arguments\": {\"a\": 1}, \"id\": \"abcdefghi\"}, {\"name\": "
+         "\"g\", \"arguments\": {}}]", "<f|{\"a\": 1}><g|{}>"},
         {LIST, {0}, "", "Yes. [TOOL_CALLS] [{\"name\": \"f\", \"arguments\": {}}]", "Yes.<f|{}>"},
         {MISTRAL, {0}, "", "[TOOL_CALLS]f[ARGS]{\"a\": \"[ARG]\"}[TOOL_CALLS]g[CALL_ID]abcdefghi[ARGS]{}",
          "<f|{\"a\": \"[ARG]\"}><g|{}>"},
@@ -323,17 +327,20 @@ static void calls_are_read(void **state)
         {LLAMA, {0}, "", "<|python_tag|>{\"name\": \"f\", \"parameters\": {}}; {\"name\": \"g\", \"parameters\": {}}",
          "<f|{}><g|{}>"},
         {LLAMA, {0}, "", "\n{\"type\": \"function\", \"name\": \"f\", \"parameters\": {}}", "<f|{}>"},
-        {GPT_OSS, {0}, "<|start|>assistant", "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>commentary "
-         "to=functions.f <|constrain|>json<|message|>{\"a\":1}", "(Hm.)<f|{\"a\":1}>"},
-        {GPT_OSS, {0}, "<|start|>assistant", " to=functions.f<|channel|>commentary json<|message|>{\"a\":1}", "<f|{\"a\":1}>"},
+        {GPT_OSS, {0}, "<|start|>assistant",
+         "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>commentary to=functions.f "
+         "<|constrain|>json<|message|>{\"a\":1}", "(Hm.)<f|{\"a\":1}>"},
+        {GPT_OSS, {0}, "<|start|>assistant", " to=functions.f<|channel|>commentary json<|message|>{\"a\":1}",
+         "<f|{\"a\":1}>"},
         {GPT_OSS, {0}, "<|start|>assistant", "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant to=functions.f"
          "<|channel|>commentary json<|message|>{\"a\":1}", "(Hm.)<f|{\"a\":1}>"},
-        {CODER, {0}, "", "So:\n\n<tool_call>\n<function=f>\n<parameter=a>\nx\"\ny\n</parameter>\n<parameter=b>\n[1, 2]\n"
-         "</parameter>\n</function>\n</tool_call>\n<tool_call>\n<function=g>\n</function>\n</tool_call>",
+        {CODER, {0}, "", "So:\n\n<tool_call>\n<function=f>\n<parameter=a>\nx\"\ny\n</parameter>\n<parameter=b>\n[1, "
+         "2]\n</parameter>\n</function>\n</tool_call>\n<tool_call>\n<function=g>\n</function>\n</tool_call>",
          "So:<f|{\"a\":\"x\\\"\\ny\",\"b\":[1,2]}><g|{}>"},
         {CODER, {0}, "", "<function=f>\n<parameter=a>\n1\n</parameter>\n</function>", "<f|{\"a\":1}>"},
-        {GLM, {0}, "", "<tool_call>f\n<arg_key>a</arg_key>\n<arg_value>x y</arg_value>\n<arg_key>b</arg_key>\n<arg_value>true"
-         "</arg_value>\n</tool_call>", "<f|{\"a\":\"x y\",\"b\":true}>"},
+        {GLM, {0}, "", "<tool_call>f\n<arg_key>a</arg_key>\n<arg_value>x "
+         "y</arg_value>\n<arg_key>b</arg_key>\n<arg_value>true</arg_value>\n</tool_call>",
+         "<f|{\"a\":\"x y\",\"b\":true}>"},
         {GLM, {0}, "", "<tool_call>f</tool_call>", "<f|{}>"},
         {DEEPSEEK, {0}, "<think>\n", "Hm.\n</think>\n\n<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n"
          "```json\n{\"a\": 1}\n```<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>g\n```json\n{}\n```"
@@ -354,10 +361,12 @@ static void other_things_are_text(void **state)
         {HERMES, {0}, "", "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": [", "<f|{\"a\": [>"},
         {HERMES, {0}, "", "<tool_call>{\"name\" \"f\"}</tool_call>b", "<tool_call>{\"name\" \"f\"}</tool_call>b"},
         {HERMES, {0}, "", "<tool_call>{\"arguments\": {}}", "<tool_call>{\"arguments\": {}}"},
-        {HERMES, {0}, "", "<tool_call>{\"name\": \"f\", \"arguments\": \"x\"}", "<tool_call>{\"name\": \"f\", \"arguments\": \"x\"}"},
+        {HERMES, {0}, "", "<tool_call>{\"name\": \"f\", \"arguments\": \"x\"}",
+         "<tool_call>{\"name\": \"f\", \"arguments\": \"x\"}"},
         {HERMES, {0}, "", "<tool_call>[1]", "<tool_call>[1]"},
         {HERMES, {0}, "", "<tool_call> <tool_call>\n{\"name\": \"f\", \"arguments\": {}}", "<f|{}>"},
-        {HERMES, {0}, "", "<tool_call>no <tool_call>{\"name\": \"f\", \"arguments\": {}} ] b", "<tool_call>no<f|{}>] b"},
+        {HERMES, {0}, "", "<tool_call>no <tool_call>{\"name\": \"f\", \"arguments\": {}} ] b",
+         "<tool_call>no<f|{}>] b"},
         {HERMES, {0}, "", " \n<tool_cal", " \n<tool_cal"},
         {MISTRAL, {0}, "", "[TOOL_CALLS]", "[TOOL_CALLS]"},
         {MISTRAL, {0}, "", "[TOOL_CALLS]f[ARGS]", "[TOOL_CALLS]f[ARGS]"},
@@ -368,7 +377,8 @@ static void other_things_are_text(void **state)
         {CODER, {0}, "", "<function=f>no", "<f|{}>no"},
         {GLM, {0}, "", "<tool_call>a b", "<tool_call>a b"},
         {GPT_OSS, {0}, "<|start|>assistant", "<|channel|>final<|message|>Go to=functions.f", "Go to=functions.f"},
-        {NULL, {0}, "", "<tool_call>{\"name\": \"f\", \"arguments\": {}}", "<tool_call>{\"name\": \"f\", \"arguments\": {}}"},
+        {NULL, {0}, "", "<tool_call>{\"name\": \"f\", \"arguments\": {}}",
+         "<tool_call>{\"name\": \"f\", \"arguments\": {}}"},
     };
     CHECK_ALL(cases);
 }
@@ -457,8 +467,9 @@ static status play(const struct made *m, const int32_t *tokens, size_t n, struct
 static void memory_may_be_out(void **state)
 {
     (void)state;
-    static const char said[] = "<think>a</think>b ST <tool_call>{\"name\": \"f\", \"arguments\": {\"a\": 1}}</tool_call>\n"
-                               "<tool_call>{\"name\": \"f\", \"x\": 1}";
+    static const char said[] =
+        "<think>a</think>b ST <tool_call>{\"name\": \"f\", \"arguments\": {\"a\": 1}}</tool_call>\n"
+        "<tool_call>{\"name\": \"f\", \"x\": 1}";
     struct told told;
     struct made m;
     int32_t *ids;
@@ -467,7 +478,8 @@ static void memory_may_be_out(void **state)
     make(&m, NULL);
     assert_int_equal(tokenizer_encode(m.t, said, strlen(said), false, true, &ids, &n), ST_OK);
     long fails = 0;
-    for (long i = 0; told = (struct told){.kind = -1}, alloc_fail_at(i), st = play(&m, ids, n, &told), alloc_failed(); i++) {
+    for (long i = 0; told = (struct told){.kind = -1}, alloc_fail_at(i), st = play(&m, ids, n, &told), alloc_failed();
+         i++) {
         assert_int_equal(st, ST_NOMEM);
         fails++;
     }

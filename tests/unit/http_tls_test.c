@@ -11,8 +11,9 @@ static int make_certificate(void **state)
         return -1;
     snprintf(cert, sizeof cert, "%s/cert.pem", folder);
     snprintf(key, sizeof key, "%s/key.pem", folder);
-    snprintf(command, sizeof command, "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "
-             "-subj /CN=localhost -keyout %s -out %s 2>/dev/null", key, cert);
+    snprintf(command, sizeof command,
+             "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost "
+             "-keyout %s -out %s 2>/dev/null", key, cert);
     if (system(command) != 0)
         *cert = '\0';
     return 0;

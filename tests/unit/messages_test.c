@@ -124,25 +124,27 @@ static void requests_become_openais_words(void **state)
         const char *body, *messages;
     } cases[] = {
         {"{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}", "[{\"role\": \"user\", \"content\": \"Hi\"}]"},
-        {"{\"system\": \"Be kind\", \"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": \"Hi\"}, "
-         "{\"type\": \"text\", \"text\": \"you\"}]}, {\"role\": \"assistant\", \"content\": \"Yes\"}]}",
-         "[{\"role\": \"system\", \"content\": \"Be kind\"}, {\"role\": \"user\", \"content\": \"Hi\\nyou\"}, {\"role\": "
-         "\"assistant\", \"content\": \"Yes\"}]"},
-        {"{\"system\": [{\"type\": \"text\", \"text\": \"x-anthropic-billing-header: cc_version=2.1; cch=a51;\"}, {\"type\": "
-         "\"text\", \"text\": \"You are kind\", \"cache_control\": {\"type\": \"ephemeral\"}}], \"messages\": [{\"role\": "
-         "\"user\", \"content\": \"Hi\"}]}",
+        {"{\"system\": \"Be kind\", \"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": "
+         "\"Hi\"}, {\"type\": \"text\", \"text\": \"you\"}]}, {\"role\": \"assistant\", \"content\": \"Yes\"}]}",
+         "[{\"role\": \"system\", \"content\": \"Be kind\"}, {\"role\": \"user\", \"content\": \"Hi\\nyou\"}, "
+         "{\"role\": \"assistant\", \"content\": \"Yes\"}]"},
+        {"{\"system\": [{\"type\": \"text\", \"text\": \"x-anthropic-billing-header: cc_version=2.1; cch=a51;\"}, "
+         "{\"type\": \"text\", \"text\": \"You are kind\", \"cache_control\": {\"type\": \"ephemeral\"}}], "
+         "\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}",
          "[{\"role\": \"system\", \"content\": \"You are kind\"}, {\"role\": \"user\", \"content\": \"Hi\"}]"},
-        {"{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}, {\"role\": \"assistant\", \"content\": [{\"type\": "
-         "\"thinking\", \"thinking\": \"Hm\", \"signature\": \"\"}, {\"type\": \"redacted_thinking\", \"data\": \"x\"}, {\"type\": "
-         "\"text\", \"text\": \"See\"}, {\"type\": \"tool_use\", \"id\": \"t1\", \"name\": \"f\", \"input\": {\"a\": 1}}, {\"type\": "
-         "\"tool_use\", \"id\": \"t2\", \"name\": \"g\", \"input\": {}}]}, {\"role\": \"user\", \"content\": [{\"type\": "
-         "\"tool_result\", \"tool_use_id\": \"t1\", \"content\": \"one\"}, {\"type\": \"tool_result\", \"tool_use_id\": \"t2\", "
-         "\"content\": [{\"type\": \"text\", \"text\": \"two\"}], \"is_error\": true}, {\"type\": \"text\", \"text\": \"So?\"}]}]}",
-         "[{\"role\": \"user\", \"content\": \"Hi\"}, {\"role\": \"assistant\", \"content\": \"See\", \"reasoning_content\": "
-         "\"Hm\", \"tool_calls\": [{\"id\": \"t1\", \"type\": \"function\", \"function\": {\"name\": \"f\", \"arguments\": "
-         "\"{\\\"a\\\":1}\"}}, {\"id\": \"t2\", \"type\": \"function\", \"function\": {\"name\": \"g\", \"arguments\": \"{}\"}}]}, "
-         "{\"role\": \"tool\", \"content\": \"one\", \"tool_call_id\": \"t1\"}, {\"role\": \"tool\", \"content\": \"two\", "
-         "\"tool_call_id\": \"t2\"}, {\"role\": \"user\", \"content\": \"So?\"}]"},
+        {"{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}, {\"role\": \"assistant\", \"content\": "
+         "[{\"type\": \"thinking\", \"thinking\": \"Hm\", \"signature\": \"\"}, {\"type\": \"redacted_thinking\", "
+         "\"data\": \"x\"}, {\"type\": \"text\", \"text\": \"See\"}, {\"type\": \"tool_use\", \"id\": \"t1\", "
+         "\"name\": \"f\", \"input\": {\"a\": 1}}, {\"type\": \"tool_use\", \"id\": \"t2\", \"name\": \"g\", "
+         "\"input\": {}}]}, {\"role\": \"user\", \"content\": [{\"type\": \"tool_result\", \"tool_use_id\": \"t1\", "
+         "\"content\": \"one\"}, {\"type\": \"tool_result\", \"tool_use_id\": \"t2\", \"content\": [{\"type\": "
+         "\"text\", \"text\": "
+         "\"two\"}], \"is_error\": true}, {\"type\": \"text\", \"text\": \"So?\"}]}]}", "[{\"role\": \"user\", "
+         "\"content\": \"Hi\"}, {\"role\": \"assistant\", \"content\": \"See\", \"reasoning_content\": \"Hm\", "
+         "\"tool_calls\": [{\"id\": \"t1\", \"type\": \"function\", \"function\": {\"name\": \"f\", \"arguments\": "
+         "\"{\\\"a\\\":1}\"}}, {\"id\": \"t2\", \"type\": \"function\", \"function\": {\"name\": \"g\", \"arguments\": "
+         "\"{}\"}}]}, {\"role\": \"tool\", \"content\": \"one\", \"tool_call_id\": \"t1\"}, {\"role\": \"tool\", "
+         "\"content\": \"two\", \"tool_call_id\": \"t2\"}, {\"role\": \"user\", \"content\": \"So?\"}]"},
         {"{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"tool_result\", \"tool_use_id\": \"t\"}]}]}",
          "[{\"role\": \"tool\", \"content\": \"\", \"tool_call_id\": \"t\"}]"},
     };
@@ -171,10 +173,10 @@ static void tools_and_thinking_become_openais(void **state)
         bool parallel, thinks;
     } cases[] = {
         {"{" HI "," TOOL "}", TOOLS_AUTO, true, false},
-        {"{" HI "," TOOL ", \"tool_choice\": {\"type\": \"any\"}, \"thinking\": {\"type\": \"enabled\", \"budget_tokens\": 1024}}",
-         TOOLS_REQUIRED, true, true},
-        {"{" HI "," TOOL ", \"tool_choice\": {\"type\": \"auto\", \"disable_parallel_tool_use\": true}, \"thinking\": {\"type\": "
-         "\"disabled\"}}", TOOLS_AUTO, false, false},
+        {"{" HI "," TOOL ", \"tool_choice\": {\"type\": \"any\"}, \"thinking\": {\"type\": \"enabled\", "
+         "\"budget_tokens\": 1024}}", TOOLS_REQUIRED, true, true},
+        {"{" HI "," TOOL ", \"tool_choice\": {\"type\": \"auto\", \"disable_parallel_tool_use\": true}, \"thinking\": "
+         "{\"type\": \"disabled\"}}", TOOLS_AUTO, false, false},
         {"{" HI "," TOOL ", \"tool_choice\": {\"type\": \"tool\", \"name\": \"f\"}}", TOOLS_NAMED, true, false},
         {"{" HI "," TOOL ", \"tool_choice\": {\"type\": \"none\"}}", TOOLS_NONE, true, false},
     };
@@ -184,7 +186,8 @@ static void tools_and_thinking_become_openais(void **state)
         struct refusal r;
         assert_non_null(root);
         assert_true(messages_read(root, &a, &r));
-        expect_json(a.tools, "[{\"type\": \"function\", \"function\": {\"name\": \"f\", \"description\": \"d\", \"parameters\": "
+        expect_json(a.tools,
+                    "[{\"type\": \"function\", \"function\": {\"name\": \"f\", \"description\": \"d\", \"parameters\": "
                     "{\"type\": \"object\"}}}]");
         expect_json(a.variables, cases[i].thinks ? "{\"enable_thinking\": true}" : "{\"enable_thinking\": false}");
         assert_int_equal(a.choice, cases[i].choice);
@@ -210,9 +213,12 @@ static void wrong_requests_are_refused(void **state)
         {"{\"max_tokens\": 9, \"messages\": [{\"role\": \"user\"}]}", "content"},
         {"{\"max_tokens\": 9, \"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"image\"}]}]}", "image"},
         {"{\"max_tokens\": 9, \"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"text\"}]}]}", "text"},
-        {"{\"max_tokens\": 9, \"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"tool_use\"}]}]}", "tool_use"},
-        {"{\"max_tokens\": 9, \"messages\": [{\"role\": \"assistant\", \"content\": [{\"type\": \"tool_use\"}]}]}", "input"},
-        {"{\"max_tokens\": 9, \"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"tool_result\"}]}]}", "tool_use_id"},
+        {"{\"max_tokens\": 9, \"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"tool_use\"}]}]}",
+         "tool_use"},
+        {"{\"max_tokens\": 9, \"messages\": [{\"role\": \"assistant\", \"content\": [{\"type\": \"tool_use\"}]}]}",
+         "input"},
+        {"{\"max_tokens\": 9, \"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"tool_result\"}]}]}",
+         "tool_use_id"},
         {"{\"system\": 7, " HI "}", "system"},
         {"{\"tools\": [{\"type\": \"web_search_20250305\", \"name\": \"w\"}], " HI "}", "web_search"},
         {"{\"tools\": [{\"name\": \"f\"}], " HI "}", "input_schema"},
@@ -265,18 +271,19 @@ static void answers_are_blocks(void **state)
     assert_int_equal(fake.jobs[0]->max_tokens, 9);
     assert_non_null(fake.jobs[0]->sampling.grammar);
     assert_int_equal(json_array_size(given.tools), 1);
-    assert_true(say(fake.jobs[0], "<think>\nHm\n</think>\n\nSee:\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n"
+    assert_true(say(fake.jobs[0],
+                    "<think>\nHm\n</think>\n\nSee:\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n"
                     "</tool_call>"));
     end_jobs(JOB_ANSWERED, NULL);
     json_t *v = json_loadb(x.out.at, x.out.n, 0, NULL), *call = json_array_get(json_object_get(v, "content"), 2);
     assert_int_equal(strncmp(json_string_value(json_object_get(call, "id")), "call_", 5), 0);
     json_object_set_new(call, "id", json_string("t"));
     json_object_del(v, "id");
-    expect_json(v, "{\"type\": \"message\", \"role\": \"assistant\", \"model\": \"house\", \"content\": [{\"type\": \"thinking\", "
-                "\"thinking\": \"Hm\", \"signature\": \"\"}, {\"type\": \"text\", \"text\": \"See:\"}, {\"type\": \"tool_use\", "
-                "\"id\": \"t\", \"name\": \"f\", \"input\": {\"a\": 1}}], \"stop_reason\": \"tool_use\", \"stop_sequence\": null, "
-                "\"usage\": {\"input_tokens\": 5, \"cache_creation_input_tokens\": 0, \"cache_read_input_tokens\": 0, "
-                "\"output_tokens\": 0}}");
+    expect_json(v, "{\"type\": \"message\", \"role\": \"assistant\", \"model\": \"house\", \"content\": [{\"type\": "
+                "\"thinking\", \"thinking\": \"Hm\", \"signature\": \"\"}, {\"type\": \"text\", \"text\": \"See:\"}, "
+                "{\"type\": \"tool_use\", \"id\": \"t\", \"name\": \"f\", \"input\": {\"a\": 1}}], \"stop_reason\": "
+                "\"tool_use\", \"stop_sequence\": null, \"usage\": {\"input_tokens\": 5, "
+                "\"cache_creation_input_tokens\": 0, \"cache_read_input_tokens\": 0, \"output_tokens\": 0}}");
     json_decref(v);
     json_text_free(&x.out);
     forget();
@@ -300,10 +307,11 @@ static void they_say_why_they_ended(void **state)
         bring(&x, messages_work, "{\"stop_sequences\": [\"STOP\"], " HI "}");
         say(fake.jobs[0], cases[i].said);
         end_jobs(cases[i].end, NULL);
-        snprintf(expected, sizeof expected, "{\"type\": \"message\", \"role\": \"assistant\", \"model\": \"house\", \"content\": "
-                 "[{\"type\": \"text\", \"text\": \"%s\"}], \"stop_reason\": \"%s\", \"stop_sequence\": %s, \"usage\": "
-                 "{\"input_tokens\": 5, \"cache_creation_input_tokens\": 0, \"cache_read_input_tokens\": 0, \"output_tokens\": 0}}",
-                 cases[i].text, cases[i].reason, cases[i].stop);
+        snprintf(expected, sizeof expected,
+                 "{\"type\": \"message\", \"role\": \"assistant\", \"model\": \"house\", \"content\": [{\"type\": "
+                 "\"text\", \"text\": \"%s\"}], \"stop_reason\": \"%s\", \"stop_sequence\": %s, \"usage\": "
+                 "{\"input_tokens\": 5, \"cache_creation_input_tokens\": 0, \"cache_read_input_tokens\": 0, "
+                 "\"output_tokens\": 0}}", cases[i].text, cases[i].reason, cases[i].stop);
         expect_body(&x, expected);
         json_text_free(&x.out);
         forget();
@@ -353,7 +361,8 @@ static void streams_are_events(void **state)
         found,
         "{\"message\":{\"content\":[],\"id\":\"X\",\"model\":\"house\",\"role\":\"assistant\",\"stop_reason\":null,"
         "\"stop_sequence\":null,\"type\":\"message\"},\"type\":\"message_start\"}\n"
-        "{\"content_block\":{\"signature\":\"\",\"thinking\":\"\",\"type\":\"thinking\"},\"index\":0,\"type\":\"content_block_start\"}\n"
+        "{\"content_block\":{\"signature\":\"\",\"thinking\":\"\","
+        "\"type\":\"thinking\"},\"index\":0,\"type\":\"content_block_start\"}\n"
         "{\"delta\":{\"thinking\":\"H\",\"type\":\"thinking_delta\"},\"index\":0,\"type\":\"content_block_delta\"}\n"
         "{\"delta\":{\"signature\":\"\",\"type\":\"signature_delta\"},\"index\":0,\"type\":\"content_block_delta\"}\n"
         "{\"index\":0,\"type\":\"content_block_stop\"}\n"
@@ -362,8 +371,10 @@ static void streams_are_events(void **state)
         "{\"index\":1,\"type\":\"content_block_stop\"}\n"
         "{\"content_block\":{\"id\":\"X\",\"input\":{},\"name\":\"f\",\"type\":\"tool_use\"},\"index\":2,\"type\":"
         "\"content_block_start\"}\n"
-        "{\"delta\":{\"partial_json\":\"{\",\"type\":\"input_json_delta\"},\"index\":2,\"type\":\"content_block_delta\"}\n"
-        "{\"delta\":{\"partial_json\":\"}\",\"type\":\"input_json_delta\"},\"index\":2,\"type\":\"content_block_delta\"}\n"
+        "{\"delta\":{\"partial_json\":\"{\","
+        "\"type\":\"input_json_delta\"},\"index\":2,\"type\":\"content_block_delta\"}\n"
+        "{\"delta\":{\"partial_json\":\"}\","
+        "\"type\":\"input_json_delta\"},\"index\":2,\"type\":\"content_block_delta\"}\n"
         "{\"index\":2,\"type\":\"content_block_stop\"}\n"
         "{\"delta\":{\"stop_reason\":\"tool_use\",\"stop_sequence\":null},\"type\":\"message_delta\"}\n"
         "{\"type\":\"message_stop\"}\n");
@@ -380,7 +391,8 @@ static void a_stream_that_fails_says_so(void **state)
     end_jobs(JOB_FAILED, "a rank is gone");
     assert_true(x.ended);
     json_raw(&x.out, "", 1);
-    assert_non_null(strstr(x.out.at, "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"api_error\",\"message\":\"a rank is "
+    assert_non_null(strstr(x.out.at, "event: error\ndata: "
+                           "{\"type\":\"error\",\"error\":{\"type\":\"api_error\",\"message\":\"a rank is "
                            "gone\"}}\n\n"));
     assert_null(strstr(x.out.at, "message_stop"));
     json_text_free(&x.out);

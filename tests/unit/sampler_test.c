@@ -111,8 +111,8 @@ static void the_penalty_divides_gains_and_multiplies_losses(void **state)
     drop(s);
 }
 
-/* A text whose only token is never picked, under a penalty that changes nothing: the way that looks at logits one by one
- * finds what the way that looks at many at once does. */
+/* A text whose only token is never picked, under a penalty that changes nothing: the way that looks at logits one by
+ * one finds what the way that looks at many at once does. */
 static void many_at_once_are_picked_as_one_by_one(void **state)
 {
     (void)state;
