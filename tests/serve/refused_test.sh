@@ -36,7 +36,7 @@ while [ ! -s "$work/port" ] && [ $tries -lt 100 ]; do
 done
 no_start "*cannot listen on 127.0.0.1 port $(cat "$work/port"): *in use*--port*" --port "$(cat "$work/port")"
 kill "$other"
-no_start "*cannot listen on 'no.such.host.invalid'*--host*" --host no.such.host.invalid
+no_start "*cannot listen on 192.0.2.1 port 0: *--host*" --host 192.0.2.1
 
 # Keys.
 no_start "*$work/none*No such file*" --api-key-file "$work/none"
@@ -59,7 +59,7 @@ no_start "*$work/text: expected PEM*" --tls-cert "$work/text" --tls-key "$work/o
 no_start "*$work/one.crt*$work/two.key*belong together*" --tls-cert "$work/one.crt" --tls-key "$work/two.key"
 
 # Memory.
-no_start "*rank 0*--ram-budget*" --ram-budget 100K
+no_start "*of memory needed*the budget is 0.00*(-c)*(--kv-budget)*" --ram-budget 100K
 no_start "*--kv-budget*" --kv-budget 1K
 
 # What it starts with, and warns of.
