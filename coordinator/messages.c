@@ -75,11 +75,11 @@ bool messages_has_token(const struct messages *m, int32_t token)
 static status check_wish(const struct messages *m, const struct wish *w)
 {
     const uint32_t most_top = m->limits.n_vocab < WIRE_TOP ? m->limits.n_vocab : WIRE_TOP;
-    if ((int)w->kind < WISH_NOTHING || w->kind > WISH_SUM || w->kind == WISH_TOKENS)
+    if ((int)w->kind < WISH_NOTHING || w->kind > WISH_LOG_PROBS || w->kind == WISH_TOKENS)
         log_error("wish %d is none that a turn can have", (int)w->kind);
-    else if (w->kind == WISH_TOP && w->n_top > most_top)
+    else if ((w->kind == WISH_TOP || w->kind == WISH_LOG_PROBS) && w->n_top > most_top)
         log_error("the %u best tokens are wanted: at most %u", w->n_top, most_top);
-    else if (w->kind == WISH_SCORES && !messages_has_token(m, w->successor))
+    else if (wants_successors(w) && !messages_has_token(m, w->successor))
         log_error("the last token's successor is %d, the vocabulary has %u", w->successor, m->limits.n_vocab);
     else
         return ST_OK;
@@ -141,13 +141,14 @@ static struct wire_run run_of(const struct step_run *r)
     static const enum wire_want want[] = {
         [WISH_NOTHING] = WANT_NOTHING, [WISH_TOKEN] = WANT_TOKEN, [WISH_TOKENS] = WANT_TOKENS,
         [WISH_SCORES] = WANT_SCORES,   [WISH_LOGITS] = WANT_LOGITS, [WISH_TOP] = WANT_TOP,
-        [WISH_STATES] = WANT_STATES,   [WISH_SUM] = WANT_SUM};
+        [WISH_STATES] = WANT_STATES,   [WISH_SUM] = WANT_SUM,       [WISH_LOG_PROBS] = WANT_LOG_PROBS};
     const bool places = wants_each(&r->wish) || r->wish.kind == WISH_TOKENS;
+    const bool tops = r->wish.kind == WISH_TOP || r->wish.kind == WISH_LOG_PROBS;
     return (struct wire_run){.sequence = r->slot, .position = r->position, .n_tokens = r->n_tokens,
                              .begin_with = r->begin_with, .keep_as = r->keep_as, .want = want[r->wish.kind],
                              .from = places ? r->wish.from : 0,
-                             .n_top = r->wish.kind == WISH_TOP ? r->wish.n_top : 0,
-                             .next_token = r->wish.kind == WISH_SCORES ? r->wish.successor : -1};
+                             .n_top = tops ? r->wish.n_top : 0,
+                             .next_token = wants_successors(&r->wish) ? r->wish.successor : -1};
 }
 
 /* Puts biases and grammar behind those of the step's begins before. */

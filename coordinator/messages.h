@@ -11,8 +11,8 @@ struct messages;
 struct session_answer {
     uint32_t n_tokens, n_tops, n_values;
     const int32_t *tokens;       /* [n_tokens] drawn */
-    const struct wire_top *tops; /* [n_tops] best first */
-    const float *values;         /* [n_values] scores, logits, or the final state */
+    const struct wire_top *tops; /* [n_tops] best first; WISH_LOG_PROBS: place by place */
+    const float *values;         /* [n_values] scores, log probabilities, logits, or the final state */
 };
 
 /* What a schedule must be for messages of these limits; n_groups and n_steps are as given. */

@@ -26,18 +26,23 @@ enum wish_kind {
     WISH_LOGITS, /* the token, and the logits it was drawn from */
     WISH_TOP,    /* the token, and the n_top best with their log probabilities */
     WISH_STATES, /* the final state of the last token */
-    WISH_SUM     /* the sum of the final states of all tokens from `from` on (wire/runs.h), which all run for it */
+    WISH_SUM,    /* the sum of the final states of all tokens from `from` on (wire/runs.h), which all run for it */
+    WISH_LOG_PROBS /* the log probability of each token's successor, and the n_top best in its place, likewise: the very
+                    * values that WISH_TOP brings */
 };
 
 struct wish {
     enum wish_kind kind;
-    uint32_t from;     /* WISH_SCORES, WISH_SUM: a position of the text */
-    int32_t successor; /* WISH_SCORES: of the last token */
-    uint32_t n_top;    /* WISH_TOP */
+    uint32_t from;     /* WISH_SCORES, WISH_SUM, WISH_LOG_PROBS: a position of the text */
+    int32_t successor; /* WISH_SCORES, WISH_LOG_PROBS: of the last token */
+    uint32_t n_top;    /* WISH_TOP, WISH_LOG_PROBS */
 };
 
+/* Whether what is wanted is of the tokens that follow. */
+static inline bool wants_successors(const struct wish *w) { return w->kind == WISH_SCORES || w->kind == WISH_LOG_PROBS; }
+
 /* Whether something is wanted of every token from w->from on: they all run, and each run brings its part. */
-static inline bool wants_each(const struct wish *w) { return w->kind == WISH_SCORES || w->kind == WISH_SUM; }
+static inline bool wants_each(const struct wish *w) { return w->kind == WISH_SUM || wants_successors(w); }
 
 /* A change of a rank's table: entry `index` of the sequence in `slot` is `page` from now on; first all that lies in
  * page `from` is copied there, unless it is PAGE_NONE. Changes are carried out in their order, each layer's copies

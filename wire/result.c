@@ -15,6 +15,7 @@ struct wire_answer wire_answer_to(const struct wire_run *q, const struct wire_li
     case WANT_TOP: a.n_tokens = 1, a.n_top = q->n_top, a.n_values = 1; break;
     case WANT_STATES: a.n_values = lim->d_model; break;
     case WANT_SUM: a.n_values = 2 * lim->d_model; break;
+    case WANT_LOG_PROBS: a.n_values = q->n_tokens - q->from, a.n_top = a.n_values * q->n_top; break;
     default: break;
     }
     return a;
@@ -34,14 +35,14 @@ static size_t size_of(const struct wire_result *p)
 size_t wire_result_max(const struct wire_limits *lim)
 {
     return size_of(&(struct wire_result){.n_runs = lim->n_runs, .n_tokens = lim->n_batch,
-                                         .n_tops = lim->n_runs * WIRE_TOP, .n_values = wire_most_values(lim)});
+                                         .n_tops = lim->n_batch * WIRE_TOP, .n_values = wire_most_values(lim)});
 }
 
 void wire_lay_result_copy(struct wire_result_copy *c, const struct wire_limits *lim, struct arena *a)
 {
     c->answers = arena_alloc(a, lim->n_runs * sizeof *c->answers);
     c->tokens = arena_alloc(a, lim->n_batch * sizeof *c->tokens);
-    c->tops = arena_alloc(a, (size_t)lim->n_runs * WIRE_TOP * sizeof *c->tops);
+    c->tops = arena_alloc(a, (size_t)lim->n_batch * WIRE_TOP * sizeof *c->tops);
 }
 
 size_t wire_result_encode(struct wire_result *p, uint8_t *out, size_t cap)
@@ -88,7 +89,7 @@ static status read_header(struct reader *r, size_t n, const struct wire_limits *
     status st;
     if ((st = wire_in_range(WIRE_RESULT, "n_runs", p->n_runs, 1, lim->n_runs)) != ST_OK ||
         (st = wire_in_range(WIRE_RESULT, "n_tokens", p->n_tokens, 0, lim->n_batch)) != ST_OK ||
-        (st = wire_in_range(WIRE_RESULT, "n_tops", p->n_tops, 0, (int64_t)p->n_runs * WIRE_TOP)) != ST_OK)
+        (st = wire_in_range(WIRE_RESULT, "n_tops", p->n_tops, 0, (int64_t)lim->n_batch * WIRE_TOP)) != ST_OK)
         return st;
     return wire_in_range(WIRE_RESULT, "n_values", p->n_values, 0, wire_most_values(lim));
 }

@@ -62,15 +62,17 @@ static status check_states(int kind, const struct wire_run *q, const struct wire
 
 static status check_want(int kind, const struct wire_run *q, const struct wire_limits *lim)
 {
-    const bool scores = q->want == WANT_SCORES, some = q->want == WANT_TOKENS || q->want == WANT_SUM;
+    const bool probs = q->want == WANT_LOG_PROBS, scores = q->want == WANT_SCORES || probs;
+    const bool some = q->want == WANT_TOKENS || q->want == WANT_SUM;
     const int64_t last_from = scores ? q->n_tokens : some ? (int64_t)q->n_tokens - 1 : 0;
-    const int64_t last_top = q->want != WANT_TOP ? 0 : lim->n_vocab < WIRE_TOP ? lim->n_vocab : WIRE_TOP;
+    const int64_t last_top = q->want != WANT_TOP && !probs ? 0 : lim->n_vocab < WIRE_TOP ? lim->n_vocab : WIRE_TOP;
     status st;
-    if ((st = wire_in_range(kind, "a run's want", q->want, WANT_NOTHING, WANT_SUM)) != ST_OK ||
+    if ((st = wire_in_range(kind, "a run's want", q->want, WANT_NOTHING, WANT_LOG_PROBS)) != ST_OK ||
         (st = wire_in_range(kind, "a run's from", q->from, 0, last_from)) != ST_OK ||
         (st = wire_in_range(kind, "a run's n_top", q->n_top, 0, last_top)) != ST_OK)
         return st;
-    return wire_in_range(kind, "a run's next_token", q->next_token, -1, scores ? (int64_t)lim->n_vocab - 1 : -1);
+    return wire_in_range(kind, "a run's next_token", q->next_token, probs ? 0 : -1,
+                         scores ? (int64_t)lim->n_vocab - 1 : -1);
 }
 
 /* What holds of all runs together. */

@@ -29,7 +29,9 @@ enum wire_want {
     WANT_TOKENS,  /* a token drawn after each from `from` on, which sees the run's tokens up to there */
     WANT_TOP,     /* a token drawn, and the best tokens with their log probabilities */
     WANT_STATES,  /* the final state of the last token, normed */
-    WANT_SUM      /* the sum of the final states, normed, of the tokens from `from` on */
+    WANT_SUM,     /* the sum of the final states, normed, of the tokens from `from` on */
+    WANT_LOG_PROBS /* the log probability of each token's successor, and the best tokens in its place, from `from` on: the
+                    * same bits that WANT_TOP brings */
 };
 
 /* Consecutive tokens of one sequence; a sequence has one run of a step at most. */
@@ -43,10 +45,11 @@ struct wire_run {
     uint32_t begin_with;  /* limits.n_states at most */
     uint32_t keep_as;     /* above limits.n_sequences */
     uint32_t want;        /* enum wire_want */
-    uint32_t from;        /* WANT_SCORES, WANT_TOKENS, WANT_SUM: the first token of the run that something is wanted of;
-                           * else 0 */
-    uint32_t n_top;       /* WANT_TOP: best tokens wanted, WIRE_TOP at most; else 0 */
-    int32_t next_token;   /* WANT_SCORES: the successor of the last token, -1: unknown; else -1 */
+    uint32_t from;        /* WANT_SCORES, WANT_TOKENS, WANT_SUM, WANT_LOG_PROBS: the first token of the run that something
+                           * is wanted of; else 0 */
+    uint32_t n_top;       /* WANT_TOP, WANT_LOG_PROBS: best tokens wanted, WIRE_TOP at most; else 0 */
+    int32_t next_token;   /* WANT_SCORES, WANT_LOG_PROBS: the successor of the last token, for scores -1: unknown; else
+                           * -1 */
 };
 
 /* Entry `index` of a sequence's table, the page of positions from index * WIRE_PAGE on, is `page` from now on, and
@@ -175,10 +178,9 @@ size_t wire_request_max(const struct wire_limits *lim);
 struct wire_answer {
     uint32_t sequence;
     uint32_t n_tokens; /* drawn: 1 for WANT_TOKEN, WANT_LOGITS and WANT_TOP; for WANT_TOKENS one for each place */
-    uint32_t n_top;    /* best tokens, best first */
-    uint32_t n_values; /* WANT_SCORES: a score for each token; WANT_LOGITS: n_vocab; WANT_TOP: 1, the log probability of
-                        * the token drawn; WANT_STATES: d_model; WANT_SUM: two for each of
-                        * d_model */
+    uint32_t n_top;    /* best tokens, best first; WANT_LOG_PROBS: run.n_top for each token */
+    uint32_t n_values; /* WANT_SCORES, WANT_LOG_PROBS: a value for each token; WANT_LOGITS: n_vocab; WANT_TOP: 1, the log
+                        * probability of the token drawn; WANT_STATES: d_model; WANT_SUM: two for each of d_model */
 };
 
 struct wire_top {
@@ -213,7 +215,7 @@ struct wire_answer wire_answer_to(const struct wire_run *r, const struct wire_li
 struct wire_result_copy {
     struct wire_answer *answers; /* [limits.n_runs] */
     int32_t *tokens;             /* [limits.n_batch] */
-    struct wire_top *tops;       /* [limits.n_runs * WIRE_TOP] */
+    struct wire_top *tops;       /* [limits.n_batch * WIRE_TOP] */
 };
 void wire_lay_result_copy(struct wire_result_copy *c, const struct wire_limits *lim, struct arena *a);
 
@@ -221,7 +223,7 @@ size_t wire_result_encode(struct wire_result *r, uint8_t *out, size_t cap);
 status wire_result_decode(uint8_t *in, size_t n, const struct wire_limits *lim, const struct wire_result_copy *c,
                           struct wire_result *r);
 size_t wire_result_max(const struct wire_limits *lim);
-/* Of all answers together: one run's logits, every other run's sum of states, and a score for every token. */
+/* Of all answers together: one run's logits, every other run's sum of states, and a value for every token. */
 uint32_t wire_most_values(const struct wire_limits *lim);
 /* ST_FORMAT (logged) unless it has the step's id, and the answers to exactly its runs, in their order. */
 status wire_result_answers(const struct wire_result *r, const struct wire_step *s, const struct wire_limits *lim);

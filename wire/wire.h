@@ -52,7 +52,7 @@ enum wire_kind {
     WIRE_KINDS
 };
 
-enum { WIRE_VERSION = 13, WIRE_HEADER = 64 }; /* payloads that are read by kernels start WIRE_HEADER bytes in:
+enum { WIRE_VERSION = 14, WIRE_HEADER = 64 }; /* payloads that are read by kernels start WIRE_HEADER bytes in:
                                                * aligned */
 
 /* "STEP". */

@@ -9,7 +9,7 @@ void chosen_begin(struct chosen *c, const struct wire_step *s, const struct batc
 static uint32_t first_place(const struct wire_run *r, bool scored)
 {
     if (scored)
-        return r->want == WANT_SCORES ? r->from : r->n_tokens;
+        return r->want == WANT_SCORES || r->want == WANT_LOG_PROBS ? r->from : r->n_tokens;
     switch (r->want) {
     case WANT_TOKENS: return r->from;
     case WANT_TOKEN:

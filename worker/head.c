@@ -21,7 +21,7 @@ struct head {
     float *values;                   /* [wire_most_values] */
     float *states;                   /* [CHOSEN_MOST, d_model] */
     int64_t *sum;                    /* [d_model] of states */
-    uint32_t value_at[WIRE_SEQUENCES]; /* where a run's are */
+    uint32_t value_at[WIRE_SEQUENCES], top_at[WIRE_SEQUENCES]; /* where a run's are */
     struct outbox result;
 };
 
@@ -127,19 +127,23 @@ static void begin_result(struct head *h, const struct wire_step *s)
     for (uint32_t i = 0; i < s->n_runs; i++) {
         h->lists.answers[i] = wire_answer_to(&s->runs[i], &h->r->limits);
         h->value_at[i] = h->found.n_values;
+        h->top_at[i] = h->found.n_tops;
         h->found.n_values += h->lists.answers[i].n_values;
+        h->found.n_tops += h->lists.answers[i].n_top;
     }
 }
 
-/* The best tokens, and the log probability of the one drawn. */
-static void put_top(struct head *h, const float *logits, int32_t token, uint32_t n_top, float *value)
+/* At the place-th of those tokens of a run of which that is wanted: the best tokens, and the log probability of one. */
+static void put_top(struct head *h, uint32_t run, const struct wire_run *r, uint32_t place, const float *logits,
+                    int32_t token)
 {
     struct log_prob best[WIRE_TOP];
+    struct wire_top *tops = h->lists.tops + h->top_at[run] + (size_t)place * r->n_top;
     const double total = log_total(logits, (int32_t)h->r->limits.n_vocab);
-    const uint32_t n = log_prob_top(&h->samplers.scratch, logits, total, n_top, best);
+    const uint32_t n = log_prob_top(&h->samplers.scratch, logits, total, r->n_top, best);
     for (uint32_t i = 0; i < n; i++)
-        h->lists.tops[h->found.n_tops++] = (struct wire_top){best[i].id, best[i].log_p};
-    *value = log_prob(logits, total, token);
+        tops[i] = (struct wire_top){best[i].id, best[i].log_p};
+    h->values[h->value_at[run] + place] = log_prob(logits, total, token);
 }
 
 /* Draws after the i-th chosen token, seeing those of its run up to there. */
@@ -154,7 +158,7 @@ static void draw(struct head *h, const struct chosen *c, uint32_t i)
     const int32_t token = samplers_pick(&h->samplers, r, logits);
     h->lists.tokens[h->found.n_tokens++] = token;
     if (r->want == WANT_TOP)
-        put_top(h, logits, token, r->n_top, values);
+        put_top(h, run, r, 0, logits, token);
     if (r->want == WANT_LOGITS)
         memcpy(values, logits, n_vocab * sizeof *values);
 }
@@ -173,24 +177,38 @@ static status draw_tokens(struct head *h, const struct wire_step *s, const struc
     return ST_OK;
 }
 
-static status score_tokens(struct head *h, const struct wire_step *s, const struct batch *b)
+/* What is wanted of the successors of the chosen tokens; the logits are used up. */
+static void put_scores(struct head *h, const struct wire_step *s, const struct chosen *c)
 {
     struct device *home = h->r->home;
-    struct chosen c;
     int32_t next[CHOSEN_MOST];
     float scores[CHOSEN_MOST];
+    bool scored = false;
+    for (uint32_t i = 0; i < c->t.work.n; i++) {
+        const uint32_t run = c->of[i].run, place = c->of[i].place;
+        const struct wire_run *r = &s->runs[run];
+        next[i] = place + 1 < r->n_tokens ? s->tokens[c->tokens[i] + 1] : r->next_token;
+        scored |= r->want == WANT_SCORES;
+        if (r->want == WANT_LOG_PROBS)
+            put_top(h, run, r, place - r->from, h->logits + (size_t)i * h->r->limits.n_vocab, next[i]);
+    }
+    if (!scored)
+        return;
+    home->ops->score(home, c->t.work.n, h->logits, next, scores);
+    for (uint32_t i = 0; i < c->t.work.n; i++)
+        if (s->runs[c->of[i].run].want == WANT_SCORES)
+            h->values[h->value_at[c->of[i].run] + c->of[i].place - s->runs[c->of[i].run].from] = scores[i];
+}
+
+static status score_tokens(struct head *h, const struct wire_step *s, const struct batch *b)
+{
+    struct chosen c;
     chosen_begin(&c, s, b);
     while (chosen_next(&c, true)) {
         status st = compute_logits(h, &c.t, true);
         if (st)
             return st;
-        for (uint32_t i = 0; i < c.t.work.n; i++) {
-            const struct wire_run *r = &s->runs[c.of[i].run];
-            next[i] = c.of[i].place + 1 < r->n_tokens ? s->tokens[c.tokens[i] + 1] : r->next_token;
-        }
-        home->ops->score(home, c.t.work.n, h->logits, next, scores);
-        for (uint32_t i = 0; i < c.t.work.n; i++)
-            h->values[h->value_at[c.of[i].run] + c.of[i].place - s->runs[c.of[i].run].from] = scores[i];
+        put_scores(h, s, &c);
     }
     return ST_OK;
 }

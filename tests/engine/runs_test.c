@@ -6,6 +6,7 @@
 
 #include "node/member.h"
 #include "node/planning.h"
+#include "sampling/log_prob.h"
 #include "wire/channels.h"
 #include "wire/runs.h"
 #include "worker/worker.h"
@@ -269,15 +270,19 @@ static void learn(void)
 
 static void draw_want(struct wire_run *r, const struct party *p, bool *logits, uint64_t *random)
 {
-    r->want = (uint32_t)(made_draw(random) % (WANT_SUM + 1));
+    r->want = (uint32_t)(made_draw(random) % (WANT_LOG_PROBS + 1));
     if (r->want == WANT_LOGITS && *logits)
         r->want = WANT_TOKEN;
     *logits |= r->want == WANT_LOGITS;
-    if (r->want == WANT_SCORES || r->want == WANT_TOKENS || r->want == WANT_SUM)
+    const bool known = p->n_run[r->sequence] < LENGTH;
+    if (r->want == WANT_LOG_PROBS && !known)
+        r->want = WANT_SCORES;
+    const bool probs = r->want == WANT_LOG_PROBS, scores = r->want == WANT_SCORES || probs;
+    if (scores || r->want == WANT_TOKENS || r->want == WANT_SUM)
         r->from = (uint32_t)(made_draw(random) % r->n_tokens);
-    if (r->want == WANT_SCORES && p->n_run[r->sequence] < LENGTH)
+    if (scores && known)
         r->next_token = texts[p->text[r->sequence]][p->n_run[r->sequence]];
-    r->n_top = r->want == WANT_TOP ? TOPS : 0;
+    r->n_top = r->want == WANT_TOP || probs ? TOPS : 0;
 }
 
 /* The states of a run's tokens, added up. */
@@ -289,6 +294,18 @@ static void check_sum(const struct wire_run *r, int text, const float *value)
         wire_sum_state(expected, truth[text][r->position + i].state, d);
     wire_sum_add(found, value, d);
     assert_memory_equal(found, expected, d * sizeof *found);
+}
+
+/* The best tokens at each place, as where one is drawn, and what the logits there say of the token that follows. */
+static void check_log_probs(const struct wire_run *r, int text, const struct wire_top *top, const float *value)
+{
+    for (uint32_t i = r->from; i < r->n_tokens; i++, top += TOPS, value++) {
+        const uint32_t at = r->position + i;
+        const float *logits = truth[text][at].logits;
+        const float expected = log_prob(logits, log_total(logits, MADE_VOCABULARY), texts[text][at + 1]);
+        assert_memory_equal(top, truth[text][at].tops, sizeof truth[text][at].tops);
+        assert_memory_equal(value, &expected, sizeof expected);
+    }
 }
 
 /* What a run brought, from *token, *top and *value on. */
@@ -304,6 +321,7 @@ static void check_run(const struct party *p, const struct wire_run *r, const str
     case WANT_LOGITS: assert_memory_equal(value, truth[text][last].logits, a->n_values * sizeof *value); break;
     case WANT_STATES: assert_memory_equal(value, truth[text][last].state, a->n_values * sizeof *value); break;
     case WANT_SUM: check_sum(r, text, value); break;
+    case WANT_LOG_PROBS: check_log_probs(r, text, top, value); break;
     case WANT_TOP:
         assert_memory_equal(top, truth[text][last].tops, sizeof truth[text][last].tops);
         assert_memory_equal(value, &truth[text][last].log_p, sizeof *value);

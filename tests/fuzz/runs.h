@@ -155,7 +155,7 @@ static void runs_decode(int kind, uint8_t *in, size_t n, const struct wire_limit
                           lend((size_t)lim->n_batch * lim->n_weights * 4, 0xee),
                           lend(WIRE_BIASES * sizeof *c.bias, 0xee), lend(lim->n_grammar_ops * sizeof *c.ops, 0xee)};
     struct wire_result_copy rc = {lend(lim->n_runs * sizeof *rc.answers, 0xee), lend(lim->n_batch * 4, 0xee),
-                                  lend(lim->n_runs * WIRE_TOP * sizeof *rc.tops, 0xee)};
+                                  lend(lim->n_batch * WIRE_TOP * sizeof *rc.tops, 0xee)};
     struct wire_step step;
     struct wire_request request;
     struct wire_result result;

@@ -82,7 +82,8 @@ static void write_prompt(struct client *c, uint32_t most)
 static struct wish some_wish(const struct client *c)
 {
     static const enum wish_kind kinds[] = {WISH_TOKEN,  WISH_TOKEN,  WISH_TOKEN, WISH_TOKEN,   WISH_NOTHING,
-                                           WISH_SCORES, WISH_LOGITS, WISH_TOP,   WISH_STATES, WISH_SUM};
+                                           WISH_SCORES, WISH_LOGITS, WISH_TOP,   WISH_STATES, WISH_SUM,
+                                           WISH_LOG_PROBS};
     struct wish w = {.kind = kinds[draw(sizeof kinds / sizeof *kinds)], .successor = -1, .n_top = 3};
     if (wants_each(&w)) {
         w.from = (uint32_t)draw(c->n);

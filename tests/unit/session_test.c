@@ -44,7 +44,7 @@ static struct step_run hear_run(const struct wire_run *r, const int32_t *tokens,
     static const enum wish_kind kind[] = {
         [WANT_NOTHING] = WISH_NOTHING, [WANT_TOKEN] = WISH_TOKEN,   [WANT_TOKENS] = WISH_TOKENS,
         [WANT_SCORES] = WISH_SCORES,   [WANT_LOGITS] = WISH_LOGITS, [WANT_TOP] = WISH_TOP, [WANT_STATES] = WISH_STATES,
-        [WANT_SUM] = WISH_SUM};
+        [WANT_SUM] = WISH_SUM,         [WANT_LOG_PROBS] = WISH_LOG_PROBS};
     memcpy(h.text[r->sequence] + r->position, tokens + first, r->n_tokens * sizeof *tokens);
     return (struct step_run){.sequence = &h.heard[r->sequence], .slot = r->sequence, .position = r->position,
                              .first = first, .n_tokens = r->n_tokens,
@@ -85,7 +85,7 @@ static size_t answer(const struct wire_step *w, const struct model_step *m, uint
 {
     struct wire_answer answers[MOST_SLOTS];
     int32_t tokens[MOST_BATCH];
-    struct wire_top tops[MOST_SLOTS * WIRE_TOP];
+    struct wire_top tops[MOST_BATCH * WIRE_TOP];
     struct wire_result r = {.id = w->id, .n_runs = w->n_runs, .counts = {.bytes = 1000}, .answers = answers,
                             .tokens = tokens, .tops = tops};
     for (uint32_t i = 0; i < w->n_runs; i++) {
@@ -100,7 +100,7 @@ static size_t answer(const struct wire_step *w, const struct model_step *m, uint
     float *value = r.values;
     for (uint32_t i = 0; i < w->n_runs; i++)
         for (uint32_t j = 0; j < answers[i].n_values; j++)
-            *value++ = w->runs[i].want == WANT_SCORES ? as_float(m->runs[i].values[j]) : (float)j;
+            *value++ = w->runs[i].want == WANT_SCORES || w->runs[i].want == WANT_LOG_PROBS ? as_float(m->runs[i].values[j]) : (float)j;
     return size;
 }
 
@@ -418,9 +418,10 @@ static void all_that_can_be_wanted_comes(void **state)
     (void)state;
     static const struct wish wishes[] = {{.kind = WISH_TOP, .n_top = 3}, {.kind = WISH_STATES}, {.kind = WISH_LOGITS},
                                          {.kind = WISH_LOGITS}, {.kind = WISH_SCORES, .from = 7, .successor = 5},
-                                         {.kind = WISH_SUM, .from = 3}};
+                                         {.kind = WISH_SUM, .from = 3},
+                                         {.kind = WISH_LOG_PROBS, .from = 5, .successor = 5, .n_top = 2}};
     enum { N = sizeof wishes / sizeof *wishes };
-    static const uint32_t values[N] = {1, WIDTH, VOCABULARY, VOCABULARY, 5, 2 * WIDTH};
+    static const uint32_t values[N] = {1, WIDTH, VOCABULARY, VOCABULARY, 5, 2 * WIDTH, 7};
     struct session *s = begin(N, 8, 100, 96, 1);
     struct sequence *q[N];
     struct text t[N];
@@ -442,7 +443,7 @@ static void all_that_can_be_wanted_comes(void **state)
         assert_int_equal(e.kind, wishes[i].kind);
         assert_int_equal(e.over, e.kind == WISH_STATES || wants_each(&wishes[i]));
         assert_int_equal(e.answer.n_tokens, !e.over);
-        assert_int_equal(e.answer.n_tops, wishes[i].n_top);
+        assert_int_equal(e.answer.n_tops, wishes[i].n_top * (e.kind == WISH_LOG_PROBS ? values[i] : 1));
         assert_int_equal(e.answer.n_values, values[i]);
         for (uint32_t j = 0; j < e.answer.n_values && i < 4; j++)
             assert_true(e.answer.values[j] == (float)j);
@@ -599,10 +600,11 @@ static void what_ranks_would_refuse_is_not_sent(void **state)
         {{.kind = WISH_TOKEN}, {.grammar = &grammar}, "a grammar of 1 ops where there are none"},
         {{.kind = WISH_TOP, .n_top = WIRE_TOP + 1}, {.seed = 1}, "the 21 best tokens are wanted: at most 20"},
         {{.kind = WISH_TOKENS}, {.seed = 1}, "wish 2 is none that a turn can have"},
-        {{.kind = 8}, {.seed = 1}, "wish 8 is none that a turn can have"},
+        {{.kind = 9}, {.seed = 1}, "wish 9 is none that a turn can have"},
         {{.kind = WISH_SCORES, .successor = -1}, {.seed = 1},
          "the last token's successor is -1, the vocabulary has 32"},
-        {{.kind = WISH_SCORES, .successor = 32}, {.seed = 1},
+        {{.kind = WISH_LOG_PROBS, .n_top = WIRE_TOP + 1}, {.seed = 1}, "the 21 best tokens are wanted: at most 20"},
+        {{.kind = WISH_LOG_PROBS, .successor = 32}, {.seed = 1},
          "the last token's successor is 32, the vocabulary has 32"},
         {{.kind = WISH_TOKEN}, {.temperature = NAN}, "a sampling parameter is not finite"},
         {{.kind = WISH_TOKEN}, {.frequency_penalty = -INFINITY}, "a sampling parameter is not finite"},

@@ -33,7 +33,7 @@ static struct {
     uint8_t after_answers[32];
     int32_t drawn[8];
     uint8_t after_drawn[32];
-    struct wire_top tops[3 * WIRE_TOP];
+    struct wire_top tops[8 * WIRE_TOP];
     uint8_t after_tops[32];
 } lent;
 

@@ -56,7 +56,7 @@ static void result_round_trip_and_refusals(void **state)
     assert_field_refused(decode_result, message, n, 8, 0, "n_runs is 0, expected 1 to 3");
     assert_field_refused(decode_result, message, n, 8, 4, "n_runs is 4");
     assert_field_refused(decode_result, message, n, 12, 9, "n_tokens is 9, expected 0 to 8");
-    assert_field_refused(decode_result, message, n, 16, 61, "n_tops is 61, expected 0 to 60");
+    assert_field_refused(decode_result, message, n, 16, 161, "n_tops is 161, expected 0 to 160");
     assert_field_refused(decode_result, message, n, 20, 1000 + 3 * 192 + 8 + 1, "n_values is 1585, expected 0 to 1584");
     assert_field_refused(decode_result, message, n, ANSWER_AT, 5, "an answer's sequence is 5, expected 0 to 4");
     assert_field_refused(decode_result, message, n, ANSWER_AT, 2, "sequence 2 has two answers");
@@ -105,15 +105,17 @@ static void answers_are_as_long_as_what_is_wanted(void **state)
     } cases[] = {
         {WANT_NOTHING, 0, 0, 0}, {WANT_TOKEN, 1, 0, 0}, {WANT_TOKENS, 4, 0, 0}, {WANT_SCORES, 0, 0, 4},
         {WANT_LOGITS, 1, 0, 1000}, {WANT_TOP, 1, 3, 1}, {WANT_STATES, 0, 0, 96}, {WANT_SUM, 0, 0, 192},
+        {WANT_LOG_PROBS, 0, 3, 4},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        const bool many = cases[i].want == WANT_TOKENS || cases[i].want == WANT_SCORES || cases[i].want == WANT_SUM;
+        const bool probs = cases[i].want == WANT_LOG_PROBS, many = cases[i].want == WANT_TOKENS || probs ||
+                                                                   cases[i].want == WANT_SCORES || cases[i].want == WANT_SUM;
         const struct wire_run q = {.sequence = 3, .n_tokens = 6, .want = cases[i].want, .from = many ? 2 : 0,
                                    .n_top = cases[i].n_top};
         const struct wire_answer a = wire_answer_to(&q, &limits);
         assert_int_equal(a.sequence, 3);
         assert_int_equal(a.n_tokens, cases[i].n_tokens);
-        assert_int_equal(a.n_top, cases[i].n_top);
+        assert_int_equal(a.n_top, cases[i].n_top * (probs ? 4 : 1));
         assert_int_equal(a.n_values, cases[i].n_values);
     }
 }

@@ -118,7 +118,7 @@ static void break_runs(decoder *decode, const uint8_t *message, size_t n)
     assert_field_refused(decode, message, n, RUN_AT + 12, UINT32_MAX, "a run's begin_with");
     assert_field_refused(decode, message, n, RUN_AT + 16, 5, "a run's keep_as is 5, expected 6 to 8");
     assert_field_refused(decode, message, n, RUN_AT + 16, 9, "a run's keep_as is 9, expected 6 to 8");
-    assert_field_refused(decode, message, n, RUN_AT + 20, WANT_SUM + 1, "a run's want is 8, expected 0 to 7");
+    assert_field_refused(decode, message, n, RUN_AT + 20, WANT_LOG_PROBS + 1, "a run's want is 9, expected 0 to 8");
     assert_field_refused(decode, message, n, RUN_AT + 20, WANT_TOKEN, "a run's from is 1, expected 0");
     assert_field_refused(decode, message, n, RUN_AT + RUN + 20, WANT_STATES, "a run's from is 2, expected 0");
     assert_field_refused(decode, message, n, RUN_AT + 24, 5, "a run's from is 5, expected 0 to 4");
@@ -261,11 +261,15 @@ static void every_want_and_the_largest_step(void **state)
     assert_int_equal(n, wire_step_max(&limits));
     assert_int_equal(wire_most_changes(&limits), MOST_CHANGES);
     assert_int_equal(decode_step(message, n), ST_OK);
-    for (uint32_t want = WANT_NOTHING; want <= WANT_SUM; want++) {
+    for (uint32_t want = WANT_NOTHING; want <= WANT_LOG_PROBS; want++) {
         three[0].want = want;
+        three[0].next_token = want == WANT_LOG_PROBS ? 7 : -1;
         n = wire_step_encode(&s, message, sizeof message);
         assert_int_equal(decode_step(message, n), ST_OK);
     }
+    three[0].next_token = -1; /* which is not known */
+    n = wire_step_encode(&s, message, sizeof message);
+    assert_refused(decode_step, message, n, "a run's next_token is -1, expected 0 to 999");
     three[0].want = three[2].want = WANT_LOGITS;
     n = wire_step_encode(&s, message, sizeof message);
     assert_refused(decode_step, message, n, "runs that want logits is 2, expected 0 to 1");
