@@ -49,9 +49,9 @@ static bool read_sampling(struct api *api, const json_t *root, struct ask *a, st
 /* A token's number as it is written in a key. */
 static bool token_of(const struct api *api, const char *key, int32_t *out)
 {
-    char *end;
-    const long long v = strtoll(key, &end, 10);
-    if (end == key || *end || v < 0 || v >= tokenizer_n_vocab(api->house.tokenizer))
+    const size_t n = strlen(key);
+    const long long v = strtoll(key, NULL, 10);
+    if (n == 0 || strspn(key, "0123456789") < n || v >= tokenizer_n_vocab(api->house.tokenizer))
         return false;
     *out = (int32_t)v;
     return true;
@@ -92,11 +92,13 @@ static bool read_stream(const json_t *root, struct ask *a, struct refusal *r)
 
 bool ask_read(struct api *api, const json_t *root, struct ask *a, struct refusal *r)
 {
+    const char *model = NULL; /* there is one, whatever it is called */
     int64_t n = 1;
     *a = (struct ask){.sampling = api->o->sampling, .n_top = UINT32_MAX, .max_tokens = UINT32_MAX};
     *r = (struct refusal){0};
-    if (read_sampling(api, root, a, r) && read_bias(api, root, a, r) && read_stream(root, a, r) &&
-        field_integer(root, "n", 1, ASK_CHOICES, &n, r) && field_flag(root, "ignore_eos", &a->ignore_end, r)) {
+    if (field_string(root, "model", &model, r) && read_sampling(api, root, a, r) && read_bias(api, root, a, r) &&
+        read_stream(root, a, r) && field_integer(root, "n", 1, ASK_CHOICES, &n, r) &&
+        field_flag(root, "ignore_eos", &a->ignore_end, r)) {
         a->n = (uint32_t)n;
         return true;
     }
@@ -131,16 +133,16 @@ bool ask_stops(const json_t *root, const char *name, struct ask *a, struct refus
     return true;
 }
 
-bool ask_max_tokens(const json_t *root, const char *name, struct ask *a, struct refusal *r)
+bool ask_max_tokens(const json_t *root, const char *name, int least, struct ask *a, struct refusal *r)
 {
     int64_t most = -1;
     if (!field_integer(root, name, -1, INT64_MAX, &most, r))
         return false;
-    if (most == 0)
-        return refuse(r, "invalid_value", name, "'%s': expected 1 or more, or -1 for as many as there is room for",
-                      name);
-    if (most > 0)
-        a->max_tokens = most < UINT32_MAX ? (uint32_t)most : UINT32_MAX;
+    if (most >= 0 && most < least)
+        return refuse(r, "invalid_value", name, "'%s': expected %d or more, or -1 for as many as there is room for",
+                      name, least);
+    if (most >= 0)
+        a->max_tokens = most < UINT32_MAX ? (uint32_t)most : UINT32_MAX - 1; /* it is said, however much */
     return true;
 }
 
@@ -148,17 +150,22 @@ bool ask_tools(const struct api *api, const json_t *tools, enum tool_choice choi
                struct ask *a, struct refusal *r)
 {
     struct log_catcher caught;
-    if (!tools || choice == TOOLS_NONE)
+    struct grammar made;
+    if (!tools)
         return true;
     log_catch(&caught);
     status st = tools_check(tools);
-    if (st == ST_OK)
-        st = tool_grammar(api->tools, tools, choice, name, parallel, &a->grammar);
+    if (st == ST_OK && choice != TOOLS_NONE)
+        st = tool_grammar(api->tools, tools, choice, name, parallel, a->grammar.ops ? &a->grammar : NULL, &made);
     log_catch(NULL);
     if (st != ST_OK)
         return refuse_status(r, st, "tools", caught.first_error);
+    if (choice == TOOLS_NONE)
+        return true;
+    free((void *)a->grammar.ops);
+    a->grammar = made;
     a->tools = api->tools;
-    a->called = tools;
+    a->called = json_incref((json_t *)tools);
     return true;
 }
 
@@ -211,5 +218,6 @@ void ask_free(struct ask *a)
 {
     free(a->bias);
     free((void *)a->grammar.ops);
+    json_decref(a->called);
     *a = (struct ask){0};
 }

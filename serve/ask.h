@@ -24,10 +24,11 @@ struct ask {
     size_t n_stops;
     uint32_t n;                     /* choices of each prompt */
     uint32_t n_top;                 /* of struct job */
+    bool prompt_log_probs;          /* the prompts' tokens have marks too */
     uint32_t max_tokens;            /* UINT32_MAX: as many as there is room for */
     bool stream, include_usage, ignore_end;
     const struct tool_format *tools; /* calls are read; NULL: they are text */
-    const json_t *called;           /* the request's tools, in its JSON; NULL: none */
+    json_t *called;                 /* the request's tools, whose reference ask_free gives back; NULL: none */
     bool thoughts;                  /* are told apart from the answer */
 };
 
@@ -42,9 +43,10 @@ struct prompt {
 bool ask_read(struct api *api, const json_t *root, struct ask *a, struct refusal *r);
 /* A string or an array of them, none of them longer than 1 KiB; empty ones are refused. `name`: "stop". */
 bool ask_stops(const json_t *root, const char *name, struct ask *a, struct refusal *r);
-/* A number of tokens, 1 or more; -1: no limit. */
-bool ask_max_tokens(const json_t *root, const char *name, struct ask *a, struct refusal *r);
-/* Calls of tools: the grammar, and that they are read. `tools`: OpenAI's, checked here; NULL: none. */
+/* A number of tokens, `least` (0 or 1) or more; -1: no limit. */
+bool ask_max_tokens(const json_t *root, const char *name, int least, struct ask *a, struct refusal *r);
+/* Calls of tools: the grammar, and that they are read. A grammar that is there already is of a text in place of calls, if
+ * there is to be one. `tools`: OpenAI's, checked here; NULL: none. */
 bool ask_tools(const struct api *api, const json_t *tools, enum tool_choice choice, const char *name, bool parallel,
                struct ask *a, struct refusal *r);
 /* What a grammar is of comes behind thoughts: those that a prompt has opened, and (a->thoughts) that the model opens. */

@@ -221,17 +221,16 @@ static bool read_tools(const struct api *api, const json_t *root, const json_t *
         return false;
     if (json_array_size(*tools) == 0)
         *tools = NULL;
-    return read_tool_choice(root, *tools, &choice, &name, r) &&
-           ask_tools(api, *tools, choice, name, parallel, a, r);
+    if (!read_tool_choice(root, *tools, &choice, &name, r) || !ask_tools(api, *tools, choice, name, parallel, a, r))
+        return false;
+    a->thoughts |= choice == TOOLS_REQUIRED || choice == TOOLS_NAMED; /* there will be no text of a format */
+    return true;
 }
 
 /* The grammar of a schema; NULL: any object. */
 static bool read_schema(const json_t *schema, struct ask *a, struct refusal *r)
 {
     struct log_catcher caught;
-    if (a->grammar.ops)
-        return refuse(r, "unsupported_value", "response_format",
-                      "'response_format' together with 'tools' is not there yet");
     log_catch(&caught);
     const status st = schema_grammar(schema, &a->grammar);
     log_catch(NULL);
@@ -258,8 +257,8 @@ static bool read_format(const json_t *root, struct ask *a, struct refusal *r)
                       "'response_format': expected type 'text', 'json_object' or 'json_schema', found '%.40s'", type);
     const json_t *outer = json_object_get(format, "json_schema");
     schema = json_object_get(outer, "schema");
-    if (!schema)
-        return refuse(r, "missing_required_parameter", "response_format",
+    if (!json_is_object(schema))
+        return refuse(r, schema ? "invalid_type" : "missing_required_parameter", "response_format",
                       "'response_format' of type 'json_schema': expected {\"json_schema\": {\"schema\": {...}}}");
     return read_schema(schema, a, r);
 }
@@ -295,16 +294,15 @@ static bool read_prompt(struct api *api, const json_t *root, const json_t *tools
     return false;
 }
 
-/* After a refusal there is nothing to free. */
 static bool read_request(struct api *api, const json_t *root, struct ask *a, struct prompt *prompt, struct refusal *r)
 {
     const json_t *tools = NULL;
     if (!ask_read(api, root, a, r))
         return false;
     a->thoughts = true;
-    if (ask_stops(root, "stop", a, r) && ask_max_tokens(root, "max_tokens", a, r) &&
-        ask_max_tokens(root, "max_completion_tokens", a, r) && read_log_probs(root, a, r) &&
-        read_tools(api, root, &tools, a, r) && read_format(root, a, r) &&
+    if (ask_stops(root, "stop", a, r) && ask_max_tokens(root, "max_tokens", 1, a, r) &&
+        ask_max_tokens(root, "max_completion_tokens", 1, a, r) && read_log_probs(root, a, r) &&
+        read_format(root, a, r) && read_tools(api, root, &tools, a, r) &&
         read_prompt(api, root, tools, a, prompt, r))
         return true;
     ask_free(a);
@@ -313,19 +311,5 @@ static bool read_request(struct api *api, const json_t *root, struct ask *a, str
 
 void chat_completions_work(struct api *api, struct http_exchange *x, const json_t *root)
 {
-    struct ask ask;
-    struct refusal refusal;
-    struct prompt *prompt = calloc(1, sizeof *prompt);
-    if (!prompt) {
-        api_refuse(x, 503, NULL, NULL, "the server has no memory for the request");
-        return;
-    }
-    if (!read_request(api, root, &ask, prompt, &refusal)) {
-        free(prompt);
-        api_refuse_as(x, &refusal);
-        return;
-    }
-    struct reply *r = reply_create(api, x, &form, &ask, prompt, 1);
-    if (r)
-        reply_submit(r);
+    reply_begin(api, x, root, read_request, &form);
 }

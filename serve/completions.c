@@ -1,33 +1,29 @@
 /* /v1/completions: texts that go on, or whose middle is wanted. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include "base/log.h"
+#include "serve/echo.h"
 #include "serve/openai.h"
 #include "serve/paths.h"
 
-enum { TOKEN_BYTES = 1024, MOST_TOPS = WIRE_TOP };
-
-/* The prompts as texts, for who wants them back: reply->form_state. */
-struct echo {
-    uint64_t characters[ASK_TEXTS];
-    size_t end[ASK_TEXTS]; /* of each, in bytes */
-    char bytes[];
-};
+enum { TOKEN_BYTES = 1024, MOST_TOPS = WIRE_TOP, MOST_ECHOED = 1 << 16 /* tokens with log probabilities */ };
 
 /* --- writing --- */
 
+/* What comes before the answer, if it was asked for. */
 static void put_echo(struct json_text *t, const struct choice *c)
 {
-    const struct echo *e = c->reply->form_state;
-    if (!e)
-        return;
-    const size_t from = c->prompt ? e->end[c->prompt - 1] : 0;
-    json_inside(t, e->bytes + from, e->end[c->prompt] - from);
+    if (c->reply->form_state)
+        echo_put(c->reply->form_state, c->prompt, t);
 }
 
 static void put_tops(struct json_text *t, const struct tokenizer *of, const struct token_mark *m)
 {
     char bytes[TOKEN_BYTES];
+    if (isnan(m->log_p)) {
+        json_put(t, "null");
+        return;
+    }
     json_put(t, "{");
     for (uint32_t k = 0; k < m->n_tops; k++) {
         json_put(t, k ? "," : "");
@@ -43,7 +39,7 @@ static void put_marks(struct json_text *t, struct choice *c)
 {
     const struct tokenizer *of = c->reply->api->house.tokenizer;
     const struct echo *e = c->reply->form_state;
-    const uint64_t before = e ? e->characters[c->prompt] : 0;
+    const uint64_t unsaid = e ? e->unsaid[c->prompt] : 0;
     char bytes[TOKEN_BYTES];
     if (c->reply->ask.n_top == UINT32_MAX) {
         json_put(t, ",\"logprobs\":null");
@@ -65,8 +61,10 @@ static void put_marks(struct json_text *t, struct choice *c)
         put_tops(t, of, &c->marks[i]);
     }
     json_put(t, "],\"text_offset\":[");
-    for (uint32_t i = 0; i < c->n_marks; i++)
-        json_print(t, "%s%llu", i ? "," : "", (unsigned long long)(before + c->marks[i].offset));
+    for (uint32_t i = 0; i < c->n_marks; i++) {
+        const uint64_t at = c->marks[i].offset;
+        json_print(t, "%s%llu", i ? "," : "", (unsigned long long)(at > unsaid ? at - unsaid : 0));
+    }
     json_put(t, "]}");
     c->n_marks = 0;
 }
@@ -88,7 +86,8 @@ static void open_texts(struct reply *r)
         openai_chunk(r, &r->choices[i]);
         json_put(&r->out, "\"text\":\"");
         put_echo(&r->out, &r->choices[i]);
-        json_put(&r->out, "\",\"logprobs\":null");
+        json_put(&r->out, "\"");
+        put_marks(&r->out, &r->choices[i]);
         openai_chunk_end(r, &r->choices[i], NULL);
     }
 }
@@ -176,8 +175,8 @@ static bool add_ids(const struct api *api, struct texts *t, const json_t *list, 
     if (!ids)
         return refuse_status(r, ST_NOMEM, NULL, "");
     json_array_foreach(list, i, v) {
-        const json_int_t id = json_integer_value(v);
-        if (!json_is_integer(v) || id < 0 || id >= tokenizer_n_vocab(api->house.tokenizer)) {
+        int64_t id;
+        if (!field_whole(v, &id) || id < 0 || id >= tokenizer_n_vocab(api->house.tokenizer)) {
             free(ids);
             return refuse(r, "invalid_value", "prompt", "'prompt': expected tokens of 0 to %d, or texts",
                           tokenizer_n_vocab(api->house.tokenizer) - 1);
@@ -193,7 +192,7 @@ static bool read_prompts(const struct api *api, const json_t *root, struct texts
     const json_t *prompt = json_object_get(root, "prompt");
     json_t *v;
     size_t i;
-    const bool several = json_array_size(prompt) && !json_is_integer(json_array_get(prompt, 0));
+    const bool several = json_array_size(prompt) && !json_is_number(json_array_get(prompt, 0));
     const size_t n = several ? json_array_size(prompt) : 1;
     if (!prompt || json_is_null(prompt))
         return refuse(r, "missing_required_parameter", "prompt", "there is no 'prompt'");
@@ -290,11 +289,22 @@ static bool read_options(const json_t *root, struct texts *t, struct refusal *r)
     if (best != t->ask.n)
         return refuse(r, "unsupported_value", "best_of",
                       "'best_of': all choices are given back, so expected %u, as 'n' has it", t->ask.n);
-    if (t->echo && tops >= 0)
-        return refuse(r, "unsupported_value", "echo", "'echo' together with 'logprobs' is not there yet");
     if (tops >= 0)
         t->ask.n_top = (uint32_t)tops;
+    t->ask.prompt_log_probs = t->echo && tops >= 0;
     return true;
+}
+
+/* All that is echoed with log probabilities is in memory at once. */
+static bool check_echo(const struct api *api, const struct texts *t, struct refusal *r)
+{
+    const uint64_t most = api->house.n_ctx > MOST_ECHOED ? api->house.n_ctx : MOST_ECHOED;
+    uint64_t n = 0;
+    for (uint32_t i = 0; i < t->n; i++)
+        n += (uint64_t)t->prompts[i].n * t->ask.n;
+    return !t->ask.prompt_log_probs || n <= most ||
+           refuse(r, "invalid_value", "echo", "'echo' with 'logprobs': at most %llu tokens of prompts, found %llu",
+                  (unsigned long long)most, (unsigned long long)n);
 }
 
 /* After a refusal there is nothing to free. */
@@ -304,53 +314,13 @@ static bool read_request(struct api *api, const json_t *root, struct texts *t, s
     *t = (struct texts){0};
     if (!ask_read(api, root, &t->ask, r))
         return false;
-    if (ask_stops(root, "stop", &t->ask, r) && ask_max_tokens(root, "max_tokens", &t->ask, r) &&
+    if (ask_stops(root, "stop", &t->ask, r) && ask_max_tokens(root, "max_tokens", 0, &t->ask, r) &&
         read_options(root, t, r) &&
-        (suffix && !json_is_null(suffix) ? read_suffix(api, root, t, r) : read_prompts(api, root, t, r)))
+        (suffix && !json_is_null(suffix) ? read_suffix(api, root, t, r) : read_prompts(api, root, t, r)) &&
+        check_echo(api, t, r))
         return true;
     texts_free(t);
     return false;
-}
-
-/* --- what goes back in front of the answers --- */
-
-/* Prompt i as it was sent: a text, or what its tokens print. Appended. */
-static void put_prompt(struct json_text *out, const struct api *api, const json_t *root, const struct prompt *p,
-                       size_t i)
-{
-    const json_t *v = json_object_get(root, "prompt");
-    char bytes[TOKEN_BYTES];
-    if (json_is_array(v) && json_is_string(json_array_get(v, i)))
-        v = json_array_get(v, i);
-    if (json_is_string(v)) {
-        json_raw(out, json_string_value(v), json_string_length(v));
-        return;
-    }
-    for (uint32_t k = 0; k < p->n; k++) {
-        const size_t n = tokenizer_piece(api->house.tokenizer, p->ids[k], true, bytes, sizeof bytes);
-        json_raw(out, bytes, n <= sizeof bytes ? n : 0);
-    }
-}
-
-/* malloc'ed; NULL: no memory. */
-static struct echo *make_echo(const struct api *api, const json_t *root, const struct texts *t)
-{
-    struct json_text all = {0};
-    struct echo *e = calloc(1, sizeof *e);
-    for (uint32_t i = 0; e && i < t->n; i++) {
-        const size_t from = all.n;
-        put_prompt(&all, api, root, &t->prompts[i], i);
-        e->end[i] = all.n;
-        for (size_t k = from; k < all.n; k++)
-            e->characters[i] += ((unsigned char)all.at[k] & 0xC0) != 0x80;
-    }
-    struct echo *whole = e && !all.failed ? realloc(e, sizeof *e + all.n) : NULL;
-    if (whole && all.n)
-        memcpy(whole->bytes, all.at, all.n);
-    else if (!whole)
-        free(e);
-    json_text_free(&all);
-    return whole;
 }
 
 void completions_work(struct api *api, struct http_exchange *x, const json_t *root)
@@ -362,7 +332,7 @@ void completions_work(struct api *api, struct http_exchange *x, const json_t *ro
         api_refuse_as(x, &refusal);
         return;
     }
-    if (t.echo && !(echo = make_echo(api, root, &t))) {
+    if (t.echo && !(echo = echo_create(api, root, t.prompts, t.n))) {
         texts_free(&t);
         api_refuse(x, 503, NULL, NULL, "the server has no memory for the request");
         return;

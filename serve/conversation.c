@@ -26,6 +26,24 @@ static bool check_role(const json_t *m, size_t i, struct refusal *r)
                   role);
 }
 
+static bool is_role(const json_t *m, const char *role)
+{
+    return strcmp(json_string_value(json_object_get(m, "role")), role) == 0;
+}
+
+/* What templates take for strings. */
+static bool check_strings(const json_t *m, size_t i, struct refusal *r)
+{
+    static const char *const names[] = {"name", "tool_call_id", "reasoning_content"};
+    for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
+        const json_t *v = json_object_get(m, names[k]);
+        if (v && !json_is_null(v) && !json_is_string(v))
+            return refuse(r, "invalid_type", "messages", "'messages': message %zu: its \"%s\" is no string", i,
+                          names[k]);
+    }
+    return true;
+}
+
 /* Appends a part of a content to the text. */
 static bool add_part(const json_t *part, size_t i, char *text, size_t *n, struct refusal *r)
 {
@@ -55,7 +73,7 @@ static size_t bytes_of_parts(const json_t *parts)
     return n;
 }
 
-/* The content of message i as a string, or null where there is none; NULL after a refusal. */
+/* The content of message i as a string, "" where it need not have one; NULL after a refusal. */
 static json_t *content_of(const json_t *m, size_t i, struct refusal *r)
 {
     json_t *content = json_object_get(m, "content"), *part, *joined = NULL;
@@ -63,7 +81,7 @@ static json_t *content_of(const json_t *m, size_t i, struct refusal *r)
     if (json_is_string(content))
         return json_incref(content);
     if (!content || json_is_null(content)) {
-        if (json_object_get(m, "tool_calls") || json_object_get(m, "reasoning_content"))
+        if (is_role(m, "assistant")) /* it called tools, or nothing came of it */
             return json_string("");
         wrong(r, i, "it has no \"content\"");
         return NULL;
@@ -93,8 +111,13 @@ static json_t *call_of(const json_t *call, size_t i, struct refusal *r)
 {
     json_t *function = json_object_get(call, "function"), *copy, *of, *object;
     const json_t *arguments = json_object_get(function, "arguments");
+    const json_t *id = json_object_get(call, "id");
     if (!json_is_string(json_object_get(function, "name"))) {
         wrong(r, i, "a call of its \"tool_calls\" has no \"function\" with a \"name\"");
+        return NULL;
+    }
+    if (id && !json_is_null(id) && !json_is_string(id)) {
+        wrong(r, i, "the \"id\" of a call is no string");
         return NULL;
     }
     if (arguments && !json_is_string(arguments) && !json_is_object(arguments)) {
@@ -140,9 +163,9 @@ static bool template_knows(const struct api *api, const char *word)
 /* Message i in the words of templates; NULL after a refusal. */
 static json_t *message_of(const struct api *api, const json_t *m, size_t i, struct refusal *r)
 {
-    const json_t *calls = json_object_get(m, "tool_calls");
-    if (!check_role(m, i, r))
+    if (!check_role(m, i, r) || !check_strings(m, i, r))
         return NULL;
+    const json_t *calls = is_role(m, "assistant") ? json_object_get(m, "tool_calls") : NULL;
     json_t *content = content_of(m, i, r);
     if (!content)
         return NULL;
@@ -164,7 +187,7 @@ static json_t *message_of(const struct api *api, const json_t *m, size_t i, stru
         json_object_del(out, dropped[k]);
     if (json_is_null(json_object_get(m, "reasoning_content")))
         json_object_del(out, "reasoning_content");
-    if (!strcmp(json_string_value(json_object_get(m, "role")), "developer") && !template_knows(api, "developer"))
+    if (is_role(m, "developer") && !template_knows(api, "developer"))
         json_object_set_new(out, "role", json_string("system"));
     if (!template_knows(api, ".name") && !template_knows(api, "['name']"))
         json_object_del(out, "name");

@@ -241,9 +241,10 @@ static bool read_tokens(const struct api *api, const json_t *array, struct job *
     if (!(j->prompt = malloc((n ? n : 1) * sizeof *j->prompt)))
         return no_memory(r);
     json_array_foreach(array, i, id) {
-        if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) >= n_vocab)
+        int64_t token;
+        if (!field_whole(id, &token) || token < 0 || token >= n_vocab)
             return refuse(r, "invalid_value", "input", "'input': expected tokens from 0 to %d", n_vocab - 1);
-        j->prompt[i] = (int32_t)json_integer_value(id);
+        j->prompt[i] = (int32_t)token;
     }
     j->n_prompt = (uint32_t)n;
     return true;
@@ -274,7 +275,7 @@ static bool read_text(const struct api *api, const json_t *text, struct job *j, 
 static bool read_input(struct embeddings *e, const json_t *input, struct refusal *r)
 {
     const json_t *first = json_array_get(input, 0);
-    const bool several = json_is_array(input) && !json_is_integer(first);
+    const bool several = json_is_array(input) && !json_is_number(first);
     const size_t n = several ? json_array_size(input) : 1;
     if (!input)
         return refuse(r, "missing_required_parameter", "input", "'input' is missing");
@@ -307,9 +308,11 @@ static bool read_choice(const json_t *root, const char *name, const char *no, co
 
 static bool read_request(struct embeddings *e, const json_t *root, struct refusal *r)
 {
+    const char *model = NULL;
     bool last = false;
     e->dimensions = e->api->house.model->hp.d_model;
-    if (!read_choice(root, "encoding_format", "float", "base64", &e->base64, r) ||
+    if (!field_string(root, "model", &model, r) ||
+        !read_choice(root, "encoding_format", "float", "base64", &e->base64, r) ||
         !read_choice(root, "pooling", "mean", "last", &last, r) ||
         !field_integer(root, "dimensions", 1, e->dimensions, &e->dimensions, r))
         return false;

@@ -50,7 +50,13 @@ struct job {
     uint32_t n_prompt;
     struct sampler_params sampling; /* grammar_from is the engine's: n_prompt */
     uint32_t n_top;               /* best tokens and log probabilities wanted; UINT32_MAX: none, 0: the token's alone */
-    uint32_t max_tokens;          /* UINT32_MAX: as many as there is room for: prompt and answer are n_ctx at most */
+    /* JOB_TEXT: log_p[n] of the prompt's tokens from `first` on, each by what is before it, and tops [n * n_top], as of
+     * tokens that are made; all but the prompt's first come, in order, before any of these. NULL: not wanted. By the
+     * engine's thread, as what follows. */
+    void (*log_probs)(struct job *j, uint32_t first, uint32_t n, const float *log_p, const struct wire_top *tops,
+                      uint32_t n_top);
+    uint32_t max_tokens;          /* UINT32_MAX: as many as there is room for: prompt and answer are n_ctx at most. 0:
+                                   * it is over when the prompt has run, where that is to run at all */
     bool ignore_end;
     uint32_t key;                 /* whose it is: keys have the same number of tokens, prompts too, as far as they
                                    * want */

@@ -17,6 +17,7 @@ struct turn {
     uint32_t most;            /* tokens that may be made */
     bool admitted;            /* a run of it has come: what it shares is known */
     bool drafts;              /* may have some */
+    bool reads;               /* the log probabilities of its prompt come first */
     double token_s;           /* when its last token came */
     struct drafter drafter;
     int64_t *sum;             /* [d_model] of the states so far, for POOL_MEAN */

@@ -98,8 +98,11 @@ static struct turn *turn_of_ticket(struct engine *e, uint64_t ticket)
     return NULL;
 }
 
+/* Whether something is wanted of every token of its prompt: then all of it runs, whatever others have. */
+static bool reads(const struct job *j) { return j->kind == JOB_TEXT && j->log_probs && j->n_prompt > 1; }
+
 /* Whether a beginning that others have need not run for it. */
-static bool shares(const struct job *j) { return j->kind == JOB_TEXT || j->pool != POOL_MEAN; }
+static bool shares(const struct job *j) { return j->kind == JOB_TEXT ? !reads(j) : j->pool != POOL_MEAN; }
 
 bool turn_may_begin(void *engine, struct job *j)
 {
@@ -144,30 +147,41 @@ static const char *why_not(const struct engine *e, const struct job *j, char *wh
     return why;
 }
 
-static struct wish wish_of(const struct job *j)
+/* `reading`: before anything is made of it. */
+static struct wish wish_of(const struct job *j, bool reading)
 {
+    const uint32_t n_top = j->n_top == UINT32_MAX ? 0 : j->n_top;
     if (j->kind == JOB_STATES)
         return (struct wish){.kind = j->pool == POOL_MEAN ? WISH_SUM : WISH_STATES};
+    if (reading)
+        return (struct wish){.kind = WISH_LOG_PROBS, .successor = j->prompt[j->n_prompt - 1], .n_top = n_top};
     if (j->n_top == UINT32_MAX)
         return (struct wish){.kind = WISH_TOKEN};
     return (struct wish){.kind = WISH_TOP, .n_top = j->n_top};
 }
 
-/* A sequence with the prompt as its text, and the turn. */
+/* A turn of a sequence, whose text becomes the first n tokens of the prompt. */
+static status submit_text(struct engine *e, struct job *j, struct sequence *q, uint32_t n)
+{
+    const struct wish w = wish_of(j, n < j->n_prompt);
+    j->sampling.grammar_from = j->n_prompt;
+    const status st = session_text(e->o.session, q, j->prompt + q->n_tokens, n - q->n_tokens);
+    return st ? st : session_submit(e->o.session, q, &w, n < j->n_prompt ? NULL : &j->sampling);
+}
+
+/* A sequence with the prompt as its text, and the turn. The last token of one that is read is what the one before it is
+ * asked for: it runs when something is made of it. */
 static status submit(struct engine *e, struct job *j, struct sequence **out)
 {
     struct session *s = e->o.session;
-    const struct wish w = wish_of(j);
     struct sequence *q = NULL;
-    if (j->kind == JOB_TEXT) /* it is kept again when it is over */
+    if (j->kind == JOB_TEXT && !reads(j)) /* it is kept again when it is over */
         q = kept_take(&e->kept, s, j->prompt, j->n_prompt, common_with_running(e, j),
                       e->limits.n_sequences - e->n_turns);
     status st = q ? ST_OK : session_open(s, &q);
     if (st)
         return st;
-    j->sampling.grammar_from = j->n_prompt;
-    st = session_text(s, q, j->prompt + q->n_tokens, j->n_prompt - q->n_tokens);
-    st = st ? st : session_submit(s, q, &w, &j->sampling);
+    st = submit_text(e, j, q, j->n_prompt - reads(j));
     if (st)
         session_close(s, q);
     else
@@ -189,6 +203,7 @@ static void start(struct engine *e, struct job *j, struct sequence *q)
     t->job = j;
     t->sequence = q;
     t->admitted = false;
+    t->reads = reads(j);
     t->most = least(j->max_tokens, e->o.n_ctx - j->n_prompt);
     t->drafts = e->o.lookup && !e->limits.n_states && j->kind == JOB_TEXT && j->n_top == UINT32_MAX;
     drafter_begin(&t->drafter);
@@ -212,7 +227,7 @@ void turn_begin(struct engine *e, struct job *j)
     j->began_s = clock_s();
     j->usage.prompt_tokens = j->n_prompt;
     const char *why = why_not(e, j, line, sizeof line);
-    if (why || (j->kind == JOB_TEXT && j->max_tokens == 0)) {
+    if (why || (j->kind == JOB_TEXT && j->max_tokens == 0 && !reads(j))) {
         over_unrun(e, j, why ? JOB_FAILED : JOB_LIMIT, why);
         return;
     }
@@ -355,6 +370,24 @@ static void take_tokens(struct engine *e, struct turn *t, const struct session_a
         propose(e, t);
 }
 
+/* What a run says of the prompt's tokens; after the last an answer is begun, if one is wanted. */
+static void take_log_probs(struct engine *e, struct turn *t, const struct session_event *event)
+{
+    const struct session_answer *a = &event->answer;
+    struct job *j = t->job;
+    if (a->n_values)
+        j->log_probs(j, event->n_run - a->n_values + 1, a->n_values, a->values, a->tops, a->n_tops / a->n_values);
+    if (!event->over)
+        return;
+    t->reads = false;
+    if (j->max_tokens == 0) {
+        count_prompt(e, j);
+        turn_over(e, t, JOB_LIMIT, NULL);
+    } else if (submit_text(e, j, t->sequence, j->n_prompt)) {
+        turn_over(e, t, JOB_FAILED, "the text cannot go on");
+    }
+}
+
 static void take_states(struct engine *e, struct turn *t, const struct session_answer *a)
 {
     struct job *j = t->job;
@@ -383,7 +416,9 @@ void turn_event(struct engine *e, const struct session_event *event)
         count_shared(e, t);
     if (event->kind == WISH_SUM)
         wire_sum_add(t->sum, event->answer.values, e->limits.d_model);
-    if (event->answer.n_tokens)
+    if (t->reads)
+        take_log_probs(e, t, event);
+    else if (event->answer.n_tokens)
         take_tokens(e, t, &event->answer);
     else if (event->over)
         take_states(e, t, &event->answer);

@@ -73,18 +73,23 @@ bool field_number(const json_t *root, const char *name, double least, double mos
     return true;
 }
 
+bool field_whole(const json_t *v, int64_t *out)
+{
+    const double real = json_number_value(v);
+    if (!json_is_integer(v) && !(json_is_real(v) && real > -9e15 && real < 9e15 && real == (double)(int64_t)real))
+        return false;
+    *out = json_is_integer(v) ? json_integer_value(v) : (int64_t)real;
+    return true;
+}
+
 bool field_integer(const json_t *root, const char *name, int64_t least, int64_t most, int64_t *out, struct refusal *r)
 {
     const json_t *v = field(root, name);
     if (!v)
         return true;
-    /* 5.0 is 5: some clients write all numbers so. */
-    const double real = json_number_value(v);
-    const bool whole = json_is_integer(v) ||
-                       (json_is_real(v) && real > -9e15 && real < 9e15 && real == (double)(int64_t)real);
-    if (!whole)
+    int64_t value;
+    if (!field_whole(v, &value))
         return wrong_type(r, name, "an integer", v);
-    const int64_t value = json_is_integer(v) ? json_integer_value(v) : (int64_t)real;
     if (value < least || value > most)
         return refuse(r, "invalid_value", name, "'%s': expected %lld to %lld, found %lld", name, (long long)least,
                       (long long)most, (long long)value);

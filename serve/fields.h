@@ -25,6 +25,9 @@ bool refuse(struct refusal *r, const char *code, const char *param, const char *
  * ST_FORMAT, ST_UNSUPPORTED, ST_BUDGET: 400), else the server is (500). Returns false. */
 bool refuse_status(struct refusal *r, status st, const char *param, const char *line);
 
+/* Whether a value is an integer; 5.0 is 5, as some clients write all numbers so. */
+bool field_whole(const json_t *v, int64_t *out);
+
 /* Ranges have both ends. */
 bool field_number(const json_t *root, const char *name, double least, double most, float *out, struct refusal *r);
 bool field_integer(const json_t *root, const char *name, int64_t least, int64_t most, int64_t *out, struct refusal *r);

@@ -208,26 +208,26 @@ static bool read_limits(const json_t *root, struct ask *a, struct refusal *r)
 {
     a->thoughts = true;
     a->n = 1;
-    if (!ask_max_tokens(root, "max_tokens", a, r) || !ask_stops(root, "stop_sequences", a, r))
+    if (!ask_max_tokens(root, "max_tokens", 1, a, r) || !ask_stops(root, "stop_sequences", a, r))
         return false;
     return a->max_tokens != UINT32_MAX ||
            refuse(r, "missing_required_parameter", "max_tokens", "max_tokens: Field required");
 }
 
-/* After a refusal there is nothing to free. */
-static bool read_request(struct api *api, const json_t *root, struct ask *a, struct messages_asked *asked,
-                         struct prompt *prompt, struct refusal *r)
+static bool read_request(struct api *api, const json_t *root, struct ask *a, struct prompt *prompt, struct refusal *r)
 {
+    struct messages_asked asked;
     if (!ask_read(api, root, a, r))
         return false;
-    if (!read_limits(root, a, r) || !read_prompt(api, root, asked, prompt, r)) {
+    if (!read_limits(root, a, r) || !read_prompt(api, root, &asked, prompt, r)) {
         ask_free(a);
         return false;
     }
-    if (ask_tools(api, asked->tools, asked->choice, asked->name, asked->parallel, a, r) &&
-        ask_behind_thoughts(api, prompt, a, r))
+    const bool right = ask_tools(api, asked.tools, asked.choice, asked.name, asked.parallel, a, r) &&
+                       ask_behind_thoughts(api, prompt, a, r);
+    messages_asked_free(&asked);
+    if (right)
         return true;
-    messages_asked_free(asked);
     free(prompt->ids);
     ask_free(a);
     return false;
@@ -235,23 +235,7 @@ static bool read_request(struct api *api, const json_t *root, struct ask *a, str
 
 void messages_work(struct api *api, struct http_exchange *x, const json_t *root)
 {
-    struct messages_asked asked;
-    struct ask ask;
-    struct refusal refusal;
-    struct prompt *prompt = calloc(1, sizeof *prompt);
-    if (!prompt) {
-        api_refuse(x, 503, NULL, NULL, "the server has no memory for the request");
-        return;
-    }
-    if (!read_request(api, root, &ask, &asked, prompt, &refusal)) {
-        free(prompt);
-        api_refuse_as(x, &refusal);
-        return;
-    }
-    struct reply *r = reply_create(api, x, &form, &ask, prompt, 1);
-    messages_asked_free(&asked);
-    if (r)
-        reply_submit(r);
+    reply_begin(api, x, root, read_request, &form);
 }
 
 void messages_count_work(struct api *api, struct http_exchange *x, const json_t *root)

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include "base/log.h"
 #include "base/text.h"
 
 static bool wrong(struct refusal *r, size_t i, const char *what)
@@ -226,17 +227,17 @@ static bool read_messages(const json_t *root, json_t *messages, struct refusal *
 
 static bool read_tool(json_t *tools, const json_t *tool, size_t i, struct refusal *r)
 {
-    const char *name = string_of(tool, "name"), *type = string_of(tool, "type");
+    const char *name = string_of(tool, "name");
+    const json_t *type = json_object_get(tool, "type");
     json_t *schema = json_object_get(tool, "input_schema"), *about = json_object_get(tool, "description");
-    if (type && strcmp(type, "custom") != 0)
+    json_t *strict = json_object_get(tool, "strict");
+    if (type && !json_is_null(type) && !is_type(tool, "custom"))
         return refuse(r, "unsupported_value", "tools", "tools.%zu: tools of type '%.40s' are not there, only a client's own", i,
-                      type);
+                      json_is_string(type) ? json_string_value(type) : "");
     if (!name || !json_is_object(schema))
         return refuse(r, "invalid_value", "tools", "tools.%zu: expected a \"name\" and an object \"input_schema\"", i);
-    json_t *function = json_pack("{s:s, s:O*, s:O}", "name", name, "description", json_is_string(about) ? about : NULL,
-                                 "parameters", schema);
-    if (json_is_true(json_object_get(tool, "strict")))
-        json_object_set_new(function, "strict", json_true());
+    json_t *function = json_pack("{s:s, s:O*, s:O, s:O*}", "name", name, "description",
+                                 json_is_null(about) ? NULL : about, "parameters", schema, "strict", strict);
     return append(tools, json_pack("{s:s, s:o}", "type", "function", "function", function), r);
 }
 
@@ -267,6 +268,7 @@ static bool read_choice(const json_t *root, struct messages_asked *a, struct ref
 static bool read_tools(const json_t *root, struct messages_asked *a, struct refusal *r)
 {
     const json_t *given = NULL;
+    struct log_catcher caught;
     json_t *tool;
     size_t i;
     if (!field_array(root, "tools", &given, r))
@@ -275,7 +277,10 @@ static bool read_tools(const json_t *root, struct messages_asked *a, struct refu
     json_array_foreach(given, i, tool)
         if (!read_tool(a->tools, tool, i, r))
             return false;
-    return read_choice(root, a, r);
+    log_catch(&caught);
+    const status st = a->tools ? tools_check(a->tools) : ST_OK;
+    log_catch(NULL);
+    return st == ST_OK ? read_choice(root, a, r) : refuse_status(r, st, "tools", caught.first_error);
 }
 
 /* A model thinks if it is asked to. */

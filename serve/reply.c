@@ -36,6 +36,16 @@ static bool take_token(struct job *j, int32_t token, float log_p, const struct w
     return more;
 }
 
+static void take_log_probs(struct job *j, uint32_t first, uint32_t n, const float *log_p, const struct wire_top *tops,
+                           uint32_t n_top)
+{
+    struct choice *c = j->owner;
+    pthread_mutex_lock(&c->reply->lock);
+    for (uint32_t i = 0; i < n; i++)
+        reply_choice_read(c, j->prompt[first + i], log_p[i], tops + (size_t)i * n_top, n_top);
+    pthread_mutex_unlock(&c->reply->lock);
+}
+
 static void end_job(struct job *j, enum job_end end, const struct job_usage *u, const char *why)
 {
     struct choice *c = j->owner;
@@ -79,6 +89,7 @@ static status make_choice(struct reply *r, uint32_t i)
                           .n_top = r->ask.n_top, .max_tokens = r->ask.max_tokens, .ignore_end = r->ask.ignore_end,
                           .key = http_key(r->x), .token = take_token, .over = end_job, .owner = c};
     c->job.sampling.seed += i % r->ask.n;
+    c->job.log_probs = r->ask.prompt_log_probs ? take_log_probs : NULL;
     return reply_choice_create(c);
 }
 
@@ -157,6 +168,26 @@ void reply_submit(struct reply *r)
     else
         api_refuse(r->x, 503, NULL, NULL, "the server is stopping");
     free_reply(r);
+}
+
+void reply_begin(struct api *api, struct http_exchange *x, const json_t *root, reply_reader *read,
+                 const struct reply_form *form)
+{
+    struct ask ask;
+    struct refusal refusal;
+    struct prompt *prompt = calloc(1, sizeof *prompt);
+    if (!prompt) {
+        api_refuse(x, 503, NULL, NULL, "the server has no memory for the request");
+        return;
+    }
+    if (!read(api, root, &ask, prompt, &refusal)) {
+        free(prompt);
+        api_refuse_as(x, &refusal);
+        return;
+    }
+    struct reply *r = reply_create(api, x, form, &ask, prompt, 1);
+    if (r)
+        reply_submit(r);
 }
 
 struct reply_usage reply_usage(const struct reply *r)

@@ -40,10 +40,10 @@ struct said_call {
 /* A token with its log probability. */
 struct token_mark {
     int32_t token;
-    float log_p;
+    float log_p;                 /* NAN: of a prompt's first, before which there is nothing */
     uint32_t n_tops;
     struct wire_top tops[WIRE_TOP];
-    uint64_t offset;             /* characters of the text before it */
+    uint64_t offset;             /* characters that the tokens before it print, those of a prompt with marks too */
 };
 
 struct choice {
@@ -56,8 +56,8 @@ struct choice {
     struct said_call *calls;     /* [n_calls] */
     uint32_t n_calls;
     uint64_t characters;         /* of the tokens in marks, so far */
-    struct token_mark *marks;    /* [n_marks, of cap_marks] where log probabilities are wanted; a form that has written
-                                  * them sets n_marks to 0 */
+    struct token_mark *marks;    /* [n_marks, of cap_marks] where log probabilities are wanted, of the prompt first if its
+                                  * are; a form that has written them sets n_marks to 0 */
     uint32_t n_marks, cap_marks;
     /* When it is over. */
     enum job_end end;
@@ -91,6 +91,11 @@ struct reply {
  * which it frees or ends, also if it fails: then NULL, and the client has been told. */
 struct reply *reply_create(struct api *api, struct http_exchange *x, const struct reply_form *form, struct ask *ask,
                            struct prompt *prompts, uint32_t n_prompts);
+/* What a request with one prompt asks for, and that; after a refusal (false) there is nothing to free. */
+typedef bool reply_reader(struct api *api, const json_t *root, struct ask *a, struct prompt *p, struct refusal *r);
+/* All of a desk's work for such a request: its reply is begun, or the client has been told why not. */
+void reply_begin(struct api *api, struct http_exchange *x, const json_t *root, reply_reader *read,
+                 const struct reply_form *form);
 /* Brings the jobs to the engine. Too many wait: 429; there are more than could ever wait: 400. The reply is no longer
  * the caller's. */
 void reply_submit(struct reply *r);

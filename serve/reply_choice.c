@@ -1,8 +1,10 @@
 #include "serve/reply_choice.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "serve/echo.h"
 #include "serve/reply_write.h"
 
 /* ---- pieces of its text ---- */
@@ -45,32 +47,10 @@ static void hear_piece(void *arg, const struct piece *p)
     }
 }
 
-status reply_choice_create(struct choice *c)
-{
-    const struct reply *r = c->reply;
-    const struct prompt *p = &r->prompts[c->prompt];
-    char id[sizeof r->id + 16];
-    snprintf(id, sizeof id, "%s-%u", r->id, c->index);
-    const struct answer_options o = {.tokenizer = r->api->house.tokenizer, .stops = r->ask.stops,
-                                     .n_stops = r->ask.n_stops, .tools = r->ask.tools, .called = r->ask.called,
-                                     .thoughts = r->ask.thoughts, .prompt = p->ids, .n_prompt = p->n, .id = id};
-    return answer_create(&o, hear_piece, c, &c->answer);
-}
-
 /* ---- tokens ---- */
 
-/* Characters that begin in a token. */
-static uint64_t characters_of(const struct tokenizer *t, int32_t token)
-{
-    char piece[1024];
-    const size_t n = tokenizer_piece(t, token, false, piece, sizeof piece);
-    uint64_t characters = 0;
-    for (size_t i = 0; i < n && n <= sizeof piece; i++)
-        characters += ((unsigned char)piece[i] & 0xC0) != 0x80;
-    return characters;
-}
-
-static bool add_mark(struct choice *c, int32_t token, float log_p, const struct wire_top *tops, uint32_t n_tops)
+static bool add_mark(struct choice *c, int32_t token, bool of_prompt, float log_p, const struct wire_top *tops,
+                     uint32_t n_tops)
 {
     if (c->n_marks == c->cap_marks) {
         const uint32_t cap = c->cap_marks ? 2 * c->cap_marks : 16;
@@ -82,9 +62,16 @@ static bool add_mark(struct choice *c, int32_t token, float log_p, const struct 
     }
     struct token_mark *m = &c->marks[c->n_marks++];
     *m = (struct token_mark){.token = token, .log_p = log_p, .n_tops = n_tops, .offset = c->characters};
-    memcpy(m->tops, tops, n_tops * sizeof *tops);
-    c->characters += characters_of(c->reply->api->house.tokenizer, token);
+    if (n_tops)
+        memcpy(m->tops, tops, n_tops * sizeof *tops);
+    c->characters += echo_characters(c->reply->api->house.tokenizer, token, of_prompt);
     return true;
+}
+
+void reply_choice_read(struct choice *c, int32_t token, float log_p, const struct wire_top *tops, uint32_t n_tops)
+{
+    if (!add_mark(c, token, true, log_p, tops, n_tops))
+        reply_fail_memory(c->reply);
 }
 
 bool reply_choice_hear(struct choice *c, int32_t token, float log_p, const struct wire_top *tops, uint32_t n_tops)
@@ -93,7 +80,7 @@ bool reply_choice_hear(struct choice *c, int32_t token, float log_p, const struc
     bool over = false;
     if (r->ended || *r->failure || http_gone(r->x))
         return false;
-    if (c->job.n_top != UINT32_MAX && !add_mark(c, token, log_p, tops, n_tops))
+    if (c->job.n_top != UINT32_MAX && !add_mark(c, token, false, log_p, tops, n_tops))
         reply_fail_memory(r);
     if (answer_take(c->answer, token, &over) != ST_OK || r->out.failed)
         reply_fail_memory(r);
@@ -115,6 +102,24 @@ void reply_choice_end(struct choice *c, enum job_end end, const char *why)
         r->form->close(c);
         reply_flush(r);
     }
+}
+
+/* ---- its beginning and end ---- */
+
+status reply_choice_create(struct choice *c)
+{
+    const struct reply *r = c->reply;
+    const struct prompt *p = &r->prompts[c->prompt];
+    char id[sizeof r->id + 16];
+    snprintf(id, sizeof id, "%s-%u", r->id, c->index);
+    const struct answer_options o = {.tokenizer = r->api->house.tokenizer, .stops = r->ask.stops,
+                                     .n_stops = r->ask.n_stops, .tools = r->ask.tools, .called = r->ask.called,
+                                     .thoughts = r->ask.thoughts, .prompt = p->ids, .n_prompt = p->n, .id = id};
+    const status st = answer_create(&o, hear_piece, c, &c->answer);
+    if (st != ST_OK || !r->ask.prompt_log_probs || add_mark(c, p->ids[0], true, NAN, NULL, 0))
+        return st;
+    reply_choice_free(c);
+    return ST_NOMEM;
 }
 
 void reply_choice_free(struct choice *c)

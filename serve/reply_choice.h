@@ -7,6 +7,8 @@
 
 /* Makes its answer; its reply, index and prompt are set. ST_NOMEM: it holds nothing. */
 status reply_choice_create(struct choice *c);
+/* A token of its prompt, if those have marks, in order from the second on. */
+void reply_choice_read(struct choice *c, int32_t token, float log_p, const struct wire_top *tops, uint32_t n_tops);
 /* A token of its job. False: the choice does not go on. */
 bool reply_choice_hear(struct choice *c, int32_t token, float log_p, const struct wire_top *tops, uint32_t n_tops);
 /* Its job is over; `why` of JOB_FAILED. */

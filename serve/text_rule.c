@@ -142,6 +142,21 @@ uint32_t text_label(struct grammar_maker *m)
     return grammar_jump(m, UINT32_MAX);
 }
 
+void text_grammar(struct grammar_maker *m, const struct grammar *g)
+{
+    const uint32_t from = grammar_here(m);
+    for (uint32_t i = 0; i < g->n_ops; i++) {
+        const struct grammar_op *op = &g->ops[i];
+        switch (op->kind) {
+        case GRAMMAR_BYTE: grammar_byte(m, op->lo, op->hi); break;
+        case GRAMMAR_SPLIT: grammar_split(m, from + op->a, from + op->b); break;
+        case GRAMMAR_JUMP: grammar_jump(m, from + op->a); break;
+        case GRAMMAR_CALL: grammar_call(m, from + op->a); break;
+        default: grammar_return(m); break;
+        }
+    }
+}
+
 /* --- thoughts --- */
 
 /* White space, or nothing, up to four bytes of it; then it goes on. */
@@ -211,17 +226,7 @@ status grammar_behind_thoughts(struct grammar *g, const struct tokenizer *t, con
     struct grammar_maker m = {0};
     struct grammar out;
     put_thoughts(&m, t, close);
-    const uint32_t from = grammar_here(&m);
-    for (uint32_t i = 0; i < g->n_ops; i++) {
-        const struct grammar_op *op = &g->ops[i];
-        switch (op->kind) {
-        case GRAMMAR_BYTE: grammar_byte(&m, op->lo, op->hi); break;
-        case GRAMMAR_SPLIT: grammar_split(&m, from + op->a, from + op->b); break;
-        case GRAMMAR_JUMP: grammar_jump(&m, from + op->a); break;
-        case GRAMMAR_CALL: grammar_call(&m, from + op->a); break;
-        default: grammar_return(&m); break;
-        }
-    }
+    text_grammar(&m, g);
     status st = grammar_made(&m, &out);
     if (st != ST_OK)
         return st;

@@ -72,7 +72,7 @@ static bool text_of(const struct tokenizer *t, const json_t *tokens, struct json
     json_t *id;
     json_array_foreach(tokens, i, id) {
         char piece[PIECE_MOST];
-        const size_t n = tokenizer_piece(t, (int32_t)json_integer_value(id), true, piece, sizeof piece);
+        const size_t n = tokenizer_piece(t, (int32_t)json_number_value(id), true, piece, sizeof piece);
         json_raw(&bytes, piece, n <= sizeof piece ? n : 0);
     }
     json_put(out, "{\"content\":");
@@ -95,7 +95,8 @@ void detokenize_work(struct api *api, struct http_exchange *x, const json_t *roo
         return;
     }
     json_array_foreach(tokens, i, id) {
-        if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) >= tokenizer_n_vocab(t)) {
+        int64_t token;
+        if (!field_whole(id, &token) || token < 0 || token >= tokenizer_n_vocab(t)) {
             api_refuse(x, 400, "invalid_value", "tokens", "tokens[%zu]: expected a token from 0 to %d", i,
                        tokenizer_n_vocab(t) - 1);
             return;

@@ -266,39 +266,55 @@ static status put_tools(struct grammar_maker *m, const struct tool_format *f, co
     return st;
 }
 
-static status make(const struct tool_format *f, const json_t *tools, enum tool_choice choice, const char *name,
-                   bool parallel, bool loose, struct grammar *out)
+/* What tool_grammar is asked for. */
+struct asked {
+    const json_t *tools;
+    enum tool_choice choice;
+    const char *name;
+    bool parallel;
+    const struct grammar *text;
+};
+
+/* loose: arguments that are not strict may be any object. */
+static status make(const struct tool_format *f, const struct asked *asked, bool loose, struct grammar *out)
 {
     struct grammar_maker m = {0};
     struct called c = {.n = 0};
     struct text_mark marks[TEXT_MARKS], first;
     const uint32_t start = grammar_jump(&m, UINT32_MAX);
-    status st = put_tools(&m, f, tools, choice == TOOLS_NAMED ? name : NULL, loose, &c);
+    status st = put_tools(&m, f, asked->tools, asked->choice == TOOLS_NAMED ? asked->name : NULL, loose, &c);
     if (st != ST_OK) {
         grammar_drop(&m);
         return st;
     }
-    const uint32_t calls = grammar_here(&m), behind = put_calls(&m, f, &c, parallel);
+    const uint32_t calls = grammar_here(&m), behind = put_calls(&m, f, &c, asked->parallel);
     const size_t n = openings(f, calls, grammar_byte(&m, 1, 0), marks);
     first = (struct text_mark){f->first, f->first && *f->first == '{' ? behind : calls};
     grammar_patch(&m, start, grammar_here(&m));
-    if (choice == TOOLS_AUTO)
+    if (asked->choice == TOOLS_AUTO && !asked->text) {
         text_rule(&m, marks, n, first.text ? &first : NULL, true);
-    else
-        put_required(&m, marks, n, &first);
+        return grammar_made(&m, out);
+    }
+    const uint32_t or = asked->choice == TOOLS_AUTO ? grammar_split(&m, grammar_here(&m) + 1, UINT32_MAX) : 0;
+    put_required(&m, marks, n, &first);
+    if (asked->choice == TOOLS_AUTO) {
+        grammar_patch(&m, or, grammar_here(&m));
+        text_grammar(&m, asked->text);
+    }
     return grammar_made(&m, out);
 }
 
 status tool_grammar(const struct tool_format *f, const json_t *tools, enum tool_choice choice, const char *name,
-                    bool parallel, struct grammar *out)
+                    bool parallel, const struct grammar *text, struct grammar *out)
 {
+    const struct asked asked = {tools, choice, name, parallel, text};
     struct log_catcher caught;
     log_catch(&caught);
-    status st = make(f, tools, choice, name, parallel, false, out);
+    status st = make(f, &asked, false, out);
     log_catch(NULL);
     if (st == ST_FULL) {
         log_warn("tools: their schemas are too many for one grammar: arguments may be any object");
-        st = make(f, tools, choice, name, parallel, true, out);
+        st = make(f, &asked, true, out);
     } else if (st != ST_OK) {
         log_error("%s", caught.first_error);
     }

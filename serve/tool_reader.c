@@ -435,10 +435,8 @@ status tool_reader_take(struct tool_reader *r, const char *at, size_t n, bool co
 status tool_reader_end(struct tool_reader *r)
 {
     size_t skip = 0;
-    if (r->state == READ_TAIL)
-        skip = thoughts_spaces(r->held.at, r->held.n);
-    else if (r->told && (r->state == READ_OBJECT || r->state == READ_TAGS))
-        skip = r->held.n;
+    if (r->state == READ_TAIL || (r->told && (r->state == READ_OBJECT || r->state == READ_TAGS)))
+        skip = r->held.n; /* what a limit has cut: marks, or what is of a call */
     status st = tell(r, PIECE_TEXT, skip, r->held.n - skip);
     text_drop(&r->held, r->held.n);
     r->state = READ_TEXT;

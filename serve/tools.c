@@ -144,6 +144,7 @@ static status check_tool(const json_t *tool, size_t i)
     const json_t *function = json_object_get(tool, "function");
     const char *name = json_string_value(json_object_get(function, "name"));
     const json_t *parameters = json_object_get(function, "parameters");
+    const json_t *about = json_object_get(function, "description"), *strict = json_object_get(function, "strict");
     if (!type || strcmp(type, "function") != 0)
         log_error("tools: tool %zu: expected \"type\": \"function\", found %s%.40s", i, type ? "" : "none", type ? type : "");
     else if (!json_is_object(function) || !name)
@@ -153,6 +154,10 @@ static status check_tool(const json_t *tool, size_t i)
                   NAME_MAX_BYTES, name);
     else if (parameters && !json_is_null(parameters) && !json_is_object(parameters))
         log_error("tools: tool '%s': expected an object as \"parameters\"", name);
+    else if (about && !json_is_null(about) && !json_is_string(about))
+        log_error("tools: tool '%s': expected a string as \"description\"", name);
+    else if (strict && !json_is_null(strict) && !json_is_boolean(strict))
+        log_error("tools: tool '%s': expected true or false as \"strict\"", name);
     else
         return ST_OK;
     return ST_USAGE;

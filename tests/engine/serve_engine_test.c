@@ -145,6 +145,74 @@ static void best_tokens_come_with_their_probabilities(void **state)
     close_world();
 }
 
+/* What is said of a prompt's tokens. */
+static struct said {
+    uint32_t n;
+    float log_p[MOST_PROMPT];
+    struct wire_top tops[MOST_PROMPT][4];
+} said[MANY];
+
+static void take_log_probs(struct job *j, uint32_t first, uint32_t n, const float *log_p, const struct wire_top *tops,
+                           uint32_t n_top)
+{
+    struct text *t = j->owner;
+    struct said *s = &said[t - texts];
+    assert_true(first == s->n + 1 && first + n <= j->n_prompt && t->n_made == 0 && n_top <= 4);
+    for (uint32_t i = 0; i < n; i++) {
+        s->log_p[first + i] = log_p[i];
+        if (n_top)
+            memcpy(s->tops[first + i], tops + i * n_top, n_top * sizeof *tops);
+    }
+    s->n += n;
+}
+
+/* A prompt that ends with what was made of its beginning: the same numbers come that came with that. */
+static void prompt_is_read_as_it_would_be_made(int ranks)
+{
+    enum { PROMPT = 100, TOPS = 3, KINDS = 5, ALL = PROMPT + MOST_MADE };
+    static const uint32_t tops[KINDS] = {TOPS, TOPS, 0, 1, TOPS}, most[KINDS] = {0, 5, 2, 0, 5};
+    static struct text before;
+    const struct cluster_options o = options(ranks, SPLIT_STAGES, 8, 24);
+    memset(said, 0, sizeof said);
+    open_world(&o, 8, 8, true);
+    make(&before, 1, 0, 1, PROMPT)->job.n_top = TOPS;
+    before.job.ignore_end = true;
+    submit(&before);
+    run();
+    close_world();
+    open_world(&o, 8, 8, true);
+    for (int i = 0; i < KINDS; i++) {
+        struct text *t = make(&texts[i], 1, 0, 1, i < KINDS - 1 ? ALL : 1);
+        if (i < KINDS - 1)
+            memcpy(t->prompt + PROMPT, before.made, sizeof before.made);
+        t->job.n_top = tops[i];
+        t->job.max_tokens = most[i];
+        t->job.ignore_end = true;
+        t->job.log_probs = take_log_probs;
+        submit(t);
+    }
+    run();
+    for (int i = 0; i < KINDS; i++) {
+        assert_int_equal(texts[i].end, JOB_LIMIT);
+        assert_int_equal(texts[i].n_made, most[i]);
+        assert_int_equal(texts[i].usage.cached_tokens, 0);
+        assert_int_equal(said[i].n, texts[i].job.n_prompt - 1);
+        for (uint32_t k = 0; k < MOST_MADE && i < KINDS - 1; k++) {
+            assert_memory_equal(&said[i].log_p[PROMPT + k], &before.log_p[k], sizeof(float));
+            assert_memory_equal(said[i].tops[PROMPT + k], before.tops[k], tops[i] * sizeof(struct wire_top));
+        }
+    }
+    assert_int_equal(w.counts.prompt_tokens, 4 * ALL + 1);
+    close_world();
+}
+
+static void a_prompt_is_read_as_it_would_be_made(void **state)
+{
+    (void)state;
+    for (int ranks = 1; ranks <= 2; ranks++)
+        prompt_is_read_as_it_would_be_made(ranks);
+}
+
 /* What the session alone says of a text's states. */
 static void states_alone(struct session *s, const struct text *t, float expected[64])
 {
@@ -231,9 +299,13 @@ int main(void)
         cmocka_unit_test(answers_end_where_they_are_told_to),
         cmocka_unit_test(kv_memory_may_be_short),
         cmocka_unit_test(best_tokens_come_with_their_probabilities),
+        cmocka_unit_test(a_prompt_is_read_as_it_would_be_made),
         cmocka_unit_test(states_of_a_text),
         cmocka_unit_test(the_house_is_asked_while_texts_run),
     };
-    const struct CMUnitTest of_net[] = {cmocka_unit_test(jobs_are_what_they_are_alone)};
+    const struct CMUnitTest of_net[] = {
+        cmocka_unit_test(jobs_are_what_they_are_alone),
+        cmocka_unit_test(a_prompt_is_read_as_it_would_be_made),
+    };
     return cmocka_run_group_tests(tests, write_model, remove_model) + cmocka_run_group_tests(of_net, take_net, NULL);
 }

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "base/log.h"
+#include "sampling/schema/schema.h"
 #include "serve/text_rule.h"
 #include "serve/tool_format.h"
 #include "serve/tool_reader.h"
@@ -197,7 +198,7 @@ static void make(const struct written *w, const char *tools, enum tool_choice ch
 {
     json_t *v = json_loads(tools, 0, NULL);
     assert_int_equal(tools_check(v), ST_OK);
-    assert_int_equal(tool_grammar(format_of(w), v, choice, name, parallel, g), ST_OK);
+    assert_int_equal(tool_grammar(format_of(w), v, choice, name, parallel, NULL, g), ST_OK);
     assert_int_equal(grammar_check(g), ST_OK);
     json_decref(v);
 }
@@ -261,6 +262,35 @@ static void a_call_and_nothing_else(void **state)
         free((void *)g.ops);
         free((void *)named.ops);
     }
+}
+
+/* A text of a schema, or a call; where there must be a call the schema says nothing. */
+static void a_call_or_a_text_of_a_schema(void **state)
+{
+    (void)state;
+    static const char schema[] = "{\"type\": \"object\", \"properties\": {\"name\": {\"enum\": [\"x\"]}}, "
+                                 "\"required\": [\"name\"], \"additionalProperties\": false}";
+    static const enum tool_choice choices[] = {TOOLS_AUTO, TOOLS_REQUIRED, TOOLS_NAMED};
+    json_t *tools = json_loads(weather, 0, NULL), *of = json_loads(schema, 0, NULL);
+    struct grammar text, g;
+    assert_int_equal(schema_grammar(of, &text), ST_OK);
+    for (int i = 0; i < 3 * N_FORMATS; i++) {
+        const struct written *w = &formats[i / 3];
+        const enum tool_choice choice = choices[i % 3];
+        assert_int_equal(tool_grammar(format_of(w), tools, choice, "get", true, &text, &g), ST_OK);
+        assert_int_equal(grammar_check(&g), ST_OK);
+        expect(&g, w->name, "", "{\"name\":\"x\"}", choice == TOOLS_AUTO);
+        expect(&g, w->name, "", "{\"name\":\"y\"}", false);
+        expect(&g, w->name, "", "x", false);
+        for (int k = 0; w->right[k]; k++) {
+            expect(&g, w->name, "", w->right[k], choice != TOOLS_NAMED || !strstr(w->right[k], "weather"));
+            expect(&g, w->name, "{\"name\":\"x\"}", w->right[k], false);
+        }
+        free((void *)g.ops);
+    }
+    free((void *)text.ops);
+    json_decref(tools);
+    json_decref(of);
 }
 
 /* What the reader takes for calls: names are told, and no text but what was before. */
@@ -391,9 +421,9 @@ static void schemas_without_a_grammar_are_any_object(void **state)
     free((void *)g.ops);
     json_t *v = json_loads(strict, 0, NULL);
     log_catch(&quiet);
-    assert_int_equal(tool_grammar(format_of(&formats[0]), v, TOOLS_AUTO, NULL, true, &g), ST_USAGE);
+    assert_int_equal(tool_grammar(format_of(&formats[0]), v, TOOLS_AUTO, NULL, true, NULL, &g), ST_USAGE);
     assert_int_not_equal(quiet.first_error[0], '\0');
-    assert_int_equal(tool_grammar(format_of(&formats[0]), v, TOOLS_NAMED, "g", true, &g), ST_USAGE);
+    assert_int_equal(tool_grammar(format_of(&formats[0]), v, TOOLS_NAMED, "g", true, NULL, &g), ST_USAGE);
     log_catch(NULL);
     json_decref(v);
 }
@@ -430,7 +460,8 @@ static void memory_may_be_out(void **state)
     status st;
     log_catch(&quiet);
     long i = 0;
-    for (; alloc_fail_at(i), st = tool_grammar(format_of(&formats[0]), v, TOOLS_AUTO, NULL, true, &g), alloc_failed(); i++)
+    for (; alloc_fail_at(i), st = tool_grammar(format_of(&formats[0]), v, TOOLS_AUTO, NULL, true, NULL, &g), alloc_failed();
+         i++)
         assert_int_equal(st, ST_NOMEM);
     assert_int_equal(st, ST_OK);
     assert_true(i > 2);
@@ -448,6 +479,7 @@ int main(void)
         cmocka_unit_test(formats_are_known_by_their_marks),
         cmocka_unit_test(any_text_but_wrong_calls),
         cmocka_unit_test(a_call_and_nothing_else),
+        cmocka_unit_test(a_call_or_a_text_of_a_schema),
         cmocka_unit_test(what_is_right_is_read),
         cmocka_unit_test(one_call_unless_parallel),
         cmocka_unit_test(thoughts_may_come_before),
