@@ -68,6 +68,32 @@ def test_texts():
     assert "Paris" in answer.choices[0].text and answer.choices[1].index == 1, answer
 
 
+def test_echo():
+    """As tools ask that measure models: a prompt's tokens have the numbers that they have when they are made."""
+    def echo(prompt, **more):
+        ask = dict(model="house", prompt=prompt, max_tokens=0, temperature=0, echo=True, logprobs=2)
+        return client.completions.create(**dict(ask, **more)).choices[0]
+    text = "The best café of Paris is"
+    alone, made = echo(text), echo(text, max_tokens=6)
+    marks, all_marks = alone.logprobs, made.logprobs
+    n = len(marks.tokens)
+    assert alone.text == text == "".join(marks.tokens), marks
+    assert marks.token_logprobs[0] is None and marks.top_logprobs[0] is None and max(marks.token_logprobs[1:]) <= 0
+    assert marks.text_offset[0] == 0 and marks.text_offset == sorted(marks.text_offset)
+    assert all(marks.text_offset[i + 1] - marks.text_offset[i] == len(marks.tokens[i]) for i in range(n - 1)), marks
+    assert all_marks.token_logprobs[:n] == marks.token_logprobs and len(all_marks.tokens) == n + 6
+    assert all_marks.text_offset[n] == len(text) and made.finish_reason == "length"
+    again = echo(made.text).logprobs
+    assert again.tokens == all_marks.tokens, (again.tokens, all_marks.tokens)
+    assert again.token_logprobs == all_marks.token_logprobs and again.top_logprobs == all_marks.top_logprobs
+    assert again.text_offset == all_marks.text_offset
+    told = [[], []]
+    for chunk in client.completions.create(model="house", prompt=[text, "One two"], max_tokens=1, temperature=0,
+                                           echo=True, logprobs=1, stream=True):
+        told[chunk.choices[0].index] += chunk.choices[0].logprobs.token_logprobs
+    assert told[0] == all_marks.token_logprobs[:n + 1] and told[1][0] is None and len(told[1]) == 3, told
+
+
 def test_embeddings():
     texts = client.embeddings.create(model="house", input=["a cat", "a dog"])
     tokens = client.embeddings.create(model="house", input=[[5, 6, 7], [8]])

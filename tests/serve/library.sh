@@ -15,6 +15,21 @@ need_command() {
     done
 }
 
+# NAME MODULE PACKAGE...: $python, an environment of that name in the user's cache that has PyPI's packages; it is made
+# where Python cannot import the module from it, and where that cannot be done the test is skipped.
+need_python() {
+    python=${XDG_CACHE_HOME:-$HOME/.cache}/hearth/test-$1
+    module=$2
+    shift 2
+    "$python/bin/python" -c "import $module" 2>/dev/null && return
+    python3 -m venv "$python" >"$work/pip" 2>&1
+    "$python/bin/pip" install -q "$@" >"$work/pip" 2>&1
+    "$python/bin/python" -c "import $module" 2>/dev/null || {
+        echo "skipped: no $* from PyPI: $(tail -n 1 "$work/pip")"
+        exit 77
+    }
+}
+
 # OPTION...: starts a server of the model on a port that is free, and waits until it answers: $url, $server (process).
 # $work/log has what it says. $launcher, if set, comes before.
 serve() {
