@@ -108,9 +108,9 @@ status schedule_open(struct schedule *s, struct sequence **out);
 void schedule_release(struct schedule *s, struct sequence *q);
 
 /* A turn begins, of a sequence that has none: what has not run of its text shall run. If nothing is left, the last
- * token runs again; of what is wanted of each token, all from w->from on. `p` NULL: the sampler as it was. Errors are logged and
- * change nothing: ST_USAGE: no text, or w->from is beyond it, or a sampler that fits into no step; ST_FULL: all KV
- * memory is too small for the text. */
+ * token runs again; of what is wanted of each token, all from w->from on. `p` NULL: the sampler as it was. Errors are
+ * logged and change nothing: ST_USAGE: no text, or w->from is beyond it, or a sampler that fits into no step; ST_FULL:
+ * all KV memory is too small for the text. */
 status schedule_submit(struct schedule *s, struct sequence *q, const struct wish *w, const struct sampler_params *p);
 /* The text goes on with a token, of which the same is wanted. ST_FULL as sequence_append. */
 status schedule_append(struct schedule *s, struct sequence *q, int32_t token);

@@ -187,7 +187,8 @@ bool ask_text_fits(const struct api *api, size_t n, struct refusal *r)
                   api->house.n_ctx, n);
 }
 
-/* Whether the model was trained to think: its template names a mark. Of a format that was asked for nothing is known. */
+/* Whether the model was trained to think: its template names a mark. Of a format that was asked for nothing is
+ * known. */
 static bool may_think(const struct api *api)
 {
     const struct gguf_string *text = &api->chat.text;

@@ -45,11 +45,12 @@ bool ask_read(struct api *api, const json_t *root, struct ask *a, struct refusal
 bool ask_stops(const json_t *root, const char *name, struct ask *a, struct refusal *r);
 /* A number of tokens, `least` (0 or 1) or more; -1: no limit. */
 bool ask_max_tokens(const json_t *root, const char *name, int least, struct ask *a, struct refusal *r);
-/* Calls of tools: the grammar, and that they are read. A grammar that is there already is of a text in place of calls, if
- * there is to be one. `tools`: OpenAI's, checked here; NULL: none. */
+/* Calls of tools: the grammar, and that they are read. A grammar that is there already is of a text in place of calls,
+ * if there is to be one. `tools`: OpenAI's, checked here; NULL: none. */
 bool ask_tools(const struct api *api, const json_t *tools, enum tool_choice choice, const char *name, bool parallel,
                struct ask *a, struct refusal *r);
-/* What a grammar is of comes behind thoughts: those that a prompt has opened, and (a->thoughts) that the model opens. */
+/* What a grammar is of comes behind thoughts: those that a prompt has opened, and (a->thoughts) that the model
+ * opens. */
 bool ask_behind_thoughts(const struct api *api, const struct prompt *p, struct ask *a, struct refusal *r);
 void ask_free(struct ask *a);
 
@@ -58,7 +59,8 @@ void ask_free(struct ask *a);
  * fit into the context. ids: caller frees. */
 bool ask_conversation(struct api *api, const json_t *messages, const json_t *tools, const json_t *kwargs,
                       struct prompt *out, struct refusal *r);
-/* context_length_exceeded if a text of n bytes has more tokens than that for certain: so long a text is not looked at. */
+/* context_length_exceeded if a text of n bytes has more tokens than that for certain: so long a text is not looked
+ * at. */
 bool ask_text_fits(const struct api *api, size_t n, struct refusal *r);
 /* context_length_exceeded unless a prompt of n tokens leaves room for one more. */
 bool ask_fits(const struct api *api, size_t n, struct refusal *r);

@@ -14,7 +14,8 @@ struct echo {
     char bytes[];
 };
 
-/* Of prompts [n], ASK_TEXTS at most, the "prompt" of a request. malloc'ed: free() is all. NULL: no memory. Thread-safe. */
+/* Of prompts [n], ASK_TEXTS at most, the "prompt" of a request. malloc'ed: free() is all. NULL: no memory.
+ * Thread-safe. */
 struct echo *echo_create(const struct api *api, const json_t *root, const struct prompt *prompts, uint32_t n);
 /* The text of a prompt, as the inside of a JSON string. */
 void echo_put(const struct echo *e, uint32_t prompt, struct json_text *t);

@@ -35,7 +35,8 @@ struct embeddings {
     int64_t dimensions;       /* values of a vector */
     uint64_t n_tokens;
     atomic_bool gone;         /* nobody reads the answer */
-    atomic_bool answered;     /* by the watch, while the engine is stuck, or at the end: who sets it ends the exchange */
+    atomic_bool answered;     /* by the watch, while the engine is stuck, or at the end: who sets it ends the
+                               * exchange */
     int failed;               /* HTTP's status; 0: it did not */
     char why[160];
 };

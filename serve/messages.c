@@ -67,7 +67,8 @@ static void close_block(struct json_text *t, struct blocks *b)
     if (!b->open)
         return;
     if (b->kind == PIECE_THOUGHT) /* nobody here checks one */
-        json_print(t, "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":%u,\"delta\":{\"type\":"
+        json_print(t, "event: content_block_delta\n"
+                   "data: {\"type\":\"content_block_delta\",\"index\":%u,\"delta\":{\"type\":"
                    "\"signature_delta\",\"signature\":\"\"}}\n\n", b->index);
     json_print(t, "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":%u}\n\n", b->index++);
     b->open = false;
@@ -104,7 +105,8 @@ static void write_piece(struct choice *c, const struct piece *p)
         open_block(t, b, p);
     if (p->kind == PIECE_CALL)
         return;
-    json_print(t, "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":%u,\"delta\":{\"type\":\"%s\":",
+    json_print(t, "event: content_block_delta\n"
+               "data: {\"type\":\"content_block_delta\",\"index\":%u,\"delta\":{\"type\":\"%s\":",
                b->index, deltas[p->kind]);
     json_string_of(t, p->at, p->n);
     json_put(t, "}}\n\n");
@@ -197,8 +199,8 @@ static bool read_prompt(struct api *api, const json_t *root, struct messages_ask
 {
     if (!messages_read(root, asked, r))
         return false;
-    if (ask_conversation(api, asked->messages, asked->choice == TOOLS_NONE ? NULL : asked->tools, asked->variables, prompt,
-                         r))
+    const json_t *tools = asked->choice == TOOLS_NONE ? NULL : asked->tools;
+    if (ask_conversation(api, asked->messages, tools, asked->variables, prompt, r))
         return true;
     messages_asked_free(asked);
     return false;

@@ -73,8 +73,8 @@ static bool add_texts(struct text *t, const json_t *content, const char *where, 
     json_array_foreach(content, i, block) {
         const char *type = string_of(block, "type"), *text = string_of(block, "text");
         if (!is_type(block, "text"))
-            return refuse(r, "unsupported_value", where, "%s: blocks of type '%.40s' are not for this model, which reads "
-                          "text alone", where, type ? type : "");
+            return refuse(r, "unsupported_value", where, "%s: blocks of type '%.40s' are not for this model, which "
+                          "reads text alone", where, type ? type : "");
         if (!text)
             return refuse(r, "invalid_value", where, "%s: block %zu has no \"text\"", where, i);
         text = behind_header(text);
@@ -119,8 +119,8 @@ static bool add_call(struct reading *w, const json_t *block, struct refusal *r)
     if (!id || !name || !json_is_object(input))
         return wrong(r, w->i, "a block of type tool_use has an \"id\", a \"name\" and an object \"input\"");
     char *arguments = json_dumps(input, JSON_COMPACT);
-    json_t *call = arguments ? json_pack("{s:s, s:s, s:{s:s, s:s}}", "id", id, "type", "function", "function", "name", name,
-                                         "arguments", arguments) : NULL;
+    json_t *call = arguments ? json_pack("{s:s, s:s, s:{s:s, s:s}}", "id", id, "type", "function", "function",
+                                         "name", name, "arguments", arguments) : NULL;
     free(arguments);
     if (!w->calls)
         w->calls = json_array();
@@ -155,8 +155,8 @@ static bool add_block(struct reading *w, const json_t *block, bool user, struct 
         return add_call(w, block, r);
     if (!user && is_type(block, "redacted_thinking"))
         return true;
-    return refuse(r, "unsupported_value", "messages", "messages.%zu: blocks of type '%.40s' are not for this model, or not "
-                  "there in a message of this role", w->i, string_of(block, "type") ? string_of(block, "type") : "");
+    return refuse(r, "unsupported_value", "messages", "messages.%zu: blocks of type '%.40s' are not for this model, or "
+                  "not there in a message of this role", w->i, string_of(block, "type") ? string_of(block, "type") : "");
 }
 
 static bool end_assistant(struct reading *w, struct refusal *r)
@@ -216,7 +216,8 @@ static bool read_messages(const json_t *root, json_t *messages, struct refusal *
     if (!right || !field_array(root, "messages", &given, r))
         return false;
     if (json_array_size(given) == 0)
-        return refuse(r, "missing_required_parameter", "messages", "messages: expected an array of messages, one at least");
+        return refuse(r, "missing_required_parameter", "messages",
+                      "messages: expected an array of messages, one at least");
     json_array_foreach(given, i, m)
         if (!read_message(messages, m, i, r))
             return false;
@@ -232,7 +233,8 @@ static bool read_tool(json_t *tools, const json_t *tool, size_t i, struct refusa
     json_t *schema = json_object_get(tool, "input_schema"), *about = json_object_get(tool, "description");
     json_t *strict = json_object_get(tool, "strict");
     if (type && !json_is_null(type) && !is_type(tool, "custom"))
-        return refuse(r, "unsupported_value", "tools", "tools.%zu: tools of type '%.40s' are not there, only a client's own", i,
+        return refuse(r, "unsupported_value", "tools",
+                      "tools.%zu: tools of type '%.40s' are not there, only a client's own", i,
                       json_is_string(type) ? json_string_value(type) : "");
     if (!name || !json_is_object(schema))
         return refuse(r, "invalid_value", "tools", "tools.%zu: expected a \"name\" and an object \"input_schema\"", i);
@@ -298,7 +300,8 @@ bool messages_read(const json_t *root, struct messages_asked *out, struct refusa
 {
     *out = (struct messages_asked){.messages = json_array(), .parallel = true};
     *r = (struct refusal){0};
-    if (out->messages && read_messages(root, out->messages, r) && read_tools(root, out, r) && read_thinking(root, out, r))
+    if (out->messages && read_messages(root, out->messages, r) && read_tools(root, out, r) &&
+        read_thinking(root, out, r))
         return true;
     if (!r->status)
         no_memory(r);

@@ -56,8 +56,8 @@ struct choice {
     struct said_call *calls;     /* [n_calls] */
     uint32_t n_calls;
     uint64_t characters;         /* of the tokens in marks, so far */
-    struct token_mark *marks;    /* [n_marks, of cap_marks] where log probabilities are wanted, of the prompt first if its
-                                  * are; a form that has written them sets n_marks to 0 */
+    struct token_mark *marks;    /* [n_marks, of cap_marks] where log probabilities are wanted, of the prompt first if
+                                  * its are; a form that has written them sets n_marks to 0 */
     uint32_t n_marks, cap_marks;
     /* When it is over. */
     enum job_end end;

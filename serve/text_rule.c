@@ -97,14 +97,15 @@ static void put_way(struct grammar_maker *m, int lo, int hi, uint32_t to, bool m
 }
 
 /* Where byte c leads from a state, as an op. */
-static uint32_t way_of(const struct automaton *a, struct state s, int c, struct state *states, uint32_t *places, size_t *n,
-                       struct grammar_maker *m)
+static uint32_t way_of(const struct automaton *a, struct state s, int c, struct state *states, uint32_t *places,
+                       size_t *n, struct grammar_maker *m)
 {
     const struct state to = next(a, s, c);
     return is_complete(a, to) ? a->marks[to.mark].to : places[number_of(a, to, states, places, n, m)];
 }
 
-void text_rule(struct grammar_maker *m, const struct text_mark *marks, size_t n, const struct text_mark *first, bool ends)
+void text_rule(struct grammar_maker *m, const struct text_mark *marks, size_t n, const struct text_mark *first,
+               bool ends)
 {
     struct automaton a = {.n = n, .first = first != NULL};
     struct state states[MOST_STATES];

@@ -124,7 +124,8 @@ static size_t openings(const struct tool_format *f, uint32_t calls, uint32_t now
 }
 
 /* Only a call: by any mark, or without one. */
-static void put_required(struct grammar_maker *m, const struct text_mark *marks, size_t n, const struct text_mark *first)
+static void put_required(struct grammar_maker *m, const struct text_mark *marks, size_t n,
+                         const struct text_mark *first)
 {
     for (size_t i = 0; i < n; i++) {
         const bool more = i + 1 < n || first->text;
@@ -142,8 +143,8 @@ static void put_required(struct grammar_maker *m, const struct text_mark *marks,
     grammar_jump(m, first->to);
 }
 
-/* The rule of a schema. What is not asked to be strict may have one of which no grammar is made: *none then, and nothing
- * was appended. */
+/* The rule of a schema. What is not asked to be strict may have one of which no grammar is made: *none then, and
+ * nothing was appended. */
 static status put_schema(struct grammar_maker *m, const json_t *schema, bool strict, const char *whose, uint32_t *rule,
                          bool *none)
 {
@@ -162,8 +163,10 @@ static status put_schema(struct grammar_maker *m, const json_t *schema, bool str
     return ST_OK;
 }
 
-/* An argument between tags: a text up to the tag behind it, or JSON of a rule (0: a text). The text goes on at `next`. */
-static void put_argument(struct grammar_maker *m, const struct tool_tags *t, const char *key, uint32_t rule, uint32_t next)
+/* An argument between tags: a text up to the tag behind it, or JSON of a rule (0: a text). The text goes on at
+ * `next`. */
+static void put_argument(struct grammar_maker *m, const struct tool_tags *t, const char *key, uint32_t rule,
+                         uint32_t next)
 {
     const char *line = t->lines ? "\n" : "";
     put(m, t->key);

@@ -192,7 +192,8 @@ static status look_tags(struct tool_reader *r, bool *more)
 {
     status st;
     r->arguments.n = 0;
-    const enum tags_found found = tags_take(r->format->tags, r->parameters, &r->n_members, &r->held, &r->arguments, &st);
+    const enum tags_found found =
+        tags_take(r->format->tags, r->parameters, &r->n_members, &r->held, &r->arguments, &st);
     if (st == ST_OK && found == TAGS_BROKEN)
         st = text_append(&r->arguments, r->n_members ? "}" : "{}", r->n_members ? 1 : 2);
     if (st == ST_OK && r->arguments.n)
@@ -298,7 +299,8 @@ static status look_member(struct tool_reader *r, bool *more)
     if (*v++ != ':')
         return no_call(r);
     v += thoughts_spaces(v, (size_t)(end - v));
-    if (v < end && *v == '{' && r->name.n && !r->told && (key_is(key, n_key, "arguments") || key_is(key, n_key, "parameters")))
+    if (v < end && *v == '{' && r->name.n && !r->told &&
+        (key_is(key, n_key, "arguments") || key_is(key, n_key, "parameters")))
         return tell_name(r, r->name.at, r->name.n, (size_t)(v - r->held.at));
     const size_t n = v < end ? value_length(v, (size_t)(end - v), &broken) : 0;
     if (broken)

@@ -7,16 +7,18 @@
 enum { NAME_MAX_BYTES = 128, MOST_TOOLS = 256 };
 
 /* {"name": "f", "arguments": {...}}, with the words that a family has for it. */
-#define MEMBERS(arguments) "\"name\":" TOOL_GAP "\"" TOOL_NAME "\"," TOOL_GAP "\"" arguments "\":" TOOL_GAP TOOL_ARGUMENTS
+#define MEMBERS(arguments)                                                                                             \
+    "\"name\":" TOOL_GAP "\"" TOOL_NAME "\"," TOOL_GAP "\"" arguments "\":" TOOL_GAP TOOL_ARGUMENTS
 #define OBJECT(arguments) "{" MEMBERS(arguments)
 
 static const struct tool_tags function_tags = {
-    .behind_name = ">", .key = "<parameter=", .key_end = ">", .value = "", .value_end = "</parameter>", .end = "</function>",
+    .behind_name = ">", .key = "<parameter=", .key_end = ">", .value = "", .value_end = "</parameter>",
+    .end = "</function>",
     .lines = true,
 };
 static const struct tool_tags arg_tags = {
-    .behind_name = "\n<", .key = "<arg_key>", .key_end = "</arg_key>", .value = "<arg_value>", .value_end = "</arg_value>",
-    .end = "</tool_call>",
+    .behind_name = "\n<", .key = "<arg_key>", .key_end = "</arg_key>", .value = "<arg_value>",
+    .value_end = "</arg_value>", .end = "</tool_call>",
 };
 
 /* The first whose marks a template has is its format. */
@@ -31,8 +33,8 @@ static const struct tool_format formats[] = {
     {
         .name = "mistral-list", /* before: [TOOL_CALLS][{...}] */
         .known = {"[TOOL_CALLS]"}, .opens = {"[TOOL_CALLS]"}, .named = true,
-        .begin = TOOL_GAP "[", .calls = {OBJECT("arguments") "}", OBJECT("arguments") "," TOOL_GAP "\"id\":" TOOL_GAP "\""
-                                                                  TOOL_ID "\"}"},
+        .begin = TOOL_GAP "[",
+        .calls = {OBJECT("arguments") "}", OBJECT("arguments") "," TOOL_GAP "\"id\":" TOOL_GAP "\"" TOOL_ID "\"}"},
         .between = "," TOOL_GAP, .end = "]", .short_ids = true,
     },
     {
@@ -44,7 +46,8 @@ static const struct tool_format formats[] = {
         .begin = "", .calls = {TOOL_NAME " " TOOL_MARK("<|constrain|>") "json" TOOL_MARK("<|message|>") TOOL_ARGUMENTS,
                                TOOL_NAME TOOL_MARK("<|channel|>") "commentary " TOOL_MARK("<|constrain|>") "json"
                                TOOL_MARK("<|message|>") TOOL_ARGUMENTS,
-                               TOOL_NAME TOOL_MARK("<|channel|>") "commentary json" TOOL_MARK("<|message|>") TOOL_ARGUMENTS},
+                               TOOL_NAME TOOL_MARK("<|channel|>") "commentary json" TOOL_MARK("<|message|>")
+                               TOOL_ARGUMENTS},
         .between = "", .end = "", .single = true,
     },
     {
@@ -68,7 +71,8 @@ static const struct tool_format formats[] = {
         .between = "", .end = TOOL_MARK("<｜tool▁calls▁end｜>"),
     },
     {
-        .name = "qwen3-coder", /* <tool_call>\n<function=f>\n<parameter=a>\n1\n</parameter>\n</function>\n</tool_call> */
+        /* <tool_call>\n<function=f>\n<parameter=a>\n1\n</parameter>\n</function>\n</tool_call> */
+        .name = "qwen3-coder",
         .known = {"<function=", "<parameter="}, .opens = {"<tool_call>", "<function="}, .inner = "<function=",
         .named = true, .tags = &function_tags, .closes = {"</tool_call>"},
         .begin = TOOL_GAP, .calls = {"<function=" TOOL_NAME ">\n" TOOL_ARGUMENTS "</function>" TOOL_GAP
@@ -146,12 +150,13 @@ static status check_tool(const json_t *tool, size_t i)
     const json_t *parameters = json_object_get(function, "parameters");
     const json_t *about = json_object_get(function, "description"), *strict = json_object_get(function, "strict");
     if (!type || strcmp(type, "function") != 0)
-        log_error("tools: tool %zu: expected \"type\": \"function\", found %s%.40s", i, type ? "" : "none", type ? type : "");
+        log_error("tools: tool %zu: expected \"type\": \"function\", found %s%.40s", i, type ? "" : "none",
+                  type ? type : "");
     else if (!json_is_object(function) || !name)
         log_error("tools: tool %zu: expected a \"function\" with a \"name\"", i);
     else if (!name_is_right(name))
-        log_error("tools: tool %zu: expected a name of 1 to %d letters, digits, '_', '-', '.', ':' or '/', found '%.40s'", i,
-                  NAME_MAX_BYTES, name);
+        log_error("tools: tool %zu: expected a name of 1 to %d letters, digits, '_', '-', '.', ':' or '/', found '%.40s'",
+                  i, NAME_MAX_BYTES, name);
     else if (parameters && !json_is_null(parameters) && !json_is_object(parameters))
         log_error("tools: tool '%s': expected an object as \"parameters\"", name);
     else if (about && !json_is_null(about) && !json_is_string(about))

@@ -17,12 +17,13 @@ const char *tool_format_name(const struct tool_format *f);
 enum tool_choice { TOOLS_AUTO, TOOLS_NONE, TOOLS_REQUIRED, TOOLS_NAMED };
 
 /* What an answer may be: with AUTO any text, in which whatever begins like a call is one of a tool that there is, with
- * arguments of its schema; with REQUIRED, NAMED such a call (several with `parallel`). `text`: with AUTO it is a call or
- * of this grammar, nothing else; NULL: any text. `tools`: checked (tools_check). out->ops is malloc'ed. ST_USAGE (logged):
- * a schema of which no grammar is made; ST_FULL, ST_NOMEM. */
+ * arguments of its schema; with REQUIRED, NAMED such a call (several with `parallel`). `text`: with AUTO it is a call
+ * or of this grammar, nothing else; NULL: any text. `tools`: checked (tools_check). out->ops is malloc'ed. ST_USAGE
+ * (logged): a schema of which no grammar is made; ST_FULL, ST_NOMEM. */
 status tool_grammar(const struct tool_format *f, const json_t *tools, enum tool_choice choice, const char *name,
                     bool parallel, const struct grammar *text, struct grammar *out);
-/* ST_USAGE (logged) unless it is an array of OpenAI's tools: {"type": "function", "function": {"name", "parameters"}}. */
+/* ST_USAGE (logged) unless it is an array of OpenAI's tools: {"type": "function", "function": {"name", "parameters",
+ * ...}}. */
 status tools_check(const json_t *tools);
 
 #endif

@@ -30,8 +30,8 @@ enum wire_want {
     WANT_TOP,     /* a token drawn, and the best tokens with their log probabilities */
     WANT_STATES,  /* the final state of the last token, normed */
     WANT_SUM,     /* the sum of the final states, normed, of the tokens from `from` on */
-    WANT_LOG_PROBS /* the log probability of each token's successor, and the best tokens in its place, from `from` on: the
-                    * same bits that WANT_TOP brings */
+    WANT_LOG_PROBS /* the log probability of each token's successor, and the best tokens in its place, from `from` on:
+                    * the same bits that WANT_TOP brings */
 };
 
 /* Consecutive tokens of one sequence; a sequence has one run of a step at most. */
@@ -45,8 +45,8 @@ struct wire_run {
     uint32_t begin_with;  /* limits.n_states at most */
     uint32_t keep_as;     /* above limits.n_sequences */
     uint32_t want;        /* enum wire_want */
-    uint32_t from;        /* WANT_SCORES, WANT_TOKENS, WANT_SUM, WANT_LOG_PROBS: the first token of the run that something
-                           * is wanted of; else 0 */
+    uint32_t from;        /* WANT_SCORES, WANT_TOKENS, WANT_SUM, WANT_LOG_PROBS: the first token of the run that
+                           * something is wanted of; else 0 */
     uint32_t n_top;       /* WANT_TOP, WANT_LOG_PROBS: best tokens wanted, WIRE_TOP at most; else 0 */
     int32_t next_token;   /* WANT_SCORES, WANT_LOG_PROBS: the successor of the last token, for scores -1: unknown; else
                            * -1 */
@@ -179,8 +179,9 @@ struct wire_answer {
     uint32_t sequence;
     uint32_t n_tokens; /* drawn: 1 for WANT_TOKEN, WANT_LOGITS and WANT_TOP; for WANT_TOKENS one for each place */
     uint32_t n_top;    /* best tokens, best first; WANT_LOG_PROBS: run.n_top for each token */
-    uint32_t n_values; /* WANT_SCORES, WANT_LOG_PROBS: a value for each token; WANT_LOGITS: n_vocab; WANT_TOP: 1, the log
-                        * probability of the token drawn; WANT_STATES: d_model; WANT_SUM: two for each of d_model */
+    uint32_t n_values; /* WANT_SCORES, WANT_LOG_PROBS: a value for each token; WANT_LOGITS: n_vocab; WANT_TOP: 1, the
+                        * log probability of the token drawn; WANT_STATES: d_model; WANT_SUM: two for each of
+                        * d_model */
 };
 
 struct wire_top {

@@ -1,5 +1,6 @@
 #!/bin/sh
-# A model whose template has words for tools and thoughts: SmolLM2 with another template, by OpenAI's and Anthropic's ways.
+# A model whose template has words for tools and thoughts: SmolLM2 with another template, by OpenAI's and Anthropic's
+# ways.
 . "$(dirname "$0")/library.sh"
 need_model
 need_command curl python3

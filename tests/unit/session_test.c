@@ -100,7 +100,8 @@ static size_t answer(const struct wire_step *w, const struct model_step *m, uint
     float *value = r.values;
     for (uint32_t i = 0; i < w->n_runs; i++)
         for (uint32_t j = 0; j < answers[i].n_values; j++)
-            *value++ = w->runs[i].want == WANT_SCORES || w->runs[i].want == WANT_LOG_PROBS ? as_float(m->runs[i].values[j]) : (float)j;
+            *value++ = w->runs[i].want == WANT_SCORES || w->runs[i].want == WANT_LOG_PROBS
+                           ? as_float(m->runs[i].values[j]) : (float)j;
     return size;
 }
 

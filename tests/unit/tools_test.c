@@ -460,8 +460,8 @@ static void memory_may_be_out(void **state)
     status st;
     log_catch(&quiet);
     long i = 0;
-    for (; alloc_fail_at(i), st = tool_grammar(format_of(&formats[0]), v, TOOLS_AUTO, NULL, true, NULL, &g), alloc_failed();
-         i++)
+    const struct tool_format *f = format_of(&formats[0]);
+    for (; alloc_fail_at(i), st = tool_grammar(f, v, TOOLS_AUTO, NULL, true, NULL, &g), alloc_failed(); i++)
         assert_int_equal(st, ST_NOMEM);
     assert_int_equal(st, ST_OK);
     assert_true(i > 2);

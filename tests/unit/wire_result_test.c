@@ -108,8 +108,9 @@ static void answers_are_as_long_as_what_is_wanted(void **state)
         {WANT_LOG_PROBS, 0, 3, 4},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        const bool probs = cases[i].want == WANT_LOG_PROBS, many = cases[i].want == WANT_TOKENS || probs ||
-                                                                   cases[i].want == WANT_SCORES || cases[i].want == WANT_SUM;
+        const bool probs = cases[i].want == WANT_LOG_PROBS;
+        const bool many = probs || cases[i].want == WANT_TOKENS || cases[i].want == WANT_SCORES ||
+                          cases[i].want == WANT_SUM;
         const struct wire_run q = {.sequence = 3, .n_tokens = 6, .want = cases[i].want, .from = many ? 2 : 0,
                                    .n_top = cases[i].n_top};
         const struct wire_answer a = wire_answer_to(&q, &limits);
