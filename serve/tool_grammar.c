@@ -14,6 +14,7 @@ struct called {
     const char *name[MOST_CALLED];
     uint32_t rule[MOST_CALLED]; /* of the arguments */
     size_t n;
+    uint32_t any;               /* the rule of any object, which tools share; 0: there is none yet */
 };
 
 static void put_space(struct grammar_maker *m)
@@ -233,16 +234,21 @@ static status put_tagged(struct grammar_maker *m, const struct tool_tags *t, con
 
 /* The rule of a tool's arguments. loose: what is not strict may be any object. */
 static status put_arguments(struct grammar_maker *m, const struct tool_format *f, const json_t *function, bool loose,
-                            uint32_t *rule)
+                            struct called *c)
 {
     const json_t *schema = json_object_get(function, "parameters");
+    uint32_t *rule = &c->rule[c->n];
     const bool strict = json_is_true(json_object_get(function, "strict"));
     bool none = !json_object_size(schema) || (loose && !strict);
     if (f->tags)
         return put_tagged(m, f->tags, function, loose, rule);
     status st = none ? ST_OK
                      : put_schema(m, schema, strict, json_string_value(json_object_get(function, "name")), rule, &none);
-    return st == ST_OK && none ? schema_any_object(m, rule) : st;
+    if (st == ST_OK && none && !c->any)
+        st = schema_any_object(m, &c->any);
+    if (none)
+        *rule = c->any;
+    return st;
 }
 
 /* Rules for all tools, or the one of a name. */
@@ -258,7 +264,7 @@ static status put_tools(struct grammar_maker *m, const struct tool_format *f, co
         if (name && strcmp(own, name) != 0)
             continue;
         c->name[c->n] = own;
-        st = put_arguments(m, f, function, loose, &c->rule[c->n]);
+        st = put_arguments(m, f, function, loose, c);
         if (st != ST_OK || ++c->n == MOST_CALLED)
             break;
     }

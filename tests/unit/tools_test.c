@@ -428,6 +428,22 @@ static void schemas_without_a_grammar_are_any_object(void **state)
     json_decref(v);
 }
 
+/* As many as there may be, of whose arguments nothing is said. */
+static void many_tools_have_room(void **state)
+{
+    (void)state;
+    json_t *tools = json_array();
+    struct grammar g;
+    for (int i = 0; i < 256; i++)
+        assert_int_equal(json_array_append_new(tools, json_pack("{s:s, s:{s:s, s:{}}}", "type", "function", "function",
+                                                                "name", "some_tool", "parameters")), 0);
+    assert_int_equal(tools_check(tools), ST_OK);
+    assert_int_equal(tool_grammar(format_of(&formats[0]), tools, TOOLS_AUTO, NULL, true, NULL, &g), ST_OK);
+    expect(&g, "many", "", "<tool_call>{\"name\": \"some_tool\", \"arguments\": {\"x\": 1}}</tool_call>", true);
+    free((void *)g.ops);
+    json_decref(tools);
+}
+
 static void wrong_tools_are_refused(void **state)
 {
     (void)state;
@@ -485,6 +501,7 @@ int main(void)
         cmocka_unit_test(thoughts_may_come_before),
         cmocka_unit_test(not_every_model_thinks),
         cmocka_unit_test(schemas_without_a_grammar_are_any_object),
+        cmocka_unit_test(many_tools_have_room),
         cmocka_unit_test(wrong_tools_are_refused),
         cmocka_unit_test(memory_may_be_out),
     };
