@@ -141,7 +141,7 @@ status wire_failed_decode(const uint8_t *in, size_t n, char reason[WIRE_FAILED_M
     return st;
 }
 
-enum { USAGE_HEAD = 5 * 8 + 4, USAGE_DEVICE = 3 * 8 };
+enum { USAGE_HEAD = 5 * 8 + 4, USAGE_DEVICE = 5 * 8 };
 _Static_assert((int)WIRE_USAGE_MAX == (int)USAGE_HEAD + (int)WIRE_DEVICES_MOST * (int)USAGE_DEVICE,
                "USAGE has its size");
 
@@ -156,14 +156,16 @@ size_t wire_usage_encode(const struct wire_usage *u, uint8_t *out, size_t cap)
     write_u32(&w, u->n_devices);
     for (uint32_t i = 0; i < u->n_devices; i++) {
         write_u64(&w, u->devices[i].bytes);
+        write_u64(&w, u->devices[i].neurons);
+        write_u64(&w, u->devices[i].live);
         write_u64(&w, u->devices[i].busy_ns);
         write_u64(&w, u->devices[i].wait_ns);
     }
     return w.failed ? 0 : USAGE_HEAD + u->n_devices * USAGE_DEVICE;
 }
 
-/* Parts of a time; the whole is there. */
-static status check_times(const struct wire_usage *u)
+/* Parts exceed no whole. */
+static status check_parts(const struct wire_usage *u)
 {
     if (u->wire_ns > u->run_ns || u->wait_ns > u->run_ns - u->wire_ns) {
         log_error("USAGE message: %llu ns of wire and %llu of waiting, expected at most %llu together",
@@ -175,6 +177,11 @@ static status check_times(const struct wire_usage *u)
         if (d->wait_ns > d->busy_ns) {
             log_error("USAGE message: %llu ns of waiting for device %u, expected at most %llu, while it was busy",
                       (unsigned long long)d->wait_ns, i, (unsigned long long)d->busy_ns);
+            return ST_FORMAT;
+        }
+        if (d->live > d->neurons) {
+            log_error("USAGE message: %llu live neurons of device %u, expected at most %llu, which it looked at",
+                      (unsigned long long)d->live, i, (unsigned long long)d->neurons);
             return ST_FORMAT;
         }
     }
@@ -197,10 +204,12 @@ status wire_usage_decode(const uint8_t *in, size_t n, struct wire_usage *out)
         return st;
     for (uint32_t i = 0; i < u.n_devices; i++) {
         u.devices[i].bytes = read_u64(&r);
+        u.devices[i].neurons = read_u64(&r);
+        u.devices[i].live = read_u64(&r);
         u.devices[i].busy_ns = read_u64(&r);
         u.devices[i].wait_ns = read_u64(&r);
     }
-    st = check_times(&u);
+    st = check_parts(&u);
     if (!st)
         *out = u;
     return st;

@@ -239,13 +239,15 @@ status wire_ready_decode(const uint8_t *in, size_t n, uint64_t *held_bytes);
 
 /* USAGE: since this rank's start. Times are those of the steps that it ran as a stage: what it did not spend computing
  * went by while owners computed longer than itself (wait), or for messages (wire); both are parts of run. */
-enum { WIRE_DEVICES_MOST = WIRE_GPUS_MOST + 1, WIRE_USAGE_MAX = 44 + WIRE_DEVICES_MOST * 24 };
+enum { WIRE_DEVICES_MOST = WIRE_GPUS_MOST + 1, WIRE_USAGE_MAX = 44 + WIRE_DEVICES_MOST * 40 };
 struct wire_usage {
     uint64_t messages, bytes; /* sent to other ranks */
     uint64_t run_ns, wire_ns, wait_ns;
     uint32_t n_devices;       /* of this rank, WIRE_DEVICES_MOST at most, in the plan's order; the CPU is the first */
     struct wire_device {
         uint64_t bytes;       /* of weights that it has read */
+        uint64_t neurons;     /* looked at: held neurons times tokens */
+        uint64_t live;        /* of them, those that fired */
         uint64_t busy_ns;     /* from when it was given parts until the rank saw them done, for whichever rank they
                                * are */
         uint64_t wait_ns;     /* of it, while the rank could do nothing else; all of it where the rank itself

@@ -204,7 +204,10 @@ struct wire_counts devices_counts(struct devices *d)
         const struct device_counts c = d->one[i].ops->counts(d->one[i].device);
         const struct wire_counts of = {.bytes = c.bytes, .neurons = c.neurons, .flagged = c.flagged, .live = c.live};
         wire_counts_add(&sum, &of);
-        d->one[i].watch.spent.bytes += c.bytes;
+        struct wire_device *spent = &d->one[i].watch.spent;
+        spent->bytes += c.bytes;
+        spent->neurons += c.neurons;
+        spent->live += c.live;
     }
     return sum;
 }

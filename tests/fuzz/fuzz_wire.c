@@ -38,7 +38,7 @@ static void use_usage(const struct wire_usage *u)
 {
     require(u->wire_ns <= u->run_ns && u->wait_ns <= u->run_ns - u->wire_ns && u->n_devices <= WIRE_DEVICES_MOST);
     for (uint32_t i = 0; i < u->n_devices; i++)
-        require(u->devices[i].wait_ns <= u->devices[i].busy_ns);
+        require(u->devices[i].wait_ns <= u->devices[i].busy_ns && u->devices[i].live <= u->devices[i].neurons);
 }
 
 /* How many neurons the sender of ACTIVE has. */

@@ -110,9 +110,9 @@ static status decode_usage(uint8_t *in, size_t n)
 static void usage_round_trip_and_refusals(void **state)
 {
     (void)state;
-    enum { HEAD = 44, DEVICE = 24, SIZE = HEAD + 2 * DEVICE };
+    enum { HEAD = 44, DEVICE = 40, SIZE = HEAD + 2 * DEVICE };
     uint8_t message[WIRE_USAGE_MAX];
-    struct wire_usage u = {UINT64_MAX, 2, 100, 30, 70, 2, {{UINT64_MAX, 9, 9}, {4, 500, 0}}}, d;
+    struct wire_usage u = {UINT64_MAX, 2, 100, 30, 70, 2, {{UINT64_MAX, 8, 8, 9, 9}, {4, UINT64_MAX, 7, 500, 0}}}, d;
     assert_int_equal(wire_usage_encode(&u, message, SIZE - 1), 0);
     assert_int_equal(wire_usage_encode(&u, message, sizeof message), SIZE);
     assert_int_equal(wire_usage_decode(message, SIZE, &d), ST_OK);
@@ -123,12 +123,14 @@ static void usage_round_trip_and_refusals(void **state)
     assert_field_refused(decode_usage, message, SIZE, 16, 99, "expected at most 99 together");
     assert_field_refused(decode_usage, message, SIZE, 36, 1, "expected at most 100"); /* no wrapping round */
     assert_field_refused(decode_usage, message, SIZE, 28, 1, "expected at most 100");
-    assert_field_refused(decode_usage, message, SIZE, 40, 1, "size is 92");
+    assert_field_refused(decode_usage, message, SIZE, 40, 1, "size is 124");
     assert_field_refused(decode_usage, message, SIZE, 40, WIRE_DEVICES_MOST + 1, "n_devices is 18");
     assert_field_refused(decode_usage, message, SIZE, 40, UINT32_MAX, "n_devices is");
-    assert_field_refused(decode_usage, message, SIZE, HEAD + 16, 10, "waiting for device 0, expected at most 9");
-    assert_field_refused(decode_usage, message, SIZE, HEAD + DEVICE + 20, 1,
+    assert_field_refused(decode_usage, message, SIZE, HEAD + 32, 10, "waiting for device 0, expected at most 9");
+    assert_field_refused(decode_usage, message, SIZE, HEAD + DEVICE + 36, 1,
                          "waiting for device 1, expected at most 500");
+    assert_field_refused(decode_usage, message, SIZE, HEAD + 16, 9, "9 live neurons of device 0, expected at most 8");
+    assert_field_refused(decode_usage, message, SIZE, HEAD + 20, 1, "neurons of device 0, expected at most 8");
     u.n_devices = WIRE_DEVICES_MOST;
     assert_int_equal(wire_usage_encode(&u, message, sizeof message), WIRE_USAGE_MAX);
     assert_int_equal(wire_usage_decode(message, sizeof message, &d), ST_OK);
