@@ -37,6 +37,7 @@ struct cluster {
     struct dialogue *dialogue;
     char devices[128];               /* rank 0's, for people */
     char transport[32];              /* how its ranks talk */
+    char hosts[PLAN_MAX_RANKS][sizeof ((struct wire_host *)0)->name]; /* of each rank */
 };
 
 static void *serve_thread(void *arg)
@@ -203,6 +204,8 @@ static status load_and_open(struct cluster *c, const struct wire_hello *hellos)
     if (st)
         return st;
     held[0] = machine_held();
+    for (int r = 0; r < m->transport->n_ranks; r++)
+        memcpy(c->hosts[r], hellos[r].host.name, sizeof c->hosts[r]);
     name_devices(c);
     if (!c->o.quiet)
         print_memory(c, hellos, held);
@@ -325,6 +328,7 @@ const char *cluster_device(const struct cluster *c, int rank, int i)
     return holder < 0 ? NULL : plan_holder_device(c->own.plan, holder);
 }
 
+const char *cluster_host(const struct cluster *c, int rank) { return c->hosts[rank]; }
 const struct plan *cluster_plan(const struct cluster *c) { return c->own.plan; }
 int cluster_ranks(const struct cluster *c) { return c->own.transport->n_ranks; }
 uint32_t cluster_context(const struct cluster *c) { return c->own.worker_options.n_ctx; }

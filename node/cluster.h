@@ -86,6 +86,7 @@ const char *cluster_transport(const struct cluster *c); /* "mpi", "verbs + nccl"
 const char *cluster_devices(const struct cluster *c); /* "cuda:0 (NVIDIA H100 PCIe) + cpu": what rank 0 computes with */
 const struct plan *cluster_plan(const struct cluster *c);
 const char *cluster_device(const struct cluster *c, int rank, int i); /* "cuda:0"; 0 is the CPU; NULL: it has no i-th */
+const char *cluster_host(const struct cluster *c, int rank); /* the name of the machine that it runs on */
 uint32_t cluster_context(const struct cluster *c); /* tokens of a sequence */
 /* Owned by the cluster: coordinator/session.h, and a dialogue of its own, which takes nothing while it is empty. */
 struct session *cluster_session(struct cluster *c);

@@ -74,6 +74,7 @@ status engine_create(const struct engine_options *o, struct engine **out)
     e->o.n_sequences = o->n_sequences < e->limits.n_sequences ? o->n_sequences : e->limits.n_sequences;
     e->wake = -1;
     e->stop_ns = INT64_MAX;
+    e->heard_ns = (int64_t)clock_ns();
     e->asked_step = UINT64_MAX;
     pthread_mutex_init(&e->lock, NULL); /* of the default kind: cannot fail */
     status st = make(e);
@@ -147,6 +148,16 @@ void engine_house(struct engine *e, struct house *out)
     pthread_mutex_unlock(&e->lock);
 }
 
+struct engine_silence engine_silence(struct engine *e)
+{
+    struct engine_silence s = {.longest_s = (double)atomic_load(&e->longest_ns) * 1e-9};
+    pthread_mutex_lock(&e->lock);
+    if (!e->closed)
+        s.now_s = (double)((int64_t)clock_ns() - atomic_load(&e->heard_ns)) * 1e-9;
+    pthread_mutex_unlock(&e->lock);
+    return s;
+}
+
 /* ---- The engine's thread ---- */
 
 /* Jobs that came go into the queue. */
@@ -179,17 +190,39 @@ static void end_waiting(struct engine *e, bool (*is)(const struct job *j), enum 
         job_over(e, j, end, why);
 }
 
+static double read_gb(const struct wire_usage *u)
+{
+    double bytes = 0;
+    for (uint32_t i = 0; i < u->n_devices; i++)
+        bytes += (double)u->devices[i].bytes;
+    return bytes * 1e-9;
+}
+
 /* Shows what the ranks said, when all have. */
 static void hear_ranks(struct engine *e)
 {
+    struct house *h = &e->house;
+    double before[PLAN_MAX_RANKS];
     pthread_mutex_lock(&e->lock);
-    const uint32_t n_ranks = session_told_usage(e->o.session, e->house.ranks);
+    for (uint32_t r = 0; r < h->n_ranks; r++)
+        before[r] = read_gb(&h->ranks[r]);
+    const uint32_t n_before = h->n_ranks, n_ranks = session_told_usage(e->o.session, h->ranks);
     if (n_ranks) {
-        e->house.n_ranks = n_ranks;
-        e->house.work = session_counts(e->o.session);
-        e->house.at_s = clock_s();
+        const double now = clock_s();
+        for (uint32_t r = 0; r < n_before; r++)
+            h->read_gb_per_s[r] = (read_gb(&h->ranks[r]) - before[r]) / (now - h->at_s);
+        h->n_ranks = n_ranks;
+        h->at_s = now;
         e->asking = false;
     }
+    pthread_mutex_unlock(&e->lock);
+}
+
+/* No step for long: whoever looks sees it. */
+static void show_rest(struct engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    memset(e->house.read_gb_per_s, 0, sizeof e->house.read_gb_per_s);
     pthread_mutex_unlock(&e->lock);
 }
 
@@ -200,8 +233,12 @@ static status look_at_house(struct engine *e, double now)
     pthread_mutex_lock(&e->lock);
     e->house.schedule = counts;
     pthread_mutex_unlock(&e->lock);
-    if (e->asking || now - e->asked_s < ask_s || counts.steps == e->asked_step)
+    if (e->asking || now - e->asked_s < ask_s)
         return ST_OK;
+    if (counts.steps == e->asked_step) {
+        show_rest(e);
+        return ST_OK;
+    }
     e->asking = true;
     e->asked_s = now;
     e->asked_step = counts.steps;
@@ -242,6 +279,15 @@ static void rest(struct engine *e)
         (void)n; /* another's wake: there is none */
 }
 
+/* Something came of the ranks, or nothing is to come. */
+static void note_life(struct engine *e)
+{
+    const int64_t now = (int64_t)clock_ns(), took = now - atomic_load(&e->heard_ns);
+    if (took > atomic_load(&e->longest_ns))
+        atomic_store(&e->longest_ns, took);
+    atomic_store(&e->heard_ns, now);
+}
+
 static status run_session(struct engine *e)
 {
     struct session_event event;
@@ -249,6 +295,8 @@ static status run_session(struct engine *e)
     if (e->n_turns == 0 && !session_busy(e->o.session))
         rest(e);
     status st = session_poll(e->o.session, &event, &found);
+    if (!st && (found || !session_busy(e->o.session)))
+        note_life(e);
     if (!st && found)
         turn_event(e, &event);
     return st;
@@ -267,6 +315,7 @@ static bool is_done(struct engine *e, status st)
 status engine_run(struct engine *e)
 {
     status st = session_check(e->o.session);
+    atomic_store(&e->heard_ns, (int64_t)clock_ns());
     while (!is_done(e, st)) {
         take_inbox(e);
         st = look_around(e);

@@ -94,13 +94,20 @@ status engine_run(struct engine *e);
 /* Any thread, signal handlers too. New jobs are refused. Of several the earliest end counts. */
 void engine_stop(struct engine *e, double drain_s);
 
+/* How long nothing has come of the ranks that something is to come of (0: nothing is), and the longest that it took so
+ * far. Any thread. */
+struct engine_silence {
+    double now_s, longest_s;
+};
+struct engine_silence engine_silence(struct engine *e);
+
 /* For pages and reports; any thread; may not wait. The ranks are asked once a second while there are steps and once
  * more behind the last, without a step waiting for it: so it is about a second old. */
 struct house {
     uint32_t n_ranks;
     struct wire_usage ranks[PLAN_MAX_RANKS]; /* since the start */
+    double read_gb_per_s[PLAN_MAX_RANKS];    /* of late: between the last two times; 0: there are no steps */
     struct schedule_counts schedule;
-    struct wire_counts work;      /* of all ranks together, since the start (session_counts) */
     double at_s;                  /* clock_s() when the ranks had all answered; 0: they have not yet */
 };
 void engine_house(struct engine *e, struct house *out);

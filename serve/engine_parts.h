@@ -28,6 +28,8 @@ struct engine {
     struct wire_limits limits;
     int wake;                 /* an eventfd: there is something to do */
     _Atomic int64_t stop_ns;  /* when jobs fail (clock_s, in ns); INT64_MAX: go on */
+    _Atomic int64_t heard_ns; /* when something came of the ranks, or nothing was to come */
+    _Atomic int64_t longest_ns; /* between two such moments so far */
 
     pthread_mutex_t lock;
     struct job *inbox, *inbox_last; /* not in the queue yet */

@@ -80,9 +80,11 @@ static json_t *device_json(const struct serve_house *s, int rank, const char *na
     int64_t begin = 0, end = 0;
     if (holder >= 0)
         plan_rows(s->plan, holder, s->model->hp.n_vocab, &begin, &end);
-    return json_pack("{ss sI sf so sf}", "name", name, "read_bytes", (json_int_t)d->bytes, "busy_s",
-                     (double)d->busy_ns * 1e-9, "parts", holder >= 0 ? parts_of(s, holder) : json_array(), "rows",
-                     thousandths(end - begin, s->model->hp.n_vocab) / 1000.0);
+    return json_pack("{ss sI sf sI sI so sf}", "name", name, "read_bytes", (json_int_t)d->bytes,
+                     "busy_s", (double)d->busy_ns * 1e-9,
+                     "neurons", (json_int_t)d->neurons, "live", (json_int_t)d->live,
+                     "parts", holder >= 0 ? parts_of(s, holder) : json_array(),
+                     "rows", thousandths(end - begin, s->model->hp.n_vocab) / 1000.0);
 }
 
 static json_t *stage_json(const struct plan *p, int rank)
@@ -93,16 +95,24 @@ static json_t *stage_json(const struct plan *p, int rank)
     return first < last ? json_pack("[ii]", first, last) : json_null();
 }
 
+/* A machine may have any name. */
+static json_t *host_json(const char *name)
+{
+    json_t *host = json_string(name);
+    return host ? host : json_string("?");
+}
+
 static json_t *rank_json(const struct serve_house *s, int rank, const struct wire_usage *u)
 {
     const struct rank_time t = rank_time(u);
     json_t *devices = json_array();
     const char *name;
-    for (int i = 0; i < WIRE_DEVICES_MOST && (name = s->device(s->device_arg, rank, i)); i++)
+    for (int i = 0; i < WIRE_DEVICES_MOST && (name = s->device(s->arg, rank, i)); i++)
         json_array_append_new(devices, device_json(s, rank, name, &u->devices[i]));
-    return json_pack("{si so sf sf sf sI sI so}", "rank", rank, "stage", stage_json(s->plan, rank), "compute_s",
-                     t.compute_s, "wait_s", t.wait_s, "wire_s", t.wire_s, "sent_bytes", (json_int_t)u->bytes,
-                     "sent_messages", (json_int_t)u->messages, "devices", devices);
+    return json_pack("{si so so sf sf sf sI sI so}", "rank", rank, "host", host_json(s->host(s->arg, rank)),
+                     "stage", stage_json(s->plan, rank),
+                     "compute_s", t.compute_s, "wait_s", t.wait_s, "wire_s", t.wire_s,
+                     "sent_bytes", (json_int_t)u->bytes, "sent_messages", (json_int_t)u->messages, "devices", devices);
 }
 
 static json_t *ranks_json(const struct serve_house *s, const struct house *h)
@@ -154,7 +164,7 @@ json_t *house_json(const struct serve_house *s, const char *name, const struct h
     uint64_t ended = 0;
     for (size_t i = 0; i < sizeof c->ended / sizeof *c->ended; i++)
         ended += c->ended[i];
-    return json_pack("{ss si sI sI ss sf sf s{sI sI sI} s{sI sI sI sI} s{sI sI sI} s{sI sI} s{sI sI} sI so so}",
+    return json_pack("{ss si sI sI ss sf sf s{sI sI sI} s{sI sI sI sI} s{sI sI sI} s{sI sI} sI so so}",
                      "model", name, "layers", s->model->hp.n_layers, "context", (json_int_t)s->n_ctx,
                      "sequences", (json_int_t)s->n_sequences, "transport", s->transport,
                      "now_s", now_s, "at_s", h->at_s,
@@ -164,7 +174,6 @@ json_t *house_json(const struct serve_house *s, const char *name, const struct h
                      "refused", (json_int_t)c->refused, "ended", (json_int_t)ended,
                      "kv", "pages", (json_int_t)k->pages, "free", (json_int_t)k->free_pages,
                      "sent_away", (json_int_t)k->sent_away,
-                     "neurons", "looked", (json_int_t)h->work.neurons, "live", (json_int_t)h->work.live,
                      "drafts", "made", (json_int_t)c->drafts, "accepted", (json_int_t)c->accepted,
                      "steps", (json_int_t)c->steps,
                      "ranks", ranks_json(s, h), "links", links_json(s->plan, s->n_ranks));

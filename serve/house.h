@@ -3,18 +3,18 @@
  *
  *     {"model": "SmolLM2", "layers": 30, "context": 4096, "sequences": 8, "transport": "mpi",
  *      "now_s": 81.9,                                      of all but the ranks
- *      "at_s": 81.2,                                       of the ranks and neurons; 0: the ranks have said nothing yet
+ *      "at_s": 81.2,                                       of the ranks; 0: they have said nothing yet
  *      "tokens": {"prompt": 0, "cached": 0, "made": 0},    of prompts; of them, those that did not run; of answers
  *      "requests": {"running": 0, "waiting": 0, "refused": 0, "ended": 0},
  *      "kv": {"pages": 64, "free": 64, "sent_away": 0},    pages; times that a text gave its pages back
- *      "neurons": {"looked": 0, "live": 0},                held neurons times tokens; those that fired
  *      "drafts": {"made": 0, "accepted": 0},
  *      "steps": 0,
- *      "ranks": [{"rank": 0,
+ *      "ranks": [{"rank": 0, "host": "kitchen",
  *                 "stage": [0, 30],                        its layers, from, to (not included); null: none
  *                 "compute_s": 0, "wait_s": 0, "wire_s": 0,
  *                 "sent_bytes": 0, "sent_messages": 0,
  *                 "devices": [{"name": "cpu", "read_bytes": 0, "busy_s": 0,
+ *                              "neurons": 0, "live": 0,     held neurons times tokens; those that fired
  *                              "parts": [[0, 30, 1, 1]],   layers from, to, share of their heads, of their neurons
  *                              "rows": 1}]}],              share of the output matrix
  *      "links": [{"from": 0, "to": 1, "layers": 30}]}      who talks with whom, for how many layers' heads and neurons;

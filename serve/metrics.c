@@ -113,11 +113,11 @@ static void vllm_metrics(const struct page *p, const struct schedule_counts *k, 
     histogram(p, "vllm:request_generation_tokens", &c->made_length, "Tokens of answers.");
 }
 
-/* A counter of each rank. */
-static void ranks(FILE *out, const char *name, const char *help, const struct house *h,
+/* A number of each rank. */
+static void ranks(FILE *out, const char *name, enum metric_kind kind, const char *help, const struct house *h,
                   double (*value)(const struct wire_usage *u))
 {
-    head(out, name, COUNTER, help);
+    head(out, name, kind, help);
     for (uint32_t r = 0; r < h->n_ranks; r++)
         fprintf(out, "%s{rank=\"%u\"} %.15g\n", name, r, value(&h->ranks[r]));
 }
@@ -125,9 +125,23 @@ static void ranks(FILE *out, const char *name, const char *help, const struct ho
 static double compute_s(const struct wire_usage *u) { return rank_time(u).compute_s; }
 static double wait_s(const struct wire_usage *u) { return rank_time(u).wait_s; }
 static double wire_s(const struct wire_usage *u) { return rank_time(u).wire_s; }
+
+/* Of all that its devices looked at. */
+static double live_share(const struct wire_usage *u)
+{
+    double looked = 0, live = 0;
+    for (uint32_t i = 0; i < u->n_devices; i++) {
+        looked += (double)u->devices[i].neurons;
+        live += (double)u->devices[i].live;
+    }
+    return ratio(live, looked);
+}
+
 static double sent_bytes(const struct wire_usage *u) { return (double)u->bytes; }
 static double sent_messages(const struct wire_usage *u) { return (double)u->messages; }
 static double device_bytes(const struct wire_device *d) { return (double)d->bytes; }
+static double device_neurons(const struct wire_device *d) { return (double)d->neurons; }
+static double device_live(const struct wire_device *d) { return (double)d->live; }
 static double device_busy_s(const struct wire_device *d) { return (double)d->busy_ns * 1e-9; }
 
 /* A counter of each device of each rank. */
@@ -137,11 +151,20 @@ static void devices(FILE *out, const char *name, const char *help, const struct 
     head(out, name, COUNTER, help);
     for (uint32_t r = 0; r < h->n_ranks; r++) {
         for (uint32_t i = 0; i < h->ranks[r].n_devices; i++) {
-            const char *device = s->device(s->device_arg, (int)r, (int)i);
+            const char *device = s->device(s->arg, (int)r, (int)i);
             fprintf(out, "%s{rank=\"%u\",device=\"%s\"} %.15g\n", name, r, device ? device : "?",
                     value(&h->ranks[r].devices[i]));
         }
     }
+}
+
+/* What rates of counters say too, for whoever has no Prometheus. */
+static void read_rates(FILE *out, const struct house *h)
+{
+    static const char name[] = "hearth:read_gb_per_second";
+    head(out, name, GAUGE, "10^9 bytes of weights that a rank reads in a second, of late.");
+    for (uint32_t r = 0; r < h->n_ranks; r++)
+        fprintf(out, "%s{rank=\"%u\"} %.4g\n", name, r, h->read_gb_per_s[r]);
 }
 
 static void own_metrics(FILE *out, const struct serve_house *s, const struct house *h, const struct counts *c)
@@ -149,15 +172,15 @@ static void own_metrics(FILE *out, const struct serve_house *s, const struct hou
     devices(out, "hearth:read_bytes_total", "Bytes of weights that a device has read.", s, h, device_bytes);
     devices(out, "hearth:device_busy_seconds_total", "In which a device computed, for whichever rank.", s, h,
             device_busy_s);
-    ranks(out, "hearth:compute_seconds_total", "In which a rank computed.", h, compute_s);
-    ranks(out, "hearth:wait_seconds_total", "In which a rank waited for others, which computed.", h, wait_s);
-    ranks(out, "hearth:wire_seconds_total", "In which a rank waited for messages.", h, wire_s);
-    ranks(out, "hearth:sent_bytes_total", "Bytes sent to other ranks.", h, sent_bytes);
-    ranks(out, "hearth:sent_messages_total", "Messages sent to other ranks.", h, sent_messages);
-    plain(out, "hearth:neurons_total", COUNTER, (double)h->work.neurons, "Held neurons times tokens.");
-    plain(out, "hearth:live_neurons_total", COUNTER, (double)h->work.live, "Of them, those that fired.");
-    plain(out, "hearth:live_share", GAUGE, ratio((double)h->work.live, (double)h->work.neurons),
-          "Share of the neurons that fired.");
+    devices(out, "hearth:neurons_total", "Neurons that a device holds times tokens.", s, h, device_neurons);
+    devices(out, "hearth:live_neurons_total", "Of them, those that fired.", s, h, device_live);
+    ranks(out, "hearth:live_share", GAUGE, "Share of a rank's neurons that fired, since the start.", h, live_share);
+    read_rates(out, h);
+    ranks(out, "hearth:compute_seconds_total", COUNTER, "In which a rank computed.", h, compute_s);
+    ranks(out, "hearth:wait_seconds_total", COUNTER, "In which a rank waited for others, which computed.", h, wait_s);
+    ranks(out, "hearth:wire_seconds_total", COUNTER, "In which a rank waited for messages.", h, wire_s);
+    ranks(out, "hearth:sent_bytes_total", COUNTER, "Bytes sent to other ranks.", h, sent_bytes);
+    ranks(out, "hearth:sent_messages_total", COUNTER, "Messages sent to other ranks.", h, sent_messages);
     plain(out, "hearth:kv_pages", GAUGE, h->schedule.pages, "Pages of the KV cache.");
     plain(out, "hearth:kv_pages_free", GAUGE, h->schedule.free_pages, "Of them, those that hold nothing.");
     plain(out, "hearth:idle_texts", GAUGE, h->schedule.idle, "Texts that are kept for whoever goes on with them.");

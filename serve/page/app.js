@@ -336,6 +336,7 @@ function view(name) {
         $(v).hidden = v !== name;
         $(`show-${v}`).setAttribute("aria-pressed", String(v === name));
     }
+    $("talks").hidden = $("menu").hidden = name === "house"; // conversations are the other view's
     picture.show(name === "house");
     history.replaceState(null, "", name === "house" ? HOUSE : location.pathname);
 }

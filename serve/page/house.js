@@ -2,7 +2,7 @@
 // table.
 
 import {bytes, digits, element, percent, svg} from "./dom.js";
-import {PARTS, picture} from "./picture.js";
+import {HALVES, PARTS, picture} from "./picture.js";
 import {get} from "./server.js";
 
 const KEPT = 61;     // moments: a minute and its beginning
@@ -19,13 +19,24 @@ function timeOf(a, b, seconds) {
     return {compute, wait, wire, idle: Math.max(0, 1 - sum)};
 }
 
+// The share of what devices looked at that fired: between two moments, or of all time where there was nothing between.
+// null: they have looked at no neuron.
+function liveOf(before, devices) {
+    const sum = (key, of) => of.reduce((s, d) => s + d[key], 0);
+    const looked = sum("neurons", devices) - sum("neurons", before), all = sum("neurons", devices);
+    if (looked > 0)
+        return Math.max(0, sum("live", devices) - sum("live", before)) / looked;
+    return all > 0 ? sum("live", devices) / all : null;
+}
+
 function rankOf(a, b, seconds) {
     const devices = b.devices.map((d, i) => {
         const before = a.devices[i] || d;
         const rate = since(before.read_bytes, d.read_bytes) / seconds;
-        return {...d, rate, busy: since(before.busy_s, d.busy_s) / seconds};
+        return {...d, rate, busy: since(before.busy_s, d.busy_s) / seconds, live_share: liveOf([before], [d])};
     });
-    return {...b, devices, time: timeOf(a, b, seconds), sends: since(a.sent_bytes, b.sent_bytes) / seconds};
+    return {...b, devices, time: timeOf(a, b, seconds), sends: since(a.sent_bytes, b.sent_bytes) / seconds,
+        live: liveOf(a.devices, b.devices)};
 }
 
 // What the ranks did of late: between when they were asked last, and a second and a half or more before that.
@@ -33,10 +44,10 @@ function ranksOf(moments) {
     const b = moments.at(-1);
     const a = moments.findLast((m) => b.at_s - m.at_s >= 1.5) || moments.find((m) => m.at_s > 0 && m.at_s < b.at_s);
     const rest = !a || b.now_s - b.at_s > SILENT_S, before = rest ? b : a;
-    const looked = since(before.neurons.looked, b.neurons.looked), live = since(before.neurons.live, b.neurons.live);
+    const devices = (m) => m.ranks.flatMap((r) => r.devices);
     return {
         ranks: b.ranks.map((r, i) => rankOf(before.ranks[i] || r, r, rest ? 1 : b.at_s - a.at_s)),
-        live: looked > 0 ? live / looked : b.neurons.looked > 0 ? b.neurons.live / b.neurons.looked : null,
+        live: liveOf(devices(before), devices(b)),
     };
 }
 
@@ -45,12 +56,13 @@ function figuresOf(moments) {
     const b = moments.at(-1);
     const a = moments.findLast((m) => b.now_s - m.now_s >= 1.5) || moments[0];
     const seconds = b.now_s - a.now_s || 1;
-    const run = (m) => m.tokens.prompt - m.tokens.cached;
+    const run = (m) => m.tokens.prompt - m.tokens.cached, steps = since(a.steps, b.steps);
     const f = ranksOf(moments);
     return {
         ...f, now: b,
         tokens: since(a.tokens.made, b.tokens.made) / seconds,
         prompt: since(run(a), run(b)) / seconds,
+        step_s: steps > 0 && b.requests.running > 0 ? seconds / steps : null,
         reads: f.ranks.reduce((sum, r) => sum + r.devices.reduce((s, d) => s + d.rate, 0), 0),
     };
 }
@@ -77,24 +89,27 @@ function tile(name, value, unit, ...more) {
     return element("div", "tile", element("span", "name", name), shown, ...more);
 }
 
+const note = (text) => element("small", "", text);
+
 const meter = (share) =>
     svg("svg", {class: "meter", viewBox: "0 0 100 4", preserveAspectRatio: "none", "aria-hidden": "true"},
         svg("rect", {width: 100, height: 4, class: "idle"}),
         svg("rect", {width: 100 * share, height: 4, class: "compute"}));
 
 function tiles(f, moments) {
-    const {kv, requests} = f.now, used = kv.pages - kv.free;
+    const {kv} = f.now, used = kv.pages - kv.free;
     return element("div", "tiles",
         tile("Answers, last minute", digits(f.tokens), `tokens/s · prompts ${digits(f.prompt)}`, sparkline(moments)),
-        tile("Weights read", digits(f.reads / 1e9), "GB/s"),
-        tile("Live neurons", f.live === null ? "–" : percent(f.live), ""),
-        tile("KV cache, pages", `${used}`, `of ${kv.pages}`, meter(kv.pages ? used / kv.pages : 0)),
-        tile("Requests", `${requests.running}`, `running, ${requests.waiting} waiting`));
+        tile("A step takes", f.step_s === null ? "–" : digits(1e3 * f.step_s), "ms", note("a token of every text")),
+        tile("Weights read", digits(f.reads / 1e9), "GB/s", note("by all devices")),
+        tile("Live neurons", f.live === null ? "–" : percent(f.live), "", note("the others need no work")),
+        tile("KV cache", `${used}`, `of ${kv.pages} pages`, meter(kv.pages ? used / kv.pages : 0)));
 }
 
-const legend = () => element("p", "legend",
-    ...[...PARTS, ["heads", "attention heads of a layer"], ["neurons", "neurons of a layer"]]
-        .map(([part, name]) => element("span", `key ${part}`, name)));
+const keys = (name, parts) =>
+    element("p", "legend", `${name}: `, ...parts.map(([part, what]) => element("span", `key ${part}`, what)));
+
+const legend = () => element("div", "", keys("Time", PARTS), keys("Layers, from the first to the last", HALVES));
 
 /* ---- the same in figures ---- */
 
@@ -102,18 +117,29 @@ function table(f) {
     const row = (cell, ...texts) => element("tr", "", ...texts.map((t) => element(cell, "", t)));
     const shares = (r) => ["compute", "wait", "wire"].map((p) => percent(r.time[p]));
     const rows = f.ranks.flatMap((r) => r.devices.map((d, i) =>
-        row("td", i ? "" : `${r.rank}`, d.name, digits(d.rate / 1e9), percent(Math.min(1, d.busy)),
+        row("td", ...(i ? ["", ""] : [r.host, `${r.rank}`]), d.name, digits(d.rate / 1e9),
+            percent(Math.min(1, d.busy)), d.live_share === null ? "–" : percent(d.live_share),
             ...(i ? ["", "", "", ""] : [...shares(r), `${bytes(r.sends)}/s`]))));
-    const head = row("th", "Rank", "Device", "GB/s", "Busy", "Computing", "Waiting", "Wire", "Sends");
+    const head = row("th", "Host", "Rank", "Device", "GB/s", "Busy", "Live", "Computing", "Waiting", "Wire", "Sends");
     return element("table", "", element("thead", "", head), element("tbody", "", ...rows));
 }
 
 /* ---- the view ---- */
 
+const counted = (n, one, many) => (n === 1 ? `one ${one}` : `${n} ${many}`);
+
 function inOneLine(now) {
-    const n = now.ranks.length, ranks = n === 1 ? "one rank" : `${n} ranks over ${now.transport}`;
-    const room = `${now.sequences} texts of ${now.context} tokens at once`;
-    return [now.model, `${now.layers} layers`, ranks, room].join(" · ");
+    const n = now.ranks.length, hosts = new Set(now.ranks.map((r) => r.host)).size;
+    const way = now.transport.startsWith("inproc") ? "in one process" : `over ${now.transport}`;
+    const where = `${counted(n, "rank", "ranks")} on ${counted(hosts, "PC", "PCs")}${n === 1 ? "" : `, ${way}`}`;
+    const room = `room for ${now.sequences} texts of ${now.context} tokens`;
+    return [now.model, `${now.layers} layers`, where, room].join(" · ");
+}
+
+function state({running, waiting}) {
+    const rest = !running && !waiting, wait = waiting ? `, ${waiting} more ${waiting === 1 ? "waits" : "wait"}` : "";
+    const busy = running ? `Busy with ${counted(running, "text", "texts")}${wait}` : `About to begin${wait}`;
+    return element("p", rest ? "state" : "state busy", rest ? "At rest: ready for a question" : busy);
 }
 
 // Draws into `place` while shown. `keyWanted()`: the server refused; true: ask again.
@@ -123,11 +149,17 @@ export function house(place, keyWanted) {
     let moments = [], shown = false, timer = 0, asking = false;
     place.append(element("h2", "", "The house"), head, top, drawn, legend(), more);
 
+    const stale = (yes) => { // what is shown is of before
+        place.classList.toggle("stale", yes);
+        head.classList.toggle("failed", yes);
+    };
+
     const draw = () => {
         const f = figuresOf(moments), width = drawn.clientWidth;
         head.textContent = inOneLine(f.now);
-        top.replaceChildren(tiles(f, moments));
-        drawn.replaceChildren(picture(f.ranks, f.now.links, f.now.layers, Math.max(280, width)));
+        top.replaceChildren(state(f.now.requests), tiles(f, moments));
+        drawn.replaceChildren(picture(f, Math.max(280, width)));
+        stale(false);
         box.replaceChildren(table(f));
     };
 
@@ -147,6 +179,7 @@ export function house(place, keyWanted) {
             take(await get("house"));
         } catch (e) {
             head.textContent = e.message;
+            stale(true);
             next = e.status !== 401 ? 2000 : await keyWanted() ? 0 : -1;
         }
         asking = false;

@@ -1,13 +1,14 @@
-// The ranks as a picture, drawn for a width: each with its devices, which layers these have, how fast they read, and
-// where its time goes; arcs on the left join those that talk.
+// The ranks as a picture, drawn for a width: each with the PC that it runs on, its devices, which layers these have, how
+// fast they read, and where its time goes; arcs on the left join those that talk.
 
 import {bytes, digits, percent, svg} from "./dom.js";
 
-const ROW = 24, HEAD = 26, BAR = 18, GAP = 14, RATE = 66;
+const ROW = 24, HEAD = 26, FOOT = 20, GAP = 14, RATE = 72, BAR = 14;
 
-// Where time goes: a class of the style, and its name.
+// Where time goes, and what a device has of a layer: a class of the style, and its name.
 export const PARTS = [["compute", "computing"], ["wait", "waiting for others"], ["wire", "on the wire"],
     ["idle", "idle"]];
+export const HALVES = [["heads", "attention heads"], ["neurons", "neurons"]];
 
 const text = (x, y, className, content, more = {}) => svg("text", {x, y, class: className, ...more}, content);
 
@@ -20,8 +21,8 @@ const shade = (share) => (share > 0 ? 0.25 + 0.75 * share : 0);
 
 // Which layers a device has: of each the share of its heads above, of its neurons below.
 function strip(d, layers, x, y, width) {
-    const one = width / Math.max(1, layers), half = 6;
-    const g = svg("g", {}, svg("rect", {x, y, width, height: 2 * half, class: "idle"}));
+    const one = width / Math.max(1, layers), half = BAR / 2;
+    const g = svg("g", {}, svg("rect", {x, y, width, height: BAR, class: "idle"}));
     for (const [first, last, heads, neurons] of d.parts) {
         const at = {x: x + first * one, width: (last - first) * one, height: half};
         const what = `layers ${first} to ${last - 1}: ${percent(heads)} of heads, ${percent(neurons)} of neurons`;
@@ -31,14 +32,16 @@ function strip(d, layers, x, y, width) {
     return g;
 }
 
-function timeBar(time, x, y, width) {
+// step_s: null where there are no steps.
+function timeBar(time, step_s, x, y, width) {
     const g = svg("g");
     let at = x;
     for (const [part, name] of PARTS) {
-        const w = width * time[part], what = `${name}: ${percent(time[part])}`;
-        g.append(titled(svg("rect", {x: at, y, width: w, height: BAR - 4, class: part}), what));
-        if (w > 44 && part !== "idle")
-            g.append(text(at + w / 2, y + BAR - 7, `on-${part}`, percent(time[part]), {"text-anchor": "middle"}));
+        const w = width * time[part], share = percent(time[part]);
+        const long = step_s === null ? share : `${share} · ${digits(1e3 * step_s * time[part])} ms`;
+        g.append(titled(svg("rect", {x: at, y, width: w, height: BAR, class: part}), `${name}: ${long}`));
+        if (w > 40 && part !== "idle")
+            g.append(text(at + w / 2, y + 11, `on-${part}`, w > 110 ? long : share, {"text-anchor": "middle"}));
         at += w;
     }
     return g;
@@ -50,19 +53,25 @@ function roleOf(r) {
     return r.devices.some((d) => d.parts.length || d.rows) ? "computes for others" : "takes no part";
 }
 
-const heightOf = (r) => HEAD + ROW * r.devices.length + BAR + 16;
+function footOf(r) {
+    const live = r.live === null ? [] : [`${percent(r.live)} of its neurons live`];
+    return [...live, ...(r.sends ? [`sends ${bytes(r.sends)}/s`] : [])].join(" · ");
+}
 
-function card(r, layers, x, y, width) {
-    const name = width < 420 ? 52 : 80, inner = width - 20, right = {"text-anchor": "end"};
+const heightOf = (r) => HEAD + ROW * (r.devices.length + 1) + FOOT;
+
+function card(r, f, x, y, width) {
+    const name = width < 420 ? 46 : 70, left = x + 10 + name, right = {x: x + width - 10, "text-anchor": "end"};
     const g = svg("g", {}, svg("rect", {x, y, width, height: heightOf(r), rx: 8, class: "card"}),
-        text(x + 10, y + 18, "rank", `Rank ${r.rank}`), text(x + 68, y + 18, "small", roleOf(r)),
-        text(x + width - 10, y + 18, "small", r.sends ? `sends ${bytes(r.sends)}/s` : "", right));
+        text(x + 10, y + 18, "rank", r.host), text(right.x, y + 18, "small", `rank ${r.rank} · ${roleOf(r)}`, right));
     r.devices.forEach((d, i) => {
         const at = y + HEAD + ROW * i;
-        g.append(text(x + 10, at + 13, "", d.name), strip(d, layers, x + 10 + name, at + 3, inner - name - RATE),
-            text(x + width - 10, at + 13, "", `${digits(d.rate / 1e9)} GB/s`, right));
+        g.append(text(x + 10, at + 14, "", d.name), strip(d, f.now.layers, left, at + 3, width - 20 - name - RATE),
+            text(right.x, at + 14, "", `${digits(d.rate / 1e9)} GB/s`, right));
     });
-    g.append(timeBar(r.time, x + 10, y + HEAD + ROW * r.devices.length + 6, inner));
+    const at = y + HEAD + ROW * r.devices.length;
+    g.append(text(x + 10, at + 14, "", "time"), timeBar(r.time, f.step_s, left, at + 3, width - 20 - name),
+        text(x + 10, at + ROW + 11, "small", footOf(r)));
     return g;
 }
 
@@ -81,16 +90,17 @@ function arc(link, ranks, middles, gutter) {
 function inWords(ranks, layers) {
     const parts = (r) => PARTS.map(([p, name]) => `${percent(r.time[p])} ${name}`).join(", ");
     return `${ranks.length === 1 ? "One rank" : `${ranks.length} ranks`}, ${layers} layers. ` +
-        ranks.map((r) => `Rank ${r.rank}, ${roleOf(r)}: ${parts(r)}.`).join(" ");
+        ranks.map((r) => `Rank ${r.rank} on ${r.host}, ${roleOf(r)}: ${[parts(r), footOf(r)].join("; ")}.`).join(" ");
 }
 
-// `ranks`: with time, sends, and the rate of each device.
-export function picture(ranks, links, layers, width) {
+// `f`: of house.js: ranks with time, sends, live neurons, and the rate of each device.
+export function picture(f, width) {
+    const {ranks} = f, {links, layers} = f.now;
     const gutter = ranks.length > 1 ? Math.min(56, width / 8) : 0;
     const middles = [];
     let y = 1;
     const cards = ranks.map((r) => {
-        const c = card(r, layers, gutter + 1, y, width - gutter - 2);
+        const c = card(r, f, gutter + 1, y, width - gutter - 2);
         middles.push(y + heightOf(r) / 2);
         y += heightOf(r) + GAP;
         return c;

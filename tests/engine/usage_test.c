@@ -1,5 +1,5 @@
 /* Where a step's time went and what was sent for it: parts are never negative and sum up, one rank sends nothing, and
- * messages and bytes are those of the exchanges that the plan makes. */
+ * messages and bytes are those of the exchanges that the plan makes; and whose neurons fired. */
 #include "tests/engine/made_model.h"
 
 #include <math.h>
@@ -111,12 +111,64 @@ static void messages_are_those_of_the_plan(void **state)
     }
 }
 
+/* What the ranks say of their neurons since `before`, added up; each has looked at some, and some fired. */
+static struct wire_counts neurons_since(int n, const struct wire_usage *before, const struct wire_usage *after)
+{
+    struct wire_counts sum = {0};
+    for (int r = 0; r < n; r++) {
+        const struct wire_device *b = &before[r].devices[0], *a = &after[r].devices[0];
+        assert_int_equal(after[r].n_devices, 1);
+        assert_true(a->live > b->live && a->live - b->live < a->neurons - b->neurons);
+        sum.neurons += a->neurons - b->neurons;
+        sum.live += a->live - b->live;
+    }
+    return sum;
+}
+
+/* Together as much as the session has counted, whichever way the sums go, and with ranks that are stages only. */
+static void neurons_are_those_of_ranks(void **state)
+{
+    (void)state;
+    static const struct {
+        int split, residual;
+    } ways[] = {{SPLIT_SHARDS, 0}, {SPLIT_SHARDS, 1}, {SPLIT_STAGES, -1}, {SPLIT_BOTH, 0}};
+    uint64_t looked = 0, live = 0;
+    for (int ranks = 1; ranks <= 3; ranks++) {
+        for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+            struct cluster_options o = plain_options(model_path);
+            struct wire_usage sum, before[3], after[3];
+            int32_t next = 1;
+            o.n_ctx = CONTEXT;
+            o.ranks = ranks;
+            o.split = ways[i].split;
+            o.residual = ways[i].residual;
+            o.activation = "relu";
+            o.sparse = SPARSE_EXACT;
+            struct cluster *c = start(&o);
+            struct session *s = cluster_session(c);
+            assert_int_equal(session_usage(s, &sum, before), ST_OK);
+            session_reset_counts(s);
+            for (int t = 0; t < TOKENS; t++)
+                assert_int_equal(dialogue_next(cluster_dialogue(c), next, &next), ST_OK);
+            assert_int_equal(session_usage(s, &sum, after), ST_OK);
+            const struct wire_counts counts = session_counts(s), found = neurons_since(ranks, before, after);
+            assert_int_equal(found.neurons, counts.neurons);
+            assert_int_equal(found.live, counts.live);
+            if (!looked)
+                looked = counts.neurons, live = counts.live;
+            assert_true(counts.neurons == looked && counts.live == live); /* wherever they are */
+            cluster_stop(c);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parts_sum_to_the_whole),
         cmocka_unit_test(one_rank_sends_nothing),
         cmocka_unit_test(messages_are_those_of_the_plan),
+        cmocka_unit_test(neurons_are_those_of_ranks),
     };
     return cmocka_run_group_tests(tests, write_model, remove_model);
 }

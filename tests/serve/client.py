@@ -29,20 +29,24 @@ class Client:
         status, headers, data = self.request("GET", path)
         return status, data.decode()
 
-    def stream(self, path, body):
-        """The connection, and an iterator of the chunks of an answer as it comes."""
+    def lines(self, path, body):
+        """The connection, and an iterator of the lines of a stream's events as they come."""
         connection = http.client.HTTPConnection(self.host, timeout=self.timeout)
         connection.request("POST", path, json.dumps(dict(body, stream=True)).encode())
         answer = connection.getresponse()
         if answer.status != 200:
-            raise OSError(f"{answer.status}: {answer.read()}")
+            raise OSError(f"{answer.status}: {answer.read().decode()}")
+        return connection, (line.decode().strip() for line in answer if line.startswith(b"data: "))
+
+    def stream(self, path, body):
+        """The connection, and an iterator of the chunks of an answer as it comes."""
+        connection, lines = self.lines(path, body)
 
         def chunks():
-            for line in answer:
-                if line.startswith(b"data: {"):
-                    yield json.loads(line[6:])
-                elif line.startswith(b"data: [DONE]"):
+            for line in lines:
+                if line == "data: [DONE]":
                     return
+                yield json.loads(line[6:])
         return connection, chunks()
 
     def metric(self, name):

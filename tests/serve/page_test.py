@@ -29,14 +29,21 @@ def fake(query=""):
     return json.load(urllib.request.urlopen(f"{URL}fake{query}"))
 
 
-def keep_busy():
-    """Something to do for the house, for a while."""
-    body = json.dumps({"prompt": "Once upon a time", "n": 4, "max_tokens": 1500, "ignore_eos": True}).encode()
-    request = urllib.request.Request(f"{URL}v1/completions", body, {"Content-Type": "application/json"})
-    try:
-        urllib.request.urlopen(request).read()
-    except OSError:
-        pass  # the server has ended
+class Busy(threading.Thread):
+    """Something to do for the house, until it is over: streams of four texts, one behind the other."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.over = False
+        self.start()
+
+    def run(self):
+        body = json.dumps({"prompt": "Once upon a time", "n": 4, "max_tokens": 1500, "ignore_eos": True, "stream": True})
+        request = urllib.request.Request(f"{URL}v1/completions", body.encode(), {"Content-Type": "application/json"})
+        while not self.over:
+            with urllib.request.urlopen(request) as answer:
+                while not self.over and answer.readline():
+                    pass
 
 
 def browser():
@@ -329,14 +336,21 @@ class Fake(PageCase):
         self.button("House").click()
         self.until(lambda: self.all("#house svg.picture"))
         text = lambda: self.find("#house").text
-        self.until(lambda: "3 ranks over mpi" in text())
+        self.until(lambda: "3 ranks on 3 PCs, over mpi" in text())
+        self.assertIn("Busy with 3 texts, 1 more waits", text())
+        self.assertFalse(self.find("#talks").is_displayed())
         self.until(lambda: "GB/s" in text() and float(self.all(".tile .value")[0].text.split()[0]) > 0)
         self.assertEqual(len(self.all("svg.picture .card")), 3)
         self.assertEqual(len(self.all("svg.picture .link")), 3)
         self.assertIn("190", " ".join(v.text for v in self.all(".tile .value")))
-        self.assertIn("Rank 2, computes for others", self.find("svg.picture").get_attribute("aria-label"))
+        words = lambda: self.find("svg.picture").get_attribute("aria-label")
+        self.assertIn("Rank 2 on attic, computes for others", words())
+        self.until(lambda: words().count("14 % of its neurons live") == 2 and "38 % of its neurons live" in words())
+        self.assertEqual([t.text for t in self.all("svg.picture text.rank")], ["kitchen", "study", "attic"])
         self.find("#house details summary").click()
         self.assertEqual(len(self.all("#house tbody tr")), 4)
+        self.until(lambda: [r.find_elements(By.CSS_SELECTOR, "td")[5].text for r in self.all("#house tbody tr")] ==
+                   ["14 %", "62 %", "14 %", "14 %"])
         before = self.find("#house").text
         self.until(lambda: text() != before) # it lives
         self.find("#house details summary").click()
@@ -361,13 +375,16 @@ class Real(PageCase):
         self.until(self.idle)
         self.assertEqual(self.all("article.assistant .content")[-1].text, said) # temperature 0
         self.picture("serving-chat.png")
-        threading.Thread(target=keep_busy, daemon=True).start()
+        busy = Busy()
         self.ask("And three?")
         self.button("House").click()
         self.until(lambda: self.all("#house svg.picture .card"))
         self.until(lambda: float(self.all(".tile .value")[0].text.split()[0]) > 0)
-        time.sleep(20 if FOLDER else 0) # for the picture
+        self.until(lambda: "Busy with" in self.find(".state").text and " ms" in self.all(".tile")[1].text)
+        self.until(lambda: all(float(t.text.split()[0]) > 0 for t in self.all("svg.picture text") if "GB/s" in t.text))
+        time.sleep(30 if FOLDER else 0) # of which the picture shows the last minute
         self.picture("serving-house.png")
+        busy.over = True
         self.button("Chat").click()
         self.find("#question").click()
         self.keys(Keys.ESCAPE)

@@ -64,7 +64,25 @@ while get /metrics && ! grep -q '^hearth:read_bytes_total{rank="0",device="cpu"}
     tries=$((tries + 1))
 done
 like "what the rank has read" '*hearth:read_bytes_total{rank="0",device="cpu"} [1-9]*' "$out"
+# A rank's rate is there while it works, and 0 when it rests.
+rate_is() { # REGULAR EXPRESSION
+    tries=0
+    until get /metrics && grep -q "^hearth:read_gb_per_second{rank=\"0\"} $1\$" "$work/out"; do
+        tries=$((tries + 1))
+        [ $tries -lt 300 ] || { fail "what the rank reads in a second is not like '$1': $out"; return; }
+        sleep 0.1
+    done
+}
+printf '{"prompt": "Once", "max_tokens": 480, "temperature": 0, "ignore_eos": true, "n": 4, "stream": true}' |
+    curl -sN --data-binary @- "$url/v1/completions" > "$work/stream" &
+client=$!
+rate_is '[0-9.]*[1-9][0-9]*'
+kill "$client"
+rate_is 0
+like "the share of its neurons that fired" '*hearth:live_share{rank="0"} 1
+*' "$out"
 get /house
+equal "its host" "$(hostname)" "$(json "o['ranks'][0]['host']")"
 equal "the house" "1 cpu 0 True" "$(json "' '.join(map(str, (len(o['ranks']), o['ranks'][0]['devices'][0]['name'],
     o['ranks'][0]['stage'][0], o['ranks'][0]['devices'][0]['read_bytes'] > 0)))")"
 equal "status of the page" 200 "$(code "$url/")"

@@ -30,6 +30,7 @@ struct outcome {
     int32_t text[2 * TEXT];             /* sampled; then, after a part of the prompt that nobody asked about, greedy */
     float nll[MOST_PROMPT];
     int32_t crowd[CROWD][TEXT];
+    bool counted;                       /* what the ranks say that they did is what the session has counted */
 };
 
 static const struct sampler_params warm = {.temperature = 0.9f, .top_k = 40, .top_p = 0.95f, .repeat_penalty = 1.1f,
@@ -110,18 +111,41 @@ static status play_together(struct session *s, const int32_t *prompt, size_t n, 
     return st;
 }
 
+/* The neurons that all ranks looked at, and those that fired. */
+static bool neurons_add_up(const struct cluster *c, const struct wire_usage *ranks, const struct wire_counts *counts)
+{
+    struct wire_counts sum = {0};
+    for (int r = 0; r < cluster_ranks(c); r++) {
+        for (uint32_t i = 0; i < ranks[r].n_devices; i++) {
+            sum.neurons += ranks[r].devices[i].neurons;
+            sum.live += ranks[r].devices[i].live;
+        }
+    }
+    return sum.neurons == counts->neurons && sum.live == counts->live && sum.neurons > 0;
+}
+
+static status ask_usage(struct cluster *c, struct outcome *out)
+{
+    struct wire_usage sum, ranks[PLAN_MAX_RANKS];
+    const status st = session_usage(cluster_session(c), &sum, ranks);
+    if (st)
+        return st;
+    const struct wire_counts counts = session_counts(cluster_session(c));
+    out->counted = neurons_add_up(c, ranks, &counts);
+    return ST_OK;
+}
+
 static status play_dialogue(struct cluster *c, const int32_t *prompt, size_t n, struct outcome *out)
 {
     struct dialogue *d = cluster_dialogue(c);
     const size_t n_vocab = vocabulary(c);
-    struct wire_usage usage;
     status st = dialogue_logits(d, prompt, n, out->rows);
     for (size_t i = 1; i < ROWS && !st; i++) {
         const int32_t token = largest(out->rows + (i - 1) * n_vocab, n_vocab);
         st = dialogue_logits(d, &token, 1, out->rows + i * n_vocab);
     }
     st = st ? st : play_text(d, &warm, prompt, n, out->text);
-    st = st ? st : session_usage(cluster_session(c), &usage, NULL);
+    st = st ? st : ask_usage(c, out);
     st = st ? st : dialogue_score(d, prompt, n, FROM, out->nll);
     st = st ? st : play_text(d, &sampler_greedy, prompt, n, out->text + TEXT);
     if (!delays)
@@ -180,6 +204,7 @@ static bool same(const struct outcome *a, const struct outcome *b, const struct 
                        : memcmp(a->text, b->text, sizeof a->text)    ? "the text differs"
                        : memcmp(a->nll, b->nll, sizeof a->nll)       ? "the scores differ"
                        : memcmp(a->crowd, b->crowd, sizeof a->crowd) ? "the crowd's texts differ"
+                       : !b->counted                                 ? "the ranks' neurons are not the session's"
                                                                      : NULL;
     if (what)
         print_error("%s: %s\n", c->text, what);

@@ -51,6 +51,13 @@ void http_answer(struct http_exchange *x, int code, const char *type, const char
     answer[n] = 0;
 }
 
+static const char *host_of(void *arg, int rank)
+{
+    static const char *const hosts[] = {"kitchen", "cellar\xff", "attic"};
+    (void)arg;
+    return hosts[rank];
+}
+
 static const char *device_of(void *arg, int rank, int i)
 {
     static const char *const devices[][2] = {{"cpu", "cuda:0"}, {"cpu", NULL}, {"cpu", NULL}};
@@ -86,13 +93,16 @@ static int set_up(void **state)
     s->api.counts = &s->counts;
     s->api.name = "a \"model\"\\\n";
     s->api.house = (struct serve_house){.model = &s->model, .n_ctx = 1024, .n_sequences = 4, .n_ranks = 3,
-                                        .transport = "mpi", .device = device_of, .plan = s->plan};
+                                        .transport = "mpi", .device = device_of, .host = host_of, .plan = s->plan};
     told = (struct house){.n_ranks = 3, .at_s = 7, .schedule = {.pages = 40, .free_pages = 10, .sent_away = 2},
-                          .work = {.neurons = 1000, .live = 250}};
+                          .read_gb_per_s = {12.5, 0, 0.75}};
     told.ranks[0] = (struct wire_usage){.bytes = 5000, .messages = 7, .run_ns = 9e9, .wire_ns = 2e9, .wait_ns = 3e9,
-                                        .n_devices = 2, .devices = {{.bytes = 8e9, .busy_ns = 2e9, .wait_ns = 2e9},
-                                                                    {.bytes = 16e9, .busy_ns = 1e9, .wait_ns = 1e9}}};
-    told.ranks[2] = (struct wire_usage){.n_devices = 1, .devices = {{.bytes = 1e9, .busy_ns = 5e9, .wait_ns = 5e9}}};
+                                        .n_devices = 2, .devices = {{.bytes = 8e9, .neurons = 900, .live = 100, .busy_ns = 2e9,
+                                                                     .wait_ns = 2e9},
+                                                                    {.bytes = 16e9, .neurons = 100, .live = 50,
+                                                                     .busy_ns = 1e9, .wait_ns = 1e9}}};
+    told.ranks[2] = (struct wire_usage){.n_devices = 1, .devices = {{.bytes = 1e9, .neurons = 400, .live = 300, .busy_ns = 5e9,
+                                                                     .wait_ns = 5e9}}};
     answered = 0;
     *state = s;
     return 0;
@@ -151,7 +161,15 @@ static void metrics_say_what_was_counted(void **state)
     has_line(answer, "hearth:wire_seconds_total{rank=\"0\"} 2");
     has_line(answer, "hearth:wait_seconds_total{rank=\"0\"} 3");
     has_line(answer, "hearth:compute_seconds_total{rank=\"2\"} 5");
-    has_line(answer, "hearth:live_share 0.25");
+    has_line(answer, "hearth:neurons_total{rank=\"0\",device=\"cpu\"} 900");
+    has_line(answer, "hearth:live_neurons_total{rank=\"0\",device=\"cuda:0\"} 50");
+    has_line(answer, "# TYPE hearth:live_share gauge");
+    has_line(answer, "hearth:live_share{rank=\"0\"} 0.15");
+    has_line(answer, "hearth:live_share{rank=\"1\"} 0"); /* it has looked at none */
+    has_line(answer, "hearth:live_share{rank=\"2\"} 0.75");
+    has_line(answer, "# TYPE hearth:read_gb_per_second gauge");
+    has_line(answer, "hearth:read_gb_per_second{rank=\"0\"} 12.5");
+    has_line(answer, "hearth:read_gb_per_second{rank=\"2\"} 0.75");
     has_line(answer, "hearth:kv_pages_free 10");
 }
 
@@ -232,7 +250,6 @@ static void house_tells_who_has_what(void **state)
     json_t *root = house_now(s);
     assert_int_equal(number(root, "s", "layers"), LAYERS);
     assert_int_equal(number(root, "ss", "kv", "free"), 10);
-    assert_int_equal(number(root, "ss", "neurons", "live"), 250);
     assert_int_equal(number(root, "s", "at_s"), 7);
     const json_t *ranks = json_object_get(root, "ranks");
     assert_int_equal(json_array_size(ranks), 3);
@@ -246,6 +263,10 @@ static void house_tells_who_has_what(void **state)
     const json_t *gpu = json_array_get(json_object_get(json_array_get(ranks, 0), "devices"), 1);
     assert_string_equal(json_string_value(json_object_get(gpu, "name")), "cuda:0");
     assert_int_equal(number(gpu, "s", "read_bytes"), 16000000000);
+    assert_int_equal(number(gpu, "s", "neurons"), 100);
+    assert_int_equal(number(gpu, "s", "live"), 50);
+    assert_string_equal(json_string_value(json_object_get(json_array_get(ranks, 2), "host")), "attic");
+    assert_string_equal(json_string_value(json_object_get(json_array_get(ranks, 1), "host")), "?"); /* no UTF-8 */
     assert_int_equal(json_array_size(json_object_get(gpu, "parts")), 1);
     assert_int_equal(number(gpu, "sii", "parts", N(0), N(1)), 2);
     assert_float_equal(number(gpu, "sii", "parts", N(0), N(2)), 0.5, 1e-9);
