@@ -5,6 +5,7 @@
 #include <string.h>
 #include "base/log.h"
 #include "cli/command.h"
+#include "cli/end_job.h"
 #include "cli/options.h"
 #include "model/chat.h"
 #include "node/planning.h"
@@ -14,6 +15,9 @@ enum key { KEY_HOST = 256, KEY_PORT, KEY_API_KEY, KEY_API_KEY_FILE, KEY_TLS_CERT
            KEY_MAX_QUEUE, KEY_DRAIN, KEY_NO_LOOKUP, KEY_TEMPLATE };
 
 enum { PARALLEL = 16, FULL = 4, KEPT = 16, MAX_QUEUE = 256, DRAIN_S = 30 };
+
+/* For ranks to come to their end: mpirun kills a second after SIGTERM, unless told otherwise, as who drains will. */
+static const double leave_s = 0.5, leave_drained_s = 10;
 
 struct serve {
     struct cluster_options cluster;
@@ -125,6 +129,7 @@ static void settle(struct serve *s, const struct launch *launch)
     s->cluster.grammars = true;
     s->options.drain_s = s->drain_s >= 0 ? (double)s->drain_s : launch->mpi ? 0 : DRAIN_S;
     s->options.quiet = s->cluster.quiet;
+    s->options.end_job = launch->mpi && launch->rank == 0 && launch->n_ranks > 1 ? end_job : NULL;
 }
 
 /* ---- signals ---- */
@@ -135,6 +140,8 @@ static void on_signal(int signal_number)
 {
     if (signal_number == SIGHUP)
         serve_reload(serving);
+    else if (signal_number == SIGCONT) /* mpirun's first, when it ends the ranks of which one is gone */
+        serve_doubt(serving);
     else
         serve_stop(serving);
 }
@@ -154,6 +161,7 @@ static void forget_signals(bool mpi)
     signal(SIGTERM, mpi ? SIG_IGN : SIG_DFL);
     signal(SIGINT, SIG_DFL);
     signal(SIGHUP, SIG_IGN);
+    signal(SIGCONT, SIG_DFL);
 }
 
 /* mpirun sends SIGTERM to all ranks: those above 0 go on until rank 0 says that it is over. */
@@ -168,17 +176,25 @@ static const char *device_of(void *arg, int rank, int i)
     return cluster_device(arg, rank, i);
 }
 
+static const char *host_of(void *arg, int rank)
+{
+    return cluster_host(arg, rank);
+}
+
 static status run_server(const struct serve *s, struct server *server, struct cluster *cl)
 {
     const struct serve_house h = {
         .model = cluster_model(cl), .tokenizer = cluster_tokenizer(cl), .session = cluster_session(cl),
         .n_ctx = cluster_context(cl), .n_sequences = s->parallel, .n_ranks = cluster_ranks(cl),
-        .transport = cluster_transport(cl), .device = device_of, .device_arg = cl, .plan = cluster_plan(cl),
+        .transport = cluster_transport(cl), .device = device_of, .host = host_of, .arg = cl,
+        .plan = cluster_plan(cl),
     };
     plan_context_warn(cluster_model(cl), cluster_context(cl));
     status st = catch_signal(SIGTERM);
     if (st == ST_OK)
         st = catch_signal(SIGINT);
+    if (st == ST_OK && s->options.end_job)
+        st = catch_signal(SIGCONT);
     return st == ST_OK ? serve_run(server, &h) : st;
 }
 
@@ -205,7 +221,10 @@ static status start_and_run(struct serve *s, const struct launch *launch)
     if (server)
         forget_signals(launch->mpi);
     serve_close(server);
+    const double time_s = s->options.drain_s > 0 ? leave_drained_s : leave_s;
+    struct leaving *leaving = s->options.end_job ? leaving_begin(time_s) : NULL;
     cluster_stop(cl);
+    leaving_in_order(leaving, st == ST_OK);
     return st;
 }
 

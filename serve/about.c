@@ -3,7 +3,11 @@
 
 void health_get(void *arg, struct http_exchange *x)
 {
-    if (api_is_ready(arg, x))
+    const struct api *a = arg;
+    const char *abandoned = atomic_load(&a->abandoned);
+    if (abandoned)
+        api_refuse(x, 503, NULL, NULL, "%s", abandoned);
+    else if (api_is_ready(arg, x))
         api_answer(x, 200, json_pack("{ss}", "status", "ok"));
 }
 

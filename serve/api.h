@@ -17,7 +17,7 @@ struct api {
     const struct serve_options *o;
     atomic_bool ready;               /* the model is loaded: what follows may be read */
     atomic_bool stopping;            /* nothing new is begun */
-    atomic_bool abandoned;           /* the engine does not end what is open: the watch does */
+    _Atomic(const char *) abandoned; /* why the watch ends what is open, as the engine does not; NULL: it need not */
     struct serve_house house;
     const char *name;                /* the model's, for clients */
     time_t created;

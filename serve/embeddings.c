@@ -185,11 +185,12 @@ static void on_over(struct job *j, enum job_end end, const struct job_usage *u, 
 static void look(struct watched *w, double now_s)
 {
     struct embeddings *e = (struct embeddings *)((char *)w - offsetof(struct embeddings, watched));
+    const char *abandoned = atomic_load(&e->api->abandoned);
     (void)now_s;
     if (atomic_load(&e->gone))
         return;
-    if (atomic_load(&e->api->abandoned) && !atomic_exchange(&e->answered, true))
-        api_refuse(e->x, 503, NULL, NULL, "the server stops");
+    if (abandoned && !atomic_exchange(&e->answered, true))
+        api_refuse(e->x, 503, NULL, NULL, "%s", abandoned);
     else if (!http_gone(e->x))
         return;
     atomic_store(&e->gone, true);

@@ -141,6 +141,12 @@ void engine_stop(struct engine *e, double drain_s)
     wake(e);
 }
 
+void engine_doubt(struct engine *e)
+{
+    atomic_store(&e->doubted, true);
+    wake(e);
+}
+
 void engine_house(struct engine *e, struct house *out)
 {
     pthread_mutex_lock(&e->lock);
@@ -233,9 +239,10 @@ static status look_at_house(struct engine *e, double now)
     pthread_mutex_lock(&e->lock);
     e->house.schedule = counts;
     pthread_mutex_unlock(&e->lock);
-    if (e->asking || now - e->asked_s < ask_s)
+    const bool doubted = !e->asking && atomic_exchange(&e->doubted, false);
+    if (e->asking || (now - e->asked_s < ask_s && !doubted))
         return ST_OK;
-    if (counts.steps == e->asked_step) {
+    if (counts.steps == e->asked_step && !doubted) {
         show_rest(e);
         return ST_OK;
     }

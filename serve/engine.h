@@ -100,6 +100,8 @@ struct engine_silence {
     double now_s, longest_s;
 };
 struct engine_silence engine_silence(struct engine *e);
+/* Asks the ranks something as soon as it can, so that who is gone is silent. Any thread. */
+void engine_doubt(struct engine *e);
 
 /* For pages and reports; any thread; may not wait. The ranks are asked once a second while there are steps and once
  * more behind the last, without a step waiting for it: so it is about a second old. */

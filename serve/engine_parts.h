@@ -30,6 +30,7 @@ struct engine {
     _Atomic int64_t stop_ns;  /* when jobs fail (clock_s, in ns); INT64_MAX: go on */
     _Atomic int64_t heard_ns; /* when something came of the ranks, or nothing was to come */
     _Atomic int64_t longest_ns; /* between two such moments so far */
+    atomic_bool doubted;      /* the ranks are to be asked although nothing is to be learned */
 
     pthread_mutex_t lock;
     struct job *inbox, *inbox_last; /* not in the queue yet */

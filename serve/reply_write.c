@@ -103,10 +103,11 @@ void reply_look(struct watched *w, double now_s)
 {
     struct reply *r = (struct reply *)((char *)w - offsetof(struct reply, watched));
     pthread_mutex_lock(&r->lock);
+    const char *abandoned = atomic_load(&r->api->abandoned);
     if (r->ended || http_gone(r->x)) {
         cancel_all(r);
-    } else if (atomic_load(&r->api->abandoned)) {
-        reply_fail(r, "the server stops");
+    } else if (abandoned) {
+        reply_fail(r, abandoned);
         reply_end(r);
     } else {
         keep_alive(r, now_s);

@@ -15,7 +15,9 @@
 
 enum { MOST_BODY = 16 << 20, MOST_CONNECTIONS = 1024, IDLE_S = 60, DESK_MOST = 256 };
 
-static const double PATIENCE_S = 0.25;
+static const double PATIENCE_S = 0.25; /* with the engine, when all should have ended */
+static const double LAST_WORDS_S = 0.15; /* for clients to hear of a rank that is gone */
+static const char stopped[] = "the server stops", rank_gone[] = "a rank of the cluster is gone";
 
 struct server {
     struct serve_options o;
@@ -25,7 +27,9 @@ struct server {
     char *name;
     atomic_uint stops;   /* orders to stop that came, */
     unsigned obeyed;     /* and how many of them the watch has carried out */
-    double patience_s;   /* clock_s() until which the engine has time; 0: for ever */
+    double patience_s;   /* clock_s() until which the engine has time, once it is to stop */
+    atomic_bool doubt;   /* a rank may be gone */
+    double doubt_s, lost_s; /* clock_s() when there was a doubt, and when one was found to be gone; 0: never */
     atomic_bool reload;
 };
 
@@ -109,20 +113,51 @@ static void obey_stop(struct server *s)
     engine_stop(s->api.engine, drain_s);
     s->patience_s = clock_s() + drain_s + PATIENCE_S;
     s->obeyed = stops;
+    atomic_store(&s->doubt, true);
 }
 
-/* It may wait for a rank that is gone, of which nobody tells it: mpirun ends the others, and only their signal is heard. */
-static void abandon(struct server *s)
+/* Whether nothing comes of the ranks, since there was a doubt, for three times as long as it ever took. Who has no time
+ * to drain is killed two seconds after mpirun's first signal. */
+static bool is_rank_gone(const struct server *s, double now_s)
 {
-    if (s->patience_s > 0 && clock_s() > s->patience_s)
-        atomic_store(&s->api.abandoned, true);
+    const struct engine_silence silence = engine_silence(s->api.engine);
+    const double least_s = 0.5, most_s = s->o.drain_s > 0 ? 60 : 1.2, usual_s = 3 * silence.longest_s;
+    return now_s - s->doubt_s > least_s &&
+           silence.now_s > (usual_s < least_s ? least_s : usual_s > most_s ? most_s : usual_s);
+}
+
+/* A rank may be gone without a word: mpirun ends the others, and only its signals are heard, which it also sends when
+ * it is told to end. */
+static void look_for_ranks(struct server *s, double now_s)
+{
+    if (atomic_exchange(&s->doubt, false) && atomic_load_explicit(&s->api.ready, memory_order_acquire)) {
+        s->doubt_s = now_s;
+        engine_doubt(s->api.engine);
+    }
+    if (s->doubt_s > 0 && s->lost_s == 0 && is_rank_gone(s, now_s)) {
+        log_error("%s: nothing comes of the others any more", rank_gone);
+        s->lost_s = now_s;
+        atomic_store(&s->api.abandoned, rank_gone);
+    }
+    if (s->lost_s > 0 && now_s > s->lost_s + LAST_WORDS_S)
+        s->o.end_job();
+}
+
+/* Ends what is open if the engine does not. */
+static void abandon(struct server *s, double now_s)
+{
+    if (s->obeyed > 0 && s->lost_s == 0 && now_s > s->patience_s)
+        atomic_store(&s->api.abandoned, stopped);
 }
 
 static void obey(void *arg)
 {
     struct server *s = arg;
+    const double now_s = clock_s();
     obey_stop(s);
-    abandon(s);
+    abandon(s, now_s);
+    if (s->o.end_job)
+        look_for_ranks(s, now_s);
     if (!atomic_exchange(&s->reload, false))
         return;
     if (set_keys(s) == ST_OK)
@@ -134,6 +169,11 @@ static void obey(void *arg)
 void serve_stop(struct server *s)
 {
     atomic_fetch_add(&s->stops, 1);
+}
+
+void serve_doubt(struct server *s)
+{
+    atomic_store(&s->doubt, true);
 }
 
 void serve_reload(struct server *s)
@@ -252,6 +292,8 @@ status serve_run(struct server *s, const struct serve_house *h)
         log_info("ready: %s, %u texts at once, of at most %u tokens", s->name, h->n_sequences, h->n_ctx);
     atomic_store_explicit(&s->api.ready, true, memory_order_release);
     st = engine_run(s->api.engine);
+    if (st != ST_OK)
+        atomic_store(&s->api.abandoned, rank_gone);
     desk_stop(s->api.desk);
     return st;
 }

@@ -23,6 +23,8 @@ struct serve_options {
     bool lookup;                     /* drafts by looking up the text itself */
     struct sampler_params sampling;  /* of requests that say nothing */
     bool quiet;
+    void (*end_job)(void);           /* ends the process, which cannot end in order when a rank is gone without a word;
+                                      * NULL: no rank can be gone */
 };
 
 /* What a server stands on, once it is loaded. Borrowed. */
@@ -34,7 +36,8 @@ struct serve_house {
     int n_ranks;
     const char *transport;
     const char *(*device)(void *arg, int rank, int i); /* "cuda:0"; NULL: it has no i-th */
-    void *device_arg;
+    const char *(*host)(void *arg, int rank); /* the name of the machine that it runs on */
+    void *arg;                       /* of both */
     const struct plan *plan;         /* which rank has which layers, for the page; may be NULL */
 };
 
@@ -47,6 +50,7 @@ status serve_run(struct server *s, const struct serve_house *h);
 /* From signal handlers too: no new requests; those that run go on for drain_s. */
 void serve_stop(struct server *s);
 void serve_reload(struct server *s); /* the keys; likewise */
+void serve_doubt(struct server *s);  /* a rank may be gone: if nothing comes of them any more, ends the job; likewise */
 void serve_close(struct server *s);  /* NULL is fine */
 
 #endif

@@ -287,7 +287,7 @@ static void the_house_is_asked_while_texts_run(void **state)
         assert_int_equal(seen_house.n_ranks, ranks);
         assert_true(seen_house.at_s > 0);
         for (int r = 0; r < ranks; r++)
-            assert_true(seen_house.ranks[r].n_devices > 0 && seen_house.ranks[r].devices[0].neurons > 0);
+            assert_true(seen_house.ranks[r].n_devices > 0);
         const struct engine_silence silence = engine_silence(w.e);
         assert_true(silence.longest_s > 0 && silence.now_s == 0); /* nothing is to come */
         close_world();

@@ -1,78 +1,55 @@
 #!/bin/sh
-# Two ranks under mpirun: one is killed while texts run. Every open request has its error soon, and the job ends.
+# Two ranks under mpirun: one is killed while the server decodes, reads a prompt, embeds, or has nothing to do. Every open
+# request has its error soon, and rank 0, which serves, ends with status 1: of its own, before mpirun kills it.
 . "$(dirname "$0")/library.sh"
-need_model
 need_command curl python3 mpirun
-launcher="mpirun --oversubscribe -np 2"
-serve -c 2048 --parallel 4
+model=$here/../vectors/tiny-q8_0.gguf
 
-python3 - "$url" "$work/ready" > "$work/said" 2>&1 <<'PYTHON' &
-import http.client, json, sys, threading, time, urllib.parse
-host, ready = urllib.parse.urlsplit(sys.argv[1]).netloc, sys.argv[2]
-begun, ends = threading.Barrier(9), []
+# Rank 0 leaves its status, the other its process id.
+cat >"$work/rank" <<'END'
+#!/bin/sh
+work=$(dirname "$0")
+export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=0}" # MPI unloads plug-ins whose memory it never frees
+[ "$OMPI_COMM_WORLD_RANK" = 0 ] || {
+    echo $$ >"$work/pid"
+    exec "$@"
+}
+trap : TERM # mpirun's is for hearth
+"$@"
+echo $? >"$work/status"
+END
+chmod +x "$work/rank"
 
-def ask(stream):
-    c = http.client.HTTPConnection(host, timeout=60)
-    body = {"messages": [{"role": "user", "content": "Count."}], "ignore_eos": True, "max_tokens": 1500,
-            "stream": stream}
-    c.request("POST", "/v1/chat/completions", json.dumps(body))
-    if stream:
-        answer = c.getresponse()
-        answer.readline()
-        begun.wait()
-        try:
-            end = answer.read().decode().strip().splitlines()[-1]
-        except Exception as e:
-            end = repr(e)
-        ends.append((time.time(), end.startswith('data: {"error"'), end))
-    else:
-        begun.wait()
-        try:
-            answer = c.getresponse()
-            end = (answer.status, answer.read())
-            ends.append((time.time(), end[0] == 503 and b'"error"' in end[1], end))
-        except Exception as e:
-            ends.append((time.time(), False, repr(e)))
+# WORK "OPTION OF MPIRUN..." OPTION...
+dies() {
+    doing=$1
+    launcher="mpirun --oversubscribe --bind-to none -np 2 $2 $work/rank"
+    shift 2
+    rm -f "$work/status" "$work/pid"
+    serve --chat-template chatml -c 30000 --parallel 8 --no-lookup "$@"
+    python3 "$here/death_test.py" "$url" "$doing" "$(cat "$work/pid")" || fail "rank 1 dies: $doing $*: $(cat "$work/log")"
+    tries=0
+    while kill -0 "$server" 2>/dev/null && [ $tries -lt 400 ]; do
+        sleep 0.05
+        tries=$((tries + 1))
+    done
+    equal "rank 0's status: $doing $*" 1 "$(cat "$work/status" 2>/dev/null)"
+    stop_server
+}
 
-# Four run, two of them streams that have begun; four wait.
-threads = [threading.Thread(target=ask, args=(i < 4,)) for i in range(8)]
-for t in threads[:4]:
-    t.start()
-time.sleep(1)
-for t in threads[4:]:
-    t.start()
-begun.wait()
-time.sleep(0.5)
-open(ready, "w").write("x")
-killed = time.time()
-for t in threads:
-    t.join()
-late = max(t for t, _, _ in ends) - killed
-wrong = [e for _, right, e in ends if not right]
-print("well" if not wrong and late < 20 else f"{late:.1f} s late, wrong: {wrong}") # a loaded machine is slow
-PYTHON
-asking=$!
-tries=0
-while [ ! -s "$work/ready" ] && [ $tries -lt 600 ]; do
-    sleep 0.05
-    tries=$((tries + 1))
-done
-# The ranks are mpirun's children; the one that listens nowhere is rank 1.
-victim=
-for child in $(cat /proc/"$server"/task/*/children); do
-    tr '\0' '\n' < /proc/"$child"/environ | grep -qx 'OMPI_COMM_WORLD_RANK=1' && victim=$child
-done
-[ -n "$victim" ] || fail "rank 1 is not there"
-[ -z "$victim" ] || kill -KILL "$victim"
-wait "$asking"
-equal "what clients were told" well "$(cat "$work/said")"
-tries=0
-while kill -0 "$server" 2>/dev/null && [ $tries -lt 200 ]; do
-    sleep 0.05
-    tries=$((tries + 1))
-done
-wait "$server"
-status=$?
-server=
-[ "$status" -ne 0 ] || fail "the job ended with status 0"
+dies decode ""
+dies decode "" --split stages
+dies prompt ""
+dies embed ""
+dies rest ""
+# Over TCP the other side's end is seen; and with time to drain, nobody waits for that.
+dies decode "--mca btl tcp,self"
+dies decode "--mca odls_base_sigkill_timeout 60" --drain 40
+
+# A server that is told to stop, and whose ranks are well, ends with status 0.
+launcher="mpirun --oversubscribe --bind-to none -np 2 $work/rank"
+rm -f "$work/status"
+serve --chat-template chatml
+end_server TERM
+equal "rank 0's status after SIGTERM" 0 "$(cat "$work/status" 2>/dev/null)"
 finish
