@@ -100,10 +100,11 @@ function tiles(f, moments) {
     const {kv} = f.now, used = kv.pages - kv.free;
     return element("div", "tiles",
         tile("Answers, last minute", digits(f.tokens), `tokens/s · prompts ${digits(f.prompt)}`, sparkline(moments)),
-        tile("A step takes", f.step_s === null ? "–" : digits(1e3 * f.step_s), "ms", note("a token of every text")),
+        tile("A step takes", f.step_s === null ? "–" : digits(1e3 * f.step_s), "ms", note("a token per text")),
         tile("Weights read", digits(f.reads / 1e9), "GB/s", note("by all devices")),
-        tile("Live neurons", f.live === null ? "–" : percent(f.live), "", note("the others need no work")),
-        tile("KV cache", `${used}`, `of ${kv.pages} pages`, meter(kv.pages ? used / kv.pages : 0)));
+        tile("Live neurons", f.live === null ? "–" : percent(f.live), "", note("that fired")),
+        tile("KV cache", `${used}`, `of ${kv.pages} pages`, meter(kv.pages ? used / kv.pages : 0),
+            note("in use, or kept for later")));
 }
 
 const keys = (name, parts) =>
