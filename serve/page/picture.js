@@ -1,5 +1,5 @@
-// The ranks as a picture, drawn for a width: each with the PC that it runs on, its devices, which layers these have, how
-// fast they read, and where its time goes; arcs on the left join those that talk.
+// The ranks as a picture, drawn for a width: each with the PC that it runs on, its devices, which layers these have,
+// how fast they read, and where its time goes; arcs on the left join those that talk.
 
 import {bytes, digits, percent, svg} from "./dom.js";
 
