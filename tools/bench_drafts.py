@@ -3,10 +3,10 @@
 
     python3 tools/bench_drafts.py --build build/release
 
-Two servers of one model, one of them with --no-lookup, answer the same chats in turns: the summary of a page of docs/, a
-function of this repository with one of its names changed, a question, the translation of lines that are like each other.
-Every chat is asked at temperature 0 and at 0.8 with a seed, and its text must be the very same with drafts and without. Of
-prompts all but the last token is known from the first time, so what is measured is how answers are made.
+Two servers of one model, one of them with --no-lookup, answer the same chats in turns: the summary of a page of docs/,
+a function of this repository with one of its names changed, a question, the translation of lines that are like each
+other. Every chat is asked at temperature 0 and at 0.8 with a seed, and its text must be the very same with drafts and
+without. Of prompts all but the last token is known from the first time, so what is measured is how answers are made.
 """
 import argparse
 import concurrent.futures
@@ -39,8 +39,8 @@ def edits():
         for f in re.findall(r"^[a-z][^\n;]*\([^;{]*\)\n\{\n.*?^\}\n", path.read_text(), flags=re.M | re.S):
             name = re.search(r"(\w+)\)\n\{", f).group(1) # its last parameter
             if 400 < len(f) < 1200:
-                functions.append(f"Write this C function again, with its parameter {name} called {name}_given. Say nothing "
-                                 f"else.\n\n```c\n{f}```")
+                functions.append(f"Write this C function again, with its parameter {name} called {name}_given. Say "
+                                 f"nothing else.\n\n```c\n{f}```")
     return functions[:MOST]
 
 
@@ -65,8 +65,9 @@ TASKS = {"a summary": summaries, "a function again": edits, "a question": questi
 # ---- servers ----
 
 def hearth(args, port, *options):
-    return Server([str(args.build / "hearth"), "serve", "-m", str(args.model), "--port", str(port), "-t", str(args.threads),
-                   "-c", str(CONTEXT), "--parallel", str(MOST), "--device", "cpu", "-q", *options], port)
+    return Server([str(args.build / "hearth"), "serve", "-m", str(args.model), "--port", str(port),
+                   "-t", str(args.threads), "-c", str(CONTEXT), "--parallel", str(MOST), "--device", "cpu", "-q",
+                   *options], port)
 
 
 def ask(port, prompt, temperature, seed):
@@ -148,8 +149,8 @@ def main():
         for server in servers.values():
             server.close()
     say("every text was the same with drafts and without")
-    found = table([f"{args.model.stem}, {args.threads} threads", "temperature", "streams", "tok/s without", "with drafts",
-                   "ratio", "of the drafts right", "of the tokens drafted"], rows)
+    found = table([f"{args.model.stem}, {args.threads} threads", "temperature", "streams", "tok/s without",
+                   "with drafts", "ratio", "of the drafts right", "of the tokens drafted"], rows)
     if args.print_only:
         print(found)
         return

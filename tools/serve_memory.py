@@ -3,9 +3,10 @@
 
     python3 tools/serve_memory.py --build build/release -m MODEL.gguf [--requests 10000] [--ranks 2]
 
-Eight clients ask: whole and streamed, chats, texts and embeddings, with grammars and tools, some that leave in the middle
-and some that are wrong. Printed: the resident memory of every process of the server after 100 requests, 200, 500, ..., as a
-table. Status 1 if a process holds more than --growth MiB more at the end than after a tenth of the requests.
+Eight clients ask: whole and streamed, chats, texts and embeddings, with grammars and tools, some that leave in the
+middle and some that are wrong. Printed: the resident memory of every process of the server after 100 requests, 200,
+500, ..., as a table. Status 1 if a process holds more than --growth MiB more at the end than after a tenth of the
+requests.
 """
 import argparse
 import http.client
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from bench_ranks import mpirun
 from bench_serve import Server
-from benchmark import ROOT, table
+from benchmark import ROOT, say, table
 
 CLIENTS = 8
 CHAT, TEXT, EMBED = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
@@ -42,9 +43,9 @@ def request_of(random):
     if kind < 11:
         return CHAT, dict(chat, max_tokens=200, stream=True), 200, True
     if kind == 11:
-        schema = dict(SCHEMA, title=word) # another grammar each time
-        return CHAT, dict(chat, response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}), \
-            200, False
+        schema = dict(SCHEMA, title=word)
+        wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+        return CHAT, dict(chat, response_format=wanted), 200, False
     if kind == 12:
         return CHAT, dict(chat, tools=[TOOL]), 200, False
     if kind == 13:
@@ -149,8 +150,7 @@ def measure(args, server):
         done = n
         time.sleep(1) # what runs for those who left ends
         rows.append([n, *(held_mib(p) for p in processes)])
-        print(f"{n} requests, {time.monotonic() - began:.0f} s: " + ", ".join(f"{m:.1f}" for m in rows[-1][1:]) + " MiB",
-              file=sys.stderr, flush=True)
+        say(f"{n} requests, {time.monotonic() - began:.0f} s: " + ", ".join(f"{m:.1f}" for m in rows[-1][1:]) + " MiB")
     return rows
 
 

@@ -1,5 +1,5 @@
-"""death_test.py URL WORK PID: a rank is killed while a server does WORK (decode, prompt, embed, rest): every open request
-has a clean error soon, and /health does not say that all is well. PID: of the rank."""
+"""death_test.py URL WORK PID: a rank is killed while a server does WORK (decode, prompt, embed, rest): every open
+request has a clean error soon, and /health does not say that all is well. PID: of the rank."""
 import json
 import os
 import signal

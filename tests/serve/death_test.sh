@@ -1,6 +1,6 @@
 #!/bin/sh
-# Two ranks under mpirun: one is killed while the server decodes, reads a prompt, embeds, or has nothing to do. Every open
-# request has its error soon, and rank 0, which serves, ends with status 1: of its own, before mpirun kills it.
+# Two ranks under mpirun: one is killed while the server decodes, reads a prompt, embeds, or has nothing to do. Every
+# open request has its error soon, and rank 0, which serves, ends with status 1: of its own, before mpirun kills it.
 . "$(dirname "$0")/library.sh"
 need_command curl python3 mpirun
 model=$here/../vectors/tiny-q8_0.gguf
@@ -27,7 +27,8 @@ dies() {
     shift 2
     rm -f "$work/status" "$work/pid"
     serve --chat-template chatml -c 30000 --parallel 8 --no-lookup "$@"
-    python3 "$here/death_test.py" "$url" "$doing" "$(cat "$work/pid")" || fail "rank 1 dies: $doing $*: $(cat "$work/log")"
+    python3 "$here/death_test.py" "$url" "$doing" "$(cat "$work/pid")" ||
+        fail "rank 1 dies: $doing $*: $(cat "$work/log")"
     tries=0
     while kill -0 "$server" 2>/dev/null && [ $tries -lt 400 ]; do
         sleep 0.05

@@ -53,7 +53,8 @@ def house():
                 "compute_s": compute * turn, "wait_s": wait * turn, "wire_s": wire * turn,
                 "sent_bytes": int(3.1e6 * turn), "sent_messages": int(900 * turn),
                 "devices": [{"name": name, "read_bytes": int(rate * 1e9 * turn), "busy_s": 0.8 * compute * turn,
-                             "neurons": int(1e6 * turn), "live": int(live * 1e6 * turn), "parts": part, "rows": 0} for name, rate, live, part in zip(devices, (21.5, 182.0), (0.14, 0.62), parts)]}
+                             "neurons": int(1e6 * turn), "live": int(live * 1e6 * turn), "parts": part, "rows": 0}
+                            for name, rate, live, part in zip(devices, (21.5, 182.0), (0.14, 0.62), parts)]}
 
     return {
         "model": "fake-7B-Q4_0", "layers": 32, "context": 4096, "sequences": 8, "transport": "mpi",
@@ -63,7 +64,8 @@ def house():
         "kv": {"pages": 512, "free": 322, "sent_away": 0},
         "drafts": {"made": 0, "accepted": 0}, "steps": int(24 * turn),
         "ranks": [
-            rank(0, "kitchen", [0, 20], [[[0, 20, 0.5, 0.25]], [[0, 20, 0.5, 0.5]]], 0.61, 0.2, 0.11, ["cpu", "cuda:0"]),
+            rank(0, "kitchen", [0, 20], [[[0, 20, 0.5, 0.25]], [[0, 20, 0.5, 0.5]]], 0.61, 0.2, 0.11,
+                 ["cpu", "cuda:0"]),
             rank(1, "study", [20, 32], [[[20, 32, 1, 0.75]]], 0.48, 0.3, 0.17, ["cpu"]),
             rank(2, "attic", None, [[[0, 32, 0, 0.25]]], 0.37, 0, 0, ["cpu"]),
         ],

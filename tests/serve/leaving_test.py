@@ -1,5 +1,5 @@
-"""leaving_test.py URL: 50 clients are killed in mid-stream, in waves, while one goes on. Nobody's work is done any more,
-the one has the text that it has alone, and every page of KV memory can be had again."""
+"""leaving_test.py URL: 50 clients are killed in mid-stream, in waves, while one goes on. Nothing is done for them any
+more, the one has the text that it has alone, and every page of KV memory can be had again."""
 import itertools
 import json
 import re
@@ -40,7 +40,8 @@ def wait_for(what):
 def send(path, body, part=1.0):
     """A connection on which a request, or the first part of it, was sent."""
     data = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: house\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+    head = (f"POST {path} HTTP/1.1\r\nHost: house\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(data)}\r\n\r\n")
     s = socket.create_connection((address.hostname, address.port), timeout=PATIENCE_S)
     s.sendall(head.encode() + data[:int(part * len(data))])
     return s
@@ -57,7 +58,7 @@ def read_events(s, n):
 
 
 def go(s, reset):
-    """As a process that is killed: the connection is closed, or, where there is something that it has not read, reset."""
+    """As a process that is killed: the connection is closed, or, where it has not read all that came, reset."""
     if reset:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     s.close()

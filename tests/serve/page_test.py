@@ -38,7 +38,8 @@ class Busy(threading.Thread):
         self.start()
 
     def run(self):
-        body = json.dumps({"prompt": "Once upon a time", "n": 4, "max_tokens": 1500, "ignore_eos": True, "stream": True})
+        body = json.dumps({"prompt": "Once upon a time", "n": 4, "max_tokens": 1500, "ignore_eos": True,
+                           "stream": True})
         request = urllib.request.Request(f"{URL}v1/completions", body.encode(), {"Content-Type": "application/json"})
         while not self.over:
             with urllib.request.urlopen(request) as answer:

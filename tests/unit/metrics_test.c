@@ -96,13 +96,12 @@ static int set_up(void **state)
                                         .transport = "mpi", .device = device_of, .host = host_of, .plan = s->plan};
     told = (struct house){.n_ranks = 3, .at_s = 7, .schedule = {.pages = 40, .free_pages = 10, .sent_away = 2},
                           .read_gb_per_s = {12.5, 0, 0.75}};
-    told.ranks[0] = (struct wire_usage){.bytes = 5000, .messages = 7, .run_ns = 9e9, .wire_ns = 2e9, .wait_ns = 3e9,
-                                        .n_devices = 2, .devices = {{.bytes = 8e9, .neurons = 900, .live = 100, .busy_ns = 2e9,
-                                                                     .wait_ns = 2e9},
-                                                                    {.bytes = 16e9, .neurons = 100, .live = 50,
-                                                                     .busy_ns = 1e9, .wait_ns = 1e9}}};
-    told.ranks[2] = (struct wire_usage){.n_devices = 1, .devices = {{.bytes = 1e9, .neurons = 400, .live = 300, .busy_ns = 5e9,
-                                                                     .wait_ns = 5e9}}};
+    told.ranks[0] = (struct wire_usage){
+        .bytes = 5000, .messages = 7, .run_ns = 9e9, .wire_ns = 2e9, .wait_ns = 3e9, .n_devices = 2,
+        .devices = {{.bytes = 8e9, .neurons = 900, .live = 100, .busy_ns = 2e9, .wait_ns = 2e9},
+                    {.bytes = 16e9, .neurons = 100, .live = 50, .busy_ns = 1e9, .wait_ns = 1e9}}};
+    told.ranks[2] = (struct wire_usage){
+        .n_devices = 1, .devices = {{.bytes = 1e9, .neurons = 400, .live = 300, .busy_ns = 5e9, .wait_ns = 5e9}}};
     answered = 0;
     *state = s;
     return 0;
