@@ -5,8 +5,8 @@
 #
 #   guests.sh [-n 1|2 | -r ROOT] [-t SECONDS] KERNEL_FOLDER WORK_FOLDER COMMAND [ARGUMENT...]
 #
-# With -r the guest has a system of its own instead: ROOT is a folder with a Debian, whose systemd runs COMMAND when it is
-# up; the work folder is /work there. It has no RDMA, and a processor that can do what every x86-64 can and no more.
+# With -r the guest has a system of its own instead: ROOT is a folder with a Debian, whose systemd runs COMMAND when it
+# is up; the work folder is /work there. It has no RDMA, and a processor that can do what every x86-64 can, no more.
 #
 # COMMAND runs in guest 1, with standard output in WORK_FOLDER/out and standard error in WORK_FOLDER/err; agent.sh runs
 # what it starts elsewhere. Ends with its status, or with 124 if there was none in time (default 60 s).

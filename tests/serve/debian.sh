@@ -1,6 +1,6 @@
 # shellcheck shell=sh
-# What package_test.sh, service_test.sh and container_test.sh share, behind library.sh: the package of a release build, and
-# a bare Debian 12 to put it into.
+# What package_test.sh, service_test.sh and container_test.sh share, behind library.sh: the package of a release build,
+# and a bare Debian 12 to put it into.
 source=$(cd "$here/../.." && pwd)
 build=$(cd "$(dirname "$hearth")" && pwd)
 PATH=$PATH:/usr/sbin:/sbin
@@ -66,8 +66,8 @@ install_debian() {
     fi
 }
 
-# FILE: a tiny model whose chat template is nobody's, so that Jinja writes its chats. The key comes before all others, and
-# takes whole units of alignment, so that nothing else in the file changes.
+# FILE: a tiny model whose chat template is nobody's, so that Jinja writes its chats. The key comes before all others,
+# and takes whole units of alignment, so that nothing else in the file changes.
 make_model() {
     python3 - "$source/tests/vectors/tiny-q4_k.gguf" "$1" <<'END'
 import sys

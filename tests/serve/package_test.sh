@@ -1,6 +1,6 @@
 #!/bin/sh
-# What is installed: the unit of systemd, as systemd reads it, and the Debian package, which is put into a bare Debian 12
-# and serves there.
+# What is installed: the unit of systemd, as systemd reads it, and the Debian package, which is put into a bare Debian
+# 12 and serves there.
 #   package_test.sh HEARTH        of a release build, in whose folder the package is made
 . "$(dirname "$0")/library.sh"
 . "$here/debian.sh"

@@ -13,14 +13,17 @@ sh "$guests/kernel.sh" "$kernel" 2>"$work/log" || missing "the guest's kernel ca
 
 make_package
 install_debian "$work/root" systemd python3-jinja2 curl
-cat /proc/sys/kernel/random/uuid | tr -d - >"$work/root/etc/machine-id" # else systemd asks who it is
+tr -d - </proc/sys/kernel/random/uuid >"$work/root/etc/machine-id" # else systemd asks who it is
 
-# An answer is the same everywhere.
+# An answer is the same everywhere: here first.
 mkdir "$work/guest"
 cp "$here/service_guest.sh" "$here/service_inside.py" "$work/guest"
-make_model "$work/guest/model.gguf"
-printf 'Good day.\n' | "$hearth" chat -q -m "$work/guest/model.gguf" --temp 0 -n 12 >"$work/guest/expected" 2>"$work/log" ||
+model=$work/guest/model.gguf
+make_model "$model"
+serve
+printf 'Good day.\n' | "$hearth" chat --url "$url" -q --temp 0 -n 12 >"$work/guest/expected" 2>"$work/log" ||
     fail "hearth chat: $(cat "$work/log")"
+stop_server
 
 sh "$guests/guests.sh" -r "$work/root" -t 200 "$kernel" "$work/guest" sh /work/service_guest.sh 2>"$work/log"
 status=$?
