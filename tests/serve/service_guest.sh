@@ -103,14 +103,14 @@ wait_for new_key || fail "the new key is not known"
 equal "with the old key" 401 "$(code first)"
 
 # The end waits for who is being answered.
-printf '%s' '{"prompt": "An old clock", "max_tokens": 1500, "temperature": 0, "ignore_eos": true, "stream": true}' |
+printf '%s' '{"prompt": "An old clock", "max_tokens": 200, "temperature": 0, "ignore_eos": true, "stream": true}' |
     curl -sN --data-binary @- -H "Authorization: Bearer second" $url/v1/completions >/tmp/stream &
 client=$!
 wait_for test -s /tmp/stream || fail "no stream"
 systemctl stop hearth &
 stop=$!
-sleep 0.2
-! grep -q DONE /tmp/stream || fail "the stream was over too soon to see anything"
+stopping() { [ "$(show ActiveState)" = deactivating ]; }
+wait_for stopping && ! grep -q DONE /tmp/stream || fail "the stream was over too soon to see anything"
 wait $client
 wait $stop
 equal "the end of the stream" "data: [DONE]" "$(grep . /tmp/stream | tail -n 1)"
