@@ -4,4 +4,4 @@
 # all are there.
 set -eu
 exec sh "$(dirname "$0")/packages.sh" chromium chromium-driver python3-selenium curl \
-    dpkg-dev debootstrap systemd podman runc
+    dpkg-dev file debootstrap systemd podman runc

@@ -27,7 +27,7 @@ need_program() {
 
 # Makes the package: $package.
 make_package() {
-    need_program packages-serve.sh cpack dpkg-shlibdeps
+    need_program packages-serve.sh cpack dpkg-shlibdeps file
     if ! (cd "$build" && cpack -G DEB -B "$work/package") >"$work/log" 2>&1; then
         fail "cpack: $(tail -n 20 "$work/log")"
         exit 1
@@ -57,6 +57,7 @@ install_debian() {
     mkdir "$root"
     tar -C "$root" -xf "$debian"
     cp "$package" "$root/tmp/hearth.deb"
+    cp /etc/resolv.conf "$root/etc/" # the archive may be older than that
     chroot "$root" apt-get update -q -o APT::Update::Error-Mode=any >"$work/log" 2>&1 ||
         missing "Debian's packages cannot be had: $(tail -n 1 "$work/log")"
     if ! chroot "$root" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
