@@ -10,10 +10,20 @@
 
 uint3 threadIdx, blockIdx, blockDim, gridDim;
 
+/* Of its lanes, a bit each: who waits in a meeting, and who has ended; and those of the last meeting that somebody came
+ * to, who agree in what it is. */
+struct warp {
+    unsigned waiting, ended, met, mask;
+    enum simt_operation op;
+    struct place place;
+};
+
 static struct {
     const struct simt_task *launch; /* NULL: no kernel runs */
     struct thread threads[MOST_THREADS];
+    struct warp warps[MOST_THREADS / WARP];
     int n, n_ended, n_at_barrier, n_ready;
+    const struct thread *at_barrier;  /* the first who came to it */
     int counted;                      /* by the barrier, until now */
     struct thread *ready[MOST_THREADS], *current;
     void *main, *ended;               /* stack pointers of who runs the kernel, and of whom nobody goes back to */
@@ -125,6 +135,7 @@ static void run_thread(void)
                     block.threads[i].place.line);
     }
     t->state = ENDED;
+    block.warps[t->warp].ended |= 1u << t->lane;
     block.n_ended++;
     go_on(&block.ended);
 }
@@ -136,6 +147,7 @@ static void run_block(void)
     block.n_ended = block.n_at_barrier = block.n_ready = block.counted = 0;
     shared_refill(block.launch->shared_bytes);
     race_block(block.n);
+    memset(block.warps, 0, sizeof block.warps);
     for (int i = 0; i < block.n; i++) {
         struct thread *t = &block.threads[i];
         *t = (struct thread){.sp = fiber_new(i, run_thread), .warp = i / WARP, .lane = i % WARP,
@@ -200,14 +212,12 @@ int simt_barrier(bool value, const char *file, int line)
     t->place = (struct place){"__syncthreads", file, line};
     if (block.n_ended)
         die("the barrier at %s:%d is reached by a thread after %d others have ended", file, line, block.n_ended);
-    for (int i = 0; block.n_at_barrier && i < block.n; i++) {
-        const struct thread *o = &block.threads[i];
-        if (o->state == AT_BARRIER && !same_place(&o->place, &t->place))
-            die("comes to the barrier at %s:%d, but thread (%u, %u, %u) waits at the one at %s:%d", file, line,
-                o->index.x, o->index.y, o->index.z, o->place.file, o->place.line);
-        if (o->state == AT_BARRIER)
-            break; /* those who wait agree */
-    }
+    if (!block.n_at_barrier)
+        block.at_barrier = t;
+    const struct thread *o = block.at_barrier; /* those who wait agree */
+    if (!same_place(&o->place, &t->place))
+        die("comes to the barrier at %s:%d, but thread (%u, %u, %u) waits at the one at %s:%d", file, line, o->index.x,
+            o->index.y, o->index.z, o->place.file, o->place.line);
     t->state = AT_BARRIER;
     block.counted += value;
     if (++block.n_at_barrier == block.n)
@@ -237,6 +247,33 @@ static bool meets(const struct thread *t, const struct thread *lanes, int other)
     return true;
 }
 
+/* t comes to a meeting of its warp. Gives whether it was the last: all of its mask are there. */
+static bool join(struct warp *w, struct thread *t, const struct thread *lanes)
+{
+    const unsigned self = 1u << t->lane;
+    /* Who waits for the same has been asked by those before; so nobody else may wait, nor have ended. */
+    const bool known = w->met && w->mask == t->mask && w->op == t->op && same_place(&w->place, &t->place) &&
+                       (w->waiting & t->mask) == w->met && !(w->ended & t->mask);
+    if (!known) {
+        w->met = 0;
+        for (int l = 0; l < WARP; l++)
+            if (l != t->lane && (t->mask >> l & 1) && meets(t, lanes, l))
+                w->met |= 1u << l;
+        w->mask = t->mask;
+        w->op = t->op;
+        w->place = t->place;
+    }
+    t->state = IN_WARP;
+    w->met |= self;
+    w->waiting |= self;
+    const bool all = w->met == w->mask;
+    if (all) {
+        w->waiting &= ~w->mask;
+        w->met = 0;
+    }
+    return all;
+}
+
 uint64_t simt_meet(enum simt_operation op, const char *name, unsigned mask, uint64_t value, int from, const char *file,
                    int line)
 {
@@ -248,12 +285,7 @@ uint64_t simt_meet(enum simt_operation op, const char *name, unsigned mask, uint
     t->from = from;
     if (!(mask >> t->lane & 1))
         die("%s at %s:%d: lane %d is not in its own mask %08x", name, file, line, t->lane, mask);
-    bool all = true;
-    for (int l = 0; l < WARP; l++)
-        if (l != t->lane && (mask >> l & 1))
-            all &= meets(t, lanes, l);
-    t->state = IN_WARP;
-    if (all) {
+    if (join(&block.warps[t->warp], t, lanes)) {
         complete_meeting(lanes, mask);
         if (op == SIMT_SYNCWARP)
             race_syncwarp(t->warp, mask);

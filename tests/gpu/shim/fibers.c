@@ -5,7 +5,11 @@
 
 #include "tests/gpu/shim/shim.h"
 
-enum { PAGE = 4096, STACK = 256 << 10 /* of which a plain kernel touches a page or two; a sanitizer wants more */ };
+enum {
+    PAGE = 4096,
+    STACK = 256 << 10, /* of which a plain kernel touches a page or two; a sanitizer wants more */
+    LINE = 64          /* of a cache: stacks begin in different ones, or all would want the same few */
+};
 
 static char *stacks;
 
@@ -47,7 +51,7 @@ void *fiber_new(int i, void (*entry)(void))
 {
     if (!stacks)
         make_stacks();
-    uint64_t *top = (uint64_t *)(stacks + (size_t)(i + 1) * (STACK + PAGE));
+    uint64_t *top = (uint64_t *)(stacks + (size_t)(i + 1) * (STACK + PAGE) - (size_t)i % (PAGE / LINE) * LINE);
     top[-1] = 0; /* what a caller would have pushed: a stack is aligned to 16 bytes and 8 where a function begins */
     top[-2] = (uint64_t)(uintptr_t)entry;
     for (int r = 3; r <= 8; r++)

@@ -1,7 +1,10 @@
 /* Shared memory. What kernels declare lies in the section that shared.ld makes; what a launch asks for ends at a page
- * that nobody may touch. Both are filled anew before every block. */
+ * that nobody may touch. Both are filled anew before every block. Of the section, which has the variables of all
+ * kernels, a block touches a few pages: it is a private mapping of a file that is filled, and forgets what was written
+ * to it. */
 #include <stdint.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "tests/gpu/shim/shim.h"
 
@@ -9,7 +12,7 @@ enum { PAGE = 4096, ROOM = 256 << 10 };
 /* No number as f64, as f32, and as two f16. */
 #define NAN_WORD 0x7ffdfe5bu
 
-extern uint32_t simt_shared_begin[], simt_shared_end[]; /* shared.ld */
+extern uint32_t simt_shared_begin[], simt_shared_end[]; /* shared.ld: whole pages */
 
 static char *room;
 static unsigned char *dynamic;
@@ -38,16 +41,37 @@ __attribute__((no_sanitize("address", "undefined"))) bool filled_with_nan(const 
 
 static size_t section_bytes(void) { return (size_t)((char *)simt_shared_end - (char *)simt_shared_begin); }
 
+/* Puts the private mapping in the section's place. */
+static void map_section(void)
+{
+    if (section_bytes() == 0)
+        return;
+    const int file = memfd_create("shared memory", MFD_CLOEXEC);
+    if (file < 0 || ftruncate(file, (off_t)section_bytes()))
+        die("no file for shared memory");
+    void *filled = mmap(NULL, section_bytes(), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    if (filled == MAP_FAILED)
+        die("no file for shared memory");
+    fill_with_nan(filled, section_bytes());
+    munmap(filled, section_bytes());
+    const int flags = MAP_PRIVATE | MAP_FIXED;
+    if (mmap(simt_shared_begin, section_bytes(), PROT_READ | PROT_WRITE, flags, file, 0) == MAP_FAILED)
+        die("no shared memory");
+    close(file);
+}
+
 void shared_refill(size_t dynamic_bytes)
 {
     if (!room) {
         room = mmap(NULL, ROOM + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (room == MAP_FAILED || mprotect(room + ROOM, PAGE, PROT_NONE))
             die("no shared memory");
+        map_section();
     }
     dynamic = (unsigned char *)room + ROOM - (dynamic_bytes + 15) / 16 * 16;
     fill_with_nan(dynamic, (dynamic_bytes + 15) / 16 * 16);
-    fill_with_nan(simt_shared_begin, section_bytes());
+    if (section_bytes() && madvise(simt_shared_begin, section_bytes(), MADV_DONTNEED))
+        die("shared memory cannot be filled anew");
 }
 
 unsigned char *simt_dynamic_shared(void) { return dynamic; }
