@@ -12,6 +12,7 @@
 #include "kernels/columns.h"
 #include "kernels/tables.h"
 #include "tests/conformance/kernels_suite.h"
+#include "tests/conformance/sanitized.h"
 
 /* Which neurons of a layer a matrix holds. */
 enum holding { HOLD_ALL, HOLD_RANGES, HOLD_SOME, HOLD_FEW, HOLDINGS };
@@ -173,6 +174,12 @@ static const int64_t some_rows[] = {1, 64, 96, 128, 300, 576};
 static const int64_t some_tokens[] = {1, 2, 7, 8, 9, 35};
 #define COUNT(a) (sizeof(a) / sizeof *(a))
 
+/* Under a sanitizer each two come together, not all three. */
+static bool tried(int filling, int second, size_t third)
+{
+    return !SANITIZED || (filling + second + (int)third) % FILLINGS == 0;
+}
+
 static void equals_packed(void **state)
 {
     (void)state;
@@ -183,14 +190,17 @@ static void equals_packed(void **state)
         for (int f = 0; f < FILLINGS; f++) {
             for (int h = 0; h < HOLDINGS; h++)
                 for (size_t p = 0; p < COUNT(percents); p++)
-                    check_against_packed(&r, type, 160, block == 256 ? 768 : 416, 3, (enum holding)h, percents[p],
-                                         (enum filling)f);
+                    if (tried(f, h, p))
+                        check_against_packed(&r, type, 160, block == 256 ? 768 : 416, 3, (enum holding)h, percents[p],
+                                             (enum filling)f);
             for (size_t j = 0; j < COUNT(some_rows); j++)
-                check_against_packed(&r, type, some_rows[j], block == 256 ? 256 : 288, 2, HOLD_SOME, 30,
-                                     (enum filling)f);
+                if (tried(f, (int)j, i))
+                    check_against_packed(&r, type, some_rows[j], block == 256 ? 256 : 288, 2, HOLD_SOME, 30,
+                                         (enum filling)f);
             for (size_t j = 0; j < COUNT(some_tokens); j++)
-                check_against_packed(&r, type, 130, block == 256 ? 512 : 320, some_tokens[j], HOLD_ALL, 20,
-                                     (enum filling)f);
+                if (tried(f, (int)j, i))
+                    check_against_packed(&r, type, 130, block == 256 ? 512 : 320, some_tokens[j], HOLD_ALL, 20,
+                                         (enum filling)f);
         }
         check_against_packed(&r, type, 2304, 512, 2, HOLD_ALL, 10, FILL_RANDOM); /* more rows than a pass takes */
     }
@@ -259,10 +269,13 @@ static void transposed_is_right(void **state)
         for (int f = 0; f < FILLINGS; f++) {
             for (int h = 0; h < HOLDINGS; h++)
                 for (size_t p = 0; p < COUNT(percents); p++)
-                    check_transposed(&r, type, block == 256 ? 256 : 96, 2, (enum holding)h, percents[p],
-                                     (enum filling)f);
+                    if (tried(f, h, p))
+                        check_transposed(&r, type, block == 256 ? 256 : 96, 2, (enum holding)h, percents[p],
+                                         (enum filling)f);
             for (size_t j = 0; j < COUNT(some_tokens); j++)
-                check_transposed(&r, type, block == 256 ? 512 : 160, some_tokens[j], HOLD_ALL, 20, (enum filling)f);
+                if (tried(f, (int)j, i))
+                    check_transposed(&r, type, block == 256 ? 512 : 160, some_tokens[j], HOLD_ALL, 20,
+                                     (enum filling)f);
         }
         check_transposed(&r, type, block == 256 ? 2304 : 2208, 1, HOLD_ALL, 10, FILL_RANDOM);
     }

@@ -15,6 +15,17 @@
 #include "model/model.h"
 #include "sparsity/neurons.h"
 #include "tests/conformance/device_conformance.h"
+#include "tests/conformance/sanitized.h"
+
+/* Under a sanitizer each model has a table, and each table models of all kinds: what a table does with a type of
+ * weights is seen in the tests of kernels. */
+static bool tried(size_t model, int table)
+{
+    int n = 0;
+    while (kernels_available(n))
+        n++;
+    return !SANITIZED || (int)(model % (size_t)n) == table;
+}
 
 static void test_conforms(void **state)
 {
@@ -29,8 +40,8 @@ static void test_conforms(void **state)
         assert_int_equal(model_load(path, &m), ST_OK);
         for (int k = 0; kernels_available(k); k++) {
             const struct device_trial trial = {.ops = &device_cpu, .m = m, .kernels = kernels_available(k),
-                                               .n_threads = 1 + k % 3};
-            if (!device_conforms(&trial))
+                                               .steps = SANITIZED ? 3 : 0, .n_threads = 1 + k % 3};
+            if (tried(i, k) && !device_conforms(&trial))
                 fail_msg("%s with %s kernels", models[i], kernels_available(k)->name);
         }
         model_free(m);
@@ -60,10 +71,11 @@ static void test_sparse_experts(void **state)
         m->hp.activation = ways[i].activation;
         struct neurons n = device_measures(m, ways[i].activation);
         for (int k = 0; kernels_available(k); k++) {
-            const struct device_trial trial = {.ops = &device_cpu, .m = m, .kernels = kernels_available(k), .steps = 5,
-                                               .n_threads = 1 + k % 3, .sparse = ways[i].mode, .brief = true,
-                                               .predictor = PREDICTOR_PLANES, .neurons = ways[i].measured ? &n : NULL};
-            if (!device_conforms(&trial))
+            const struct device_trial trial = {.ops = &device_cpu, .m = m, .kernels = kernels_available(k),
+                                               .steps = SANITIZED ? 2 : 5, .n_threads = 1 + k % 3,
+                                               .sparse = ways[i].mode, .brief = true, .predictor = PREDICTOR_PLANES,
+                                               .neurons = ways[i].measured ? &n : NULL};
+            if (tried(i, k) && !device_conforms(&trial))
                 fail_msg("%s, %s with %s kernels", ways[i].model, sparse_mode_name(ways[i].mode),
                          kernels_available(k)->name);
         }

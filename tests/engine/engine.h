@@ -19,18 +19,7 @@
 #include "model/tokenizer.h"
 #include "node/cluster.h"
 #include "placement/plan.h"
-
-/* Sanitizers make everything many times slower: the tiny models are enough for them. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-enum { SANITIZED = 1 };
-#else
-enum { SANITIZED = 0 };
-#endif
-#ifdef __SANITIZE_THREAD__
-enum { THREAD_SANITIZED = 1 };
-#else
-enum { THREAD_SANITIZED = 0 };
-#endif
+#include "tests/conformance/sanitized.h"
 
 /* The large model, or NULL if there is none or it would take too long. */
 static inline const char *large_model(void)

@@ -119,7 +119,7 @@ static void test_what_is_no_number_is_named(void **state)
                     o.gpu_layers = i % 3 ? i % 3 : -1;
                     o.plugin_dir = plugin;
                     vary(&o, i);
-                    if (i % (plugin ? 31 : SANITIZED ? 23 : 5) == 0)
+                    if (i % (plugin ? 31 : SANITIZED ? 23 : 11) == 0)
                         must_say(&o, places[p].says, i);
                 }
                 unlink(neurons);
