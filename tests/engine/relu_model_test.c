@@ -116,11 +116,11 @@ static void test_reference_figures(void **state)
     o.ranks = 2;
     o.threads = 1;
     c = start(&o);
-    double exact = score(c, tokens, 8);
+    double exact = score(c, tokens, 2);
     cluster_stop(c);
     o.sparse = SPARSE_DENSE;
     c = start(&o);
-    double dense = score(c, tokens, 8);
+    double dense = score(c, tokens, 2);
     cluster_stop(c);
     assert_memory_equal(&exact, &dense, sizeof exact); /* every bit */
     free(tokens);
