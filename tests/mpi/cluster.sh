@@ -26,11 +26,12 @@ refused() {
     esac
 }
 
-# MODEL: the same text from every number of ranks, cut in every way.
+# MODEL TOKENS: the same text from every number of ranks, cut in every way.
 same_text() {
-    set -- -q -m "$1" -t 1 -c 256 -n 128 --temp 0 --ignore-eos -p "The old clock in the hall struck nine as Maria"
+    tokens=$2
+    set -- -q -m "$1" -t 1 -c 256 -n "$2" --temp 0 --ignore-eos -p "The old clock in the hall struck nine as Maria"
     "$hearth" run "$@" >"$work/expected" || fail "one process: status $?"
-    [ "$(wc -c <"$work/expected")" -ge 128 ] || fail "one process made too little text"
+    [ "$(wc -c <"$work/expected")" -ge "$tokens" ] || fail "one process made too little text"
     for n in 1 2 3 4; do
         for split in shards stages both; do
             ranks "$n" "$hearth" run "$@" --split $split
@@ -163,12 +164,12 @@ large() {
         echo "skipped: HEARTH_TEST_MODEL names no model"
         exit 77
     fi
-    same_text "$model"
+    same_text "$model" 32
     budget_of_large
 }
 
 case $part in
-text) same_text "$tiny" ;;
+text) same_text "$tiny" 128 ;;
 large) large ;;
 refusals) refusals ;;
 deaths) deaths ;;

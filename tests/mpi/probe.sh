@@ -20,7 +20,7 @@ refused() {
 }
 
 for n in 2 3; do
-    ranks "$n" "$hearth" probe -q -t 1 -m "$tiny" -b 16 -f "$work/$n.json"
+    ranks "$n" "$hearth" probe -q -t 1 -m "$tiny" -b 4 -f "$work/$n.json"
     [ $status -eq 0 ] || fail "probe on $n ranks: status $status: $(cat "$work/err")"
     links=$(grep -c '^| mpi ' "$work/out")
     [ "$links" -eq $((n * (n - 1))) ] || fail "probe on $n ranks: $links links, expected every two ranks both ways"
