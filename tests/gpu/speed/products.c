@@ -83,6 +83,8 @@ static void measure_shape(struct speed *s, const struct shape *shape, enum dtype
         p.y = speed_copy(NULL, values * (size_t)shape->n_products * sizeof *p.y);
     }
     for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++) {
+        if (p.n == speed_tokens(s, tokens[i]))
+            continue; /* of smaller shapes several are the same */
         p.n = speed_tokens(s, tokens[i]);
         report_product(s, &p);
     }
