@@ -5,7 +5,7 @@ vectors=$(dirname "$0")/../vectors
 model=$work/tiny.gguf
 cp "$vectors/tiny-q8_0.gguf" "$model"
 head -c 12000 "$vectors/text/licences.txt" > "$work/text"
-set -- -m "$model" -f "$work/text" -c 64 -t 1 --activation relu --mlp-size 20 --epochs 2
+set -- -m "$model" -f "$work/text" -c 64 -t 1 --activation relu --mlp-size 20 --epochs 2 --samples 2048
 
 # NAME OF A MODE: the perplexity that the report in $work/report gives it, of four digits.
 reported() {

@@ -22,7 +22,7 @@ export LD_LIBRARY_PATH="\$PWD/lib\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
 exec "$hearth" prepare "\$@"
 END
 chmod +x "$work/rank"
-set -- -m tiny.gguf -f "$work/text" -c 64 -t 1 --activation relu --mlp-size 20 --epochs 8
+set -- -m tiny.gguf -f "$work/text" -c 64 -t 1 --activation relu --mlp-size 20 --epochs 8 --samples 1024
 
 start() { # N ARGUMENT...
     n=$1
