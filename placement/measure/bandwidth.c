@@ -10,7 +10,8 @@
 #include "base/threads.h"
 #include "kernels/kernels.h"
 
-enum { ROUNDS = 12, UNIT = 4096 /* bytes, the grain of a thread's part */ };
+enum { ROUNDS_LEAST = 3, ROUNDS = 12, UNIT = 4096 /* bytes, the grain of a thread's part */ };
+#define LONG_ENOUGH_S 1.5 /* where memory is slow, or what reads it (under a sanitizer) */
 
 struct scan {
     const struct kernels *kernels;
@@ -65,7 +66,8 @@ status bandwidth_read_peak(int threads, double *gb_per_s)
     int64_t units = bytes / UNIT, grain = (units + threads - 1) / threads;
     double best_s = 1e9;
     pool_for(pool, units, grain, fill, &scan);
-    for (int round = 0; round < ROUNDS; round++) {
+    const double begin = clock_s();
+    for (int round = 0; round < ROUNDS && (round < ROUNDS_LEAST || clock_s() - begin < LONG_ENOUGH_S); round++) {
         double start = clock_s();
         pool_for(pool, units, grain, read_part, &scan);
         double took = clock_s() - start;
