@@ -3,7 +3,7 @@
 # docs/dependencies.md says what each is for. Packages named as arguments are installed instead of these.
 set -eu
 
-packages="gcc g++ libc6-dev cmake ninja-build pkg-config
+packages="gcc g++ ccache libc6-dev cmake ninja-build pkg-config
     openmpi-bin libopenmpi-dev libibverbs-dev ibverbs-providers libhwloc-dev libpcre2-dev libxxhash-dev libjansson-dev
     libmicrohttpd-dev libcurl4-gnutls-dev libopenblas-pthread-dev
     libcmocka-dev

@@ -20,6 +20,11 @@ export HEARTH_TEST_RELU_MODEL="${HEARTH_TEST_RELU_MODEL:-}"
 # mpirun refuses root unless told that it is meant so.
 [ "$(id -u)" -ne 0 ] || export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 
+# What one build compiles as another does (tests/alone) is compiled once.
+if command -v ccache >/dev/null; then
+    export CMAKE_C_COMPILER_LAUNCHER=ccache CMAKE_CXX_COMPILER_LAUNCHER=ccache
+fi
+
 passed=0 failed=0 skipped=0
 
 attribute() { # NAME FILE; a number of the report's first element
