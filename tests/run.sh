@@ -47,8 +47,8 @@ for preset in "$@"; do
         failed=$((failed + 1))
         continue
     fi
-    # What starts ranks of its own says so (PROCESSORS); the rest shares the processors two at a time and more.
-    ctest --preset "$preset" -j "$(nproc)" --output-junit "$report" --timeout 900 </dev/null
+    # Each test says how many halves of a processor it takes (cmake/test_properties.cmake).
+    ctest --preset "$preset" -j $((2 * $(nproc))) --output-junit "$report" --timeout 900 </dev/null
     result=$?
     if [ ! -s "$report" ]; then
         echo "$preset: ctest ran no test"
