@@ -117,7 +117,7 @@ equal "their pages of KV memory" "$page $page $((2 * page)) $((3 * page)) $((6 *
 refuses 2 "*--sequences takes*1 to 64*'65'*" bench -q -m "$model" --sequences 1,65
 
 i=0
-while [ $i -lt 40 ]; do
+while [ $i -lt 24 ]; do
     echo "The quick brown fox number $i jumps over the lazy dog, and the dog does not mind."
     i=$((i + 1))
 done > "$work/text"

@@ -199,6 +199,12 @@ static inline enum sparse_mode mode_of(const struct family *f, const struct mode
     return activation_is_exact(a) ? way->sparse : SPARSE_DENSE;
 }
 
+/* Under a sanitizer a file is run in the first way and a third of the others, another one for each. */
+static inline bool is_tried(const struct family *f, int way)
+{
+    return !SANITIZED || way == 0 || ((size_t)way + strlen(f->file)) % 3 == 0;
+}
+
 /* Runs all of these ways: the same bits as the first, which `compare` compares with the reference. */
 static inline void run_ways(struct family *f, const struct way *way, int n, void (*compare)(const struct family *f))
 {
@@ -206,7 +212,7 @@ static inline void run_ways(struct family *f, const struct way *way, int n, void
     struct model *m;
     assert_int_equal(model_load(f->path, &m), ST_OK);
     for (int i = 0; i < n; i++, way++) {
-        if (!can_run(m, way))
+        if (!can_run(m, way) || !is_tried(f, i))
             continue;
         enum sparse_mode sparse = mode_of(f, m, way);
         run(f, way, sparse, f->logits);

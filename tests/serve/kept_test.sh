@@ -20,8 +20,9 @@ for i in 1 2 3; do
     [ "$n" -gt 300 ] || fail "the system message is short: $n tokens"
     [ "$i" = 1 ] || [ "$cached" -ge 256 ] || fail "question $i under one system message: $cached of $n are cached"
 done
+chats=${HEARTH_TEST_SANITIZED:+6} # where a token takes long
 for time in 1 2; do
-    for i in $(seq 16); do
+    for i in $(seq "${chats:-16}"); do
         chat "You are number $i." "Who are you?"
         [ "$time" = 1 ] || [ "$cached" = $((n - 1)) ] || fail "chat $i, once more: $cached of $n are cached"
     done
