@@ -73,5 +73,5 @@ end_server TERM
 equal "status after SIGTERM" 0 "$status"
 chmod 600 "$work/keys"
 serve --api-key-file "$work/keys"
-equal "warnings" "" "$(grep warning "$work/log")"
+equal "warnings of readers" "" "$(grep "can read it" "$work/log")"
 finish
