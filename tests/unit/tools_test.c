@@ -22,7 +22,7 @@ int byte_character(uint8_t byte, char out[2]); /* model/tokenizer_internal.h has
 
 /* --- whether a text is of a grammar: by sets of places with whole stacks --- */
 
-enum { MOST_WAYS = 512 };
+enum { MOST_WAYS = 2048 };
 
 struct way {
     uint32_t place, depth, stack[GRAMMAR_DEPTH];
