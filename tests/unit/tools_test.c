@@ -434,12 +434,15 @@ static void many_tools_have_room(void **state)
     (void)state;
     json_t *tools = json_array();
     struct grammar g;
-    for (int i = 0; i < 256; i++)
+    for (int i = 0; i < 256; i++) {
+        char name[8];
+        snprintf(name, sizeof name, "t%d", i);
         assert_int_equal(json_array_append_new(tools, json_pack("{s:s, s:{s:s, s:{}}}", "type", "function", "function",
-                                                                "name", "some_tool", "parameters")), 0);
+                                                                "name", name, "parameters")), 0);
+    }
     assert_int_equal(tools_check(tools), ST_OK);
     assert_int_equal(tool_grammar(format_of(&formats[0]), tools, TOOLS_AUTO, NULL, true, NULL, &g), ST_OK);
-    expect(&g, "many", "", "<tool_call>{\"name\": \"some_tool\", \"arguments\": {\"x\": 1}}</tool_call>", true);
+    expect(&g, "many", "", "<tool_call>{\"name\": \"t107\", \"arguments\": {\"x\": 1}}</tool_call>", true);
     free((void *)g.ops);
     json_decref(tools);
 }
