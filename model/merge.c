@@ -5,8 +5,7 @@
 
 struct candidate {
     uint64_t key; /* order, then the left symbol's index: the leftmost among equals comes first */
-    int32_t right;
-    uint32_t size; /* bytes of both; a symbol that grew since makes the candidate stale */
+    uint32_t size; /* bytes of it and the next; a symbol that grew since makes the candidate stale */
     int32_t merged;
 };
 
@@ -31,6 +30,8 @@ status reserve(void **buffer, size_t *cap, size_t n, size_t size)
 
 status ids_push(struct ids *v, int32_t id)
 {
+    if (v->n == v->most)
+        return ST_FULL;
     if (v->n == v->cap) {
         status s = reserve((void **)&v->at, &v->cap, v->n + 1, sizeof *v->at);
         if (s != ST_OK)
@@ -43,8 +44,8 @@ status ids_push(struct ids *v, int32_t id)
 status merge_reserve(struct merge_work *w, size_t n)
 {
     status s = reserve((void **)&w->symbols, &w->cap_symbols, n, sizeof *w->symbols);
-    /* n - 1 pairs at first, and each of at most n - 1 merges adds two. */
-    return s != ST_OK ? s : reserve((void **)&w->heap, &w->cap_heap, 3 * n, sizeof *w->heap);
+    /* n - 1 pairs at first, and each of at most n - 1 merges takes one and adds two. */
+    return s != ST_OK ? s : reserve((void **)&w->heap, &w->cap_heap, 2 * n, sizeof *w->heap);
 }
 
 void merge_append(struct merge_work *w, uint32_t begin, uint32_t n, int32_t piece)
@@ -87,15 +88,14 @@ static struct candidate heap_pop(struct merge_work *w)
     return top;
 }
 
-static void consider(const struct tokenizer *t, struct merge_work *w, const char *text, pair_fn *pair, int32_t left,
-                     int32_t right)
+/* A symbol, if it is one, and the next, if there is one. */
+static void consider(const struct tokenizer *t, struct merge_work *w, const char *text, pair_fn *pair, int32_t left)
 {
     uint32_t order;
-    int32_t merged;
-    if (left < 0 || right < 0 || !pair(t, text, &w->symbols[left], &w->symbols[right], &order, &merged))
+    int32_t merged, right = left < 0 ? -1 : w->symbols[left].next;
+    if (right < 0 || !pair(t, text, &w->symbols[left], &w->symbols[right], &order, &merged))
         return;
     heap_push(w, (struct candidate){.key = (uint64_t)order << 32 | (uint32_t)left,
-                                    .right = right,
                                     .size = w->symbols[left].n + w->symbols[right].n,
                                     .merged = merged});
 }
@@ -104,12 +104,15 @@ void merge_all(const struct tokenizer *t, struct merge_work *w, const char *text
 {
     w->n_heap = 0;
     for (size_t i = 1; i < w->n_symbols; i++)
-        consider(t, w, text, pair, (int32_t)i - 1, (int32_t)i);
+        consider(t, w, text, pair, (int32_t)i - 1);
     while (w->n_heap) {
         struct candidate c = heap_pop(w);
         int32_t l = (int32_t)(uint32_t)c.key;
-        struct symbol *left = &w->symbols[l], *right = &w->symbols[c.right];
-        if (!left->n || !right->n || left->n + right->n != c.size)
+        struct symbol *left = &w->symbols[l];
+        if (!left->n || left->next < 0)
+            continue;
+        struct symbol *right = &w->symbols[left->next]; /* the one that it was, as both only grow */
+        if (left->n + right->n != c.size)
             continue;
         left->n += right->n;
         left->piece = c.merged;
@@ -117,8 +120,8 @@ void merge_all(const struct tokenizer *t, struct merge_work *w, const char *text
         right->n = 0;
         if (left->next >= 0)
             w->symbols[left->next].prev = l;
-        consider(t, w, text, pair, left->prev, l);
-        consider(t, w, text, pair, l, left->next);
+        consider(t, w, text, pair, left->prev);
+        consider(t, w, text, pair, l);
     }
 }
 

@@ -1,5 +1,5 @@
-/* The tokenizer as others see it; the work is in vocabulary.c, special.c, word_patterns.c, pretokenize.c, bpe.c
- * and spm.c. */
+/* The tokenizer as others see it; the work is in vocabulary.c, special.c, word_patterns.c, pretokenize.c, bpe.c,
+ * spm.c and least_tokens.c. */
 #include "model/tokenizer_internal.h"
 
 #include <stdio.h>
@@ -62,7 +62,7 @@ static status read_sentencepiece(struct tokenizer *t, const struct gguf *g)
     status s = vocabulary_read(t, g);
     if (s == ST_OK)
         find_bytes(t);
-    return s;
+    return s == ST_OK ? spm_joins_find(t) : s;
 }
 
 status tokenizer_create(const struct gguf *g, struct tokenizer **out)
@@ -88,6 +88,7 @@ status tokenizer_create(const struct gguf *g, struct tokenizer **out)
         s = specials_read(t, g);
     if (s != ST_OK)
         goto failed;
+    shares_find(t);
     *out = t;
     return ST_OK;
 failed:
@@ -109,10 +110,10 @@ void tokenizer_free(struct tokenizer *t)
     free(t->ghost_text);
     free(t->specials);
     free(t->specials_by_text);
+    free(t->joined);
     free(t);
 }
 
-size_t tokenizer_longest(const struct tokenizer *t) { return t->max_piece; }
 int32_t tokenizer_n_vocab(const struct tokenizer *t)
 {
     return t->n_vocab;
@@ -189,18 +190,20 @@ static void choose_around(const struct tokenizer *t, const struct fragments *f, 
 }
 
 static status encode(const struct tokenizer *t, const char *text, size_t n, const struct quotes *q, enum around around,
-                     int32_t **ids, size_t *n_ids)
+                     size_t most, int32_t **ids, size_t *n_ids)
 {
-    struct ids v = {0};
+    struct ids v = {.most = most};
     struct fragments f = {0};
     bool bos = false, eos = false;
     if (n > MAX_TEXT_BYTES) {
         log_error("tokenizer: expected a text of at most %d bytes, found %zu", MAX_TEXT_BYTES, n);
         return ST_USAGE;
     }
+    if (most < n && has_more_tokens(t, text, n, most))
+        return ST_FULL;
     status s = partition(t, text, n, q, &f);
     if (s == ST_OK)
-        s = reserve((void **)&v.at, &v.cap, n / 3 + 16, sizeof *v.at);
+        s = reserve((void **)&v.at, &v.cap, n / 3 < most ? n / 3 + 16 : most, sizeof *v.at);
     if (s == ST_OK)
         choose_around(t, &f, around, &bos, &eos);
     if (s == ST_OK && bos)
@@ -221,19 +224,32 @@ static status encode(const struct tokenizer *t, const char *text, size_t n, cons
     return ST_OK;
 }
 
-status tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, bool add_special, bool parse_special,
-                        int32_t **ids, size_t *n_ids)
+status tokenizer_encode_within(const struct tokenizer *t, const char *text, size_t n, bool add_special,
+                               bool parse_special, size_t most, int32_t **ids, size_t *n_ids)
 {
     const struct text_span all = {0, n};
     const struct quotes q = {&all, parse_special ? 0 : 1, PIECE_MEANT};
-    return encode(t, text, n, &q, add_special ? AROUND_ALWAYS : AROUND_NEVER, ids, n_ids);
+    return encode(t, text, n, &q, add_special ? AROUND_ALWAYS : AROUND_NEVER, most, ids, n_ids);
+}
+
+status tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, bool add_special, bool parse_special,
+                        int32_t **ids, size_t *n_ids)
+{
+    return tokenizer_encode_within(t, text, n, add_special, parse_special, SIZE_MAX, ids, n_ids);
+}
+
+status tokenizer_encode_chat_within(const struct tokenizer *t, const char *text, size_t n,
+                                    const struct text_span *contents, size_t n_contents, size_t most, int32_t **ids,
+                                    size_t *n_ids)
+{
+    const struct quotes q = {contents, n_contents, PIECE_UNQUOTABLE};
+    return encode(t, text, n, &q, AROUND_CHAT, most, ids, n_ids);
 }
 
 status tokenizer_encode_chat(const struct tokenizer *t, const char *text, size_t n, const struct text_span *contents,
                              size_t n_contents, int32_t **ids, size_t *n_ids)
 {
-    const struct quotes q = {contents, n_contents, PIECE_UNQUOTABLE};
-    return encode(t, text, n, &q, AROUND_CHAT, ids, n_ids);
+    return tokenizer_encode_chat_within(t, text, n, contents, n_contents, SIZE_MAX, ids, n_ids);
 }
 
 /* Writes what fits, counts all. */
@@ -249,19 +265,22 @@ static void sink_put(struct sink *k, const char *at, size_t n)
     k->n += n;
 }
 
+int spelt_byte(const char *at, uint32_t n, uint32_t *len)
+{
+    uint8_t c = (uint8_t)at[0], next = n > 1 ? (uint8_t)at[1] : 0;
+    *len = (c & 0xe0) == 0xc0 && (next & 0xc0) == 0x80 ? 2 : 1;
+    if (*len == 1 && c >= 0x80)
+        return -1;
+    return character_byte(*len == 2 ? (c & 0x1fu) << 6 | (next & 0x3fu) : c);
+}
+
 /* A token of a byte-level vocabulary: each character is a byte; a character that is none stays as it is. */
 static void put_bpe(struct sink *k, const struct piece *p)
 {
-    for (uint32_t i = 0; i < p->n;) {
-        uint8_t c = (uint8_t)p->at[i], next = i + 1 < p->n ? (uint8_t)p->at[i + 1] : 0;
-        int len = (c & 0xe0) == 0xc0 && (next & 0xc0) == 0x80 ? 2 : 1;
-        int byte = character_byte(len == 2 ? (c & 0x1fu) << 6 | (next & 0x3fu) : c);
+    for (uint32_t i = 0, len; i < p->n; i += len) {
+        int byte = spelt_byte(p->at + i, p->n - i, &len);
         char one = (char)byte;
-        if (byte < 0 || (len == 1 && c >= 0x80))
-            sink_put(k, p->at + i, (size_t)len);
-        else
-            sink_put(k, &one, 1);
-        i += (uint32_t)len;
+        sink_put(k, byte < 0 ? p->at + i : &one, byte < 0 ? len : 1);
     }
 }
 

@@ -29,8 +29,6 @@ int32_t tokenizer_eos(const struct tokenizer *t);
 bool tokenizer_is_end(const struct tokenizer *t, int32_t id);
 /* Whether the file asks for BOS (EOS) around a text. */
 bool tokenizer_adds_bos(const struct tokenizer *t);
-/* Bytes of the longest token: a text of more than n times as many has more than n tokens. */
-size_t tokenizer_longest(const struct tokenizer *t);
 /* The id of the token whose text is exactly `text`, or -1. */
 int32_t tokenizer_find(const struct tokenizer *t, const char *text);
 
@@ -40,6 +38,11 @@ int32_t tokenizer_find(const struct tokenizer *t, const char *text);
  * its count. O(n log n). ST_NOMEM, ST_USAGE (more than 1 GiB of text); logged. */
 status tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, bool add_special, bool parse_special,
                         int32_t **ids, size_t *n_ids);
+
+/* The same for a text of at most `most` tokens, BOS and EOS among them. One that has more is ST_FULL, which is not
+ * logged: it is left as soon as that is plain, for one that is far longer without reading it to its end. */
+status tokenizer_encode_within(const struct tokenizer *t, const char *text, size_t n, bool add_special,
+                               bool parse_special, size_t most, int32_t **ids, size_t *n_ids);
 
 /* Bytes [begin, end) of a text. */
 struct text_span {
@@ -54,6 +57,10 @@ struct text_span {
  * like tokenizer_encode. */
 status tokenizer_encode_chat(const struct tokenizer *t, const char *text, size_t n, const struct text_span *contents,
                              size_t n_contents, int32_t **ids, size_t *n_ids);
+/* As tokenizer_encode_within. */
+status tokenizer_encode_chat_within(const struct tokenizer *t, const char *text, size_t n,
+                                    const struct text_span *contents, size_t n_contents, size_t most, int32_t **ids,
+                                    size_t *n_ids);
 
 /* The bytes of one token into out (cap bytes), not NUL-terminated; returns their number (if larger than cap nothing is
  * written). Control tokens have no bytes unless `special`. A piece may end within a UTF-8 sequence. */

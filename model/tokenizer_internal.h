@@ -1,5 +1,5 @@
 /* What the parts of the tokenizer share. Private to model/tokenizer.c, vocabulary.c, special.c, word_patterns.c,
- * pretokenize.c, merge.c, bpe.c and spm.c. */
+ * pretokenize.c, merge.c, bpe.c, spm.c and least_tokens.c. */
 #ifndef HEARTH_MODEL_TOKENIZER_INTERNAL_H
 #define HEARTH_MODEL_TOKENIZER_INTERNAL_H
 
@@ -70,6 +70,10 @@ struct tokenizer {
     uint32_t max_piece; /* bytes of the longest token */
     /* BPE over bytes: the piece of the character that stands for a byte; else the token of the byte, -1 if none. */
     int32_t of_byte[256];
+    uint64_t shares[256]; /* what a byte is of a token at least, times 2^32 */
+    /* SentencePiece: whether a token has two characters side by side, by the last byte of the one and the first of the
+     * other (spm.c). */
+    bool (*joined)[256]; /* [256] */
     struct pretokenizer *pre;
     int32_t *specials; /* [n_specials] by length, longest first */
     int32_t *specials_by_text; /* [n_specials] indices into specials, sorted by text */
@@ -79,10 +83,10 @@ struct tokenizer {
 
 struct ids {
     int32_t *at;
-    size_t n, cap;
+    size_t n, cap, most;
 };
 
-/* Appends; ST_NOMEM. */
+/* Appends; ST_NOMEM, ST_FULL: there are `most` already. */
 status ids_push(struct ids *v, int32_t id);
 /* Makes *buffer hold n elements of `size` bytes, growing geometrically; contents are kept. ST_NOMEM. */
 status reserve(void **buffer, size_t *cap, size_t n, size_t size);
@@ -171,6 +175,8 @@ void merge_all(const struct tokenizer *t, struct merge_work *w, const char *text
 void merge_free(struct merge_work *w);
 
 /* --- bpe.c, spm.c --- */
+/* Notes which characters are side by side in tokens. ST_NOMEM. */
+status spm_joins_find(struct tokenizer *t);
 /* Append the tokens of a plain text, which is the first or follows a special token. */
 status bpe_encode(const struct tokenizer *t, struct merge_work *w, const char *text, size_t n, struct ids *out);
 status spm_encode(const struct tokenizer *t, struct merge_work *w, const char *text, size_t n, struct ids *out);
@@ -183,5 +189,13 @@ size_t escape_spaces(const char *text, size_t n, bool prefix, char *out);
 int byte_character(uint8_t byte, char out[2]);
 /* Its reverse: the byte that a code point stands for, or -1. */
 int character_byte(uint32_t code);
+/* The byte that the character at the beginning of n >= 1 bytes stands for, or -1; *len bytes, 1 or 2. */
+int spelt_byte(const char *at, uint32_t n, uint32_t *len);
+
+/* --- least_tokens.c --- */
+/* Finds t->shares, when all else has been read. */
+void shares_find(struct tokenizer *t);
+/* Whether a text has more tokens for certain. Does not read more of it than it takes to know. */
+bool has_more_tokens(const struct tokenizer *t, const char *text, size_t n, size_t most);
 
 #endif

@@ -178,13 +178,15 @@ bool ask_fits(const struct api *api, size_t n, struct refusal *r)
                   api->house.n_ctx, n);
 }
 
-bool ask_text_fits(const struct api *api, size_t n, struct refusal *r)
+bool ask_encoded(const struct api *api, status st, const char *param, struct refusal *r)
 {
-    if (n / api->house.n_ctx <= tokenizer_longest(api->house.tokenizer))
+    if (st == ST_OK)
         return true;
+    if (st != ST_FULL)
+        return refuse_status(r, st, param, "");
     return refuse(r, "context_length_exceeded", NULL,
-                  "This model's maximum context length is %u tokens. However, the request has %zu bytes of text.",
-                  api->house.n_ctx, n);
+                  "This model's maximum context length is %u tokens. However, the request has more than that.",
+                  api->house.n_ctx);
 }
 
 /* Whether the model was trained to think: its template names a mark. Of a format that was asked for nothing is

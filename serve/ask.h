@@ -59,9 +59,9 @@ void ask_free(struct ask *a);
  * fit into the context. ids: caller frees. */
 bool ask_conversation(struct api *api, const json_t *messages, const json_t *tools, const json_t *kwargs,
                       struct prompt *out, struct refusal *r);
-/* context_length_exceeded if a text of n bytes has more tokens than that for certain: so long a text is not looked
- * at. */
-bool ask_text_fits(const struct api *api, size_t n, struct refusal *r);
+/* What became of encoding a text within api->house.n_ctx tokens (tokenizer_encode_within): context_length_exceeded if
+ * it has more. */
+bool ask_encoded(const struct api *api, status st, const char *param, struct refusal *r);
 /* context_length_exceeded unless a prompt of n tokens leaves room for one more. */
 bool ask_fits(const struct api *api, size_t n, struct refusal *r);
 

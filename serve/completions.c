@@ -159,11 +159,9 @@ static bool add_text(const struct api *api, struct texts *t, const json_t *text,
 {
     int32_t *ids;
     size_t n;
-    if (!ask_text_fits(api, json_string_length(text), r))
-        return false;
-    const status st = tokenizer_encode(api->house.tokenizer, json_string_value(text), json_string_length(text), true,
-                                       true, &ids, &n);
-    return st == ST_OK ? add_prompt(api, t, ids, n, r) : refuse_status(r, st, "prompt", "");
+    const status st = tokenizer_encode_within(api->house.tokenizer, json_string_value(text), json_string_length(text),
+                                              true, true, api->house.n_ctx, &ids, &n);
+    return ask_encoded(api, st, "prompt", r) && add_prompt(api, t, ids, n, r);
 }
 
 static bool add_ids(const struct api *api, struct texts *t, const json_t *list, struct refusal *r)
@@ -258,10 +256,10 @@ static bool read_suffix(const struct api *api, const json_t *root, struct texts 
     t->prompts = calloc(1, sizeof *t->prompts);
     status st = t->prompts ? ST_OK : ST_NOMEM;
     if (st == ST_OK)
-        st = tokenizer_encode(tk, json_string_value(prompt), json_string_length(prompt), false, false, &before,
-                              &n_before);
+        st = tokenizer_encode_within(tk, json_string_value(prompt), json_string_length(prompt), false, false,
+                                     api->house.n_ctx, &before, &n_before);
     if (st == ST_OK)
-        st = tokenizer_encode(tk, suffix, strlen(suffix), false, false, &after, &n_after);
+        st = tokenizer_encode_within(tk, suffix, strlen(suffix), false, false, api->house.n_ctx, &after, &n_after);
     if (st == ST_OK && !(ids = malloc((n_before + n_after + 4) * sizeof *ids)))
         st = ST_NOMEM;
     if (st == ST_OK) {
@@ -277,7 +275,7 @@ static bool read_suffix(const struct api *api, const json_t *root, struct texts 
     }
     free(before);
     free(after);
-    return st == ST_OK ? add_prompt(api, t, ids, n, r) : refuse_status(r, st, "prompt", "");
+    return ask_encoded(api, st, "prompt", r) && add_prompt(api, t, ids, n, r);
 }
 
 static bool read_options(const json_t *root, struct texts *t, struct refusal *r)

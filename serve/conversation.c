@@ -234,14 +234,11 @@ bool ask_conversation(struct api *api, const json_t *messages, const json_t *too
     json_decref(plain);
     if (st != ST_OK)
         return refuse_status(r, st, "messages", caught.first_error);
-    const bool fits = ask_text_fits(api, text.n, r);
-    if (fits)
-        st = tokenizer_encode_chat(api->house.tokenizer, text.at, text.n, text.contents, text.n_contents, &ids, &n);
+    st = tokenizer_encode_chat_within(api->house.tokenizer, text.at, text.n, text.contents, text.n_contents,
+                                      api->house.n_ctx, &ids, &n);
     chat_text_free(&text);
-    if (!fits)
+    if (!ask_encoded(api, st, "messages", r))
         return false;
-    if (st != ST_OK)
-        return refuse_status(r, st, "messages", "");
     if (!ask_fits(api, n, r)) {
         free(ids);
         return false;

@@ -260,13 +260,13 @@ static bool read_text(const struct api *api, const json_t *text, struct job *j, 
             return false;
     } else if (!json_is_string(text)) {
         return refuse(r, "invalid_type", "input", "'input': expected a string, tokens, or an array of those");
-    } else if (!ask_text_fits(api, json_string_length(text), r)) {
-        return false;
-    } else if (tokenizer_encode(api->house.tokenizer, json_string_value(text), json_string_length(text), true, false,
-                                &j->prompt, &n)) {
-        return no_memory(r);
     } else {
-        j->n_prompt = n > UINT32_MAX ? UINT32_MAX : (uint32_t)n;
+        const status st = tokenizer_encode_within(api->house.tokenizer, json_string_value(text),
+                                                  json_string_length(text), true, false, api->house.n_ctx, &j->prompt,
+                                                  &n);
+        if (!ask_encoded(api, st, "input", r))
+            return false;
+        j->n_prompt = (uint32_t)n;
     }
     if (j->n_prompt == 0)
         return refuse(r, "invalid_value", "input", "'input': a text is empty");

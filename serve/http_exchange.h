@@ -47,6 +47,7 @@ struct http_exchange {
     /* The request. */
     enum http_stage stage;          /* what libmicrohttpd's next call brings */
     char *path;                     /* malloc'ed */
+    uintptr_t target_end;           /* the address right behind the target's NUL */
     char method[16];
     struct http_fields fields;
     const struct http_route *route;

@@ -56,6 +56,28 @@ bool http_path_fine(const char *path)
     return true;
 }
 
+static bool is_name(const char *name)
+{
+    static const char signs[] = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    return *name && !name[strspn(name, signs)];
+}
+
+static bool is_value(const char *value)
+{
+    for (; *value; value++)
+        if (((unsigned char)*value < ' ' && *value != '\t') || *value == 0x7F)
+            return false;
+    return true;
+}
+
+bool http_fields_fine(const struct http_fields *f)
+{
+    for (const char *name = NULL, *value; http_fields_next(f, &name, &value);)
+        if (!is_name(name) || !is_value(value))
+            return false;
+    return true;
+}
+
 int http_body_length(const struct http_fields *f, bool wants, int64_t *length)
 {
     const char *coding = http_fields_find(f, "Transfer-Encoding"), *said = http_fields_find(f, "Content-Length");

@@ -22,6 +22,10 @@ bool http_fields_next(const struct http_fields *f, const char **name, const char
 /* Whether a path is one ("/...", nothing but visible ASCII): paths of an API need no escapes. */
 bool http_path_fine(const char *path);
 
+/* Whether all names are of the signs that names have, and no value has a control character but for tabs. Of others a
+ * reader on the way could make other fields than this one. */
+bool http_fields_fine(const struct http_fields *f);
+
 enum { HTTP_CHUNKED = -1 };
 /* How long the body is: its bytes, 0 without one, HTTP_CHUNKED. `wants`: the method comes with one. Returns 0, or the
  * status to refuse it with: 400 where two readers could disagree on where the request ends, 411. */

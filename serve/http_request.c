@@ -8,6 +8,7 @@
 
 enum {
     MOST_PATH = 8 << 10,          /* bytes */
+    MOST_LINE = 64 << 10,         /* that libmicrohttpd takes */
     MOST_FIELDS = 16 << 10,       /* bytes of a request's header */
     MOST_DISCARDED = 64 << 20,    /* of a body that nobody wants: clients read an answer when they have sent all */
     MOST_BODIES = 16,             /* times max_body, of all requests together */
@@ -23,8 +24,10 @@ void *http_request_begin(void *arg, const char *target, struct MHD_Connection *h
         return NULL;
     pthread_mutex_lock(&s->lock);
     struct http_exchange *x = http_exchange_new(c);
-    if (x)
+    if (x) {
         x->path = strndup(target, strcspn(target, "?"));
+        x->target_end = (uintptr_t)(target + strlen(target) + 1);
+    }
     pthread_mutex_unlock(&s->lock);
     return x;
 }
@@ -96,6 +99,14 @@ static const char *too_busy(const struct http_exchange *x)
     return x->connection->surplus ? "too many connections" : NULL;
 }
 
+/* Whether the client wrote a NUL into the target, where libmicrohttpd takes it to end: then the version does not stand
+ * right behind it, as it does in the line that came. */
+static bool has_nul(const struct http_exchange *x, const char *version)
+{
+    const uintptr_t at = (uintptr_t)version;
+    return at > x->target_end && at - x->target_end < MOST_LINE;
+}
+
 /* Refuses what can be refused by the head alone. */
 static void judge(struct http_exchange *x, const char *version)
 {
@@ -104,15 +115,18 @@ static void judge(struct http_exchange *x, const char *version)
     const bool wants = strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0 || strcmp(method, "PATCH") == 0;
     int64_t length;
     const int framing = http_body_length(&x->fields, wants, &length);
-    x->last |= framing != 0 || busy;
+    const bool fine = http_fields_fine(&x->fields);
+    x->last |= framing != 0 || busy || !fine;
     if (strncmp(version, "HTTP/1.", 7) != 0)
         http_refuse(x, 400, "the request is not one of HTTP/1", NULL, 0);
     else if (strlen(x->path) > MOST_PATH)
         http_refuse(x, 414, "the path is too long", NULL, 0);
-    else if (!http_path_fine(x->path))
+    else if (!http_path_fine(x->path) || has_nul(x, version))
         http_refuse(x, 400, "the request's target is not a path", NULL, 0);
     else if (x->fields.n > MOST_FIELDS)
         http_refuse(x, 431, "the request's header is too large", NULL, 0);
+    else if (!fine)
+        http_refuse(x, 400, "the request's header has a name or a value that is none", NULL, 0);
     else if (framing)
         http_refuse(x, framing, framing == 411 ? "the length of the body is missing" :
                     "Content-Length and Transfer-Encoding leave it open how long the body is", NULL, 0);

@@ -1,12 +1,16 @@
 /* /tokenize and /detokenize, as llama.cpp has them. */
 #include <stdlib.h>
 #include <string.h>
-#include "base/log.h"
+#include "base/utf8.h"
 #include "serve/fields.h"
 #include "serve/json_text.h"
 #include "serve/paths.h"
 
-enum { PIECE_MOST = 1024 };
+enum {
+    PIECE_MOST = 1024,
+    MOST_TEXT = 1 << 20,      /* bytes to be tokens: the desk does nothing else meanwhile */
+    MOST_TEXT_BACK = 16 << 20 /* of what tokens are together */
+};
 
 static void send_refusal(struct http_exchange *x, const struct refusal *r)
 {
@@ -14,28 +18,41 @@ static void send_refusal(struct http_exchange *x, const struct refusal *r)
 }
 
 /* A token's bytes, as a string or, where they are no UTF-8 alone, as an array of numbers. */
-static json_t *piece_json(const struct tokenizer *t, int32_t id)
+static void put_piece(struct json_text *out, const struct tokenizer *t, int32_t id)
 {
     char piece[PIECE_MOST];
-    size_t n = tokenizer_piece(t, id, true, piece, sizeof piece);
+    size_t n = tokenizer_piece(t, id, true, piece, sizeof piece), length;
     n = n <= sizeof piece ? n : 0;
-    json_t *text = json_stringn(piece, n);
-    if (text)
-        return text;
-    json_t *bytes = json_array();
+    bool whole = true;
+    for (size_t i = 0; i < n && whole; i += length)
+        whole = utf8_next(piece + i, n - i, &length) == UTF8_CHARACTER;
+    if (whole) {
+        json_string_of(out, piece, n);
+        return;
+    }
     for (size_t i = 0; i < n; i++)
-        json_array_append_new(bytes, json_integer((unsigned char)piece[i]));
-    return bytes;
+        json_print(out, "%s%d", i ? "," : "[", (unsigned char)piece[i]);
+    json_put(out, "]");
 }
 
-static json_t *tokens_json(const struct tokenizer *t, const int32_t *ids, size_t n, bool pieces)
+/* Written by hand: as a tree, a token would take hundreds of bytes. */
+static void answer_tokens(struct http_exchange *x, const struct tokenizer *t, const int32_t *ids, size_t n, bool pieces)
 {
-    json_t *tokens = json_array();
+    struct json_text out = {0};
+    json_put(&out, "{\"tokens\":[");
     for (size_t i = 0; i < n; i++) {
-        json_t *id = json_integer(ids[i]);
-        json_array_append_new(tokens, pieces ? json_pack("{so so}", "id", id, "piece", piece_json(t, ids[i])) : id);
+        json_print(&out, pieces ? "%s{\"id\":%d,\"piece\":" : "%s%d", i ? "," : "", ids[i]);
+        if (pieces) {
+            put_piece(&out, t, ids[i]);
+            json_put(&out, "}");
+        }
     }
-    return tokens;
+    json_put(&out, "]}");
+    if (out.failed)
+        api_refuse(x, 500, NULL, NULL, "the server has no memory for the tokens");
+    else
+        http_answer(x, 200, "application/json", out.at, out.n, NULL, 0);
+    json_text_free(&out);
 }
 
 void tokenize_work(struct api *api, struct http_exchange *x, const json_t *root)
@@ -55,12 +72,17 @@ void tokenize_work(struct api *api, struct http_exchange *x, const json_t *root)
         api_refuse(x, 400, "invalid_type", "content", "'content': expected a string");
         return;
     }
+    if (json_string_length(content) > MOST_TEXT) {
+        api_refuse(x, 413, "invalid_value", "content", "'content': expected a text of at most %d bytes, found %zu",
+                   MOST_TEXT, json_string_length(content));
+        return;
+    }
     if (tokenizer_encode(t, json_string_value(content), json_string_length(content), add_special, parse_special, &ids,
                          &n)) {
         api_refuse(x, 500, NULL, NULL, "the server has no memory for the tokens");
         return;
     }
-    api_answer(x, 200, json_pack("{so}", "tokens", tokens_json(t, ids, n, with_pieces)));
+    answer_tokens(x, t, ids, n, with_pieces);
     free(ids);
 }
 
@@ -88,7 +110,7 @@ void detokenize_work(struct api *api, struct http_exchange *x, const json_t *roo
     const struct tokenizer *t = api->house.tokenizer;
     const json_t *tokens = json_object_get(root, "tokens");
     struct json_text out = {0};
-    size_t i;
+    size_t i, n_text = 0;
     json_t *id;
     if (!json_is_array(tokens)) {
         api_refuse(x, 400, "invalid_type", "tokens", "'tokens': expected an array of tokens");
@@ -99,6 +121,11 @@ void detokenize_work(struct api *api, struct http_exchange *x, const json_t *roo
         if (!field_whole(id, &token) || token < 0 || token >= tokenizer_n_vocab(t)) {
             api_refuse(x, 400, "invalid_value", "tokens", "tokens[%zu]: expected a token from 0 to %d", i,
                        tokenizer_n_vocab(t) - 1);
+            return;
+        }
+        if ((n_text += tokenizer_piece(t, (int32_t)json_integer_value(id), true, NULL, 0)) > MOST_TEXT_BACK) {
+            api_refuse(x, 413, "invalid_value", "tokens", "'tokens': expected those of a text of at most %d bytes",
+                       MOST_TEXT_BACK);
             return;
         }
     }

@@ -1,12 +1,15 @@
-/* How long one thread takes for the mask of a vocabulary: the first one of a state, and on average over a text.
+/* How long one thread takes for the mask of a vocabulary: the first one of a state, and on average over a text; and
+ * what schemas can do that mean no good, over texts of tokens taken at random.
  *
  * constraint_bench MODEL.gguf */
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "sampling/constraint.h"
+#include "sampling/schema/schema.h"
 #include "tests/unit/json_grammar.h"
 
 enum { RUNS = 5 };
@@ -143,6 +146,101 @@ static void measure(const struct tokenizer *t, struct constraint *c, const struc
     free(ids);
 }
 
+/* --- schemas --- */
+
+/* {"anyOf": [n schemas]}, each `one` with three letters of its own in place of every #; they may be alike. */
+static json_t *any_of(int n, const char *one)
+{
+    json_t *all = json_array();
+    char text[2000];
+    for (int i = 0; i < n; i++) {
+        char word[4] = {(char)('a' + i % 26), (char)('a' + i / 26 % 26), (char)('a' + i * 7 % 26), 0};
+        size_t at = 0;
+        for (const char *c = one; *c && at + sizeof word < sizeof text; c++) {
+            memcpy(text + at, *c == '#' ? word : c, *c == '#' ? 3 : 1);
+            at += *c == '#' ? 3 : 1;
+        }
+        text[at] = '\0';
+        json_array_append_new(all, json_loads(text, 0, NULL));
+    }
+    return json_pack("{so}", "anyOf", all);
+}
+
+/* An object with n properties, none of which must be there. */
+static json_t *many_properties(int n)
+{
+    json_t *all = json_object();
+    for (int i = 0; i < n; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "%c%c%d", 'a' + i % 26, 'a' + i / 26 % 26, i);
+        json_object_set_new(all, name, json_pack("{ss}", "type", "string"));
+    }
+    return json_pack("{ss so}", "type", "object", "properties", all);
+}
+
+/* Texts of tokens that the masks allow, taken at random. */
+static void measure_schema(const struct token_trie *trie, struct constraint *c, json_t *schema, const char *name)
+{
+    enum { TEXTS = 20, TOKENS = 40 };
+    struct grammar g;
+    uint64_t random = 1;
+    double all = 0, worst = 0;
+    size_t n_masks = 0, over = 0;
+    if (schema_grammar(schema, &g) != ST_OK) {
+        printf("%-28s is refused\n", name);
+        json_decref(schema);
+        return;
+    }
+    for (int text = 0; text < TEXTS; text++) {
+        constraint_begin(c, &g);
+        for (int i = 0; i < TOKENS; i++) {
+            const double start = now_us();
+            const uint64_t *mask = constraint_mask(c);
+            const double took = now_us() - start;
+            const int32_t n_words = (token_trie_n_vocab(trie) + 63) / 64;
+            uint32_t n = 0;
+            all += took;
+            worst = took > worst ? took : worst;
+            over += took > 1000;
+            n_masks++;
+            for (int32_t w = 0; w < n_words; w++)
+                n += (uint32_t)__builtin_popcountll(mask[w]);
+            random = random * UINT64_C(6364136223846793005) + 1442695040888963407u;
+            uint32_t which = (uint32_t)(random >> 33) % n;
+            int32_t token = 0;
+            while (!(mask[token / 64] >> token % 64 & 1) || which-- > 0)
+                token++;
+            constraint_accept(c, token);
+        }
+    }
+    printf("%-28s %5u ops, mean %7.1f us, longest %8.1f us, over 1 ms %4.1f %%\n", name, g.n_ops,
+           all / (double)n_masks, worst, 100.0 * (double)over / (double)n_masks);
+    free((void *)g.ops);
+    json_decref(schema);
+}
+
+static void measure_schemas(const struct token_trie *trie, struct constraint *c)
+{
+    measure_schema(trie, c, any_of(100, "{\"pattern\": \"^[a-z ]*#[a-z ]*$\"}"), "100 words, one somewhere");
+    measure_schema(trie, c, any_of(300, "{\"pattern\": \"^[a-z ]*#[a-z ]*$\"}"), "300 words, one somewhere");
+    measure_schema(trie, c, any_of(300, "{\"pattern\": \"#.*[aeiou].*#\"}"), "300 words, twice");
+    measure_schema(trie, c, any_of(100, "{\"pattern\": \"^.*#.{8}[0-9]\"}"), "100 words, counted");
+    measure_schema(trie, c, any_of(26, "{\"pattern\": \"^.*[^aeiou].{8}.{8}[0-9]\"}"), "counted alike");
+    measure_schema(trie, c, json_loads("{\"pattern\": \"^.*e.{8}.{8}.{8}.{8}.{8}.{8}[0-9]\"}", 0, NULL), "counted far");
+    measure_schema(trie, c, any_of(200, "{\"type\": \"object\", \"properties\": {\"name\": {\"pattern\": \"#\"}},"
+                                        "\"required\": [\"name\"]}"), "200 objects of one name");
+    measure_schema(trie, c, many_properties(800), "800 properties");
+    measure_schema(trie, c, json_loads("{\"$defs\": {\"s\": {\"anyOf\": [{\"type\": \"array\", \"items\": {\"$ref\": "
+                                       "\"#/$defs/s\"}}, {\"type\": \"array\", \"items\": {\"$ref\": \"#/$defs/s\"}},"
+                                       "{\"pattern\": \"a.*b\"}]}}, \"$ref\": \"#/$defs/s\"}", 0, NULL),
+                   "arrays, in two ways");
+    measure_schema(trie, c, json_loads("{\"type\": \"array\", \"items\": {}, \"minItems\": 900, \"maxItems\": 1000}",
+                                       0, NULL), "1000 of anything");
+    measure_schema(trie, c, json_loads("{\"type\": \"string\", \"minLength\": 900, \"maxLength\": 1000}", 0, NULL),
+                   "1000 characters");
+    measure_schema(trie, c, json_loads("{\"format\": \"uri\"}", 0, NULL), "an address");
+}
+
 int main(int argc, char **argv)
 {
     struct gguf *file;
@@ -174,6 +272,7 @@ int main(int argc, char **argv)
     measure(t, c, &letters, "all letters but one", "\"A void of solid words");
     measure(t, c, &twice, "hostile: ambiguous", "[[[[[[[[[[[[[[[[[[[[\"The quick");
     measure(t, c, &places, "hostile: counted", "There are seven bees here, we see them");
+    measure_schemas(trie, c);
     free((void *)twice.ops);
     free((void *)places.ops);
     free((void *)bounded.ops);

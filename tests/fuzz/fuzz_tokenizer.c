@@ -18,6 +18,19 @@ static void check(bool ok)
         abort();
 }
 
+/* A text is encoded within as many tokens as it has, to these, and not within fewer. */
+static void use_limits(const struct tokenizer *t, const char *text, size_t n, int flags, const int32_t *ids,
+                       size_t n_ids)
+{
+    int32_t *again;
+    size_t n_again;
+    check(tokenizer_encode_within(t, text, n, flags & 1, flags & 2, n_ids, &again, &n_again) == ST_OK);
+    check(n_again == n_ids && memcmp(again, ids, n_ids * sizeof *ids) == 0);
+    free(again);
+    if (n_ids > 0)
+        check(tokenizer_encode_within(t, text, n, flags & 1, flags & 2, n_ids - 1, &again, &n_again) == ST_FULL);
+}
+
 /* Encodes with every setting and decodes: ids are in range, pieces are as long as announced. */
 static void use(const struct tokenizer *t, const char *text, size_t n)
 {
@@ -34,6 +47,7 @@ static void use(const struct tokenizer *t, const char *text, size_t n)
             free(piece);
             tokenizer_is_end(t, ids[i]);
         }
+        use_limits(t, text, n, flags, ids, n_ids);
         free(ids);
     }
     const struct text_span said = {n / 3, n - n / 3}; /* in the middle; none where that would be empty */

@@ -53,11 +53,102 @@ static void refuses_bad_heads(void **state)
             print_error("%d to: %.60s\n", code, bad[i].at);
         assert_true(code == 0 || (code >= 400 && code <= 499));
     }
-    static const char nul[] = "GET /open\0nothing HTTP/1.1\r\nHost: x\r\n\r\n"; /* to libmicrohttpd the path ends there */
-    code_for(s, nul, sizeof nul - 1);
     expect(s, "GET /open%00 HTTP/1.1\r\nHost: x\r\n\r\n", 404);
     expect(s, "GET /op\xc3\x28n HTTP/1.1\r\nHost: x\r\n\r\n", 400);
     expect(s, fine, 200);
+    http_free(s);
+}
+
+/* Heads of which two readers could make two things: neither of the two happens, and what comes behind them is none. */
+static void refuses_ambiguous_heads(void **state)
+{
+    (void)state;
+    struct http_server *s = serve(&defaults);
+    static const struct {
+        const char *at;
+        size_t n;
+        int code;
+    } heads[] = {
+#define HEAD(line, fields, code) {line "\r\nHost: x\r\n" fields "\r\nabcdGET /open HTTP/1.1\r\nHost: x\r\n\r\n", \
+                                  sizeof line fields + sizeof "\r\nHost: x\r\n\r\nabcdGET /open HTTP/1.1\r\nHost: x\r\n\r\n" - 2, \
+                                  code}
+        HEAD("GET /open\0nothing HTTP/1.1", "", 400), /* to libmicrohttpd the target ends there */
+        HEAD("GET /open\0 HTTP/1.1", "", 400),
+        HEAD("GET /open?a=\0b HTTP/1.1", "", 400),
+        HEAD("POST /echo HTTP/1.1", "A: b\rContent-Length: 4\r\n", 400), /* a bare CR ends no line */
+        HEAD("POST /echo HTTP/1.1", "A: b\x01\r\nContent-Length: 4\r\n", 400),
+        HEAD("POST /echo HTTP/1.1", "Content-Length : 4\r\n", 400),
+        HEAD("POST /echo HTTP/1.1", "Content-Length: 4\r\nContent-Length: 4\r\n", 400),
+        HEAD("POST /echo HTTP/1.1", "Content-Length: 4, 4\r\n", 400),
+        HEAD("POST /echo HTTP/1.1", "Content-Length: +4\r\n", 400),
+        HEAD("POST /echo HTTP/1.1", "Content-Length: 0x4\r\n", 400),
+        HEAD("POST /echo HTTP/1.1", "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n", 400),
+        HEAD("POST /echo HTTP/1.1", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", 400),
+        HEAD("POST /echo HTTP/1.1", "Transfer-Encoding: gzip, chunked\r\n", 400),
+        HEAD("POST /echo HTTP/1.1", "Transfer-Encoding: chunked;a=b\r\n", 400),
+        HEAD("POST /echo HTTP/1.1", "", 411),
+        HEAD("GET http://x/open HTTP/1.1", "", 400),
+        HEAD("CONNECT x:80 HTTP/1.1", "", 400),
+        HEAD("OPTIONS * HTTP/1.1", "", 400),
+    };
+    for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) {
+        const int fd = dial(s);
+        struct answer a;
+        say_bytes(fd, heads[i].at, heads[i].n);
+        a = hear(fd);
+        if (a.code != heads[i].code)
+            print_error("%d to: %.100s\n", a.code, heads[i].at);
+        assert_int_equal(a.code, heads[i].code);
+        if (heads[i].code == 411 || strncmp(heads[i].at, "POST", 4) == 0) {
+            char more[64];
+            assert_true(recv(fd, more, sizeof more, 0) <= 0);
+        }
+        forget(&a);
+        close(fd);
+    }
+    expect(s, fine, 200);
+    http_free(s);
+}
+
+/* What is unusual, and plain. */
+static void answers_odd_requests(void **state)
+{
+    (void)state;
+    struct http_server *s = serve(&defaults);
+    expect(s, "GET /open?a=b&c=%00%zz HTTP/1.1\r\nHost: x\r\n\r\n", 200);
+    expect(s, "GET /open HTTP/1.1\nHost: x\n\n", 200);
+    expect(s, "GET /open HTTP/1.1\r\nHost: x\r\nA:\r\nB: \t\xe9\tc\r\n\r\n", 200);
+    expect(s, "GET /open HTTP/1.0\r\n\r\n", 200);
+    expect(s, "GET /%2Fopen HTTP/1.1\r\nHost: x\r\n\r\n", 404);
+    expect(s, "GET /open%2F HTTP/1.1\r\nHost: x\r\n\r\n", 404);
+    expect(s, "GET //open HTTP/1.1\r\nHost: x\r\n\r\n", 404);
+    expect(s, "GET /open/ HTTP/1.1\r\nHost: x\r\n\r\n", 404);
+    expect(s, "BREW /open HTTP/1.1\r\nHost: x\r\n\r\n", 405);
+    expect(s, "OPTIONS /open HTTP/1.1\r\nHost: x\r\n\r\n", 405);
+    expect(s, "TRACE /open HTTP/1.1\r\nHost: x\r\n\r\n", 405);
+    expect(s, "GET /open HTTP/1.1\r\nHost: x\r\nExpect: a miracle\r\n\r\n", 200);
+    expect(s, "GET /open HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nabcd", 200);
+    expect(s, "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: Chunked\r\n\r\n4;a=b\r\nabcd\r\n0\r\nA: b\r\n\r\n", 200);
+    http_free(s);
+}
+
+/* Two streams that were asked for at once on one connection come one behind the other. */
+static void streams_in_their_order(void **state)
+{
+    (void)state;
+    struct http_server *s = serve(&defaults);
+    const int fd = dial(s);
+    say(fd, "GET /mail HTTP/1.1\r\nHost: x\r\n\r\nGET /mail HTTP/1.1\r\nHost: x\r\n\r\n");
+    for (int i = 0; i < 2; i++) {
+        struct http_exchange *x = fetch();
+        http_begin(x, 200, "text/plain", NULL, 0);
+        http_write(x, i ? "second" : "first", i ? 6 : 5);
+        http_end(x);
+        struct answer a = hear(fd);
+        assert_string_equal(a.body, i ? "second" : "first");
+        forget(&a);
+    }
+    close(fd);
     http_free(s);
 }
 
@@ -431,6 +522,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(refuses_bad_heads),    cmocka_unit_test(refuses_bombs),
+        cmocka_unit_test(refuses_ambiguous_heads), cmocka_unit_test(answers_odd_requests),
+        cmocka_unit_test(streams_in_their_order),
         cmocka_unit_test(refuses_large_bodies), cmocka_unit_test(closes_slow_requests),
         cmocka_unit_test(clients_vanish),       cmocka_unit_test(drops_slow_readers),
         cmocka_unit_test(stops_waiting_for_readers), cmocka_unit_test(limits_connections),

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <cmocka.h>
 #include <jansson.h>
 
@@ -504,6 +505,67 @@ static void long_texts_are_fine(void **state)
     gguf_close(g);
 }
 
+/* Whether `text` is encoded within as many tokens as it has, to these, and not within fewer. */
+static void check_limits(const struct tokenizer *t, const char *text, size_t n)
+{
+    int32_t *ids, *within = NULL;
+    size_t n_ids, n_within;
+    assert_int_equal(tokenizer_encode(t, text, n, true, true, &ids, &n_ids), ST_OK);
+    assert_int_equal(tokenizer_encode_within(t, text, n, true, true, n_ids, &within, &n_within), ST_OK);
+    assert_int_equal(n_within, n_ids);
+    assert_memory_equal(within, ids, n_ids * sizeof *ids);
+    free(within);
+    within = NULL;
+    for (size_t most = 0; most < n_ids; most += 1 + most / 2)
+        assert_int_equal(tokenizer_encode_within(t, text, n, true, true, most, &within, &n_within), ST_FULL);
+    if (n_ids > 0)
+        assert_int_equal(tokenizer_encode_within(t, text, n, true, true, n_ids - 1, &within, &n_within), ST_FULL);
+    assert_null(within);
+    free(ids);
+}
+
+static void limits_are_exact(void **state)
+{
+    struct gguf *g;
+    struct tokenizer *t;
+    json_t *strings = load_json("tokens_strings.json"), *item;
+    size_t i, n;
+    open_tokenizer(*state, &g, &t);
+    json_array_foreach(strings, i, item) {
+        char *text = bytes_of(item, &n);
+        check_limits(t, text, n);
+        free(text);
+    }
+    json_decref(strings);
+    tokenizer_free(t);
+    gguf_close(g);
+}
+
+/* A text that is far too long is not read to its end, which is not there. */
+static void long_texts_are_left(void **state)
+{
+    enum { READABLE = 1 << 18, MOST = 50, ALL = 1 << 29 };
+    static const char *const units[] = {"The quick brown fox. ", "a", " ", "\n", "<|im_end|>", "\xf0\x9f\x98\x80", "0"};
+    struct gguf *g;
+    struct tokenizer *t;
+    open_tokenizer(*state, &g, &t);
+    char *text = mmap(NULL, ALL, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    assert_ptr_not_equal(text, MAP_FAILED);
+    assert_int_equal(mprotect(text, READABLE, PROT_READ | PROT_WRITE), 0);
+    for (size_t u = 0; u < sizeof units / sizeof *units; u++) {
+        const struct text_span all = {0, ALL};
+        int32_t *ids;
+        size_t n;
+        for (size_t i = 0; i < READABLE; i++)
+            text[i] = units[u][i % strlen(units[u])];
+        assert_int_equal(tokenizer_encode_within(t, text, ALL, true, true, MOST, &ids, &n), ST_FULL);
+        assert_int_equal(tokenizer_encode_chat_within(t, text, ALL, &all, 1, MOST, &ids, &n), ST_FULL);
+    }
+    munmap(text, ALL);
+    tokenizer_free(t);
+    gguf_close(g);
+}
+
 /* How often a token occurs in a text of which the spans [n] are contents. */
 static size_t count_in_chat(const struct tokenizer *t, const char *text, size_t n_text, const struct text_span *spans,
                             size_t n, int32_t token)
@@ -628,6 +690,12 @@ int main(void)
         cmocka_unit_test(ends_depend_on_what_is_beside_them),
         cmocka_unit_test(pieces_respect_their_room),
         EACH(long_texts_are_fine),
+        EACH(limits_are_exact),
+        cmocka_unit_test_prestate(limits_are_exact, models[9]),
+        cmocka_unit_test_prestate(limits_are_exact, models[10]),
+        cmocka_unit_test_prestate(long_texts_are_left, models[1]),
+        cmocka_unit_test_prestate(long_texts_are_left, models[4]),
+        cmocka_unit_test_prestate(long_texts_are_left, models[6]),
         cmocka_unit_test_prestate(texts_come_back, models[0]),
         cmocka_unit_test_prestate(texts_come_back, models[2]),
         cmocka_unit_test_prestate(texts_come_back, models[4]),
