@@ -106,7 +106,7 @@ status spm_joins_find(struct tokenizer *t)
 static size_t segment_end(const struct tokenizer *t, const char *text, size_t begin, size_t n)
 {
     uint32_t len = character_length(text + begin, n - begin), next;
-    for (size_t i = begin + len; i < n; i += len, len = next) {
+    for (size_t i = begin + len; i < n; i += next, len = next) {
         next = character_length(text + i, n - i);
         if (!*joint(t, text + i - len, len, text + i, next))
             return i;

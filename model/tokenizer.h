@@ -40,7 +40,8 @@ status tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, b
                         int32_t **ids, size_t *n_ids);
 
 /* The same for a text of at most `most` tokens, BOS and EOS among them. One that has more is ST_FULL, which is not
- * logged: it is left as soon as that is plain, for one that is far longer without reading it to its end. */
+ * logged: it is left as soon as that is plain, for one that is far longer without reading it to its end. So is a text
+ * of more bytes than `most` of the longest tokens have, whatever would have become of it. */
 status tokenizer_encode_within(const struct tokenizer *t, const char *text, size_t n, bool add_special,
                                bool parse_special, size_t most, int32_t **ids, size_t *n_ids);
 

@@ -195,7 +195,7 @@ int spelt_byte(const char *at, uint32_t n, uint32_t *len);
 /* --- least_tokens.c --- */
 /* Finds t->shares, when all else has been read. */
 void shares_find(struct tokenizer *t);
-/* Whether a text has more tokens for certain. Does not read more of it than it takes to know. */
+/* Whether a text has more tokens, or is longer than so many ever are. Reads no more of it than it takes to know. */
 bool has_more_tokens(const struct tokenizer *t, const char *text, size_t n, size_t most);
 
 #endif

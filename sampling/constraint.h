@@ -16,7 +16,7 @@
 struct constraint;
 
 /* A constraint without a grammar, for grammars of at most max_ops; the trie (borrowed) outlives it. A dry arena counts
- * (the trie's n_vocab alone is read then). Until constraint_begin it is a text that has left its grammar. About 1.7 MB,
+ * (the trie's n_vocab alone is read then). Until constraint_begin it is a text that has left its grammar. About 2.1 MB,
  * and as many bytes as the vocabulary has tokens. */
 struct constraint *constraint_lay(const struct token_trie *t, uint32_t max_ops, struct arena *a);
 /* Begins a checked grammar, of which it keeps a copy: no byte has been written. NULL: the one that it has. */

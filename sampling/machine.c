@@ -7,7 +7,6 @@ enum { PLACE_BITS = 14, PLACE_MASK = GRAMMAR_OPS - 1 };
 _Static_assert(1 << PLACE_BITS == GRAMMAR_OPS, "a place must fit");
 
 enum {
-    MACHINE_WAYS = 1 << 15,
     SEEN = 2 * GRAMMAR_WAYS,
     ROW_BYTES = 256 * sizeof(uint16_t)
 };
@@ -91,7 +90,8 @@ static void come(struct machine *m, uint32_t place, uint32_t stack)
     m->seen[slot] = way;
     m->slots[m->n_found] = (uint16_t)slot;
     m->found[m->n_found++] = way;
-    m->todo[m->n_todo++] = way;
+    if (m->ops[place].kind != GRAMMAR_BYTE) /* which waits */
+        m->todo[m->n_todo++] = way;
 }
 
 static void go_on(struct machine *m, uint32_t place, uint32_t stack)

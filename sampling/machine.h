@@ -20,7 +20,8 @@ enum {
     STATE_DEAD = 1,       /* no way goes on, and the text may not end */
     STATES_FIRST = 2,
     MACHINE_STATES = 2048, /* as many as are worth while */
-    MACHINE_STATES_MIN = STATES_FIRST + 3
+    MACHINE_STATES_MIN = STATES_FIRST + 3,
+    MACHINE_WAYS = 1 << 17 /* of all states */
 };
 
 struct state {

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "sampling/schema/making.h"
+#include "sampling/ways.h"
 
 /* --- references: a rule for what each names --- */
 
@@ -286,6 +287,26 @@ static status make_value(struct making *k, const json_t *schema, const struct wh
 
 /* --- from outside --- */
 
+/* Of what was made from `start` on, which leads nowhere else, as a grammar of its own. */
+static status check_ways(const struct grammar_maker *m, uint32_t start)
+{
+    struct grammar_op *ops = malloc((m->n - start) * sizeof *ops);
+    const struct grammar g = {ops, m->n - start};
+    if (!ops)
+        return no_memory();
+    for (uint32_t i = 0; i < g.n_ops; i++) {
+        ops[i] = m->ops[start + i];
+        const uint8_t kind = ops[i].kind;
+        ops[i].a -= kind == GRAMMAR_SPLIT || kind == GRAMMAR_JUMP || kind == GRAMMAR_CALL ? start : 0;
+        ops[i].b -= kind == GRAMMAR_SPLIT ? start : 0;
+    }
+    status st = grammar_check(&g);
+    if (st == ST_OK)
+        st = grammar_check_ways(&g);
+    free(ops);
+    return st;
+}
+
 static void begin(struct making *k, const json_t *schema, struct grammar_maker *m)
 {
     *k = (struct making){.m = m, .root = schema, .value = make_value};
@@ -308,6 +329,8 @@ status schema_rule(const json_t *schema, struct grammar_maker *m, uint32_t *rule
         st = make_rules(&k);
     if (st == ST_OK)
         st = finish(&k, start, start);
+    if (st == ST_OK)
+        st = check_ways(m, start);
     for (size_t i = 0; i < k.n_rules; i++)
         free(k.rules[i].path);
     free(k.rules);

@@ -15,7 +15,8 @@
 
 /* Appends what a schema allows, as a rule: a place to CALL, in *rule. Every text of it is valid by the schema. ST_USAGE
  * (logged): the schema is broken, or has what no grammar is made of (the line names the keyword and where:
- * "#/properties/a"), or nothing is valid by it; ST_NOMEM; ST_FULL: it is too large. */
+ * "#/properties/a"), or nothing is valid by it; ST_NOMEM; ST_FULL: it is too large, or its texts can be read in too
+ * many ways at once (sampling/ways.h). */
 status schema_rule(const json_t *schema, struct grammar_maker *m, uint32_t *rule);
 /* Any JSON object (response_format json_object). */
 status schema_any_object(struct grammar_maker *m, uint32_t *rule);

@@ -1,4 +1,6 @@
-/* Answers: whatever a model writes and however its tokens cut it, pieces are whole UTF-8, names are short, and no
+/* Start it with -dict=tests/fuzz/answer.dict CORPUS.
+ *
+ * Answers: whatever a model writes and however its tokens cut it, pieces are whole UTF-8, names are short, and no
  * character is told twice. The first bytes choose the format, the stop string and how the rest is cut. */
 #include <stdint.h>
 #include <stdlib.h>

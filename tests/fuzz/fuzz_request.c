@@ -1,4 +1,6 @@
-/* Bodies of requests: any bytes are answered once, with a 4xx, or become jobs that are right for the engine, whose
+/* Start it with -dict=tests/fuzz/request.dict CORPUS tests/fuzz/corpus/request.
+ *
+ * Bodies of requests: any bytes are answered once, with a 4xx, or become jobs that are right for the engine, whose
  * tokens (the body's own bytes) become an answer that is JSON. The first byte picks the path. */
 #include <math.h>
 #include <stdint.h>
@@ -47,7 +49,7 @@ static void check_answer(const struct http_exchange *x)
     require(x->ended && (x->status == 200 || (x->status >= 400 && x->status < 500)));
     if (x->begun)
         return;
-    json_t *o = json_loadb(x->out.at, x->out.n, 0, NULL);
+    json_t *o = json_loadb(x->out.at, x->out.n, JSON_ALLOW_NUL, NULL);
     require(json_is_object(o));
     require((x->status == 200) == !json_object_get(o, "error"));
     json_decref(o);

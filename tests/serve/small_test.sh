@@ -34,6 +34,14 @@ for body in '{}' '{"tokens": "a"}' '{"tokens": [1.5]}' '{"tokens": [-1]}' '{"tok
 done
 post /tokenize '{"content": 3}'
 equal "status of /tokenize of a number" 400 "$status"
+for n in 1048576 1048577; do
+    { printf '{"content": "'; head -c $n /dev/zero | tr '\0' a; printf '"}'; } > "$work/large"
+    code --data-binary "@$work/large" "$url/tokenize"
+    echo
+done > "$work/codes"
+equal "texts of 1 MiB and one byte more" "200 413" "$(xargs < "$work/codes")"
+{ printf '{"tokens": [504'; yes ', 504' | head -n 3000000 | tr -d '\n'; printf ']}'; } > "$work/large"
+equal "tokens of more than 16 MiB" 413 "$(code --data-binary "@$work/large" "$url/detokenize")"
 
 # A vector has length 1 and is the same in every form, and whoever it ran beside.
 post /v1/embeddings '{"input": "The house is warm."}'
