@@ -668,6 +668,40 @@ static void test_hostile(void **state)
     free(chain);
 }
 
+/* `head`, n times `one` with a number of three digits in place of %d, and commas between them, `end`. malloc'ed. */
+static char *many(const char *head, const char *one, int n, const char *end)
+{
+    char *text = malloc(strlen(head) + (size_t)n * (strlen(one) + 8) + strlen(end) + 1), *at = stpcpy(text, head);
+    assert_non_null(text);
+    for (int i = 0; i < n; i++) {
+        const char *number = strstr(one, "%d");
+        at += sprintf(at, "%s%.*s%03d%s", i ? "," : "", (int)(number - one), one, i, number + 2);
+    }
+    strcpy(at, end);
+    return text;
+}
+
+/* What can be read in many ways at once, each of which is another state with the next letters; and what looks like it. */
+static void test_many_ways(void **state)
+{
+    (void)state;
+    check_hostile(many("{\"anyOf\":[", "{\"pattern\":\"^[0-9 ]*%d[0-9 ]*$\"}", 100, "]}"), "too many ways at once");
+    check_hostile(many("{\"anyOf\":[", "{\"properties\":{\"a\":{\"pattern\":\"%d\"}}}", 100, "]}"),
+                  "too many ways at once");
+    check_refused("{\"pattern\":\"^.*e.{8}.{8}.{8}[0-9]\"}", ST_FULL, "too many ways at once");
+    char *const fine[] = {
+        many("{\"anyOf\":[", "{\"pattern\":\"^[0-9 ]*%d[0-9 ]*$\"}", 10, "]}"),
+        many("{\"anyOf\":[", "{\"properties\":{\"kind\":{\"const\":\"%d\"},\"a\":{}}}", 100, "]}"),
+        many("{\"properties\":{", "\"%d\":{\"type\":\"string\"}", 500, "}}"),
+        many("{\"enum\":[", "\"%d\"", 900, "]}"),
+    };
+    for (size_t i = 0; i < sizeof fine / sizeof *fine; i++) {
+        const struct grammar g = make(fine[i]);
+        free((void *)g.ops);
+        free(fine[i]);
+    }
+}
+
 static void test_memory(void **state)
 {
     const char *schema =
@@ -704,7 +738,7 @@ int main(void)
         cmocka_unit_test(test_integers), cmocka_unit_test(test_numbers), cmocka_unit_test(test_any_of),
         cmocka_unit_test(test_one_of), cmocka_unit_test(test_all_of), cmocka_unit_test(test_references),
         cmocka_unit_test(test_counts_that_slide), cmocka_unit_test(test_refused_keywords),
-        cmocka_unit_test(test_hostile), cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_hostile), cmocka_unit_test(test_many_ways), cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -505,15 +505,17 @@ static void long_texts_are_fine(void **state)
     gguf_close(g);
 }
 
-/* Whether `text` is encoded within as many tokens as it has, to these, and not within fewer. */
+/* Whether `text` is encoded within as many tokens as it has, to these, and not within fewer. Some vocabularies cannot
+ * write most of some texts; these count by their bytes. */
 static void check_limits(const struct tokenizer *t, const char *text, size_t n)
 {
     int32_t *ids, *within = NULL;
     size_t n_ids, n_within;
     assert_int_equal(tokenizer_encode(t, text, n, true, true, &ids, &n_ids), ST_OK);
-    assert_int_equal(tokenizer_encode_within(t, text, n, true, true, n_ids, &within, &n_within), ST_OK);
+    const bool by_bytes = n / t->max_piece > n_ids;
+    assert_int_equal(tokenizer_encode_within(t, text, n, true, true, by_bytes ? n : n_ids, &within, &n_within), ST_OK);
     assert_int_equal(n_within, n_ids);
-    assert_memory_equal(within, ids, n_ids * sizeof *ids);
+    assert_true(n_ids == 0 || memcmp(within, ids, n_ids * sizeof *ids) == 0);
     free(within);
     within = NULL;
     for (size_t most = 0; most < n_ids; most += 1 + most / 2)
