@@ -225,6 +225,8 @@ bool ask_conversation(struct api *api, const json_t *messages, const json_t *too
     size_t n;
     if (!api->writer)
         return refuse(r, "unsupported_value", NULL, "this model has no chat template, only /v1/completions");
+    if (json_array_size(messages) >= api->house.n_ctx) /* each of them is a token at least */
+        return ask_encoded(api, ST_FULL, "messages", r);
     json_t *plain = messages_of(api, messages, r);
     if (!plain)
         return false;

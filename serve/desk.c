@@ -1,10 +1,13 @@
 #include "serve/desk.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
+
+enum { LARGE = 1 << 20 }; /* bytes of a body whose tree is worth giving back to the system: it is many times as large */
 
 /* A request that waits. */
 struct paper {
@@ -56,10 +59,14 @@ static void do_work(struct desk *d, const struct paper *p)
         api_refuse(p->x, 503, NULL, NULL, "the client has left");
         return;
     }
+    size_t n;
+    http_body(p->x, &n);
     root = read_body(p->x);
     if (root)
         p->work(d->api, p->x, root);
     json_decref(root);
+    if (n > LARGE)
+        malloc_trim(0);
 }
 
 static void *desk_run(void *arg)

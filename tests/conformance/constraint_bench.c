@@ -215,8 +215,8 @@ static void measure_schema(const struct token_trie *trie, struct constraint *c, 
             constraint_accept(c, token);
         }
     }
-    printf("%-28s %5u ops in %.2f ms, mean %7.1f us, longest %8.1f us, over 1 ms %4.1f %%\n", name, g.n_ops, made * 1e-3,
-           all / (double)n_masks, worst, 100.0 * (double)over / (double)n_masks);
+    printf("%-28s %5u ops in %.2f ms, mean %7.1f us, longest %8.1f us, over 1 ms %4.1f %%\n", name, g.n_ops,
+           made * 1e-3, all / (double)n_masks, worst, 100.0 * (double)over / (double)n_masks);
     free((void *)g.ops);
     json_decref(schema);
 }
@@ -236,9 +236,9 @@ static void measure_schemas(const struct token_trie *trie, struct constraint *c)
     measure_schema(trie, c, json_loads("{\"pattern\": \"^.*e.{8}[0-9]\"}", 0, NULL), "counted");
     measure_schema(trie, c, json_loads("{\"pattern\": \"^.*e.{8}.{6}[0-9]\"}", 0, NULL), "counted to 14");
     measure_schema(trie, c, json_loads("{\"pattern\": \"^.*e.{8}.{8}.{8}[0-9]\"}", 0, NULL), "counted to 24");
-    measure_schema(trie, c, any_of(20, "{\"type\": \"object\", \"properties\": {\"name\": {\"pattern\": \"^#[a-z]*$\"}},"
+    measure_schema(trie, c, any_of(20, "{\"properties\": {\"name\": {\"pattern\": \"^#[a-z]*$\"}},"
                                         "\"required\": [\"name\"]}"), "20 objects of one name");
-    measure_schema(trie, c, any_of(50, "{\"type\": \"object\", \"properties\": {\"kind\": {\"const\": \"#\"}, \"value\": {}},"
+    measure_schema(trie, c, any_of(50, "{\"properties\": {\"kind\": {\"const\": \"#\"}, \"value\": {}},"
                                         "\"required\": [\"kind\", \"value\"]}"), "50 kinds of objects");
     measure_schema(trie, c, any_of(200, "{\"type\": \"object\", \"properties\": {\"name\": {\"pattern\": \"#\"}},"
                                         "\"required\": [\"name\"]}"), "200 objects of one name");

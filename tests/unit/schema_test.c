@@ -681,7 +681,7 @@ static char *many(const char *head, const char *one, int n, const char *end)
     return text;
 }
 
-/* What can be read in many ways at once, each of which is another state with the next letters; and what looks like it. */
+/* What can be read in many ways at once, which are other ones with each letter; and what looks like it. */
 static void test_many_ways(void **state)
 {
     (void)state;
@@ -691,7 +691,8 @@ static void test_many_ways(void **state)
     check_refused("{\"pattern\":\"^.*e.{8}.{8}.{8}[0-9]\"}", ST_FULL, "too many ways at once");
     char *const fine[] = {
         many("{\"anyOf\":[", "{\"pattern\":\"^[0-9 ]*%d[0-9 ]*$\"}", 10, "]}"),
-        many("{\"anyOf\":[", "{\"properties\":{\"kind\":{\"const\":\"%d\"},\"a\":{}}}", 100, "]}"),
+        many("{\"anyOf\":[", "{\"properties\":{\"kind\":{\"const\":\"%d\"},\"a\":{}},\"required\":[\"kind\"]}", 100,
+             "]}"),
         many("{\"properties\":{", "\"%d\":{\"type\":\"string\"}", 500, "}}"),
         many("{\"enum\":[", "\"%d\"", 900, "]}"),
     };
