@@ -126,8 +126,8 @@ static void check_answers(char *at, size_t n, bool heads)
         end[2] = '\0';
         char *body = end + 4;
         const size_t left = n - (size_t)(body - at);
-        if (code >= 400 && !strcasestr(at, "\r\nContent-Type:")) /* libmicrohttpd's own, not as long as it says, the last */
-            return;
+        if (code >= 400 && !strcasestr(at, "\r\nContent-Type:"))
+            return; /* libmicrohttpd's own, not as long as it says, and the last */
         const size_t bytes = code == 100 || code == 204 ? 0 : heads ? SIZE_MAX : body_bytes(at, body, left);
         if (bytes == SIZE_MAX)
             return;
