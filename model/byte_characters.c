@@ -32,3 +32,12 @@ int character_byte(uint32_t code)
     uint32_t i = code - 0x100;
     return i <= 0x20 ? (int)i : i < 0x21 + 0x22 ? (int)(i - 0x21 + 0x7f) : i == 0x21 + 0x22 ? 0xad : -1;
 }
+
+int spelt_byte(const char *at, uint32_t n, uint32_t *len)
+{
+    uint8_t c = (uint8_t)at[0], next = n > 1 ? (uint8_t)at[1] : 0;
+    *len = (c & 0xe0) == 0xc0 && (next & 0xc0) == 0x80 ? 2 : 1;
+    if (*len == 1 && c >= 0x80)
+        return -1;
+    return character_byte(*len == 2 ? (c & 0x1fu) << 6 | (next & 0x3fu) : c);
+}

@@ -265,15 +265,6 @@ static void sink_put(struct sink *k, const char *at, size_t n)
     k->n += n;
 }
 
-int spelt_byte(const char *at, uint32_t n, uint32_t *len)
-{
-    uint8_t c = (uint8_t)at[0], next = n > 1 ? (uint8_t)at[1] : 0;
-    *len = (c & 0xe0) == 0xc0 && (next & 0xc0) == 0x80 ? 2 : 1;
-    if (*len == 1 && c >= 0x80)
-        return -1;
-    return character_byte(*len == 2 ? (c & 0x1fu) << 6 | (next & 0x3fu) : c);
-}
-
 /* A token of a byte-level vocabulary: each character is a byte; a character that is none stays as it is. */
 static void put_bpe(struct sink *k, const struct piece *p)
 {
