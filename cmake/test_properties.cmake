@@ -4,14 +4,16 @@
 # What mostly waits, for mpirun or for a time to pass: half a processor.
 set(waits mpi_refusals mpi_launch mpi_text mpi_files)
 # What runs in threads is run under ThreadSanitizer, and that alone is built for it (CMakePresets.json).
-set(threaded "inproc|threads|cluster|nccl_test|sim_|http_")
+set(threaded "inproc|threads|cluster|nccl_test|sim_|http_|serve_engine|serve_parallel")
 
-add_custom_target(threaded_tests)
+add_custom_target(threaded_tests DEPENDS hearth)
 get_property(all DIRECTORY PROPERTY TESTS)
 foreach(name ${all})
-    if(name MATCHES "${threaded}" AND TARGET ${name})
+    if(name MATCHES "${threaded}" AND (TARGET ${name} OR name MATCHES "^serve_"))
         set_property(TEST ${name} APPEND PROPERTY LABELS threads)
-        add_dependencies(threaded_tests ${name})
+        if(TARGET ${name})
+            add_dependencies(threaded_tests ${name})
+        endif()
     endif()
     get_test_property(${name} PROCESSORS processors)
     if(NOT processors)
