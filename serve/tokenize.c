@@ -123,7 +123,7 @@ void detokenize_work(struct api *api, struct http_exchange *x, const json_t *roo
                        tokenizer_n_vocab(t) - 1);
             return;
         }
-        if ((n_text += tokenizer_piece(t, (int32_t)json_integer_value(id), true, NULL, 0)) > MOST_TEXT_BACK) {
+        if ((n_text += tokenizer_piece(t, (int32_t)token, true, NULL, 0)) > MOST_TEXT_BACK) {
             api_refuse(x, 413, "invalid_value", "tokens", "'tokens': expected those of a text of at most %d bytes",
                        MOST_TEXT_BACK);
             return;

@@ -42,8 +42,10 @@ done > "$work/codes"
 equal "texts of 1 MiB and one byte more" "200 413" "$(xargs < "$work/codes")"
 post /tokenize '{"content": " international"}'
 token=$(json "o['tokens'][0] if len(o['tokens']) == 1 else 'more than one'") # of 14 bytes
-{ printf '{"tokens": [%s' "$token"; yes ", $token" | head -n 1250000 | tr -d '\n'; printf ']}'; } > "$work/large"
-equal "tokens of more than 16 MiB" 413 "$(code --data-binary "@$work/large" "$url/detokenize")"
+for one in "$token" "$token.0"; do # a number of JSON may be whole either way
+    { printf '{"tokens": [%s' "$one"; yes ", $one" | head -n 1250000 | tr -d '\n'; printf ']}'; } > "$work/large"
+    equal "tokens of more than 16 MiB: $one" 413 "$(code --data-binary "@$work/large" "$url/detokenize")"
+done
 
 # A vector has length 1 and is the same in every form, and whoever it ran beside.
 post /v1/embeddings '{"input": "The house is warm."}'
