@@ -36,13 +36,16 @@ static status put_json(struct text *json, json_t *v)
     return st;
 }
 
-/* The value of an argument: a string, or the JSON that it is; what is no JSON is a string after all. */
+/* The value of an argument: a string, or the JSON that it is, as it was written: 0.1 written anew has 17 digits. What is
+ * no JSON is a string after all. */
 static status put_value(const json_t *parameters, const char *key, const char *at, size_t n, struct text *json)
 {
     bool known;
-    const bool string = tags_is_string(parameters, key, &known);
-    json_t *v = string ? NULL : json_loadb(at, n, JSON_DECODE_ANY, NULL);
-    return put_json(json, v ? v : json_stringn(at, n));
+    json_t *v = tags_is_string(parameters, key, &known) ? NULL : json_loadb(at, n, JSON_DECODE_ANY, NULL);
+    if (!v)
+        return put_json(json, json_stringn(at, n));
+    json_decref(v);
+    return text_append(json, at, n);
 }
 
 static status put_member(const struct tool_tags *t, const json_t *parameters, bool first, const char *key, size_t n_key,

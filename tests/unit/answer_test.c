@@ -336,8 +336,9 @@ static void calls_are_read(void **state)
          "<|channel|>commentary json<|message|>{\"a\":1}", "(Hm.)<f|{\"a\":1}>"},
         {CODER, {0}, "", "So:\n\n<tool_call>\n<function=f>\n<parameter=a>\nx\"\ny\n</parameter>\n<parameter=b>\n[1, "
          "2]\n</parameter>\n</function>\n</tool_call>\n<tool_call>\n<function=g>\n</function>\n</tool_call>",
-         "So:<f|{\"a\":\"x\\\"\\ny\",\"b\":[1,2]}><g|{}>"},
+         "So:<f|{\"a\":\"x\\\"\\ny\",\"b\":[1, 2]}><g|{}>"},
         {CODER, {0}, "", "<function=f>\n<parameter=a>\n1\n</parameter>\n</function>", "<f|{\"a\":1}>"},
+        {CODER, {0}, "", "<function=f>\n<parameter=a>\n0.1\n</parameter>\n</function>", "<f|{\"a\":0.1}>"},
         {GLM, {0}, "", "<tool_call>f\n<arg_key>a</arg_key>\n<arg_value>x "
          "y</arg_value>\n<arg_key>b</arg_key>\n<arg_value>true</arg_value>\n</tool_call>",
          "<f|{\"a\":\"x y\",\"b\":true}>"},
