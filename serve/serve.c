@@ -113,7 +113,8 @@ static void obey_stop(struct server *s)
     engine_stop(s->api.engine, drain_s);
     s->patience_s = clock_s() + drain_s + PATIENCE_S;
     s->obeyed = stops;
-    atomic_store(&s->doubt, true);
+    if (drain_s == 0) /* else a step may take its time; mpirun's SIGCONT comes before, if it was mpirun */
+        atomic_store(&s->doubt, true);
 }
 
 /* Whether nothing comes of the ranks, since there was a doubt, for three times as long as it ever took. Who has no time
