@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/utf8.h"
 #include "base/whole_file.h"
 #include "model/gguf.h"
 #include "serve/api.h"
@@ -225,6 +226,15 @@ status serve_open(const struct serve_options *o, struct server **out)
 
 /* --- with the model --- */
 
+/* Bytes that are no UTF-8 become '?': a file may have any name, a string of JSON may not. */
+static void make_utf8(char *name)
+{
+    size_t length;
+    for (size_t n = strlen(name); n > 0; name += length, n -= length)
+        if (utf8_next(name, n, &length) != UTF8_CHARACTER)
+            memset(name, '?', length);
+}
+
 /* What clients call it: the alias, or the file without folder and ending. */
 static status name_model(struct server *s)
 {
@@ -234,10 +244,12 @@ static status name_model(struct server *s)
     if (!s->o.alias && n > 5 && strcmp(name + n - 5, ".gguf") == 0)
         n -= 5;
     s->api.name = s->name = strndup(name, n);
-    if (s->name)
-        return ST_OK;
-    log_error("no memory for the model's name");
-    return ST_NOMEM;
+    if (!s->name) {
+        log_error("no memory for the model's name");
+        return ST_NOMEM;
+    }
+    make_utf8(s->name);
+    return ST_OK;
 }
 
 /* A model without a template goes on texts alone. */

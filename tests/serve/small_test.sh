@@ -3,7 +3,7 @@
 . "$(dirname "$0")/library.sh"
 need_model
 need_command curl python3
-serve -c 512 --alias tested --parallel 4
+serve -c 512 --alias "$(printf 'tested\374')" --parallel 4 # no UTF-8, as a file's name may be
 
 get() { # PATH: $out
     curl -s --max-time 60 -o "$work/out" "$url$1"
@@ -12,9 +12,9 @@ get() { # PATH: $out
 
 equal "health" 200 "$(code "$url/health")"
 get /v1/models
-equal "the model" "tested 512" "$(json "o['data'][0]['id'] + ' ' + str(o['data'][0]['meta']['n_ctx'])")"
+equal "the model" "tested? 512" "$(json "o['data'][0]['id'] + ' ' + str(o['data'][0]['meta']['n_ctx'])")"
 get /props
-equal "props" "512 4 tested True" "$(json "' '.join(map(str, (o['default_generation_settings']['n_ctx'], o['total_slots'],
+equal "props" "512 4 tested? True" "$(json "' '.join(map(str, (o['default_generation_settings']['n_ctx'], o['total_slots'],
     o['model_path'], 'im_start' in o['chat_template'])))")"
 
 # Tokens are those of hearth tokenize, and their text is what it was, a broken character apart.
@@ -69,7 +69,7 @@ equal "status of a completion" 200 "$status"
 get /metrics
 like "tokens made" "*llamacpp:tokens_predicted_total 20
 *" "$out"
-like "a histogram" "*vllm:request_generation_tokens_count{model_name=\"tested\"}*" "$out"
+like "a histogram" "*vllm:request_generation_tokens_count{model_name=\"tested?\"}*" "$out"
 tries=0
 while get /metrics && ! grep -q '^hearth:read_bytes_total{rank="0",device="cpu"} [1-9]' "$work/out" && [ $tries -lt 100 ]; do
     sleep 0.1
