@@ -52,7 +52,7 @@ uint16_t http_port(const struct http_server *s);
  * Replaces those before; any thread. Compared in constant time, from "Authorization: Bearer" or "x-api-key". ST_NOMEM,
  * ST_USAGE (one is longer than 255 bytes). */
 status http_set_keys(struct http_server *s, const char *lines);
-/* No new connections; new requests on old ones are 503. The thread that opened. */
+/* No new connections; new requests on old ones are 503. Any thread, until http_close. */
 void http_drain(struct http_server *s);
 /* Closes all; answers that are ended have a second to be sent. Exchanges that nobody has ended yet are gone (http_gone)
  * and may still be ended, until http_free. The thread that opened. */
