@@ -36,8 +36,8 @@ static status put_json(struct text *json, json_t *v)
     return st;
 }
 
-/* The value of an argument: a string, or the JSON that it is, as it was written: 0.1 written anew has 17 digits. What is
- * no JSON is a string after all. */
+/* The value of an argument: a string, or the JSON that it is, as it came: 0.1 written anew has 17 digits. What is no
+ * JSON is a string after all. */
 static status put_value(const json_t *parameters, const char *key, const char *at, size_t n, struct text *json)
 {
     bool known;
