@@ -222,7 +222,7 @@ static status start_and_run(struct serve *s, const struct launch *launch)
         forget_signals(launch->mpi);
     serve_close(server);
     const double time_s = s->options.drain_s > 0 ? leave_drained_s : leave_s;
-    struct leaving *leaving = s->options.end_job ? leaving_begin(time_s) : NULL;
+    struct leaving *leaving = cl && s->options.end_job ? leaving_begin(time_s) : NULL; /* else nobody has begun */
     cluster_stop(cl);
     leaving_in_order(leaving, st == ST_OK);
     return st;
