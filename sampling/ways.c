@@ -33,15 +33,21 @@ static uint16_t any_next(struct machine *m, uint16_t state, uint64_t *random)
 /* Whether its states, or their ways, are too many to be made for a mask. */
 static bool are_many(struct machine *m, const struct grammar *g)
 {
-    uint64_t random = 1;
+    uint64_t random = 1, asked[MACHINE_STATES / 64] = {0};
+    uint32_t n_asked = 0;
     machine_begin(m, g);
     const uint32_t forgotten = m->forgotten;
     const uint16_t first = m->at;
     uint16_t state = first;
     for (int step = 0; step < STEPS; step++) {
-        state = any_next(m, step % TEXT == 0 || state == STATE_DEAD ? first : state, &random);
+        const uint16_t from = step % TEXT == 0 || state == STATE_DEAD ? first : state;
+        n_asked += !(asked[from / 64] >> from % 64 & 1);
+        asked[from / 64] |= UINT64_C(1) << from % 64;
+        state = any_next(m, from, &random);
         if (m->forgotten != forgotten || m->n_states > MOST_STATES || m->n_ways > MOST_WAYS)
             return true;
+        if (n_asked == m->n_states - STATES_FIRST) /* these are all */
+            return false;
     }
     return false;
 }
@@ -57,7 +63,7 @@ status grammar_check_ways(const struct grammar *g)
         return st;
     machine_lay(&m, g->n_ops, MACHINE_STATES, &a);
     if (are_many(&m, g)) {
-        log_error("grammar: its texts can be read in too many ways at once: fewer of what begins alike can be taken");
+        log_error("grammar: its texts can be read in too many ways at once: fewer alternatives may begin alike");
         st = ST_FULL;
     }
     arena_unmap(&a);
