@@ -44,7 +44,6 @@ static inline bool wants_successors(const struct wish *w)
     return w->kind == WISH_SCORES || w->kind == WISH_LOG_PROBS;
 }
 
-
 /* Whether something is wanted of every token from w->from on: they all run, and each run brings its part. */
 static inline bool wants_each(const struct wish *w) { return w->kind == WISH_SUM || wants_successors(w); }
 
