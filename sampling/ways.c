@@ -8,22 +8,25 @@ enum {
     TEXT = 256,  /* bytes of a text */
     STEPS = 640, /* of all texts, after which there may be so many states, and ways of theirs */
     MOST_STATES = MACHINE_STATES - 256,
-    MOST_WAYS = 20000 /* an object of 500 properties, of which none must be there, has 17000 */
+    MOST_WAYS = 20000 /* an object of 500 properties, of which none must be there, has 18000 */
 };
 
-/* Of the states to which some bytes in a row lead any one; dead: there is none, or states were forgotten. */
-static uint16_t any_next(struct machine *m, uint16_t state, uint64_t *random)
+/* Of the states to which some bytes in a row lead any one, or rather one of many ways: where they are hidden behind a
+ * word, few texts find it. Dead: there is none, or states were forgotten. */
+static uint16_t any_next(struct machine *m, uint16_t state, bool of_many, uint64_t *random)
 {
     const uint32_t forgotten = m->forgotten;
     uint16_t chosen = STATE_DEAD, before = STATE_DEAD;
-    uint32_t n = 0;
+    uint32_t sum = 0;
     for (int byte = 0; byte < 256; byte++) {
         const uint16_t to = machine_next(m, state, (uint8_t)byte);
         if (m->forgotten != forgotten)
             return STATE_DEAD;
         if (to != before && to != STATE_DEAD) {
+            const uint32_t weight = of_many ? 1u + m->states[to].n_ways : 1;
             *random = *random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-            chosen = (uint32_t)(*random >> 33) % ++n == 0 ? to : chosen;
+            sum += weight;
+            chosen = (uint32_t)(*random >> 33) % sum < weight ? to : chosen;
         }
         before = to;
     }
@@ -43,7 +46,7 @@ static bool are_many(struct machine *m, const struct grammar *g)
         const uint16_t from = step % TEXT == 0 || state == STATE_DEAD ? first : state;
         n_asked += !(asked[from / 64] >> from % 64 & 1);
         asked[from / 64] |= UINT64_C(1) << from % 64;
-        state = any_next(m, from, &random);
+        state = any_next(m, from, step >= 2 * TEXT, &random);
         if (m->forgotten != forgotten || m->n_states > MOST_STATES || m->n_ways > MOST_WAYS)
             return true;
         if (n_asked == m->n_states - STATES_FIRST) /* these are all */

@@ -688,6 +688,9 @@ static void test_many_ways(void **state)
     check_hostile(many("{\"anyOf\":[", "{\"pattern\":\"^[0-9 ]*%d[0-9 ]*$\"}", 100, "]}"), "too many ways at once");
     check_hostile(many("{\"anyOf\":[", "{\"properties\":{\"a\":{\"pattern\":\"%d\"}}}", 100, "]}"),
                   "too many ways at once");
+    /* Behind a word that is written by chance once in 3^10 times. */
+    check_hostile(many("{\"anyOf\":[{\"pattern\":\"^[a-z0-9 ]*$\"},",
+                       "{\"pattern\":\"^zq7zq7zq7z[0-9 ]*%d[0-9 ]*$\"}", 100, "]}"), "too many ways at once");
     check_refused("{\"pattern\":\"^.*e.{8}.{8}.{8}[0-9]\"}", ST_FULL, "too many ways at once");
     char *const fine[] = {
         many("{\"anyOf\":[", "{\"pattern\":\"^[0-9 ]*%d[0-9 ]*$\"}", 10, "]}"),
