@@ -157,8 +157,11 @@ static status put_schema(struct grammar_maker *m, const json_t *schema, bool str
     status st = schema_rule(schema, m, rule);
     log_catch(NULL);
     *none = st == ST_USAGE;
-    if (!*none)
+    if (!*none) {
+        if (st != ST_OK && *caught.first_error)
+            log_error("%s", caught.first_error);
         return st;
+    }
     log_warn("tool '%s': its arguments may be any: %s", whose, caught.first_error);
     m->n = before;
     return ST_OK;
@@ -322,7 +325,8 @@ status tool_grammar(const struct tool_format *f, const json_t *tools, enum tool_
     status st = make(f, &asked, false, out);
     log_catch(NULL);
     if (st == ST_FULL) {
-        log_warn("tools: their schemas are too many for one grammar: arguments may be any object");
+        log_warn("tools: their schemas are too much for one grammar: arguments may be any object: %s",
+                 *caught.first_error ? caught.first_error : "they are too many");
         st = make(f, &asked, true, out);
     } else if (st != ST_OK) {
         log_error("%s", caught.first_error);
