@@ -50,6 +50,21 @@ def streamed(**more):
     return content, thought, list(calls.values()), reason, n
 
 
+def test_gap():
+    before, after = "def add(a, b):\n    return", "\n\nprint(add(1, 2))\n"
+    text = f"<|fim_prefix|>{before}<|fim_suffix|>{after}<|fim_middle|>"
+    _, told = plain.post("/tokenize", {"content": text, "add_special": True})
+    same = {"max_tokens": 12, "temperature": 0}
+    answers = [plain.post("/v1/completions", dict(same, **prompt))
+               for prompt in ({"prompt": before, "suffix": after}, {"prompt": told["tokens"]})]
+    assert [status for status, _ in answers] == [200, 200], answers
+    gap, whole = (answer for _, answer in answers)
+    assert gap["choices"][0]["text"] == whole["choices"][0]["text"], answers
+    assert gap["usage"]["prompt_tokens"] == len(told["tokens"]) == whole["usage"]["prompt_tokens"], answers
+    status, answer = plain.post("/v1/completions", {"prompt": [before, before], "suffix": after})
+    assert status == 400 and answer["error"]["param"] == "suffix", answer
+
+
 def test_calls():
     named = {"type": "function", "function": {"name": "time"}}
     for choice in ("required", named):
