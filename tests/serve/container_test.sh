@@ -36,16 +36,10 @@ if ! podman run -d --name hearth --network host --ulimit nofile=1024:1024 --ulim
     hearth -m /models/model.gguf --host 127.0.0.1 --port 0 >"$work/log" 2>&1; then
     missing "podman runs no container: $(tail -n 1 "$work/log")"
 fi
-tries=0
-until podman logs hearth >"$work/log" 2>&1 && url=$(sed -n 's,.*\(http://[0-9.:]*\).*,\1,p' "$work/log" | head -n 1) &&
-    [ -n "$url" ] && printf 'Good day.\n' | "$hearth" chat --url "$url" -n 12 -q >"$work/out" 2>"$work/answer"; do
-    tries=$((tries + 1))
-    if [ $tries -gt 100 ]; then
-        fail "no answer from the container: $(cat "$work/log" "$work/answer")"
-        break
-    fi
-    sleep 0.2
-done
+read_log() {
+    podman logs hearth >"$work/log" 2>&1
+}
+ask_until_answered "the container" "Good day." 12 read_log
 pid=$(podman inspect -f '{{.State.Pid}}' hearth)
 like "the user" "[1-9]*" "$(sed -n 's/^Uid:[[:space:]]*//p' "/proc/$pid/status")"
 podman stop -t 40 hearth >"$work/log" 2>&1 || fail "podman stop: $(cat "$work/log")"

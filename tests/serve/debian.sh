@@ -83,3 +83,20 @@ assert len(entry) % 32 == 0
 open(sys.argv[2], "wb").write(model[:16] + size(keys + 1) + entry + model[24:])
 END
 }
+
+# WHAT PROMPT TOKENS COMMAND...: asks the server that $work/log gives the address of, in 20 s; COMMAND brings the log up
+# to date.
+ask_until_answered() {
+    what=$1 prompt=$2 n=$3
+    shift 3
+    tries=0
+    until "$@" && url=$(sed -n 's,.*\(http://[0-9.:]*\).*,\1,p' "$work/log" | head -n 1) && [ -n "$url" ] &&
+        printf '%s\n' "$prompt" | "$hearth" chat --url "$url" -n "$n" -q >"$work/out" 2>"$work/answer"; do
+        tries=$((tries + 1))
+        if [ $tries -gt 100 ]; then
+            fail "no answer from $what: $(cat "$work/log" "$work/answer")"
+            break
+        fi
+        sleep 0.2
+    done
+}

@@ -10,20 +10,12 @@ import threading
 import time
 import urllib.parse
 
-from client import Client, user
+from client import Client, check, failures, user
 
 client = Client(sys.argv[1])
 address = urllib.parse.urlsplit(sys.argv[1])
 CHAT, TEXT, EMBED = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
 WAVES, PAGE, PATIENCE_S = 5, 64, 60
-failures = 0
-
-
-def check(what, right, found=""):
-    global failures
-    if not right:
-        failures += 1
-        print(f"FAILED: {what}: {found}")
 
 
 def wait_for(what):
@@ -166,4 +158,4 @@ check("all memory can be had again", *all_memory())
 check("of what is kept all is given away for that", client.metric("hearth:idle_texts") <= 1)
 check("the text afterwards", text_of(WITNESS) == alone)
 print(f"{len(witness.texts)} texts beside them, {aborted()} given up")
-sys.exit(failures > 0)
+sys.exit(bool(failures))

@@ -36,14 +36,5 @@ chroot "$work/root" hearth run -q -m /tmp/tiny.gguf -n 4 --temp 0 -p "An old clo
 : >"$work/log"
 chroot "$work/root" hearth serve -m /tmp/tiny.gguf --chat-template chatml --port 0 >"$work/out" 2>"$work/log" &
 server=$!
-tries=0
-until url=$(sed -n 's,.*\(http://[0-9.:]*\).*,\1,p' "$work/log" | head -n 1) && [ -n "$url" ] &&
-    printf 'Hello\n' | "$hearth" chat --url "$url" -n 4 -q >"$work/out" 2>"$work/answer"; do
-    tries=$((tries + 1))
-    if [ $tries -gt 100 ]; then
-        fail "no answer from a bare Debian: $(cat "$work/log" "$work/answer")"
-        break
-    fi
-    sleep 0.2
-done
+ask_until_answered "a bare Debian" Hello 4 true
 finish

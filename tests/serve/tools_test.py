@@ -7,7 +7,7 @@ import jinja2
 import jsonschema
 import openai
 
-from client import Client
+from client import Client, run
 
 url = sys.argv[1]
 client = openai.OpenAI(base_url=url + "/v1", api_key="none", max_retries=0)
@@ -152,11 +152,4 @@ def test_messages():
     assert count["input_tokens"] == usage["input_tokens"] + usage["cache_read_input_tokens"], (count, usage)
 
 
-failures = 0
-for name, test in [(n, t) for n, t in globals().items() if n.startswith("test_")]:
-    try:
-        test()
-    except Exception as error:
-        failures += 1
-        print(f"FAILED: {name}: {error!r}")
-sys.exit(failures > 0)
+run(*(test for name, test in list(globals().items()) if name.startswith("test_")))
