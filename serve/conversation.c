@@ -154,14 +154,18 @@ static json_t *calls_of(const json_t *calls, size_t i, struct refusal *r)
     return out;
 }
 
-/* Whether the file's template knows a word; so what it does not know is put in other words, or left out. */
-static bool template_knows(const struct api *api, const char *word)
+/* Of what the file's template knows: what it does not know is put in other words, or left out. */
+struct known {
+    bool developer, name;
+};
+
+static bool template_has(const struct api *api, const char *word)
 {
     return memmem(api->chat.text.at, api->chat.text.n, word, strlen(word)) != NULL;
 }
 
 /* Message i in the words of templates; NULL after a refusal. */
-static json_t *message_of(const struct api *api, const json_t *m, size_t i, struct refusal *r)
+static json_t *message_of(const struct known *known, const json_t *m, size_t i, struct refusal *r)
 {
     if (!check_role(m, i, r) || !check_strings(m, i, r))
         return NULL;
@@ -187,15 +191,17 @@ static json_t *message_of(const struct api *api, const json_t *m, size_t i, stru
         json_object_del(out, dropped[k]);
     if (json_is_null(json_object_get(m, "reasoning_content")))
         json_object_del(out, "reasoning_content");
-    if (is_role(m, "developer") && !template_knows(api, "developer"))
+    if (is_role(m, "developer") && !known->developer)
         json_object_set_new(out, "role", json_string("system"));
-    if (!template_knows(api, ".name") && !template_knows(api, "['name']"))
+    if (!known->name)
         json_object_del(out, "name");
     return out;
 }
 
 static json_t *messages_of(const struct api *api, const json_t *messages, struct refusal *r)
 {
+    const struct known known = {.developer = template_has(api, "developer"),
+                                .name = template_has(api, ".name") || template_has(api, "['name']")};
     json_t *out, *m;
     size_t i;
     if (!json_is_array(messages) || json_array_size(messages) == 0) {
@@ -205,7 +211,7 @@ static json_t *messages_of(const struct api *api, const json_t *messages, struct
     }
     out = json_array();
     json_array_foreach(messages, i, m) {
-        json_t *copy = message_of(api, m, i, r);
+        json_t *copy = message_of(&known, m, i, r);
         if (!copy || json_array_append_new(out, copy) != 0) {
             json_decref(out);
             if (r->status == 0)

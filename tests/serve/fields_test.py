@@ -113,6 +113,17 @@ def test_messages():
     check("fields that mean nothing here", status == 200, answer)
 
 
+def test_words_of_templates():
+    """This template knows no developer, and no names."""
+    def of(role, **more):
+        return chat(messages=[{"role": role, "content": "Be brief."}, {"role": "user", "content": "Hi", **more}])
+    system = of("system")
+    answers = {"a developer is the system": of("developer"), "a name is left out": of("system", name="Ann")}
+    for what, answer in answers.items():
+        check(what, said(answer) == said(system) and
+              answer["usage"]["prompt_tokens"] == system["usage"]["prompt_tokens"], (answer, system))
+
+
 def test_texts():
     def text(prompt, **more):
         status, body = client.post(TEXT, dict({"prompt": prompt, "max_tokens": 6, "temperature": 0}, **more))
@@ -222,5 +233,5 @@ def test_wrong():
     refused("a text that is too long", {"prompt": long}, path=TEXT, code="context_length_exceeded")
 
 
-run(test_sampling, test_bias, test_ends, test_log_probs, test_messages, test_json, test_tools, test_texts,
-    test_wrong)
+run(test_sampling, test_bias, test_ends, test_log_probs, test_messages, test_words_of_templates, test_json, test_tools,
+    test_texts, test_wrong)
