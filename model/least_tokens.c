@@ -31,26 +31,37 @@ static void note_bytes(uint32_t longest[256], const struct piece *p)
     }
 }
 
-/* Bytes that may become no token at all: white space behind some special tokens; what has no token by itself; and what
- * ends in a text that only merges mention, of which the bytes are written that stand for themselves. */
-static bool may_be_lost(const struct tokenizer *t, int byte)
+/* Those of a text that only merges mention, of which the bytes are written that stand for themselves. */
+static void note_lost_bytes(bool lost[256], const struct tokenizer *t, const struct piece *p)
 {
-    uint32_t len;
-    bool lost = false;
-    for (int32_t i = 0; i < t->n_specials && (byte == ' ' || (byte >= '\t' && byte <= '\r')); i++)
-        lost |= (t->pieces[t->specials[i]].flags & PIECE_RSTRIP) != 0;
-    if (t->sentencepiece || t->characters)
-        return lost || (t->of_byte[byte] < 0 && (t->characters || t->unk < 0));
-    for (int32_t i = t->n_vocab; i < t->n_pieces && !lost; i++)
-        for (uint32_t k = 0; k < t->pieces[i].n; k += len)
-            lost |= spelt_byte(t->pieces[i].at + k, t->pieces[i].n - k, &len) == byte &&
-                    (len == 2 || find_token(t, t->pieces[i].at + k, 1) < 0);
-    return lost;
+    for (uint32_t i = 0, len; i < p->n; i += len) {
+        const int byte = spelt_byte(p->at + i, p->n - i, &len);
+        if (byte >= 0 && (len == 2 || find_token(t, p->at + i, 1) < 0))
+            lost[byte] = true;
+    }
+}
+
+/* Bytes that may become no token at all: white space behind some special tokens; what has no token by itself; and what
+ * ends in a text that is none. */
+static void note_lost(bool lost[256], const struct tokenizer *t)
+{
+    for (int32_t i = 0; i < t->n_specials; i++)
+        if (t->pieces[t->specials[i]].flags & PIECE_RSTRIP)
+            for (const char *space = " \t\n\v\f\r"; *space; space++)
+                lost[(uint8_t)*space] = true;
+    if (t->sentencepiece || t->characters) {
+        for (int byte = 0; byte < 256; byte++)
+            lost[byte] |= t->of_byte[byte] < 0 && (t->characters || t->unk < 0);
+        return;
+    }
+    for (int32_t i = t->n_vocab; i < t->n_pieces; i++)
+        note_lost_bytes(lost, t, &t->pieces[i]);
 }
 
 void shares_find(struct tokenizer *t)
 {
     uint32_t longest[256] = {0};
+    bool lost[256] = {false};
     for (int32_t i = 0; i < t->n_vocab; i++) {
         const struct piece *p = &t->pieces[i];
         if (t->sentencepiece || t->characters || p->flags & PIECE_SPECIAL)
@@ -58,10 +69,9 @@ void shares_find(struct tokenizer *t)
         if (!t->sentencepiece && !t->characters)
             note_bytes(longest, p);
     }
-    for (int byte = 0; byte < 256; byte++) {
-        const bool counts = longest[byte] && !may_be_lost(t, byte);
-        t->shares[byte] = counts ? (UINT64_C(1) << 32) / longest[byte] : 0;
-    }
+    note_lost(lost, t);
+    for (int byte = 0; byte < 256; byte++)
+        t->shares[byte] = longest[byte] && !lost[byte] ? (UINT64_C(1) << 32) / longest[byte] : 0;
 }
 
 bool has_more_tokens(const struct tokenizer *t, const char *text, size_t n, size_t most)

@@ -14,8 +14,6 @@
 #include "tests/unit/alloc_fail.h"
 #include "tests/unit/made_file.h"
 
-int byte_character(uint8_t byte, char out[2]); /* model/tokenizer_internal.h, whose pieces are others */
-
 /* Control tokens; files call those of gpt-oss user-defined. */
 static const char *const controls[] = {
     "[THINK]", "[/THINK]", "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]", "<|python_tag|>", "<|eom|>", "<｜tool▁calls▁begin｜>",

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/tokenizer_internal.h"
 #include "serve/paths.h"
 #include "serve/watch.h"
 #include "tests/unit/made_file.h"
@@ -104,16 +103,7 @@ struct stand {
 static int set_up(void **state)
 {
     struct stand *s = calloc(1, sizeof *s);
-    gguf_writer_begin(&s->made.w, "GGUF", 3);
-    gguf_key_string(&s->made.w, "tokenizer.ggml.model", "gpt2");
-    gguf_key_string(&s->made.w, "tokenizer.ggml.pre", "default");
-    gguf_key_array(&s->made.w, "tokenizer.ggml.tokens", GGUF_STRING, 256);
-    for (int i = 0; i < 256; i++) {
-        char name[8] = "";
-        byte_character((uint8_t)i, name);
-        gguf_put_string(&s->made.w, name);
-    }
-    gguf_key_strings(&s->made.w, "tokenizer.ggml.merges", (const char *const[]){"a b"}, 1);
+    made_begin_bytes(&s->made, NULL, 0);
     made_open(&s->made);
     s->model.hp.d_model = D_MODEL;
     s->api.name = "m";

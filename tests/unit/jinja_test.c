@@ -52,11 +52,7 @@ static void put_vocabulary(struct gguf_writer *w, const json_t *controls)
     gguf_put_string(w, "<unk>");
     for (size_t i = 0; i < n; i++)
         gguf_put_string(w, json_string_value(json_array_get(controls, i)));
-    for (int i = 0; i < 256; i++) {
-        char name[8] = "";
-        byte_character((uint8_t)i, name);
-        gguf_put_string(w, name);
-    }
+    made_put_bytes(w);
     gguf_key_array(w, "tokenizer.ggml.token_type", GGUF_I32, all);
     for (size_t i = 0; i < all; i++)
         gguf_put_uint(w, i == 0 ? 2 : i <= n ? 3 : 1, 4);

@@ -10,8 +10,6 @@
 #include "tests/unit/fake_server.h"
 #include "tests/unit/made_file.h"
 
-int byte_character(uint8_t byte, char out[2]); /* model/tokenizer_internal.h has a struct piece of its own */
-
 static struct made model;
 static struct serve_options options;
 static struct api api;
@@ -43,16 +41,7 @@ static void forget(void)
 static int set_up(void **state)
 {
     (void)state;
-    gguf_writer_begin(&model.w, "GGUF", 3);
-    gguf_key_string(&model.w, "tokenizer.ggml.model", "gpt2");
-    gguf_key_string(&model.w, "tokenizer.ggml.pre", "default");
-    gguf_key_array(&model.w, "tokenizer.ggml.tokens", GGUF_STRING, 256);
-    for (int i = 0; i < 256; i++) {
-        char name[8] = "";
-        byte_character((uint8_t)i, name);
-        gguf_put_string(&model.w, name);
-    }
-    gguf_key_strings(&model.w, "tokenizer.ggml.merges", (const char *const[]){"a b"}, 1);
+    made_begin_bytes(&model, NULL, 0);
     made_open(&model);
     options.sampling = sampler_greedy;
     options.max_queue = ASK_TEXTS;

@@ -14,7 +14,7 @@
 #include "base/log.h"
 #include "model/tokenizer_internal.h"
 #include "tests/unit/alloc_fail.h"
-#include "tests/unit/gguf_writer.h"
+#include "tests/unit/made_file.h"
 
 /* --- vectors --- */
 
@@ -543,6 +543,30 @@ static void limits_are_exact(void **state)
     gguf_close(g);
 }
 
+/* A merge makes " q", which is no token: its q is written and the space is not, so spaces stand for no tokens. */
+static void what_merges_lose_counts_nothing(void **state)
+{
+    (void)state;
+    struct made m;
+    char text[2000];
+    gguf_writer_begin(&m.w, "GGUF", 3);
+    gguf_key_string(&m.w, "tokenizer.ggml.model", "gpt2");
+    gguf_key_string(&m.w, "tokenizer.ggml.pre", "default");
+    gguf_key_array(&m.w, "tokenizer.ggml.tokens", GGUF_STRING, 256);
+    made_put_bytes(&m.w);
+    gguf_key_strings(&m.w, "tokenizer.ggml.merges", (const char *const[]){"\xc4\xa0 q"}, 1);
+    made_open(&m);
+    for (size_t i = 0; i < sizeof text; i++)
+        text[i] = i % 2 ? 'q' : ' ';
+    check_limits(m.t, text, sizeof text);
+    for (size_t i = 0; i < sizeof text; i++)
+        text[i] = i % 2 ? 'w' : 'q';
+    assert_int_equal(m.t->shares[' '], 0);
+    assert_int_not_equal(m.t->shares['q'], 0);
+    check_limits(m.t, text, sizeof text);
+    unmake(&m);
+}
+
 /* A text that is far too long is not read to its end, which is not there. */
 static void long_texts_are_left(void **state)
 {
@@ -695,6 +719,7 @@ int main(void)
         EACH(limits_are_exact),
         cmocka_unit_test_prestate(limits_are_exact, models[9]),
         cmocka_unit_test_prestate(limits_are_exact, models[10]),
+        cmocka_unit_test(what_merges_lose_counts_nothing),
         cmocka_unit_test_prestate(long_texts_are_left, models[1]),
         cmocka_unit_test_prestate(long_texts_are_left, models[4]),
         cmocka_unit_test_prestate(long_texts_are_left, models[6]),

@@ -18,8 +18,6 @@
 #include "tests/unit/alloc_fail.h"
 #include "tests/unit/made_file.h"
 
-int byte_character(uint8_t byte, char out[2]); /* model/tokenizer_internal.h has a struct piece of its own */
-
 /* --- whether a text is of a grammar: by sets of places with whole stacks --- */
 
 enum { MOST_WAYS = 2048 };
@@ -387,17 +385,7 @@ static void not_every_model_thinks(void **state)
     static const char call[] = "<tool_call>\n{\"name\": \"get\", \"arguments\": {}}\n</tool_call>";
     struct grammar g;
     struct made m;
-    gguf_writer_begin(&m.w, "GGUF", 3);
-    gguf_key_string(&m.w, "tokenizer.ggml.model", "gpt2");
-    gguf_key_string(&m.w, "tokenizer.ggml.pre", "default");
-    gguf_key_array(&m.w, "tokenizer.ggml.tokens", GGUF_STRING, 257);
-    for (int i = 0; i < 256; i++) {
-        char name[8] = "";
-        byte_character((uint8_t)i, name);
-        gguf_put_string(&m.w, name);
-    }
-    gguf_put_string(&m.w, "[THINK]");
-    gguf_key_strings(&m.w, "tokenizer.ggml.merges", (const char *const[]){"a b"}, 1);
+    made_begin_bytes(&m, (const char *const[]){"[THINK]"}, 1);
     made_open(&m);
     make(&formats[0], weather, TOOLS_REQUIRED, NULL, true, &g);
     assert_int_equal(grammar_behind_thoughts(&g, m.t, NULL), ST_OK);
