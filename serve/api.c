@@ -91,6 +91,11 @@ void api_refuse(struct http_exchange *x, int http, const char *code, const char 
     json_text_free(&t);
 }
 
+void api_refuse_memory(struct http_exchange *x)
+{
+    api_refuse(x, 503, NULL, NULL, "the server has no memory for the request");
+}
+
 void api_refuse_as(struct http_exchange *x, const struct refusal *r)
 {
     api_refuse(x, r->status, r->code, r->param, "%s", r->message);

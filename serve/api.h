@@ -38,6 +38,8 @@ extern const size_t api_n_routes;
  * `code` and `param` may be NULL. Ends the exchange. */
 void api_refuse(struct http_exchange *x, int status, const char *code, const char *param, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
+/* 503: there is no memory to begin with. */
+void api_refuse_memory(struct http_exchange *x);
 struct refusal; /* serve/fields.h */
 void api_refuse_as(struct http_exchange *x, const struct refusal *r);
 /* http_options.error_body. */

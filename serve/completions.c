@@ -332,7 +332,7 @@ void completions_work(struct api *api, struct http_exchange *x, const json_t *ro
     }
     if (t.echo && !(echo = echo_create(api, root, t.prompts, t.n))) {
         texts_free(&t);
-        api_refuse(x, 503, NULL, NULL, "the server has no memory for the request");
+        api_refuse_memory(x);
         return;
     }
     struct reply *r = reply_create(api, x, &form, &t.ask, t.prompts, t.n);

@@ -327,7 +327,7 @@ void embeddings_work(struct api *api, struct http_exchange *x, const json_t *roo
     struct refusal r;
     struct embeddings *e = calloc(1, sizeof *e);
     if (!e) {
-        api_refuse(x, 503, NULL, NULL, "the server has no memory for the request");
+        api_refuse_memory(x);
         return;
     }
     e->api = api;

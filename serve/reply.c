@@ -100,7 +100,7 @@ static void refuse_memory(struct http_exchange *x, struct ask *ask, struct promp
         free(prompts[i].ids);
     free(prompts);
     ask_free(ask);
-    api_refuse(x, 503, NULL, NULL, "the server has no memory for the request");
+    api_refuse_memory(x);
 }
 
 struct reply *reply_create(struct api *api, struct http_exchange *x, const struct reply_form *form, struct ask *ask,
@@ -131,7 +131,7 @@ struct reply *reply_create(struct api *api, struct http_exchange *x, const struc
     for (r->n_choices = 0; r->n_choices < n; r->n_choices++) {
         if (make_choice(r, r->n_choices) == ST_OK)
             continue;
-        api_refuse(x, 503, NULL, NULL, "the server has no memory for the request");
+        api_refuse_memory(x);
         free_reply(r);
         return NULL;
     }
@@ -177,7 +177,7 @@ void reply_begin(struct api *api, struct http_exchange *x, const json_t *root, r
     struct refusal refusal;
     struct prompt *prompt = calloc(1, sizeof *prompt);
     if (!prompt) {
-        api_refuse(x, 503, NULL, NULL, "the server has no memory for the request");
+        api_refuse_memory(x);
         return;
     }
     if (!read(api, root, &ask, prompt, &refusal)) {
